@@ -1,0 +1,1 @@
+"""apns_live: a direct APNs engine for Live Activity pushes."""

@@ -1,0 +1,171 @@
+"""Every exception that apns_live raises, in one tree.
+
+::
+
+    ApnsLiveError
+    |-- InvalidInput (also a ValueError)      the caller's input is wrong; nothing was sent
+    |   |-- InvalidPayload                    a message that APNs or the phone would not take
+    |   |   `-- PayloadTooLarge               with the bytes of each key
+    |   |-- InvalidToken                      a device, start or activity token, or a channel id
+    |   |-- InvalidKey                        a .p8 file, key id or team id
+    |   `-- InvalidSetting                    an option, a topic, an endpoint, a settings file
+    |-- CredentialError                       signing is not possible on this machine
+    |-- TransportError                        the way to APNs is not usable
+    |   |-- ConnectFailed                     DNS, TCP, TLS, proxy or ALPN; says which
+    |   |-- PoolFull                          no room within ``queue_timeout``
+    |   |-- ClientClosed                      the client was closed, or is closing
+    |   `-- Http2Error                        the peer broke RFC 9113, or we were told that we did
+    |       |-- Http2ConnectionError          ends the connection (RFC 9113, section 5.4.1)
+    |       `-- Http2StreamError              ends one stream (RFC 9113, section 5.4.2)
+    |-- ChannelError                          channel management was refused; has status and reason
+    |-- DeliveryError                         order, budgets, journal
+    |   |-- ActivityEnded                     something was submitted after ``end``
+    |   `-- JournalError                      the journal cannot be read or written
+    |-- ActivitiesError                       the service: store, audiences, streams
+    `-- FakeError                             the local fake APNs was asked for something it cannot do
+
+A message says what is wrong, where, and what to do about it. No message holds a private key, a
+provider token, an API key, or more than the first eight digits of a device token.
+"""
+
+from __future__ import annotations
+
+
+class ApnsLiveError(Exception):
+    """Base of every exception of this package."""
+
+
+class InvalidInput(ApnsLiveError, ValueError):
+    """The caller's input is wrong. Raised before anything is sent.
+
+    ``field`` names the place, as a path from the caller's own argument
+    (``content_state.score.home``); ``remedy`` is one sentence that says what to do.
+    """
+
+    def __init__(self, problem: str, *, field: str = "", remedy: str = "") -> None:
+        self.problem = problem
+        self.field = field
+        self.remedy = remedy
+        text = f"{field}: {problem}" if field else problem
+        if remedy:
+            text = f"{text.rstrip('.')}. {remedy}"
+        super().__init__(text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions with keyword arguments need help to cross a process boundary.
+        return (_rebuild_invalid_input, (type(self), self.problem, self.field, self.remedy))
+
+
+def _rebuild_invalid_input(
+    kind: type[InvalidInput], problem: str, field: str, remedy: str
+) -> InvalidInput:
+    error = kind.__new__(kind)
+    InvalidInput.__init__(error, problem, field=field, remedy=remedy)
+    return error
+
+
+class InvalidPayload(InvalidInput):
+    """A message that APNs would refuse, or that a phone would ignore without a word."""
+
+
+class PayloadTooLarge(InvalidPayload):
+    """The encoded payload is over the limit of its kind (4096 bytes, 5120 for a broadcast).
+
+    ``size`` and ``limit`` are bytes; ``breakdown`` maps a key's path to its bytes, largest first.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        field: str = "",
+        remedy: str = "",
+        size: int = 0,
+        limit: int = 0,
+        breakdown: dict[str, int] | None = None,
+    ) -> None:
+        super().__init__(problem, field=field, remedy=remedy)
+        self.size = size
+        self.limit = limit
+        self.breakdown = dict(breakdown or {})
+
+
+class InvalidToken(InvalidInput):
+    """A token or channel id that cannot be one."""
+
+
+class InvalidKey(InvalidInput):
+    """A provider key that cannot sign for APNs."""
+
+
+class InvalidSetting(InvalidInput):
+    """An option, topic, endpoint or settings file that cannot be used."""
+
+
+class CredentialError(ApnsLiveError):
+    """Provider tokens cannot be signed here (for example no RFC 6979 in the linked OpenSSL)."""
+
+
+class TransportError(ApnsLiveError):
+    """The way to APNs is not usable."""
+
+
+class ConnectFailed(TransportError):
+    """No connection could be opened; the message names the step that failed."""
+
+
+class PoolFull(TransportError):
+    """The waiting room had no place within ``queue_timeout`` seconds. Nothing was sent."""
+
+
+class ClientClosed(TransportError):
+    """The client was closed before or while this was asked."""
+
+
+class Http2Error(TransportError):
+    """Base of the errors of HTTP/2 itself. ``code`` is the error code of RFC 9113, section 7."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Http2ConnectionError(Http2Error):
+    """The connection is over. A GOAWAY with ``code`` is among the bytes to send."""
+
+
+class Http2StreamError(Http2Error):
+    """One stream is over. ``stream_id`` names it."""
+
+    def __init__(self, message: str, code: int = 1, stream_id: int = 0) -> None:
+        super().__init__(message, code)
+        self.stream_id = stream_id
+
+
+class ChannelError(ApnsLiveError):
+    """A channel management request was refused. ``status`` and ``reason`` are Apple's."""
+
+    def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+class DeliveryError(ApnsLiveError):
+    """Base of the errors of ordered delivery."""
+
+
+class ActivityEnded(DeliveryError):
+    """Something was submitted for an activity after its ``end``."""
+
+
+class JournalError(DeliveryError):
+    """The journal cannot be read or written."""
+
+
+class ActivitiesError(ApnsLiveError):
+    """Base of the errors of the activities service."""
+
+
+class FakeError(ApnsLiveError):
+    """The local fake APNs was asked for something that it cannot do."""

@@ -1,0 +1,330 @@
+"""Apple's reasons as one table of data, each with its verdict and retry policy.
+
+Sources: Apple, "Handling notification responses from APNs" and "Handling error responses from
+Apple Push Notification service"; where the wire was seen to spell a reason differently, both
+spellings stand. A reason that is not here is classified by its status and kept as it came.
+
+Apple advises to retry a 5xx after 15 minutes. The state of a live activity is worthless by then,
+so the policies below retry within a minute instead and give up at the deadline.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from .outcome import Verdict
+
+
+class Retry(enum.Enum):
+    """What the client does by itself before it reports the verdict."""
+
+    NEVER = "never"
+    NEW_TOKEN_ONCE = "new_token_once"
+    """Close the link; replay once if the current window's provider token differs."""
+    NEW_LINK_ONCE = "new_link_once"
+    """Retire the link and try once on another, keeping the oldest provider token still valid."""
+    NEW_LINK = "new_link"
+    """The server is going away: another link at once."""
+    NEW_KEY_LINK = "new_key_link"
+    """The connection belongs to another key: one try on a fresh link."""
+    BACKOFF_POOL = "backoff_pool"
+    """Everything waits: 1 s, doubling to 60 s."""
+    BACKOFF_TOKEN = "backoff_token"
+    """This token waits: 5 s, doubling to 5 min."""
+    TWO_TRIES = "two_tries"
+    """At 1 s and 10 s for update and end; none for start, which becomes UNKNOWN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One row: what a status and reason mean, and what to do about it."""
+
+    name: str
+    statuses: tuple[int, ...]
+    verdict: Verdict
+    retry: Retry
+    meaning: str
+    remedy: str
+
+
+_FIX, _DROP, _OPER = Verdict.FIX_REQUEST, Verdict.DROP_TOKEN, Verdict.OPERATOR
+
+
+def _row(
+    name: str,
+    statuses: int | tuple[int, ...],
+    verdict: Verdict,
+    meaning: str,
+    remedy: str,
+    retry: Retry = Retry.NEVER,
+) -> Reason:
+    codes = (statuses,) if isinstance(statuses, int) else statuses
+    return Reason(name, codes, verdict, retry, meaning, remedy)
+
+
+_CAPABILITY = (
+    "Switch Broadcast on for this App ID under Identifiers, Push Notifications; "
+    "switching it off again deletes every channel."
+)
+_OTHER_ENVIRONMENT_KEY = "Use a key of this environment or connect to the other host; the device tokens are not at fault."
+
+ROWS: tuple[Reason, ...] = (
+    _row("BadCollapseId", 400, _FIX, "the collapse id is too long", "Use at most 64 bytes."),
+    _row(
+        "BadDeviceToken",
+        400,
+        _DROP,
+        "the token is malformed or belongs to the other environment",
+        "Check first whether it is a sandbox token on production or the reverse, then drop it.",
+    ),
+    _row(
+        "BadExpirationDate",
+        400,
+        _FIX,
+        "apns-expiration is missing, no epoch in seconds, or not 0 on a channel that stores nothing",
+        "Give seconds since 1970; a channel with storage policy 0 accepts only 0.",
+    ),
+    _row("BadMessageId", 400, _FIX, "the apns-id is no UUID", "Use a lower-case UUID."),
+    _row("BadPriority", 400, _FIX, "the priority is not allowed here", "Use 5 or 10."),
+    _row("BadTopic", 400, _FIX, "the topic is malformed", "Give the plain bundle id."),
+    _row(
+        "DeviceTokenNotForTopic",
+        400,
+        _DROP,
+        "the token belongs to another topic, or is an ordinary device token",
+        "Send Live Activity pushes to start or activity tokens of this bundle id only.",
+    ),
+    _row("DuplicateHeaders", 400, _FIX, "a header is repeated", "This is a defect: report it."),
+    _row(
+        "IdleTimeout",
+        400,
+        Verdict.RETRY_LATER,
+        "the connection was idle too long",
+        "Nothing to do: another connection is used.",
+        Retry.NEW_LINK,
+    ),
+    _row(
+        "InvalidPushType",
+        400,
+        _FIX,
+        "the push type is unknown or not allowed here",
+        "Use liveactivity.",
+    ),
+    _row("MissingPushType", 400, _FIX, "the push type is missing", "Send apns-push-type."),
+    _row("MissingDeviceToken", 400, _FIX, "the path has no token", "Give the token in hex."),
+    _row("MissingTopic", 400, _FIX, "there is no apns-topic", "Give the bundle id."),
+    _row("PayloadEmpty", 400, _FIX, "the body is empty", "Send a payload."),
+    _row(
+        "TopicDisallowed",
+        400,
+        _OPER,
+        "the key may not push to this topic, or the bundle id carries a suffix",
+        "Check the bundle id, the team and the key's topics.",
+    ),
+    _row("BadCertificate", 403, _OPER, "the certificate is bad", "Use a provider token."),
+    _row(
+        "BadCertificateEnvironment",
+        403,
+        _OPER,
+        "the certificate is of the other environment",
+        "Use a provider token, or the other host.",
+    ),
+    _row(
+        "ExpiredProviderToken",
+        403,
+        Verdict.REFRESH_CREDENTIALS,
+        "the provider token is more than an hour old",
+        "Check this machine's clock.",
+        Retry.NEW_TOKEN_ONCE,
+    ),
+    _row("Forbidden", 403, _OPER, "the action is not allowed", "Check the key and the team."),
+    _row(
+        "InvalidProviderToken",
+        403,
+        _OPER,
+        "the signature, key id or team id is wrong, or the key was revoked",
+        "Check key file, key id and team id together.",
+    ),
+    _row(
+        "MissingProviderToken",
+        403,
+        _FIX,
+        "the request carries no provider token",
+        "A proxy may strip the authorization header.",
+    ),
+    _row(
+        "UnrelatedKeyIdInToken",
+        403,
+        Verdict.REFRESH_CREDENTIALS,
+        "the connection was bound to another key by its first push",
+        "Another connection is used by itself; use one client a key.",
+        Retry.NEW_KEY_LINK,
+    ),
+    _row(
+        "BadEnvironmentKeyIdInToken",
+        403,
+        _OPER,
+        "the key is restricted to the other environment",
+        _OTHER_ENVIRONMENT_KEY,
+    ),
+    _row(
+        "BadEnvironmentKeyInToken",
+        403,
+        _OPER,
+        "the key is restricted to the other environment",
+        _OTHER_ENVIRONMENT_KEY,
+    ),
+    _row(
+        "TopicMismatch",
+        403,
+        _OPER,
+        "the key does not cover the bundle id",
+        "Check the key's topics.",
+    ),
+    _row(
+        "BadPath",
+        404,
+        _FIX,
+        "the path is wrong, or a deleted channel was deleted",
+        "Check the token.",
+    ),
+    _row(
+        "MethodNotAllowed", 405, _FIX, "the method is not allowed", "This is a defect: report it."
+    ),
+    _row(
+        "ExpiredToken",
+        410,
+        _DROP,
+        "the token has expired",
+        "Drop it unless it was registered since.",
+    ),
+    _row(
+        "Unregistered",
+        410,
+        _DROP,
+        "the token is no longer active",
+        "Drop it unless it was registered since.",
+    ),
+    _row(
+        "PayloadTooLarge", 413, _FIX, "the payload is too large", "See the bytes per key of `lint`."
+    ),
+    _row(
+        "TooManyProviderTokenUpdates",
+        429,
+        Verdict.REFRESH_CREDENTIALS,
+        "the connection saw provider tokens change more than once in 20 minutes",
+        "Let no other process mint tokens for shared connections.",
+        Retry.NEW_LINK_ONCE,
+    ),
+    _row(
+        "TooManyRequests",
+        429,
+        Verdict.SLOW_DOWN,
+        "too many requests in a row to this token or channel",
+        "Send less often; only the newest state matters.",
+        Retry.BACKOFF_TOKEN,
+    ),
+    _row(
+        "InternalServerError",
+        500,
+        Verdict.RETRY_LATER,
+        "APNs failed",
+        "Retry, but not a start: it may have been processed.",
+        Retry.TWO_TRIES,
+    ),
+    _row(
+        "ServiceUnavailable",
+        503,
+        Verdict.RETRY_LATER,
+        "APNs is overloaded",
+        "Wait; the whole pool does.",
+        Retry.BACKOFF_POOL,
+    ),
+    _row(
+        "Shutdown",
+        503,
+        Verdict.RETRY_LATER,
+        "this server is going away",
+        "Nothing to do: another connection is used.",
+        Retry.NEW_LINK,
+    ),
+    _row("FeatureNotEnabled", 400, _OPER, "broadcast is not enabled for this App ID", _CAPABILITY),
+    _row(
+        "BroadcastFeatureNotEnabled",
+        400,
+        _OPER,
+        "broadcast is not enabled for this App ID",
+        _CAPABILITY,
+    ),
+    _row("MissingChannelId", 400, _FIX, "there is no apns-channel-id", "Give the channel id."),
+    _row(
+        "BadChannelId",
+        400,
+        Verdict.DROP_CHANNEL,
+        "the channel id cannot be decoded or never existed",
+        "Create the channel again and store the new id.",
+    ),
+    _row(
+        "ChannelNotRegistered",
+        400,
+        Verdict.DROP_CHANNEL,
+        "the channel was deleted or belongs to the other environment",
+        "Create the channel again and store the new id.",
+    ),
+    _row(
+        "BadRequestParams",
+        400,
+        _FIX,
+        "the JSON has an unknown attribute",
+        "This is a defect: report it.",
+    ),
+    _row(
+        "BadRequestPayload", 400, _FIX, "the JSON cannot be parsed", "This is a defect: report it."
+    ),
+    _row(
+        "CannotCreateChannelConfig",
+        400,
+        _OPER,
+        "the app has its 10,000 channels",
+        "Delete channels that are no longer used.",
+    ),
+)
+
+TABLE: dict[str, Reason] = {row.name: row for row in ROWS}
+
+_BY_STATUS: dict[int, tuple[Verdict, Retry]] = {
+    410: (Verdict.DROP_TOKEN, Retry.NEVER),
+    429: (Verdict.SLOW_DOWN, Retry.BACKOFF_TOKEN),
+    500: (Verdict.RETRY_LATER, Retry.TWO_TRIES),
+    503: (Verdict.RETRY_LATER, Retry.BACKOFF_POOL),
+}
+
+
+def normalise(name: str) -> str:
+    """Return Apple's spelling without spaces (one page writes ``Service Unavailable``)."""
+    return name.replace(" ", "")
+
+
+def classify(status: int, name: str) -> Reason:
+    """Return the row for a response; never raises, whatever the server said.
+
+    An unknown reason gets a row of its own, with the verdict that its status suggests.
+    """
+    known = TABLE.get(normalise(name))
+    if known is not None and status in known.statuses:
+        return known
+    if status == 200:
+        return Reason(name, (200,), Verdict.ACCEPTED, Retry.NEVER, "accepted", "")
+    verdict, retry = _BY_STATUS.get(
+        status,
+        (Verdict.RETRY_LATER, Retry.TWO_TRIES)
+        if status >= 500
+        else (Verdict.OPERATOR, Retry.NEVER)
+        if status in (401, 403, 407)
+        else (Verdict.FIX_REQUEST, Retry.NEVER),
+    )
+    if known is not None and known.verdict is not Verdict.RETRY_LATER:
+        # The reason is more telling than an unexpected status, unless it invites a retry.
+        verdict, retry = known.verdict, Retry.NEVER
+    return Reason(name, (status,), verdict, retry, "not in Apple's documentation", "Report it.")
