@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
+from time import perf_counter
+from time import time as _wall_time
 from typing import Protocol
 
 
@@ -34,8 +35,8 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clocks and the running event loop's timers."""
 
-    time = staticmethod(time.time)
-    monotonic = staticmethod(time.perf_counter)
+    time = staticmethod(_wall_time)
+    monotonic = staticmethod(perf_counter)
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
         """Call ``callback`` on the running event loop after ``delay`` seconds."""
