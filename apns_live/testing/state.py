@@ -1,0 +1,232 @@
+"""What the rules of the fake APNs know: requests, connections, apps, keys, and the phone hook.
+
+These types are the seam between the rules (which judge a request), the faces (which carry it over
+a network) and the phones (which make of an accepted push what iOS would). The records of the hot
+path are msgspec structs: frozen, and cheap enough to make tens of thousands of them a second.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+    from .channels import Channels
+    from .jwt import TokenVerifier, VerifiedToken
+
+Environment = Literal["production", "development"]
+Face = Literal["device", "manage"]
+Spelling = Literal["wire", "documented"]
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """One request as it arrived.
+
+    ``headers`` are all fields in order, pseudo-header fields included (``:method``, ``:path``);
+    names in lower case. ``face`` says at which port it arrived: pushes or channel management.
+    """
+
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+    face: Face = "device"
+
+
+class Effect(enum.Enum):
+    """What the face must do to the connection besides answering."""
+
+    RAISE_STREAMS = "raise_streams"
+    """The first provider token was accepted, or a success ended the penalty: allow many streams."""
+    CUT_STREAMS = "cut_streams"
+    """The request was refused and the penalty is switched on: allow one stream."""
+    MALFORMED = "malformed"
+    """No HTTP answer: reset the stream with PROTOCOL_ERROR (RFC 9113, section 8.1.1)."""
+
+
+class Response(msgspec.Struct, frozen=True, gc=False):
+    """The answer: status, header fields without ``:status``, body, and effects on the connection.
+
+    ``reason`` is the reason inside the body, ``""`` for success. ``push`` is what was accepted.
+    """
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes = b""
+    reason: str = ""
+    effects: tuple[Effect, ...] = ()
+    push: Push | None = None
+
+
+class Push(msgspec.Struct, frozen=True, gc=False):
+    """One push that APNs accepted with 200.
+
+    ``number`` counts all accepted pushes from 1. ``token`` is lower-case hex, empty for a
+    broadcast; ``channel_id`` and ``storage_policy`` are None for a device push. ``topic`` is the
+    whole apns-topic; a broadcast has none on the wire and gets that of its bundle id here.
+    ``expiration`` is None when the header is absent; else epoch seconds, 0 for "one attempt".
+    ``priority`` is 10 when the header is absent, as APNs takes it. ``push_type`` is ``""`` when
+    absent. ``received_at`` is epoch seconds on the fake's clock. ``body`` is not judged.
+    """
+
+    number: int
+    apns_id: str
+    apns_unique_id: str
+    token: str
+    topic: str
+    push_type: str
+    priority: int
+    expiration: int | None
+    collapse_id: str | None
+    body: bytes
+    received_at: float
+    connection_id: int
+    channel_id: str | None = None
+    storage_policy: int | None = None
+
+    @property
+    def bundle_id(self) -> str:
+        """The topic without the suffix of its push type."""
+        return self.topic.partition(".push-type.")[0]
+
+
+class TokenCondition(enum.Enum):
+    """What APNs knows about a device token."""
+
+    LIVE = "live"
+    UNKNOWN = "unknown"
+    """Never issued. Live all the same while the fake's ``devices`` is ``auto``."""
+    EXPIRED = "expired"
+    UNREGISTERED = "unregistered"
+    WRONG_TOPIC = "wrong_topic"
+    OTHER_ENVIRONMENT = "other_environment"
+
+
+class TokenStatus(msgspec.Struct, frozen=True, gc=False):
+    """A token's condition; ``since`` is milliseconds since 1970, for EXPIRED and UNREGISTERED."""
+
+    condition: TokenCondition
+    since: int = 0
+
+
+LIVE = TokenStatus(TokenCondition.LIVE)
+UNKNOWN = TokenStatus(TokenCondition.UNKNOWN)
+
+
+class Phones(Protocol):
+    """What the rules need of the phones behind the tokens."""
+
+    def receive(self, push: Push) -> None:
+        """Take a device push that was answered with 200. Must not raise or block."""
+
+    def receive_broadcast(self, push: Push) -> None:
+        """Take a broadcast that was answered with 200. Must not raise or block."""
+
+    def token_status(self, token: str, topic: str) -> TokenStatus:
+        """Return what is known of ``token`` (lower-case hex) for ``topic`` (the whole apns-topic)."""
+
+
+class QuietPhones:
+    """Phones that show nothing: every token is UNKNOWN unless ``statuses`` says otherwise."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[str, TokenStatus] = {}
+
+    def receive(self, push: Push) -> None:
+        """Do nothing."""
+
+    def receive_broadcast(self, push: Push) -> None:
+        """Do nothing."""
+
+    def token_status(self, token: str, topic: str) -> TokenStatus:  # noqa: ARG002 - the protocol has it
+        """Return what ``statuses`` says."""
+        return self.statuses.get(token, UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """One App ID of a team; ``broadcast`` is its capability in the developer portal."""
+
+    bundle_id: str
+    team_id: str
+    broadcast: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredKey:
+    """The public half of a provider key, as Apple's portal knows it.
+
+    ``environment`` None is an old key that works on both. ``topics`` None is a team-scoped key;
+    a set of bundle ids is a topic-specific one. ``related`` names the key ids that may share a
+    connection with it (Apple, "Establishing a token-based connection to APNs").
+    """
+
+    key_id: str
+    team_id: str
+    public_key: EllipticCurvePublicKey = field(repr=False)
+    environment: Environment | None = None
+    topics: frozenset[str] | None = None
+    related: frozenset[str] = frozenset()
+
+    def covers(self, app: App) -> bool:
+        """Whether a token of this key may push to ``app``."""
+        return app.team_id == self.team_id and (self.topics is None or app.bundle_id in self.topics)
+
+
+@dataclass(slots=True, eq=False)
+class ConnectionIdentity:
+    """What APNs remembers about one connection. Changed by the rules alone.
+
+    ``key`` is the key of the first accepted provider token: it binds the connection.
+    ``token_since`` is epoch seconds on the token clock at which the current token was first used.
+    ``cut`` is True while a refusal has reduced the streams to one.
+    """
+
+    connection_id: int
+    face: Face = "device"
+    key: RegisteredKey | None = None
+    token: VerifiedToken | None = None
+    authorization: bytes = field(default=b"", repr=False)
+    token_since: float = 0.0
+    apps: frozenset[str] = frozenset()
+    cut: bool = False
+    accepted: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class ApnsState:
+    """Everything that the rules read and change. One per fake APNs.
+
+    ``strict`` refuses what production clients get away with (see ``apns_live.testing.jwt`` and
+    ``rules``). ``devices`` ``auto`` takes every well-formed token for a live device.
+    ``cut_streams`` switches the penalty of one stream after a 4xx other than 410.
+    ``token_age`` and ``token_interval`` are seconds (Apple, "Establishing a token-based connection
+    to APNs"); ``future_tolerance`` is how far ahead an ``iat`` may be.
+    """
+
+    environment: Environment
+    channels: Channels
+    verifier: TokenVerifier
+    new_id: Callable[[], str]
+    phones: Phones = field(default_factory=QuietPhones)
+    apps: dict[str, App] = field(default_factory=dict)
+    spelling: Spelling = "wire"
+    strict: bool = False
+    devices: Literal["auto", "strict"] = "auto"
+    cut_streams: bool = False
+    token_age: float = 3600.0
+    token_interval: float = 1200.0
+    future_tolerance: float = 3600.0
+    pushes: int = 0
+    statuses: Mapping[str, TokenStatus] = field(default_factory=dict)
+
+    def add_app(self, bundle_id: str, team_id: str, *, broadcast: bool = True) -> App:
+        """Register an App ID. Connections that are bound already do not learn of it."""
+        app = App(bundle_id, team_id, broadcast)
+        self.apps[bundle_id] = app
+        return app
