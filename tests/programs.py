@@ -1,0 +1,71 @@
+"""The outside programs that some tests need, and how each is found.
+
+A test names what it needs with ``@pytest.mark.external("nginx")``. Where the program is absent the
+test is deselected and one line says so; with ``APNS_LIVE_REQUIRE_EXTERNALS=1`` it fails instead.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+_EXTRA_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/sbin")
+
+
+def _executable(*names: str) -> Callable[[], str | None]:
+    def find() -> str | None:
+        search = os.pathsep.join([os.environ.get("PATH", ""), *_EXTRA_FOLDERS])
+        for name in names:
+            if found := shutil.which(name, path=search):
+                return found
+        return None
+
+    return find
+
+
+def _node_module(name: str) -> Callable[[], str | None]:
+    def find() -> str | None:
+        folder = os.environ.get("APNS_LIVE_NODE_MODULES", "")
+        if not folder or _executable("node", "nodejs")() is None:
+            return None
+        path = Path(folder) / name
+        return str(path) if (path / "package.json").is_file() else None
+
+    return find
+
+
+PROGRAMS: dict[str, Callable[[], str | None]] = {
+    "chromium": _executable("chromium", "chromium-browser", "google-chrome"),
+    "curl": _executable("curl"),
+    "h2load": _executable("h2load"),
+    "nghttp": _executable("nghttp"),
+    "nghttpd": _executable("nghttpd"),
+    "nginx": _executable("nginx"),
+    "node": _executable("node", "nodejs"),
+    "node-apn": _node_module("@parse/node-apn"),
+    "taskset": _executable("taskset"),
+}
+"""What may be named in ``@pytest.mark.external(...)``: name -> where it is, or None."""
+
+
+@functools.cache
+def find_program(name: str) -> str | None:
+    """Return the path of an outside program (or of a node module's folder), or None.
+
+    Raises KeyError for a name that is not in `PROGRAMS`: a misspelt name must not look absent.
+    """
+    return PROGRAMS[name]()
+
+
+def program(name: str) -> str:
+    """Return the path of an outside program that must be there.
+
+    Raises FileNotFoundError when it is not.
+    """
+    found = find_program(name)
+    if found is None:
+        raise FileNotFoundError(f"{name} is not installed on this machine")
+    return found
