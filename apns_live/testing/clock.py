@@ -1,0 +1,316 @@
+"""Clocks for tests and for the served fake: time that moves when it is told to.
+
+``SimulatedClock`` stands still until it is advanced. ``RealClock`` runs with the machine and can be
+moved forward. Both are what ``apns_live.clock.Clock`` asks for. Neither may be used from several
+threads: a fake on its own thread is advanced through its own handle, which moves to that thread.
+
+Real sockets and simulated time meet in ``settle``: bytes on a loopback socket need passes of the
+event loop, not seconds. ``await clock.settle()`` gives the loop a number of passes;
+``await clock.settle(until=condition)`` gives it as many as it takes for ``condition()`` to hold,
+and ``await clock.advance_until(condition)`` lets simulated time pass as well, from timer to timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from time import perf_counter
+from time import time as wall_time
+
+from apns_live.errors import FakeError
+
+EPOCH = 1_800_000_000.0
+"""Where a ``SimulatedClock`` starts: 2027-01-15 08:00:00 UTC, a full clock hour."""
+
+_PASSES = 12
+_PATIENCE = 10.0
+
+
+class ClockTimer:
+    """A pending call of a clock in this module. ``due`` is in the clock's monotonic seconds."""
+
+    __slots__ = ("_owner", "callback", "due")
+
+    def __init__(self, owner: _TimerHeap, due: float, callback: Callable[[], object]) -> None:
+        self._owner: _TimerHeap | None = owner
+        self.due = due
+        self.callback: Callable[[], object] | None = callback
+
+    def cancel(self) -> None:
+        """Call it off; without effect once it has run."""
+        owner, self._owner, self.callback = self._owner, None, None
+        if owner is not None:
+            owner.forget_one()
+
+    def take(self) -> Callable[[], object] | None:
+        """Return the callback of a live timer, once."""
+        callback, self._owner, self.callback = self.callback, None, None
+        return callback
+
+
+class _TimerHeap:
+    """Timers by due time and then by age. Cancelled ones leave when they are half of the heap."""
+
+    __slots__ = ("_cancelled", "_count", "_heap")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, ClockTimer]] = []
+        self._count = 0
+        self._cancelled = 0
+
+    def __len__(self) -> int:
+        return len(self._heap) - self._cancelled
+
+    def add(self, due: float, callback: Callable[[], object]) -> ClockTimer:
+        timer = ClockTimer(self, due, callback)
+        self._count += 1
+        heapq.heappush(self._heap, (due, self._count, timer))
+        return timer
+
+    def forget_one(self) -> None:
+        self._cancelled += 1
+        if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].callback is not None]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
+    def first_due(self) -> float | None:
+        heap = self._heap
+        while heap and heap[0][2].callback is None:
+            heapq.heappop(heap)
+            self._cancelled -= 1
+        return heap[0][0] if heap else None
+
+    def pop(self) -> Callable[[], object] | None:
+        """Remove the first live timer and return its callback."""
+        if self.first_due() is None:
+            return None
+        return heapq.heappop(self._heap)[2].take()
+
+
+class _MovableClock:
+    """What the two clocks share: a heap of timers, and moving forward through it."""
+
+    def __init__(self) -> None:
+        self._timers = _TimerHeap()
+        self._moving = False
+
+    def monotonic(self) -> float:
+        """Return seconds that never go backwards; only differences mean anything."""
+        raise NotImplementedError
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> ClockTimer:
+        """Call ``callback`` after ``delay`` seconds of this clock."""
+        return self._timers.add(self.monotonic() + max(0.0, delay), callback)
+
+    async def sleep(self, delay: float) -> None:
+        """Return after ``delay`` seconds of this clock (and after one pass of the event loop)."""
+        if delay <= 0:
+            await asyncio.sleep(0)
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        timer = self.call_later(delay, lambda: None if future.done() else future.set_result(None))
+        try:
+            await future
+        finally:
+            timer.cancel()
+
+    @property
+    def pending(self) -> int:
+        """How many timers wait."""
+        return len(self._timers)
+
+    @property
+    def next_due(self) -> float | None:
+        """Monotonic time of the next timer, or None."""
+        return self._timers.first_due()
+
+    async def settle(
+        self, passes: int = _PASSES, *, until: Callable[[], object] | None = None
+    ) -> None:
+        """Let the event loop work while this clock stands still.
+
+        Without ``until`` it makes ``passes`` passes, enough for what is in memory and usually for a
+        round trip on a loopback socket. With ``until`` it goes on until the condition holds; raises
+        ``TimeoutError`` after ten seconds of the machine's time, so that a test fails and not hangs.
+        """
+        for _ in range(passes):
+            if until is not None and until():
+                return
+            await asyncio.sleep(0)
+        if until is None:
+            return
+        give_up = perf_counter() + _PATIENCE
+        while not until():
+            if perf_counter() > give_up:
+                raise TimeoutError("the condition given to settle() did not come true within 10 s")
+            await asyncio.sleep(0.001)
+
+    async def advance(self, seconds: float) -> None:
+        """Move forward by ``seconds``; due timers run in time order, each at its own time.
+
+        The event loop settles before the first timer, after each moment at which timers ran, and
+        at the end, so what one timer causes is in place before the next one runs.
+        """
+        target = self._begin(seconds)
+        try:
+            await self.settle()
+            while (due := self._timers.first_due()) is not None and due <= target:
+                self._jump(due)
+                self._run_due(due)
+                await self.settle()
+            self._jump(target)
+        finally:
+            self._end()
+        await self.settle()
+
+    def advance_sync(self, seconds: float) -> None:
+        """Move forward by ``seconds`` without an event loop: only timers run, no tasks."""
+        target = self._begin(seconds)
+        try:
+            while (due := self._timers.first_due()) is not None and due <= target:
+                self._jump(due)
+                self._run_due(due)
+            self._jump(target)
+        finally:
+            self._end()
+
+    async def advance_until(
+        self, condition: Callable[[], object], *, at_most: float = 3600.0, step: float = 1.0
+    ) -> None:
+        """Move from timer to timer until ``condition()`` holds.
+
+        Each move goes to the next timer, or ``step`` seconds on when none is nearer. Raises
+        ``TimeoutError`` when ``at_most`` seconds have passed on this clock.
+        """
+        give_up = self.monotonic() + at_most
+        await self.settle()
+        while not condition():
+            now = self.monotonic()
+            if now >= give_up:
+                raise TimeoutError(f"the condition did not come true within {at_most:g} s")
+            due = self._timers.first_due()
+            nearest = now + step if due is None else min(due, now + step)
+            await self.advance(max(0.0, min(nearest, give_up) - now))
+
+    def _begin(self, seconds: float) -> float:
+        if seconds < 0:
+            raise FakeError(f"a clock cannot be advanced by {seconds:g} s: time only moves forward")
+        if self._moving:
+            raise FakeError("the clock is being advanced already; wait for that call to return")
+        self._moving = True
+        return self.monotonic() + seconds
+
+    def _end(self) -> None:
+        self._moving = False
+
+    def _run_due(self, moment: float) -> None:
+        # What a timer adds for this same moment runs in this round too.
+        while (due := self._timers.first_due()) is not None and due <= moment:
+            callback = self._timers.pop()
+            if callback is not None:
+                callback()
+
+    def _jump(self, moment: float) -> None:
+        raise NotImplementedError
+
+
+class SimulatedClock(_MovableClock):
+    """A clock that stands still until it is advanced. It implements ``apns_live.clock.Clock``.
+
+    ``start`` is its first wall-clock time, seconds since 1970.
+    """
+
+    def __init__(self, start: float = EPOCH) -> None:
+        super().__init__()
+        self._start = start
+        self._elapsed = 0.0
+
+    def time(self) -> float:
+        """Return simulated wall-clock time, seconds since 1970."""
+        return self._start + self._elapsed
+
+    def monotonic(self) -> float:
+        """Return simulated seconds since the clock was made."""
+        return self._elapsed
+
+    def _jump(self, moment: float) -> None:
+        self._elapsed = max(self._elapsed, moment)
+
+    def __repr__(self) -> str:
+        return f"<SimulatedClock at {self.time():.3f}, {self.pending} timers>"
+
+
+class RealClock(_MovableClock):
+    """The machine's time plus an offset that ``advance`` adds to. For the served fake.
+
+    Timers run on the event loop in which they were made. Its heap of timers has one timer of the
+    event loop behind it, so that moving the clock runs what has become due at once and in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._offset = 0.0
+        self._wakeup: asyncio.TimerHandle | None = None
+        self._wakeup_due = 0.0
+
+    @property
+    def offset(self) -> float:
+        """Seconds by which this clock is ahead of the machine's."""
+        return self._offset
+
+    def time(self) -> float:
+        """Return the machine's wall-clock time plus the offset, seconds since 1970."""
+        return wall_time() + self._offset
+
+    def monotonic(self) -> float:
+        """Return the machine's monotonic time plus the offset."""
+        return perf_counter() + self._offset
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> ClockTimer:
+        """Call ``callback`` on the running event loop after ``delay`` seconds."""
+        timer = super().call_later(delay, callback)
+        self._arrange()
+        return timer
+
+    def close(self) -> None:
+        """Let go of the event loop. Pending timers will not run."""
+        if self._wakeup is not None:
+            self._wakeup.cancel()
+            self._wakeup = None
+
+    def _jump(self, moment: float) -> None:
+        ahead = moment - self.monotonic()
+        if ahead > 0:
+            self._offset += ahead
+
+    def _end(self) -> None:
+        super()._end()
+        self._arrange()
+
+    def _arrange(self) -> None:
+        due = self._timers.first_due()
+        if due is None or self._moving:
+            return
+        if self._wakeup is not None:
+            if self._wakeup_due <= due:
+                return
+            self._wakeup.cancel()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            # Without a loop, advance_sync and the next call_later inside one run the timers.
+            self._wakeup = None
+            return
+        self._wakeup_due = due
+        self._wakeup = loop.call_later(max(0.0, due - self.monotonic()), self._on_wakeup)
+
+    def _on_wakeup(self) -> None:
+        self._wakeup = None
+        if not self._moving:
+            self._run_due(self.monotonic())
+        self._arrange()
+
+    def __repr__(self) -> str:
+        return f"<RealClock {self._offset:+.3f} s, {self.pending} timers>"
