@@ -22,6 +22,7 @@
     |   |-- ActivityEnded                     something was submitted after ``end``
     |   `-- JournalError                      the journal cannot be read or written
     |-- ActivitiesError                       the service: store, audiences, streams
+    |   `-- AddressRefused                    a webhook's host is not on the public internet
     `-- FakeError                             the local fake APNs was asked for something it cannot do
 
 A message says what is wrong, where, and what to do about it. No message holds a private key, a
@@ -165,6 +166,10 @@ class JournalError(DeliveryError):
 
 class ActivitiesError(ApnsLiveError):
     """Base of the errors of the activities service."""
+
+
+class AddressRefused(ActivitiesError):
+    """The host of a webhook resolves to an address that is not public."""
 
 
 class FakeError(ApnsLiveError):
