@@ -12,6 +12,7 @@
     |-- CredentialError                       signing is not possible on this machine
     |-- TransportError                        the way to APNs is not usable
     |   |-- ConnectFailed                     DNS, TCP, TLS, proxy or ALPN; says which
+    |   |   `-- ManagementUnreachable         the channel management port, often blocked by firewalls
     |   |-- PoolFull                          no room within ``queue_timeout``
     |   |-- ClientClosed                      the client was closed, or is closing
     |   `-- Http2Error                        the peer broke RFC 9113, or we were told that we did
@@ -115,6 +116,10 @@ class ConnectFailed(TransportError):
     """No connection could be opened; the message names the step that failed."""
 
 
+class ManagementUnreachable(ConnectFailed):
+    """Channel management has a port of its own (2195, 2196), which networks often block."""
+
+
 class PoolFull(TransportError):
     """The waiting room had no place within ``queue_timeout`` seconds. Nothing was sent."""
 
@@ -144,12 +149,26 @@ class Http2StreamError(Http2Error):
 
 
 class ChannelError(ApnsLiveError):
-    """A channel management request was refused. ``status`` and ``reason`` are Apple's."""
+    """A channel management request was refused, or its answer never came (``status`` 0).
 
-    def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
+    ``status`` and ``reason`` are Apple's, ``remedy`` is one sentence that says what to do, and
+    ``request_id`` is what Apple's support asks for.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        reason: str = "",
+        remedy: str = "",
+        request_id: str = "",
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.reason = reason
+        self.remedy = remedy
+        self.request_id = request_id
 
 
 class DeliveryError(ApnsLiveError):
