@@ -8,7 +8,7 @@ path are msgspec structs: frozen, and cheap enough to make tens of thousands of 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .channels import Channels
     from .jwt import TokenVerifier, VerifiedToken
+    from .topics import TopicVerdict
 
 Environment = Literal["production", "development"]
 Face = Literal["device", "manage"]
@@ -44,6 +45,8 @@ class Effect(enum.Enum):
     """The first provider token was accepted, or a success ended the penalty: allow many streams."""
     CUT_STREAMS = "cut_streams"
     """The request was refused and the penalty is switched on: allow one stream."""
+    DISCONNECT = "disconnect"
+    """Too many refusals: say goodbye and close (Apple, "Handling notification responses")."""
     MALFORMED = "malformed"
     """No HTTP answer: reset the stream with PROTOCOL_ERROR (RFC 9113, section 8.1.1)."""
 
@@ -142,7 +145,7 @@ class QuietPhones:
     def receive_broadcast(self, push: Push) -> None:
         """Do nothing."""
 
-    def token_status(self, token: str, topic: str) -> TokenStatus:  # noqa: ARG002 - the protocol has it
+    def token_status(self, token: str, topic: str) -> TokenStatus:
         """Return what ``statuses`` says."""
         return self.statuses.get(token, UNKNOWN)
 
@@ -178,12 +181,27 @@ class RegisteredKey:
 
 
 @dataclass(slots=True, eq=False)
+class SeenKey:
+    """What a connection remembers of one key: its current token, since when, and its apps.
+
+    ``since`` is epoch seconds on the token clock. ``apps`` are the bundle ids that the key covered
+    at its first use; a later App ID needs a new connection.
+    """
+
+    token: bytes = field(repr=False)
+    since: float
+    apps: frozenset[str]
+
+
+@dataclass(slots=True, eq=False)
 class ConnectionIdentity:
     """What APNs remembers about one connection. Changed by the rules alone.
 
     ``key`` is the key of the first accepted provider token: it binds the connection.
-    ``token_since`` is epoch seconds on the token clock at which the current token was first used.
-    ``cut`` is True while a refusal has reduced the streams to one.
+    ``token`` and ``authorization`` are the last accepted provider token and its header value.
+    ``seen`` has one entry for the key and each related key that was used. ``topics`` are the
+    verdicts on topics so far: what a key covers is captured at its first use here.
+    ``cut`` is True while a refusal has reduced the streams to one; ``errors`` weighs refusals.
     """
 
     connection_id: int
@@ -191,9 +209,12 @@ class ConnectionIdentity:
     key: RegisteredKey | None = None
     token: VerifiedToken | None = None
     authorization: bytes = field(default=b"", repr=False)
-    token_since: float = 0.0
-    apps: frozenset[str] = frozenset()
+    seen: dict[str, SeenKey] = field(default_factory=dict, repr=False)
+    topics: dict[tuple[bytes | None, bytes | None], TopicVerdict] = field(
+        default_factory=dict, repr=False
+    )
     cut: bool = False
+    errors: int = 0
     accepted: int = 0
     refused: int = 0
 
@@ -204,7 +225,9 @@ class ApnsState:
 
     ``strict`` refuses what production clients get away with (see ``apns_live.testing.jwt`` and
     ``rules``). ``devices`` ``auto`` takes every well-formed token for a live device.
-    ``cut_streams`` switches the penalty of one stream after a 4xx other than 410.
+    ``cut_streams`` switches the penalty of one stream after a 4xx other than 410. ``error_limit``
+    is how much refusal a connection may collect before it is closed (0: any amount); a
+    BadDeviceToken weighs five, a 410 nothing, and a success takes one away.
     ``token_age`` and ``token_interval`` are seconds (Apple, "Establishing a token-based connection
     to APNs"); ``future_tolerance`` is how far ahead an ``iat`` may be.
     """
@@ -219,11 +242,17 @@ class ApnsState:
     strict: bool = False
     devices: Literal["auto", "strict"] = "auto"
     cut_streams: bool = False
+    error_limit: int = 0
     token_age: float = 3600.0
     token_interval: float = 1200.0
     future_tolerance: float = 3600.0
     pushes: int = 0
-    statuses: Mapping[str, TokenStatus] = field(default_factory=dict)
+
+    def apps_of(self, connection: ConnectionIdentity) -> frozenset[str]:
+        """Return the bundle ids that the connection's current provider token covers."""
+        token = connection.token
+        seen = connection.seen.get(token.key.key_id) if token is not None else None
+        return seen.apps if seen is not None else frozenset()
 
     def add_app(self, bundle_id: str, team_id: str, *, broadcast: bool = True) -> App:
         """Register an App ID. Connections that are bound already do not learn of it."""

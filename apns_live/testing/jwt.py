@@ -1,0 +1,160 @@
+"""Provider tokens as APNs sees them: which are genuine, whose they are, and from when.
+
+Sources: Apple, "Establishing a token-based connection to APNs" (ES256, ``kid``, ``iss``, ``iat``);
+RFC 7515 and RFC 7518 (three base64url parts, a signature of 64 raw bytes). Lenient mode, the
+default, also takes what clients in production send and APNs takes: ``iat`` as a string or a float,
+padded base64, a DER signature (Apple's own samples carry one), ``typ`` and other header members.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from jwt import PyJWS
+from jwt.exceptions import PyJWTError
+from jwt.utils import base64url_decode, base64url_encode
+
+if TYPE_CHECKING:
+    from .state import RegisteredKey
+
+_STRICT_SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_LENIENT_SHAPE = re.compile(r"[A-Za-z0-9_-]+={0,2}\.[A-Za-z0-9_-]+={0,2}\.[A-Za-z0-9_-]+={0,2}")
+_TEN = re.compile(r"[A-Za-z0-9]{10}")
+_RAW_SIGNATURE = 64
+_LONGEST = 4096
+"""Bytes; a genuine token has about 200."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedToken:
+    """A genuine provider token: its key, and ``issued_at`` in epoch seconds."""
+
+    key: RegisteredKey
+    issued_at: float
+
+
+class TokenVerifier:
+    """Verifies provider tokens against the registered keys, each distinct token only once.
+
+    The cache is bounded, least recently used out first, and emptied when the keys change.
+    ``strict`` takes only what the documentation describes.
+    """
+
+    def __init__(self, *, strict: bool = False, cache_size: int = 4096) -> None:
+        self.strict = strict
+        self._keys: dict[str, RegisteredKey] = {}
+        self._cache: OrderedDict[bytes, VerifiedToken | None] = OrderedDict()
+        self._cache_size = cache_size
+        self._jws = PyJWS(algorithms=["ES256"])
+
+    @property
+    def keys(self) -> tuple[RegisteredKey, ...]:
+        """The keys that are registered and not revoked."""
+        return tuple(self._keys.values())
+
+    def register(self, key: RegisteredKey) -> None:
+        """Take ``key`` into the portal; replaces one of the same id."""
+        self._keys[key.key_id] = key
+        self._cache.clear()
+
+    def revoke(self, key_id: str) -> None:
+        """Forget a key; its tokens are refused from now on, as after a revocation."""
+        self._keys.pop(key_id, None)
+        self._cache.clear()
+
+    def is_current(self, token: VerifiedToken) -> bool:
+        """Whether the key of ``token`` is still the registered one."""
+        return self._keys.get(token.key.key_id) is token.key
+
+    def verify(self, token: bytes) -> VerifiedToken | None:
+        """Return what ``token`` (without the scheme) proves, or None if it proves nothing."""
+        cache = self._cache
+        try:
+            known = cache[token]
+        except KeyError:
+            pass
+        else:
+            cache.move_to_end(token)
+            return known
+        if len(token) > _LONGEST:
+            return None
+        verdict = self._verify(token)
+        cache[token] = verdict
+        if len(cache) > self._cache_size:
+            cache.popitem(last=False)
+        return verdict
+
+    def _verify(self, token: bytes) -> VerifiedToken | None:
+        try:
+            text = token.decode("ascii")
+        except UnicodeDecodeError:
+            return None
+        shape = _STRICT_SHAPE if self.strict else _LENIENT_SHAPE
+        if not shape.fullmatch(text):
+            return None
+        try:
+            header = msgspec.json.decode(base64url_decode(text.partition(".")[0]))
+        except (ValueError, msgspec.DecodeError):
+            return None
+        key = self._key_of(header)
+        if key is None:
+            return None
+        try:
+            if not self.strict:
+                text = _with_raw_signature(text)
+            decoded = self._jws.decode_complete(text, key.public_key, algorithms=["ES256"])
+            claims = msgspec.json.decode(decoded["payload"])
+        except (PyJWTError, ValueError, msgspec.DecodeError):
+            return None
+        issued_at = self._issued_at(claims)
+        if issued_at is None or claims.get("iss") != key.team_id:
+            return None
+        return VerifiedToken(key, issued_at)
+
+    def _key_of(self, header: object) -> RegisteredKey | None:
+        if not isinstance(header, dict) or header.get("alg") != "ES256":
+            return None
+        kid = header.get("kid")
+        if not isinstance(kid, str):
+            return None
+        if self.strict and (set(header) != {"alg", "kid"} or not _TEN.fullmatch(kid)):
+            return None
+        return self._keys.get(kid)
+
+    def _issued_at(self, claims: object) -> float | None:
+        if not isinstance(claims, dict):
+            return None
+        issued_at = claims.get("iat")
+        if isinstance(issued_at, bool):
+            return None
+        if isinstance(issued_at, int):
+            return float(issued_at) if abs(issued_at) < 2**53 else None
+        if self.strict:
+            return None
+        if isinstance(issued_at, str):
+            try:
+                issued_at = float(issued_at)
+            except ValueError:
+                return None
+        if isinstance(issued_at, float) and math.isfinite(issued_at):
+            return issued_at
+        return None
+
+
+def _with_raw_signature(text: str) -> str:
+    """Return the token with a DER signature turned into the raw one; other tokens as they are."""
+    signed, _, signature = text.rpartition(".")
+    decoded = base64url_decode(signature)
+    if len(decoded) == _RAW_SIGNATURE:
+        return text
+    r, s = decode_dss_signature(decoded)
+    if max(r, s) >> 256:
+        return text
+    raw = r.to_bytes(32, "big") + s.to_bytes(32, "big")
+    return f"{signed}.{base64url_encode(raw).decode('ascii')}"
