@@ -1,0 +1,80 @@
+# make demo and make test do all set-up by themselves, into .venv. They need Python 3.11 or later, and
+# make. Another interpreter: make demo PYTHON=/path/to/python3.12
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# The first Python of at least 3.11 that can make a virtual environment.
+PYTHON ?= $(shell for candidate in python3 python3.11 python3.12 python3.13 python3.14 python; do \
+	if $$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then echo $$candidate; break; fi; done)
+
+# Test processes side by side. Two suit a machine with two cores.
+JOBS ?= 2
+PYTEST_ARGS ?=
+# REQUIRE_EXTERNALS=1: every outside program must be there, and a skip is a failure.
+REQUIRE_EXTERNALS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check audit docs soak bench extras format clean
+
+help:
+	@echo 'make demo     start a local fake APNs and send a Live Activity to 20,000 simulated phones'
+	@echo 'make test     the test suite (12 minutes at most on two cores)'
+	@echo 'make check    lint, types, layers, known vulnerabilities, documentation'
+	@echo 'make extras   install the wheel alone and with each extra, and import what it brings'
+	@echo 'make soak     the long runs: a million fuzzed inputs, 200 kills, fresh random examples'
+	@echo 'make bench    all measurements, written to docs/measurements/'
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo 'No Python of at least 3.11 with venv was found. Install one, or name it: make PYTHON=/path/to/python3.11' >&2; \
+		exit 1; fi
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp for each set of packages, made anew when the list of dependencies changes.
+$(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fake]'
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/.installed-demo
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/apns-live demo
+
+test: $(VENV)/.installed-test
+	APNS_LIVE_HYPOTHESIS_PROFILE=ci APNS_LIVE_REQUIRE_EXTERNALS=$(REQUIRE_EXTERNALS) \
+		$(BIN)/python -m pytest -q -n $(JOBS) $(PYTEST_ARGS)
+
+check: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.workshop.audit
+	$(MAKE) docs
+
+docs: $(VENV)/.installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+
+extras: $(VENV)/.installed-test
+	$(BIN)/python -m tests.workshop.extras
+
+# The full counts. An hour or more.
+soak: $(VENV)/.installed-test
+	@mkdir -p docs/measurements
+	APNS_LIVE_HYPOTHESIS_PROFILE=soak APNS_LIVE_FUZZ=1000000 APNS_LIVE_KILLS=200 \
+		$(BIN)/python -m benchmarks record soak -- \
+		$(BIN)/python -m pytest -q -n $(JOBS) -o timeout=7200 $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks all --record
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf site dist build
