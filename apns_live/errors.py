@@ -23,6 +23,7 @@
     |   |-- ActivityEnded                     something was submitted after ``end``
     |   `-- JournalError                      the journal cannot be read or written
     |-- ActivitiesError                       the service: store, audiences, streams
+    |   |-- StoreError                        the database cannot be used, or is of another version
     |   `-- AddressRefused                    a webhook's host is not on the public internet
     `-- FakeError                             the local fake APNs was asked for something it cannot do
 
@@ -185,6 +186,10 @@ class JournalError(DeliveryError):
 
 class ActivitiesError(ApnsLiveError):
     """Base of the errors of the activities service."""
+
+
+class StoreError(ActivitiesError):
+    """The database cannot be reached, is of another version, or a stored key does not open."""
 
 
 class AddressRefused(ActivitiesError):

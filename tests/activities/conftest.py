@@ -12,6 +12,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.activities.databases import (  # noqa: F401 - fixtures
+    database,
+    empty_database,
+    fresh_postgres,
+    postgres_address,
+    store_address,
+)
+
 
 @dataclass(frozen=True)
 class Tls:

@@ -1,0 +1,412 @@
+"""Every table of the service, with the question that each index answers.
+
+Rules of the house, the same on SQLite and PostgreSQL:
+
+- times are integers, milliseconds since 1970 (a 410 from APNs carries milliseconds, and a token's
+  registration is compared with it);
+- JSON is text: key order is the caller's, and PostgreSQL's ``jsonb`` would lose it;
+- every row belongs to an app (``app_id``), and every index that a caller can reach starts with it,
+  so that one app can never read another's rows;
+- row ids grow, so pages are read by key (``id > :after ORDER BY id LIMIT :n``), never by OFFSET.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite gives a growing 64-bit row id only to a column of the exact type INTEGER PRIMARY KEY.
+RowId = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _row_id() -> Column[int]:
+    return Column("id", RowId, primary_key=True, autoincrement=True)
+
+
+def _app() -> Column[int]:
+    return Column("app_id", RowId, ForeignKey("apps.id", ondelete="CASCADE"), nullable=False)
+
+
+def _device(*, primary_key: bool = False) -> Column[int]:
+    return Column(
+        "device_id",
+        RowId,
+        ForeignKey("devices.id", ondelete="CASCADE"),
+        nullable=False,
+        primary_key=primary_key,
+    )
+
+
+apps = Table(
+    "apps",
+    metadata,
+    _row_id(),
+    Column("public_id", String(64), nullable=False, unique=True),
+    Column("name", String(200), nullable=False),
+    Column("bundle_id", String(255), nullable=False),
+    Column("environment", String(16), nullable=False),  # the default for tokens that name none
+    Column("settings", Text, nullable=False, server_default="{}"),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("environment", String(16), nullable=False),  # production, sandbox, or any (both)
+    Column("team_id", String(10), nullable=False),
+    Column("key_id", String(10), nullable=False),
+    Column("sealed_key", LargeBinary, nullable=False),  # encrypted; see store/sealing
+    Column("active", Boolean, nullable=False, server_default="1"),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("app_id", "environment", "key_id"),
+)
+
+users = Table(
+    "users",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("public_id", String(64), nullable=False),  # onesignal_id in that dialect
+    Column("external_id", String(255)),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("app_id", "public_id"),
+    UniqueConstraint("app_id", "external_id"),
+)
+
+user_aliases = Table(
+    "user_aliases",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("user_id", RowId, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("label", String(128), nullable=False),
+    Column("value", String(255), nullable=False),
+    UniqueConstraint("app_id", "label", "value"),
+    Index(None, "user_id"),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("public_id", String(64), nullable=False),  # the subscription id
+    Column("user_id", RowId, ForeignKey("users.id", ondelete="SET NULL")),
+    Column("language", String(16)),
+    Column("country", String(2)),
+    Column("latitude", Float),
+    Column("longitude", Float),
+    Column("app_version", String(64)),
+    Column("app_version_order", String(128)),  # parts padded, so that text order is version order
+    Column("os_version", String(32)),
+    Column("first_session", BigInteger),
+    Column("last_session", BigInteger),
+    Column("session_count", Integer, nullable=False, server_default="0"),
+    Column("session_time", BigInteger, nullable=False, server_default="0"),  # seconds
+    Column("amount_spent", Float, nullable=False, server_default="0"),
+    Column("push_enabled", Boolean, nullable=False, server_default="1"),
+    Column("frequent_updates", Boolean),  # NULL: the app never said
+    Column("secret_hash", LargeBinary),  # set for a device with a credential of its own
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("app_id", "public_id"),
+    Index(None, "user_id"),  # the devices of a user
+    Index(None, "app_id", "language", "id"),
+    Index(None, "app_id", "country", "id"),
+    Index(None, "app_id", "app_version_order", "id"),
+    Index(None, "app_id", "first_session", "id"),
+    Index(None, "app_id", "last_session", "id"),
+)
+
+attributes = Table(  # tags and custom attributes, of a device or of a user; one row a value
+    "attributes",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("device_id", RowId, ForeignKey("devices.id", ondelete="CASCADE")),
+    Column("user_id", RowId, ForeignKey("users.id", ondelete="CASCADE")),
+    Column("namespace", String(8), nullable=False),  # tag, custom
+    Column("name", String(128), nullable=False),
+    Column("kind", String(8), nullable=False),  # string, number, boolean, date, array
+    Column("position", Integer, nullable=False, server_default="0"),  # within an array
+    Column("text", String(1024)),
+    Column("number", Float),  # numbers; booleans as 0 and 1; dates as milliseconds
+    Column("updated_at", BigInteger, nullable=False),
+    CheckConstraint("(device_id IS NULL) <> (user_id IS NULL)", name="one_subject"),
+    UniqueConstraint("device_id", "namespace", "name", "position"),
+    UniqueConstraint("user_id", "namespace", "name", "position"),
+    Index(None, "app_id", "namespace", "name", "text", "device_id", "user_id"),
+    Index(None, "app_id", "namespace", "name", "number", "device_id", "user_id"),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("slug", String(128), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("app_id", "slug"),
+)
+
+group_members = Table(  # a device, or a user with all of their devices
+    "group_members",
+    metadata,
+    _row_id(),
+    Column("group_id", RowId, ForeignKey("groups.id", ondelete="CASCADE"), nullable=False),
+    Column("device_id", RowId, ForeignKey("devices.id", ondelete="CASCADE")),
+    Column("user_id", RowId, ForeignKey("users.id", ondelete="CASCADE")),
+    CheckConstraint("(device_id IS NULL) <> (user_id IS NULL)", name="one_subject"),
+    UniqueConstraint("group_id", "device_id"),
+    UniqueConstraint("group_id", "user_id"),
+    Index(None, "device_id"),
+    Index(None, "user_id"),
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("public_id", String(64), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("filter", Text, nullable=False),  # a filter tree as JSON; see activities/audience
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("app_id", "public_id"),
+    UniqueConstraint("app_id", "name"),
+)
+
+start_tokens = Table(  # push-to-start: one per attributes type, device and environment
+    "start_tokens",
+    metadata,
+    _row_id(),
+    _app(),
+    _device(),
+    Column("attributes_type", String(128), nullable=False),
+    Column("environment", String(16), nullable=False),
+    Column("token", String(512), nullable=False),
+    Column("registered_at", BigInteger, nullable=False),
+    Column("retired_at", BigInteger),
+    Column("retired_reason", String(64)),
+    UniqueConstraint("device_id", "attributes_type", "environment"),
+    Index(None, "app_id", "attributes_type", "retired_at", "id"),  # everyone who can be started
+    Index(None, "app_id", "token"),  # a 410 names the token only
+)
+
+device_tokens = Table(  # ordinary alert pushes
+    "device_tokens",
+    metadata,
+    _row_id(),
+    _app(),
+    _device(),
+    Column("environment", String(16), nullable=False),
+    Column("token", String(512), nullable=False),
+    Column("registered_at", BigInteger, nullable=False),
+    Column("retired_at", BigInteger),
+    Column("retired_reason", String(64)),
+    UniqueConstraint("device_id", "environment"),
+    Index(None, "app_id", "token"),
+)
+
+activities = Table(
+    "activities",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("public_id", String(255), nullable=False),
+    Column("dialect", String(16), nullable=False, server_default="native"),
+    Column("stream_key", String(255)),
+    Column("attributes_type", String(128), nullable=False),
+    Column("attributes", Text, nullable=False),
+    Column("content_state", Text, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default="1"),  # of the desired state
+    Column("revision", BigInteger),  # the caller's own, the newest seen
+    Column("status", String(16), nullable=False),  # scheduled, active, ended
+    Column(
+        "message", Text, nullable=False, server_default="{}"
+    ),  # alert, dates, relevance, urgency
+    Column("audience", Text, nullable=False, server_default="{}"),
+    Column("channel_id", String(255)),  # follows a broadcast channel instead of activity tokens
+    Column("environment", String(16), nullable=False),
+    Column("tags", Text, nullable=False, server_default="[]"),
+    Column("metadata", Text, nullable=False, server_default="{}"),
+    Column("start_at", BigInteger),
+    Column("started_at", BigInteger),
+    Column("end_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Column("end_reason", String(64)),
+    Column("update_count", Integer, nullable=False, server_default="0"),
+    Column("last_timestamp", BigInteger),  # the newest aps timestamp used, seconds
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("app_id", "public_id"),
+    Index(None, "app_id", "status", "id"),
+    Index(None, "app_id", "stream_key", "id"),
+    Index(None, "status", "start_at"),  # what the scheduler must start
+    Index(None, "status", "end_at"),  # what the scheduler must end
+)
+
+activity_devices = Table(  # who an activity was started on, or who joined it
+    "activity_devices",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("activity_id", RowId, ForeignKey("activities.id", ondelete="CASCADE"), nullable=False),
+    _device(),
+    Column("started_at", BigInteger),  # when APNs accepted the start; NULL for a late joiner
+    Column("token", String(512)),  # the activity token; NULL while none has come
+    Column("environment", String(16), nullable=False),
+    Column("registered_at", BigInteger),
+    Column("retired_at", BigInteger),
+    Column("retired_reason", String(64)),
+    Column("sent_version", BigInteger, nullable=False, server_default="0"),
+    Column("acknowledged_version", BigInteger, nullable=False, server_default="0"),
+    Column("missing_reported_at", BigInteger),  # "started, but no token came" was reported
+    UniqueConstraint("activity_id", "device_id"),
+    Index(None, "activity_id", "retired_at", "acknowledged_version", "id"),  # who is behind
+    Index(None, "device_id", "retired_at"),  # how many run on this device
+    Index(None, "app_id", "token"),
+)
+
+streams = Table(
+    "streams",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("key", String(255), nullable=False),
+    Column("activity_id", RowId, ForeignKey("activities.id", ondelete="SET NULL")),
+    Column("paused_at", BigInteger),
+    Column("tags", Text, nullable=False, server_default="[]"),
+    Column("metadata", Text, nullable=False, server_default="{}"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("app_id", "key"),
+)
+
+channels = Table(  # Apple's broadcast channels, as known here
+    "channels",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("channel_id", String(255), nullable=False),
+    Column("environment", String(16), nullable=False),
+    Column("storage_policy", Integer, nullable=False),
+    Column("name", String(200)),
+    Column("deleted_at", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("app_id", "environment", "channel_id"),
+)
+
+operations = Table(  # what was accepted from a caller, in order
+    "operations",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("public_id", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),  # start, update, end, notification, ...
+    Column("activity_id", RowId, ForeignKey("activities.id", ondelete="CASCADE")),
+    Column("version", BigInteger),
+    Column("caller", String(64), nullable=False, server_default=""),
+    Column("dialect", String(16), nullable=False, server_default="native"),
+    Column("status", String(16), nullable=False),  # accepted, running, done, superseded, failed
+    Column("request", Text, nullable=False, server_default="{}"),
+    Column("cursor", BigInteger, nullable=False, server_default="0"),  # the last row id fanned out
+    Column("targeted", Integer, nullable=False, server_default="0"),
+    Column("accepted", Integer, nullable=False, server_default="0"),
+    Column("queued", Integer, nullable=False, server_default="0"),
+    Column("failed", Integer, nullable=False, server_default="0"),
+    Column("users", Integer, nullable=False, server_default="0"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    UniqueConstraint("app_id", "public_id"),
+    Index(None, "app_id", "activity_id", "id"),
+    Index(None, "status", "id"),  # what a restart must resume
+    Index(None, "created_at"),  # pruning
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("operation_id", RowId, ForeignKey("operations.id", ondelete="CASCADE"), nullable=False),
+    Column("device_id", RowId, nullable=False),  # no foreign key: outlives the device
+    Column("verdict", String(24), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("apns_id", String(36), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "operation_id", "id"),
+    Index(None, "created_at"),  # pruning
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("app_id", RowId, ForeignKey("apps.id", ondelete="CASCADE"), primary_key=True),
+    Column("caller", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("body_hash", LargeBinary, nullable=False),  # SHA-256 of the canonical request
+    Column("operation_id", RowId),
+    Column("response", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "created_at"),  # pruning after 30 days
+)
+
+receipts = Table(  # what the app itself reported
+    "receipts",
+    metadata,
+    _row_id(),
+    _app(),
+    _device(),
+    Column("activity_id", RowId, ForeignKey("activities.id", ondelete="CASCADE")),
+    Column("operation_id", RowId),
+    Column("event", String(32), nullable=False),  # received, clicked, dismissed, ended
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "app_id", "activity_id", "id"),
+    Index(None, "created_at"),
+)
+
+webhook_calls = Table(  # the log of the button relay
+    "webhook_calls",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("activity_id", RowId, ForeignKey("activities.id", ondelete="CASCADE")),
+    Column("url_host", String(255), nullable=False),
+    Column("method", String(8), nullable=False),
+    Column("status", Integer),
+    Column("error", String(255)),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "app_id", "id"),
+    Index(None, "created_at"),
+)

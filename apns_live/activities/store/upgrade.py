@@ -1,0 +1,62 @@
+"""Bring a database to this version's schema, and refuse to work on any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection
+
+from ...errors import StoreError
+from .database import Database
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def newest_version() -> str:
+    """Return the version that this code works with."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+async def current_version(database: Database) -> str:
+    """Return the version of a database; empty for a new one."""
+    async with database.read() as connection:
+        return await connection.run_sync(
+            lambda sync: MigrationContext.configure(sync).get_current_revision() or ""
+        )
+
+
+async def upgrade(database: Database) -> str:
+    """Run the migrations that are missing, in one transaction; return the version reached.
+
+    Raises `StoreError` when the database is newer than this code.
+    """
+    before = await current_version(database)
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if before and before not in known:
+        raise StoreError(
+            f"{database!r} is of version {before}, which this release does not know: "
+            "it was upgraded by a newer one; install that release"
+        )
+    async with database.write() as connection:
+        await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
+    return newest_version()
+
+
+async def check(database: Database) -> None:
+    """Raise `StoreError` unless the database is of exactly this code's version."""
+    version = await current_version(database)
+    if version != newest_version():
+        found = f"of version {version}" if version else "not set up"
+        raise StoreError(
+            f"{database!r} is {found}, and this release needs {newest_version()}: "
+            "run `apns-live store upgrade`"
+        )

@@ -1,0 +1,195 @@
+"""Opening, upgrading and sealing: what the store promises before it holds a row."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import insert, select, text
+
+from apns_live.activities.store import schema
+from apns_live.activities.store.database import Database
+from apns_live.activities.store.sealing import FILE_VARIABLE, VARIABLE, Sealer, new_key
+from apns_live.activities.store.upgrade import check, current_version, newest_version, upgrade
+from apns_live.errors import InvalidSetting, StoreError
+
+
+def an_app(name: str) -> dict[str, object]:
+    return {
+        "public_id": name,
+        "name": name,
+        "bundle_id": "com.example.app",
+        "environment": "sandbox",
+        "created_at": 1,
+    }
+
+
+async def test_a_new_database_is_refused_until_it_is_upgraded(empty_database: Database) -> None:
+    with pytest.raises(StoreError, match=r"not set up.*apns-live store upgrade"):
+        await check(empty_database)
+    assert (
+        await upgrade(empty_database) == newest_version() == await current_version(empty_database)
+    )
+    await check(empty_database)
+    assert await upgrade(empty_database) == newest_version()  # a second time changes nothing
+
+
+async def test_the_migrations_make_exactly_the_schema(database: Database) -> None:
+    def differences(sync):
+        context = MigrationContext.configure(sync, opts={"compare_type": True})
+        return compare_metadata(context, schema.metadata)
+
+    async with database.read() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_a_database_of_a_newer_release_is_refused(database: Database) -> None:
+    async with database.write() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreError, match="9999"):
+        await check(database)
+    with pytest.raises(StoreError, match="newer"):
+        await upgrade(database)
+
+
+async def test_an_error_rolls_the_whole_transaction_back(database: Database) -> None:
+    async def fail_half_way() -> None:
+        async with database.write() as connection:
+            await connection.execute(insert(schema.apps), an_app("a"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail_half_way()
+    async with database.read() as connection:
+        assert (await connection.execute(select(schema.apps.c.id))).all() == []
+
+
+async def test_writers_queue_and_readers_do_not_wait(database: Database) -> None:
+    async def write(number: int) -> None:
+        async with database.write() as connection:
+            await connection.execute(select(schema.apps.c.id))
+            await connection.execute(insert(schema.apps), an_app(f"app-{number}"))
+
+    async with database.write() as connection:
+        await connection.execute(insert(schema.apps), an_app("held"))
+        writers = [asyncio.create_task(write(number)) for number in range(20)]
+        async with database.read() as reader:
+            assert (await reader.execute(select(schema.apps.c.id))).all() == []
+    await asyncio.gather(*writers)
+    async with database.read() as reader:
+        assert len((await reader.execute(select(schema.apps.c.id))).all()) == 21
+
+
+async def test_foreign_keys_hold(database: Database) -> None:
+    device = {"app_id": 77, "public_id": "d", "created_at": 1, "updated_at": 1}
+    with pytest.raises(Exception, match=r"(?i)foreign key"):
+        async with database.write() as connection:
+            await connection.execute(insert(schema.devices), device)
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("NORMAL", 1), ("FULL", 2)])
+async def test_sqlite_is_set_up_to_survive(tmp_path: Path, setting: str, expected: int) -> None:
+    async with (
+        Database.open(tmp_path / "s.db", synchronous=setting) as database,
+        database.write() as connection,
+    ):
+        assert (await connection.exec_driver_sql("PRAGMA synchronous")).scalar() == expected
+        assert (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar() == "wal"
+        assert (await connection.exec_driver_sql("PRAGMA foreign_keys")).scalar() == 1
+
+
+async def test_a_writer_that_reads_first_waits_for_another_process(tmp_path: Path) -> None:
+    """BEGIN IMMEDIATE: a transaction that reads, then writes, is never refused half-way."""
+    path = tmp_path / "s.db"
+    async with Database.open(path) as database:
+        await upgrade(database)
+        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN IMMEDIATE")
+
+        async def write() -> None:
+            async with database.write() as connection:
+                await connection.execute(select(schema.apps.c.id))
+                await connection.execute(insert(schema.apps), an_app("a"))
+
+        task = asyncio.create_task(write())
+        await asyncio.to_thread(other.execute, "COMMIT")
+        other.close()
+        await task
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("mysql://localhost/x", "not supported"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("://", "no address"),
+    ],
+)
+def test_a_bad_address_is_refused(address: str, problem: str) -> None:
+    with pytest.raises(InvalidSetting, match=problem) as caught:
+        Database.open(address)
+    assert caught.value.field == "store"
+    assert caught.value.remedy
+
+
+def test_a_missing_folder_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is no folder: create it"):
+        Database.open(tmp_path / "no" / "s.db")
+
+
+async def test_a_server_that_is_not_there_is_explained() -> None:
+    address = "postgresql://user:hush@127.0.0.1:1/none"
+    async with Database.open(address) as database:
+        assert "hush" not in repr(database)
+        with pytest.raises(StoreError, match="cannot be reached") as caught:
+            await check(database)
+        assert "hush" not in str(caught.value)
+
+
+def test_a_sealed_key_opens_only_in_its_place() -> None:
+    sealer = Sealer(new_key())
+    sealed = sealer.seal("-----PEM-----", app="scores", key_id="ABC123DEFG")
+    assert b"PEM" not in sealed
+    assert sealed != sealer.seal("-----PEM-----", app="scores", key_id="ABC123DEFG")
+    assert sealer.open(sealed, app="scores", key_id="ABC123DEFG") == "-----PEM-----"
+    for wrong in (
+        {"app": "other", "key_id": "ABC123DEFG"},
+        {"app": "scores", "key_id": "ZZZ123DEFG"},
+    ):
+        with pytest.raises(StoreError, match="does not open"):
+            sealer.open(sealed, **wrong)
+    with pytest.raises(StoreError, match=VARIABLE):
+        Sealer(new_key()).open(sealed, app="scores", key_id="ABC123DEFG")
+    for damaged in (b"", b"\x02" + sealed[1:], sealed[:10]):
+        with pytest.raises(StoreError, match="damaged"):
+            sealer.open(damaged, app="scores", key_id="ABC123DEFG")
+
+
+def test_the_sealing_key_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
+    key, path = new_key(), tmp_path / "key"
+    path.write_text(key + "\n")
+    sealed = Sealer.from_environment({VARIABLE: key}).seal("pem", app="a", key_id="k")
+    assert (
+        Sealer.from_environment({FILE_VARIABLE: str(path)}).open(sealed, app="a", key_id="k")
+        == "pem"
+    )
+    assert key not in repr(Sealer(key))
+
+
+@pytest.mark.parametrize(
+    ("environment", "field"),
+    [
+        ({}, "store key"),
+        ({VARIABLE: "not base64!"}, "store key"),
+        ({VARIABLE: "c2hvcnQ="}, "store key"),
+        ({FILE_VARIABLE: "no/such/file"}, FILE_VARIABLE),
+    ],
+)
+def test_a_missing_or_bad_sealing_key_is_explained(environment: dict[str, str], field: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        Sealer.from_environment(environment)
+    assert caught.value.field == field
+    assert "store new-key" in caught.value.remedy
