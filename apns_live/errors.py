@@ -138,7 +138,13 @@ class Http2Error(TransportError):
 
 
 class Http2ConnectionError(Http2Error):
-    """The connection is over. A GOAWAY with ``code`` is among the bytes to send."""
+    """The connection is over. A GOAWAY with ``code`` is among the bytes to send.
+
+    ``events`` holds what ``receive()`` had understood of the same bytes before the error:
+    answers among them count.
+    """
+
+    events: tuple[object, ...] = ()
 
 
 class Http2StreamError(Http2Error):
