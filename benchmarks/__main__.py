@@ -1,0 +1,95 @@
+"""``python -m benchmarks NAME [options]``: run one benchmark, or ``all``.
+
+A benchmark is a module here with ``main(arguments: list[str]) -> int``. ``record NAME -- COMMAND``
+runs another command and keeps the end of its output, with the conditions, in docs/measurements/.
+"""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import time
+
+from benchmarks.conditions import conditions
+from benchmarks.report import MEASUREMENTS, Report
+
+BENCHMARKS = {
+    "throughput": "pushes a second on a bare loopback, beside other senders",
+    "distance": "pushes a second through a delay of 40 ms each way",
+    "latency": "how long one push takes at a given load",
+    "memory": "a million tokens: memory, and whether pushes grow dearer",
+    "wire": "our HTTP/2 by itself: what a request costs",
+    "fake": "checked pushes a second that the fake APNs answers",
+    "phones": "a hundred thousand simulated phones: memory and speed",
+    "delivery": "the field case: latest state wins beside a plain queue",
+    "journal": "what the journal costs",
+}
+KEPT_LINES = 40
+
+
+def _usage() -> str:
+    lines = ["usage: python -m benchmarks NAME [options]   (--json, --record; --help for more)", ""]
+    lines += [f"  {name:12} {what}" for name, what in BENCHMARKS.items()]
+    lines += [f"  {'all':12} every benchmark, one after the other"]
+    return "\n".join(lines)
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    try:
+        module = importlib.import_module(f"benchmarks.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"benchmarks.{name}":
+            raise
+        print(f"no benchmark named {name}", file=sys.stderr)
+        return 2
+    code: int = module.main(arguments)
+    return code
+
+
+def _all(arguments: list[str]) -> int:
+    worst = 0
+    for name in BENCHMARKS:
+        print(f"\n== {name}", flush=True)
+        command = [sys.executable, "-m", "benchmarks", name, *arguments]
+        worst = max(worst, subprocess.run(command, check=False).returncode)
+    return worst
+
+
+def _record(arguments: list[str]) -> int:
+    name, separator, *command = arguments
+    if separator != "--" or not command:
+        print("usage: python -m benchmarks record NAME -- COMMAND...", file=sys.stderr)
+        return 2
+    before, begin = conditions(), time.monotonic()
+    tail: list[str] = []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            tail = [*tail, line.rstrip()][-KEPT_LINES:]
+    report = Report(name, f"The end of `make {name}`", before)
+    report.settings = {"took": f"{time.monotonic() - begin:.0f} s"}
+    page = report.markdown() + "\n```text\n" + "\n".join(tail) + "\n```\n"
+    MEASUREMENTS.mkdir(parents=True, exist_ok=True)
+    (MEASUREMENTS / f"{name}.md").write_text(page)
+    return process.returncode
+
+
+def main(arguments: list[str]) -> int:
+    """Run what the first argument names; return the exit code."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name == "all":
+        return _all(rest)
+    if name == "record":
+        return _record(rest)
+    return _run(name, rest)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
