@@ -1,1 +1,40 @@
-"""."""
+"""HTTP/2 without I/O: frames, header blocks, a client and a server connection (RFC 9113)."""
+
+from apns_live.http2.client_connection import ClientConnection
+from apns_live.http2.constants import CLIENT_PREFACE, ErrorCode, FrameType, Setting
+from apns_live.http2.events import (
+    Event,
+    GoAwayReceived,
+    PingAcknowledged,
+    RequestReceived,
+    ResponseReceived,
+    SettingsAcknowledged,
+    SettingsReceived,
+    StreamReset,
+)
+from apns_live.http2.frames import frame
+from apns_live.http2.header_encoder import Indexing, PreparedHeaders
+from apns_live.http2.headers import HeaderDecoder
+from apns_live.http2.server_connection import ServerConnection, StreamView
+
+__all__ = [
+    "CLIENT_PREFACE",
+    "ClientConnection",
+    "ErrorCode",
+    "Event",
+    "FrameType",
+    "GoAwayReceived",
+    "HeaderDecoder",
+    "Indexing",
+    "PingAcknowledged",
+    "PreparedHeaders",
+    "RequestReceived",
+    "ResponseReceived",
+    "ServerConnection",
+    "Setting",
+    "SettingsAcknowledged",
+    "SettingsReceived",
+    "StreamReset",
+    "StreamView",
+    "frame",
+]

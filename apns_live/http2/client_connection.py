@@ -1,0 +1,491 @@
+"""The client's side of one HTTP/2 connection, shaped for pushes: many small requests at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from apns_live.errors import Http2Error, Http2StreamError
+from apns_live.http2.closed_streams import Ending
+from apns_live.http2.connection import FLOOD_BUDGET, Connection, connection_error
+from apns_live.http2.constants import (
+    CLIENT_PREFACE,
+    DEFAULT_WINDOW,
+    END_HEADERS,
+    END_STREAM,
+    MAXIMUM_STREAM_ID,
+    MAXIMUM_WINDOW,
+    PADDED,
+    PRIORITY,
+    ErrorCode,
+    Setting,
+)
+from apns_live.http2.events import Event, Headers, ResponseReceived
+from apns_live.http2.field_rules import content_length, split_response, trailers_problem
+from apns_live.http2.flow_control import ReceiveWindow
+from apns_live.http2.frames import (
+    FRAME_HEADER,
+    header_frames,
+    reset_frame,
+    window_update_frame,
+)
+from apns_live.http2.header_encoder import LENGTHS, PATH, PreparedHeaders, RequestEncoder
+from apns_live.http2.headers import HeaderDecoder
+
+_MAX_HEADER_LIST = 65_536
+_CONNECTION_WINDOW = 1_048_576
+_LENGTHS_KNOWN = len(LENGTHS)
+_RELEVANT_FLAGS = END_STREAM | END_HEADERS | PADDED | PRIORITY
+_WHOLE_RESPONSE = END_STREAM | END_HEADERS
+_BODILESS = (204, 304)
+
+
+class _Stream:
+    """A stream that is more than a whole request without any answer yet."""
+
+    __slots__ = (
+        "body",
+        "declared",
+        "headers",
+        "length",
+        "request_waits",
+        "sent",
+        "status",
+        "window",
+    )
+
+    def __init__(self, sent: int, window: int) -> None:
+        self.sent = sent
+        """Bytes of DATA sent less WINDOW_UPDATE received."""
+        self.window = ReceiveWindow(window)
+        self.request_waits = False
+        """The rest of the request is in the send queue."""
+        self.status = 0
+        self.headers: Headers = []
+        self.declared = -1
+        self.body: list[bytes] = []
+        self.length = 0
+
+
+class ClientConnection(Connection):
+    """A client connection without I/O: bytes in, events out; requests in, bytes out.
+
+    ``authority`` goes into every request. ``max_response_body`` (bytes) bounds the body of one
+    response: a longer one is reset with CANCEL. ``initial_window`` and ``connection_window``
+    (bytes) are what the server may send before we grant more, per stream and in all.
+    ``first_stream_id`` (odd) lets a test begin near the end of the stream ids.
+    """
+
+    def __init__(
+        self,
+        *,
+        authority: bytes,
+        header_decoder: HeaderDecoder | None = None,
+        max_response_body: int = 65_536,
+        initial_window: int = DEFAULT_WINDOW,
+        connection_window: int = _CONNECTION_WINDOW,
+        first_stream_id: int = 1,
+        flood_budget: int = FLOOD_BUDGET,
+    ) -> None:
+        self._requests = RequestEncoder(authority)
+        super().__init__(
+            client=True,
+            encoder=self._requests,
+            header_decoder=header_decoder or HeaderDecoder(_MAX_HEADER_LIST),
+            connection_window=max(connection_window, DEFAULT_WINDOW),
+            flood_budget=flood_budget,
+        )
+        self._prefixes = self._requests.prefixes
+        self._decode = self._decoder.decode
+        self._initial_window = initial_window
+        self._max_response_body = max_response_body
+        self._next_id = first_stream_id
+        # Whole requests without any answer: stream id -> bytes sent less WINDOW_UPDATE received.
+        self._waiting: dict[int, int] = {}
+        self._streams: dict[int, _Stream] = {}
+        self._going_away = False
+        self._limit = 0
+        """How many streams may be open: 0 before SETTINGS and once nothing more may start."""
+        self._quick_body = 0
+        """The longest body that fits one DATA frame and a fresh stream's window."""
+
+    # --- requests ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Queue the preface, SETTINGS and the WINDOW_UPDATE of the connection."""
+        self._out.append(CLIENT_PREFACE)
+        self._send_settings(
+            {
+                Setting.ENABLE_PUSH: 0,
+                Setting.INITIAL_WINDOW_SIZE: self._initial_window,
+                Setting.MAX_HEADER_LIST_SIZE: _MAX_HEADER_LIST,
+            }
+        )
+        increment = self._receive_window.target - DEFAULT_WINDOW
+        if increment:
+            self._out.append(window_update_frame(0, increment))
+
+    @property
+    def available_streams(self) -> int:
+        """How many requests may start now, as far as the number of streams goes."""
+        return max(self._limit - len(self._waiting) - len(self._streams), 0)
+
+    @property
+    def open_streams(self) -> int:
+        """Requests that have begun and have neither been answered nor reset."""
+        return len(self._waiting) + len(self._streams)
+
+    @property
+    def max_concurrent_streams(self) -> int:
+        """The server's MAX_CONCURRENT_STREAMS; 0 before its SETTINGS arrived."""
+        return self._peers.values[Setting.MAX_CONCURRENT_STREAMS] if self._ready else 0
+
+    @property
+    def going_away(self) -> bool:
+        """Whether the server sent GOAWAY, or we did."""
+        return self._going_away or self._closing
+
+    @property
+    def stream_ids_left(self) -> int:
+        """Requests that this connection can still carry before its stream ids are used up."""
+        return max((MAXIMUM_STREAM_ID - self._next_id) // 2 + 1, 0)
+
+    def has_room_for(self, body_length: int) -> bool:
+        """Tell whether a whole request with a body of so many bytes can start now.
+
+        The connection's window holds all of it, so that no HEADERS waits half open for others'
+        windows. (A body above 65,535 bytes could never start so: it starts when a window of
+        65,535 is free.) What is above its own stream's window leaves as the server grants more.
+        """
+        return (
+            self._limit > len(self._waiting) + len(self._streams)
+            and (body_length if body_length < DEFAULT_WINDOW else DEFAULT_WINDOW)
+            <= self.connection_window
+        )
+
+    def send_request(
+        self, headers: PreparedHeaders, path: bytes, request_id: bytes, body: bytes
+    ) -> int:
+        """Queue one request and return its stream id.
+
+        Raises Http2Error when there is no room: ask ``has_room_for`` first.
+        """
+        length = len(body)
+        path_length = len(path)
+        id_length = len(request_id)
+        kept = self._prefixes.get(headers)
+        encoder = self._requests
+        if (
+            kept is None
+            or kept[0] != encoder.generation
+            or not 0 < length <= self._quick_body
+            or length > self._send_window - self._queue.waiting_bytes
+            or len(self._waiting) + len(self._streams) >= self._limit
+            or path_length >= _LENGTHS_KNOWN
+            or id_length >= _LENGTHS_KNOWN
+        ):
+            return self._send_slowly(headers, path, request_id, body)
+        stream_id = self._next_id
+        self._next_id = stream_id + 2
+        if stream_id >= MAXIMUM_STREAM_ID - 1:
+            self._limit = 0
+        _, shared, id_head = kept
+        path_head = LENGTHS[path_length]
+        id_size = LENGTHS[id_length]
+        block_length = (
+            1 + len(path_head) + path_length + len(shared) + len(id_head) + len(id_size) + id_length
+        )
+        pack = FRAME_HEADER.pack
+        self._out += (
+            pack(block_length << 8 | 1, END_HEADERS, stream_id),
+            PATH,
+            path_head,
+            path,
+            shared,
+            id_head,
+            id_size,
+            request_id,
+            pack(length << 8, END_STREAM, stream_id),
+            body,
+        )
+        self._send_window -= length
+        self._waiting[stream_id] = length
+        return stream_id
+
+    def _send_slowly(
+        self, headers: PreparedHeaders, path: bytes, request_id: bytes, body: bytes
+    ) -> int:
+        if not self.has_room_for(len(body)):
+            raise Http2Error(self._why_no_room(), ErrorCode.REFUSED_STREAM)
+        stream_id = self._next_id
+        self._next_id = stream_id + 2
+        if stream_id >= MAXIMUM_STREAM_ID - 1:
+            self._limit = 0
+        block = self._requests.request_block(headers, path, request_id)
+        self._out += header_frames(stream_id, block, self._max_frame_size, end_stream=not body)
+        if not body:
+            self._waiting[stream_id] = 0
+            return stream_id
+        stream = _Stream(0, self._initial_window)
+        stream.request_waits = True
+        self._streams[stream_id] = stream
+        self._queue.add(stream_id, memoryview(body))
+        self._flush()
+        return stream_id
+
+    def _why_no_room(self) -> str:
+        if not self._ready:
+            return "no request may start before the server's SETTINGS arrived"
+        if self.going_away:
+            return "no request may start on a connection that is going away"
+        if self.stream_ids_left == 0:
+            return "the stream ids of this connection are used up"
+        if self.available_streams == 0:
+            return f"all {self.max_concurrent_streams} streams that the server allows are open"
+        return "the connection's flow-control window has no room for the whole request"
+
+    def cancel(self, stream_id: int, code: int = ErrorCode.CANCEL) -> None:
+        """Reset a stream; without effect on one that is over. Its slot is free at once."""
+        if self._forget_stream(stream_id):
+            self._closed.remember(stream_id, Ending.OURS)
+            self._out.append(reset_frame(stream_id, code))
+
+    def close(self, code: int = ErrorCode.NO_ERROR, debug: bytes = b"") -> None:
+        """Queue GOAWAY: nothing new starts, what is open may still be answered."""
+        if not self._closing:
+            self._closing = True
+            self._limit = 0
+            self._go_away(0, code, debug)
+
+    # --- responses ---------------------------------------------------------------------------
+
+    def _take_frames(self, data: bytes, events: list[Event]) -> int:
+        at = 0
+        end = len(data)
+        unpack = FRAME_HEADER.unpack_from
+        waiting = self._waiting
+        while end - at >= 9:
+            word, flags, stream_id = unpack(data, at)
+            start = at + 9
+            stop = start + (word >> 8)
+            if stop > end:
+                self._check_unfinished(word)
+                break
+            if (
+                word & 0xFF == 1
+                and flags & _RELEVANT_FLAGS == _WHOLE_RESPONSE
+                and stream_id in waiting
+                and self._block is None
+                and word <= 0x400001
+            ):
+                status, headers, problem = split_response(
+                    self._decode(data[start:stop]), self._check
+                )
+                if problem or status < 200 or (headers and self._declares_body(status, headers)):
+                    self._stream_error(
+                        Http2StreamError(
+                            problem or "a response without its body",
+                            ErrorCode.PROTOCOL_ERROR,
+                            stream_id=stream_id,
+                        ),
+                        events,
+                    )
+                else:
+                    del waiting[stream_id]
+                    events.append(ResponseReceived(stream_id, status, headers, b""))
+                    self._budget += 4
+            else:
+                self._take_frame(word, flags, stream_id & 0x7FFFFFFF, data[start:stop], events)
+            at = stop
+        self._budget = min(self._budget, self._budget_full)
+        return at
+
+    @staticmethod
+    def _declares_body(status: int, headers: Headers) -> bool:
+        declared, problem = content_length(headers)
+        return bool(problem) or (declared > 0 and status not in _BODILESS)
+
+    def _check_headers_allowed(self, stream_id: int) -> None:
+        if self._is_idle(stream_id):
+            raise connection_error(f"HEADERS on stream {stream_id}, which we did not open")
+
+    def _is_idle(self, stream_id: int) -> bool:
+        return stream_id & 1 == 0 or stream_id >= self._next_id
+
+    def _stream(self, stream_id: int) -> _Stream | None:
+        """Return the stream's full state, made now if the request was only waiting so far."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            sent = self._waiting.pop(stream_id, None)
+            if sent is not None:
+                stream = self._streams[stream_id] = _Stream(sent, self._initial_window)
+        return stream
+
+    def _headers_complete(
+        self, stream_id: int, block: bytes, ends_stream: bool, events: list[Event]
+    ) -> None:
+        stream = self._stream(stream_id)
+        if stream is None:
+            self._ignore_headers(stream_id, block)
+            return
+        fields = self._decode(block)
+        if stream.status:
+            problem = trailers_problem(fields, self._check)
+            if not problem and not ends_stream:
+                problem = "a second header block that does not end the stream"
+            if problem:
+                raise Http2StreamError(problem, ErrorCode.PROTOCOL_ERROR, stream_id=stream_id)
+            self._response_complete(stream_id, stream, events)
+            return
+        status, headers, problem = split_response(fields, self._check)
+        if not problem and status < 200:
+            if status == 101 or ends_stream:
+                problem = f"an interim response {status} that HTTP/2 does not allow"
+            else:
+                self._spend("interim HEADERS")
+                return
+        if not problem:
+            stream.declared, problem = content_length(headers)
+        if problem:
+            raise Http2StreamError(problem, ErrorCode.PROTOCOL_ERROR, stream_id=stream_id)
+        stream.status = status
+        stream.headers = headers
+        if ends_stream:
+            self._response_complete(stream_id, stream, events)
+
+    def _data_received(
+        self, stream_id: int, size: int, content: bytes, ends_stream: bool, events: list[Event]
+    ) -> None:
+        stream = self._stream(stream_id)
+        if stream is None:
+            self._spend("late DATA")
+            self._late_frame(stream_id, "DATA")
+            return
+        stream.window.available -= size
+        if stream.window.available < 0:
+            raise Http2StreamError(
+                "more DATA than the stream's window",
+                ErrorCode.FLOW_CONTROL_ERROR,
+                stream_id=stream_id,
+            )
+        if not stream.status:
+            raise Http2StreamError(
+                "DATA before the response's HEADERS", ErrorCode.PROTOCOL_ERROR, stream_id=stream_id
+            )
+        stream.length += len(content)
+        if stream.length > self._max_response_body:
+            raise Http2StreamError(
+                f"a response of more than {self._max_response_body} bytes",
+                ErrorCode.CANCEL,
+                stream_id=stream_id,
+            )
+        if content:
+            stream.body.append(content)
+        if ends_stream:
+            self._response_complete(stream_id, stream, events)
+            return
+        increment = stream.window.refill()
+        if increment:
+            self._out.append(window_update_frame(stream_id, increment))
+
+    def _response_complete(self, stream_id: int, stream: _Stream, events: list[Event]) -> None:
+        if stream.declared not in {-1, stream.length} and not (
+            stream.length == 0 and stream.status in _BODILESS
+        ):
+            raise Http2StreamError(
+                f"content-length is {stream.declared}, the body has {stream.length} bytes",
+                ErrorCode.PROTOCOL_ERROR,
+                stream_id=stream_id,
+            )
+        del self._streams[stream_id]
+        if stream.request_waits:
+            # Answered before the request was complete: stop sending it (RFC 9113, section 8.1).
+            self._queue.discard(stream_id)
+            self._closed.remember(stream_id, Ending.OURS)
+            self._out.append(reset_frame(stream_id, ErrorCode.CANCEL))
+        body = stream.body[0] if len(stream.body) == 1 else b"".join(stream.body)
+        events.append(ResponseReceived(stream_id, stream.status, stream.headers, body))
+        self._exchange_done()
+
+    # --- what the connection asks of a role ----------------------------------------------------
+
+    def _forget_stream(self, stream_id: int) -> bool:
+        if self._waiting.pop(stream_id, None) is not None:
+            return True
+        self._queue.discard(stream_id)
+        return self._streams.pop(stream_id, None) is not None
+
+    def _stream_window_grew(self, stream_id: int, increment: int) -> None:
+        initial = self._peers.values[Setting.INITIAL_WINDOW_SIZE]
+        sent = self._waiting.get(stream_id)
+        if sent is not None:
+            self._waiting[stream_id] = sent = sent - increment
+            self._spend_on_window()
+        else:
+            stream = self._streams.get(stream_id)
+            if stream is None:
+                self._spend_on_window()
+                return
+            stream.sent = sent = stream.sent - increment
+            if stream.request_waits:
+                self._flush_needed = True
+            else:
+                self._spend_on_window()
+        if initial - sent > MAXIMUM_WINDOW:
+            raise Http2StreamError(
+                "the stream's window is above 2^31-1",
+                ErrorCode.FLOW_CONTROL_ERROR,
+                stream_id=stream_id,
+            )
+
+    def _check_stream_windows(self) -> None:
+        initial = self._peers.values[Setting.INITIAL_WINDOW_SIZE]
+        lowest = min(self._waiting.values(), default=0)
+        lowest = min([lowest, *(stream.sent for stream in self._streams.values())])
+        if initial - lowest > MAXIMUM_WINDOW:
+            raise connection_error(
+                "SETTINGS_INITIAL_WINDOW_SIZE makes a stream's window larger than 2^31-1",
+                ErrorCode.FLOW_CONTROL_ERROR,
+            )
+
+    def _stream_send_window(self, stream_id: int) -> int:
+        return self._peers.values[Setting.INITIAL_WINDOW_SIZE] - self._streams[stream_id].sent
+
+    def _data_sent(self, stream_id: int, size: int) -> None:
+        self._send_window -= size
+        self._streams[stream_id].sent += size
+
+    def _body_sent(self, stream_id: int) -> None:
+        stream = self._streams[stream_id]
+        stream.request_waits = False
+        if not stream.status and stream.window.available == stream.window.target:
+            del self._streams[stream_id]
+            self._waiting[stream_id] = stream.sent
+
+    def _peer_settings_changed(self) -> None:
+        values = self._peers.values
+        self._quick_body = min(values[Setting.INITIAL_WINDOW_SIZE], values[Setting.MAX_FRAME_SIZE])
+        if not self.going_away and self.stream_ids_left:
+            self._limit = values[Setting.MAX_CONCURRENT_STREAMS]
+
+    def _settings_in_force(self, changes: Mapping[int, int]) -> None:
+        """Nothing: what we announce at the start is what streams begin with."""
+
+    def _peer_goes_away(self, last_stream_id: int) -> list[int]:
+        self._going_away = True
+        self._limit = 0
+        unprocessed = [
+            stream_id
+            for stream_id in (*self._waiting, *self._streams)
+            if stream_id > last_stream_id
+        ]
+        unprocessed.sort()
+        for stream_id in unprocessed:
+            self._forget_stream(stream_id)
+            self._closed.remember(stream_id, Ending.OURS)
+        return unprocessed
+
+    def _last_peer_stream(self) -> int:
+        return 0
+
+    def _on_closing(self) -> None:
+        self._limit = 0

@@ -1,0 +1,569 @@
+"""What both roles share: frames taken apart, control frames answered, errors turned into GOAWAY."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import NoReturn
+
+from apns_live.errors import Http2ConnectionError, Http2StreamError
+from apns_live.http2.closed_streams import ClosedStreams, Ending
+from apns_live.http2.constants import (
+    ACK,
+    DEFAULT_FRAME_SIZE,
+    DEFAULT_WINDOW,
+    END_HEADERS,
+    END_STREAM,
+    MAXIMUM_WINDOW,
+    PADDED,
+    ErrorCode,
+    FrameType,
+    Setting,
+)
+from apns_live.http2.events import (
+    Event,
+    GoAwayReceived,
+    PingAcknowledged,
+    SettingsAcknowledged,
+    SettingsReceived,
+    StreamReset,
+)
+from apns_live.http2.field_rules import FieldCheck
+from apns_live.http2.flow_control import ReceiveWindow, SendQueue
+from apns_live.http2.frames import (
+    FRAME_HEADER,
+    SETTINGS_ACK,
+    frame,
+    goaway_frame,
+    parse_goaway,
+    parse_settings,
+    ping_frame,
+    reset_frame,
+    settings_frame,
+    strip_padding,
+    window_update_frame,
+)
+from apns_live.http2.header_encoder import HeaderEncoder
+from apns_live.http2.headers import HeaderDecoder
+from apns_live.http2.settings import OurSettings, PeerSettings
+
+FLOOD_BUDGET = 10_000
+"""Frames without use that a peer may send before they outweigh the useful ones."""
+_BUDGET_PER_EXCHANGE = 4
+_CONTINUATION_LIMIT = 64
+
+
+def connection_error(message: str, code: int = ErrorCode.PROTOCOL_ERROR) -> Http2ConnectionError:
+    """Return an error that ends the connection."""
+    return Http2ConnectionError(message, code)
+
+
+class Connection(ABC):
+    """One HTTP/2 connection without I/O. See ``ClientConnection`` and ``ServerConnection``."""
+
+    def __init__(
+        self,
+        *,
+        client: bool,
+        encoder: HeaderEncoder,
+        header_decoder: HeaderDecoder | None,
+        connection_window: int,
+        flood_budget: int,
+    ) -> None:
+        self._role = "client" if client else "server"
+        self._out: list[bytes] = []
+        self._rest = b""
+        self._encoder = encoder
+        self._decoder = header_decoder or HeaderDecoder()
+        self._check = FieldCheck()
+        self._ours = OurSettings(client=client)
+        self._peers = PeerSettings(from_server=client)
+        self._ready = False
+        self._error: Http2ConnectionError | None = None
+        self._closing = False
+        # Flow control: what we grant, and what the peer grants less what waits in the queue.
+        self._receive_window = ReceiveWindow(connection_window)
+        self._automatic_windows = True
+        self._send_window = DEFAULT_WINDOW
+        self._queue = SendQueue()
+        self._flush_needed = False
+        self._closed = ClosedStreams()
+        # A header block that still waits for CONTINUATION.
+        self._block: bytearray | None = None
+        self._block_stream = 0
+        self._block_ends_stream = False
+        self._block_frames = 0
+        self._largest_block = 65_536
+        self._budget_full = flood_budget
+        self._budget = flood_budget
+        self._undrained_replies = 0
+        self._max_frame_size = DEFAULT_FRAME_SIZE
+
+    # --- bytes out -------------------------------------------------------------------------
+
+    def data_to_send(self) -> bytes:
+        """Return, and forget, everything that is to be written."""
+        if not self._out:
+            return b""
+        data = b"".join(self._out)
+        self._out.clear()
+        self._undrained_replies = 0
+        return data
+
+    def send_raw(self, data: bytes) -> None:
+        """Queue bytes as they are: for tests and fakes that break the rules on purpose."""
+        self._out.append(data)
+
+    def ping(self, data: bytes) -> None:
+        """Queue a PING with eight bytes of data. Raises ValueError for another length."""
+        if len(data) != 8:
+            raise ValueError(f"PING carries 8 bytes, not {len(data)}")
+        if not self._closing:
+            self._out.append(ping_frame(data))
+
+    def _send_settings(self, settings: Mapping[int, int]) -> None:
+        self._ours.announce(settings)
+        self._out.append(settings_frame(settings))
+
+    # --- state that both roles show ------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether the peer's first SETTINGS arrived."""
+        return self._ready
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection ended with an error of the peer."""
+        return self._error is not None
+
+    @property
+    def peer_settings(self) -> dict[int, int]:
+        """The peer's settings in force, as a copy."""
+        return dict(self._peers.values)
+
+    @property
+    def decoder_name(self) -> str:
+        """Which header decoder runs: ``jh2`` or ``hpack``."""
+        return self._decoder.decoder_name
+
+    @property
+    def connection_window(self) -> int:
+        """Bytes of DATA that the peer lets us send now, less what waits for its stream's window."""
+        return self._send_window - self._queue.waiting_bytes
+
+    # --- bytes in --------------------------------------------------------------------------
+
+    def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
+        """Take what was read from the peer and return what happened, in order.
+
+        Raises Http2ConnectionError when the peer broke a rule that ends the connection. A GOAWAY
+        is then among the bytes to send, and the error's ``events`` holds what had happened
+        before. Every later call raises the same error.
+        """
+        if self._error is not None:
+            raise self._error
+        whole = bytes(data) if type(data) is not bytes else data
+        if self._rest:
+            whole = self._rest + whole
+        if self._budget < self._budget_full:
+            self._budget += 1
+        events: list[Event] = []
+        try:
+            used = self._take_frames(whole, events)
+            if self._flush_needed:
+                self._flush_needed = False
+                self._flush()
+        except Http2ConnectionError as error:
+            self._fail(error, events)
+        self._rest = whole[used:] if used < len(whole) else b""
+        if self._automatic_windows:
+            increment = self._receive_window.refill()
+            if increment:
+                self._out.append(window_update_frame(0, increment))
+        return events
+
+    def _fail(self, error: Http2ConnectionError, events: list[Event]) -> NoReturn:
+        error.events = tuple(events)
+        self._error = error
+        self._closing = True
+        self._rest = b""
+        self._out.append(
+            goaway_frame(self._last_peer_stream(), error.code, str(error).encode()[:200])
+        )
+        self._on_closing()
+        raise error
+
+    def _take_frames(self, data: bytes, events: list[Event]) -> int:
+        """Handle every whole frame in ``data`` and return how many bytes were used."""
+        at = 0
+        end = len(data)
+        unpack = FRAME_HEADER.unpack_from
+        while end - at >= 9:
+            word, flags, stream_id = unpack(data, at)
+            stop = at + 9 + (word >> 8)
+            if stop > end:
+                self._check_unfinished(word)
+                break
+            self._take_frame(word, flags, stream_id & 0x7FFFFFFF, data[at + 9 : stop], events)
+            at = stop
+        return at
+
+    def _check_unfinished(self, word: int) -> None:
+        """Refuse a frame before all of it arrived, so that nothing large is kept."""
+        if not self._ready and word & 0xFF != FrameType.SETTINGS:
+            self._refuse_greeting(word)
+        if word >> 8 > self._frame_limit():
+            raise connection_error(
+                f"a frame of {word >> 8} bytes is larger than we allow", ErrorCode.FRAME_SIZE_ERROR
+            )
+
+    def _frame_limit(self) -> int:
+        return self._ours.largest(Setting.MAX_FRAME_SIZE)
+
+    def _refuse_greeting(self, word: int) -> NoReturn:
+        if word.to_bytes(4, "big") == b"HTTP":
+            raise connection_error("the peer speaks HTTP/1, not HTTP/2")
+        raise connection_error("the peer's first frame is not SETTINGS")
+
+    def _take_frame(
+        self, word: int, flags: int, stream_id: int, payload: bytes, events: list[Event]
+    ) -> None:
+        """Handle one frame of any kind; stream errors become RST_STREAM and an event."""
+        frame_type = word & 0xFF
+        if not self._ready and (frame_type != FrameType.SETTINGS or flags & ACK):
+            self._refuse_greeting(word)
+        if word >> 8 > DEFAULT_FRAME_SIZE:
+            self._check_unfinished(word)
+        if self._block is not None and (
+            frame_type != FrameType.CONTINUATION or stream_id != self._block_stream
+        ):
+            raise connection_error("another frame came inside a header block")
+        try:
+            if frame_type == FrameType.HEADERS:
+                self._take_headers(flags, stream_id, payload, events)
+            elif frame_type == FrameType.DATA:
+                self._take_data(flags, stream_id, payload, events)
+            elif frame_type == FrameType.CONTINUATION:
+                self._take_continuation(flags, stream_id, payload, events)
+            else:
+                self._take_control(frame_type, flags, stream_id, payload, events)
+        except Http2StreamError as error:
+            self._stream_error(error, events)
+
+    def _take_control(
+        self, frame_type: int, flags: int, stream_id: int, payload: bytes, events: list[Event]
+    ) -> None:
+        if frame_type == FrameType.WINDOW_UPDATE:
+            self._take_window_update(stream_id, payload)
+        elif frame_type == FrameType.RST_STREAM:
+            self._take_reset(stream_id, payload, events)
+        elif frame_type == FrameType.SETTINGS:
+            self._take_settings(flags, stream_id, payload, events)
+        elif frame_type == FrameType.PING:
+            self._take_ping(flags, stream_id, payload, events)
+        elif frame_type == FrameType.GOAWAY:
+            self._take_goaway(stream_id, payload, events)
+        elif frame_type == FrameType.PRIORITY:
+            if stream_id == 0:
+                raise connection_error("PRIORITY on stream 0")
+            if len(payload) != 5:
+                raise connection_error("PRIORITY is not 5 bytes", ErrorCode.FRAME_SIZE_ERROR)
+            self._spend("PRIORITY")
+        elif frame_type == FrameType.PUSH_PROMISE:
+            raise connection_error("PUSH_PROMISE is not allowed here")
+        else:
+            self._spend("unknown")  # RFC 9113, section 5.5: ignored
+
+    # --- floods ----------------------------------------------------------------------------
+
+    def _spend(self, what: str, amount: int = 1) -> None:
+        self._budget -= amount
+        if self._budget < 0:
+            raise connection_error(f"too many {what} frames", ErrorCode.ENHANCE_YOUR_CALM)
+
+    def _reply(self, data: bytes, what: str) -> None:
+        """Queue what the peer made us send; bounded even if nobody writes it out."""
+        self._spend(what)
+        self._undrained_replies += 1
+        if self._undrained_replies > self._budget_full:
+            raise connection_error(
+                f"too many {what} frames and none of the answers was read",
+                ErrorCode.ENHANCE_YOUR_CALM,
+            )
+        self._out.append(data)
+
+    def _exchange_done(self) -> None:
+        self._budget = min(self._budget + _BUDGET_PER_EXCHANGE, self._budget_full)
+
+    # --- header blocks ---------------------------------------------------------------------
+
+    def _take_headers(
+        self, flags: int, stream_id: int, payload: bytes, events: list[Event]
+    ) -> None:
+        if stream_id == 0:
+            raise connection_error("HEADERS on stream 0")
+        block = strip_padding(payload, flags, "HEADERS")
+        self._check_headers_allowed(stream_id)
+        ends_stream = bool(flags & END_STREAM)
+        if flags & END_HEADERS:
+            self._headers_complete(stream_id, block, ends_stream, events)
+            return
+        self._block = bytearray(block)
+        self._block_stream = stream_id
+        self._block_ends_stream = ends_stream
+        self._block_frames = 0
+
+    def _take_continuation(
+        self, flags: int, stream_id: int, payload: bytes, events: list[Event]
+    ) -> None:
+        if self._block is None:
+            raise connection_error("CONTINUATION without HEADERS")
+        self._block += payload
+        self._block_frames += 1
+        if self._block_frames > _CONTINUATION_LIMIT or len(self._block) > self._largest_block:
+            raise connection_error(
+                "a header block is larger than we allow", ErrorCode.ENHANCE_YOUR_CALM
+            )
+        if flags & END_HEADERS:
+            block = bytes(self._block)
+            self._block = None
+            self._headers_complete(stream_id, block, self._block_ends_stream, events)
+
+    def _ignore_headers(self, stream_id: int, block: bytes) -> None:
+        """Keep the decoder in step for a stream that is over, then apply the rules of 5.1."""
+        self._decoder.decode(block)
+        self._spend("late HEADERS")
+        self._late_frame(stream_id, "HEADERS")
+
+    def _late_frame(self, stream_id: int, what: str) -> None:
+        ending = self._closed.ending(stream_id)
+        if ending is Ending.COMPLETE:
+            raise connection_error(
+                f"{what} on stream {stream_id}, which is closed", ErrorCode.STREAM_CLOSED
+            )
+        if ending is Ending.PEERS:
+            self._closed.remember(stream_id, Ending.OURS)
+            self._reply(reset_frame(stream_id, ErrorCode.STREAM_CLOSED), f"late {what}")
+
+    # --- DATA and windows ------------------------------------------------------------------
+
+    def _take_data(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id == 0:
+            raise connection_error("DATA on stream 0")
+        if self._is_idle(stream_id):
+            raise connection_error(f"DATA on stream {stream_id}, which is idle")
+        size = len(payload)  # padding counts (RFC 9113, section 6.1)
+        window = self._receive_window
+        window.available -= size
+        if window.available < 0:
+            raise connection_error(
+                "more DATA than the connection's window", ErrorCode.FLOW_CONTROL_ERROR
+            )
+        content = strip_padding(payload, flags, "DATA") if flags & PADDED else payload
+        if not content and not flags & END_STREAM:
+            self._spend("empty DATA")
+        self._data_received(stream_id, size, content, bool(flags & END_STREAM), events)
+
+    def _take_window_update(self, stream_id: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise connection_error("WINDOW_UPDATE is not 4 bytes", ErrorCode.FRAME_SIZE_ERROR)
+        increment = int.from_bytes(payload, "big") & 0x7FFFFFFF
+        if stream_id == 0:
+            if increment == 0:
+                raise connection_error("WINDOW_UPDATE by 0 on the connection")
+            self._send_window += increment
+            if self._send_window > MAXIMUM_WINDOW:
+                raise connection_error(
+                    "the connection's window is above 2^31-1", ErrorCode.FLOW_CONTROL_ERROR
+                )
+            self._window_grew()
+            return
+        if self._is_idle(stream_id):
+            raise connection_error(f"WINDOW_UPDATE on stream {stream_id}, which is idle")
+        if increment == 0:
+            raise Http2StreamError(
+                "WINDOW_UPDATE by 0", ErrorCode.PROTOCOL_ERROR, stream_id=stream_id
+            )
+        self._stream_window_grew(stream_id, increment)
+
+    def _window_grew(self) -> None:
+        if self._queue:
+            self._flush_needed = True
+        else:
+            self._spend_on_window()
+
+    def _spend_on_window(self) -> None:
+        """Nothing waited for this WINDOW_UPDATE; a few of them come with each exchange."""
+        self._spend("WINDOW_UPDATE")
+
+    def _flush(self) -> None:
+        finished = self._queue.flush(
+            self._send_window,
+            self._max_frame_size,
+            self._stream_send_window,
+            self._data_sent,
+            self._out,
+        )
+        for stream_id in finished:
+            self._body_sent(stream_id)
+
+    # --- other frames ----------------------------------------------------------------------
+
+    def _take_reset(self, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id == 0:
+            raise connection_error("RST_STREAM on stream 0")
+        if len(payload) != 4:
+            raise connection_error("RST_STREAM is not 4 bytes", ErrorCode.FRAME_SIZE_ERROR)
+        if self._is_idle(stream_id):
+            raise connection_error(f"RST_STREAM on stream {stream_id}, which is idle")
+        self._spend("RST_STREAM")
+        code = int.from_bytes(payload, "big")
+        if self._forget_stream(stream_id):
+            self._closed.remember(stream_id, Ending.PEERS)
+            processed = code != ErrorCode.REFUSED_STREAM
+            events.append(StreamReset(stream_id, code, processed))
+
+    def _take_settings(
+        self, flags: int, stream_id: int, payload: bytes, events: list[Event]
+    ) -> None:
+        if stream_id:
+            raise connection_error("SETTINGS on a stream")
+        if flags & ACK:
+            if payload:
+                raise connection_error(
+                    "an acknowledgement of SETTINGS has a payload", ErrorCode.FRAME_SIZE_ERROR
+                )
+            changes = self._ours.acknowledge()
+            if changes is None:
+                self._spend("SETTINGS acknowledgement")
+                return
+            if Setting.HEADER_TABLE_SIZE in changes:
+                self._decoder.allow_table_size(changes[Setting.HEADER_TABLE_SIZE])
+            self._settings_in_force(changes)
+            events.append(SettingsAcknowledged(changes))
+            return
+        if len(payload) % 6:
+            raise connection_error(
+                "the length of SETTINGS is no multiple of 6", ErrorCode.FRAME_SIZE_ERROR
+            )
+        pairs = parse_settings(payload)
+        before = self._peers.values[Setting.INITIAL_WINDOW_SIZE]
+        changed = self._peers.apply(pairs)
+        for identifier, value in pairs:
+            if identifier == Setting.HEADER_TABLE_SIZE:
+                self._encoder.limit_table(value)
+        self._max_frame_size = self._peers.values[Setting.MAX_FRAME_SIZE]
+        initial = self._peers.values[Setting.INITIAL_WINDOW_SIZE]
+        if initial > before:
+            self._check_stream_windows()
+            self._flush_needed = bool(self._queue)
+        self._ready = True
+        self._reply(SETTINGS_ACK, "SETTINGS")
+        self._peer_settings_changed()
+        events.append(SettingsReceived(changed))
+
+    def _take_ping(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id:
+            raise connection_error("PING on a stream")
+        if len(payload) != 8:
+            raise connection_error("PING is not 8 bytes", ErrorCode.FRAME_SIZE_ERROR)
+        if flags & ACK:
+            self._spend("PING acknowledgement")
+            events.append(PingAcknowledged(payload))
+        else:
+            self._reply(ping_frame(payload, ack=True), "PING")
+
+    def _take_goaway(self, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id:
+            raise connection_error("GOAWAY on a stream")
+        if len(payload) < 8:
+            raise connection_error("GOAWAY is shorter than 8 bytes", ErrorCode.FRAME_SIZE_ERROR)
+        self._spend("GOAWAY")
+        last_stream_id, code, debug_data = parse_goaway(payload)
+        unprocessed = self._peer_goes_away(last_stream_id)
+        events.append(GoAwayReceived(last_stream_id, code, debug_data, unprocessed))
+
+    def _stream_error(self, error: Http2StreamError, events: list[Event]) -> None:
+        """Reset a stream on which the peer broke a rule (RFC 9113, section 5.4.2)."""
+        stream_id = error.stream_id
+        known = self._forget_stream(stream_id)
+        self._closed.remember(stream_id, Ending.OURS)
+        self._reply(reset_frame(stream_id, error.code), "malformed")
+        if known:
+            events.append(
+                StreamReset(stream_id, error.code, processed=True, local=True, message=str(error))
+            )
+
+    def _go_away(self, last_stream_id: int, code: int, debug_data: bytes) -> None:
+        self._out.append(goaway_frame(last_stream_id, code, debug_data))
+
+    @staticmethod
+    def _empty_data(stream_id: int) -> bytes:
+        return frame(FrameType.DATA, END_STREAM, stream_id)
+
+    # --- what the roles do differently -------------------------------------------------------
+
+    @abstractmethod
+    def _is_idle(self, stream_id: int) -> bool:
+        """Tell whether nobody has opened this stream yet."""
+
+    @abstractmethod
+    def _check_headers_allowed(self, stream_id: int) -> None:
+        """Raise Http2ConnectionError if HEADERS can never come on this stream."""
+
+    @abstractmethod
+    def _headers_complete(
+        self, stream_id: int, block: bytes, ends_stream: bool, events: list[Event]
+    ) -> None:
+        """Take a whole header block."""
+
+    @abstractmethod
+    def _data_received(
+        self, stream_id: int, size: int, content: bytes, ends_stream: bool, events: list[Event]
+    ) -> None:
+        """Take the content of DATA; ``size`` is what it counts against the stream's window."""
+
+    @abstractmethod
+    def _forget_stream(self, stream_id: int) -> bool:
+        """Drop all state of a stream; tell whether there was any."""
+
+    @abstractmethod
+    def _stream_window_grew(self, stream_id: int, increment: int) -> None:
+        """Add to a stream's send window; streams that are over are ignored."""
+
+    @abstractmethod
+    def _check_stream_windows(self) -> None:
+        """Raise Http2ConnectionError if the larger initial window is too much for a stream."""
+
+    @abstractmethod
+    def _stream_send_window(self, stream_id: int) -> int:
+        """Return how much the peer lets us send on a stream."""
+
+    @abstractmethod
+    def _data_sent(self, stream_id: int, size: int) -> None:
+        """Note that a waiting body went on."""
+
+    @abstractmethod
+    def _body_sent(self, stream_id: int) -> None:
+        """Note that a waiting body is finished."""
+
+    @abstractmethod
+    def _peer_settings_changed(self) -> None:
+        """Apply the peer's settings beyond windows and tables."""
+
+    @abstractmethod
+    def _settings_in_force(self, changes: Mapping[int, int]) -> None:
+        """Apply our own settings now that the peer knows them."""
+
+    @abstractmethod
+    def _peer_goes_away(self, last_stream_id: int) -> list[int]:
+        """Forget our streams above ``last_stream_id`` and return them."""
+
+    @abstractmethod
+    def _last_peer_stream(self) -> int:
+        """Return the highest stream of the peer that we acted on."""
+
+    @abstractmethod
+    def _on_closing(self) -> None:
+        """Start nothing any more."""

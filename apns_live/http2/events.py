@@ -1,0 +1,90 @@
+"""What a connection reports to whoever feeds it bytes."""
+
+from __future__ import annotations
+
+import msgspec
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class ResponseReceived(msgspec.Struct, gc=False):
+    """A whole response: its stream has ended and its slot is free again.
+
+    ``headers`` are in the order received, without ``:status`` and without trailers.
+    ``body`` is at most ``max_response_body`` bytes. Interim (1xx) responses are not reported.
+    """
+
+    stream_id: int
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class RequestReceived(msgspec.Struct, gc=False):
+    """A whole request, reported once its stream was ended by the client.
+
+    ``headers`` are in the order received, pseudo-headers included. When the body is longer than
+    ``max_request_body``, ``body`` holds its beginning and ``truncated`` is true.
+    """
+
+    stream_id: int
+    headers: Headers
+    body: bytes
+    truncated: bool = False
+
+
+class StreamReset(msgspec.Struct, gc=False):
+    """A stream ended without a response.
+
+    ``processed`` is false only when the peer certainly did not act on the request: it sent
+    REFUSED_STREAM (RFC 9113, section 8.7). ``local`` is true when we reset the stream
+    because the peer broke a rule on it; ``message`` then names the rule.
+    """
+
+    stream_id: int
+    error_code: int
+    processed: bool = True
+    local: bool = False
+    message: str = ""
+
+
+class GoAwayReceived(msgspec.Struct, gc=False):
+    """The peer takes no new streams (RFC 9113, section 6.8).
+
+    ``unprocessed`` are our streams above ``last_stream_id``: the peer certainly did not act on
+    them, and they are already forgotten here. The others may still be answered.
+    """
+
+    last_stream_id: int
+    error_code: int
+    debug_data: bytes
+    unprocessed: list[int]
+
+
+class SettingsReceived(msgspec.Struct, gc=False):
+    """The peer sent SETTINGS; they are applied and acknowledged. ``changed`` maps id to value."""
+
+    changed: dict[int, int]
+
+
+class SettingsAcknowledged(msgspec.Struct, gc=False):
+    """The peer acknowledged our oldest unacknowledged SETTINGS, which are now in force."""
+
+    changed: dict[int, int]
+
+
+class PingAcknowledged(msgspec.Struct, gc=False):
+    """The peer answered a PING; ``data`` are the 8 bytes that were sent."""
+
+    data: bytes
+
+
+Event = (
+    ResponseReceived
+    | RequestReceived
+    | StreamReset
+    | GoAwayReceived
+    | SettingsReceived
+    | SettingsAcknowledged
+    | PingAcknowledged
+)

@@ -1,0 +1,105 @@
+"""Flow control (RFC 9113, section 5.2): what we grant, and bodies that wait for the peer's grants."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from apns_live.http2.frames import data_header
+
+
+class ReceiveWindow:
+    """How much the peer may send. Refilled when half of it is used up."""
+
+    __slots__ = ("available", "target")
+
+    def __init__(self, size: int) -> None:
+        self.target = size
+        """Bytes to which a refill brings the window."""
+        self.available = size
+        """Bytes that the peer may send now; below 0 the peer has broken the rules."""
+
+    def refill(self) -> int:
+        """Return the increment to grant now, or 0 while more than half is left."""
+        if self.available * 2 > self.target:
+            return 0
+        increment = self.target - self.available
+        self.available = self.target
+        return increment
+
+    def grant(self, increment: int) -> None:
+        """Add what is granted by hand."""
+        self.available += increment
+
+
+class SendQueue:
+    """Bodies, or rests of bodies, that did not fit the windows when their stream began.
+
+    One frame a stream in turn, so that a large body does not hold up small ones. Per stream
+    there is one waiting body at most.
+    """
+
+    __slots__ = ("_bodies", "_turns", "waiting_bytes")
+
+    def __init__(self) -> None:
+        self._bodies: dict[int, memoryview] = {}
+        self._turns: deque[int] = deque()
+        self.waiting_bytes = 0
+        """Bytes of all waiting bodies."""
+
+    def __len__(self) -> int:
+        return len(self._bodies)
+
+    def __contains__(self, stream_id: int) -> bool:
+        return stream_id in self._bodies
+
+    def add(self, stream_id: int, body: memoryview) -> None:
+        """Let a body wait for its turn; it may be empty (END_STREAM alone needs no window)."""
+        self._bodies[stream_id] = body
+        self._turns.append(stream_id)
+        self.waiting_bytes += len(body)
+
+    def discard(self, stream_id: int) -> None:
+        """Forget the waiting body of a stream that is gone."""
+        body = self._bodies.pop(stream_id, None)
+        if body is not None:
+            self.waiting_bytes -= len(body)
+            self._turns.remove(stream_id)
+
+    def flush(
+        self,
+        connection_window: int,
+        max_frame_size: int,
+        stream_window: Callable[[int], int],
+        sent: Callable[[int, int], None],
+        out: list[bytes],
+    ) -> list[int]:
+        """Append to ``out`` what the windows allow, and return the streams that are finished.
+
+        ``stream_window`` returns a stream's send window, ``sent`` takes what left on it.
+        """
+        finished: list[int] = []
+        turns = self._turns
+        stalled = 0
+        while turns and stalled < len(turns):
+            stream_id = turns[0]
+            body = self._bodies[stream_id]
+            size = min(len(body), max_frame_size, connection_window, stream_window(stream_id))
+            if size <= 0 and len(body):
+                turns.rotate(-1)
+                stalled += 1
+                continue
+            stalled = 0
+            last = size == len(body)
+            out += (data_header(stream_id, size, end_stream=last), bytes(body[:size]))
+            connection_window -= size
+            self.waiting_bytes -= size
+            sent(stream_id, size)
+            turns.popleft()
+            if last:
+                del self._bodies[stream_id]
+                finished.append(stream_id)
+            else:
+                self._bodies[stream_id] = body[size:]
+                turns.append(stream_id)
+        return finished

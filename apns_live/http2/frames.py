@@ -1,0 +1,122 @@
+"""Frames as bytes (RFC 9113, sections 4.1 and 6): building them, and taking payloads apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from struct import Struct
+
+from apns_live.errors import Http2ConnectionError
+from apns_live.http2.constants import (
+    ACK,
+    END_HEADERS,
+    END_STREAM,
+    PADDED,
+    PRIORITY,
+    ErrorCode,
+    FrameType,
+)
+
+FRAME_HEADER = Struct(">LBL")
+"""Length and type in one word (``length << 8 | type``), flags, stream id."""
+
+_LONG_FRAME = Struct(">LBLL")
+_SETTING = Struct(">HL")
+_GOAWAY_FRAME = Struct(">LBLLL")
+_TWO_WORDS = Struct(">LL")
+
+
+def frame(frame_type: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
+    """Return one frame. Neither type, flags nor length are checked: tests send bad ones too."""
+    return FRAME_HEADER.pack(len(payload) << 8 | frame_type, flags, stream_id) + payload
+
+
+def data_header(stream_id: int, length: int, *, end_stream: bool) -> bytes:
+    """Return the nine bytes before ``length`` bytes of DATA."""
+    return FRAME_HEADER.pack(length << 8, END_STREAM if end_stream else 0, stream_id)
+
+
+def header_frames(
+    stream_id: int, block: bytes, max_frame_size: int, *, end_stream: bool
+) -> list[bytes]:
+    """Return HEADERS, and as many CONTINUATION frames as the block needs."""
+    flags = END_STREAM if end_stream else 0
+    if len(block) <= max_frame_size:
+        return [frame(FrameType.HEADERS, flags | END_HEADERS, stream_id, block)]
+    pieces = [block[at : at + max_frame_size] for at in range(0, len(block), max_frame_size)]
+    frames = [frame(FrameType.HEADERS, flags, stream_id, pieces[0])]
+    frames.extend(frame(FrameType.CONTINUATION, 0, stream_id, piece) for piece in pieces[1:-1])
+    frames.append(frame(FrameType.CONTINUATION, END_HEADERS, stream_id, pieces[-1]))
+    return frames
+
+
+def settings_frame(settings: Mapping[int, int] | Iterable[tuple[int, int]]) -> bytes:
+    """Return SETTINGS with the given ids and values."""
+    pairs = settings.items() if isinstance(settings, Mapping) else settings
+    payload = b"".join(_SETTING.pack(identifier, value) for identifier, value in pairs)
+    return frame(FrameType.SETTINGS, 0, 0, payload)
+
+
+SETTINGS_ACK = frame(FrameType.SETTINGS, ACK, 0)
+
+
+def ping_frame(data: bytes, *, ack: bool = False) -> bytes:
+    """Return PING with eight bytes of data."""
+    return frame(FrameType.PING, ACK if ack else 0, 0, data)
+
+
+def window_update_frame(stream_id: int, increment: int) -> bytes:
+    """Return WINDOW_UPDATE; stream 0 is the connection."""
+    return _LONG_FRAME.pack(4 << 8 | FrameType.WINDOW_UPDATE, 0, stream_id, increment)
+
+
+def reset_frame(stream_id: int, code: int) -> bytes:
+    """Return RST_STREAM."""
+    return _LONG_FRAME.pack(4 << 8 | FrameType.RST_STREAM, 0, stream_id, code)
+
+
+def goaway_frame(last_stream_id: int, code: int, debug_data: bytes = b"") -> bytes:
+    """Return GOAWAY."""
+    head = _GOAWAY_FRAME.pack(
+        (8 + len(debug_data)) << 8 | FrameType.GOAWAY, 0, 0, last_stream_id, code
+    )
+    return head + debug_data
+
+
+def parse_settings(payload: bytes) -> list[tuple[int, int]]:
+    """Return the ids and values of a SETTINGS payload whose length is a multiple of six."""
+    return [_SETTING.unpack_from(payload, at) for at in range(0, len(payload), 6)]
+
+
+def parse_goaway(payload: bytes) -> tuple[int, int, bytes]:
+    """Return last stream id, error code and debug data of a GOAWAY payload (8 bytes at least)."""
+    last_stream_id, code = _TWO_WORDS.unpack_from(payload)
+    return last_stream_id & 0x7FFFFFFF, code, payload[8:]
+
+
+def strip_padding(payload: bytes, flags: int, what: str) -> bytes:
+    """Return a DATA or HEADERS payload without padding and without priority fields.
+
+    Raises Http2ConnectionError: FRAME_SIZE_ERROR when the payload is too short for the fields
+    that the flags announce, PROTOCOL_ERROR when the padding does not fit (RFC 9113, section 6.1).
+    """
+    start = 0
+    padding = 0
+    if flags & PADDED:
+        if not payload:
+            raise Http2ConnectionError(
+                f"{what} with the PADDED flag has no pad length", ErrorCode.FRAME_SIZE_ERROR
+            )
+        padding = payload[0]
+        start = 1
+    if flags & PRIORITY and what == "HEADERS":
+        start += 5
+        if len(payload) < start:
+            raise Http2ConnectionError(
+                "HEADERS with the PRIORITY flag is too short", ErrorCode.FRAME_SIZE_ERROR
+            )
+    end = len(payload) - padding
+    if end < start:
+        raise Http2ConnectionError(
+            f"{what} has more padding than payload", ErrorCode.PROTOCOL_ERROR
+        )
+    return payload[start:end]

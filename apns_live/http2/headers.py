@@ -1,0 +1,199 @@
+"""Header blocks decoded: the only file that imports a decoder (RFC 7541).
+
+Two decoders can stand behind ``HeaderDecoder``: the Rust one inside ``jh2`` (about a microsecond
+a block) and the pure Python ``hpack``. The Rust class is private to its package, panics on some
+hostile blocks with an exception that is no ``Exception`` and a stack trace on stderr, and accepts
+a few blocks that RFC 7541 forbids. So every block's form is checked first
+(``header_blocks.py``), and the padding of Huffman-coded strings afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, cast
+
+import hpack
+from hpack.exceptions import OversizedHeaderListError as HpackOversized
+
+from apns_live.errors import Http2ConnectionError, InvalidSetting
+from apns_live.http2.constants import DEFAULT_HEADER_TABLE_SIZE, ErrorCode
+from apns_live.http2.header_blocks import (
+    BlockForm,
+    check_huffman_padding,
+    compression_error,
+    inspect_block,
+)
+
+DecodedField = tuple[bytes, ...]
+"""Name and value; the Rust decoder adds whether the field was marked never-indexed."""
+
+DECODER_VARIABLE = "APNS_LIVE_HEADER_DECODER"
+"""Environment variable that forces ``jh2`` or ``hpack``."""
+
+LENIENCIES: dict[str, str] = {}
+"""What we accept although ``hpack`` refuses it, each with its reason. Nothing at present."""
+
+_SHAPE_LIMIT = 64
+_Decode = Callable[[bytes, bool], list[Any]]
+
+
+def _self_check(decoder: Any) -> bool:
+    """Tell whether a decoder does what this file expects of it, on three small blocks."""
+    try:
+        first = decoder.decode(b"\x88\x40\x01a\x01b", True)
+        again = decoder.decode(b"\xbe\x00\x81\x1f\x01c", True)
+        emptied = decoder.decode(b"\x20", True)
+        raised = ""
+        try:
+            decoder.decode(b"\xbe", True)
+        except Exception as error:  # noqa: BLE001 - any error is the right answer here
+            raised = str(error)
+    except BaseException:  # noqa: BLE001 - a panic is not an Exception
+        return False
+    plain = [tuple(field[:2]) for field in first]
+    return (
+        plain == [(b":status", b"200"), (b"a", b"b")]
+        and [tuple(field[:2]) for field in again] == [(b"a", b"b"), (b"a", b"c")]
+        and list(emptied) == []
+        and bool(raised)
+    )
+
+
+def _load_rust() -> tuple[Any, type[BaseException] | None]:
+    try:
+        from jh2 import _hazmat  # noqa: PLC0415 - its absence is an answer, not a failure
+    except ImportError:
+        return None, None
+    decoder = getattr(_hazmat, "Decoder", None)
+    oversized = getattr(_hazmat, "OversizedHeaderListError", None)
+    try:
+        usable = decoder is not None and oversized is not None and _self_check(decoder())
+    except BaseException:  # noqa: BLE001 - a panic is not an Exception
+        usable = False
+    return (decoder, oversized) if usable else (None, None)
+
+
+_RUST_DECODER, _RUST_OVERSIZED = _load_rust()
+
+
+def choose_decoder(name: str | None = None) -> str:
+    """Return which decoder runs: ``name``, else the environment's choice, else the fastest.
+
+    Raises InvalidSetting when the one asked for is unknown or not usable.
+    """
+    wanted = name or os.environ.get(DECODER_VARIABLE) or ""
+    if wanted not in {"", "jh2", "hpack"}:
+        raise InvalidSetting(
+            f"{wanted!r} is no header decoder",
+            field=DECODER_VARIABLE,
+            remedy="Use jh2 or hpack, or leave it out.",
+        )
+    if wanted == "jh2" and _RUST_DECODER is None:
+        raise InvalidSetting(
+            "jh2 is not installed or failed its self-check",
+            field=DECODER_VARIABLE,
+            remedy="Install jh2, or use hpack.",
+        )
+    return wanted or ("jh2" if _RUST_DECODER is not None else "hpack")
+
+
+class HeaderDecoder:
+    """One direction's header decoder with its dynamic table.
+
+    ``max_header_list_size`` is in bytes as RFC 9113, section 6.5.2 counts them. ``name`` is
+    ``jh2`` or ``hpack``; see ``choose_decoder``.
+    """
+
+    __slots__ = (
+        "_allowed_size",
+        "_decode",
+        "_oversized",
+        "_python",
+        "_shapes",
+        "_shrink_needed",
+        "_table_size",
+        "decoder_name",
+    )
+
+    def __init__(self, max_header_list_size: int = 65_536, *, name: str | None = None) -> None:
+        self.decoder_name = choose_decoder(name)
+        self._python: hpack.Decoder | None = None
+        if self.decoder_name == "jh2":
+            self._decode = cast("_Decode", _RUST_DECODER(max_header_list_size).decode)
+            self._oversized = cast("type[BaseException]", _RUST_OVERSIZED)
+        else:
+            self._python = hpack.Decoder(max_header_list_size)
+            self._decode = cast("_Decode", self._python.decode)
+            self._oversized = HpackOversized
+        self._table_size = DEFAULT_HEADER_TABLE_SIZE
+        self._allowed_size = DEFAULT_HEADER_TABLE_SIZE
+        self._shrink_needed = False
+        self._shapes: dict[int, tuple[bytes, bool]] = {}
+
+    def allow_table_size(self, size: int) -> None:
+        """Apply our acknowledged HEADER_TABLE_SIZE (0 to 4096 bytes).
+
+        When the peer's table is larger, its next block has to begin with a size update
+        (RFC 7541, section 4.2).
+        """
+        self._allowed_size = size
+        if self._python is not None:
+            self._python.max_allowed_table_size = max(size, self._table_size)
+        self._shrink_needed = self._table_size > size
+
+    def decode(self, block: bytes) -> list[DecodedField]:
+        """Return the fields of one whole header block, in order.
+
+        Raises Http2ConnectionError: COMPRESSION_ERROR when the block cannot be decoded,
+        ENHANCE_YOUR_CALM when the list is larger than ``max_header_list_size``.
+        """
+        # Answers on one connection differ in their last string only (the apns-id). A block that
+        # equals a checked one up to that string, and is as long, has the same form.
+        shape = self._shapes.get(len(block))
+        if shape is not None and block.startswith(shape[0]) and not self._shrink_needed:
+            fields = self._run(block)
+            if shape[1]:
+                check_huffman_padding(fields[-1][1], block, len(shape[0]), len(block))
+            return fields
+        form = inspect_block(block)
+        if form.size_updates or self._shrink_needed:
+            self._apply_size_updates(form)
+        fields = self._run(block)
+        if len(fields) != form.fields:
+            raise compression_error("the decoder lost a field")
+        for number, part, start, end in form.huffman:
+            check_huffman_padding(fields[number][part], block, start, end)
+        if form.last_string > 0 and not form.size_updates:
+            self._remember_shape(block, form)
+        return fields
+
+    def _run(self, block: bytes) -> list[DecodedField]:
+        try:
+            return cast("list[DecodedField]", self._decode(block, True))
+        except self._oversized as error:
+            raise Http2ConnectionError(
+                "the header list is larger than we allow", ErrorCode.ENHANCE_YOUR_CALM
+            ) from error
+        except Exception as error:
+            raise compression_error(str(error)) from error
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":
+                raise
+            raise compression_error("the decoder failed") from None
+
+    def _remember_shape(self, block: bytes, form: BlockForm) -> None:
+        if len(self._shapes) >= _SHAPE_LIMIT:
+            self._shapes.clear()
+        ends_huffman = bool(form.huffman) and form.huffman[-1][2] == form.last_string
+        self._shapes[len(block)] = (block[: form.last_string], ends_huffman)
+
+    def _apply_size_updates(self, form: BlockForm) -> None:
+        for size in form.size_updates:
+            if size > self._allowed_size:
+                raise compression_error("a table size update is above what we allow")
+        if self._shrink_needed and not form.size_updates:
+            raise compression_error("the table size update that we asked for is missing")
+        self._shrink_needed = False
+        if form.size_updates:
+            self._table_size = form.size_updates[-1]

@@ -1,0 +1,434 @@
+"""The server's side of one HTTP/2 connection, for fakes and tests: whole requests in, answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from apns_live.errors import Http2StreamError
+from apns_live.http2.closed_streams import Ending
+from apns_live.http2.connection import FLOOD_BUDGET, Connection, connection_error
+from apns_live.http2.constants import (
+    CLIENT_PREFACE,
+    DEFAULT_WINDOW,
+    END_HEADERS,
+    END_STREAM,
+    MAXIMUM_WINDOW,
+    ErrorCode,
+    Setting,
+)
+from apns_live.http2.events import Event, Headers, RequestReceived
+from apns_live.http2.field_rules import (
+    content_length,
+    list_size,
+    request_problem,
+    trailers_problem,
+)
+from apns_live.http2.flow_control import ReceiveWindow
+from apns_live.http2.frames import (
+    FRAME_HEADER,
+    header_frames,
+    reset_frame,
+    window_update_frame,
+)
+from apns_live.http2.header_encoder import ResponseEncoder
+from apns_live.http2.headers import HeaderDecoder
+
+_MAX_HEADER_LIST = 65_536
+_TOLERATED_BEFORE_SETTINGS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class StreamView:
+    """One open stream, for those who look at a connection from outside."""
+
+    stream_id: int
+    request_complete: bool
+    response_started: bool
+    body_received: int
+    """Bytes of the request's body so far."""
+
+
+class _Stream:
+    __slots__ = (
+        "body",
+        "declared",
+        "ended",
+        "headers",
+        "length",
+        "responded",
+        "sent",
+        "window",
+    )
+
+    def __init__(self, headers: Headers, declared: int, window: int) -> None:
+        self.headers = headers
+        self.declared = declared
+        self.body: list[bytes] = []
+        self.length = 0
+        self.window = ReceiveWindow(window)
+        self.ended = False
+        """The client has ended the stream: the request was reported."""
+        self.responded = False
+        self.sent = 0
+        """Bytes of DATA sent less WINDOW_UPDATE received."""
+
+
+class ServerConnection(Connection):
+    """A server connection without I/O: bytes in, requests out; responses in, bytes out.
+
+    ``settings`` go into the first SETTINGS. ``max_request_body`` (bytes) bounds what is kept of
+    one body: the rest is counted, dropped, and the request says so. With
+    ``automatic_windows=False`` nothing is granted to the client except by ``grant_window``.
+    ``connection_window`` (bytes) is what a client may send in all before it is granted more.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Mapping[int, int] | None = None,
+        header_decoder: HeaderDecoder | None = None,
+        max_request_body: int = 65_536,
+        automatic_windows: bool = True,
+        connection_window: int = DEFAULT_WINDOW,
+        flood_budget: int = FLOOD_BUDGET,
+    ) -> None:
+        self._responses = ResponseEncoder()
+        super().__init__(
+            client=False,
+            encoder=self._responses,
+            header_decoder=header_decoder or HeaderDecoder(_MAX_HEADER_LIST),
+            connection_window=max(connection_window, DEFAULT_WINDOW),
+            flood_budget=flood_budget,
+        )
+        self._automatic_windows = automatic_windows
+        self._first_settings = dict(settings or {})
+        self._max_request_body = max_request_body
+        self._preface_left = CLIENT_PREFACE
+        self._streams: dict[int, _Stream] = {}
+        self._last_stream_id = 0
+        self._goaway_last_id = -1
+        self._acknowledged = False
+        self._initial_window = DEFAULT_WINDOW
+        self._list_limit = _MAX_HEADER_LIST
+        self._peer_initial_window = DEFAULT_WINDOW
+
+    # --- the connection ------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Queue the first SETTINGS, and a WINDOW_UPDATE if the connection's window is larger."""
+        self._send_settings(self._first_settings)
+        self._list_limit = self._ours.latest(Setting.MAX_HEADER_LIST_SIZE)
+        increment = self._receive_window.target - DEFAULT_WINDOW
+        if increment:
+            self._out.append(window_update_frame(0, increment))
+
+    def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
+        """Take what was read from the client; see ``Connection.receive``."""
+        if self._preface_left and self._error is None:
+            wanted = self._preface_left
+            head = bytes(data[: len(wanted)])
+            if not wanted.startswith(head):
+                events: list[Event] = []
+                self._fail(connection_error("the client's preface is not HTTP/2's"), events)
+            self._preface_left = wanted[len(head) :]
+            data = data[len(head) :]
+        return super().receive(data)
+
+    @property
+    def open_streams(self) -> int:
+        """Streams on which the request or the response is not complete."""
+        return len(self._streams)
+
+    @property
+    def last_stream_id(self) -> int:
+        """The highest stream that the client has opened."""
+        return self._last_stream_id
+
+    def streams(self) -> list[StreamView]:
+        """Return a snapshot of the open streams, in the order in which they were opened."""
+        return [
+            StreamView(stream_id, stream.ended, stream.responded, stream.length)
+            for stream_id, stream in self._streams.items()
+        ]
+
+    def change_settings(self, changes: Mapping[int, int]) -> None:
+        """Queue SETTINGS. They bind the client once it has acknowledged them.
+
+        Raises InvalidSetting for values outside their limits.
+        """
+        self._send_settings(changes)
+
+    def goaway(
+        self,
+        code: int = ErrorCode.NO_ERROR,
+        debug: bytes = b"",
+        last_stream_id: int | None = None,
+    ) -> None:
+        """Queue GOAWAY. Streams above ``last_stream_id`` are dropped, later ones ignored.
+
+        Without ``last_stream_id`` every stream so far is served to its end.
+        """
+        last = self._last_stream_id if last_stream_id is None else last_stream_id
+        self._goaway_last_id = last if self._goaway_last_id < 0 else min(last, self._goaway_last_id)
+        self._go_away(last, code, debug)
+        for stream_id in [number for number in self._streams if number > last]:
+            self._forget_stream(stream_id)
+            self._closed.remember(stream_id, Ending.OURS)
+
+    def grant_window(self, stream_id: int, increment: int) -> None:
+        """Queue WINDOW_UPDATE for a stream, or with 0 for the connection."""
+        if stream_id == 0:
+            self._receive_window.grant(increment)
+        else:
+            stream = self._streams.get(stream_id)
+            if stream is None:
+                return
+            stream.window.grant(increment)
+        self._out.append(window_update_frame(stream_id, increment))
+
+    # --- responses -----------------------------------------------------------------------------
+
+    def send_response(
+        self,
+        stream_id: int,
+        status: int,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        body: bytes = b"",
+    ) -> None:
+        """Queue a whole response; what the client's windows do not allow yet follows later.
+
+        Ignored when the stream is gone or has been answered.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.responded:
+            return
+        stream.responded = True
+        block = self._responses.response_block(status, headers)
+        size = len(body)
+        if size == 0:
+            self._send_headers(stream_id, block, END_HEADERS | END_STREAM)
+            self._body_sent(stream_id)
+            return
+        self._send_headers(stream_id, block, END_HEADERS)
+        if (
+            size <= self._send_window
+            and size <= self._peer_initial_window - stream.sent
+            and size <= self._max_frame_size
+            and not self._queue
+        ):
+            self._out += (FRAME_HEADER.pack(size << 8, END_STREAM, stream_id), body)
+            self._send_window -= size
+            stream.sent += size
+            self._body_sent(stream_id)
+            return
+        self._queue.add(stream_id, memoryview(body))
+        self._flush()
+
+    def _send_headers(self, stream_id: int, block: bytes, flags: int) -> None:
+        size = len(block)
+        if size > self._max_frame_size:
+            end_stream = bool(flags & END_STREAM)
+            self._out += header_frames(
+                stream_id, block, self._max_frame_size, end_stream=end_stream
+            )
+        else:
+            self._out += (FRAME_HEADER.pack(size << 8 | 1, flags, stream_id), block)
+
+    def reset_stream(self, stream_id: int, code: int = ErrorCode.CANCEL) -> None:
+        """Queue RST_STREAM for an open stream, which is then gone; without effect on others."""
+        if self._forget_stream(stream_id):
+            self._closed.remember(stream_id, Ending.OURS)
+            self._out.append(reset_frame(stream_id, code))
+
+    # --- requests ------------------------------------------------------------------------------
+
+    def _is_idle(self, stream_id: int) -> bool:
+        return stream_id & 1 == 0 or stream_id > self._last_stream_id
+
+    def _check_headers_allowed(self, stream_id: int) -> None:
+        if stream_id & 1 == 0:
+            raise connection_error(f"HEADERS on stream {stream_id}: a client's streams are odd")
+
+    def _headers_complete(
+        self, stream_id: int, block: bytes, ends_stream: bool, events: list[Event]
+    ) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            self._trailers(stream_id, stream, block, ends_stream, events)
+            return
+        if stream_id <= self._last_stream_id:
+            self._ignore_headers(stream_id, block)
+            return
+        self._last_stream_id = stream_id
+        fields = self._decoder.decode(block)
+        if self._closing or 0 <= self._goaway_last_id < stream_id:
+            self._spend("HEADERS after GOAWAY")
+            self._closed.remember(stream_id, Ending.OURS)
+            return
+        if len(self._streams) >= self._stream_limit():
+            self._closed.remember(stream_id, Ending.OURS)
+            self._reply(reset_frame(stream_id, ErrorCode.REFUSED_STREAM), "refused HEADERS")
+            return
+        problem = request_problem(fields, self._check)
+        headers = [(field[0], field[1]) for field in fields]
+        declared = -1
+        if not problem:
+            declared, problem = content_length(headers)
+        if not problem and ends_stream and declared > 0:
+            problem = "a request without its body"
+        if problem:
+            raise Http2StreamError(problem, ErrorCode.PROTOCOL_ERROR, stream_id=stream_id)
+        if self._list_limit < _MAX_HEADER_LIST and list_size(headers) > self._list_limit:
+            raise Http2StreamError(
+                "the header list is larger than we allow",
+                ErrorCode.ENHANCE_YOUR_CALM,
+                stream_id=stream_id,
+            )
+        stream = self._streams[stream_id] = _Stream(headers, declared, self._initial_window)
+        if ends_stream:
+            self._request_complete(stream_id, stream, events)
+
+    def _trailers(
+        self,
+        stream_id: int,
+        stream: _Stream,
+        block: bytes,
+        ends_stream: bool,
+        events: list[Event],
+    ) -> None:
+        fields = self._decoder.decode(block)
+        if stream.ended:
+            raise Http2StreamError(
+                "HEADERS after the end of the request",
+                ErrorCode.STREAM_CLOSED,
+                stream_id=stream_id,
+            )
+        problem = trailers_problem(fields, self._check)
+        if not problem and not ends_stream:
+            problem = "a second header block that does not end the stream"
+        if problem:
+            raise Http2StreamError(problem, ErrorCode.PROTOCOL_ERROR, stream_id=stream_id)
+        self._request_complete(stream_id, stream, events)
+
+    def _stream_limit(self) -> int:
+        """Return how many streams a client may have open without having ignored our SETTINGS."""
+        if self._acknowledged:
+            return self._ours.largest(Setting.MAX_CONCURRENT_STREAMS)
+        # It may not have seen them yet. RFC 9113, section 6.5.2 recommends at least 100.
+        announced = self._ours.latest(Setting.MAX_CONCURRENT_STREAMS)
+        return max(announced, _TOLERATED_BEFORE_SETTINGS)
+
+    def _data_received(
+        self, stream_id: int, size: int, content: bytes, ends_stream: bool, events: list[Event]
+    ) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            self._spend("late DATA")
+            self._late_frame(stream_id, "DATA")
+            return
+        if stream.ended:
+            raise Http2StreamError(
+                "DATA after the end of the request", ErrorCode.STREAM_CLOSED, stream_id=stream_id
+            )
+        stream.window.available -= size
+        if stream.window.available < 0:
+            raise Http2StreamError(
+                "more DATA than the stream's window",
+                ErrorCode.FLOW_CONTROL_ERROR,
+                stream_id=stream_id,
+            )
+        stream.length += len(content)
+        if content and stream.length - len(content) < self._max_request_body:
+            stream.body.append(content)
+        if ends_stream:
+            self._request_complete(stream_id, stream, events)
+        elif self._automatic_windows:
+            increment = stream.window.refill()
+            if increment:
+                self._out.append(window_update_frame(stream_id, increment))
+
+    def _request_complete(self, stream_id: int, stream: _Stream, events: list[Event]) -> None:
+        if stream.declared not in {-1, stream.length}:
+            raise Http2StreamError(
+                f"content-length is {stream.declared}, the body has {stream.length} bytes",
+                ErrorCode.PROTOCOL_ERROR,
+                stream_id=stream_id,
+            )
+        stream.ended = True
+        body = stream.body[0] if len(stream.body) == 1 else b"".join(stream.body)
+        stream.body = []
+        truncated = stream.length > self._max_request_body
+        if truncated:
+            body = body[: self._max_request_body]
+        events.append(RequestReceived(stream_id, stream.headers, body, truncated))
+        if stream.responded and stream_id not in self._queue:
+            del self._streams[stream_id]
+
+    # --- what the connection asks of a role ------------------------------------------------------
+
+    def _forget_stream(self, stream_id: int) -> bool:
+        self._queue.discard(stream_id)
+        return self._streams.pop(stream_id, None) is not None
+
+    def _stream_window_grew(self, stream_id: int, increment: int) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            self._spend_on_window()
+            return
+        stream.sent -= increment
+        if stream_id in self._queue:
+            self._flush_needed = True
+        else:
+            self._spend_on_window()
+        if self._peer_initial_window - stream.sent > MAXIMUM_WINDOW:
+            raise Http2StreamError(
+                "the stream's window is above 2^31-1",
+                ErrorCode.FLOW_CONTROL_ERROR,
+                stream_id=stream_id,
+            )
+
+    def _check_stream_windows(self) -> None:
+        initial = self._peers.values[Setting.INITIAL_WINDOW_SIZE]
+        lowest = min((stream.sent for stream in self._streams.values()), default=0)
+        if initial - lowest > MAXIMUM_WINDOW:
+            raise connection_error(
+                "SETTINGS_INITIAL_WINDOW_SIZE makes a stream's window larger than 2^31-1",
+                ErrorCode.FLOW_CONTROL_ERROR,
+            )
+
+    def _stream_send_window(self, stream_id: int) -> int:
+        return self._peer_initial_window - self._streams[stream_id].sent
+
+    def _data_sent(self, stream_id: int, size: int) -> None:
+        self._send_window -= size
+        self._streams[stream_id].sent += size
+
+    def _body_sent(self, stream_id: int) -> None:
+        self._exchange_done()
+        if self._streams[stream_id].ended:
+            del self._streams[stream_id]
+
+    def _peer_settings_changed(self) -> None:
+        self._peer_initial_window = self._peers.values[Setting.INITIAL_WINDOW_SIZE]
+
+    def _settings_in_force(self, changes: Mapping[int, int]) -> None:
+        self._acknowledged = True
+        if Setting.MAX_HEADER_LIST_SIZE in changes:
+            self._list_limit = changes[Setting.MAX_HEADER_LIST_SIZE]
+        if Setting.INITIAL_WINDOW_SIZE in changes:
+            window = changes[Setting.INITIAL_WINDOW_SIZE]
+            difference = window - self._initial_window
+            self._initial_window = window
+            for stream in self._streams.values():
+                stream.window.available += difference
+                stream.window.target += difference
+
+    def _peer_goes_away(self, last_stream_id: int) -> list[int]:
+        return []  # a server opens no streams that a client could refuse
+
+    def _last_peer_stream(self) -> int:
+        return self._last_stream_id
+
+    def _on_closing(self) -> None:
+        """Nothing: a server starts nothing by itself."""

@@ -1,0 +1,131 @@
+"""Settings of both sides: their limits, what is in force, what waits for its acknowledgement."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from apns_live.errors import Http2ConnectionError, InvalidSetting
+from apns_live.http2.constants import (
+    DEFAULT_FRAME_SIZE,
+    DEFAULT_HEADER_TABLE_SIZE,
+    DEFAULT_WINDOW,
+    MAXIMUM_FRAME_SIZE,
+    MAXIMUM_WINDOW,
+    UNLIMITED_STREAMS,
+    ErrorCode,
+    Setting,
+)
+
+_DEFAULTS: dict[int, int] = {
+    Setting.HEADER_TABLE_SIZE: DEFAULT_HEADER_TABLE_SIZE,
+    Setting.ENABLE_PUSH: 1,
+    Setting.MAX_CONCURRENT_STREAMS: UNLIMITED_STREAMS,
+    Setting.INITIAL_WINDOW_SIZE: DEFAULT_WINDOW,
+    Setting.MAX_FRAME_SIZE: DEFAULT_FRAME_SIZE,
+    Setting.MAX_HEADER_LIST_SIZE: 2**32 - 1,
+}
+_MAXIMUM_UNACKNOWLEDGED = 1000
+
+
+def setting_error(identifier: int, value: int, *, from_server: bool) -> Http2ConnectionError | None:
+    """Return the connection error for a setting outside its limits (RFC 9113, 6.5.2)."""
+    if identifier == Setting.ENABLE_PUSH:
+        if value > (0 if from_server else 1):
+            return Http2ConnectionError(
+                f"SETTINGS_ENABLE_PUSH {value} is not allowed", ErrorCode.PROTOCOL_ERROR
+            )
+    elif identifier == Setting.INITIAL_WINDOW_SIZE:
+        if value > MAXIMUM_WINDOW:
+            return Http2ConnectionError(
+                f"SETTINGS_INITIAL_WINDOW_SIZE {value} is above 2^31-1",
+                ErrorCode.FLOW_CONTROL_ERROR,
+            )
+    elif identifier == Setting.MAX_FRAME_SIZE:
+        if not DEFAULT_FRAME_SIZE <= value <= MAXIMUM_FRAME_SIZE:
+            return Http2ConnectionError(
+                f"SETTINGS_MAX_FRAME_SIZE {value} is outside 16384 to 2^24-1",
+                ErrorCode.PROTOCOL_ERROR,
+            )
+    elif identifier == Setting.NO_RFC7540_PRIORITIES and value > 1:
+        return Http2ConnectionError(
+            f"SETTINGS_NO_RFC7540_PRIORITIES {value} is not 0 or 1", ErrorCode.PROTOCOL_ERROR
+        )
+    return None
+
+
+class PeerSettings:
+    """What the peer told us. ``apply`` checks, keeps, and returns the last value of each id."""
+
+    __slots__ = ("_from_server", "values")
+
+    def __init__(self, *, from_server: bool) -> None:
+        self._from_server = from_server
+        self.values: dict[int, int] = dict(_DEFAULTS)
+
+    def apply(self, pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
+        """Apply in order; unknown settings are ignored. Raises Http2ConnectionError."""
+        changed = {}
+        for identifier, value in pairs:
+            error = setting_error(identifier, value, from_server=self._from_server)
+            if error is not None:
+                raise error
+            if identifier in self.values:
+                self.values[identifier] = value
+                changed[int(identifier)] = value
+        return changed
+
+
+class OurSettings:
+    """What we told the peer: in force once acknowledged (RFC 9113, section 6.5.3)."""
+
+    __slots__ = ("_client", "_waiting", "values")
+
+    def __init__(self, *, client: bool) -> None:
+        self._client = client
+        self.values: dict[int, int] = dict(_DEFAULTS)
+        """In force: acknowledged by the peer."""
+        self._waiting: deque[dict[int, int]] = deque()
+
+    def announce(self, changes: Mapping[int, int]) -> None:
+        """Note what a SETTINGS frame is about to tell the peer. Raises InvalidSetting."""
+        if len(self._waiting) >= _MAXIMUM_UNACKNOWLEDGED:
+            raise InvalidSetting("the peer has not acknowledged 1000 SETTINGS", field="settings")
+        for identifier, value in changes.items():
+            error = setting_error(identifier, value, from_server=not self._client)
+            if error is not None or not 0 <= value < 2**32:
+                raise InvalidSetting(
+                    str(error or f"{value} does not fit 32 bits"), field=f"settings[{identifier}]"
+                )
+            if identifier == Setting.HEADER_TABLE_SIZE and value > DEFAULT_HEADER_TABLE_SIZE:
+                raise InvalidSetting(
+                    "a header table above 4096 bytes is not supported",
+                    field="settings[HEADER_TABLE_SIZE]",
+                    remedy="Use 0 to 4096.",
+                )
+        self._waiting.append(dict(changes))
+
+    def acknowledge(self) -> dict[int, int] | None:
+        """Put the oldest waiting changes in force and return them; None if nothing waits."""
+        if not self._waiting:
+            return None
+        changes = self._waiting.popleft()
+        self.values.update(changes)
+        return changes
+
+    @property
+    def acknowledged_once(self) -> bool:
+        """Whether nothing waits any more."""
+        return not self._waiting
+
+    def largest(self, identifier: int) -> int:
+        """Return the most generous value that the peer may still be acting on."""
+        values = [changes[identifier] for changes in self._waiting if identifier in changes]
+        return max([self.values[identifier], *values])
+
+    def latest(self, identifier: int) -> int:
+        """Return the value announced last, acknowledged or not."""
+        for changes in reversed(self._waiting):
+            if identifier in changes:
+                return changes[identifier]
+        return self.values[identifier]
