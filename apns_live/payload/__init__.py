@@ -1,1 +1,46 @@
-"""."""
+"""What is said: messages for live activities and ordinary pushes, checked and encoded once."""
+
+from .alert import Alert, CriticalSound, Localized
+from .dates import DateInput, apple_date
+from .encode import EncodedMessage, encode
+from .findings import Finding, PayloadProblem, PayloadWarning
+from .messages import ActivityMessage, End, Message, Start, Update
+from .notification import Background, Notification
+from .tokens import (
+    ActivityToken,
+    ChannelId,
+    DeviceToken,
+    StartToken,
+    check_bundle_id,
+    check_channel,
+    check_collapse_id,
+    check_token,
+)
+
+__all__ = [
+    "ActivityMessage",
+    "ActivityToken",
+    "Alert",
+    "Background",
+    "ChannelId",
+    "CriticalSound",
+    "DateInput",
+    "DeviceToken",
+    "EncodedMessage",
+    "End",
+    "Finding",
+    "Localized",
+    "Message",
+    "Notification",
+    "PayloadProblem",
+    "PayloadWarning",
+    "Start",
+    "StartToken",
+    "Update",
+    "apple_date",
+    "check_bundle_id",
+    "check_channel",
+    "check_collapse_id",
+    "check_token",
+    "encode",
+]

@@ -1,0 +1,302 @@
+"""Provider keys and provider tokens: who we are to APNs.
+
+Apple, "Establishing a token-based connection to APNs": an ES256 JWT with the key id in its header
+and the team id in its claims, not older than an hour, and not renewed on a connection more often
+than every 20 minutes.
+
+A token here is a pure function of the key and a time window. With deterministic signatures
+(RFC 6979) every process of a fleet derives the same bytes, with no coordination.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import NoReturn
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from .clock import Clock
+from .errors import CredentialError, InvalidKey, InvalidSetting
+from .keyfile import key_id_from_name, private_key_from_pem, read_key_file
+
+TOKEN_LIFETIME = 3600
+"""Seconds after which APNs answers ExpiredProviderToken."""
+SHORTEST_INTERVAL = 1200
+"""Seconds that must lie between two tokens on one connection."""
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9]{10}").fullmatch
+
+
+class ProviderKey:
+    """A key that signs provider tokens, with its key id and team id. Immutable.
+
+    Make one with `from_file` or `from_pem`. The private part never appears in a repr or an error,
+    and the object refuses to be pickled.
+    """
+
+    __slots__ = ("__private", "fingerprint", "key_id", "team_id")
+
+    key_id: str
+    """The ten characters of the key's id."""
+    team_id: str
+    """The ten characters of the developer team's id."""
+    fingerprint: str
+    """SHA-256 over the public key (its SubjectPublicKeyInfo in DER), in hex."""
+
+    def __init__(self, private: ec.EllipticCurvePrivateKey, *, key_id: str, team_id: str) -> None:
+        key_id = _identifier(key_id, "key_id", "Apple shows it beside the key under Keys.")
+        team_id = _identifier(team_id, "team_id", "Apple shows it under Membership details.")
+        if key_id == team_id:
+            raise InvalidKey(
+                "is the same as the key id",
+                field="team_id",
+                remedy="The team id stands under Membership details, the key id beside the key.",
+            )
+        public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        for name, value in (
+            ("_ProviderKey__private", private),
+            ("key_id", key_id),
+            ("team_id", team_id),
+            ("fingerprint", hashlib.sha256(public).hexdigest()),
+        ):
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_file(
+        cls, path: str | PathLike[str], *, team_id: str, key_id: str | None = None
+    ) -> ProviderKey:
+        """Read a ``.p8`` file as Apple offers it for download.
+
+        The key id is taken from a name such as ``AuthKey_ABC123DEFG.p8`` unless it is given. Raises
+        `InvalidKey` that says what is wrong with the file, the key or an id.
+        """
+        data = read_key_file(path)
+        named = key_id_from_name(path)
+        if key_id is None:
+            if named is None:
+                raise InvalidKey(
+                    "is not given, and the file's name does not hold it",
+                    field="key_id",
+                    remedy="Pass key_id=..., or keep Apple's file name, AuthKey_<key id>.p8.",
+                )
+            key_id = named
+        elif named is not None and named == team_id and key_id != named:
+            _swapped()
+        elif named is not None and key_id != named:
+            raise InvalidKey(
+                f"is {key_id!r:.40}, but the file is named for the key {named}",
+                field="key_id",
+                remedy="Leave key_id out to use the file's, or pass the file of the other key.",
+            )
+        return cls(private_key_from_pem(data, field="path"), key_id=key_id, team_id=team_id)
+
+    @classmethod
+    def from_pem(cls, pem: str | bytes, *, key_id: str, team_id: str) -> ProviderKey:
+        r"""Read the key's PEM text, for example from an environment variable.
+
+        Also taken: base64 of the PEM, ``\n`` written out, and line ends lost to a one-line setting.
+        Raises `InvalidKey`.
+        """
+        return cls(private_key_from_pem(pem, field="pem"), key_id=key_id, team_id=team_id)
+
+    def sign(self, issued_at: int, *, deterministic: bool = True) -> str:
+        """Return the JWT for ``issued_at`` (whole seconds since 1970).
+
+        The same arguments give the same bytes on every machine unless ``deterministic`` is False.
+        Raises `CredentialError` when the linked OpenSSL has no RFC 6979, `InvalidSetting` for a
+        time that is no whole number of seconds.
+        """
+        if type(issued_at) is not int or not 0 <= issued_at < 10**11:
+            raise InvalidSetting(
+                f"is {issued_at!r:.40}",
+                field="issued_at",
+                remedy="Pass whole seconds since 1970, not milliseconds.",
+            )
+        # Our own bytes: a JSON library's spaces and key order would be part of the signature.
+        header = _base64(f'{{"alg":"ES256","kid":"{self.key_id}"}}'.encode())
+        claims = _base64(f'{{"iss":"{self.team_id}","iat":{issued_at}}}'.encode())
+        signing_input = header + b"." + claims
+        private: ec.EllipticCurvePrivateKey = self.__private  # type: ignore[attr-defined]
+        try:
+            signature = private.sign(
+                signing_input, ec.ECDSA(SHA256(), deterministic_signing=deterministic)
+            )
+        except UnsupportedAlgorithm:
+            raise CredentialError(
+                "The OpenSSL behind the cryptography package has no deterministic signatures (RFC 6979). "
+                "Install a cryptography wheel with OpenSSL 3.2 or newer, or use deterministic=False; "
+                "then each process signs its own provider tokens."
+            ) from None
+        r, s = decode_dss_signature(signature)
+        raw = r.to_bytes(32, "big") + s.to_bytes(32, "big")
+        return (signing_input + b"." + _base64(raw)).decode("ascii")
+
+    def __repr__(self) -> str:
+        return f"ProviderKey(key_id={self.key_id!r}, team_id={self.team_id!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ProviderKey):
+            return NotImplemented
+        return self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[str, str, str]:
+        return (self.key_id, self.team_id, self.fingerprint)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"ProviderKey is immutable; {name} cannot be set")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"ProviderKey is immutable; {name} cannot be deleted")
+
+    def __copy__(self) -> ProviderKey:
+        return self
+
+    def __deepcopy__(self, memo: object) -> ProviderKey:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(
+            "A ProviderKey is not pickled: the private key would be in the bytes. "
+            "Load the key in each process."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderToken:
+    """A signed token. Its value is a secret for an hour, so the repr leaves it out."""
+
+    value: bytes = field(repr=False)
+    """The value of the ``authorization`` header: ``bearer`` and the JWT."""
+    issued_at: int
+    """Seconds since 1970, the JWT's ``iat``."""
+    window: int
+    """The number of the time window that it stands for."""
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("A ProviderToken is not pickled: it is a secret. Derive it from the key.")
+
+
+class ProviderTokens:
+    """Which token a connection shows, as a function of the key and the time.
+
+    Time is cut into windows of ``window`` seconds; a window's token carries the window's start as
+    ``iat`` and is first used ``settle`` seconds later, so that a clock that runs ahead by less does
+    no harm. A connection keeps a token until it is ``max_age`` seconds old. With the defaults (25,
+    3 and 50 minutes) two tokens on one connection are at least 20 minutes apart, also on one that
+    was opened just before a change.
+
+    ``deterministic=False`` signs at random, for an OpenSSL without RFC 6979. Raises `InvalidSetting`
+    for numbers that would break Apple's limits.
+    """
+
+    def __init__(
+        self,
+        key: ProviderKey,
+        clock: Clock,
+        *,
+        window: float = 1500.0,
+        settle: float = 180.0,
+        max_age: float = 3000.0,
+        deterministic: bool = True,
+    ) -> None:
+        _check_numbers(window, settle, max_age)
+        self.key = key
+        self._clock = clock
+        self._window = int(window)
+        self._settle = settle
+        self._max_age = max_age
+        self._deterministic = deterministic
+        self._latest: ProviderToken | None = None
+
+    def current(self) -> ProviderToken:
+        """Return the token of the current window. Raises `CredentialError` when it cannot be signed."""
+        window = int((self._clock.time() - self._settle) // self._window)
+        latest = self._latest
+        if latest is not None and latest.window == window:
+            return latest
+        issued_at = window * self._window
+        jwt = self.key.sign(issued_at, deterministic=self._deterministic)
+        latest = ProviderToken(b"bearer " + jwt.encode("ascii"), issued_at, window)
+        self._latest = latest
+        return latest
+
+    def for_connection(self, held: ProviderToken | None) -> ProviderToken:
+        """Return ``held`` until it is ``max_age`` old, then the current window's.
+
+        None stands for a connection that has not shown a token yet.
+        """
+        if held is not None and self._clock.time() - held.issued_at < self._max_age:
+            return held
+        return self.current()
+
+    def __repr__(self) -> str:
+        return f"ProviderTokens({self.key!r}, window={self._window}, settle={self._settle}, max_age={self._max_age})"
+
+
+def _check_numbers(window: float, settle: float, max_age: float) -> None:
+    if window < 60 or window != int(window):
+        raise InvalidSetting(
+            f"is {window} s", field="window", remedy="Pass whole seconds, 60 or more."
+        )
+    if settle < 0:
+        raise InvalidSetting(f"is {settle} s", field="settle", remedy="Pass 0 or more seconds.")
+    if max_age > TOKEN_LIFETIME - 60:
+        raise InvalidSetting(
+            f"is {max_age} s",
+            field="max_age",
+            remedy="APNs takes a token for an hour: pass at most 3540 seconds.",
+        )
+    # A connection that opens at the end of a window's use shows a token that is already
+    # window + settle old, and replaces it at max_age.
+    shortest = max_age - (window + settle)
+    if shortest < SHORTEST_INTERVAL:
+        raise InvalidSetting(
+            f"is {max_age} s, which would show two tokens {max(shortest, 0):.0f} s apart",
+            field="max_age",
+            remedy="Keep max_age - window - settle at 1200 seconds or more: Apple wants 20 minutes between tokens.",
+        )
+
+
+def _identifier(value: object, name: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidKey(
+            f"is a {type(value).__name__}, not text",
+            field=name,
+            remedy=f"Pass its ten letters and digits. {where}",
+        )
+    if _IDENTIFIER(value):
+        return str.__str__(value)
+    if not value:
+        problem = "is empty"
+    elif "." in value:
+        problem = f"{value!r:.40} looks like a bundle id"
+    elif _IDENTIFIER(value.strip()):
+        problem = "has spaces or line ends around it"
+    elif len(value) != 10:
+        problem = f"has {len(value)} characters, not 10"
+    else:
+        problem = "holds characters other than letters and digits"
+    raise InvalidKey(problem, field=name, remedy=f"Pass its ten letters and digits. {where}")
+
+
+def _swapped() -> NoReturn:
+    raise InvalidKey(
+        "and team_id are swapped: the file is named for the key that was passed as team_id",
+        field="key_id",
+        remedy="Pass the id in the file's name as key_id, and the team's as team_id.",
+    )
+
+
+def _base64(data: bytes) -> bytes:
+    return urlsafe_b64encode(data).rstrip(b"=")

@@ -1,0 +1,175 @@
+"""The words and the sound of an alert, for live activities and for ordinary pushes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InvalidPayload
+from .values import check_text
+
+
+@dataclass(frozen=True, slots=True)
+class Localized:
+    """Text from the app's string catalogue: a key, and the values for its placeholders.
+
+    Apple, "Starting and updating Live Activities with ActivityKit push notifications": an alert's
+    title or body may be ``{"loc-key": ..., "loc-args": [...]}``.
+    """
+
+    loc_key: str
+    args: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        check_line(self.loc_key, "loc_key")
+        if isinstance(self.args, str) or not isinstance(self.args, Sequence):
+            raise InvalidPayload(
+                f"is a {type(self.args).__name__}, not a list of texts",
+                field="args",
+                remedy="Pass the values for the placeholders as a list of str.",
+            )
+        for index, value in enumerate(self.args):
+            if not isinstance(value, str):
+                raise InvalidPayload(
+                    f"is a {type(value).__name__}, not text",
+                    field=f"args[{index}]",
+                    remedy="loc-args are texts: use str(), formatted as the reader should see it.",
+                )
+        object.__setattr__(
+            self, "args", tuple(check_text(v, f"args[{i}]") for i, v in enumerate(self.args))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """The alert of a live activity: title, body, and a sound.
+
+    ``title`` and ``body`` are text or `Localized`. ``sound`` is a file in the app's bundle or
+    ``"default"``; it travels inside the alert, not beside it as in ordinary pushes.
+    Raises `InvalidPayload` when all three are missing.
+    """
+
+    title: str | Localized | None = None
+    body: str | Localized | None = None
+    sound: str | None = None
+
+    def __post_init__(self) -> None:
+        check_words(self.title, "alert.title")
+        check_words(self.body, "alert.body")
+        if self.sound is not None:
+            check_line(self.sound, "alert.sound")
+        if self.title is None and self.body is None and self.sound is None:
+            raise InvalidPayload(
+                "has neither title nor body nor sound",
+                field="alert",
+                remedy="Give it a title and a body, or leave the alert out.",
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the value of the ``alert`` key, with localisation nested as ActivityKit wants."""
+        words: dict[str, Any] = {}
+        if self.title is not None:
+            words["title"] = _nested(self.title)
+        if self.body is not None:
+            words["body"] = _nested(self.body)
+        if self.sound is not None:
+            words["sound"] = self.sound
+        return words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriticalSound:
+    """The sound of a critical alert, which plays although the phone is muted.
+
+    The app needs Apple's entitlement for critical alerts. ``volume`` is 0 (silent) to 1 (full).
+    Source: Apple, "Generating a remote notification".
+    """
+
+    name: str = "default"
+    volume: float = 1.0
+    critical: bool = True
+
+    def __post_init__(self) -> None:
+        check_line(self.name, "sound.name")
+        if type(self.critical) is not bool:
+            raise InvalidPayload(
+                f"is a {type(self.critical).__name__}, not a boolean",
+                field="sound.critical",
+                remedy="Pass True or False.",
+            )
+        check_fraction(self.volume, "sound.volume")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the value of the ``sound`` key."""
+        return {"critical": int(self.critical), "name": self.name, "volume": self.volume}
+
+
+def sound_from(value: object) -> str | CriticalSound:
+    """Return a sound given as a name, a `CriticalSound`, or a mapping with that one's fields."""
+    if isinstance(value, CriticalSound):
+        return value
+    if isinstance(value, Mapping):
+        unknown = [key for key in value if key not in {"critical", "name", "volume"}]
+        if unknown:
+            raise InvalidPayload(
+                f"has the unknown key {unknown[0]!r:.40}",
+                field="sound",
+                remedy="A critical sound has critical, name and volume.",
+            )
+        critical = value.get("critical", 1)
+        return CriticalSound(
+            name=value.get("name", "default"),
+            volume=value.get("volume", 1.0),
+            critical=bool(critical) if critical in (0, 1) else critical,
+        )
+    return check_line(value, "sound")
+
+
+def check_words(value: object, field: str) -> None:
+    """Refuse what is neither text, nor `Localized`, nor None."""
+    if value is None or isinstance(value, Localized):
+        return
+    if not isinstance(value, str):
+        raise InvalidPayload(
+            f"is a {type(value).__name__}, not text",
+            field=field,
+            remedy="Pass a str, or Localized(loc_key, args).",
+        )
+    check_text(value, field)
+
+
+def check_line(value: object, field: str) -> str:
+    """Return a non-empty text without control characters: a name, not prose."""
+    if not isinstance(value, str):
+        raise InvalidPayload(
+            f"is a {type(value).__name__}, not text", field=field, remedy="Pass a str."
+        )
+    if not value:
+        raise InvalidPayload("is empty", field=field, remedy="Leave it out, or give it a value.")
+    if any(letter < " " or letter == "\x7f" for letter in value):
+        raise InvalidPayload(
+            "holds a control character",
+            field=field,
+            remedy="Strip it: a name is one line of visible characters.",
+        )
+    return check_text(value, field)
+
+
+def check_fraction(value: object, field: str) -> None:
+    """Refuse what is no number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InvalidPayload(
+            f"is {value!r:.40}, not a number from 0 to 1",
+            field=field,
+            remedy="Pass a number between 0 and 1.",
+        )
+
+
+def _nested(words: str | Localized) -> str | dict[str, Any]:
+    if isinstance(words, Localized):
+        nested: dict[str, Any] = {"loc-key": words.loc_key}
+        if words.args:
+            nested["loc-args"] = list(words.args)
+        return nested
+    return words

@@ -1,0 +1,102 @@
+"""Dates as Apple wants them: seconds since 1970 in keys and headers, since 2001 in Swift's Date."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from typing import TypeAlias
+
+from ..errors import InvalidPayload
+
+DateInput: TypeAlias = datetime.datetime | datetime.timedelta | int | float
+"""An aware datetime, a timedelta from now, or seconds since 1970."""
+
+APPLE_EPOCH = 978_307_200
+"""2001-01-01T00:00:00Z in seconds since 1970: the zero of Swift's default Date coding."""
+MILLISECONDS_FROM = 1e11
+"""Seconds reach this in the year 5138, so a larger number is milliseconds."""
+DURATIONS_UP_TO = 1e9
+"""Seconds since 1970 passed this in 2001; a smaller number is a duration or an Apple date."""
+
+
+def apple_date(moment: datetime.datetime) -> float:
+    """Return ``moment`` as the number that Swift's default ``Date`` decoding reads.
+
+    That is seconds since 2001-01-01 UTC (Apple, "Starting and updating Live Activities with
+    ActivityKit push notifications": the phone uses default decoders). Use it for every ``Date``
+    inside a content state or attributes. Raises `InvalidPayload` for anything but an aware
+    datetime: a naive one means another moment on every machine.
+    """
+    if not isinstance(moment, datetime.datetime):
+        raise InvalidPayload(
+            f"apple_date takes a datetime, not {type(moment).__name__}",
+            field="moment",
+            remedy="Pass an aware datetime, such as datetime.now(timezone.utc).",
+        )
+    if moment.utcoffset() is None:
+        raise InvalidPayload(
+            "the datetime has no time zone",
+            field="moment",
+            remedy="Use an aware datetime, such as datetime.now(timezone.utc).",
+        )
+    return moment.timestamp() - APPLE_EPOCH
+
+
+def epoch_seconds(value: object, *, now: float, field: str, zero_allowed: bool = False) -> int:
+    """Return a date input as whole seconds since 1970, rounded down.
+
+    ``now`` is seconds since 1970 and the base of a timedelta. ``zero_allowed`` lets the number 0
+    through, which means "at once" for an expiration or a dismissal. Raises `InvalidPayload` for
+    milliseconds, durations given as numbers, naive datetimes, and everything that is no date.
+    """
+    if isinstance(value, datetime.datetime):
+        if value.utcoffset() is None:
+            raise InvalidPayload(
+                "is a datetime without a time zone",
+                field=field,
+                remedy="Use an aware datetime, such as datetime.now(timezone.utc).",
+            )
+        number = value.timestamp()
+    elif isinstance(value, datetime.timedelta):
+        number = now + value.total_seconds()
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidPayload(
+            f"is {_named(value)}, not a date",
+            field=field,
+            remedy="Pass an aware datetime, a timedelta from now, or seconds since 1970.",
+        )
+    else:
+        number = _plausible(value, field, zero_allowed=zero_allowed)
+    if number < 0 or number >= MILLISECONDS_FROM:
+        raise InvalidPayload(
+            "lies outside the years that APNs can be told",
+            field=field,
+            remedy="Pass a date between 1970 and 5138.",
+        )
+    return int(number)
+
+
+def _plausible(value: float, field: str, *, zero_allowed: bool) -> float:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidPayload(
+            f"is {value}, not a date", field=field, remedy="Pass a finite number of seconds."
+        )
+    if abs(value) >= MILLISECONDS_FROM:
+        raise InvalidPayload(
+            f"{value} is in milliseconds",
+            field=field,
+            remedy="Apple wants seconds since 1970: divide by 1000, or pass an aware datetime.",
+        )
+    if value < DURATIONS_UP_TO and not (value == 0 and zero_allowed):
+        raise InvalidPayload(
+            f"{value} as seconds since 1970 lies before 2001, so it must be a duration or an Apple date",
+            field=field,
+            remedy="Pass timedelta(seconds=...) for a time from now, or seconds since 1970.",
+        )
+    return value
+
+
+def _named(value: object) -> str:
+    if isinstance(value, datetime.date):
+        return "a date without a time"
+    return f"a {type(value).__name__}"

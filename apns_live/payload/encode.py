@@ -1,0 +1,292 @@
+"""From a message to the bytes and header values that the client sends; once per state.
+
+The result is shared by all tokens of a fan-out. Defaults and limits: Apple, "Sending notification
+requests to APNs", "Sending broadcast push notification requests to APNs" and "Starting and updating
+Live Activities with ActivityKit push notifications".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from ..errors import InvalidPayload, InvalidSetting
+from . import remarks
+from .dates import epoch_seconds
+from .findings import PayloadWarning
+from .messages import ActivityMessage, End, Message, Start, Update
+from .notification import Background, Notification
+from .size import check_size
+from .values import plain_object
+
+Target = Literal["device", "broadcast"]
+
+LIVE_ACTIVITY_SUFFIX = ".push-type.liveactivity"
+START_LIFETIME = 600
+UPDATE_LIFETIME = 3600
+SILENT_UPDATE_LIFETIME = 900
+END_LIFETIME = 4 * 3600
+NOTIFICATION_LIFETIME = 24 * 3600
+
+
+def _subclass_hook(value: object) -> object:
+    """Encode subclasses of plain types (a `ChannelId`, a number of numpy's) in our own fields."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_json = msgspec.json.Encoder(enc_hook=_subclass_hook)
+
+
+class EncodedMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the client sends for a message: the body, and the values of its headers."""
+
+    body: bytes
+    push_type: str
+    """``apns-push-type``: liveactivity, alert or background."""
+    topic_suffix: str
+    """What follows the bundle id in ``apns-topic``."""
+    priority: int
+    """``apns-priority``: 10, 5 or 1."""
+    expiration: int
+    """``apns-expiration`` in seconds since 1970; 0 for one attempt."""
+    collapse_id: str | None = None
+    event: str
+    """start, update, end, alert or background."""
+    timestamp: int | None = None
+    """The activity's ``timestamp`` in seconds since 1970; None for ordinary pushes."""
+    stale_date: int | None = None
+    """Seconds since 1970, or None."""
+    warnings: tuple[PayloadWarning, ...] = ()
+    has_alert: bool = False
+    replay_safe: bool = True
+    """Whether a push that may have arrived can be sent again without showing twice."""
+    target: Target = "device"
+
+
+def encode(
+    message: Message,
+    *,
+    now: float,
+    timestamp: int | None = None,
+    target: Target = "device",
+    priority: int | None = None,
+    storage_policy: int | None = None,
+) -> EncodedMessage:
+    """Check a message and encode it.
+
+    ``now`` is seconds since 1970. ``timestamp`` and ``priority`` take the place of the message's
+    own (delivery keeps an activity's stamps in order and its budget). ``storage_policy`` is that of
+    the channel, where known. Raises `InvalidPayload`, `PayloadTooLarge`, or `InvalidSetting` for
+    the arguments beside the message.
+    """
+    if target not in ("device", "broadcast"):
+        raise InvalidSetting(
+            f"{target!r:.40} is no target", field="target", remedy="Pass 'device' or 'broadcast'."
+        )
+    if isinstance(message, (Start, Update, End)):
+        return _activity(message, now, timestamp, target, priority, storage_policy)
+    if not isinstance(message, (Notification, Background)):
+        raise InvalidPayload(
+            f"is a {type(message).__name__}, not a message",
+            field="message",
+            remedy="Pass Start, Update, End, Notification or Background.",
+        )
+    if target == "broadcast":
+        raise InvalidPayload(
+            f"is a {type(message).__name__}, which a channel cannot carry",
+            field="message",
+            remedy="Broadcast an Update or an End; send this one to device tokens.",
+        )
+    return _ordinary(message, now, priority)
+
+
+def _activity(
+    message: ActivityMessage,
+    now: float,
+    timestamp: int | None,
+    target: Target,
+    priority: int | None,
+    storage_policy: int | None,
+) -> EncodedMessage:
+    event = message.event
+    broadcast = target == "broadcast"
+    if broadcast and event == "start":
+        raise InvalidPayload(
+            "is a Start, and a channel cannot start an activity",
+            field="message",
+            remedy="Send the start to push-to-start tokens with input_push_channel=, then broadcast updates.",
+        )
+    alert = message.alert
+    stamp = _timestamp(message, now, timestamp)
+    warnings: list[PayloadWarning] = []
+    aps: dict[str, Any] = {"timestamp": stamp, "event": event}
+    if message.content_state is not None:
+        aps["content-state"] = plain_object(message.content_state, "content_state")
+    collapse_id = None
+    if isinstance(message, Start):
+        aps["attributes-type"] = message.attributes_type
+        aps["attributes"] = plain_object(message.attributes, "attributes")
+        if message.input_push_channel is not None:
+            aps["input-push-channel"] = message.input_push_channel
+        elif message.input_push_token is not False:
+            aps["input-push-token"] = 1
+        collapse_id = message.activity_id
+    if alert is not None:
+        aps["alert"] = alert.as_json()
+    stale_date = None
+    if message.stale_date is not None:
+        stale_date = epoch_seconds(message.stale_date, now=now, field="stale_date")
+        aps["stale-date"] = stale_date
+    if isinstance(message, End) and message.dismissal_date is not None:
+        aps["dismissal-date"] = epoch_seconds(
+            message.dismissal_date, now=now, field="dismissal_date", zero_allowed=True
+        )
+    if message.relevance_score is not None:
+        aps["relevance-score"] = message.relevance_score
+    expiration = _expiration(message, now, stale_date, storage_policy, broadcast=broadcast)
+    remarks.on_activity(message, aps, now=now, expiration=expiration, warnings=warnings)
+    payload = {"aps": aps, **_custom(message.custom, warnings, activity=True)}
+    body = _json.encode(payload)
+    if len(body) > 4096:
+        check_size(payload, body, target, warnings)
+    default = 5 if event == "update" and alert is None else 10
+    return EncodedMessage(
+        body=body,
+        push_type="liveactivity",
+        topic_suffix=LIVE_ACTIVITY_SUFFIX,
+        priority=_priority(
+            message.priority if priority is None else priority,
+            default,
+            allowed=(10, 5, 1) if broadcast else (10, 5),
+        ),
+        expiration=expiration,
+        collapse_id=collapse_id,
+        event=event,
+        timestamp=stamp,
+        stale_date=stale_date,
+        warnings=tuple(warnings),
+        has_alert=alert is not None,
+        replay_safe=event != "start",
+        target=target,
+    )
+
+
+def _ordinary(
+    message: Notification | Background, now: float, priority: int | None
+) -> EncodedMessage:
+    warnings: list[PayloadWarning] = []
+    payload = {"aps": message.as_aps(), **_custom(message.custom, warnings, activity=False)}
+    body = _json.encode(payload)
+    check_size(payload, body, "device", warnings)
+    if message.expiration is None:
+        expiration = math.ceil(now) + NOTIFICATION_LIFETIME
+    else:
+        expiration = _explicit_expiration(message.expiration, now)
+        remarks.on_expiration(expiration, now, warnings)
+    if isinstance(message, Notification):
+        level = _priority(
+            message.priority if priority is None else priority, 10, allowed=(10, 5, 1)
+        )
+        remarks.on_notification(message, warnings)
+    else:
+        level = _priority(priority, 5, allowed=(5,))
+    alert = isinstance(message, Notification)
+    return EncodedMessage(
+        body=body,
+        push_type="alert" if alert else "background",
+        topic_suffix="",
+        priority=level,
+        expiration=expiration,
+        collapse_id=message.collapse_id,
+        event=message.event,
+        warnings=tuple(warnings),
+        has_alert=alert,
+        # A second copy of a notification is seen, unless a collapse id merges the two.
+        replay_safe=not alert or message.collapse_id is not None,
+    )
+
+
+def _timestamp(message: ActivityMessage, now: float, override: int | None) -> int:
+    if override is None:
+        if message.timestamp is None:
+            return int(now)
+        return epoch_seconds(message.timestamp, now=now, field="timestamp")
+    return epoch_seconds(override, now=now, field="timestamp")
+
+
+def _expiration(
+    message: ActivityMessage,
+    now: float,
+    stale_date: int | None,
+    storage_policy: int | None,
+    *,
+    broadcast: bool,
+) -> int:
+    if storage_policy not in (None, 0, 1):
+        raise InvalidSetting(
+            f"{storage_policy!r:.40} is no storage policy",
+            field="storage_policy",
+            remedy="Pass 0 (nothing stored) or 1 (the newest message stored), as the channel was made.",
+        )
+    unstored = broadcast and storage_policy == 0
+    if message.expiration is not None:
+        expiration = _explicit_expiration(message.expiration, now)
+        if unstored and expiration:
+            raise InvalidPayload(
+                "is set, and a channel with storage policy 0 stores nothing",
+                field="expiration",
+                remedy="Leave it out or pass 0, or make a channel with storage policy 1.",
+            )
+        return expiration
+    if unstored:
+        return 0
+    base = math.ceil(now)
+    if message.event == "start":
+        return base + START_LIFETIME
+    if message.event == "end":
+        return base + END_LIFETIME
+    if stale_date is not None and stale_date > now:
+        return min(stale_date, base + UPDATE_LIFETIME)
+    return base + (UPDATE_LIFETIME if message.alert is not None else SILENT_UPDATE_LIFETIME)
+
+
+def _explicit_expiration(value: object, now: float) -> int:
+    return epoch_seconds(value, now=now, field="expiration", zero_allowed=True)
+
+
+def _priority(value: int | None, default: int, *, allowed: tuple[int, ...]) -> int:
+    if value is None:
+        return default
+    if type(value) is int and value in allowed:
+        return value
+    choices = " or ".join(str(level) for level in allowed)
+    raise InvalidPayload(
+        f"{value!r:.40} is no priority for this push",
+        field="priority",
+        remedy=f"Pass {choices}, or leave it out for {default}.",
+    )
+
+
+def _custom(
+    custom: Mapping[str, Any] | None, warnings: list[PayloadWarning], *, activity: bool
+) -> dict[str, Any]:
+    if custom is None:
+        return {}
+    plain = plain_object(custom, "custom")
+    if "aps" in plain:
+        raise InvalidPayload(
+            "is Apple's own key",
+            field="custom.aps",
+            remedy="Use the message's fields for what belongs in aps; custom keys stand beside it.",
+        )
+    remarks.on_custom(plain, warnings, activity=activity)
+    return plain

@@ -1,0 +1,85 @@
+"""How large a payload is, and which keys make it so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from ..errors import PayloadTooLarge
+from .findings import PayloadWarning
+
+LIMITS = {"device": 4096, "broadcast": 5120}
+"""Bytes of JSON. Apple, "Generating a remote notification" and "Sending broadcast push notification
+requests to APNs"."""
+ACTIVITY_DATA_LIMIT = 4096
+"""Bytes of attributes and content state together (Apple, "Displaying live data with Live
+Activities"), however they travel."""
+
+
+def bytes_by_key(payload: Mapping[str, Any]) -> dict[str, int]:
+    """Return the bytes of each key's ``"key":value`` text, largest first.
+
+    Paths are those of the payload. The members of ``aps`` and of its objects are listed each for
+    itself, so the figures do not add up to the payload's size: an object contains its members.
+    """
+    sizes: dict[str, int] = {}
+    for key, value in payload.items():
+        sizes[key] = _size(key, value)
+        if key == "aps" and isinstance(value, Mapping):
+            for name, member in value.items():
+                sizes[f"aps.{name}"] = _size(name, member)
+                if isinstance(member, Mapping):
+                    for inner, leaf in member.items():
+                        sizes[f"aps.{name}.{inner}"] = _size(inner, leaf)
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+def activity_data_size(aps: Mapping[str, Any]) -> int:
+    """Return the bytes of attributes and content state, as JSON without their keys."""
+    return sum(
+        len(msgspec.json.encode(aps[key])) for key in ("attributes", "content-state") if key in aps
+    )
+
+
+def check_size(
+    payload: Mapping[str, Any],
+    body: bytes,
+    target: Literal["device", "broadcast"],
+    warnings: list[PayloadWarning],
+) -> None:
+    """Raise `PayloadTooLarge` over the target's limit; warn over the phone's own."""
+    limit = LIMITS[target]
+    if len(body) > limit:
+        breakdown = bytes_by_key(payload)
+        leaves = [
+            (path, size)
+            for path, size in breakdown.items()
+            if not any(other.startswith(f"{path}.") for other in breakdown)
+        ]
+        largest = ", ".join(f"{path} {size}" for path, size in leaves[:5])
+        raise PayloadTooLarge(
+            f"has {len(body)} bytes, {len(body) - limit} over the limit of {limit}",
+            field="payload",
+            remedy=f"Shorten the largest keys (bytes): {largest}.",
+            size=len(body),
+            limit=limit,
+            breakdown=breakdown,
+        )
+    aps = payload.get("aps")
+    if isinstance(aps, Mapping) and len(body) > ACTIVITY_DATA_LIMIT:
+        data = activity_data_size(aps)
+        if data > ACTIVITY_DATA_LIMIT:
+            warnings.append(
+                PayloadWarning(
+                    "activity_data_too_large",
+                    "content_state",
+                    f"attributes and content state have {data} bytes; a phone holds {ACTIVITY_DATA_LIMIT} "
+                    "of an activity, whatever a broadcast may carry. Shorten them.",
+                )
+            )
+
+
+def _size(key: str, value: Any) -> int:
+    return len(msgspec.json.encode(key)) + 1 + len(msgspec.json.encode(value))

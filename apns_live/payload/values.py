@@ -1,0 +1,301 @@
+"""The walk over a caller's values before they become JSON.
+
+JSON libraries help too much: they turn NaN into null, the key 1 into "1", and a datetime into a
+string. Each of these blanks the card on the phone while APNs answers 200. So a value is either
+plain, or converted by a rule that is written down here, or refused with its path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import math
+import pathlib
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ..errors import InvalidPayload
+
+MAX_DEPTH = 32
+_LOWEST, _HIGHEST = -(2**63), 2**64 - 1  # Swift's Int and UInt64
+_SMALL = 1_000_000_000
+_SURROGATES = "holds half of a surrogate pair, which UTF-8 cannot carry"
+_SURROGATES_REMEDY = "Decode the text properly, or drop it with .encode('utf-8', 'ignore')."
+
+
+def plain_object(value: object, field: str) -> dict[str, Any]:
+    """Return ``value`` as a dict that JSON carries without change, in the caller's key order.
+
+    Takes a mapping, a dataclass, a msgspec Struct or a pydantic model. Plain input comes back as
+    the same object, not a copy. Raises `InvalidPayload` with the full path of what is refused.
+    """
+    if type(value) is not dict and isinstance(value, (str, list, tuple, bytes)):
+        raise InvalidPayload(
+            f"is a {type(value).__name__}, not an object with keys",
+            field=field,
+            remedy="Pass a mapping, a dataclass, a msgspec Struct or a pydantic model.",
+        )
+    result = _walk(value, field, 0)
+    if not isinstance(result, dict):
+        raise InvalidPayload(
+            f"is {_kind(value)}, not an object with keys",
+            field=field,
+            remedy="Pass a mapping, a dataclass, a msgspec Struct or a pydantic model.",
+        )
+    return result
+
+
+def check_text(value: str, field: str) -> str:
+    """Return ``value`` as an exact ``str``; refuse lone surrogates."""
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidPayload(_SURROGATES, field=field, remedy=_SURROGATES_REMEDY) from None
+    return value if type(value) is str else str.__str__(value)
+
+
+def _walk(value: Any, path: str, depth: int) -> Any:
+    kind = type(value)
+    if kind is dict:
+        return _walk_dict(value, path, depth)
+    if kind is list or kind is tuple:
+        return _walk_list(value, path, depth)
+    if kind is str:
+        return value if value.isascii() else check_text(value, path)
+    if value is None or kind is bool:
+        return value
+    if kind is int:
+        return _integer(value, path)
+    if kind is float:
+        return _number(value, path)
+    return _walk_other(value, path, depth)
+
+
+def _walk_dict(value: dict[Any, Any], path: str, depth: int) -> dict[str, Any]:
+    if depth >= MAX_DEPTH:
+        raise _too_deep(path)
+    changed: dict[Any, Any] = {}
+    for key, item in value.items():
+        if type(key) is not str or not key.isascii():
+            plain = _key(key, path)
+            if plain is not key:
+                changed[key] = item
+        kind = type(item)
+        # The common leaves, without a call: a content state is mostly these.
+        if kind is str:
+            if item.isascii():
+                continue
+        elif kind is bool or item is None or (kind is int and -_SMALL < item < _SMALL):
+            continue
+        result = _walk(item, f"{path}.{key}", depth + 1)
+        if result is not item:
+            changed[key] = result
+    if not changed:
+        return value
+    return {_exact(key): changed.get(key, item) for key, item in value.items()}
+
+
+def _walk_list(
+    value: list[Any] | tuple[Any, ...], path: str, depth: int
+) -> list[Any] | tuple[Any, ...]:
+    if depth >= MAX_DEPTH:
+        raise _too_deep(path)
+    changed: list[Any] | None = None
+    for index, item in enumerate(value):
+        result = _walk(item, f"{path}[{index}]", depth + 1)
+        if result is not item:
+            if changed is None:
+                changed = list(value)
+            changed[index] = result
+    return value if changed is None else changed
+
+
+def _walk_other(value: Any, path: str, depth: int) -> Any:
+    """Convert subclasses of plain types and models; refuse everything else."""
+    if isinstance(value, enum.Enum):
+        raise _refused(value, path, "Send its raw value, as Swift decodes it: use .value.")
+    if isinstance(value, (int, float, str)):
+        return _subclass(value, path)
+    if isinstance(value, Mapping):
+        return _walk_dict(dict(value), path, depth)
+    if isinstance(value, tuple):
+        if hasattr(value, "_asdict"):
+            raise _refused(
+                value,
+                path,
+                "It would become an array: use ._asdict() for keys, or list() for that.",
+            )
+        return _walk_list(tuple(value), path, depth)
+    if isinstance(value, list):
+        return _walk_list(list(value), path, depth)
+    members = _members(value, path)
+    if members is None:
+        raise _refused(value, path, _remedy(value))
+    return _walk(members, path, depth)
+
+
+def _subclass(value: float | str, path: str) -> object:
+    if isinstance(value, str):
+        return check_text(value, path)
+    if isinstance(value, int):
+        return _integer(int(value), path)
+    return _number(float(value), path)
+
+
+def _members(value: Any, path: str) -> Any:
+    """Return a model's members under the names they have on the wire; None for what is no model."""
+    kind = type(value)
+    if isinstance(value, type):
+        return None
+    if isinstance(value, msgspec.Struct):
+        return _struct_members(value)
+    # pydantic is recognised by its marks: importing it would cost those who do not use it.
+    if hasattr(kind, "__pydantic_core_schema__") and callable(getattr(kind, "model_dump", None)):
+        try:
+            return value.model_dump(mode="python", by_alias=True, warnings=False)
+        except Exception as error:
+            raise InvalidPayload(
+                f"model_dump() of {kind.__name__} failed: {type(error).__name__}",
+                field=path,
+                remedy="Pass a mapping of plain values.",
+            ) from error
+    if not dataclasses.is_dataclass(kind):
+        return None
+    members = {}
+    for field in dataclasses.fields(kind):
+        try:
+            members[field.name] = getattr(value, field.name)
+        except AttributeError:
+            raise InvalidPayload(
+                "was never set",
+                field=f"{path}.{field.name}",
+                remedy="Give the field a value or a default.",
+            ) from None
+    return members
+
+
+def _struct_members(value: msgspec.Struct) -> Any:
+    config = value.__struct_config__
+    if config.array_like:
+        head = [] if config.tag is None else [config.tag]
+        return head + [getattr(value, name) for name in value.__struct_fields__]
+    members: dict[str, Any] = {}
+    if config.tag is not None and config.tag_field is not None:
+        members[config.tag_field] = config.tag
+    skipped = _defaults(value) if config.omit_defaults else {}
+    for name, wire_name in zip(
+        value.__struct_fields__, value.__struct_encode_fields__, strict=True
+    ):
+        item = getattr(value, name)
+        if item is msgspec.UNSET or (name in skipped and item == skipped[name]):
+            continue
+        members[wire_name] = item
+    return members
+
+
+def _defaults(value: msgspec.Struct) -> dict[str, Any]:
+    defaults = {}
+    for field in msgspec.structs.fields(value):
+        if field.default is not msgspec.NODEFAULT:
+            defaults[field.name] = field.default
+        elif field.default_factory in (list, dict):
+            defaults[field.name] = field.default_factory()
+    return defaults
+
+
+def _exact(key: Any) -> str:
+    return key if type(key) is str else str.__str__(key)
+
+
+def _key(key: object, path: str) -> str:
+    if isinstance(key, enum.Enum) or not isinstance(key, str):
+        raise InvalidPayload(
+            f"has the key {key!r:.40}, which is {_kind(key)} and no text",
+            field=path,
+            remedy="JSON keys are text: write it as a str, exactly as the Swift property is named.",
+        )
+    if not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise InvalidPayload(
+                f"has a key that {_SURROGATES}", field=path, remedy=_SURROGATES_REMEDY
+            ) from None
+    return _exact(key)
+
+
+def _integer(value: int, path: str) -> int:
+    if _LOWEST <= value <= _HIGHEST:
+        return value
+    raise InvalidPayload(
+        "is an integer of more than 64 bits",
+        field=path,
+        remedy="Swift's Int holds 64 bits: send a smaller number, or text.",
+    )
+
+
+def _number(value: float, path: str) -> float:
+    if math.isfinite(value):
+        return value
+    raise InvalidPayload(
+        f"is {value}, which JSON cannot carry",
+        field=path,
+        remedy="Send a finite number, or null for an optional Swift property.",
+    )
+
+
+def _too_deep(path: str) -> InvalidPayload:
+    shown = path if len(path) <= 120 else f"{path[:60]}...{path[-50:]}"
+    return InvalidPayload(
+        f"is nested deeper than {MAX_DEPTH} levels, or contains itself",
+        field=shown,
+        remedy="Flatten the value.",
+    )
+
+
+def _refused(value: object, path: str, remedy: str) -> InvalidPayload:
+    return InvalidPayload(f"is {_kind(value)}, which has no JSON form", field=path, remedy=remedy)
+
+
+def _kind(value: object) -> str:
+    name = type(value).__name__
+    return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
+
+
+_REMEDIES: tuple[tuple[tuple[type, ...], str], ...] = (
+    (
+        (datetime.datetime,),
+        "Use apple_date(value) for a Swift Date, or value.timestamp() for a Double of seconds since 1970.",
+    ),
+    (
+        (datetime.date, datetime.time),
+        "Make it an aware datetime and use apple_date() for a Swift Date, or send text.",
+    ),
+    ((datetime.timedelta,), "Use .total_seconds()."),
+    ((decimal.Decimal,), "Use float() for a Swift Double, or str() for text."),
+    ((uuid.UUID, pathlib.PurePath), "Use str()."),
+    (
+        (bytes, bytearray, memoryview),
+        "Swift's Data is base64 text: use base64.b64encode(value).decode().",
+    ),
+    ((set, frozenset), "A set has no order: use sorted(value)."),
+    ((complex,), "Send two numbers."),
+    ((type,), "Pass an instance, not the class."),
+)
+
+
+def _remedy(value: object) -> str:
+    for kinds, remedy in _REMEDIES:
+        if isinstance(value, kinds):
+            return remedy
+    if hasattr(type(value), "__attrs_attrs__"):
+        return "Use attrs.asdict(value)."
+    if hasattr(value, "__next__") or isinstance(value, type({}.keys())):
+        return "Use list(value)."
+    return "Send text, numbers, booleans, null, lists, or mappings with text keys."
