@@ -23,8 +23,9 @@ from .errors import InvalidKey, InvalidSetting
 
 if TYPE_CHECKING:
     from . import blocking
-    from .client import Client, Endpoint
+    from .client import Client
     from .credentials import ProviderKey
+    from .pool.endpoint import Endpoint
 
 PREFIX = "APNS_LIVE_"
 DEFAULT_FILE = "apns-live.toml"
@@ -34,8 +35,6 @@ FOREIGN_TABLES = frozenset(
     {"activities", "delivery", "fake", "gateway", "service", "store", "tenants"}
 )
 """Tables of one settings file that belong to other parts of the package."""
-
-_HOSTS = {"production": "api.push.apple.com", "sandbox": "api.sandbox.push.apple.com"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +80,16 @@ TABLE: tuple[Setting, ...] = (
     _pool("connect_timeout", float, "seconds for DNS, TCP and TLS together"),
     _pool("response_timeout", float, "seconds for one answer"),
     _pool("close_timeout", float, "seconds for draining at close"),
+    _pool("connect_spacing", float, "seconds between two connects"),
+    _pool("idle_timeout", float, "seconds until an idle connection above the minimum goes"),
+    _pool("backoff_first", float, "seconds to wait after a failed connect, doubling"),
+    _pool("backoff_limit", float, "seconds to wait at most between connects"),
+    _pool("credential_backoff", float, "seconds to wait after a GOAWAY that names credentials"),
+    _pool("silence_before_ping", float, "seconds without a byte, streams open, before a PING"),
+    _pool("ping_timeout", float, "seconds for its answer"),
+    _pool("idle_before_probe", float, "seconds idle before a PING goes ahead of a push"),
+    _pool("idle_ping_interval", float, "seconds between PINGs of an idle connection"),
+    _pool("write_buffer", int, "bytes that may wait to be written", 1),
     _pool("queue_timeout", float, "seconds that a push may wait for room"),
     _pool("waiting_room", int, "pushes that may wait for room", 1),
 )
@@ -194,14 +203,11 @@ class Settings:
         }
         if self.host is None and not given:
             return self._required("environment")
-        from .channels import MANAGEMENT_HOSTS
-        from .client import Endpoint
+        from .pool.endpoint import ENVIRONMENTS, Endpoint
 
         if self.host is None:
-            environment = self._required("environment")
-            manage_host, manage_port = MANAGEMENT_HOSTS[environment]
-            given = {"manage_host": manage_host, "manage_port": manage_port, **given}
-            return Endpoint(_HOSTS[environment], **given)
+            # Apple's host with, for example, the other port that Apple serves.
+            return dataclasses.replace(ENVIRONMENTS[self._required("environment")], **given)
         return Endpoint(self.host, **given)
 
     def client_arguments(self) -> dict[str, Any]:

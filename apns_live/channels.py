@@ -1,0 +1,488 @@
+"""Broadcast channels: create, read, list and delete them on Apple's management host.
+
+Sources: Apple, "Sending channel management requests to APNs" and "Handling error responses from
+Apple Push Notification service". Management is rare and slow, so it goes over httpx instead of
+the pool: one HTTP/2 connection of its own, kept while it lives, with the same provider tokens.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import socket
+import ssl
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from .clock import Clock, SystemClock
+from .credentials import ProviderToken, ProviderTokens
+from .errors import (
+    ChannelError,
+    ClientClosed,
+    ConnectFailed,
+    InvalidSetting,
+    ManagementUnreachable,
+)
+from .payload import ChannelId, check_bundle_id, check_channel
+from .reasons import Reason, Retry, classify
+
+MAX_CHANNELS = 10_000
+"""Apple's limit for one app in one environment, and our bound on remembered storage policies."""
+
+
+class BroadcastChannel(ChannelId):
+    """A channel id that knows its storage policy. It is the id's text, so it can be stored as such.
+
+    ``storage_policy`` is 0 (nothing is stored), 1 (the newest message is stored, for 8 hours at
+    most), or None where only the id is known (a listing carries ids alone).
+    """
+
+    storage_policy: int | None
+    environment: str
+
+    def __new__(
+        cls, text: str, *, storage_policy: int | None = None, environment: str = ""
+    ) -> BroadcastChannel:
+        """Check the id as `ChannelId` does; raise `InvalidToken` when it cannot be one."""
+        self = str.__new__(cls, check_channel(text))
+        self.storage_policy = storage_policy
+        self.environment = environment
+        return self
+
+    def __repr__(self) -> str:
+        return (
+            f"BroadcastChannel({str(self)!r}, storage_policy={self.storage_policy}, "
+            f"environment={self.environment!r})"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_channel, (str(self), self.storage_policy, self.environment))
+
+
+def _rebuild_channel(text: str, storage_policy: int | None, environment: str) -> BroadcastChannel:
+    return BroadcastChannel(text, storage_policy=storage_policy, environment=environment)
+
+
+Listing = list[BroadcastChannel]
+
+
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    """One kind of management request. ``repeatable`` says that doing it twice does no harm."""
+
+    name: str
+    method: str
+    path: str
+    success: int
+    repeatable: bool
+
+
+class _Link:
+    """One HTTP/2 connection and the provider token that it is bound to."""
+
+    def __init__(self, client: httpx.AsyncClient, token: ProviderToken) -> None:
+        self.client = client
+        self.token = token
+        self.users = 0
+        self.retired = False
+
+
+class Channels:
+    """Channel management of one bundle id in one environment.
+
+    ``host`` and ``port`` are the management host's (`Endpoint.management`). ``ca_file`` replaces the
+    system's trusted roots. Times are seconds: ``connect_timeout`` for DNS, TCP and TLS together,
+    ``response_timeout`` for one answer, ``deadline`` for one call with its retries and waits.
+    ``make_id`` returns a fresh lower-case UUID for ``apns-request-id``.
+    """
+
+    def __init__(
+        self,
+        tokens: ProviderTokens,
+        *,
+        bundle_id: str,
+        host: str,
+        port: int,
+        environment: str = "",
+        ca_file: str | None = None,
+        proxy: str | None = None,
+        clock: Clock | None = None,
+        connect_timeout: float = 10.0,
+        response_timeout: float = 10.0,
+        deadline: float = 60.0,
+        make_id: Callable[[], str] | None = None,
+    ) -> None:
+        self._tokens = tokens
+        self._bundle_id = check_bundle_id(bundle_id)
+        self._host = host
+        self._port = port
+        self._environment = environment
+        self._ca_file = ca_file
+        self._proxy = proxy
+        self._clock: Clock = clock or SystemClock()
+        self._timeout = httpx.Timeout(response_timeout, connect=connect_timeout)
+        self._deadline = deadline
+        self._make_id = make_id or (lambda: str(uuid.uuid4()))
+        self._link: _Link | None = None
+        self._closed = False
+        self._policies: OrderedDict[str, int] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"Channels({self._bundle_id!r} at {self._host}:{self._port})"
+
+    async def create(self, storage_policy: int = 1) -> BroadcastChannel:
+        """Create a channel and return it.
+
+        ``storage_policy`` 1 keeps the newest message for up to 8 hours, 0 keeps nothing, allows
+        more pushes, and cannot be changed later. Raises `ChannelError` when APNs refuses or its
+        answer is lost (the channel may exist then: `list` shows it), `ManagementUnreachable` and
+        `ConnectFailed` when there is no way to the host, `InvalidSetting` for another policy.
+        """
+        if storage_policy not in (0, 1) or isinstance(storage_policy, bool):
+            raise InvalidSetting(
+                f"{storage_policy!r} is no storage policy",
+                field="storage_policy",
+                remedy="Use 1 (the newest message is stored) or 0 (nothing is stored).",
+            )
+        operation = _Operation("create", "POST", self._path("channels"), 201, repeatable=False)
+        body = {"message-storage-policy": int(storage_policy), "push-type": "LiveActivity"}
+        response = await self._request(operation, {}, json.dumps(body).encode())
+        text = response.headers.get("apns-channel-id", "")
+        if not text:
+            raise self._malformed(operation, response, "there is no apns-channel-id")
+        self._remember(text, storage_policy)
+        return self._channel(text)
+
+    async def read(self, channel: str) -> BroadcastChannel:
+        """Return the channel with its storage policy.
+
+        Raises `ChannelError` when APNs does not know it, `InvalidToken` when it can be no id.
+        """
+        operation = _Operation("read", "GET", self._path("channels"), 200, repeatable=True)
+        response = await self._request(operation, _channel_header(channel))
+        policy = self._json(operation, response).get("message-storage-policy")
+        if policy not in (0, 1):
+            raise self._malformed(operation, response, "message-storage-policy is missing")
+        self._remember(str(channel), int(policy))
+        return self._channel(str(channel))
+
+    async def list(self) -> Listing:
+        """Return every channel of the app in this environment, at most 10,000.
+
+        APNs lists ids alone: ``storage_policy`` is filled only where this client knows it.
+        """
+        operation = _Operation("list", "GET", self._path("all-channels"), 200, repeatable=True)
+        response = await self._request(operation, {})
+        found = self._json(operation, response).get("channels")
+        if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+            raise self._malformed(operation, response, "channels is no list of ids")
+        return [self._channel(item) for item in found]
+
+    async def delete(self, channel: str) -> bool:
+        """Delete the channel for good: True when it was there, False when it was already gone.
+
+        APNs answers 404 BadPath for a channel that is not there; that is a success here.
+        """
+        operation = _Operation("delete", "DELETE", self._path("channels"), 204, repeatable=True)
+        header = _channel_header(channel)
+        try:
+            await self._request(operation, header)
+        except ChannelError as error:
+            if error.status != 404:
+                raise
+            self._policies.pop(str(channel), None)
+            return False
+        self._policies.pop(str(channel), None)
+        return True
+
+    def storage_policy(self, channel: str) -> int | None:
+        """Return the policy of a channel that was created or read here, or None."""
+        if isinstance(channel, BroadcastChannel) and channel.storage_policy is not None:
+            return channel.storage_policy
+        return self._policies.get(str(channel))
+
+    async def replace_tokens(self, tokens: ProviderTokens) -> None:
+        """Use another key's provider tokens from now on, on a connection of their own."""
+        self._tokens = tokens
+        await self._retire()
+
+    async def aclose(self) -> None:
+        """Close the connection. Calls in progress finish; later ones raise `ClientClosed`."""
+        self._closed = True
+        await self._retire()
+
+    # How a request goes out, and out again.
+
+    async def _request(
+        self, operation: _Operation, headers: Mapping[str, str], body: bytes | None = None
+    ) -> httpx.Response:
+        request_id = self._make_id()
+        give_up = self._clock.monotonic() + self._deadline
+        attempt = 0
+        fresh_links = 0
+        while True:
+            attempt += 1
+            link = self._current_link()
+            link.users += 1
+            try:
+                response = await link.client.request(
+                    operation.method,
+                    operation.path,
+                    content=body,
+                    headers={
+                        **headers,
+                        "authorization": link.token.value.decode("ascii"),
+                        "apns-request-id": request_id,
+                    },
+                )
+            except httpx.TransportError as error:
+                await self._retire(link)
+                if self._not_sent(error):
+                    raise self._unreachable(error) from error
+                if not operation.repeatable or attempt > 1:
+                    raise self._unanswered(operation, request_id, error) from error
+                continue
+            finally:
+                await self._release(link)
+            if response.status_code == operation.success:
+                return response
+            reason, row = _refusal(response)
+            wait = self._wait(row, response, operation, attempt)
+            if row.retry in (Retry.NEW_TOKEN_ONCE, Retry.NEW_LINK_ONCE, Retry.NEW_KEY_LINK):
+                # The connection is spent, and one replay is due where another one can differ.
+                await self._retire(link)
+                fresh_links += 1
+                renewed = self._tokens.current().value != link.token.value
+                if row.retry is Retry.NEW_TOKEN_ONCE and not renewed:
+                    wait = None
+                elif fresh_links == 1:
+                    wait = 0.0
+            elif row.retry is Retry.NEW_LINK:
+                await self._retire(link)
+            if wait is None or self._clock.monotonic() + wait > give_up:
+                raise self._refused(operation, response, reason, row, request_id)
+            if wait > 0:
+                await self._clock.sleep(wait)
+
+    def _wait(
+        self, row: Reason, response: httpx.Response, operation: _Operation, attempt: int
+    ) -> float | None:
+        """Return the seconds until the next try, or None when there is none (the retry table)."""
+        wanted = _retry_after(response.headers.get("retry-after", ""), self._clock.time())
+        match row.retry:
+            case Retry.BACKOFF_POOL:
+                wait = min(60.0, 2.0 ** (attempt - 1))
+            case Retry.BACKOFF_TOKEN:
+                wait = min(300.0, 5.0 * 2.0 ** (attempt - 1))
+            case Retry.NEW_LINK:
+                wait = 0.0 if attempt == 1 else min(60.0, 2.0 ** (attempt - 2))
+            case Retry.TWO_TRIES if operation.repeatable and attempt <= 2:
+                wait = (1.0, 10.0)[attempt - 1]
+            case _:
+                return None
+        return max(wait, wanted)
+
+    def _current_link(self) -> _Link:
+        if self._closed:
+            raise ClientClosed("the client was closed; channel management is closed with it")
+        if self._link is None:
+            self._link = _Link(self._open(), self._tokens.current())
+        else:
+            self._link.token = self._tokens.for_connection(self._link.token)
+        return self._link
+
+    def _open(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=f"https://{_bracketed(self._host)}:{self._port}",
+            http1=False,
+            http2=True,
+            verify=self._trust(),
+            proxy=self._proxy,
+            trust_env=False,
+            timeout=self._timeout,
+            limits=httpx.Limits(max_connections=1, keepalive_expiry=300.0),
+        )
+
+    def _trust(self) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=self._ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidSetting(
+                f"{self._ca_file} cannot be used as trusted roots ({error})",
+                field="ca_file",
+                remedy="Give a PEM file of certificates.",
+            ) from error
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
+
+    async def _retire(self, link: _Link | None = None) -> None:
+        link = link or self._link
+        if link is None:
+            return
+        if link is self._link:
+            self._link = None
+        link.retired = True
+        if link.users == 0:
+            await link.client.aclose()
+
+    async def _release(self, link: _Link) -> None:
+        link.users -= 1
+        if link.retired and link.users == 0:
+            await link.client.aclose()
+
+    # What a caller is told.
+
+    def _path(self, collection: str) -> str:
+        return f"/1/apps/{self._bundle_id}/{collection}"
+
+    def _channel(self, text: str) -> BroadcastChannel:
+        return BroadcastChannel(
+            text, storage_policy=self._policies.get(text), environment=self._environment
+        )
+
+    def _remember(self, text: str, policy: int) -> None:
+        self._policies[text] = policy
+        self._policies.move_to_end(text)
+        if len(self._policies) > MAX_CHANNELS:
+            self._policies.popitem(last=False)
+
+    def _json(self, operation: _Operation, response: httpx.Response) -> dict[str, Any]:
+        try:
+            content = json.loads(response.content)
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise self._malformed(operation, response, "the body is no JSON object")
+        return content
+
+    def _malformed(
+        self, operation: _Operation, response: httpx.Response, problem: str
+    ) -> ChannelError:
+        remedy = f"Check that {self._host}:{self._port} is Apple's management host."
+        return ChannelError(
+            f"channel {operation.name}: answered {response.status_code}, but {problem}. {remedy}",
+            status=response.status_code,
+            remedy=remedy,
+            request_id=response.headers.get("apns-request-id", ""),
+        )
+
+    def _refused(
+        self,
+        operation: _Operation,
+        response: httpx.Response,
+        reason: str,
+        row: Reason,
+        request_id: str,
+    ) -> ChannelError:
+        status = response.status_code
+        remedy = row.remedy
+        if row.retry is Retry.NEW_TOKEN_ONCE:
+            skew = _clock_skew(response.headers.get("date", ""), self._clock.time())
+            remedy += f" It is {skew:+.0f} s off APNs' clock." if skew is not None else ""
+        elif operation.name != "delete" and reason == "BadPath":
+            remedy = "Check the channel id and the bundle id."
+        said = f"{status} {reason}" if reason else str(status)
+        return ChannelError(
+            f"channel {operation.name}: {said}: {row.meaning}. {remedy}".rstrip(),
+            status=status,
+            reason=reason,
+            remedy=remedy,
+            request_id=response.headers.get("apns-request-id", request_id),
+        )
+
+    def _unanswered(
+        self, operation: _Operation, request_id: str, error: httpx.TransportError
+    ) -> ChannelError:
+        remedy = (
+            "The channel may exist: list the channels before creating another."
+            if operation.name == "create"
+            else "Try again."
+        )
+        what = "no answer in time" if isinstance(error, httpx.TimeoutException) else "no answer"
+        return ChannelError(
+            f"channel {operation.name}: {what} from {self._host}:{self._port} "
+            f"({type(error).__name__}). {remedy}",
+            remedy=remedy,
+            request_id=request_id,
+        )
+
+    @staticmethod
+    def _not_sent(error: httpx.TransportError) -> bool:
+        return isinstance(
+            error,
+            httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError | httpx.PoolTimeout,
+        )
+
+    def _unreachable(self, error: httpx.TransportError) -> ConnectFailed:
+        where = f"{self._host}:{self._port}"
+        cause = _root_cause(error)
+        if isinstance(cause, ssl.SSLError):
+            return ConnectFailed(
+                f"TLS with the management host {where} failed ({cause}). "
+                "Check ca_file, and whether a proxy opens TLS on the way."
+            )
+        if isinstance(cause, socket.gaierror):
+            return ConnectFailed(f"the management host {self._host} has no address ({cause})")
+        if isinstance(error, httpx.ProxyError):
+            return ConnectFailed(f"the proxy gave no way to the management host {where} ({error})")
+        why = "timed out" if isinstance(error, httpx.TimeoutException) else str(cause or error)
+        return ManagementUnreachable(
+            f"the channel management port {where} cannot be reached ({why}). Pushes use another "
+            "port and may work all the same. Networks often block 2195 and 2196: open the port, "
+            "use a proxy, or set the endpoint's manage_host and manage_port."
+        )
+
+
+def _channel_header(channel: str) -> dict[str, str]:
+    return {"apns-channel-id": check_channel(channel)}
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _refusal(response: httpx.Response) -> tuple[str, Reason]:
+    """Return Apple's reason, as it came, and its row; whatever the body is."""
+    try:
+        content = json.loads(response.content)
+    except ValueError:
+        content = None
+    reason = content.get("reason", "") if isinstance(content, dict) else ""
+    reason = reason if isinstance(reason, str) else ""
+    return reason, classify(response.status_code, reason)
+
+
+def _retry_after(value: str, now: float) -> float:
+    """Return the seconds that a ``Retry-After`` (RFC 9110, 10.2.3) asks for; 0 for none."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    moment = _http_date(value)
+    return 0.0 if moment is None else max(0.0, moment - now)
+
+
+def _clock_skew(value: str, now: float) -> float | None:
+    moment = _http_date(value)
+    return None if moment is None else now - moment
+
+
+def _http_date(value: str) -> float | None:
+    try:
+        return email.utils.parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError):
+        return None
+
+
+def _root_cause(error: BaseException) -> BaseException | None:
+    """Return the operating system's or TLS's own error below httpx and httpcore."""
+    seen: BaseException | None = error
+    for _ in range(8):
+        seen = seen and (seen.__cause__ or seen.__context__)
+        if seen is None or isinstance(seen, OSError):
+            return seen
+    return None
