@@ -23,6 +23,8 @@
     |   |-- ActivityEnded                     something was submitted after ``end``
     |   `-- JournalError                      the journal cannot be read or written
     |-- ActivitiesError                       the service: store, audiences, streams
+    |   |-- NotFound                          no such app, device, activity, segment, ...
+    |   |-- Conflict                          it is there already, or not in the state for this
     |   |-- StoreError                        the database cannot be used, or is of another version
     |   `-- AddressRefused                    a webhook's host is not on the public internet
     `-- FakeError                             the local fake APNs was asked for something it cannot do
@@ -192,6 +194,14 @@ class JournalError(DeliveryError):
 
 class ActivitiesError(ApnsLiveError):
     """Base of the errors of the activities service."""
+
+
+class NotFound(ActivitiesError):
+    """There is no such app, device, activity, stream, segment or operation."""
+
+
+class Conflict(ActivitiesError):
+    """It is there already, or is not in a state that allows this."""
 
 
 class StoreError(ActivitiesError):

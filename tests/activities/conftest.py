@@ -63,3 +63,17 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(path)
     return Tls(server, ssl.create_default_context(cafile=str(path)))
+
+
+@pytest.fixture(scope="session")
+def pem() -> str:
+    """A fresh P-256 key in PKCS#8, as Apple hands them out."""
+    return (
+        ec.generate_private_key(ec.SECP256R1())
+        .private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        .decode()
+    )

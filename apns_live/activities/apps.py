@@ -1,0 +1,176 @@
+"""Apps of one installation, and the provider keys that they push with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from ..clock import Clock
+from ..credentials import ProviderKey
+from ..errors import ActivitiesError, InvalidInput, NotFound
+from ..payload import check_bundle_id
+from . import checks
+from .store import schema
+from .store.database import Database
+from .store.sealing import Sealer
+from .times import milliseconds
+
+ANY_ENVIRONMENT = "any"
+
+
+class App(msgspec.Struct, frozen=True, kw_only=True):
+    """One app. ``row`` is its id inside the store, ``id`` the one that callers use."""
+
+    row: int
+    id: str
+    name: str
+    bundle_id: str
+    environment: str
+    settings: dict[str, Any]
+    created_at: int
+
+
+class Apps:
+    """Creates and finds apps, and opens their keys with the sealer."""
+
+    def __init__(
+        self, database: Database, sealer: Sealer, clock: Clock, new_id: Callable[[], str]
+    ) -> None:
+        self._database = database
+        self._sealer = sealer
+        self._clock = clock
+        self._new_id = new_id
+
+    async def create(
+        self,
+        *,
+        name: str,
+        bundle_id: str,
+        environment: str = "production",
+        id: str | None = None,  # noqa: A002 - the name that callers know
+        settings: Mapping[str, Any] | None = None,
+    ) -> App:
+        """Add an app. Raises `InvalidInput`, also when the id is taken."""
+        public_id = self._new_id() if id is None else checks.identifier(id, "id", limit=64)
+        values = {
+            "public_id": public_id,
+            "name": checks.identifier(name, "name", limit=200),
+            "bundle_id": check_bundle_id(bundle_id),
+            "environment": checks.environment(environment),
+            "settings": json.dumps(dict(settings or {})),
+            "created_at": milliseconds(self._clock),
+        }
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(insert(schema.apps), values)
+        except IntegrityError:
+            raise InvalidInput(
+                f"{public_id!r} is taken", field="id", remedy="Choose another id."
+            ) from None
+        return await self.get(public_id)
+
+    async def get(self, public_id: str) -> App:
+        """Return the app. Raises `NotFound`."""
+        table = schema.apps
+        async with self._database.read() as connection:
+            row = (
+                await connection.execute(select(table).where(table.c.public_id == public_id))
+            ).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no app {public_id!r}: create it first")
+        return _app(row)
+
+    async def list(self) -> list[App]:
+        """Return every app, the oldest first; an installation has few."""
+        async with self._database.read() as connection:
+            rows = (await connection.execute(select(schema.apps).order_by(schema.apps.c.id))).all()
+        return [_app(row) for row in rows]
+
+    async def configure(self, app: App, settings: Mapping[str, Any]) -> App:
+        """Merge settings into those of the app; a value of None removes one."""
+        table = schema.apps
+        async with self._database.write() as connection:
+            stored = (
+                await connection.execute(
+                    select(table.c.settings).where(table.c.id == app.row).with_for_update()
+                )
+            ).scalar_one()
+            merged = {**json.loads(stored), **settings}
+            kept = {key: value for key, value in merged.items() if value is not None}
+            await connection.execute(
+                update(table).where(table.c.id == app.row).values(settings=json.dumps(kept))
+            )
+        return await self.get(app.id)
+
+    async def add_key(
+        self, app: App, pem: str, *, key_id: str, team_id: str, environment: str
+    ) -> None:
+        """Store a provider key, sealed; it replaces the one that was active for ``environment``.
+
+        ``environment`` is production, sandbox or any (an old key that serves both). Raises
+        `InvalidKey` when the PEM cannot sign for APNs.
+        """
+        if environment != ANY_ENVIRONMENT:
+            checks.environment(environment)
+        key = ProviderKey.from_pem(pem, key_id=key_id, team_id=team_id)
+        table = schema.credentials
+        place = (table.c.app_id == app.row, table.c.environment == environment)
+        values = {
+            "team_id": key.team_id,
+            "sealed_key": self._sealer.seal(pem, app=app.id, key_id=key.key_id),
+            "active": True,
+            "created_at": milliseconds(self._clock),
+        }
+        async with self._database.write() as connection:
+            await connection.execute(update(table).where(*place).values(active=False))
+            again = await connection.execute(
+                update(table).where(*place, table.c.key_id == key.key_id).values(**values)
+            )
+            if not again.rowcount:
+                await connection.execute(
+                    insert(table).values(
+                        app_id=app.row, environment=environment, key_id=key.key_id, **values
+                    )
+                )
+
+    async def key(self, app: App, environment: str) -> ProviderKey:
+        """Return the key that pushes to ``environment``.
+
+        Raises `ActivitiesError` when there is none, `StoreError` when it does not open.
+        """
+        table = schema.credentials
+        async with self._database.read() as connection:
+            rows = (
+                await connection.execute(
+                    select(table).where(
+                        table.c.app_id == app.row,
+                        table.c.active,
+                        table.c.environment.in_([environment, ANY_ENVIRONMENT]),
+                    )
+                )
+            ).all()
+        if not rows:
+            raise ActivitiesError(
+                f"the app {app.id!r} has no provider key for {environment}: "
+                "add one with `apns-live store add-key`"
+            )
+        row = next((row for row in rows if row.environment == environment), rows[0])
+        pem = self._sealer.open(row.sealed_key, app=app.id, key_id=row.key_id)
+        return ProviderKey.from_pem(pem, key_id=row.key_id, team_id=row.team_id)
+
+
+def _app(row: Row[Any]) -> App:
+    return App(
+        row=row.id,
+        id=row.public_id,
+        name=row.name,
+        bundle_id=row.bundle_id,
+        environment=row.environment,
+        settings=json.loads(row.settings),
+        created_at=row.created_at,
+    )

@@ -1,0 +1,192 @@
+"""Checks of what callers hand to the service, each with the field's path and a remedy."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+
+from ..errors import InvalidInput, InvalidToken
+
+Value = str | int | float | bool
+
+MAX_TAGS = 20
+MAX_TAG = 64
+MAX_METADATA_ENTRIES = 50
+MAX_METADATA_BYTES = 16_384
+MAX_METADATA_KEY = 100
+MAX_METADATA_TEXT = 4_000
+ENVIRONMENTS = ("production", "sandbox")
+
+_HEX = re.compile(r"(?:[0-9a-fA-F]{2})+\Z")
+_TYPE = re.compile(r"[^\W\d]\w{0,127}\Z")
+_SLUG = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
+_STREAM_KEY = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*\Z")
+_VERSION = re.compile(r"[vV]?(\d+(?:\.\d+)*)(.*)\Z", re.DOTALL)
+_COUNTRY = re.compile(r"[A-Z]{2}\Z")
+
+
+def identifier(value: object, field: str, *, limit: int = 255) -> str:
+    """Return a caller's id: 1 to ``limit`` printable characters, nothing that ends a line."""
+    if not isinstance(value, str) or not value:
+        raise InvalidInput("is missing or no text", field=field, remedy="Give an id.")
+    if len(value) > limit:
+        raise InvalidInput(
+            f"has {len(value)} characters", field=field, remedy=f"Use at most {limit}."
+        )
+    if not value.isprintable() or value != value.strip():
+        raise InvalidInput(
+            "holds a control character, or begins or ends with a space",
+            field=field,
+            remedy="Use printable characters.",
+        )
+    return value
+
+
+def slug(value: object, field: str) -> str:
+    """Return a group's slug: letters, digits, underscores, hyphens."""
+    return _matching(value, field, _SLUG, "Use 1 to 128 letters, digits, underscores or hyphens.")
+
+
+def stream_key(value: object, field: str = "stream_key") -> str:
+    """Return a stream's key: letters, digits, underscores, hyphens, 255 at most."""
+    return _matching(
+        value, field, _STREAM_KEY, "Use 1 to 255 letters, digits, underscores or hyphens."
+    )
+
+
+def language(value: object, field: str) -> str:
+    """Return a language tag such as ``en`` or ``zh-Hans``."""
+    return _matching(value, field, _LANGUAGE, "Give a tag such as en or zh-Hans.")
+
+
+def country(value: object, field: str) -> str:
+    """Return an ISO 3166 country code in upper case."""
+    text = value.upper() if isinstance(value, str) else value
+    return _matching(text, field, _COUNTRY, "Give two letters such as DE.")
+
+
+def environment(value: object, field: str = "environment") -> str:
+    """Return ``production`` or ``sandbox``."""
+    if value not in ENVIRONMENTS:
+        raise InvalidInput(
+            "is no APNs environment", field=field, remedy="Give production or sandbox."
+        )
+    return str(value)
+
+
+def attributes_type(value: object, field: str = "attributes_type") -> str:
+    """Return the name of a Swift attributes type, as the app registered it."""
+    return _matching(
+        value,
+        field,
+        _TYPE,
+        "Give the Swift type's plain name, without its module.",
+    )
+
+
+def token(value: object, field: str) -> str:
+    """Return a token in lower-case hex; its length is never assumed, only bounded.
+
+    Raises `InvalidToken` and shows no more than the first eight digits.
+    """
+    if not isinstance(value, str) or not 2 <= len(value) <= 512 or not _HEX.match(value):
+        shown = f" ({value[:8]}…)" if isinstance(value, str) and value[:8].isalnum() else ""
+        raise InvalidToken(
+            f"is no token in hex{shown}",
+            field=field,
+            remedy="Give the bytes of the token as hex digits, two a byte.",
+        )
+    return value.lower()
+
+
+def tags(value: object, field: str = "tags") -> list[str]:
+    """Return history labels: at most 20 texts of 1 to 64 characters, repeats dropped."""
+    if not isinstance(value, (list, tuple)):
+        raise InvalidInput("is no list", field=field, remedy="Give a list of texts.")
+    for index, tag in enumerate(value):
+        if not isinstance(tag, str) or not 1 <= len(tag) <= MAX_TAG:
+            raise InvalidInput(
+                "is no text of 1 to 64 characters",
+                field=f"{field}[{index}]",
+                remedy="Give a short label.",
+            )
+    unique = list(dict.fromkeys(value))
+    if len(unique) > MAX_TAGS:
+        raise InvalidInput(
+            f"has {len(unique)} labels", field=field, remedy=f"Give at most {MAX_TAGS}."
+        )
+    return unique
+
+
+def metadata(value: object, field: str = "metadata") -> dict[str, Value]:
+    """Return a flat map of short keys to texts, finite numbers and booleans; never sent to a phone."""
+    if not isinstance(value, Mapping):
+        raise InvalidInput("is no object", field=field, remedy="Give a flat JSON object.")
+    if len(value) > MAX_METADATA_ENTRIES:
+        raise InvalidInput(
+            f"has {len(value)} entries", field=field, remedy=f"Give at most {MAX_METADATA_ENTRIES}."
+        )
+    size = 0
+    for key, entry in value.items():
+        where = f"{field}.{key}" if isinstance(key, str) else field
+        if not isinstance(key, str) or not 1 <= len(key) <= MAX_METADATA_KEY:
+            raise InvalidInput(
+                "has a key that is no text of 1 to 100 characters",
+                field=where,
+                remedy="Shorten the key.",
+            )
+        if isinstance(entry, str):
+            if len(entry) > MAX_METADATA_TEXT:
+                raise InvalidInput(
+                    f"has {len(entry)} characters",
+                    field=where,
+                    remedy=f"Use at most {MAX_METADATA_TEXT}.",
+                )
+            size += len(entry.encode("utf-8", "surrogatepass"))
+        elif not isinstance(entry, (int, float)) or not math.isfinite(entry):
+            raise InvalidInput(
+                "is no text, finite number or boolean",
+                field=where,
+                remedy="Metadata is flat: no lists, objects or null.",
+            )
+        size += len(key.encode("utf-8", "surrogatepass")) + 16
+    if size > MAX_METADATA_BYTES:
+        raise InvalidInput(
+            f"has about {size} bytes", field=field, remedy=f"Use at most {MAX_METADATA_BYTES}."
+        )
+    return dict(value)
+
+
+def unknown_keys(value: Mapping[str, object], known: Iterable[str], field: str) -> None:
+    """Refuse keys that mean nothing here, rather than ignore a misspelt one."""
+    allowed = set(known)
+    for key in value:
+        if key not in allowed:
+            raise InvalidInput(
+                "is unknown",
+                field=f"{field}.{key}" if field else str(key),
+                remedy=f"Known here: {', '.join(sorted(allowed))}.",
+            )
+
+
+def version_order(text: str) -> str:
+    """Return a text whose order is the order of versions: ``1.10`` comes after ``1.9``.
+
+    Six numbers of ten digits each, then ``1`` for a release or ``0`` and the rest for a pre-release
+    (``1.0-beta`` comes before ``1.0``). Only digits and small letters, so that every collation of
+    a database orders it alike.
+    """
+    found = _VERSION.match(text)
+    numbers = found[1].split(".") if found else []
+    rest = re.sub(r"[^0-9a-z]", "", (found[2] if found else text).lower())
+    padded = [number[:10].zfill(10) for number in [*numbers, *["0"] * 6][:6]]
+    return "".join(padded) + (f"0{rest[:40]}" if rest else "1")
+
+
+def _matching(value: object, field: str, pattern: re.Pattern[str], remedy: str) -> str:
+    if not isinstance(value, str) or not pattern.match(value):
+        shown = f"{value[:32]!r} " if isinstance(value, str) else ""
+        raise InvalidInput(f"{shown}is not allowed", field=field, remedy=remedy)
+    return value

@@ -1,0 +1,25 @@
+"""Times as the store keeps them: whole milliseconds since 1970."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from ..clock import Clock
+
+
+def milliseconds(clock: Clock) -> int:
+    """Return the clock's time in milliseconds since 1970."""
+    return int(clock.time() * 1000)
+
+
+def to_datetime(value: int | None) -> datetime | None:
+    """Return an aware datetime for milliseconds since 1970."""
+    return None if value is None else datetime.fromtimestamp(value / 1000, UTC)
+
+
+def to_text(value: int | None) -> str | None:
+    """Return ISO 8601 in UTC with milliseconds and ``Z``."""
+    moment = to_datetime(value)
+    if moment is None:
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
