@@ -55,7 +55,9 @@ def push_to_device(
         return refuse("BadDeviceToken", id_field, connection, state)
     if verdict.token_reason:
         return refuse(verdict.token_reason, id_field, connection, state)
-    status = state.phones.token_status(text, verdict.topic)
+    status = (state.overrides.get(text) if state.overrides else None) or state.phones.token_status(
+        text, verdict.topic
+    )
     if status is not LIVE:
         condition = status.condition
         if condition is TokenCondition.EXPIRED:

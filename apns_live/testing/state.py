@@ -68,7 +68,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
 class Push(msgspec.Struct, frozen=True, gc=False):
     """One push that APNs accepted with 200.
 
-    ``number`` counts all accepted pushes from 1. ``token`` is lower-case hex, empty for a
+    ``number`` counts pushes from 1, refused ones too, so there are gaps. ``token`` is lower-case hex, empty for a
     broadcast; ``channel_id`` and ``storage_policy`` are None for a device push. ``topic`` is the
     whole apns-topic; a broadcast has none on the wire and gets that of its bundle id here.
     ``expiration`` is None when the header is absent; else epoch seconds, 0 for "one attempt".
@@ -229,7 +229,8 @@ class ApnsState:
     is how much refusal a connection may collect before it is closed (0: any amount); a
     BadDeviceToken weighs five, a 410 nothing, and a success takes one away.
     ``token_age`` and ``token_interval`` are seconds (Apple, "Establishing a token-based connection
-    to APNs"); ``future_tolerance`` is how far ahead an ``iat`` may be.
+    to APNs"); ``future_tolerance`` is how far ahead an ``iat`` may be. ``overrides``
+    says what is known of a token (lower-case hex) whatever the phones say.
     """
 
     environment: Environment
@@ -247,6 +248,7 @@ class ApnsState:
     token_interval: float = 1200.0
     future_tolerance: float = 3600.0
     pushes: int = 0
+    overrides: dict[str, TokenStatus] = field(default_factory=dict)
 
     def apps_of(self, connection: ConnectionIdentity) -> frozenset[str]:
         """Return the bundle ids that the connection's current provider token covers."""

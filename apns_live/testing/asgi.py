@@ -1,0 +1,198 @@
+"""The ASGI face: the same rules behind hypercorn, an HTTP/2 stack that is not ours.
+
+It is slower and cannot break frames; it is the witness that the rules do not lean on our own HTTP/2.
+ASGI does not tell one connection from another, so a connection is known by the client's address
+and port. What ASGI cannot do (SETTINGS, GOAWAY, resets) the fake refuses to promise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, cast
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+
+from apns_live.errors import FakeError
+
+from .certificates import Certificates
+from .engine import Engine, Plan
+from .listener import FaceOptions, listening_sockets
+from .state import ConnectionIdentity, Effect, Face, Request, Response
+from .wire import ConnectionSnapshot
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_REMEMBERED = 5000
+_LARGEST_BODY = 65_536
+
+
+class ApnsApp:
+    """The rules as an ASGI application. ``kind`` says which port this is."""
+
+    def __init__(self, engine: Engine, kind: Face) -> None:
+        self._engine = engine
+        self._kind: Face = kind
+        self._known: OrderedDict[tuple[str, int], tuple[ConnectionIdentity, float]] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one scope."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "http":
+            await self._serve(scope, receive, send)
+
+    def snapshots(self) -> list[ConnectionSnapshot]:
+        """Return what is known of the connections: little."""
+        return [
+            ConnectionSnapshot(
+                connection_id=identity.connection_id,
+                face=self._kind,
+                peer=f"{address[0]}:{address[1]}",
+                opened_at=since,
+                closed_at=None,
+                state="open",
+                open_streams=None,
+                max_streams=None,
+                window=None,
+                bound_key=identity.key.key_id if identity.key is not None else None,
+                team_id=identity.key.team_id if identity.key is not None else None,
+                accepted=identity.accepted,
+                refused=identity.refused,
+                last_stream_id=None,
+            )
+            for address, (identity, since) in self._known.items()
+        ]
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            if len(body) <= _LARGEST_BODY:
+                body += message.get("body", b"")
+            if not message.get("more_body", False):
+                break
+        request = Request(_fields(scope), bytes(body), self._kind)
+        answer = self._engine.answer(request, self._identity(scope))
+        if isinstance(answer, Plan):
+            await self._carry_out(answer, receive, send)
+        else:
+            await _answer(answer, send)
+
+    async def _carry_out(self, plan: Plan, receive: Receive, send: Send) -> None:
+        if plan.delay > 0:
+            arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._engine.wheel.call_later(
+                plan.delay, lambda: None if arrived.done() else arrived.set_result(None)
+            )
+            await arrived
+        if plan.act == "answer" and plan.response is not None:
+            await _answer(plan.response, send)
+            return
+        if plan.act == "stall":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b'{"reas', "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    def _identity(self, scope: Scope) -> ConnectionIdentity:
+        address = tuple(scope.get("client") or ("", 0))
+        found = self._known.pop(address, None)
+        if found is None:
+            identity = ConnectionIdentity(self._engine.next_connection_id(), self._kind)
+            found = (identity, self._engine.clock.time())
+        self._known[address] = found
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return found[0]
+
+
+class AsgiFace:
+    """One listening port served by hypercorn."""
+
+    def __init__(
+        self, engine: Engine, kind: Face, certificates: Certificates, options: FaceOptions
+    ) -> None:
+        self.kind: Face = kind
+        self.port = 0
+        self._app = ApnsApp(engine, kind)
+        self._certificates = certificates
+        self._options = options
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen. Port 0 takes a free one."""
+        listeners = listening_sockets(host, port)
+        self.port = listeners[0].getsockname()[1]
+        config = Config()
+        config.certfile = str(self._certificates.certificate_file)
+        config.keyfile = str(self._certificates.key_file)
+        config.alpn_protocols = ["h2"]
+        config.bind = [f"fd://{_owned(listener)}" for listener in listeners]
+        config.h2_max_concurrent_streams = self._options.max_streams
+        config.include_server_header = False
+        config.include_date_header = False
+        config.errorlog = None
+        config.graceful_timeout = 0.1
+        config.keep_alive_timeout = self._options.idle_timeout or 3600.0
+        self._task = asyncio.get_running_loop().create_task(
+            serve(cast("Any", self._app), config, shutdown_trigger=self._stop.wait, mode="asgi")
+        )
+        # A wrong certificate or option shows at once; the sockets listen already.
+        await asyncio.sleep(0)
+        if self._task.done():
+            raise FakeError("hypercorn did not start") from self._task.exception()
+
+    async def close(self) -> None:
+        """Stop."""
+        self._stop.set()
+        if self._task is not None:
+            await self._task
+
+    def snapshots(self) -> list[ConnectionSnapshot]:
+        """Return what is known of the connections."""
+        return self._app.snapshots()
+
+    def forget_closed(self) -> None:
+        """Nothing: this face does not see connections close."""
+
+
+def _owned(listener: socket.socket) -> int:
+    """Give the socket away: hypercorn makes its own of the number, and closes it."""
+    return listener.detach()
+
+
+def _fields(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Return the header fields with the pseudo-header fields that ASGI takes apart."""
+    path = scope.get("raw_path") or scope["path"].encode("utf-8")
+    if scope.get("query_string"):
+        path += b"?" + scope["query_string"]
+    fields = [(b":method", scope["method"].encode("ascii")), (b":path", path)]
+    for name, value in scope["headers"]:
+        fields.append((b":authority" if name == b"host" else bytes(name), bytes(value)))
+    return fields
+
+
+async def _answer(response: Response, send: Send) -> None:
+    headers = [] if Effect.MALFORMED in response.effects else list(response.headers)
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+            return

@@ -1,0 +1,197 @@
+"""A certificate authority of the fake's own, a leaf for localhost, and provider keys.
+
+Everything is made with ``cryptography`` into one directory; private keys have mode 0600. None of
+it is good for anything but tests on this machine.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from apns_live.errors import FakeError
+
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+_VALID = datetime.timedelta(days=397)
+_RENEW = datetime.timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """Where the files are: the authority to trust, the leaf with its chain, the leaf's key."""
+
+    ca_file: Path
+    certificate_file: Path
+    key_file: Path
+
+    def server_context(self) -> ssl.SSLContext:
+        """Return a TLS context for the server: TLS 1.2 or newer, ALPN h2."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self.certificate_file, self.key_file)
+        context.set_alpn_protocols(["h2"])
+        return context
+
+    def client_context(self) -> ssl.SSLContext:
+        """Return a TLS context for a client that trusts only this authority."""
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        context.set_alpn_protocols(["h2"])
+        return context
+
+
+def certificates_in(directory: Path, names: Sequence[str] = LOCAL_NAMES) -> Certificates:
+    """Return the certificates in ``directory``, made anew unless valid ones for ``names`` are there."""
+    made = Certificates(
+        directory / "ca.pem", directory / "localhost.pem", directory / "localhost-key.pem"
+    )
+    if not _usable(made, names):
+        _make(made, names)
+    return made
+
+
+def untrusted_certificates(directory: Path) -> Certificates:
+    """Return certificates of an authority that nobody trusts, for TLS failures on demand."""
+    made = Certificates(
+        directory / "untrusted-ca.pem", directory / "untrusted.pem", directory / "untrusted-key.pem"
+    )
+    if not _usable(made, LOCAL_NAMES):
+        _make(made, LOCAL_NAMES)
+    return made
+
+
+def provider_key_in(directory: Path, key_id: str) -> tuple[Path, ec.EllipticCurvePublicKey]:
+    """Return the ``.p8`` file of ``key_id`` and its public key; made unless it is there."""
+    path = directory / f"AuthKey_{key_id}.p8"
+    if path.exists():
+        try:
+            key = load_pem_private_key(path.read_bytes(), None)
+        except ValueError as error:
+            raise FakeError(f"{path} holds no private key; remove it to get a new one") from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise FakeError(f"{path} holds no elliptic curve key; remove it to get a new one")
+    else:
+        key = ec.generate_private_key(ec.SECP256R1())
+        write_private(path, _pem(key))
+    return path, key.public_key()
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner may read, from its first byte on."""
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _alternative_names(names: Sequence[str]) -> list[x509.GeneralName]:
+    made: list[x509.GeneralName] = []
+    for name in names:
+        try:
+            made.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            made.append(x509.DNSName(name))
+    return made
+
+
+def _usable(files: Certificates, names: Sequence[str]) -> bool:
+    try:
+        leaf = x509.load_pem_x509_certificate(files.certificate_file.read_bytes())
+        load_pem_private_key(files.key_file.read_bytes(), None)
+        files.ca_file.read_bytes()
+        held = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return False
+    until = leaf.not_valid_after_utc
+    now = datetime.datetime.now(datetime.UTC)
+    return until - now > _RENEW and set(_alternative_names(names)) <= set(held)
+
+
+def _make(files: Certificates, names: Sequence[str]) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    authority_name = _name(f"apns-live test authority {x509.random_serial_number() % 10**8:08d}")
+    authority_id = x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key())
+    authority = (
+        _builder(authority_name, authority_name, authority_key.public_key(), now)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(authority_id, critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    leaf_key = ec.generate_private_key(ec.SECP256R1())
+    leaf = (
+        _builder(_name("localhost"), authority_name, leaf_key.public_key(), now)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(_alternative_names(names)), critical=False)
+        .add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(leaf_key.public_key()), critical=False
+        )
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_id),
+            critical=False,
+        )
+        .sign(authority_key, hashes.SHA256())
+    )
+    # The authority's key is not kept: nobody can sign a second leaf with it.
+    files.ca_file.write_bytes(authority.public_bytes(Encoding.PEM))
+    write_private(files.key_file, _pem(leaf_key))
+    files.certificate_file.write_bytes(
+        leaf.public_bytes(Encoding.PEM) + authority.public_bytes(Encoding.PEM)
+    )
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    now: datetime.datetime,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + _VALID)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

@@ -1,0 +1,246 @@
+"""What both faces share: one request in, a plan of what to do about it out.
+
+The engine asks the faults first, then the rules, and records what came of it. A face carries the
+plan out as far as its HTTP/2 stack allows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from .answers import APNS_ID, JSON, REQUEST_ID, echo_id, penalty
+from .authorization import authorize
+from .faults import ActiveFault, Fault, Faults, Target, draw
+from .reasons import find
+from .recorder import FaultStruck, Recorder, Refusal
+from .rules import respond
+from .state import ApnsState, ConnectionIdentity, Effect, Request, Response
+from .wheel import FakeClock, Wheel
+
+Act = Literal["answer", "withhold", "stall", "reset", "goaway", "disconnect", "silence"]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a face is to do with a request.
+
+    ``response`` is the answer, if there is to be one; ``delay`` seconds from now. ``fault`` holds
+    the details of whatever else is to be done.
+    """
+
+    act: Act
+    response: Response | None
+    delay: float = 0.0
+    fault: Fault | None = None
+
+
+class Engine:
+    """Rules, faults, latency and record of one fake.
+
+    ``latency`` and ``spread`` are seconds: every answer waits ``latency`` plus an exponentially
+    distributed time with mean ``spread``, drawn like a fault. ``wall`` returns the epoch seconds
+    that provider tokens are held against.
+    """
+
+    def __init__(
+        self,
+        state: ApnsState,
+        clock: FakeClock,
+        faults: Faults,
+        recorder: Recorder,
+        *,
+        wall: Callable[[], float],
+        latency: float = 0.0,
+        spread: float = 0.0,
+    ) -> None:
+        self.state = state
+        self.clock = clock
+        self.faults = faults
+        self.recorder = recorder
+        self.wall = wall
+        self.latency = latency
+        self.spread = spread
+        self.wheel = Wheel(clock)
+        self._connections = 0
+
+    def next_connection_id(self) -> int:
+        """Return the number of a new connection, from 1, counted over both ports."""
+        self._connections += 1
+        return self._connections
+
+    def answer(self, request: Request, connection: ConnectionIdentity) -> Response | Plan:
+        """Return the response to send at once, or a plan when it is not that simple."""
+        if self.faults.for_requests or self.latency or self.spread:
+            return self._plan(request, connection)
+        return self._respond(request, connection)
+
+    def _respond(self, request: Request, connection: ConnectionIdentity) -> Response:
+        response = respond(request, connection, self.state, self.clock.time(), self.wall())
+        if response.push is not None:
+            self.recorder.accepted(response.push)
+        elif response.reason:
+            self._record_refusal(request, connection, response)
+        return response
+
+    def _plan(self, request: Request, connection: ConnectionIdentity) -> Plan:
+        target = _target_of(request, connection)
+        key = target.token or ""
+        nth = self.faults.nth(key) if key else 1
+        delay = self._delay(self.latency, self.spread, "latency", key, nth)
+        for active in self.faults.choose_for_request(target, nth):
+            fault = active.fault
+            if fault.action == "throttle" and not self.faults.over_limit(active, key):
+                continue
+            self._record_strike(active, connection, key, nth)
+            if fault.action == "delay":
+                delay += self._delay(fault.delay, fault.spread, active.draws_as, key, nth)
+                continue
+            if fault.delay:
+                delay += fault.delay
+            return self._strike(fault, request, connection, delay)
+        return Plan("answer", self._respond(request, connection), delay)
+
+    def _strike(
+        self, fault: Fault, request: Request, connection: ConnectionIdentity, delay: float
+    ) -> Plan:
+        processed = self._respond(request, connection) if fault.is_processed else None
+        if fault.action in ("answer", "throttle"):
+            return Plan("answer", self._faulty(fault, request, connection, processed), delay, fault)
+        if fault.action == "goaway" and fault.processed is not False:
+            response = processed or self._respond(request, connection)
+            return Plan("goaway", response, delay, fault)
+        act: Act = "reset" if fault.action in ("reset", "refuse_stream") else fault.action  # type: ignore[assignment]
+        return Plan(act, processed, delay, fault)
+
+    def _faulty(
+        self,
+        fault: Fault,
+        request: Request,
+        connection: ConnectionIdentity,
+        processed: Response | None,
+    ) -> Response:
+        fields = dict(request.headers)
+        effects: tuple[Effect, ...] = ()
+        if processed is None:
+            unbound = connection.key is None
+            refusal = authorize(fields.get(b"authorization"), connection, self.state, self.wall())
+            if refusal:
+                return self._respond(request, connection)
+            if unbound:
+                effects = (Effect.RAISE_STREAMS,)
+        response = self._made_up(fault, fields, connection)
+        self._record_refusal(request, connection, response)
+        return msgspec.structs.replace(
+            response, effects=(*(processed.effects if processed else effects), *response.effects)
+        )
+
+    def _made_up(
+        self, fault: Fault, fields: dict[bytes, bytes], connection: ConnectionIdentity
+    ) -> Response:
+        """Return the answer that the fault asks for, whatever it is."""
+        reason = fault.reason or ("TooManyRequests" if fault.action == "throttle" else "")
+        row = find(reason)
+        status = fault.status or (row.status if row is not None else 429)
+        is_device = fields.get(b":path", b"").startswith(b"/3/")
+        name = APNS_ID if is_device else REQUEST_ID
+        headers = [(name, echo_id(fields.get(name), self.state))]
+        body = b""
+        if fault.body is not None:
+            body = fault.body.encode("utf-8")
+        elif reason:
+            content: dict[str, object] = {"reason": reason}
+            if status == 410:
+                now = int(self.clock.time() * 1000)
+                content["timestamp"] = now if fault.timestamp is None else fault.timestamp
+            body = msgspec.json.encode(content)
+            headers.append(JSON)
+        if fault.retry_after is not None:
+            after = fault.retry_after
+            text = after if isinstance(after, str) else f"{after:g}"
+            headers.append((b"retry-after", text.encode("latin-1")))
+        headers += [
+            (name.lower().encode("latin-1"), value.encode("latin-1"))
+            for name, value in fault.headers.items()
+        ]
+        effects = penalty(status, reason, connection, self.state)
+        return Response(status, tuple(headers), body, reason, effects)
+
+    def _delay(self, fixed: float, spread: float, name: str, key: str, nth: int) -> float:
+        if not spread:
+            return fixed
+        drawn = draw(self.faults.seed, f"{name} spread", key, nth)
+        return fixed + spread * min(10.0, -math.log(1.0 - drawn))
+
+    def _record_strike(
+        self, active: ActiveFault, connection: ConnectionIdentity, key: str, nth: int
+    ) -> None:
+        fault = active.fault
+        self.recorder.struck(
+            FaultStruck(
+                active.fault_id,
+                fault.name,
+                fault.action,
+                connection.connection_id,
+                key,
+                nth,
+                self.clock.time(),
+            )
+        )
+
+    def _record_refusal(
+        self, request: Request, connection: ConnectionIdentity, response: Response
+    ) -> None:
+        fields = dict(request.headers)
+        number = 0
+        if request.face == "device":
+            self.state.pushes += 1
+            number = self.state.pushes
+        target = key_of(fields)
+        is_device = fields.get(b":path", b"").startswith(b"/3/device/")
+        self.recorder.refused(
+            Refusal(
+                number=number,
+                at=self.clock.time(),
+                connection_id=connection.connection_id,
+                face=request.face,
+                target=target,
+                status=response.status,
+                reason=response.reason,
+                apns_id=response.headers[0][1].decode("latin-1") if response.headers else "",
+                token=target if is_device else "",
+                channel_id=_text(fields, b"apns-channel-id"),
+                topic=_text(fields, b"apns-topic"),
+                push_type=_text(fields, b"apns-push-type"),
+                priority=_text(fields, b"apns-priority"),
+                expiration=_text(fields, b"apns-expiration"),
+                collapse_id=_text(fields, b"apns-collapse-id"),
+                body=request.body,
+            )
+        )
+
+
+def _text(fields: dict[bytes, bytes], name: bytes) -> str:
+    return fields.get(name, b"").decode("latin-1")
+
+
+def key_of(fields: dict[bytes, bytes]) -> str:
+    """Return what a request is addressed to: the device token, else the channel id, else the path."""
+    path = fields.get(b":path", b"").decode("latin-1")
+    if path.startswith("/3/device/"):
+        return path[len("/3/device/") :].lower()
+    return fields.get(b"apns-channel-id", b"").decode("latin-1") or path
+
+
+def _target_of(request: Request, connection: ConnectionIdentity) -> Target:
+    fields = dict(request.headers)
+    return Target(
+        connection.connection_id,
+        request.face,
+        key_of(fields),
+        _text(fields, b"apns-topic"),
+        _text(fields, b"apns-push-type"),
+        _text(fields, b"apns-priority"),
+    )

@@ -1,0 +1,484 @@
+"""The fake APNs put together: rules, phones, faults, certificates and a face, on local ports."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from time import time as wall_time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+
+from apns_live.errors import FakeError
+
+from .certificates import (
+    LOCAL_NAMES,
+    Certificates,
+    certificates_in,
+    provider_key_in,
+    untrusted_certificates,
+)
+from .channels import Channel, Channels
+from .clock import RealClock
+from .engine import Engine
+from .faults import ACTIONS, Action, Fault, Faults
+from .jwt import TokenVerifier
+from .listener import FaceOptions, WireFace
+from .recorder import Listener, Recorder, Refusal, Ring
+from .scenario import Scenario
+from .state import (
+    ApnsState,
+    Environment,
+    Phones,
+    Push,
+    QuietPhones,
+    RegisteredKey,
+    Spelling,
+)
+from .wheel import FakeClock
+from .wire import ConnectionSnapshot
+
+if TYPE_CHECKING:
+    import ssl
+
+    from .asgi import AsgiFace
+
+DEFAULT_BUNDLE_ID = "com.example.scores"
+DEFAULT_TEAM_ID = "DEF123GHIJ"
+DEFAULT_KEY_ID = "ABC123DEFG"
+
+
+class FakeEndpoint(NamedTuple):
+    """Where the fake is; the fields are the arguments of ``apns_live.Endpoint``."""
+
+    host: str
+    port: int
+    ca_file: str
+    manage_host: str
+    manage_port: int
+
+
+class FakeApns:
+    """A local APNs over real TLS and HTTP/2.
+
+    ::
+
+        async with FakeApns() as fake:
+            client = Client(ProviderKey.from_file(fake.key_file, team_id=fake.team_id), ...)
+
+    ``face`` is ``wire`` (our own HTTP/2: fast, every fault) or ``asgi`` (hypercorn: an independent
+    HTTP/2 stack). ``environment`` ``development`` adds apns-unique-id to device pushes. ``devices``
+    ``auto`` takes every well-formed token for a live device. ``strict`` refuses what Apple tolerates
+    without saying so; ``spelling`` ``documented`` uses the reasons of the documentation where the
+    wire differs. ``latency`` and ``spread`` are seconds. ``phones`` takes accepted pushes.
+    ``clock`` is the time of phones, faults and latency; provider tokens are held against it too,
+    unless none is given: then the clock can be moved while tokens are held against the machine's.
+    ``directory`` gets certificates and keys; a temporary one unless given. ``scenario`` is a file,
+    or a mapping of the same shape (see ``apns_live.testing.scenario``); arguments win over it.
+
+    Everything runs on the event loop of ``start``; see ``ThreadedFakeApns`` for a thread of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "localhost",
+        port: int = 0,
+        manage_port: int = 0,
+        directory: str | Path | None = None,
+        face: Literal["wire", "asgi"] = "wire",
+        environment: Environment | None = None,
+        bundle_id: str = DEFAULT_BUNDLE_ID,
+        bundle_ids: Iterable[str] = (),
+        team_id: str = DEFAULT_TEAM_ID,
+        key_id: str = DEFAULT_KEY_ID,
+        devices: Literal["auto", "strict"] | None = None,
+        strict: bool | None = None,
+        spelling: Spelling | None = None,
+        seed: int | None = None,
+        latency: float | None = None,
+        spread: float | None = None,
+        cut_streams: bool | None = None,
+        error_limit: int | None = None,
+        first_streams: int | None = None,
+        max_streams: int | None = None,
+        idle_timeout: float | None = None,
+        clock: FakeClock | None = None,
+        phones: Phones | None = None,
+        scenario: str | Path | Mapping[str, Any] | None = None,
+        record_limit: int = 10_000,
+    ) -> None:
+        plan = Scenario.load(scenario)
+        self.scenario = plan
+        self.host = host
+        self.face_name = face
+        self.bundle_id = bundle_id
+        self.team_id = team_id
+        self.key_id = key_id
+        self.seed = plan.choose("seed", seed, 0)
+        self.clock: FakeClock = clock if clock is not None else RealClock()
+        self.recorder = Recorder(record_limit)
+        self.faults = Faults(
+            seed=self.seed, monotonic=self.clock.monotonic, possible=_possible(face)
+        )
+        strict_mode = plan.choose("strict", strict, False)
+        played: Environment = plan.choose("environment", environment, "development")
+        identifiers = random.Random(self.seed)  # noqa: S311 - repeatable on purpose
+        self.state = ApnsState(
+            environment=played,
+            channels=Channels(environment=played, seed=self.seed),
+            verifier=TokenVerifier(strict=strict_mode),
+            new_id=_identifiers(identifiers),
+            phones=phones if phones is not None else QuietPhones(),
+            spelling=plan.choose("spelling", spelling, "wire"),
+            strict=strict_mode,
+            devices=plan.choose("devices", devices, "auto"),
+            cut_streams=plan.choose("cut_streams", cut_streams, False),
+            error_limit=plan.choose("error_limit", error_limit, 0),
+        )
+        for each in (bundle_id, *bundle_ids):
+            self.state.add_app(each, team_id)
+        plan.apply(self.state)
+        self.engine = Engine(
+            self.state,
+            self.clock,
+            self.faults,
+            self.recorder,
+            wall=wall_time if clock is None else self.clock.time,
+            latency=plan.seconds("latency", latency),
+            spread=plan.seconds("spread", spread),
+        )
+        self._options = FaceOptions(
+            first_streams=plan.choose("first_streams", first_streams, 1),
+            max_streams=plan.choose("max_streams", max_streams, 1000),
+            idle_timeout=plan.optional_seconds("idle_timeout", idle_timeout),
+        )
+        self._wanted_ports = (port, manage_port)
+        self._given_directory = Path(directory) if directory is not None else None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._certificates: Certificates | None = None
+        self._key_file: Path | None = None
+        self._faces: list[WireFace] | list[AsgiFace] = []
+        self._prepared = False
+
+    # --- life ----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def start(self) -> None:
+        """Make certificates and listen. Raises FakeError if a port is taken."""
+        if self._faces:
+            raise FakeError("this fake APNs runs already")
+        self._prepare()
+        if self.face_name == "asgi":
+            from .asgi import AsgiFace  # noqa: PLC0415 - hypercorn belongs to an extra
+
+            faces: list[Any] = [
+                AsgiFace(self.engine, kind, self.certificates, self._options)
+                for kind in ("device", "manage")
+            ]
+        else:
+            context = self.certificates.server_context()
+            faces = [
+                WireFace(
+                    self.engine, kind, context, self._options, untrusted=self._untrusted_context
+                )
+                for kind in ("device", "manage")
+            ]
+        started: list[Any] = []
+        try:
+            for each, port in zip(faces, self._wanted_ports, strict=True):
+                await each.start(self.host, port)
+                started.append(each)
+        except BaseException:
+            for each in started:
+                await each.close()
+            raise
+        self._faces = faces
+        for fault in self.scenario.faults:
+            self.faults.add(fault)
+
+    async def aclose(self) -> None:
+        """Break every connection, stop listening, and remove the temporary directory."""
+        faces, self._faces = self._faces, []
+        for face in faces:
+            await face.close()
+        self.engine.wheel.close()
+        if isinstance(self.clock, RealClock):
+            self.clock.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
+            self._prepared = False
+
+    # --- where it is ---------------------------------------------------------------------------
+
+    @property
+    def directory(self) -> Path:
+        """Where certificates and keys are."""
+        self._prepare()
+        if self._given_directory is not None:
+            return self._given_directory
+        assert self._temporary is not None  # noqa: S101 - _prepare made it
+        return Path(self._temporary.name)
+
+    @property
+    def certificates(self) -> Certificates:
+        """The authority to trust, and what the server shows."""
+        self._prepare()
+        assert self._certificates is not None  # noqa: S101 - _prepare made them
+        return self._certificates
+
+    @property
+    def ca_file(self) -> Path:
+        """The authority to trust, PEM."""
+        return self.certificates.ca_file
+
+    @property
+    def key_file(self) -> Path:
+        """The provider key that this APNs accepts, a ``.p8`` file."""
+        self._prepare()
+        assert self._key_file is not None  # noqa: S101 - _prepare made it
+        return self._key_file
+
+    @property
+    def port(self) -> int:
+        """The port of device pushes and broadcasts."""
+        return self._face(0).port
+
+    @property
+    def manage_port(self) -> int:
+        """The port of channel management."""
+        return self._face(1).port
+
+    @property
+    def url(self) -> str:
+        """``https://`` host and port of device pushes and broadcasts."""
+        return f"https://{_bracketed(self._name)}:{self.port}"
+
+    @property
+    def manage_url(self) -> str:
+        """``https://`` host and port of channel management."""
+        return f"https://{_bracketed(self._name)}:{self.manage_port}"
+
+    @property
+    def endpoint(self) -> FakeEndpoint:
+        """The arguments of ``apns_live.Endpoint``: ``Endpoint(**fake.endpoint._asdict())``."""
+        return FakeEndpoint(self._name, self.port, str(self.ca_file), self._name, self.manage_port)
+
+    # --- what happened -------------------------------------------------------------------------
+
+    @property
+    def phones(self) -> Phones:
+        """The phones behind the tokens."""
+        return self.state.phones
+
+    @property
+    def devices(self) -> Phones:
+        """The phones under another name, as tests read it."""
+        return self.state.phones
+
+    @property
+    def pushes(self) -> Ring[Push]:
+        """The newest accepted pushes, oldest first."""
+        return self.recorder.pushes
+
+    @property
+    def refusals(self) -> Ring[Refusal]:
+        """The newest refused requests, oldest first."""
+        return self.recorder.refusals
+
+    @property
+    def connections(self) -> list[ConnectionSnapshot]:
+        """Snapshots of the open connections and of the last closed ones, in order of opening."""
+        found = [snapshot for face in self._faces for snapshot in face.snapshots()]
+        return sorted(found, key=lambda each: each.connection_id)
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` for every push, refusal, fault and change of a connection.
+
+        See ``apns_live.testing.recorder.Happening``. Returns a function that ends it.
+        """
+        return self.recorder.listen(listener)
+
+    def reset(self) -> None:
+        """Forget what was recorded and end all faults. Connections, keys and channels stay."""
+        self.recorder.clear()
+        self.faults.clear()
+        for face in self._faces:
+            face.forget_closed()
+
+    # --- what Apple's portal would do ----------------------------------------------------------
+
+    def add_app(
+        self, bundle_id: str, *, team_id: str | None = None, broadcast: bool = True
+    ) -> None:
+        """Register an App ID; ``broadcast`` False leaves the capability off."""
+        self.state.add_app(bundle_id, team_id or self.team_id, broadcast=broadcast)
+
+    def add_key(
+        self,
+        key_id: str,
+        *,
+        team_id: str | None = None,
+        environment: Environment | None = None,
+        topics: Iterable[str] | None = None,
+        related: Iterable[str] = (),
+    ) -> Path:
+        """Register another provider key and return its ``.p8`` file."""
+        path, public_key = provider_key_in(self.directory, key_id)
+        self.state.verifier.register(
+            RegisteredKey(
+                key_id,
+                team_id or self.team_id,
+                public_key,
+                environment,
+                None if topics is None else frozenset(topics),
+                frozenset(related),
+            )
+        )
+        return path
+
+    def revoke_key(self, key_id: str) -> None:
+        """Revoke a provider key."""
+        self.state.verifier.revoke(key_id)
+
+    def add_channel(self, storage_policy: int = 0, *, bundle_id: str | None = None) -> Channel:
+        """Create a broadcast channel without a request."""
+        channel = self.state.channels.create(
+            bundle_id or self.bundle_id, storage_policy, now=self.clock.time()
+        )
+        if channel is None:
+            raise FakeError("the app has its 10,000 channels")
+        return channel
+
+    # --- what goes wrong at once ---------------------------------------------------------------
+
+    def fault(self, action: Action, **values: Any) -> int:
+        """Put a fault in force (see ``Fault``) and return its id for ``faults.remove``."""
+        return self.faults.add(Fault.from_mapping({"action": action, **values}))
+
+    def go_away(
+        self,
+        reason: str | None = "Shutdown",
+        *,
+        connection_id: int | None = None,
+        debug: str | None = None,
+        code: int = 0,
+        last: int | None = None,
+        timestamp: int | None = None,
+    ) -> int:
+        """Send GOAWAY on one connection or all; return on how many. Wire face only."""
+        chosen = self._wire_connections(connection_id)
+        for each in chosen:
+            each.go_away(reason, debug=debug, code=code, last=last, timestamp=timestamp)
+        return len(chosen)
+
+    def change_settings(
+        self, changes: Mapping[int, int], *, connection_id: int | None = None
+    ) -> int:
+        """Send SETTINGS on one connection or all; return on how many. Wire face only."""
+        chosen = self._wire_connections(connection_id)
+        for each in chosen:
+            each.change_settings(changes)
+        return len(chosen)
+
+    def disconnect(self, *, connection_id: int | None = None) -> int:
+        """Break one connection or all without a word; return how many. Wire face only."""
+        chosen = self._wire_connections(connection_id)
+        for each in chosen:
+            each.abort()
+        return len(chosen)
+
+    def silence(self, *, connection_id: int | None = None) -> int:
+        """Let one connection or all fall silent for ever; return how many. Wire face only."""
+        chosen = self._wire_connections(connection_id)
+        for each in chosen:
+            each.silence()
+        return len(chosen)
+
+    def stop_listening(self) -> None:
+        """Refuse new connections; open ones go on. Wire face only."""
+        for face in self._wire_faces():
+            face.stop_listening()
+
+    def listen_again(self) -> None:
+        """Take new connections again, on the same ports. Wire face only."""
+        for face in self._wire_faces():
+            face.listen_again()
+
+    # --- inside --------------------------------------------------------------------------------
+
+    @property
+    def _name(self) -> str:
+        return "localhost" if self.host in ("localhost", "127.0.0.1", "::1") else self.host
+
+    def _prepare(self) -> None:
+        if self._prepared:
+            return
+        self._prepared = True
+        if self._given_directory is not None:
+            directory = self._given_directory
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        else:
+            self._temporary = tempfile.TemporaryDirectory(prefix="apns-live-fake-")
+            directory = Path(self._temporary.name)
+        names = LOCAL_NAMES if self._name == "localhost" else (*LOCAL_NAMES, self.host)
+        self._certificates = certificates_in(directory, names)
+        self._key_file = self.add_key(self.key_id)
+
+    def _untrusted_context(self) -> ssl.SSLContext:
+        return untrusted_certificates(self.directory).server_context()
+
+    def _face(self, index: int) -> WireFace | AsgiFace:
+        if not self._faces:
+            raise FakeError("this fake APNs does not run: use it in an async with, or start it")
+        return self._faces[index]
+
+    def _wire_faces(self) -> list[WireFace]:
+        if not self._faces:
+            raise FakeError("this fake APNs does not run: use it in an async with, or start it")
+        found = [face for face in self._faces if isinstance(face, WireFace)]
+        if not found:
+            raise FakeError("the asgi face cannot do this to a connection; use the wire face")
+        return found
+
+    def _wire_connections(self, connection_id: int | None) -> list[Any]:
+        found = [each for face in self._wire_faces() for each in face.connections.values()]
+        if connection_id is None:
+            return found
+        return [each for each in found if each.identity.connection_id == connection_id]
+
+
+def _possible(face: str) -> frozenset[str]:
+    if face == "asgi":
+        return frozenset({"answer", "throttle", "delay", "withhold", "stall"})
+    if face != "wire":
+        raise FakeError(f"there is no face {face!r}: use wire or asgi")
+    return ACTIONS
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _identifiers(source: random.Random) -> Callable[[], str]:
+    """Return a maker of UUIDs (version 4) that repeats with its seed."""
+    bits = source.getrandbits
+
+    def new_id() -> str:
+        text = f"{bits(128):032x}"
+        return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
+
+    return new_id

@@ -1,0 +1,330 @@
+"""Faults as data: what goes wrong, for whom, when, and how often.
+
+A fault is matched against every request, or, for some actions, against every new connection. The
+draw for a ``fraction`` is a hash of (seed, fault, token, nth push to that token): it does not
+depend on the order in which pushes to different tokens arrive, so two runs of one scenario agree.
+``times``, ``skip`` and ``every`` count matches in order of arrival and do depend on it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from hashlib import blake2b
+from typing import Any, Literal, get_args
+
+from apns_live.errors import FakeError
+
+from .reasons import find
+
+Action = Literal[
+    "answer",
+    "throttle",
+    "delay",
+    "withhold",
+    "stall",
+    "reset",
+    "refuse_stream",
+    "goaway",
+    "disconnect",
+    "silence",
+    "refuse_connection",
+    "fail_tls",
+    "slow_window",
+    "settings",
+]
+"""What a fault does.
+
+For a request: ``answer`` with any status, reason, headers and body; ``throttle``: 429
+TooManyRequests above ``limit`` requests in ``per`` seconds; ``delay`` the answer; ``withhold`` it
+for ever; ``stall``: half an answer, then nothing on that stream; ``reset`` the stream with
+``error_code``; ``refuse_stream``: REFUSED_STREAM; ``goaway``, with a JSON reason or without;
+``disconnect`` without a word; ``silence``: the connection neither reads nor writes again.
+
+For a new connection: ``refuse_connection`` before TLS; ``fail_tls`` (an alert, or with
+``untrusted`` a certificate that nobody trusts); ``slow_window``: stream windows of ``window``
+bytes, and windows given back at ``rate`` bytes a second (0: never); ``settings``: other SETTINGS.
+"""
+
+ACTIONS: frozenset[str] = frozenset(get_args(Action))
+CONNECTION_ACTIONS = frozenset({"refuse_connection", "fail_tls", "slow_window", "settings"})
+_PROCESSED = frozenset({"delay", "withhold", "stall"})
+_REMEMBERED = 1_000_000
+_BUCKETS = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One fault. Times are seconds; what is not given does not narrow the choice.
+
+    Who: ``token`` (hex, a prefix is enough), ``topic``, ``push_type``, ``priority``, ``face``,
+    ``connection`` (number, from 1). When: ``after`` and ``lasting`` count from the moment it was
+    added; ``nth`` names pushes to a token, from 1; ``skip``, ``every``, ``times`` count matches;
+    ``fraction`` is drawn. ``processed`` says whether the phones get the push all the same; by
+    default only where the answer is delayed, withheld or stalled.
+    """
+
+    action: Action
+    name: str = ""
+    token: str | None = None
+    topic: str | None = None
+    push_type: str | None = None
+    priority: int | None = None
+    face: Literal["device", "manage"] | None = None
+    connection: int | None = None
+    after: float = 0.0
+    lasting: float | None = None
+    nth: tuple[int, ...] = ()
+    skip: int = 0
+    every: int = 1
+    times: int | None = None
+    fraction: float = 1.0
+    processed: bool | None = None
+    status: int | None = None
+    reason: str | None = None
+    body: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    timestamp: int | None = None
+    retry_after: float | str | None = None
+    in_pieces: bool = False
+    delay: float = 0.0
+    spread: float = 0.0
+    error_code: int | None = None
+    debug: str | None = None
+    close: bool = False
+    limit: int = 1
+    per: float = 1.0
+    untrusted: bool = False
+    window: int = 65_535
+    rate: float = 0.0
+    settings: Mapping[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        problem = _problem(self)
+        if problem:
+            raise FakeError(f"fault {self.name or self.action}: {problem}")
+
+    @property
+    def is_processed(self) -> bool:
+        """Whether the push reaches the phones although the client is not told."""
+        return self.action in _PROCESSED if self.processed is None else self.processed
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any]) -> Fault:
+        """Make a fault of a table from a file or of JSON; raises FakeError for unknown keys."""
+        known = {each.name for each in fields(cls)}
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise FakeError(
+                f"a fault has no {', '.join(unknown)}; it has {', '.join(sorted(known))}"
+            )
+        values = dict(data)
+        if "action" not in values:
+            raise FakeError(f"a fault needs an action: {', '.join(get_args(Action))}")
+        nth = values.get("nth", ())
+        values["nth"] = (nth,) if isinstance(nth, int) else tuple(nth)
+        if "settings" in values:
+            values["settings"] = {int(key): value for key, value in values["settings"].items()}
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise FakeError(f"fault {values.get('name') or values['action']}: {error}") from error
+
+
+def _problem(fault: Fault) -> str:
+    if fault.action not in get_args(Action):
+        return f"there is no action {fault.action!r}; there are {', '.join(get_args(Action))}"
+    if not 0.0 <= fault.fraction <= 1.0:
+        return "fraction must be between 0 and 1"
+    if fault.every < 1 or fault.skip < 0 or (fault.times is not None and fault.times < 0):
+        return "every must be at least 1, skip and times at least 0"
+    if fault.delay < 0 or fault.spread < 0 or fault.after < 0:
+        return "delay, spread and after must be seconds from 0"
+    if fault.action == "answer" and fault.status is None and fault.reason is None:
+        return "an answer needs a status or a reason"
+    if fault.status is not None and not 200 <= fault.status <= 599:
+        return "status must be between 200 and 599"
+    if fault.status is None and fault.reason is not None and fault.action == "answer":
+        return (
+            "" if find(fault.reason) else f"{fault.reason} is no reason of Apple's: give a status"
+        )
+    if fault.action == "delay" and not fault.delay and not fault.spread:
+        return "a delay needs delay or spread, in seconds"
+    if fault.action == "throttle" and (fault.limit < 0 or fault.per <= 0):
+        return "throttle needs a limit from 0 and per above 0 seconds"
+    return ""
+
+
+@dataclass(slots=True, eq=False)
+class ActiveFault:
+    """A fault in force; ``matched`` and ``fired`` count, ``since`` is on the fake's clock.
+
+    ``draws_as`` is its name, or its place since the last ``clear``, so that a scenario that is
+    played again draws the same.
+    """
+
+    fault_id: int
+    fault: Fault
+    since: float
+    draws_as: str
+    matched: int = 0
+    fired: int = 0
+    buckets: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a fault is matched against: a request, or a new connection (``token`` is None)."""
+
+    connection: int
+    face: str
+    token: str | None = None
+    topic: str = ""
+    push_type: str = ""
+    priority: str = ""
+
+
+def draw(seed: int, name: str, token: str, nth: int) -> float:
+    """Return a number in [0, 1) that depends on nothing but the arguments."""
+    digest = blake2b(f"{seed}|{name}|{token}|{nth}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+class Faults:
+    """The faults in force.
+
+    ``seed`` makes the draws; ``monotonic`` returns seconds; ``possible`` are the actions that the
+    face can do: one of another server's HTTP/2 stack cannot break frames.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        monotonic: Callable[[], float] | None = None,
+        possible: frozenset[str] = ACTIONS,
+    ) -> None:
+        self.seed = seed
+        self._monotonic: Callable[[], float] = monotonic or (lambda: 0.0)
+        self._possible = possible
+        self._added = 0
+        self._active: dict[int, ActiveFault] = {}
+        self._next_id = 1
+        self._counts: OrderedDict[str, int] = OrderedDict()
+        self.for_requests: tuple[ActiveFault, ...] = ()
+        self.for_connections: tuple[ActiveFault, ...] = ()
+
+    def __iter__(self) -> Iterator[ActiveFault]:
+        return iter(list(self._active.values()))
+
+    def __len__(self) -> int:
+        return len(self._active)
+
+    def add(self, fault: Fault | None = None, /, **values: Any) -> int:
+        """Put a fault in force, given as one or by its fields; return its id."""
+        if fault is None:
+            fault = Fault.from_mapping(values)
+        elif values:
+            raise FakeError("give a fault or its fields, not both")
+        if fault.action not in self._possible:
+            raise FakeError(
+                f"this face cannot {fault.action}; it can {', '.join(sorted(self._possible))}"
+            )
+        fault_id = self._next_id
+        self._next_id += 1
+        self._added += 1
+        draws_as = fault.name or f"{fault.action} {self._added}"
+        self._active[fault_id] = ActiveFault(fault_id, fault, self._monotonic(), draws_as)
+        self._sort()
+        return fault_id
+
+    def remove(self, fault_id: int) -> bool:
+        """End a fault; False if there is none of that id."""
+        found = self._active.pop(fault_id, None) is not None
+        self._sort()
+        return found
+
+    def clear(self) -> None:
+        """End every fault, and forget how many pushes each token has had."""
+        self._active.clear()
+        self._counts.clear()
+        self._added = 0
+        self._sort()
+
+    def nth(self, token: str) -> int:
+        """Count a push to ``token`` (or a request of that key) and return its number, from 1.
+
+        A million tokens are remembered, the longest unused forgotten first.
+        """
+        counts = self._counts
+        number = counts.pop(token, 0) + 1
+        counts[token] = number
+        if len(counts) > _REMEMBERED:
+            counts.popitem(last=False)
+        return number
+
+    def choose_for_request(self, target: Target, nth: int) -> list[ActiveFault]:
+        """Return the faults that strike a request, in the order they were added."""
+        return [each for each in self.for_requests if self._strikes(each, target, nth)]
+
+    def choose_for_connection(self, target: Target) -> list[ActiveFault]:
+        """Return the faults that strike a new connection."""
+        return [
+            each for each in self.for_connections if self._strikes(each, target, target.connection)
+        ]
+
+    def over_limit(self, active: ActiveFault, key: str) -> bool:
+        """Whether a throttle refuses this request: a bucket per key, refilled evenly."""
+        fault, now = active.fault, self._monotonic()
+        room, then = active.buckets.pop(key, (float(fault.limit), now))
+        room = min(float(fault.limit), room + (now - then) * fault.limit / fault.per)
+        over = room < 1.0
+        active.buckets[key] = (room if over else room - 1.0, now)
+        if len(active.buckets) > _BUCKETS:
+            active.buckets.popitem(last=False)
+        return over
+
+    def _strikes(self, active: ActiveFault, target: Target, nth: int) -> bool:
+        fault = active.fault
+        elapsed = self._monotonic() - active.since
+        if elapsed < fault.after or (
+            fault.lasting is not None and elapsed >= fault.after + fault.lasting
+        ):
+            return False
+        if fault.times is not None and active.fired >= fault.times:
+            return False
+        if not _matches(fault, target) or (fault.nth and nth not in fault.nth):
+            return False
+        if fault.fraction < 1.0:
+            drawn = draw(self.seed, active.draws_as, target.token or "", nth)
+            if drawn >= fault.fraction:
+                return False
+        active.matched += 1
+        if active.matched <= fault.skip or (active.matched - fault.skip - 1) % fault.every:
+            return False
+        active.fired += 1
+        return True
+
+    def _sort(self) -> None:
+        everything = tuple(self._active.values())
+        self.for_requests = tuple(
+            each for each in everything if each.fault.action not in CONNECTION_ACTIONS
+        )
+        self.for_connections = tuple(
+            each for each in everything if each.fault.action in CONNECTION_ACTIONS
+        )
+
+
+def _matches(fault: Fault, target: Target) -> bool:
+    if fault.connection is not None and fault.connection != target.connection:
+        return False
+    if fault.face is not None and fault.face != target.face:
+        return False
+    if fault.token is not None and not (target.token or "").startswith(fault.token.lower()):
+        return False
+    if fault.topic is not None and fault.topic != target.topic:
+        return False
+    if fault.push_type is not None and fault.push_type != target.push_type:
+        return False
+    return fault.priority is None or str(fault.priority) == (target.priority or "10")

@@ -1,0 +1,263 @@
+"""The wire face: listens, lets TLS happen or fail, and keeps the connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+import struct
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from apns_live.errors import FakeError
+
+from .engine import Engine
+from .faults import ActiveFault, Target
+from .recorder import FaultStruck
+from .state import Face
+from .wire import ConnectionSnapshot, WireConnection
+
+_BACKLOG = 512
+_REMEMBERED = 200
+_HANDSHAKE_FAILURE = b"\x15\x03\x03\x00\x02\x02\x28"
+"""A TLS alert: fatal, handshake_failure (RFC 8446, section 6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaceOptions:
+    """How connections of a face behave; ``idle_timeout`` is seconds, None for none.
+
+    ``first_streams`` is the stream limit until a provider token was accepted, ``max_streams`` the
+    one after. ``connection_limit`` bounds the connections open at once.
+    """
+
+    first_streams: int = 1
+    max_streams: int = 1000
+    idle_timeout: float | None = None
+    connection_limit: int = 5000
+    handshake_timeout: float = 10.0
+
+
+class WireFace:
+    """One listening port of the wire face. ``kind`` says what it serves."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        kind: Face,
+        context: ssl.SSLContext,
+        options: FaceOptions,
+        *,
+        untrusted: Callable[[], ssl.SSLContext],
+    ) -> None:
+        self.engine = engine
+        self.kind: Face = kind
+        self.options = options
+        self.connections: dict[int, WireConnection] = {}
+        self.port = 0
+        self._context = context
+        self._untrusted = untrusted
+        self._listeners: list[socket.socket] = []
+        self._addresses: list[tuple[socket.AddressFamily, tuple[str, int]]] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._closed: deque[ConnectionSnapshot] = deque(maxlen=_REMEMBERED)
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen. Port 0 takes a free one; ``localhost`` means both 127.0.0.1 and ::1."""
+        self._listeners = listening_sockets(host, self.port or port)
+        self.port = self._listeners[0].getsockname()[1]
+        self._addresses = [
+            (each.family, (each.getsockname()[0], self.port)) for each in self._listeners
+        ]
+        self._accept()
+
+    def stop_listening(self) -> None:
+        """Refuse new connections as a host without a server does; open ones go on."""
+        for task in self._accepting:
+            task.cancel()
+        self._accepting.clear()
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            # Before the number can be given to another socket.
+            loop.remove_reader(listener.fileno())
+            listener.close()
+        self._listeners.clear()
+
+    def listen_again(self) -> None:
+        """Listen on the same port as before."""
+        if not self._listeners:
+            for family, (address, port) in self._addresses:
+                self._listeners.append(_listen(family, address, port))
+            self._accept()
+
+    async def close(self) -> None:
+        """Stop listening and break every connection."""
+        accepting = list(self._accepting)
+        self.stop_listening()
+        for task in self._handshakes:
+            task.cancel()
+        await asyncio.gather(*accepting, *self._handshakes, return_exceptions=True)
+        for connection in list(self.connections.values()):
+            connection.abort()
+        for _ in range(100):
+            if not self.connections:
+                break
+            await asyncio.sleep(0)
+
+    def forget(self, connection: WireConnection) -> None:
+        """Keep only a snapshot of a connection that was lost."""
+        if self.connections.pop(connection.identity.connection_id, None) is not None:
+            self._closed.append(connection.snapshot())
+
+    def snapshots(self) -> list[ConnectionSnapshot]:
+        """Return the last closed connections and all open ones."""
+        return [*self._closed, *(each.snapshot() for each in self.connections.values())]
+
+    def forget_closed(self) -> None:
+        """Forget the connections that are closed."""
+        self._closed.clear()
+
+    # --- accepting -----------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._accepting = [
+            loop.create_task(self._accept_from(listener)) for listener in self._listeners
+        ]
+
+    async def _accept_from(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(listener)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    await asyncio.sleep(0.1)
+                    continue
+                if error.errno in (errno.ECONNABORTED, errno.EINTR):
+                    continue
+                return
+            self._admit(accepted)
+
+    def _admit(self, accepted: socket.socket) -> None:
+        connection_id = self.engine.next_connection_id()
+        if len(self.connections) + len(self._handshakes) >= self.options.connection_limit:
+            _break(accepted)
+            return
+        struck: tuple[ActiveFault, ...] = ()
+        if self.engine.faults.for_connections:
+            struck = self._strike(connection_id)
+        context = self._context
+        for active in struck:
+            if active.fault.action == "refuse_connection":
+                _break(accepted)
+                return
+            if active.fault.action == "fail_tls":
+                if not active.fault.untrusted:
+                    with contextlib.suppress(OSError):
+                        accepted.send(_HANDSHAKE_FAILURE)
+                    accepted.close()
+                    return
+                context = self._untrusted()
+        task = asyncio.get_running_loop().create_task(
+            self._shake_hands(accepted, connection_id, context, struck)
+        )
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
+
+    async def _shake_hands(
+        self,
+        accepted: socket.socket,
+        connection_id: int,
+        context: ssl.SSLContext,
+        struck: tuple[ActiveFault, ...],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await loop.connect_accepted_socket(
+                lambda: WireConnection(self, connection_id, struck),
+                accepted,
+                ssl=context,
+                ssl_handshake_timeout=self.options.handshake_timeout,
+                ssl_shutdown_timeout=1.0,
+            )
+        except (OSError, EOFError):
+            # A client that gave up, spoke no TLS, or did not trust us: its own affair.
+            accepted.close()
+        except asyncio.CancelledError:
+            accepted.close()
+            raise
+
+    def _strike(self, connection_id: int) -> tuple[ActiveFault, ...]:
+        struck = self.engine.faults.choose_for_connection(Target(connection_id, self.kind))
+        for active in struck:
+            fault = active.fault
+            self.engine.recorder.struck(
+                FaultStruck(
+                    active.fault_id,
+                    fault.name,
+                    fault.action,
+                    connection_id,
+                    "",
+                    connection_id,
+                    self.engine.clock.time(),
+                )
+            )
+        return tuple(struck)
+
+
+def listening_sockets(host: str, port: int) -> list[socket.socket]:
+    """Return sockets that listen; ``localhost`` means both 127.0.0.1 and ::1, on one port.
+
+    Port 0 takes a free one. Raises FakeError if the port is taken.
+    """
+    listeners: list[socket.socket] = []
+    for family, address in _addresses(host):
+        try:
+            listener = _listen(family, address, port)
+        except OSError as error:
+            if listeners:
+                continue  # no IPv6 here, or its port is taken: IPv4 serves
+            raise FakeError(
+                f"cannot listen on {address}, port {port}: {error.strerror or error}"
+            ) from error
+        listeners.append(listener)
+        port = listener.getsockname()[1]
+    return listeners
+
+
+def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
+    if host == "localhost":
+        return [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise FakeError(f"{host} is no address of this machine: {error}") from error
+    family, _, _, _, address = found[0]
+    return [(family, str(address[0]))]
+
+
+def _listen(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((address, port))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _break(accepted: socket.socket) -> None:
+    """Close with a TCP reset."""
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    accepted.close()

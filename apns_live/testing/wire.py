@@ -1,0 +1,385 @@
+"""One connection of the wire face: the sans-I/O HTTP/2 server on an asyncio transport.
+
+Everything a request needs happens in the callback that brought its bytes: no task, no future, and
+one write for all answers of a read. Delayed answers wait on a timer wheel that they share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from apns_live.errors import Http2ConnectionError, InvalidSetting
+from apns_live.http2 import ErrorCode, RequestReceived, ServerConnection, Setting
+
+from .engine import Plan
+from .faults import ActiveFault, Fault
+from .raw_frames import half_a_response, response_in_pieces
+from .recorder import ConnectionChange
+from .state import ConnectionIdentity, Effect, Face, Request, Response
+
+if TYPE_CHECKING:
+    from .listener import WireFace
+    from .wheel import Timer
+
+WINDOW = 65_535
+FIRST_SETTINGS: dict[int, int] = {
+    Setting.HEADER_TABLE_SIZE: 4096,
+    Setting.INITIAL_WINDOW_SIZE: WINDOW,
+    Setting.MAX_FRAME_SIZE: 16_384,
+    Setting.MAX_HEADER_LIST_SIZE: 8_000,
+}
+"""As seen on APNs; the number of streams comes with them."""
+
+_GRANT_INTERVAL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSnapshot:
+    """What is to be known of one connection. Times are epoch seconds on the fake's clock.
+
+    ``max_streams`` is what the client was last told; ``window`` is how many bytes of bodies it may
+    still send before it is granted more (None where the face cannot know). ``bound_key`` is the key
+    id of its first accepted provider token.
+    """
+
+    connection_id: int
+    face: Face
+    peer: str
+    opened_at: float
+    closed_at: float | None
+    state: Literal["open", "going away", "silent", "closed"]
+    open_streams: int | None
+    max_streams: int | None
+    window: int | None
+    bound_key: str | None
+    team_id: str | None
+    accepted: int
+    refused: int
+    last_stream_id: int | None
+
+
+class WireConnection(asyncio.Protocol):
+    """One client. ``faults`` are those that struck the connection as it was opened."""
+
+    def __init__(self, face: WireFace, connection_id: int, faults: tuple[ActiveFault, ...]) -> None:
+        self.face = face
+        self.identity = ConnectionIdentity(connection_id, face.kind)
+        self.silent = False
+        self.closing = False
+        self.closed_at: float | None = None
+        self.peer = ""
+        self.max_streams = face.options.first_streams
+        self._engine = face.engine
+        self._answer = face.engine.answer
+        self._face_kind = face.kind
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+        self._last_served: int | None = None
+        self._flush_planned = False
+        self._heard_at = 0.0
+        self._idle_timer: Timer | None = None
+        self._received = 0
+        self._granted = 0
+        self._slow: Fault | None = None
+        settings = {**FIRST_SETTINGS, Setting.MAX_CONCURRENT_STREAMS: self.max_streams}
+        for active in faults:
+            if active.fault.action == "slow_window":
+                self._slow = active.fault
+                settings[Setting.INITIAL_WINDOW_SIZE] = active.fault.window
+            elif active.fault.action == "settings":
+                settings.update(active.fault.settings)
+        self.max_streams = settings[Setting.MAX_CONCURRENT_STREAMS]
+        self.http = ServerConnection(settings=settings, automatic_windows=self._slow is None)
+        self.opened_at = self._engine.clock.time()
+
+    # --- the transport's calls -----------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send our SETTINGS."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - sockets give nothing else
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        self.peer = f"{peer[0]}:{peer[1]}" if peer else ""
+        self.face.connections[self.identity.connection_id] = self
+        self._tell("opened", self.peer)
+        self.http.start()
+        self.flush()
+        self._heard_at = self._engine.clock.monotonic()
+        if self.face.options.idle_timeout is not None:
+            self._watch_idleness(self.face.options.idle_timeout)
+        if self._slow is not None and self._slow.rate:
+            self._engine.clock.call_later(_GRANT_INTERVAL, self._grant)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._transport = None
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self.closed_at = self._engine.clock.time()
+        self.face.forget(self)
+        self._tell("closed", type(exc).__name__ if exc is not None else "")
+
+    def data_received(self, data: bytes) -> None:
+        """Serve everything that these bytes complete."""
+        if self.silent:
+            return
+        self._received += len(data)
+        self._heard_at = self._engine.clock.monotonic()
+        try:
+            events = self.http.receive(data)
+        except Http2ConnectionError as error:
+            self._tell("goaway", str(error))
+            self.flush()
+            self.close()
+            return
+        for event in events:
+            if type(event) is RequestReceived:
+                self._serve(event)
+                if self.silent or self._transport is None:
+                    return
+        self.flush()
+
+    def eof_received(self) -> bool:
+        """Close as well."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Read no more from a client that does not read our answers."""
+        self._paused = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read on."""
+        self._paused = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # --- requests ------------------------------------------------------------------------------
+
+    def _serve(self, event: RequestReceived) -> None:
+        stream_id = event.stream_id
+        if self._last_served is not None and stream_id > self._last_served:
+            return
+        answer = self._answer(Request(event.headers, event.body, self._face_kind), self.identity)
+        if type(answer) is Response:
+            if answer.effects:
+                self._apply(answer.effects, stream_id)
+            self.http.send_response(stream_id, answer.status, answer.headers, answer.body)
+            if self.closing:
+                self._close_when_done()
+        elif isinstance(answer, Plan):
+            self._carry_out(stream_id, answer)
+
+    def _carry_out(self, stream_id: int, plan: Plan) -> None:
+        fault, act = plan.fault, plan.act
+        if act == "answer":
+            pass
+        elif act == "silence":
+            self.silence()
+            return
+        elif act == "disconnect":
+            self.abort()
+            return
+        elif act == "goaway" and fault is not None:
+            last = stream_id if plan.response is not None else max(0, stream_id - 2)
+            self.go_away(fault.reason, debug=fault.debug, code=fault.error_code or 0, last=last)
+            if fault.close:
+                self.closing = True
+        if plan.delay > 0:
+            self._engine.wheel.call_later(plan.delay, lambda: self._finish(stream_id, plan))
+        else:
+            self._finish(stream_id, plan)
+
+    def _finish(self, stream_id: int, plan: Plan) -> None:
+        if self._transport is None or self.silent:
+            return
+        fault, response = plan.fault, plan.response
+        if plan.act == "reset" and fault is not None:
+            code = ErrorCode.REFUSED_STREAM if fault.action == "refuse_stream" else fault.error_code
+            self.http.reset_stream(stream_id, ErrorCode.INTERNAL_ERROR if code is None else code)
+        elif plan.act == "stall":
+            answer = response or Response(200, ())
+            self.http.send_raw(
+                half_a_response(stream_id, answer.status, answer.headers, answer.body)
+            )
+        elif response is not None and plan.act in ("answer", "goaway"):
+            self._apply(response.effects, stream_id)
+            if fault is not None and fault.in_pieces:
+                raw = response_in_pieces(
+                    stream_id, response.status, response.headers, response.body
+                )
+                self.http.send_raw(raw)
+                # The stream is over for the client; this lets the server forget it too.
+                self.http.reset_stream(stream_id, ErrorCode.NO_ERROR)
+            else:
+                self.http.send_response(stream_id, response.status, response.headers, response.body)
+        if self.closing:
+            self._close_when_done()
+        self._flush_soon()
+
+    def _apply(self, effects: tuple[Effect, ...], stream_id: int) -> None:
+        options = self.face.options
+        for effect in effects:
+            if effect is Effect.RAISE_STREAMS:
+                self.allow_streams(options.max_streams)
+            elif effect is Effect.CUT_STREAMS:
+                self.allow_streams(1)
+            elif effect is Effect.MALFORMED:
+                self.http.reset_stream(stream_id, ErrorCode.PROTOCOL_ERROR)
+            else:
+                self.go_away(None, last=stream_id)
+                self.closing = True
+
+    # --- what may be asked for from outside ------------------------------------------------------
+
+    def allow_streams(self, streams: int) -> None:
+        """Tell the client how many streams it may have open from now on."""
+        if streams != self.max_streams:
+            self.change_settings({Setting.MAX_CONCURRENT_STREAMS: streams})
+
+    def change_settings(self, changes: Mapping[int, int]) -> None:
+        """Send SETTINGS in the middle of the connection."""
+        try:
+            self.http.change_settings(changes)
+        except InvalidSetting:
+            # A client that acknowledges nothing has had a thousand of them.
+            self.abort()
+            return
+        streams = changes.get(Setting.MAX_CONCURRENT_STREAMS)
+        if streams is not None:
+            self.max_streams = streams
+            self._tell("streams", str(streams))
+        self._flush_soon()
+
+    def go_away(
+        self,
+        reason: str | None = None,
+        *,
+        debug: str | None = None,
+        code: int = 0,
+        last: int | None = None,
+        timestamp: int | None = None,
+    ) -> None:
+        """Send GOAWAY: with Apple's JSON if there is a ``reason``, or ``debug`` as it is.
+
+        ``last`` is the last stream that was or will be served; by default every one so far. What
+        comes after it is ignored. The connection stays open until the client closes it.
+        """
+        data = debug.encode("utf-8") if debug is not None else b""
+        if debug is None and reason is not None:
+            content: dict[str, object] = {"reason": reason}
+            if timestamp is not None:
+                content["timestamp"] = timestamp
+            data = msgspec.json.encode(content)
+        served = self.http.last_stream_id if last is None else last
+        if self._last_served is not None:
+            served = min(served, self._last_served)
+        self._last_served = served
+        self.http.goaway(code, data, served)
+        self._tell("goaway", data.decode("utf-8", "replace"))
+        self._flush_soon()
+
+    def silence(self) -> None:
+        """Neither read nor write again, as if every packet were lost."""
+        self.silent = True
+        self._tell("silent")
+
+    def abort(self) -> None:
+        """Break the connection without a word."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Close after what is written."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def flush(self) -> None:
+        """Write everything that is to be written, at once."""
+        data = self.http.data_to_send()
+        if data and self._transport is not None and not self.silent:
+            self._transport.write(data)
+
+    def snapshot(self) -> ConnectionSnapshot:
+        """Return what is to be known of this connection now."""
+        identity = self.identity
+        state: Literal["open", "going away", "silent", "closed"] = "open"
+        if self.closed_at is not None:
+            state = "closed"
+        elif self.silent:
+            state = "silent"
+        elif self._last_served is not None:
+            state = "going away"
+        return ConnectionSnapshot(
+            connection_id=identity.connection_id,
+            face=identity.face,
+            peer=self.peer,
+            opened_at=self.opened_at,
+            closed_at=self.closed_at,
+            state=state,
+            open_streams=self.http.open_streams if self.closed_at is None else 0,
+            max_streams=self.max_streams,
+            window=WINDOW if self._slow is None else self._granted + WINDOW - self._received,
+            bound_key=identity.key.key_id if identity.key is not None else None,
+            team_id=identity.key.team_id if identity.key is not None else None,
+            accepted=identity.accepted,
+            refused=identity.refused,
+            last_stream_id=self.http.last_stream_id,
+        )
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _flush_soon(self) -> None:
+        if not self._flush_planned:
+            self._flush_planned = True
+            asyncio.get_running_loop().call_soon(self._flush_planned_now)
+
+    def _flush_planned_now(self) -> None:
+        self._flush_planned = False
+        self.flush()
+
+    def _close_when_done(self) -> None:
+        if not self.http.open_streams:
+            self.flush()
+            self.close()
+
+    def _watch_idleness(self, limit: float) -> None:
+        clock = self._engine.clock
+        idle = clock.monotonic() - self._heard_at
+        if self._transport is None:
+            return
+        if idle >= limit - 1e-6 and not self.http.open_streams and not self.silent:
+            self.go_away("IdleTimeout")
+            self.flush()
+            self.close()
+            return
+        wait = limit - idle if idle < limit else limit
+        self._idle_timer = clock.call_later(wait, lambda: self._watch_idleness(limit))
+
+    def _grant(self) -> None:
+        """Give windows back at the rate that the fault names, never more than was received."""
+        fault = self._slow
+        if fault is None or self._transport is None or self.silent:
+            return
+        amount = min(int(fault.rate * _GRANT_INTERVAL), self._received - self._granted)
+        if amount > 0:
+            self._granted += amount
+            self.http.grant_window(0, amount)
+            for stream in self.http.streams():
+                if not stream.request_complete:
+                    self.http.grant_window(stream.stream_id, amount)
+            self.flush()
+        self._engine.clock.call_later(_GRANT_INTERVAL, self._grant)
+
+    def _tell(
+        self, kind: Literal["opened", "closed", "streams", "goaway", "silent"], detail: str = ""
+    ) -> None:
+        self._engine.recorder.changed(
+            ConnectionChange(kind, self.identity.connection_id, self._engine.clock.time(), detail)
+        )
