@@ -62,12 +62,7 @@ def read_key_file(path: str | PathLike[str]) -> bytes:
             "is the key itself, not a file name", field="path", remedy="Use ProviderKey.from_pem()."
         )
     try:
-        place = Path(path)
-        if place.is_dir():
-            raise InvalidKey(
-                f"{_shown(path)} is a directory", field="path", remedy="Name the .p8 file in it."
-            )
-        with place.open("rb") as file:
+        with Path(path).open("rb") as file:
             data = file.read(MAX_FILE_SIZE + 1)
     except FileNotFoundError:
         raise InvalidKey(
@@ -80,6 +75,10 @@ def read_key_file(path: str | PathLike[str]) -> bytes:
             f"{_shown(path)} may not be read by this user",
             field="path",
             remedy="Give this user the right to read it, and nobody else.",
+        ) from None
+    except IsADirectoryError:
+        raise InvalidKey(
+            f"{_shown(path)} is a directory", field="path", remedy="Name the .p8 file in it."
         ) from None
     except (OSError, ValueError, TypeError) as error:
         raise InvalidKey(

@@ -4,6 +4,7 @@ from .alert import Alert, CriticalSound, Localized
 from .dates import DateInput, apple_date
 from .encode import EncodedMessage, encode
 from .findings import Finding, PayloadProblem, PayloadWarning
+from .lint import LintReport, lint
 from .messages import ActivityMessage, End, Message, Start, Update
 from .notification import Background, Notification
 from .tokens import (
@@ -29,6 +30,7 @@ __all__ = [
     "EncodedMessage",
     "End",
     "Finding",
+    "LintReport",
     "Localized",
     "Message",
     "Notification",
@@ -43,4 +45,5 @@ __all__ = [
     "check_collapse_id",
     "check_token",
     "encode",
+    "lint",
 ]

@@ -20,7 +20,7 @@ from .findings import PayloadWarning
 from .messages import ActivityMessage, End, Message, Start, Update
 from .notification import Background, Notification
 from .size import check_size
-from .values import plain_object
+from .values import json_bytes, plain_object
 
 Target = Literal["device", "broadcast"]
 
@@ -30,20 +30,6 @@ UPDATE_LIFETIME = 3600
 SILENT_UPDATE_LIFETIME = 900
 END_LIFETIME = 4 * 3600
 NOTIFICATION_LIFETIME = 24 * 3600
-
-
-def _subclass_hook(value: object) -> object:
-    """Encode subclasses of plain types (a `ChannelId`, a number of numpy's) in our own fields."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-_json = msgspec.json.Encoder(enc_hook=_subclass_hook)
 
 
 class EncodedMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -155,7 +141,7 @@ def _activity(
     expiration = _expiration(message, now, stale_date, storage_policy, broadcast=broadcast)
     remarks.on_activity(message, aps, now=now, expiration=expiration, warnings=warnings)
     payload = {"aps": aps, **_custom(message.custom, warnings, activity=True)}
-    body = _json.encode(payload)
+    body = json_bytes(payload)
     if len(body) > 4096:
         check_size(payload, body, target, warnings)
     default = 5 if event == "update" and alert is None else 10
@@ -185,7 +171,7 @@ def _ordinary(
 ) -> EncodedMessage:
     warnings: list[PayloadWarning] = []
     payload = {"aps": message.as_aps(), **_custom(message.custom, warnings, activity=False)}
-    body = _json.encode(payload)
+    body = json_bytes(payload)
     check_size(payload, body, "device", warnings)
     if message.expiration is None:
         expiration = math.ceil(now) + NOTIFICATION_LIFETIME

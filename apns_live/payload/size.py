@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import msgspec
-
 from ..errors import PayloadTooLarge
 from .findings import PayloadWarning
+from .values import json_bytes
 
 LIMITS = {"device": 4096, "broadcast": 5120}
 """Bytes of JSON. Apple, "Generating a remote notification" and "Sending broadcast push notification
@@ -38,9 +37,7 @@ def bytes_by_key(payload: Mapping[str, Any]) -> dict[str, int]:
 
 def activity_data_size(aps: Mapping[str, Any]) -> int:
     """Return the bytes of attributes and content state, as JSON without their keys."""
-    return sum(
-        len(msgspec.json.encode(aps[key])) for key in ("attributes", "content-state") if key in aps
-    )
+    return sum(len(json_bytes(aps[key])) for key in ("attributes", "content-state") if key in aps)
 
 
 def check_size(
@@ -82,4 +79,4 @@ def check_size(
 
 
 def _size(key: str, value: Any) -> int:
-    return len(msgspec.json.encode(key)) + 1 + len(msgspec.json.encode(value))
+    return len(json_bytes(key)) + 1 + len(json_bytes(value))

@@ -28,6 +28,21 @@ _SURROGATES = "holds half of a surrogate pair, which UTF-8 cannot carry"
 _SURROGATES_REMEDY = "Decode the text properly, or drop it with .encode('utf-8', 'ignore')."
 
 
+def _subclass_hook(value: object) -> object:
+    """Encode subclasses of plain types (a `ChannelId`, a number of numpy's) in our own fields."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+json_bytes = msgspec.json.Encoder(enc_hook=_subclass_hook).encode
+"""Compact UTF-8 in the caller's key order, for what has been walked."""
+
+
 def plain_object(value: object, field: str) -> dict[str, Any]:
     """Return ``value`` as a dict that JSON carries without change, in the caller's key order.
 

@@ -1,0 +1,226 @@
+"""Looks through a ready payload, as a file or a dict, and says what a phone will make of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import InvalidPayload, InvalidSetting
+from .findings import PayloadProblem, PayloadWarning
+from .lint_rules import Findings, check_ordinary, check_payload, kind_of
+from .size import ACTIVITY_DATA_LIMIT, LIMITS, activity_data_size, bytes_by_key
+from .values import json_bytes, plain_object
+
+
+@dataclass(frozen=True, slots=True)
+class LintReport:
+    """What `lint` found."""
+
+    kind: str
+    """start, update, end, alert, background or unknown."""
+    size: int
+    """Bytes: of the text as given, or of its compact JSON when a mapping was given."""
+    compact_size: int
+    """Bytes without the spaces and line ends that a file may have; APNs counts what is sent."""
+    limit: int
+    """Bytes that the target allows."""
+    problems: tuple[PayloadProblem, ...]
+    """What must be changed: APNs refuses it, or the phone shows nothing."""
+    warnings: tuple[PayloadWarning, ...]
+    """What Apple ignores, caps, or does not document."""
+    bytes_by_key: dict[str, int]
+    """Bytes of each key's text, largest first; an object contains its members."""
+    explanation: tuple[str, ...]
+    """Sentences for a person: what this payload is, and what happens to it."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no problem."""
+        return not self.problems
+
+
+def lint(
+    data: bytes | str | Mapping[str, Any],
+    *,
+    target: Literal["device", "broadcast"] = "device",
+    now: float | None = None,
+) -> LintReport:
+    """Check a payload that is already JSON.
+
+    ``now`` (seconds since 1970) switches on the checks of dates against the present. Never raises
+    for anything in the payload; `InvalidSetting` for an unknown target.
+    """
+    if target not in LIMITS:
+        raise InvalidSetting(
+            f"{target!r:.40} is no target", field="target", remedy="Pass 'device' or 'broadcast'."
+        )
+    found = Findings()
+    payload, size = _read(data, found)
+    if payload is None:
+        return LintReport(
+            "unknown",
+            size,
+            size,
+            LIMITS[target],
+            tuple(found.problems),
+            (),
+            {},
+            ("This is no JSON object, so APNs answers 400, or the phone ignores it.",),
+        )
+    compact = len(json_bytes(payload))
+    kind = kind_of(payload)
+    check_payload(payload, kind, target, now, found)
+    if kind in {"alert", "background"}:
+        check_ordinary(payload["aps"], kind, found)
+    _check_sizes(payload, kind, size, compact, target, found)
+    return LintReport(
+        kind,
+        size,
+        compact,
+        LIMITS[target],
+        tuple(found.problems),
+        tuple(found.warnings),
+        bytes_by_key(payload),
+        tuple(_explanation(payload, kind, size, compact, target, found)),
+    )
+
+
+def _read(
+    data: bytes | str | Mapping[str, Any], found: Findings
+) -> tuple[dict[str, Any] | None, int]:
+    if isinstance(data, Mapping):
+        try:
+            plain = plain_object(data, "payload")
+        except InvalidPayload as error:
+            found.problem("bad_value", error.field, f"{error.problem}. {error.remedy}")
+            return None, 0
+        return plain, len(json_bytes(plain))
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
+    size = len(raw)
+    if raw.startswith(b"\xef\xbb\xbf"):
+        found.problem("byte_order_mark", "", "starts with a byte order mark. Save it without one.")
+        raw = raw[3:]
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        found.problem(
+            "not_utf8", "", f"is not UTF-8 (byte {error.start + 1}). Save the file as UTF-8."
+        )
+        return None, size
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in seen:
+                found.problem(
+                    "duplicate_key",
+                    key,
+                    "stands twice in one object; which one counts is left to chance. Keep one.",
+                )
+            seen[key] = value
+        return seen
+
+    def constant(name: str) -> None:
+        found.problem(
+            "no_json_number", "", f"holds {name}, which is no JSON. Use a number or null."
+        )
+
+    try:
+        value = json.loads(text, object_pairs_hook=members, parse_constant=constant)
+    except json.JSONDecodeError as error:
+        found.problem(
+            "not_json", "", f"is no JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        )
+        return None, size
+    except RecursionError:
+        found.problem("too_deep", "", "is nested too deeply. Flatten it.")
+        return None, size
+    except ValueError:
+        found.problem("not_json", "", "holds a number with thousands of digits. Send text.")
+        return None, size
+    if not isinstance(value, dict):
+        found.problem("not_object", "", 'is no JSON object. It must be {"aps": {...}}.')
+        return None, size
+    try:
+        return plain_object(value, "payload"), size
+    except InvalidPayload as error:
+        found.problem(
+            "bad_value",
+            error.field.removeprefix("payload."),
+            f"{error.problem}. {error.remedy}",
+        )
+        return None, size
+
+
+def _check_sizes(
+    payload: Mapping[str, Any],
+    kind: str,
+    size: int,
+    compact: int,
+    target: Literal["device", "broadcast"],
+    found: Findings,
+) -> None:
+    limit = LIMITS[target]
+    if compact > limit:
+        found.problem(
+            "too_large",
+            "",
+            f"has {compact} bytes, {compact - limit} over the limit of {limit}: APNs answers 413. "
+            "Shorten the largest keys.",
+        )
+    elif size > limit:
+        found.warning(
+            "spaces",
+            "",
+            f"has {size} bytes as written and {compact} without its spaces; the limit is {limit}. "
+            "Send it compact.",
+        )
+    aps = payload.get("aps")
+    if kind in {"start", "update", "end"} and isinstance(aps, Mapping):
+        data = activity_data_size(aps)
+        if data > ACTIVITY_DATA_LIMIT and compact <= limit:
+            found.warning(
+                "activity_data_too_large",
+                "aps.content-state",
+                f"with the attributes has {data} bytes; a phone holds {ACTIVITY_DATA_LIMIT} of an "
+                "activity, whatever a broadcast may carry.",
+            )
+
+
+_KINDS = {
+    "start": "This starts a live activity; send it to push-to-start tokens (iOS 17.2).",
+    "update": "This updates a live activity; send it to its activity token, or broadcast it.",
+    "end": "This ends a live activity; send it to its activity token, or broadcast it.",
+    "alert": "This is an ordinary notification; send it to device tokens.",
+    "background": "This is a silent push; send it to device tokens with priority 5.",
+    "unknown": "This is neither a live activity push nor a notification.",
+}
+
+
+def _explanation(
+    payload: Mapping[str, Any], kind: str, size: int, compact: int, target: str, found: Findings
+) -> list[str]:
+    sentences = [_KINDS[kind]]
+    spare = LIMITS[target] - compact
+    where = "a broadcast" if target == "broadcast" else "a device"
+    if spare >= 0:
+        sentences.append(f"It has {compact} bytes; {where} may be sent {spare} more.")
+    if size > compact:
+        sentences.append(f"{size - compact} bytes of the text are spaces and line ends.")
+    aps = payload.get("aps")
+    if isinstance(aps, Mapping):
+        if kind == "update" and "alert" not in aps:
+            sentences.append(
+                "Without an alert it changes the card silently; priority 5 spares the hourly budget."
+            )
+        if kind == "end" and "dismissal-date" not in aps:
+            sentences.append("Without a dismissal date the card may stay for up to 4 hours.")
+        if kind in {"start", "update"} and "stale-date" not in aps:
+            sentences.append("Without a stale date the state is never shown as stale.")
+    if found.problems:
+        sentences.append("APNs may answer 200 all the same: it does not look into the payload.")
+    else:
+        sentences.append("Whether the content state fits the app's Swift type cannot be seen here.")
+    return sentences
