@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from hypercorn.config import Config
 
 from apns_live.channels import Channels
 from apns_live.credentials import ProviderKey, ProviderTokens
+from apns_live.http2 import RequestReceived, ServerConnection
 from apns_live.testing.certificates import certificates_in, provider_key_in
 
 CHANNEL = "dHN0LXNyY2gtY2hubg=="
@@ -25,8 +25,6 @@ class Answer:
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
-    vanish: bool = False
-    """Close the connection without an answer."""
 
 
 def refusal(status: int, reason: str, **headers: str) -> Answer:
@@ -77,8 +75,6 @@ class Script:
             )
         )
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if answer.vanish:
-            raise ConnectionAbortedError("as the script says")
         fields = {"apns-request-id": headers.get("apns-request-id", ""), **answer.headers}
         await send(
             {
@@ -174,4 +170,35 @@ def unused_port() -> int:
         return int(probe.getsockname()[1])
 
 
-__all__ = ["CHANNEL", "Answer", "Path", "refusal"]
+class Vanishing:
+    """A host that reads a request and closes the connection instead of answering."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.port = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = ServerConnection()
+        connection.start()
+        writer.write(connection.data_to_send())
+        while data := await reader.read(65_536):
+            events = connection.receive(data)
+            writer.write(connection.data_to_send())
+            if any(isinstance(event, RequestReceived) for event in events):
+                self.requests += 1
+                break
+        writer.close()
+
+
+@pytest.fixture
+async def vanishing(certificates: Any) -> AsyncIterator[Vanishing]:
+    host = Vanishing()
+    server = await asyncio.start_server(
+        host, "127.0.0.1", 0, ssl=certificates.server_context(), ssl_shutdown_timeout=0.2
+    )
+    host.port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield host
+
+
+__all__ = ["CHANNEL", "Answer", "refusal"]

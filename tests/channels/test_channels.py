@@ -2,7 +2,7 @@
 
 import json
 import pickle
-import ssl
+from typing import Any
 
 import pytest
 
@@ -17,7 +17,7 @@ from apns_live.errors import (
     ManagementUnreachable,
 )
 
-from .conftest import CHANNEL, Answer, PatientClock, Script, refusal
+from .conftest import CHANNEL, Answer, PatientClock, Script, Vanishing, refusal
 
 CREATED = Answer(201, {"apns-channel-id": CHANNEL})
 
@@ -289,7 +289,29 @@ async def test_an_untrusted_host_is_a_tls_error(
     with pytest.raises(ConnectFailed, match="TLS with the management host") as caught:
         await channels.list()
     assert not isinstance(caught.value, ManagementUnreachable)
-    assert isinstance(caught.value.__cause__.__cause__.__cause__, ssl.SSLError)  # type: ignore[union-attr]
+    assert "certificate" in str(caught.value)
+    await channels.aclose()
+
+
+async def test_a_lost_answer_to_create_is_not_repeated(
+    vanishing: Vanishing, certificates: Any, key: ProviderKey, clock: PatientClock
+) -> None:
+    channels = Channels(
+        ProviderTokens(key, clock),
+        bundle_id="com.example.scores",
+        host="127.0.0.1",
+        port=vanishing.port,
+        ca_file=str(certificates.ca_file),
+        clock=clock,
+    )
+    with pytest.raises(ChannelError, match="The channel may exist") as caught:
+        await channels.create()
+    assert caught.value.status == 0
+    assert vanishing.requests == 1
+    # Reading does no harm, so it is tried once more.
+    with pytest.raises(ChannelError, match="Try again"):
+        await channels.list()
+    assert vanishing.requests == 3
     await channels.aclose()
 
 
