@@ -6,7 +6,11 @@ from collections.abc import Mapping
 
 from apns_live.errors import Http2Error, Http2StreamError
 from apns_live.http2.closed_streams import Ending
-from apns_live.http2.connection import FLOOD_BUDGET, Connection, connection_error
+from apns_live.http2.connection import (
+    FLOOD_BUDGET,
+    Connection,
+    connection_error,
+)
 from apns_live.http2.constants import (
     CLIENT_PREFACE,
     DEFAULT_WINDOW,
@@ -21,7 +25,7 @@ from apns_live.http2.constants import (
 )
 from apns_live.http2.events import Event, Headers, ResponseReceived
 from apns_live.http2.field_rules import content_length, split_response, trailers_problem
-from apns_live.http2.flow_control import ReceiveWindow
+from apns_live.http2.flow_control import ReceiveWindow, append_content
 from apns_live.http2.frames import (
     FRAME_HEADER,
     header_frames,
@@ -127,7 +131,8 @@ class ClientConnection(Connection):
     @property
     def available_streams(self) -> int:
         """How many requests may start now, as far as the number of streams goes."""
-        return max(self._limit - len(self._waiting) - len(self._streams), 0)
+        free = self._limit - len(self._waiting) - len(self._streams)
+        return max(min(free, self.stream_ids_left), 0)
 
     @property
     def open_streams(self) -> int:
@@ -263,6 +268,10 @@ class ClientConnection(Connection):
         end = len(data)
         unpack = FRAME_HEADER.unpack_from
         waiting = self._waiting
+        decode = self._decode
+        check = self._check
+        append = events.append
+        answered = 0
         while end - at >= 9:
             word, flags, stream_id = unpack(data, at)
             start = at + 9
@@ -277,9 +286,7 @@ class ClientConnection(Connection):
                 and self._block is None
                 and word <= 0x400001
             ):
-                status, headers, problem = split_response(
-                    self._decode(data[start:stop]), self._check
-                )
+                status, headers, problem = split_response(decode(data[start:stop]), check)
                 if problem or status < 200 or (headers and self._declares_body(status, headers)):
                     self._stream_error(
                         Http2StreamError(
@@ -291,8 +298,8 @@ class ClientConnection(Connection):
                     )
                 else:
                     del waiting[stream_id]
-                    events.append(ResponseReceived(stream_id, status, headers, b""))
-                    self._budget += 4
+                    append(ResponseReceived(stream_id, status, headers, b""))
+                    answered += 1
             else:
                 self._take_frame(word, flags, stream_id & 0x7FFFFFFF, data[start:stop], events)
             at = stop
@@ -310,6 +317,9 @@ class ClientConnection(Connection):
 
     def _is_idle(self, stream_id: int) -> bool:
         return stream_id & 1 == 0 or stream_id >= self._next_id
+
+    def _is_open(self, stream_id: int) -> bool:
+        return stream_id in self._waiting or stream_id in self._streams
 
     def _stream(self, stream_id: int) -> _Stream | None:
         """Return the stream's full state, made now if the request was only waiting so far."""
@@ -379,7 +389,7 @@ class ClientConnection(Connection):
                 stream_id=stream_id,
             )
         if content:
-            stream.body.append(content)
+            append_content(stream.body, content)
         if ends_stream:
             self._response_complete(stream_id, stream, events)
             return

@@ -33,7 +33,6 @@ from apns_live.http2.flow_control import ReceiveWindow, SendQueue
 from apns_live.http2.frames import (
     FRAME_HEADER,
     SETTINGS_ACK,
-    frame,
     goaway_frame,
     parse_goaway,
     parse_settings,
@@ -49,8 +48,8 @@ from apns_live.http2.settings import OurSettings, PeerSettings
 
 FLOOD_BUDGET = 10_000
 """Frames without use that a peer may send before they outweigh the useful ones."""
-_BUDGET_PER_EXCHANGE = 4
-_CONTINUATION_LIMIT = 64
+BUDGET_PER_EXCHANGE = 4
+_CONTINUATION_LIMIT = 256
 
 
 def connection_error(message: str, code: int = ErrorCode.PROTOCOL_ERROR) -> Http2ConnectionError:
@@ -118,7 +117,7 @@ class Connection(ABC):
         """Queue a PING with eight bytes of data. Raises ValueError for another length."""
         if len(data) != 8:
             raise ValueError(f"PING carries 8 bytes, not {len(data)}")
-        if not self._closing:
+        if self._error is None:
             self._out.append(ping_frame(data))
 
     def _send_settings(self, settings: Mapping[int, int]) -> None:
@@ -162,7 +161,7 @@ class Connection(ABC):
         before. Every later call raises the same error.
         """
         if self._error is not None:
-            raise self._error
+            raise Http2ConnectionError(str(self._error), self._error.code)
         whole = bytes(data) if type(data) is not bytes else data
         if self._rest:
             whole = self._rest + whole
@@ -294,7 +293,7 @@ class Connection(ABC):
         self._out.append(data)
 
     def _exchange_done(self) -> None:
-        self._budget = min(self._budget + _BUDGET_PER_EXCHANGE, self._budget_full)
+        self._budget = min(self._budget + BUDGET_PER_EXCHANGE, self._budget_full)
 
     # --- header blocks ---------------------------------------------------------------------
 
@@ -382,9 +381,11 @@ class Connection(ABC):
         if self._is_idle(stream_id):
             raise connection_error(f"WINDOW_UPDATE on stream {stream_id}, which is idle")
         if increment == 0:
-            raise Http2StreamError(
-                "WINDOW_UPDATE by 0", ErrorCode.PROTOCOL_ERROR, stream_id=stream_id
-            )
+            if self._is_open(stream_id):
+                raise Http2StreamError(
+                    "WINDOW_UPDATE by 0", ErrorCode.PROTOCOL_ERROR, stream_id=stream_id
+                )
+            return
         self._stream_window_grew(stream_id, increment)
 
     def _window_grew(self) -> None:
@@ -485,7 +486,10 @@ class Connection(ABC):
         events.append(GoAwayReceived(last_stream_id, code, debug_data, unprocessed))
 
     def _stream_error(self, error: Http2StreamError, events: list[Event]) -> None:
-        """Reset a stream on which the peer broke a rule (RFC 9113, section 5.4.2)."""
+        """Reset a stream on which the peer broke a rule (RFC 9113, section 5.4.2).
+
+        A stream that was refused before it was opened is reset too, but nobody here knew of it.
+        """
         stream_id = error.stream_id
         known = self._forget_stream(stream_id)
         self._closed.remember(stream_id, Ending.OURS)
@@ -498,15 +502,15 @@ class Connection(ABC):
     def _go_away(self, last_stream_id: int, code: int, debug_data: bytes) -> None:
         self._out.append(goaway_frame(last_stream_id, code, debug_data))
 
-    @staticmethod
-    def _empty_data(stream_id: int) -> bytes:
-        return frame(FrameType.DATA, END_STREAM, stream_id)
-
     # --- what the roles do differently -------------------------------------------------------
 
     @abstractmethod
     def _is_idle(self, stream_id: int) -> bool:
         """Tell whether nobody has opened this stream yet."""
+
+    @abstractmethod
+    def _is_open(self, stream_id: int) -> bool:
+        """Tell whether there is any state of this stream."""
 
     @abstractmethod
     def _check_headers_allowed(self, stream_id: int) -> None:

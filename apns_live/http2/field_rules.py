@@ -17,6 +17,19 @@ _CONNECTION_SPECIFIC = frozenset(
 _REQUEST_PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
 _MEMO_LIMIT = 512
 _MEMO_BYTES = 1024
+_MEMO_NAMES = 64
+_LOOKED_AT = frozenset({b"te", b"content-length"})
+# What comes with every push: names known to be good, and values without a single odd byte.
+_USUAL_NAMES = frozenset(
+    {b"apns-id", b"apns-unique-id", b"apns-request-id", b"apns-channel-id", b"content-type"}
+)
+_VISIBLE = bytes(range(0x21, 0x7F))
+_STATUSES = {
+    field: status
+    for status in range(100, 600)
+    for name, text in [(b":status", b"%d" % status)]
+    for field in [(name, text), (name, text, False), (name, text, True)]
+}
 _STATUS = re.compile(rb"[1-9][0-9][0-9]\Z")
 _LENGTH = re.compile(rb"[0-9]{1,18}\Z")
 
@@ -28,10 +41,58 @@ class FieldCheck:
     push to push is looked at.
     """
 
-    __slots__ = ("_passed",)
+    __slots__ = ("_passed", "_requests")
 
     def __init__(self) -> None:
         self._passed: set[Field] = set()
+        self._requests: set[tuple[bytes, ...]] = set()
+
+    def request(self, fields: Sequence[Field]) -> tuple[list[tuple[bytes, bytes]], int, str]:
+        """Return a request's fields as pairs, its declared length (or -1), and the problem if any.
+
+        A sequence of names that was found good is good again; then only the values are looked at,
+        all at once.
+        """
+        if not fields:
+            return [], -1, "the request has no header fields"
+        pairs = [(field[0], field[1]) for field in fields]
+        names = tuple([pair[0] for pair in pairs])
+        if names in self._requests:
+            passed = self._passed
+            for field in fields:
+                if field not in passed and (
+                    not field[1]
+                    or field[1].translate(None, _VISIBLE)
+                    or field[0] == b":method"  # CONNECT has rules of its own
+                ):
+                    break
+            else:
+                return pairs, -1, ""
+        problem = request_problem(fields, self)
+        declared = -1
+        if not problem:
+            declared, problem = content_length(fields)
+            if not problem:
+                self._remember(fields, names)
+        return pairs, declared, problem
+
+    def _remember(self, fields: Sequence[Field], names: tuple[bytes, ...]) -> None:
+        """Note a good request: the order of its names, and its fields but for rare ones."""
+        if _LOOKED_AT.intersection(names) or b":path" not in names:
+            return
+        if len(names) > _MEMO_NAMES or sum(map(len, names)) > _MEMO_BYTES:
+            return
+        if len(self._requests) >= _MEMO_LIMIT:
+            self._requests.clear()
+        self._requests.add(names)
+        for field in fields:
+            if len(field[1]) <= _MEMO_BYTES:
+                self._pass(field)
+
+    def _pass(self, field: Field) -> None:
+        if len(self._passed) >= _MEMO_LIMIT:
+            self._passed.clear()
+        self._passed.add(field)
 
     def problem_of(self, field: Field) -> str:
         """Return why a regular field is malformed, or an empty string."""
@@ -46,8 +107,8 @@ class FieldCheck:
             return f"the connection-specific header {name[:40]!r} is not allowed in HTTP/2"
         if name == b"te" and value.lower() != b"trailers":
             return "te may only be 'trailers' in HTTP/2"
-        if len(self._passed) < _MEMO_LIMIT and len(name) + len(value) <= _MEMO_BYTES:
-            self._passed.add(field)
+        if len(name) + len(value) <= _MEMO_BYTES:
+            self._pass(field)
         return ""
 
 
@@ -58,20 +119,27 @@ def split_response(
 
     The rules are those of RFC 9113, section 8.3.2: exactly one ``:status``, in front.
     """
-    if not fields or fields[0][0] != b":status":
-        return 0, [], "the response does not begin with :status"
-    status = fields[0][1]
-    if not _STATUS.match(status):
-        return 0, [], f"{status[:10]!r} is not a status"
+    if not fields:
+        return 0, [], "the response has no header fields"
+    status = _STATUSES.get(fields[0])
+    if status is None:
+        name, text = fields[0][0], fields[0][1]
+        if name != b":status":
+            return 0, [], "the response does not begin with :status"
+        if not _STATUS.match(text):
+            return 0, [], f"{text[:10]!r} is not a status"
+        status = int(text)
     headers = []
     for field in fields[1:]:
-        if field[0][:1] == b":":
-            return 0, [], f"the response has the pseudo-header {field[0][:40]!r} behind :status"
-        problem = check.problem_of(field)
-        if problem:
-            return 0, [], problem
-        headers.append((field[0], field[1]))
-    return int(status), headers, ""
+        name, value = pair = (field[0], field[1])
+        if name not in _USUAL_NAMES or value.translate(None, _VISIBLE):
+            if name[:1] == b":":
+                return 0, [], f"the pseudo-header {name[:40]!r} does not belong there"
+            problem = check.problem_of(field)
+            if problem:
+                return 0, [], problem
+        headers.append(pair)
+    return status, headers, ""
 
 
 def request_problem(fields: Sequence[Field], check: FieldCheck) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from apns_live.http2.frames import data_header
 
+_PIECES = 64
+
 
 class ReceiveWindow:
     """How much the peer may send. Refilled when half of it is used up."""
@@ -32,6 +34,13 @@ class ReceiveWindow:
         self.available += increment
 
 
+def append_content(pieces: list[bytes], content: bytes) -> None:
+    """Add the content of one DATA frame to a body, so that tiny frames do not weigh too much."""
+    pieces.append(content)
+    if len(pieces) >= _PIECES:
+        pieces[:] = (b"".join(pieces),)
+
+
 class SendQueue:
     """Bodies, or rests of bodies, that did not fit the windows when their stream began.
 
@@ -54,7 +63,7 @@ class SendQueue:
         return stream_id in self._bodies
 
     def add(self, stream_id: int, body: memoryview) -> None:
-        """Let a body wait for its turn; it may be empty (END_STREAM alone needs no window)."""
+        """Let a body, which is not empty, wait for its turn."""
         self._bodies[stream_id] = body
         self._turns.append(stream_id)
         self.waiting_bytes += len(body)
@@ -85,7 +94,7 @@ class SendQueue:
             stream_id = turns[0]
             body = self._bodies[stream_id]
             size = min(len(body), max_frame_size, connection_window, stream_window(stream_id))
-            if size <= 0 and len(body):
+            if size <= 0:
                 turns.rotate(-1)
                 stalled += 1
                 continue

@@ -8,28 +8,32 @@ obliges the peer to send.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from hpack.huffman_constants import REQUEST_CODES_LENGTH
 
 from apns_live.errors import Http2ConnectionError
 from apns_live.http2.constants import ErrorCode
 
 _INTEGER_LIMIT = 2**28
+_LAST_STATIC = 0x80 | 61
+# RFC 7541, section 4.2 knows of two: the smallest size in between, and the final one.
+_SIZE_UPDATES_LIMIT = 16
 _CODE_LENGTHS = bytes(REQUEST_CODES_LENGTH[:256])
 
 
-class BlockForm:
+class BlockForm(NamedTuple):
     """What the walk found in one header block."""
 
-    __slots__ = ("fields", "huffman", "last_string", "size_updates")
-
-    def __init__(self) -> None:
-        self.size_updates: list[int] = []
-        self.huffman: list[tuple[int, int, int, int]] = []
-        """Huffman-coded strings: number of the field, 0 name or 1 value, start, end."""
-        self.last_string = -1
-        """Offset of the last string's content when that string ends the block, or -1."""
-        self.fields = 0
-        """How many fields the block holds."""
+    fields: int
+    """How many fields the block holds."""
+    last_string: int
+    """Offset of the last string's content when that string ends the block, or -1."""
+    constant: bool
+    """Only fields of the static table: the block decodes the same whatever came before."""
+    huffman: list[tuple[int, int, int, int]] | None
+    """Huffman-coded strings: number of the field, 0 name or 1 value, start, end."""
+    size_updates: list[int] | None
 
 
 def compression_error(problem: str) -> Http2ConnectionError:
@@ -61,34 +65,42 @@ def _integer(block: bytes, at: int, value: int) -> tuple[int, int]:
 
 def inspect_block(block: bytes) -> BlockForm:
     """Return the form of a header block. Raises Http2ConnectionError (COMPRESSION_ERROR)."""
-    form = BlockForm()
-    at = 0
+    size_updates: list[int] | None = None
+    huffman: list[tuple[int, int, int, int]] | None = None
+    constant = True
+    last_string = -1
+    fields = at = 0
     end = len(block)
     while at < end:
         byte = block[at]
         at += 1
         if byte >= 0x80:  # indexed field
-            form.fields += 1
-            form.last_string = -1
-            if byte == 0xFF:
-                _, at = _integer(block, at, 0x7F)
+            fields += 1
+            last_string = -1
+            if byte > _LAST_STATIC:
+                constant = False
+                if byte == 0xFF:
+                    _, at = _integer(block, at, 0x7F)
             elif byte == 0x80:
                 raise compression_error("index 0 is not used")
             continue
+        constant = False
         if byte & 0xE0 == 0x20:  # dynamic table size update
             size = byte & 0x1F
             if size == 0x1F:
                 size, at = _integer(block, at, size)
-            if form.fields:
+            if fields:
                 raise compression_error("a table size update stands behind a field")
-            form.size_updates.append(size)
+            size_updates = [*(size_updates or ()), size]
+            if len(size_updates) > _SIZE_UPDATES_LIMIT:
+                raise compression_error("too many table size updates")
             continue
-        form.fields += 1
+        fields += 1
         mask = 0x3F if byte >= 0x40 else 0x0F
         index = byte & mask
         if index == mask:
             _, at = _integer(block, at, index)
-        for part in (0, 1) if index == 0 else (1,):  # the name, if it is no index, and the value
+        for part in (1,) if index else (0, 1):  # the name, if it is no index, and the value
             if at >= end:
                 raise compression_error("a field is cut short")
             prefix = block[at]
@@ -96,13 +108,15 @@ def inspect_block(block: bytes) -> BlockForm:
             length = prefix & 0x7F
             if length == 0x7F:
                 length, at = _integer(block, at, length)
-            form.last_string = at
+            last_string = at
             at += length
             if at > end:
                 raise compression_error("a string is cut short")
             if prefix & 0x80:
-                form.huffman.append((form.fields - 1, part, form.last_string, at))
-    return form
+                if huffman is None:
+                    huffman = []
+                huffman.append((fields - 1, part, last_string, at))
+    return BlockForm(fields, last_string, constant, huffman, size_updates)
 
 
 def check_huffman_padding(text: bytes, block: bytes, start: int, end: int) -> None:

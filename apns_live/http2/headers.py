@@ -10,7 +10,7 @@ a few blocks that RFC 7541 forbids. So every block's form is checked first
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import hpack
@@ -19,7 +19,6 @@ from hpack.exceptions import OversizedHeaderListError as HpackOversized
 from apns_live.errors import Http2ConnectionError, InvalidSetting
 from apns_live.http2.constants import DEFAULT_HEADER_TABLE_SIZE, ErrorCode
 from apns_live.http2.header_blocks import (
-    BlockForm,
     check_huffman_padding,
     compression_error,
     inspect_block,
@@ -34,7 +33,8 @@ DECODER_VARIABLE = "APNS_LIVE_HEADER_DECODER"
 LENIENCIES: dict[str, str] = {}
 """What we accept although ``hpack`` refuses it, each with its reason. Nothing at present."""
 
-_SHAPE_LIMIT = 64
+_MEMO_LIMIT = 64
+_MEMO_BYTES = 64
 _Decode = Callable[[bytes, bool], list[Any]]
 
 
@@ -107,6 +107,7 @@ class HeaderDecoder:
 
     __slots__ = (
         "_allowed_size",
+        "_constants",
         "_decode",
         "_oversized",
         "_python",
@@ -129,6 +130,7 @@ class HeaderDecoder:
         self._table_size = DEFAULT_HEADER_TABLE_SIZE
         self._allowed_size = DEFAULT_HEADER_TABLE_SIZE
         self._shrink_needed = False
+        self._constants: dict[bytes, list[DecodedField]] = {}
         self._shapes: dict[int, tuple[bytes, bool]] = {}
 
     def allow_table_size(self, size: int) -> None:
@@ -141,6 +143,8 @@ class HeaderDecoder:
         if self._python is not None:
             self._python.max_allowed_table_size = max(size, self._table_size)
         self._shrink_needed = self._table_size > size
+        self._constants.clear()
+        self._shapes.clear()
 
     def decode(self, block: bytes) -> list[DecodedField]:
         """Return the fields of one whole header block, in order.
@@ -148,52 +152,63 @@ class HeaderDecoder:
         Raises Http2ConnectionError: COMPRESSION_ERROR when the block cannot be decoded,
         ENHANCE_YOUR_CALM when the list is larger than ``max_header_list_size``.
         """
+        fields = self._constants.get(block)
+        if fields is not None:
+            return fields
         # Answers on one connection differ in their last string only (the apns-id). A block that
         # equals a checked one up to that string, and is as long, has the same form.
         shape = self._shapes.get(len(block))
-        if shape is not None and block.startswith(shape[0]) and not self._shrink_needed:
-            fields = self._run(block)
+        if shape is not None and block.startswith(shape[0]):
+            try:
+                fields = cast("list[DecodedField]", self._decode(block, True))
+            except BaseException as error:  # noqa: BLE001 - see _failure
+                raise self._failure(error) from None
             if shape[1]:
                 check_huffman_padding(fields[-1][1], block, len(shape[0]), len(block))
             return fields
+        return self._decode_checked(block)
+
+    def _decode_checked(self, block: bytes) -> list[DecodedField]:
         form = inspect_block(block)
         if form.size_updates or self._shrink_needed:
-            self._apply_size_updates(form)
-        fields = self._run(block)
+            self._apply_size_updates(form.size_updates or ())
+        try:
+            fields = cast("list[DecodedField]", self._decode(block, True))
+        except BaseException as error:  # noqa: BLE001 - see _failure
+            raise self._failure(error) from None
         if len(fields) != form.fields:
             raise compression_error("the decoder lost a field")
-        for number, part, start, end in form.huffman:
-            check_huffman_padding(fields[number][part], block, start, end)
-        if form.last_string > 0 and not form.size_updates:
-            self._remember_shape(block, form)
+        if form.huffman is not None:
+            for number, part, start, end in form.huffman:
+                check_huffman_padding(fields[number][part], block, start, end)
+        if form.constant:
+            if len(self._constants) < _MEMO_LIMIT and len(block) <= _MEMO_BYTES:
+                self._constants[block] = fields
+        elif 0 < form.last_string <= _MEMO_BYTES and not form.size_updates:
+            if len(self._shapes) >= _MEMO_LIMIT:
+                self._shapes.clear()
+            ends_huffman = form.huffman is not None and form.huffman[-1][2] == form.last_string
+            self._shapes[len(block)] = (block[: form.last_string], ends_huffman)
         return fields
 
-    def _run(self, block: bytes) -> list[DecodedField]:
-        try:
-            return cast("list[DecodedField]", self._decode(block, True))
-        except self._oversized as error:
-            raise Http2ConnectionError(
+    def _failure(self, error: BaseException) -> BaseException:
+        """Return what to raise for an error of the decoder, a panic included."""
+        if isinstance(error, self._oversized):
+            return Http2ConnectionError(
                 "the header list is larger than we allow", ErrorCode.ENHANCE_YOUR_CALM
-            ) from error
-        except Exception as error:
-            raise compression_error(str(error)) from error
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":
-                raise
-            raise compression_error("the decoder failed") from None
+            )
+        if isinstance(error, Exception):
+            return compression_error(str(error))
+        if type(error).__name__ == "PanicException":
+            return compression_error("the decoder failed")
+        return error  # KeyboardInterrupt and its like are nobody's answer
 
-    def _remember_shape(self, block: bytes, form: BlockForm) -> None:
-        if len(self._shapes) >= _SHAPE_LIMIT:
-            self._shapes.clear()
-        ends_huffman = bool(form.huffman) and form.huffman[-1][2] == form.last_string
-        self._shapes[len(block)] = (block[: form.last_string], ends_huffman)
-
-    def _apply_size_updates(self, form: BlockForm) -> None:
-        for size in form.size_updates:
+    def _apply_size_updates(self, updates: Sequence[int]) -> None:
+        for size in updates:
             if size > self._allowed_size:
                 raise compression_error("a table size update is above what we allow")
-        if self._shrink_needed and not form.size_updates:
+        if self._shrink_needed and not updates:
             raise compression_error("the table size update that we asked for is missing")
         self._shrink_needed = False
-        if form.size_updates:
-            self._table_size = form.size_updates[-1]
+        if updates:
+            self._table_size = updates[-1]

@@ -10,21 +10,22 @@ from apns_live.http2.closed_streams import Ending
 from apns_live.http2.connection import FLOOD_BUDGET, Connection, connection_error
 from apns_live.http2.constants import (
     CLIENT_PREFACE,
+    DEFAULT_FRAME_SIZE,
     DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
     MAXIMUM_WINDOW,
+    PADDED,
+    PRIORITY,
     ErrorCode,
     Setting,
 )
 from apns_live.http2.events import Event, Headers, RequestReceived
 from apns_live.http2.field_rules import (
-    content_length,
     list_size,
-    request_problem,
     trailers_problem,
 )
-from apns_live.http2.flow_control import ReceiveWindow
+from apns_live.http2.flow_control import ReceiveWindow, append_content
 from apns_live.http2.frames import (
     FRAME_HEADER,
     header_frames,
@@ -35,6 +36,8 @@ from apns_live.http2.header_encoder import ResponseEncoder
 from apns_live.http2.headers import HeaderDecoder
 
 _MAX_HEADER_LIST = 65_536
+_USUAL_FRAME = DEFAULT_FRAME_SIZE << 8
+_RELEVANT_FLAGS = END_STREAM | END_HEADERS | PADDED | PRIORITY
 _TOLERATED_BEFORE_SETTINGS = 100
 
 
@@ -243,8 +246,58 @@ class ServerConnection(Connection):
 
     # --- requests ------------------------------------------------------------------------------
 
+    def _take_frames(self, data: bytes, events: list[Event]) -> int:
+        at = 0
+        end = len(data)
+        unpack = FRAME_HEADER.unpack_from
+        streams = self._streams
+        window = self._receive_window
+        while end - at >= 9:
+            word, flags, stream_id = unpack(data, at)
+            start = at + 9
+            stop = start + (word >> 8)
+            if stop > end:
+                self._check_unfinished(word)
+                break
+            if self._ready and self._block is None and word < _USUAL_FRAME:
+                # A request without padding and priority takes the short way.
+                frame_type = word & 0xFF
+                if frame_type == 0 and stream_id in streams and not flags & PADDED and stop > start:
+                    window.available -= stop - start
+                    if window.available >= 0:
+                        try:
+                            self._data_received(
+                                stream_id,
+                                stop - start,
+                                data[start:stop],
+                                flags & END_STREAM == END_STREAM,
+                                events,
+                            )
+                        except Http2StreamError as error:
+                            self._stream_error(error, events)
+                        at = stop
+                        continue
+                    window.available += stop - start
+                elif (
+                    frame_type == 1
+                    and flags & _RELEVANT_FLAGS == END_HEADERS
+                    and stream_id & 0x80000001 == 1
+                ):
+                    try:
+                        self._headers_complete(stream_id, data[start:stop], False, events)
+                    except Http2StreamError as error:
+                        self._stream_error(error, events)
+                    at = stop
+                    continue
+            self._take_frame(word, flags, stream_id & 0x7FFFFFFF, data[start:stop], events)
+            at = stop
+        return at
+
     def _is_idle(self, stream_id: int) -> bool:
         return stream_id & 1 == 0 or stream_id > self._last_stream_id
+
+    def _is_open(self, stream_id: int) -> bool:
+        return stream_id in self._streams
 
     def _check_headers_allowed(self, stream_id: int) -> None:
         if stream_id & 1 == 0:
@@ -270,11 +323,7 @@ class ServerConnection(Connection):
             self._closed.remember(stream_id, Ending.OURS)
             self._reply(reset_frame(stream_id, ErrorCode.REFUSED_STREAM), "refused HEADERS")
             return
-        problem = request_problem(fields, self._check)
-        headers = [(field[0], field[1]) for field in fields]
-        declared = -1
-        if not problem:
-            declared, problem = content_length(headers)
+        headers, declared, problem = self._check.request(fields)
         if not problem and ends_stream and declared > 0:
             problem = "a request without its body"
         if problem:
@@ -340,7 +389,7 @@ class ServerConnection(Connection):
             )
         stream.length += len(content)
         if content and stream.length - len(content) < self._max_request_body:
-            stream.body.append(content)
+            append_content(stream.body, content)
         if ends_stream:
             self._request_complete(stream_id, stream, events)
         elif self._automatic_windows:
