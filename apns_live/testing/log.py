@@ -1,0 +1,311 @@
+"""What happened to each push, in the words of Apple's delivery log, kept in bounded rings.
+
+Apple's console calls a push received, stored, delivered, delivered from storage or discarded
+("Viewing the status of push notifications using Metrics and APNs"). APNs stops there: it does not
+know what the phone made of it. This log goes on and says why a phone showed nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Generic, TypeVar
+
+import msgspec
+
+from .recorder import Refusal
+from .state import Push
+
+RECEIVED = "received"
+STORED = "stored"
+DELIVERED = "delivered"
+DELIVERED_FROM_STORAGE = "delivered from storage"
+DISCARDED = "discarded"
+STATES = (RECEIVED, STORED, DELIVERED, DELIVERED_FROM_STORAGE, DISCARDED)
+
+# Why a push is stored.
+DEVICE_OFFLINE = "device offline"
+POWER = "power"
+
+# Why a push was discarded.
+BUDGET = "budget"
+START_BUDGET = "start budget"
+OLDER_TIMESTAMP = "older timestamp"
+UNDECODABLE = "undecodable"
+NO_ALERT = "no alert"
+ENDED = "ended"
+LIMIT = "limit"
+TOO_LARGE = "too large"
+DISABLED = "disabled"
+LOW_POWER = "low power"
+WRONG_TOKEN = "wrong token"
+CHANNEL = "channel"
+COLLAPSED = "collapsed"
+SILENT_TOKEN = "silent token"
+OFFLINE = "offline"
+EXPIRED = "expired"
+REPLACED = "replaced"
+DISCARD_REASONS = (
+    BUDGET,
+    START_BUDGET,
+    OLDER_TIMESTAMP,
+    UNDECODABLE,
+    NO_ALERT,
+    ENDED,
+    LIMIT,
+    TOO_LARGE,
+    DISABLED,
+    LOW_POWER,
+    WRONG_TOKEN,
+    CHANNEL,
+    COLLAPSED,
+    SILENT_TOKEN,
+    OFFLINE,
+    EXPIRED,
+    REPLACED,
+)
+
+_BODY_KEPT = 16_384
+_FIELD_KEPT = 512
+
+
+class PushRecord(msgspec.Struct, gc=False, eq=False):
+    """One request to the push port, and what became of it.
+
+    ``number`` counts every recorded request from 1. ``status`` and ``reason`` are APNs' answer;
+    ``state``, ``why`` and ``detail`` say what the phone did (``state`` is ``""`` for a refused
+    one). ``event`` and ``timestamp`` are the payload's, once a phone has read it. A broadcast
+    counts its ``subscribers`` and to how many it was ``delivered``; its state is ``received``.
+    """
+
+    number: int
+    push: Push
+    status: int = 200
+    reason: str = ""
+    state: str = RECEIVED
+    why: str = ""
+    detail: str = ""
+    device: str = ""
+    activity: str = ""
+    event: str = ""
+    timestamp: float | None = None
+    subscribers: int = 0
+    delivered: int = 0
+
+
+class LogEntry(msgspec.Struct, frozen=True, gc=False):
+    """One change of state. ``record`` is its push; ``time`` is seconds on the fake's clock."""
+
+    sequence: int
+    time: float
+    record: PushRecord
+    device: str
+    activity: str
+    state: str
+    why: str = ""
+    detail: str = ""
+
+    def as_row(self) -> dict[str, object]:
+        """Return the entry as the control API and the exports write it."""
+        push = self.record.push
+        return {
+            "sequence": self.sequence,
+            "time": self.time,
+            "push": self.record.number,
+            "apns_id": push.apns_id,
+            "token": push.token,
+            "device": self.device,
+            "activity": self.activity,
+            "state": self.state,
+            "why": self.why,
+            "detail": self.detail,
+        }
+
+
+T = TypeVar("T")
+
+
+class Ring(Generic[T]):
+    """The newest ``size`` of a numbered series that starts at 1; O(1) append and lookup."""
+
+    __slots__ = ("_items", "last", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = max(1, size)
+        self.last = 0
+        self._items: list[T] = []
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest item kept; ``last + 1`` when there is none."""
+        return self.last - len(self._items) + 1
+
+    def append(self, item: T) -> None:
+        """Add the item that has number ``last + 1``."""
+        self.last = number = self.last + 1
+        if len(self._items) < self.size:
+            self._items.append(item)
+        else:
+            self._items[(number - 1) % self.size] = item
+
+    def get(self, number: int) -> T | None:
+        """Return item ``number``, or None when it is not kept."""
+        if self.first <= number <= self.last:
+            return self._items[(number - 1) % self.size]
+        return None
+
+    def after(self, number: int) -> Iterator[T]:
+        """Iterate over what came after ``number``, oldest first."""
+        size, items = self.size, self._items
+        for index in range(max(number + 1, self.first), self.last + 1):
+            yield items[(index - 1) % size]
+
+    def newest_first(self) -> Iterator[T]:
+        """Iterate from the newest to the oldest."""
+        size, items = self.size, self._items
+        for index in range(self.last, self.first - 1, -1):
+            yield items[(index - 1) % size]
+
+    def __iter__(self) -> Iterator[T]:
+        return self.after(0)
+
+    def clear(self) -> None:
+        """Forget the items; the numbers go on."""
+        self._items = []
+        self.last = 0
+
+
+class DeliveryLog:
+    """The recorded pushes and the changes of their states.
+
+    ``pushes`` and ``entries`` say how many of each are kept. With ``file``, every entry is also
+    written there as a line of JSON (buffered; ``flush`` and ``close`` write what is left).
+    ``listeners`` are called with a record when it is new and whenever its state changes.
+    """
+
+    def __init__(
+        self, *, pushes: int = 10_000, entries: int = 20_000, file: Path | None = None
+    ) -> None:
+        self.pushes: Ring[PushRecord] = Ring(pushes)
+        self.entries: Ring[LogEntry] = Ring(entries)
+        self.listeners: list[Callable[[PushRecord], object]] = []
+        self.by_state: Counter[str] = Counter()
+        self.discarded_by: Counter[str] = Counter()
+        self.refused_by: Counter[str] = Counter()
+        self._file: IO[bytes] | None = None
+        if file is not None:
+            self._file = file.open("ab", buffering=65_536)
+
+    def received(self, push: Push) -> PushRecord:
+        """Record a push that APNs took, before a phone is asked."""
+        pushes = self.pushes
+        record = PushRecord(pushes.last + 1, push)
+        pushes.append(record)
+        return record
+
+    def refused(self, push: Push, status: int, reason: str) -> PushRecord:
+        """Record a request that APNs answered with an error."""
+        record = PushRecord(self.pushes.last + 1, push, status, reason, "")
+        self.pushes.append(record)
+        self.refused_by[reason or str(status)] += 1
+        for listener in self.listeners:
+            listener(record)
+        return record
+
+    def refusal(self, refusal: Refusal) -> PushRecord | None:
+        """Record what the fake refused at the push port; the management port is not recorded."""
+        if refusal.face != "device":
+            return None
+        push = Push(
+            number=refusal.number,
+            apns_id=refusal.apns_id[:_FIELD_KEPT],
+            apns_unique_id="",
+            token=refusal.token[:_FIELD_KEPT],
+            topic=refusal.topic[:_FIELD_KEPT],
+            push_type=refusal.push_type[:_FIELD_KEPT],
+            priority=_integer(refusal.priority) or 10,
+            expiration=_integer(refusal.expiration),
+            collapse_id=refusal.collapse_id[:_FIELD_KEPT] or None,
+            body=refusal.body[:_BODY_KEPT],
+            received_at=refusal.at,
+            connection_id=refusal.connection_id,
+            channel_id=refusal.channel_id[:_FIELD_KEPT] or None,
+        )
+        return self.refused(push, refusal.status, refusal.reason)
+
+    def note(
+        self,
+        record: PushRecord,
+        now: float,
+        state: str,
+        device: str = "",
+        activity: str = "",
+        why: str = "",
+        detail: str = "",
+    ) -> None:
+        """Record that a push changed its state on the way to one phone."""
+        entries = self.entries
+        entry = LogEntry(entries.last + 1, now, record, device, activity, state, why, detail)
+        entries.append(entry)
+        self.by_state[state] += 1
+        if why and state == DISCARDED:
+            self.discarded_by[why] += 1
+        if record.push.channel_id is None:
+            record.state = state
+            record.why = why
+            record.detail = detail
+            record.device = device
+            record.activity = activity
+        elif state in {DELIVERED, DELIVERED_FROM_STORAGE}:
+            record.delivered += 1
+        if self._file is not None:
+            self._file.write(msgspec.json.encode(entry.as_row()) + b"\n")
+        for listener in self.listeners:
+            listener(record)
+
+    def entries_of(self, number: int) -> list[LogEntry]:
+        """Return the kept entries of one push, oldest first."""
+        return [entry for entry in self.entries if entry.record.number == number]
+
+    def counts(self) -> dict[str, object]:
+        """Return how often each state and reason occurred since the start or the last ``clear``."""
+        return {
+            **{state: self.by_state[state] for state in STATES},
+            "refused": sum(self.refused_by.values()),
+            "discarded_by": dict(sorted(self.discarded_by.items())),
+            "refused_by": dict(sorted(self.refused_by.items())),
+        }
+
+    def lines(self) -> Iterator[bytes]:
+        """Iterate over the kept entries as lines of JSON, oldest first."""
+        for entry in self.entries:
+            yield msgspec.json.encode(entry.as_row()) + b"\n"
+
+    def clear(self) -> None:
+        """Forget pushes, entries and counts, and count from 1 again. A file is left as it is."""
+        self.pushes.clear()
+        self.entries.clear()
+        self.by_state.clear()
+        self.discarded_by.clear()
+        self.refused_by.clear()
+
+    def flush(self) -> None:
+        """Write what is buffered for the file."""
+        if self._file is not None:
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _integer(text: str) -> int | None:
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        return None
+    return int(text)

@@ -1,0 +1,453 @@
+"""What iOS does with a Live Activity push once it is on the phone.
+
+The order of the checks is ours where nobody has seen it: payload, kind of token, ended, budget,
+timestamp, content state. So a push that comes too late has spent its share of the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from apns_live.testing import log as words
+from apns_live.testing.log import DeliveryLog, PushRecord
+from apns_live.testing.state import TokenCondition, TokenStatus
+
+from .budget import RollingBudget, make_budget
+from .decoding import DATA_LIMIT, Aps, UndecodableError, decode_activity, has_alert, is_object
+from .draws import draw, draw_between, short_id
+from .model import ENDED_KEPT, Activity, Device, Token
+from .registry import Registry
+from .schedule import Schedule
+from .schemas import ContentStateSchemas
+from .settings import BudgetLaw, PhoneSettings
+
+PUSH_TO_START = (17, 2)
+CHANNELS = (18, 0)
+"""First iOS versions, per Apple's "Starting and updating Live Activities ..."."""
+
+_EXPIRED, _UNREGISTERED = TokenCondition.EXPIRED, TokenCondition.UNREGISTERED
+
+
+class ActivityKit:
+    """Starts, updates, ends and ages activities.
+
+    ``join`` and ``leave`` subscribe an activity to its channel; ``channel_exists`` says whether a
+    start may name one; ``touched`` is called with a phone whose look has changed.
+    """
+
+    def __init__(
+        self,
+        settings: PhoneSettings,
+        registry: Registry,
+        schedule: Schedule,
+        log: DeliveryLog,
+    ) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.schedule = schedule
+        self.schemas = ContentStateSchemas(settings.schemas)
+        self.touched: Callable[[Device], object] | None = None
+        self.channel_exists: Callable[[str, str], bool] = lambda _bundle_id, _channel: True
+        self.join: Callable[[Activity, float], object] = lambda _activity, _now: None
+        self.leave: Callable[[Activity], object] = lambda _activity: None
+        self._log = log
+
+    # Pushes.
+
+    def arrive(self, record: PushRecord, token: Token, now: float, state: str) -> None:
+        """Take a push to ``token``; ``state`` is how the log calls it when it is shown."""
+        activity = token.activity
+        if token.silent:
+            self.discard(record, now, token.device, activity, words.SILENT_TOKEN)
+            return
+        try:
+            aps = decode_activity(record.push.body)
+        except UndecodableError as error:
+            self.discard(record, now, token.device, activity, words.UNDECODABLE, str(error))
+            return
+        record.event = aps.event or ""
+        record.timestamp = aps.timestamp
+        if aps.event == "start":
+            if token.kind == "start":
+                self._start(record, token, aps, now, state)
+            else:
+                detail = "a start goes to a push-to-start token; this one belongs to an activity"
+                self.discard(record, now, token.device, activity, words.WRONG_TOKEN, detail)
+        elif token.kind == "start":
+            detail = f"an {aps.event} goes to an activity token; this one is a push-to-start token"
+            if token.attributes_type is not None:
+                detail += f" of {token.attributes_type}"
+            self.discard(record, now, token.device, None, words.WRONG_TOKEN, detail)
+        elif activity is None:
+            self.discard(record, now, token.device, None, words.ENDED, "the activity is gone")
+        else:
+            self.change(record, activity, aps, now, state)
+
+    def change(
+        self, record: PushRecord, activity: Activity, aps: Aps, now: float, state: str
+    ) -> None:
+        """Apply an update or an end to an activity, if it is due and fits."""
+        device = activity.device
+        if activity.state != "active":
+            detail = f"the activity was ended by the {activity.ended_by}"
+            self.discard(record, now, device, activity, words.ENDED, detail)
+            return
+        push = record.push
+        law = self.settings.budget
+        if (
+            push.priority >= 10  # an absent priority counts as 10
+            and law is not None
+            and push.channel_id is None
+            and not self._spend(activity, law, now)
+            and not (law.exempt_end and aps.event == "end")
+        ):
+            detail = "the hourly budget of priority-10 pushes is spent"
+            self.discard(record, now, device, activity, words.BUDGET, detail)
+            return
+        timestamp = aps.timestamp or 0
+        if timestamp < activity.timestamp or (
+            timestamp == activity.timestamp
+            and activity.content
+            and self.settings.equal_timestamp == "discard"
+        ):
+            detail = f"{timestamp:.15g} is not after {activity.timestamp:.15g}"
+            self.discard(record, now, device, activity, words.OLDER_TIMESTAMP, detail)
+            return
+        content = bytes(aps.content_state) if is_object(aps.content_state) else b""
+        if content:
+            problem = self._data_problem(activity.attributes_type, activity.attributes, content)
+            if problem:
+                self.discard(record, now, device, activity, *problem)
+                return
+            activity.content = content
+        activity.timestamp = timestamp
+        activity.updated_at = now
+        activity.updates += 1
+        self._take_appearance(activity, aps, now)
+        self._log.note(record, now, state, device.id, activity.id)
+        if aps.event == "end":
+            self.end(activity, now, "push", aps.dismissal_date)
+        else:
+            self.plan(activity)
+            if self.touched is not None:
+                self.touched(device)
+
+    def discard(
+        self,
+        record: PushRecord,
+        now: float,
+        device: Device,
+        activity: Activity | None,
+        why: str,
+        detail: str = "",
+    ) -> None:
+        """Note that a push changed nothing."""
+        activity_id = ""
+        if activity is not None:
+            activity.ignored += 1
+            activity_id = activity.id
+        self._log.note(record, now, words.DISCARDED, device.id, activity_id, why, detail)
+        if self.touched is not None:
+            self.touched(device)
+
+    def _start(self, record: PushRecord, token: Token, aps: Aps, now: float, state: str) -> None:
+        device = token.device
+        bundle_id = token.bundle_id
+        push = record.push
+        refusal = self._start_refusal(record, token, aps, now)
+        if refusal:
+            self.discard(record, now, device, None, *refusal)
+            return
+        activity = self.begin(
+            device,
+            bundle_id,
+            aps.attributes_type or "",
+            bytes(aps.attributes),
+            bytes(aps.content_state),
+            now,
+        )
+        activity.timestamp = aps.timestamp or 0
+        activity.collapse_id = push.collapse_id
+        self._take_appearance(activity, aps, now)
+        self._log.note(record, now, state, device.id, activity.id)
+        if aps.input_push_channel:
+            activity.channel = aps.input_push_channel
+        elif device.os_version < CHANNELS or _asked(aps.input_push_token):
+            self._promise_token(activity, now)
+        token.attributes_type = token.attributes_type or aps.attributes_type
+        if (
+            self.settings.rotate_start_token
+            and not token.automatic
+            and draw(self.settings.seed, "rotate", device.id, device.starts)
+            < self.settings.rotate_start_token
+        ):
+            self.rotate(token, now)
+        self.plan(activity)
+        if activity.channel:
+            self.join(activity, now)
+        if self.touched is not None:
+            self.touched(device)
+
+    def _start_refusal(
+        self, record: PushRecord, token: Token, aps: Aps, now: float
+    ) -> tuple[str, str] | None:
+        """Return why a start shows nothing, as (why, detail)."""
+        device, bundle_id = token.device, token.bundle_id
+        if not has_alert(aps):
+            return words.NO_ALERT, "Received start without an alert configuration"
+        if not device.live_activities_enabled:
+            return words.DISABLED, "Live Activities are switched off"
+        if device.os_version < PUSH_TO_START:
+            return words.DISABLED, "push-to-start needs iOS 17.2"
+        if device.low_power:
+            return words.LOW_POWER, "in Low Power Mode nothing is started"
+        if token.attributes_type is not None and aps.attributes_type != token.attributes_type:
+            detail = (
+                f"the token is for {token.attributes_type}, not {str(aps.attributes_type)[:80]}"
+            )
+            return words.WRONG_TOKEN, detail
+        problem = self._data_problem(
+            aps.attributes_type, bytes(aps.attributes), bytes(aps.content_state)
+        )
+        if problem:
+            return problem
+        channel = aps.input_push_channel
+        if channel and device.os_version < CHANNELS:
+            return words.CHANNEL, "input-push-channel needs iOS 18"
+        if channel and not self.channel_exists(bundle_id, channel):
+            return words.CHANNEL, "there is no such channel"
+        collapse_id = record.push.collapse_id
+        running = [activity for activity in device.activities if activity.state == "active"]
+        if collapse_id and any(
+            activity.collapse_id == collapse_id and activity.bundle_id == bundle_id
+            for activity in running
+        ):
+            return words.COLLAPSED, "an activity with this collapse id is running"
+        if not self._spend_start(device, bundle_id, now):
+            kind = aps.attributes_type
+            return words.START_BUDGET, f"Push-to-start budget exceeded for {kind}; not starting"
+        return self._limit_problem(device, bundle_id, running)
+
+    def _limit_problem(
+        self, device: Device, bundle_id: str, running: list[Activity]
+    ) -> tuple[str, str] | None:
+        of_app = sum(activity.bundle_id == bundle_id for activity in running)
+        if of_app >= self.settings.app_limit:
+            return words.LIMIT, f"the app has {of_app} activities running"
+        if len(running) >= self.settings.device_limit:
+            return words.LIMIT, f"{device.id} has {len(running)} activities running"
+        return None
+
+    def _data_problem(
+        self, attributes_type: str | None, attributes: bytes, content: bytes
+    ) -> tuple[str, str] | None:
+        size = len(attributes) + len(content)
+        if size > DATA_LIMIT:
+            return words.TOO_LARGE, f"attributes and content state are {size} bytes, over 4096"
+        if len(self.schemas):
+            problem = self.schemas.problem(attributes_type, content)
+            if problem:
+                return words.UNDECODABLE, problem
+        return None
+
+    @staticmethod
+    def _take_appearance(activity: Activity, aps: Aps, now: float) -> None:
+        activity.stale_date = aps.stale_date
+        activity.stale = aps.stale_date is not None and aps.stale_date <= now
+        activity.relevance_score = aps.relevance_score
+        if has_alert(aps):
+            activity.alert = bytes(aps.alert)
+            activity.alerted_at = now
+            activity.alerts += 1
+
+    # Budgets.
+
+    def _spend(self, activity: Activity, law: BudgetLaw, now: float) -> bool:
+        budget = activity.budget
+        if budget is None:
+            budget = activity.budget = make_budget(law, self.capacity_of(activity, law))
+        return budget.spend(now)
+
+    def capacity_of(self, activity: Activity, law: BudgetLaw) -> int:
+        """Return how many priority-10 pushes an activity has in each window."""
+        frequent = activity.device.frequent_pushes
+        capacity = law.frequent_capacity if frequent else law.capacity
+        if isinstance(capacity, int):
+            return capacity
+        low, high = capacity
+        return low + int((high - low + 1) * draw(self.settings.seed, "budget", activity.id))
+
+    def start_budget_of(self, device: Device, bundle_id: str) -> RollingBudget | None:
+        """Return the push-to-start budget of an app on a phone; None when there is no law."""
+        law = self.settings.start_budget
+        if law is None:
+            return None
+        if device.start_budgets is None:
+            device.start_budgets = {}
+        budget = device.start_budgets.get(bundle_id)
+        if budget is None:
+            budget = device.start_budgets[bundle_id] = RollingBudget(law.capacity, law.window)
+        return budget
+
+    def _spend_start(self, device: Device, bundle_id: str, now: float) -> bool:
+        budget = self.start_budget_of(device, bundle_id)
+        return budget is None or budget.spend(now)
+
+    # The life of an activity.
+
+    def begin(
+        self,
+        device: Device,
+        bundle_id: str,
+        attributes_type: str | None,
+        attributes: bytes,
+        content: bytes,
+        now: float,
+    ) -> Activity:
+        """Put a new activity on a phone."""
+        device.starts += 1
+        who = f"{device.id}\0{bundle_id}"
+        activity = Activity(
+            f"a-{short_id(self.settings.seed, 'activity', who, device.starts)}",
+            device,
+            bundle_id,
+            attributes_type,
+            attributes,
+            now,
+            now + self.settings.active_for,
+        )
+        activity.content = content
+        device.activities.append(activity)
+        self.registry.activities[activity.id] = activity
+        return activity
+
+    def end(
+        self, activity: Activity, now: float, ended_by: str, dismissal_date: float | None = None
+    ) -> None:
+        """End an activity: it stays on the Lock Screen until its dismissal date, 4 h at most."""
+        if activity.state != "active":
+            return
+        latest = now + self.settings.shown_after_end
+        activity.state = "ended"
+        activity.ended_at = now
+        activity.ended_by = ended_by
+        activity.dismissal_date = latest if dismissal_date is None else min(dismissal_date, latest)
+        activity.token_due = activity.rotate_at = None
+        self.leave(activity)
+        law = self.settings.after_end
+        if law == "410":
+            activity.expires_at = now
+        elif law == "8 hours":
+            activity.expires_at = activity.started_at + self.settings.active_for
+        self._age(activity, now)
+
+    def dismiss(self, activity: Activity, now: float) -> None:
+        """Let the user swipe it away: it is ended and gone."""
+        if activity.state == "active":
+            self.end(activity, now, "user", now)
+        elif activity.state == "ended":
+            activity.dismissal_date = now
+            self._age(activity, now)
+
+    def wake(self, activity: Activity, now: float) -> None:
+        """Do what is due for an activity at ``now``."""
+        if not activity.device.removed:
+            self._age(activity, now)
+
+    def _age(self, activity: Activity, now: float) -> None:
+        device = activity.device
+        if activity.token_due is not None and activity.token_due <= now:
+            self.issue_token(activity, now)
+        if activity.rotate_at is not None and activity.rotate_at <= now and activity.token:
+            self.rotate(activity.token, now)
+        if activity.state == "active":
+            if activity.stale_date is not None and activity.stale_date <= now:
+                activity.stale = True
+            if activity.ends_at <= now:
+                self.end(activity, now, "system")
+                return
+        if activity.state == "ended" and (activity.dismissal_date or 0) <= now:
+            activity.state = "dismissed"
+            self._prune(device)
+        if activity.expires_at is not None and activity.expires_at <= now:
+            activity.expires_at = None
+            if activity.token is not None:
+                activity.token.status = TokenStatus(_EXPIRED, int(now * 1000))
+                self.registry.bury(activity.token)
+        self.plan(activity)
+        if self.touched is not None:
+            self.touched(device)
+
+    def _prune(self, device: Device) -> None:
+        gone = [activity for activity in device.activities if activity.state == "dismissed"]
+        for activity in gone[:-ENDED_KEPT]:
+            device.activities.remove(activity)
+            self.registry.activities.pop(activity.id, None)
+            if activity.token is not None:
+                activity.token.activity = None
+                if activity.expires_at is None and activity.token in device.tokens:
+                    self.registry.bury(activity.token)
+
+    def plan(self, activity: Activity) -> None:
+        """Put the activity's next own event into the schedule."""
+        due = activity.next_due()
+        if due is not None:
+            self.schedule.add(activity, due)
+
+    # Tokens.
+
+    def _promise_token(self, activity: Activity, now: float) -> None:
+        settings = self.settings
+        if settings.token_never and (
+            draw(settings.seed, "token never", activity.id) < settings.token_never
+        ):
+            return
+        delay = draw_between(settings.seed, "token delay", activity.id, settings.token_delay)
+        if delay > 0:
+            activity.token_due = now + delay
+        else:
+            self.issue_token(activity, now)
+
+    def issue_token(self, activity: Activity, now: float) -> None:
+        """Give an activity its token, or a new one."""
+        activity.token_due = None
+        self.registry.issue(
+            "activity",
+            activity.bundle_id,
+            activity.device,
+            attributes_type=activity.attributes_type,
+            activity=activity,
+            nth=activity.rotations,
+        )
+        if self.settings.rotate_activity_token is not None:
+            activity.rotate_at = now + self.settings.rotate_activity_token
+
+    def rotate(self, token: Token, now: float) -> Token:
+        """Replace a token; APNs goes on answering 200 for the old one, and nothing happens."""
+        token.silent = True
+        self.registry.bury(token)
+        activity = token.activity
+        if activity is not None:
+            activity.rotations += 1
+            self.issue_token(activity, now)
+            self.plan(activity)
+            return activity.token or token
+        return self.registry.issue(
+            token.kind,
+            token.bundle_id,
+            token.device,
+            attributes_type=token.attributes_type,
+            nth=token.device.starts + 1,
+        )
+
+    def kill(self, token: Token, condition: str, since: float) -> None:
+        """Let a token die: ``unregistered``, ``expired`` (410 since ``since``) or ``silent``."""
+        if condition == "silent":
+            token.silent = True
+        else:
+            kind = _EXPIRED if condition == "expired" else _UNREGISTERED
+            token.status = TokenStatus(kind, int(since * 1000))
+
+
+def _asked(value: object) -> bool:
+    return value in {1, "1"}

@@ -1,0 +1,69 @@
+"""Broadcast channels as the phones see them: who listens, and the message kept for latecomers.
+
+Storage policy 1 keeps the newest message, eight hours at most; policy 0 keeps nothing (Apple,
+"Sending channel management requests to APNs"). A broadcast is not counted against an activity's
+hourly budget here: what Apple counts for channels is not published.
+"""
+
+from __future__ import annotations
+
+from apns_live.testing.log import PushRecord
+
+from .model import Activity
+
+KEPT_FOR = 8 * 3600.0
+
+
+class Feed:
+    """One channel: its listeners in the order in which they joined, and its newest message."""
+
+    __slots__ = ("activities", "latest")
+
+    def __init__(self) -> None:
+        self.activities: dict[Activity, None] = {}
+        self.latest: PushRecord | None = None
+
+    def stored(self, now: float) -> PushRecord | None:
+        """Return the message that a latecomer gets at ``now``."""
+        if self.latest is not None and kept_until(self.latest) > now:
+            return self.latest
+        return None
+
+
+def kept_until(record: PushRecord) -> float:
+    """Return when a broadcast is forgotten; 0 if it was never to be stored."""
+    push = record.push
+    if push.storage_policy != 1 or push.expiration == 0:
+        return 0.0
+    longest = push.received_at + KEPT_FOR
+    return longest if push.expiration is None else min(longest, float(push.expiration))
+
+
+class Feeds:
+    """All channels that somebody listens to, or that keep a message."""
+
+    def __init__(self) -> None:
+        self._feeds: dict[tuple[str, str], Feed] = {}
+
+    def of(self, bundle_id: str, channel_id: str) -> Feed:
+        """Return a channel's feed."""
+        key = (bundle_id, channel_id)
+        feed = self._feeds.get(key)
+        if feed is None:
+            feed = self._feeds[key] = Feed()
+        return feed
+
+    def leave(self, activity: Activity) -> None:
+        """Stop listening."""
+        if activity.channel is not None:
+            feed = self._feeds.get((activity.bundle_id, activity.channel))
+            if feed is not None:
+                feed.activities.pop(activity, None)
+
+    def forget(self, bundle_id: str, channel_id: str) -> None:
+        """Forget a channel that was deleted."""
+        self._feeds.pop((bundle_id, channel_id), None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._feeds.clear()

@@ -1,0 +1,126 @@
+"""What ActivityKit reads of a payload, by rules of the phone's own.
+
+APNs does not look at the payload's JSON: it answers 200 and the phone shows nothing. The rules:
+
+| rule | source |
+|---|---|
+| event, timestamp and content state are needed; start needs attributes and their type | Apple, "Starting and updating Live Activities with ActivityKit push notifications" |
+| a start needs an alert; without one the system logs it and drops the start | the same; seen on a device |
+| times are seconds; milliseconds are taken and lie far in the future | the same; inference |
+| dismissal date means something on end only | Apple, "Generating a remote notification" |
+| attributes and content state are 4 KB at most, counted here as JSON bytes | Apple, "Displaying live data with Live Activities" |
+| a content state that does not decode discards the whole push | seen on a device |
+| end without a content state leaves the last one in place | Apple marks it as recommended, not required |
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+DATA_LIMIT = 4096
+"""Bytes of attributes and content state together."""
+
+_NOTHING = msgspec.Raw(b"")
+
+
+class Aps(msgspec.Struct, rename="kebab", gc=False):
+    """The ``aps`` dictionary of a Live Activity push; what is not needed stays undecoded."""
+
+    timestamp: int | float | None = None
+    event: str | None = None
+    content_state: msgspec.Raw = _NOTHING
+    alert: msgspec.Raw = _NOTHING
+    attributes_type: str | None = None
+    attributes: msgspec.Raw = _NOTHING
+    stale_date: int | float | None = None
+    dismissal_date: int | float | None = None
+    relevance_score: int | float | None = None
+    input_push_token: int | float | bool | str | None = None
+    input_push_channel: str | None = None
+
+
+class Payload(msgspec.Struct, gc=False):
+    """The outermost object."""
+
+    aps: Aps
+
+
+class UndecodableError(Exception):
+    """The phone cannot make anything of the payload; the message says why."""
+
+
+_decode = msgspec.json.Decoder(Payload).decode
+
+
+def decode_activity(body: bytes) -> Aps:
+    """Read a Live Activity payload.
+
+    Raises ``UndecodableError`` when it is no JSON object with an ``aps`` object, when a key has the
+    wrong type, or when the event, the timestamp or what the event needs is missing.
+    """
+    try:
+        aps = _decode(body).aps
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UndecodableError(str(error)) from None
+    event = aps.event
+    if event == "update":
+        if not is_object(aps.content_state):
+            raise UndecodableError("update without a content-state object")
+    elif event == "start":
+        if not aps.attributes_type:
+            raise UndecodableError("start without attributes-type")
+        if not is_object(aps.attributes):
+            raise UndecodableError("start without an attributes object")
+        if not is_object(aps.content_state):
+            raise UndecodableError("start without a content-state object")
+    elif event == "end":
+        if not is_object(aps.content_state) and present(aps.content_state):
+            raise UndecodableError("content-state is not an object")
+    elif event is None:
+        raise UndecodableError("no event")
+    else:
+        raise UndecodableError(f"unknown event {event[:40]!r}")
+    if aps.timestamp is None:
+        raise UndecodableError("no timestamp")
+    if not math.isfinite(aps.timestamp):
+        raise UndecodableError("timestamp is not finite")
+    return aps
+
+
+def peek_event(body: bytes) -> str | None:
+    """Return the event of a payload as far as it can be read, else None."""
+    try:
+        return _decode(body).aps.event
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def present(raw: msgspec.Raw) -> bool:
+    """Whether a key was there with something else than null."""
+    data = bytes(raw)
+    return bool(data) and data != b"null"
+
+
+def is_object(raw: msgspec.Raw) -> bool:
+    """Whether a key holds a JSON object."""
+    return bytes(raw)[:1] == b"{"
+
+
+def has_alert(aps: Aps) -> bool:
+    """Whether the payload has an alert that can be shown: text, or an object with something in it."""
+    data = bytes(aps.alert)
+    if data[:1] == b"{":
+        return data[1:-1].strip() != b""
+    return data[:1] == b'"' and data != b'""'
+
+
+def as_json(data: bytes) -> object:
+    """Return decoded JSON, or None when it is empty or cannot be decoded."""
+    if not data:
+        return None
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -1,0 +1,530 @@
+"""All simulated phones of one fake: what APNs hands them, and what their users do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+
+import msgspec
+
+from apns_live.errors import FakeError
+from apns_live.testing import log as words
+from apns_live.testing.log import DeliveryLog, PushRecord
+from apns_live.testing.state import Push, TokenStatus
+
+from .activitykit import PUSH_TO_START, ActivityKit
+from .availability import away_until, is_held, next_burst
+from .broadcasts import Feeds, kept_until
+from .decoding import UndecodableError, decode_activity, peek_event
+from .draws import draw, short_id
+from .model import LIVE_ACTIVITY_SUFFIX, NOTIFICATIONS_KEPT, Activity, Device, StoredPush, Token
+from .registry import Registry
+from .schedule import PhoneClock, Schedule, Sleeper
+from .settings import PhoneSettings, parse_version
+
+STORED_FOR = 30 * 86_400.0
+"""Apple, "Sending notification requests to APNs": 30 days at most."""
+HELD_AT_MOST = 32
+"""Pushes that wait for a burst on one phone; beyond it the oldest is discarded as replaced."""
+
+
+class SimulatedPhones:
+    """The phones behind the tokens. Implements ``apns_live.testing.state.Phones``.
+
+    Pure and repeatable: what happens follows from the settings, the calls and their times. With a
+    ``clock`` what falls due happens as the clock moves; without one, at the next push or at
+    ``advance_to``. Use it from one thread only.
+
+    ``bundle_id`` is the app of phones that are added without one. ``watch`` is called with a phone
+    whose look has changed. ``channel_exists(bundle_id, channel_id)`` may be set, so that a start on
+    an unknown channel fails as on a phone.
+    """
+
+    def __init__(
+        self,
+        settings: PhoneSettings | None = None,
+        *,
+        clock: PhoneClock | None = None,
+        log: DeliveryLog | None = None,
+        bundle_id: str = "com.example.scores",
+    ) -> None:
+        self.settings = settings = settings or PhoneSettings()
+        self.log = log if log is not None else DeliveryLog()
+        self.bundle_id = bundle_id
+        self.registry = Registry(settings)
+        self.schedule = Schedule(clock, self._wake)
+        self.feeds = Feeds()
+        self.kit = ActivityKit(settings, self.registry, self.schedule, self.log)
+        self.kit.join = self._join
+        self.kit.leave = self.feeds.leave
+        self._clock = clock
+        self._last = 0.0
+        self._tokens = self.registry.tokens
+
+    # What others hook into.
+
+    @property
+    def watch(self) -> Callable[[Device], object] | None:
+        """Called with a phone whose look has changed."""
+        return self.kit.touched
+
+    @watch.setter
+    def watch(self, callback: Callable[[Device], object] | None) -> None:
+        self.kit.touched = callback
+
+    @property
+    def channel_exists(self) -> Callable[[str, str], bool]:
+        """Says whether a start may name a channel."""
+        return self.kit.channel_exists
+
+    @channel_exists.setter
+    def channel_exists(self, callback: Callable[[str, str], bool]) -> None:
+        self.kit.channel_exists = callback
+
+    @property
+    def on_token(self) -> list[Callable[[Device, Activity, str], object]]:
+        """Callables that get (device, activity, token) when an activity token is issued."""
+        return self.registry.on_token
+
+    @property
+    def devices(self) -> dict[str, Device]:
+        """Phones by id, in the order in which they were made."""
+        return self.registry.devices
+
+    @property
+    def activities(self) -> dict[str, Activity]:
+        """Activities by id: running, ended, and the last few dismissed ones of each phone."""
+        return self.registry.activities
+
+    def now(self) -> float:
+        """Return the time of the clock; without a clock that of the latest push."""
+        return self._last if self._clock is None else self._clock.time()
+
+    # What APNs calls.
+
+    def token_status(self, token: str, topic: str) -> TokenStatus:
+        """Return what APNs knows of ``token`` (lower-case hex) for ``topic``."""
+        heap = self.schedule.heap
+        if heap and self._clock is not None and heap[0][0] <= self._clock.time():
+            self.schedule.run(self._clock.time())
+        return self.registry.status(token, topic)
+
+    def receive(self, push: Push) -> None:
+        """Take a device push that was answered with 200."""
+        now = self._last = push.received_at
+        heap = self.schedule.heap
+        if heap and heap[0][0] <= now:
+            self.schedule.run(now)
+        record = self.log.received(push)
+        token = self._tokens.get(push.token)
+        if token is None or token.topic != push.topic:
+            token = self._meet(push, token, now)
+        device = token.device
+        activity = token.activity
+        self.log.note(record, now, words.RECEIVED, device.id, activity.id if activity else "")
+        if device.offline_until is not None or not device.online or self.settings.offline:
+            until = away_until(device, self.settings, now)
+            if until:
+                self._store(StoredPush(record, token, None), now, until)
+                return
+        if push.priority < 10 and is_held(device, self.settings, push.priority):
+            self._hold(StoredPush(record, token, None), now)
+            return
+        self._deliver(record, token, now, words.DELIVERED)
+
+    def receive_broadcast(self, push: Push) -> None:
+        """Take a broadcast that was answered with 200."""
+        now = self._last = push.received_at
+        self.schedule.run(now)
+        record = self.log.received(push)
+        self.log.note(record, now, words.RECEIVED)
+        feed = self.feeds.of(push.bundle_id, push.channel_id or "")
+        if kept_until(record) > now:
+            feed.latest = record
+        record.subscribers = len(feed.activities)
+        for activity in list(feed.activities):
+            device = activity.device
+            until = away_until(device, self.settings, now)
+            if until:
+                self._store(StoredPush(record, None, activity), now, until)
+            elif is_held(device, self.settings, push.priority):
+                self._hold(StoredPush(record, None, activity), now)
+            else:
+                self._hear(record, activity, now, words.DELIVERED)
+
+    def advance_to(self, now: float) -> None:
+        """Let everything happen that is due by ``now``; for use without a clock."""
+        self._last = max(self._last, now)
+        self.schedule.run(now)
+
+    # Phones and tokens.
+
+    def add_device(
+        self,
+        device_id: str | None = None,
+        *,
+        bundle_id: str | None = None,
+        attributes_types: Sequence[str] = (),
+        os_version: str | None = None,
+        online: bool = True,
+        awake: bool = True,
+        low_power: bool = False,
+        live_activities_enabled: bool = True,
+        frequent_pushes: bool | None = None,
+        has_dynamic_island: bool = True,
+    ) -> Device:
+        """Make a phone on which the app was opened once: its tokens are issued at once.
+
+        It has a device token, and from iOS 17.2 on a push-to-start token for each attributes type.
+        Raises ``FakeError`` when the id is taken or the version cannot be read.
+        """
+        settings = self.settings
+        version = parse_version(os_version or settings.os_version)
+        serial = self.registry.next_serial()
+        device = Device(
+            device_id or f"phone-{serial}",
+            serial=serial,
+            os_version=version,
+            online=online,
+            awake=awake,
+            low_power=low_power,
+            live_activities_enabled=live_activities_enabled,
+            frequent_pushes=settings.frequent_pushes
+            if frequent_pushes is None
+            else frequent_pushes,
+            has_dynamic_island=has_dynamic_island,
+        )
+        self.registry.add_device(device)
+        app = bundle_id or self.bundle_id
+        self.registry.issue("device", app, device)
+        if version >= PUSH_TO_START:
+            for attributes_type in attributes_types:
+                self.registry.issue("start", app, device, attributes_type=attributes_type)
+        self._touch(device)
+        return device
+
+    def token(self, text: str) -> Token | None:
+        """Return what is known of a token."""
+        return self._tokens.get(text.lower())
+
+    def mark(self, text: str, status: TokenStatus) -> Token:
+        """Make APNs answer as ``status`` says for a token; it need not have been seen before."""
+        token = self._tokens.get(text)
+        if token is None:
+            device = self._automatic_device(text)
+            token = self.registry.adopt(text, "device", self.bundle_id, device)
+        token.status = status
+        return token
+
+    def kill(self, token: Token, condition: str, since: float | None = None) -> None:
+        """Let a token die: ``unregistered`` or ``expired`` (410), or ``silent`` (200 forever)."""
+        if condition not in {"unregistered", "expired", "silent"}:
+            raise FakeError(f"a token cannot become {condition!r}: unregistered, expired or silent")
+        self.kit.kill(token, condition, self.now() if since is None else since)
+        self._touch(token.device)
+
+    def rotate(self, token: Token) -> Token:
+        """Issue a new token in the place of one; the old one goes silent."""
+        if token.automatic:
+            raise FakeError("this token was not issued by a phone of the fake: it cannot rotate")
+        new = self.kit.rotate(token, self.now())
+        self._touch(token.device)
+        return new
+
+    # What users and apps do.
+
+    def configure(self, device: Device, changes: Mapping[str, bool]) -> None:
+        """Change ``online``, ``awake`` and other switches of a phone; what waited may arrive."""
+        allowed = {"online", "awake", "low_power", "live_activities_enabled", "frequent_pushes"}
+        for name, value in changes.items():
+            if name not in allowed:
+                raise FakeError(
+                    f"a phone has no switch {name!r}; it has {', '.join(sorted(allowed))}"
+                )
+            setattr(device, name, bool(value))
+        if changes.get("online"):
+            device.offline_until = None
+        if "frequent_pushes" in changes:
+            for activity in device.activities:
+                activity.budget = None
+        now = self.now()
+        if not away_until(device, self.settings, now):
+            self._flush_stored(device, now)
+            if device.awake:
+                self._flush_held(device, now)
+        self._touch(device)
+
+    def go_offline(self, device: Device, seconds: float | None = None) -> None:
+        """Take the network away, for good or for a while."""
+        if seconds is None:
+            device.online = False
+        else:
+            device.offline_until = self.now() + seconds
+            self.schedule.add(device, device.offline_until)
+        self._touch(device)
+
+    def open_app(self, device: Device, bundle_id: str | None = None) -> None:
+        """Open the app: missing activity tokens arrive, the start budget is full again."""
+        app = bundle_id or self.bundle_id
+        now = self.now()
+        for activity in list(device.activities):
+            if activity.state == "active" and activity.bundle_id == app and activity.token is None:
+                self.kit.issue_token(activity, now)
+                self.kit.plan(activity)
+        if device.start_budgets and app in device.start_budgets:
+            device.start_budgets[app].refill()
+        self._touch(device)
+
+    def delete_app(self, device: Device) -> None:
+        """Delete the app: activities are gone, tokens answer 410 Unregistered."""
+        now = self.now()
+        for activity in list(device.activities):
+            self.kit.dismiss(activity, now)
+        for token in list(device.tokens):
+            self.kit.kill(token, "unregistered", now)
+            self.registry.bury(token)
+        device.removed = True
+        self.registry.devices.pop(device.id, None)
+        for activity in device.activities:
+            self.registry.activities.pop(activity.id, None)
+        self._touch(device)
+
+    def start_activity(
+        self,
+        device: Device,
+        attributes_type: str,
+        attributes: Mapping[str, object],
+        content_state: Mapping[str, object],
+        *,
+        bundle_id: str | None = None,
+        channel: str | None = None,
+        stale_date: float | None = None,
+    ) -> Activity:
+        """Let the app start an activity itself (``Activity.request``); no budget applies."""
+        now = self.now()
+        activity = self.kit.begin(
+            device,
+            bundle_id or self.bundle_id,
+            attributes_type,
+            msgspec.json.encode(attributes),
+            msgspec.json.encode(content_state),
+            now,
+        )
+        activity.stale_date = stale_date
+        if channel is not None:
+            activity.channel = channel
+            self._join(activity, now)
+        else:
+            self.kit.issue_token(activity, now)
+        self.kit.plan(activity)
+        self._touch(device)
+        return activity
+
+    def dismiss(self, activity: Activity) -> None:
+        """Swipe an activity away."""
+        self.kit.dismiss(activity, self.now())
+
+    def end_activity(
+        self,
+        activity: Activity,
+        content_state: Mapping[str, object] | None = None,
+        dismissal_date: float | None = None,
+    ) -> None:
+        """Let the app end an activity itself."""
+        if activity.state == "active" and content_state is not None:
+            activity.content = msgspec.json.encode(content_state)
+        self.kit.end(activity, self.now(), "app", dismissal_date)
+
+    def clear(self) -> None:
+        """Forget all phones, tokens and channels. The log is left; listeners stay."""
+        self.schedule.clear()
+        self.registry.clear()
+        self.feeds.clear()
+
+    # Inside.
+
+    def _touch(self, device: Device) -> None:
+        if self.kit.touched is not None:
+            self.kit.touched(device)
+
+    def _automatic_device(self, text: str) -> Device:
+        settings = self.settings
+        device_id = f"auto-{short_id(settings.seed, 'device', text)}"
+        device = self.registry.devices.get(device_id)
+        if device is None:
+            device = Device(
+                device_id,
+                serial=self.registry.next_serial(),
+                automatic=True,
+                os_version=parse_version(settings.os_version),
+                awake=not settings.asleep
+                or draw(settings.seed, "asleep", device_id) >= settings.asleep,
+                frequent_pushes=settings.frequent_pushes,
+            )
+            self.registry.add_device(device)
+        return device
+
+    def _meet(self, push: Push, known: Token | None, now: float) -> Token:
+        """Return the phone's token for a push whose token or topic is new."""
+        text, topic = push.token, push.topic
+        if known is not None:
+            if not known.automatic:
+                return known
+            second = self.registry.adopted(text, topic)
+            if second is not None:
+                return second
+        device = known.device if known is not None else self._automatic_device(text)
+        if not topic.endswith(LIVE_ACTIVITY_SUFFIX):
+            return self.registry.adopt(text, "device", topic, device)
+        if peek_event(push.body) == "start":
+            return self.registry.adopt(text, "start", topic, device)
+        token = self.registry.adopt(text, "activity", topic, device)
+        token.activity = self.kit.begin(device, token.bundle_id, None, b"", b"", now)
+        token.activity.token = token
+        self.kit.plan(token.activity)
+        return token
+
+    def _deliver(self, record: PushRecord, token: Token, now: float, state: str) -> None:
+        if token.topic.endswith(LIVE_ACTIVITY_SUFFIX):
+            self.kit.arrive(record, token, now, state)
+            return
+        device = token.device
+        if token.silent:
+            self.kit.discard(record, now, device, None, words.SILENT_TOKEN)
+            return
+        if device.notifications is None:
+            device.notifications = []
+        device.notifications.append(record)
+        del device.notifications[:-NOTIFICATIONS_KEPT]
+        self.log.note(record, now, state, device.id)
+        self._touch(device)
+
+    def _hear(self, record: PushRecord, activity: Activity, now: float, state: str) -> None:
+        try:
+            aps = decode_activity(record.push.body)
+        except UndecodableError as error:
+            why = words.UNDECODABLE
+            self.kit.discard(record, now, activity.device, activity, why, str(error))
+            return
+        record.event = aps.event or ""
+        record.timestamp = aps.timestamp
+        if aps.event == "start":
+            detail = "a start cannot be broadcast"
+            self.kit.discard(record, now, activity.device, activity, words.WRONG_TOKEN, detail)
+            return
+        self.kit.change(record, activity, aps, now, state)
+
+    def _join(self, activity: Activity, now: float) -> None:
+        feed = self.feeds.of(activity.bundle_id, activity.channel or "")
+        feed.activities[activity] = None
+        latest = feed.stored(now)
+        if latest is not None:
+            self._hear(latest, activity, now, words.DELIVERED_FROM_STORAGE)
+
+    # Storage: APNs keeps a message for a phone without a network, and saves power by waiting.
+
+    def _store(self, item: StoredPush, now: float, until: float) -> None:
+        record, token, activity = item.record, item.token, item.activity
+        push = record.push
+        device = token.device if token is not None else _device_of(activity)
+        shown = token.activity if token is not None else activity
+        expires = _expires(item)
+        if expires <= now:
+            why = words.OFFLINE if push.expiration == 0 or not expires else words.EXPIRED
+            self.kit.discard(record, now, device, shown, why)
+            return
+        if token is None:
+            key = f"channel {push.channel_id} {shown.id if shown else ''}"
+        else:
+            key = token.bundle_id if self.settings.storage == "app" else token.text
+        if device.stored is None:
+            device.stored = {}
+        replaced = device.stored.pop(key, None)
+        if replaced is not None:
+            self._discard_waiting(replaced, now, words.REPLACED)
+        device.stored[key] = item
+        activity_id = shown.id if shown else ""
+        self.log.note(record, now, words.STORED, device.id, activity_id, words.DEVICE_OFFLINE)
+        if until != inf:
+            self.schedule.add(device, until)
+        self._touch(device)
+
+    def _hold(self, item: StoredPush, now: float) -> None:
+        record, token = item.record, item.token
+        device = token.device if token is not None else _device_of(item.activity)
+        shown = token.activity if token is not None else item.activity
+        if device.held is None:
+            device.held = []
+        if len(device.held) >= HELD_AT_MOST:
+            self._discard_waiting(device.held.pop(0), now, words.REPLACED)
+        device.held.append(item)
+        activity_id = shown.id if shown else ""
+        self.log.note(record, now, words.STORED, device.id, activity_id, words.POWER)
+        if device.burst_at is None:
+            device.burst_at = next_burst(device, self.settings, now)
+        self.schedule.add(device, device.burst_at)
+        self._touch(device)
+
+    def _discard_waiting(self, item: StoredPush, now: float, why: str) -> None:
+        token, activity = item.token, item.activity
+        device = token.device if token is not None else _device_of(activity)
+        shown = token.activity if token is not None else activity
+        self.kit.discard(item.record, now, device, shown, why)
+
+    def _hand_over(self, item: StoredPush, now: float, was_stored: bool = True) -> None:
+        # One attempt (expiration 0) may wait for power, but not for a network.
+        expiration = item.record.push.expiration
+        gone = _expires(item) <= now if was_stored else expiration and expiration <= now
+        if gone:
+            self._discard_waiting(item, now, words.EXPIRED)
+        elif item.token is not None:
+            self._deliver(item.record, item.token, now, words.DELIVERED_FROM_STORAGE)
+        else:
+            activity = item.activity
+            if activity is not None:
+                self._hear(item.record, activity, now, words.DELIVERED_FROM_STORAGE)
+
+    def _flush_stored(self, device: Device, now: float) -> None:
+        stored, device.stored = device.stored, None
+        for item in (stored or {}).values():
+            self._hand_over(item, now)
+
+    def _flush_held(self, device: Device, now: float) -> None:
+        held, device.held, device.burst_at = device.held, None, None
+        for item in held or ():
+            self._hand_over(item, now, was_stored=False)
+
+    def _wake(self, who: Sleeper, now: float) -> None:
+        if isinstance(who, Activity):
+            self.kit.wake(who, now)
+            return
+        until = away_until(who, self.settings, now)
+        if not until:
+            self._flush_stored(who, now)
+        if who.burst_at is not None and who.burst_at <= now:
+            if until:
+                held, who.held, who.burst_at = who.held, None, None
+                for item in held or ():
+                    self._store(item, now, until)
+            else:
+                self._flush_held(who, now)
+        if who.burst_at is not None:
+            self.schedule.add(who, who.burst_at)
+        if who.stored and until and until != inf:
+            self.schedule.add(who, until)
+        self._touch(who)
+
+
+def _device_of(activity: Activity | None) -> Device:
+    if activity is None:
+        raise FakeError("a stored push belongs to a token or to an activity")
+    return activity.device
+
+
+def _expires(item: StoredPush) -> float:
+    """Return until when APNs keeps a push; a time in the past when it may not be stored."""
+    push = item.record.push
+    if item.token is None:
+        return kept_until(item.record)
+    longest = push.received_at + STORED_FOR
+    return longest if push.expiration is None else min(longest, float(push.expiration))

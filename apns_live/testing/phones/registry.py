@@ -1,0 +1,159 @@
+"""Which tokens, phones and activities there are, and what APNs knows of each token."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from apns_live.errors import FakeError
+from apns_live.testing.log import Ring
+from apns_live.testing.state import LIVE, UNKNOWN, TokenCondition, TokenStatus
+
+from .draws import ACTIVITY_TOKEN_BYTES, DEVICE_TOKEN_BYTES, make_token
+from .model import LIVE_ACTIVITY_SUFFIX, Activity, Device, Token, TokenKind
+from .settings import PhoneSettings
+
+_log = logging.getLogger(__name__)
+_ISSUED_KEPT = 10_000
+
+_WRONG_TOPIC = TokenStatus(TokenCondition.WRONG_TOPIC)
+
+
+class Registry:
+    """Tokens by their text, phones and activities by their id.
+
+    ``on_token`` is called with (device, activity, token text) when an activity token is issued;
+    ``on_issue`` with every ``Token`` that a phone issues. They must be quick and must not raise.
+    """
+
+    def __init__(self, settings: PhoneSettings) -> None:
+        self.settings = settings
+        self.tokens: dict[str, Token] = {}
+        self.devices: dict[str, Device] = {}
+        self.activities: dict[str, Activity] = {}
+        self.issued: Ring[Token] = Ring(_ISSUED_KEPT)
+        self.on_token: list[Callable[[Device, Activity, str], object]] = []
+        self.on_issue: list[Callable[[Token], object]] = []
+        self.serial = 0
+        self._automatic: deque[Device] = deque()
+        self._dead: deque[str] = deque()
+
+    def status(self, text: str, topic: str) -> TokenStatus:
+        """Return what APNs knows of a token for a topic.
+
+        An automatic token was never issued for a topic, so it fits every one.
+        """
+        token = self.tokens.get(text)
+        if token is None:
+            return UNKNOWN
+        if token.topic != topic and not token.automatic and token.status is LIVE:
+            return _WRONG_TOPIC
+        return token.status
+
+    # Phones.
+
+    def add_device(self, device: Device) -> None:
+        """Take a phone in. Raises ``FakeError`` when its id is taken."""
+        if device.id in self.devices:
+            raise FakeError(f"there is a phone {device.id!r} already; choose another id")
+        self.devices[device.id] = device
+        if device.automatic:
+            self._automatic.append(device)
+            while len(self._automatic) > self.settings.max_devices:
+                self.forget_device(self._automatic.popleft())
+
+    def next_serial(self) -> int:
+        """Return a number that no phone had before."""
+        self.serial += 1
+        return self.serial
+
+    def forget_device(self, device: Device) -> None:
+        """Remove a phone, its tokens and activities without a trace."""
+        if self.devices.get(device.id) is not device:
+            return
+        del self.devices[device.id]
+        device.removed = True
+        for token in device.tokens:
+            self.tokens.pop(token.text, None)
+            self.tokens.pop(_second_key(token.text, token.topic), None)
+        for activity in device.activities:
+            self.activities.pop(activity.id, None)
+
+    # Tokens.
+
+    def adopt(self, text: str, kind: TokenKind, topic: str, device: Device) -> Token:
+        """Take a token that was not issued here for one of ``device``."""
+        token = Token(text, kind, topic, device, automatic=True)
+        self.tokens[_second_key(text, topic) if text in self.tokens else text] = token
+        device.tokens.append(token)
+        return token
+
+    def adopted(self, text: str, topic: str) -> Token | None:
+        """Return the token that an automatic phone uses for a further topic."""
+        return self.tokens.get(_second_key(text, topic))
+
+    def issue(
+        self,
+        kind: TokenKind,
+        bundle_id: str,
+        device: Device,
+        *,
+        attributes_type: str | None = None,
+        activity: Activity | None = None,
+        nth: int = 0,
+    ) -> Token:
+        """Issue a token; its bytes follow from the seed, whose it is and how many it had before."""
+        who = (
+            f"{device.id}\0{bundle_id}\0{attributes_type or ''}\0{activity.id if activity else ''}"
+        )
+        size = DEVICE_TOKEN_BYTES if kind == "device" else ACTIVITY_TOKEN_BYTES
+        text = make_token(self.settings.seed, kind, who, nth, size)
+        while text in self.tokens:
+            nth += 1
+            text = make_token(self.settings.seed, kind, who, nth, size)
+        topic = bundle_id if kind == "device" else bundle_id + LIVE_ACTIVITY_SUFFIX
+        token = Token(text, kind, topic, device, attributes_type, activity)
+        self.tokens[text] = token
+        device.tokens.append(token)
+        if activity is not None:
+            activity.token = token
+            activity.token_due = None
+        token.sequence = self.issued.last + 1
+        self.issued.append(token)
+        for listener in self.on_issue:
+            _call(listener, token)
+        if activity is not None:
+            for on_token in self.on_token:
+                _call(on_token, device, activity, text)
+        return token
+
+    def bury(self, token: Token) -> None:
+        """Let a token that is of no more use be forgotten once there are many of them."""
+        if token in token.device.tokens:
+            token.device.tokens.remove(token)
+        self._dead.append(token.text)
+        while len(self._dead) > self.settings.max_dead_tokens:
+            self.tokens.pop(self._dead.popleft(), None)
+
+    def clear(self) -> None:
+        """Forget all tokens, phones and activities; listeners stay."""
+        self.tokens.clear()
+        self.devices.clear()
+        self.activities.clear()
+        self.issued.clear()
+        self._automatic.clear()
+        self._dead.clear()
+        self.serial = 0
+
+
+def _second_key(text: str, topic: str) -> str:
+    return f"{text} {topic}"
+
+
+def _call(listener: Callable[..., object], *arguments: object) -> None:
+    try:
+        listener(*arguments)
+    except Exception:  # noqa: BLE001
+        # A listener is somebody's test; the phones and the push port go on.
+        _log.exception("a listener for tokens raised")

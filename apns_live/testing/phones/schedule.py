@@ -1,0 +1,105 @@
+"""What will happen to the phones by itself, as one heap over the fake's time.
+
+There is no timer per activity. Whatever has a ``wake_at`` has at most one entry that counts; an
+earlier need adds another entry and the old one is ignored. One timer of the clock stands for the
+first entry, and whoever knows the time may run what is due (``run``).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Protocol
+
+from .model import Activity, Device
+
+_ROUNDING = 1e-6
+"""Epoch seconds as floats are exact to about a quarter of a microsecond."""
+
+
+class Timer(Protocol):
+    """A pending call."""
+
+    def cancel(self) -> None:
+        """Call it off."""
+
+
+class PhoneClock(Protocol):
+    """What the phones need of a clock."""
+
+    def time(self) -> float:
+        """Return seconds since 1970."""
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        """Call ``callback`` after ``delay`` seconds."""
+
+
+Sleeper = Activity | Device
+
+
+class Schedule:
+    """A heap of (time, age, who). ``wake(who, time)`` is called for each entry that counts."""
+
+    __slots__ = ("_armed", "_armed_at", "_clock", "_count", "_running", "heap", "wake")
+
+    def __init__(self, clock: PhoneClock | None, wake: Callable[[Sleeper, float], object]) -> None:
+        self.heap: list[tuple[float, int, Sleeper]] = []
+        self.wake = wake
+        self._clock = clock
+        self._count = 0
+        self._armed: Timer | None = None
+        self._armed_at = 0.0
+        self._running = False
+
+    def add(self, who: Sleeper, due: float) -> None:
+        """Wake ``who`` at ``due``, unless an earlier entry of it does so already."""
+        if who.wake_at is not None and who.wake_at <= due:
+            return
+        who.wake_at = due
+        self._count += 1
+        heapq.heappush(self.heap, (due, self._count, who))
+        if not self._running and self._clock is not None:
+            self._arm()
+
+    def run(self, now: float) -> None:
+        """Wake everybody whose time has come, in order of time, each with its own time."""
+        if self._running:
+            return
+        heap = self.heap
+        self._running = True
+        try:
+            while heap and heap[0][0] <= now:
+                due, _, who = heapq.heappop(heap)
+                if who.wake_at == due:
+                    who.wake_at = None
+                    self.wake(who, due)
+        finally:
+            self._running = False
+        if self._clock is not None:
+            self._arm()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for _, _, who in self.heap:
+            who.wake_at = None
+        self.heap.clear()
+        if self._armed is not None:
+            self._armed.cancel()
+            self._armed = None
+
+    def _arm(self) -> None:
+        heap, clock = self.heap, self._clock
+        if not heap or clock is None:
+            return
+        due = heap[0][0]
+        if self._armed is not None:
+            if self._armed_at <= due:
+                return
+            self._armed.cancel()
+        self._armed_at = due
+        self._armed = clock.call_later(max(0.0, due - clock.time()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._armed = None
+        if self._clock is not None:
+            self.run(self._clock.time() + _ROUNDING)
