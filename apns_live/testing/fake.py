@@ -25,6 +25,8 @@ from .engine import Engine
 from .faults import ACTIONS, Action, Fault, Faults
 from .jwt import TokenVerifier
 from .listener import FaceOptions, WireFace
+from .log import DeliveryLog
+from .phones import PhoneSettings, SimulatedPhones
 from .recorder import Listener, Recorder, Refusal, Ring
 from .scenario import Scenario
 from .state import (
@@ -32,7 +34,6 @@ from .state import (
     Environment,
     Phones,
     Push,
-    QuietPhones,
     RegisteredKey,
     Spelling,
 )
@@ -71,7 +72,9 @@ class FakeApns:
     HTTP/2 stack). ``environment`` ``development`` adds apns-unique-id to device pushes. ``devices``
     ``auto`` takes every well-formed token for a live device. ``strict`` refuses what Apple tolerates
     without saying so; ``spelling`` ``documented`` uses the reasons of the documentation where the
-    wire differs. ``latency`` and ``spread`` are seconds. ``phones`` takes accepted pushes.
+    wire differs. ``latency`` and ``spread`` are seconds. Accepted pushes
+    go to simulated phones with ``phone_settings`` and JSON ``schemas`` of content states (by
+    attributes type, a file or the schema itself), or to ``phones`` if there are others.
     ``clock`` is the time of phones, faults and latency; provider tokens are held against it too,
     unless none is given: then the clock can be moved while tokens are held against the machine's.
     ``directory`` gets certificates and keys; a temporary one unless given. ``scenario`` is a file,
@@ -106,6 +109,8 @@ class FakeApns:
         idle_timeout: float | None = None,
         clock: FakeClock | None = None,
         phones: Phones | None = None,
+        phone_settings: PhoneSettings | None = None,
+        schemas: Mapping[str, str | Path | Mapping[str, object]] | None = None,
         scenario: str | Path | Mapping[str, Any] | None = None,
         record_limit: int = 10_000,
     ) -> None:
@@ -130,13 +135,17 @@ class FakeApns:
             channels=Channels(environment=played, seed=self.seed),
             verifier=TokenVerifier(strict=strict_mode),
             new_id=_identifiers(identifiers),
-            phones=phones if phones is not None else QuietPhones(),
             spelling=plan.choose("spelling", spelling, "wire"),
             strict=strict_mode,
             devices=plan.choose("devices", devices, "auto"),
             cut_streams=plan.choose("cut_streams", cut_streams, False),
             error_limit=plan.choose("error_limit", error_limit, 0),
         )
+        self.simulated_phones: SimulatedPhones | None = None
+        if phones is not None:
+            self.state.phones = phones
+        else:
+            self._populate(phone_settings or plan.phone_settings(self.seed, schemas))
         for each in (bundle_id, *bundle_ids):
             self.state.add_app(each, team_id)
         plan.apply(self.state)
@@ -285,9 +294,16 @@ class FakeApns:
         return self.state.phones
 
     @property
-    def devices(self) -> Phones:
-        """The phones under another name, as tests read it."""
-        return self.state.phones
+    def devices(self) -> SimulatedPhones:
+        """The simulated phones. Raises FakeError when other ``phones`` were given."""
+        if self.simulated_phones is None:
+            raise FakeError("this fake APNs was given phones of its own: see ``phones``")
+        return self.simulated_phones
+
+    @property
+    def log(self) -> DeliveryLog:
+        """What became of each push, in the words of Apple's delivery log."""
+        return self.devices.log
 
     @property
     def pushes(self) -> Ring[Push]:
@@ -313,9 +329,12 @@ class FakeApns:
         return self.recorder.listen(listener)
 
     def reset(self) -> None:
-        """Forget what was recorded and end all faults. Connections, keys and channels stay."""
+        """Forget pushes and phones and end all faults. Connections, keys and channels stay."""
         self.recorder.clear()
         self.faults.clear()
+        if self.simulated_phones is not None:
+            self.simulated_phones.clear()
+            self.simulated_phones.log.clear()
         for face in self._faces:
             face.forget_closed()
 
@@ -423,6 +442,16 @@ class FakeApns:
     @property
     def _name(self) -> str:
         return "localhost" if self.host in ("localhost", "127.0.0.1", "::1") else self.host
+
+    def _populate(self, settings: PhoneSettings) -> None:
+        log = DeliveryLog(pushes=self.recorder.pushes.limit)
+        phones = SimulatedPhones(settings, clock=self.clock, log=log, bundle_id=self.bundle_id)
+        channels = self.state.channels
+        phones.channel_exists = lambda bundle_id, channel_id: (
+            channels.get(bundle_id, channel_id) is not None
+        )
+        self.recorder.on_refusal = log.refusal
+        self.state.phones = self.simulated_phones = phones
 
     def _prepare(self) -> None:
         if self._prepared:

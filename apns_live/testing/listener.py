@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import socket
 import ssl
 import struct
@@ -229,6 +230,16 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
         listeners.append(listener)
         port = listener.getsockname()[1]
     return listeners
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:

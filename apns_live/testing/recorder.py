@@ -122,6 +122,8 @@ class Recorder:
         self.refusals: Ring[Refusal] = Ring(limit)
         self.changes: Ring[ConnectionChange] = Ring(min(limit, 1000))
         self.faults: Ring[FaultStruck] = Ring(min(limit, 1000))
+        self.on_refusal: Callable[[Refusal], object] | None = None
+        """Called for each refusal before the listeners: the delivery log, which sees no others."""
         self._listeners: tuple[Listener, ...] = ()
 
     def listen(self, listener: Listener) -> Callable[[], None]:
@@ -142,6 +144,8 @@ class Recorder:
     def refused(self, refusal: Refusal) -> None:
         """Record a refusal."""
         self.refusals.append(refusal)
+        if self.on_refusal is not None:
+            self.on_refusal(refusal)
         if self._listeners:
             self.tell(refusal)
 

@@ -27,7 +27,12 @@
     lasting = "5s"
     fraction = 0.1
 
-    [phones]                    # handed to the phones as it is
+    [phones]                    # see PhoneSettings; a budget is a table, or false for none
+    token_never = 0.1
+    [phones.budget]
+    capacity = 15
+    [schemas]                   # JSON Schemas of content states by attributes type
+    GameAttributes = "game.json"
 """
 
 from __future__ import annotations
@@ -39,10 +44,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from apns_live.errors import FakeError
 
 from .device import normal_token
 from .faults import Fault
+from .phones import BudgetLaw, PhoneSettings, StartBudgetLaw
 from .state import ApnsState, TokenCondition, TokenStatus
 
 T = TypeVar("T")
@@ -99,6 +107,13 @@ class Scenario:
             raise FakeError(f"cannot read the scenario {path}: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise FakeError(f"the scenario {path} is not TOML: {error}") from error
+        schemas = data.get("schemas", {})
+        if isinstance(schemas, dict):
+            # A file named in a scenario is looked for beside it.
+            data["schemas"] = {
+                name: path.parent / each if isinstance(each, str) else each
+                for name, each in schemas.items()
+            }
         return cls._checked(data, str(path))
 
     @classmethod
@@ -149,6 +164,24 @@ class Scenario:
         value = given if given is not None else self.values.get(name)
         return None if value is None else parse_duration(value, name)
 
+    def phone_settings(
+        self,
+        seed: int,
+        schemas: Mapping[str, str | Path | Mapping[str, object]] | None = None,
+    ) -> PhoneSettings:
+        """Return the laws of the phones; ``schemas`` are added to those of the scenario."""
+        asked = dict(self.values.get("phones", {}))
+        sources = {**asked.pop("schemas", {}), **self.values.get("schemas", {}), **(schemas or {})}
+        loaded = {name: _load_schema(name, source) for name, source in sources.items()}
+        settings: dict[str, Any] = {"seed": seed, **asked}
+        for name, law in (("budget", BudgetLaw), ("start_budget", StartBudgetLaw)):
+            if isinstance(settings.get(name), Mapping):
+                settings[name] = _made(law, settings[name], f"phones: {name}")
+            elif settings.get(name) is False:
+                settings[name] = None
+        made: PhoneSettings = _made(PhoneSettings, {**settings, "schemas": loaded}, "phones")
+        return made
+
     def apply(self, state: ApnsState) -> None:
         """Register the apps and the conditions of tokens."""
         for app in self.values.get("app", ()):
@@ -157,6 +190,29 @@ class Scenario:
         for number, row in enumerate(self.values.get("token", ()), 1):
             token, status = _token_row(row, f"token {number}")
             state.overrides[token] = status
+
+
+def _made(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    try:
+        return kind(
+            **{key: tuple(each) if isinstance(each, list) else each for key, each in values.items()}
+        )
+    except TypeError as error:
+        raise FakeError(f"{where}: {error}") from error
+
+
+def _load_schema(name: str, source: str | Path | Mapping[str, object]) -> Mapping[str, object]:
+    if isinstance(source, Mapping):
+        return source
+    try:
+        schema = msgspec.json.decode(Path(source).read_bytes())
+    except OSError as error:
+        raise FakeError(f"the schema of {name}: cannot read {source}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise FakeError(f"the schema of {name}: {source} is not JSON: {error}") from error
+    if not isinstance(schema, dict):
+        raise FakeError(f"the schema of {name}: {source} holds no JSON object")
+    return schema
 
 
 def _check_choice(where: str, name: str, value: object, allowed: tuple[object, ...] | type) -> None:

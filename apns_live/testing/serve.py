@@ -1,0 +1,156 @@
+"""``apns-live fake``: the fake APNs as a program. Also ``python -m apns_live.testing``.
+
+It prints one line when it is ready and serves until SIGTERM or SIGINT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from apns_live.errors import FakeError
+
+from .fake import DEFAULT_BUNDLE_ID, DEFAULT_KEY_ID, DEFAULT_TEAM_ID, FakeApns
+from .listener import is_loopback
+from .scenario import parse_duration
+from .state import Environment, Spelling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """What ``apns-live fake`` takes. None leaves the choice to the scenario, then to the default.
+
+    ``latency`` is seconds, or text: ``40ms``, or ``40ms+10ms`` for a fixed part and the mean of a
+    drawn part. ``schemas`` maps attributes types to files with a JSON Schema of the content state.
+    ``token`` guards the inspector and the control API, and is required on any address that is not
+    this machine's own. ``inspector_port`` None leaves the inspector out.
+    """
+
+    host: str = "localhost"
+    port: int = 0
+    manage_port: int = 0
+    inspector_port: int | None = 0
+    directory: Path | None = None
+    scenario: Path | None = None
+    latency: float | str | None = None
+    seed: int | None = None
+    devices: Literal["auto", "strict"] | None = None
+    schemas: Mapping[str, Path] = field(default_factory=dict)
+    face: Literal["wire", "asgi"] = "wire"
+    environment: Environment | None = None
+    strict: bool | None = None
+    spelling: Spelling | None = None
+    cut_streams: bool | None = None
+    bundle_id: str = DEFAULT_BUNDLE_ID
+    bundle_ids: tuple[str, ...] = ()
+    team_id: str = DEFAULT_TEAM_ID
+    key_id: str = DEFAULT_KEY_ID
+    token: str | None = field(default=None, repr=False)
+
+
+def parse_latency(value: float | str | None) -> tuple[float | None, float | None]:
+    """Return latency and spread in seconds from ``40ms`` or ``40ms+10ms``."""
+    if value is None:
+        return None, None
+    if isinstance(value, str) and "+" in value:
+        fixed, _, spread = value.partition("+")
+        return parse_duration(fixed, "latency"), parse_duration(spread, "latency")
+    return parse_duration(value, "latency"), None
+
+
+async def serve(
+    options: ServeOptions,
+    *,
+    ready: Callable[[dict[str, Any]], object],
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, or until ``stop`` is set.
+
+    ``ready`` gets the ready line once every port listens: ``endpoint``, ``manage``, ``ca_file``,
+    ``key_file``, ``key_id``, ``team_id``, ``bundle_id``, ``inspector`` (a URL, or None where the
+    extra ``fake`` is not installed). Raises FakeError for options that cannot be.
+    """
+    if not is_loopback(options.host) and not options.token:
+        raise FakeError(
+            f"{options.host} can be reached from other machines: give a token, or serve on localhost"
+        )
+    latency, spread = parse_latency(options.latency)
+    fake = FakeApns(
+        host=options.host,
+        port=options.port,
+        manage_port=options.manage_port,
+        directory=options.directory,
+        face=options.face,
+        environment=options.environment,
+        bundle_id=options.bundle_id,
+        bundle_ids=options.bundle_ids,
+        team_id=options.team_id,
+        key_id=options.key_id,
+        devices=options.devices,
+        strict=options.strict,
+        spelling=options.spelling,
+        cut_streams=options.cut_streams,
+        seed=options.seed,
+        latency=latency,
+        spread=spread,
+        scenario=options.scenario,
+        schemas=dict(options.schemas),
+    )
+    stop = stop or asyncio.Event()
+    async with fake, _inspector(fake, options) as inspector:
+        with _stopped_by_signals(stop):
+            ready(
+                {
+                    "endpoint": fake.url,
+                    "manage": fake.manage_url,
+                    "ca_file": str(fake.ca_file),
+                    "key_file": str(fake.key_file),
+                    "key_id": fake.key_id,
+                    "team_id": fake.team_id,
+                    "bundle_id": fake.bundle_id,
+                    "inspector": inspector,
+                }
+            )
+            await stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def _inspector(fake: FakeApns, options: ServeOptions) -> AsyncIterator[str | None]:
+    if options.inspector_port is None:
+        yield None
+        return
+    try:
+        # Starlette and hypercorn belong to an extra.
+        control = importlib.import_module("apns_live.testing.control")
+    except ImportError:
+        yield None
+        return
+    if not hasattr(control, "serve_control"):
+        yield None
+        return
+    async with control.serve_control(
+        fake, host=options.host, port=options.inspector_port, token=options.token
+    ) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: asyncio.Event) -> Any:
+    loop = asyncio.get_running_loop()
+    handled = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Only the main thread may; elsewhere ``stop`` is the way.
+        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+            loop.add_signal_handler(number, stop.set)
+            handled.append(number)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
