@@ -1,0 +1,88 @@
+"""Tests whose outside program is absent are left out with one line, or fail where all must be there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.programs import PROGRAMS, find_program
+from tests.workshop.requirements import ROOT
+
+TESTS = """
+import pytest
+
+@pytest.mark.external("node-apn")
+def test_needs_node_apn():
+    pass
+
+@pytest.mark.external("node-apn", "node")
+def test_needs_both():
+    pass
+
+def test_needs_nothing():
+    pass
+"""
+SKIPS = """
+import pytest
+
+def test_skips():
+    pytest.skip("not today")
+"""
+
+
+def run_pytest(folder: Path, text: str, *options: str, required: bool) -> tuple[int, str]:
+    (folder / "test_it.py").write_text(text)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "APNS_LIVE_REQUIRE_EXTERNALS": "1" if required else "",
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest"]
+    command += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), *options]
+    run = subprocess.run(
+        [*command, str(folder / "test_it.py")],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return run.returncode, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "xdist"])
+def test_absent_means_left_out_and_said(tmp_path: Path, options: tuple[str, ...]) -> None:
+    code, output = run_pytest(tmp_path, TESTS, *options, required=False)
+    assert code == 0, output
+    assert output.count("Not run, program absent here: node-apn (2 tests)") == 1
+    assert "1 passed" in output
+
+
+def test_required_means_failed(tmp_path: Path) -> None:
+    code, output = run_pytest(tmp_path, TESTS, required=True)
+    assert code == 1
+    assert "needs node-apn, and outside programs are required in this run" in output
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_a_skip_fails_where_all_is_required(tmp_path: Path, *, required: bool) -> None:
+    code, output = run_pytest(tmp_path, SKIPS, required=required)
+    assert code == int(required), output
+
+
+def test_a_misspelt_program_is_an_error(tmp_path: Path) -> None:
+    text = TESTS.replace('"node-apn", "node"', '"ngnix"')
+    code, output = run_pytest(tmp_path, text, required=False)
+    assert code != 0
+    assert "unknown external program" in output
+
+
+def test_what_is_known_is_looked_for() -> None:
+    assert set(PROGRAMS) >= {"nginx", "nghttpd", "h2load", "curl", "chromium", "node", "node-apn"}
+    with pytest.raises(KeyError):
+        find_program("ngnix")
