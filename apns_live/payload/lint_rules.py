@@ -110,7 +110,7 @@ def check_ordinary(aps: Mapping[str, Any], kind: str, found: Findings) -> None:
     if score is not None and (not _is_number(score) or not 0 <= score <= 1):
         found.problem("bad_relevance_score", "aps.relevance-score", "is no number from 0 to 1.")
     for key in ("content-available", "mutable-content"):
-        if key in aps and aps[key] != 1:
+        if key in aps and (type(aps[key]) is not int or aps[key] != 1):
             found.problem("bad_flag", f"aps.{key}", "must be the number 1, or absent.")
     if kind == "alert" and "sound" in aps and not alert:
         found.warning(
@@ -246,8 +246,8 @@ def _check_start(aps: Mapping[str, Any], found: Findings) -> None:
 
 def _check_alert(aps: Mapping[str, Any], found: Findings) -> None:
     alert = aps.get("alert")
-    if alert is None:
-        return
+    if alert is None or (not alert and aps.get("event") == "start"):
+        return  # a start without an alert has been named already
     if not isinstance(alert, Mapping):
         found.problem(
             "bad_alert", "aps.alert", "is no object. An activity's alert has a title and a body."
