@@ -1,0 +1,265 @@
+"""The tokens of one live activity, held compactly: who has which version, who comes next.
+
+Two numbers and a byte per token beside the token itself; nothing per push. A sweep goes round the
+tokens and stops when it has seen all of them since the last version; a token is always given the
+newest version, so when versions come faster than a sweep takes, each token skips the ones between.
+A token that was in flight while the sweep passed is remembered and served when its answer comes;
+the others are not, or the first in the row would be served again and again and the last never.
+"""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from collections import deque
+
+from .pacing import Trouble
+
+IDLE, FLYING, PASSED, LATE, HELD, LEAVING, GONE = range(7)
+"""Idle; in flight; in flight when the sweep passed; queued; waiting for a time; left while in
+flight; no token here."""
+
+
+class Audience:
+    """Which token has which version.
+
+    ``cursor`` is the newest version that was sent to a token, ``confirmed`` the newest that APNs
+    accepted for it. ``behind`` counts the tokens that do not have ``newest`` confirmed.
+    """
+
+    __slots__ = (
+        "_free",
+        "_held",
+        "_late",
+        "_pointer",
+        "_remaining",
+        "behind",
+        "changed",
+        "confirmed",
+        "cursor",
+        "index",
+        "newest",
+        "slow",
+        "status",
+        "tokens",
+        "troubles",
+    )
+
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
+        self.index: dict[str, int] = {}
+        self.cursor = array("I")
+        self.confirmed = array("I")
+        self.status = bytearray()
+        self.troubles: dict[int, Trouble] = {}
+        self.slow: set[int] = set()
+        self.changed: set[int] = set()
+        self.newest = 0
+        self.behind = 0
+        self._late: deque[int] = deque()
+        self._held: list[tuple[float, int]] = []
+        self._free: list[int] = []
+        self._pointer = 0
+        self._remaining = 0
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __contains__(self, token: object) -> bool:
+        return token in self.index
+
+    def join(self, token: str, *, confirmed: int = 0) -> int | None:
+        """Add a token that has version ``confirmed``; return its place, None if it is here already."""
+        place = self.index.get(token)
+        if place is not None:
+            if self.status[place] == LEAVING:
+                self.status[place] = PASSED
+                self.behind += 1
+            return None
+        if self._free:
+            place = self._free.pop()
+            self.tokens[place] = token
+            self.cursor[place] = self.confirmed[place] = confirmed
+        else:
+            place = len(self.tokens)
+            self.tokens.append(token)
+            self.cursor.append(confirmed)
+            self.confirmed.append(confirmed)
+            self.status.append(IDLE)
+        self.index[token] = place
+        self.changed.add(place)
+        if confirmed != self.newest:
+            self.behind += 1
+            self.status[place] = LATE
+            self._late.append(place)
+        else:
+            self.status[place] = IDLE
+        return place
+
+    def leave(self, token: str) -> bool:
+        """Remove a token; one that is in flight goes when its answer is there. False if unknown."""
+        place = self.index.get(token)
+        if place is None or self.status[place] == LEAVING:
+            return False
+        if self.confirmed[place] != self.newest or self.status[place] != IDLE:
+            self.behind -= 1
+        if self.status[place] in (FLYING, PASSED):
+            self.status[place] = LEAVING
+        else:
+            self.remove(place)
+        return True
+
+    def remove(self, place: int) -> None:
+        """Empty a place. Its owner has taken it out of ``behind``."""
+        del self.index[self.tokens[place]]
+        self.tokens[place] = ""
+        self.status[place] = GONE
+        self.troubles.pop(place, None)
+        self.slow.discard(place)
+        self.changed.add(place)
+        # A queued place must not be taken by another token while it is in a queue: `pick` checks
+        # the status, and a new token there is queued itself, so serving it early is harmless.
+        self._free.append(place)
+
+    def free_place(self, place: int) -> None:
+        """Offer an empty place to the next token that joins."""
+        self._free.append(place)
+
+    def publish(self) -> int:
+        """Open the next version for everybody; return it."""
+        self.newest += 1
+        self.behind = len(self.index)
+        for place in self._leaving():
+            self.behind -= int(self.status[place] == LEAVING)
+        self._remaining = len(self.tokens)
+        return self.newest
+
+    def _leaving(self) -> list[int]:
+        places: list[int] = []
+        at = self.status.find(LEAVING)
+        while at >= 0:
+            places.append(at)
+            at = self.status.find(LEAVING, at + 1)
+        return places
+
+    @property
+    def pending(self) -> bool:
+        """Whether ``pick`` may find somebody."""
+        return self._remaining > 0 or bool(self._late)
+
+    def pick(self, limit: int) -> list[int]:
+        """Return at most ``limit`` places that may be sent the newest version now; they count as in flight."""
+        picked: list[int] = []
+        status, cursor, newest = self.status, self.confirmed, self.newest
+        late = self._late
+        while late and len(picked) < limit:
+            place = late.popleft()
+            if status[place] == LATE:
+                if cursor[place] == newest:
+                    status[place] = IDLE
+                    continue
+                status[place] = FLYING
+                picked.append(place)
+        remaining = self._remaining
+        if not remaining or len(picked) >= limit:
+            return picked
+        pointer, places = self._pointer, len(self.tokens)
+        room = limit - len(picked)
+        add = picked.append
+        while remaining and room:
+            if pointer >= places:
+                pointer = 0
+            now = status[pointer]
+            if now == IDLE:
+                if cursor[pointer] != newest:
+                    status[pointer] = FLYING
+                    add(pointer)
+                    room -= 1
+            elif now == FLYING:
+                status[pointer] = PASSED
+            pointer += 1
+            remaining -= 1
+        self._pointer, self._remaining = pointer, remaining
+        return picked
+
+    def put_back(self, place: int) -> None:
+        """Undo a `pick` that did not leave; it comes next again."""
+        status = self.status[place]
+        if status == LEAVING:
+            self.remove(place)
+        elif status in (FLYING, PASSED):
+            self.cursor[place] = self.confirmed[place]
+            self.status[place] = LATE
+            self._late.append(place)
+
+    def accepted(self, place: int, version: int) -> None:
+        """Note that APNs accepted ``version`` for a place."""
+        self.confirmed[place] = version
+        status = self.status[place]
+        if status == LEAVING:
+            self.remove(place)
+        elif version == self.newest:
+            self.status[place] = IDLE
+            self.behind -= 1
+        elif status == PASSED:
+            self.status[place] = LATE
+            self._late.append(place)
+        else:
+            self.status[place] = IDLE
+
+    def given_up(self, place: int, version: int) -> None:
+        """Note that ``version`` will not be sent to a place; a newer one will."""
+        self.troubles.pop(place, None)
+        self.accepted(place, version)
+
+    def again(self, place: int, when: float, now: float) -> None:
+        """Queue a place for the newest version, at ``when`` (seconds since 1970)."""
+        self.cursor[place] = self.confirmed[place]
+        if self.status[place] == LEAVING:
+            self.remove(place)
+        elif when <= now:
+            self.status[place] = LATE
+            self._late.append(place)
+        else:
+            self.status[place] = HELD
+            heapq.heappush(self._held, (when, place))
+
+    def dropped(self, place: int) -> None:
+        """Forget a place whose token APNs no longer knows."""
+        if self.status[place] != LEAVING:
+            self.behind -= 1
+        self.remove(place)
+
+    def next_time(self) -> float | None:
+        """Return when the first held place comes due, None when none is held."""
+        return self._held[0][0] if self._held else None
+
+    def tick(self, now: float) -> None:
+        """Queue the held places whose time has come."""
+        while self._held and self._held[0][0] <= now:
+            _, place = heapq.heappop(self._held)
+            if self.status[place] != HELD:
+                continue
+            trouble = self.troubles.get(place)
+            if trouble is not None and trouble.not_before > now:
+                # The place has a new token, or a newer trouble; its own entry is in the heap too.
+                continue
+            self.status[place] = LATE
+            self._late.append(place)
+
+    def give_up_waiting(self) -> list[int]:
+        """Give up the newest version for every place that waits for it; return those places."""
+        places = [
+            place
+            for place, status in enumerate(self.status)
+            if status in (IDLE, LATE, HELD) and self.confirmed[place] != self.newest
+        ]
+        for place in places:
+            self.troubles.pop(place, None)
+            self.confirmed[place] = self.cursor[place] = self.newest
+            self.status[place] = IDLE
+        self.behind -= len(places)
+        self._late.clear()
+        self._held.clear()
+        self._remaining = 0
+        return places

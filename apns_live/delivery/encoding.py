@@ -1,0 +1,63 @@
+"""Small changes to a message that is encoded already, and the way to the journal and back.
+
+A state is checked and encoded once, when it is submitted. What delivery decides later, its
+timestamp, its priority, an alert that it carries for an older state, is changed in the bytes, so
+that nothing of the caller's own objects has to be kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..payload import EncodedMessage
+from .journal import Message
+
+PAYLOAD_LIMIT = 4096
+"""Bytes of a payload to one device (Apple, "Generating a remote notification")."""
+
+_replace = msgspec.structs.replace
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def restamp(encoded: EncodedMessage, timestamp: int, priority: int) -> EncodedMessage:
+    """Return the message with another timestamp and priority; itself when both are as wanted."""
+    if encoded.timestamp == timestamp:
+        if encoded.priority == priority:
+            return encoded
+        return _replace(encoded, priority=priority)
+    payload = _decode(encoded.body)
+    payload["aps"]["timestamp"] = timestamp
+    return _replace(encoded, body=_encode(payload), timestamp=timestamp, priority=priority)
+
+
+def carry_alert(newer: EncodedMessage, older: EncodedMessage) -> EncodedMessage | None:
+    """Return ``newer`` with the alert of ``older``; None when that would be too large."""
+    alert = _decode(older.body)["aps"].get("alert")
+    payload = _decode(newer.body)
+    payload["aps"]["alert"] = alert
+    body = _encode(payload)
+    if len(body) > PAYLOAD_LIMIT:
+        return None
+    return _replace(newer, body=body, has_alert=True, priority=10)
+
+
+def without_alert(encoded: EncodedMessage) -> EncodedMessage:
+    """Return the message without its alert, for a token that joins after it rang."""
+    payload = _decode(encoded.body)
+    payload["aps"].pop("alert", None)
+    return _replace(encoded, body=_encode(payload), has_alert=False)
+
+
+def to_journal(encoded: EncodedMessage) -> Message:
+    """Return what a journal keeps of a message."""
+    return Message(**{field: getattr(encoded, field) for field in Message.__struct_fields__})
+
+
+def from_journal(message: Message) -> EncodedMessage:
+    """Return the message that a journal kept."""
+    return EncodedMessage(
+        **{field: getattr(message, field) for field in Message.__struct_fields__}, warnings=()
+    )

@@ -1,0 +1,235 @@
+"""What must survive a crash, as records; and the protocol of whoever keeps them.
+
+Three questions are answered after a crash, for each token of a fan-out:
+
+    no intent                  it was not sent: it is sent
+    intent and an outcome      it is done: it is not sent again
+    intent without outcome     unknown: it may have left. Update and end are sent again, a start is
+                               reported as UNKNOWN unless the caller says otherwise
+
+So an intent is committed before a token may leave, and outcomes follow in batches. Everything a
+`Journal` gets comes through `write`: a batch of records that is committed as one transaction. A
+service with its own database implements the protocol there and has one truth; `SqliteJournal` is
+for everybody else.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from ..outcome import Verdict
+
+SHARD = 1000
+"""Tokens in one shard: what is read, intended and settled together."""
+
+VERDICTS: tuple[Verdict, ...] = (
+    Verdict.ACCEPTED,
+    Verdict.DROP_TOKEN,
+    Verdict.DROP_CHANNEL,
+    Verdict.FIX_REQUEST,
+    Verdict.OPERATOR,
+    Verdict.REFRESH_CREDENTIALS,
+    Verdict.SLOW_DOWN,
+    Verdict.RETRY_LATER,
+    Verdict.UNKNOWN,
+    Verdict.NOT_SENT,
+    Verdict.SUPERSEDED,
+    Verdict.EXPIRED,
+)
+PENDING = 0
+"""The byte of a token without outcome; the others are 1 + the position in `VERDICTS`."""
+UNSENT = 255
+"""The byte of a token whose intent was withdrawn, or whose push certainly was not processed."""
+CODE: dict[Verdict, int] = {verdict: number for number, verdict in enumerate(VERDICTS, 1)}
+
+
+class Known(enum.Enum):
+    """What a journal knows of one token after a restart."""
+
+    NOT_SENT = "not_sent"
+    SETTLED = "settled"
+    UNKNOWN = "unknown"
+
+
+def classify(position: int, intended: int, code: int) -> Known:
+    """Return what is known of the token at ``position`` of a run (counted from 0).
+
+    ``intended`` is the position below which intents were committed, ``code`` the verdict byte.
+    """
+    if code == UNSENT:
+        return Known.NOT_SENT
+    if code != PENDING:
+        return Known.SETTLED
+    return Known.UNKNOWN if position < intended else Known.NOT_SENT
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """An encoded message as it is kept; see `apns_live.payload.EncodedMessage` for the fields."""
+
+    body: bytes
+    push_type: str
+    topic_suffix: str
+    priority: int
+    expiration: int
+    collapse_id: str | None
+    event: str
+    timestamp: int | None
+    stale_date: int | None
+    has_alert: bool
+    replay_safe: bool
+
+
+class RunRecord(msgspec.Struct, kw_only=True):
+    """One named fan-out. Written when it starts, when its source moves on, and for each intent."""
+
+    name: str
+    message: Message
+    deadline: float | None = None
+    read: int = 0
+    """Tokens that were read from the source."""
+    shards: int = 0
+    """Shards that were filled with them; the next one gets this number."""
+    after: str | None = None
+    """Where a `TokenSource` goes on."""
+    digest: bytes = b""
+    """A running digest of the tokens read, to know a plain iterable again."""
+    exhausted: bool = False
+    intended: int = 0
+    """Every position below this may have left."""
+    counts: dict[str, int] = {}
+    """Outcomes by verdict, of shards that are finished and no longer kept."""
+    finished: bool = False
+
+
+class ShardRecord(msgspec.Struct, kw_only=True):
+    """At most SHARD tokens of a run, at the positions from ``number * SHARD`` on, with a verdict byte each."""
+
+    run: str
+    number: int
+    tokens: tuple[str, ...] | None
+    """None in an update of the verdicts alone."""
+    verdicts: bytes
+    finished: bool = False
+    """A finished shard need not be kept: its counts are in the run."""
+
+
+class ProblemRecord(msgspec.Struct, kw_only=True):
+    """An outcome that was not an acceptance, whole, so that drops are not lost with the process."""
+
+    run: str
+    position: int
+    outcome: bytes
+
+
+class LaneRecord(msgspec.Struct, kw_only=True):
+    """The lane of one activity token, or the publishing lane of a live activity."""
+
+    token: str
+    last_timestamp: int
+    revision: int | None
+    full_at: float
+    left_at: float
+    ended: bool
+    frequent: bool | None
+    urgency: int = 1
+    deadline: float | None = None
+    message: Message | None = None
+    """The state that is not settled; None when there is none."""
+    intended: bool = False
+    """Whether that state may have left."""
+    forgotten: bool = False
+    """The lane need not be kept."""
+
+
+class ActivityRecord(msgspec.Struct, kw_only=True):
+    """A live activity: its publishing lane and its newest version."""
+
+    activity: str
+    lane: LaneRecord
+    version: int = 0
+    current: Message | None = None
+    alert: Message | None = None
+    alert_version: int = 0
+    ten_version: int = 0
+    deadline: float | None = None
+    finished: bool = False
+
+
+class MembersRecord(msgspec.Struct, kw_only=True):
+    """A shard of a live activity's tokens; "" is an empty place."""
+
+    activity: str
+    number: int
+    tokens: tuple[str, ...]
+
+
+class ProgressRecord(msgspec.Struct, kw_only=True):
+    """Versions confirmed and intended for a shard of a live activity, 4 bytes each, little endian."""
+
+    activity: str
+    number: int
+    confirmed: bytes
+    intended: bytes
+
+
+class WakeupRecord(msgspec.Struct, kw_only=True):
+    """The newest state for a device whose activity token has not arrived; None: handed in."""
+
+    device: str
+    urgency: int = 1
+    revision: int | None = None
+    deadline: float | None = None
+    message: Message | None = None
+
+
+Record = (
+    RunRecord
+    | ShardRecord
+    | ProblemRecord
+    | LaneRecord
+    | ActivityRecord
+    | MembersRecord
+    | ProgressRecord
+    | WakeupRecord
+)
+
+
+class Journal(Protocol):
+    """Where the records are kept. All methods raise JournalError when they cannot do it."""
+
+    async def open(self) -> None:
+        """Get ready; called once, before anything else."""
+
+    async def close(self) -> None:
+        """Release what `open` took. What was written stays."""
+
+    async def write(self, records: Sequence[Record]) -> None:
+        """Keep the records, all or none; return when they would survive what is promised."""
+
+    async def run(self, name: str) -> RunRecord | None:
+        """Return a fan-out by its name."""
+
+    async def shards(self, run: str, first: int, limit: int) -> list[ShardRecord]:
+        """Return at most ``limit`` unfinished shards of a run from number ``first`` on, in order."""
+
+    async def problems(self, run: str, after: int, limit: int) -> list[ProblemRecord]:
+        """Return at most ``limit`` problems of a run whose position is greater than ``after``."""
+
+    async def lanes(self, after: str, limit: int) -> list[LaneRecord]:
+        """Return at most ``limit`` lanes whose token sorts after ``after``."""
+
+    async def activities(self) -> list[ActivityRecord]:
+        """Return the live activities that are not finished."""
+
+    async def members(self, activity: str) -> list[tuple[MembersRecord, ProgressRecord | None]]:
+        """Return the shards of a live activity, in order."""
+
+    async def wakeups(self) -> list[WakeupRecord]:
+        """Return the states that wait for a token."""
+
+    async def forget_run(self, name: str) -> None:
+        """Remove a fan-out and all that belongs to it."""

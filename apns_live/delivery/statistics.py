@@ -1,0 +1,44 @@
+"""A frozen picture of a delivery, for logs and dashboards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..outcome import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryStatistics:
+    """Counts since the delivery was opened, and what waits at the moment of asking."""
+
+    lanes: int
+    """Activity tokens that have a lane, idle ones too."""
+    lanes_waiting: int
+    """States of lanes that may leave and wait for a connection or a commit."""
+    lanes_held: int
+    """Lanes that wait for a time: an interval, a timestamp, a token that was told to slow down."""
+    activities: int
+    activity_tokens: int
+    tokens_behind: int
+    """Tokens of live activities that do not have the newest version."""
+    runs: int
+    wakeups: int
+    """Devices whose activity token has not arrived."""
+    in_flight: int
+    submitted: int
+    """States taken by lanes and live activities."""
+    outcomes: dict[Verdict, int]
+    """Answers of APNs to pushes of lanes, live activities and runs, before retries."""
+    decided: dict[Verdict, int]
+    """Outcomes of submitted states (lanes)."""
+    demoted: int
+    """States sent at priority 5 to save a budget."""
+    over_budget: int
+    """States sent at priority 10 although the budget was spent."""
+    held_back: int
+    """States that had to wait for their time."""
+    journal_commits: int
+    journal_records: int
+    budget: str
+    budget_verified: bool
+    """False for the presets: Apple does not publish the figures."""
