@@ -1,1 +1,32 @@
-"""."""
+"""The way to APNs: links (one TLS connection each), the pool over them, and what they carry."""
+
+from .decision import Decision, LinkView, PoolView, decide
+from .endpoint import PRODUCTION, SANDBOX, Endpoint
+from .options import PoolOptions
+from .pool import Pool
+from .push import HeaderSet, Push, PushState, RequestIds, Sendable
+from .transport import Bar, Carrier, Feed, Hooks, LinkStatistics, Loss, Transport
+
+__all__ = [
+    "PRODUCTION",
+    "SANDBOX",
+    "Bar",
+    "Carrier",
+    "Decision",
+    "Endpoint",
+    "Feed",
+    "HeaderSet",
+    "Hooks",
+    "LinkStatistics",
+    "LinkView",
+    "Loss",
+    "Pool",
+    "PoolOptions",
+    "PoolView",
+    "Push",
+    "PushState",
+    "RequestIds",
+    "Sendable",
+    "Transport",
+    "decide",
+]

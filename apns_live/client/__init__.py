@@ -1,0 +1,24 @@
+"""The client: what is sent, to whom, with which outcome."""
+
+from ..pool import Endpoint, Hooks, LinkStatistics, PoolOptions, RequestIds, Sendable
+from .attachment import Attachment, WorkItem, WorkSource
+from .client import Client
+from .fan_out import Run
+from .report import Report
+from .statistics import Statistics
+
+__all__ = [
+    "Attachment",
+    "Client",
+    "Endpoint",
+    "Hooks",
+    "LinkStatistics",
+    "PoolOptions",
+    "Report",
+    "RequestIds",
+    "Run",
+    "Sendable",
+    "Statistics",
+    "WorkItem",
+    "WorkSource",
+]

@@ -1,0 +1,425 @@
+"""The client: one provider key, one bundle id, one environment, as many pushes as you like."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import AsyncIterable, Callable, Iterable
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..clock import Clock, SystemClock
+from ..credentials import ProviderKey, ProviderTokens
+from ..errors import ClientClosed, InvalidInput, InvalidSetting
+from ..http2 import Indexing
+from ..outcome import Outcome
+from ..payload import EncodedMessage, Message, check_bundle_id, check_channel, check_token, encode
+from ..pool import Endpoint, HeaderSet, Hooks, Loss, Pool, PoolOptions, Push, Sendable, Transport
+from ..pool.connect import Connector, Resolver, make_ssl_context, system_resolver
+from ..pool.endpoint import resolve_environment
+from ..pool.proxy import Proxy
+from .attachment import Attachment, WorkSource
+from .engine import TOTAL_LIMIT, Engine
+from .fan_out import DropsTo, Run, Tokens
+from .httpx_transport import HttpxTransport
+from .single import WaitingRoom
+from .statistics import Statistics, snapshot
+
+if TYPE_CHECKING:
+    from ..channels import Channels
+
+_HEADER_SETS_KEPT = 1024
+
+
+class Client:
+    """Sends pushes for one bundle id with one provider key. Make one and keep it.
+
+    ``environment`` is ``"production"``, ``"sandbox"`` or an `Endpoint`. ``transport`` is
+    ``"http2"`` (ours, fast) or ``"httpx"`` (slow; for odd proxies). Nothing connects before the
+    first push. All times are seconds.
+
+    ``max_connections``, ``min_connections``: the pool grows and shrinks between them by need.
+    ``connect_timeout``, ``response_timeout``, ``close_timeout``: for one connection with its
+    handshakes, one answer, and closing with what is in flight. ``waiting_room``: how many
+    ``send`` calls may wait to leave; one more waits ``queue_timeout`` for a place and then raises
+    `PoolFull`. ``proxy``: ``http://[user:password@]host:port`` of a CONNECT proxy. ``resolver``:
+    an async function of host and port that returns addresses. ``ssl_context``: one of your own,
+    which must verify. ``hooks``: plain callables that are told what happens.
+    ``never_index_authorization``: keep the provider token out of the header tables.
+    ``deterministic_tokens``: see `ProviderTokens`. ``pool``: every other number of the pool.
+
+    Raises `InvalidSetting` for what cannot work.
+    """
+
+    def __init__(
+        self,
+        key: ProviderKey,
+        *,
+        bundle_id: str,
+        environment: str | Endpoint = "production",
+        transport: Literal["http2", "httpx"] = "http2",
+        clock: Clock | None = None,
+        max_connections: int | None = None,
+        min_connections: int | None = None,
+        connect_timeout: float | None = None,
+        response_timeout: float | None = None,
+        close_timeout: float | None = None,
+        waiting_room: int = 10_000,
+        queue_timeout: float = 30.0,
+        proxy: str | None = None,
+        resolver: Resolver = system_resolver,
+        ssl_context: ssl.SSLContext | None = None,
+        hooks: Hooks | None = None,
+        never_index_authorization: bool = False,
+        deterministic_tokens: bool = True,
+        pool: PoolOptions | None = None,
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
+        if not isinstance(key, ProviderKey):
+            raise InvalidSetting(
+                f"{type(key).__name__} is no ProviderKey",
+                field="key",
+                remedy='Load it with ProviderKey.from_file("AuthKey_....p8", team_id=...).',
+            )
+        if transport not in ("http2", "httpx"):
+            raise InvalidSetting(
+                f"{transport!r} is no transport",
+                field="transport",
+                remedy='Say "http2" or "httpx".',
+            )
+        _check_number("waiting_room", waiting_room)
+        _check_number("queue_timeout", queue_timeout)
+        self.bundle_id = check_bundle_id(bundle_id)
+        self.endpoint = resolve_environment(environment)
+        self.environment = environment if isinstance(environment, str) else ""
+        self.clock: Clock = clock or SystemClock()
+        given: dict[str, Any] = {
+            "max_connections": max_connections,
+            "min_connections": min_connections,
+            "connect_timeout": connect_timeout,
+            "response_timeout": response_timeout,
+            "close_timeout": close_timeout,
+        }
+        self.options = replace(
+            pool or PoolOptions(),
+            **{name: value for name, value in given.items() if value is not None},
+        )
+        self.proxy = None if proxy is None else Proxy.from_url(proxy)
+        self._proxy_url = proxy
+        self.ssl_context = make_ssl_context(self.endpoint, ssl_context)
+        self.hooks = hooks or Hooks()
+        self._deterministic = deterministic_tokens
+        self.provider_tokens = self._tokens_of(key)
+        self._never_index = never_index_authorization
+        self._header_sets: dict[tuple[object, ...], HeaderSet] = {}
+        self._engine = Engine(
+            clock=self.clock, response_timeout=self.options.response_timeout, hooks=self.hooks
+        )
+        self._transport: Transport
+        if transport == "http2":
+            connector = Connector(
+                self.endpoint,
+                ssl_context=self.ssl_context,
+                resolver=resolver,
+                proxy=self.proxy,
+            )
+            self._transport = Pool(
+                self._engine,
+                connector,
+                self.provider_tokens,
+                clock=self.clock,
+                options=self.options,
+                hooks=self.hooks,
+                uniform=uniform,
+            )
+        else:
+            self._transport = HttpxTransport(
+                self._engine,
+                self.endpoint,
+                self.provider_tokens,
+                clock=self.clock,
+                options=self.options,
+                hooks=self.hooks,
+                ssl_context=self.ssl_context,
+                proxy=proxy,
+                uniform=uniform,
+            )
+        self._engine.transport = self._transport
+        self._room = WaitingRoom(
+            self._engine,
+            self.clock,
+            capacity=waiting_room,
+            queue_timeout=queue_timeout,
+            limit=TOTAL_LIMIT,
+        )
+        self._channels: Channels | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "closing" if self._closing else "open"
+        return (
+            f"<Client {state} {self.bundle_id} at {self.endpoint.host}:{self.endpoint.port} "
+            f"key {self.provider_tokens.key.key_id} {self._transport!r}>"
+        )
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def is_closed(self) -> bool:
+        """Whether `aclose` has finished."""
+        return self._closed
+
+    # Sending
+
+    async def send(
+        self, message: Message | Sendable, token: str, *, deadline: float | None = None
+    ) -> Outcome:
+        """Send one push and return its outcome.
+
+        ``deadline`` is seconds from now for everything: waiting, tries, the answer; without one
+        a push is tried for a minute at most. Raises `InvalidInput` for what APNs or a phone would
+        not take, `PoolFull` and `ClientClosed`; nothing was sent then.
+        """
+        self._check_open()
+        sendable = self._sendable(message)
+        check_token(token, message=sendable.encoded)
+        _check_deadline(deadline)
+        return await self._room.send(Push(token, sendable), deadline)
+
+    async def broadcast(
+        self, message: Message, channel: str, *, deadline: float | None = None
+    ) -> Outcome:
+        """Send an `Update` or `End` to every subscriber of a channel and return its outcome.
+
+        Apple, "Sending broadcast push notification requests to APNs". Raises as `send` does.
+        """
+        self._check_open()
+        check_channel(channel)
+        _check_deadline(deadline)
+        policy = getattr(channel, "storage_policy", None)
+        if policy is None and self._channels is not None:
+            policy = self._channels.storage_policy(channel)
+        encoded = encode(message, now=self.clock.time(), target="broadcast", storage_policy=policy)
+        sendable = self.prepare(encoded, channel=channel)
+        return await self._room.send(Push(channel, sendable), deadline)
+
+    def fan_out(
+        self,
+        message: Message | Sendable,
+        tokens: Tokens,
+        *,
+        deadline: float | None = None,
+        dedupe: bool = False,
+        drops_to: DropsTo | None = None,
+    ) -> Run:
+        """Send one message to many tokens; see `Run`. Raises `InvalidInput`.
+
+        ``tokens`` is an iterable or async iterable, read as there is room. ``deadline`` is seconds
+        from the start of the run. ``dedupe`` leaves repeated tokens out. ``drops_to`` is a function
+        that gets each outcome with DROP_TOKEN, or a file that they are written to as JSON Lines.
+        """
+        self._check_open()
+        _check_deadline(deadline)
+        if isinstance(tokens, (str, bytes)) or not isinstance(tokens, (Iterable, AsyncIterable)):
+            raise InvalidInput(
+                f"{type(tokens).__name__} is no iterable of tokens",
+                field="tokens",
+                remedy="Give a list, a generator or an async generator; for one token use send().",
+            )
+        return Run(
+            self._engine,
+            self._sendable(message),
+            tokens,
+            deadline=deadline,
+            dedupe=dedupe,
+            drops_to=drops_to,
+            may_start=lambda: not self._closing,
+        )
+
+    @property
+    def channels(self) -> Channels:
+        """Channel management, on Apple's management host."""
+        if self._channels is None:
+            from ..channels import Channels  # noqa: PLC0415 - needs httpx; most programs do not
+
+            host, port = self.endpoint.management
+            ca_file = self.endpoint.ca_file
+            self._channels = Channels(
+                self.provider_tokens,
+                bundle_id=self.bundle_id,
+                host=host,
+                port=port,
+                environment=self.environment,
+                ca_file=None if ca_file is None else str(ca_file),
+                proxy=self._proxy_url,
+                clock=self.clock,
+                connect_timeout=self.options.connect_timeout,
+                response_timeout=self.options.response_timeout,
+            )
+        return self._channels
+
+    # For delivery and other sources of work
+
+    def prepare(self, encoded: EncodedMessage, *, channel: str | None = None) -> Sendable:
+        """Return an encoded message with this client's headers, to share among many pushes."""
+        if channel is None:
+            return Sendable(encoded, self._headers_of(encoded))
+        path = f"/4/broadcasts/apps/{self.bundle_id}".encode("ascii")
+        return Sendable(encoded, self._headers_of(encoded, channel), fixed_path=path)
+
+    def attach(
+        self,
+        source: WorkSource,
+        *,
+        retry: bool = True,
+        response_timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> Attachment:
+        """Let ``source`` bring work of its own; see `WorkSource`. Times are seconds from now.
+
+        With ``retry=False`` it gets SLOW_DOWN, RETRY_LATER and UNKNOWN at once and decides itself;
+        what was certainly not processed is replayed either way.
+        """
+        self._check_open()
+        return self._engine.attach(
+            source, retry=retry, response_timeout=response_timeout, deadline=deadline
+        )
+
+    # Keys, figures, the end
+
+    def replace_key(self, key: ProviderKey) -> None:
+        """Sign with another key from now on. Pushes in flight finish on their connections."""
+        self._check_open()
+        self.provider_tokens = self._tokens_of(key)
+        for headers in self._header_sets.values():
+            headers.forget()
+        self._transport.retire_all("the provider key was replaced", self.provider_tokens)
+        if self._channels is not None:
+            replacing = self._channels.replace_tokens(self.provider_tokens)
+            self._tasks.add(task := asyncio.get_running_loop().create_task(replacing))
+            task.add_done_callback(self._tasks.discard)
+
+    def statistics(self) -> Statistics:
+        """Return a frozen snapshot."""
+        return snapshot(
+            self._engine.counters,
+            transport=self._transport,
+            waiting=len(self._room) + self._engine.waiting(),
+        )
+
+    async def aclose(self, *, drain: float | None = None) -> None:
+        """Close: take nothing new, wait ``drain`` seconds for what is under way, then give up.
+
+        ``drain`` defaults to ``close_timeout``. What has not left then is NOT_SENT, what has is
+        UNKNOWN. May be called more than once.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        patience = self.options.close_timeout if drain is None else drain
+        deadline = self.clock.monotonic() + patience
+        self._room.refuse_more()
+        self._engine.closing = True
+        try:
+            if patience > 0:
+                await self._drained(deadline)
+        finally:
+            self._room.close()
+            self._engine.close_waiting()
+            self._engine.abandon_in_flight(None, Loss.CLOSED)
+            await self._transport.aclose(deadline)
+            if self._tasks:
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._channels is not None:
+                await self._channels.aclose()
+            self._closed = True
+
+    async def _drained(self, deadline: float) -> None:
+        """Return when nothing is waiting or under way, at ``deadline`` at the latest."""
+        while self._engine.busy() or len(self._room):
+            left = deadline - self.clock.monotonic()
+            if left <= 0:
+                return
+            await self._engine.changed(left)
+
+    # Helpers
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise ClientClosed("the client is closed; nothing was sent")
+
+    def _tokens_of(self, key: ProviderKey) -> ProviderTokens:
+        return ProviderTokens(key, self.clock, deterministic=self._deterministic)
+
+    def _sendable(self, message: Message | Sendable) -> Sendable:
+        if isinstance(message, Sendable):
+            return message
+        return self.prepare(encode(message, now=self.clock.time()))
+
+    def _headers_of(self, encoded: EncodedMessage, channel: str | None = None) -> HeaderSet:
+        key = (
+            channel,
+            encoded.topic_suffix,
+            encoded.push_type,
+            encoded.priority,
+            encoded.expiration,
+            encoded.collapse_id,
+        )
+        found = self._header_sets.get(key)
+        if found is None:
+            if len(self._header_sets) >= _HEADER_SETS_KEPT:
+                del self._header_sets[next(iter(self._header_sets))]
+            found = self._header_sets[key] = self._make_headers(encoded, channel)
+        return found
+
+    def _make_headers(self, encoded: EncodedMessage, channel: str | None) -> HeaderSet:
+        # Indexing follows Apple's "Sending notification requests to APNs".
+        fields = [(b"apns-push-type", encoded.push_type.encode(), Indexing.VALUE)]
+        if channel is None:
+            topic = (self.bundle_id + encoded.topic_suffix).encode()
+            fields.insert(0, (b"apns-topic", topic, Indexing.VALUE))
+        else:
+            fields.append((b"apns-channel-id", channel.encode(), Indexing.NAME))
+        fields.append((b"apns-priority", str(encoded.priority).encode(), Indexing.VALUE))
+        fields.append((b"apns-expiration", str(encoded.expiration).encode(), Indexing.NAME))
+        if encoded.collapse_id is not None:
+            fields.append((b"apns-collapse-id", encoded.collapse_id.encode(), Indexing.NAME))
+        return HeaderSet(
+            tuple(fields),
+            id_name=b"apns-id" if channel is None else b"apns-request-id",
+            never_index_authorization=self._never_index,
+        )
+
+
+def _check_number(field: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise InvalidSetting(f"{value!r} is not above 0", field=field, remedy="Give a number.")
+
+
+def _check_deadline(deadline: object) -> None:
+    if deadline is None:
+        return
+    if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or not deadline > 0:
+        raise InvalidInput(
+            f"{deadline!r} is not above 0",
+            field="deadline",
+            remedy="Give seconds from now, as a number.",
+        )
+    if deadline >= 100_000_000:
+        raise InvalidInput(
+            f"{deadline!r} is more than three years",
+            field="deadline",
+            remedy="Give seconds from now, not a time of day.",
+        )

@@ -1,0 +1,49 @@
+"""Times in logarithmic buckets: small, bounded, exact to about 5 percent."""
+
+from __future__ import annotations
+
+import math
+
+_PER_DOUBLING = 16
+_UNIT = 1e-6
+_BUCKETS = 48 * _PER_DOUBLING
+_SCALE = _PER_DOUBLING / math.log(2.0)
+
+
+class Histogram:
+    """Counts of durations in seconds, from a microsecond to years."""
+
+    __slots__ = ("_counts", "count", "maximum", "total")
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+        self.count = 0
+        self.total = 0.0
+        self.maximum = 0.0
+
+    def add(self, seconds: float, times: int = 1) -> None:
+        """Count a duration, ``times`` over."""
+        self.maximum = max(self.maximum, seconds)
+        bucket = int(math.log(seconds / _UNIT) * _SCALE) if seconds > _UNIT else 0
+        bucket = min(bucket, _BUCKETS)
+        counts = self._counts
+        counts[bucket] = counts.get(bucket, 0) + times
+        self.count += times
+        self.total += seconds * times
+
+    def percentile(self, percent: float) -> float:
+        """Return the duration in seconds that ``percent`` of all do not exceed; 0 when empty."""
+        if not self.count:
+            return 0.0
+        wanted = max(1, math.ceil(self.count * percent / 100.0))
+        seen = 0
+        for bucket in sorted(self._counts):
+            seen += self._counts[bucket]
+            if seen >= wanted:
+                return min(_UNIT * math.exp2((bucket + 1) / _PER_DOUBLING), self.maximum)
+        return self.maximum
+
+    @property
+    def mean(self) -> float:
+        """The mean in seconds; 0 when empty."""
+        return self.total / self.count if self.count else 0.0

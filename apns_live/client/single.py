@@ -1,0 +1,177 @@
+"""The waiting room of ``send``: one future a call, no task, bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from ..clock import Clock, Timer
+from ..errors import ClientClosed, PoolFull
+from ..outcome import Outcome
+from ..pool import Push, PushState
+from .attachment import Attachment, Settled
+from .engine import Engine
+
+
+class WaitingRoom:
+    """The source of work behind `Client.send` and `Client.broadcast`."""
+
+    def __init__(
+        self, engine: Engine, clock: Clock, *, capacity: int, queue_timeout: float, limit: float
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._capacity = capacity
+        self._queue_timeout = queue_timeout
+        self._limit = limit
+        self._waiting: deque[Push] = deque()
+        self._present = 0
+        """Pushes that wait: cancelled ones stay in the deque until it is their turn."""
+        self._doors: deque[asyncio.Future[None]] = deque()
+        self._timed: set[Push] = set()
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
+        self._attachment: Attachment | None = None
+        self._closed = False
+
+    def __len__(self) -> int:
+        return self._present
+
+    async def send(self, push: Push, deadline: float | None) -> Outcome:
+        """Return the push's outcome. Raise `PoolFull` or `ClientClosed`; nothing was sent then."""
+        now = self._clock.monotonic()
+        if deadline is not None:
+            push.deadline = now + deadline
+        push.created = now
+        if self._present >= self._capacity:
+            await self._find_place(push)
+        if self._closed:
+            raise ClientClosed("the client is closed; nothing was sent")
+        attachment = self._attachment
+        if attachment is None:
+            attachment = self._attachment = self._engine.attach(self, first=True)
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        push.context = future
+        push.owner = attachment
+        self._waiting.append(push)
+        self._present += 1
+        if push.deadline:
+            self._timed.add(push)
+            self._arm(push.deadline)
+        if self._timer is None:
+            self._arm(now + self._limit)
+        attachment.wake()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if push.state == PushState.NEW:
+                self._left(1)
+            self._timed.discard(push)
+            self._engine.cancel(push, report=False)
+            raise
+
+    async def _find_place(self, push: Push) -> None:
+        patience = self._queue_timeout
+        if push.deadline:
+            patience = min(patience, push.deadline - push.created)
+        door: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._doors.append(door)
+        timer = self._clock.call_later(patience, lambda: door.done() or door.cancel("full"))
+        try:
+            await door
+        except asyncio.CancelledError as error:
+            if error.args == ("full",):
+                raise PoolFull(
+                    f"{self._capacity} pushes wait already and none left within {patience:g} s; "
+                    "nothing was sent. APNs is slow or not reachable, or this is more than it takes"
+                ) from None
+            if door.done() and not door.cancelled():
+                self._open_door()  # the place was ours; it goes to the next
+            raise
+        finally:
+            timer.cancel()
+
+    def take(self, limit: int) -> Sequence[Push]:
+        """Return pushes in the order of their calls."""
+        waiting = self._waiting
+        taken: list[Push] = []
+        while waiting and len(taken) < limit:
+            push = waiting.popleft()
+            if push.state == PushState.NEW:
+                taken.append(push)
+        if taken:
+            self._left(len(taken))
+        return taken
+
+    def settled(self, outcomes: Settled) -> None:
+        """Wake the callers."""
+        timed = self._timed
+        for push, outcome in outcomes:
+            if timed:
+                timed.discard(push)
+            future = push.context
+            if not future.done():
+                future.set_result(outcome)
+
+    def close(self) -> None:
+        """Settle everything that waits as NOT_SENT, and take nothing more."""
+        self._closed = True
+        for push in self.take(len(self._waiting)):
+            push.state = PushState.NEW
+            self._engine.expire(push, "closed")
+        for door in self._doors:
+            if not door.done():
+                door.set_result(None)
+        self._doors.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def refuse_more(self) -> None:
+        """Take no new calls; those that wait go on."""
+        self._closed = True
+
+    def _left(self, count: int) -> None:
+        self._present -= count
+        while self._doors and self._present < self._capacity:
+            if not self._open_door():
+                break
+
+    def _open_door(self) -> bool:
+        while self._doors:
+            door = self._doors.popleft()
+            if not door.done():
+                door.set_result(None)
+                return True
+        return False
+
+    def _arm(self, at: float) -> None:
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._clock.call_later(max(0.0, at - self._clock.monotonic()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._clock.monotonic()
+        wall = self._clock.time()
+        late = [push for push in self._timed if push.deadline <= now]
+        for push in self._waiting:
+            if push.state != PushState.NEW or push.deadline:
+                continue
+            if push.created + self._limit <= now or push.message.useless_at <= wall:
+                late.append(push)
+        for push in late:
+            self._timed.discard(push)
+            if push.state == PushState.NEW:
+                self._left(1)
+            self._engine.expire(push)
+        moments = [push.deadline for push in self._timed]
+        moments += [
+            push.created + self._limit for push in self._waiting if push.state == PushState.NEW
+        ]
+        if moments:
+            self._arm(min(moments))

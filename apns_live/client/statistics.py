@@ -1,0 +1,126 @@
+"""Counts of a client's life, and a frozen snapshot of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from ..outcome import Outcome, Verdict
+from ..pool import LinkStatistics, Transport
+from .histogram import Histogram
+
+_REASONS_KEPT = 100
+_OTHER = "(other reasons)"
+
+
+class ReasonCounts:
+    """Counts by reason. What a server invents beyond a hundred reasons is counted together."""
+
+    __slots__ = ("counts",)
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+
+    def add(self, reason: str) -> None:
+        """Count one."""
+        if reason not in self.counts and len(self.counts) >= _REASONS_KEPT:
+            reason = _OTHER
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+
+
+class Counters:
+    """What the engine counts as it goes."""
+
+    __slots__ = (
+        "accepted",
+        "cancelled",
+        "lost",
+        "reasons",
+        "replays",
+        "retries",
+        "round_trips",
+        "verdicts",
+    )
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.cancelled = 0
+        self.lost = 0
+        self.replays = 0
+        self.retries = 0
+        self.verdicts: dict[Verdict, int] = {}
+        self.reasons = ReasonCounts()
+        self.round_trips = Histogram()
+
+    def count(self, outcome: Outcome) -> None:
+        """Count an outcome that is not an acceptance."""
+        verdict = outcome.verdict
+        self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
+        self.reasons.add(outcome.reason or str(outcome.status))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """A client at one moment; times are seconds, counts are since the client was made."""
+
+    transport: str
+    """``http2`` or ``httpx``."""
+    header_decoder: str
+    """Which decoder of header blocks runs: ``jh2`` or ``hpack``."""
+    connections: tuple[LinkStatistics, ...]
+    connections_opened: int
+    connections_failed: int
+    last_failure: str
+    """What the last connection that could not be opened said; "" when there was none."""
+    waiting: int
+    """Pushes that were taken on and are not on the wire."""
+    in_flight: int
+    accepted: int
+    cancelled: int
+    """Pushes whose caller was cancelled, so that nobody heard of their outcome."""
+    lost: int
+    replays: int
+    """Pushes that left again because they were certainly not processed."""
+    retries: int
+    verdicts: Mapping[Verdict, int]
+    reasons: Mapping[str, int]
+    round_trip_p50: float
+    round_trip_p95: float
+    round_trip_p99: float
+    round_trip_max: float
+
+
+def snapshot(
+    counters: Counters,
+    *,
+    transport: Transport,
+    waiting: int,
+) -> Statistics:
+    """Return a frozen copy."""
+    verdicts = dict(counters.verdicts)
+    if counters.accepted:
+        verdicts[Verdict.ACCEPTED] = counters.accepted
+    times = counters.round_trips
+    connections = transport.links()
+    return Statistics(
+        transport=transport.name,
+        header_decoder=transport.header_decoder,
+        connections=connections,
+        connections_opened=transport.opened,
+        connections_failed=transport.failed,
+        last_failure=transport.last_failure,
+        waiting=waiting,
+        in_flight=sum(link.open_streams for link in connections),
+        accepted=counters.accepted,
+        cancelled=counters.cancelled,
+        lost=counters.lost,
+        replays=counters.replays,
+        retries=counters.retries,
+        verdicts=MappingProxyType(verdicts),
+        reasons=MappingProxyType(dict(counters.reasons.counts)),
+        round_trip_p50=times.percentile(50),
+        round_trip_p95=times.percentile(95),
+        round_trip_p99=times.percentile(99),
+        round_trip_max=times.maximum,
+    )

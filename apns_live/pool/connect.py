@@ -1,0 +1,136 @@
+"""Opening one connection: fresh DNS, TCP or a CONNECT proxy, TLS, ALPN."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from ..errors import ConnectFailed, InvalidSetting
+from .endpoint import Endpoint
+from .proxy import Proxy
+
+Address = tuple[socket.AddressFamily, tuple[Any, ...]]
+"""Family and socket address, as `socket.getaddrinfo` gives them."""
+
+Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
+"""Looks a name up: host and port in, addresses out. Asked afresh for each connection."""
+
+
+async def system_resolver(host: str, port: int) -> Sequence[Address]:
+    """Ask the operating system, without a cache of ours (Apple: look up before each connection)."""
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+    )
+    return [(family, address) for family, _, _, _, address in found]
+
+
+def make_ssl_context(endpoint: Endpoint, given: ssl.SSLContext | None = None) -> ssl.SSLContext:
+    """Return a context with TLS 1.2 or newer, ALPN h2, and verification on.
+
+    A context that was given is used as it is if it verifies; else `InvalidSetting` is raised.
+    """
+    if given is not None:
+        if given.verify_mode is not ssl.CERT_REQUIRED or not given.check_hostname:
+            raise InvalidSetting(
+                "this SSLContext does not verify the server",
+                field="ssl_context",
+                remedy="Name the server's CA with ca_file instead of switching verification off.",
+            )
+        context = given
+    else:
+        context = ssl.create_default_context(
+            cafile=None if endpoint.ca_file is None else str(endpoint.ca_file)
+        )
+    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+class Connector:
+    """Opens connections to one endpoint.
+
+    Several addresses are used in turn: each connection begins with the next one, and goes on to
+    the others when that fails.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        ssl_context: ssl.SSLContext,
+        resolver: Resolver = system_resolver,
+        proxy: Proxy | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self._ssl = ssl_context
+        self._resolver = resolver
+        self._proxy = proxy
+        self._turn = 0
+
+    async def open(self, make_protocol: Callable[[], asyncio.Protocol]) -> str:
+        """Open one connection and return the peer's address as text. Raise `ConnectFailed`."""
+        host, port = self.endpoint.host, self.endpoint.port
+        first_hop = (host, port) if self._proxy is None else (self._proxy.host, self._proxy.port)
+        sock, where = await self._open_socket(*first_hop)
+        try:
+            if self._proxy is not None:
+                await self._proxy.ask(sock, host, port)
+            loop = asyncio.get_running_loop()
+            # The only time limit that counts is the pool's, on its own clock.
+            transport, _ = await loop.create_connection(
+                make_protocol,
+                sock=sock,
+                ssl=self._ssl,
+                server_hostname=host,
+                ssl_handshake_timeout=3600.0,
+            )
+        except BaseException as error:
+            sock.close()
+            if isinstance(error, ssl.SSLCertVerificationError):
+                raise ConnectFailed(
+                    f"TLS to {host}:{port} ({where}): the certificate was refused: "
+                    f"{error.verify_message}. A proxy that opens TLS, or a missing ca_file?"
+                ) from error
+            if isinstance(error, (OSError, EOFError)):
+                raise ConnectFailed(f"TLS to {host}:{port} ({where}): {error}") from error
+            raise
+        chosen = transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        if chosen != "h2":
+            transport.abort()
+            raise ConnectFailed(
+                f"ALPN: {host}:{port} ({where}) chose {chosen or 'nothing'} instead of h2. "
+                "Something between here and APNs that opens TLS, most likely a proxy, speaks no HTTP/2."
+            )
+        return where
+
+    async def _open_socket(self, host: str, port: int) -> tuple[socket.socket, str]:
+        try:
+            addresses = list(await self._resolver(host, port))
+        except OSError as error:
+            raise ConnectFailed(f"DNS: no address for {host}: {error}") from error
+        if not addresses:
+            raise ConnectFailed(f"DNS: no address for {host}")
+        start = self._turn % len(addresses)
+        self._turn += 1
+        failures: list[str] = []
+        for family, address in addresses[start:] + addresses[:start]:
+            where = f"{address[0]}:{address[1]}"
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock.setblocking(False)
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await asyncio.get_running_loop().sock_connect(sock, address)
+            except OSError as error:
+                sock.close()
+                failures.append(f"{where}: {error.strerror or error}")
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock, where
+        raise ConnectFailed(f"TCP to {host}: " + "; ".join(failures[:8]))

@@ -1,0 +1,115 @@
+"""What the pool does next, as one pure function over a frozen view of it.
+
+No clock, no socket: what to open and what to close, and when to ask again. The reasons for the
+numbers: APNs punishes connections that come and go (Apple, "Establishing a connection to APNs"),
+and lowers a link's streams after refusals, when more links would only make it worse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .options import PoolOptions
+
+DEFAULT_ROUND_TRIP = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkView:
+    """What the decision needs to know of one link. Times are monotonic seconds."""
+
+    number: int
+    connecting: bool = False
+    usable: bool = True
+    """Takes pushes, or will when it has room; false while draining or suspected dead."""
+    draining: bool = False
+    accepted: bool = False
+    """Whether a push was ever accepted on it."""
+    limit: int = 0
+    best_limit: int = 0
+    """The largest number of streams that it ever allowed."""
+    refused_last: bool = False
+    """Whether its latest answer was a 4xx that APNs counts as an error."""
+    full_since: float | None = None
+    idle_since: float | None = None
+    round_trip: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolView:
+    """The pool at one moment."""
+
+    now: float
+    waiting: bool
+    links: tuple[LinkView, ...]
+    last_connect_at: float = float("-inf")
+    backoff_until: float = float("-inf")
+    closing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How many links to open, which to close, when to ask again (None: at the next event)."""
+
+    open: int = 0
+    close: tuple[int, ...] = ()
+    ask_again_at: float | None = None
+
+
+def decide(view: PoolView, options: PoolOptions) -> Decision:
+    """Return what the pool should do now."""
+    if view.closing:
+        return Decision()
+    alive = [link for link in view.links if not link.draining]
+    close, next_idle = _idle_links(view, alive, options)
+    if not view.waiting:
+        return Decision(0, close, next_idle)
+    count, ask_at = _growth(view, alive, options)
+    moments = [moment for moment in (ask_at, next_idle) if moment is not None]
+    return Decision(count, () if count else close, min(moments) if moments else None)
+
+
+def _idle_links(
+    view: PoolView, alive: list[LinkView], options: PoolOptions
+) -> tuple[tuple[int, ...], float | None]:
+    spare = len(alive) - options.min_connections
+    if spare <= 0:
+        return (), None
+    idle = sorted(
+        ((link.idle_since, link.number) for link in alive if link.idle_since is not None),
+        key=lambda pair: (pair[0], -pair[1]),
+    )
+    over = [number for since, number in idle if view.now - since >= options.idle_timeout]
+    close = tuple(over[:spare])
+    rest = [since for since, number in idle if number not in close]
+    if len(close) == spare or not rest:
+        return close, None
+    return close, rest[0] + options.idle_timeout
+
+
+def _growth(
+    view: PoolView, alive: list[LinkView], options: PoolOptions
+) -> tuple[int, float | None]:
+    if len(alive) >= options.max_connections:
+        return 0, None
+    connecting = [link for link in alive if link.connecting]
+    usable = [link for link in alive if link.usable and not link.connecting]
+    if not any(link.accepted for link in alive) and (connecting or usable):
+        return 0, None  # one at a time until the first has accepted a push
+    if view.now < view.backoff_until:
+        return 0, view.backoff_until
+    ready_at = view.now
+    if usable:
+        if any(link.limit < link.best_limit or link.refused_last for link in usable):
+            return 0, None
+        for link in usable:
+            if link.full_since is None:
+                return 0, None
+            patience = 2.0 * (link.round_trip or DEFAULT_ROUND_TRIP)
+            ready_at = max(ready_at, link.full_since + patience)
+        ready_at = max(ready_at, view.last_connect_at + options.connect_spacing)
+    elif connecting:
+        return 0, None
+    if ready_at > view.now:
+        return 0, ready_at
+    return 1, None

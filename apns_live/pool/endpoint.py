@@ -1,0 +1,95 @@
+"""Where APNs is: Apple's two environments, or a host of your own."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InvalidSetting
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Host and port of an APNs, and of its channel management.
+
+    ``ca_file`` names a PEM file with the roots to trust instead of the system's (a local fake
+    has its own). ``manage_host`` defaults to ``host``; ``manage_port`` to 2196, Apple's port for
+    production. Raises `InvalidSetting`.
+    """
+
+    host: str
+    port: int = 443
+    ca_file: str | os.PathLike[str] | None = None
+    manage_host: str | None = None
+    manage_port: int | None = None
+
+    def __post_init__(self) -> None:
+        for field, host in (("host", self.host), ("manage_host", self.manage_host)):
+            if host is not None:
+                _check_host(field, host)
+        for field, port in (("port", self.port), ("manage_port", self.manage_port)):
+            if port is not None and (
+                isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65_536
+            ):
+                raise InvalidSetting(
+                    f"{port!r} is no TCP port",
+                    field=field,
+                    remedy="Give a number from 1 to 65535; Apple's are 443 and 2197.",
+                )
+        if self.ca_file is not None and not Path(self.ca_file).is_file():
+            raise InvalidSetting(
+                f"there is no file {os.fspath(self.ca_file)!r}",
+                field="ca_file",
+                remedy="Name a PEM file with the certificates to trust.",
+            )
+
+    @property
+    def authority(self) -> bytes:
+        """The ``:authority`` of requests: the port only when it is not 443."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (host if self.port == 443 else f"{host}:{self.port}").encode("ascii")
+
+    @property
+    def management(self) -> tuple[str, int]:
+        """Host and port of channel management."""
+        return self.manage_host or self.host, self.manage_port or 2196
+
+
+def _check_host(field: str, host: object) -> None:
+    allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:"
+    if not isinstance(host, str) or not host or not set(host) <= set(allowed):
+        raise InvalidSetting(
+            f"{host!r} is no host name",
+            field=field,
+            remedy="Give the bare name or address, without scheme, port or path.",
+        )
+
+
+PRODUCTION = Endpoint(
+    "api.push.apple.com",
+    443,
+    manage_host="api-manage-broadcast.push.apple.com",
+    manage_port=2196,
+)
+SANDBOX = Endpoint(
+    "api.sandbox.push.apple.com",
+    443,
+    manage_host="api-manage-broadcast.sandbox.push.apple.com",
+    manage_port=2195,
+)
+ENVIRONMENTS = {"production": PRODUCTION, "sandbox": SANDBOX}
+
+
+def resolve_environment(environment: str | Endpoint) -> Endpoint:
+    """Return the endpoint for ``"production"``, ``"sandbox"`` or an `Endpoint`."""
+    if isinstance(environment, Endpoint):
+        return environment
+    found = ENVIRONMENTS.get(environment) if isinstance(environment, str) else None
+    if found is None:
+        raise InvalidSetting(
+            f"{environment!r} is no environment",
+            field="environment",
+            remedy='Say "production", "sandbox", or give an Endpoint(host, port).',
+        )
+    return found

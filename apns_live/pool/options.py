@@ -1,0 +1,51 @@
+"""The numbers of the pool, each with its default. Times are seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from ..errors import InvalidSetting
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """Settings of links and pool. Raises `InvalidSetting` for numbers that cannot work."""
+
+    max_connections: int = 8
+    min_connections: int = 1
+    """How many idle connections are kept; the first is opened when there is something to send."""
+    connect_timeout: float = 10.0
+    """For DNS, TCP, proxy, TLS and the server's SETTINGS together."""
+    response_timeout: float = 10.0
+    close_timeout: float = 10.0
+    connect_spacing: float = 0.25
+    idle_timeout: float = 300.0
+    backoff_first: float = 0.5
+    backoff_limit: float = 60.0
+    credential_backoff: float = 900.0
+    """How long nothing connects after a GOAWAY that names credentials."""
+    silence_before_ping: float = 3.0
+    ping_timeout: float = 5.0
+    idle_before_probe: float = 60.0
+    idle_ping_interval: float = 3600.0
+    write_buffer: int = 262_144
+    """Bytes that may wait in the transport before a link takes no more work."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+                raise InvalidSetting(
+                    f"{value!r} is not above 0",
+                    field=field.name,
+                    remedy="Give a positive number; times are in seconds.",
+                )
+        for name in ("max_connections", "min_connections"):
+            if not isinstance(getattr(self, name), int):
+                raise InvalidSetting("this is a count", field=name, remedy="Give a whole number.")
+        if self.min_connections > self.max_connections:
+            raise InvalidSetting(
+                f"{self.min_connections} is more than max_connections ({self.max_connections})",
+                field="min_connections",
+                remedy="Lower it, or raise max_connections.",
+            )

@@ -1,0 +1,342 @@
+"""The pool: links to one endpoint with one provider key, opened and closed by measured need."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Callable
+
+from ..clock import Clock, Timer
+from ..credentials import ProviderToken, ProviderTokens
+from ..errors import ConnectFailed
+from ..http2 import GoAwayReceived
+from ..http2.headers import choose_decoder
+from ..outcome import Verdict
+from ..reasons import TABLE, normalise
+from .connect import Connector
+from .decision import PoolView, decide
+from .link import Link
+from .options import PoolOptions
+from .push import Push
+from .transport import Bar, Feed, Hooks, LinkStatistics
+
+logger = logging.getLogger("apns_live.pool")
+
+_ABORT_AFTER = 1.0
+"""Seconds that the TLS goodbye may take once everything else is done."""
+
+
+class Pool:
+    """The own-wire transport: `Transport` over HTTP/2 links of ours."""
+
+    name = "http2"
+    header_decoder = choose_decoder()
+
+    def __init__(
+        self,
+        feed: Feed,
+        connector: Connector,
+        tokens: ProviderTokens,
+        *,
+        clock: Clock,
+        options: PoolOptions,
+        hooks: Hooks,
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
+        self._feed = feed
+        self._connector = connector
+        self._tokens = tokens
+        self._clock = clock
+        self._options = options
+        self._hooks = hooks
+        self._uniform = uniform
+        self._links: list[Link] = []
+        self._numbers = 0
+        self._connecting: dict[int, asyncio.Task[None]] = {}
+        self._wake_scheduled = False
+        self._review_at = float("-inf")
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
+        self._last_connect_at = float("-inf")
+        self._failures = 0
+        self._backoff_until = float("-inf")
+        self._bar: Bar | None = None
+        self._preferred: ProviderToken | None = None
+        self._closing = False
+        self._nothing_open: asyncio.Event | None = None
+        self.last_failure = ""
+        self.opened = 0
+        self.failed = 0
+
+    def __repr__(self) -> str:
+        state = "closing" if self._closing else "open"
+        return f"<Pool {state} {self._connector.endpoint.host} {self._links}>"
+
+    def is_closed(self) -> bool:
+        """Whether it is closed and no link is left."""
+        return self._closing and not self._links
+
+    # The transport's face
+
+    def wake(self) -> None:
+        """Look for work in this turn of the event loop."""
+        if not self._wake_scheduled and not self._closing_done():
+            self._wake_scheduled = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def retire_all(self, cause: str, tokens: ProviderTokens | None = None) -> None:
+        """Use new connections from here on, with other provider tokens if given."""
+        if tokens is not None:
+            self._tokens = tokens
+            self._preferred = None
+            self._failures = 0
+            self._backoff_until = float("-inf")
+            self._set_bar(None)
+        for link in list(self._links):
+            link.retire(cause)
+        self.wake()
+
+    def credentials_refused(self, reason: str, detail: str) -> None:
+        """Bar connecting for a backoff that grows: connecting again would not help for now."""
+        self._failures += 1
+        delay = self._backoff()
+        self._backoff_until = max(self._backoff_until, self._clock.monotonic() + delay)
+        self._set_bar(Bar(self._backoff_until, reason, detail))
+
+    def keep_oldest_token(self, refused: ProviderToken) -> None:
+        """Let new links start with the oldest provider token that is still valid."""
+        held = [link.token for link in self._links if link.token is not refused]
+        valid = [token for token in held if self._tokens.for_connection(token) is token]
+        self._preferred = min(valid, key=lambda token: token.issued_at, default=None)
+
+    def in_flight(self) -> list[Push]:
+        """Return the pushes that are on the wire."""
+        return [push for link in self._links for push in link.in_flight.values()]
+
+    def links(self) -> tuple[LinkStatistics, ...]:
+        """Return the connections as they are now."""
+        return tuple(link.statistics() for link in self._links)
+
+    async def aclose(self, deadline: float) -> None:
+        """Close every connection; those with pushes in flight at ``deadline`` at the latest."""
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for task in list(self._connecting.values()):
+            task.cancel()
+        for link in list(self._links):
+            link.retire("the client is closing")
+        if self._links:
+            self._nothing_open = asyncio.Event()
+            timer = self._clock.call_later(
+                max(0.0, deadline - self._clock.monotonic()), self._close_all
+            )
+            try:
+                await self._nothing_open.wait()
+            finally:
+                timer.cancel()
+                self._close_all()
+        tasks = list(self._connecting.values())
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)
+
+    def _close_all(self) -> None:
+        for link in list(self._links):
+            link.close("the client was closed")
+
+    def _closing_done(self) -> bool:
+        return self._closing and not self._links
+
+    # Work and growth
+
+    def _pump(self) -> None:
+        self._wake_scheduled = False
+        for link in tuple(self._links):
+            link.feed()
+        self._review()
+
+    def _review(self) -> None:
+        if self._closing:
+            return
+        now = self._clock.monotonic()
+        if self._bar is not None and now >= self._bar.until:
+            self._set_bar(None)
+        view = PoolView(
+            now=now,
+            waiting=self._feed.has_work(),
+            links=tuple(link.view() for link in self._links),
+            last_connect_at=self._last_connect_at,
+            backoff_until=self._backoff_until,
+            closing=self._closing,
+        )
+        decision = decide(view, self._options)
+        for number in decision.close:
+            for link in tuple(self._links):
+                if link.number == number:
+                    link.retire("idle")
+        for _ in range(decision.open):
+            self._open_link(now)
+        self._review_at = now + self._options.connect_spacing
+        if decision.ask_again_at is not None:
+            self._arm(decision.ask_again_at)
+            self._review_at = min(self._review_at, decision.ask_again_at)
+
+    def _arm(self, at: float) -> None:
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._clock.call_later(max(0.0, at - self._clock.monotonic()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._pump()
+
+    def _open_link(self, now: float) -> None:
+        self._numbers += 1
+        self._last_connect_at = now
+        link = Link(
+            self._numbers,
+            owner=self,
+            feed=self._feed,
+            clock=self._clock,
+            options=self._options,
+            tokens=self._tokens,
+            held=self._preferred,
+            authority=self._connector.endpoint.authority,
+        )
+        self._links.append(link)
+        task = asyncio.get_running_loop().create_task(
+            self._connect(link), name=f"apns_live connection {link.number}"
+        )
+        self._connecting[link.number] = task
+
+    async def _connect(self, link: Link) -> None:
+        task = asyncio.current_task()
+        overdue = False
+
+        def give_up() -> None:
+            nonlocal overdue
+            overdue = True
+            if link.number in self._connecting and task is not None:
+                task.cancel()
+
+        timeout = self._options.connect_timeout
+        timer = self._clock.call_later(timeout, give_up)
+        failure = ""
+        try:
+            await self._connector.open(lambda: link)
+            await link.settled
+        except ConnectFailed as error:
+            failure = str(error)
+        except asyncio.CancelledError:
+            if not overdue:
+                link.close("the client is closing")
+                raise
+            failure = f"no connection to {self._connector.endpoint.host} within {timeout:g} s"
+        finally:
+            timer.cancel()
+            self._connecting.pop(link.number, None)
+        if failure:
+            self._connect_failed(link, failure)
+
+    def _backoff(self) -> float:
+        options = self._options
+        ceiling = options.backoff_first * 2.0 ** min(self._failures - 1, 30)
+        return self._uniform() * min(ceiling, options.backoff_limit)
+
+    def _connect_failed(self, link: Link, message: str) -> None:
+        self.failed += 1
+        self.last_failure = message
+        link.close(message)
+
+    # What links report
+
+    def link_ready(self, link: Link) -> None:
+        """Note that a link may carry pushes."""
+        self.opened += 1
+        logger.info("connection %d to %s is ready", link.number, link.address)
+        self._call(self._hooks.connection_opened, link.number, link.address)
+
+    def link_accepted(self, link: Link) -> None:
+        """Note a link's first accepted push: connecting works again."""
+        self._failures = 0
+        self._backoff_until = float("-inf")
+        self._set_bar(None)
+
+    def link_full(self, link: Link, now: float) -> None:
+        """Think of growing: a link has no room while work waits."""
+        if now >= self._review_at:
+            self._review()
+
+    def link_idle(self, link: Link) -> None:
+        """Think of closing a link later: it has nothing in flight."""
+        if len(self._links) > self._options.min_connections and not self._closing:
+            self._arm(self._clock.monotonic() + self._options.idle_timeout)
+
+    def link_unusable(self, link: Link) -> None:
+        """Let other links take over: this one takes no new pushes."""
+        self.wake()
+
+    def link_going_away(self, link: Link, event: GoAwayReceived) -> None:
+        """Look at the reason of a GOAWAY; one that names credentials stops all connecting."""
+        reason, detail = _goaway_reason(event.debug_data)
+        if reason:
+            link.cause = f"GOAWAY: {reason}"
+        self._call(self._hooks.going_away, link.number, reason, event.last_stream_id)
+        row = TABLE.get(normalise(reason))
+        if row is not None and row.verdict in (Verdict.OPERATOR, Verdict.REFRESH_CREDENTIALS):
+            until = self._clock.monotonic() + self._options.credential_backoff
+            self._backoff_until = until
+            self._set_bar(Bar(until, reason, detail or f"{row.meaning}. {row.remedy}"))
+
+    def link_closed(self, link: Link, cause: str) -> None:
+        """Forget a link that is gone."""
+        if link in self._links:
+            self._links.remove(link)
+        task = self._connecting.get(link.number)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+        logger.info("connection %d closed: %s", link.number, cause)
+        self._call(self._hooks.connection_closed, link.number, cause)
+        if link.failed():
+            self.last_failure = cause
+            self._failures += 1
+            delay = self._backoff()
+            until = self._clock.monotonic() + delay
+            self._backoff_until = max(self._backoff_until, until)
+            self._call(self._hooks.connect_failed, cause, delay)
+        if self._nothing_open is not None and not self._links:
+            self._nothing_open.set()
+        self.wake()
+
+    def _set_bar(self, bar: Bar | None) -> None:
+        if bar is not self._bar:
+            self._bar = bar
+            self._feed.barred(bar)
+            if bar is not None:
+                self._arm(bar.until)
+
+    def _call(self, hook: Callable[..., object] | None, *arguments: object) -> None:
+        if hook is not None:
+            try:
+                hook(*arguments)
+            except Exception:
+                logger.exception("a hook raised")
+
+
+def _goaway_reason(debug_data: bytes) -> tuple[str, str]:
+    """Return reason and detail of a GOAWAY; Apple sends JSON, nothing, or ``null``."""
+    if not debug_data:
+        return "", ""
+    try:
+        value = json.loads(debug_data)
+    except ValueError:
+        return "", debug_data[:200].decode("utf-8", "replace")
+    reason = value.get("reason") if isinstance(value, dict) else None
+    return (reason[:100], "") if isinstance(reason, str) else ("", "")

@@ -1,0 +1,163 @@
+"""One push on its way, and the part of it that many pushes share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..credentials import ProviderToken
+from ..http2 import Indexing, PreparedHeaders
+from ..payload import EncodedMessage
+
+if TYPE_CHECKING:
+    from .transport import Carrier
+
+Fields = tuple[tuple[bytes, bytes, Indexing], ...]
+
+_TOKENS_REMEMBERED = 4
+
+
+class PushState(IntEnum):
+    """Where a push is between being taken from its source and its one outcome."""
+
+    NEW = 0
+    READY = 1
+    IN_FLIGHT = 2
+    HELD = 3
+    SETTLED = 4
+
+
+class HeaderSet:
+    """The request headers that pushes share, without path, id and provider token.
+
+    Prepared once per provider token, so that a link encodes them once and refers to them after.
+    """
+
+    __slots__ = ("_prepared", "fields", "id_name", "never_index_authorization")
+
+    def __init__(
+        self,
+        fields: Fields,
+        *,
+        id_name: bytes = b"apns-id",
+        never_index_authorization: bool = False,
+    ) -> None:
+        self.fields = fields
+        self.id_name = id_name
+        self.never_index_authorization = never_index_authorization
+        self._prepared: dict[bytes, PreparedHeaders] = {}
+
+    def prepared(self, token: ProviderToken) -> PreparedHeaders:
+        """Return the headers with this provider token in front."""
+        found = self._prepared.get(token.value)
+        if found is None:
+            if len(self._prepared) >= _TOKENS_REMEMBERED:
+                del self._prepared[next(iter(self._prepared))]
+            how = Indexing.NEVER if self.never_index_authorization else Indexing.VALUE
+            found = PreparedHeaders(
+                ((b"authorization", token.value, how), *self.fields), id_name=self.id_name
+            )
+            self._prepared[token.value] = found
+        return found
+
+    def forget(self) -> None:
+        """Drop what was prepared: the key was replaced."""
+        self._prepared.clear()
+
+    def plain(self, token: ProviderToken, request_id: str) -> list[tuple[bytes, bytes]]:
+        """Return name and value pairs for a transport that encodes for itself."""
+        pairs = [(b"authorization", token.value)]
+        pairs.extend((name, value) for name, value, _ in self.fields)
+        pairs.append((self.id_name, request_id.encode()))
+        return pairs
+
+
+class Sendable:
+    """An encoded message with the headers of one client: ready for any number of tokens.
+
+    ``useless_at`` is the wall time (seconds since 1970) after which sending it makes no sense,
+    because its stale date or its expiration has passed; infinity when it has neither.
+    """
+
+    __slots__ = ("body", "encoded", "fixed_path", "headers", "priority", "useless_at")
+
+    def __init__(
+        self, encoded: EncodedMessage, headers: HeaderSet, *, fixed_path: bytes = b""
+    ) -> None:
+        self.encoded = encoded
+        self.body = encoded.body
+        self.priority = encoded.priority
+        self.headers = headers
+        self.fixed_path = fixed_path
+        useless_at = float("inf")
+        if encoded.expiration > 0:
+            useless_at = float(encoded.expiration)
+        if encoded.stale_date is not None:
+            useless_at = min(useless_at, float(encoded.stale_date))
+        self.useless_at = useless_at
+
+    def path(self, token: str) -> bytes:
+        """Return the ``:path`` for one token."""
+        return self.fixed_path or b"/3/device/" + token.encode()
+
+    def __repr__(self) -> str:
+        return f"<Sendable {self.encoded.event} of {len(self.body)} bytes>"
+
+
+class Push(msgspec.Struct, eq=False, gc=False):
+    """One push: what it says, to whom, and how far it got. Also known as ``WorkItem``.
+
+    Whoever brings work gives ``token``, ``message`` and, for itself, ``context``; ``request_id``
+    may be given too when it has to be known before the push leaves (a journal). ``deadline`` is
+    a time of the client's monotonic clock, 0 for none. All other fields are the engine's.
+    """
+
+    token: str
+    message: Sendable
+    context: Any = None
+    request_id: str = ""
+    deadline: float = 0.0
+    owner: Any = None
+    state: int = 0
+    created: float = 0.0
+    sent_at: float = 0.0
+    attempts: int = 0
+    tries: int = 0
+    """How often the server answered with something that allows another try."""
+    replays: int = 0
+    """How often it came back as certainly not processed."""
+    renewed: bool = False
+    """Whether its one try on a new link or with a new provider token is used up."""
+    carrier: Carrier | None = None
+    stream_id: int = 0
+    last: Any = None
+    """The last refusal, kept while it waits for another try."""
+
+    def __repr__(self) -> str:
+        return f"<Push {self.request_id or 'new'} {PushState(self.state).name} to {self.token[:8]}>"
+
+
+class RequestIds:
+    """Makes canonical lower-case UUIDs: a random prefix for this object, then a counter.
+
+    The version nibble says 4 (RFC 9562); 74 bits are random, 48 count.
+    """
+
+    __slots__ = ("_count", "_prefix")
+
+    def __init__(self, random_bytes: Callable[[int], bytes] = os.urandom) -> None:
+        raw = bytearray(random_bytes(16))
+        raw[6] = raw[6] & 0x0F | 0x40
+        raw[8] = raw[8] & 0x3F | 0x80
+        text = raw.hex()
+        self._prefix = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-"
+        self._count = int.from_bytes(raw[10:16], "big")
+
+    def __call__(self) -> str:
+        """Return the next id."""
+        self._count = count = (self._count + 1) & 0xFFFF_FFFF_FFFF
+        return f"{self._prefix}{count:012x}"
