@@ -15,9 +15,11 @@ from cryptography.x509.oid import NameOID
 from tests.activities.databases import (  # noqa: F401 - fixtures
     database,
     empty_database,
-    fresh_postgres,
     postgres_address,
+    postgres_template,
+    sqlite_template,
     store_address,
+    store_kind,
 )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import shutil
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -14,6 +18,7 @@ import pytest
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.upgrade import upgrade
 
+Result = TypeVar("Result")
 _numbers = itertools.count(1)
 
 
@@ -37,33 +42,77 @@ def postgres_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.cleanup()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store_address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a database that nobody has set up yet."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/store.db"
-    return request.getfixturevalue("fresh_postgres")
+@pytest.fixture(scope="session")
+def postgres_template(postgres_address: str) -> str:
+    """The name of a database of the newest version, to be copied: quicker than to migrate each."""
+
+    async def make() -> None:
+        async with Database.open(await _create(postgres_address, "template_store")) as database:
+            await upgrade(database)
+
+    _run(make())
+    return "template_store"
 
 
-@pytest.fixture
-async def fresh_postgres(postgres_address: str) -> str:
-    name = f"test_{next(_numbers)}"
-    connection = await asyncpg.connect(postgres_address)
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of the newest version, to be copied."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+
+    async def make() -> None:
+        async with Database.open(path) as database:
+            await upgrade(database)
+
+    _run(make())
+    return path
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run on a loop of its own in a thread: the test's loop may be running already."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(asyncio.run, work).result()
+
+
+async def _create(server: str, name: str, template: str = "template0") -> str:
+    connection = await asyncpg.connect(server)
     try:
-        await connection.execute(f'CREATE DATABASE "{name}"')
+        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     finally:
         await connection.close()
-    return urlunsplit(urlsplit(postgres_address)._replace(path=f"/{name}"))
+    return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
 
 
-@pytest.fixture
-async def empty_database(store_address: str) -> AsyncIterator[Database]:
-    async with Database.open(store_address) as database:
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """A database that nobody has set up yet."""
+    address = f"sqlite:///{tmp_path}/empty.db"
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgres_address")
+        address = _run(_create(server, f"empty_{next(_numbers)}"))
+    async with Database.open(address) as database:
         yield database
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_kind(request: pytest.FixtureRequest) -> str:
+    """Which of the two databases."""
+    return request.param
+
+
 @pytest.fixture
-async def database(empty_database: Database) -> Database:
-    """A database of the newest version."""
-    await upgrade(empty_database)
-    return empty_database
+async def store_address(store_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a database of the newest version, for this test alone."""
+    if store_kind == "sqlite":
+        path = tmp_path / "store.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        return f"sqlite:///{path}"
+    template = request.getfixturevalue("postgres_template")
+    server = request.getfixturevalue("postgres_address")
+    return _run(_create(server, f"test_{next(_numbers)}", template))
+
+
+@pytest.fixture
+async def database(store_address: str) -> AsyncIterator[Database]:
+    """A database of the newest version, for this test alone."""
+    async with Database.open(store_address) as database:
+        yield database
