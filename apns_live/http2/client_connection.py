@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from apns_live.errors import Http2Error, Http2StreamError
 from apns_live.http2.closed_streams import Ending
 from apns_live.http2.connection import (
+    BUDGET_PER_EXCHANGE,
     FLOOD_BUDGET,
     Connection,
     connection_error,
@@ -253,6 +254,7 @@ class ClientConnection(Connection):
         if self._forget_stream(stream_id):
             self._closed.remember(stream_id, Ending.OURS)
             self._out.append(reset_frame(stream_id, code))
+            self._exchange_done()  # the answer may be on its way, and is no flood
 
     def close(self, code: int = ErrorCode.NO_ERROR, debug: bytes = b"") -> None:
         """Queue GOAWAY: nothing new starts, what is open may still be answered."""
@@ -303,7 +305,8 @@ class ClientConnection(Connection):
             else:
                 self._take_frame(word, flags, stream_id & 0x7FFFFFFF, data[start:stop], events)
             at = stop
-        self._budget = min(self._budget, self._budget_full)
+        if answered:
+            self._budget = min(self._budget + answered * BUDGET_PER_EXCHANGE, self._budget_full)
         return at
 
     @staticmethod
