@@ -7,8 +7,6 @@ knows is an error that suggests the nearest one: a misspelt setting must not be 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import difflib
 import os
@@ -105,6 +103,9 @@ _GROUPS: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
     ),
 )
 
+# Of the pool's settings, those that are the client's own arguments.
+_ROOM_OPTIONS = ("queue_timeout", "waiting_room")
+
 # A key file with Apple's name carries its own key id; a weaker source's id is another key's.
 _KEY_FILE = re.compile(r"AuthKey_[A-Z0-9]+\.p8$")
 
@@ -189,10 +190,31 @@ class Settings:
                 "to its content (PEM or base64).",
             )
         team_id = self._required("team_id")
+        try:
+            if self.key_file is not None:
+                return ProviderKey.from_file(self.key_file, team_id=team_id, key_id=self.key_id)
+            key_id = self._required("key_id")
+            pem = pem_of(self._required("key"))
+            return ProviderKey.from_pem(pem, key_id=key_id, team_id=team_id)
+        except InvalidKey as error:
+            # Say which setting, in the words of whoever set it.
+            name = {"path": "key_file", "pem": "key"}.get(error.field, error.field)
+            field = self.sources.get(name, name)
+            raise InvalidKey(error.problem, field=field, remedy=error.remedy) from None
+
+    def public_key(self) -> Any:
+        """Return the public half of the provider key, or None when no key is set.
+
+        Needs neither key id nor team id. Raises `InvalidKey`.
+        """
+        from .keyfile import private_key_from_pem, read_key_file
+
+        if self.key is not None:
+            return private_key_from_pem(pem_of(self.key), field="key").public_key()
         if self.key_file is not None:
-            return ProviderKey.from_file(self.key_file, team_id=team_id, key_id=self.key_id)
-        key_id = self._required("key_id")
-        return ProviderKey.from_pem(pem_of(self._required("key")), key_id=key_id, team_id=team_id)
+            pem = read_key_file(self.key_file)
+            return private_key_from_pem(pem, field="key_file").public_key()
+        return None
 
     def endpoint(self) -> str | Endpoint:
         """Return what ``Client(environment=...)`` takes: an environment's name or an `Endpoint`."""
@@ -216,8 +238,13 @@ class Settings:
             "key": self.provider_key(),
             "bundle_id": self._required("bundle_id"),
             "environment": self.endpoint(),
-            **self.pool,
         }
+        numbers = dict(self.pool)
+        arguments.update({name: numbers.pop(name) for name in _ROOM_OPTIONS if name in numbers})
+        if numbers:
+            from .pool.options import PoolOptions
+
+            arguments["pool"] = PoolOptions(**numbers)
         if self.transport is not None:
             arguments["transport"] = self.transport
         if self.proxy is not None:
@@ -263,37 +290,19 @@ class _Layer:
 
 
 def pem_of(text: str) -> str:
-    r"""Return the PEM of a key given as PEM, as PEM with ``\n`` written out, or as base64.
-
-    The base64 may be that of the .p8 file or of the DER inside it. Raises `InvalidKey`.
-    """
-    text = text.strip()
-    if text.startswith("-----BEGIN"):
-        return text.replace("\\n", "\n") if "\n" not in text else text
-    try:
-        raw = base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raw = b""
-    if raw.startswith(b"-----BEGIN"):
-        return raw.decode("ascii", "replace")
-    if raw[:1] == b"\x30":
-        return "-----BEGIN PRIVATE KEY-----\n" + _folded(raw) + "\n-----END PRIVATE KEY-----\n"
-    raise InvalidKey(
-        "is neither PEM nor base64 of a .p8 file",
-        field="key",
-        remedy="Give the .p8 file's whole text, or its base64 (base64 -w0 AuthKey_....p8).",
-    )
+    """Return PEM where ``text`` is base64 of the DER inside a .p8 file, else ``text`` itself."""
+    bare = "".join(text.split())
+    # DER starts with a SEQUENCE, 0x30, and base64 of that with M.
+    if not bare.startswith("M") or "-" in bare:
+        return text
+    folded = "\n".join(bare[start : start + 64] for start in range(0, len(bare), 64))
+    return f"-----BEGIN PRIVATE KEY-----\n{folded}\n-----END PRIVATE KEY-----\n"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean ...?`` with the nearest known name, or nothing."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"Did you mean {near[0]}?" if near else ""
-
-
-def _folded(raw: bytes) -> str:
-    text = base64.b64encode(raw).decode("ascii")
-    return "\n".join(text[start : start + 64] for start in range(0, len(text), 64))
 
 
 def _option(name: str) -> str:

@@ -1,1 +1,62 @@
-"""."""
+"""The command ``apns-live``: parses words, composes the rooms below, shows progress and tables."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and exit with its code (docs/cli.md has the table)."""
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command and return its exit code. Never a traceback, unless APNS_LIVE_DEBUG is set."""
+    from . import output
+
+    json_mode = "--json" in arguments
+    name = "apns-live"
+    try:
+        from .app import NAME, load
+
+        command = load()
+        name = " ".join([NAME, *_path(command, arguments)])
+        result = command.main(args=arguments, prog_name=NAME, standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output has gone (| head). Nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return output.ExitCode.NOT_ACCEPTED
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and isinstance(stop.code, int):
+            return stop.code
+        return _interrupted(name)
+    except Exception as error:
+        if type(error).__name__ == "Abort":
+            return _interrupted(name)
+        if os.environ.get("APNS_LIVE_DEBUG"):
+            raise
+        return output.report_error(error, command=name, json_mode=json_mode)
+    return int(result) if isinstance(result, int) else 0
+
+
+def _interrupted(name: str) -> int:
+    from .output import ExitCode
+
+    sys.stderr.write(f"{name}: interrupted\n")
+    return ExitCode.INTERRUPTED
+
+
+def _path(command: object, arguments: Sequence[str]) -> list[str]:
+    """Return the words of the command that the arguments name, for the head of an error."""
+    path: list[str] = []
+    for word in arguments:
+        below = getattr(command, "commands", {})
+        if word not in below:
+            break
+        path.append(word)
+        command = below[word]
+    return path

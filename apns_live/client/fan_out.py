@@ -133,6 +133,16 @@ class Run:
         self._raise_source_error()
         return self.report
 
+    def stop(self) -> None:
+        """Read no more tokens and give up what has not left; outcomes go on to come.
+
+        What was read and has not left is NOT_SENT, what has left waits for its answer. Leaving
+        the ``async with`` block does the same and throws the outcomes away.
+        """
+        self._halt()
+        if self._attachment is not None:
+            self._attachment.cancel_waiting()
+
     @property
     def report(self) -> Report:
         """What it came to so far."""
@@ -197,7 +207,26 @@ class Run:
             self._reader.cancel()
         if self._attachment is not None:
             self._attachment.detach()
+        self._settle_ahead()
         self._tell()
+
+    def _settle_ahead(self) -> None:
+        """Read from an async source, and now without a turn: each token gets its outcome."""
+        if not self._ahead:
+            return
+        tokens = list(self._ahead)
+        self._ahead.clear()
+        self._read += len(tokens)
+        for token in self._without_repeats(tokens):
+            outcome = Outcome(
+                token=token,
+                verdict=Verdict.NOT_SENT,
+                reason="deadline" if self._deadline_passed else "cancelled",
+                priority=self._message.priority,
+            )
+            self._note(outcome)
+            if self._keep_outcomes:
+                self._unread.append(outcome)
 
     async def _stop(self) -> None:
         self._halt()

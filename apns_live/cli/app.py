@@ -1,0 +1,51 @@
+"""The tree of commands. A command's module is loaded with it; the engine only when one runs."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from . import broadcast, channels, demo, fake, fan_out, lint, send, token
+
+NAME = "apns-live"
+
+app = typer.Typer(
+    name=NAME,
+    help="Send Live Activity pushes straight to APNs, and try it all against a local one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{NAME} {version('apns-live')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Send Live Activity pushes straight to APNs, and try it all against a local one."""
+
+
+app.command("demo")(demo.demo)
+app.command("send")(send.send)
+app.command("fan-out")(fan_out.fan_out)
+app.command("broadcast")(broadcast.broadcast)
+app.command("lint")(lint.lint)
+app.command("fake")(fake.fake)
+app.add_typer(channels.app, name="channels")
+app.add_typer(token.app, name="token")
+
+
+def load() -> Any:
+    """Return the command, ready to be run."""
+    return typer.main.get_command(app)

@@ -1,0 +1,113 @@
+"""``apns-live channels``: create, list, show and delete broadcast channels."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import CONNECTION, Shared, command
+
+if TYPE_CHECKING:
+    from ..channels import BroadcastChannel, Channels
+
+app = typer.Typer(
+    help="Create, list, show and delete broadcast channels.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+_POLICIES = {
+    None: "storage policy unknown",
+    0: "stores nothing (policy 0)",
+    1: "stores the newest message (policy 1)",
+}
+ChannelArgument = Annotated[str, typer.Argument(help="Channel id.", metavar="CHANNEL")]
+
+
+@app.command("create")
+@command(CONNECTION)
+def create(
+    shared: Shared,
+    storage_policy: Annotated[
+        int,
+        typer.Option(
+            help="1 stores the newest message for 8 hours, 0 stores nothing; for good.",
+            metavar="0|1",
+        ),
+    ] = 1,
+) -> int:
+    """Create a channel and print its id."""
+    channel = _with_channels(shared, lambda channels: channels.create(storage_policy))
+    shared.screen.answer(_as_json(channel), str(channel))
+    return 0
+
+
+@app.command("list")
+@command(CONNECTION)
+def list_channels(
+    shared: Shared,
+    details: Annotated[
+        bool, typer.Option("--details", help="Ask for each one's storage policy too.")
+    ] = False,
+) -> int:
+    """Print every channel of the app in this environment, one a line."""
+
+    async def look(channels: Channels) -> list[BroadcastChannel]:
+        found = await channels.list()
+        return [await channels.read(channel) for channel in found] if details else found
+
+    found = _with_channels(shared, look)
+    if shared.screen.json_mode:
+        shared.screen.answer({"channels": [_as_json(channel) for channel in found]}, "")
+    else:
+        for channel in found:
+            shared.screen.line(
+                f"{channel}  {_POLICIES[channel.storage_policy]}" if details else channel
+            )
+    return 0
+
+
+@app.command("show")
+@command(CONNECTION)
+def show(shared: Shared, channel: ChannelArgument) -> int:
+    """Print a channel's storage policy."""
+    found = _with_channels(shared, lambda channels: channels.read(channel))
+    shared.screen.answer(_as_json(found), f"{found}  {_POLICIES[found.storage_policy]}")
+    return 0
+
+
+@app.command("delete")
+@command(CONNECTION)
+def delete(
+    shared: Shared,
+    channel: ChannelArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> int:
+    """Delete a channel for good. One that is already gone is a success."""
+    if not yes and not shared.screen.json_mode:
+        typer.confirm(f"Delete {channel}? It cannot be had back.", abort=True, err=True)
+    deleted = _with_channels(shared, lambda channels: channels.delete(channel))
+    shared.screen.answer(
+        {"channel": channel, "deleted": deleted}, "deleted" if deleted else "already gone"
+    )
+    return 0
+
+
+def _with_channels(shared: Shared, work: Callable[[Channels], Awaitable[Any]]) -> Any:
+    settings = shared.settings()
+
+    async def run() -> Any:
+        async with settings.client() as client:
+            return await work(client.channels)
+
+    return asyncio.run(run())
+
+
+def _as_json(channel: BroadcastChannel) -> dict[str, Any]:
+    shown: dict[str, Any] = {"channel": str(channel)}
+    if channel.storage_policy is not None:
+        shown["storage_policy"] = channel.storage_policy
+    return shown

@@ -1,0 +1,225 @@
+"""``apns-live demo``: a match from start to end, against a fake APNs in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import ConnectFailed, InvalidSetting
+from ..outcome import Verdict
+from ..settings import Settings
+from .options import Shared, command
+from .output import ExitCode
+from .progress import Bar
+
+if TYPE_CHECKING:
+    from ..client import Client, Report
+    from ..payload import Message
+
+_REDRAW = 200
+READY_TIMEOUT = 60.0
+"""Seconds that the fake may take to make its certificates and listen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One row of the table."""
+
+    name: str
+    report: Report
+
+
+@command()
+def demo(
+    shared: Shared,
+    tokens: Annotated[int, typer.Option(help="Simulated phones.", metavar="N")] = 20_000,
+    rounds: Annotated[int, typer.Option(help="Rounds of updates.", metavar="N")] = 20,
+    connections: Annotated[int, typer.Option(help="Connections at most.", metavar="N")] = 8,
+    latency: Annotated[
+        str | None, typer.Option(help="Let the fake answer after 40ms, say.", metavar="TIME")
+    ] = None,
+    scenario: Annotated[
+        Path | None, typer.Option(help="Scenario of the fake (TOML).", metavar="FILE")
+    ] = None,
+    progress: Annotated[
+        bool | None,
+        typer.Option("--progress/--no-progress", help="Show a bar; on a terminal by default."),
+    ] = None,
+) -> int:
+    """Start a fake APNs, push a match to simulated phones, and show how it went.
+
+    A push-to-start to every phone, rounds of updates, and an end, over real HTTP/2 and TLS.
+    """
+    for name, number, least in (("--tokens", tokens, 1), ("--rounds", rounds, 0)):
+        if not least <= number <= 10_000_000:
+            raise InvalidSetting(
+                f"{number} is out of range", field=name, remedy=f"Give {least} to 10,000,000."
+            )
+    if not 1 <= connections <= 1_000:
+        raise InvalidSetting(
+            f"{connections} is out of range", field="--connections", remedy="Give 1 to 1,000."
+        )
+    shows = shared.screen.shows_progress if progress is None else progress
+    if not shared.screen.json_mode:
+        shared.screen.note(f"starting a fake APNs for {tokens:,} simulated phones")
+    with fake_process(latency=latency, scenario=scenario) as settings:
+        steps = asyncio.run(_play(settings, tokens, rounds, connections, shows))
+    return _show(shared, steps, tokens, rounds)
+
+
+@contextlib.contextmanager
+def fake_process(*, latency: str | None, scenario: Path | None) -> Iterator[Settings]:
+    """Run ``apns-live fake`` in a process of its own; yield the settings that reach it."""
+    arguments = [sys.executable, "-m", "apns_live.cli", "fake", "--json", "--no-inspector"]
+    if latency is not None:
+        arguments += ["--latency", latency]
+    if scenario is not None:
+        arguments += ["--scenario", str(scenario)]
+    with (
+        tempfile.TemporaryDirectory(prefix="apns-live-demo-") as directory,
+        subprocess.Popen(  # noqa: S603 - this very program
+            [*arguments, "--dir", directory],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # An interrupt from the keyboard is ours to handle; the fake is stopped afterwards.
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            line = process.stdout.readline() if process.stdout else b""
+            facts = json.loads(line) if line.startswith(b"{") else {}
+            if "endpoint" not in facts:
+                said = process.stderr.read().decode("utf-8", "replace") if process.stderr else ""
+                raise ConnectFailed(
+                    f"the fake APNs did not start: {said.strip() or facts.get('error', 'no word')}"
+                )
+            yield Settings.load(file=Path(directory) / "apns-live.toml", environ={})
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+async def _play(
+    settings: Settings, tokens: int, rounds: int, connections: int, shows: bool
+) -> list[Step]:
+    from ..payload import Alert, End, Start, Update
+
+    start = Start(
+        content_state={"home": 0, "away": 0, "minute": 0},
+        attributes_type="MatchAttributes",
+        attributes={"home": "Lions", "away": "Bears"},
+        alert=Alert(title="Lions - Bears", body="Kick-off"),
+    )
+    steps: list[Step] = []
+    async with settings.client(max_connections=connections) as client:
+        with Bar("demo", total=tokens * (rounds + 2), shown=shows) as bar:
+            runner = _Runner(client, tokens, bar)
+            steps.append(Step("start", await runner.run("start", 0, start)))
+            for number in range(1, rounds + 1):
+                state = {"home": number // 3, "away": number // 5, "minute": number * 4}
+                report = await runner.run(f"update {number}", 1, Update(content_state=state))
+                steps.append(Step(f"update {number}", report))
+            end = End(content_state={"home": 6, "away": 4, "minute": 90})
+            steps.append(Step("end", await runner.run("end", 1, end)))
+    return steps
+
+
+class _Runner:
+    def __init__(self, client: Client, tokens: int, bar: Bar) -> None:
+        self._client = client
+        self._tokens = tokens
+        self._bar = bar
+        self._done = 0
+
+    async def run(self, name: str, kind: int, message: Message) -> Report:
+        """Fan one message out; outcomes are iterated, as a caller would."""
+        # Tokens are 80 bytes, as those of real iPhones; start and activity tokens differ.
+        tokens = (f"{kind:02x}{number:0158x}" for number in range(self._tokens))
+        async with self._client.fan_out(message, tokens) as run:
+            async for _ in run:
+                self._done += 1
+                if self._done % _REDRAW == 0:
+                    self._bar.at(self._done, name)
+            return run.report
+
+
+def _show(shared: Shared, steps: list[Step], tokens: int, rounds: int) -> int:
+    rows = [_row(step.name, [step.report]) for step in steps]
+    updates = [step.report for step in steps if step.name.startswith("update")]
+    total = _row("total", [step.report for step in steps])
+    if shared.screen.json_mode:
+        shared.screen.answer(
+            {"tokens": tokens, "rounds": rounds, "steps": rows, "total": total}, ""
+        )
+    else:
+        shown = [rows[0]]
+        shown += [_row(f"{len(updates)} x update", updates)] if updates else []
+        shown += [rows[-1], total]
+        shared.screen.table(
+            (
+                "step",
+                "pushes",
+                "accepted",
+                "dropped",
+                "other",
+                "p50 ms",
+                "p95 ms",
+                "p99 ms",
+                "pushes/s",
+                "connections",
+            ),
+            [
+                (
+                    row["step"],
+                    row["pushes"],
+                    row["accepted"],
+                    row["dropped"],
+                    row["other"],
+                    row["p50"] * 1000,
+                    row["p95"] * 1000,
+                    row["p99"] * 1000,
+                    int(row["rate"]),
+                    row["connections"],
+                )
+                for row in shown
+            ],
+        )
+        if any(row["unexact"] for row in shown):
+            shared.screen.line("Percentiles of several steps are those of the slowest step.")
+    everything = total["pushes"] == tokens * (rounds + 2) == total["accepted"]
+    return ExitCode.OK if everything else ExitCode.NOT_ACCEPTED
+
+
+def _row(name: str, reports: list[Report]) -> dict[str, Any]:
+    settled = sum(report.settled for report in reports)
+    accepted = sum(report.accepted for report in reports)
+    dropped = sum(report.verdicts.get(Verdict.DROP_TOKEN, 0) for report in reports)
+    elapsed = sum(report.elapsed for report in reports)
+    return {
+        "step": name,
+        "pushes": settled,
+        "accepted": accepted,
+        "dropped": dropped,
+        "other": settled - accepted - dropped,
+        "p50": round(max(report.p50 for report in reports), 6),
+        "p95": round(max(report.p95 for report in reports), 6),
+        "p99": round(max(report.p99 for report in reports), 6),
+        "elapsed": round(elapsed, 3),
+        "rate": round(settled / elapsed, 1) if elapsed else 0.0,
+        "connections": max(report.connections for report in reports),
+        "unexact": len(reports) > 1,
+    }

@@ -1,0 +1,74 @@
+"""``apns-live lint``: what APNs and the phone will make of a payload file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import Shared, command
+from .output import ExitCode
+
+
+@command()
+def lint(
+    shared: Shared,
+    files: Annotated[
+        list[str],
+        typer.Argument(help="Payload files (JSON with aps); - reads stdin.", metavar="FILE..."),
+    ],
+    broadcast: Annotated[
+        bool, typer.Option("--broadcast", help="For a channel: 5120 bytes, and no start.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Let warnings count as problems.")
+    ] = False,
+) -> int:
+    """Check payloads: problems, warnings, the bytes of each key, and what will happen."""
+    from ..payload.lint import lint as check
+
+    failed = False
+    reports: list[dict[str, Any]] = []
+    for name in files:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        report = check(data, target="broadcast" if broadcast else "device", now=time.time())
+        failed |= not report.ok or (strict and bool(report.warnings))
+        reports.append(
+            {
+                "file": name,
+                "ok": report.ok,
+                "kind": report.kind,
+                "size": report.size,
+                "compact_size": report.compact_size,
+                "limit": report.limit,
+                "problems": [_finding(finding) for finding in report.problems],
+                "warnings": [_finding(finding) for finding in report.warnings],
+                "bytes_by_key": report.bytes_by_key,
+                "explanation": list(report.explanation),
+            }
+        )
+        if not shared.screen.json_mode:
+            _show(shared, reports[-1])
+    if shared.screen.json_mode:
+        shared.screen.answer(reports[0] if len(reports) == 1 else {"files": reports}, "")
+    return ExitCode.NOT_ACCEPTED if failed else ExitCode.OK
+
+
+def _finding(finding: Any) -> dict[str, str]:
+    return {"code": finding.code, "field": finding.field, "message": finding.message}
+
+
+def _show(shared: Shared, report: dict[str, Any]) -> None:
+    say = shared.screen.line
+    say(f"{report['file']}: {report['kind']}, {report['size']} of {report['limit']} bytes")
+    for kind in ("problems", "warnings"):
+        for finding in report[kind]:
+            place = f"{finding['field']}: " if finding["field"] else ""
+            say(f"  {kind[:-1]}: {place}{finding['message']}")
+    for sentence in report["explanation"]:
+        say(f"  {sentence}")
+    if report["bytes_by_key"]:
+        shared.screen.table(("key", "bytes"), list(report["bytes_by_key"].items()))

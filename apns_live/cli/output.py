@@ -1,0 +1,232 @@
+"""What the commands say, where, and how they exit.
+
+Answers go to stdout, everything else (progress, warnings, errors) to stderr. With ``--json``
+stdout carries one JSON value a line and nothing else.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..errors import (
+    ApnsLiveError,
+    ChannelError,
+    CredentialError,
+    InvalidInput,
+    PayloadTooLarge,
+    TransportError,
+)
+from ..outcome import Outcome, Verdict
+
+
+class ExitCode(enum.IntEnum):
+    """How a command ends; the table of docs/cli.md is checked against this."""
+
+    OK = 0
+    NOT_ACCEPTED = 1
+    BAD_INPUT = 2
+    NO_WAY = 3
+    INTERRUPTED = 4
+    PART_MISSING = 5
+    DEFECT = 70
+
+
+EXIT_CODES: dict[ExitCode, str] = {
+    ExitCode.OK: "everything was done; every push was accepted",
+    ExitCode.NOT_ACCEPTED: "some pushes were not accepted, or a check found problems",
+    ExitCode.BAD_INPUT: "a bad argument, setting, file, payload, token or key; nothing was sent",
+    ExitCode.NO_WAY: "APNs cannot be reached, or refused the key, team or topic",
+    ExitCode.INTERRUPTED: "interrupted by SIGINT or SIGTERM, cleanly",
+    ExitCode.PART_MISSING: "a part of the package is not installed; the message says which",
+    ExitCode.DEFECT: "a defect of apns-live itself; set APNS_LIVE_DEBUG=1 for the traceback",
+}
+
+CREDENTIAL_VERDICTS = frozenset({Verdict.OPERATOR, Verdict.REFRESH_CREDENTIALS})
+
+
+class MissingPart(ApnsLiveError):
+    """An optional part of the package is not installed."""
+
+    def __init__(self, extra: str, module: str | None) -> None:
+        super().__init__(
+            f"this needs a part that is not installed (no module named {module!r}): "
+            f"pip install 'apns-live[{extra}]'"
+        )
+
+
+class Screen:
+    """Where a command writes. ``json_mode`` is ``--json``."""
+
+    def __init__(self, *, json_mode: bool) -> None:
+        self.json_mode = json_mode
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether a person watches stderr."""
+        return sys.stderr.isatty()
+
+    def answer(self, data: Any, text: str) -> None:
+        """Write the answer: ``data`` with ``--json``, else ``text``."""
+        self.line(to_json(data) if self.json_mode else text)
+
+    def line(self, text: str) -> None:
+        """Write one line to stdout."""
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Write one line to stderr."""
+        sys.stderr.write(_one_line(text) + "\n")
+        sys.stderr.flush()
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Write a table to stdout; right-aligned where a column holds numbers."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        content = [list(row) for row in rows]
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for index, column in enumerate(columns):
+            numbers = content and all(isinstance(row[index], int | float) for row in content)
+            table.add_column(column, justify="right" if numbers else "left", no_wrap=index == 0)
+        for row in content:
+            table.add_row(*(_cell(value) for value in row))
+        width = None if sys.stdout.isatty() else 160
+        Console(file=sys.stdout, width=width, highlight=False, markup=False).print(table)
+
+
+def to_json(data: Any) -> str:
+    """Return one line of JSON."""
+    return json.dumps(data, ensure_ascii=False, separators=(", ", ": "), default=str)
+
+
+def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome's fields, without those that say nothing."""
+    shown: dict[str, Any] = {"token": str(outcome.token), "verdict": outcome.verdict.value}
+    for name in (
+        "status",
+        "reason",
+        "apns_id",
+        "apns_unique_id",
+        "attempts",
+        "may_have_been_sent",
+        "check_environment",
+        "retry_at",
+        "priority",
+        "demoted",
+        "over_budget",
+        "connection_id",
+        "queue_time",
+        "round_trip",
+        "elapsed",
+        "detail",
+    ):
+        value = getattr(outcome, name)
+        if value or name in ("status", "attempts"):
+            shown[name] = round(value, 6) if isinstance(value, float) else value
+    if outcome.timestamp is not None:
+        shown["timestamp"] = outcome.timestamp.isoformat()
+    before = outcome.drop_if_registered_before
+    if before is not None:
+        shown["drop_if_registered_before"] = before.isoformat()
+    return shown
+
+
+def outcome_as_text(outcome: Outcome) -> str:
+    """Return one outcome for a person, in one line."""
+    from ..reasons import TABLE, normalise
+
+    said = outcome.verdict.value.replace("_", " ")
+    facts = [str(part) for part in (outcome.status or "", outcome.reason) if part]
+    line = f"{said}" + (f" ({' '.join(facts)})" if facts else "")
+    row = TABLE.get(normalise(outcome.reason))
+    if outcome.detail:
+        line += f": {outcome.detail}"
+    elif row is not None:
+        line += f": {row.meaning}. {row.remedy}"
+    if outcome.may_have_been_sent and not outcome.accepted:
+        line += " It may have been sent."
+    ids = [f"apns-id {outcome.apns_id}"] if outcome.apns_id else []
+    if outcome.apns_unique_id:
+        ids.append(f"apns-unique-id {outcome.apns_unique_id}")
+    if outcome.round_trip:
+        ids.append(f"{outcome.round_trip * 1000:.1f} ms")
+    return line + (f" [{', '.join(ids)}]" if ids else "")
+
+
+def exit_code_for(outcome: Outcome) -> ExitCode:
+    """Return the exit code of a command that sent one push."""
+    if outcome.accepted:
+        return ExitCode.OK
+    if outcome.verdict in CREDENTIAL_VERDICTS:
+        return ExitCode.NO_WAY
+    if outcome.status == 0 and outcome.attempts == 0 and outcome.verdict is Verdict.NOT_SENT:
+        return ExitCode.NO_WAY
+    return ExitCode.NOT_ACCEPTED
+
+
+def report_error(error: BaseException, *, command: str, json_mode: bool) -> ExitCode:
+    """Say what went wrong in one line, and return the exit code."""
+    code, text, facts = _described(error)
+    if json_mode:
+        sys.stdout.write(to_json({"error": text, **facts, "exit_code": int(code)}) + "\n")
+    sys.stderr.write(f"{command}: {_one_line(text)}\n")
+    return code
+
+
+def _described(error: BaseException) -> tuple[ExitCode, str, Mapping[str, Any]]:
+    facts: dict[str, Any] = {"kind": type(error).__name__}
+    text = str(error) or type(error).__name__
+    if isinstance(error, InvalidInput):
+        facts |= {"field": error.field, "remedy": error.remedy}
+        if isinstance(error, PayloadTooLarge):
+            facts |= {"size": error.size, "limit": error.limit, "breakdown": error.breakdown}
+        return ExitCode.BAD_INPUT, text, facts
+    if isinstance(error, MissingPart):
+        return ExitCode.PART_MISSING, text, facts
+    if isinstance(error, ChannelError):
+        from ..reasons import classify
+
+        facts |= {"status": error.status, "reason": error.reason, "remedy": error.remedy}
+        facts["request_id"] = error.request_id
+        refused = classify(error.status, error.reason).verdict in CREDENTIAL_VERDICTS
+        unserved = error.status == 0 or error.status >= 500
+        return (ExitCode.NO_WAY if refused or unserved else ExitCode.NOT_ACCEPTED), text, facts
+    if isinstance(error, TransportError | CredentialError):
+        return ExitCode.NO_WAY, text, facts
+    if isinstance(error, ApnsLiveError):
+        return ExitCode.NOT_ACCEPTED, text, facts
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        why = os.strerror(error.errno or 0) if error.errno in errno.errorcode else text
+        return ExitCode.BAD_INPUT, f"{where}{why}", facts
+    usage = getattr(error, "format_message", None)
+    if usage is not None:
+        return ExitCode.BAD_INPUT, usage(), facts
+    return (
+        ExitCode.DEFECT,
+        f"this is a defect of apns-live: {type(error).__name__}: {text} "
+        "(set APNS_LIVE_DEBUG=1 for the traceback)",
+        facts,
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)

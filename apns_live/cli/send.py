@@ -1,0 +1,76 @@
+"""``apns-live send``: one push to one token."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+import typer
+
+from ..outcome import Outcome
+from ..settings import Settings
+from .options import CONNECTION, MESSAGE, Shared, command
+from .output import Screen, exit_code_for, outcome_as_json, outcome_as_text
+
+
+@command(MESSAGE, CONNECTION)
+def send(
+    shared: Shared,
+    token: Annotated[
+        str, typer.Argument(help="Start, activity or device token, in hex.", metavar="TOKEN")
+    ],
+    deadline: Annotated[
+        float | None, typer.Option(help="Seconds until it is given up.", metavar="SECONDS")
+    ] = None,
+    as_curl: Annotated[
+        bool,
+        typer.Option("--as-curl", help="Print the same push as a curl command; send nothing."),
+    ] = False,
+    show_secrets: Annotated[
+        bool,
+        typer.Option("--show-secrets", help="With --as-curl: print device and provider token."),
+    ] = False,
+) -> int:
+    """Send one push to one token and say what became of it."""
+    from ..payload import check_token, encode
+    from .messages import message_from
+
+    message = message_from(shared.message)
+    settings = shared.settings()
+    encoded = encode(message, now=time.time())
+    check_token(token, message=message)
+    if as_curl:
+        from .curl import curl_command
+
+        text = curl_command(encoded, token, settings, show_secrets=show_secrets)
+        shared.screen.answer({"command": text}, text)
+        return 0
+    check_deadline(deadline)
+    show_warnings(shared.screen, encoded)
+    outcome = asyncio.run(_send(settings, message, token, deadline))
+    shared.screen.answer(outcome_as_json(outcome), outcome_as_text(outcome))
+    return exit_code_for(outcome)
+
+
+async def _send(settings: Settings, message: Any, token: str, deadline: float | None) -> Outcome:
+    async with settings.client() as client:
+        return await client.send(message, token, deadline=deadline)
+
+
+def check_deadline(deadline: float | None) -> None:
+    """Refuse a deadline that is no time."""
+    from ..errors import InvalidSetting
+
+    if deadline is not None and not 0 < deadline < 86_400 * 366:
+        raise InvalidSetting(
+            f"{deadline:g} is no time to wait",
+            field="--deadline",
+            remedy="Give seconds, more than 0.",
+        )
+
+
+def show_warnings(screen: Screen, encoded: Any) -> None:
+    """Say on stderr what Apple would silently ignore."""
+    for warning in encoded.warnings:
+        screen.note(f"warning: {warning}")

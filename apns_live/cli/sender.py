@@ -1,0 +1,160 @@
+"""The work of ``apns-live fan-out``: streams tokens through a fan-out, and accounts for each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidInput
+from ..outcome import Verdict
+from ..settings import Settings
+from .files import OutcomeFiles
+from .progress import Bar
+from .tokens import TokenFile
+
+if TYPE_CHECKING:
+    from ..client import Report, Run
+    from ..payload import Message
+
+PATIENCE_AFTER_INTERRUPT = 15.0
+"""Seconds that an interrupted fan-out waits for the answers to what has left."""
+_REDRAW = 500
+
+
+class Sender:
+    """One fan-out of the command line.
+
+    Tokens that were handed over and have no outcome yet are kept, so that an interrupt can
+    account for each; the engine holds at most some thousands in hand.
+    """
+
+    def __init__(
+        self,
+        source: TokenFile,
+        files: OutcomeFiles,
+        *,
+        deadline: float | None,
+        shows_progress: bool,
+    ) -> None:
+        self.source = source
+        self.files = files
+        self.not_read = 0
+        """Tokens of the source whose turn never came: deadline, interrupt."""
+        self.unanswered = 0
+        """Tokens in hand whose outcome was not waited for."""
+        self.unknown_without_file = 0
+        self.interrupted = False
+        self.source_error: InvalidInput | OSError | None = None
+        self._deadline = deadline
+        self._shows_progress = shows_progress
+        self._in_hand: set[str] = set()
+        self._interrupts = 0
+        self._run: Run | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._last_resort: asyncio.TimerHandle | None = None
+
+    def files_written(self) -> dict[str, tuple[str, int]]:
+        """Return path and count of each file that was asked for."""
+        files = {"retry": self.files.retry, "drop": self.files.drop, "unknown": self.files.unknown}
+        return {
+            name: (str(file.path), file.count)
+            for name, file in files.items()
+            if file is not None and (file.count or name != "unknown")
+        }
+
+    async def run(self, settings: Settings, message: Message) -> Report:
+        """Send, and write the files. Returns the report."""
+        try:
+            async with settings.client() as client:
+                with self._signals():
+                    run = self._run = client.fan_out(
+                        message, self._tokens(), deadline=self._deadline
+                    )
+                    async with run:
+                        self._task = asyncio.ensure_future(self._take(run))
+                        # A second interrupt cancels the task; what it has not seen is in hand.
+                        with contextlib.suppress(asyncio.CancelledError):
+                            await self._task
+                    report = run.report
+        except BaseException:
+            # Nothing is known of what was in hand, so a file that says so is worth having.
+            self._account_for_the_rest()
+            self.files.commit()
+            raise
+        self._account_for_the_rest()
+        self.files.commit()
+        return report
+
+    def _tokens(self) -> Iterator[str]:
+        in_hand = self._in_hand
+        try:
+            for token in self.source:
+                in_hand.add(token)
+                yield token
+                if self.interrupted:
+                    return
+        except (InvalidInput, OSError) as error:
+            # What was read before the bad line has outcomes; the rest of the file is untouched.
+            self.source_error = error
+
+    async def _take(self, run: Run) -> None:
+        in_hand = self._in_hand
+        files = self.files
+        size = self.source.size
+        accepted = seen = 0
+        with Bar("sending", total=size, shown=self._shows_progress) as bar:
+            async for outcome in run:
+                in_hand.discard(outcome.token)
+                seen += 1
+                if outcome.verdict is Verdict.ACCEPTED:
+                    accepted += 1
+                else:
+                    files.write(outcome)
+                    if outcome.verdict is Verdict.UNKNOWN and files.retry is files.unknown is None:
+                        self.unknown_without_file += 1
+                if seen % _REDRAW == 0:
+                    bar.at(self.source.bytes_read, f"{accepted:,} accepted of {seen:,}")
+
+    def _account_for_the_rest(self) -> None:
+        self.unanswered = len(self._in_hand)
+        for token in self._in_hand:
+            self.files.unanswered(token)
+        self._in_hand.clear()
+        if self.source_error is not None or self._interrupts > 1:
+            return
+        try:
+            for token in self.source:
+                self.not_read += 1
+                self.files.not_sent(token, "interrupted" if self.interrupted else "deadline")
+        except (InvalidInput, OSError) as error:
+            self.source_error = error
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
+            loop.add_signal_handler(number, self._interrupt)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+            if self._last_resort is not None:
+                self._last_resort.cancel()
+
+    def _interrupt(self) -> None:
+        self._interrupts += 1
+        self.interrupted = True
+        if self._run is None or self._task is None:
+            return
+        if self._interrupts > 1:
+            self._task.cancel()
+            return
+        self._run.stop()
+        self._last_resort = asyncio.get_running_loop().call_later(
+            PATIENCE_AFTER_INTERRUPT, self._task.cancel
+        )

@@ -1,0 +1,234 @@
+"""Read tokens from a file or stdin, line by line: CSV, JSON Lines or plain text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO, Literal
+
+from ..errors import InvalidInput
+from ..settings import suggestion
+
+Format = Literal["auto", "csv", "jsonl", "text"]
+FORMATS = ("auto", "csv", "jsonl", "text")
+TOKEN_COLUMNS = (
+    "token",
+    "device_token",
+    "devicetoken",
+    "push_token",
+    "pushtoken",
+    "activity_token",
+    "start_token",
+    "apns_token",
+)
+"""Names under which a token column is found by itself, in this order, whatever their case."""
+MAX_LINE = 65_536
+_SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".txt": "text",
+}
+_TOKENLIKE = re.compile(r"[0-9A-Fa-f]{16,}$")
+
+
+class TokenFile:
+    """The tokens of a file, each once, in order. Holds a 16-byte mark for each, not the token.
+
+    ``path`` may be ``-`` for stdin. ``column`` is a CSV column by name or by number (from 1), or
+    a JSON key. Iterating raises `InvalidInput` naming the line that cannot be read. What one
+    iterator has not read, the next one goes on with.
+    """
+
+    def __init__(self, path: str, *, form: str = "auto", column: str | None = None) -> None:
+        if form not in FORMATS:
+            raise InvalidInput(
+                f"{form!r:.40} is no format",
+                field="--format",
+                remedy=suggestion(form, FORMATS) or f"Use one of {', '.join(FORMATS)}.",
+            )
+        self.path = path
+        self._column = column
+        self.lines = 0
+        self.read = 0
+        """Tokens given out."""
+        self.repeated = 0
+        self.bytes_read = 0
+        self._seen: set[bytes] = set()
+        self._file: IO[bytes] = (
+            sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115 - see close()
+        )
+        self.size = _size(self._file)
+        lines = self._text_lines()
+        first = next((line for line in lines if line.strip()), "")
+        self.form = form if form != "auto" else _guess(path, first)
+        lines = itertools.chain([first] if first else [], lines)
+        if self.form == "csv":
+            tokens = self._from_csv(lines, first)
+        elif self.form == "jsonl":
+            tokens = self._from_json_lines(lines)
+        else:
+            tokens = self._from_text(lines)
+        self._tokens = self._once(tokens)
+
+    def __iter__(self) -> Iterator[str]:
+        return self._tokens
+
+    def __next__(self) -> str:
+        return next(self._tokens)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not sys.stdin.buffer:
+            self._file.close()
+
+    def _once(self, tokens: Iterator[str]) -> Iterator[str]:
+        seen = self._seen
+        for token in tokens:
+            # APNs reads hex digits of either case, so both are one token.
+            mark = blake2b(token.lower().encode("utf-8"), digest_size=16).digest()
+            if mark in seen:
+                self.repeated += 1
+                continue
+            seen.add(mark)
+            self.read += 1
+            yield token
+
+    def _text_lines(self) -> Iterator[str]:
+        while line := self._file.readline(MAX_LINE + 1):
+            self.lines += 1
+            if len(line) > MAX_LINE:
+                raise self._bad(f"is longer than {MAX_LINE} bytes", "Is this a file of tokens?")
+            self.bytes_read += len(line)
+            if self.lines == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            try:
+                yield line.decode("utf-8")
+            except UnicodeDecodeError:
+                raise self._bad("is not UTF-8", "Save the file as UTF-8.") from None
+
+    def _bad(self, problem: str, remedy: str) -> InvalidInput:
+        name = "stdin" if self.path == "-" else self.path
+        return InvalidInput(problem, field=f"{name}, line {self.lines}", remedy=remedy)
+
+    def _from_text(self, lines: Iterator[str]) -> Iterator[str]:
+        if self._column is not None:
+            raise InvalidInput(
+                "plain text has no columns", field="--column", remedy="Add --format csv or jsonl."
+            )
+        for line in lines:
+            token = line.strip()
+            if token and not token.startswith("#"):
+                yield token
+
+    def _from_json_lines(self, lines: Iterator[str]) -> Iterator[str]:
+        key = self._column or "token"
+        for line in lines:
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                raise self._bad("is not JSON", "Write one JSON value a line.") from None
+            if isinstance(value, dict):
+                if key not in value:
+                    remedy = suggestion(key, map(str, value)) or "Name the key with --column."
+                    raise self._bad(f"has no key {key!r:.40}", remedy)
+                value = value[key]
+            if not isinstance(value, str):
+                raise self._bad(f"{key} is no text", "Write the token as a JSON string.")
+            if value.strip():
+                yield value.strip()
+
+    def _from_csv(self, lines: Iterator[str], first: str) -> Iterator[str]:
+        delimiter = max(",;\t|", key=first.count)
+        rows = csv.reader(lines, delimiter=delimiter, strict=True)
+        try:
+            header = next(rows, None)
+            if header is None:
+                return
+            index, is_header = self._csv_column([cell.strip() for cell in header])
+            for row in itertools.chain([] if is_header else [header], rows):
+                if index < len(row):
+                    token = row[index].strip()
+                    if token:
+                        yield token
+                elif any(cell.strip() for cell in row):
+                    raise self._bad(
+                        f"has {len(row)} columns, not {index + 1}", "Check the quoting of the line."
+                    )
+        except csv.Error as error:
+            raise self._bad(f"is not CSV ({error})", "Check the quoting of the line.") from None
+
+    def _csv_column(self, first: list[str]) -> tuple[int, bool]:
+        """Return the token column's index, and whether the first row is a header."""
+        is_header = not any(_TOKENLIKE.match(cell) for cell in first)
+        names = [cell.casefold() for cell in first]
+        wanted = self._column
+        if wanted is not None and is_header and wanted.casefold() in names:
+            return names.index(wanted.casefold()), True
+        if wanted is not None and wanted.isascii() and wanted.isdigit() and int(wanted) > 0:
+            if int(wanted) > len(first):
+                raise InvalidInput(
+                    f"there is no column {wanted}: the first line has {len(first)}",
+                    field="--column",
+                    remedy="Columns are counted from 1.",
+                )
+            return int(wanted) - 1, is_header
+        if wanted is not None:
+            remedy = suggestion(wanted, first) or (
+                f"The columns are {', '.join(first)}."[:200]
+                if is_header
+                else "The file has no header line: give the column's number."
+            )
+            raise InvalidInput(
+                f"there is no column {wanted!r:.40}", field="--column", remedy=remedy
+            )
+        if is_header:
+            plain = [name.replace(" ", "_").replace("-", "_") for name in names]
+            for name in TOKEN_COLUMNS:
+                if name in plain:
+                    return plain.index(name), True
+            if len(first) == 1:
+                return 0, True
+            raise InvalidInput(
+                f"no column is named token: {', '.join(first)}"[:200],
+                field="--column",
+                remedy="Name the column of the tokens with --column.",
+            )
+        tokenlike = [index for index, cell in enumerate(first) if _TOKENLIKE.match(cell)]
+        if len(tokenlike) > 1:
+            raise InvalidInput(
+                "more than one column looks like tokens",
+                field="--column",
+                remedy="Give the number of the column (from 1) with --column.",
+            )
+        return tokenlike[0], False
+
+
+def _size(file: IO[bytes]) -> int | None:
+    """Return the bytes of a regular file, None for a pipe or a terminal."""
+    try:
+        status = os.fstat(file.fileno())
+    except (OSError, io.UnsupportedOperation):
+        return None
+    return status.st_size if status.st_size > 0 else None
+
+
+def _guess(path: str, first: str) -> Format:
+    suffix = _SUFFIXES.get(Path(path).suffix.lower())
+    if suffix is not None:
+        return suffix
+    start = first.lstrip()[:1]
+    if (start in ("{", '"') and "{" in first) or (start == '"' and first.strip().endswith('"')):
+        return "jsonl"
+    return "csv" if any(mark in first for mark in ",;\t|") else "text"

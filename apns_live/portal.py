@@ -1,0 +1,152 @@
+"""One background event loop a process, for callers without one of their own.
+
+The thread starts at first use. After ``os.fork`` the child must not touch what it inherited: the
+parent's TLS sessions are the parent's. So the child's copies of the loop's descriptors are
+pointed at ``/dev/null`` (the connection itself stays open in the parent, and ends when the parent
+ends it), the inherited objects are kept from being finalised, and the next call starts a new
+loop in the child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import os
+import selectors
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from .errors import ApnsLiveError, ClientClosed
+
+T = TypeVar("T")
+
+
+class Portal:
+    """An event loop on a daemon thread, and the way into it. Use `current_portal`."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        # A selector of our own, because a forked child must know which descriptors it holds.
+        self._selector = selectors.DefaultSelector()
+        self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop(self._selector)
+        self._thread = threading.Thread(target=self._run, name="apns_live", daemon=True)
+        self._thread.start()
+
+    def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run ``work()`` on the loop and return its result; any thread but the loop's may call.
+
+        KeyboardInterrupt (or any other exception thrown into the waiting thread) cancels the
+        work and is raised on.
+        """
+        if threading.current_thread() is self._thread:
+            raise ApnsLiveError(
+                "a blocking call was made on apns_live's own thread (a hook, perhaps). "
+                "Hand the work to another thread."
+            )
+        if self.process != os.getpid() or self.loop.is_closed():
+            raise ClientClosed("this event loop belongs to another process or has ended")
+        future = asyncio.run_coroutine_threadsafe(work(), self.loop)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise ClientClosed("the call was cancelled because the client was closed") from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self, timeout: float) -> None:
+        """Stop the loop and wait for its thread, ``timeout`` seconds at most."""
+        if self.process == os.getpid() and not self.loop.is_closed():
+            with contextlib.suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            pending = asyncio.all_tasks(self.loop)
+            for task in pending:
+                task.cancel()
+            if pending:
+                self.loop.run_until_complete(asyncio.wait(pending, timeout=1.0))
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+    def let_go(self) -> None:
+        """In a forked child: give up the inherited descriptors without a byte on any of them."""
+        selected = self._selector.get_map()
+        descriptors = {key.fd for key in selected.values()} if selected else set()
+        own = getattr(self._selector, "fileno", None)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            for descriptor in {*descriptors, *([own()] if own else [])}:
+                # Not closed but replaced: a late finaliser would close somebody else's number.
+                with contextlib.suppress(OSError):
+                    os.dup2(null, descriptor, inheritable=False)
+        finally:
+            os.close(null)
+
+
+class _Process:
+    """What this process has: its portal, the lock around it, and what to do at its end."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.portal: Portal | None = None
+        # Inherited portals: kept so that nothing of the parent's is ever finalised here.
+        self.inherited: list[Portal] = []
+
+
+_process = _Process()
+_at_exit_calls: list[Callable[[], None]] = []
+
+
+def current_portal() -> Portal:
+    """Return this process's portal; start it if there is none."""
+    with _process.lock:
+        portal = _process.portal
+        if portal is None or portal.loop.is_closed() or portal.process != os.getpid():
+            portal = _process.portal = Portal()
+        return portal
+
+
+def process_lock() -> threading.RLock:
+    """Return this process's lock; a forked child has a new one that nobody holds."""
+    return _process.lock
+
+
+def at_exit(call: Callable[[], None]) -> None:
+    """Have ``call`` made when the interpreter ends, before the loop is stopped; also in children.
+
+    For modules, not for objects: there is no way to take it back.
+    """
+    _at_exit_calls.append(call)
+
+
+def _after_fork_in_child() -> None:
+    global _process  # noqa: PLW0603 - the one thing that a process has one of
+    old = _process
+    _process = _Process()
+    _process.inherited = old.inherited
+    if old.portal is not None:
+        old.portal.let_go()
+        _process.inherited.append(old.portal)
+
+
+def _at_exit() -> None:
+    for call in _at_exit_calls:
+        with contextlib.suppress(Exception):
+            call()
+    portal = _process.portal
+    if portal is not None:
+        portal.stop(5.0)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(_at_exit)
