@@ -243,6 +243,7 @@ class ServerConnection(Connection):
         if self._forget_stream(stream_id):
             self._closed.remember(stream_id, Ending.OURS)
             self._out.append(reset_frame(stream_id, code))
+            self._exchange_done()
 
     # --- requests ------------------------------------------------------------------------------
 
