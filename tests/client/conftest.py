@@ -1,0 +1,59 @@
+"""A fake APNs with our client in front of it, over real sockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apns_live import Client, Endpoint, ProviderKey
+from apns_live.testing import FakeApns, SimulatedClock
+
+MakeClient = Callable[..., Client]
+
+
+@pytest.fixture(scope="session")
+def fake_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificates and keys are made once."""
+    return tmp_path_factory.mktemp("fake")
+
+
+@pytest.fixture
+async def fake(fake_directory: Path) -> AsyncIterator[FakeApns]:
+    async with FakeApns(directory=fake_directory) as fake:
+        yield fake
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock()
+
+
+@pytest.fixture
+async def timed_fake(fake_directory: Path, clock: SimulatedClock) -> AsyncIterator[FakeApns]:
+    """A fake that lives on the simulated clock, provider tokens included."""
+    async with FakeApns(directory=fake_directory, clock=clock) as fake:
+        yield fake
+
+
+@pytest.fixture(params=["http2", "httpx"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """For tests marked `http`: both transports."""
+    return request.param
+
+
+def client_for(fake: FakeApns, **options: Any) -> Client:
+    """Return a client of this fake; close it with ``async with``."""
+    key = ProviderKey.from_file(fake.key_file, team_id=fake.team_id)
+    options.setdefault("environment", Endpoint(**fake.endpoint._asdict()))
+    return Client(key, bundle_id=fake.bundle_id, **options)
+
+
+def token(number: int) -> str:
+    return f"{number:064x}"
+
+
+def tokens(count: int) -> list[str]:
+    return [token(number) for number in range(count)]
