@@ -185,6 +185,7 @@ class DeliveryLog:
     ``pushes`` and ``entries`` say how many of each are kept. With ``file``, every entry is also
     written there as a line of JSON (buffered; ``flush`` and ``close`` write what is left).
     ``listeners`` are called with a record when it is new and whenever its state changes.
+    ``generation`` counts how often everything was forgotten.
     """
 
     def __init__(
@@ -196,6 +197,7 @@ class DeliveryLog:
         self.by_state: Counter[str] = Counter()
         self.discarded_by: Counter[str] = Counter()
         self.refused_by: Counter[str] = Counter()
+        self.generation = 0
         self._file: IO[bytes] | None = None
         if file is not None:
             self._file = file.open("ab", buffering=65_536)
@@ -292,6 +294,7 @@ class DeliveryLog:
         self.by_state.clear()
         self.discarded_by.clear()
         self.refused_by.clear()
+        self.generation += 1
 
     def flush(self) -> None:
         """Write what is buffered for the file."""

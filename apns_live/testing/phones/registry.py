@@ -25,6 +25,7 @@ class Registry:
 
     ``on_token`` is called with (device, activity, token text) when an activity token is issued;
     ``on_issue`` with every ``Token`` that a phone issues. They must be quick and must not raise.
+    ``generation`` counts how often everything was forgotten.
     """
 
     def __init__(self, settings: PhoneSettings) -> None:
@@ -36,6 +37,7 @@ class Registry:
         self.on_token: list[Callable[[Device, Activity, str], object]] = []
         self.on_issue: list[Callable[[Token], object]] = []
         self.serial = 0
+        self.generation = 0
         self._automatic: deque[Device] = deque()
         self._dead: deque[str] = deque()
 
@@ -145,6 +147,7 @@ class Registry:
         self._automatic.clear()
         self._dead.clear()
         self.serial = 0
+        self.generation += 1
 
 
 def _second_key(text: str, topic: str) -> str:

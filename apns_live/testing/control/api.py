@@ -1,0 +1,504 @@
+"""What each endpoint of the control API does. ``routes`` says which is where."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from apns_live.testing.clock import RealClock, SimulatedClock
+from apns_live.testing.fake import FakeApns
+from apns_live.testing.log import LogEntry, PushRecord
+from apns_live.testing.phones import Activity, Device, Token
+
+from . import shapes
+from .hub import Hub, TooManySubscribersError
+from .queries import (
+    ACTIVITY_FILTERS,
+    LIMIT,
+    LOG_FILTERS,
+    LONGEST_LIST,
+    PUSH_FILTERS,
+    TOKEN_FILTERS,
+    BadRequestError,
+    check_names,
+    flag,
+    integer,
+    matcher,
+    page,
+    seconds,
+)
+from .views import (
+    activity_row,
+    clock_row,
+    connection_row,
+    counts_row,
+    device_row,
+    fake_row,
+    fault_row,
+    log_row,
+    push_row,
+    token_row,
+)
+
+T = TypeVar("T")
+
+LARGEST_BODY = 65_536
+LONGEST_POLL = 60.0
+LONGEST_ADVANCE = 400 * 86_400.0
+_RESCAN = 0.02
+
+
+def answer(content: object, status: int = 200) -> Response:
+    """Return JSON."""
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+class ControlApi:
+    """The endpoints over one fake. All of them run on the fake's event loop."""
+
+    def __init__(self, fake: FakeApns) -> None:
+        self.fake = fake
+        self.hub = Hub(fake)
+
+    # What runs here.
+
+    async def get_fake(self, request: Request) -> Response:
+        """Say what runs here, with clock and counts."""
+        check_names(request.query_params, ())
+        row = fake_row(self.fake, self.hub.started_at)
+        row.clock, row.counts = clock_row(self.fake), counts_row(self.fake)
+        return answer(row)
+
+    async def get_counts(self, request: Request) -> Response:
+        """Count pushes by state and reason."""
+        check_names(request.query_params, ())
+        return answer(counts_row(self.fake))
+
+    async def get_connections(self, request: Request) -> Response:
+        """List open connections and the last closed ones."""
+        check_names(request.query_params, ())
+        rows = [connection_row(each) for each in self.fake.connections]
+        return answer({"items": rows, "next": None})
+
+    async def send_goaway(self, request: Request) -> Response:
+        """Send GOAWAY on a connection."""
+        order = await self._body(request, shapes.GoAway)
+        number = _number(request.path_params["id"])
+        if not self.fake.go_away(order.reason, connection_id=number):
+            raise BadRequestError("there is no such open connection", field="id", status=404)
+        return answer({"id": number}, 202)
+
+    # Phones.
+
+    async def list_devices(self, request: Request) -> Response:
+        """List phones in the order in which they were made."""
+        query = request.query_params
+        check_names(query, ("bundle_id", "automatic", "after", "limit"))
+        after = integer(query, "after", 0)
+        automatic = flag(query, "automatic") if "automatic" in query else None
+        bundle_id = query.get("bundle_id")
+        found = (
+            device
+            for device in self.fake.devices.devices.values()
+            if device.serial > after
+            and automatic in {None, device.automatic}
+            and (bundle_id is None or any(t.bundle_id == bundle_id for t in device.tokens))
+        )
+        devices, more = page(found, _limit(query))
+        return answer(
+            {
+                "items": [self._device_row(device) for device in devices],
+                "next": devices[-1].serial if more else None,
+            }
+        )
+
+    async def add_device(self, request: Request) -> Response:
+        """Make a phone; its tokens are issued at once."""
+        order = await self._body(request, shapes.NewDevice)
+        values = msgspec.structs.asdict(order)
+        device_id = values.pop("id")
+        if device_id is not None and not (0 < len(device_id) <= 100 and "/" not in device_id):
+            raise BadRequestError("1 to 100 characters, no slash", field="id")
+        if device_id is not None and device_id in self.fake.devices.devices:
+            raise BadRequestError("there is a phone of that id already", field="id", status=409)
+        return answer(self._device_row(self.fake.devices.add_device(device_id, **values)), 201)
+
+    async def get_device(self, request: Request) -> Response:
+        """Return one phone."""
+        return answer(self._device_row(self._device(request)))
+
+    async def change_device(self, request: Request) -> Response:
+        """Flip switches of a phone, or take its network away for a while."""
+        device = self._device(request)
+        order = msgspec.structs.asdict(await self._body(request, shapes.DeviceChanges))
+        offline_for = order.pop("offline_for")
+        changes = {name: value for name, value in order.items() if value is not None}
+        if changes:
+            self.fake.devices.configure(device, changes)
+        if offline_for is not None:
+            if not 0 < offline_for <= LONGEST_ADVANCE:
+                raise BadRequestError("not a number of seconds above 0", field="offline_for")
+            self.fake.devices.go_offline(device, offline_for)
+        return answer(self._device_row(device))
+
+    async def remove_device(self, request: Request) -> Response:
+        """Delete the app from a phone."""
+        self.fake.devices.delete_app(self._device(request))
+        return Response(status_code=204)
+
+    async def open_app(self, request: Request) -> Response:
+        """Let the user open the app."""
+        device = self._device(request)
+        order = await self._body(request, shapes.OpenApp)
+        self.fake.devices.open_app(device, order.bundle_id)
+        return answer(self._device_row(device))
+
+    # Activities.
+
+    async def start_activity(self, request: Request) -> Response:
+        """Let the app start an activity itself."""
+        device = self._device(request)
+        order = await self._body(request, shapes.NewActivity)
+        activity = self.fake.devices.start_activity(
+            device,
+            order.attributes_type,
+            order.attributes,
+            order.content_state,
+            bundle_id=order.bundle_id,
+            channel=order.channel,
+            stale_date=order.stale_date,
+        )
+        return answer(self._activity_row(activity), 201)
+
+    async def list_activities(self, request: Request) -> Response:
+        """List activities."""
+        query = request.query_params
+        activities = self.fake.devices.activities.values()
+        found: Iterator[Activity] = filter(matcher(query, ACTIVITY_FILTERS), activities)
+        return self._listed(query, ACTIVITY_FILTERS, found)
+
+    async def get_activity(self, request: Request) -> Response:
+        """Return one activity."""
+        return answer(self._activity_row(self._activity(request)))
+
+    async def dismiss_activity(self, request: Request) -> Response:
+        """Let the user swipe an activity away."""
+        await self._body(request, shapes.Empty)
+        activity = self._activity(request)
+        self.fake.devices.dismiss(activity)
+        return answer(self._activity_row(activity))
+
+    async def end_activity(self, request: Request) -> Response:
+        """Let the app end an activity itself."""
+        activity = self._activity(request)
+        order = await self._body(request, shapes.EndActivity)
+        self.fake.devices.end_activity(activity, order.content_state, order.dismissal_date)
+        return answer(self._activity_row(activity))
+
+    async def rotate_activity_token(self, request: Request) -> Response:
+        """Give an activity a new token."""
+        await self._body(request, shapes.Empty)
+        activity = self._activity(request)
+        if activity.token is None or activity.state != "active":
+            raise BadRequestError("the activity has no token to rotate", field="id", status=409)
+        self.fake.devices.rotate(activity.token)
+        return answer(self._activity_row(activity))
+
+    # Tokens.
+
+    async def list_tokens(self, request: Request) -> Response:
+        """List the tokens of the phones, the dead ones that are remembered included."""
+        query = request.query_params
+        tokens = self.fake.devices.registry.tokens.values()
+        found: Iterator[Token] = filter(matcher(query, TOKEN_FILTERS), tokens)
+        return self._listed(query, TOKEN_FILTERS, found)
+
+    async def get_token(self, request: Request) -> Response:
+        """Return one token."""
+        return answer(token_row(self._token(request)))
+
+    async def next_token(self, request: Request) -> Response:
+        """Wait for the next token that a phone issues."""
+        query = request.query_params
+        check_names(query, (*TOKEN_FILTERS, "after", "timeout"))
+        ring = self.fake.devices.registry.issued
+        after = integer(query, "after", ring.last)
+        fits = matcher(query, TOKEN_FILTERS)
+        timeout = seconds(query, "timeout", 10.0, high=LONGEST_POLL)
+        found = await self._next(lambda: filter(fits, ring.after(after)), timeout)
+        return Response(status_code=204) if found is None else answer(token_row(found))
+
+    async def kill_token(self, request: Request) -> Response:
+        """Let a token die."""
+        token = self._token(request)
+        order = await self._body(request, shapes.KillToken)
+        self.fake.devices.kill(token, order.condition, order.since)
+        return answer(token_row(token))
+
+    async def rotate_token(self, request: Request) -> Response:
+        """Issue a new token in the place of one."""
+        token = self._token(request)
+        await self._body(request, shapes.Empty)
+        return answer(token_row(self.fake.devices.rotate(token)))
+
+    # Pushes and the log.
+
+    async def list_pushes(self, request: Request) -> Response:
+        """List pushes, the oldest first, or the newest first with ``newest=1``."""
+        query = request.query_params
+        check_names(query, (*PUSH_FILTERS, "after", "limit", "newest", "payload"))
+        ring, after = self.fake.log.pushes, integer(query, "after", 0)
+        payload = flag(query, "payload")
+        fits = matcher(query, PUSH_FILTERS)
+        if flag(query, "newest"):
+            items: Iterator[PushRecord] = (r for r in ring.newest_first() if r.number > after)
+        else:
+            items = ring.after(after)
+        records, more = page(filter(fits, items), _limit(query))
+        return answer(
+            {
+                "items": [push_row(record, payload=payload) for record in records],
+                "next": records[-1].number if more and not flag(query, "newest") else None,
+            }
+        )
+
+    async def next_push(self, request: Request) -> Response:
+        """Wait for the next push that fits the filters."""
+        query = request.query_params
+        check_names(query, (*PUSH_FILTERS, "after", "timeout"))
+        ring = self.fake.log.pushes
+        after = integer(query, "after", ring.last)
+        fits = matcher(query, PUSH_FILTERS)
+        timeout = seconds(query, "timeout", 10.0, high=LONGEST_POLL)
+        found = await self._next(lambda: filter(fits, ring.after(after)), timeout)
+        return Response(status_code=204) if found is None else answer(push_row(found, payload=True))
+
+    async def get_push(self, request: Request) -> Response:
+        """Return one push with its log."""
+        number = _number(request.path_params["number"])
+        record = self.fake.log.pushes.get(number)
+        if record is None:
+            raise BadRequestError("there is no such push, or no longer", field="number", status=404)
+        row = push_row(record, payload=True)
+        row.log = [log_row(entry) for entry in self.fake.log.entries_of(number)]
+        return answer(row)
+
+    async def list_log(self, request: Request) -> Response:
+        """List what became of the pushes, the oldest first."""
+        query = request.query_params
+        check_names(query, (*LOG_FILTERS, "after", "limit"))
+        items = self.fake.log.entries.after(integer(query, "after", 0))
+        entries: list[LogEntry]
+        entries, more = page(filter(matcher(query, LOG_FILTERS), items), _limit(query))
+        return answer(
+            {
+                "items": [log_row(entry) for entry in entries],
+                "next": entries[-1].sequence if more else None,
+            }
+        )
+
+    async def export(self, request: Request) -> Response:
+        """Return everything that is kept of one kind as JSON Lines."""
+        kinds: dict[str, Callable[[], Iterator[object]]] = {
+            "pushes": self._push_lines,
+            "log": lambda: (log_row(entry) for entry in self.fake.log.entries),
+            "devices": lambda: map(self._device_row, list(self.fake.devices.devices.values())),
+        }
+        make = kinds.get(request.path_params["kind"])
+        if make is None:
+            raise BadRequestError("pushes, log or devices", field="kind", status=404)
+        return StreamingResponse(_lines(make()), media_type="application/x-ndjson")
+
+    def _push_lines(self) -> Iterator[object]:
+        return (push_row(record, payload=True) for record in self.fake.log.pushes)
+
+    # Faults, the clock, everything.
+
+    async def list_faults(self, request: Request) -> Response:
+        """List the faults in force."""
+        check_names(request.query_params, ())
+        return answer({"items": [fault_row(each) for each in self.fake.faults], "next": None})
+
+    async def add_fault(self, request: Request) -> Response:
+        """Put a fault in force."""
+        values = await self._json(request)
+        if not isinstance(values, dict) or "action" not in values:
+            raise BadRequestError("a fault is an object with an action", field="action")
+        fault_id = self.fake.fault(**values)
+        self.hub.changed()
+        row = next(fault_row(each) for each in self.fake.faults if each.fault_id == fault_id)
+        return answer(row, 201)
+
+    async def remove_fault(self, request: Request) -> Response:
+        """End a fault."""
+        if not self.fake.faults.remove(_number(request.path_params["id"])):
+            raise BadRequestError("there is no such fault", field="id", status=404)
+        self.hub.changed()
+        return Response(status_code=204)
+
+    async def remove_faults(self, _request: Request) -> Response:
+        """End every fault."""
+        self.fake.faults.clear()
+        self.hub.changed()
+        return Response(status_code=204)
+
+    async def get_clock(self, request: Request) -> Response:
+        """Return the clock."""
+        check_names(request.query_params, ())
+        return answer(clock_row(self.fake))
+
+    async def advance_clock(self, request: Request) -> Response:
+        """Move the clock; what falls due happens, in order."""
+        order = await self._body(request, shapes.Advance)
+        if not 0 <= order.seconds <= LONGEST_ADVANCE:
+            raise BadRequestError(
+                "time only moves forward, 400 days at most at a time", field="seconds"
+            )
+        clock = self.fake.clock
+        if not isinstance(clock, RealClock | SimulatedClock):
+            raise BadRequestError("this fake's clock cannot be moved", status=409)
+        await clock.advance(order.seconds)
+        self.hub.changed()
+        return answer(clock_row(self.fake))
+
+    async def reset(self, request: Request) -> Response:
+        """Forget phones, pushes and faults, or some of them."""
+        order = await self._body(request, shapes.Reset)
+        if order.devices and order.pushes and order.faults:
+            self.fake.reset()
+        else:
+            if order.devices:
+                self.fake.devices.clear()
+            if order.pushes:
+                self.fake.recorder.clear()
+                self.fake.log.clear()
+            if order.faults:
+                self.fake.faults.clear()
+        self.hub.changed()
+        return Response(status_code=204)
+
+    async def events(self, request: Request) -> Response:
+        """Stream a snapshot and then what changes, as server-sent events."""
+        query = request.query_params
+        check_names(query, ("devices", "pushes", "payload"))
+        devices = integer(query, "devices", 500, high=5000)
+        pushes = integer(query, "pushes", 200, high=5000)
+        payload = flag(query, "payload") if "payload" in query else True
+        try:
+            self.hub.check_room()
+        except TooManySubscribersError:
+            raise BadRequestError("too many readers of the event stream", status=429) from None
+        stream = self.hub.stream(devices, pushes, payload)
+        return StreamingResponse(stream, media_type="text/event-stream")
+
+    # Helpers.
+
+    def _device_row(self, device: Device) -> shapes.DeviceRow:
+        return device_row(device, self.fake.devices, self.fake.clock.time())
+
+    def _activity_row(self, activity: Activity) -> shapes.ActivityRow:
+        return activity_row(activity, self.fake.devices, self.fake.clock.time())
+
+    def _device(self, request: Request) -> Device:
+        device = self.fake.devices.devices.get(request.path_params["id"])
+        if device is None:
+            raise BadRequestError("there is no such phone", field="id", status=404)
+        return device
+
+    def _activity(self, request: Request) -> Activity:
+        activity = self.fake.devices.activities.get(request.path_params["id"])
+        if activity is None:
+            raise BadRequestError("there is no such activity", field="id", status=404)
+        return activity
+
+    def _token(self, request: Request) -> Token:
+        token = self.fake.devices.token(request.path_params["token"])
+        if token is None:
+            raise BadRequestError("no phone has such a token", field="token", status=404)
+        return token
+
+    def _listed(
+        self, query: Mapping[str, str], filters: Iterable[str], items: Iterator[Activity | Token]
+    ) -> Response:
+        check_names(query, (*filters, "after", "limit"))
+        after, limit = integer(query, "after", 0), _limit(query)
+        for _ in range(after):
+            if next(items, None) is None:
+                break
+        found, more = page(items, limit)
+        rows = [
+            self._activity_row(each) if isinstance(each, Activity) else token_row(each)
+            for each in found
+        ]
+        return answer({"items": rows, "next": after + limit if more else None})
+
+    async def _next(
+        self,
+        scan: Callable[[], Iterator[T]],
+        timeout: float,  # noqa: ASYNC109
+    ) -> T | None:
+        # The ring is scanned again as a whole: a push that was stored may fit once it is delivered.
+        waiter = self.hub.add_waiter()
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + timeout
+        try:
+            while True:
+                found = next(scan(), None)
+                if found is not None:
+                    return found
+                left = give_up - loop.time()
+                if left <= 0 or not await self.hub.wait(waiter, left):
+                    return None
+                await asyncio.sleep(min(_RESCAN, max(0.0, left)))
+        finally:
+            self.hub.remove_waiter(waiter)
+
+    @staticmethod
+    async def _raw(request: Request) -> bytes:
+        data = b""
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > LARGEST_BODY:
+                raise BadRequestError(f"the body is over {LARGEST_BODY} bytes", status=413)
+        return data
+
+    async def _json(self, request: Request) -> object:
+        try:
+            return msgspec.json.decode(await self._raw(request))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadRequestError(f"the body is no JSON: {error}") from None
+
+    async def _body(self, request: Request, shape: type[T]) -> T:
+        data = await self._raw(request)
+        try:
+            return msgspec.json.decode(data or b"{}", type=shape)
+        except msgspec.ValidationError as error:
+            raise BadRequestError(str(error), field="body") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadRequestError(f"the body is no JSON: {error}") from None
+
+
+def _limit(query: Mapping[str, str]) -> int:
+    return integer(query, "limit", LIMIT, low=1, high=LONGEST_LIST)
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
+        raise BadRequestError("not a number", status=404)
+    return int(text)
+
+
+async def _lines(rows: Iterable[object]) -> AsyncIterator[bytes]:
+    chunk = []
+    for row in rows:
+        chunk.append(msgspec.json.encode(row) + b"\n")
+        if len(chunk) >= 200:
+            yield b"".join(chunk)
+            chunk.clear()
+            await asyncio.sleep(0)
+    yield b"".join(chunk)

@@ -1,0 +1,283 @@
+"""Tells whoever watches what changed: server-sent events for pages, wake-ups for long polls.
+
+Changes are collected by whom they concern and sent at most ten times a second, so that 1,000 pushes
+a second to 500 phones are ten messages. Nothing is collected while nobody watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+
+from apns_live.testing.fake import FakeApns
+from apns_live.testing.log import PushRecord
+from apns_live.testing.phones import Device
+
+from .shapes import DeviceRow
+from .views import (
+    clock_row,
+    connection_row,
+    counts_row,
+    device_row,
+    fake_row,
+    fault_row,
+    push_row,
+)
+
+INTERVAL = 0.1
+KEEP_ALIVE = 15.0
+PUSHES_IN_DELTA = 100
+MOST_SUBSCRIBERS = 32
+_MOST_COLLECTED = 5000
+
+
+class TooManySubscribersError(Exception):
+    """The event stream has as many readers as it takes."""
+
+
+class Subscriber:
+    """One reader of the event stream, and what it has not been told yet."""
+
+    def __init__(self, devices: int, pushes: int, payload: bool) -> None:
+        self.most_devices = devices
+        self.most_pushes = pushes
+        self.payload = payload
+        self.included: set[str] = set()
+        self.devices: dict[str, Device] = {}
+        self.pushes: dict[int, PushRecord] = {}
+        self.skipped = 0
+        self.wakeup = asyncio.Event()
+        self.sequence = 0
+        self.connections = b""
+        self.faults = b""
+
+
+class Hub:
+    """Collects changes for subscribers. ``started_at`` is what the Fake shape says."""
+
+    def __init__(self, fake: FakeApns) -> None:
+        self.fake = fake
+        self.started_at = fake.clock.time()
+        self.closed = asyncio.Event()
+        self._subscribers: set[Subscriber] = set()
+        self._waiters: set[asyncio.Event] = set()
+        self._stop_listening: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        """End every stream and long poll."""
+        self.closed.set()
+        for subscriber in self._subscribers:
+            subscriber.wakeup.set()
+        for waiter in self._waiters:
+            waiter.set()
+        self._detach()
+
+    def changed(self) -> None:
+        """Say that something changed that nobody else tells of: the clock, the faults."""
+        for subscriber in self._subscribers:
+            subscriber.wakeup.set()
+
+    # Long polls.
+
+    async def wait(self, waiter: asyncio.Event, timeout: float) -> bool:  # noqa: ASYNC109
+        """Wait until something happens; False when time is up or the server stops."""
+        try:
+            async with asyncio.timeout(timeout):
+                await waiter.wait()
+        except TimeoutError:
+            return False
+        waiter.clear()
+        return not self.closed.is_set()
+
+    def add_waiter(self) -> asyncio.Event:
+        """Return an event that is set by every push and every issued token."""
+        waiter = asyncio.Event()
+        self._waiters.add(waiter)
+        self._attach()
+        return waiter
+
+    def remove_waiter(self, waiter: asyncio.Event) -> None:
+        """Let go of a waiter."""
+        self._waiters.discard(waiter)
+        self._detach_if_unused()
+
+    # The event stream.
+
+    async def stream(self, devices: int, pushes: int, payload: bool) -> AsyncIterator[bytes]:
+        """Yield server-sent events until the reader goes or the server stops."""
+        subscriber = Subscriber(devices, pushes, payload)
+        self._subscribers.add(subscriber)
+        self._attach()
+        try:
+            phones, log = self.fake.devices, self.fake.log
+            generation = (phones.registry.generation, log.generation)
+            yield self._snapshot(subscriber)
+            while not self.closed.is_set():
+                try:
+                    async with asyncio.timeout(KEEP_ALIVE):
+                        await subscriber.wakeup.wait()
+                except TimeoutError:
+                    yield b": still here\n\n"
+                    continue
+                subscriber.wakeup.clear()
+                if self.closed.is_set():
+                    return
+                now_generation = (phones.registry.generation, log.generation)
+                if now_generation != generation:
+                    generation = now_generation
+                    subscriber.sequence += 1
+                    yield _event("reset", subscriber.sequence, {"seq": subscriber.sequence})
+                    yield self._snapshot(subscriber)
+                else:
+                    yield self._delta(subscriber)
+                await asyncio.sleep(INTERVAL)
+        finally:
+            self._subscribers.discard(subscriber)
+            self._detach_if_unused()
+
+    def check_room(self) -> None:
+        """Raise ``TooManySubscribersError`` when no more readers are taken."""
+        if len(self._subscribers) >= MOST_SUBSCRIBERS:
+            raise TooManySubscribersError
+
+    def _snapshot(self, subscriber: Subscriber) -> bytes:
+        fake = self.fake
+        phones, now = fake.devices, fake.clock.time()
+        subscriber.devices.clear()
+        subscriber.pushes.clear()
+        subscriber.skipped = 0
+        subscriber.sequence += 1
+        rows: list[DeviceRow] = []
+        for device in phones.devices.values():
+            if len(rows) >= subscriber.most_devices:
+                break
+            rows.append(device_row(device, phones, now))
+        subscriber.included = {row.id for row in rows}
+        ring = fake.log.pushes
+        newest = list(ring.after(ring.last - subscriber.most_pushes))
+        connections, faults = self._connections(), self._faults()
+        subscriber.connections = msgspec.json.encode(connections)
+        subscriber.faults = msgspec.json.encode(faults)
+        return _event(
+            "snapshot",
+            subscriber.sequence,
+            {
+                "seq": subscriber.sequence,
+                "fake": fake_row(fake, self.started_at),
+                "clock": clock_row(fake),
+                "counts": counts_row(fake),
+                "devices": rows,
+                "devices_total": len(phones.devices),
+                "pushes": [push_row(record, payload=subscriber.payload) for record in newest],
+                "connections": connections,
+                "faults": faults,
+            },
+        )
+
+    def _delta(self, subscriber: Subscriber) -> bytes:
+        fake = self.fake
+        phones, now = fake.devices, fake.clock.time()
+        subscriber.sequence += 1
+        changed, removed = [], []
+        for device in subscriber.devices.values():
+            if phones.devices.get(device.id) is not device:
+                if device.id in subscriber.included:
+                    subscriber.included.discard(device.id)
+                    removed.append(device.id)
+                continue
+            if device.id not in subscriber.included:
+                if len(subscriber.included) >= subscriber.most_devices:
+                    continue
+                subscriber.included.add(device.id)
+            changed.append(device_row(device, phones, now))
+        subscriber.devices.clear()
+        numbers = sorted(subscriber.pushes)
+        shown = numbers[-PUSHES_IN_DELTA:]
+        content: dict[str, object] = {
+            "seq": subscriber.sequence,
+            "clock": clock_row(fake),
+            "counts": counts_row(fake),
+            "devices": changed,
+            "devices_total": len(phones.devices),
+            "pushes": [
+                push_row(subscriber.pushes[number], payload=subscriber.payload) for number in shown
+            ],
+            "pushes_skipped": subscriber.skipped + len(numbers) - len(shown),
+        }
+        subscriber.pushes.clear()
+        subscriber.skipped = 0
+        if removed:
+            content["removed"] = removed
+        connections = msgspec.json.encode(self._connections())
+        if connections != subscriber.connections:
+            subscriber.connections = connections
+            content["connections"] = msgspec.Raw(connections)
+        faults = msgspec.json.encode(self._faults())
+        if faults != subscriber.faults:
+            subscriber.faults = faults
+            content["faults"] = msgspec.Raw(faults)
+        return _event("delta", subscriber.sequence, content)
+
+    def _connections(self) -> list[object]:
+        return [connection_row(each) for each in self.fake.connections]
+
+    def _faults(self) -> list[object]:
+        return [fault_row(each) for each in self.fake.faults]
+
+    # Listening to the fake.
+
+    def _attach(self) -> None:
+        if self._stop_listening is not None:
+            return
+        fake = self.fake
+        fake.log.listeners.append(self._on_push)
+        fake.devices.registry.on_issue.append(self._on_issue)
+        fake.devices.watch = self._on_device
+        stop = fake.listen(self._on_happening)
+
+        def stop_listening() -> None:
+            stop()
+            fake.devices.watch = None
+            fake.devices.registry.on_issue.remove(self._on_issue)
+            fake.log.listeners.remove(self._on_push)
+
+        self._stop_listening = stop_listening
+
+    def _detach_if_unused(self) -> None:
+        if not self._subscribers and not self._waiters:
+            self._detach()
+
+    def _detach(self) -> None:
+        stop, self._stop_listening = self._stop_listening, None
+        if stop is not None:
+            stop()
+
+    def _on_push(self, record: PushRecord) -> None:
+        for waiter in self._waiters:
+            waiter.set()
+        for subscriber in self._subscribers:
+            if len(subscriber.pushes) < _MOST_COLLECTED:
+                subscriber.pushes[record.number] = record
+            else:
+                subscriber.skipped += 1
+            subscriber.wakeup.set()
+
+    def _on_issue(self, _token: object) -> None:
+        for waiter in self._waiters:
+            waiter.set()
+
+    def _on_device(self, device: Device) -> None:
+        for subscriber in self._subscribers:
+            subscriber.devices[device.id] = device
+            subscriber.wakeup.set()
+
+    def _on_happening(self, _happening: object) -> None:
+        for subscriber in self._subscribers:
+            subscriber.wakeup.set()
+
+
+def _event(name: str, sequence: int, content: object) -> bytes:
+    data = msgspec.json.encode(content)
+    return b"event: %s\nid: %d\ndata: %s\n\n" % (name.encode(), sequence, data)

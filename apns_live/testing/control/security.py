@@ -1,0 +1,134 @@
+"""Who may call the control API, and what a browser may do with its answers.
+
+The fake holds other people's test data and can be told to misbehave, so a web page that a developer
+happens to visit must not reach it: the Host header must name this machine (against rebinding of DNS
+names), a change needs a JSON content type (which a page elsewhere cannot send without a preflight,
+and no preflight is answered) and an Origin that is this server's own.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from apns_live.testing.listener import is_loopback
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+COOKIE = "apns-live-token"
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+_SAFE = {"GET", "HEAD"}
+
+
+class Guard:
+    """An ASGI application in front of another one. ``token`` None trusts whoever is on loopback."""
+
+    def __init__(self, app: Application, *, token: str | None) -> None:
+        self._app = app
+        self._token = token.encode() if token else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *HEADERS]
+            await send(message)
+
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        if self._token is not None and scope["method"] == "GET" and scope["path"] == "/":
+            given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token")
+            if given and self._fits(given[0]):
+                await _enter(given[0], send_safely)
+                return
+        status, problem = self._problem(scope["method"], headers)
+        if problem:
+            await _refuse(status, problem, send_safely)
+            return
+        await self._app(scope, receive, send_safely)
+
+    def _problem(self, method: str, headers: dict[bytes, str]) -> tuple[int, str]:
+        host = headers.get(b"host", "")
+        if self._token is None:
+            if not _is_local(host):
+                return 403, "the Host header does not name this machine"
+        elif not self._is_known(headers):
+            return 401, "give the fake's --token as: Authorization: Bearer TOKEN"
+        if method in _SAFE:
+            return 0, ""
+        origin = headers.get(b"origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return 403, "changes are taken from this server's own page only"
+        if method != "DELETE":
+            content_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
+            if content_type != "application/json":
+                return 415, "send Content-Type: application/json"
+        return 0, ""
+
+    def _is_known(self, headers: dict[bytes, str]) -> bool:
+        scheme, _, given = headers.get(b"authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self._fits(given.strip()):
+            return True
+        try:
+            cookie = SimpleCookie(headers.get(b"cookie", "")).get(COOKIE)
+        except CookieError:
+            return False
+        return cookie is not None and self._fits(cookie.value)
+
+    def _fits(self, given: str) -> bool:
+        return self._token is not None and hmac.compare_digest(
+            given.encode("utf-8", "surrogateescape"), self._token
+        )
+
+
+def _is_local(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname if host else None
+    return name is not None and is_loopback(name)
+
+
+async def _enter(token: str, send: Send) -> None:
+    cookie: SimpleCookie = SimpleCookie()
+    cookie[COOKIE] = token
+    cookie[COOKIE]["httponly"] = True
+    cookie[COOKIE]["samesite"] = "Strict"
+    cookie[COOKIE]["path"] = "/"
+    value = cookie[COOKIE].OutputString().encode("latin-1", "replace")
+    headers = [(b"location", b"/"), (b"set-cookie", value), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 303, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _refuse(status: int, problem: str, send: Send) -> None:
+    body = msgspec.json.encode({"error": problem, "field": "", "remedy": ""})
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
