@@ -494,8 +494,7 @@ class LiveActivity:
     def _failed(self, place: int, variant: Variant, outcome: Outcome, now: float) -> None:
         audience = self.audience
         self._counts[outcome.verdict] += 1
-        if self.guard.answered(outcome):
-            self._release()
+        self.guard.answered(outcome)
         token = audience.tokens[place]
         if outcome.verdict is Verdict.DROP_TOKEN:
             audience.dropped(place)
@@ -511,6 +510,7 @@ class LiveActivity:
             return
         if variant.version == audience.newest and when >= self.last_moment:
             audience.given_up(place, variant.version)
+            self._counts[Verdict.EXPIRED] += 1
             self._report(
                 msgspec.structs.replace(
                     outcome,
@@ -534,7 +534,7 @@ class LiveActivity:
 
     def settled_batch(self, accepted: int, now: float) -> None:
         """Finish a batch of answers."""
-        self.guard.accepted(accepted)
+        self.guard.judge(accepted)
         self._after(now)
 
     def _after(self, now: float) -> None:

@@ -101,33 +101,43 @@ class SpikeGuard:
         self._share = share
         self._blocks: deque[tuple[int, int, int]] = deque()
         self._answers = self._bad = self._hopeless = 0
+        self._failed = self._failed_bad = self._failed_hopeless = 0
+        self._refusal = ""
         self.stopped = ""
         """The explanation, once stopped; empty before."""
 
-    def accepted(self, count: int) -> None:
-        """Count ``count`` acceptances, cheaply, in bulk."""
-        if count:
-            self._push(count, 0, 0)
+    def answered(self, outcome: Outcome) -> None:
+        """Count an answer that was not an acceptance; `judge` looks at it with the rest of its batch."""
+        self._failed += 1
+        if outcome.reason == "BadDeviceToken":
+            self._failed_bad += 1
+        elif outcome.status != 0 and outcome.verdict in _HOPELESS:
+            # Status 0 is a token that was refused here, before anything was sent.
+            self._failed_hopeless += 1
+            self._refusal = f"{outcome.reason or outcome.verdict.value} (status {outcome.status})"
 
-    def answered(self, outcome: Outcome) -> bool:
-        """Count an answer that was not an acceptance; return whether the fan-out must stop."""
+    def judge(self, accepted: int) -> bool:
+        """Close a batch with ``accepted`` acceptances; return whether the fan-out must stop now."""
         if self.stopped:
-            return True
-        bad = outcome.reason == "BadDeviceToken"
-        # Status 0: a token that was refused here, before anything was sent.
-        hopeless = outcome.status != 0 and outcome.verdict in _HOPELESS
-        self._push(1, int(bad), int(hopeless))
-        if bad and self._answers >= self._least and self._bad > self._share * self._answers:
+            return False
+        answers = accepted + self._failed
+        if not answers:
+            return False
+        self._push(answers, self._failed_bad, self._failed_hopeless)
+        failed, self._failed = self._failed, 0
+        self._failed_bad = self._failed_hopeless = 0
+        if not failed or self._answers < self._least:
+            return False
+        if self._bad > self._share * self._answers:
             self.stopped = (
                 f"{self._bad} of the last {self._answers} answers were BadDeviceToken. APNs disconnects "
                 "senders for that. Check the environment first (sandbox tokens sent to production, or "
                 "the reverse), then the tokens; resume when that is settled."
             )
-        elif hopeless and self._hopeless >= self._least and self._hopeless == self._answers:
+        elif self._hopeless == self._answers:
             self.stopped = (
-                f"the last {self._hopeless} answers were all refusals, now {outcome.reason or outcome.verdict.value}"
-                f" (status {outcome.status}). It does not depend on the token: correct the request or the "
-                "credentials, then resume."
+                f"the last {self._hopeless} answers were all refusals, now {self._refusal}. It does not "
+                "depend on the token: correct the request or the credentials, then resume."
             )
         return bool(self.stopped)
 
@@ -135,6 +145,7 @@ class SpikeGuard:
         """Forget what was seen and go on."""
         self._blocks.clear()
         self._answers = self._bad = self._hopeless = 0
+        self._failed = self._failed_bad = self._failed_hopeless = 0
         self.stopped = ""
 
     def _push(self, answers: int, bad: int, hopeless: int) -> None:

@@ -598,8 +598,7 @@ class Run:
                 if attempts != outcome.attempts
                 else outcome
             )
-        if self.guard.answered(outcome):
-            self._stop(self.guard.stopped)
+        self.guard.answered(outcome)
         when = again_at(outcome, failures, now, replay_safe=self._encoded.replay_safe)
         if when == NEVER:
             if outcome.may_have_been_sent and outcome.verdict in {
@@ -670,7 +669,8 @@ class Run:
     def settled_batch(self, accepted: int, now: float) -> None:
         """Finish a batch of answers."""
         del now
-        self.guard.accepted(accepted)
+        if self.guard.judge(accepted):
+            self._stop(self.guard.stopped)
         if self._journalled:
             self._commit(at_once=self._unrecorded >= AHEAD // 2)
         if not self._journalled or self._intents_open + self._unrecorded < AHEAD:
