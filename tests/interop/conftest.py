@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from apns_live import ProviderKey
 from apns_live.testing.fake import FakeApns
 
 
@@ -27,3 +30,14 @@ def bearer(fake: FakeApns) -> str:
         headers={"kid": fake.key_id},
     )
     return f"bearer {token}"
+
+
+@pytest.fixture
+def provider_key() -> ProviderKey:
+    """Return a key made for this test; the servers that get it do not look at it."""
+    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return ProviderKey.from_pem(pem, key_id="ABC123DEFG", team_id="DEF123GHIJ")
