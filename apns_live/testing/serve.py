@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -104,7 +105,7 @@ async def serve(
     )
     stop = stop or asyncio.Event()
     async with fake, _inspector(fake, options) as inspector:
-        with _stopped_by_signals(stop):
+        with _stopped_by_signals(stop), _patient_collector():
             ready(
                 {
                     "endpoint": fake.url,
@@ -141,7 +142,24 @@ async def _inspector(fake: FakeApns, options: ServeOptions) -> AsyncIterator[str
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(stop: asyncio.Event) -> Any:
+def _patient_collector() -> Iterator[None]:
+    """Let the garbage collector look less often at what the phones keep.
+
+    A hundred thousand phones are a million objects that live long, and almost nothing here is a
+    cycle: the default thresholds spend a third of the time on looking at them.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     handled = []
     for number in (signal.SIGTERM, signal.SIGINT):
