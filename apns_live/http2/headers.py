@@ -18,6 +18,7 @@ from hpack.exceptions import OversizedHeaderListError as HpackOversized
 
 from apns_live.errors import Http2ConnectionError, InvalidSetting
 from apns_live.http2.constants import DEFAULT_HEADER_TABLE_SIZE, ErrorCode
+from apns_live.http2.field_rules import list_size
 from apns_live.http2.header_blocks import (
     check_huffman_padding,
     compression_error,
@@ -36,6 +37,12 @@ LENIENCIES: dict[str, str] = {}
 _MEMO_LIMIT = 64
 _MEMO_BYTES = 64
 _Decode = Callable[[bytes, bool], list[Any]]
+
+
+def _too_large() -> Http2ConnectionError:
+    return Http2ConnectionError(
+        "the header list is larger than we allow", ErrorCode.ENHANCE_YOUR_CALM
+    )
 
 
 def _self_check(decoder: Any) -> bool:
@@ -109,6 +116,7 @@ class HeaderDecoder:
         "_allowed_size",
         "_constants",
         "_decode",
+        "_max_list_size",
         "_oversized",
         "_python",
         "_shapes",
@@ -128,6 +136,7 @@ class HeaderDecoder:
             self._decode = cast("_Decode", self._python.decode)
             self._oversized = HpackOversized
         self._table_size = DEFAULT_HEADER_TABLE_SIZE
+        self._max_list_size = max_header_list_size
         self._allowed_size = DEFAULT_HEADER_TABLE_SIZE
         self._shrink_needed = False
         self._constants: dict[bytes, list[DecodedField]] = {}
@@ -170,6 +179,8 @@ class HeaderDecoder:
 
     def _decode_checked(self, block: bytes) -> list[DecodedField]:
         form = inspect_block(block)
+        if form.fields * 32 > self._max_list_size:
+            raise _too_large()
         if form.size_updates or self._shrink_needed:
             self._apply_size_updates(form.size_updates or ())
         try:
@@ -178,9 +189,16 @@ class HeaderDecoder:
             raise self._failure(error) from None
         if len(fields) != form.fields:
             raise compression_error("the decoder lost a field")
+        # jh2 counts the list without the 32 bytes a field. No field decodes to more than an entry
+        # of the table and twice its own bytes, so most blocks need no count.
+        surely_small = form.fields * 4096 + 2 * len(block) <= self._max_list_size
+        if not surely_small and list_size(fields) > self._max_list_size:
+            raise _too_large()
         if form.huffman is not None:
             for number, part, start, end in form.huffman:
                 check_huffman_padding(fields[number][part], block, start, end)
+        if not surely_small:
+            return fields
         if form.constant:
             if len(self._constants) < _MEMO_LIMIT and len(block) <= _MEMO_BYTES:
                 self._constants[block] = fields
@@ -194,9 +212,7 @@ class HeaderDecoder:
     def _failure(self, error: BaseException) -> BaseException:
         """Return what to raise for an error of the decoder, a panic included."""
         if isinstance(error, self._oversized):
-            return Http2ConnectionError(
-                "the header list is larger than we allow", ErrorCode.ENHANCE_YOUR_CALM
-            )
+            return _too_large()
         if isinstance(error, Exception):
             return compression_error(str(error))
         if type(error).__name__ == "PanicException":

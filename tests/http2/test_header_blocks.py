@@ -1,0 +1,242 @@
+"""Header blocks decoded (RFC 7541): right, safely, and the same with either decoder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apns_live.errors import Http2ConnectionError, InvalidSetting
+from apns_live.http2 import ClientConnection, ErrorCode, HeaderDecoder
+from apns_live.http2 import headers as headers_module
+from apns_live.http2.headers import DECODER_VARIABLE, choose_decoder
+
+from .support import literal
+
+ROOT = Path(__file__).resolve().parents[2]
+FUZZ_BLOCKS = int(os.environ.get("APNS_LIVE_FUZZ", "20000"))
+
+TEXT = st.binary(max_size=200)
+FIELDS = st.lists(st.tuples(st.binary(max_size=40), TEXT, st.booleans()), max_size=8)
+
+
+def decoded(decoder: HeaderDecoder, block: bytes) -> list[tuple[bytes, bytes]]:
+    return [(field[0], field[1]) for field in decoder.decode(block)]
+
+
+@given(
+    blocks=st.lists(
+        st.tuples(FIELDS, st.booleans(), st.sampled_from([None, None, 0, 40, 300, 4096])),
+        max_size=6,
+    )
+)
+def test_valid_blocks_decode_as_hpack_decodes_them(blocks: list) -> None:
+    encoder, reference, decoder = hpack.Encoder(), hpack.Decoder(), HeaderDecoder()
+    for fields, huffman, table_size in blocks:
+        if table_size is not None:
+            encoder.header_table_size = table_size
+        block = encoder.encode(
+            [
+                (hpack.NeverIndexedHeaderTuple if never else hpack.HeaderTuple)(name, value)
+                for name, value, never in fields
+            ],
+            huffman=huffman,
+        )
+        expected = [(bytes(f[0]), bytes(f[1])) for f in reference.decode(block, raw=True)]
+        assert decoded(decoder, block) == expected == [(n, v) for n, v, _ in fields]
+
+
+REFUSED = {
+    # The first five make the Rust decoder panic.
+    "a literal cut behind its first byte": "40",
+    "no name": "00",
+    "an index without its second byte": "0f",
+    "a length without its second byte": "007f",
+    "a Huffman-coded name without a value": "0081ff",
+    "a name without a value": "000161",
+    "a value cut short": "000161056162",
+    "a name cut short": "000561",
+    "an indexed name without a value": "44",
+    "never indexed, cut": "10",
+    "index 0": "80",
+    "index 62 of an empty table": "be",
+    "name index 62 of an empty table": "7e0161",
+    "an index cut short": "ff",
+    "an endless index": "ff" + "ff" * 12 + "01",
+    "an endless length": "007f" + "ff" * 12 + "01",
+    "an endless size update": "3f" + "ff" * 12 + "01",
+    "a size update above 4096": "3fe21f",
+    "a size update behind a field": "8220",
+    "a size update between fields": "822082",
+    "twenty size updates": "20" * 20,
+    "Huffman padding of zeros": "00811801 61",
+    "Huffman padding of a whole byte": "00821fff0161",
+    "Huffman padding of zeros in a value": "0001618118",
+    "EOS in a string": "00016184ffffffff",
+    "EOS as the beginning of padding": "0001618 53fffffffff".replace(" ", ""),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_blocks_end_in_a_compression_error(name: str, capfd: pytest.CaptureFixture) -> None:
+    decoder = HeaderDecoder()
+    with pytest.raises(Http2ConnectionError) as caught:
+        decoder.decode(bytes.fromhex(REFUSED[name]))
+    assert caught.value.code == ErrorCode.COMPRESSION_ERROR
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("ending", ["1f", "18"])
+def test_the_padding_is_checked_when_the_form_is_known_too(ending: str) -> None:
+    decoder = HeaderDecoder()
+    for _ in range(3):
+        assert decoded(decoder, bytes.fromhex("0001618 11f".replace(" ", ""))) == [(b"a", b"a")]
+    block = bytes.fromhex("00016181" + ending)
+    if ending == "1f":
+        assert decoded(decoder, block) == [(b"a", b"a")]
+    else:
+        with pytest.raises(Http2ConnectionError):
+            decoder.decode(block)
+
+
+def test_what_is_remembered_is_bounded_and_right() -> None:
+    decoder, reference = HeaderDecoder(), hpack.Decoder()
+    blocks = [b"\x88" * count for count in range(1, 100)]
+    blocks += [b"\x88" + literal(b"apns-id", b"x" * size) for size in range(120)] * 2
+    blocks += [b"\x88\x40\x01a\x01b", b"\xbe", b"\x88", b"\x20", b"\x88", b""]
+    for block in blocks:
+        expected = [(bytes(f[0]), bytes(f[1])) for f in reference.decode(block, raw=True)]
+        assert decoded(decoder, block) == expected
+    assert len(decoder._constants) <= 64
+    assert len(decoder._shapes) <= 64
+    with pytest.raises(Http2ConnectionError):
+        decoder.decode(b"\xbe")
+
+
+def test_a_lowered_table_has_to_be_announced() -> None:
+    decoder = HeaderDecoder()
+    decoder.decode(b"\x40\x01a\x01b")
+    decoder.decode(b"\x88")
+    decoder.allow_table_size(100)
+    with pytest.raises(Http2ConnectionError, match="missing"):
+        decoder.decode(b"\x88")
+    decoder = HeaderDecoder()
+    decoder.allow_table_size(100)
+    with pytest.raises(Http2ConnectionError, match="above what we allow"):
+        decoder.decode(b"\x3f\x46\x88")
+    decoder = HeaderDecoder()
+    decoder.allow_table_size(100)
+    assert decoded(decoder, b"\x3f\x45\x88") == [(b":status", b"200")]
+    assert decoded(decoder, b"\x88") == [(b":status", b"200")]
+    decoder.allow_table_size(4096)
+    assert decoded(decoder, b"\x3f\xe1\x1f\x88") == [(b":status", b"200")]
+
+
+def test_a_list_that_is_too_large() -> None:
+    decoder = HeaderDecoder(200)
+    assert len(decoder.decode(literal(b"a", b"b" * 60))) == 1
+    with pytest.raises(Http2ConnectionError) as caught:
+        decoder.decode(literal(b"a", b"b" * 90) * 2)
+    assert caught.value.code == ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_mutated_blocks_never_escape_and_stderr_stays_empty(header_decoder: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.http2.fuzz_header_blocks", str(FUZZ_BLOCKS)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, DECODER_VARIABLE: header_decoder},
+    )
+    assert run.stderr == ""
+    assert run.returncode == 0
+    seen = json.loads(run.stdout)
+    assert sum(seen.values()) >= FUZZ_BLOCKS
+    assert seen["taken by both"] > FUZZ_BLOCKS // 10
+    assert seen["refused by both"] > FUZZ_BLOCKS // 10
+    assert seen["taken by us"] == 0
+
+
+WITHOUT_JH2 = """
+import sys
+sys.modules["jh2"] = None
+from apns_live.http2.headers import HeaderDecoder, choose_decoder
+print(choose_decoder(), HeaderDecoder().decode(b"\\x88")[0][1])
+"""
+
+
+def test_without_jh2_hpack_takes_over() -> None:
+    environment = {key: value for key, value in os.environ.items() if key != DECODER_VARIABLE}
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_JH2],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=environment,
+    )
+    assert run.stdout == "hpack b'200'\n"
+    assert run.stderr == ""
+
+
+class _Panic(BaseException):
+    pass
+
+
+_Panic.__name__ = "PanicException"
+
+
+class _BrokenDecoder:
+    def decode(self, _block: bytes, _raw: bool) -> list:
+        raise _Panic("index out of bounds")
+
+
+class _OldDecoder:
+    def decode(self, _block: bytes, _raw: bool) -> list:
+        return [("a", "b")]
+
+
+@pytest.mark.parametrize("broken", [_BrokenDecoder(), _OldDecoder(), object()])
+def test_a_decoder_that_fails_its_self_check_is_not_used(broken: object) -> None:
+    assert headers_module._self_check(broken) is False
+
+
+def test_a_panic_that_gets_through_is_a_compression_error() -> None:
+    decoder = HeaderDecoder()
+    decoder._decode = _BrokenDecoder().decode
+    for block in (b"\x88", b"\x88" + literal(b"a", b"b")):
+        with pytest.raises(Http2ConnectionError) as caught:
+            decoder.decode(block)
+        assert caught.value.code == ErrorCode.COMPRESSION_ERROR
+
+
+def test_an_interrupt_is_nobodys_compression_error() -> None:
+    def interrupted(_block: bytes, _raw: bool) -> list:
+        raise KeyboardInterrupt
+
+    decoder = HeaderDecoder()
+    decoder._decode = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        decoder.decode(b"\x88")
+
+
+def test_the_decoder_can_be_chosen(header_decoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert HeaderDecoder().decoder_name == header_decoder
+    assert ClientConnection(authority=b"a").decoder_name == header_decoder
+    assert HeaderDecoder(name="hpack").decoder_name == "hpack"
+    monkeypatch.setenv(DECODER_VARIABLE, "nghttp2")
+    with pytest.raises(InvalidSetting, match="no header decoder"):
+        choose_decoder()
+    monkeypatch.setattr(headers_module, "_RUST_DECODER", None)
+    with pytest.raises(InvalidSetting, match="self-check"):
+        choose_decoder("jh2")
+    monkeypatch.delenv(DECODER_VARIABLE)
+    assert choose_decoder() == "hpack"
