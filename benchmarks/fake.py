@@ -149,7 +149,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks fake", description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--tokens", type=int, default=100_000)
-    parser.add_argument("--connections", type=int, default=1)
+    parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args(arguments)
