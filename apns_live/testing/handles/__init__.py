@@ -1,0 +1,27 @@
+"""A fake APNs on a thread of its own, as a test reads it: copies that are safe from any thread.
+
+This is what the pytest fixture ``fake_apns`` gives, and it works without pytest as well::
+
+    with RunningFake() as fake:
+        phone = fake.devices.add(attributes_types=["GameAttributes"])
+        my_backend.start_match(phone.start_token())
+        phone.assert_shows({"home": 0, "away": 0})
+
+Everything that is returned is a copy of that moment; ask again for what is true now. Failed
+assertions say what was expected, what came closest, and why a phone ignored a push.
+"""
+
+from .devices import ActivityView, DeviceBook, DeviceView
+from .pushes import PushBook, PushView
+from .running import ClockHandle, FaultBook, RunningFake
+
+__all__ = [
+    "ActivityView",
+    "ClockHandle",
+    "DeviceBook",
+    "DeviceView",
+    "FaultBook",
+    "PushBook",
+    "PushView",
+    "RunningFake",
+]

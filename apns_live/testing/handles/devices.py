@@ -1,0 +1,254 @@
+"""The phones of a fake as a test reads and handles them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from time import monotonic, sleep
+from typing import Any, TypeVar
+
+from apns_live.errors import FakeError
+from apns_live.testing.fake import FakeApns
+from apns_live.testing.phones import Activity, Device
+from apns_live.testing.phones.decoding import as_json
+from apns_live.testing.phones.model import TokenKind
+
+from .calling import PATIENCE, PAUSE, Caller, in_event_loop
+from .differences import describe, differences
+from .pushes import PushView
+
+T = TypeVar("T")
+
+
+class ActivityView:
+    """A Live Activity as the phone shows it at this moment."""
+
+    def __init__(self, activity: Activity) -> None:
+        self.id = activity.id
+        self.device = activity.device.id
+        self.attributes_type = activity.attributes_type
+        self.attributes = as_json(activity.attributes)
+        self.content_state: Any = activity.content_state
+        self.timestamp = activity.timestamp
+        self.state = activity.state
+        self.is_stale = activity.stale
+        self.ended_by = activity.ended_by
+        self.stale_date = activity.stale_date
+        self.dismissal_date = activity.dismissal_date
+        self.relevance_score = activity.relevance_score
+        self.alert = as_json(activity.alert)
+        self.alerts = activity.alerts
+        self.token = activity.token.text if activity.token is not None else None
+        self.channel = activity.channel
+        self.updates = activity.updates
+        self.ignored = activity.ignored
+
+    def __repr__(self) -> str:
+        return f"<activity {self.id}: {self.state}, shows {self.content_state!r}>"
+
+
+class DeviceView:
+    """A simulated phone. Its properties are read anew each time."""
+
+    def __init__(self, running: Caller, device_id: str) -> None:
+        self._running = running
+        self.id = device_id
+
+    def _read(self, read: Callable[[FakeApns, Device], T]) -> T:
+        return self._running.call(lambda fake: read(fake, _device(fake, self.id)))
+
+    def _token(self, kind: TokenKind, attributes_type: str | None) -> str:
+        def read(_fake: FakeApns, device: Device) -> str:
+            token = device.token_of(kind, attributes_type)
+            if token is None:
+                of = f" for {attributes_type}" if attributes_type else ""
+                raise FakeError(f"{device.id} has no {kind} token{of}")
+            return token.text
+
+        text: str = self._read(read)
+        return text
+
+    def start_token(self, attributes_type: str | None = None) -> str:
+        """Return its push-to-start token."""
+        return self._token("start", attributes_type)
+
+    def device_token(self) -> str:
+        """Return its token for ordinary notifications."""
+        return self._token("device", None)
+
+    def activity_token(self) -> str:
+        """Return the newest activity token."""
+        return self._token("activity", None)
+
+    @property
+    def activities(self) -> list[ActivityView]:
+        """Its activities; the dismissed ones that it still remembers are among them."""
+        found: list[ActivityView] = self._read(
+            lambda _fake, device: [ActivityView(each) for each in device.activities]
+        )
+        return found
+
+    @property
+    def activity(self) -> ActivityView:
+        """The newest activity. AssertionError when there is none."""
+        activities = self.activities
+        if not activities:
+            raise AssertionError(f"{self.id} shows no activity{self._why_not()}")
+        return activities[-1]
+
+    @property
+    def notifications(self) -> list[PushView]:
+        """The last ordinary notifications."""
+        found: list[PushView] = self._read(
+            lambda _fake, device: [PushView(each) for each in device.notifications or ()]
+        )
+        return found
+
+    def start_activity(
+        self,
+        attributes_type: str,
+        content_state: Mapping[str, Any],
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        channel: str | None = None,
+    ) -> ActivityView:
+        """Let the app start an activity itself; it has its token at once."""
+        found: ActivityView = self._read(
+            lambda fake, device: ActivityView(
+                fake.devices.start_activity(
+                    device, attributes_type, attributes or {}, content_state, channel=channel
+                )
+            )
+        )
+        return found
+
+    def shows(self, content_state: Any = ..., **wanted: Any) -> bool:
+        """Whether the newest activity that is visible looks as described.
+
+        ``wanted`` names fields of ``ActivityView``: ``state="ended"``, ``is_stale=True``.
+        """
+        return self._problem(content_state, wanted) == ""
+
+    def assert_shows(
+        self, content_state: Any = ..., *, timeout: float = PATIENCE, **wanted: Any
+    ) -> ActivityView:
+        """Return what it shows if it looks as described; AssertionError with the differences else.
+
+        Waits for it as ``PushBook.assert_one`` does.
+        """
+        give_up = monotonic() + (0 if in_event_loop() else timeout)
+        while True:
+            problem = self._problem(content_state, wanted)
+            if not problem:
+                return self.activity
+            if monotonic() >= give_up:
+                raise AssertionError(problem)
+            sleep(PAUSE)
+
+    def _problem(self, content_state: Any, wanted: dict[str, Any]) -> str:
+        expected = dict(wanted)
+        if content_state is not ...:
+            expected["content_state"] = content_state
+        visible = [each for each in self.activities if each.state != "dismissed"]
+        if "state" in expected:
+            visible = self.activities
+        if not visible:
+            return f"{self.id} shows no activity{self._why_not()}"
+        shown = visible[-1]
+        unknown = [name for name in expected if not hasattr(shown, name)]
+        if unknown:
+            raise TypeError(f"an activity has no {', '.join(unknown)}")
+        found = differences(shown, expected)
+        if not found:
+            return ""
+        return f"{self.id} shows something else\n{describe(found)}{self._why_not()}"
+
+    def _why_not(self) -> str:
+        ignored = self._running.call(
+            lambda fake: [
+                f"\n  {record.event or 'push'} {record.number} was discarded: {record.why}"
+                + (f" ({record.detail})" if record.detail else "")
+                for record in fake.log.pushes
+                if record.device == self.id and record.state == "discarded"
+            ][-3:]
+        )
+        return "".join(ignored)
+
+    def open_app(self) -> None:
+        """Let the user open the app: late tokens arrive, the start budget refills."""
+        self._read(lambda fake, device: fake.devices.open_app(device))
+
+    def dismiss(self) -> None:
+        """Let the user swipe the newest activity away."""
+        self._read(lambda fake, device: fake.devices.dismiss(device.activities[-1]))
+
+    def go_offline(self, seconds: float | None = None) -> None:
+        """Take the network away, for good or for a while of the fake's clock."""
+        self._read(lambda fake, device: fake.devices.go_offline(device, seconds))
+
+    def go_online(self) -> None:
+        """Bring the network back; what was stored arrives."""
+        self.configure(online=True)
+
+    def configure(self, **switches: bool) -> None:
+        """Change ``online``, ``awake``, ``low_power``, ``live_activities_enabled``, ``frequent_pushes``."""
+        self._read(lambda fake, device: fake.devices.configure(device, switches))
+
+    def kill_token(self, text: str, condition: str = "unregistered") -> None:
+        """Let a token die: ``unregistered`` or ``expired`` (410), or ``silent`` (200 for ever)."""
+
+        def kill(fake: FakeApns) -> None:
+            token = fake.devices.token(text)
+            if token is None:
+                raise FakeError("no phone has such a token")
+            fake.devices.kill(token, condition)
+
+        self._running.call(kill)
+
+    def delete_app(self) -> None:
+        """Delete the app; its tokens answer 410 Unregistered."""
+        self._read(lambda fake, device: fake.devices.delete_app(device))
+
+    def __repr__(self) -> str:
+        return f"<phone {self.id}: {self.activities!r}>"
+
+
+class DeviceBook(Mapping[str, DeviceView]):
+    """The phones by id; a token finds its phone as well."""
+
+    def __init__(self, running: Caller) -> None:
+        self._running = running
+
+    def add(self, device_id: str | None = None, **options: Any) -> DeviceView:
+        """Make a phone; options as ``SimulatedPhones.add_device`` (``attributes_types`` ...)."""
+        made: str = self._running.call(
+            lambda fake: fake.devices.add_device(device_id, **options).id
+        )
+        return DeviceView(self._running, made)
+
+    def __getitem__(self, key: str) -> DeviceView:
+        def find(fake: FakeApns) -> str | None:
+            if key in fake.devices.devices:
+                return key
+            token = fake.devices.token(key)
+            return token.device.id if token is not None else None
+
+        found = self._running.call(find)
+        if found is None:
+            raise KeyError(f"no phone has the id or token {key[:16]!r}; phones: {list(self)}")
+        return DeviceView(self._running, found)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._running.call(lambda fake: list(fake.devices.devices)))
+
+    def __len__(self) -> int:
+        return self._running.call(lambda fake: len(fake.devices.devices))
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.values())) or "<no phones>"
+
+
+def _device(fake: FakeApns, device_id: str) -> Device:
+    device = fake.devices.devices.get(device_id)
+    if device is None:
+        raise FakeError(f"there is no phone {device_id!r} any more")
+    return device
