@@ -118,26 +118,25 @@ class HeaderDecoder:
         "_decode",
         "_max_list_size",
         "_oversized",
-        "_python",
         "_shapes",
         "_shrink_needed",
         "_table_size",
+        "_tolerated_size",
         "decoder_name",
     )
 
     def __init__(self, max_header_list_size: int = 65_536, *, name: str | None = None) -> None:
         self.decoder_name = choose_decoder(name)
-        self._python: hpack.Decoder | None = None
         if self.decoder_name == "jh2":
             self._decode = cast("_Decode", _RUST_DECODER(max_header_list_size).decode)
             self._oversized = cast("type[BaseException]", _RUST_OVERSIZED)
         else:
-            self._python = hpack.Decoder(max_header_list_size)
-            self._decode = cast("_Decode", self._python.decode)
+            self._decode = cast("_Decode", hpack.Decoder(max_header_list_size).decode)
             self._oversized = HpackOversized
         self._table_size = DEFAULT_HEADER_TABLE_SIZE
         self._max_list_size = max_header_list_size
         self._allowed_size = DEFAULT_HEADER_TABLE_SIZE
+        self._tolerated_size = DEFAULT_HEADER_TABLE_SIZE
         self._shrink_needed = False
         self._constants: dict[bytes, list[DecodedField]] = {}
         self._shapes: dict[int, tuple[bytes, bool]] = {}
@@ -146,11 +145,11 @@ class HeaderDecoder:
         """Apply our acknowledged HEADER_TABLE_SIZE (0 to 4096 bytes).
 
         When the peer's table is larger, its next block has to begin with a size update
-        (RFC 7541, section 4.2).
+        (RFC 7541, section 4.2). An encoder that passed several of our values names each of them
+        before the last: ``hpack`` does, so what was allowed meanwhile is taken.
         """
+        self._tolerated_size = max(self._tolerated_size, size)
         self._allowed_size = size
-        if self._python is not None:
-            self._python.max_allowed_table_size = max(size, self._table_size)
         self._shrink_needed = self._table_size > size
         self._constants.clear()
         self._shapes.clear()
@@ -221,10 +220,13 @@ class HeaderDecoder:
 
     def _apply_size_updates(self, updates: Sequence[int]) -> None:
         for size in updates:
-            if size > self._allowed_size:
+            if size > self._tolerated_size:
                 raise compression_error("a table size update is above what we allow")
         if self._shrink_needed and not updates:
             raise compression_error("the table size update that we asked for is missing")
-        self._shrink_needed = False
         if updates:
+            if updates[-1] > self._allowed_size:
+                raise compression_error("a table size update is above what we allow")
             self._table_size = updates[-1]
+            self._tolerated_size = self._allowed_size
+        self._shrink_needed = False
