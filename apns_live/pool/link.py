@@ -37,6 +37,9 @@ _CHUNK = 256
 
 _SMOOTHING = 0.2
 
+PROBE_PATIENCE = 1.0
+"""Seconds after which others take over from a link that was idle and does not answer its PING."""
+
 
 class LinkState(enum.Enum):
     """What a link is doing. Draining takes no new pushes and waits for answers."""
@@ -167,7 +170,7 @@ class Link(asyncio.Protocol):
         return LinkView(
             number=self.number,
             connecting=connecting,
-            usable=self.state is LinkState.READY,
+            usable=self.state is LinkState.READY or self._probe_is_young(),
             draining=not self.is_alive(),
             accepted=self.accepted > 0,
             limit=self._http2.max_concurrent_streams,
@@ -176,6 +179,15 @@ class Link(asyncio.Protocol):
             full_since=self.full_since,
             idle_since=None if self.in_flight or connecting else self.idle_since,
             round_trip=self.round_trip,
+        )
+
+    def _probe_is_young(self) -> bool:
+        """Whether it was idle and its PING may still be answered any moment."""
+        return (
+            self.state is LinkState.PROBING
+            and self._waits_for_ack
+            and self._ping_sent_at is not None
+            and self._clock.monotonic() - self._ping_sent_at < PROBE_PATIENCE
         )
 
     def statistics(self) -> LinkStatistics:
@@ -507,7 +519,10 @@ class Link(asyncio.Protocol):
         self._flush()
         if self._ping_sent_at is None:
             self._ping_sent_at = now
-        self._arm(now + min(self._options.silence_before_ping, self._options.ping_timeout))
+        patience = self._options.silence_before_ping
+        if self._waits_for_ack:
+            patience = PROBE_PATIENCE
+        self._arm(now + min(patience, self._options.ping_timeout))
 
     def _arm(self, at: float) -> None:
         if self._timer is not None:
@@ -542,6 +557,8 @@ class Link(asyncio.Protocol):
             logger.warning("connection %d: silent for %.1f s, given up", self.number, silent)
             self._end(f"no answer to PING for {options.ping_timeout:g} s", Loss.PEER_SILENT)
             return
+        if self._waits_for_ack and not self._probe_is_young():
+            self._owner.link_unusable(self)
         if self.in_flight and now - self._quiet_since >= options.silence_before_ping:
             if self.state is LinkState.READY:
                 self.state = LinkState.PROBING
