@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from apns_live.client import WorkItem as Push
 from apns_live.delivery import Delivery
 from apns_live.outcome import Outcome, Verdict
 from apns_live.payload import Update, encode
-from apns_live.pool import Push
 from apns_live.testing.clock import SimulatedClock
 from tests.delivery.double import Fate, MemoryClient, Prepared
 

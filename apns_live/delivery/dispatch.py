@@ -15,11 +15,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from ..client import WorkItem
 from ..clock import Clock, Timer
 from ..errors import InvalidInput, JournalError
 from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage, check_token
-from ..pool.push import Push
 from .activity import LiveActivity
 from .budget import StartAccounts
 from .errands import Errand, Errands
@@ -151,7 +151,7 @@ class _ActivityHome:
 class Dispatch:
     """The `WorkSource` of a delivery. See the module for its rules."""
 
-    make_item: Callable[..., Any] = Push
+    make_item: Callable[..., Any] = WorkItem
 
     def __init__(
         self,
@@ -238,8 +238,9 @@ class Dispatch:
             home = ring.popleft()
             room = limit - len(items)
             share = room if not ring else max(SLICE, room // (len(ring) + 1))
-            items.extend(home.take(min(share, room), now))
-            if home.pending:
+            got = home.take(min(share, room), now)
+            items.extend(got)
+            if got and home.pending:
                 ring.append(home)
             else:
                 home.queued = False

@@ -84,7 +84,7 @@ class _Shard:
     def __init__(self, tokens: Sequence[str], verdicts: bytearray, *, stored: bool) -> None:
         self.tokens = tokens
         self.verdicts = verdicts
-        self.left = verdicts.count(PENDING)
+        self.left = verdicts.count(PENDING) + verdicts.count(UNSENT)
         self.stored = stored
         self.finished = False
 
@@ -236,6 +236,9 @@ class Run:
             return
         if not self._over_with:
             self._stop("it was closed before its end")
+            while not self._over_with:
+                self._changed.clear()
+                await self._changed.wait()
         await self._finish(reraise=False)
 
     @property
@@ -437,6 +440,7 @@ class Run:
                     detail="the process ended between its intent and its answer; it may have been sent",
                 ),
             )
+        self._commit(at_once=True)
         if known.exhausted:
             return None
         if self._tokens is None:
@@ -550,7 +554,7 @@ class Run:
     @property
     def pending(self) -> bool:
         """Whether `take` may return something."""
-        return bool(self._ready)
+        return bool(self._ready) and not self._stopped
 
     def take(self, limit: int, now: float) -> list[object]:
         """Return work items for at most ``limit`` tokens."""

@@ -110,11 +110,13 @@ class Writer:
         self._changed.clear()
         waiters, self._waiters = self._waiters, []
         records: list[Record] = []
-        for home in homes:
-            records.extend(home.collect())
         try:
+            for home in homes:
+                records.extend(home.collect())
             await self._journal.write(records)
-        except JournalError as error:
+        except Exception as problem:  # noqa: BLE001 - whatever it is, nothing may leave without its intent
+            error = problem if isinstance(problem, JournalError) else JournalError(repr(problem))
+            error.__cause__ = None if error is problem else problem
             self.error = error
             self._failed(error)
             for waiter in (*waiters, *self._waiters):
