@@ -1,0 +1,508 @@
+"""The life of activities as the store sees it: start, update, end, each one transaction.
+
+Nothing is sent here. A write stores the desired state (a new version), the operation that asked for
+it and the idempotency record together; the courier sees what is behind and sends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from .. import payload
+from ..clock import Clock
+from ..errors import ActivityEnded, Conflict, InvalidInput, NotFound
+from . import checks
+from .apps import App
+from .idempotency import Key, Once, once
+from .requests import Accepted, AlertText, End, Presentation, Start, Text, Update
+from .store import schema
+from .store.database import Database
+from .times import milliseconds
+
+ACTIVE_MILLISECONDS = 8 * 3600 * 1000
+"""How long the system keeps an activity active (Apple, "Displaying live data with Live Activities")."""
+PAGE = 100
+
+Written = Callable[[App, int], None]
+"""Called with the app and the activity's row after a commit."""
+
+
+class Activities:
+    """Accepts what callers ask of activities. ``written`` wakes whoever sends it."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        new_id: Callable[[], str],
+        written: Written = lambda app, row: None,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._new_id = new_id
+        self._written = written
+
+    async def start(self, app: App, request: Start, *, key: Key | None = None) -> Once[Accepted]:
+        """Accept a start. Raises `InvalidInput`, `InvalidPayload` or `Conflict` (the id is taken)."""
+        now = milliseconds(self._clock)
+        public_id = self._new_id() if request.id is None else checks.identifier(request.id, "id")
+        request = _checked_start(app, request, now)
+        try:
+            async with self._database.write() as connection:
+                done = await once(
+                    connection,
+                    app,
+                    key,
+                    request,
+                    Accepted,
+                    lambda: self._start(connection, app, request, public_id, now, key),
+                    now=now,
+                )
+                row = await _row_of(connection, app, done.answer.activity)
+        except IntegrityError:  # two at the same moment: the other one was first
+            raise _taken(app, public_id) from None
+        self._written(app, row.id)
+        return done
+
+    async def _start(
+        self,
+        connection: AsyncConnection,
+        app: App,
+        request: Start,
+        public_id: str,
+        now: int,
+        key: Key | None,
+    ) -> Accepted:
+        table = schema.activities
+        taken = await connection.execute(
+            select(table.c.id).where(table.c.app_id == app.row, table.c.public_id == public_id)
+        )
+        if taken.scalar() is not None:
+            raise _taken(app, public_id)
+        later = request.start_at is not None and request.start_at * 1000 > now
+        values = {
+            "app_id": app.row,
+            "public_id": public_id,
+            "dialect": request.dialect,
+            "stream_key": request.stream_key,
+            "attributes_type": request.attributes_type,
+            "attributes": _json(request.attributes),
+            "content_state": _json(request.content_state),
+            "version": 1,
+            "revision": request.revision,
+            "status": "scheduled" if later else "active",
+            "message": _json(request.presentation),
+            "audience": _json(request.audience),
+            "channel_id": request.channel,
+            "environment": request.environment or app.environment,
+            "tags": _json(request.tags),
+            "metadata": _json(request.metadata),
+            "start_at": None if request.start_at is None else int(request.start_at * 1000),
+            "started_at": None if later else now,
+            "end_at": None if request.end_at is None else int(request.end_at * 1000),
+            "created_at": now,
+            "updated_at": now,
+        }
+        result = await connection.execute(insert(table).values(values).returning(table.c.id))
+        row = result.scalar_one()
+        operation = await self._operation(
+            connection, app, "start", row, 1, request.dialect, now, key, scheduled=later
+        )
+        return Accepted(
+            operation=operation,
+            activity=public_id,
+            status="scheduled" if later else "accepted",
+            version=1,
+        )
+
+    async def update(self, app: App, request: Update, *, key: Key | None = None) -> Once[Accepted]:
+        """Accept a new state.
+
+        Raises `InvalidInput`, `InvalidPayload`, `NotFound`, or `ActivityEnded`.
+        """
+        _check_message(request.content_state, request.presentation, "update", self._clock.time())
+        request = _checked_labels(request)
+        return await self._write(app, request, key)
+
+    async def end(self, app: App, request: End, *, key: Key | None = None) -> Once[Accepted]:
+        """Accept an end; one for an activity that ended before is ``ignored``.
+
+        Raises `InvalidInput`, `InvalidPayload` or `NotFound`.
+        """
+        _check_message(request.content_state, request.presentation, "end", self._clock.time())
+        request = _checked_labels(request)
+        return await self._write(app, request, key)
+
+    async def _write(self, app: App, request: Update | End, key: Key | None) -> Once[Accepted]:
+        now = milliseconds(self._clock)
+        checks.identifier(request.id, "id")
+        async with self._database.write() as connection:
+            row = await _row_of(connection, app, request.id, lock=True)
+            done = await once(
+                connection,
+                app,
+                key,
+                request,
+                Accepted,
+                lambda: self._change(connection, app, row, request, now, key),
+                now=now,
+            )
+        if done.answer.status == "accepted" and not done.replayed:
+            self._written(app, row.id)
+        return done
+
+    async def _change(
+        self,
+        connection: AsyncConnection,
+        app: App,
+        row: Row[Any],
+        request: Update | End,
+        now: int,
+        key: Key | None,
+    ) -> Accepted:
+        ends = isinstance(request, End)
+        if row.status == "ended":
+            if ends:
+                return _answer(row, "ignored")
+            raise ActivityEnded(
+                f"the activity {row.public_id!r} has ended ({row.end_reason}): start a new one"
+            )
+        known = row.revision
+        if request.revision is not None and known is not None and request.revision <= known:
+            return _answer(row, "superseded")
+        return await self.change_within(connection, app, row, request, now, key)
+
+    async def change_within(
+        self,
+        connection: AsyncConnection,
+        app: App,
+        row: Row[Any],
+        request: Update | End,
+        now: int,
+        key: Key | None = None,
+    ) -> Accepted:
+        """Store the next version of a living activity inside a transaction of the caller."""
+        ends = isinstance(request, End)
+        table = schema.activities
+        version = row.version + 1
+        changes: dict[str, Any] = {
+            "version": version,
+            "message": _json(request.presentation),
+            "updated_at": now,
+            "update_count": row.update_count + (not ends),
+        }
+        if request.content_state is not None:
+            changes["content_state"] = _json(request.content_state)
+        if request.revision is not None:
+            changes["revision"] = request.revision
+        for name in ("tags", "metadata"):
+            if (value := getattr(request, name)) is not None:
+                changes[name] = _json(value)
+        if isinstance(request, End):
+            changes |= {"status": "ended", "ended_at": now, "end_reason": request.reason}
+        await connection.execute(update(table).where(table.c.id == row.id).values(changes))
+        devices, queued = await _reached(connection, row.id)
+        operation = await self._operation(
+            connection,
+            app,
+            "end" if ends else "update",
+            row.id,
+            version,
+            request.dialect,
+            now,
+            key,
+            targeted=devices + queued,
+            queued=queued,
+        )
+        return Accepted(
+            operation=operation,
+            activity=row.public_id,
+            status="accepted",
+            version=version,
+            devices=devices,
+            queued=queued,
+        )
+
+    async def _operation(
+        self,
+        connection: AsyncConnection,
+        app: App,
+        kind: str,
+        activity: int,
+        version: int,
+        dialect: str,
+        now: int,
+        key: Key | None,
+        *,
+        scheduled: bool = False,
+        targeted: int = 0,
+        queued: int = 0,
+    ) -> str:
+        public_id = self._new_id()
+        await connection.execute(
+            insert(schema.operations).values(
+                app_id=app.row,
+                public_id=public_id,
+                kind=kind,
+                activity_id=activity,
+                version=version,
+                caller="" if key is None else key.caller,
+                dialect=dialect,
+                status="scheduled" if scheduled else "accepted",
+                targeted=targeted,
+                queued=queued,
+                created_at=now,
+            )
+        )
+        return public_id
+
+    async def get(self, app: App, public_id: str) -> dict[str, Any]:
+        """Return an activity with its counts. Raises `NotFound`."""
+        async with self._database.read() as connection:
+            row = await _row_of(connection, app, public_id)
+            devices, queued = await _reached(connection, row.id)
+        return {**_shown(row), "devices": devices, "queued": queued}
+
+    async def page(
+        self, app: App, *, status: str | None = None, after: int = 0, limit: int = PAGE
+    ) -> list[dict[str, Any]]:
+        """Return a page of activities, the oldest first; ``after`` is the last page's last ``row``."""
+        table = schema.activities
+        query = (
+            select(table)
+            .where(table.c.app_id == app.row, table.c.id > after)
+            .order_by(table.c.id)
+            .limit(min(limit, 1_000))
+        )
+        if status is not None:
+            query = query.where(table.c.status == status)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return [{"row": row.id, **_shown(row)} for row in rows]
+
+    async def history(
+        self, app: App, public_id: str, *, page: int = PAGE
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """Read the operations of an activity in pages, the oldest first. Raises `NotFound`."""
+        table = schema.operations
+        async with self._database.read() as connection:
+            activity = await _row_of(connection, app, public_id)
+        after = 0
+        while True:
+            async with self._database.read() as connection:
+                rows = (
+                    await connection.execute(
+                        select(table)
+                        .where(
+                            table.c.app_id == app.row,
+                            table.c.activity_id == activity.id,
+                            table.c.id > after,
+                        )
+                        .order_by(table.c.id)
+                        .limit(page)
+                    )
+                ).all()
+            if not rows:
+                return
+            yield [
+                {
+                    "operation": row.public_id,
+                    "kind": row.kind,
+                    "version": row.version,
+                    "status": row.status,
+                    "targeted": row.targeted,
+                    "accepted": row.accepted,
+                    "queued": row.queued,
+                    "failed": row.failed,
+                    "created_at": row.created_at,
+                    "finished_at": row.finished_at,
+                }
+                for row in rows
+            ]
+            after = rows[-1].id
+
+
+async def _row_of(
+    connection: AsyncConnection, app: App, public_id: str, *, lock: bool = False
+) -> Row[Any]:
+    table = schema.activities
+    query = select(table).where(table.c.app_id == app.row, table.c.public_id == public_id)
+    # SQLite has one writer at a time anyway, and ignores this.
+    row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
+    if row is None:
+        raise NotFound(f"the app {app.id!r} has no activity {public_id!r}: start it first")
+    return row
+
+
+async def _reached(connection: AsyncConnection, activity: int) -> tuple[int, int]:
+    """Return how many devices have a living activity token, and how many have none yet."""
+    table = schema.activity_devices
+    with_token, all_living = (
+        await connection.execute(
+            select(func.count(table.c.token), func.count(table.c.id)).where(
+                table.c.activity_id == activity, table.c.retired_at.is_(None)
+            )
+        )
+    ).one()
+    return with_token, all_living - with_token
+
+
+def _taken(app: App, public_id: str) -> Conflict:
+    return Conflict(
+        f"the app {app.id!r} has an activity {public_id!r} already: update it, or choose another id"
+    )
+
+
+def _answer(row: Row[Any], status: str) -> Accepted:
+    return Accepted(operation="", activity=row.public_id, status=status, version=row.version)
+
+
+def _shown(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "id": row.public_id,
+        "attributes_type": row.attributes_type,
+        "attributes": msgspec.json.decode(row.attributes),
+        "content_state": msgspec.json.decode(row.content_state),
+        "status": row.status,
+        "version": row.version,
+        "revision": row.revision,
+        "stream_key": row.stream_key,
+        "channel": row.channel_id,
+        "environment": row.environment,
+        "tags": msgspec.json.decode(row.tags),
+        "metadata": msgspec.json.decode(row.metadata),
+        "start_at": row.start_at,
+        "started_at": row.started_at,
+        "end_at": row.end_at,
+        "ended_at": row.ended_at,
+        "end_reason": row.end_reason,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+    }
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _checked_start(app: App, request: Start, now: int) -> Start:
+    checks.attributes_type(request.attributes_type)
+    if request.environment is not None:
+        checks.environment(request.environment)
+    if request.stream_key is not None:
+        checks.stream_key(request.stream_key)
+    if request.audience.is_empty:
+        raise InvalidInput(
+            "names nobody",
+            field="audience",
+            remedy="Name users, devices, groups, segments or a filter; or say everyone.",
+        )
+    begin = now / 1000 if request.start_at is None else request.start_at
+    for name in ("start_at", "end_at"):
+        if (value := getattr(request, name)) is not None and not 1e9 <= value < 1e11:
+            raise InvalidInput(
+                f"{value} is no time in seconds since 1970",
+                field=name,
+                remedy="Give seconds, not milliseconds.",
+            )
+    if request.end_at is not None and request.end_at <= begin:
+        raise InvalidInput(
+            "is not after the start", field="end_at", remedy="Give a time after start_at and now."
+        )
+    if request.presentation.alert is None:
+        raise InvalidInput(
+            "is missing",
+            field="presentation.alert",
+            remedy="A phone ignores a start without an alert: give title and body.",
+        )
+    _check_message(request.content_state, request.presentation, "update", now / 1000)
+    presentation = request.presentation
+    payload.encode(
+        payload.Start(
+            content_state=request.content_state,
+            attributes_type=request.attributes_type,
+            attributes=request.attributes,
+            alert=_alert(presentation.alert),
+            relevance_score=presentation.relevance_score,
+            input_push_channel=request.channel,
+        ),
+        now=now / 1000,
+    )
+    return _checked_labels(request)
+
+
+Labelled = TypeVar("Labelled", Start, Update, End)
+
+
+def _checked_labels(request: Labelled) -> Labelled:
+    changes: dict[str, Any] = {}
+    if request.tags is not None:
+        changes["tags"] = tuple(checks.tags(request.tags))
+    if request.metadata is not None:
+        changes["metadata"] = checks.metadata(request.metadata)
+    return msgspec.structs.replace(request, **changes)
+
+
+def _check_message(
+    content_state: dict[str, Any] | None, presentation: Presentation, event: str, now: float
+) -> None:
+    """Encode what would be sent, so that a bad state is refused before anything is stored."""
+    for name in ("stale_after", "dismiss_after"):
+        if (value := getattr(presentation, name)) is not None and not 0 <= value < 1e9:
+            raise InvalidInput(
+                f"{value} is no number of seconds",
+                field=f"presentation.{name}",
+                remedy="Give seconds from now, 0 or more.",
+            )
+    alert = None if presentation.alert is None else _alert(presentation.alert)
+    if event == "update":
+        if presentation.dismissal_date is not None or presentation.dismiss_after is not None:
+            raise InvalidInput(
+                "means something on an end only",
+                field="presentation.dismissal_date",
+                remedy="Leave it out, or end the activity.",
+            )
+        message: payload.Message = payload.Update(
+            content_state=content_state or {},
+            alert=alert,
+            stale_date=presentation.stale_date,
+            relevance_score=presentation.relevance_score,
+        )
+    else:
+        message = payload.End(
+            content_state=content_state,
+            alert=alert,
+            dismissal_date=presentation.dismissal_date,
+            stale_date=presentation.stale_date,
+            relevance_score=presentation.relevance_score,
+        )
+    payload.encode(message, now=now)
+
+
+def _alert(alert: AlertText | None) -> payload.Alert | None:
+    """Return the longest form of an alert by language, which is what its size is checked with."""
+    if alert is None:
+        return None
+    return payload.Alert(
+        title=_longest(alert.title, "presentation.alert.title"),
+        body=_longest(alert.body, "presentation.alert.body"),
+        sound=alert.sound,
+    )
+
+
+def _longest(text: Text, field: str) -> str:
+    if isinstance(text, str):
+        return text
+    if "en" not in text:
+        raise InvalidInput(
+            "has no entry for en", field=field, remedy="Give en: others fall back on it."
+        )
+    for tag in text:
+        checks.language(tag, f"{field}.{tag}")
+    return max(text.values(), key=lambda value: len(value.encode("utf-8", "replace")))

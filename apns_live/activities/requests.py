@@ -1,0 +1,96 @@
+"""What callers ask of activities, and what they are told at once."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from .audience import Audience
+
+Text = str | dict[str, str]
+"""A text, or one for each language tag with ``en`` among them."""
+
+Urgency = Literal["urgent", "normal", "quiet"]
+
+
+class AlertText(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An alert, by language where callers have translations."""
+
+    title: Text
+    body: Text
+    sound: str | None = None
+
+
+class Presentation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What goes with a state. Dates are seconds since 1970, times to live seconds from sending."""
+
+    alert: AlertText | None = None
+    stale_date: float | None = None
+    stale_after: float | None = None
+    dismissal_date: float | None = None
+    dismiss_after: float | None = None
+    relevance_score: float | None = None
+    urgency: Urgency | None = None
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Start an activity on every device of an audience. ``start_at`` and ``end_at`` are seconds."""
+
+    attributes_type: str
+    content_state: dict[str, Any]
+    presentation: Presentation
+    audience: Audience
+    attributes: dict[str, Any] = {}
+    id: str | None = None
+    environment: str | None = None
+    channel: str | None = None
+    revision: int | None = None
+    start_at: float | None = None
+    end_at: float | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, str | int | float | bool] = {}
+    stream_key: str | None = None
+    dialect: str = "native"
+
+
+class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Give an activity a new state. ``tags`` and ``metadata`` stay as they are when None."""
+
+    id: str
+    content_state: dict[str, Any]
+    presentation: Presentation = Presentation()
+    revision: int | None = None
+    tags: tuple[str, ...] | None = None
+    metadata: dict[str, str | int | float | bool] | None = None
+    dialect: str = "native"
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """End an activity; without a state the last one stays on the card."""
+
+    id: str
+    content_state: dict[str, Any] | None = None
+    presentation: Presentation = Presentation()
+    revision: int | None = None
+    tags: tuple[str, ...] | None = None
+    metadata: dict[str, str | int | float | bool] | None = None
+    reason: str = "requested"
+    dialect: str = "native"
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a write is answered with, once it is stored: what is to happen, not yet what did.
+
+    ``status`` is ``accepted``, ``scheduled``, ``superseded`` (a newer revision is there already) or
+    ``ignored`` (the activity had ended). ``version`` counts the states of the activity from 1.
+    """
+
+    operation: str
+    activity: str
+    status: str
+    version: int
+    devices: int = 0
+    """Devices that have an activity token: the state is on its way to them."""
+    queued: int = 0
+    """Devices that were started and have handed in no token yet: they get the newest state then."""
