@@ -52,7 +52,7 @@ class Activities:
         """Accept a start. Raises `InvalidInput`, `InvalidPayload` or `Conflict` (the id is taken)."""
         now = milliseconds(self._clock)
         public_id = self._new_id() if request.id is None else checks.identifier(request.id, "id")
-        request = _checked_start(app, request, now)
+        request = checked_start(app, request, now)
         try:
             async with self._database.write() as connection:
                 done = await once(
@@ -61,24 +61,25 @@ class Activities:
                     key,
                     request,
                     Accepted,
-                    lambda: self._start(connection, app, request, public_id, now, key),
+                    lambda: self.start_within(connection, app, request, public_id, now, key),
                     now=now,
                 )
-                row = await _row_of(connection, app, done.answer.activity)
+                row = await row_of(connection, app, done.answer.activity)
         except IntegrityError:  # two at the same moment: the other one was first
             raise _taken(app, public_id) from None
         self._written(app, row.id)
         return done
 
-    async def _start(
+    async def start_within(
         self,
         connection: AsyncConnection,
         app: App,
         request: Start,
         public_id: str,
         now: int,
-        key: Key | None,
+        key: Key | None = None,
     ) -> Accepted:
+        """Store a checked start inside a transaction of the caller. Raises `Conflict`."""
         table = schema.activities
         taken = await connection.execute(
             select(table.c.id).where(table.c.app_id == app.row, table.c.public_id == public_id)
@@ -143,7 +144,7 @@ class Activities:
         now = milliseconds(self._clock)
         checks.identifier(request.id, "id")
         async with self._database.write() as connection:
-            row = await _row_of(connection, app, request.id, lock=True)
+            row = await row_of(connection, app, request.id, lock=True)
             done = await once(
                 connection,
                 app,
@@ -265,7 +266,7 @@ class Activities:
     async def get(self, app: App, public_id: str) -> dict[str, Any]:
         """Return an activity with its counts. Raises `NotFound`."""
         async with self._database.read() as connection:
-            row = await _row_of(connection, app, public_id)
+            row = await row_of(connection, app, public_id)
             devices, queued = await _reached(connection, row.id)
         return {**_shown(row), "devices": devices, "queued": queued}
 
@@ -292,7 +293,7 @@ class Activities:
         """Read the operations of an activity in pages, the oldest first. Raises `NotFound`."""
         table = schema.operations
         async with self._database.read() as connection:
-            activity = await _row_of(connection, app, public_id)
+            activity = await row_of(connection, app, public_id)
         after = 0
         while True:
             async with self._database.read() as connection:
@@ -328,9 +329,10 @@ class Activities:
             after = rows[-1].id
 
 
-async def _row_of(
+async def row_of(
     connection: AsyncConnection, app: App, public_id: str, *, lock: bool = False
 ) -> Row[Any]:
+    """Return the row of an activity, locked if it is to be changed. Raises `NotFound`."""
     table = schema.activities
     query = select(table).where(table.c.app_id == app.row, table.c.public_id == public_id)
     # SQLite has one writer at a time anyway, and ignores this.
@@ -391,7 +393,8 @@ def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _checked_start(app: App, request: Start, now: int) -> Start:
+def checked_start(app: App, request: Start, now: int) -> Start:
+    """Return the request as it is stored; ``now`` is milliseconds. Raises `InvalidInput`."""
     checks.attributes_type(request.attributes_type)
     if request.environment is not None:
         checks.environment(request.environment)

@@ -1,0 +1,227 @@
+"""Streams by key: started, updated, rotated, left alone, paused and ended."""
+
+import asyncio
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select
+
+from apns_live.activities.apps import App, Apps
+from apns_live.activities.audience import Audience
+from apns_live.activities.idempotency import Key
+from apns_live.activities.lifecycle import Activities
+from apns_live.activities.requests import AlertText, End, Presentation, Start
+from apns_live.activities.store import schema
+from apns_live.activities.store.database import Database
+from apns_live.activities.store.sealing import Sealer, new_key
+from apns_live.activities.store.upgrade import upgrade
+from apns_live.activities.streams import Streams
+from apns_live.errors import InvalidInput, NotFound
+from apns_live.testing.clock import SimulatedClock
+
+
+class World:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.clock = SimulatedClock()
+        numbers = itertools.count(1)
+        ids = lambda: f"id-{next(numbers)}"  # noqa: E731
+        self.apps = Apps(database, Sealer(new_key()), self.clock, ids)
+        self.activities = Activities(database, self.clock, ids)
+        self.touched: list[int] = []
+        self.streams = Streams(
+            database, self.clock, ids, self.activities, lambda app, row: self.touched.append(row)
+        )
+        self.app: App
+
+    async def put(self, state: dict[str, Any], key: Key | None = None, **changes: Any) -> Any:
+        request: dict[str, Any] = {
+            "stream_key": "backup",
+            "attributes_type": "Card",
+            "content_state": state,
+            "presentation": Presentation(alert=AlertText(title="Backup", body="It runs")),
+            "audience": Audience(everyone=True),
+        }
+        return (await self.streams.put(self.app, Start(**{**request, **changes}), key=key)).answer
+
+    async def living(self) -> list[str]:
+        table = schema.activities
+        async with self.database.read() as connection:
+            rows = await connection.execute(
+                select(table.c.public_id).where(table.c.status != "ended").order_by(table.c.id)
+            )
+            return list(rows.scalars())
+
+
+@pytest.fixture
+async def world(database: Database) -> World:
+    world = World(database)
+    world.app = await world.apps.create(name="A", bundle_id="com.example.a", environment="sandbox")
+    return world
+
+
+async def test_a_stream_starts_updates_and_leaves_alone(world: World) -> None:
+    started = await world.put({"type": "progress", "percentage": 9})
+    assert (started.operation, started.version) == ("started", 1)
+    same = await world.put({"percentage": 9.0, "type": "progress"})
+    assert (same.operation, same.activity, same.id) == ("noop", started.activity, "")
+    updated = await world.put({"type": "progress", "percentage": 10})
+    assert (updated.operation, updated.activity, updated.version) == (
+        "updated",
+        started.activity,
+        2,
+    )
+    assert len(world.touched) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": {"type": "alert", "percentage": 1}},
+        {"attributes_type": "Other"},
+        {"audience": Audience(groups=("staff",))},
+    ],
+)
+async def test_another_type_or_target_rotates(world: World, change: dict[str, Any]) -> None:
+    first = await world.put({"type": "progress", "percentage": 0})
+    rotated = await world.put(**{"state": {"type": "progress", "percentage": 1}, **change})
+    assert (rotated.operation, rotated.previous) == ("rotated", first.activity)
+    assert await world.living() == [rotated.activity]
+    known = await world.activities.get(world.app, first.activity)
+    assert (known["status"], known["end_reason"]) == ("ended", "rotated")
+
+
+async def test_a_stream_is_renewed_before_the_eight_hours(world: World) -> None:
+    """Over 48 simulated hours, a put each ten minutes: nothing lives for 8 hours, one card is up."""
+    operations = []
+    for number in range(48 * 6):
+        operations.append((await world.put({"percentage": number})).operation)
+        assert len(await world.living()) == 1
+        world.clock.advance_sync(600)
+    assert operations[0] == "started"
+    assert operations.count("rotated") == 6
+    table = schema.activities
+    async with world.database.read() as connection:
+        longest = await connection.execute(select(func.max(table.c.ended_at - table.c.started_at)))
+        assert longest.scalar_one() < 8 * 3600 * 1000
+
+
+async def test_too_many_updates_are_warned_of_and_sent(world: World) -> None:
+    answers = []
+    for number in range(14):
+        answers.append(await world.put({"n": number}))
+        world.clock.advance_sync(30)
+    assert [bool(answer.warning) for answer in answers] == [False] * 13 + [True]
+    assert answers[-1].operation == "updated"
+    world.clock.advance_sync(3600)
+    assert (await world.put({"n": 99})).warning == ""
+
+
+async def test_pause_ends_and_resume_lets_the_next_put_start(world: World) -> None:
+    first = await world.put({"n": 1})
+    since = await world.streams.pause(world.app, "backup")
+    assert since == int(world.clock.time() * 1000)
+    assert await world.living() == []
+    paused = await world.put({"n": 2})
+    assert (paused.operation, paused.activity) == ("paused", None)
+    world.clock.advance_sync(5)
+    assert await world.streams.pause(world.app, "backup") == since
+    await world.streams.resume(world.app, "backup")
+    assert await world.living() == []
+    again = await world.put({"n": 2})
+    assert again.operation == "started"
+    assert again.activity != first.activity
+
+
+async def test_end_ends_and_forgets_the_key(world: World) -> None:
+    first = await world.put({"n": 1})
+    ended = (
+        await world.streams.end(world.app, "backup", End(id="", content_state={"n": 2}))
+    ).answer
+    assert (ended.operation, ended.activity, ended.ignored) == ("ended", first.activity, False)
+    assert (await world.activities.get(world.app, first.activity))["content_state"] == {"n": 2}
+    with pytest.raises(NotFound, match="backup"):
+        await world.streams.end(world.app, "backup")
+    assert (await world.put({"n": 3})).operation == "started"
+    await world.streams.pause(world.app, "backup")
+    nothing = (await world.streams.end(world.app, "backup")).answer
+    assert (nothing.activity, nothing.ignored) == (None, True)
+
+
+async def test_a_repeated_put_is_done_once(world: World) -> None:
+    key = Key(caller="c", key="k")
+    first = await world.put({"n": 1}, key=key)
+    await world.put({"n": 2})
+    assert await world.put({"n": 1}, key=key) == first
+    assert (await world.put({"n": 2})).operation == "noop"
+
+
+@pytest.mark.parametrize("name", ["", "no spaces", "x" * 256, "a/b", "ä", "a\n"])
+async def test_a_bad_key_is_refused(world: World, name: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        await world.put({"n": 1}, stream_key=name)
+    assert caught.value.field == "stream_key"
+    with pytest.raises(InvalidInput):
+        await world.streams.end(world.app, name)
+
+
+async def test_first_puts_at_the_same_moment_start_one_activity(world: World) -> None:
+    answers = await asyncio.gather(*(world.put({"n": number % 2}) for number in range(8)))
+    assert [answer.operation for answer in answers].count("started") == 1
+    assert len({answer.activity for answer in answers}) == 1
+    assert len(await world.living()) == 1
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.integers(0, 2)),
+        st.tuples(st.just("type"), st.integers(0, 2)),
+        st.tuples(st.sampled_from(["end", "pause", "resume", "wait"]), st.just(0)),
+    ),
+    min_size=8,
+    max_size=16,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
+@given(ACTIONS)
+async def test_eight_writers_leave_at_most_one_card(tmp_path_factory, actions) -> None:
+    """Whatever eight writers do at once, at most one activity lives, and it is the stream's own."""
+    async with Database.open(tmp_path_factory.mktemp("race") / "s.db") as database:
+        await upgrade(database)
+        world = World(database)
+        world.app = await world.apps.create(name="A", bundle_id="com.example.a")
+
+        async def act(kind: str, value: int) -> None:
+            try:
+                match kind:
+                    case "put":
+                        await world.put({"type": "value", "n": value})
+                    case "type":
+                        await world.put({"type": f"kind-{value}", "n": 0})
+                    case "end":
+                        await world.streams.end(world.app, "backup")
+                    case "pause":
+                        await world.streams.pause(world.app, "backup")
+                    case "resume":
+                        await world.streams.resume(world.app, "backup")
+                    case _:
+                        world.clock.advance_sync(3 * 3600)
+            except NotFound:
+                pass  # ended by another writer
+
+        for start in range(0, len(actions), 8):
+            await asyncio.gather(*(act(*action) for action in actions[start : start + 8]))
+            living = await world.living()
+            assert len(living) <= 1
+            streams, table = schema.streams, schema.activities
+            async with database.read() as connection:
+                behind = await connection.execute(
+                    select(table.c.public_id)
+                    .join(streams, streams.c.activity_id == table.c.id)
+                    .where(table.c.status != "ended")
+                )
+                assert list(behind.scalars()) == living
