@@ -19,12 +19,12 @@ import threading
 import time
 from typing import Any
 
-from benchmarks.conditions import conditions, program_version
+from benchmarks.conditions import conditions
 from benchmarks.contenders import BODY_BYTES, Plan, our_client, our_update
 from benchmarks.relay import relay
 from benchmarks.report import Bar, Report
-from tests.programs import find_program, program
-from tests.servers import nghttpd
+from benchmarks.sink import sink
+from tests.programs import find_program
 
 DELAY = 0.040
 WINDOW, STREAMS = 65_535, 1_000
@@ -161,7 +161,7 @@ def _sender(port: int, ca_file: str, connections: int, body: int, seconds: float
 def _one(report: Report, connections: int, body: int, seconds: float) -> None:
     alone = relay_alone(connections, body)
     with (
-        nghttpd(streams=STREAMS, core=SERVER_CORE) as server,
+        sink(STREAMS, SERVER_CORE) as server,
         relay(server.port, DELAY, SERVER_CORE) as between,
     ):
         seen = _sender(between.port, server.ca_file, connections, body, seconds)
@@ -226,8 +226,8 @@ def main(arguments: list[str]) -> int:
         return 0
     report = Report("distance", "Throughput at a distance", conditions())
     report.settings = {
-        "server": f"{program_version(program('nghttpd'), '--version')}, {STREAMS} streams, "
-        f"{WINDOW:,}-byte windows, on core {SERVER_CORE} with the relay",
+        "server": f"benchmarks/sink.py, {STREAMS} streams, {WINDOW:,}-byte windows, what was read "
+        f"is granted again after each read; on core {SERVER_CORE} with the relay",
         "relay": f"a process of its own, {DELAY * 1e3:.0f} ms each way; round trip measured "
         f"{relay_round_trip() * 1e3:.1f} ms",
         "sender": f"fan_out on core {SENDER_CORE}, bodies of {given.body_bytes} bytes, "
