@@ -9,13 +9,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 NEEDS: dict[str, str] = {
     "apns_live.activities": "service",
-    "apns_live.gateway": "gateway",
     "apns_live.testing.asgi": "fake",
     "apns_live.testing.control": "fake",
-    "apns_live.testing.inspector": "fake",
-    "apns_live.testing.plugin": "test",
 }
 """Module or package -> the extra without which it does not import."""
+
+NOT_IMPORTED = ("apns_live.activities.store.migrations",)
+"""What another program runs: Alembic's own scripts."""
 
 IMPLIED: dict[str, set[str]] = {"gateway": {"gateway", "service", "fake"}}
 
@@ -30,7 +30,7 @@ def _below(folder: Path, prefix: str) -> list[str]:
     found: list[str] = []
     for entry in pkgutil.iter_modules([str(folder)]):
         name = f"{prefix}.{entry.name}"
-        if entry.name == "__main__":
+        if entry.name == "__main__" or name in NOT_IMPORTED:
             continue
         found.append(name)
         if entry.ispkg:

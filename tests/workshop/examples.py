@@ -1,0 +1,120 @@
+"""The Python examples of README and docs, cut out of their pages and run as they stand.
+
+A block marked ```python runs by itself, in a fresh process, with the names that a reader would have:
+``activity_token``, ``start_token``, ``tokens``, ``start_tokens``. What the reader has to fill in (key
+file, team, bundle id, environment) is replaced by the local fake's. A comment ``<!-- then: ... -->``
+after a block is run after it, and ``<!-- not run: why -->`` before a block leaves it out.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+BLOCK = re.compile(
+    r"(?P<skip><!-- not run: [^>]+ -->\n)?"
+    r"^(?P<indent> *)```python[^\n]*\n(?P<code>.*?)^(?P=indent)```\n?"
+    r"(?P<then>\s*<!-- then:\n.*?-->)?",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One block: where it stands, its code, and what to run after it."""
+
+    page: str
+    line: int
+    code: str
+    then: str
+    skipped: bool
+
+    @property
+    def name(self) -> str:
+        """Return page and line, for the test's name."""
+        return f"{self.page}:{self.line}"
+
+    @property
+    def is_test(self) -> bool:
+        """Whether the block is itself a pytest test."""
+        return "def test_" in self.code
+
+
+def pages() -> list[Path]:
+    """Return every page that may hold examples."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def examples_of(page: Path) -> list[Example]:
+    """Return the Python blocks of a page."""
+    text = page.read_text()
+    found = []
+    for match in BLOCK.finditer(text):
+        indent = match["indent"]
+        code = "\n".join(line.removeprefix(indent) for line in match["code"].splitlines()) + "\n"
+        then = (match["then"] or "").strip().removeprefix("<!-- then:\n").removesuffix("-->")
+        line = text.count("\n", 0, match.start()) + 1
+        name = str(page.relative_to(ROOT))
+        found.append(Example(name, line, code, then, bool(match["skip"])))
+    return found
+
+
+def fill_in(code: str, ready: dict[str, Any]) -> str:
+    """Return the code with the fake's key, team, bundle id and endpoint in the reader's place."""
+    code = code.replace("AuthKey_ABC123DEFG.p8", ready["key_file"])
+    code = code.replace(
+        'team_id="DEF123GHIJ"', f"team_id={ready['team_id']!r}, key_id={ready['key_id']!r}"
+    )
+    code = code.replace("com.example.scores", ready["bundle_id"])
+    return re.sub(r'environment="(sandbox|production)"', "environment=ENDPOINT", code)
+
+
+def _port(url: str) -> int:
+    return int(url.rsplit(":", 1)[1])
+
+
+def run(code: str, then: str, ready: dict[str, Any]) -> None:
+    """Run one example, and what follows it, in this process."""
+    from apns_live import ActivityToken, Endpoint, StartToken
+
+    namespace: dict[str, Any] = {
+        "__name__": "__example__",
+        "ENDPOINT": Endpoint(
+            "localhost",
+            _port(ready["endpoint"]),
+            ca_file=ready["ca_file"],
+            manage_host="localhost",
+            manage_port=_port(ready["manage"]),
+        ),
+        "activity_token": ActivityToken("a1" * 32),
+        "start_token": StartToken("b2" * 32),
+        "tokens": [ActivityToken(f"{number:064x}") for number in range(50)],
+        "start_tokens": [StartToken(f"{number:064x}") for number in range(50, 100)],
+    }
+    for part in (code, then):
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        compiled = compile(fill_in(part, ready), "<example>", "exec", flags=flags)
+        if compiled.co_flags & 0x80:  # a coroutine: there is an await outside of any function
+
+            async def main(source: Any = compiled) -> None:
+                await eval(source, namespace)
+
+            asyncio.run(main())
+        else:
+            exec(compiled, namespace)
+    outcome = namespace.get("outcome")
+    if outcome is not None and not outcome.accepted:
+        raise AssertionError(f"the last push was not accepted: {outcome}")
+
+
+if __name__ == "__main__":
+    given = json.load(sys.stdin)
+    run(given["code"], given["then"], given["ready"])
