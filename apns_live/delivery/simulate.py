@@ -1,0 +1,365 @@
+"""What a budget does to a day's updates, before a phone is involved.
+
+The lane, the timestamps and the budget are the real ones; the clock, the answers of APNs and the
+phone are not. The phone here has an hourly budget by the clock (or rolling) of a size that the
+engine is not told; over it, it shows nothing at once while APNs still answers 200. Priority 5 is
+shown when the phone next looks (``bursts``), which is what Apple says of it, not how long it takes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import InvalidInput, InvalidSetting
+from ..outcome import Outcome, Verdict
+from ..payload import Alert, End, Update, encode
+from .budget import HOUR, Budget, Urgency, check_budget, check_urgency
+from .lane import Lane, State
+
+EPOCH = 1_800_000_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One update that a backend would submit, ``at`` seconds from the start."""
+
+    at: float
+    urgency: str = ""
+    alert: bool = False
+    end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One push that left. Times are seconds from the start; ``shown_at`` None: never shown."""
+
+    at: float
+    submitted: int
+    """Its place in the plan."""
+    priority: int
+    kind: str
+    demoted: bool
+    over_budget: bool
+    shown_at: float | None
+    throttled: bool
+    """Whether the phone's budget was spent, so that it was not shown at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """What happened. ``ages`` are how old the shown state was, sampled every second."""
+
+    budget: dict[str, Any]
+    phone: dict[str, Any]
+    updates: int
+    superseded: int
+    sent: tuple[Sent, ...]
+    alerts: int
+    alerts_shown_at_once: int
+    exhausted: bool
+    median_age: float
+    worst_age: float
+    ended: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values; counts first, then every push."""
+        values = asdict(self)
+        values["sent_at_10"] = sum(push.priority == 10 for push in self.sent)
+        values["sent_at_5"] = sum(push.priority == 5 for push in self.sent)
+        values["demoted"] = sum(push.demoted for push in self.sent)
+        values["over_budget"] = sum(push.over_budget for push in self.sent)
+        values["throttled"] = sum(push.throttled for push in self.sent)
+        values["sent"] = [asdict(push) for push in self.sent]
+        return values
+
+
+class _Phone:
+    def __init__(self, capacity: int, law: str, bursts: float, offset: float) -> None:
+        self.capacity, self.law, self.bursts, self.offset = capacity, law, bursts, offset
+        self.tens: list[float] = []
+        self.exhausted = False
+
+    def shows(self, at: float, priority: int) -> tuple[float | None, bool]:
+        """Return when it shows a push that arrives, and whether it was throttled."""
+        if priority == 10:
+            if self.law == "rolling":
+                self.tens = [moment for moment in self.tens if moment > at - HOUR]
+            else:
+                hour = (at + self.offset) // HOUR
+                self.tens = [m for m in self.tens if (m + self.offset) // HOUR == hour]
+            if len(self.tens) < self.capacity:
+                self.tens.append(at)
+                return at, False
+            self.exhausted = True
+            return None, True
+        return (at // self.bursts + 1) * self.bursts, False
+
+
+def simulate(
+    plan: Sequence[Planned],
+    *,
+    budget: Budget | str = "default",
+    minimum_interval: float = 0.0,
+    capacity: int = 15,
+    law: Literal["clock hour", "rolling"] = "clock hour",
+    bursts: float = 30.0,
+    hour_offset: float = 0.0,
+    round_trip: float = 0.1,
+    constant_priority: int | None = None,
+) -> Simulation:
+    """Play a plan against a phone whose budget of ``capacity`` an hour the engine does not know.
+
+    ``bursts`` are the seconds after which priority 5 is looked at, ``hour_offset`` the seconds of
+    the phone's hour that have passed at the start. ``constant_priority`` sends everything at that
+    priority, for comparison. Raises InvalidInput for a plan that cannot be, InvalidSetting for
+    settings that cannot be.
+    """
+    allowance = check_budget(budget)
+    if capacity < 1 or bursts <= 0 or round_trip < 0 or law not in ("clock hour", "rolling"):
+        raise InvalidSetting(
+            "capacity, bursts, round trip and law must be possible",
+            field="phone",
+            remedy='Give capacity >= 1, bursts > 0, round_trip >= 0, law "clock hour" or "rolling".',
+        )
+    lane = Lane("simulated")
+    phone = _Phone(capacity, law, bursts, hour_offset)
+    pending = sorted(enumerate(plan), key=lambda entry: entry[1].at)
+    sent: list[Sent] = []
+    index: dict[int, int] = {}
+    superseded = at = 0
+    answered_at: float | None = None
+    now = 0.0
+    while True:
+        times = [pending[at][1].at] if at < len(pending) else []
+        if answered_at is not None:
+            times.append(answered_at)
+        elif lane.waiting is not None:
+            times.append(lane.ready_at(EPOCH + now, minimum_interval) - EPOCH)
+        if not times:
+            break
+        now = max(now, min(times))
+        if answered_at is not None and answered_at <= now:
+            answered_at = None
+            lane.settle(Outcome(token="", verdict=Verdict.ACCEPTED), EPOCH + now)
+        while at < len(pending) and pending[at][1].at <= now:
+            number, planned = pending[at]
+            at += 1
+            state = _state(planned, lane, EPOCH + now)
+            replaced = lane.offer(state)
+            superseded += replaced is not None
+            index[id(state)] = number
+        waiting = lane.waiting
+        if (
+            waiting is not None
+            and answered_at is None
+            and lane.ready_at(EPOCH + now, minimum_interval) <= EPOCH + now + 1e-6
+        ):
+            encoded = lane.depart(EPOCH + now, allowance)
+            decision = waiting.decision
+            priority = constant_priority or encoded.priority
+            arrived = now + round_trip / 2
+            shown_at, throttled = phone.shows(arrived, priority)
+            kind = "end" if waiting.is_end else "alert" if encoded.has_alert else "update"
+            sent.append(
+                Sent(
+                    at=now,
+                    submitted=index[id(waiting)],
+                    priority=priority,
+                    kind=kind,
+                    demoted=bool(decision and decision.demoted and not constant_priority),
+                    over_budget=bool(decision and decision.over_budget and not constant_priority),
+                    shown_at=shown_at,
+                    throttled=throttled,
+                )
+            )
+            answered_at = now + round_trip
+    ages = _ages(plan, sent, now)
+    alerts = [push for push in sent if push.kind == "alert"]
+    return Simulation(
+        budget={**asdict(allowance), "minimum_interval": minimum_interval},
+        phone={"capacity": capacity, "law": law, "bursts": bursts, "hour_offset": hour_offset},
+        updates=len(plan),
+        superseded=superseded,
+        sent=tuple(sent),
+        alerts=sum(planned.alert for planned in plan),
+        alerts_shown_at_once=sum(not push.throttled and push.priority == 10 for push in alerts),
+        exhausted=phone.exhausted,
+        median_age=ages[len(ages) // 2] if ages else 0.0,
+        worst_age=ages[-1] if ages else 0.0,
+        ended=lane.ended,
+    )
+
+
+def _state(planned: Planned, lane: Lane, now: float) -> State:
+    alert = Alert(title="alert", body="alert") if planned.alert else None
+    message = (
+        End(content_state={"n": 0}, alert=alert)
+        if planned.end
+        else Update(content_state={"n": 0}, alert=alert)
+    )
+    stamp = max(int(now), lane.last_timestamp + 1)
+    return State(
+        encode(message, now=now, timestamp=stamp),
+        urgency=check_urgency(planned.urgency or None, has_alert=planned.alert),
+        ticket=None,
+        submitted_at=now,
+    )
+
+
+def _ages(plan: Sequence[Planned], sent: Sequence[Sent], until: float) -> list[float]:
+    """Return how old the shown state was at every second, sorted; 0 for the newest."""
+    moments = sorted(planned.at for planned in plan)
+    shows = sorted(
+        (push.shown_at, plan[push.submitted].at) for push in sent if push.shown_at is not None
+    )
+    ages: list[float] = []
+    newest = shown = -1.0
+    next_plan = next_show = 0
+    second = 0.0
+    while second <= until:
+        while next_plan < len(moments) and moments[next_plan] <= second:
+            newest = moments[next_plan]
+            next_plan += 1
+        while next_show < len(shows) and shows[next_show][0] <= second:
+            shown = max(shown, shows[next_show][1])
+            next_show += 1
+        if newest >= 0:
+            ages.append(0.0 if shown >= newest else second - max(shown, 0.0))
+        second += 1.0
+    ages.sort()
+    return ages
+
+
+def read_plan(path: str | Path) -> list[Planned]:
+    """Read a plan from JSON Lines or CSV with ``at`` (seconds) and, where given, ``urgency``, ``alert``, ``end``.
+
+    Raises InvalidInput with the line that cannot be read.
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    rows: list[dict[str, Any]]
+    if text.lstrip().startswith("{"):
+        rows = []
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise _bad(number, str(error)) from None
+                if not isinstance(row, dict):
+                    raise _bad(number, "it is not a JSON object")
+                rows.append(row)
+    else:
+        rows = list(csv.DictReader(io.StringIO(text)))
+    plan = [_planned(number, row) for number, row in enumerate(rows, 1)]
+    if not plan:
+        raise InvalidInput(
+            "the file has no updates", field="updates", remedy="Give one update a line."
+        )
+    return plan
+
+
+def _planned(number: int, row: dict[str, Any]) -> Planned:
+    try:
+        at = float(row["at"])
+    except (KeyError, TypeError, ValueError):
+        raise _bad(number, "`at` is missing or no number of seconds") from None
+    if not 0 <= at < 366 * 24 * HOUR:
+        raise _bad(number, f"`at` {at:g} is not within a year from the start")
+    urgency = str(row.get("urgency") or "")
+    if urgency and urgency.upper() not in Urgency.__members__:
+        raise _bad(number, f"urgency {urgency!r} is not urgent, normal or quiet")
+    return Planned(at, urgency, _true(row.get("alert")), _true(row.get("end")))
+
+
+def _true(value: object) -> bool:
+    return str(value or "").strip().lower() in {"1", "true", "yes"}
+
+
+def _bad(number: int, problem: str) -> InvalidInput:
+    return InvalidInput(
+        problem,
+        field=f"updates, row {number}",
+        remedy='Write lines such as {"at": 12.5, "urgency": "normal", "alert": false}.',
+    )
+
+
+def plot(simulation: Simulation, path: str | Path) -> None:
+    """Draw what was sent at which priority and what the phone showed, as PNG or SVG by the name.
+
+    Needs the extra ``plot`` (matplotlib). Raises InvalidSetting without it, or for another suffix.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in (".png", ".svg"):
+        raise InvalidSetting(
+            f"{target.suffix!r} is no format", field="plot", remedy="Name it .png or .svg."
+        )
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InvalidSetting(
+            "matplotlib is not installed",
+            field="plot",
+            remedy='Install it: pip install "apns-live[plot]".',
+        ) from None
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    sends, budget = figure.subplots(2, 1, sharex=True, height_ratios=[1, 2])
+    kinds = (
+        ("priority 5", "#8a94a6", lambda push: push.priority == 5 and not push.demoted),
+        ("5, demoted", "#d9a441", lambda push: push.demoted),
+        ("priority 10", "#2f6fde", lambda push: push.priority == 10 and not push.over_budget),
+        ("10, over budget", "#c23b4b", lambda push: push.over_budget),
+    )
+    for row, (label, colour, belongs) in enumerate(kinds):
+        times = [push.at / 60 for push in simulation.sent if belongs(push)]
+        sends.scatter(times, [row] * len(times), s=14, color=colour, marker="|", linewidths=1.2)
+        sends.text(1.005, row, f"{len(times)}", transform=sends.get_yaxis_transform(), va="center")
+        del label
+    sends.set_yticks(range(len(kinds)), [label for label, _, _ in kinds])
+    sends.set_ylim(-0.6, len(kinds) - 0.4)
+    sends.set_title("What was sent", loc="left")
+    times, left = _budget_line(simulation)
+    budget.step(times, left, where="post", color="#2f6fde", label="left of the phone's budget")
+    lost = [push.at / 60 for push in simulation.sent if push.throttled]
+    budget.scatter(lost, [0] * len(lost), color="#c23b4b", s=18, label="not shown: budget spent")
+    rang = [p.at / 60 for p in simulation.sent if p.kind == "alert" and not p.throttled]
+    budget.scatter(
+        rang, [-0.8] * len(rang), color="#2e8b57", marker="^", s=20, label="alert shown at once"
+    )
+    budget.set_xlabel("minutes")
+    budget.set_ylim(-1.6, simulation.phone["capacity"] + 1)
+    budget.set_title("What the phone had left, and what it did not show", loc="left")
+    budget.legend(loc="upper right", fontsize=8)
+    for axes in (sends, budget):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(target, format=target.suffix[1:].lower(), dpi=120)
+
+
+def _budget_line(simulation: Simulation) -> tuple[list[float], list[float]]:
+    capacity = int(simulation.phone["capacity"])
+    offset = float(simulation.phone["hour_offset"])
+    rolling = simulation.phone["law"] == "rolling"
+    times: list[float] = [0.0]
+    left: list[float] = [float(capacity)]
+    tens: list[float] = []
+    for push in simulation.sent:
+        if push.priority != 10 or push.throttled:
+            continue
+        at = push.shown_at or push.at
+        if not rolling and tens and (tens[-1] + offset) // HOUR != (at + offset) // HOUR:
+            turn = ((at + offset) // HOUR) * HOUR - offset
+            times.append(turn / 60)
+            left.append(float(capacity))
+            tens = []
+        tens = [moment for moment in tens if moment > at - HOUR]
+        tens.append(at)
+        times.append(at / 60)
+        left.append(float(capacity - len(tens)))
+    return times, left

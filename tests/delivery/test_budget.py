@@ -1,0 +1,133 @@
+"""Budgets: the arithmetic, and a match against phones whose law the engine does not know."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import deque
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apns_live.delivery.budget import (
+    DEFAULT,
+    FREQUENT,
+    Budget,
+    StartAccounts,
+    Urgency,
+    decide,
+    for_device,
+)
+from apns_live.delivery.simulate import Planned, plot, read_plan, simulate
+from apns_live.errors import InvalidInput, InvalidSetting
+
+
+@given(
+    per_hour=st.integers(6, 80),
+    reserve=st.integers(0, 4),
+    gaps=st.lists(st.tuples(st.floats(0, 900), st.sampled_from(Urgency)), max_size=200),
+)
+def test_no_rolling_hour_sees_more_than_the_budget_unless_flagged(per_hour, reserve, gaps):
+    budget = Budget(per_hour=per_hour, reserve=reserve, burst=1)
+    now, full_at = 1_000_000.0, 0.0
+    within: deque[float] = deque()
+    for gap, urgency in gaps:
+        now += gap
+        decision = decide(budget, full_at, urgency, now)
+        full_at = decision.full_at
+        if decision.priority == 10 and not decision.over_budget:
+            within.append(now)
+        while within and within[0] <= now - 3600:
+            within.popleft()
+        assert len(within) <= per_hour
+        if urgency is Urgency.URGENT:
+            assert decision.priority == 10
+        if urgency is Urgency.QUIET:
+            assert decision.priority == 5
+            assert not decision.demoted
+        if decision.demoted:
+            assert urgency is Urgency.NORMAL
+
+
+def test_normal_leaves_the_reserve_and_debt_is_bounded():
+    now, full_at = 1000.0, 0.0
+    tens = 0
+    for _ in range(30):
+        decision = decide(DEFAULT, full_at, Urgency.NORMAL, now)
+        full_at, tens = decision.full_at, tens + (decision.priority == 10)
+    assert tens == DEFAULT.burst
+    assert DEFAULT.level(full_at, now) == pytest.approx(DEFAULT.reserve)
+    for _ in range(1000):
+        full_at = decide(DEFAULT, full_at, Urgency.URGENT, now).full_at
+    assert DEFAULT.level(full_at, now) == pytest.approx(-DEFAULT.reserve)
+
+
+def test_presets_are_marked_unverified_and_devices_are_respected():
+    assert not DEFAULT.verified
+    assert not FREQUENT.verified
+    assert for_device(FREQUENT, False) is DEFAULT
+    assert for_device(FREQUENT, True) is for_device(FREQUENT, None) is FREQUENT
+    small = Budget(per_hour=6, reserve=2)
+    assert for_device(small, False) is small
+
+
+def test_start_accounts_are_per_device_and_bounded():
+    accounts = StartAccounts(8, devices=100)
+    assert [accounts.charge("a", 1000.0) for _ in range(9)] == [False] * 8 + [True]
+    assert not accounts.charge("b", 1000.0)
+    for n in range(500):
+        accounts.charge(str(n), 1000.0)
+    assert len(accounts) == 100
+
+
+def match_plan(seed: int) -> list[Planned]:
+    """Four hours, 600 updates and 20 alerts at moments drawn from the seed, and an end."""
+    draw = random.Random(seed)
+    plan = [Planned(draw.uniform(0, 4 * 3600)) for _ in range(600)]
+    plan += [Planned(draw.uniform(0, 4 * 3600), alert=True) for _ in range(20)]
+    return [*plan, Planned(4 * 3600 + 5, end=True)]
+
+
+def test_a_match_never_exhausts_phones_whose_law_is_not_known():
+    at_once = alive = constant = 0
+    for seed in range(100):
+        draw = random.Random(f"phone {seed}")
+        phone = {"capacity": draw.randint(12, 20), "hour_offset": draw.uniform(0, 3600)}
+        ours = simulate(match_plan(seed), **phone)
+        at_once += ours.alerts_shown_at_once == len([p for p in ours.sent if p.kind == "alert"])
+        alive += not ours.exhausted
+        constant += simulate(match_plan(seed), constant_priority=10, **phone).exhausted
+        assert ours.ended
+        assert ours.sent[-1].kind == "end"
+    assert at_once >= 95
+    assert alive >= 95
+    assert constant == 100
+
+
+def test_the_simulation_as_json_and_plot(tmp_path):
+    got = simulate(match_plan(1), capacity=12)
+    values = json.loads(json.dumps(got.as_json()))
+    assert values["updates"] == 621
+    assert values["sent_at_10"] + values["sent_at_5"] == len(values["sent"])
+    assert values["demoted"] > 0
+    for name, start in (("a.png", b"\x89PNG"), ("a.svg", b"<?xml")):
+        plot(got, tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(start)
+    with pytest.raises(InvalidSetting, match="png or .svg"):
+        plot(got, tmp_path / "a.gif")
+
+
+def test_plans_are_read_from_json_lines_and_csv(tmp_path):
+    file = tmp_path / "plan"
+    file.write_text('{"at": 1, "alert": true}\n\n{"at": 2.5, "urgency": "quiet", "end": false}\n')
+    assert read_plan(file) == [Planned(1.0, alert=True), Planned(2.5, "quiet")]
+    file.write_text("at,urgency,alert,end\n1,,yes,\n2,urgent,,true\n")
+    assert read_plan(file) == [
+        Planned(1.0, alert=True),
+        Planned(2.0, "urgent", end=True),
+    ]
+    for text in ("", '{"when": 1}', '{"at": -1}', '{"at": 1, "urgency": "x"}', "{]", "at\nx\n"):
+        file.write_text(text)
+        with pytest.raises(InvalidInput, match="updates"):
+            read_plan(file)

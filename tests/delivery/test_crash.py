@@ -1,0 +1,94 @@
+"""kill -9 at random points of a journalled fan-out over real sockets, checked token by token.
+
+Ten rounds; ``APNS_LIVE_KILLS=200`` for the full count.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from apns_live.outcome import Outcome, Verdict
+
+from .crash_roles import NAME, STREAMS, token
+
+KILLS = int(os.environ.get("APNS_LIVE_KILLS", "10"))
+KILLS_A_RUN = 20
+TOKENS = 50_000
+ROLES = [sys.executable, "-m", "tests.delivery.crash_roles"]
+
+
+def unknown_tokens(journal: Path) -> set[str]:
+    connection = sqlite3.connect(journal)
+    rows = connection.execute("SELECT outcome FROM problem WHERE run=?", (NAME,)).fetchall()
+    connection.close()
+    outcomes = [msgspec.msgpack.decode(row[0], type=Outcome) for row in rows]
+    assert {outcome.verdict for outcome in outcomes} <= {Verdict.UNKNOWN}
+    return {outcome.token for outcome in outcomes}
+
+
+def run_once(directory: Path, ready: str, log: Path, kills: int, draw: random.Random) -> None:
+    """One fan-out, killed ``kills`` times at most, and resumed each time."""
+    journal = directory / "journal.db"
+    unknown_before = done_kills = 0
+    for attempt in range(kills + 1):
+        sender = subprocess.Popen(
+            [*ROLES, "send", ready, str(journal), str(TOKENS)], stdout=subprocess.PIPE
+        )
+        first = json.loads(sender.stdout.readline())
+        # What a crash left in doubt: what was in flight, and at most 1,000 more.
+        assert first["unknown"] - unknown_before <= STREAMS + 1000
+        unknown_before = first["unknown"]
+        if attempt < kills:
+            size = log.stat().st_size
+            while log.stat().st_size == size and sender.poll() is None:
+                time.sleep(0.001)
+            time.sleep(draw.uniform(0, 0.25))
+            if sender.poll() is None:
+                sender.send_signal(signal.SIGKILL)
+                sender.wait()
+                sender.stdout.close()
+                done_kills += 1
+                continue
+        last = json.loads(sender.stdout.readline())
+        sender.stdout.close()
+        assert sender.wait() == 0
+        break
+    assert last["finished"]
+    sent = log.read_text().split()
+    unknown = unknown_tokens(journal)
+    everybody = {token(number) for number in range(TOKENS)}
+    assert set(sent) | unknown == everybody, "a token was lost"
+    assert len(sent) == len(set(sent)), "a start was sent twice"
+    assert last["counts"].get("unknown", 0) == len(unknown) <= done_kills * (STREAMS + 1000)
+    assert last["counts"]["accepted"] == TOKENS - len(unknown)
+    assert done_kills == kills, "the fan-out was over before every kill"
+
+
+def test_kill_at_random_points_loses_nothing_and_doubles_nothing(tmp_path):
+    draw = random.Random(20261120)
+    left = KILLS
+    while left > 0:
+        directory = tmp_path / f"run-{left}"
+        directory.mkdir()
+        log = directory / "log"
+        log.touch()
+        fake = subprocess.Popen([*ROLES, "fake", str(log)], stdout=subprocess.PIPE, text=True)
+        try:
+            ready = fake.stdout.readline()
+            kills = min(left, KILLS_A_RUN)
+            run_once(directory, ready, log, kills, draw)
+            left -= kills
+        finally:
+            fake.kill()
+            fake.wait()
+            fake.stdout.close()
