@@ -273,6 +273,8 @@ class Pool:
         """Think of growing: a link has no room while work waits."""
         if now >= self._review_at:
             self._review()
+        else:
+            self._arm(self._review_at)
 
     def link_idle(self, link: Link) -> None:
         """Think of closing a link later: it has nothing in flight."""
