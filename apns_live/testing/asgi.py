@@ -2,7 +2,8 @@
 
 It is slower and cannot break frames; it is the witness that the rules do not lean on our own HTTP/2.
 ASGI does not tell one connection from another, so a connection is known by the client's address
-and port. What ASGI cannot do (SETTINGS, GOAWAY, resets) the fake refuses to promise.
+and port. What ASGI cannot do (SETTINGS, GOAWAY, resets) the fake refuses to promise. hypercorn ends
+an answer without a body in an empty DATA frame: legal, but aioapns 4.0 stumbles over it.
 """
 
 from __future__ import annotations

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable
 from typing import Protocol
 
 _GRAIN = 0.001
 """Seconds."""
+_ROUNDING = 1e-3
+"""Of a grain: clocks are floats, and a timer may fire a rounding error early."""
 
 
 class Timer(Protocol):
@@ -45,7 +48,7 @@ class Wheel:
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> None:
         """Call ``callback`` after ``delay`` seconds, to the millisecond."""
-        slot = int((self._clock.monotonic() + delay) / _GRAIN) + 1
+        slot = math.ceil((self._clock.monotonic() + delay) / _GRAIN - _ROUNDING)
         waiting = self._slots.get(slot)
         if waiting is not None:
             waiting.append(callback)
@@ -74,8 +77,7 @@ class Wheel:
 
     def _run(self) -> None:
         self._timer = None
-        # A hair of tolerance: a timer may fire a rounding error early.
-        now = (self._clock.monotonic() + 1e-6) / _GRAIN
+        now = self._clock.monotonic() / _GRAIN + _ROUNDING
         while self._order and self._order[0] <= now:
             for callback in self._slots.pop(heapq.heappop(self._order)):
                 callback()

@@ -288,6 +288,7 @@ async def test_latency_and_withheld_answers_on_the_asgi_face() -> None:
     async with asking("asgi") as it:
         it.fake.fault("delay", delay=5.0)
         task = asyncio.create_task(it.push())
+        await it.clock.settle(until=lambda: it.fake.recorder.faults.total)
         await it.clock.advance_until(task.done, at_most=30)
         assert (await task).status_code == 200
         it.fake.faults.clear()
