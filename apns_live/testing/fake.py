@@ -213,6 +213,7 @@ class FakeApns:
         except BaseException:
             for each in started:
                 await each.close()
+            await self.aclose()
             raise
         self._faces = faces
         for fault in self.scenario.faults:
@@ -444,7 +445,8 @@ class FakeApns:
         return "localhost" if self.host in ("localhost", "127.0.0.1", "::1") else self.host
 
     def _populate(self, settings: PhoneSettings) -> None:
-        log = DeliveryLog(pushes=self.recorder.pushes.limit)
+        limit = self.recorder.pushes.limit
+        log = DeliveryLog(pushes=limit, entries=2 * limit)
         phones = SimulatedPhones(settings, clock=self.clock, log=log, bundle_id=self.bundle_id)
         channels = self.state.channels
         phones.channel_exists = lambda bundle_id, channel_id: (
