@@ -40,6 +40,7 @@ def _node_module(name: str) -> Callable[[], str | None]:
 PROGRAMS: dict[str, Callable[[], str | None]] = {
     "chromium": _executable("chromium", "chromium-browser", "google-chrome"),
     "curl": _executable("curl"),
+    "go": _executable("go"),
     "h2load": _executable("h2load"),
     "nghttp": _executable("nghttp"),
     "nghttpd": _executable("nghttpd"),

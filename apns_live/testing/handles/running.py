@@ -79,8 +79,9 @@ class ClockHandle:
 class RunningFake:
     """A fake APNs on its own thread. Takes the arguments of ``FakeApns``.
 
-    Activity tokens arrive at once unless ``phone_settings`` or a ``scenario`` says otherwise, so
-    that a test need not wait for them.
+    Unless ``phone_settings`` or a ``scenario`` says otherwise, activity tokens arrive at once, and of
+    two pushes with the same timestamp the later one wins: a test sends in one second what an app
+    sends in an hour, and timestamps have whole seconds.
     """
 
     def __init__(self, *, directory: str | Path | None = None, **options: Any) -> None:
@@ -88,7 +89,10 @@ class RunningFake:
             seed = options.get("seed") or 0
             schemas = options.pop("schemas", None)
             options["phone_settings"] = PhoneSettings(
-                seed=seed, token_delay=(0.0, 0.0), schemas=schemas or {}
+                seed=seed,
+                token_delay=(0.0, 0.0),
+                equal_timestamp="accept",
+                schemas=schemas or {},
             )
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if directory is None:
