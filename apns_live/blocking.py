@@ -8,6 +8,7 @@ Nothing starts before the first call, so a pre-fork server may build the client 
 from __future__ import annotations
 
 import contextlib
+import os
 import weakref
 from collections.abc import AsyncIterable, Iterable
 from types import TracebackType
@@ -39,12 +40,13 @@ class Client:
         self._closed = False
         self._portal: Portal | None = None
         # Made now, started later: wrong arguments must be refused here.
-        self._client: _async.Client | None = self._make()
+        self._client = self._make()
+        self._process = os.getpid()
         self._inherited: list[_async.Client] = []
         _open_clients.add(self)
 
     def __repr__(self) -> str:
-        return f"blocking.{self._client!r}" if self._client else "blocking.Client(not started)"
+        return f"blocking.{self._client!r}"
 
     def __enter__(self) -> Client:
         return self
@@ -113,7 +115,7 @@ class Client:
             self._closed = True
             client, portal = self._client, self._portal
         _open_clients.discard(self)
-        if client is not None and portal is not None and portal is current_portal():
+        if portal is not None and self._process == os.getpid():
             options = {} if drain is None else {"drain": drain}
             portal.call(lambda: client.aclose(**options))
 
@@ -126,12 +128,13 @@ class Client:
             if self._closed:
                 raise ClientClosed("this client was closed")
             portal = current_portal()
-            if self._portal is not None and self._portal is not portal and self._client:
-                # After a fork. Kept, so that nothing of the parent's is finalised here.
+            if self._process != os.getpid():
+                # After a fork. Also a client that was never used is made anew: its request ids
+                # would be those of its parent and siblings. The parent's is kept, so that
+                # nothing of it is finalised here.
                 self._inherited.append(self._client)
-                self._client = None
-            if self._client is None:
                 self._client = self._make()
+                self._process = os.getpid()
             self._portal = portal
             return self._client, portal
 

@@ -8,11 +8,13 @@ once a batch, not once a push.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import replace
 from time import perf_counter
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .errors import ClientClosed
@@ -32,6 +34,9 @@ HAND_OVER = 512
 PATIENCE = 0.02
 """Seconds that reading tokens may keep waiting outcomes from the caller."""
 
+_IN_MEMORY = (str, bytes, list, tuple, set, frozenset)
+_LATE = "deadline"
+
 
 class Run:
     """A fan-out in progress: iterate it for outcomes, or ``wait()`` for the report.
@@ -50,7 +55,7 @@ class Run:
         client, self._portal = started()
         self._iterator: Iterator[str] | None = None
         source: Iterable[str] | AsyncIterable[str] = tokens
-        if not isinstance(tokens, list | tuple | set | frozenset | AsyncIterable):
+        if isinstance(tokens, Iterable) and not isinstance(tokens, _IN_MEMORY):
             # Anything may happen in a generator or a cursor, so it stays in the caller's thread.
             self._iterator = iter(tokens)
             source = self._given()
@@ -68,8 +73,13 @@ class Run:
         self._more_tokens = asyncio.Event()
         self._more_room = asyncio.Event()
         self._stop = asyncio.Event()
-        # Made here, so that a wrong message or option is refused in the caller's own line.
-        self._run = client.fan_out(message, source, **options)
+        self._late = 0
+
+        async def make() -> _async.Run:
+            return client.fan_out(message, source, **options)
+
+        # Made now, so that a wrong message or option is refused in the caller's own line.
+        self._run = self._portal.call(make)
 
     def __enter__(self) -> Run:
         return self
@@ -102,13 +112,26 @@ class Run:
     @property
     def report(self) -> _async.Report:
         """The report so far: counts, latencies, first drops."""
-        return self._run.report
+        report = self._run.report
+        if self._late:
+            verdicts = Counter(report.verdicts)
+            verdicts[Verdict.NOT_SENT] += self._late
+            reasons = Counter(report.reasons)
+            reasons[_LATE] += self._late
+            report = replace(
+                report,
+                read=report.read + self._late,
+                settled=report.settled + self._late,
+                verdicts=MappingProxyType(dict(verdicts)),
+                reasons=MappingProxyType(dict(reasons)),
+            )
+        return report
 
     def close(self) -> None:
         """Cancel what has not left, and drain what has. May be repeated."""
-        if self._started and not self._done:
+        if self._started and not self._done and self._portal.process == os.getpid():
             self._portal.call(self._end)
-            self._done = True
+        self._done = True
 
     # The caller's thread.
 
@@ -117,6 +140,8 @@ class Run:
             self._started = True
             self._portal.call(self._begin)
         while True:
+            if self._portal.process != os.getpid():
+                raise ClientClosed("this fan-out belongs to the parent process")
             if not self._done:
                 self._read_tokens()
             batch = min(len(self._outcomes), HAND_OVER)
@@ -174,10 +199,11 @@ class Run:
                 Outcome(
                     token=self._tokens.popleft(),
                     verdict=Verdict.NOT_SENT,
-                    reason="deadline",
+                    reason=_LATE,
                     detail="the deadline passed before this token's turn",
                 )
             )
+            self._late += 1
 
     # The event loop's thread.
 

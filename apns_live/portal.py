@@ -1,10 +1,11 @@
 """One background event loop a process, for callers without one of their own.
 
-The thread starts at first use. After ``os.fork`` the child must not touch what it inherited: the
-parent's TLS sessions are the parent's. So the child's copies of the loop's descriptors are
-pointed at ``/dev/null`` (the connection itself stays open in the parent, and ends when the parent
-ends it), the inherited objects are kept from being finalised, and the next call starts a new
-loop in the child.
+The thread starts at first use. During ``os.fork`` it stands still: a child inherits every lock
+as it was, for ever, so none may be held here (an import lock, for one). After it the child must
+not touch what it inherited: the parent's TLS sessions are the parent's. So the child's copies of
+the loop's descriptors are pointed at ``/dev/null`` (the connection itself stays open in the
+parent, and ends when the parent ends it), the inherited objects are kept from being finalised,
+and the next call starts a new loop in the child.
 """
 
 from __future__ import annotations
@@ -13,15 +14,59 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
+import encodings.idna  # noqa: F401 - else imported by name resolution, in a thread of its own
 import os
 import selectors
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from .errors import ApnsLiveError, ClientClosed
 
 T = TypeVar("T")
+
+_PATIENCE = 2.0
+"""Seconds that a fork waits for the loop, and for a name to resolve."""
+
+
+class _Workers(ThreadPoolExecutor):
+    """Threads for name resolution that can be made to stand still: the C library has locks too."""
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=4, thread_name_prefix="apns_live")
+        self._idle = threading.Condition()
+        self._active = 0
+        self._shut = False
+
+    def submit(
+        self, function: Callable[..., T], /, *args: Any, **named: Any
+    ) -> concurrent.futures.Future[T]:
+        """Run ``function`` on a thread, not while a fork is under way."""
+        return super().submit(self._run, function, *args, **named)
+
+    def _run(self, function: Callable[..., T], *args: Any, **named: Any) -> T:
+        with self._idle:
+            self._idle.wait_for(lambda: not self._shut)
+            self._active += 1
+        try:
+            return function(*args, **named)
+        finally:
+            with self._idle:
+                self._active -= 1
+                self._idle.notify_all()
+
+    def hold_still(self, timeout: float) -> None:
+        """Start nothing, and wait for what runs, ``timeout`` seconds at most."""
+        with self._idle:
+            self._shut = True
+            self._idle.wait_for(lambda: self._active == 0, timeout)
+
+    def go_on(self) -> None:
+        """Start again."""
+        with self._idle:
+            self._shut = False
+            self._idle.notify_all()
 
 
 class Portal:
@@ -32,6 +77,9 @@ class Portal:
         # A selector of our own, because a forked child must know which descriptors it holds.
         self._selector = selectors.DefaultSelector()
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop(self._selector)
+        self._workers = _Workers()
+        self.loop.set_default_executor(self._workers)
+        self._go_on: threading.Event | None = None
         self._thread = threading.Thread(target=self._run, name="apns_live", daemon=True)
         self._thread.start()
 
@@ -75,7 +123,37 @@ class Portal:
             if pending:
                 self.loop.run_until_complete(asyncio.wait(pending, timeout=1.0))
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self._workers.shutdown(wait=False, cancel_futures=True)
             self.loop.close()
+
+    def hold_still(self) -> None:
+        """Stop the loop between two callbacks, and its workers, until `go_on`.
+
+        Gives up after some seconds: a hook may hang in a callback, or a name not resolve.
+        """
+        if threading.current_thread() is self._thread or self.process != os.getpid():
+            return
+        still, go_on = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            still.set()
+            go_on.wait()
+
+        try:
+            self.loop.call_soon_threadsafe(hold)
+        except RuntimeError:
+            # The loop has ended.
+            return
+        still.wait(_PATIENCE)
+        self._workers.hold_still(_PATIENCE)
+        self._go_on = go_on
+
+    def go_on(self) -> None:
+        """Let the loop and its workers go on."""
+        if self._go_on is not None:
+            self._go_on.set()
+            self._go_on = None
+            self._workers.go_on()
 
     def let_go(self) -> None:
         """In a forked child: give up the inherited descriptors without a byte on any of them."""
@@ -128,6 +206,19 @@ def at_exit(call: Callable[[], None]) -> None:
     _at_exit_calls.append(call)
 
 
+def _before_fork() -> None:
+    # With the lock, so that no portal is half made; released on both sides.
+    _process.lock.acquire()
+    if _process.portal is not None:
+        _process.portal.hold_still()
+
+
+def _after_fork_in_parent() -> None:
+    if _process.portal is not None:
+        _process.portal.go_on()
+    _process.lock.release()
+
+
 def _after_fork_in_child() -> None:
     global _process  # noqa: PLW0603 - the one thing that a process has one of
     old = _process
@@ -148,5 +239,9 @@ def _at_exit() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
 atexit.register(_at_exit)
