@@ -1,7 +1,6 @@
 """What the simulated phones cost: memory of 100,000 phones, and microseconds per push.
 
-``python -m benchmarks.phones [--phones 100000] [--pushes 300000] [--log]``. No network and no
-HTTP/2: pushes are handed to the phones as the rules hand them over.
+No network and no HTTP/2: pushes are handed to the phones as the rules hand them over.
 """
 
 from __future__ import annotations
@@ -10,15 +9,17 @@ import argparse
 import gc
 import json
 import os
-import platform
 import resource
+import statistics
 import sys
 from pathlib import Path
-from time import perf_counter, process_time
+from time import process_time
 
 from apns_live.testing.clock import SimulatedClock
 from apns_live.testing.phones import PhoneSettings, SimulatedPhones
 from apns_live.testing.state import Push
+from benchmarks.conditions import conditions
+from benchmarks.report import Bar, Report
 
 TOPIC = "com.example.scores.push-type.liveactivity"
 
@@ -70,63 +71,90 @@ def push(number: int, token: str, data: bytes, now: float, priority: int = 10) -
     )
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--phones", type=int, default=100_000)
-    parser.add_argument("--pushes", type=int, default=300_000)
-    options = parser.parse_args()
-    print(f"python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores")
-
+def populate(count: int) -> tuple[SimulatedPhones, SimulatedClock, list[str], float, float]:
+    """Start one activity on each of ``count`` phones; return microseconds a start and a token."""
     clock = SimulatedClock()
-    gc.collect()
-    empty = resident_megabytes()
     phones = SimulatedPhones(PhoneSettings(), clock=clock)
     tokens: list[str] = []
-    phones.on_token.append(lambda device, activity, token: tokens.append(token))
+    phones.on_token.append(lambda _device, _activity, token: tokens.append(token))
+    now = clock.time()
+    data = body("start", int(now), 0)
     began = process_time()
-    for index in range(options.phones):
-        phones.receive(
-            push(index + 1, f"{index:064x}", body("start", int(clock.time()), 0), clock.time())
-        )
-    started = process_time() - began
+    for index in range(count):
+        phones.receive(push(index + 1, f"{index:064x}", data, now))
+    started = (process_time() - began) / count * 1e6
     began = process_time()
     clock.advance_sync(10)
-    issued = process_time() - began
+    issued = (process_time() - began) / count * 1e6
+    if not len(phones.activities) == len(tokens) == count:
+        raise RuntimeError(f"{len(phones.activities)} activities, {len(tokens)} tokens")
+    return phones, clock, tokens, started, issued
+
+
+def updates(
+    phones: SimulatedPhones, clock: SimulatedClock, tokens: list[str], priority: int
+) -> float:
+    """Send one update to each token; return microseconds of CPU a push."""
+    clock.advance_sync(1)
+    now = clock.time()
+    data = body("update", int(now), 1)
+    made = [
+        push(index, token, data, now, priority=priority) for index, token in enumerate(tokens, 1)
+    ]
+    receive = phones.receive
+    began = process_time()
+    for each in made:
+        receive(each)
+    return (process_time() - began) / len(made) * 1e6
+
+
+def main(arguments: list[str]) -> int:
+    """Measure memory first, then updates at both priorities."""
+    parser = argparse.ArgumentParser(prog="benchmarks phones", description=__doc__)
+    parser.add_argument("--phones", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--record", action="store_true")
+    parser.add_argument("--enforce", action="store_true")
+    given = parser.parse_args(arguments)
+    gc.collect()
+    empty = resident_megabytes()
+    phones, clock, tokens, started, issued = populate(given.phones)
     gc.collect()
     full = resident_megabytes()
-    assert len(phones.activities) == len(tokens) == options.phones, len(tokens)
-    print(f"start, automatic phones: {started / options.phones * 1e6:.1f} us each")
-    print(f"activity tokens issued:  {issued / options.phones * 1e6:.1f} us each")
-    print(
-        f"memory of {options.phones} phones with one activity and its token each: "
-        f"{full - empty:.0f} MB ({(full - empty) * 1e6 / options.phones:.0f} bytes each), "
-        f"log of the last 10,000 pushes included; process {full:.0f} MB"
-    )
+    free = statistics.median(updates(phones, clock, tokens, 5) for _ in range(given.rounds))
+    counted = statistics.median(updates(phones, clock, tokens, 10) for _ in range(given.rounds))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
-    for label, priority, step in (("priority 5", 5, 1), ("priority 10", 10, 1)):
-        clock.advance_sync(step)
-        now = clock.time()
-        made = [
-            push(index, tokens[index % len(tokens)], body("update", int(now), 1), now, priority)
-            for index in range(min(options.pushes, len(tokens)))
-        ]
-        receive = phones.receive
-        began, wall = process_time(), perf_counter()
-        for each in made:
-            receive(each)
-        spent, took = process_time() - began, perf_counter() - wall
-        count = len(made)
-        print(
-            f"update, {label}: {spent / count * 1e6:.2f} us of CPU, "
-            f"{took / count * 1e6:.2f} us of wall time, {count} pushes"
-        )
-        del made
-    shown = phones.log.by_state
-    print(f"log: {dict(shown)}")
-    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
-    sys.stdout.flush()
+    report = Report("phones", "Simulated phones: memory and cost", conditions())
+    report.settings = {
+        "phones": f"{given.phones:,} automatic phones, one activity and its token each",
+        "bodies": f"{len(body('update', 1_800_000_000, 1))} bytes an update, "
+        f"{len(body('start', 1_800_000_000, 1))} a start; every push with strings of its own",
+        "log": "on: the last 10,000 pushes and 20,000 changes of state",
+    }
+    report.columns = ("what", "us of CPU each")
+    report.rows = [
+        ("start: a phone and its activity", f"{started:.1f}"),
+        ("an activity token issued", f"{issued:.1f}"),
+        (f"update, priority 5 (median of {given.rounds})", f"{free:.2f}"),
+        (f"update, priority 10 (median of {given.rounds})", f"{counted:.2f}"),
+    ]
+    report.bars = [
+        Bar("memory of the phones", full - empty, 500, at_least=False, unit="MB"),
+        Bar("CPU of an update, priority 5", free, 10, at_least=False, unit="us"),
+    ]
+    report.notes = [
+        f"{(full - empty) * 1e6 / given.phones:,.0f} bytes a phone; the process holds {full:.0f} MB, "
+        f"at its peak {peak:.0f} MB with the benchmark's own pushes.",
+        f"The log counts {dict(phones.log.by_state)}.",
+    ]
+    report.raw = {"memory": full - empty, "start": started, "update_5": free, "update_10": counted}
+    print(report.json() if given.json else report.text())
+    if given.record:
+        report.record()
+    return 1 if given.enforce and not report.met else 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main(sys.argv[1:]))
