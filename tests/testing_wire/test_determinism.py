@@ -5,8 +5,13 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from apns_live.testing import FakeApns, SimulatedClock
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from apns_live.testing import FakeApns, SimulatedClock
+from apns_live.testing.engine import Plan
+from apns_live.testing.state import ConnectionIdentity, RegisteredKey, Response
+
+from .requests import KEY_ID, Signer, broadcast_request, device_request, manage_request
 from .wire_client import WireClient, push_headers, token_of
 
 SCENARIO: dict[str, Any] = {
@@ -109,3 +114,43 @@ async def test_two_socket_runs_of_one_scenario_agree() -> None:
 
 async def test_another_order_of_arrival_changes_nothing() -> None:
     assert await play(order_seed=1, connections=1) == await play(order_seed=99, connections=3)
+
+
+def test_one_recorded_sequence_gives_the_same_log_byte_for_byte() -> None:
+    def replay() -> tuple[bytes, list[Response]]:
+        clock = SimulatedClock()
+        fake = FakeApns(scenario=SCENARIO, clock=clock)
+        fake.state.verifier.register(RegisteredKey(KEY_ID, fake.team_id, private.public_key()))
+        for fault in fake.scenario.faults:
+            fake.faults.add(fault)
+        channel = fake.add_channel(1)
+        connection, manage = ConnectionIdentity(1), ConnectionIdentity(2, "manage")
+        answers = []
+        for number in range(1500):
+            if number % 3 == 0:
+                clock.advance_sync(7.0)
+            source = random.Random(number)
+            body = b'{"aps":{"timestamp":%d,"event":"%s","content-state":{"n":%d}}}' % (
+                clock.time(), source.choice((b"update", b"update", b"end")), number,
+            )  # fmt: skip
+            kind = source.randrange(20)
+            if kind == 0:
+                request, identity = (
+                    broadcast_request(jwt, channel.channel_id, body=body),
+                    connection,
+                )
+            elif kind == 1:
+                request, identity = manage_request(jwt, "GET", resource="all-channels"), manage
+            else:
+                token = token_of(source.randrange(40))
+                request, identity = device_request(jwt, token=token, body=body), connection
+            answer = fake.engine.answer(request, identity)
+            answers.append(answer.response if isinstance(answer, Plan) else answer)
+        return b"".join(fake.log.lines()), [each for each in answers if each is not None]
+
+    private = ec.generate_private_key(ec.SECP256R1())
+    jwt = Signer({KEY_ID: private})(issued_at=int(SimulatedClock().time()))
+    log, answers = replay()
+    assert (log, answers) == replay()
+    assert log.count(b"\n") > 1500
+    assert {answer.status for answer in answers} >= {200, 410, 503}
