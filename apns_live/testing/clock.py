@@ -25,6 +25,7 @@ EPOCH = 1_800_000_000.0
 
 _PASSES = 12
 _PATIENCE = 10.0
+_LONGEST_DELAY = 86_400.0
 
 
 class ClockTimer:
@@ -304,7 +305,9 @@ class RealClock(_MovableClock):
             self._wakeup = None
             return
         self._wakeup_due = due
-        self._wakeup = loop.call_later(max(0.0, due - self.monotonic()), self._on_wakeup)
+        # An event loop need not take any delay; a day on, it is arranged anew.
+        delay = min(max(0.0, due - self.monotonic()), _LONGEST_DELAY)
+        self._wakeup = loop.call_later(delay, self._on_wakeup)
 
     def _on_wakeup(self) -> None:
         self._wakeup = None

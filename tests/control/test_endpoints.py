@@ -114,6 +114,7 @@ async def test_tokens_die_and_rotate(stage):
     dead = await stage.post(f"{path}/kill", {"as": "unregistered"})
     assert dead["condition"] == "unregistered"
     await stage.post(f"{path}/kill", {"as": "cursed"}, status=400)
+    await stage.post(f"{path}/kill", {"as": "expired", "since": 1e308}, status=400)
     phone = await stage.get("/v1/devices/phone-1")
     start = next(each for each in phone["tokens"] if each["kind"] == "start")
     new = await stage.post(f"/v1/tokens/{start['token']}/rotate")

@@ -150,3 +150,11 @@ async def test_a_real_clock_runs_by_itself():
     await asyncio.wait_for(done.wait(), 10)
     late.cancel()
     clock.close()
+
+
+async def test_a_real_clock_takes_any_delay():
+    clock = RealClock()
+    timer = clock.call_later(1e300, lambda: None)
+    assert clock.pending == 1
+    timer.cancel()
+    clock.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from .queries import LONGEST_LIST
 from .routes import Route
 from .shapes import ErrorRow
 
@@ -22,6 +23,7 @@ _ERRORS = {
     429: "too many readers of the event stream",
 }
 _NUMBERS = {"after", "limit", "devices", "pushes"}
+_BOUNDS = {"limit": (1, LONGEST_LIST), "devices": (0, 5000), "pushes": (0, 5000)}
 
 
 def document(routes: list[Route], version: str) -> dict[str, Any]:
@@ -99,7 +101,8 @@ def _schema(kind: type, by_type: dict[type, Any]) -> Any:
 
 def _kind(name: str) -> dict[str, object]:
     if name in _NUMBERS:
-        return {"type": "integer", "minimum": 1 if name == "limit" else 0}
+        low, high = _BOUNDS.get(name, (0, 10**15))
+        return {"type": "integer", "minimum": low, "maximum": high}
     if name == "timeout":
         return {"type": "number", "minimum": 0, "maximum": 60}
     if name in {"newest", "payload", "automatic"}:

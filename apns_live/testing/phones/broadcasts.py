@@ -12,6 +12,8 @@ from apns_live.testing.log import PushRecord
 from .model import Activity
 
 KEPT_FOR = 8 * 3600.0
+MOST_FEEDS = 50_000
+"""An app has at most 10,000 channels."""
 
 
 class Feed:
@@ -50,6 +52,9 @@ class Feeds:
         key = (bundle_id, channel_id)
         feed = self._feeds.get(key)
         if feed is None:
+            if len(self._feeds) >= MOST_FEEDS:
+                # Deleted channels leave feeds behind; those without listeners go first.
+                self._feeds = {each: kept for each, kept in self._feeds.items() if kept.activities}
             feed = self._feeds[key] = Feed()
         return feed
 

@@ -62,6 +62,9 @@ def decode_activity(body: bytes) -> Aps:
     """
     try:
         aps = _decode(body).aps
+        if not body.isascii() or b"\\u" in body:
+            # What stays undecoded has not been looked at: bytes that are no UTF-8, half surrogates.
+            msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UndecodableError(str(error)) from None
     event = aps.event

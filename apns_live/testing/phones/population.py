@@ -220,7 +220,10 @@ class SimulatedPhones:
         """Let a token die: ``unregistered`` or ``expired`` (410), or ``silent`` (200 forever)."""
         if condition not in {"unregistered", "expired", "silent"}:
             raise FakeError(f"a token cannot become {condition!r}: unregistered, expired or silent")
-        self.kit.kill(token, condition, self.now() if since is None else since)
+        moment = self.now() if since is None else since
+        if not 0 <= moment < 1e11:
+            raise FakeError(f"since is {moment!r}; give seconds since 1970")
+        self.kit.kill(token, condition, moment)
         self._touch(token.device)
 
     def rotate(self, token: Token) -> Token:

@@ -77,7 +77,10 @@ class ContentStateSchemas:
     def _judge(
         validator: Any, content_state: bytes
     ) -> str:  # jsonschema's class is made at run time
-        state = msgspec.json.decode(content_state)
+        try:
+            state = msgspec.json.decode(content_state)
+        except (msgspec.DecodeError, RecursionError) as error:
+            return str(error)
         errors = sorted(validator.iter_errors(state), key=lambda error: list(map(str, error.path)))
         if not errors:
             return ""
