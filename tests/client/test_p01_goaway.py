@@ -83,9 +83,7 @@ def test_p1_random_goaways_lose_and_double_nothing(
         async with FakeApns(directory=fake_directory, max_streams=streams) as fake:
             for skip, processed, reason in points:
                 fake.fault("goaway", skip=skip, times=1, processed=processed, reason=reason)
-            async with client_for(
-                fake, max_connections=connections, uniform=lambda: 0.0
-            ) as client:
+            async with client_for(fake, max_connections=connections, uniform=lambda: 0.0) as client:
                 async with client.fan_out(UPDATE, tokens(count)) as run:
                     outcomes = [outcome async for outcome in run]
                 assert client.statistics().in_flight == client.statistics().waiting == 0

@@ -110,11 +110,11 @@ async def test_a_thousand_concurrent_sends_all_arrive(fake: FakeApns, transport:
 
 async def test_a_fan_out_gives_one_outcome_per_token(fake: FakeApns, transport: str) -> None:
     fake.fault("answer", reason="Unregistered", token=token(7), timestamp=1_800_000_000_000)
-    async with client_for(fake, transport=transport) as client:
-        outcomes = []
-        async with client.fan_out(UPDATE, tokens(500)) as run:
-            async for outcome in run:
-                outcomes.append(outcome)
+    async with (
+        client_for(fake, transport=transport) as client,
+        client.fan_out(UPDATE, tokens(500)) as run,
+    ):
+        outcomes = [outcome async for outcome in run]
     assert sorted(outcome.token for outcome in outcomes) == tokens(500)
     report = run.report
     assert report.read == report.settled == 500
