@@ -44,9 +44,12 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.installed-demo
 	$(BIN)/apns-live demo
 
+# A temporary folder of its own: pytest closes its usual one to other users whenever a run begins,
+# and PostgreSQL, which will not run as root, then loses its data.
 test: $(VENV)/.installed-test
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	APNS_LIVE_HYPOTHESIS_PROFILE=ci APNS_LIVE_REQUIRE_EXTERNALS=$(REQUIRE_EXTERNALS) \
-		$(BIN)/python -m pytest -q -n $(JOBS) $(PYTEST_ARGS)
+		$(BIN)/python -m pytest -q -n $(JOBS) --basetemp="$$folder/pytest" $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -65,9 +68,10 @@ extras: $(VENV)/.installed-test
 # The full counts. An hour or more.
 soak: $(VENV)/.installed-test
 	@mkdir -p docs/measurements
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	APNS_LIVE_HYPOTHESIS_PROFILE=soak APNS_LIVE_FUZZ=1000000 APNS_LIVE_KILLS=200 \
 		$(BIN)/python -m benchmarks record soak -- \
-		$(BIN)/python -m pytest -q -n $(JOBS) -o timeout=7200 $(PYTEST_ARGS)
+		$(BIN)/python -m pytest -q -n $(JOBS) -o timeout=7200 --basetemp="$$folder/pytest" $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks all --record

@@ -17,7 +17,12 @@ from tests.workshop.rooms import modules_for
 
 
 def _run(*command: str | Path) -> None:
-    subprocess.run([str(part) for part in command], check=True, cwd=tempfile.gettempdir())
+    words = [str(part) for part in command]
+    run = subprocess.run(
+        words, capture_output=True, text=True, check=False, cwd=tempfile.gettempdir()
+    )
+    if run.returncode:
+        raise SystemExit(f"{' '.join(words)[:200]} failed:\n{run.stdout}{run.stderr}")
 
 
 def _try(extra: str, wheel: Path, folder: Path) -> None:

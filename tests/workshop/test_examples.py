@@ -26,6 +26,7 @@ def test_example(example: Example, ready_fake: dict[str, Any], tmp_path: Path) -
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         command += ["-o", "asyncio_mode=auto", "-W", "error", str(file)]
         command += ["-o", "asyncio_default_fixture_loop_scope=function"]
+        command += ["--basetemp", str(tmp_path / "temporary")]
         given = None
     else:
         command = [sys.executable, "-W", "error", "-m", "tests.workshop.examples"]

@@ -43,6 +43,7 @@ def run_pytest(folder: Path, text: str, *options: str, required: bool) -> tuple[
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest"]
     command += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), *options]
+    command += ["--basetemp", str(folder / "temporary")]
     run = subprocess.run(
         [*command, str(folder / "test_it.py")],
         cwd=folder,
