@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from apns_live import Client, Endpoint, ProviderKey
+from apns_live import Client, Endpoint, Outcome, ProviderKey
 from apns_live.testing import FakeApns, SimulatedClock
 
 MakeClient = Callable[..., Client]
@@ -64,3 +65,26 @@ def token(number: int) -> str:
 
 def tokens(count: int) -> list[str]:
     return [token(number) for number in range(count)]
+
+
+async def pass_time(client: Client, clock: SimulatedClock, sending: Awaitable[Outcome]) -> Outcome:
+    """Await an outcome while time passes, but only while nothing is on the wire.
+
+    Sockets do not know the simulated clock: an answer that is under way takes no time of it.
+    """
+    task = asyncio.ensure_future(sending)
+
+    def quiet() -> bool:
+        statistics = client.statistics()
+        states = {link.state for link in statistics.connections}
+        opening = states & {"connecting", "waiting for settings"}
+        return task.done() or not (statistics.in_flight or opening)
+
+    while not task.done():
+        await clock.settle()
+        await clock.settle(until=quiet)
+        await clock.settle()  # what follows from an answer or a failure has its timers now
+        if not task.done() and quiet():
+            now = clock.monotonic()
+            await clock.advance((clock.next_due or now + 1.0) - now)
+    return task.result()

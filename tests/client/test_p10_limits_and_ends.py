@@ -11,11 +11,11 @@ import textwrap
 
 import pytest
 
-from apns_live import Client, Hooks, Outcome, Update, Verdict
+from apns_live import Hooks, Update, Verdict
 from apns_live.errors import ClientClosed, PoolFull
 from apns_live.http2 import ClientConnection
 from apns_live.testing import FakeApns, SimulatedClock
-from tests.client.conftest import client_for, token, tokens
+from tests.client.conftest import client_for, pass_time, token, tokens
 
 pytestmark = pytest.mark.wire
 UPDATE = Update(content_state={"home": 71})
@@ -102,24 +102,6 @@ async def test_p10_send_waits_for_a_place_and_then_says_so(
         assert client.statistics().waiting == client.statistics().in_flight == 0
 
 
-async def advance_between_connects(client: Client, clock: SimulatedClock, sending) -> Outcome:
-    """Let time pass only while no connection is being opened: sockets do not know this clock."""
-    task = asyncio.ensure_future(sending)
-
-    def nothing_opens() -> bool:
-        states = {link.state for link in client.statistics().connections}
-        return task.done() or not states & {"connecting", "waiting for settings"}
-
-    while not task.done():
-        await clock.settle()
-        await clock.settle(until=nothing_opens)
-        await clock.settle()  # what follows from a failure has its timers now
-        if not task.done():
-            now = clock.monotonic()
-            await clock.advance((clock.next_due or now + 1.0) - now)
-    return task.result()
-
-
 async def test_p11_a_server_that_refuses_tls_for_an_hour(
     timed_fake: FakeApns, clock: SimulatedClock
 ) -> None:
@@ -128,7 +110,7 @@ async def test_p11_a_server_that_refuses_tls_for_an_hour(
     hooks = Hooks(connect_failed=lambda message, delay: failures.append((message, delay)))
     async with client_for(timed_fake, clock=clock, hooks=hooks, uniform=lambda: 1.0) as client:
         while clock.monotonic() < 3600:
-            outcome = await advance_between_connects(client, clock, client.send(UPDATE, token(1)))
+            outcome = await pass_time(client, clock, client.send(UPDATE, token(1)))
             assert (outcome.verdict, outcome.attempts) == (Verdict.NOT_SENT, 0)
             assert outcome.may_have_been_sent is False
             assert "TLS" in outcome.detail
@@ -136,9 +118,7 @@ async def test_p11_a_server_that_refuses_tls_for_an_hour(
         assert 55 <= len(failures) <= 70
         assert max(delay for _, delay in failures) == 60.0
         timed_fake.faults.remove(fault)
-        assert (
-            await advance_between_connects(client, clock, client.send(UPDATE, token(1)))
-        ).accepted
+        assert (await pass_time(client, clock, client.send(UPDATE, token(1)))).accepted
 
 
 async def test_p11_an_untrusted_certificate_is_named(
@@ -146,9 +126,7 @@ async def test_p11_an_untrusted_certificate_is_named(
 ) -> None:
     timed_fake.fault("fail_tls", untrusted=True)
     async with client_for(timed_fake, clock=clock) as client:
-        outcome = await advance_between_connects(
-            client, clock, client.send(UPDATE, token(1), deadline=2.0)
-        )
+        outcome = await pass_time(client, clock, client.send(UPDATE, token(1), deadline=2.0))
         assert outcome.verdict is Verdict.NOT_SENT
         assert "certificate was refused" in outcome.detail
         assert clock.monotonic() <= 2.1
