@@ -394,27 +394,34 @@ class Engine:
     ) -> None:
         """Replay what was certainly not processed; report the rest as unknown."""
         for push in pushes:
-            if loss is Loss.UNPROCESSED:
-                self._replay(push, now, detail)
+            if loss is Loss.UNPROCESSED or loss is Loss.REFUSED:
+                self._replay(push, loss, now, detail)
             else:
                 self._settle(push, self._unknown(push, loss, now, detail, carrier.number))
         self._flush()
         if self._ready:
             self.wake()
 
-    def _replay(self, push: Push, now: float, detail: str) -> None:
+    def _replay(self, push: Push, loss: Loss, now: float, detail: str) -> None:
+        """Let a push leave again that was certainly not processed.
+
+        After GOAWAY another connection takes it, so at once. REFUSED_STREAM comes from a server
+        that wants less, so the second time after a pause, and not for ever.
+        """
         push.replays += 1
         push.carrier = None
         self.counters.replays += 1
         if self.closing:
             self._settle(push, self._plain(push, Verdict.NOT_SENT, "closed", now))
-        elif push.replays <= len(REPLAY_DELAYS):
-            self._try_again(push, "unprocessed", REPLAY_DELAYS[push.replays - 1], now)
+        elif loss is Loss.UNPROCESSED and now < self._limit(push, now):
+            self._try_again(push, loss.value, 0.0, now)
+        elif loss is Loss.REFUSED and push.replays <= len(REPLAY_DELAYS):
+            self._try_again(push, loss.value, REPLAY_DELAYS[push.replays - 1], now)
         else:
             outcome = self._plain(
                 push,
                 Verdict.RETRY_LATER,
-                "unprocessed",
+                loss.value,
                 now,
                 retry_at=self.clock.time() + REPLAY_DELAYS[-1],
                 detail=detail or "The server refused it unprocessed again and again.",

@@ -382,7 +382,7 @@ class Link(asyncio.Protocol):
             push = self.in_flight.pop(event.stream_id, None)
             if push is not None:
                 self.losses += 1
-                loss = Loss.RESET if event.processed else Loss.UNPROCESSED
+                loss = Loss.RESET if event.processed else Loss.REFUSED
                 detail = event.message or f"RST_STREAM with error code {event.error_code}"
                 self._feed.lost(self, [push], loss, now, detail)
         elif isinstance(event, GoAwayReceived):

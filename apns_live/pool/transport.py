@@ -20,7 +20,9 @@ class Loss(enum.Enum):
     """Why a push has no answer."""
 
     UNPROCESSED = "unprocessed"
-    """GOAWAY or REFUSED_STREAM: the peer certainly did not act on it (RFC 9113, 8.7)."""
+    """Above a GOAWAY's last stream: the peer certainly did not act on it (RFC 9113, 6.8)."""
+    REFUSED = "refused_stream"
+    """REFUSED_STREAM: as certain (RFC 9113, 8.7)."""
     CONNECTION = "connection_lost"
     PEER_SILENT = "peer_silent"
     RESET = "stream_reset"
