@@ -60,7 +60,7 @@ check: $(VENV)/.installed-test
 	$(MAKE) docs
 
 docs: $(VENV)/.installed-test
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 
 extras: $(VENV)/.installed-test
 	$(BIN)/python -m tests.workshop.extras

@@ -19,7 +19,7 @@ FETCHED = re.compile(
 
 def test_the_site_builds_strictly_and_fetches_nothing(tmp_path: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,
