@@ -1,24 +1,35 @@
-"""A direct APNs engine for Live Activity pushes, with a local fake APNs to test against."""
+"""A direct APNs engine for Live Activity pushes, with a local fake APNs to test against.
 
-from .client import Client, Endpoint, Hooks, Report, Run, Statistics
-from .credentials import ProviderKey
+Names are loaded when they are first used: importing a part (the command line, the pytest plugin)
+does not load the whole engine.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .errors import ApnsLiveError
 from .outcome import Outcome, Verdict
-from .payload import (
-    ActivityToken,
-    Alert,
-    Background,
-    ChannelId,
-    CriticalSound,
-    DeviceToken,
-    End,
-    Localized,
-    Notification,
-    Start,
-    StartToken,
-    Update,
-    apple_date,
-)
+
+if TYPE_CHECKING:
+    from .client import Client, Endpoint, Hooks, Report, Run, Statistics
+    from .credentials import ProviderKey
+    from .payload import (
+        ActivityToken,
+        Alert,
+        Background,
+        ChannelId,
+        CriticalSound,
+        DeviceToken,
+        End,
+        Localized,
+        Notification,
+        Start,
+        StartToken,
+        Update,
+        apple_date,
+    )
 
 __all__ = [
     "ActivityToken",
@@ -45,3 +56,37 @@ __all__ = [
     "Verdict",
     "apple_date",
 ]
+
+_ROOMS = {
+    "client": ("Client", "Endpoint", "Hooks", "Report", "Run", "Statistics"),
+    "credentials": ("ProviderKey",),
+    "payload": (
+        "ActivityToken",
+        "Alert",
+        "Background",
+        "ChannelId",
+        "CriticalSound",
+        "DeviceToken",
+        "End",
+        "Localized",
+        "Notification",
+        "Start",
+        "StartToken",
+        "Update",
+        "apple_date",
+    ),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{room}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

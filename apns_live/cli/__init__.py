@@ -7,6 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+_TYPER_INTERRUPTED = 130
+"""What newer typers make of KeyboardInterrupt; older ones raise Abort."""
+
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit with its code (docs/cli.md has the table)."""
@@ -40,6 +43,8 @@ def run(arguments: list[str]) -> int:
         if os.environ.get("APNS_LIVE_DEBUG"):
             raise
         return output.report_error(error, command=name, json_mode=json_mode)
+    if result == _TYPER_INTERRUPTED:
+        return _interrupted(name)
     return int(result) if isinstance(result, int) else 0
 
 

@@ -110,7 +110,7 @@ def fan_out(
     from .sender import Sender
 
     shows = shared.screen.shows_progress if progress is None else progress
-    sender = Sender(source, files, deadline=deadline, shows_progress=shows)
+    sender = Sender(source, files, deadline=deadline, shows_progress=shows, note=shared.screen.note)
     try:
         report = asyncio.run(sender.run(settings, message))
     finally:
@@ -130,6 +130,7 @@ def _say(screen: Screen, sender: Any, report: Report) -> None:
     }
     if sender.source_error is not None:
         summary["error"] = str(sender.source_error)
+        screen.note(f"{sender.source_error} Nothing after it was read.")
     if screen.json_mode:
         screen.answer(summary, "")
         return

@@ -1,22 +1,29 @@
-"""A progress bar on stderr, where a person watches; nothing elsewhere."""
+"""Progress on stderr: a bar where a person watches, else a line now and then."""
 
 from __future__ import annotations
 
+import sys
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+LINE_EVERY = 5.0
+"""Seconds between two lines where stderr is no terminal."""
+
 
 class Bar:
-    """Counts on ``step``; redraws at most ten times a second. ``total`` None: of unknown length."""
+    """Shows how far something is, if ``shown``. ``total`` None: of unknown length."""
 
     def __init__(self, title: str, *, total: float | None, shown: bool) -> None:
         self._title = title
         self._total = total
-        self._progress: Progress | None = _progress() if shown else None
+        self._lines = shown and not sys.stderr.isatty()
+        self._progress: Progress | None = _progress() if shown and not self._lines else None
         self._task: Any = None
+        self._said_at = 0.0
 
     def __enter__(self) -> Bar:
         if self._progress is not None:
@@ -37,6 +44,11 @@ class Bar:
         """Say how far it is."""
         if self._progress is not None:
             self._progress.update(self._task, completed=done, note=note)
+        elif self._lines and monotonic() - self._said_at >= LINE_EVERY:
+            self._said_at = monotonic()
+            share = f"{100 * done / self._total:.0f} %, " if self._total else ""
+            sys.stderr.write(f"{self._title}: {share}{note}\n")
+            sys.stderr.flush()
 
 
 def _progress() -> Progress:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidInput
 from ..outcome import Verdict
 from ..settings import Settings
 from .files import OutcomeFiles
+from .pipe import PipeTokens
 from .progress import Bar
 from .tokens import TokenFile
 
 if TYPE_CHECKING:
-    from ..client import Report, Run
+    from ..client import Client, Report, Run
     from ..payload import Message
 
 PATIENCE_AFTER_INTERRUPT = 15.0
@@ -38,7 +39,10 @@ class Sender:
         *,
         deadline: float | None,
         shows_progress: bool,
+        note: Callable[[str], None],
     ) -> None:
+        self._note = note
+        self._pipe: PipeTokens | None = None
         self.source = source
         self.files = files
         self.not_read = 0
@@ -51,9 +55,9 @@ class Sender:
         self._deadline = deadline
         self._shows_progress = shows_progress
         self._in_hand: set[str] = set()
-        self._interrupts = 0
+        self._client: Client | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._run: Run | None = None
-        self._task: asyncio.Task[None] | None = None
         self._last_resort: asyncio.TimerHandle | None = None
 
     def files_written(self) -> dict[str, tuple[str, int]]:
@@ -67,26 +71,22 @@ class Sender:
 
     async def run(self, settings: Settings, message: Message) -> Report:
         """Send, and write the files. Returns the report."""
+        client = self._client = settings.client()
         try:
-            async with settings.client() as client:
-                with self._signals():
-                    run = self._run = client.fan_out(
-                        message, self._tokens(), deadline=self._deadline
-                    )
-                    async with run:
-                        self._task = asyncio.ensure_future(self._take(run))
-                        # A second interrupt cancels the task; what it has not seen is in hand.
-                        with contextlib.suppress(asyncio.CancelledError):
-                            await self._task
-                    report = run.report
-        except BaseException:
-            # Nothing is known of what was in hand, so a file that says so is worth having.
+            with self._signals():
+                tokens: Iterator[str] | AsyncIterator[str] = self._tokens()
+                if self.source.size is None:
+                    self._pipe = PipeTokens(iter(self.source))
+                    tokens = self._piped_tokens(self._pipe)
+                run = self._run = client.fan_out(message, tokens, deadline=self._deadline)
+                async with run:
+                    await self._take(run)
+                await (self._closing or client.aclose())
+        finally:
+            await client.aclose(drain=0.0)
             self._account_for_the_rest()
             self.files.commit()
-            raise
-        self._account_for_the_rest()
-        self.files.commit()
-        return report
+        return run.report
 
     def _tokens(self) -> Iterator[str]:
         in_hand = self._in_hand
@@ -94,10 +94,17 @@ class Sender:
             for token in self.source:
                 in_hand.add(token)
                 yield token
-                if self.interrupted:
-                    return
         except (InvalidInput, OSError) as error:
             # What was read before the bad line has outcomes; the rest of the file is untouched.
+            self.source_error = error
+
+    async def _piped_tokens(self, pipe: PipeTokens) -> AsyncIterator[str]:
+        in_hand = self._in_hand
+        try:
+            async for token in pipe:
+                in_hand.add(token)
+                yield token
+        except (InvalidInput, OSError) as error:
             self.source_error = error
 
     async def _take(self, run: Run) -> None:
@@ -123,14 +130,20 @@ class Sender:
         for token in self._in_hand:
             self.files.unanswered(token)
         self._in_hand.clear()
-        if self.source_error is not None or self._interrupts > 1:
+        if self.source_error is not None or self.source.is_terminal:
             return
-        try:
-            for token in self.source:
-                self.not_read += 1
-                self.files.not_sent(token, "interrupted" if self.interrupted else "deadline")
-        except (InvalidInput, OSError) as error:
-            self.source_error = error
+        reason = "interrupted" if self.interrupted else "deadline"
+        rest = iter(self.source) if self._pipe is None else self._pipe.rest()
+        with _ended_by_signals():
+            try:
+                for token in rest:
+                    self.not_read += 1
+                    self.files.not_sent(token, reason)
+            except KeyboardInterrupt:
+                # A producer that does not end: what it has not said is not known here.
+                self.interrupted = True
+            except (InvalidInput, OSError) as error:
+                self.source_error = error
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -147,14 +160,30 @@ class Sender:
                 self._last_resort.cancel()
 
     def _interrupt(self) -> None:
-        self._interrupts += 1
         self.interrupted = True
-        if self._run is None or self._task is None:
+        if self._run is None:
             return
-        if self._interrupts > 1:
-            self._task.cancel()
+        if self._last_resort is not None:
+            self._give_up()
             return
-        self._run.stop()
-        self._last_resort = asyncio.get_running_loop().call_later(
-            PATIENCE_AFTER_INTERRUPT, self._task.cancel
+        self._note(
+            "stopping: waiting for the answers to what has left; interrupt again to stop waiting"
         )
+        self._run.stop()
+        loop = asyncio.get_running_loop()
+        self._last_resort = loop.call_later(PATIENCE_AFTER_INTERRUPT, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._closing is None and self._client is not None:
+            # Every push that is still out settles as UNKNOWN, and so the run comes to its end.
+            self._closing = asyncio.ensure_future(self._client.aclose(drain=0.0))
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt too."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -68,6 +68,8 @@ class TokenFile:
             sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115 - see close()
         )
         self.size = _size(self._file)
+        """Bytes of the file; None for a pipe or a terminal, which may be silent for long."""
+        self.is_terminal = path == "-" and sys.stdin.isatty()
         lines = self._text_lines()
         first = next((line for line in lines if line.strip()), "")
         self.form = form if form != "auto" else _guess(path, first)
@@ -231,4 +233,5 @@ def _guess(path: str, first: str) -> Format:
     start = first.lstrip()[:1]
     if (start in ("{", '"') and "{" in first) or (start == '"' and first.strip().endswith('"')):
         return "jsonl"
-    return "csv" if any(mark in first for mark in ",;\t|") else "text"
+    named = first.strip().casefold() in TOKEN_COLUMNS
+    return "csv" if named or any(mark in first for mark in ",;\t|") else "text"

@@ -31,6 +31,14 @@ class Histogram:
         self.count += times
         self.total += seconds * times
 
+    def merge(self, other: Histogram) -> None:
+        """Count what another one has counted."""
+        for bucket, times in other._counts.items():
+            self._counts[bucket] = self._counts.get(bucket, 0) + times
+        self.count += other.count
+        self.total += other.total
+        self.maximum = max(self.maximum, other.maximum)
+
     def percentile(self, percent: float) -> float:
         """Return the duration in seconds that ``percent`` of all do not exceed; 0 when empty."""
         if not self.count:

@@ -9,13 +9,14 @@ from apns_live.credentials import ProviderKey
 from apns_live.payload import Update
 
 
-def make_client() -> blocking.Client:
+def make_client(**options: float) -> blocking.Client:
     facts = json.loads(sys.argv[1])
     return blocking.Client(
         ProviderKey.from_file(facts["key_file"], team_id=facts["team_id"]),
         bundle_id=facts["bundle_id"],
         environment=Endpoint(**facts["endpoint"]),
         max_connections=1,
+        **options,
     )
 
 
