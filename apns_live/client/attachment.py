@@ -42,10 +42,12 @@ class Attachment:
         "_engine",
         "batch",
         "deadline",
+        "deadline_passed",
         "detached",
+        "drains",
         "idle",
         "in_hand",
-        "on_deadline",
+        "on_stop",
         "response_timeout",
         "retry",
         "source",
@@ -59,7 +61,7 @@ class Attachment:
         retry: bool,
         response_timeout: float,
         deadline: float,
-        on_deadline: Callable[[], object] | None = None,
+        on_stop: Callable[[], object] | None = None,
     ) -> None:
         self._engine = engine
         self.source = source
@@ -67,7 +69,10 @@ class Attachment:
         self.response_timeout = response_timeout
         self.deadline = deadline
         """Monotonic seconds; 0 for none."""
-        self.on_deadline = on_deadline
+        self.on_stop = on_stop
+        self.deadline_passed = False
+        self.drains = False
+        """Closing goes on taking from it: what it has was taken on already."""
         self.idle = False
         """Its source had nothing when it was last asked."""
         self.detached = False

@@ -331,7 +331,7 @@ class Client:
         patience = self.options.close_timeout if drain is None else drain
         deadline = self.clock.monotonic() + patience
         self._room.refuse_more()
-        self._engine.closing = True
+        self._engine.stop_sources()
         try:
             if patience > 0:
                 await self._drained(deadline)

@@ -7,9 +7,7 @@ another try is due, or settled. Nothing here awaits; the event loop calls in.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from ..clock import Clock, Timer
@@ -20,8 +18,11 @@ from ..reasons import Retry
 from .answers import Answer, read_answer
 from .attachment import Attachment, WorkSource
 from .backoff import PoolBackoff, TokenBackoff
+from .intake import Intake
+from .outcomes import clock_advice, refusal, unanswered, unknown
 from .retry import REPLAY_DELAYS, Circumstances, Link, Step, next_step
 from .statistics import Counters
+from .waiting import Waiting
 
 logger = logging.getLogger("apns_live.client")
 
@@ -29,6 +30,7 @@ TOTAL_LIMIT = 60.0
 """Seconds from being taken to the last try, whatever deadline and expiration allow."""
 
 _BAR_BATCH = 1000
+_READY = PushState.READY
 
 
 class Engine:
@@ -48,21 +50,15 @@ class Engine:
         self.response_timeout = response_timeout
         self.counters = Counters()
         self.transport: Transport | None = None
-        self.ids = ids or RequestIds()
         self._hooks = hooks
         self._total_limit = total_limit
-        self._attachments: list[Attachment] = []
-        self._turn = 0
-        self._ready: deque[Push] = deque()
-        self._held: list[tuple[float, int, Push]] = []
-        self._held_count = 0
+        self._intake = Intake(ids or RequestIds())
+        self._waiting = Waiting()
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self._backoff = PoolBackoff()
         self._slow = TokenBackoff(slow_tokens)
         self._bar: Bar | None = None
-        self._dirty: list[Attachment] = []
-        self._flushing = False
         self._watcher: asyncio.Event | None = None
         self.closing = False
 
@@ -75,10 +71,12 @@ class Engine:
         retry: bool = True,
         response_timeout: float | None = None,
         deadline: float | None = None,
-        on_deadline: Callable[[], object] | None = None,
-        first: bool = False,
+        on_stop: Callable[[], object] | None = None,
     ) -> Attachment:
-        """Tie a source to the engine; ``deadline`` is seconds from now."""
+        """Tie a source to the engine; ``deadline`` is seconds from now.
+
+        ``on_stop`` is called when nothing more will be taken: at the deadline, or at the close.
+        """
         now = self.clock.monotonic()
         attachment = Attachment(
             self,
@@ -86,12 +84,9 @@ class Engine:
             retry=retry,
             response_timeout=response_timeout or self.response_timeout,
             deadline=0.0 if deadline is None else now + deadline,
-            on_deadline=on_deadline,
+            on_stop=on_stop,
         )
-        if first:
-            self._attachments.insert(0, attachment)
-        else:
-            self._attachments.append(attachment)
+        self._intake.add(attachment)
         if deadline is not None:
             attachment.set_timer(
                 self.clock.call_later(max(0.0, deadline), lambda: self._expire(attachment))
@@ -101,11 +96,19 @@ class Engine:
 
     def detach(self, attachment: Attachment) -> None:
         """Take no more from a source."""
-        attachment.detached = True
-        if attachment in self._attachments:
-            self._attachments.remove(attachment)
-        if not attachment.in_hand:
-            attachment.set_timer(None)
+        self._intake.remove(attachment)
+
+    def stop_sources(self) -> None:
+        """Take no more from sources that can be told so; the waiting room is left to drain."""
+        self.closing = True
+        for attachment in self._intake.all():
+            if attachment.on_stop is not None or not attachment.drains:
+                self._stop(attachment)
+
+    def _stop(self, attachment: Attachment) -> None:
+        self.detach(attachment)
+        if attachment.on_stop is not None:
+            attachment.on_stop()
 
     def wake(self) -> None:
         """Let the transport look for work."""
@@ -130,9 +133,7 @@ class Engine:
 
     def waiting(self) -> int:
         """How many pushes were taken and are not on the wire."""
-        return sum(push.state == PushState.READY for push in self._ready) + sum(
-            push.state == PushState.HELD for _, _, push in self._held
-        )
+        return len(self._waiting)
 
     # The feed: what the transport asks
 
@@ -140,56 +141,12 @@ class Engine:
         """Return up to ``limit`` pushes that may leave at once."""
         if now < self._backoff.until or self._bar is not None:
             return ()
-        if self._ready:
-            return self._take_ready(limit, now)
-        return self._take_new(limit, now)
-
-    def _take_ready(self, limit: int, now: float) -> Sequence[Push]:
-        ready = self._ready
-        taken: list[Push] = []
-        while ready and len(taken) < limit:
-            push = ready.popleft()
-            if push.state == PushState.READY:
-                taken.append(push)
-        return self._leavable(taken, now) or self._take_new(limit, now)
-
-    def _take_new(self, limit: int, now: float) -> Sequence[Push]:
-        attachments = self._attachments
-        hungry = [attachment for attachment in attachments if not attachment.idle]
-        if not hungry:
-            return ()
-        if len(hungry) == 1:
-            return self._leavable(self._take_from(hungry[0], limit, now), now)
-        self._turn += 1
-        at = self._turn % len(hungry)
-        taken: list[Push] = []
-        share = max(1, limit // len(hungry))
-        for attachment in hungry[at:] + hungry[:at]:
-            if len(taken) >= limit:
-                break
-            taken += self._take_from(attachment, min(share, limit - len(taken)), now)
-        return self._leavable(taken, now)
-
-    def _take_from(self, attachment: Attachment, limit: int, now: float) -> Sequence[Push]:
-        try:
-            items = attachment.source.take(limit)
-        except Exception as error:  # noqa: BLE001 - a source is not ours; the engine goes on
-            attachment.idle = True
-            self._complain("a source of work raised in take()", error)
-            return ()
-        if not items:
-            attachment.idle = True
-            return ()
-        attachment.in_hand += len(items)
-        ids = self.ids
-        for push in items:
-            push.owner = attachment
-            push.state = PushState.READY
-            if not push.created:
-                push.created = now
-            if not push.request_id:
-                push.request_id = ids()
-        return items
+        while True:
+            pushes = self._leavable(self._waiting.take(limit), now)
+            if not pushes:
+                pushes = self._leavable(self._intake.take(limit, now), now)
+            if pushes or not (self._intake.hungry() or self._waiting.ready):
+                return pushes
 
     def _leavable(self, pushes: Sequence[Push], now: float) -> Sequence[Push]:
         """Return those that may leave; settle or hold the others."""
@@ -228,7 +185,7 @@ class Engine:
             return
         self._settle(
             push,
-            self._plain(
+            unanswered(
                 push,
                 Verdict.SLOW_DOWN,
                 "TooManyRequests",
@@ -240,7 +197,9 @@ class Engine:
 
     def give_back(self, pushes: Sequence[Push]) -> None:
         """Take back pushes that did not leave after all; they are the next to go."""
-        self._ready.extendleft(reversed(pushes))
+        for push in pushes:
+            push.state = PushState.READY
+        self._waiting.put_in_front(pushes)
 
     def has_work(self) -> bool:
         """Whether ``take`` would return something now."""
@@ -250,14 +209,12 @@ class Engine:
         now = self.clock.monotonic()
         if now < self._backoff.until:
             return False
-        ready = self._ready
-        while ready and ready[0].state != PushState.READY:
-            ready.popleft()
-        if not ready:
-            ready.extend(self._take_new(1, now))
-            if ready:
-                self._watch_ready(ready[0], now)
-        return bool(ready)
+        if self._waiting.first() is None:
+            looked_at = self.take(1, now)
+            self._waiting.put_in_front(looked_at)
+            for push in looked_at:
+                self._watch_ready(push, now)
+        return self._waiting.first() is not None
 
     def _watch_ready(self, push: Push, now: float) -> None:
         """Let a push that waits for a connection be looked at again when its time is up."""
@@ -300,7 +257,7 @@ class Engine:
             owner = push.owner
             outcomes = owner.batch
             if not outcomes:
-                self._dirty.append(owner)
+                self._intake.mark(owner)
             outcomes.append(
                 (
                     push,
@@ -348,7 +305,7 @@ class Engine:
             self.counters.retries += 1
             self._try_again(push, answer.reason or str(answer.status), step.delay, now)
         else:
-            self._settle(push, self._refusal(push, answer, step, now, carrier.number))
+            self._settle(push, refusal(push, answer, step, now, self.clock.time(), carrier.number))
 
     def _circumstances(
         self, push: Push, answer: Answer, carrier: Carrier, now: float
@@ -384,7 +341,7 @@ class Engine:
         cause = answer.reason or f"status {answer.status}"
         if self.transport is not None:
             if step.link is Link.RETIRE_AND_BAR:
-                self.transport.credentials_refused(answer.reason, _clock_advice(answer))
+                self.transport.credentials_refused(answer.reason, clock_advice(answer))
             elif step.link is Link.RETIRE_KEEPING_OLDEST_TOKEN:
                 self.transport.keep_oldest_token(carrier.token)
         carrier.retire(cause)
@@ -397,9 +354,9 @@ class Engine:
             if loss is Loss.UNPROCESSED or loss is Loss.REFUSED:
                 self._replay(push, loss, now, detail)
             else:
-                self._settle(push, self._unknown(push, loss, now, detail, carrier.number))
+                self._settle(push, unknown(push, loss, now, detail, carrier.number))
         self._flush()
-        if self._ready:
+        if self._waiting.ready:
             self.wake()
 
     def _replay(self, push: Push, loss: Loss, now: float, detail: str) -> None:
@@ -412,13 +369,13 @@ class Engine:
         push.carrier = None
         self.counters.replays += 1
         if self.closing:
-            self._settle(push, self._plain(push, Verdict.NOT_SENT, "closed", now))
+            self._settle(push, unanswered(push, Verdict.NOT_SENT, "closed", now))
         elif loss is Loss.UNPROCESSED and now < self._limit(push, now):
             self._try_again(push, loss.value, 0.0, now)
         elif loss is Loss.REFUSED and push.replays <= len(REPLAY_DELAYS):
             self._try_again(push, loss.value, REPLAY_DELAYS[push.replays - 1], now)
         else:
-            outcome = self._plain(
+            outcome = unanswered(
                 push,
                 Verdict.RETRY_LATER,
                 loss.value,
@@ -438,8 +395,7 @@ class Engine:
         if delay > 0.0:
             self._hold(push, now + delay)
         else:
-            push.state = PushState.READY
-            self._ready.append(push)
+            self._waiting.add(push)
             self._watch_ready(push, now)
             self.wake()
 
@@ -456,16 +412,9 @@ class Engine:
         if bar is None:
             return
         now = self.clock.monotonic()
-        self._bar = None  # so that the sources can be asked
-        try:
-            ready = [push for push in self._ready if push.state == PushState.READY]
-            self._ready.clear()
-            if not ready:
-                ready = list(self._take_new(_BAR_BATCH, now))
-        finally:
-            self._bar = bar
+        ready = self._waiting.take(_BAR_BATCH) or self._intake.take(_BAR_BATCH, now)
         for push in ready:
-            outcome = self._plain(
+            outcome = unanswered(
                 push,
                 Verdict.OPERATOR,
                 bar.reason,
@@ -481,9 +430,7 @@ class Engine:
     # Waiting for another try
 
     def _hold(self, push: Push, until: float) -> None:
-        push.state = PushState.HELD
-        self._held_count += 1
-        heapq.heappush(self._held, (until, self._held_count, push))
+        self._waiting.hold(push, until)
         self._arm(until)
 
     def _arm(self, at: float) -> None:
@@ -497,18 +444,13 @@ class Engine:
     def _tick(self) -> None:
         self._timer = None
         now = self.clock.monotonic()
-        held = self._held
-        while held and held[0][0] <= now:
-            _, _, push = heapq.heappop(held)
-            if push.state == PushState.HELD:
-                push.state = PushState.READY
-                self._ready.append(push)
+        self._waiting.release(now)
         self._sweep_ready(now)
         self._slow.sweep(now)
         self._flush()
-        moments = [self._limit(push, now) for push in self._ready if push.state == PushState.READY]
-        if held:
-            moments.append(held[0][0])
+        moments = [self._limit(push, now) for push in self._waiting.ready if push.state == _READY]
+        if (release := self._waiting.next_release()) is not None:
+            moments.append(release)
         if self._backoff.until > now:
             moments.append(self._backoff.until)
         if moments:
@@ -518,8 +460,8 @@ class Engine:
     def _sweep_ready(self, now: float) -> None:
         """Settle what waited for room or a connection until its time was up."""
         wall = self.clock.time()
-        for push in list(self._ready):
-            if push.state != PushState.READY:
+        for push in list(self._waiting.ready):
+            if push.state != _READY:
                 continue
             if push.message.useless_at <= wall:
                 self._settle_late(push, Verdict.EXPIRED, "expired", now)
@@ -552,9 +494,9 @@ class Engine:
             carrier = push.carrier
             if carrier is None or not carrier.abandon(push, Loss.CANCELLED):
                 return False
-            outcome = self._unknown(push, Loss.CANCELLED, now, "", carrier.number)
+            outcome = unknown(push, Loss.CANCELLED, now, "", carrier.number)
         else:
-            outcome = self._plain(push, Verdict.NOT_SENT, "cancelled", now)
+            outcome = unanswered(push, Verdict.NOT_SENT, "cancelled", now)
         if report:
             self._settle(push, outcome)
             self._flush()
@@ -576,7 +518,7 @@ class Engine:
             carrier = push.carrier
             if carrier is None or not carrier.abandon(push, Loss.DEADLINE):
                 return
-            self._settle(push, self._unknown(push, Loss.DEADLINE, now, "", carrier.number))
+            self._settle(push, unknown(push, Loss.DEADLINE, now, "", carrier.number))
         elif push.message.useless_at <= self.clock.time():
             self._settle_late(push, Verdict.EXPIRED, "expired", now)
         else:
@@ -588,20 +530,17 @@ class Engine:
         """Give up everything of one source that is not on the wire."""
         now = self.clock.monotonic()
         for push in self._waiting_of(attachment):
-            self._settle(push, self._plain(push, Verdict.NOT_SENT, "cancelled", now))
+            self._settle(push, unanswered(push, Verdict.NOT_SENT, "cancelled", now))
         self._flush()
 
     def _waiting_of(self, attachment: Attachment) -> list[Push]:
-        waiting = [push for push in self._ready if push.state == PushState.READY]
-        waiting += [push for _, _, push in self._held if push.state == PushState.HELD]
-        return [push for push in waiting if push.owner is attachment]
+        return [push for push in self._waiting if push.owner is attachment]
 
     def _expire(self, attachment: Attachment) -> None:
         """Its deadline has passed: what has not left is NOT_SENT, what is out is UNKNOWN."""
         now = self.clock.monotonic()
-        self.detach(attachment)
-        if attachment.on_deadline is not None:
-            attachment.on_deadline()
+        attachment.deadline_passed = True
+        self._stop(attachment)
         for push in self._waiting_of(attachment):
             self._settle_late(push, Verdict.NOT_SENT, "deadline", now)
         self.abandon_in_flight(attachment, Loss.DEADLINE)
@@ -615,18 +554,15 @@ class Engine:
             if attachment is not None and push.owner is not attachment:
                 continue
             if carrier is not None and carrier.abandon(push, loss):
-                self._settle(push, self._unknown(push, loss, now, "", carrier.number))
+                self._settle(push, unknown(push, loss, now, "", carrier.number))
         self._flush()
 
     def close_waiting(self) -> None:
         """Settle everything that has not left: the client is closed."""
         now = self.clock.monotonic()
-        waiting = [push for push in self._ready if push.state == PushState.READY]
-        waiting += [push for _, _, push in self._held if push.state == PushState.HELD]
-        for push in waiting:
-            self._settle(push, self._plain(push, Verdict.NOT_SENT, "closed", now))
-        self._ready.clear()
-        self._held.clear()
+        for push in list(self._waiting):
+            self._settle(push, unanswered(push, Verdict.NOT_SENT, "closed", now))
+        self._waiting.clear()
         self._flush()
         if self._timer is not None:
             self._timer.cancel()
@@ -635,138 +571,22 @@ class Engine:
     # Outcomes
 
     def _settle(self, push: Push, outcome: Outcome) -> None:
-        push.state = PushState.SETTLED
-        owner = push.owner
-        if not owner.batch:
-            self._dirty.append(owner)
-        owner.batch.append((push, outcome))
+        self._intake.settle(push, outcome)
         self.counters.count(outcome)
 
     def _flush(self) -> None:
-        """Hand every source its batch. A source may call back in; its calls are flushed too."""
-        if self._flushing:
-            return
-        self._flushing = True
-        try:
-            while self._dirty:
-                owner = self._dirty.pop()
-                batch, owner.batch = owner.batch, []
-                owner.in_hand -= len(batch)
-                try:
-                    owner.source.settled(batch)
-                except Exception as error:  # noqa: BLE001 - a source is not ours; the engine goes on
-                    self._complain("a source of work raised in settled()", error)
-                if owner.detached and not owner.in_hand:
-                    owner.set_timer(None)
-        finally:
-            self._flushing = False
-        if self._watcher is not None:
+        if self._intake.flush() and self._watcher is not None:
             self._watcher.set()
 
     def _settle_late(self, push: Push, verdict: Verdict, reason: str, now: float) -> None:
         if push.last is not None and verdict is not Verdict.EXPIRED:
             # It was refused before and waited for another try: that is the better answer.
             answer, step = push.last
-            self._settle(push, self._refusal(push, answer, step, now, 0))
+            self._settle(push, refusal(push, answer, step, now, self.clock.time(), 0))
             return
         detail = self._why_waiting() if push.attempts == 0 else ""
-        self._settle(push, self._plain(push, verdict, reason, now, detail=detail))
+        self._settle(push, unanswered(push, verdict, reason, now, detail=detail))
 
     def _why_waiting(self) -> str:
         failure = getattr(self.transport, "last_failure", "")
         return f"No connection took it; the last try failed: {failure}" if failure else ""
-
-    def _plain(
-        self,
-        push: Push,
-        verdict: Verdict,
-        reason: str,
-        now: float,
-        *,
-        retry_at: float = 0.0,
-        detail: str = "",
-    ) -> Outcome:
-        return Outcome(
-            token=push.token,
-            verdict=verdict,
-            reason=reason,
-            apns_id=push.request_id,
-            attempts=push.attempts,
-            priority=push.message.priority,
-            retry_at=retry_at,
-            queue_time=(push.sent_at or now) - push.created,
-            elapsed=now - push.created,
-            detail=detail,
-        )
-
-    def _unknown(
-        self, push: Push, loss: Loss, now: float, detail: str, connection_id: int
-    ) -> Outcome:
-        self.counters.lost += 1
-        return Outcome(
-            token=push.token,
-            verdict=Verdict.UNKNOWN,
-            reason=loss.value,
-            apns_id=push.request_id,
-            attempts=push.attempts,
-            may_have_been_sent=True,
-            priority=push.message.priority,
-            connection_id=connection_id,
-            queue_time=push.sent_at - push.created,
-            elapsed=now - push.created,
-            detail=detail,
-        )
-
-    def _refusal(
-        self, push: Push, answer: Answer, step: Step, now: float, connection_id: int
-    ) -> Outcome:
-        row = answer.row
-        detail = f"{row.meaning}. {row.remedy}" if row.remedy else row.meaning
-        if step.link is Link.RETIRE_AND_BAR:
-            detail = _clock_advice(answer)
-        retry_at = 0.0
-        if step.delay is not None and step.verdict in _WORTH_ANOTHER_TRY:
-            retry_at = self.clock.time() + step.delay
-        return Outcome(
-            token=push.token,
-            verdict=step.verdict,
-            status=answer.status,
-            reason=answer.reason,
-            apns_id=push.request_id,
-            timestamp=answer.timestamp,
-            attempts=push.attempts,
-            may_have_been_sent=step.may_have_been_sent,
-            priority=push.message.priority,
-            check_environment=answer.reason == "BadDeviceToken",
-            retry_at=retry_at,
-            connection_id=connection_id,
-            queue_time=push.sent_at - push.created,
-            round_trip=now - push.sent_at,
-            elapsed=now - push.created,
-            detail=detail,
-        )
-
-    def _complain(self, message: str, error: Exception) -> None:
-        asyncio.get_running_loop().call_exception_handler(
-            {"message": f"apns_live: {message}", "exception": error}
-        )
-
-
-_WORTH_ANOTHER_TRY = (
-    Verdict.RETRY_LATER,
-    Verdict.SLOW_DOWN,
-    Verdict.REFRESH_CREDENTIALS,
-)
-
-
-def _clock_advice(answer: Answer) -> str:
-    if answer.skew is None:
-        return (
-            "APNs says that a provider token made just now is too old. "
-            "Check this machine's clock, and that NTP runs."
-        )
-    side = "ahead of" if answer.skew > 0 else "behind"
-    return (
-        "APNs says that a provider token made just now is too old. Check this machine's clock: "
-        f"it is {abs(answer.skew):.0f} s {side} the server's."
-    )

@@ -67,7 +67,6 @@ class Run:
         self._consumer: asyncio.Future[None] | None = None
         self._stopped = False
         self._exhausted = False
-        self._deadline_passed = False
         self._source_error: BaseException | None = None
         self._started_at: float | None = None
         self._ended_at: float | None = None
@@ -163,7 +162,7 @@ class Run:
             drops=tuple(self._drops),
             drop_count=self._drop_count,
             source_exhausted=self._exhausted,
-            deadline_passed=self._deadline_passed,
+            deadline_passed=self._out_of_time(),
             elapsed=elapsed,
             rate=self._answered / elapsed if elapsed > 0 else 0.0,
             p50=times.percentile(50),
@@ -190,13 +189,10 @@ class Run:
             )
         else:
             self._iterator = iter(self._tokens)
-        self._attachment = self._engine.attach(
-            self, deadline=self._deadline, on_deadline=self._out_of_time
-        )
+        self._attachment = self._engine.attach(self, deadline=self._deadline, on_stop=self._halt)
 
-    def _out_of_time(self) -> None:
-        self._deadline_passed = True
-        self._halt()
+    def _out_of_time(self) -> bool:
+        return self._attachment is not None and self._attachment.deadline_passed
 
     def _halt(self) -> None:
         """Read no more tokens."""
@@ -221,7 +217,7 @@ class Run:
             outcome = Outcome(
                 token=token,
                 verdict=Verdict.NOT_SENT,
-                reason="deadline" if self._deadline_passed else "cancelled",
+                reason="deadline" if self._out_of_time() else "cancelled",
                 priority=self._message.priority,
             )
             self._note(outcome)

@@ -57,6 +57,8 @@ class Counters:
         """Count an outcome that is not an acceptance."""
         verdict = outcome.verdict
         self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
+        if verdict is Verdict.UNKNOWN and not outcome.status:
+            self.lost += 1
         self.reasons.add(outcome.reason or str(outcome.status))
 
 

@@ -1,0 +1,91 @@
+"""The outcomes of pushes that were not accepted. What an acceptance gives is built in the engine."""
+
+from __future__ import annotations
+
+from ..outcome import Outcome, Verdict
+from ..pool import Loss, Push
+from .answers import Answer
+from .retry import Link, Step
+
+WORTH_ANOTHER_TRY = (Verdict.RETRY_LATER, Verdict.SLOW_DOWN, Verdict.REFRESH_CREDENTIALS)
+
+
+def unanswered(
+    push: Push,
+    verdict: Verdict,
+    reason: str,
+    now: float,
+    *,
+    retry_at: float = 0.0,
+    detail: str = "",
+) -> Outcome:
+    """Return the outcome of a push that certainly did not reach APNs."""
+    return Outcome(
+        token=push.token,
+        verdict=verdict,
+        reason=reason,
+        apns_id=push.request_id,
+        attempts=push.attempts,
+        priority=push.message.priority,
+        retry_at=retry_at,
+        queue_time=(push.sent_at or now) - push.created,
+        elapsed=now - push.created,
+        detail=detail,
+    )
+
+
+def unknown(push: Push, loss: Loss, now: float, detail: str, connection_id: int) -> Outcome:
+    """Return the outcome of a push that left and was not answered."""
+    return Outcome(
+        token=push.token,
+        verdict=Verdict.UNKNOWN,
+        reason=loss.value,
+        apns_id=push.request_id,
+        attempts=push.attempts,
+        may_have_been_sent=True,
+        priority=push.message.priority,
+        connection_id=connection_id,
+        queue_time=push.sent_at - push.created,
+        elapsed=now - push.created,
+        detail=detail,
+    )
+
+
+def refusal(
+    push: Push, answer: Answer, step: Step, now: float, wall: float, connection_id: int
+) -> Outcome:
+    """Return the outcome of a push that was refused. ``wall`` is seconds since 1970."""
+    row = answer.row
+    detail = f"{row.meaning}. {row.remedy}" if row.remedy else row.meaning
+    if step.link is Link.RETIRE_AND_BAR:
+        detail = clock_advice(answer)
+    retry_at = 0.0
+    if step.delay is not None and step.verdict in WORTH_ANOTHER_TRY:
+        retry_at = wall + step.delay
+    return Outcome(
+        token=push.token,
+        verdict=step.verdict,
+        status=answer.status,
+        reason=answer.reason,
+        apns_id=push.request_id,
+        timestamp=answer.timestamp,
+        attempts=push.attempts,
+        may_have_been_sent=step.may_have_been_sent,
+        priority=push.message.priority,
+        check_environment=answer.reason == "BadDeviceToken",
+        retry_at=retry_at,
+        connection_id=connection_id,
+        queue_time=push.sent_at - push.created,
+        round_trip=now - push.sent_at,
+        elapsed=now - push.created,
+        detail=detail,
+    )
+
+
+def clock_advice(answer: Answer) -> str:
+    """Say what to do when APNs finds a provider token too old that was made just now."""
+    advice = "APNs says that a provider token made just now is too old. Check this machine's clock"
+    if answer.skew is None:
+        return f"{advice}, and that NTP runs."
+    side = "ahead of" if answer.skew > 0 else "behind"
+    return f"{advice}: it is {abs(answer.skew):.0f} s {side} the server's."
