@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,23 +99,22 @@ def fan_out(
     settings = shared.settings()
     # Wrong settings and a wrong key are found before a file is touched.
     settings.client_arguments()
-    source = TokenFile(tokens, form=form, column=column)
-    files = OutcomeFiles(
-        retry=retry_file,
-        drop=drop_file,
-        unknown=unknown_file,
-        replay_safe=encoded.replay_safe,
-        retry_unknown=retry_unknown,
-    )
-    show_warnings(shared.screen, encoded)
-    from .sender import Sender
-
     shows = shared.screen.shows_progress if progress is None else progress
-    sender = Sender(source, files, deadline=deadline, shows_progress=shows, note=shared.screen.note)
-    try:
+    with contextlib.closing(TokenFile(tokens, form=form, column=column)) as source:
+        files = OutcomeFiles(
+            retry=retry_file,
+            drop=drop_file,
+            unknown=unknown_file,
+            replay_safe=encoded.replay_safe,
+            retry_unknown=retry_unknown,
+        )
+        show_warnings(shared.screen, encoded)
+        from .sender import Sender
+
+        sender = Sender(
+            source, files, deadline=deadline, shows_progress=shows, note=shared.screen.note
+        )
         report = asyncio.run(sender.run(settings, message))
-    finally:
-        source.close()
     _say(shared.screen, sender, report)
     return _exit_code(sender, report)
 

@@ -79,13 +79,22 @@ def message_from(options: Mapping[str, Any]) -> Message:
     allowed = [field.name for field in dataclasses.fields(kind)]
     for name in fields:
         if name not in allowed:
-            known = [*allowed, "title", "body", "sound"] if "alert" in allowed else allowed
             raise InvalidPayload(
-                f"does not belong to the event {event}",
-                field=name,
-                remedy=suggestion(name, known) or f"It takes {', '.join(allowed)}.",
+                f"does not belong to the event {event}", field=name, remedy=_remedy(name, allowed)
             )
     return kind(**fields)
+
+
+def _remedy(name: str, allowed: list[str]) -> str:
+    owners = [
+        event
+        for event, kind in KINDS.items()
+        if name in {field.name for field in dataclasses.fields(kind)}
+    ]
+    if owners:
+        return f"It belongs to {' and '.join(owners)}."
+    known = [*allowed, "title", "body", "sound"] if "alert" in allowed else allowed
+    return suggestion(name, known) or f"The event takes {', '.join(allowed)}."
 
 
 def when(text: str, field: str) -> datetime.datetime | datetime.timedelta | int | float:

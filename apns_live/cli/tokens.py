@@ -64,23 +64,21 @@ class TokenFile:
         self.repeated = 0
         self.bytes_read = 0
         self._seen: set[bytes] = set()
+        self._tokens: Iterator[str]
         self._file: IO[bytes] = (
             sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115 - see close()
         )
         self.size = _size(self._file)
         """Bytes of the file; None for a pipe or a terminal, which may be silent for long."""
         self.is_terminal = path == "-" and sys.stdin.isatty()
-        lines = self._text_lines()
-        first = next((line for line in lines if line.strip()), "")
-        self.form = form if form != "auto" else _guess(path, first)
-        lines = itertools.chain([first] if first else [], lines)
-        if self.form == "csv":
-            tokens = self._from_csv(lines, first)
-        elif self.form == "jsonl":
-            tokens = self._from_json_lines(lines)
-        else:
-            tokens = self._from_text(lines)
-        self._tokens = self._once(tokens)
+        self.form = form
+        try:
+            tokens = self._once(self._parsed())
+            # The first one is read now: a wrong column or format is refused here.
+            self._tokens = itertools.chain(list(itertools.islice(tokens, 1)), tokens)
+        except BaseException:
+            self.close()
+            raise
 
     def __iter__(self) -> Iterator[str]:
         return self._tokens
@@ -92,6 +90,16 @@ class TokenFile:
         """Close the file."""
         if self._file is not sys.stdin.buffer:
             self._file.close()
+
+    def _parsed(self) -> Iterator[str]:
+        lines = self._text_lines()
+        first = next((line for line in lines if line.strip()), "")
+        if self.form == "auto":
+            self.form = _guess(self.path, first)
+        lines = itertools.chain([first] if first else [], lines)
+        if self.form == "csv":
+            return self._from_csv(lines, first)
+        return self._from_json_lines(lines) if self.form == "jsonl" else self._from_text(lines)
 
     def _once(self, tokens: Iterator[str]) -> Iterator[str]:
         seen = self._seen
