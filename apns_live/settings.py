@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 import re
 import tomllib
@@ -430,9 +431,10 @@ def _converted(setting: Setting, value: Any, layer: _Layer) -> Any:
     if setting.kind is int and not isinstance(number, int):
         raise InvalidSetting(f"{shown} is no whole number", field=place)
     low, high = setting.minimum, setting.maximum
-    # Written so that NaN is refused too.
-    if (low is not None and not number >= low) or (high is not None and not number <= high):
-        span = f"{low:g} to {high:g}" if high is not None else f"{low:g} or more"
+    # NaN and infinity come from strings and from TOML alike.
+    finite = math.isfinite(number)
+    if not finite or (low is not None and number < low) or (high is not None and number > high):
+        span = f"{low:g} to {high:g}" if high is not None else f"{low or 0:g} or more"
         raise InvalidSetting(f"{shown} is out of range", field=place, remedy=f"Give {span}.")
     return setting.kind(number)
 

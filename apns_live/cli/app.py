@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import broadcast, channels, demo, fake, fan_out, lint, send, token
+from . import broadcast, budget, channels, demo, fake, fan_out, lint, send, token
 
 NAME = "apns-live"
 
@@ -44,6 +44,7 @@ app.command("lint")(lint.lint)
 app.command("fake")(fake.fake)
 app.add_typer(channels.app, name="channels")
 app.add_typer(token.app, name="token")
+app.add_typer(budget.app, name="budget")
 
 
 def load() -> Any:
