@@ -437,8 +437,3 @@ def _converted(setting: Setting, value: Any, layer: _Layer) -> Any:
         span = f"{low:g} to {high:g}" if high is not None else f"{low or 0:g} or more"
         raise InvalidSetting(f"{shown} is out of range", field=place, remedy=f"Give {span}.")
     return setting.kind(number)
-
-
-def with_changes(settings: Settings, **changes: Any) -> Settings:
-    """Return the settings with some of them replaced."""
-    return dataclasses.replace(settings, **changes)
