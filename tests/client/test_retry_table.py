@@ -1,0 +1,160 @@
+"""The retry policy as a table, and the bounded memory behind it."""
+
+from __future__ import annotations
+
+import pytest
+
+from apns_live.client.backoff import PoolBackoff, TokenBackoff
+from apns_live.client.retry import Circumstances, Link, Step, next_step
+from apns_live.outcome import Verdict
+from apns_live.reasons import ROWS, Retry, classify
+
+
+def step(status: int, reason: str, **seen) -> Step:
+    return next_step(classify(status, reason), Circumstances(**seen))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "seen", "expected"),
+    [
+        (400, "BadTopic", {}, Step(False, None, Verdict.FIX_REQUEST)),
+        (410, "Unregistered", {}, Step(False, None, Verdict.DROP_TOKEN)),
+        (
+            403,
+            "ExpiredProviderToken",
+            {"token_is_current": False},
+            Step(True, 0.0, Verdict.REFRESH_CREDENTIALS, Link.RETIRE),
+        ),
+        (
+            403,
+            "ExpiredProviderToken",
+            {"token_is_current": True},
+            Step(False, None, Verdict.OPERATOR, Link.RETIRE_AND_BAR),
+        ),
+        (
+            403,
+            "ExpiredProviderToken",
+            {"token_is_current": False, "renewed": True},
+            Step(False, None, Verdict.OPERATOR, Link.RETIRE_AND_BAR),
+        ),
+        (
+            429,
+            "TooManyProviderTokenUpdates",
+            {},
+            Step(True, 0.0, Verdict.REFRESH_CREDENTIALS, Link.RETIRE_KEEPING_OLDEST_TOKEN),
+        ),
+        (
+            429,
+            "TooManyProviderTokenUpdates",
+            {"renewed": True},
+            Step(False, None, Verdict.REFRESH_CREDENTIALS, Link.RETIRE_KEEPING_OLDEST_TOKEN),
+        ),
+        (
+            403,
+            "UnrelatedKeyIdInToken",
+            {},
+            Step(True, 0.0, Verdict.REFRESH_CREDENTIALS, Link.RETIRE),
+        ),
+        (503, "Shutdown", {}, Step(True, 0.0, Verdict.RETRY_LATER, Link.RETIRE)),
+        (503, "ServiceUnavailable", {"pool_delay": 4.0}, Step(True, 4.0, Verdict.RETRY_LATER)),
+        (503, "Service Unavailable", {"pool_delay": 4.0}, Step(True, 4.0, Verdict.RETRY_LATER)),
+        (
+            503,
+            "ServiceUnavailable",
+            {"pool_delay": 4.0, "retry_after": 9.0},
+            Step(True, 9.0, Verdict.RETRY_LATER),
+        ),
+        (429, "TooManyRequests", {"token_delay": 10.0}, Step(True, 10.0, Verdict.SLOW_DOWN)),
+        (
+            429,
+            "TooManyRequests",
+            {"token_delay": 10.0, "may_retry": False},
+            Step(False, 10.0, Verdict.SLOW_DOWN),
+        ),
+        (
+            500,
+            "InternalServerError",
+            {"tries": 0},
+            Step(True, 1.0, Verdict.RETRY_LATER, may_have_been_sent=True),
+        ),
+        (
+            500,
+            "InternalServerError",
+            {"tries": 1},
+            Step(True, 10.0, Verdict.RETRY_LATER, may_have_been_sent=True),
+        ),
+        (
+            500,
+            "InternalServerError",
+            {"tries": 2},
+            Step(False, 60.0, Verdict.RETRY_LATER, may_have_been_sent=True),
+        ),
+        (
+            500,
+            "InternalServerError",
+            {"replay_safe": False},
+            Step(False, None, Verdict.UNKNOWN, may_have_been_sent=True),
+        ),
+        (
+            500,
+            "InternalServerError",
+            {"connection_fresh": True},
+            Step(True, 1.0, Verdict.RETRY_LATER, Link.RETIRE, True),
+        ),
+    ],
+)
+def test_what_follows(status: int, reason: str, seen: dict, expected: Step) -> None:
+    assert step(status, reason, **seen) == expected
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_every_row_comes_to_an_end(row) -> None:
+    """No policy tries for ever without a pause, and none retries what a source keeps for itself."""
+    for status in row.statuses:
+        assert not step(status, row.name, may_retry=False).again
+        tries, paused = 0, 0.0
+        seen = {"tries": 0, "renewed": False, "token_is_current": False}
+        while tries < 100:
+            following = step(status, row.name, **seen)
+            if not following.again:
+                break
+            tries += 1
+            paused += following.delay or 0.0
+            seen = {"tries": tries, "renewed": True, "token_is_current": False}
+        assert tries < 100 or paused > 60.0, row.name
+        if row.retry is Retry.NEVER:
+            assert tries == 0
+
+
+def test_the_pool_backs_off_1_2_4_to_60_and_forgets_on_success() -> None:
+    backoff = PoolBackoff()
+    now, waits = 0.0, []
+    for _ in range(8):
+        wait = backoff.refused(now, now, None)
+        waits.append(wait)
+        now += wait
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+    backoff.accepted()
+    assert backoff.refused(now, now, None) == 1
+
+
+def test_answers_of_one_burst_do_not_double() -> None:
+    backoff = PoolBackoff()
+    assert [backoff.refused(10.0, 9.0, None) for _ in range(500)] == [1.0] * 500
+    assert backoff.refused(10.5, 9.9, None) == 0.5
+
+
+def test_token_backoff_doubles_to_5_minutes_and_is_bounded() -> None:
+    backoff = TokenBackoff(capacity=100)
+    now, waits = 0.0, []
+    for _ in range(8):
+        wait = backoff.delay("a", now)
+        backoff.refused("a", now, wait)
+        waits.append(wait)
+        now += wait
+    assert waits == [5, 10, 20, 40, 80, 160, 300, 300]
+    for number in range(1000):
+        backoff.refused(str(number), now, 5.0)
+    assert len(backoff) == 100
+    backoff.sweep(now + 1000)
+    assert not backoff

@@ -1,0 +1,152 @@
+"""What the pool decides, as a table: no sockets, no clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apns_live.pool import Decision, LinkView, PoolOptions, PoolView, decide
+
+NOW = 1000.0
+OPTIONS = PoolOptions(max_connections=3)
+
+
+def link(number: int = 1, **values: Any) -> LinkView:
+    values.setdefault("limit", 1000)
+    values.setdefault("best_limit", 1000)
+    values.setdefault("accepted", True)
+    return LinkView(number=number, **values)
+
+
+def view(*links: LinkView, **values: Any) -> PoolView:
+    values.setdefault("now", NOW)
+    values.setdefault("waiting", True)
+    return PoolView(links=links, **values)
+
+
+FULL = {"full_since": NOW - 10, "round_trip": 0.1}
+CASES = {
+    "nothing to do, nothing open": (view(waiting=False), Decision()),
+    "the first push opens the first link": (view(), Decision(1)),
+    "one at a time until a push was accepted": (
+        view(link(connecting=True, accepted=False)),
+        Decision(),
+    ),
+    "an idle link is used, not joined": (view(link(idle_since=NOW)), Decision()),
+    "not before a push was accepted, however full": (
+        view(link(accepted=False, **FULL)),
+        Decision(),
+    ),
+    "full for two round trips": (view(link(**FULL)), Decision(1)),
+    "full, but not for long": (
+        view(link(full_since=NOW - 0.1, round_trip=0.1)),
+        Decision(0, (), NOW + 0.1),
+    ),
+    "full, with no round trip known": (
+        view(link(full_since=NOW - 0.04)),
+        Decision(0, (), NOW - 0.04 + 0.1),
+    ),
+    "one of two has room": (view(link(1, **FULL), link(2)), Decision()),
+    "both full": (view(link(1, **FULL), link(2, **FULL)), Decision(1)),
+    "the last connect was just now": (
+        view(link(**FULL), last_connect_at=NOW - 0.2),
+        Decision(0, (), NOW + 0.05),
+    ),
+    "a link is penalised": (view(link(limit=1, **FULL)), Decision()),
+    "the last answer was a refusal": (view(link(refused_last=True, **FULL)), Decision()),
+    "as many as allowed": (
+        view(link(1, **FULL), link(2, **FULL), link(3, **FULL)),
+        Decision(),
+    ),
+    "a draining one does not count": (
+        view(link(1, **FULL), link(2, **FULL), link(3, draining=True)),
+        Decision(1),
+    ),
+    "another is on its way, and time has passed": (
+        view(link(1, **FULL), link(2, connecting=True, accepted=False)),
+        Decision(1),
+    ),
+    "backoff": (view(backoff_until=NOW + 7), Decision(0, (), NOW + 7)),
+    "backoff is over": (view(backoff_until=NOW), Decision(1)),
+    "backoff stops growth too": (
+        view(link(**FULL), backoff_until=NOW + 7),
+        Decision(0, (), NOW + 7),
+    ),
+    "the only link is suspected dead": (view(link(usable=False)), Decision(1)),
+    "suspected, and its replacement is connecting": (
+        view(link(1, usable=False), link(2, connecting=True, accepted=False)),
+        Decision(),
+    ),
+    "idle for five minutes, above the minimum": (
+        view(link(1, idle_since=NOW - 1), link(2, idle_since=NOW - 301), waiting=False),
+        Decision(0, (2,), None),
+    ),
+    "the youngest goes first when all are idle as long": (
+        view(
+            link(1, idle_since=NOW - 301),
+            link(2, idle_since=NOW - 301),
+            link(3, idle_since=NOW - 301),
+            waiting=False,
+        ),
+        Decision(0, (3, 2), None),
+    ),
+    "the last one stays": (view(link(idle_since=NOW - 3000), waiting=False), Decision()),
+    "idle, but not for long": (
+        view(link(1, idle_since=NOW - 100), link(2), waiting=False),
+        Decision(0, (), NOW + 200),
+    ),
+    "closing": (view(closing=True), Decision()),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_decisions(name: str) -> None:
+    given_view, expected = CASES[name]
+    assert decide(given_view, OPTIONS) == expected
+
+
+links = st.builds(
+    LinkView,
+    number=st.integers(1, 20),
+    connecting=st.booleans(),
+    usable=st.booleans(),
+    draining=st.booleans(),
+    accepted=st.booleans(),
+    limit=st.integers(0, 1000),
+    best_limit=st.integers(0, 1000),
+    refused_last=st.booleans(),
+    full_since=st.none() | st.floats(0, NOW),
+    idle_since=st.none() | st.floats(0, NOW),
+    round_trip=st.floats(0, 2),
+)
+
+
+@given(
+    st.lists(links, max_size=10, unique_by=lambda each: each.number),
+    st.booleans(),
+    st.floats(0, 2000),
+    st.floats(0, NOW),
+)
+def test_whatever_the_pool_looks_like(
+    some: list[LinkView], waiting: bool, backoff: float, last: float
+) -> None:
+    decision = decide(
+        view(*some, waiting=waiting, backoff_until=backoff, last_connect_at=last), OPTIONS
+    )
+    alive = [each for each in some if not each.draining]
+    assert 0 <= decision.open <= 1
+    assert len(alive) + decision.open <= max(OPTIONS.max_connections, len(alive))
+    if decision.open:
+        assert waiting
+        assert backoff <= NOW
+        assert not decision.close
+    closed = [each for each in alive if each.number in decision.close]
+    assert len(closed) == len(decision.close)
+    assert all(each.idle_since is not None and NOW - each.idle_since >= 300 for each in closed)
+    if closed:
+        assert len(alive) - len(closed) >= OPTIONS.min_connections
+    if decision.ask_again_at is not None:
+        assert decision.ask_again_at > NOW
