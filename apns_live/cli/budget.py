@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -13,7 +13,7 @@ from .output import ExitCode
 app = typer.Typer(no_args_is_help=True, help="Plan priorities: what a phone's budget allows.")
 
 
-class Law(str, Enum):
+class Law(StrEnum):
     """How the simulated phone counts."""
 
     CLOCK_HOUR = "clock-hour"

@@ -300,8 +300,9 @@ def plot(simulation: Simulation, path: str | Path) -> None:
             f"{target.suffix!r} is no format", field="plot", remedy="Name it .png or .svg."
         )
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        # matplotlib is an extra, and heavy: only who draws needs it.
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError:
         raise InvalidSetting(
             "matplotlib is not installed",
@@ -309,7 +310,7 @@ def plot(simulation: Simulation, path: str | Path) -> None:
             remedy='Install it: pip install "apns-live[plot]".',
         ) from None
     figure = Figure(figsize=(11, 6), layout="constrained")
-    FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)  # type: ignore[no-untyped-call]
     sends, budget = figure.subplots(2, 1, sharex=True, height_ratios=[1, 2])
     kinds = (
         ("priority 5", "#8a94a6", lambda push: push.priority == 5 and not push.demoted),

@@ -114,7 +114,7 @@ def test_the_simulation_as_json_and_plot(tmp_path):
     for name, start in (("a.png", b"\x89PNG"), ("a.svg", b"<?xml")):
         plot(got, tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(start)
-    with pytest.raises(InvalidSetting, match="png or .svg"):
+    with pytest.raises(InvalidSetting, match=r"png or \.svg"):
         plot(got, tmp_path / "a.gif")
 
 

@@ -35,9 +35,7 @@ DELAYS = [0.0, 0.05, 0.4, 2.9]
 FATES = st.one_of(
     st.builds(Fate, delay=st.sampled_from(DELAYS)),
     # Given up after 3 s: lost, or shown much later all the same.
-    st.builds(
-        Fate, delay=st.sampled_from([3.5, 6.0, 11.0]), discarded_if_reset=st.booleans()
-    ),
+    st.builds(Fate, delay=st.sampled_from([3.5, 6.0, 11.0]), discarded_if_reset=st.booleans()),
     # GOAWAY or REFUSED_STREAM that the client could not replay: certainly not processed.
     st.just(Fate(delay=0.05, status=0, verdict=Verdict.NOT_SENT, reason="closed")),
     # The connection is lost: it may have been processed, or not.

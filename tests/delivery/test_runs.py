@@ -81,9 +81,11 @@ async def test_every_token_gets_one_outcome(path, journalled, kind):
     source = {"list": names, "generator": iter(names), "async": slowly(), "source": Pages()}[kind]
     log = Log()
     journal = SqliteJournal(path) if journalled else None
-    async with Delivery(make_client(log), journal=journal) as delivery:
-        async with delivery.fan_out(state(1), source, name="r") as run:
-            got = [outcome async for outcome in run]
+    async with (
+        Delivery(make_client(log), journal=journal) as delivery,
+        delivery.fan_out(state(1), source, name="r") as run,
+    ):
+        got = [outcome async for outcome in run]
     assert sorted(outcome.token for outcome in got) == names
     assert log.times == dict.fromkeys(names, 1)
     report = run.report
@@ -187,11 +189,13 @@ async def test_unknown_starts_are_sent_again_when_told_so(path):
 async def test_leaving_early_keeps_the_rest_for_the_same_name(path):
     names = tokens(4000)
     log = Log()
-    async with Delivery(make_client(log, room=100), journal=SqliteJournal(path)) as delivery:
-        async with delivery.fan_out(START, names, name="r") as run:
-            async for _ in run:
-                if len(log.times) > 500:
-                    break
+    async with (
+        Delivery(make_client(log, room=100), journal=SqliteJournal(path)) as delivery,
+        delivery.fan_out(START, names, name="r") as run,
+    ):
+        async for _ in run:
+            if len(log.times) > 500:
+                break
     first = dict(log.times)
     assert 500 < len(first) < 4000
     async with Delivery(make_client(log), journal=SqliteJournal(path)) as delivery:
@@ -213,11 +217,13 @@ async def test_a_resumed_source_is_not_read_again_from_the_start(tmp_path, path)
             asked.append(after)
             return await super().read(after=after, limit=limit)
 
-    async with Delivery(make_client(log, room=100), journal=SqliteJournal(path)) as delivery:
-        async with delivery.fan_out(START, Watched(file), name="r") as run:
-            async for _ in run:
-                if len(log.times) > 1500:
-                    break
+    async with (
+        Delivery(make_client(log, room=100), journal=SqliteJournal(path)) as delivery,
+        delivery.fan_out(START, Watched(file), name="r") as run,
+    ):
+        async for _ in run:
+            if len(log.times) > 1500:
+                break
     seen = len(asked)
     async with Delivery(make_client(log), journal=SqliteJournal(path)) as delivery:
         report = await delivery.fan_out(START, Watched(file), name="r").wait()
@@ -230,10 +236,12 @@ async def test_a_resumed_source_is_not_read_again_from_the_start(tmp_path, path)
 
 async def test_another_list_under_the_same_name_is_refused(path):
     names = tokens(9000)
-    async with Delivery(make_client(Log(), room=50), journal=SqliteJournal(path)) as delivery:
-        async with delivery.fan_out(START, names, name="r") as run:
-            async for _ in run:
-                break
+    async with (
+        Delivery(make_client(Log(), room=50), journal=SqliteJournal(path)) as delivery,
+        delivery.fan_out(START, names, name="r") as run,
+    ):
+        async for _ in run:
+            break
     async with Delivery(make_client(Log()), journal=SqliteJournal(path)) as delivery:
         with pytest.raises(JournalError, match="not those"):
             await delivery.fan_out(START, list(reversed(names)), name="r").wait()
