@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -301,7 +301,6 @@ def plot(simulation: Simulation, path: str | Path) -> None:
         )
     try:
         # matplotlib is an extra, and heavy: only who draws needs it.
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError:
         raise InvalidSetting(
@@ -309,20 +308,18 @@ def plot(simulation: Simulation, path: str | Path) -> None:
             field="plot",
             remedy='Install it: pip install "apns-live[plot]".',
         ) from None
-    figure = Figure(figsize=(11, 6), layout="constrained")
-    FigureCanvasAgg(figure)  # type: ignore[no-untyped-call]
+    figure: Any = Figure(figsize=(11, 6), layout="constrained")
     sends, budget = figure.subplots(2, 1, sharex=True, height_ratios=[1, 2])
-    kinds = (
+    kinds: tuple[tuple[str, str, Callable[[Sent], bool]], ...] = (
         ("priority 5", "#8a94a6", lambda push: push.priority == 5 and not push.demoted),
         ("5, demoted", "#d9a441", lambda push: push.demoted),
         ("priority 10", "#2f6fde", lambda push: push.priority == 10 and not push.over_budget),
         ("10, over budget", "#c23b4b", lambda push: push.over_budget),
     )
-    for row, (label, colour, belongs) in enumerate(kinds):
+    for row, (_, colour, belongs) in enumerate(kinds):
         times = [push.at / 60 for push in simulation.sent if belongs(push)]
         sends.scatter(times, [row] * len(times), s=14, color=colour, marker="|", linewidths=1.2)
         sends.text(1.005, row, f"{len(times)}", transform=sends.get_yaxis_transform(), va="center")
-        del label
     sends.set_yticks(range(len(kinds)), [label for label, _, _ in kinds])
     sends.set_ylim(-0.6, len(kinds) - 0.4)
     sends.set_title("What was sent", loc="left")
