@@ -24,7 +24,11 @@ class Watched:
     def __init__(self, clock: SimulatedClock, constant: int | None) -> None:
         law = BudgetLaw(kind="clock hour", capacity=(12, 20))
         settings = PhoneSettings(
-            seed=7, budget=law, priority_5="at once", token_delay=(0.0, 0.0), equal_timestamp="accept"
+            seed=7,
+            budget=law,
+            priority_5="at once",
+            token_delay=(0.0, 0.0),
+            equal_timestamp="accept",
         )
         self.phones = SimulatedPhones(settings, clock=clock)
         self.constant = constant
