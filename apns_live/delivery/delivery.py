@@ -476,6 +476,7 @@ class Delivery:
         dispatch = self._dispatch
         activities = dispatch.activities.values()
         writer = dispatch.writer
+        past = dispatch.past
         return DeliveryStatistics(
             lanes=len(self._lanes),
             lanes_waiting=self._lanes.due_count + len(dispatch.lanes_ready),
@@ -486,12 +487,16 @@ class Delivery:
             runs=len(dispatch.runs),
             wakeups=len(dispatch.wakeups),
             in_flight=dispatch.in_flight,
-            submitted=self._submitted + sum(home.submitted for home in activities),
+            submitted=self._submitted + past.submitted + sum(home.submitted for home in activities),
             outcomes=dict(dispatch.outcomes),
             decided=dict(self._counts),
-            demoted=self._lanes.demoted + sum(home.demoted for home in activities),
-            over_budget=self._lanes.over_budget + sum(home.over_budget for home in activities),
-            held_back=self._lanes.held + sum(home.held_back for home in activities),
+            demoted=self._lanes.demoted + past.demoted + sum(home.demoted for home in activities),
+            over_budget=self._lanes.over_budget
+            + past.over_budget
+            + sum(home.over_budget for home in activities),
+            held_back=self._lanes.held
+            + past.held_back
+            + sum(home.held_back for home in activities),
             journal_commits=writer.commits if writer else 0,
             journal_records=writer.records if writer else 0,
             budget=self.budget.name,

@@ -148,6 +148,22 @@ class _ActivityHome:
         self._dispatch.recorded()
 
 
+class PastActivities:
+    """What the activities that have ended add to the statistics."""
+
+    __slots__ = ("demoted", "held_back", "over_budget", "submitted")
+
+    def __init__(self) -> None:
+        self.submitted = self.demoted = self.over_budget = self.held_back = 0
+
+    def add(self, activity: LiveActivity) -> None:
+        """Keep the counts of one that ended."""
+        self.submitted += activity.submitted
+        self.demoted += activity.demoted
+        self.over_budget += activity.over_budget
+        self.held_back += activity.held_back
+
+
 class Dispatch:
     """The `WorkSource` of a delivery. See the module for its rules."""
 
@@ -177,8 +193,8 @@ class Dispatch:
         self.runs: set[Run] = set()
         self.homes: dict[str, LiveActivity] = {}
         self.outcomes: Counter[Verdict] = Counter()
+        self.past = PastActivities()
         self.in_flight = 0
-        self.closing = False
         self.error: JournalError | None = None
         self.lanes_ready: deque[tuple[Lane, State]] = deque()
         self.activities_ready: deque[Any] = deque()
@@ -400,6 +416,7 @@ class Dispatch:
             self.homes.pop(token, None)
         self._home_times.pop(activity, None)
         activity.over = True
+        self.past.add(activity)
         if self.writer is not None:
             self._note_activity(activity, at_once=False)
 

@@ -7,9 +7,11 @@ import random
 from collections import deque
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apns_live.cli.app import load
 from apns_live.delivery.budget import (
     DEFAULT,
     FREQUENT,
@@ -116,6 +118,22 @@ def test_the_simulation_as_json_and_plot(tmp_path):
         assert (tmp_path / name).read_bytes().startswith(start)
     with pytest.raises(InvalidSetting, match=r"png or \.svg"):
         plot(got, tmp_path / "a.gif")
+
+
+def test_the_command(tmp_path):
+    plan = tmp_path / "plan.jsonl"
+    plan.write_text(
+        "".join(json.dumps({"at": p.at, "alert": p.alert}) + "\n" for p in match_plan(2))
+    )
+    options = ["budget", "simulate", "--updates", str(plan), "--plot", str(tmp_path / "a.svg")]
+    ran = CliRunner().invoke(load(), [*options, "--phone-capacity", "12"])
+    assert ran.exit_code == 0, ran.output
+    assert "unverified" in ran.output
+    assert (tmp_path / "a.svg").exists()
+    ran = CliRunner().invoke(
+        load(), [*options, "--json", "--budget", "40", "--phone-law", "rolling"]
+    )
+    assert json.loads(ran.stdout)["budget"]["per_hour"] == 40
 
 
 def test_plans_are_read_from_json_lines_and_csv(tmp_path):

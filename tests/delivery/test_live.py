@@ -158,6 +158,7 @@ async def test_end_is_last_and_the_activity_is_forgotten(delivery, clock, phone)
     assert all(events == ["update", "end"] for events in phone.events.values())
     statistics = delivery.statistics()
     assert (statistics.activities, statistics.activity_tokens) == (0, 0)
+    assert statistics.submitted == 2
 
 
 async def test_end_goes_on_until_every_living_token_has_it(delivery, clock, phone, client):
