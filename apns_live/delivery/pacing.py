@@ -19,7 +19,7 @@ RETRY_FIRST, RETRY_MOST = 1.0, 60.0
 UNKNOWN_AT_ONCE = 3
 """How many times in a row a push without an answer is followed at once by the newest state."""
 NEVER = math.inf
-_HOPELESS = frozenset({Verdict.OPERATOR, Verdict.FIX_REQUEST, Verdict.REFRESH_CREDENTIALS})
+_HOPELESS = frozenset({Verdict.OPERATOR, Verdict.REFRESH_CREDENTIALS})
 
 
 @dataclass(slots=True)
@@ -111,8 +111,10 @@ class SpikeGuard:
         self._failed += 1
         if outcome.reason == "BadDeviceToken":
             self._failed_bad += 1
-        elif outcome.status != 0 and outcome.verdict in _HOPELESS:
+        elif outcome.verdict in _HOPELESS or (
             # Status 0 is a token that was refused here, before anything was sent.
+            outcome.verdict is Verdict.FIX_REQUEST and outcome.status != 0
+        ):
             self._failed_hopeless += 1
             self._refusal = f"{outcome.reason or outcome.verdict.value} (status {outcome.status})"
 
