@@ -25,9 +25,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from apns_live.delivery import Budget, Delivery, SqliteJournal
+from apns_live.delivery import Budget, Delivery, SqliteJournal, Urgency
+from apns_live.delivery.lane import State
 from apns_live.delivery.lanes import Lanes
-from apns_live.payload import Update
+from apns_live.payload import Update, encode
 from benchmarks.conditions import conditions, program_version
 from benchmarks.contenders import Plan, Watch, our_client, our_update, token_of, tokens
 from benchmarks.report import Bar, Report
@@ -37,6 +38,7 @@ from tests.servers import nginx
 SERVER_CORE, SENDER_CORE = 0, 1
 NAMES = ("bare", "run", "journal", "full", "live", "live, journal")
 WARM_UP = 5_000
+OFFERS = 10_000
 
 
 async def _bare(client: Any, update: Update, count: int) -> Watch:
@@ -102,15 +104,23 @@ async def measure(port: int, ca_file: str, count: int, rounds: int) -> dict[str,
     return seen
 
 
-def lane_bytes(count: int) -> tuple[float, float]:
-    """Return bytes of one idle lane (its token included), and microseconds of opening one."""
+def lane_bytes(count: int) -> tuple[float, float, float]:
+    """Return bytes of an idle lane (its token included), microseconds to open one, and to submit to one."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     lanes = Lanes(Budget(per_hour=15), lambda *_: None)
     with Watch() as watch:
         for number in range(count):
             lanes.open(token_of(number)).last_timestamp = 1_800_000_000 + number
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return grown * 1024 / count, watch.cpu / count * 1e6
+    encoded = encode(Update(content_state={"home": 71}), now=1_800_000_000)
+    with Watch() as offering:
+        for number in range(0, count, max(1, count // OFFERS)):
+            state = State(
+                encoded, urgency=Urgency.NORMAL, ticket=None, submitted_at=1_800_000_000.0
+            )
+            lanes.offer(token_of(number), state, 1_900_000_000.0)
+    offered = len(range(0, count, max(1, count // OFFERS)))
+    return grown * 1024 / count, watch.cpu / count * 1e6, offering.cpu / offered * 1e6
 
 
 def _median_ratio(seen: dict[str, list[list[float]]], name: str, to: str, what: int) -> float:
@@ -147,7 +157,8 @@ def main(arguments: list[str]) -> int:
         command = [*python, "--sender", str(server.port), server.ca_file]
         command += ["--count", str(given.count), "--rounds", str(given.rounds)]
         seen = json.loads(_output(command))
-    size, opening = json.loads(_output([*python, "--lanes", "1000000"]))
+    size, opening, many = json.loads(_output([*python, "--lanes", "1000000"]))
+    _, _, few = json.loads(_output([*python, "--lanes", "10000"]))
     report.columns = ("sender", "CPU us/push", "wall us/push", "CPU to bare", "wall to bare")
     for name in NAMES:
         cpu, wall = (statistics.median(figures[what] for figures in seen[name]) for what in (0, 1))
@@ -163,7 +174,8 @@ def main(arguments: list[str]) -> int:
         Bar("bytes of an idle lane", size, 1024, False),
     ]
     report.notes = [
-        f"1,000,000 idle lanes: {size:.0f} bytes each, token included; {opening:.2f} us to open one"
+        f"1,000,000 idle lanes: {size:.0f} bytes each, token included; {opening:.2f} us to open one",
+        f"to hand a state to a lane: {few:.2f} us among 10,000 lanes, {many:.2f} us among 1,000,000",
     ]
     report.raw = seen
     print(report.json() if given.json else report.text())
