@@ -209,4 +209,4 @@ class Order(RuleBasedStateMachine):
 
 
 TestOrder = Order.TestCase
-TestOrder.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestOrder.settings = settings(stateful_step_count=25)
