@@ -197,7 +197,15 @@ def nginx(
                 folder, port, keepalive_requests=keepalive_requests, streams=streams, echo=echo
             )
         )
-        command = [program("nginx"), "-p", name, "-c", f"{name}/nginx.conf", "-e", f"{name}/start.log"]
+        command = [
+            program("nginx"),
+            "-p",
+            name,
+            "-c",
+            f"{name}/nginx.conf",
+            "-e",
+            f"{name}/start.log",
+        ]
         with _run(command, port, certificate, folder / "output.log", core) as server:
             yield server
 

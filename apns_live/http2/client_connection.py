@@ -71,6 +71,24 @@ class _Stream:
         self.length = 0
 
 
+def _interim_problem(status: int) -> str:
+    return f"an interim response {status} that HTTP/2 does not allow"
+
+
+def _length_problem(declared: int, length: int, status: int) -> str:
+    if declared in {-1, length} or (length == 0 and status in _BODILESS):
+        return ""
+    return f"content-length is {declared}, the body has {length} bytes"
+
+
+def _bodiless_problem(status: int, headers: Headers) -> str:
+    """Return what is wrong with a response that ends with its first HEADERS, or nothing."""
+    if status < 200:
+        return _interim_problem(status)
+    declared, problem = content_length(headers)
+    return problem or _length_problem(declared, 0, status)
+
+
 class ClientConnection(Connection):
     """A client connection without I/O: bytes in, events out; requests in, bytes out.
 
@@ -289,15 +307,11 @@ class ClientConnection(Connection):
                 and word <= 0x400001
             ):
                 status, headers, problem = split_response(decode(data[start:stop]), check)
-                if problem or status < 200 or (headers and self._declares_body(status, headers)):
-                    self._stream_error(
-                        Http2StreamError(
-                            problem or "a response without its body",
-                            ErrorCode.PROTOCOL_ERROR,
-                            stream_id=stream_id,
-                        ),
-                        events,
-                    )
+                if not problem and (headers or status < 200):
+                    problem = _bodiless_problem(status, headers)
+                if problem:
+                    error = Http2StreamError(problem, ErrorCode.PROTOCOL_ERROR, stream_id)
+                    self._stream_error(error, events)
                 else:
                     del waiting[stream_id]
                     append(ResponseReceived(stream_id, status, headers, b""))
@@ -308,11 +322,6 @@ class ClientConnection(Connection):
         if answered:
             self._budget = min(self._budget + answered * BUDGET_PER_EXCHANGE, self._budget_full)
         return at
-
-    @staticmethod
-    def _declares_body(status: int, headers: Headers) -> bool:
-        declared, problem = content_length(headers)
-        return bool(problem) or (declared > 0 and status not in _BODILESS)
 
     def _check_headers_allowed(self, stream_id: int) -> None:
         if self._is_idle(stream_id):
@@ -352,7 +361,7 @@ class ClientConnection(Connection):
         status, headers, problem = split_response(fields, self._check)
         if not problem and status < 200:
             if status == 101 or ends_stream:
-                problem = f"an interim response {status} that HTTP/2 does not allow"
+                problem = _interim_problem(status)
             else:
                 self._spend("interim HEADERS")
                 return
@@ -401,14 +410,12 @@ class ClientConnection(Connection):
             self._out.append(window_update_frame(stream_id, increment))
 
     def _response_complete(self, stream_id: int, stream: _Stream, events: list[Event]) -> None:
-        if stream.declared not in {-1, stream.length} and not (
-            stream.length == 0 and stream.status in _BODILESS
-        ):
-            raise Http2StreamError(
-                f"content-length is {stream.declared}, the body has {stream.length} bytes",
-                ErrorCode.PROTOCOL_ERROR,
-                stream_id=stream_id,
-            )
+        problem = _length_problem(stream.declared, stream.length, stream.status)
+        if problem:
+            raise Http2StreamError(problem, ErrorCode.PROTOCOL_ERROR, stream_id=stream_id)
+        if self._flush_needed:
+            self._flush_needed = False  # a window that came before this answer counts first
+            self._flush()
         del self._streams[stream_id]
         if stream.request_waits:
             # Answered before the request was complete: stop sending it (RFC 9113, section 8.1).

@@ -284,3 +284,13 @@ def test_requests_without_a_body() -> None:
     _, (request,) = pump(client, server)
     assert isinstance(request, RequestReceived)
     assert request.body == b""
+
+
+def test_a_window_that_came_before_the_answer_counts_first() -> None:
+    client = ready_client()
+    client.receive(settings(INITIAL_WINDOW_SIZE=10))
+    push(client, 0, b"x" * 30)
+    client.data_to_send()
+    answer = headers(1, b"\x88", END_HEADERS | END_STREAM)
+    assert client.receive(window_update(1, 20) + answer) == [ResponseReceived(1, 200, [], b"")]
+    assert [kind for kind, _, _, _ in frames_of(client.data_to_send())] == [FrameType.DATA]

@@ -54,7 +54,7 @@ STATES = [
 SIZES = st.sampled_from([0, 1, 50, 4096, 5000, 16_384, 16_385, 40_000])
 TABLES = st.sampled_from([0, 50, 500, 4096])
 WINDOWS = st.sampled_from([0, 1, 100, 5000, 65_535, 100_000])
-STREAMS = st.sampled_from([0, 1, 2, 50, 1000])
+STREAMS = st.sampled_from([0, 1, 5, 50, 1000])
 CHOICE = st.integers(0, 10**6)
 
 
@@ -156,7 +156,11 @@ class OurClient(RuleBasedStateMachine):
 
     # --- what may happen -----------------------------------------------------------------------
 
-    @rule(state=st.sampled_from(STATES), size=SIZES)
+    @rule(state=st.sampled_from(STATES), size=SIZES, count=st.integers(1, 12))
+    def send_several(self, state: PreparedHeaders, size: int, count: int) -> None:
+        for number in range(count):
+            self.send(STATES[(STATES.index(state) + number // 4) % 4], size)
+
     def send(self, state: PreparedHeaders, size: int) -> None:
         if not self.client.has_room_for(size):
             return
@@ -167,7 +171,11 @@ class OurClient(RuleBasedStateMachine):
         self.sent[stream_id] = body
 
     @rule(choice=CHOICE, status=st.sampled_from([200, 400, 410, 503]), size=SIZES)
-    @precondition(lambda self: self.complete)
+    def answer_several(self, choice: int, status: int, size: int) -> None:
+        self.exchange()
+        for number in range(min(len(self.complete), 1 + choice % 7)):
+            self.answer(choice + number, status, size)
+
     def answer(self, choice: int, status: int, size: int) -> None:
         stream_id = self.complete.pop(choice % len(self.complete))
         body = b"r" * size
@@ -184,7 +192,7 @@ class OurClient(RuleBasedStateMachine):
     @rule(choice=CHOICE)
     def cancel(self, choice: int) -> None:
         open_streams = [*self.client._waiting, *self.client._streams]
-        if open_streams:
+        if len(open_streams) > 3:
             stream_id = open_streams[choice % len(open_streams)]
             self.cancelled.add(stream_id)
             self.client.cancel(stream_id)
@@ -223,7 +231,7 @@ class OurClient(RuleBasedStateMachine):
     @rule(stream_choice=CHOICE)
     @precondition(lambda self: not self.going_away)
     def go_away(self, stream_choice: int) -> None:
-        if stream_choice % 10:
+        if stream_choice % 25:
             return
         self.exchange()
         self.going_away = True
@@ -353,7 +361,11 @@ class OurServer(RuleBasedStateMachine):
             self.finished.add(event.stream_id)
             self.body_rest.pop(event.stream_id, None)
 
-    @rule(size=SIZES, huge=st.booleans(), trailers=st.booleans())
+    @rule(size=SIZES, huge=st.integers(0, 9), trailers=st.booleans(), count=st.integers(1, 6))
+    def request_several(self, size: int, huge: int, trailers: bool, count: int) -> None:
+        for _ in range(count):
+            self.request(size, huge == 1, trailers)
+
     def request(self, size: int, huge: bool, trailers: bool) -> None:
         self.exchange()
         limit = self.client.remote_settings.max_concurrent_streams
@@ -396,7 +408,7 @@ class OurServer(RuleBasedStateMachine):
     def reset_by_the_client(self, choice: int) -> None:
         self.exchange()
         open_streams = [stream_id for stream_id in self.bodies if stream_id not in self.finished]
-        if open_streams:
+        if len(open_streams) > 2:
             stream_id = open_streams[choice % len(open_streams)]
             self.finished.add(stream_id)
             self.body_rest.pop(stream_id, None)
