@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Table,
     and_,
     bindparam,
@@ -123,13 +122,12 @@ class Devices:
         self, connection: AsyncConnection, app: App, records: Sequence[TokenRecord]
     ) -> None:
         """Store checked start and device tokens inside a transaction of the caller."""
+        rows = await self.rows(connection, app, [record.device for record in records])
         for kind, table in _TABLES.items():
             of_kind = [record for record in records if record.kind == kind]
             for part in chunks(_newest(of_kind, app)):
-                rows = await self.rows(connection, app, [record.device for record in part])
-                statement = _register(connection, table)
                 await connection.execute(
-                    statement,
+                    _register(connection, table),
                     [
                         {
                             "app_id": app.row,
@@ -294,9 +292,19 @@ def _update_told(columns: Iterable[str]) -> Any:
     changes: dict[str, Any] = {
         name.removeprefix("new_"): bindparam(name) for name in columns if name.startswith("new_")
     }
+    # What is known already is not written again: a file that is fed twice changes nothing.
+    news = [
+        table.c[name].is_distinct_from(value)
+        for name, value in changes.items()
+        if name != "updated_at"
+    ]
     return (
         update(table)
-        .where(table.c.app_id == bindparam("the_app"), table.c.public_id == bindparam("the_id"))
+        .where(
+            table.c.app_id == bindparam("the_app"),
+            table.c.public_id == bindparam("the_id"),
+            or_(*news),
+        )
         .values(changes)
     )
 
@@ -331,7 +339,11 @@ def _register(connection: AsyncConnection, table: Table) -> Any:
             "retired_at": case((alive, None), else_=table.c.retired_at),
             "retired_reason": case((alive, None), else_=table.c.retired_reason),
         },
-        where=new.registered_at >= table.c.registered_at,
+        # Newest wins; the same one told again is not written again.
+        where=or_(
+            new.registered_at > table.c.registered_at,
+            and_(new.registered_at == table.c.registered_at, new.token != table.c.token),
+        ),
     )
 
 
@@ -352,26 +364,40 @@ async def _retire_moved(
 
     A reinstalled app is a new device to us and may hold the token of the old one.
     """
-    other = table.alias("other")
-    newer: ColumnElement[bool] = or_(
-        other.c.registered_at > table.c.registered_at,
-        and_(other.c.registered_at == table.c.registered_at, other.c.id > table.c.id),
-    )
-    same = [other.c.app_id == table.c.app_id, other.c.token == table.c.token]
+    same = [table.c.token]
     if "attributes_type" in table.c:
-        same.append(other.c.attributes_type == table.c.attributes_type)
-    moved = (
-        select(func.max(other.c.registered_at))
-        .where(*same, other.c.id != table.c.id, other.c.retired_at.is_(None), newer)
-        .scalar_subquery()
-    )
-    await connection.execute(
-        update(table)
-        .where(
-            table.c.app_id == app.row,
-            table.c.token.in_(tokens),
-            table.c.retired_at.is_(None),
-            moved.is_not(None),
+        same.append(table.c.attributes_type)
+    # Hardly any token has two holders, so those are looked for first.
+    shared = (
+        await connection.execute(
+            select(*same)
+            .where(
+                table.c.app_id == app.row,
+                table.c.token.in_(tokens),
+                table.c.retired_at.is_(None),
+            )
+            .group_by(*same)
+            .having(func.count() > 1)
         )
-        .values(retired_at=moved, retired_reason="moved")
-    )
+    ).all()
+    for place in shared:
+        holders = (
+            await connection.execute(
+                select(table.c.id, table.c.registered_at)
+                .where(
+                    table.c.app_id == app.row,
+                    table.c.retired_at.is_(None),
+                    *(column == value for column, value in zip(same, place, strict=True)),
+                )
+                .order_by(table.c.registered_at.desc(), table.c.id.desc())
+            )
+        ).all()
+        newest, *others = holders
+        await connection.execute(
+            update(table)
+            .where(
+                table.c.id.in_([holder.id for holder in others]),
+                table.c.registered_at <= newest.registered_at,
+            )
+            .values(retired_at=newest.registered_at, retired_reason="moved")
+        )

@@ -78,7 +78,8 @@ def check_device(record: DeviceRecord, field: str = "device") -> DeviceRecord:
             changes[name] = checks.identifier(value, f"{field}.{name}", limit=limit)
     for name in ("first_session", "last_session", "session_count", "session_time", "amount_spent"):
         value = getattr(record, name)
-        if value is not None and not 0 <= value < 2**53:
+        most = 2**31 if name == "session_count" else 2**53
+        if value is not None and not 0 <= value < most:
             raise InvalidInput(
                 f"{value} is out of range", field=f"{field}.{name}", remedy="Give 0 or more."
             )
