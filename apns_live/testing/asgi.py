@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, cast
@@ -24,6 +25,10 @@ from .engine import Engine, Plan
 from .listener import FaceOptions, listening_sockets
 from .state import ConnectionIdentity, Effect, Face, Request, Response
 from .wire import ConnectionSnapshot
+
+MAX_REQUESTS = sys.maxsize
+"""Requests of one connection: APNs publishes no limit. At its own limit, 1,000, hypercorn would also
+drop the answers of the streams that are open then."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -143,7 +148,8 @@ class AsgiFace:
         config.include_server_header = False
         config.include_date_header = False
         config.errorlog = None
-        config.graceful_timeout = 0.1
+        config.graceful_timeout = 5.0  # as long as closing takes; cut off, it would leave sockets open
+        config.keep_alive_max_requests = MAX_REQUESTS
         config.keep_alive_timeout = self._options.idle_timeout or 3600.0
         self._task = asyncio.get_running_loop().create_task(
             serve(cast("Any", self._app), config, shutdown_trigger=self._stop.wait, mode="asgi")
