@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ..clock import Clock
@@ -36,15 +36,24 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Apps:
-    """Creates and finds apps, and opens their keys with the sealer."""
+    """Creates and finds apps, and opens their keys with the sealer.
+
+    ``key_added`` is called after a key was stored: pushes go on with that one.
+    """
 
     def __init__(
-        self, database: Database, sealer: Sealer, clock: Clock, new_id: Callable[[], str]
+        self,
+        database: Database,
+        sealer: Sealer,
+        clock: Clock,
+        new_id: Callable[[], str],
+        key_added: Callable[[App], object] = lambda app: None,
     ) -> None:
         self._database = database
         self._sealer = sealer
         self._clock = clock
         self._new_id = new_id
+        self._key_added = key_added
 
     async def create(
         self,
@@ -137,6 +146,7 @@ class Apps:
                         app_id=app.row, environment=environment, key_id=key.key_id, **values
                     )
                 )
+        self._key_added(app)
 
     async def key(self, app: App, environment: str) -> ProviderKey:
         """Return the key that pushes to ``environment``.
@@ -157,11 +167,50 @@ class Apps:
         if not rows:
             raise ActivitiesError(
                 f"the app {app.id!r} has no provider key for {environment}: "
-                "add one with `apns-live store add-key`"
+                "add one with `apns-live apps add-key`"
             )
         row = next((row for row in rows if row.environment == environment), rows[0])
         pem = self._sealer.open(row.sealed_key, app=app.id, key_id=row.key_id)
         return ProviderKey.from_pem(pem, key_id=row.key_id, team_id=row.team_id)
+
+    async def keys(self, app: App) -> Sequence[dict[str, Any]]:
+        """Return what is known of an app's keys, without the keys, the oldest first."""
+        table = schema.credentials
+        names = ("key_id", "team_id", "environment", "active", "created_at")
+        async with self._database.read() as connection:
+            rows = await connection.execute(
+                select(*(table.c[name] for name in names))
+                .where(table.c.app_id == app.row)
+                .order_by(table.c.id)
+            )
+            return [{name: getattr(row, name) for name in names} for row in rows]
+
+    async def open_key(self, app: App, key_id: str, environment: str) -> ProviderKey:
+        """Return one stored key, in use or replaced. Raises `NotFound` or `StoreError`."""
+        table = schema.credentials
+        async with self._database.read() as connection:
+            row = (
+                await connection.execute(
+                    select(table).where(
+                        table.c.app_id == app.row,
+                        table.c.key_id == key_id,
+                        table.c.environment == environment,
+                    )
+                )
+            ).one_or_none()
+        if row is None:
+            raise NotFound(f"the app {app.id!r} has no key {key_id!r} for {environment}")
+        pem = self._sealer.open(row.sealed_key, app=app.id, key_id=row.key_id)
+        return ProviderKey.from_pem(pem, key_id=row.key_id, team_id=row.team_id)
+
+    async def remove_key(self, app: App, key_id: str, *, environment: str | None = None) -> int:
+        """Delete a key, everywhere or for one environment; return how many rows there were."""
+        table = schema.credentials
+        place = [table.c.app_id == app.row, table.c.key_id == key_id]
+        if environment is not None:
+            place.append(table.c.environment == environment)
+        async with self._database.write() as connection:
+            return (await connection.execute(delete(table).where(*place))).rowcount
 
 
 def _app(row: Row[Any]) -> App:

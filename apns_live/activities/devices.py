@@ -8,7 +8,7 @@ time that the 410 carries (Apple, "Handling notification responses from APNs").
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -52,12 +52,21 @@ _TOLD = (
 )
 
 
-class Devices:
-    """What is known of the devices of each app, and the tokens to reach them by."""
+Left = Callable[[int, str], object]
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+
+class Devices:
+    """What is known of the devices of each app, and the tokens to reach them by.
+
+    ``left`` is called with an activity's row and a token that it is to be sent to no more.
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock, left: Left = lambda activity, token: None
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._left = left
 
     async def tell(self, app: App, records: Iterable[DeviceRecord]) -> int:
         """Store what callers told about devices; return how many. New ones are added.
@@ -209,13 +218,21 @@ class Devices:
 
     async def forget(self, app: App, public_id: str) -> None:
         """Delete a device and all of its tokens. Raises `NotFound`."""
-        table = schema.devices
+        table, members = schema.devices, schema.activity_devices
+        place = (table.c.app_id == app.row, table.c.public_id == public_id)
         async with self._database.write() as connection:
-            gone = await connection.execute(
-                delete(table).where(table.c.app_id == app.row, table.c.public_id == public_id)
-            )
+            followed = (
+                await connection.execute(
+                    select(members.c.activity_id, members.c.token)
+                    .join(table, table.c.id == members.c.device_id)
+                    .where(*place, members.c.token.is_not(None))
+                )
+            ).all()
+            gone = await connection.execute(delete(table).where(*place))
         if not gone.rowcount:
             raise NotFound(f"the app {app.id!r} has no device {public_id!r}")
+        for activity, token in followed:
+            self._left(activity, token)
 
     async def withdraw(self, app: App, device: str, attributes_type: str) -> bool:
         """Retire a device's start token because the app said so; return whether there was one."""

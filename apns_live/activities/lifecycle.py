@@ -99,6 +99,7 @@ class Activities:
             "revision": request.revision,
             "status": "scheduled" if later else "active",
             "message": _json(request.presentation),
+            "start_alert": _json(request.presentation.alert),
             "audience": _json(request.audience),
             "channel_id": request.channel,
             "environment": request.environment or app.environment,
@@ -220,6 +221,7 @@ class Activities:
             key,
             targeted=devices + queued,
             queued=queued,
+            presentation=request.presentation,
         )
         return Accepted(
             operation=operation,
@@ -244,6 +246,7 @@ class Activities:
         scheduled: bool = False,
         targeted: int = 0,
         queued: int = 0,
+        presentation: Presentation | None = None,
     ) -> str:
         public_id = self._new_id()
         await connection.execute(
@@ -256,6 +259,8 @@ class Activities:
                 caller="" if key is None else key.caller,
                 dialect=dialect,
                 status="scheduled" if scheduled else "accepted",
+                # Kept for its alert, which must ring although a newer state takes its place.
+                request="{}" if presentation is None else _json(presentation),
                 targeted=targeted,
                 queued=queued,
                 created_at=now,

@@ -88,6 +88,7 @@ class Recipient(msgspec.Struct, frozen=True, gc=False):
     row: int
     device: int
     token: str
+    language: str | None = None
 
 
 class DryRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -219,7 +220,7 @@ class Audiences:
         async with self._database.read() as connection:
             clause = await self.clause(connection, app, audience)
         query = (
-            select(tokens.c.id, tokens.c.device_id, tokens.c.token)
+            select(tokens.c.id, tokens.c.device_id, tokens.c.token, devices.c.language)
             .join(devices, devices.c.id == tokens.c.device_id)
             .where(
                 tokens.c.app_id == app.row,
@@ -239,7 +240,7 @@ class Audiences:
                 rows = (await connection.execute(query, {"after": after})).all()
             if not rows:
                 return
-            yield [Recipient(row.id, row.device_id, row.token) for row in rows]
+            yield [Recipient(*row) for row in rows]
             after = rows[-1].id
             if len(rows) < page:
                 return

@@ -252,6 +252,7 @@ activities = Table(
     Column(
         "message", Text, nullable=False, server_default="{}"
     ),  # alert, dates, relevance, urgency
+    Column("start_alert", Text, nullable=False, server_default="null"),
     Column("audience", Text, nullable=False, server_default="{}"),
     Column("channel_id", String(255)),  # follows a broadcast channel instead of activity tokens
     Column("environment", String(16), nullable=False),
@@ -343,6 +344,7 @@ operations = Table(  # what was accepted from a caller, in order
     Column("queued", Integer, nullable=False, server_default="0"),
     Column("failed", Integer, nullable=False, server_default="0"),
     Column("users", Integer, nullable=False, server_default="0"),
+    Column("reason", String(255)),  # why it failed; with finished_at NULL it is tried again
     Column("created_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
     UniqueConstraint("app_id", "public_id"),

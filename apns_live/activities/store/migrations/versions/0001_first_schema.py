@@ -49,6 +49,7 @@ def upgrade() -> None:
         sa.Column("revision", sa.BigInteger(), nullable=True),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("message", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("start_alert", sa.Text(), server_default="null", nullable=False),
         sa.Column("audience", sa.Text(), server_default="{}", nullable=False),
         sa.Column("channel_id", sa.String(length=255), nullable=True),
         sa.Column("environment", sa.String(length=16), nullable=False),
@@ -296,6 +297,7 @@ def upgrade() -> None:
         sa.Column("queued", sa.Integer(), server_default="0", nullable=False),
         sa.Column("failed", sa.Integer(), server_default="0", nullable=False),
         sa.Column("users", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("reason", sa.String(length=255), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(

@@ -1,0 +1,104 @@
+"""From the stored state of an activity to the message that a phone gets, in its language."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row
+
+from .. import payload
+from .requests import AlertText, Presentation, Text
+
+
+def presentation_of(activity: Row[Any]) -> Presentation:
+    """Return what goes with the stored state."""
+    return msgspec.json.decode(activity.message, type=Presentation)
+
+
+def start_alert_of(activity: Row[Any]) -> AlertText | None:
+    """Return the alert that the activity was started with, whatever updates carried since."""
+    return msgspec.json.decode(activity.start_alert, type=AlertText | None)
+
+
+def languages_of(alert: AlertText | None) -> frozenset[str]:
+    """Return the languages that an alert has texts for; empty when it has one for all."""
+    if alert is None:
+        return frozenset()
+    return frozenset(
+        tag for text in (alert.title, alert.body) if isinstance(text, dict) for tag in text
+    )
+
+
+def choose(text: Text, language: str | None) -> str:
+    """Return the text for a device's language: exact, then its base language, then English."""
+    if isinstance(text, str):
+        return text
+    by_tag = {tag.lower(): value for tag, value in text.items()}
+    wanted = (language or "en").lower()
+    while wanted:
+        if wanted in by_tag:
+            return by_tag[wanted]
+        wanted = wanted.rpartition("-")[0]
+    return by_tag["en"]
+
+
+def best_language(languages: frozenset[str], language: str | None) -> str:
+    """Return which of the texts' languages a device gets, so that devices share one encoding."""
+    if not languages:
+        return ""
+    return choose({**{tag: tag for tag in languages}, "en": "en"}, language)
+
+
+def start_message(activity: Row[Any], language: str, *, now: float) -> payload.Start:
+    """Return the start for the newest state; ``now`` is seconds since 1970."""
+    shown = presentation_of(activity)
+    return payload.Start(
+        content_state=msgspec.json.decode(activity.content_state),
+        attributes_type=activity.attributes_type,
+        attributes=msgspec.json.decode(activity.attributes),
+        alert=alert_in(start_alert_of(activity), language),
+        stale_date=_stale(shown, now),
+        relevance_score=shown.relevance_score,
+        input_push_channel=activity.channel_id,
+    )
+
+
+def change_message(activity: Row[Any], *, now: float) -> payload.Update | payload.End:
+    """Return the update, or the end, for the newest state."""
+    shown = presentation_of(activity)
+    state = msgspec.json.decode(activity.content_state)
+    alert = alert_in(shown.alert, "en")
+    if activity.status != "ended":
+        return payload.Update(
+            content_state=state,
+            alert=alert,
+            stale_date=_stale(shown, now),
+            relevance_score=shown.relevance_score,
+        )
+    dismissal = shown.dismissal_date
+    if shown.dismiss_after is not None:
+        dismissal = (
+            0 if shown.dismiss_after == 0 else activity.ended_at / 1000 + shown.dismiss_after
+        )
+    return payload.End(
+        content_state=state,
+        alert=alert,
+        dismissal_date=dismissal,
+        relevance_score=shown.relevance_score,
+    )
+
+
+def alert_in(alert: AlertText | None, language: str) -> payload.Alert | None:
+    """Return the alert in one language."""
+    if alert is None:
+        return None
+    return payload.Alert(
+        title=choose(alert.title, language), body=choose(alert.body, language), sound=alert.sound
+    )
+
+
+def _stale(shown: Presentation, now: float) -> float | None:
+    if shown.stale_after is not None:
+        return now + shown.stale_after
+    return shown.stale_date
