@@ -27,6 +27,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -49,6 +50,11 @@ def _row_id() -> Column[int]:
 
 def _app() -> Column[int]:
     return Column("app_id", RowId, ForeignKey("apps.id", ondelete="CASCADE"), nullable=False)
+
+
+def _few(name: str, *columns: str, where: str) -> Index:
+    """Return an index over the few rows that ``where`` holds for; the others cost it nothing."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 def _device(*, primary_key: bool = False) -> Column[int]:
@@ -218,6 +224,7 @@ start_tokens = Table(  # push-to-start: one per attributes type, device and envi
     UniqueConstraint("device_id", "attributes_type", "environment"),
     Index(None, "app_id", "attributes_type", "retired_at", "id"),  # everyone who can be started
     Index(None, "app_id", "token"),  # a 410 names the token only
+    _few("ix_start_tokens_retired", "retired_at", where="retired_at IS NOT NULL"),  # pruning
 )
 
 device_tokens = Table(  # ordinary alert pushes
@@ -232,7 +239,9 @@ device_tokens = Table(  # ordinary alert pushes
     Column("retired_at", BigInteger),
     Column("retired_reason", String(64)),
     UniqueConstraint("device_id", "environment"),
+    Index(None, "app_id", "environment", "retired_at", "id"),  # everyone who can be notified
     Index(None, "app_id", "token"),
+    _few("ix_device_tokens_retired", "retired_at", where="retired_at IS NOT NULL"),  # pruning
 )
 
 activities = Table(
@@ -263,6 +272,10 @@ activities = Table(
     Column("end_at", BigInteger),
     Column("ended_at", BigInteger),
     Column("end_reason", String(64)),
+    Column("end_message", Text, nullable=False, server_default="{}"),  # goes with a scheduled end
+    # When the system ends the last card (8 hours after its start); 0: not worked out yet.
+    Column("expires_at", BigInteger, nullable=False, server_default="0"),
+    Column("retired_at", BigInteger),  # ended, no card is left, and its tokens are retired
     Column("update_count", Integer, nullable=False, server_default="0"),
     Column("last_timestamp", BigInteger),  # the newest aps timestamp used, seconds
     Column("created_at", BigInteger, nullable=False),
@@ -272,6 +285,8 @@ activities = Table(
     Index(None, "app_id", "stream_key", "id"),
     Index(None, "status", "start_at"),  # what the scheduler must start
     Index(None, "status", "end_at"),  # what the scheduler must end
+    Index(None, "status", "retired_at", "expires_at"),  # what the system has ended; pruning
+    Index(None, "app_id", "id"),
 )
 
 activity_devices = Table(  # who an activity was started on, or who joined it
@@ -289,11 +304,19 @@ activity_devices = Table(  # who an activity was started on, or who joined it
     Column("retired_reason", String(64)),
     Column("sent_version", BigInteger, nullable=False, server_default="0"),
     Column("acknowledged_version", BigInteger, nullable=False, server_default="0"),
+    Column("joined_at", BigInteger),  # when a device that started it by itself said so
     Column("missing_reported_at", BigInteger),  # "started, but no token came" was reported
+    Column("ending_at", BigInteger),  # an end is owed to this device alone, since then
     UniqueConstraint("activity_id", "device_id"),
     Index(None, "activity_id", "retired_at", "acknowledged_version", "id"),  # who is behind
     Index(None, "device_id", "retired_at"),  # how many run on this device
     Index(None, "app_id", "token"),
+    _few(  # "started, but no token came"
+        "ix_activity_devices_missing",
+        "started_at",
+        where="token IS NULL AND missing_reported_at IS NULL AND retired_at IS NULL",
+    ),
+    _few("ix_activity_devices_ending", "ending_at", where="ending_at IS NOT NULL"),
 )
 
 streams = Table(
@@ -309,6 +332,7 @@ streams = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("app_id", "key"),
+    Index(None, "activity_id"),
 )
 
 channels = Table(  # Apple's broadcast channels, as known here
@@ -343,12 +367,14 @@ operations = Table(  # what was accepted from a caller, in order
     Column("accepted", Integer, nullable=False, server_default="0"),
     Column("queued", Integer, nullable=False, server_default="0"),
     Column("failed", Integer, nullable=False, server_default="0"),
+    Column("missing", Integer, nullable=False, server_default="0"),  # started, no token came
     Column("users", Integer, nullable=False, server_default="0"),
     Column("reason", String(255)),  # why it failed; with finished_at NULL it is tried again
     Column("created_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
     UniqueConstraint("app_id", "public_id"),
-    Index(None, "app_id", "activity_id", "id"),
+    Index(None, "app_id", "id"),
+    Index(None, "activity_id", "id"),
     Index(None, "status", "id"),  # what a restart must resume
     Index(None, "created_at"),  # pruning
 )
@@ -370,6 +396,15 @@ outcomes = Table(
     Index(None, "created_at"),  # pruning
 )
 
+intended_pages = Table(  # pages of a notification that may have left and are not recorded yet
+    "intended_pages",
+    metadata,
+    _row_id(),
+    Column("operation_id", RowId, ForeignKey("operations.id", ondelete="CASCADE"), nullable=False),
+    Column("devices", Text, nullable=False),  # their row ids, as a JSON list
+    Index(None, "operation_id", "id"),
+)
+
 idempotency = Table(
     "idempotency",
     metadata,
@@ -389,11 +424,17 @@ receipts = Table(  # what the app itself reported
     _row_id(),
     _app(),
     _device(),
-    Column("activity_id", RowId, ForeignKey("activities.id", ondelete="CASCADE")),
-    Column("operation_id", RowId),
-    Column("event", String(32), nullable=False),  # received, clicked, dismissed, ended
+    # What it is about; 0 for none, so that the rows of one thing can be unique. No foreign keys:
+    # receipts are deleted with what they are about.
+    Column("activity_id", RowId, nullable=False, server_default="0"),
+    Column("operation_id", RowId, nullable=False, server_default="0"),
+    Column("event", String(32), nullable=False),  # received, clicked, dismissed, ended, confirmed
+    Column("happened_at", BigInteger, nullable=False),  # as the phone says
     Column("created_at", BigInteger, nullable=False),
-    Index(None, "app_id", "activity_id", "id"),
+    UniqueConstraint("device_id", "activity_id", "operation_id", "event"),
+    Index(None, "app_id", "id"),
+    Index(None, "activity_id", "id"),
+    Index(None, "operation_id", "id"),
     Index(None, "created_at"),
 )
 
@@ -410,5 +451,6 @@ webhook_calls = Table(  # the log of the button relay
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
     Index(None, "app_id", "id"),
+    Index(None, "activity_id"),
     Index(None, "created_at"),
 )

@@ -60,6 +60,9 @@ def upgrade() -> None:
         sa.Column("end_at", sa.BigInteger(), nullable=True),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.Column("end_reason", sa.String(length=64), nullable=True),
+        sa.Column("end_message", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("retired_at", sa.BigInteger(), nullable=True),
         sa.Column("update_count", sa.Integer(), server_default="0", nullable=False),
         sa.Column("last_timestamp", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -71,6 +74,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("app_id", "public_id", name=op.f("uq_activities_app_id_public_id")),
     )
     with op.batch_alter_table("activities", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_activities_app_id_id"), ["app_id", "id"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_activities_app_id_status_id"), ["app_id", "status", "id"], unique=False
         )
@@ -81,6 +85,11 @@ def upgrade() -> None:
         )
         batch_op.create_index(
             batch_op.f("ix_activities_status_end_at"), ["status", "end_at"], unique=False
+        )
+        batch_op.create_index(
+            batch_op.f("ix_activities_status_retired_at_expires_at"),
+            ["status", "retired_at", "expires_at"],
+            unique=False,
         )
         batch_op.create_index(
             batch_op.f("ix_activities_status_start_at"), ["status", "start_at"], unique=False
@@ -296,6 +305,7 @@ def upgrade() -> None:
         sa.Column("accepted", sa.Integer(), server_default="0", nullable=False),
         sa.Column("queued", sa.Integer(), server_default="0", nullable=False),
         sa.Column("failed", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("missing", sa.Integer(), server_default="0", nullable=False),
         sa.Column("users", sa.Integer(), server_default="0", nullable=False),
         sa.Column("reason", sa.String(length=255), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -314,10 +324,9 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("operations", schema=None) as batch_op:
         batch_op.create_index(
-            batch_op.f("ix_operations_app_id_activity_id_id"),
-            ["app_id", "activity_id", "id"],
-            unique=False,
+            batch_op.f("ix_operations_activity_id_id"), ["activity_id", "id"], unique=False
         )
+        batch_op.create_index(batch_op.f("ix_operations_app_id_id"), ["app_id", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_operations_created_at"), ["created_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_operations_status_id"), ["status", "id"], unique=False)
 
@@ -351,6 +360,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_streams")),
         sa.UniqueConstraint("app_id", "key", name=op.f("uq_streams_app_id_key")),
     )
+    with op.batch_alter_table("streams", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_streams_activity_id"), ["activity_id"], unique=False)
+
     op.create_table(
         "user_aliases",
         sa.Column(
@@ -408,6 +420,9 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("webhook_calls", schema=None) as batch_op:
         batch_op.create_index(
+            batch_op.f("ix_webhook_calls_activity_id"), ["activity_id"], unique=False
+        )
+        batch_op.create_index(
             batch_op.f("ix_webhook_calls_app_id_id"), ["app_id", "id"], unique=False
         )
         batch_op.create_index(
@@ -437,7 +452,9 @@ def upgrade() -> None:
         sa.Column("retired_reason", sa.String(length=64), nullable=True),
         sa.Column("sent_version", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("acknowledged_version", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("joined_at", sa.BigInteger(), nullable=True),
         sa.Column("missing_reported_at", sa.BigInteger(), nullable=True),
+        sa.Column("ending_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["activity_id"],
             ["activities.id"],
@@ -471,6 +488,24 @@ def upgrade() -> None:
             batch_op.f("ix_activity_devices_device_id_retired_at"),
             ["device_id", "retired_at"],
             unique=False,
+        )
+        batch_op.create_index(
+            "ix_activity_devices_ending",
+            ["ending_at"],
+            unique=False,
+            sqlite_where=sa.text("ending_at IS NOT NULL"),
+            postgresql_where=sa.text("ending_at IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "ix_activity_devices_missing",
+            ["started_at"],
+            unique=False,
+            sqlite_where=sa.text(
+                "token IS NULL AND missing_reported_at IS NULL AND retired_at IS NULL"
+            ),
+            postgresql_where=sa.text(
+                "token IS NULL AND missing_reported_at IS NULL AND retired_at IS NULL"
+            ),
         )
 
     op.create_table(
@@ -564,7 +599,19 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("device_tokens", schema=None) as batch_op:
         batch_op.create_index(
+            batch_op.f("ix_device_tokens_app_id_environment_retired_at_id"),
+            ["app_id", "environment", "retired_at", "id"],
+            unique=False,
+        )
+        batch_op.create_index(
             batch_op.f("ix_device_tokens_app_id_token"), ["app_id", "token"], unique=False
+        )
+        batch_op.create_index(
+            "ix_device_tokens_retired",
+            ["retired_at"],
+            unique=False,
+            sqlite_where=sa.text("retired_at IS NOT NULL"),
+            postgresql_where=sa.text("retired_at IS NOT NULL"),
         )
 
     op.create_table(
@@ -602,6 +649,31 @@ def upgrade() -> None:
     with op.batch_alter_table("group_members", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_group_members_device_id"), ["device_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_group_members_user_id"), ["user_id"], unique=False)
+
+    op.create_table(
+        "intended_pages",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column(
+            "operation_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("devices", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["operation_id"],
+            ["operations.id"],
+            name=op.f("fk_intended_pages_operation_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_intended_pages")),
+    )
+    with op.batch_alter_table("intended_pages", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_intended_pages_operation_id_id"), ["operation_id", "id"], unique=False
+        )
 
     op.create_table(
         "outcomes",
@@ -654,19 +726,20 @@ def upgrade() -> None:
             "device_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
         ),
         sa.Column(
-            "activity_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+            "activity_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            server_default="0",
+            nullable=False,
         ),
         sa.Column(
-            "operation_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+            "operation_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            server_default="0",
+            nullable=False,
         ),
         sa.Column("event", sa.String(length=32), nullable=False),
+        sa.Column("happened_at", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["activity_id"],
-            ["activities.id"],
-            name=op.f("fk_receipts_activity_id"),
-            ondelete="CASCADE",
-        ),
         sa.ForeignKeyConstraint(
             ["app_id"], ["apps.id"], name=op.f("fk_receipts_app_id"), ondelete="CASCADE"
         ),
@@ -674,14 +747,23 @@ def upgrade() -> None:
             ["device_id"], ["devices.id"], name=op.f("fk_receipts_device_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_receipts")),
+        sa.UniqueConstraint(
+            "device_id",
+            "activity_id",
+            "operation_id",
+            "event",
+            name=op.f("uq_receipts_device_id_activity_id_operation_id_event"),
+        ),
     )
     with op.batch_alter_table("receipts", schema=None) as batch_op:
         batch_op.create_index(
-            batch_op.f("ix_receipts_app_id_activity_id_id"),
-            ["app_id", "activity_id", "id"],
-            unique=False,
+            batch_op.f("ix_receipts_activity_id_id"), ["activity_id", "id"], unique=False
         )
+        batch_op.create_index(batch_op.f("ix_receipts_app_id_id"), ["app_id", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_receipts_created_at"), ["created_at"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_receipts_operation_id_id"), ["operation_id", "id"], unique=False
+        )
 
     op.create_table(
         "start_tokens",
@@ -727,18 +809,32 @@ def upgrade() -> None:
         batch_op.create_index(
             batch_op.f("ix_start_tokens_app_id_token"), ["app_id", "token"], unique=False
         )
+        batch_op.create_index(
+            "ix_start_tokens_retired",
+            ["retired_at"],
+            unique=False,
+            sqlite_where=sa.text("retired_at IS NOT NULL"),
+            postgresql_where=sa.text("retired_at IS NOT NULL"),
+        )
 
 
 def downgrade() -> None:
     """Go back to the version before."""
     with op.batch_alter_table("start_tokens", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_start_tokens_retired",
+            sqlite_where=sa.text("retired_at IS NOT NULL"),
+            postgresql_where=sa.text("retired_at IS NOT NULL"),
+        )
         batch_op.drop_index(batch_op.f("ix_start_tokens_app_id_token"))
         batch_op.drop_index(batch_op.f("ix_start_tokens_app_id_attributes_type_retired_at_id"))
 
     op.drop_table("start_tokens")
     with op.batch_alter_table("receipts", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_receipts_operation_id_id"))
         batch_op.drop_index(batch_op.f("ix_receipts_created_at"))
-        batch_op.drop_index(batch_op.f("ix_receipts_app_id_activity_id_id"))
+        batch_op.drop_index(batch_op.f("ix_receipts_app_id_id"))
+        batch_op.drop_index(batch_op.f("ix_receipts_activity_id_id"))
 
     op.drop_table("receipts")
     with op.batch_alter_table("outcomes", schema=None) as batch_op:
@@ -746,13 +842,23 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_outcomes_created_at"))
 
     op.drop_table("outcomes")
+    with op.batch_alter_table("intended_pages", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_intended_pages_operation_id_id"))
+
+    op.drop_table("intended_pages")
     with op.batch_alter_table("group_members", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_group_members_user_id"))
         batch_op.drop_index(batch_op.f("ix_group_members_device_id"))
 
     op.drop_table("group_members")
     with op.batch_alter_table("device_tokens", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_device_tokens_retired",
+            sqlite_where=sa.text("retired_at IS NOT NULL"),
+            postgresql_where=sa.text("retired_at IS NOT NULL"),
+        )
         batch_op.drop_index(batch_op.f("ix_device_tokens_app_id_token"))
+        batch_op.drop_index(batch_op.f("ix_device_tokens_app_id_environment_retired_at_id"))
 
     op.drop_table("device_tokens")
     with op.batch_alter_table("attributes", schema=None) as batch_op:
@@ -765,6 +871,20 @@ def downgrade() -> None:
 
     op.drop_table("attributes")
     with op.batch_alter_table("activity_devices", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_activity_devices_missing",
+            sqlite_where=sa.text(
+                "token IS NULL AND missing_reported_at IS NULL AND retired_at IS NULL"
+            ),
+            postgresql_where=sa.text(
+                "token IS NULL AND missing_reported_at IS NULL AND retired_at IS NULL"
+            ),
+        )
+        batch_op.drop_index(
+            "ix_activity_devices_ending",
+            sqlite_where=sa.text("ending_at IS NOT NULL"),
+            postgresql_where=sa.text("ending_at IS NOT NULL"),
+        )
         batch_op.drop_index(batch_op.f("ix_activity_devices_device_id_retired_at"))
         batch_op.drop_index(batch_op.f("ix_activity_devices_app_id_token"))
         batch_op.drop_index(
@@ -775,17 +895,22 @@ def downgrade() -> None:
     with op.batch_alter_table("webhook_calls", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_webhook_calls_created_at"))
         batch_op.drop_index(batch_op.f("ix_webhook_calls_app_id_id"))
+        batch_op.drop_index(batch_op.f("ix_webhook_calls_activity_id"))
 
     op.drop_table("webhook_calls")
     with op.batch_alter_table("user_aliases", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_user_aliases_user_id"))
 
     op.drop_table("user_aliases")
+    with op.batch_alter_table("streams", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_streams_activity_id"))
+
     op.drop_table("streams")
     with op.batch_alter_table("operations", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_operations_status_id"))
         batch_op.drop_index(batch_op.f("ix_operations_created_at"))
-        batch_op.drop_index(batch_op.f("ix_operations_app_id_activity_id_id"))
+        batch_op.drop_index(batch_op.f("ix_operations_app_id_id"))
+        batch_op.drop_index(batch_op.f("ix_operations_activity_id_id"))
 
     op.drop_table("operations")
     with op.batch_alter_table("devices", schema=None) as batch_op:
@@ -808,9 +933,11 @@ def downgrade() -> None:
     op.drop_table("channels")
     with op.batch_alter_table("activities", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_activities_status_start_at"))
+        batch_op.drop_index(batch_op.f("ix_activities_status_retired_at_expires_at"))
         batch_op.drop_index(batch_op.f("ix_activities_status_end_at"))
         batch_op.drop_index(batch_op.f("ix_activities_app_id_stream_key_id"))
         batch_op.drop_index(batch_op.f("ix_activities_app_id_status_id"))
+        batch_op.drop_index(batch_op.f("ix_activities_app_id_id"))
 
     op.drop_table("activities")
     op.drop_table("apps")
