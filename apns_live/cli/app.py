@@ -7,7 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
-from . import broadcast, budget, channels, demo, fake, fan_out, lint, send, token
+from . import (
+    activities,
+    apps,
+    broadcast,
+    budget,
+    channels,
+    demo,
+    fake,
+    fan_out,
+    imports,
+    lint,
+    send,
+    store,
+    token,
+)
 
 NAME = "apns-live"
 
@@ -45,6 +59,10 @@ app.command("fake")(fake.fake)
 app.add_typer(channels.app, name="channels")
 app.add_typer(token.app, name="token")
 app.add_typer(budget.app, name="budget")
+app.add_typer(store.app, name="store")
+app.add_typer(apps.app, name="apps")
+app.add_typer(imports.app, name="import")
+app.add_typer(activities.app, name="activities")
 
 
 def load() -> Any:

@@ -17,9 +17,12 @@ from typing import Any
 from ..errors import (
     ApnsLiveError,
     ChannelError,
+    Conflict,
     CredentialError,
     InvalidInput,
+    NotFound,
     PayloadTooLarge,
+    StoreError,
     TransportError,
 )
 from ..outcome import Outcome, Verdict
@@ -199,6 +202,8 @@ def _described(error: BaseException) -> tuple[ExitCode, str, Mapping[str, Any]]:
         refused = classify(error.status, error.reason).verdict in CREDENTIAL_VERDICTS
         unserved = error.status == 0 or error.status >= 500
         return (ExitCode.NO_WAY if refused or unserved else ExitCode.NOT_ACCEPTED), text, facts
+    if isinstance(error, StoreError | NotFound | Conflict):
+        return ExitCode.BAD_INPUT, text, facts
     if isinstance(error, TransportError | CredentialError):
         return ExitCode.NO_WAY, text, facts
     if isinstance(error, ApnsLiveError):

@@ -1,0 +1,130 @@
+"""``apns-live activities``: what the service's database knows of activities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import Shared, command
+from .output import ExitCode
+from .store_access import AppOption, StoreOption, run_for_app
+
+if TYPE_CHECKING:
+    from ..activities.apps import App
+    from ..activities.lifecycle import Activities
+    from ..activities.store.database import Database
+
+app = typer.Typer(
+    help="Look at the activities in the service's database.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+_TIMES = ("start_at", "started_at", "end_at", "ended_at", "created_at", "updated_at", "finished_at")
+
+ActivityArgument = Annotated[str, typer.Argument(metavar="ACTIVITY", help="Id of the activity.")]
+
+
+@app.command("list")
+@command()
+def list_activities(
+    shared: Shared,
+    app_id: AppOption,
+    status: Annotated[
+        str | None,
+        typer.Option("--status", metavar="scheduled|active|ended", help="Only these."),
+    ] = None,
+    after: Annotated[
+        int, typer.Option("--after", metavar="ROW", min=0, help="Go on behind this row.")
+    ] = 0,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="Rows at most.")
+    ] = 100,
+    store: StoreOption = None,
+) -> int:
+    """Print a page of activities, the oldest first."""
+
+    async def work(database: Database, one: App) -> list[dict[str, Any]]:
+        return await _reader(database).page(one, status=status, after=after, limit=limit)
+
+    found = [_dated(row) for row in run_for_app(store, app_id, work)]
+    last = found[-1]["row"] if len(found) == limit else None
+    if shared.screen.json_mode:
+        shared.screen.answer({"activities": found, "after": last}, "")
+        return ExitCode.OK
+    shared.screen.table(
+        ("id", "type", "status", "version", "created", "ended"),
+        [
+            (
+                row["id"],
+                row["attributes_type"],
+                row["status"],
+                row["version"],
+                row["created_at"],
+                row["ended_at"] or "",
+            )
+            for row in found
+        ],
+    )
+    if last is not None:
+        shared.screen.note(f"there may be more: --after {last}")
+    return ExitCode.OK
+
+
+@app.command("show")
+@command()
+def show(
+    shared: Shared, activity: ActivityArgument, app_id: AppOption, store: StoreOption = None
+) -> int:
+    """Print an activity: its newest state, and how many devices have it."""
+
+    async def work(database: Database, one: App) -> dict[str, Any]:
+        return await _reader(database).get(one, activity)
+
+    facts = _dated(run_for_app(store, app_id, work))
+    lines = [
+        f"{name.replace('_', ' ')}: {value}"
+        for name, value in facts.items()
+        if value not in (None, "", [], {})
+    ]
+    shared.screen.answer(facts, "\n".join(lines))
+    return ExitCode.OK
+
+
+@app.command("history")
+@command()
+def history(
+    shared: Shared, activity: ActivityArgument, app_id: AppOption, store: StoreOption = None
+) -> int:
+    """Print what was asked of an activity, the oldest first; with --json one operation a line."""
+    columns = ("operation", "kind", "version", "status", "targeted", "accepted", "queued", "failed")
+
+    async def work(database: Database, one: App) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        async for page in _reader(database).history(one, activity):
+            if shared.screen.json_mode:
+                for row in page:
+                    shared.screen.answer(_dated(row), "")
+            else:
+                rows += page
+        return rows
+
+    rows = run_for_app(store, app_id, work)
+    if not shared.screen.json_mode:
+        shared.screen.table(columns, [[row[name] for name in columns] for row in rows])
+    return ExitCode.OK
+
+
+def _reader(database: Database) -> Activities:
+    import secrets
+
+    from ..activities.lifecycle import Activities
+    from ..clock import SystemClock
+
+    return Activities(database, SystemClock(), lambda: secrets.token_hex(8))
+
+
+def _dated(row: dict[str, Any]) -> dict[str, Any]:
+    from ..activities.times import to_text
+
+    return {name: to_text(value) if name in _TIMES else value for name, value in row.items()}

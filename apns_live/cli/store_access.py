@@ -1,0 +1,178 @@
+"""How the commands of the service find their database, and what they say when they cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import tomllib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ..errors import InvalidSetting, StoreError
+from ..settings import DEFAULT_FILE
+from .output import MissingPart
+
+if TYPE_CHECKING:
+    from ..activities.apps import App, Apps
+    from ..activities.store.database import Database
+    from ..activities.store.sealing import Sealer
+
+VARIABLE = "APNS_LIVE_STORE"
+KEY_VARIABLES = ("APNS_LIVE_STORE_KEY", "APNS_LIVE_STORE_KEY_FILE")
+
+Need = Literal["current", "there", "nothing"]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help=f"Database: a file's path, sqlite:///PATH or postgresql://USER@HOST/NAME. [{VARIABLE}]",
+    ),
+]
+AppOption = Annotated[str, typer.Option("--app", metavar="ID", help="Id of the app.")]
+
+
+def address(given: str | None) -> str:
+    """Return the database's address: option over variable over the settings file.
+
+    Raises `InvalidSetting` when none of them names one.
+    """
+    if named := given or os.environ.get(VARIABLE):
+        return named
+    path, table = _table()
+    url = table.get("url")
+    if isinstance(url, str) and url:
+        # A path in a file is relative to the file: it may be read from anywhere.
+        return url if "://" in url else str(path.parent / url)
+    raise InvalidSetting(
+        "is missing",
+        field="store",
+        remedy=f"Set --store, {VARIABLE}, or url in [store] of {DEFAULT_FILE}: a file's path or an URL.",
+    )
+
+
+def sealer() -> Sealer:
+    """Return the sealer of the provider keys. Raises `InvalidSetting` when no key is set."""
+    from ..activities.store.sealing import FILE_VARIABLE, Sealer
+
+    environment = dict(os.environ)
+    path, table = _table()
+    if not any(environment.get(name) for name in KEY_VARIABLES) and table.get("key_file"):
+        environment[FILE_VARIABLE] = str(path.parent / str(table["key_file"]))
+    return Sealer.from_environment(environment)
+
+
+def apps_of(database: Database, *, sealed: bool = False) -> Apps:
+    """Return the apps of a database. ``sealed``: their keys will be written or opened."""
+    from ..activities.apps import Apps
+    from ..activities.store.sealing import Sealer, new_key
+    from ..clock import SystemClock
+
+    # A key of this moment opens nothing, and nothing is to be opened.
+    return Apps(
+        database,
+        sealer() if sealed else Sealer(new_key()),
+        SystemClock(),
+        lambda: secrets.token_hex(8),
+    )
+
+
+@asynccontextmanager
+async def opened(given: str | None, *, need: Need = "current") -> AsyncIterator[Database]:
+    """Open the database, which must be of this release's version, or be there, or may be new.
+
+    Raises `InvalidSetting` and `StoreError`, with what to do.
+    """
+    from ..activities.store.database import Database
+    from ..activities.store.upgrade import check
+
+    database = Database.open(address(given))
+    file = Path(database.url.database or "") if database.is_sqlite else None
+    if file is not None and need != "nothing" and not file.is_file():
+        raise StoreError(f"there is no database {str(file)!r}: run `apns-live store upgrade`")
+    async with database:
+        with _usable(database):
+            if need == "current":
+                await check(database)
+            yield database
+
+
+def run(
+    given: str | None, work: Callable[[Database], Awaitable[Any]], *, need: Need = "current"
+) -> Any:
+    """Run ``work`` on the opened database and return its result."""
+
+    async def inside() -> Any:
+        async with opened(given, need=need) as database:
+            return await work(database)
+
+    with installed():
+        return asyncio.run(inside())
+
+
+def run_for_app(
+    given: str | None, app: str, work: Callable[[Database, App], Awaitable[Any]]
+) -> Any:
+    """Run ``work`` on the opened database with the app of that id. Raises `NotFound`."""
+
+    async def inside(database: Database) -> Any:
+        return await work(database, await apps_of(database).get(app))
+
+    return run(given, inside)
+
+
+class installed:  # noqa: N801 - reads as a statement
+    """Say which extra is missing instead of which module."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, ModuleNotFoundError):
+            extra = "postgres" if (error.name or "").startswith("asyncpg") else "service"
+            raise MissingPart(extra, error.name) from error
+
+
+class _usable:  # noqa: N801 - reads as a statement
+    """Say in one line that a database cannot be used: no password of it, no statement."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        from sqlalchemy.exc import DBAPIError
+
+        if isinstance(error, DBAPIError):
+            reason: BaseException = error.orig or error
+        elif type(error).__module__.startswith("asyncpg"):
+            reason = error  # type: ignore[assignment]
+        else:
+            return
+        first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
+        raise StoreError(f"{self._database!r} cannot be used: {first}") from error
+
+
+def _table() -> tuple[Path, dict[str, Any]]:
+    path = Path(os.environ.get("APNS_LIVE_CONFIG") or DEFAULT_FILE)
+    try:
+        table = tomllib.loads(path.read_text("utf-8")).get("store", {})
+    except FileNotFoundError:
+        return path, {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidSetting(f"cannot be read ({error})", field=str(path)) from error
+    if not isinstance(table, dict):
+        raise InvalidSetting("is no table", field=f"{path}: store", remedy="Write [store].")
+    for name in table:
+        if name not in {"url", "key_file"}:
+            raise InvalidSetting(
+                "is not a setting", field=f"{path}: store.{name}", remedy="Known: url, key_file."
+            )
+    return path, table
