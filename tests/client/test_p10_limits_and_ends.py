@@ -291,7 +291,8 @@ async def test_p16_the_process_exits(fake: FakeApns) -> None:
             assert (await client.send(Update(content_state={{}}), "00" * 32)).accepted
             run = client.fan_out(Update(content_state={{}}), ("%064x" % n for n in range(10**6)))
             waiting = asyncio.ensure_future(run.wait())
-            await asyncio.sleep(0.05)
+            while client.statistics().accepted < 1_000:
+                await asyncio.sleep(0)
             waiting.cancel()
             await client.aclose(drain=0.1)
             print("closed")

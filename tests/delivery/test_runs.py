@@ -56,6 +56,12 @@ def kill(delivery, client):
     journal._connection.close()
 
 
+async def arrived(client):
+    """Return when nothing is on the wire any more."""
+    while client.in_flight:
+        await asyncio.sleep(0.001)
+
+
 def test_what_is_known_of_a_token():
     assert classify(5, 10, PENDING) is Known.UNKNOWN
     assert classify(10, 10, PENDING) is Known.NOT_SENT
@@ -98,8 +104,8 @@ async def test_nothing_starts_before_it_is_asked_for(path):
     log = Log()
     async with Delivery(make_client(log), journal=SqliteJournal(path)) as delivery:
         delivery.fan_out(state(1), tokens(10), name="r")
-        await asyncio.sleep(0.05)
-        assert not log.times
+        await delivery.fan_out(state(1), tokens(12)[10:], name="asked for").wait()
+        assert set(log.times) == set(tokens(12)[10:])
 
 
 async def test_wait_gives_the_report_and_drops_are_in_it_and_in_the_journal(path):
@@ -136,12 +142,13 @@ async def test_after_a_death_nothing_is_lost_and_only_the_unknown_may_be_doubled
         await delivery.open()
         run = delivery.fan_out(message, names, name="r")
         reading = asyncio.ensure_future(run.wait())
-        await asyncio.sleep(0.04 if life < 5 else 0)
+        while life < 5 and len(log.times) < 700 * (life + 1) and not reading.done():
+            await asyncio.sleep(0)
         if life < 5 and not reading.done():
             kill(delivery, client)
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-            await asyncio.sleep(0.05)  # what was on the wire arrives
+            await arrived(client)
             client = make_client(log, room=300)
             continue
         report = await reading
@@ -325,11 +332,10 @@ async def test_lanes_survive_a_death(path):
 
     phone = Phone()
     async with Delivery(make_client(phone), journal=SqliteJournal(path)) as delivery:
-        await asyncio.sleep(0.1)
-        old = delivery.submit(state(1), token, revision=4)
-        assert old.outcome.verdict is Verdict.SUPERSEDED
         while len(phone.history) < 2:
             await asyncio.sleep(0.01)
+        old = delivery.submit(state(1), token, revision=4)
+        assert old.outcome.verdict is Verdict.SUPERSEDED
         with pytest.raises(Exception, match="ended"):
             delivery.submit(state(3), other)
     assert phone.history[token] == [2]
@@ -350,7 +356,7 @@ async def test_a_live_activity_survives_a_death(path):
     while sum(history[-1] == 2 for history in log.history.values()) < 800:
         await asyncio.sleep(0.002)
     kill(delivery, client)
-    await asyncio.sleep(0.05)
+    await arrived(client)
 
     before = {token: list(history) for token, history in log.history.items()}
     second = make_client(log, room=200)
@@ -393,7 +399,8 @@ async def test_wakeups_survive_a_death(path):
 async def test_a_journal_that_breaks_stops_everything(path):
     log = Log()
     journal = SqliteJournal(path)
-    async with Delivery(make_client(log, room=50), journal=journal) as delivery:
+    client = make_client(log, room=50)
+    async with Delivery(client, journal=journal) as delivery:
         run = delivery.fan_out(START, tokens(5000), name="r")
         reading = asyncio.ensure_future(run.wait())
         while not log.times:
@@ -405,9 +412,10 @@ async def test_a_journal_that_breaks_stops_everything(path):
         journal.write = refuse
         with pytest.raises(JournalError, match="no space left"):
             await reading
-        await asyncio.sleep(0.02)
+        await arrived(client)
         sent = len(log.times)
-        await asyncio.sleep(0.05)
+        for _ in range(1000):
+            await asyncio.sleep(0)
         assert len(log.times) == sent < 5000
         with pytest.raises(JournalError):
             delivery.submit(state(1), tokens(1)[0])
