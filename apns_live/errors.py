@@ -26,7 +26,12 @@
     |   |-- NotFound                          no such app, device, activity, segment, ...
     |   |-- Conflict                          it is there already, or not in the state for this
     |   |-- StoreError                        the database cannot be used, or is of another version
+    |   |-- Busy                              cannot be taken now; has ``retry_after``
     |   `-- AddressRefused                    a webhook's host is not on the public internet
+    |-- GatewayError                          the HTTP API refuses a request; has ``status``
+    |   |-- BadBody                           no JSON, too large, nested too deep
+    |   |-- TooManyRequests                   over a key's rate or concurrency; has ``retry_after``
+    |   `-- NotAllowed                        no key, a wrong key, or a key without the scope
     `-- FakeError                             the local fake APNs was asked for something it cannot do
 
 A message says what is wrong, where, and what to do about it. No message holds a private key, a
@@ -208,8 +213,60 @@ class StoreError(ActivitiesError):
     """The database cannot be reached, is of another version, or a stored key does not open."""
 
 
+class Busy(ActivitiesError):
+    """Nothing was stored, and the same request may succeed later.
+
+    ``retry_after`` is how many seconds to wait. Raised when more writes wait than may, and for
+    every write of a transaction whose commit failed.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class AddressRefused(ActivitiesError):
     """The host of a webhook resolves to an address that is not public."""
+
+
+class GatewayError(ApnsLiveError):
+    """The HTTP API refuses a request before it reaches the service. ``status`` is the HTTP status."""
+
+    status = 400
+
+
+class BadBody(GatewayError):
+    """A body that is no JSON (400), too large (413) or not declared as JSON (415).
+
+    ``problem`` is one sentence without the body's content.
+    """
+
+    def __init__(self, problem: str, *, status: int = 400) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.status = status
+
+
+class TooManyRequests(GatewayError):
+    """A key is over its rate or its requests at once. ``retry_after`` is seconds."""
+
+    status = 429
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class NotAllowed(GatewayError):
+    """No key, a key that is not known (401), or one that may not do this (403).
+
+    ``missing`` is the scope that the key lacks, or empty.
+    """
+
+    def __init__(self, message: str, *, status: int = 403, missing: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.missing = missing
 
 
 class FakeError(ApnsLiveError):

@@ -454,3 +454,40 @@ webhook_calls = Table(  # the log of the button relay
     Index(None, "activity_id"),
     Index(None, "created_at"),
 )
+
+api_keys = Table(  # who may call the HTTP API of an app
+    "api_keys",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("public_id", String(64), nullable=False, unique=True),
+    Column("name", String(200), nullable=False),
+    Column("dialect", String(16), nullable=False),
+    Column("lookup", String(32), nullable=False, unique=True),  # the part that finds the row
+    Column("secret_hash", LargeBinary, nullable=False),  # SHA-256 of the whole secret
+    Column("scopes", Text, nullable=False),
+    Column("groups", Text),  # NULL: every group
+    Column("per_minute", Integer),  # NULL: what the settings say for the dialect
+    Column("concurrent", Integer),
+    Column("expires_at", BigInteger),  # set by a rotation: the old secret's last moment
+    Column("revoked_at", BigInteger),
+    Column("replaced_by", String(64)),
+    Column("last_used_at", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "app_id", "id"),
+)
+
+audit_log = Table(  # who did what that changes who may do what
+    "audit_log",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("actor", String(128), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("subject", String(255), nullable=False),
+    Column("detail", Text, nullable=False, server_default="{}"),
+    Column("address", String(64), nullable=False, server_default=""),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "app_id", "id"),
+    Index(None, "created_at"),  # pruning
+)
