@@ -32,6 +32,7 @@ from .people import rows_of_users
 from .records import DeviceRecord, TokenRecord, check_device, check_token
 from .store import schema
 from .store.database import Database
+from .store.growth import Growth
 from .store.statements import chunks, insert_into
 from .times import milliseconds
 
@@ -66,6 +67,7 @@ class Devices:
     ) -> None:
         self._database = database
         self._clock = clock
+        self._growth = Growth(database)
         self._left = left
 
     async def tell(self, app: App, records: Iterable[DeviceRecord]) -> int:
@@ -78,6 +80,7 @@ class Devices:
         ]
         async with self._database.write() as connection:
             await self.tell_within(connection, app, checked)
+        await self._growth.stored(len(checked))
         return len(checked)
 
     async def tell_within(
@@ -125,6 +128,7 @@ class Devices:
         ]
         async with self._database.write() as connection:
             await self.register_within(connection, app, checked)
+        await self._growth.stored(len(checked))
         return len(checked)
 
     async def register_within(

@@ -26,8 +26,6 @@ from .writing import Writer
 BATCH = 1_000
 """Lines that are written in one transaction."""
 _AHEAD = 2
-_ANALYSED = frozenset({1, 10, 100})
-_TABLES = ("devices", "start_tokens", "device_tokens", "users", "attributes")
 
 Source = str | Path | IO[bytes]
 
@@ -95,14 +93,10 @@ class Imports:
         work = _Reading(reader, plan, batch)
         writer = Writer(self._database, self._clock, app)
         try:
-            written = 0
             async for lines in work:
                 facts = _sort(lines, report, held, reader.header)
                 if facts and not dry_run:
                     await writer.write(facts)
-                    written += 1
-                    if written in _ANALYSED:
-                        await self._analyse()
                 report.lines = work.lines
                 _refuse_nonsense(report)
                 if telling is not None:
@@ -119,17 +113,6 @@ class Imports:
         finally:
             work.stop()
         return report
-
-    async def _analyse(self) -> None:
-        """Let PostgreSQL look at tables that just grew; by itself it does so once a minute.
-
-        Until then it takes a table for what it was when it was empty, and reads the whole of it.
-        """
-        if self._database.is_sqlite:
-            return
-        for table in _TABLES:
-            async with self._database.write() as connection:
-                await connection.exec_driver_sql(f"ANALYZE {table}")
 
 
 class _Plan:

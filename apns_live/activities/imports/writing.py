@@ -19,6 +19,7 @@ from ..people import rows_of_users
 from ..records import DeviceRecord
 from ..store import schema
 from ..store.database import Database
+from ..store.growth import Growth
 from ..store.statements import chunks, insert_into
 from ..times import milliseconds
 from .fields import Belongings, Facts
@@ -32,6 +33,7 @@ class Writer:
         self._clock = clock
         self._app = app
         self._devices = Devices(database, clock)
+        self._growth = Growth(database)
 
     async def write(self, batch: Sequence[Facts]) -> None:
         """Store a batch in one transaction."""
@@ -47,6 +49,7 @@ class Writer:
             if tokens:
                 await self._devices.register_within(connection, self._app, tokens)
             await self._belongings(connection, devices, users)
+        await self._growth.stored(len(devices) + len(tokens) + len(users))
 
     async def _belongings(
         self,

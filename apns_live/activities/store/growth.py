@@ -1,0 +1,51 @@
+"""Tell PostgreSQL's planner of tables that grow fast.
+
+By itself PostgreSQL looks at its tables once a minute. A table that was empty a moment ago and holds
+100,000 rows now is planned as if it were empty until then, and every batch of registrations reads the
+whole of it. So whoever stores many rows looks whether a table has doubled since it was last looked at.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+from .database import Database
+
+FIRST_LOOK = 1_000
+"""Rows after which a writer looks for the first time; then at twice as many, and so on."""
+TABLES = ("devices", "start_tokens", "device_tokens", "activity_devices", "users", "attributes")
+# relpages is what the planner knew last; a fresh table has 0 there.
+_OUTGROWN = text(
+    "SELECT relname FROM pg_class "
+    "WHERE oid = to_regclass(relname) AND relname = ANY(:names) "
+    "AND pg_relation_size(oid) > 2 * 8192 * relpages + 8192"
+)
+
+
+class Growth:
+    """Counts what one writer stored, and looks at the tables now and then. SQLite needs none of it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._stored = 0
+        self._next = FIRST_LOOK
+
+    async def stored(self, rows: int) -> None:
+        """Say that rows were stored. Call it outside of a transaction."""
+        self._stored += rows
+        if self._database.is_sqlite or self._stored < self._next:
+            return
+        while self._next <= self._stored:
+            self._next *= 2
+        await analyse_outgrown(self._database)
+
+
+async def analyse_outgrown(database: Database) -> list[str]:
+    """Let PostgreSQL look at the tables that have doubled since it last did; return their names."""
+    async with database.read() as connection:
+        found = (await connection.execute(_OUTGROWN, {"names": list(TABLES)})).scalars().all()
+    names = sorted(found)
+    for name in names:
+        async with database.write() as connection:
+            await connection.exec_driver_sql(f"ANALYZE {name}")
+    return names
