@@ -18,6 +18,7 @@ from . import (
     fan_out,
     imports,
     lint,
+    operations,
     send,
     store,
     token,
@@ -63,6 +64,7 @@ app.add_typer(store.app, name="store")
 app.add_typer(apps.app, name="apps")
 app.add_typer(imports.app, name="import")
 app.add_typer(activities.app, name="activities")
+app.add_typer(operations.app, name="operations")
 
 
 def load() -> Any:

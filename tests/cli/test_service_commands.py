@@ -336,6 +336,34 @@ def test_activities_are_listed_shown_and_told(store: Cli, app: str) -> None:
     assert "operation-1" in store("activities", "history", "match-1", "--app", app).out
 
 
+def test_operations_are_listed_shown_and_exported(store: Cli, app: str, tmp_path: Path) -> None:
+    asyncio.run(start_one("store.db"))
+    (tmp_path / "d.csv").write_text("id\nphone-1\n")
+    assert store("import", "devices", "d.csv", "--app", app).code == 0
+    with sqlite3.connect("store.db") as connection:
+        connection.executemany(
+            "INSERT INTO outcomes (app_id, operation_id, device_id, verdict, status, reason, apns_id,"
+            " priority, created_at) VALUES (1, 1, ?, ?, 200, '', 'id', 10, 1700000000000)",
+            [(1, "accepted"), (999, "drop_token")],
+        )
+    connection.close()
+    listed = store("operations", "list", "--app", app, "--json").json
+    assert [(one["id"], one["kind"]) for one in listed["operations"]] == [("operation-1", "start")]
+    assert "operation-1" in store("operations", "list", "--app", app, "--activity", "match-1").out
+    assert "--after 1" in store("operations", "list", "--app", app, "--limit", "1").err
+    assert (
+        store("operations", "show", "operation-1", "--app", app, "--json").json["kind"] == "start"
+    )
+    assert "activity: match-1" in store("operations", "show", "operation-1", "--app", app).out
+    lines = store("operations", "export", "operation-1", "--app", app, "--json").out.splitlines()
+    assert [json.loads(line)["device"] for line in lines] == ["phone-1", None]
+    exported = store("operations", "export", "operation-1", "--app", app, "--format", "csv").out
+    assert exported.splitlines()[0].startswith("device,verdict,status")
+    assert exported.splitlines()[1].startswith("phone-1,accepted,200")
+    assert store("operations", "show", "nothing", "--app", app).code == 2
+    assert store("operations", "export", "operation-1", "--app", app, "--format", "x").code == 2
+
+
 def test_a_process_of_its_own_reads_a_pipe(tmp_path: Path) -> None:
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith("APNS_LIVE_")},

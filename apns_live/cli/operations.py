@@ -1,0 +1,130 @@
+"""``apns-live operations``: what was asked of the service, and what became of it on every device."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InvalidInput
+from .options import Shared, command
+from .output import ExitCode, to_json
+from .store_access import AppOption, StoreOption, run_for_app
+
+if TYPE_CHECKING:
+    from ..activities.apps import App
+    from ..activities.store.database import Database
+
+app = typer.Typer(
+    help="Look at what was asked of the service, and export what became of it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+_TIMES = ("created_at", "finished_at")
+_COLUMNS = ("device", "verdict", "status", "reason", "apns_id", "priority", "created_at")
+_LISTED = ("id", "kind", "activity", "status", "targeted", "accepted", "queued", "failed")
+
+OperationArgument = Annotated[str, typer.Argument(metavar="OPERATION", help="Id of the operation.")]
+
+
+@app.command("list")
+@command()
+def list_operations(
+    shared: Shared,
+    app_id: AppOption,
+    activity: Annotated[
+        str | None, typer.Option("--activity", metavar="ID", help="Only those of this activity.")
+    ] = None,
+    after: Annotated[
+        int, typer.Option("--after", metavar="ROW", min=0, help="Go on behind this row.")
+    ] = 0,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="Rows at most.")
+    ] = 100,
+    store: StoreOption = None,
+) -> int:
+    """Print a page of operations, the oldest first."""
+
+    async def work(database: Database, one: App) -> list[dict[str, Any]]:
+        from ..activities.operations import Operations
+
+        return await Operations(database).page(one, after=after, limit=limit, activity=activity)
+
+    found = [_dated(row) for row in run_for_app(store, app_id, work)]
+    last = found[-1]["row"] if len(found) == limit else None
+    if shared.screen.json_mode:
+        shared.screen.answer({"operations": found, "after": last}, "")
+        return ExitCode.OK
+    shared.screen.table(
+        _LISTED,
+        [["" if row[name] is None else row[name] for name in _LISTED] for row in found],
+    )
+    if last is not None:
+        shared.screen.note(f"there may be more: --after {last}")
+    return ExitCode.OK
+
+
+@app.command("show")
+@command()
+def show(
+    shared: Shared, operation: OperationArgument, app_id: AppOption, store: StoreOption = None
+) -> int:
+    """Print an operation and its counters."""
+
+    async def work(database: Database, one: App) -> dict[str, Any]:
+        from ..activities.operations import Operations
+
+        return await Operations(database).get(one, operation)
+
+    facts = _dated(run_for_app(store, app_id, work))
+    lines = [
+        f"{name.replace('_', ' ')}: {value}"
+        for name, value in facts.items()
+        if value not in (None, "") and name != "row"
+    ]
+    shared.screen.answer(facts, "\n".join(lines))
+    return ExitCode.OK
+
+
+@app.command("export")
+@command()
+def export(
+    shared: Shared,
+    operation: OperationArgument,
+    app_id: AppOption,
+    form: Annotated[
+        str, typer.Option("--format", metavar="jsonl|csv", help="How to write it.")
+    ] = "jsonl",
+    store: StoreOption = None,
+) -> int:
+    """Print what became of an operation on every device, one line each."""
+    if form not in {"jsonl", "csv"} or (shared.screen.json_mode and form == "csv"):
+        raise InvalidInput(
+            f"{form!r:.40} is not possible here", field="--format", remedy="Give jsonl or csv."
+        )
+
+    async def work(database: Database, one: App) -> None:
+        from ..activities.operations import Operations
+
+        if form == "csv":
+            shared.screen.line(_csv(_COLUMNS))
+        async for outcome in Operations(database).export(one, operation):
+            row = {name: _dated(outcome)[name] for name in _COLUMNS}
+            shared.screen.line(_csv(row.values()) if form == "csv" else to_json(row))
+
+    run_for_app(store, app_id, work)
+    return ExitCode.OK
+
+
+def _csv(cells: Any) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
+
+
+def _dated(row: dict[str, Any]) -> dict[str, Any]:
+    from ..activities.times import to_text
+
+    return {name: to_text(value) if name in _TIMES else value for name, value in row.items()}
