@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from ..errors import InvalidInput, InvalidToken
 
 Value = str | int | float | bool
@@ -190,3 +192,34 @@ def _matching(value: object, field: str, pattern: re.Pattern[str], remedy: str) 
         shown = f"{value[:32]!r} " if isinstance(value, str) else ""
         raise InvalidInput(f"{shown}is not allowed", field=field, remedy=remedy)
     return value
+
+
+def page_limit(value: object, field: str = "limit") -> int:
+    """Return how many entries a page may have: 1 to 1,000."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000:
+        raise InvalidInput(
+            f"{value!r:.20} is no number from 1 to 1,000", field=field, remedy="Give 1 to 1000."
+        )
+    return value
+
+
+def conform(value: msgspec.Struct, field: str = "") -> None:
+    """Refuse a request whose fields are not of the types that it declares.
+
+    A request that came as JSON was checked when it was read; one made in Python was not. What a
+    field of any type holds (a content state) is left to those who know it.
+    """
+    try:
+        msgspec.convert(msgspec.to_builtins(value, enc_hook=lambda _: None), type(value))
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).partition(" - at `$")
+        where = f"{field}{path.rstrip('`')}".lstrip(".")
+        raise InvalidInput(
+            problem[:1].lower() + problem[1:].replace("`", ""),
+            field=where or "request",
+            remedy="Give a value of the type that is expected.",
+        ) from None
+    except RecursionError:
+        raise InvalidInput(
+            "is nested too deeply", field=field or "request", remedy="Use a flatter structure."
+        ) from None
