@@ -25,6 +25,7 @@
     |-- ActivitiesError                       the service: store, audiences, streams
     |   |-- NotFound                          no such app, device, activity, segment, ...
     |   |-- Conflict                          it is there already, or not in the state for this
+    |   |   `-- KeyReused                     an idempotency key was used for another request
     |   |-- StoreError                        the database cannot be used, or is of another version
     |   |-- Busy                              cannot be taken now; has ``retry_after``
     |   `-- AddressRefused                    a webhook's host is not on the public internet
@@ -207,6 +208,10 @@ class NotFound(ActivitiesError):
 
 class Conflict(ActivitiesError):
     """It is there already, or is not in a state that allows this."""
+
+
+class KeyReused(Conflict):
+    """An idempotency key was used before, for another request."""
 
 
 class StoreError(ActivitiesError):

@@ -34,6 +34,19 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     created_at: int
 
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> App:
+        """Return the app of a row of the table ``apps``."""
+        return cls(
+            row=row.id,
+            id=row.public_id,
+            name=row.name,
+            bundle_id=row.bundle_id,
+            environment=row.environment,
+            settings=json.loads(row.settings),
+            created_at=row.created_at,
+        )
+
 
 class Apps:
     """Creates and finds apps, and opens their keys with the sealer.
@@ -54,6 +67,11 @@ class Apps:
         self._clock = clock
         self._new_id = new_id
         self._key_added = key_added
+
+    @property
+    def sealer(self) -> Sealer:
+        """What opens the provider keys."""
+        return self._sealer
 
     async def create(
         self,
@@ -92,13 +110,13 @@ class Apps:
             ).one_or_none()
         if row is None:
             raise NotFound(f"there is no app {public_id!r}: create it first")
-        return _app(row)
+        return App.from_row(row)
 
     async def list(self) -> list[App]:
         """Return every app, the oldest first; an installation has few."""
         async with self._database.read() as connection:
             rows = (await connection.execute(select(schema.apps).order_by(schema.apps.c.id))).all()
-        return [_app(row) for row in rows]
+        return [App.from_row(row) for row in rows]
 
     async def configure(self, app: App, settings: Mapping[str, Any]) -> App:
         """Merge settings into those of the app; a value of None removes one."""
@@ -211,15 +229,3 @@ class Apps:
             place.append(table.c.environment == environment)
         async with self._database.write() as connection:
             return (await connection.execute(delete(table).where(*place))).rowcount
-
-
-def _app(row: Row[Any]) -> App:
-    return App(
-        row=row.id,
-        id=row.public_id,
-        name=row.name,
-        bundle_id=row.bundle_id,
-        environment=row.environment,
-        settings=json.loads(row.settings),
-        created_at=row.created_at,
-    )

@@ -2,7 +2,7 @@
 
 The record is written in the transaction of the write itself: whoever comes second, at the same
 moment or after a crash between accepting and answering, finds it and gets the first answer. A
-different body under a used key is a `Conflict`.
+different body under a used key is `KeyReused`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..errors import Conflict
+from ..errors import KeyReused
 from . import checks
 from .apps import App
 from .store import schema
@@ -53,7 +53,7 @@ async def once(
 ) -> Once[Answer]:
     """Run ``do`` inside the caller's transaction unless this key was used before.
 
-    ``now`` is milliseconds since 1970. Raises `Conflict` when the key was used with another body,
+    ``now`` is milliseconds since 1970. Raises `KeyReused` when the key was used with another body,
     and whatever ``do`` raises; then the transaction, and the key with it, is undone.
     """
     if key is None:
@@ -77,7 +77,7 @@ async def once(
             await connection.execute(select(table.c.body_hash, table.c.response).where(*where))
         ).one()
         if not hmac.compare_digest(bytes(row.body_hash), digest):
-            raise Conflict(
+            raise KeyReused(
                 f"the idempotency key {key.key[:16]!r} was used for another request: "
                 "use a new key for each request, and the same one only to repeat it"
             )

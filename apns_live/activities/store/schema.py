@@ -461,6 +461,9 @@ api_keys = Table(  # who may call the HTTP API of an app
     _row_id(),
     _app(),
     Column("public_id", String(64), nullable=False, unique=True),
+    Column(
+        "family", String(64), nullable=False
+    ),  # the first key's id: the same caller after rotation
     Column("name", String(200), nullable=False),
     Column("dialect", String(16), nullable=False),
     Column("lookup", String(32), nullable=False, unique=True),  # the part that finds the row

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ...errors import InvalidSetting, StoreError
 
@@ -36,7 +38,7 @@ def new_key() -> str:
 class Sealer:
     """Seals and opens provider keys. Its repr shows nothing of its key."""
 
-    __slots__ = ("_cipher",)
+    __slots__ = ("_cipher", "_raw")
 
     def __init__(self, key: str) -> None:
         """Take the key in base64. Raises `InvalidSetting` when it is not 32 bytes."""
@@ -47,6 +49,7 @@ class Sealer:
         if len(raw) != _KEY_BYTES:
             raise InvalidSetting(f"has {len(raw)} bytes", field="store key", remedy=_REMEDY)
         self._cipher = AESGCM(raw)
+        self._raw = raw
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Sealer:
@@ -68,6 +71,10 @@ class Sealer:
 
     def __repr__(self) -> str:
         return "Sealer()"
+
+    def derive(self, purpose: str) -> bytes:
+        """Return 32 bytes for another purpose, of which nothing leads back to the key (RFC 5869)."""
+        return HKDF(SHA256(), length=32, salt=None, info=purpose.encode()).derive(self._raw)
 
     def seal(self, secret: str, *, app: str, key_id: str) -> bytes:
         """Return the sealed form of a PEM."""

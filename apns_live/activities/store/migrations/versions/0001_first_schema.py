@@ -827,6 +827,7 @@ def upgrade() -> None:
         ),
         sa.Column("app_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("public_id", sa.String(length=64), nullable=False),
+        sa.Column("family", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("dialect", sa.String(length=16), nullable=False),
         sa.Column("lookup", sa.String(length=32), nullable=False),

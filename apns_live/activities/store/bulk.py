@@ -1,0 +1,95 @@
+"""Many rows in one statement, the same on SQLite and PostgreSQL: they travel as one JSON text.
+
+The usual way, a parameter set a row, has a price on SQLite: Python's driver lets go of the
+interpreter for each row and waits to get it back, which beside a busy event loop takes longer than
+the row itself. A statement that gets its rows as one parameter is one step, whatever their number.
+The same goes for reading: a page is aggregated to one JSON text by the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from sqlalchemy import BigInteger, Select, String, bindparam, func, select, text
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+GIVEN = "{given}"
+"""Stands in a statement for the rows: a table named ``given``."""
+
+_encode = msgspec.json.Encoder().encode
+_SOURCES = {
+    "sqlite": "json_each(:rows)",
+    "postgresql": "jsonb_array_elements(CAST(CAST(:rows AS TEXT) AS JSONB))",
+}
+_TYPES: dict[type, Any] = {int: BigInteger, bool: BigInteger, str: String}
+
+
+async def with_rows(
+    connection: AsyncConnection,
+    statement: str,
+    columns: Mapping[str, str],
+    rows: Iterable[Sequence[object]],
+    **parameters: int | str,
+) -> CursorResult[Any]:
+    """Execute a statement in which ``{given}`` is a table of ``rows`` with these columns.
+
+    ``columns`` maps names to SQL types that both databases know (BIGINT, TEXT).
+    """
+    prepared = _prepared(
+        connection.dialect.name,
+        statement,
+        tuple(columns.items()),
+        tuple((name, type(value)) for name, value in parameters.items()),
+    )
+    encoded = _encode(rows if isinstance(rows, list) else list(rows)).decode()
+    return await connection.execute(prepared, {"rows": encoded, **parameters})
+
+
+async def run(
+    connection: AsyncConnection, statement: str, **parameters: int | str
+) -> CursorResult[Any]:
+    """Execute a statement that both databases know."""
+    kinds = tuple((name, type(value)) for name, value in parameters.items())
+    return await connection.execute(_plain(statement, kinds), parameters)
+
+
+@lru_cache(maxsize=256)
+def _plain(statement: str, parameters: tuple[tuple[str, type], ...]) -> Any:
+    return text(statement).bindparams(
+        *(bindparam(name, type_=_TYPES[kind]) for name, kind in parameters)
+    )
+
+
+@lru_cache(maxsize=256)
+def _prepared(
+    dialect: str,
+    statement: str,
+    columns: tuple[tuple[str, str], ...],
+    parameters: tuple[tuple[str, type], ...],
+) -> Any:
+    chosen = ", ".join(
+        f"CAST(value ->> {index} AS {kind}) AS {name}" for index, (name, kind) in enumerate(columns)
+    )
+    given = f"(SELECT {chosen} FROM {_SOURCES[dialect]} AS listed) AS given"  # noqa: S608
+    binds = [bindparam(name, type_=_TYPES[kind]) for name, kind in parameters]
+    return text(statement.replace(GIVEN, given)).bindparams(bindparam("rows", type_=String), *binds)
+
+
+async def page_of(
+    connection: AsyncConnection, query: Select[Any], parameters: Mapping[str, object] | None = None
+) -> list[Any]:
+    """Return the rows of a query, in no promised order, each a sequence.
+
+    On SQLite they are lists made by the database itself, so booleans are 0 and 1.
+    """
+    if connection.dialect.name != "sqlite":
+        return list((await connection.execute(query, parameters)).all())
+    inner = query.subquery()
+    whole = select(func.json_group_array(func.json_array(*inner.c)))
+    found = (await connection.execute(whole, parameters)).scalar_one()
+    rows: list[Any] = msgspec.json.decode(found)
+    return rows

@@ -1,0 +1,88 @@
+"""Who did what that changes who may do what: keys, credentials, provider keys, settings, imports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import delete, insert, select
+
+from ..activities.apps import App
+from ..activities.store import schema
+from ..activities.store.database import Database
+from ..activities.times import milliseconds
+from ..clock import Clock
+
+_PRUNED_AT_ONCE = 1_000
+
+
+class Audit:
+    """Writes and reads the audit log of each app."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def note(
+        self,
+        app: App,
+        *,
+        actor: str,
+        action: str,
+        subject: str,
+        detail: Mapping[str, Any] | None = None,
+        address: str = "",
+    ) -> None:
+        """Write one line. ``actor`` is ``key ID``, ``device ID``, ``cli`` or ``address``; no secrets."""
+        async with self._database.write() as connection:
+            await connection.execute(
+                insert(schema.audit_log),
+                {
+                    "app_id": app.row,
+                    "actor": actor[:128],
+                    "action": action[:64],
+                    "subject": subject[:255],
+                    "detail": json.dumps(dict(detail or {})),
+                    "address": address[:64],
+                    "created_at": milliseconds(self._clock),
+                },
+            )
+
+    async def page(self, app: App, *, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
+        """Return a page, the oldest first; ``after`` is the last line's ``row``."""
+        table = schema.audit_log
+        async with self._database.read() as connection:
+            rows = (
+                await connection.execute(
+                    select(table)
+                    .where(table.c.app_id == app.row, table.c.id > after)
+                    .order_by(table.c.id)
+                    .limit(min(limit, 1_000))
+                )
+            ).all()
+        return [
+            {
+                "row": row.id,
+                "actor": row.actor,
+                "action": row.action,
+                "subject": row.subject,
+                "detail": json.loads(row.detail),
+                "address": row.address,
+                "created_at": row.created_at,
+            }
+            for row in rows
+        ]
+
+    async def prune(self, days: float) -> int:
+        """Delete lines older than ``days``, a bounded batch at a time; return how many went."""
+        table = schema.audit_log
+        before = milliseconds(self._clock) - int(days * 86_400_000)
+        gone = 0
+        while True:
+            async with self._database.write() as connection:
+                some = select(table.c.id).where(table.c.created_at < before).limit(_PRUNED_AT_ONCE)
+                result = await connection.execute(delete(table).where(table.c.id.in_(some)))
+            gone += result.rowcount
+            if result.rowcount < _PRUNED_AT_ONCE:
+                return gone

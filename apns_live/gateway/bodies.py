@@ -1,0 +1,81 @@
+"""Reading the body of a request: bounded in bytes and depth before anything is made of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from ..errors import BadBody
+
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+async def read_bytes(request: Request, *, limit_bytes: int) -> bytes:
+    """Return the body. Raises `BadBody` (413) as soon as it is over ``limit_bytes``."""
+    declared = request.headers.get("content-length")
+    if declared is not None and declared.isdecimal() and int(declared) > limit_bytes:
+        raise _too_large(limit_bytes)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit_bytes:
+                raise _too_large(limit_bytes)
+            parts.append(part)
+    except ClientDisconnect:
+        raise BadBody("the connection was closed before the body was complete") from None
+    return b"".join(parts)
+
+
+async def read_json(
+    request: Request, *, limit_bytes: int, max_depth: int, media_type: bool = True
+) -> Any:
+    """Return the body as JSON; None for an empty one.
+
+    Objects are dicts, arrays lists. NaN, Infinity, bad UTF-8 and anything behind the value are
+    refused; of a key given twice the last one counts (RFC 8259, section 4, leaves it open).
+    ``media_type`` asks for ``Content-Type: application/json`` when there is a body. Raises `BadBody`.
+    """
+    body = await read_bytes(request, limit_bytes=limit_bytes)
+    if not body:
+        return None
+    if media_type:
+        check_media_type(request)
+    check_depth(body, max_depth)
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadBody(f"the body is no JSON: {error}"[:200]) from None
+    except RecursionError:
+        raise BadBody(f"the body is nested over {max_depth} deep") from None
+
+
+def check_media_type(request: Request) -> None:
+    """Raise `BadBody` (415) unless the body is declared as JSON."""
+    given = request.headers.get("content-type", "")
+    media_type = given.partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise BadBody("the body is not declared as application/json", status=415)
+
+
+def check_depth(body: bytes, max_depth: int) -> None:
+    """Raise `BadBody` when arrays and objects are nested deeper than ``max_depth``."""
+    if body.count(b"{") + body.count(b"[") <= max_depth:
+        return
+    depth = 0
+    for found in _STRUCTURE.finditer(body):
+        mark = found[0]
+        if mark in (b"{", b"["):
+            depth += 1
+            if depth > max_depth:
+                raise BadBody(f"the body is nested over {max_depth} deep")
+        elif mark in (b"}", b"]"):
+            depth -= 1
+
+
+def _too_large(limit_bytes: int) -> BadBody:
+    return BadBody(f"the body is over {limit_bytes} bytes", status=413)

@@ -1,0 +1,81 @@
+"""What every route is handed: the service, and what guards the way to it.
+
+It hangs at ``request.app.state.gateway``, and each dialect's ``routes(gateway)`` gets it as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..clock import Clock
+from ..errors import Busy
+from .audit import Audit
+from .credentials import DeviceCredentials
+from .keys import Keys
+from .limits import Limits
+from .settings import GatewaySettings
+
+if TYPE_CHECKING:
+    from ..activities import Service
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Gateway:
+    """The gateway's parts. ``new_id`` makes ids, ``clock`` is the service's.
+
+    A dialect's route finds its caller with ``await gateway.keys.find(secret)``, checks
+    ``key.dialect`` and ``key.scopes``, and works inside ``with gateway.limits.enter(key):``.
+
+    An app that opens its service itself has these parts from its start-up on: routes ask for them
+    when they are called (``gateway.service``), never when they are made.
+    """
+
+    service: Service
+    keys: Keys
+    limits: Limits
+    audit: Audit
+    credentials: DeviceCredentials
+    clock: Clock
+    new_id: Callable[[], str]
+
+    def __init__(self, settings: GatewaySettings | None = None) -> None:
+        self.settings = settings or GatewaySettings()
+        self.is_open = False
+        self.followers = 0
+        self.counts: dict[tuple[str, str, int], int] = {}
+        self.under_way = 0
+
+    @classmethod
+    def over(cls, service: Service, settings: GatewaySettings | None = None) -> Gateway:
+        """Return a gateway over an open service."""
+        gateway = cls(settings)
+        gateway.attach(service)
+        return gateway
+
+    def attach(self, service: Service) -> None:
+        """Take an open service."""
+        database, clock = service.database, service.clock
+        self.service = service
+        self.clock = clock
+        self.new_id = service.new_id
+        self.keys = Keys(database, clock, service.new_id)
+        self.limits = Limits(self.settings, clock)
+        self.audit = Audit(database, clock)
+        self.credentials = DeviceCredentials(database, clock, service.apps.sealer)
+        self.is_open = True
+
+    def detach(self) -> None:
+        """Let go of the service: what comes now is answered with 503."""
+        self.is_open = False
+
+    def check_open(self) -> None:
+        """Raise `Busy` before start-up and after the end."""
+        if not self.is_open:
+            raise Busy("the gateway is starting or closing", retry_after=2.0)
+
+    def count(self, route: str, method: str, status: int) -> None:
+        """Count an answer for /metrics; routes and methods are a known few."""
+        place = route, method if method in _METHODS else "other", status
+        self.counts[place] = self.counts.get(place, 0) + 1

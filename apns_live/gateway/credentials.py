@@ -1,0 +1,227 @@
+"""Device credentials: what a phone calls the gateway with, made by the team's own server.
+
+A server key must never be in an app: whoever unpacks the app would have it. So the server, which
+knows who is logged in, mints a credential for one device and hands it to the phone. It is signed,
+holds for an hour, and is good for that device's own calls only.
+
+``apnsdev1.PAYLOAD.MAC``: the payload is JSON in base64url (app, device, expiry, activities), the
+MAC is HMAC-SHA-256 under a key that is drawn from the store key and the device's own random value
+(``devices.secret_hash``). A new value for a device ends every credential that was minted before.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+from collections import OrderedDict
+
+import msgspec
+from sqlalchemy import select, update
+
+from ..activities import checks
+from ..activities.apps import App
+from ..activities.records import DeviceRecord
+from ..activities.store import schema
+from ..activities.store.database import Database
+from ..activities.store.sealing import Sealer
+from ..activities.store.statements import insert_into
+from ..activities.times import milliseconds
+from ..clock import Clock
+from ..errors import InvalidInput
+
+HEAD = "apnsdev1"
+_PURPOSE = "device credentials"
+_MAX_LENGTH = 4_096
+_TRUSTED_SECONDS = 5.0
+_REMEMBERED = 50_000
+MAX_SECONDS = 7 * 86_400.0
+MAX_ACTIVITIES = 20
+
+
+class Claims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a credential says. ``expires_at`` is seconds since 1970.
+
+    ``activities`` None lets the device join any activity whose id it knows; a list only these.
+    """
+
+    app: str
+    device: str
+    expires_at: int
+    activities: tuple[str, ...] | None = None
+
+    def may_join(self, activity: str) -> bool:
+        """Whether the device may hand in a token for an activity."""
+        return self.activities is None or activity in self.activities
+
+
+class Phone(msgspec.Struct, frozen=True, kw_only=True):
+    """A device that called with a valid credential."""
+
+    app: App
+    claims: Claims
+
+    @property
+    def device(self) -> str:
+        """The device's id."""
+        return self.claims.device
+
+
+class _Known(msgspec.Struct):
+    app: App
+    value: bytes
+    until: float
+
+
+class DeviceCredentials:
+    """Mints, checks and revokes credentials of devices."""
+
+    def __init__(self, database: Database, clock: Clock, sealer: Sealer) -> None:
+        self._database = database
+        self._clock = clock
+        self._key = sealer.derive(_PURPOSE)
+        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+
+    async def mint(
+        self,
+        app: App,
+        device: str,
+        *,
+        seconds: float,
+        activities: tuple[str, ...] | None = None,
+    ) -> tuple[str, int]:
+        """Return a credential and when it ends (seconds since 1970). Adds the device if it is new.
+
+        Raises `InvalidInput`.
+        """
+        checks.identifier(device, "device", limit=64)
+        if not 1 <= seconds <= MAX_SECONDS:
+            raise InvalidInput(
+                f"{seconds} is out of range",
+                field="seconds",
+                remedy=f"Give 1 to {MAX_SECONDS:.0f}.",
+            )
+        if activities is not None and len(activities) > MAX_ACTIVITIES:
+            raise InvalidInput(
+                f"has {len(activities)} ids",
+                field="activities",
+                remedy=f"Give at most {MAX_ACTIVITIES}, or leave it out.",
+            )
+        value = await self._value(app, device)
+        claims = Claims(
+            app=app.id,
+            device=device,
+            expires_at=int(self._clock.time() + seconds),
+            activities=activities,
+        )
+        payload = _encode(msgspec.json.encode(claims))
+        credential = f"{HEAD}.{payload}.{_encode(self._mac(payload, value))}"
+        if len(credential) > _MAX_LENGTH:
+            raise InvalidInput(
+                "are too long together", field="activities", remedy="Name fewer activities."
+            )
+        return credential, claims.expires_at
+
+    async def check(self, credential: str) -> Phone | None:
+        """Return the phone of a credential, or None if it is not valid or has ended."""
+        parts = credential.split(".")
+        if len(credential) > _MAX_LENGTH or len(parts) != 3 or parts[0] != HEAD:
+            return None
+        _, payload, mac = parts
+        try:
+            claims = msgspec.json.decode(_decode(payload), type=Claims)
+            given = _decode(mac)
+        except (msgspec.DecodeError, binascii.Error, ValueError):
+            return None
+        if claims.expires_at <= self._clock.time():
+            return None
+        known = await self._load(claims.app, claims.device)
+        value = bytes(32) if known is None else known.value
+        if not hmac.compare_digest(self._mac(payload, value), given) or known is None:
+            return None
+        return Phone(app=known.app, claims=claims)
+
+    async def revoke(self, app: App, device: str) -> bool:
+        """End every credential of a device; return whether it had any."""
+        table = schema.devices
+        async with self._database.write() as connection:
+            changed = await connection.execute(
+                update(table)
+                .where(
+                    table.c.app_id == app.row,
+                    table.c.public_id == device,
+                    table.c.secret_hash.is_not(None),
+                )
+                .values(secret_hash=None)
+            )
+        self._known.pop((app.id, device), None)
+        return bool(changed.rowcount)
+
+    async def _value(self, app: App, device: str) -> bytes:
+        """Return a device's random value, made when it has none."""
+        table = schema.devices
+        place = (table.c.app_id == app.row, table.c.public_id == device)
+        now = milliseconds(self._clock)
+        async with self._database.write() as connection:
+            await connection.execute(
+                insert_into(connection, table)
+                .values(
+                    app_id=app.row,
+                    public_id=checks.identifier(DeviceRecord(id=device).id, "device", limit=64),
+                    created_at=now,
+                    updated_at=now,
+                )
+                .on_conflict_do_nothing()
+            )
+            await connection.execute(
+                update(table)
+                .where(*place, table.c.secret_hash.is_(None))
+                .values(secret_hash=secrets.token_bytes(32))
+            )
+            value = (await connection.execute(select(table.c.secret_hash).where(*place))).scalar()
+        return bytes(value or b"")
+
+    async def _load(self, app_id: str, device: str) -> _Known | None:
+        place = app_id, device
+        known = self._known.get(place)
+        if known is not None and known.until >= self._clock.monotonic():
+            return known
+        self._known.pop(place, None)
+        table, apps = schema.devices, schema.apps
+        async with self._database.read() as connection:
+            row = (
+                await connection.execute(
+                    select(apps, table.c.secret_hash)
+                    .join(table, table.c.app_id == apps.c.id)
+                    .where(
+                        apps.c.public_id == app_id,
+                        table.c.public_id == device,
+                        table.c.secret_hash.is_not(None),
+                    )
+                )
+            ).one_or_none()
+        if row is None:
+            return None
+        found = _Known(
+            app=App.from_row(row),
+            value=bytes(row.secret_hash),
+            until=self._clock.monotonic() + _TRUSTED_SECONDS,
+        )
+        self._known[place] = found
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return found
+
+    def _mac(self, payload: str, value: bytes) -> bytes:
+        key = hmac.digest(self._key, value, hashlib.sha256)
+        return hmac.digest(key, f"{HEAD}.{payload}".encode(), hashlib.sha256)
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

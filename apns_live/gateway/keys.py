@@ -1,0 +1,332 @@
+"""API keys: made once, shown once, stored as a digest.
+
+A secret is 256 random bits. Nobody can guess one, so a plain SHA-256 of it is enough: slow hashes
+(bcrypt, Argon2) guard what people choose, and would cost every request tens of milliseconds here.
+A secret's text is ``HEAD_LOOKUP_SECRET``; LOOKUP finds the row by an index, and the digest is then
+compared in constant time, so that the time of an answer tells nothing about a secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, bindparam, insert, or_, select, update
+
+from ..activities import checks
+from ..activities.apps import App
+from ..activities.store import schema
+from ..activities.store.database import Database
+from ..activities.times import milliseconds
+from ..clock import Clock
+from ..errors import Conflict, InvalidInput, NotFound
+from .scopes import Dialect, check_dialect, check_scopes
+
+HEADS: dict[str, str] = {
+    "native": "apnslive",
+    "activitysmith": "ask",
+    "braze": "braze",
+    "onesignal": "os_v2_app",
+}
+"""How a secret begins, so that a person, or a scanner of leaked secrets, sees what it is."""
+_REMEMBERED = 10_000
+_TRUSTED_SECONDS = 5.0
+_USED_EVERY_SECONDS = 60.0
+_NOBODY = bytes(32)
+
+
+class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that was found valid. Holds nothing of its secret.
+
+    ``caller`` stays the same when the key is rotated: idempotency keys and limits go by it.
+    ``groups`` None means every group; else the key reaches only these groups' slugs.
+    """
+
+    id: str
+    app: App
+    dialect: Dialect
+    scopes: frozenset[str]
+    name: str
+    caller: str
+    groups: frozenset[str] | None = None
+    per_minute: int | None = None
+    concurrent: int | None = None
+    expires_at: int | None = None
+
+    def may(self, scope: str) -> bool:
+        """Whether the key has a scope."""
+        return scope in self.scopes
+
+
+class _Remembered(msgspec.Struct):
+    key: ApiKey
+    digest: bytes
+    until: float
+
+
+class Keys:
+    """Creates, finds, rotates and revokes keys.
+
+    A key that was found is trusted for five seconds without asking the database again; one that is
+    revoked in this process ends at once, in another one within those five seconds.
+    """
+
+    def __init__(self, database: Database, clock: Clock, new_id: Callable[[], str]) -> None:
+        self._database = database
+        self._clock = clock
+        self._new_id = new_id
+        self._known: dict[str, _Remembered] = {}
+        self._used: dict[str, int] = {}
+        self._used_written = clock.monotonic()
+
+    async def create(
+        self,
+        app: App,
+        *,
+        dialect: str = "native",
+        scopes: Iterable[str],
+        groups: Iterable[str] | None = None,
+        name: str,
+        per_minute: int | None = None,
+        concurrent: int | None = None,
+    ) -> tuple[ApiKey, str]:
+        """Make a key; return it and its secret, which is kept nowhere. Raises `InvalidInput`."""
+        chosen = check_dialect(dialect)
+        for field, value in (("per_minute", per_minute), ("concurrent", concurrent)):
+            if value is not None and not 1 <= value < 2**31:
+                raise InvalidInput(f"{value} is no limit", field=field, remedy="Give 1 or more.")
+        public_id = self._new_id()
+        key = ApiKey(
+            id=public_id,
+            app=app,
+            dialect=chosen,
+            scopes=check_scopes(scopes),
+            groups=None
+            if groups is None
+            else frozenset(checks.slug(one, "groups") for one in groups),
+            name=checks.identifier(name, "name", limit=200),
+            caller=public_id,
+            per_minute=per_minute,
+            concurrent=concurrent,
+        )
+        values, secret = self._row(key)
+        async with self._database.write() as connection:
+            await connection.execute(insert(schema.api_keys), values)
+        return key, secret
+
+    def _row(self, key: ApiKey) -> tuple[dict[str, Any], str]:
+        lookup, secret = _new_secret(key.dialect)
+        return {
+            "app_id": key.app.row,
+            "public_id": key.id,
+            "family": key.caller,
+            "name": key.name,
+            "dialect": key.dialect,
+            "lookup": lookup,
+            "secret_hash": _digest(secret),
+            "scopes": json.dumps(sorted(key.scopes)),
+            "groups": None if key.groups is None else json.dumps(sorted(key.groups)),
+            "per_minute": key.per_minute,
+            "concurrent": key.concurrent,
+            "created_at": milliseconds(self._clock),
+        }, secret
+
+    async def find(self, secret: str) -> ApiKey | None:
+        """Return the key of a secret, or None if there is none, or it is revoked or expired."""
+        lookup = _lookup_of(secret)
+        digest = _digest(secret)
+        known = self._known.get(lookup)
+        if known is None or known.until < self._clock.monotonic():
+            known = await self._load(lookup)
+        if known is None:
+            # Compared all the same: an unknown key takes as long as a wrong secret.
+            hmac.compare_digest(digest, _NOBODY)
+            return None
+        if not hmac.compare_digest(digest, known.digest):
+            return None
+        now = milliseconds(self._clock)
+        if known.key.expires_at is not None and known.key.expires_at <= now:
+            return None
+        self._used[known.key.id] = now
+        return known.key
+
+    async def _load(self, lookup: str) -> _Remembered | None:
+        self._known.pop(lookup, None)
+        if not lookup:
+            return None
+        table, apps = schema.api_keys, schema.apps
+        async with self._database.read() as connection:
+            row = (
+                await connection.execute(
+                    select(table).where(table.c.lookup == lookup, table.c.revoked_at.is_(None))
+                )
+            ).one_or_none()
+            if row is None:
+                return None
+            app = (await connection.execute(select(apps).where(apps.c.id == row.app_id))).one()
+        while len(self._known) >= _REMEMBERED:
+            self._known.pop(next(iter(self._known)))
+        found = _Remembered(
+            key=_key(row, App.from_row(app)),
+            digest=bytes(row.secret_hash),
+            until=self._clock.monotonic() + _TRUSTED_SECONDS,
+        )
+        self._known[lookup] = found
+        return found
+
+    async def get(self, app: App, key_id: str) -> dict[str, Any]:
+        """Return what is known of a key, without its secret. Raises `NotFound`."""
+        return _shown(await self._stored(app, key_id))
+
+    async def page(self, app: App, *, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
+        """Return a page of an app's keys, the oldest first; ``after`` is the last one's ``row``."""
+        table = schema.api_keys
+        async with self._database.read() as connection:
+            rows = (
+                await connection.execute(
+                    select(table)
+                    .where(table.c.app_id == app.row, table.c.id > after)
+                    .order_by(table.c.id)
+                    .limit(min(limit, 1_000))
+                )
+            ).all()
+        return [_shown(row) for row in rows]
+
+    async def rotate(
+        self, app: App, key_id: str, *, overlap: float = 86_400.0
+    ) -> tuple[ApiKey, str]:
+        """Make a new secret in place of a key's; the old one goes on for ``overlap`` seconds.
+
+        The new key has an id of its own and the same caller. Raises `NotFound`, and `Conflict` for
+        a key that was revoked or rotated before.
+        """
+        if not 0 <= overlap <= 90 * 86_400:
+            raise InvalidInput(
+                f"{overlap} is out of range", field="overlap", remedy="Give 0 to 7776000 seconds."
+            )
+        row = await self._stored(app, key_id)
+        if row.revoked_at is not None or row.replaced_by is not None:
+            raise Conflict(f"the key {key_id!r} was revoked or rotated before: create a new one")
+        table = schema.api_keys
+        key = msgspec.structs.replace(_key(row, app), id=self._new_id(), expires_at=None)
+        values, secret = self._row(key)
+        ends = milliseconds(self._clock) + int(overlap * 1000)
+        async with self._database.write() as connection:
+            changed = await connection.execute(
+                update(table)
+                .where(
+                    table.c.id == row.id,
+                    table.c.replaced_by.is_(None),
+                    table.c.revoked_at.is_(None),
+                )
+                .values(expires_at=ends, replaced_by=key.id)
+            )
+            if not changed.rowcount:
+                raise Conflict(f"the key {key_id!r} was rotated at this moment by someone else")
+            await connection.execute(insert(table), values)
+        self._known.pop(row.lookup, None)
+        return key, secret
+
+    async def revoke(self, app: App, key_id: str) -> None:
+        """End a key for good. Raises `NotFound`."""
+        row = await self._stored(app, key_id)
+        table = schema.api_keys
+        async with self._database.write() as connection:
+            await connection.execute(
+                update(table)
+                .where(table.c.id == row.id, table.c.revoked_at.is_(None))
+                .values(revoked_at=milliseconds(self._clock))
+            )
+        self._known.pop(row.lookup, None)
+
+    async def _stored(self, app: App, key_id: str) -> Row[Any]:
+        table = schema.api_keys
+        async with self._database.read() as connection:
+            row = (
+                await connection.execute(
+                    select(table).where(table.c.app_id == app.row, table.c.public_id == key_id)
+                )
+            ).one_or_none()
+        if row is None:
+            raise NotFound(f"the app {app.id!r} has no API key {key_id!r:.80}")
+        return row
+
+    def usage_is_due(self) -> bool:
+        """Whether last uses wait to be written: at most one write a minute for all keys."""
+        return bool(self._used) and (
+            self._clock.monotonic() - self._used_written >= _USED_EVERY_SECONDS
+        )
+
+    async def write_usage(self) -> None:
+        """Write when each key was used last. Called in the background, and at the end."""
+        used, self._used = self._used, {}
+        self._used_written = self._clock.monotonic()
+        if not used:
+            return
+        table = schema.api_keys
+        async with self._database.write() as connection:
+            await connection.execute(
+                update(table)
+                .where(
+                    table.c.public_id == bindparam("the_key"),
+                    or_(
+                        table.c.last_used_at.is_(None),
+                        table.c.last_used_at < bindparam("the_time"),
+                    ),
+                )
+                .values(last_used_at=bindparam("the_time")),
+                [{"the_key": key, "the_time": moment} for key, moment in used.items()],
+            )
+
+
+def _new_secret(dialect: str) -> tuple[str, str]:
+    lookup = secrets.token_hex(6)
+    return lookup, f"{HEADS[dialect]}_{lookup}_{secrets.token_hex(32)}"
+
+
+def _lookup_of(secret: str) -> str:
+    parts = secret.rsplit("_", 2)
+    return parts[1] if len(parts) == 3 and len(parts[1]) == 12 and len(secret) < 128 else ""
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).digest()
+
+
+def _key(row: Row[Any], app: App) -> ApiKey:
+    return ApiKey(
+        id=row.public_id,
+        app=app,
+        dialect=row.dialect,
+        scopes=frozenset(json.loads(row.scopes)),
+        groups=None if row.groups is None else frozenset(json.loads(row.groups)),
+        name=row.name,
+        caller=row.family,
+        per_minute=row.per_minute,
+        concurrent=row.concurrent,
+        expires_at=row.expires_at,
+    )
+
+
+def _shown(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "row": row.id,
+        "id": row.public_id,
+        "name": row.name,
+        "dialect": row.dialect,
+        "scopes": json.loads(row.scopes),
+        "groups": None if row.groups is None else json.loads(row.groups),
+        "per_minute": row.per_minute,
+        "concurrent": row.concurrent,
+        "begins": f"{HEADS[row.dialect]}_{row.lookup}",
+        "created_at": row.created_at,
+        "last_used_at": row.last_used_at,
+        "expires_at": row.expires_at,
+        "revoked_at": row.revoked_at,
+        "replaced_by": row.replaced_by,
+    }

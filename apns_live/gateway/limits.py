@@ -1,0 +1,119 @@
+"""How much a key may ask: a token bucket and a count of what is under way, in memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from types import TracebackType
+
+from ..clock import Clock
+from ..errors import TooManyRequests
+from .keys import ApiKey
+from .settings import GatewaySettings
+
+_REMEMBERED = 50_000
+
+
+class _State:
+    """One caller's bucket: ``tokens`` as of ``filled``, and requests under way."""
+
+    __slots__ = ("filled", "tokens", "under_way")
+
+    def __init__(self, tokens: float, filled: float) -> None:
+        self.tokens = tokens
+        self.filled = filled
+        self.under_way = 0
+
+
+class _Entered:
+    """Leaves again at the end of ``with``."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: _State | None) -> None:
+        self._state = state
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._state is not None:
+            self._state.under_way -= 1
+
+
+_FREE = _Entered(None)
+
+
+class Limits:
+    """Counts per caller. Rotated secrets of one key share their count."""
+
+    def __init__(self, settings: GatewaySettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._states: OrderedDict[str, _State] = OrderedDict()
+
+    def enter(self, key: ApiKey) -> _Entered:
+        """Count a request of a key, until the ``with`` block ends.
+
+        Raises `TooManyRequests` when the key's bucket is empty, or as many of its requests are
+        under way as may be; the key's own limits come before those of its dialect.
+        """
+        default = self._settings.limit_of(key.dialect)
+        per_minute = key.per_minute or default.per_minute
+        concurrent = key.concurrent or default.concurrent
+        if per_minute is None and concurrent is None:
+            return _FREE
+        return self.enter_as(f"key {key.caller}", per_minute, concurrent)
+
+    def enter_as(self, who: str, per_minute: int | None, concurrent: int | None = None) -> _Entered:
+        """Count a request of whoever ``who`` names: a device, an address. As `enter`."""
+        now = self._clock.monotonic()
+        state = self._states.get(who)
+        if state is None:
+            state = self._states[who] = _State(float(per_minute or 0), now)
+            self._forget()
+        else:
+            self._states.move_to_end(who)
+        if concurrent is not None and state.under_way >= concurrent:
+            raise TooManyRequests(
+                f"{state.under_way} requests of this key are under way, and {concurrent} may be",
+                retry_after=1.0,
+            )
+        if per_minute is not None:
+            rate = per_minute / 60
+            state.tokens = min(per_minute, state.tokens + (now - state.filled) * rate)
+            state.filled = now
+            if state.tokens < 1:
+                raise TooManyRequests(
+                    f"more than {per_minute} requests a minute",
+                    retry_after=(1 - state.tokens) / rate,
+                )
+            state.tokens -= 1
+        state.under_way += 1
+        return _Entered(state)
+
+    def remaining(self, key: ApiKey) -> tuple[int | None, int | None, float]:
+        """Return a key's limit a minute, what is left of it, and seconds until it is full again.
+
+        For the headers in which some dialects say so; None without a limit.
+        """
+        per_minute = key.per_minute or self._settings.limit_of(key.dialect).per_minute
+        if per_minute is None:
+            return None, None, 0.0
+        state = self._states.get(f"key {key.caller}")
+        if state is None:
+            return per_minute, per_minute, 0.0
+        rate = per_minute / 60
+        tokens = min(per_minute, state.tokens + (self._clock.monotonic() - state.filled) * rate)
+        return per_minute, int(tokens), (per_minute - tokens) / rate
+
+    def _forget(self) -> None:
+        """Drop the callers that were quiet longest; one with requests under way stays."""
+        for _ in range(len(self._states) - _REMEMBERED):
+            who, state = self._states.popitem(last=False)
+            if state.under_way:
+                self._states[who] = state

@@ -1,0 +1,183 @@
+"""Errors as problem details (RFC 9457) with a stable ``code``; used by the native API.
+
+The dialects answer in their vendors' shapes, and can use `classify` to see what an error is.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..errors import (
+    ActivitiesError,
+    ActivityEnded,
+    ApnsLiveError,
+    BadBody,
+    Busy,
+    ChannelError,
+    Conflict,
+    InvalidInput,
+    KeyReused,
+    NotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    StoreError,
+    TooManyRequests,
+    TransportError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+_PLACE = re.compile(r" - at `(?:key in )?`?\$?(?P<path>[^`]*)`?\Z")
+_UNKNOWN_FIELD = re.compile(r"unknown field `(?P<name>[^`]*)`")
+_MISSING_FIELD = re.compile(r"missing required field `(?P<name>[^`]*)`")
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One refusal. ``code`` is stable and meant for programs, ``detail`` for people.
+
+    ``field`` is the path of what is wrong in the body, ``remedy`` says what to do; ``retry_after``
+    is seconds, and is also the header ``Retry-After`` (whole seconds, rounded up).
+    """
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str = ""
+    field: str = ""
+    remedy: str = ""
+    retry_after: float | None = None
+
+
+TITLES: dict[str, str] = {
+    "bad_body": "The body cannot be read",
+    "body_too_large": "The body is too large",
+    "not_json": "The body is not declared as JSON",
+    "invalid": "A field is wrong",
+    "payload_too_large": "The content is too large for APNs",
+    "unauthenticated": "No valid key",
+    "forbidden": "The key may not do this",
+    "not_found": "There is no such thing",
+    "method_not_allowed": "The method is not allowed here",
+    "conflict": "It cannot be done in this state",
+    "activity_ended": "The activity has ended",
+    "idempotency_key_reused": "The idempotency key was used for another request",
+    "too_many_requests": "Too many requests",
+    "busy": "Too much is waiting",
+    "store_unavailable": "The database cannot be used",
+    "apns_refused": "APNs refused it",
+    "apns_unreachable": "APNs cannot be reached",
+    "not_possible": "It cannot be done",
+    "internal": "A defect of the gateway",
+}
+
+
+def problem(
+    code: str,
+    status: int,
+    detail: str = "",
+    *,
+    field: str = "",
+    remedy: str = "",
+    retry_after: float | None = None,
+) -> Problem:
+    """Return a problem with the code's title. ``type`` is a URN of the code."""
+    return Problem(
+        type=f"urn:apns-live:problem:{code}",
+        title=TITLES[code],
+        status=status,
+        code=code,
+        detail=detail,
+        field=field,
+        remedy=remedy,
+        retry_after=retry_after,
+    )
+
+
+def classify(error: BaseException) -> Problem:
+    """Return what an error is to a caller. Of an unknown one nothing is shown."""
+    match error:
+        case PayloadTooLarge():
+            return problem(
+                "payload_too_large", 422, error.problem, field=error.field, remedy=error.remedy
+            )
+        case InvalidInput():
+            return problem("invalid", 422, error.problem, field=error.field, remedy=error.remedy)
+        case BadBody(status=413):
+            return problem("body_too_large", 413, error.problem)
+        case BadBody(status=415):
+            return problem("not_json", 415, error.problem, remedy="Send application/json.")
+        case BadBody():
+            return problem("bad_body", 400, error.problem)
+        case msgspec.ValidationError():
+            return _of_validation(str(error))
+        case NotAllowed(status=401):
+            return problem("unauthenticated", 401, str(error))
+        case NotAllowed():
+            return problem("forbidden", 403, str(error))
+        case TooManyRequests():
+            return problem("too_many_requests", 429, str(error), retry_after=error.retry_after)
+        case Busy():
+            return problem("busy", 503, str(error), retry_after=error.retry_after)
+        case NotFound():
+            return problem("not_found", 404, str(error))
+        case KeyReused():
+            return problem("idempotency_key_reused", 422, str(error))
+        case Conflict():
+            return problem("conflict", 409, str(error))
+        case ActivityEnded():
+            return problem("activity_ended", 409, str(error))
+        case StoreError():
+            return problem("store_unavailable", 503, retry_after=5.0)
+        case ChannelError():
+            return problem("apns_refused", 502, str(error), remedy=error.remedy)
+        case TransportError():
+            return problem("apns_unreachable", 503, str(error), retry_after=5.0)
+        case ActivitiesError():
+            return problem("not_possible", 409, str(error))
+        case ApnsLiveError():
+            return problem("not_possible", 409, str(error))
+    return problem("internal", 500)
+
+
+def _of_validation(text: str) -> Problem:
+    """Turn msgspec's sentence into problem and field; values of the caller are not in it."""
+    place = _PLACE.search(text)
+    path = (place["path"] if place else "").lstrip(".")
+    said = _PLACE.sub("", text)
+    remedy = ""
+    for pattern, why in ((_UNKNOWN_FIELD, "is unknown"), (_MISSING_FIELD, "is missing")):
+        if found := pattern.search(said):
+            path = f"{path}.{found['name']}".lstrip(".")
+            said = why
+            remedy = "Leave it out." if why == "is unknown" else "Give it."
+    return problem("invalid", 422, said[:300], field=path[:200], remedy=remedy)
+
+
+def respond(found: Problem) -> Response:
+    """Return a problem as an answer, with ``Retry-After`` and ``WWW-Authenticate`` where due."""
+    headers: dict[str, str] = {"cache-control": "no-store"}
+    if found.retry_after is not None:
+        headers["retry-after"] = str(max(1, math.ceil(found.retry_after)))
+    if found.status == 401:
+        headers["www-authenticate"] = 'Bearer realm="apns-live"'
+    return Response(
+        msgspec.json.encode(found), found.status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+async def answer_error(request: Request, error: Exception) -> Response:
+    """Exception handler of the app: for what a route did not answer itself."""
+    return respond(classify(error))
+
+
+def of_status(status: int, detail: Any = "") -> Problem:
+    """Return the problem for a bare HTTP status of the framework (404, 405)."""
+    codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+    code = codes.get(status, "bad_body" if status < 500 else "internal")
+    return problem(code, status, str(detail) if status < 500 else "")

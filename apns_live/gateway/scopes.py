@@ -1,0 +1,51 @@
+"""What a key may do, by name; each dialect maps its own permissions onto these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from ..errors import InvalidInput
+
+Dialect = Literal["native", "activitysmith", "braze", "onesignal"]
+DIALECTS: tuple[Dialect, ...] = ("native", "activitysmith", "braze", "onesignal")
+
+SCOPES: Mapping[str, str] = {
+    "activities:start": "start activities",
+    "activities:update": "give activities a new state",
+    "activities:end": "end activities",
+    "activities:read": "read activities and their history",
+    "streams:write": "put, end, pause and resume streams",
+    "notifications:send": "send ordinary notifications",
+    "devices:write": "tell of devices, users, groups and tokens; mint device credentials",
+    "devices:read": "read devices, users and groups",
+    "audiences:read": "read segments, count an audience",
+    "audiences:write": "save and delete segments",
+    "channels:write": "create and delete broadcast channels",
+    "operations:read": "read operations, outcomes and receipts",
+    "admin": "manage the app, its provider keys and API keys; read the audit log",
+}
+ALL = frozenset(SCOPES)
+
+
+def check_scopes(names: Iterable[str], field: str = "scopes") -> frozenset[str]:
+    """Return the names as a set. Raises `InvalidInput` for an unknown one, and for none at all."""
+    chosen = frozenset(names)
+    for name in chosen:
+        if name not in SCOPES:
+            raise InvalidInput(
+                f"{name!r:.60} is no scope", field=field, remedy=f"Known: {', '.join(SCOPES)}."
+            )
+    if not chosen:
+        raise InvalidInput("names none", field=field, remedy=f"Known: {', '.join(SCOPES)}.")
+    return chosen
+
+
+def check_dialect(name: str, field: str = "dialect") -> Dialect:
+    """Return the dialect. Raises `InvalidInput` for an unknown one."""
+    for known in DIALECTS:
+        if name == known:
+            return known
+    raise InvalidInput(
+        f"{name!r:.40} is no dialect", field=field, remedy=f"Known: {', '.join(DIALECTS)}."
+    )

@@ -1,0 +1,82 @@
+"""What can be set of the gateway, with the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..errors import InvalidSetting
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Of one key: requests a minute (a bucket of that size), and at the same time. None: no limit."""
+
+    per_minute: int | None = None
+    concurrent: int | None = None
+
+
+DIALECT_LIMITS: Mapping[str, Limit] = {
+    "native": Limit(),
+    "activitysmith": Limit(per_minute=60, concurrent=4),
+    "braze": Limit(per_minute=4_166),  # 250,000 an hour
+    "onesignal": Limit(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """Settings of the HTTP API. Sizes are bytes, times seconds.
+
+    - ``body_bytes``, ``depth``: the largest body, and how deep JSON may be nested.
+    - ``bulk``: the most items of a bulk call.
+    - ``limits``: per dialect, of each key that has none of its own.
+    - ``device_per_minute``: calls of one phone; ``refused_per_minute``: calls of one address
+      without a valid key, before it is told to wait.
+    - ``credential_seconds``: how long a device credential holds; callers may ask for less.
+    - ``requests``: requests under way at the same time; more are answered with 503 at once.
+    - ``waiting_writes``: writes that may wait for a commit; more are answered with 503.
+    - ``audit_days``: how long the audit log is kept.
+    - ``events``: followers by server-sent events at the same time; ``heartbeat`` keeps them open.
+    - ``pages``: serve documentation of the API at /docs and the description at /openapi.json.
+
+    Raises InvalidSetting for what cannot be.
+    """
+
+    body_bytes: int = 1_048_576
+    depth: int = 40
+    bulk: int = 500
+    limits: Mapping[str, Limit] = field(default_factory=lambda: dict(DIALECT_LIMITS))
+    device_per_minute: int = 120
+    refused_per_minute: int = 60
+    credential_seconds: float = 3_600.0
+    requests: int = 512
+    waiting_writes: int = 1_024
+    audit_days: float = 365.0
+    events: int = 200
+    heartbeat: float = 15.0
+    pages: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("body_bytes", 1_024),
+            ("depth", 4),
+            ("bulk", 1),
+            ("device_per_minute", 1),
+            ("refused_per_minute", 1),
+            ("credential_seconds", 1.0),
+            ("requests", 1),
+            ("waiting_writes", 1),
+            ("audit_days", 0.0),
+            ("events", 0),
+            ("heartbeat", 0.1),
+        ):
+            value = getattr(self, name)
+            if not least <= value < float("inf"):
+                raise InvalidSetting(
+                    f"{value!r} is not possible", field=name, remedy=f"Give at least {least}."
+                )
+
+    def limit_of(self, dialect: str) -> Limit:
+        """Return the limit of a dialect's keys."""
+        return self.limits.get(dialect, DIALECT_LIMITS.get(dialect, Limit()))
