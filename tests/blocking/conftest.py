@@ -35,6 +35,10 @@ def arguments(running: ThreadedFakeApns) -> dict[str, Any]:
     }
 
 
+# Since 3.12 Python warns of every fork of a process with threads. That it works is what is tested.
+FORKING = "ignore:This process:DeprecationWarning"
+
+
 @pytest.fixture
 def client(running: ThreadedFakeApns) -> Iterator[blocking.Client]:
     with blocking.Client(**arguments(running)) as client:
@@ -55,7 +59,7 @@ def program(running: ThreadedFakeApns) -> Iterator[Callable[..., subprocess.Pope
 
     def start(name: str, *words: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, str(PROGRAMS / name), json.dumps(facts), *words],
+            [sys.executable, "-W", FORKING, str(PROGRAMS / name), json.dumps(facts), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -50,6 +50,19 @@ async def proxy(answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n"):
         yield server.sockets[0].getsockname()[1], heads
 
 
+@contextlib.asynccontextmanager
+async def silent_server(context: ssl.SSLContext):
+    """A server that takes connections and says nothing; yields its port."""
+    held: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(
+        lambda _, writer: held.append(writer), "127.0.0.1", 0, ssl=context
+    )
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        for writer in held:
+            writer.transport.abort()
+
+
 @pytest.mark.http
 async def test_pushes_go_through_a_connect_proxy(fake: FakeApns, transport: str) -> None:
     async with proxy() as (port, heads):
@@ -102,9 +115,7 @@ async def test_alpn_other_than_h2_names_a_proxy_as_the_likely_cause(
     context.load_cert_chain(certificate, key)
     if protocols:
         context.set_alpn_protocols(protocols)
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+    async with silent_server(context) as port:
         endpoint = Endpoint("localhost", port, ca_file=certificate)
         async with client_for(fake, environment=endpoint, clock=clock) as client:
             outcome = await pass_time(client, clock, client.send(UPDATE, token(1), deadline=1.0))
@@ -135,9 +146,7 @@ async def test_a_server_that_never_sends_settings_is_given_up(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     context.set_alpn_protocols(["h2"])
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+    async with silent_server(context) as port:
         endpoint = Endpoint("localhost", port, ca_file=certificate)
         async with client_for(fake, environment=endpoint, clock=clock) as client:
             task = asyncio.ensure_future(client.send(UPDATE, token(1), deadline=11.0))

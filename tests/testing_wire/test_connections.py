@@ -126,7 +126,7 @@ async def test_goaway_may_leave_out_the_push_that_caused_it_and_close() -> None:
         assert client.goaways()[0].unprocessed == streams[3:]
         assert client.answered()[1:] == streams[:3]
         assert len(fake.pushes) == 4
-        assert fake.connections[0].state == "closed"
+        await client.until(lambda: fake.connections[0].state == "closed")
 
 
 async def test_goaway_asked_for_from_outside() -> None:

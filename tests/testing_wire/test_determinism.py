@@ -49,6 +49,7 @@ async def play(order_seed: int, connections: int) -> dict[str, Any]:
         headers = push_headers(fake)
         outcomes: dict[tuple[str, int], tuple[object, ...]] = {}
         for client in clients:
+            await client.until(lambda client=client: client.http.ready)
             fake.faults.clear()
             await client.exchange(token_of(10_000), headers)
             await client.until(lambda client=client: client.http.max_concurrent_streams == 1000)
