@@ -11,7 +11,11 @@ _PIECES = 64
 
 
 class ReceiveWindow:
-    """How much the peer may send. Refilled when half of it is used up."""
+    """How much the peer may send. Refilled when an eighth of it is used up.
+
+    A grant takes half a round trip to arrive: granted late, most of the window is of no use to a
+    sender at a distance.
+    """
 
     __slots__ = ("available", "target")
 
@@ -22,8 +26,8 @@ class ReceiveWindow:
         """Bytes that the peer may send now; below 0 the peer has broken the rules."""
 
     def refill(self) -> int:
-        """Return the increment to grant now, or 0 while more than half is left."""
-        if self.available * 2 > self.target:
+        """Return the increment to grant now, or 0 while more than seven eighths are left."""
+        if self.available * 8 > self.target * 7:
             return 0
         increment = self.target - self.available
         self.available = self.target
