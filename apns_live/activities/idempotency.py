@@ -28,10 +28,15 @@ KEPT_MILLISECONDS = 30 * 24 * 3600 * 1000
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """An idempotency key as a caller gave it. ``caller`` keeps the keys of callers apart."""
+    """An idempotency key as a caller gave it. ``caller`` keeps the keys of callers apart.
+
+    ``digest`` stands for the caller's own request where the one that was made of it also holds the
+    time of day or a fresh id, and so would not be the same when it is repeated.
+    """
 
     caller: str
     key: str
+    digest: bytes | None = None
 
 
 class Once(msgspec.Struct, Generic[Answer], frozen=True):
@@ -62,7 +67,7 @@ async def once(
     table = schema.idempotency
     place = {"app_id": app.row, "caller": key.caller, "key": key.key}
     where = [table.c[name] == value for name, value in place.items()]
-    digest = fingerprint(request)
+    digest = fingerprint(request) if key.digest is None else key.digest
     await connection.execute(
         delete(table).where(*where, table.c.created_at < now - KEPT_MILLISECONDS)
     )

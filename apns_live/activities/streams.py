@@ -72,10 +72,19 @@ class Streams:
         self._activities = activities
         self._written = written
 
-    async def put(self, app: App, request: Start, *, key: Key | None = None) -> Once[Streamed]:
+    async def put(
+        self,
+        app: App,
+        request: Start,
+        *,
+        change: Update | None = None,
+        key: Key | None = None,
+    ) -> Once[Streamed]:
         """Bring the state behind ``request.stream_key`` up to the request's.
 
-        The request is a whole start, since it may come to one. Raises `InvalidInput`.
+        The request is a whole start, since it may come to one; its ``id`` is that of the activity
+        then. ``change`` is what a running activity gets instead: a quiet update has no alert, and
+        leaves tags as they are; its id and revision are not looked at. Raises `InvalidInput`.
         """
         now = milliseconds(self._clock)
         name = checks.stream_key(request.stream_key)
@@ -88,7 +97,7 @@ class Streams:
                 key,
                 request,
                 Streamed,
-                lambda: self._put(connection, app, name, request, now, touched),
+                lambda: self._put(connection, app, name, request, change, now, touched),
                 now=now,
             )
         for row in touched:
@@ -101,6 +110,7 @@ class Streams:
         app: App,
         name: str,
         request: Start,
+        change: Update | None,
         now: int,
         touched: list[int],
     ) -> Streamed:
@@ -129,15 +139,16 @@ class Streams:
                 activity=running.public_id,
                 version=running.version,
             )
-        change = Update(
-            id=running.public_id,
-            content_state=request.content_state,
-            presentation=request.presentation,
-            revision=request.revision,
-            tags=request.tags,
-            metadata=request.metadata,
-            dialect=request.dialect,
-        )
+        if change is None:
+            change = Update(
+                id=running.public_id,
+                content_state=request.content_state,
+                presentation=request.presentation,
+                revision=request.revision,
+                tags=request.tags,
+                metadata=request.metadata,
+                dialect=request.dialect,
+            )
         answer = await self._activities.change_within(connection, app, running, change, now)
         touched.append(running.id)
         return Streamed(
@@ -160,7 +171,7 @@ class Streams:
         now: int,
         touched: list[int],
     ) -> Streamed:
-        public_id = self._new_id()
+        public_id = self._new_id() if request.id is None else checks.identifier(request.id, "id")
         answer = await self._activities.start_within(connection, app, request, public_id, now)
         activities = schema.activities
         row = (

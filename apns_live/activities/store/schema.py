@@ -494,3 +494,31 @@ audit_log = Table(  # who did what that changes who may do what
     Index(None, "app_id", "id"),
     Index(None, "created_at"),  # pruning
 )
+
+buttons = Table(  # what a webhook button calls; the phone has only an address that names the row
+    "buttons",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("digest", String(43), nullable=False),  # of all below: the same button is one row
+    Column("title", String(200), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("method", String(8), nullable=False),
+    Column("body", Text, nullable=False, server_default=""),
+    Column("created_at", BigInteger, nullable=False),  # when it was last put on a card
+    UniqueConstraint("app_id", "digest"),
+    Index(None, "created_at"),  # pruning
+)
+
+metric_values = Table(  # the newest value of what a widget shows
+    "metric_values",
+    metadata,
+    _row_id(),
+    _app(),
+    Column("key", String(64), nullable=False),
+    Column("value", Text),  # as JSON, a number or a text; NULL while none has come
+    Column("measured_at", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("app_id", "key"),
+)

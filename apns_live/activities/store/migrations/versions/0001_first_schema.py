@@ -875,9 +875,59 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_audit_log_app_id_id"), ["app_id", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_audit_log_created_at"), ["created_at"], unique=False)
 
+    op.create_table(
+        "buttons",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column("app_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("digest", sa.String(length=43), nullable=False),
+        sa.Column("title", sa.String(length=200), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("method", sa.String(length=8), nullable=False),
+        sa.Column("body", sa.Text(), server_default="", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["app_id"], ["apps.id"], name=op.f("fk_buttons_app_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_buttons")),
+        sa.UniqueConstraint("app_id", "digest", name=op.f("uq_buttons_app_id_digest")),
+    )
+    with op.batch_alter_table("buttons", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_buttons_created_at"), ["created_at"], unique=False)
+
+    op.create_table(
+        "metric_values",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column("app_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.Text(), nullable=True),
+        sa.Column("measured_at", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["app_id"], ["apps.id"], name=op.f("fk_metric_values_app_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_metric_values")),
+        sa.UniqueConstraint("app_id", "key", name=op.f("uq_metric_values_app_id_key")),
+    )
+
 
 def downgrade() -> None:
     """Go back to the version before."""
+    op.drop_table("metric_values")
+    with op.batch_alter_table("buttons", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_buttons_created_at"))
+
+    op.drop_table("buttons")
     with op.batch_alter_table("audit_log", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_audit_log_created_at"))
         batch_op.drop_index(batch_op.f("ix_audit_log_app_id_id"))
