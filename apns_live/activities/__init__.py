@@ -1,1 +1,69 @@
-"""The service above delivery: activities by id, streams by key, the people and devices behind them."""
+"""The service above delivery: activities by id, streams by key, the people and devices behind them.
+
+Names are loaded when they are first used, so that a part of it can be used alone.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .apps import App
+    from .audience import Audience
+    from .idempotency import Key, Once
+    from .records import DeviceRecord, TokenRecord
+    from .requests import Accepted, AlertText, End, Presentation, Start, Update
+    from .service import Service
+    from .settings import ServiceSettings
+    from .store.database import Database
+    from .store.sealing import Sealer
+    from .streams import Streamed
+
+__all__ = [
+    "Accepted",
+    "AlertText",
+    "App",
+    "Audience",
+    "Database",
+    "DeviceRecord",
+    "End",
+    "Key",
+    "Once",
+    "Presentation",
+    "Sealer",
+    "Service",
+    "ServiceSettings",
+    "Start",
+    "Streamed",
+    "TokenRecord",
+    "Update",
+]
+
+_ROOMS = {
+    "Accepted": ".requests",
+    "AlertText": ".requests",
+    "App": ".apps",
+    "Audience": ".audience",
+    "Database": ".store.database",
+    "DeviceRecord": ".records",
+    "End": ".requests",
+    "Key": ".idempotency",
+    "Once": ".idempotency",
+    "Presentation": ".requests",
+    "Sealer": ".store.sealing",
+    "Service": ".service",
+    "ServiceSettings": ".settings",
+    "Start": ".requests",
+    "Streamed": ".streams",
+    "TokenRecord": ".records",
+    "Update": ".requests",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _ROOMS:
+        value = getattr(import_module(_ROOMS[name], __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -64,11 +64,16 @@ def start_message(activity: Row[Any], language: str, *, now: float) -> payload.S
     )
 
 
-def change_message(activity: Row[Any], *, now: float) -> payload.Update | payload.End:
-    """Return the update, or the end, for the newest state."""
+def change_message(
+    activity: Row[Any], alert_text: AlertText | None, language: str | None, *, now: float
+) -> payload.Update | payload.End:
+    """Return the update, or the end, for the newest state, with an alert in one language.
+
+    ``alert_text`` is what is to ring with it: its own alert, or that of a state whose place it took.
+    """
     shown = presentation_of(activity)
     state = msgspec.json.decode(activity.content_state)
-    alert = alert_in(shown.alert, "en")
+    alert = alert_in(alert_text, language)
     if activity.status != "ended":
         return payload.Update(
             content_state=state,
@@ -89,7 +94,7 @@ def change_message(activity: Row[Any], *, now: float) -> payload.Update | payloa
     )
 
 
-def alert_in(alert: AlertText | None, language: str) -> payload.Alert | None:
+def alert_in(alert: AlertText | None, language: str | None) -> payload.Alert | None:
     """Return the alert in one language."""
     if alert is None:
         return None

@@ -12,7 +12,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -27,6 +27,7 @@ from .pacing import NEVER, SpikeGuard, Trouble, again_at
 from .tickets import Ticket
 
 _ACCEPTED = Verdict.ACCEPTED
+Standing = Literal["new", "behind", "current"]
 PROBLEMS_KEPT = 1000
 """Outcomes kept in a report; the hook sees all."""
 
@@ -151,6 +152,9 @@ class LiveActivity:
         self.last_moment = NEVER
         self.demoted = self.over_budget = self.accepted_count = 0
         self.submitted = self.held_back = 0
+        self.on_decided: Callable[[int, int, Outcome], object] | None = None
+        """Called with the place of a token, a version, and what that version came to for it: once
+        for each version that a token was sent or given up for, not for those that it skipped."""
         self._host = host
         self._budget = budget
         self._minimum_interval = minimum_interval
@@ -171,9 +175,17 @@ class LiveActivity:
             f"{audience.behind} behind{', ended' if self.lane.ended else ''}>"
         )
 
-    def join(self, token: str, *, frequent_pushes_enabled: bool | None = None) -> bool:
+    def join(
+        self,
+        token: str,
+        *,
+        frequent_pushes_enabled: bool | None = None,
+        standing: Standing = "new",
+    ) -> bool:
         """Add a token; it gets the newest state, without an alert that rang before it came.
 
+        ``standing`` says more of a token whose past is known elsewhere: ``behind`` was a member when
+        the newest state was put, and gets its alert too; ``current`` has the newest state already.
         Returns False when it is a member already. Raises InvalidToken for a token that cannot be
         one, and InvalidInput when it belongs to another activity or has a push of its own under way.
         """
@@ -183,7 +195,8 @@ class LiveActivity:
         else:
             lane = self._host.joining(token, self)
             newest = self.audience.newest
-            place = self.audience.join(token, confirmed=max(newest - 1, 0))
+            has = newest if standing == "current" else max(newest - 1, 0)
+            place = self.audience.join(token, confirmed=has)
             if place is None:
                 return False
             if lane is not None:
@@ -195,7 +208,7 @@ class LiveActivity:
                     self.audience.troubles[place] = Trouble(
                         may_have_been_sent=True, timestamp=lane.last_timestamp
                     )
-            if newest and self.alert_version == newest:
+            if newest and self.alert_version == newest and standing == "new":
                 self._quiet.add(place)
             if frequent_pushes_enabled is False:
                 self.audience.slow.add(place)
@@ -309,6 +322,11 @@ class LiveActivity:
         if self._closed or self.guard.stopped:
             return True
         return self.audience.behind == 0 and self.lane.waiting is None
+
+    @property
+    def idle(self) -> bool:
+        """Whether every token has the newest state, or cannot get it, and none waits."""
+        return self._is_settled()
 
     @property
     def report(self) -> ActivityReport:
@@ -483,6 +501,8 @@ class LiveActivity:
         audience = self.audience
         if outcome.verdict is _ACCEPTED:
             self.accepted_count += 1
+            if self.on_decided is not None:
+                self.on_decided(place, variant.version, outcome)
             if audience.troubles:
                 audience.troubles.pop(place, None)
             audience.accepted(place, variant.version)
@@ -499,25 +519,24 @@ class LiveActivity:
         if outcome.verdict is Verdict.DROP_TOKEN:
             audience.dropped(place)
             self._host.parting(token)
-            self._report(outcome)
+            self._report(place, variant.version, outcome)
             return
         trouble = audience.troubles.get(place)
         failures = trouble.failures if trouble else 0
         when = again_at(outcome, failures, now)
         if when == NEVER:
             audience.given_up(place, variant.version)
-            self._report(outcome)
+            self._report(place, variant.version, outcome)
             return
         if variant.version == audience.newest and when >= self.last_moment:
+            late = msgspec.structs.replace(
+                outcome,
+                verdict=Verdict.EXPIRED,
+                detail="the state's last moment comes before the next try",
+            )
             audience.given_up(place, variant.version)
             self._counts[Verdict.EXPIRED] += 1
-            self._report(
-                msgspec.structs.replace(
-                    outcome,
-                    verdict=Verdict.EXPIRED,
-                    detail="the state's last moment comes before the next try",
-                )
-            )
+            self._report(place, variant.version, late)
             return
         stamp = self.lane.last_timestamp
         if trouble is None:
@@ -544,7 +563,9 @@ class LiveActivity:
             if self.lane.ended and not self.guard.stopped and not self._closed:
                 self._host.finished(self)
 
-    def _report(self, outcome: Outcome) -> None:
+    def _report(self, place: int, version: int, outcome: Outcome) -> None:
+        if self.on_decided is not None:
+            self.on_decided(place, version, outcome)
         if len(self._problems) < PROBLEMS_KEPT:
             self._problems.append(outcome)
         if self._on_problem is not None:
@@ -557,15 +578,15 @@ class LiveActivity:
             return
         self._counts[Verdict.EXPIRED] += len(places)
         priority = self.current.priority if self.current else 5
-        for place in places if self._on_problem else places[:PROBLEMS_KEPT]:
-            self._report(
-                Outcome(
-                    token=self.audience.tokens[place],
-                    verdict=Verdict.EXPIRED,
-                    priority=priority,
-                    detail="its deadline, expiration or stale date passed before APNs accepted it",
-                )
+        everyone = self._on_problem or self.on_decided
+        for place in places if everyone else places[:PROBLEMS_KEPT]:
+            late = Outcome(
+                token=self.audience.tokens[place],
+                verdict=Verdict.EXPIRED,
+                priority=priority,
+                detail="its deadline, expiration or stale date passed before APNs accepted it",
             )
+            self._report(place, self.audience.newest, late)
         if self.journalled:
             self.touched.update(places)
         self._after(self._host.now())

@@ -366,6 +366,22 @@ class Delivery:
         known.join_all(tokens)
         return known
 
+    def owner(self, token: str) -> LiveActivity | None:
+        """Return the live activity that a token belongs to."""
+        return self._dispatch.homes.get(token)
+
+    def let_go(self, activity: LiveActivity) -> bool:
+        """Forget a live activity that nothing is under way for; it did not end, and may come back.
+
+        Not for a delivery with a journal, which keeps its activities. False when something is
+        under way, or it is not one of this delivery's.
+        """
+        known = self._dispatch.activities.get(activity.activity) is activity
+        if not known or self._journal is not None or not activity.idle:
+            return False
+        self._dispatch.finished(activity)
+        return True
+
     def _make_activity(
         self, activity: str, minimum_interval: float | None, guard: SpikeGuard | None
     ) -> LiveActivity:

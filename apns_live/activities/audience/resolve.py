@@ -34,6 +34,7 @@ from ...errors import InvalidInput
 from .. import checks
 from ..apps import App
 from ..store import schema
+from ..store.bulk import page_of
 from ..store.database import Database
 from ..times import milliseconds
 from .compile import compile_filter, unindexed
@@ -237,11 +238,13 @@ class Audiences:
             query = query.where(tokens.c.id <= until)
         while True:
             async with self._database.read() as connection:
-                rows = (await connection.execute(query, {"after": after})).all()
+                rows = await page_of(connection, query, {"after": after})
             if not rows:
                 return
-            yield [Recipient(*row) for row in rows]
-            after = rows[-1].id
+            recipients = [Recipient(*row) for row in rows]
+            recipients.sort(key=lambda recipient: recipient.row)
+            yield recipients
+            after = recipients[-1].row
             if len(rows) < page:
                 return
 

@@ -46,7 +46,8 @@ async def with_rows(
         tuple((name, type(value)) for name, value in parameters.items()),
     )
     encoded = _encode(rows if isinstance(rows, list) else list(rows)).decode()
-    return await connection.execute(prepared, {"rows": encoded, **parameters})
+    result: CursorResult[Any] = await connection.execute(prepared, {"rows": encoded, **parameters})
+    return result
 
 
 async def run(
@@ -54,7 +55,8 @@ async def run(
 ) -> CursorResult[Any]:
     """Execute a statement that both databases know."""
     kinds = tuple((name, type(value)) for name, value in parameters.items())
-    return await connection.execute(_plain(statement, kinds), parameters)
+    result: CursorResult[Any] = await connection.execute(_plain(statement, kinds), parameters)
+    return result
 
 
 @lru_cache(maxsize=256)

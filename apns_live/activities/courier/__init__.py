@@ -1,0 +1,5 @@
+"""Between the store and APNs: what was accepted is sent, what came back is written down."""
+
+from .courier import Courier, CourierStatistics
+
+__all__ = ["Courier", "CourierStatistics"]

@@ -1,0 +1,164 @@
+"""What is to be looked at: activities whose stored state may be newer than what was sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Row, and_, or_, select, update
+from sqlalchemy.sql.expression import case
+
+from ..apps import App
+from ..store import schema
+from ..store.database import Database
+
+MOST = 100_000
+"""Activities that are remembered; beyond it the store is read again, which has them all."""
+PAGE = 1_000
+KINDS = ("start", "update", "end")
+
+
+class Backlog:
+    """Activities to look at, each once, the longest waiting first."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._rows: dict[int, None] = {}
+        self._overflowed = False
+        self.found: set[int] | None = None
+        """What the first look at the store found: an earlier process may have begun with it."""
+        self.waiting = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is to be looked at."""
+        return not self._rows and not self._overflowed
+
+    def add(self, row: int) -> None:
+        """Look at an activity."""
+        if len(self._rows) >= MOST:
+            self._overflowed = True
+        else:
+            self._rows[row] = None
+        self.waiting.set()
+
+    def add_all(self) -> None:
+        """Look at every activity that has something unfinished."""
+        self._overflowed = True
+        self.waiting.set()
+
+    async def take(self, limit: int) -> list[int]:
+        """Return activities to look at now; waits until there are some."""
+        while not self._rows:
+            if self._overflowed:
+                self._overflowed = False
+                await self._read_all()
+                if self.found is None:
+                    self.found = set(self._rows)
+                if self._rows:
+                    break
+            self.waiting.clear()
+            if self.empty:
+                await self.waiting.wait()
+        taken = [row for row, _ in zip(self._rows, range(limit), strict=False)]
+        for row in taken:
+            del self._rows[row]
+        return taken
+
+    async def _read_all(self) -> None:
+        """Read in pages who has an operation that is not finished."""
+        table = schema.operations
+        for status in ("accepted", "running", "failed"):
+            after = 0
+            query = (
+                select(table.c.id, table.c.activity_id)
+                .where(
+                    table.c.status == status,
+                    table.c.kind.in_(KINDS),
+                    table.c.activity_id.is_not(None),
+                )
+                .order_by(table.c.id)
+                .limit(PAGE)
+            )
+            if status == "failed":
+                # Failed for now: a key was missing, and may be there by now.
+                query = query.where(table.c.finished_at.is_(None))
+            while True:
+                async with self._database.read() as connection:
+                    page = (await connection.execute(query.where(table.c.id > after))).all()
+                for row in page:
+                    if len(self._rows) >= MOST:
+                        self._overflowed = True
+                        return
+                    self._rows[row.activity_id] = None
+                if len(page) < PAGE:
+                    break
+                after = page[-1].id
+
+    async def read(self, rows: Sequence[int]) -> tuple[list[Row[Any]], dict[int, list[Row[Any]]]]:
+        """Return activities, and their operations that matter, the oldest first.
+
+        Those are the ones that are not finished, and the one of the newest version.
+        """
+        activities, operations = schema.activities, schema.operations
+        async with self._database.read() as connection:
+            found = (
+                await connection.execute(select(activities).where(activities.c.id.in_(rows)))
+            ).all()
+            matter = (
+                await connection.execute(
+                    select(operations)
+                    .join(activities, activities.c.id == operations.c.activity_id)
+                    .where(
+                        operations.c.app_id == activities.c.app_id,
+                        operations.c.activity_id.in_(rows),
+                        or_(
+                            operations.c.status.in_(["accepted", "running"]),
+                            and_(
+                                operations.c.status == "failed", operations.c.finished_at.is_(None)
+                            ),
+                            operations.c.version == activities.c.version,
+                        ),
+                    )
+                    .order_by(operations.c.id)
+                )
+            ).all()
+        by_activity: dict[int, list[Row[Any]]] = {}
+        for row in matter:
+            by_activity.setdefault(row.activity_id, []).append(row)
+        return list(found), by_activity
+
+    async def try_again(self, app: App) -> None:
+        """Open the operations of an app again that failed for want of a key."""
+        table = schema.operations
+        async with self._database.write() as connection:
+            opened = await connection.execute(
+                update(table)
+                .where(
+                    table.c.app_id == app.row,
+                    table.c.status == "failed",
+                    table.c.finished_at.is_(None),
+                    table.c.kind.in_(KINDS),
+                )
+                .values(
+                    # A start reads again from its first row: who got it is passed over.
+                    status=case((table.c.kind == "start", "running"), else_="accepted"),
+                    cursor=0,
+                    reason=None,
+                )
+                .returning(table.c.activity_id)
+            )
+            rows: Iterable[int] = opened.scalars().all()
+        for row in rows:
+            self.add(row)
+
+
+def is_open(operation: Row[Any]) -> bool:
+    """Whether an operation is not finished."""
+    return operation.status in ("accepted", "running") or (
+        operation.status == "failed" and operation.finished_at is None
+    )

@@ -1,0 +1,188 @@
+"""The way of one app to one environment: a client, and delivery over it, opened when needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ...client import Attachment, Client, Endpoint
+from ...client.statistics import Statistics
+from ...clock import Clock
+from ...credentials import ProviderKey
+from ...delivery import Delivery, DeliveryStatistics
+from ...errors import ActivitiesError
+from ...payload import EncodedMessage
+from ..apps import App, Apps
+from ..settings import ServiceSettings
+
+
+class NoKey(ActivitiesError):
+    """An app cannot push to an environment: its provider key is missing, or does not open."""
+
+
+class _Gate:
+    """A source that brings nothing while the store is behind."""
+
+    def __init__(self, source: Any, shut: Callable[[], bool]) -> None:
+        self._source = source
+        self._shut = shut
+        self.settled = source.settled
+
+    def take(self, limit: int) -> Sequence[Any]:
+        return () if self._shut() else self._source.take(limit)
+
+
+class GatedSender:
+    """A client whose sources pause while the store is behind. See `apns_live.delivery`'s ``Sender``."""
+
+    def __init__(self, client: Client, shut: Callable[[], bool]) -> None:
+        self._client = client
+        self._shut = shut
+        self._attachments: list[Attachment] = []
+        self.prepare: Callable[[EncodedMessage], Any] = client.prepare
+        self.clock = client.clock
+
+    def attach(
+        self,
+        source: Any,
+        *,
+        retry: bool = True,
+        response_timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> Attachment:
+        """Draw work from ``source`` as long as there is room for its results."""
+        attachment = self._client.attach(
+            _Gate(source, self._shut),
+            retry=retry,
+            response_timeout=response_timeout,
+            deadline=deadline,
+        )
+        self._attachments = [known for known in self._attachments if not known.detached]
+        self._attachments.append(attachment)
+        return attachment
+
+    def wake(self) -> None:
+        """Go on: the store has caught up."""
+        for attachment in self._attachments:
+            attachment.wake()
+
+
+class Carrier:
+    """One app's client and delivery for one environment."""
+
+    def __init__(
+        self, app: App, environment: str, client: Client, sender: GatedSender, delivery: Delivery
+    ) -> None:
+        self.app = app
+        self.environment = environment
+        self.client = client
+        self.sender = sender
+        self.delivery = delivery
+
+    async def aclose(self) -> None:
+        """Close at once; what was to wait for has been waited for."""
+        await self.delivery.aclose(drain=0.0)
+        await self.client.aclose(drain=0.0)
+
+
+class Carriers:
+    """Opens carriers, one for each app and environment, and keeps them."""
+
+    def __init__(
+        self,
+        *,
+        apps: Apps,
+        clock: Clock,
+        endpoints: Mapping[str, str | Endpoint],
+        settings: ServiceSettings,
+        shut: Callable[[], bool],
+    ) -> None:
+        self._apps = apps
+        self._clock = clock
+        self._endpoints = endpoints
+        self._settings = settings
+        self._shut = shut
+        self._open: dict[tuple[int, str], Carrier] = {}
+        self._opening: dict[tuple[int, str], asyncio.Lock] = {}
+        self._closed = False
+
+    def __iter__(self) -> Any:
+        return iter(list(self._open.values()))
+
+    def known(self, app: App, environment: str) -> Carrier | None:
+        """Return the carrier if it is open."""
+        return self._open.get((app.row, environment))
+
+    async def get(self, app: App, environment: str) -> Carrier:
+        """Return the carrier, opened if need be.
+
+        Raises `NoKey` when the app has no key for it or that does not open, `StoreError` when the
+        database cannot be reached, `InvalidSetting` for settings that no client can have.
+        """
+        place = (app.row, environment)
+        if carrier := self._open.get(place):
+            return carrier
+        async with self._opening.setdefault(place, asyncio.Lock()):
+            if carrier := self._open.get(place):
+                return carrier
+            key = await self._key(app, environment)
+            client = Client(
+                key,
+                bundle_id=app.bundle_id,
+                environment=self._endpoints.get(environment, environment),
+                clock=self._clock,
+                **self._settings.client,
+            )
+            sender = GatedSender(client, self._shut)
+            delivery = Delivery(
+                sender,
+                budget=app.settings.get("budget", self._settings.budget),
+                clock=self._clock,
+            )
+            await delivery.open()
+            carrier = self._open[place] = Carrier(app, environment, client, sender, delivery)
+            return carrier
+
+    async def _key(self, app: App, environment: str) -> ProviderKey:
+        try:
+            return await self._apps.key(app, environment)
+        except ActivitiesError as error:
+            if isinstance(error.__cause__, OSError):
+                raise  # the database, not the key
+            raise NoKey(str(error)) from error
+
+    async def refresh_keys(self, app: App | None = None) -> None:
+        """Let open clients sign with the keys that are stored now. Raises as `get`."""
+        for carrier in self:
+            if app is not None and carrier.app.row != app.row:
+                continue
+            key = await self._key(carrier.app, carrier.environment)
+            held = carrier.client.provider_tokens.key
+            if (key.key_id, key.team_id, key.fingerprint) != (
+                held.key_id,
+                held.team_id,
+                held.fingerprint,
+            ):
+                carrier.client.replace_key(key)
+
+    def wake(self) -> None:
+        """Go on sending: the store has caught up."""
+        for carrier in self:
+            carrier.sender.wake()
+
+    def statistics(self) -> dict[tuple[str, str], tuple[Statistics, DeliveryStatistics]]:
+        """Return the snapshots by app id and environment."""
+        return {
+            (carrier.app.id, carrier.environment): (
+                carrier.client.statistics(),
+                carrier.delivery.statistics(),
+            )
+            for carrier in self
+        }
+
+    async def aclose(self) -> None:
+        """Close every carrier."""
+        carriers = list(self._open.values())
+        self._open.clear()
+        await asyncio.gather(*(carrier.aclose() for carrier in carriers))

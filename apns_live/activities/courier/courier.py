@@ -1,0 +1,384 @@
+"""The courier: sees what the store holds that phones do not have yet, and brings it to them.
+
+It is told of a write after its commit (`written`, `joined`, `left`, `key_added`) and looks at the
+store then; nothing that it is told matters beyond that. So it may forget all of it in a crash: the
+operations that are not finished say where to look, and the versions that tokens have acknowledged
+say who is behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.exc import SQLAlchemyError
+
+from ...client import Client, Endpoint
+from ...client.statistics import Statistics
+from ...clock import Clock
+from ...delivery import DeliveryStatistics
+from ...errors import ApnsLiveError, InvalidInput, StoreError
+from ..apps import App, Apps
+from ..audience import Audiences
+from ..joining import Member
+from ..progress import Batch, Written
+from ..settings import ServiceSettings
+from ..store.database import Database
+from ..watch import Watchers
+from .backlog import Backlog, is_open
+from .broadcasting import Broadcasting
+from .carrier import Carrier, Carriers, NoKey
+from .lives import Lives
+from .recorder import Recorder
+from .starting import Room, Setting, StartFanOut
+
+logger = logging.getLogger("apns_live.activities")
+
+AT_ONCE = 200
+"""Activities that are read together."""
+_TRY_AGAIN = 1.0
+_CLOSE_PATIENCE = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CourierStatistics:
+    """What this process is doing at the moment of asking."""
+
+    waiting: int
+    """Activities that are to be looked at."""
+    starting: int
+    """Starts that are being fanned out."""
+    living: int
+    """Activities in memory."""
+    tokens: int
+    """Activity tokens in memory."""
+    unwritten: int
+    """Results that are not in the store yet."""
+    batches: int
+    """Batches of results written since the start."""
+    results: int
+    """Results written since the start."""
+    watchers: int
+    carriers: Mapping[tuple[str, str], tuple[Statistics, DeliveryStatistics]]
+    """The client's and delivery's own figures, by app and environment."""
+
+
+class Courier:
+    """Brings what was accepted to phones, for every app of one database."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        apps: Apps,
+        audiences: Audiences,
+        endpoints: Mapping[str, str | Endpoint],
+        settings: ServiceSettings,
+        watchers: Watchers,
+    ) -> None:
+        self._clock = clock
+        self._apps = apps
+        self._settings = settings
+        self._watchers = watchers
+        self._known_apps: dict[int, App] = {}
+        self._backlog = Backlog(database)
+        self._recorder = Recorder(database, clock, closing=self._closing, wrote=self._wrote)
+        self.carriers = Carriers(
+            apps=apps,
+            clock=clock,
+            endpoints=endpoints,
+            settings=settings,
+            shut=lambda: self._recorder.full,
+        )
+        self._recorder.flushed += [self.carriers.wake, self._moved]
+        self._setting = Setting(database, clock, audiences, self._recorder, Room())
+        self._lives = Lives(
+            database=database,
+            clock=clock,
+            carriers=self.carriers,
+            recorder=self._recorder,
+            most=settings.tokens_in_memory,
+        )
+        self._broadcasting = Broadcasting(clock, self.carriers, self._recorder)
+        self._starts_allowed = asyncio.Semaphore(settings.starts_at_once)
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._again: set[tuple[str, int]] = set()
+        self._looking = False
+        self._waiters: list[asyncio.Future[None]] = []
+
+    # What it is told, after a commit.
+
+    def written(self, app: App, row: int) -> None:
+        """Say that an activity has a new state, or is to be started or ended."""
+        self._known_apps[app.row] = app
+        self._backlog.add(row)
+        self._watchers.changed(activities=(row,))
+
+    def joined(self, app: App, row: int, version: int, members: Sequence[Member]) -> None:
+        """Say that devices handed in their token for an activity whose newest version is given."""
+        self._known_apps[app.row] = app
+        if not self._lives.join(app, row, members) and any(
+            member.acknowledged < version for member in members
+        ):
+            self._backlog.add(row)
+
+    def left(self, activity: int, token: str) -> None:
+        """Say that a token is to be sent to no more."""
+        self._lives.leave(activity, token)
+
+    def key_added(self, app: App) -> None:
+        """Say that an app has another key."""
+        self._known_apps[app.row] = app
+        self._spawn("key", app.row, lambda: self._use_key(app))
+
+    async def client(self, app: App, environment: str) -> Client:
+        """Return the client that pushes for an app. Raises as `Carriers.get`."""
+        return (await self.carriers.get(app, environment)).client
+
+    # Its life.
+
+    def open(self) -> None:
+        """Take up what an earlier process left."""
+        self._backlog.add_all()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            group.create_task(self._recorder.run())
+            group.create_task(self._look_after_keys())
+            await self._look()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something that was accepted waits to be sent or written down."""
+        return bool(
+            not self._backlog.empty
+            or self._looking
+            or self._tasks
+            or self._recorder.busy
+            or self._lives.busy
+        )
+
+    async def settled(self) -> None:
+        """Return when nothing that was accepted waits."""
+        while self.busy:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(future)
+            await future
+
+    def _moved(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def drain(self, seconds: float) -> None:
+        """Go on until everything is sent and written down, ``seconds`` at most."""
+        if seconds <= 0:
+            return
+        settling = asyncio.ensure_future(self.settled())
+        timer = self._clock.call_later(seconds, settling.cancel)
+        try:
+            await asyncio.wait([settling])
+        finally:
+            timer.cancel()
+            settling.cancel()
+
+    async def aclose(self) -> None:
+        """Stop sending and write down what is known. What is left goes on in the next life."""
+        await self.carriers.aclose()
+        try:
+            async with asyncio.timeout(_CLOSE_PATIENCE):
+                await self._recorder.flush()
+        except TimeoutError:
+            logger.warning("the last results could not be stored; they are sent again")
+
+    def statistics(self) -> CourierStatistics:
+        """Return a frozen snapshot."""
+        return CourierStatistics(
+            waiting=len(self._backlog),
+            starting=sum(kind == "start" for kind, _ in self._tasks),
+            living=len(self._lives),
+            tokens=self._lives.tokens,
+            unwritten=len(self._recorder.batch),
+            batches=self._recorder.batches,
+            results=self._recorder.rows,
+            watchers=len(self._watchers),
+            carriers=self.carriers.statistics(),
+        )
+
+    # Looking at the store.
+
+    async def _look(self) -> None:
+        while True:
+            rows = await self._backlog.take(AT_ONCE)
+            self._looking = True
+            try:
+                activities, operations = await self._backlog.read(rows)
+                for activity in activities:
+                    await self._look_at(activity, operations.get(activity.id, []))
+            except (SQLAlchemyError, StoreError, OSError):
+                logger.exception("the store could not be read; trying again")
+                for row in rows:
+                    self._backlog.add(row)
+                await self._clock.sleep(_TRY_AGAIN)
+            finally:
+                self._looking = False
+                self._moved()
+
+    async def _look_at(self, activity: Row[Any], operations: Sequence[Row[Any]]) -> None:
+        if activity.status == "scheduled":
+            return
+        app = await self._app(activity.app_id)
+        if app is None:
+            return
+        start = next((row for row in operations if row.kind == "start" and is_open(row)), None)
+        if start is not None:
+            self._spawn("start", activity.id, lambda: self._start(app, activity, start))
+        changes = [row for row in operations if row.kind != "start"]
+        wanted = [row for row in changes if is_open(row)]
+        if activity.channel_id is not None:
+            if wanted:
+                self._spawn(
+                    "broadcast",
+                    activity.id,
+                    lambda: self._broadcast(app, activity, wanted),
+                )
+            return
+        try:
+            reading = self._lives.advance(
+                app, activity, operations, recovered=self._was_open(activity.id)
+            )
+        except InvalidInput as error:
+            self._fail(wanted, str(error), final=True)
+            return
+        if reading is not None:
+            self._spawn("read", activity.id, lambda: self._read(reading(), wanted))
+
+    def _was_open(self, row: int) -> bool:
+        """Whether an earlier process may have sent something of this activity a moment ago."""
+        found = self._backlog.found
+        if not found or row not in found:
+            return False
+        found.discard(row)
+        return True
+
+    async def _app(self, row: int) -> App | None:
+        if row not in self._known_apps:
+            self._known_apps.update((app.row, app) for app in await self._apps.list())
+        return self._known_apps.get(row)
+
+    # Work that takes a while: one task for each activity and kind.
+
+    def _spawn(self, kind: str, row: int, work: Callable[[], Any]) -> None:
+        place = (kind, row)
+        if place in self._tasks:
+            self._again.add(place)
+            return
+        if self._group is not None:
+            self._tasks[place] = self._group.create_task(self._keep(place, work))
+
+    async def _keep(self, place: tuple[str, int], work: Callable[[], Any]) -> None:
+        """Do one piece of work. Its errors are its own: others go on."""
+        try:
+            await work()
+        except (SQLAlchemyError, StoreError, OSError):
+            logger.exception("the store failed during a %s; trying again", place[0])
+            await self._clock.sleep(_TRY_AGAIN)
+            self._again.add(place)
+        except Exception:
+            logger.exception("a %s failed", place[0])
+        finally:
+            del self._tasks[place]
+            if place in self._again:
+                self._again.discard(place)
+                self._backlog.add(place[1])
+            self._moved()
+
+    async def _start(self, app: App, activity: Row[Any], operation: Row[Any]) -> None:
+        async with self._starts_allowed:
+            carrier = await self._carrier(app, activity.environment, [operation])
+            if carrier is None:
+                return
+            fan_out = StartFanOut(self._setting, app, activity, operation, carrier)
+            try:
+                whole = await fan_out.run()
+            except InvalidInput as error:
+                self._fail([operation], str(error), final=True)
+                return
+        if fan_out.stopped:
+            # Refused for ever as it is: a key or a setting must change first.
+            self._fail([operation], fan_out.stopped, final=False)
+            return
+        status = "done" if whole or fan_out.sent else "superseded"
+        self._recorder.batch.started.append((operation.id, status, None, True))
+        self._recorder.now()
+
+    async def _broadcast(
+        self, app: App, activity: Row[Any], operations: Sequence[Row[Any]]
+    ) -> None:
+        if await self._carrier(app, activity.environment, operations) is not None:
+            await self._broadcasting.send(app, activity, operations)
+
+    async def _read(self, reading: Any, operations: Sequence[Row[Any]]) -> None:
+        try:
+            await reading
+        except (NoKey, InvalidInput) as error:
+            self._fail(operations, str(error), final=False)
+
+    async def _carrier(
+        self, app: App, environment: str, operations: Sequence[Row[Any]]
+    ) -> Carrier | None:
+        """Return the carrier, or None when its key is not there: the operations have failed then."""
+        try:
+            return await self.carriers.get(app, environment)
+        except (NoKey, InvalidInput) as error:
+            self._fail(operations, str(error), final=False)
+            return None
+
+    def _fail(self, operations: Sequence[Row[Any]], reason: str, *, final: bool) -> None:
+        """Let operations fail; those that are not final are tried again when a key is added."""
+        self._recorder.batch.started.extend(
+            (row.id, "failed", reason[:255], final) for row in operations
+        )
+        self._recorder.now()
+        for row in operations:
+            logger.warning("operation %s failed: %s", row.public_id, reason)
+
+    # Keys.
+
+    async def _look_after_keys(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.key_check)
+            for app in {carrier.app.row: carrier.app for carrier in self.carriers}.values():
+                await self._refresh(app)
+
+    async def _use_key(self, app: App) -> None:
+        """Sign with a key that was just added, and try again what failed for want of one."""
+        await self._refresh(app)
+        await self._backlog.try_again(app)
+
+    async def _refresh(self, app: App) -> None:
+        try:
+            await self.carriers.refresh_keys(app)
+        except (ApnsLiveError, SQLAlchemyError, OSError):
+            logger.exception("the keys of the app %s could not be read", app.id)
+
+    # What is written.
+
+    def _closing(self, batch: Batch) -> None:
+        self._lives.close_settled(batch)
+
+    def _wrote(self, batch: Batch, written: Written) -> None:
+        self._lives.wrote(batch, written)
+        self._watchers.changed(
+            activities=self._lives.rows_of(batch),
+            operations={*batch.counts, *written.operations},
+        )

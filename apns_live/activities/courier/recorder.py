@@ -1,0 +1,128 @@
+"""Writes down what came back, in batches: every 200 ms, or as soon as there is much."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from ...clock import Clock, Timer
+from ...errors import StoreError
+from ..progress import Batch, Written, write
+from ..store.database import Database
+from ..times import milliseconds
+
+logger = logging.getLogger("apns_live.activities")
+
+INTERVAL = 0.2
+"""Seconds within which a result is written."""
+AT_ONCE = 1_000
+"""Results that are written without waiting for the interval."""
+MOST = 30_000
+"""Results that may wait for the store; beyond it sending pauses."""
+_RETRY_FIRST, _RETRY_MOST = 0.5, 30.0
+
+
+class Counted(Protocol):
+    """Who wants to know when its results are in the store."""
+
+    def recorded(self, count: int) -> None:
+        """So many more are written."""
+
+
+class Recorder:
+    """Collects results and writes them. ``closing`` fills in what a batch finishes."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        closing: Callable[[Batch], None],
+        wrote: Callable[[Batch, Written], None],
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._closing = closing
+        self._wrote = wrote
+        self._due = asyncio.Event()
+        self._timer: Timer | None = None
+        self._owners: dict[Counted, int] = {}
+        self.batch = Batch()
+        self.writing = False
+        self.flushed: list[Callable[[], object]] = []
+        """Called when results were written: sending may go on after a pause."""
+        self.batches = self.rows = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is not written yet."""
+        return self.writing or self._timer is not None or self._due.is_set() or bool(self.batch)
+
+    @property
+    def full(self) -> bool:
+        """Whether sending must pause until the store has caught up."""
+        return len(self.batch) >= MOST
+
+    def count(self, owner: Counted, results: int) -> None:
+        """Let ``owner`` know when this many of its results are written."""
+        self._owners[owner] = self._owners.get(owner, 0) + results
+
+    def soon(self) -> None:
+        """Write within the interval, or at once when there is much."""
+        if len(self.batch) >= AT_ONCE:
+            self._due.set()
+        elif self._timer is None and not self._due.is_set():
+            self._timer = self._clock.call_later(INTERVAL, self._on_timer)
+
+    def now(self) -> None:
+        """Write at once."""
+        self._due.set()
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._due.set()
+
+    async def run(self) -> None:
+        """Write whenever something is due, for ever."""
+        while True:
+            await self._due.wait()
+            await self.flush()
+            for call in self.flushed:
+                call()
+
+    async def flush(self) -> None:
+        """Write what there is. Tries again until the store takes it."""
+        self._due.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch, self.batch = self.batch, Batch()
+        owners, self._owners = self._owners, {}
+        self.writing = True
+        try:
+            self._closing(batch)
+            if not batch:
+                return
+            written = await self._write(batch)
+            self.batches += 1
+            self.rows += len(batch)
+        finally:
+            self.writing = False
+        for owner, count in owners.items():
+            owner.recorded(count)
+        self._wrote(batch, written)
+
+    async def _write(self, batch: Batch) -> Written:
+        pause = _RETRY_FIRST
+        while True:
+            try:
+                async with self._database.write() as connection:
+                    return await write(connection, batch, now=milliseconds(self._clock))
+            except (SQLAlchemyError, StoreError, OSError):
+                logger.exception("results could not be stored; trying again in %.1f s", pause)
+                await self._clock.sleep(pause)
+                pause = min(pause * 2, _RETRY_MOST)

@@ -1,0 +1,182 @@
+"""The service in one object: what the gateway, programs and tests talk to.
+
+::
+
+    async with Service.open("sqlite:///live.db", sealing=Sealer(key)) as service:
+        app = await service.apps.get("scores")
+        await service.activities.start(app, Start(...))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from ..client import Endpoint
+from ..clock import Clock, SystemClock
+from .apps import App, Apps
+from .audience import Audiences, Segments
+from .courier import Courier, CourierStatistics
+from .devices import Devices
+from .joining import Joining
+from .lifecycle import Activities
+from .people import People
+from .settings import ServiceSettings
+from .store.database import Database
+from .store.sealing import Sealer
+from .store.upgrade import check
+from .streams import Streams
+from .watch import Watchers
+
+logger = logging.getLogger("apns_live.activities")
+
+ENDPOINTS: Mapping[str, str | Endpoint] = {"production": "production", "sandbox": "sandbox"}
+_RESTART_AFTER = 1.0
+
+Background = Callable[[], Awaitable[None]]
+
+
+class Service:
+    """Every room above delivery over one database. Made by `Service.open`."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        sealing: Sealer,
+        endpoints: Mapping[str, str | Endpoint],
+        clock: Clock,
+        new_id: Callable[[], str],
+        settings: ServiceSettings,
+    ) -> None:
+        self.database = database
+        self.clock = clock
+        self.new_id = new_id
+        self.settings = settings
+        self.watchers = Watchers(database)
+        # The courier is made further down, and these tell it what happens.
+        self.apps = Apps(database, sealing, clock, new_id, key_added=self._key_added)
+        self.devices = Devices(database, clock, left=self._left)
+        self.people = People(database, clock)
+        self.segments = Segments(database, clock, new_id)
+        self.audiences = Audiences(database, clock)
+        self.courier = Courier(
+            database=database,
+            clock=clock,
+            apps=self.apps,
+            audiences=self.audiences,
+            endpoints=endpoints,
+            settings=settings,
+            watchers=self.watchers,
+        )
+        written = self.courier.written
+        self.activities = Activities(database, clock, new_id, written)
+        self.streams = Streams(database, clock, new_id, self.activities, written)
+        self.tokens = Joining(
+            database, clock, self.devices, joined=self.courier.joined, left=self.courier.left
+        )
+        self.background: list[Background] = [self.courier.run]
+        """What runs beside as long as the service is open; started again if it fails."""
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        database: Database | str | Path,
+        *,
+        sealing: Sealer | None = None,
+        endpoints: Mapping[str, str | Endpoint] | None = None,
+        clock: Clock | None = None,
+        new_id: Callable[[], str] | None = None,
+        settings: ServiceSettings | None = None,
+    ) -> AsyncIterator[Service]:
+        """Open the service over a database, given as such or by its address.
+
+        ``sealing`` opens the stored provider keys; by default it is taken from the environment.
+        ``endpoints`` says what ``production`` and ``sandbox`` are: Apple's own, or an `Endpoint`.
+        What an earlier process accepted and did not finish goes on at once. Raises `StoreError`
+        when the database cannot be reached or is of another version, and `InvalidSetting`.
+        """
+        owned = not isinstance(database, Database)
+        opened = Database.open(database) if not isinstance(database, Database) else database
+        try:
+            await check(opened)
+            service = cls(
+                opened,
+                sealing=sealing or Sealer.from_environment(),
+                endpoints={**ENDPOINTS, **(endpoints or {})},
+                clock=clock or SystemClock(),
+                new_id=new_id or (lambda: str(uuid.uuid4())),
+                settings=settings or ServiceSettings(),
+            )
+            service._start()
+            try:
+                yield service
+            finally:
+                await service._close()
+        finally:
+            if owned:
+                await opened.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Service over {self.database!r}>"
+
+    def watch(
+        self, app: App, *, operation: str | None = None, activity: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Follow an operation or an activity: its state now, then each change, the newest only.
+
+        Ends when the operation is finished or the activity has ended. Raises `NotFound`, and
+        `InvalidInput` unless exactly one of the two is given.
+        """
+        return self.watchers.watch(app, operation=operation, activity=activity)
+
+    async def settled(self) -> None:
+        """Return when nothing that was accepted waits to be sent.
+
+        Devices that have not handed in their token are not waited for.
+        """
+        await self.courier.settled()
+
+    def statistics(self) -> CourierStatistics:
+        """Return a frozen snapshot of what this process is doing."""
+        return self.courier.statistics()
+
+    def _key_added(self, app: App) -> None:
+        self.courier.key_added(app)
+
+    def _left(self, activity: int, token: str) -> None:
+        self.courier.left(activity, token)
+
+    def _start(self) -> None:
+        self.courier.open()
+        self._tasks = [asyncio.create_task(self._keep(work)) for work in self.background]
+
+    async def _keep(self, work: Background) -> None:
+        """Run ``work`` until it returns; one bad moment must not end it for good."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                logger.exception(
+                    "%s failed; it is started again", getattr(work, "__qualname__", work)
+                )
+                await self.clock.sleep(_RESTART_AFTER)
+            else:
+                return
+
+    async def _close(self) -> None:
+        try:
+            await self.courier.drain(self.settings.drain)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self.courier.aclose()
+            self.watchers.close()
