@@ -108,6 +108,8 @@ class Activities:
             "start_at": None if request.start_at is None else int(request.start_at * 1000),
             "started_at": None if later else now,
             "end_at": None if request.end_at is None else int(request.end_at * 1000),
+            "end_message": _json(request.end_presentation),
+            "expires_at": 0 if later else now + ACTIVE_MILLISECONDS,
             "created_at": now,
             "updated_at": now,
         }
@@ -208,6 +210,9 @@ class Activities:
                 changes[name] = _json(value)
         if isinstance(request, End):
             changes |= {"status": "ended", "ended_at": now, "end_reason": request.reason}
+            if row.status == "scheduled":
+                changes["retired_at"] = now
+                await _call_off(connection, row.id, now)
         await connection.execute(update(table).where(table.c.id == row.id).values(changes))
         devices, queued = await _reached(connection, row.id)
         operation = await self._operation(
@@ -219,6 +224,8 @@ class Activities:
             request.dialect,
             now,
             key,
+            # What is put before a scheduled start goes with it.
+            scheduled=row.status == "scheduled" and not ends,
             targeted=devices + queued,
             queued=queued,
             presentation=request.presentation,
@@ -269,11 +276,15 @@ class Activities:
         return public_id
 
     async def get(self, app: App, public_id: str) -> dict[str, Any]:
-        """Return an activity with its counts. Raises `NotFound`."""
+        """Return an activity with its counts. Raises `NotFound`.
+
+        ``missing`` devices are those of the ``queued`` whose token did not come in time.
+        """
         async with self._database.read() as connection:
             row = await row_of(connection, app, public_id)
             devices, queued = await _reached(connection, row.id)
-        return {**_shown(row), "devices": devices, "queued": queued}
+            missing = await _missing(connection, row.id)
+        return {**_shown(row), "devices": devices, "queued": queued, "missing": missing}
 
     async def page(
         self, app: App, *, status: str | None = None, after: int = 0, limit: int = PAGE
@@ -326,6 +337,7 @@ class Activities:
                     "accepted": row.accepted,
                     "queued": row.queued,
                     "failed": row.failed,
+                    "missing": row.missing,
                     "created_at": row.created_at,
                     "finished_at": row.finished_at,
                 }
@@ -347,6 +359,16 @@ async def row_of(
     return row
 
 
+async def _call_off(connection: AsyncConnection, activity: int, now: int) -> None:
+    """Close the operations of a start that was to come and will not."""
+    table = schema.operations
+    await connection.execute(
+        update(table)
+        .where(table.c.activity_id == activity, table.c.status == "scheduled")
+        .values(status="superseded", finished_at=now)
+    )
+
+
 async def _reached(connection: AsyncConnection, activity: int) -> tuple[int, int]:
     """Return how many devices have a living activity token, and how many have none yet."""
     table = schema.activity_devices
@@ -358,6 +380,17 @@ async def _reached(connection: AsyncConnection, activity: int) -> tuple[int, int
         )
     ).one()
     return with_token, all_living - with_token
+
+
+async def _missing(connection: AsyncConnection, activity: int) -> int:
+    """Return how many devices were reported to have handed in no token, and still have none."""
+    table = schema.activity_devices
+    found = await connection.execute(
+        select(func.count(table.c.missing_reported_at)).where(
+            table.c.activity_id == activity, table.c.retired_at.is_(None), table.c.token.is_(None)
+        )
+    )
+    return found.scalar_one()
 
 
 def _taken(app: App, public_id: str) -> Conflict:
@@ -430,6 +463,20 @@ def checked_start(app: App, request: Start, now: int) -> Start:
             remedy="A phone ignores a start without an alert: give title and body.",
         )
     _check_message(request.content_state, request.presentation, "update", now / 1000)
+    if request.end_presentation != Presentation():
+        if request.end_at is None:
+            raise InvalidInput(
+                "means nothing without end_at",
+                field="end_presentation",
+                remedy="Give end_at, or leave it out.",
+            )
+        _check_message(
+            request.content_state,
+            request.end_presentation,
+            "end",
+            now / 1000,
+            field="end_presentation",
+        )
     presentation = request.presentation
     payload.encode(
         payload.Start(
@@ -458,14 +505,19 @@ def _checked_labels(request: Labelled) -> Labelled:
 
 
 def _check_message(
-    content_state: dict[str, Any] | None, presentation: Presentation, event: str, now: float
+    content_state: dict[str, Any] | None,
+    presentation: Presentation,
+    event: str,
+    now: float,
+    *,
+    field: str = "presentation",
 ) -> None:
     """Encode what would be sent, so that a bad state is refused before anything is stored."""
     for name in ("stale_after", "dismiss_after"):
         if (value := getattr(presentation, name)) is not None and not 0 <= value < 1e9:
             raise InvalidInput(
                 f"{value} is no number of seconds",
-                field=f"presentation.{name}",
+                field=f"{field}.{name}",
                 remedy="Give seconds from now, 0 or more.",
             )
     alert = None if presentation.alert is None else _alert(presentation.alert)

@@ -35,7 +35,10 @@ class Presentation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Start an activity on every device of an audience. ``start_at`` and ``end_at`` are seconds."""
+    """Start an activity on every device of an audience. ``start_at`` and ``end_at`` are seconds.
+
+    ``end_presentation`` goes with the end at ``end_at``; its times to live count from there.
+    """
 
     attributes_type: str
     content_state: dict[str, Any]
@@ -48,6 +51,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     revision: int | None = None
     start_at: float | None = None
     end_at: float | None = None
+    end_presentation: Presentation = Presentation()
     tags: tuple[str, ...] = ()
     metadata: dict[str, str | int | float | bool] = {}
     stream_key: str | None = None
