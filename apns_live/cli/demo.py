@@ -83,6 +83,8 @@ def demo(
 def fake_process(*, latency: str | None, scenario: Path | None) -> Iterator[Settings]:
     """Run ``apns-live fake`` in a process of its own; yield the settings that reach it."""
     arguments = [sys.executable, "-m", "apns_live.cli", "fake", "--json", "--no-inspector"]
+    # It ends with us, however we end.
+    arguments.append("--until-stdin-ends")
     if latency is not None:
         arguments += ["--latency", latency]
     if scenario is not None:
@@ -91,7 +93,7 @@ def fake_process(*, latency: str | None, scenario: Path | None) -> Iterator[Sett
         tempfile.TemporaryDirectory(prefix="apns-live-demo-") as directory,
         subprocess.Popen(  # noqa: S603 - this very program
             [*arguments, "--dir", directory],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             # An interrupt from the keyboard is ours to handle; the fake is stopped afterwards.

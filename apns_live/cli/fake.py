@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,6 +101,14 @@ def fake(
     ] = None,
     team_id: Annotated[str | None, _option("Team id.", _WHO, "ID")] = None,
     key_id: Annotated[str | None, _option("Key id.", _WHO, "ID")] = None,
+    until_stdin_ends: Annotated[
+        bool,
+        typer.Option(
+            "--until-stdin-ends",
+            help="Stop when stdin ends too: nothing is left behind by a program that dies.",
+            rich_help_panel=_PLACE,
+        ),
+    ] = False,
 ) -> int:
     """Run a local APNs that behaves like Apple's, until SIGTERM or SIGINT.
 
@@ -142,11 +153,31 @@ def fake(
         lines = [f"{name.replace('_', ' ')}: {value}" for name, value in facts.items() if value]
         shared.screen.answer(facts, "\n".join(lines))
 
+    async def run() -> None:
+        stop = asyncio.Event()
+        if until_stdin_ends:
+            _watch_stdin(stop)
+        await serve(ServeOptions(**given), ready=ready, stop=stop)
+
     try:
-        asyncio.run(serve(ServeOptions(**given), ready=ready))
+        asyncio.run(run())
     except ImportError as error:
         raise MissingPart("fake", error.name) from error
     return 0
+
+
+def _watch_stdin(stop: asyncio.Event) -> None:
+    """Set ``stop`` when stdin ends. A thread, since an event loop cannot watch every kind of file."""
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 65_536):
+                pass
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it stopped by itself
+            loop.call_soon_threadsafe(stop.set)
+
+    threading.Thread(target=read, name="apns-live-stdin", daemon=True).start()
 
 
 def _choice(option: str, value: str | None, choices: tuple[str, ...]) -> None:
@@ -180,8 +211,6 @@ def _schemas(texts: list[str]) -> dict[str, Path]:
 
 
 def _token(token: str | None, file: Path | None) -> str | None:
-    import os
-
     if token is not None and file is not None:
         raise InvalidSetting(
             "and --token-file are both given", field="--token", remedy="Keep one of them."

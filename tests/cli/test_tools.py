@@ -165,6 +165,14 @@ def test_demo_ends_its_fake_when_interrupted(place: Place, tmp_path: Path) -> No
     assert "Traceback" not in err
 
 
+def test_a_fake_that_ends_with_the_program_that_started_it(place: Place) -> None:
+    with place.start("fake", "--json", "--no-inspector", "--until-stdin-ends") as process:
+        assert process.stdout is not None
+        assert "endpoint" in json.loads(process.stdout.readline())
+        out, err = process.communicate("", timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
 def test_a_missing_part_is_named(place: Place) -> None:
     place.write(
         "blocked.py",
