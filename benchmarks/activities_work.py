@@ -148,8 +148,8 @@ async def start(address: str, port: int, ca_file: str) -> dict[str, float]:
         called = time.perf_counter()
         answer = (await service.activities.start(app, request)).answer
         answered = time.perf_counter()
-        while not _left(service):
-            await asyncio.sleep(0.001)  # noqa: ASYNC110 - nobody else is to be woken by it
+        while not _left(service):  # noqa: ASYNC110 - nothing else is to be woken by it
+            await asyncio.sleep(0.001)
         first = time.perf_counter()
         await service.settled()
         done = time.perf_counter()

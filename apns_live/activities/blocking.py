@@ -1,0 +1,207 @@
+"""The service for synchronous code: scripts, Django, Celery.
+
+It runs on the process's own background event loop, the one of `apns_live.blocking`. Every room of the
+asynchronous service is here under its name, with the same methods without ``await``::
+
+    from apns_live.activities.blocking import Service
+
+    with Service("backup.db") as service:
+        app = service.apps.get("operations")
+        service.streams.put(app, "nightly", state)
+
+What has types is `Service.call`, which runs anything of the asynchronous service.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from ..errors import ActivitiesError
+from ..portal import Portal, at_exit, current_portal, process_lock
+from .service import Service as AsyncService
+from .store.database import Database
+from .store.upgrade import upgrade as migrate
+
+T = TypeVar("T")
+_SERVICE = ("settled", "statistics", "watch")
+
+
+def upgrade(database: str | Path) -> str:
+    """Create the tables of a database, or bring them up to date; return the version reached.
+
+    Raises `StoreError`, also when the database is newer than this release.
+    """
+
+    async def work() -> str:
+        async with Database.open(database) as opened:
+            return await migrate(opened)
+
+    return current_portal().call(work)
+
+
+class Service:
+    """The service of `apns_live.activities`, without ``await``; any thread may use it.
+
+    Takes the arguments of its `open`. It opens at the first use, so it may be made before a server
+    forks: each child then has a service of its own. One that was used before a fork is refused in the
+    child with `ActivitiesError`, because its work goes on in the parent. ``close()``, or the end of the
+    ``with`` block, sends what was accepted; a service that is open when the interpreter ends is closed
+    then.
+    """
+
+    def __init__(self, database: Any, **options: Any) -> None:
+        self._arguments = (database, options)
+        self._service: AsyncService | None = None
+        self._context: Any = None
+        self._portal: Portal | None = None
+        self._process = 0
+        self._closed = False
+        _open_services.add(self)
+
+    def __repr__(self) -> str:
+        state = (
+            "closed" if self._closed else "open" if self._service is not None else "not used yet"
+        )
+        return f"<blocking Service, {state}>"
+
+    def __enter__(self) -> Service:
+        self._started()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        service, portal = self._started()
+        value = getattr(service, name)
+        return _wrapped(value, portal) if name in _SERVICE else Room(value, portal)
+
+    def call(self, work: Callable[[AsyncService], Coroutine[Any, Any, T]]) -> T:
+        """Run ``work`` with the asynchronous service on its loop, and return its result.
+
+        ``service.call(lambda inner: inner.activities.start(app, request))``
+        """
+        service, portal = self._started()
+        return portal.call(lambda: work(service))
+
+    def close(self) -> None:
+        """Send what was accepted, for ``settings.drain`` seconds at most, and close. May be repeated."""
+        with process_lock():
+            if self._closed:
+                return
+            self._closed = True
+            context, portal = self._context, self._portal
+        _open_services.discard(self)
+        if context is not None and portal is not None and self._process == os.getpid():
+            portal.call(lambda: context.__aexit__(None, None, None))
+
+    def _started(self) -> tuple[AsyncService, Portal]:
+        with process_lock():
+            if self._closed:
+                raise ActivitiesError("this service was closed: open another one")
+            if self._service is not None and self._portal is not None:
+                if self._process != os.getpid():
+                    raise ActivitiesError(
+                        "this service was opened before the fork and works on in the parent: "
+                        "make it before the fork, and use it after"
+                    )
+                return self._service, self._portal
+            database, options = self._arguments
+            portal = current_portal()
+
+            async def enter() -> tuple[Any, AsyncService]:
+                context = AsyncService.open(database, **options)
+                return context, await context.__aenter__()
+
+            self._context, self._service = portal.call(enter)
+            self._portal, self._process = portal, os.getpid()
+            return self._service, portal
+
+
+class Room:
+    """A room of the service, its methods without ``await`` and its readers as plain iterators."""
+
+    def __init__(self, room: Any, portal: Portal) -> None:
+        self._room = room
+        self._portal = portal
+
+    def __repr__(self) -> str:
+        return f"blocking.{type(self._room).__name__}"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return _wrapped(getattr(self._room, name), self._portal)
+
+
+def _wrapped(value: Any, portal: Portal) -> Any:
+    if not callable(value):
+        return value
+
+    def method(*arguments: Any, **named: Any) -> Any:
+        async def run() -> Any:
+            # On the loop's own thread, where the rooms live.
+            result = value(*arguments, **named)
+            return await result if inspect.isawaitable(result) else result
+
+        result = portal.call(run)
+        return _Reader(result, portal) if isinstance(result, AsyncIterator) else result
+
+    method.__name__ = getattr(value, "__name__", "method")
+    method.__doc__ = value.__doc__
+    return method
+
+
+class _Reader(Iterator[Any]):
+    """An asynchronous reader, read in the caller's thread. Close it, or read it to its end."""
+
+    def __init__(self, reader: Any, portal: Portal) -> None:
+        self._reader = reader
+        self._portal = portal
+
+    def __next__(self) -> Any:
+        async def step() -> tuple[bool, Any]:
+            try:
+                return True, await self._reader.__anext__()
+            except StopAsyncIteration:
+                return False, None
+
+        there, value = self._portal.call(step)
+        if not there:
+            raise StopIteration
+        return value
+
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading."""
+        if hasattr(self._reader, "aclose"):
+            self._portal.call(self._reader.aclose)
+
+
+_open_services: weakref.WeakSet[Service] = weakref.WeakSet()
+
+
+@at_exit
+def _close_open_services() -> None:
+    for service in list(_open_services):
+        with contextlib.suppress(Exception):
+            service.close()
