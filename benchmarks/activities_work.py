@@ -23,6 +23,7 @@ from apns_live.activities.audience import Audience
 from apns_live.activities.devices import Devices
 from apns_live.activities.imports.fields import Belongings, Facts
 from apns_live.activities.imports.writing import Writer
+from apns_live.activities.operations import Operations
 from apns_live.activities.records import DeviceRecord, TokenRecord, store_tags
 from apns_live.activities.requests import AlertText, Presentation, Start
 from apns_live.activities.store.database import Database
@@ -154,7 +155,7 @@ async def start(address: str, port: int, ca_file: str) -> dict[str, float]:
         await service.settled()
         done = time.perf_counter()
         cpu += time.process_time()
-        operation = await service.operations.get(app, answer.operation)
+        operation = await Operations(service.database).get(app, answer.operation)
         return {
             "answered": answered - called,
             "first": first - called,

@@ -23,6 +23,7 @@ from .apps import App, Apps
 from .audience import Audiences, Segments
 from .courier import Courier, CourierStatistics
 from .devices import Devices
+from .imports import Imports
 from .joining import Joining
 from .lifecycle import Activities
 from .people import People
@@ -63,6 +64,7 @@ class Service:
         self.apps = Apps(database, sealing, clock, new_id, key_added=self._key_added)
         self.devices = Devices(database, clock, left=self._left)
         self.people = People(database, clock)
+        self.imports = Imports(database, clock)
         self.segments = Segments(database, clock, new_id)
         self.audiences = Audiences(database, clock)
         self.courier = Courier(
