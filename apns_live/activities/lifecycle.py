@@ -28,6 +28,8 @@ from .times import milliseconds
 ACTIVE_MILLISECONDS = 8 * 3600 * 1000
 """How long the system keeps an activity active (Apple, "Displaying live data with Live Activities")."""
 PAGE = 100
+_ANY_ID = "0" * 36
+"""In place of an id that is made later, to check the size."""
 
 Written = Callable[[App, int], None]
 """Called with the app and the activity's row after a commit."""
@@ -93,7 +95,7 @@ class Activities:
             "dialect": request.dialect,
             "stream_key": request.stream_key,
             "attributes_type": request.attributes_type,
-            "attributes": _json(request.attributes),
+            "attributes": _json(with_id(request, public_id)),
             "content_state": _json(request.content_state),
             "version": 1,
             "revision": request.revision,
@@ -482,7 +484,7 @@ def checked_start(app: App, request: Start, now: int) -> Start:
         payload.Start(
             content_state=request.content_state,
             attributes_type=request.attributes_type,
-            attributes=request.attributes,
+            attributes=with_id(request, request.id or _ANY_ID),
             alert=_alert(presentation.alert),
             relevance_score=presentation.relevance_score,
             input_push_channel=request.channel,
@@ -490,6 +492,29 @@ def checked_start(app: App, request: Start, now: int) -> Start:
         now=now / 1000,
     )
     return _checked_labels(request)
+
+
+def with_id(request: Start, public_id: str) -> dict[str, Any]:
+    """Return the attributes of a start with the activity's id where ``id_attribute`` says.
+
+    Raises `InvalidInput` when the path leads through something that is no object.
+    """
+    if not request.id_attribute:
+        return request.attributes
+    *path, name = request.id_attribute.split(".")
+    attributes = dict(request.attributes)
+    place = attributes
+    for step in path:
+        below = place.setdefault(step, {})
+        if not isinstance(below, dict):
+            raise InvalidInput(
+                "is no object",
+                field=f"attributes.{step}",
+                remedy=f"The activity's id goes to {request.id_attribute}: leave room for it.",
+            )
+        place[step] = place = dict(below)
+    place.setdefault(name, public_id)
+    return attributes
 
 
 Labelled = TypeVar("Labelled", Start, Update, End)

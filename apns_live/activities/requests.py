@@ -38,6 +38,9 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Start an activity on every device of an audience. ``start_at`` and ``end_at`` are seconds.
 
     ``end_presentation`` goes with the end at ``end_at``; its times to live count from there.
+    ``id_attribute`` is where the activity's id goes in the attributes, so that the app on the phone
+    can say whose token it hands in: a name, or a path such as ``onesignal.activityId``. An attribute
+    that is there already stays.
     """
 
     attributes_type: str
@@ -45,6 +48,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     presentation: Presentation
     audience: Audience
     attributes: dict[str, Any] = {}
+    id_attribute: str = ""
     id: str | None = None
     environment: str | None = None
     channel: str | None = None

@@ -90,7 +90,7 @@ def create_app(
     app.state.gateway = gateway
     app.add_exception_handler(ApnsLiveError, answer_error)
     app.add_exception_handler(HTTPException, _answer_status)
-    app.include_router(native_routes(gateway))
+    app.router.routes.extend(native_routes(gateway))
     for name in dialects:
         router = _dialect(name, gateway)
         if router is not None:

@@ -159,6 +159,10 @@ class DeviceCredentials:
         self._known.pop((app.id, device), None)
         return bool(changed.rowcount)
 
+    def forget(self, app: App, device: str) -> None:
+        """Trust no credential of a device without asking the database again."""
+        self._known.pop((app.id, device), None)
+
     async def _value(self, app: App, device: str) -> bytes:
         """Return a device's random value, made when it has none."""
         table = schema.devices

@@ -256,6 +256,10 @@ class Keys:
             raise NotFound(f"the app {app.id!r} has no API key {key_id!r:.80}")
         return row
 
+    def forget(self) -> None:
+        """Ask the database anew for every key: settings of an app have changed."""
+        self._known.clear()
+
     def usage_is_due(self) -> bool:
         """Whether last uses wait to be written: at most one write a minute for all keys."""
         return bool(self._used) and (

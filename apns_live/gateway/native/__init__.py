@@ -1,19 +1,70 @@
-"""The native API, ``/v1``."""
+"""The native API: ``/v1``, health and metrics."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
-from fastapi import APIRouter
+from starlette.routing import Route
 
 from ..context import Gateway
+from . import (
+    activities,
+    admin,
+    audiences,
+    devices,
+    events,
+    health,
+    openapi,
+    operations,
+    people,
+    phone,
+    streams,
+)
+from .api import Answer, Call, Endpoint, Operation, Routes
+
+_description = Routes("health")
 
 
-def native_routes(gateway: Gateway) -> APIRouter:
+@_description(
+    "GET", "/openapi.json", "This description", who="anyone", answers={200: dict[str, Any]}
+)
+async def description(call: Call) -> Answer:
+    """OpenAPI 3.1 of the native API."""
+    return Answer(body=describe(call.request.app.version))
+
+
+@cache
+def all_operations() -> tuple[Operation, ...]:
+    """Return every operation; the busiest come first, for routes are looked through in order."""
+    parts = (
+        activities,
+        streams,
+        phone,
+        devices,
+        operations,
+        events,
+        audiences,
+        people,
+        admin,
+        health,
+    )
+    return tuple(
+        one
+        for routes in (*(part.routes for part in parts), _description)
+        for one in routes.operations
+    )
+
+
+def native_routes(gateway: Gateway) -> list[Route]:
     """Return the routes of the native API."""
-    return APIRouter()
+    return [
+        Route(one.path, Endpoint(gateway, one), methods=[one.method], name=one.name)
+        for one in all_operations()
+    ]
 
 
+@cache
 def describe(version: str) -> dict[str, Any]:
     """Return the OpenAPI description."""
-    return {"openapi": "3.1.0", "info": {"title": "apns_live", "version": version}, "paths": {}}
+    return openapi.describe(all_operations(), version)

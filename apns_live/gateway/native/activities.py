@@ -1,0 +1,256 @@
+"""Activities: start, update, end, get, list, history, bulk."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from ...activities.idempotency import Key, Once
+from ...activities.requests import Accepted
+from ...errors import InvalidInput, NotAllowed
+from ..problems import classify
+from ..reach import check_activity, check_audience
+from .answers import AcceptedAnswer, ActivityAnswer, BulkAnswer, BulkItem, PageAnswer, page
+from .api import Answer, Call, Routes
+from .operations import OperationAnswer
+from .shapes import (
+    ActivitiesPage,
+    BulkBody,
+    BulkEnd,
+    BulkStart,
+    BulkUpdate,
+    EndBody,
+    Page,
+    StartBody,
+    UpdateBody,
+    shown_times,
+    to_end,
+    to_start,
+    to_update,
+)
+
+routes = Routes("activities")
+REPLAYED = {"idempotent-replayed": "true"}
+_SCOPES = {
+    BulkStart: "activities:start",
+    BulkUpdate: "activities:update",
+    BulkEnd: "activities:end",
+}
+
+_START = {
+    "id": "match-42",
+    "attributes_type": "MatchAttributes",
+    "attributes": {"home": "FCB", "away": "BVB"},
+    "content_state": {"home": 0, "away": 0, "minute": 0},
+    "alert": {"title": "Kick-off", "body": "FCB against BVB"},
+    "audience": {"segments": ["everyone"]},
+}
+_UPDATE = {
+    "content_state": {"home": 1, "away": 0, "minute": 12},
+    "alert": {"title": {"en": "Goal", "de": "Tor"}, "body": "1-0"},
+    "stale_after": 900,
+}
+_ACCEPTED = {
+    "operation": "0b7f4a52-2f6e-4f0e-9d0f-3c8a0b1f7f11",
+    "activity": "match-42",
+    "status": "accepted",
+    "version": 2,
+    "devices": 11804,
+    "queued": 311,
+}
+
+
+@routes(
+    "POST",
+    "/v1/activities/{activity}/update",
+    "Give an activity a new state",
+    scope="activities:update",
+    body=UpdateBody,
+    answers={202: AcceptedAnswer},
+    idempotent=True,
+    grouped=True,
+    examples={"goal": _UPDATE},
+    answer_examples={"accepted": _ACCEPTED},
+    refusals=frozenset({404, 409}),
+)
+async def update_activity(call: Call) -> Answer:
+    """Devices that have an activity token get it now, the others when they hand one in.
+
+    When states come faster than they can be sent, a device gets only the newest.
+    """
+    activity = call.part("activity")
+    if call.caller.groups is not None:
+        await check_activity(call.gateway, call.caller, activity)
+    request = to_update(activity, call.body)
+    return _accepted(await call.service.activities.update(call.app, request, key=call.once()))
+
+
+@routes(
+    "POST",
+    "/v1/activities/{activity}/end",
+    "End an activity",
+    scope="activities:end",
+    body=EndBody,
+    body_required=False,
+    answers={202: AcceptedAnswer},
+    idempotent=True,
+    grouped=True,
+    examples={"final": {"content_state": {"home": 2, "away": 1}, "dismiss_after": 900}},
+    answer_examples={"accepted": _ACCEPTED},
+    refusals=frozenset({404, 409}),
+)
+async def end_activity(call: Call) -> Answer:
+    """Without a body the last state stays on the card. Ending again is ``ignored``."""
+    activity = call.part("activity")
+    if call.caller.groups is not None:
+        await check_activity(call.gateway, call.caller, activity)
+    request = to_end(activity, call.body)
+    return _accepted(await call.service.activities.end(call.app, request, key=call.once()))
+
+
+@routes(
+    "POST",
+    "/v1/activities",
+    "Start an activity",
+    scope="activities:start",
+    body=StartBody,
+    answers={202: AcceptedAnswer},
+    idempotent=True,
+    grouped=True,
+    examples={"match": _START},
+    answer_examples={"accepted": {**_ACCEPTED, "version": 1, "devices": 0, "queued": 0}},
+    refusals=frozenset({409}),
+)
+async def start_activity(call: Call) -> Answer:
+    """Pushes a start to every device of the audience that has a push-to-start token of the type.
+
+    Devices hand their tokens to this gateway: an app that never did is not reached.
+    """
+    body: StartBody = call.body
+    check_audience(call.caller, body.audience)
+    request = to_start(body)
+    return _accepted(await call.service.activities.start(call.app, request, key=call.once()))
+
+
+@routes(
+    "POST",
+    "/v1/activities/bulk",
+    "Start, update and end many",
+    body=BulkBody,
+    answers={200: BulkAnswer},
+    idempotent=True,
+    grouped=True,
+    examples={
+        "two": {"items": [{"do": "update", "id": "match-42", **_UPDATE}, {"do": "end", "id": "m7"}]}
+    },
+    refusals=frozenset({403}),
+)
+async def bulk(call: Call) -> BulkAnswer:
+    """Each item is a write of its own: one that is refused leaves the others.
+
+    Items stand in ``do`` (``start``, ``update``, ``end``) and are not ordered among each other. An
+    idempotency key holds for each item by its place.
+    """
+    body: BulkBody = call.body
+    limit = call.gateway.settings.bulk
+    if len(body.items) > limit:
+        raise InvalidInput(
+            f"has {len(body.items)} items", field="items", remedy=f"Give at most {limit}."
+        )
+    once = call.once()
+    done = await asyncio.gather(
+        *(_one(call, index, item, once) for index, item in enumerate(body.items))
+    )
+    refused = sum(item.problem is not None for item in done)
+    return BulkAnswer(items=list(done), accepted=len(done) - refused, refused=refused)
+
+
+async def _one(
+    call: Call, index: int, item: BulkStart | BulkUpdate | BulkEnd, once: Key | None
+) -> BulkItem:
+    key = None if once is None else Key(caller=once.caller, key=f"{once.key[:240]}#{index}")
+    activities, app = call.service.activities, call.app
+    try:
+        scope = _SCOPES[type(item)]
+        if not call.caller.may(scope):
+            raise NotAllowed(f"the key lacks the scope {scope}", missing=scope)
+        match item:
+            case BulkStart():
+                check_audience(call.caller, item.audience)
+                done = await activities.start(app, to_start(item), key=key)
+            case BulkUpdate():
+                await check_activity(call.gateway, call.caller, item.id)
+                done = await activities.update(app, to_update(item.id, item), key=key)
+            case BulkEnd():
+                await check_activity(call.gateway, call.caller, item.id)
+                done = await activities.end(app, to_end(item.id, item), key=key)
+    except Exception as error:
+        found = classify(error)
+        if found.status == 500:
+            raise
+        return BulkItem(index=index, problem=found)
+    return BulkItem(index=index, accepted=_answer(done.answer))
+
+
+@routes(
+    "GET",
+    "/v1/activities",
+    "List activities",
+    scope="activities:read",
+    query=ActivitiesPage,
+    answers={200: PageAnswer[ActivityAnswer]},
+)
+async def list_activities(call: Call) -> dict[str, Any]:
+    """The oldest first."""
+    query: ActivitiesPage = call.query
+    found = await call.service.activities.page(
+        call.app, status=query.status, after=query.after, limit=query.limit
+    )
+    return page([shown_times(one) for one in found], query.limit)
+
+
+@routes(
+    "GET",
+    "/v1/activities/{activity}",
+    "Get an activity",
+    scope="activities:read",
+    answers={200: ActivityAnswer},
+    grouped=True,
+    refusals=frozenset({404}),
+)
+async def get_activity(call: Call) -> dict[str, Any]:
+    """With the number of devices that follow it, and of those whose token is awaited."""
+    activity = call.part("activity")
+    await check_activity(call.gateway, call.caller, activity)
+    return shown_times(await call.service.activities.get(call.app, activity))
+
+
+@routes(
+    "GET",
+    "/v1/activities/{activity}/history",
+    "List what was asked of an activity",
+    scope="activities:read",
+    query=Page,
+    answers={200: PageAnswer[OperationAnswer]},
+    grouped=True,
+    refusals=frozenset({404}),
+)
+async def activity_history(call: Call) -> dict[str, Any]:
+    """Its operations with their counts, the oldest first."""
+    query: Page = call.query
+    activity = call.part("activity")
+    await check_activity(call.gateway, call.caller, activity)
+    found = await call.service.operations.page(
+        call.app, activity=activity, after=query.after, limit=query.limit
+    )
+    return page([shown_times(one) for one in found], query.limit)
+
+
+def _accepted(done: Once[Accepted]) -> Answer:
+    return Answer(body=done.answer, headers=REPLAYED if done.replayed else {})
+
+
+def _answer(accepted: Accepted) -> AcceptedAnswer:
+    return AcceptedAnswer(**msgspec.structs.asdict(accepted))

@@ -1,0 +1,303 @@
+"""The app itself, its provider keys and API keys, the audit log: for keys with the scope admin."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ...activities.times import to_text
+from ...errors import NotAllowed, NotFound
+from ..scopes import check_scopes
+from .answers import PageAnswer, Time, page
+from .api import Answer, Call, Routes
+from .shapes import Page, Strict, shown_times
+
+routes = Routes("admin")
+
+Settings = Annotated[dict[str, Any], Meta(max_length=100)]
+
+
+class AppAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An app."""
+
+    id: str
+    name: str
+    bundle_id: str
+    environment: str
+    settings: dict[str, Any]
+    created_at: Time
+
+
+class AppBody(Strict, frozen=True, kw_only=True):
+    """Settings to be merged into those of the app; null removes one."""
+
+    settings: Settings
+
+
+class ProviderKeyBody(Strict, frozen=True, kw_only=True):
+    """A provider key as Apple gave it: the text of the .p8 file."""
+
+    pem: Annotated[str, Meta(min_length=1, max_length=10_000)]
+    key_id: Annotated[str, Meta(min_length=10, max_length=10)]
+    team_id: Annotated[str, Meta(min_length=10, max_length=10)]
+    environment: Literal["production", "sandbox", "any"] = "any"
+
+
+class ProviderKeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a provider key; never the key."""
+
+    key_id: str
+    team_id: str
+    environment: str
+    active: bool
+    created_at: Time
+
+
+class KeyBody(Strict, frozen=True, kw_only=True):
+    """An API key to be made. It may do no more than the key that makes it."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    scopes: Annotated[list[str], Meta(min_length=1, max_length=50)]
+    dialect: Literal["native", "activitysmith", "braze", "onesignal"] = "native"
+    groups: Annotated[list[str], Meta(max_length=1_000)] | None = None
+    per_minute: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
+    concurrent: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
+
+
+class RotateBody(Strict, frozen=True, kw_only=True):
+    """How many seconds the old secret goes on."""
+
+    overlap: Annotated[float, Meta(ge=0, le=7_776_000)] = 86_400.0
+
+
+class KeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an API key; ``begins`` is how its secret begins."""
+
+    row: int
+    id: str
+    name: str
+    dialect: str
+    scopes: list[str]
+    groups: list[str] | None
+    per_minute: int | None
+    concurrent: int | None
+    begins: str
+    created_at: Time
+    last_used_at: Time | None
+    expires_at: Time | None
+    revoked_at: Time | None
+    replaced_by: str | None
+
+
+class NewKeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A key and its secret, which is shown this once."""
+
+    id: str
+    secret: str
+
+
+class AuditAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Who did what."""
+
+    row: int
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+    address: str
+    created_at: Time
+
+
+@routes("GET", "/v1/apps", "List apps", answers={200: PageAnswer[AppAnswer]})
+async def list_apps(call: Call) -> dict[str, Any]:
+    """The one that the key belongs to."""
+    return {"items": [_app(call)], "next": None}
+
+
+@routes(
+    "GET",
+    "/v1/apps/{app}",
+    "Get the app",
+    answers={200: AppAnswer},
+    refusals=frozenset({404}),
+)
+async def get_app(call: Call) -> dict[str, Any]:
+    """A key knows its own app only."""
+    _own(call)
+    return _app(call)
+
+
+@routes(
+    "PATCH",
+    "/v1/apps/{app}",
+    "Change settings of the app",
+    scope="admin",
+    body=AppBody,
+    answers={200: AppAnswer},
+    refusals=frozenset({404}),
+)
+async def configure_app(call: Call) -> dict[str, Any]:
+    """Bundle id and name stay as they are: those belong to the command line."""
+    _own(call)
+    app = await call.service.apps.configure(call.app, call.body.settings)
+    call.gateway.keys.forget()
+    await call.note("app.configure", app.id, settings=sorted(call.body.settings))
+    return _shown_app(app)
+
+
+@routes(
+    "GET",
+    "/v1/apps/{app}/provider-keys",
+    "List provider keys",
+    scope="admin",
+    answers={200: PageAnswer[ProviderKeyAnswer]},
+    refusals=frozenset({404}),
+)
+async def list_provider_keys(call: Call) -> dict[str, Any]:
+    """What they are for, never the keys."""
+    _own(call)
+    found = await call.service.apps.keys(call.app)
+    return {"items": [shown_times(dict(one)) for one in found], "next": None}
+
+
+@routes(
+    "POST",
+    "/v1/apps/{app}/provider-keys",
+    "Add a provider key",
+    scope="admin",
+    body=ProviderKeyBody,
+    answers={204: None},
+    refusals=frozenset({404}),
+)
+async def add_provider_key(call: Call) -> Answer:
+    """It is sealed before it is stored, and replaces the one that served the same APNs."""
+    _own(call)
+    body: ProviderKeyBody = call.body
+    await call.service.apps.add_key(
+        call.app,
+        body.pem,
+        key_id=body.key_id,
+        team_id=body.team_id,
+        environment=body.environment,
+    )
+    await call.note("provider_key.add", body.key_id, environment=body.environment)
+    return Answer(status=204)
+
+
+@routes(
+    "GET",
+    "/v1/keys",
+    "List API keys",
+    scope="admin",
+    query=Page,
+    answers={200: PageAnswer[KeyAnswer]},
+)
+async def list_keys(call: Call) -> dict[str, Any]:
+    """The oldest first; secrets are nowhere."""
+    query: Page = call.query
+    found = await call.gateway.keys.page(call.app, after=query.after, limit=query.limit)
+    return page([shown_times(one) for one in found], query.limit)
+
+
+@routes(
+    "POST",
+    "/v1/keys",
+    "Make an API key",
+    scope="admin",
+    body=KeyBody,
+    answers={201: NewKeyAnswer},
+    examples={"updates": {"name": "scores", "scopes": ["activities:update"]}},
+)
+async def create_key(call: Call) -> NewKeyAnswer:
+    """The secret is in this answer and nowhere else."""
+    body: KeyBody = call.body
+    missing = check_scopes(body.scopes) - call.caller.scopes
+    if missing:
+        raise NotAllowed(f"this key cannot give {', '.join(sorted(missing))}: it lacks them itself")
+    key, secret = await call.gateway.keys.create(
+        call.app,
+        dialect=body.dialect,
+        scopes=body.scopes,
+        groups=body.groups,
+        name=body.name,
+        per_minute=body.per_minute,
+        concurrent=body.concurrent,
+    )
+    await call.note("key.create", key.id, name=key.name, scopes=sorted(key.scopes))
+    return NewKeyAnswer(id=key.id, secret=secret)
+
+
+@routes(
+    "POST",
+    "/v1/keys/{key}/rotate",
+    "Give a key a new secret",
+    scope="admin",
+    body=RotateBody,
+    body_required=False,
+    answers={201: NewKeyAnswer},
+    examples={"hour": {"overlap": 3600}},
+    refusals=frozenset({404, 409}),
+)
+async def rotate_key(call: Call) -> NewKeyAnswer:
+    """The old secret goes on for the overlap, so that nothing stands still meanwhile."""
+    body: RotateBody = call.body or RotateBody()
+    old = call.part("key")
+    stored = await call.gateway.keys.get(call.app, old)
+    missing = frozenset(stored["scopes"]) - call.caller.scopes
+    if missing:
+        raise NotAllowed("this key cannot rotate one that may do more than itself")
+    key, secret = await call.gateway.keys.rotate(call.app, old, overlap=body.overlap)
+    await call.note("key.rotate", old, replaced_by=key.id)
+    return NewKeyAnswer(id=key.id, secret=secret)
+
+
+@routes(
+    "DELETE",
+    "/v1/keys/{key}",
+    "Revoke an API key",
+    scope="admin",
+    answers={204: None},
+    refusals=frozenset({404}),
+)
+async def revoke_key(call: Call) -> None:
+    """At once in this process; within five seconds in others over the same database."""
+    key = call.part("key")
+    await call.gateway.keys.revoke(call.app, key)
+    await call.note("key.revoke", key)
+
+
+@routes(
+    "GET",
+    "/v1/audit",
+    "Read the audit log",
+    scope="admin",
+    query=Page,
+    answers={200: PageAnswer[AuditAnswer]},
+)
+async def read_audit(call: Call) -> dict[str, Any]:
+    """Who made, rotated and revoked what, the oldest first."""
+    query: Page = call.query
+    found = await call.gateway.audit.page(call.app, after=query.after, limit=query.limit)
+    return page([shown_times(one) for one in found], query.limit)
+
+
+def _own(call: Call) -> None:
+    if call.part("app") != call.app.id:
+        raise NotFound(f"there is no app {call.part('app')!r}")
+
+
+def _app(call: Call) -> dict[str, Any]:
+    return _shown_app(call.app)
+
+
+def _shown_app(app: Any) -> dict[str, Any]:
+    return {
+        "id": app.id,
+        "name": app.name,
+        "bundle_id": app.bundle_id,
+        "environment": app.environment,
+        "settings": app.settings,
+        "created_at": to_text(app.created_at),
+    }

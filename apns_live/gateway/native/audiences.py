@@ -1,0 +1,142 @@
+"""Segments, the dry run of an audience, ordinary notifications to one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from ..reach import check_audience
+from .activities import REPLAYED
+from .answers import AcceptedAnswer, PageAnswer
+from .api import Answer, Call, Routes
+from .shapes import AudienceBody, NotifyBody, Strict
+
+routes = Routes("audiences")
+
+
+class SegmentBody(Strict, frozen=True, kw_only=True):
+    """A filter tree; see docs/gateway.md for fields and relations."""
+
+    filter: dict[str, Any]
+    id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+
+
+class SegmentAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A saved filter."""
+
+    id: str
+    name: str
+    filter: dict[str, Any]
+
+
+class DryRunBody(Strict, frozen=True, kw_only=True):
+    """An audience, and the attributes type that would be started on it."""
+
+    audience: AudienceBody
+    attributes_type: str | None = None
+
+
+class DryRunAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What an audience would reach. ``unindexed`` names filters that read every device."""
+
+    devices: int
+    persons: int
+    reachable: int
+    sample: list[str]
+    unindexed: list[str]
+
+
+@routes(
+    "POST",
+    "/v1/audience",
+    "Count an audience",
+    scope="audiences:read",
+    body=DryRunBody,
+    answers={200: DryRunAnswer},
+    grouped=True,
+    examples={
+        "red": {
+            "audience": {
+                "filter": {"field": "tag", "key": "team", "relation": "=", "value": "red"}
+            },
+            "attributes_type": "MatchAttributes",
+        }
+    },
+)
+async def dry_run(call: Call) -> Any:
+    """Sends nothing."""
+    body: DryRunBody = call.body
+    check_audience(call.caller, body.audience)
+    return await call.service.audiences.dry_run(
+        call.app, body.audience, attributes_type=body.attributes_type
+    )
+
+
+@routes(
+    "GET",
+    "/v1/segments",
+    "List segments",
+    scope="audiences:read",
+    answers={200: PageAnswer[SegmentAnswer]},
+)
+async def list_segments(call: Call) -> dict[str, Any]:
+    """The saved ones by name; those that every app has are not among them."""
+    return {"items": await call.service.segments.list(call.app), "next": None}
+
+
+@routes(
+    "PUT",
+    "/v1/segments/{segment}",
+    "Save a segment",
+    scope="audiences:write",
+    body=SegmentBody,
+    answers={200: SegmentAnswer},
+    examples={
+        "germans": {"filter": {"field": "language", "relation": "=", "value": "de"}},
+    },
+    refusals=frozenset({409}),
+)
+async def save_segment(call: Call) -> Any:
+    """Its devices are looked up anew each time it is used."""
+    body: SegmentBody = call.body
+    return await call.service.segments.save(call.app, call.part("segment"), body.filter, id=body.id)
+
+
+@routes(
+    "DELETE",
+    "/v1/segments/{segment}",
+    "Delete a segment",
+    scope="audiences:write",
+    answers={204: None},
+    refusals=frozenset({404}),
+)
+async def delete_segment(call: Call) -> None:
+    """By name or id."""
+    await call.service.segments.delete(call.app, call.part("segment"))
+
+
+@routes(
+    "POST",
+    "/v1/notifications",
+    "Send an ordinary notification",
+    scope="notifications:send",
+    body=NotifyBody,
+    answers={202: AcceptedAnswer},
+    idempotent=True,
+    grouped=True,
+    examples={
+        "news": {"audience": {"users": ["user-1"]}, "title": "Line-up", "body": "It is out."}
+    },
+    refusals=frozenset({404, 409}),
+)
+async def send_notification(call: Call) -> Answer:
+    """To every device of the audience with a device token that has pushes switched on."""
+    body: NotifyBody = call.body
+    if not body.audience.is_empty or body.replaces is None:
+        check_audience(call.caller, body.audience)
+    elif call.caller.groups is not None:
+        check_audience(call.caller, AudienceBody(everyone=True))
+    done = await call.service.notifications.send(call.app, body, key=call.once())
+    return Answer(body=done.answer, headers=REPLAYED if done.replayed else {})

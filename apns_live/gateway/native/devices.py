@@ -1,0 +1,370 @@
+"""Devices and their tokens, told by the team's own server; credentials for phones."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ...activities.records import DeviceRecord, TokenRecord, check_token
+from ...activities.times import milliseconds, to_text
+from ...errors import InvalidInput
+from .answers import CountAnswer, Time
+from .api import Answer, Call, Routes
+from .shapes import Moment, Strict, now_text, seconds, shown_times
+
+routes = Routes("devices")
+
+DeviceId = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^/\x00-\x1f\x7f]+$")]
+_Count = Annotated[int, Meta(ge=0, lt=2**31)]
+_Large = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class DeviceFacts(Strict, frozen=True, kw_only=True):
+    """What is known of a device; what is absent stays as it was."""
+
+    language: str | None = None
+    country: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    app_version: str | None = None
+    os_version: str | None = None
+    first_session: Moment | None = None
+    last_session: Moment | None = None
+    session_count: _Count | None = None
+    session_time: _Large | None = None
+    amount_spent: Annotated[float, Meta(ge=0, le=1e15)] | None = None
+    push_enabled: bool | None = None
+    frequent_updates: bool | None = None
+
+
+class DeviceBody(DeviceFacts, frozen=True, kw_only=True):
+    """A device, and whose it is."""
+
+    id: DeviceId
+    user: str | None = None
+
+
+class OneDeviceBody(DeviceFacts, frozen=True, kw_only=True):
+    """A device that the path names."""
+
+    user: str | None = None
+
+
+class DevicesBody(Strict, frozen=True, kw_only=True):
+    """Devices."""
+
+    devices: Annotated[list[DeviceBody], Meta(min_length=1, max_length=1_000)]
+
+
+class TokenFacts(Strict, frozen=True, kw_only=True):
+    """A token as the phone got it.
+
+    ``kind`` start has an ``attributes_type``, ``activity`` an ``activity`` (its id; an unknown one
+    is an activity that the app started itself, of ``attributes_type``), ``device`` has neither.
+    ``registered_at`` is when the phone got it, now if absent: of two, the newer counts.
+    """
+
+    kind: Literal["start", "activity", "device"]
+    token: Annotated[str, Meta(min_length=2, max_length=512)]
+    attributes_type: str | None = None
+    activity: str | None = None
+    environment: Literal["production", "sandbox"] | None = None
+    registered_at: Moment | None = None
+
+
+class TokenBody(TokenFacts, frozen=True, kw_only=True):
+    """A token of a device."""
+
+    device: DeviceId
+
+
+class TokensBody(Strict, frozen=True, kw_only=True):
+    """Tokens of devices."""
+
+    tokens: Annotated[list[TokenBody], Meta(min_length=1, max_length=1_000)]
+
+
+class CredentialBody(Strict, frozen=True, kw_only=True):
+    """What a credential is for. ``user``: whose device it is from now on."""
+
+    seconds: Annotated[float, Meta(ge=1, le=604_800)] | None = None
+    user: str | None = None
+    activities: Annotated[tuple[str, ...], Meta(max_length=20)] | None = None
+
+
+class CredentialAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Hand ``credential`` to the phone; it holds until ``expires_at``."""
+
+    credential: str
+    device: str
+    expires_at: Time
+
+
+class StartTokenAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A push-to-start token, by its first digits."""
+
+    attributes_type: str
+    environment: str
+    token: str
+    registered_at: Time
+
+
+class DeviceAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a device."""
+
+    id: str
+    user: str | None
+    language: str | None
+    country: str | None
+    latitude: float | None
+    longitude: float | None
+    app_version: str | None
+    os_version: str | None
+    first_session: Time | None
+    last_session: Time | None
+    session_count: int | None
+    session_time: int | None
+    amount_spent: float | None
+    push_enabled: bool | None
+    frequent_updates: bool | None
+    start_tokens: list[StartTokenAnswer]
+
+
+_DEVICE = {"id": "phone-17", "user": "user-1", "language": "de", "app_version": "4.2"}
+
+
+@routes(
+    "POST",
+    "/v1/tokens",
+    "Register tokens",
+    scope="devices:write",
+    body=TokensBody,
+    answers={200: CountAnswer},
+    examples={
+        "start": {
+            "tokens": [
+                {
+                    "device": "phone-17",
+                    "kind": "start",
+                    "attributes_type": "MatchAttributes",
+                    "token": "80e1ad",
+                    "registered_at": 1800000000,
+                }
+            ]
+        }
+    },
+)
+async def register_tokens(call: Call) -> CountAnswer:
+    """Unknown devices are added. An older registration never replaces a newer one."""
+    body: TokensBody = call.body
+    records = [
+        (token_record(call, token.device, token, f"tokens[{index}]"), token.attributes_type)
+        for index, token in enumerate(body.tokens)
+    ]
+    return CountAnswer(count=await register(call, records))
+
+
+@routes(
+    "POST",
+    "/v1/devices",
+    "Tell of devices",
+    scope="devices:write",
+    body=DevicesBody,
+    answers={200: CountAnswer},
+    examples={"one": {"devices": [_DEVICE]}},
+)
+async def tell_devices(call: Call) -> CountAnswer:
+    """New ones are added; of known ones only what is given changes."""
+    body: DevicesBody = call.body
+    records = [
+        device_record(one.id, one, one.user, f"devices[{index}]")
+        for index, one in enumerate(body.devices)
+    ]
+    return CountAnswer(count=await call.service.devices.tell(call.app, records))
+
+
+@routes(
+    "PUT",
+    "/v1/devices/{device}",
+    "Tell of one device",
+    scope="devices:write",
+    body=OneDeviceBody,
+    answers={204: None},
+    examples={"german": {"user": "user-1", "language": "de"}},
+)
+async def tell_device(call: Call) -> None:
+    """Adds it if it is new; only what is given changes."""
+    body: OneDeviceBody = call.body
+    record = device_record(call.part("device"), body, body.user, "")
+    await call.service.devices.tell(call.app, [record])
+
+
+@routes(
+    "GET",
+    "/v1/devices/{device}",
+    "Get a device",
+    scope="devices:read",
+    answers={200: DeviceAnswer},
+    refusals=frozenset({404}),
+)
+async def get_device(call: Call) -> dict[str, Any]:
+    """With its living push-to-start tokens, by their first digits."""
+    return shown_device(await call.service.devices.get(call.app, call.part("device")))
+
+
+@routes(
+    "DELETE",
+    "/v1/devices/{device}",
+    "Forget a device",
+    scope="devices:write",
+    answers={204: None},
+    refusals=frozenset({404}),
+)
+async def forget_device(call: Call) -> None:
+    """With all of its tokens."""
+    device = call.part("device")
+    await call.service.devices.forget(call.app, device)
+    await call.note("device.forget", device)
+
+
+@routes(
+    "DELETE",
+    "/v1/devices/{device}/start-tokens/{type}",
+    "Withdraw a push-to-start token",
+    scope="devices:write",
+    answers={204: None},
+    refusals=frozenset({404}),
+)
+async def withdraw_start_token(call: Call) -> None:
+    """The device is not started any more for this attributes type."""
+    await call.service.devices.withdraw(call.app, call.part("device"), call.part("type"))
+
+
+@routes(
+    "DELETE",
+    "/v1/activities/{activity}/devices/{device}",
+    "Let a device leave an activity",
+    scope="devices:write",
+    answers={204: None},
+    refusals=frozenset({404}),
+)
+async def leave_activity(call: Call) -> None:
+    """The device gets no more updates of it."""
+    await call.service.tokens.leave(call.app, call.part("activity"), call.part("device"))
+
+
+@routes(
+    "POST",
+    "/v1/devices/{device}/credentials",
+    "Mint a credential for a phone",
+    scope="devices:write",
+    body=CredentialBody,
+    body_required=False,
+    answers={201: CredentialAnswer},
+    examples={"hour": {"user": "user-1", "seconds": 3600}},
+    answer_examples={
+        "hour": {
+            "credential": "apnsdev1.eyJhcHAiOi4uLn0.c2lnbmF0dXJl",
+            "device": "phone-17",
+            "expires_at": "2027-01-15T09:00:00Z",
+        }
+    },
+)
+async def mint_credential(call: Call) -> dict[str, Any]:
+    """Your server calls this when a person is logged in, and hands the credential to the phone.
+
+    It is good for that one device's calls under /v1/device. ``activities`` narrows which activities
+    the phone may hand in tokens for; without it, any whose id it knows.
+    """
+    body: CredentialBody = call.body or CredentialBody()
+    device = call.part("device")
+    if body.user is not None:
+        await call.service.devices.tell(call.app, [DeviceRecord(id=device, user=body.user)])
+    credential, expires_at = await call.gateway.credentials.mint(
+        call.app,
+        device,
+        seconds=body.seconds or call.gateway.settings.credential_seconds,
+        activities=body.activities,
+    )
+    await call.note("credential.mint", device, expires_at=expires_at)
+    return {"credential": credential, "device": device, "expires_at": now_text(expires_at)}
+
+
+@routes(
+    "DELETE",
+    "/v1/devices/{device}/credentials",
+    "Revoke the credentials of a phone",
+    scope="devices:write",
+    answers={204: None},
+)
+async def revoke_credentials(call: Call) -> Answer:
+    """Every credential of the device that was minted before ends."""
+    device = call.part("device")
+    if await call.gateway.credentials.revoke(call.app, device):
+        await call.note("credential.revoke", device)
+    return Answer(status=204)
+
+
+def device_record(device: str, facts: DeviceFacts, user: str | None, field: str) -> DeviceRecord:
+    """Return the record of the service. Raises `InvalidInput`."""
+    path = f"{field}." if field else ""
+    values = {name: getattr(facts, name) for name in DeviceFacts.__struct_fields__}
+    for name in ("first_session", "last_session"):
+        moment = seconds(values[name], f"{path}{name}")
+        values[name] = None if moment is None else int(moment * 1000)
+    return DeviceRecord(id=device, user=user, **values)
+
+
+def token_record(call: Call, device: str, facts: TokenFacts, field: str) -> TokenRecord:
+    """Return the record of the service. Raises `InvalidInput`."""
+    now = milliseconds(call.gateway.clock)
+    wanted = {"start": "attributes_type", "activity": "activity", "device": ""}[facts.kind]
+    scope = getattr(facts, wanted) if wanted else ""
+    if wanted and not scope:
+        raise InvalidInput(
+            "is missing", field=f"{field}.{wanted}", remedy=f"A {facts.kind} token needs it."
+        )
+    if facts.activity is not None and facts.kind != "activity":
+        raise InvalidInput(
+            f"means nothing for a {facts.kind} token",
+            field=f"{field}.activity",
+            remedy="Leave it out.",
+        )
+    registered = seconds(facts.registered_at, f"{field}.registered_at")
+    record = TokenRecord(
+        device=device,
+        kind=facts.kind,
+        token=facts.token,
+        registered_at=now if registered is None else int(registered * 1000),
+        scope=scope or "",
+        environment=facts.environment,
+    )
+    return check_token(record, now=now, field=field)
+
+
+async def register(call: Call, records: list[tuple[TokenRecord, str | None]]) -> int:
+    """Store checked tokens of all kinds; return how many."""
+    others = [record for record, _ in records if record.kind != "activity"]
+    if others:
+        await call.service.devices.register(call.app, others)
+    by_type: dict[str, list[TokenRecord]] = {}
+    for record, attributes_type in records:
+        if record.kind == "activity":
+            by_type.setdefault(attributes_type or "", []).append(record)
+    for attributes_type, some in by_type.items():
+        await call.service.tokens.register_activity_tokens(
+            call.app, some, attributes_type=attributes_type
+        )
+    return len(records)
+
+
+def shown_device(device: dict[str, Any]) -> dict[str, Any]:
+    """Return a device as callers see it."""
+    return {
+        **device,
+        "first_session": to_text(device["first_session"]),
+        "last_session": to_text(device["last_session"]),
+        "start_tokens": [shown_times(token) for token in device["start_tokens"]],
+    }

@@ -1,0 +1,115 @@
+"""Server-sent events: the progress of an operation, the life of an activity, as they happen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from starlette.responses import StreamingResponse
+
+from ...errors import Busy
+from ..reach import check_activity
+from .api import Call, Routes
+from .shapes import shown_times
+
+routes = Routes("events")
+EVENT_STREAM = "text/event-stream"
+_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+
+
+@routes(
+    "GET",
+    "/v1/operations/{operation}/events",
+    "Follow an operation",
+    scope="operations:read",
+    answers={200: str},
+    media=EVENT_STREAM,
+    grouped=True,
+    refusals=frozenset({404}),
+)
+async def follow_operation(call: Call) -> StreamingResponse:
+    """``progress`` events with its counts, each the newest; ``done`` closes the stream."""
+    operation = await call.service.operations.get(call.app, call.part("operation"))
+    if call.caller.groups is not None:
+        await check_activity(call.gateway, call.caller, operation["activity"] or "")
+    events = call.service.watch(call.app, operation=operation["id"])
+    return _stream(call, events, "progress", "done")
+
+
+@routes(
+    "GET",
+    "/v1/activities/{activity}/events",
+    "Follow an activity",
+    scope="activities:read",
+    answers={200: str},
+    media=EVENT_STREAM,
+    grouped=True,
+    refusals=frozenset({404}),
+)
+async def follow_activity(call: Call) -> StreamingResponse:
+    """``activity`` events with state and counts, each the newest; ``ended`` closes the stream."""
+    activity = call.part("activity")
+    await check_activity(call.gateway, call.caller, activity)
+    await call.service.activities.get(call.app, activity)
+    events = call.service.watch(call.app, activity=activity)
+    return _stream(call, events, "activity", "ended")
+
+
+def _stream(
+    call: Call, events: AsyncIterator[dict[str, Any]], name: str, last: str
+) -> StreamingResponse:
+    gateway = call.gateway
+    if gateway.followers >= gateway.settings.events:
+        raise Busy(f"{gateway.followers} streams of events are open", retry_after=5.0)
+    gateway.followers += 1
+    text = _write(events, name, last, gateway.settings.heartbeat)
+    return _Following(text, gateway)
+
+
+class _Following(StreamingResponse):
+    """Gives its place back at the end, also when it never began."""
+
+    def __init__(self, text: AsyncIterator[bytes], gateway: Any) -> None:
+        super().__init__(text, media_type=EVENT_STREAM, headers=_HEADERS)
+        self._gateway = gateway
+
+    async def __call__(self, *arguments: Any) -> None:
+        try:
+            await super().__call__(*arguments)
+        finally:
+            self._gateway.followers -= 1
+
+
+async def _write(
+    events: AsyncIterator[dict[str, Any]], name: str, last: str, heartbeat: float
+) -> AsyncIterator[bytes]:
+    """Write events as text; a comment line now and then shows that the connection lives."""
+    number = 0
+    coming: asyncio.Task[dict[str, Any]] | None = None
+    try:
+        yield b"retry: 2000\n\n"
+        while True:
+            coming = coming or asyncio.ensure_future(anext(events))  # type: ignore[arg-type]
+            done, _ = await asyncio.wait({coming}, timeout=heartbeat)
+            if not done:
+                yield b": still here\n\n"
+                continue
+            try:
+                event = coming.result()
+            except StopAsyncIteration:
+                break
+            finally:
+                coming = None
+            number += 1
+            data = msgspec.json.encode(shown_times(event)).decode()
+            yield f"event: {name}\nid: {number}\ndata: {data}\n\n".encode()
+        yield f"event: {last}\ndata: {{}}\n\n".encode()
+    finally:
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+        close = getattr(events, "aclose", None)
+        if close is not None:
+            await close()

@@ -1,0 +1,188 @@
+"""The OpenAPI description, made of the same operations that serve, so that the two cannot differ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from ..problems import MEDIA_TYPE, TITLES, Problem
+from .api import JSON, Operation
+
+_PART = re.compile(r"{(\w+)}")
+_REF = "#/components/schemas/{name}"
+_COMMON = {"key": (401, 403, 429, 503), "phone": (401, 429, 503), "anyone": (503,)}
+_BODY = (400, 413, 415)
+_MEANINGS = {
+    400: "The body or the query cannot be read.",
+    401: "No valid key or credential.",
+    403: "The key lacks the scope, or does not reach this.",
+    404: "There is no such thing in this app.",
+    409: "It cannot be done in the state that it is in.",
+    413: "The body is too large.",
+    415: "The body is not declared as JSON.",
+    422: "A field is wrong; `field` says which, `remedy` what to do. Nothing was done.",
+    429: "Too many requests of this key; `Retry-After` says when to come back.",
+    502: "APNs refused it.",
+    503: "Too much is waiting, or the database is away; `Retry-After` says when to come back.",
+}
+_DESCRIPTION = """The native API of apns_live: Live Activities started, updated and ended through
+Apple's push service. Every write answers as soon as it is stored; an operation then tells what
+became of it on every device. Errors are problem details (RFC 9457) with a stable `code`."""
+
+
+def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:
+    """Return the description of the operations, OpenAPI 3.1."""
+    known = list(operations)
+    types: list[Any] = [Problem]
+    for one in known:
+        types += [kind for kind in (one.body, one.query) if kind is not None]
+        types += [kind for kind in one.answers.values() if kind is not None]
+    schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    found = _Schemas(dict(zip((id(kind) for kind in types), schemas, strict=True)), types)
+    paths: dict[str, dict[str, Any]] = {}
+    for one in known:
+        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, found, components)
+    components["Problem"]["properties"]["code"] = {"type": "string", "enum": list(TITLES)}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "apns_live",
+            "version": version,
+            "description": _DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "A server's API key."},
+                "device": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A device credential, minted by POST "
+                    "/v1/devices/{device}/credentials; the only one that belongs on a phone.",
+                },
+            },
+        },
+    }
+
+
+class _Schemas:
+    """Schemas by the type they were made of; types are held, so that their ids stay theirs."""
+
+    def __init__(self, by_id: dict[int, Any], held: list[Any]) -> None:
+        self._by_id = by_id
+        self._held = held
+
+    def of(self, kind: Any) -> Any:
+        return self._by_id[id(kind)]
+
+
+def _operation(one: Operation, schemas: _Schemas, components: dict[str, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": one.name,
+        "summary": one.summary,
+        "description": one.description
+        + (f"\n\nNeeds the scope `{one.scope}`." if one.scope else ""),
+        "tags": [one.tag],
+        "parameters": [*_path_parameters(one), *_query(one, schemas, components)],
+        "responses": _responses(one, schemas),
+    }
+    if one.who == "phone":
+        described["security"] = [{"device": []}]
+    elif one.who == "anyone":
+        described["security"] = []
+    if one.idempotent:
+        described["parameters"].append(
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "description": "A fresh value for each request, the same one to repeat it: the "
+                "first answer comes again for 30 days, with `Idempotent-Replayed: true`.",
+                "schema": {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": 255,
+                    "pattern": "^[!#-~]+$",
+                },
+            }
+        )
+    if one.body is not None:
+        content: dict[str, Any] = {"schema": schemas.of(one.body)}
+        if one.examples:
+            content["examples"] = {name: {"value": value} for name, value in one.examples.items()}
+        described["requestBody"] = {"required": one.body_required, "content": {JSON: content}}
+    return described
+
+
+def _path_parameters(one: Operation) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+        }
+        for name in _PART.findall(one.path)
+    ]
+
+
+def _query(one: Operation, schemas: _Schemas, components: dict[str, Any]) -> list[dict[str, Any]]:
+    if one.query is None:
+        return []
+    name = schemas.of(one.query)["$ref"].rpartition("/")[2]
+    return [
+        {"name": field, "in": "query", "required": False, "schema": schema}
+        for field, schema in components[name]["properties"].items()
+    ]
+
+
+def _responses(one: Operation, schemas: _Schemas) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status, kind in one.answers.items():
+        response: dict[str, Any] = {"description": one.summary}
+        if kind is not None:
+            content: dict[str, Any] = {"schema": schemas.of(kind)}
+            if one.answer_examples:
+                content["examples"] = {
+                    name: {"value": value} for name, value in one.answer_examples.items()
+                }
+            if one.media != JSON:
+                content = {"schema": {"type": "string"}}
+            response["content"] = {one.media: content}
+        if one.idempotent:
+            response["headers"] = {
+                "Idempotent-Replayed": {
+                    "description": "The first answer said again.",
+                    "schema": {"type": "string", "enum": ["true"]},
+                }
+            }
+        responses[str(status)] = response
+    refusals = {*_COMMON[one.who], *one.refusals, 422}
+    if _PART.search(one.path):
+        refusals.add(404)
+    if one.body is not None:
+        refusals.update(_BODY)
+    for status in sorted(refusals):
+        responses[str(status)] = _refusal(status)
+    return responses
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    refusal: dict[str, Any] = {
+        "description": _MEANINGS[status],
+        "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
+    }
+    if status in (429, 503):
+        refusal["headers"] = {
+            "Retry-After": {
+                "description": "Seconds.",
+                "schema": {"type": "integer", "minimum": 1},
+            }
+        }
+    return refusal

@@ -1,0 +1,223 @@
+"""Users with aliases, tags and attributes; groups and who is in them."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ...errors import InvalidInput, NotFound
+from .answers import PageAnswer
+from .api import Answer, Call, Routes
+from .shapes import Strict
+
+routes = Routes("people")
+
+_Name = Annotated[str, Meta(min_length=1, max_length=128)]
+Tags = Annotated[dict[_Name, str | float | bool | None], Meta(max_length=200)]
+Scalar = str | float | bool
+DateValue = Annotated[dict[Literal["date"], str], Meta(min_length=1, max_length=1)]
+Attributes = Annotated[
+    dict[_Name, str | float | bool | list[str | float] | DateValue | None], Meta(max_length=200)
+]
+
+
+class UserBody(Strict, frozen=True, kw_only=True):
+    """A user. Tags and attributes that are given replace those of the same name; null removes one."""
+
+    aliases: Annotated[dict[_Name, _Name], Meta(max_length=20)] = {}
+    tags: Tags = {}
+    attributes: Attributes = {}
+
+
+class TagsBody(Strict, frozen=True, kw_only=True):
+    """Tags; null removes one."""
+
+    tags: Tags
+
+
+class AttributesBody(Strict, frozen=True, kw_only=True):
+    """Attributes: text, number, boolean, ``{"date": "2027-01-31"}``, list; null removes one."""
+
+    attributes: Attributes
+
+
+class UserAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A user's ids: the caller's own and ours."""
+
+    external_id: str
+    id: str
+
+
+class GroupBody(Strict, frozen=True, kw_only=True):
+    """A group's name for people."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+
+
+class GroupAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A group."""
+
+    slug: str
+    name: str
+
+
+@routes(
+    "PUT",
+    "/v1/users/{user}",
+    "Add a user, or add to one",
+    scope="devices:write",
+    body=UserBody,
+    body_required=False,
+    answers={200: UserAnswer},
+    examples={"fan": {"aliases": {"crm": "C-881"}, "tags": {"team": "red", "level": 12}}},
+)
+async def put_user(call: Call) -> UserAnswer:
+    """Users are added by themselves when a device names them; this is for what else is known."""
+    body: UserBody = call.body or UserBody()
+    user = call.part("user")
+    people = call.service.people
+    attributes = _attributes(body.attributes)
+    public_id = await people.add_user(call.app, user, aliases=body.aliases)
+    await people.set_tags(call.app, "user", user, body.tags)
+    await people.set_attributes(call.app, "user", user, attributes)
+    return UserAnswer(external_id=user, id=public_id)
+
+
+@routes(
+    "DELETE",
+    "/v1/users/{user}",
+    "Forget a user",
+    scope="devices:write",
+    answers={204: None},
+    refusals=frozenset({404}),
+)
+async def forget_user(call: Call) -> None:
+    """With aliases, tags and attributes; the devices stay, without a user."""
+    user = call.part("user")
+    await call.service.people.forget_user(call.app, user)
+    await call.note("user.forget", user)
+
+
+@routes(
+    "PATCH",
+    "/v1/devices/{device}/tags",
+    "Set tags of a device",
+    scope="devices:write",
+    body=TagsBody,
+    answers={204: None},
+    examples={"team": {"tags": {"team": "red"}}},
+    refusals=frozenset({404}),
+)
+async def set_device_tags(call: Call) -> None:
+    """Null removes one; the others stay."""
+    await call.service.people.set_tags(call.app, "device", call.part("device"), call.body.tags)
+
+
+@routes(
+    "PATCH",
+    "/v1/devices/{device}/attributes",
+    "Set attributes of a device",
+    scope="devices:write",
+    body=AttributesBody,
+    answers={204: None},
+    examples={"plan": {"attributes": {"plan": "gold", "renewal": {"date": "2027-01-31"}}}},
+    refusals=frozenset({404}),
+)
+async def set_device_attributes(call: Call) -> None:
+    """Null removes one; the others stay."""
+    await call.service.people.set_attributes(
+        call.app, "device", call.part("device"), _attributes(call.body.attributes)
+    )
+
+
+@routes(
+    "PUT",
+    "/v1/groups/{group}",
+    "Add a group, or rename it",
+    scope="devices:write",
+    body=GroupBody,
+    body_required=False,
+    answers={204: None},
+    examples={"operators": {"name": "Operators on call"}},
+)
+async def put_group(call: Call) -> Answer:
+    """A group is a fixed list of devices and users; a segment is a rule."""
+    name = None if call.body is None else call.body.name
+    await call.service.people.add_group(call.app, call.part("group"), name=name)
+    return Answer(status=204)
+
+
+@routes(
+    "GET",
+    "/v1/groups",
+    "List groups",
+    scope="devices:read",
+    answers={200: PageAnswer[GroupAnswer]},
+)
+async def list_groups(call: Call) -> dict[str, Any]:
+    """By slug."""
+    return {"items": await call.service.people.groups(call.app), "next": None}
+
+
+@routes(
+    "PUT",
+    "/v1/groups/{group}/{kind}/{member}",
+    "Put a device or user into a group",
+    scope="devices:write",
+    answers={204: None},
+    refusals=frozenset({404}),
+)
+async def join_group(call: Call) -> None:
+    """``kind`` is ``devices`` or ``users``; a user comes with all devices, also later ones."""
+    await call.service.people.join_group(
+        call.app, call.part("group"), _kind(call), call.part("member")
+    )
+
+
+@routes(
+    "DELETE",
+    "/v1/groups/{group}/{kind}/{member}",
+    "Take a device or user out of a group",
+    scope="devices:write",
+    answers={204: None},
+    refusals=frozenset({404}),
+)
+async def leave_group(call: Call) -> None:
+    """Nothing happens if it was not in."""
+    await call.service.people.leave_group(
+        call.app, call.part("group"), _kind(call), call.part("member")
+    )
+
+
+def _kind(call: Call) -> Literal["device", "user"]:
+    kind = call.part("kind")
+    if kind == "devices":
+        return "device"
+    if kind == "users":
+        return "user"
+    raise NotFound("there are devices and users in a group")
+
+
+def _attributes(given: dict[str, Any]) -> dict[str, object]:
+    """Return attributes with their dates as dates. Raises `InvalidInput`."""
+    values: dict[str, object] = {}
+    for name, value in given.items():
+        if isinstance(value, dict):
+            try:
+                text = value["date"]
+                moment: date = (
+                    datetime.fromisoformat(text) if "T" in text else date.fromisoformat(text)
+                )
+            except ValueError:
+                raise InvalidInput(
+                    "is no date",
+                    field=f"attributes.{name}",
+                    remedy="Give 2027-01-31, or ISO 8601 with an offset.",
+                ) from None
+            values[name] = moment
+        else:
+            values[name] = value
+    return values

@@ -1,0 +1,269 @@
+"""What callers say to the native API. Unknown fields are errors: a misspelt one must not be lost.
+
+Times are seconds since 1970, or ISO 8601 with an offset; answers give ISO 8601 in UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ...activities.audience import Audience
+from ...activities.notifications import Notify
+from ...activities.requests import AlertText, End, Presentation, Start, Update, Urgency
+from ...activities.times import to_text
+from ...errors import InvalidInput
+
+Text = str | dict[str, str]
+Moment = float | Annotated[datetime, Meta(tz=True)]
+Revision = Annotated[int, Meta(ge=0, le=2**53)]
+Id = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^/\x00-\x1f\x7f]+$")]
+Label = Annotated[str, Meta(min_length=1, max_length=64)]
+Labels = Annotated[tuple[Label, ...], Meta(max_length=100)]
+Metadata = Annotated[dict[str, str | int | float | bool], Meta(max_length=50)]
+Ids = Annotated[tuple[str, ...], Meta(max_length=20_000)]
+Seconds = Annotated[float, Meta(ge=0, lt=1e9)]
+State = dict[str, Any]
+Environment = Literal["production", "sandbox"]
+
+_EARLIEST, _LATEST = 1e9, 1e11
+
+
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every body."""
+
+
+class AlertBody(Strict, frozen=True, kw_only=True):
+    """An alert; a text by language has ``en`` among them."""
+
+    title: Text
+    body: Text
+    sound: str | None = None
+
+
+class AudienceBody(Audience, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who should get it: what is named is joined by OR, then exclusions apply."""
+
+
+class _Shown(Strict, frozen=True, kw_only=True):
+    """What goes with a state."""
+
+    alert: AlertBody | None = None
+    stale_date: Moment | None = None
+    stale_after: Seconds | None = None
+    relevance_score: float | None = None
+    urgency: Urgency | None = None
+
+
+class StartBody(_Shown, frozen=True, kw_only=True):
+    """Start an activity on every device of an audience."""
+
+    attributes_type: str
+    content_state: State
+    alert: AlertBody
+    audience: AudienceBody
+    attributes: State = {}
+    id: Id | None = None
+    environment: Environment | None = None
+    channel: str | None = None
+    revision: Revision | None = None
+    start_at: Moment | None = None
+    end_at: Moment | None = None
+    tags: Labels = ()
+    metadata: Metadata = {}
+
+
+class UpdateBody(_Shown, frozen=True, kw_only=True):
+    """A new state. Tags and metadata stay as they are when absent."""
+
+    content_state: State
+    revision: Revision | None = None
+    tags: Labels | None = None
+    metadata: Metadata | None = None
+
+
+class EndBody(_Shown, frozen=True, kw_only=True):
+    """An end; without a state the last one stays on the card."""
+
+    content_state: State | None = None
+    dismissal_date: Moment | None = None
+    dismiss_after: Seconds | None = None
+    revision: Revision | None = None
+    tags: Labels | None = None
+    metadata: Metadata | None = None
+
+
+class StreamBody(_Shown, frozen=True, kw_only=True):
+    """The state of a stream, and all that a start needs, since it may come to one."""
+
+    attributes_type: str
+    content_state: State
+    alert: AlertBody
+    audience: AudienceBody
+    attributes: State = {}
+    environment: Environment | None = None
+    channel: str | None = None
+    revision: Revision | None = None
+    tags: Labels = ()
+    metadata: Metadata = {}
+
+
+class BulkStart(StartBody, frozen=True, kw_only=True, tag_field="do", tag="start"):
+    """A start in a bulk call."""
+
+
+class BulkUpdate(UpdateBody, frozen=True, kw_only=True, tag_field="do", tag="update"):
+    """An update in a bulk call."""
+
+    id: Id
+
+
+class BulkEnd(EndBody, frozen=True, kw_only=True, tag_field="do", tag="end"):
+    """An end in a bulk call."""
+
+    id: Id
+
+
+class BulkBody(Strict, frozen=True, kw_only=True):
+    """Several writes; each is accepted or refused by itself."""
+
+    items: Annotated[list[BulkStart | BulkUpdate | BulkEnd], Meta(min_length=1, max_length=500)]
+
+
+class NotifyBody(Notify, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An ordinary push."""
+
+    audience: AudienceBody = AudienceBody()
+    tags: Labels = ()
+    dialect: Literal["native"] = "native"
+
+
+class Page(Strict, frozen=True, kw_only=True):
+    """Where to read on, and how much."""
+
+    after: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+
+
+class ActivitiesPage(Page, frozen=True, kw_only=True):
+    """A page of activities."""
+
+    status: Literal["scheduled", "active", "ended"] | None = None
+
+
+class OperationsPage(Page, frozen=True, kw_only=True):
+    """A page of operations."""
+
+    activity: str | None = None
+
+
+class ReceiptsPage(Page, frozen=True, kw_only=True):
+    """A page of receipts."""
+
+    activity: str | None = None
+    operation: str | None = None
+
+
+def seconds(value: float | datetime | None, field: str) -> float | None:
+    """Return a moment as seconds since 1970. Raises `InvalidInput` for milliseconds."""
+    if value is None:
+        return None
+    number = value.timestamp() if isinstance(value, datetime) else value
+    if not _EARLIEST <= number < _LATEST:
+        raise InvalidInput(
+            f"{number:.0f} is no time in seconds since 1970, between 2001 and 5138",
+            field=field,
+            remedy="Give seconds, not milliseconds, or ISO 8601 with an offset.",
+        )
+    return number
+
+
+def presentation(body: _Shown) -> Presentation:
+    """Return what goes with a state."""
+    dismissal: float | None = None
+    after: float | None = None
+    if isinstance(body, EndBody):
+        given = body.dismissal_date
+        # A dismissal in the past is meant: the card goes at once.
+        dismissal = given.timestamp() if isinstance(given, datetime) else given
+        after = body.dismiss_after
+    alert = body.alert
+    return Presentation(
+        alert=None
+        if alert is None
+        else AlertText(title=alert.title, body=alert.body, sound=alert.sound),
+        stale_date=seconds(body.stale_date, "stale_date"),
+        stale_after=body.stale_after,
+        dismissal_date=dismissal,
+        dismiss_after=after,
+        relevance_score=body.relevance_score,
+        urgency=body.urgency,
+    )
+
+
+def to_start(body: StartBody | StreamBody, *, stream: str | None = None) -> Start:
+    """Return the request of the service."""
+    begins = ends = None
+    given = None
+    if isinstance(body, StartBody):
+        begins, ends = seconds(body.start_at, "start_at"), seconds(body.end_at, "end_at")
+        given = body.id
+    return Start(
+        id=given,
+        attributes_type=body.attributes_type,
+        attributes=body.attributes,
+        content_state=body.content_state,
+        presentation=presentation(body),
+        audience=body.audience,
+        environment=body.environment,
+        channel=body.channel,
+        revision=body.revision,
+        start_at=begins,
+        end_at=ends,
+        tags=body.tags,
+        metadata=body.metadata,
+        stream_key=stream,
+    )
+
+
+def to_update(activity: str, body: UpdateBody) -> Update:
+    """Return the request of the service."""
+    return Update(
+        id=activity,
+        content_state=body.content_state,
+        presentation=presentation(body),
+        revision=body.revision,
+        tags=body.tags,
+        metadata=body.metadata,
+    )
+
+
+def to_end(activity: str, body: EndBody | None, *, reason: str = "requested") -> End:
+    """Return the request of the service."""
+    if body is None:
+        return End(id=activity, reason=reason)
+    return End(
+        id=activity,
+        content_state=body.content_state,
+        presentation=presentation(body),
+        revision=body.revision,
+        tags=body.tags,
+        metadata=body.metadata,
+        reason=reason,
+    )
+
+
+def shown_times(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with its times, which are milliseconds in the store, as ISO 8601 in UTC."""
+    return {
+        name: to_text(entry) if name.endswith("_at") and isinstance(entry, int) else entry
+        for name, entry in value.items()
+    }
+
+
+def now_text(moment: float) -> str:
+    """Return seconds since 1970 as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,148 @@
+"""Streams: put the state, and the gateway starts, updates or renews the card behind the key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ...activities.idempotency import Once
+from ...activities.streams import Streamed
+from ...activities.times import to_text
+from ..reach import check_audience, check_stream
+from .activities import REPLAYED
+from .answers import StreamAnswer, Time
+from .api import Answer, Call, Routes
+from .shapes import EndBody, StreamBody, to_end, to_start
+
+routes = Routes("streams")
+
+
+class PausedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream that starts nothing until it is resumed."""
+
+    key: str
+    paused_at: Time
+
+
+@routes(
+    "PUT",
+    "/v1/streams/{stream}",
+    "Put a state",
+    scope="streams:write",
+    body=StreamBody,
+    answers={200: StreamAnswer},
+    idempotent=True,
+    grouped=True,
+    examples={
+        "backup": {
+            "attributes_type": "BackupAttributes",
+            "content_state": {"type": "progress", "title": "Backup", "percentage": 40},
+            "alert": {"title": "Backup", "body": "40 %"},
+            "audience": {"groups": ["operators"]},
+        }
+    },
+    answer_examples={
+        "updated": {
+            "result": "updated",
+            "key": "nightly-backup",
+            "activity": "9b5c1a9e-3d52-4b52-8d4e-0a1d4f6c7f10",
+            "previous": None,
+            "operation": "0b7f4a52-2f6e-4f0e-9d0f-3c8a0b1f7f11",
+            "version": 4,
+            "devices": 3,
+            "queued": 0,
+            "warning": "",
+            "ignored": False,
+        }
+    },
+    refusals=frozenset({404}),
+)
+async def put_stream(call: Call) -> Answer:
+    """The answer's ``result`` says what it came to.
+
+    ``started``, ``updated``, ``rotated`` (a new card took the old one's place), ``noop`` (the state
+    is the same; nothing is sent) or ``paused``.
+    """
+    body: StreamBody = call.body
+    stream = call.part("stream")
+    check_audience(call.caller, body.audience)
+    await check_stream(call.gateway, call.caller, stream)
+    done = await call.service.streams.put(call.app, to_start(body, stream=stream), key=call.once())
+    return _answer(done)
+
+
+@routes(
+    "DELETE",
+    "/v1/streams/{stream}",
+    "End a stream",
+    scope="streams:write",
+    body=EndBody,
+    body_required=False,
+    answers={200: StreamAnswer},
+    idempotent=True,
+    grouped=True,
+    examples={"final": {"content_state": {"type": "progress", "title": "Done", "percentage": 100}}},
+    refusals=frozenset({404}),
+)
+async def end_stream(call: Call) -> Answer:
+    """Ends the card and forgets the key; a later put starts afresh."""
+    stream = call.part("stream")
+    await check_stream(call.gateway, call.caller, stream)
+    final = to_end(stream, call.body)
+    return _answer(await call.service.streams.end(call.app, stream, final, key=call.once()))
+
+
+@routes(
+    "POST",
+    "/v1/streams/{stream}/pause",
+    "Pause a stream",
+    scope="streams:write",
+    body=EndBody,
+    body_required=False,
+    answers={200: PausedAnswer},
+    grouped=True,
+    refusals=frozenset({404}),
+)
+async def pause_stream(call: Call) -> dict[str, Any]:
+    """Ends the card; puts are answered with ``paused`` until the stream is resumed."""
+    stream = call.part("stream")
+    await check_stream(call.gateway, call.caller, stream)
+    final = to_end(stream, call.body, reason="paused")
+    since = await call.service.streams.pause(call.app, stream, final)
+    return {"key": stream, "paused_at": to_text(since)}
+
+
+@routes(
+    "POST",
+    "/v1/streams/{stream}/resume",
+    "Resume a stream",
+    scope="streams:write",
+    answers={204: None},
+    grouped=True,
+    refusals=frozenset({404}),
+)
+async def resume_stream(call: Call) -> None:
+    """Starts nothing by itself: the next put does."""
+    stream = call.part("stream")
+    await check_stream(call.gateway, call.caller, stream)
+    await call.service.streams.resume(call.app, stream)
+
+
+def _answer(done: Once[Streamed]) -> Answer:
+    streamed = done.answer
+    return Answer(
+        body=StreamAnswer(
+            result=streamed.operation,
+            key=streamed.key,
+            activity=streamed.activity,
+            previous=streamed.previous,
+            operation=streamed.id,
+            version=streamed.version,
+            devices=streamed.devices,
+            queued=streamed.queued,
+            warning=streamed.warning,
+            ignored=streamed.ignored,
+        ),
+        headers=REPLAYED if done.replayed else {},
+    )
