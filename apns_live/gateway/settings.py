@@ -18,7 +18,7 @@ class Limit:
 
 DIALECT_LIMITS: Mapping[str, Limit] = {
     "native": Limit(),
-    "activitysmith": Limit(per_minute=60, concurrent=4),
+    "activitysmith": Limit(per_minute=60),
     "braze": Limit(per_minute=4_166),  # 250,000 an hour
     "onesignal": Limit(),
 }
@@ -39,6 +39,10 @@ class GatewaySettings:
     - ``audit_days``: how long the audit log is kept.
     - ``events``: followers by server-sent events at the same time; ``heartbeat`` keeps them open.
     - ``pages``: serve documentation of the API at /docs and the description at /openapi.json.
+    - ``public_url``: where phones reach this gateway, for the addresses of webhook buttons; by
+      default what the caller called.
+    - ``webhook_hosts``: hosts that webhooks of buttons may name although their addresses are
+      private. For the operator alone: an app cannot set it.
 
     Raises InvalidSetting for what cannot be.
     """
@@ -56,6 +60,8 @@ class GatewaySettings:
     events: int = 200
     heartbeat: float = 15.0
     pages: bool = True
+    public_url: str = ""
+    webhook_hosts: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for name, least in (
