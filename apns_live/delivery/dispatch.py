@@ -32,8 +32,9 @@ from .wakeups import Wakeups
 from .writer import Writer
 
 _ACCEPTED = Verdict.ACCEPTED
-AHEAD = 1000
-"""Intents committed and not left, and answers not yet recorded, of lanes and activities together."""
+AHEAD = 900
+"""Intents committed and not left, and answers not yet recorded, of lanes and activities together.
+1,000 are promised: the client may hold a few that are not on the wire."""
 SLICE = 64
 """The least that an activity or a fan-out gets when several share the room."""
 HOUSEKEEPING = 5.0

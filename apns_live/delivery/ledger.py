@@ -33,9 +33,10 @@ from .journal import (
     classify,
 )
 
-AHEAD = 1000
-"""Tokens intended and not left, and answered and not recorded, together."""
-STEP = 250
+AHEAD = 900
+"""Tokens intended and not left, and answered and not recorded, together: 1,000 are promised, and the
+client may hold a few that have left here and are not on the wire."""
+STEP = 225
 """Tokens whose intents are asked for at a time."""
 OPEN_SHARDS = 64
 READ_AHEAD = 4 * SHARD

@@ -5,6 +5,7 @@ Ten rounds; ``APNS_LIVE_KILLS=200`` for the full count.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -13,6 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -25,6 +27,18 @@ KILLS = int(os.environ.get("APNS_LIVE_KILLS", "10"))
 KILLS_A_RUN = 20
 TOKENS = 50_000
 ROLES = [sys.executable, "-m", "tests.delivery.crash_roles"]
+
+
+@contextlib.contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run one of the two programs until the block ends."""
+    process = subprocess.Popen([*ROLES, *arguments], stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 def unknown_tokens(journal: Path) -> set[str]:
@@ -41,28 +55,23 @@ def run_once(directory: Path, ready: str, log: Path, kills: int, draw: random.Ra
     journal = directory / "journal.db"
     unknown_before = done_kills = 0
     for attempt in range(kills + 1):
-        sender = subprocess.Popen(
-            [*ROLES, "send", ready, str(journal), str(TOKENS)], stdout=subprocess.PIPE
-        )
-        first = json.loads(sender.stdout.readline())
-        # What a crash left in doubt: what was in flight, and at most 1,000 more.
-        assert first["unknown"] - unknown_before <= STREAMS + 1000
-        unknown_before = first["unknown"]
-        if attempt < kills:
-            size = log.stat().st_size
-            while log.stat().st_size == size and sender.poll() is None:
-                time.sleep(0.001)
-            time.sleep(draw.uniform(0, 0.25))
-            if sender.poll() is None:
-                sender.send_signal(signal.SIGKILL)
-                sender.wait()
-                sender.stdout.close()
-                done_kills += 1
-                continue
-        last = json.loads(sender.stdout.readline())
-        sender.stdout.close()
-        assert sender.wait() == 0
-        break
+        with started("send", ready, str(journal), str(TOKENS)) as sender:
+            first = json.loads(sender.stdout.readline())
+            # What a crash left in doubt: what was in flight, and at most 1,000 more.
+            assert first["unknown"] - unknown_before <= STREAMS + 1000
+            unknown_before = first["unknown"]
+            if attempt < kills:
+                size = log.stat().st_size
+                while log.stat().st_size == size and sender.poll() is None:
+                    time.sleep(0.001)
+                time.sleep(draw.uniform(0, 0.25))
+                if sender.poll() is None:
+                    sender.send_signal(signal.SIGKILL)
+                    done_kills += 1
+                    continue
+            last = json.loads(sender.stdout.readline())
+            assert sender.wait() == 0
+            break
     assert last["finished"]
     sent = log.read_text().split()
     unknown = unknown_tokens(journal)
@@ -82,13 +91,7 @@ def test_kill_at_random_points_loses_nothing_and_doubles_nothing(tmp_path):
         directory.mkdir()
         log = directory / "log"
         log.touch()
-        fake = subprocess.Popen([*ROLES, "fake", str(log)], stdout=subprocess.PIPE, text=True)
-        try:
-            ready = fake.stdout.readline()
+        with started("fake", str(log)) as fake:
             kills = min(left, KILLS_A_RUN)
-            run_once(directory, ready, log, kills, draw)
+            run_once(directory, fake.stdout.readline(), log, kills, draw)
             left -= kills
-        finally:
-            fake.kill()
-            fake.wait()
-            fake.stdout.close()

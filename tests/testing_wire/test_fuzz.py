@@ -105,6 +105,8 @@ def test_random_requests_to_the_rules(
     seen: set[str] = set()
     growth = Growth()
     for number in range(COUNT):
+        if number == COUNT // 4:
+            growth.trace()
         if number == COUNT // 2:
             growth.begin()
         if number % 500 == 0:
@@ -128,9 +130,14 @@ def test_random_requests_to_the_rules(
 class Growth:
     """What stays behind of memory between two moments."""
 
+    def trace(self) -> None:
+        """Begin to look, long enough before `begin` that full caches hold nothing older."""
+        tracemalloc.start()
+
     def begin(self) -> None:
         gc.collect()
-        tracemalloc.start()
+        if not tracemalloc.is_tracing():
+            tracemalloc.start()
         self.before = tracemalloc.get_traced_memory()[0]
 
     def check(self) -> None:
