@@ -1,0 +1,8 @@
+"""Braze's Live Activity API: ``/messages/live_activity/start`` and ``/messages/live_activity/update``.
+
+A server that was written for Braze runs against it with another REST endpoint and another key.
+"""
+
+from .routes import routes
+
+__all__ = ["routes"]

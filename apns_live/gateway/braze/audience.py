@@ -1,0 +1,182 @@
+"""Braze's connected audience object as a filter tree.
+
+Source: Braze, "Connected audience object": AND and OR over filters of custom attributes, push
+subscription and last use. What cannot be said here is refused, never left out: a condition that is
+ignored would send to everyone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import InvalidInput
+from .dates import read_date
+
+MAX_DEPTH = 8
+_DAY = 86_400
+_PLAIN: Mapping[str, str] = {
+    "equals": "=",
+    "not_equal": "!=",
+    "does_not_equal": "!=",
+    "includes_value": "=",
+    "does_not_include_value": "!=",
+    "greater_than": ">",
+    "greater_than_or_equal_to": ">=",
+    "less_than": "<",
+    "less_than_or_equal_to": "<=",
+    "exists": "exists",
+    "does_not_exist": "not_exists",
+}
+_ORDER = frozenset({">", ">=", "<", "<="})
+_SUBSCRIBED: Mapping[str, bool] = {"opted_in": True, "subscribed": True, "unsubscribed": False}
+
+Tree = dict[str, Any]
+
+
+def read_audience(value: object, field: str, *, now: float) -> Tree:
+    """Return the filter tree of a connected audience; ``now`` is seconds since 1970.
+
+    Raises `InvalidInput` with the path of what is wrong.
+    """
+    return _read(value, field, now, 0)
+
+
+def _read(value: object, field: str, now: float, depth: int) -> Tree:
+    if depth > MAX_DEPTH:
+        raise InvalidInput(
+            f"is nested over {MAX_DEPTH} deep", field=field, remedy="Flatten the groups."
+        )
+    if not isinstance(value, Mapping) or len(value) != 1:
+        raise InvalidInput(
+            "is no object with exactly one key",
+            field=field,
+            remedy=f"Give AND, OR or one of {', '.join(_FILTERS)}.",
+        )
+    [(name, inner)] = value.items()
+    where = f"{field}.{name}"[:200]
+    if name in ("AND", "OR"):
+        if not isinstance(inner, list) or not inner:
+            raise InvalidInput(
+                "is no list, or an empty one", field=where, remedy="Give at least one filter."
+            )
+        parts = [_read(part, f"{where}[{n}]", now, depth + 1) for n, part in enumerate(inner)]
+        return {name.lower(): parts}
+    read = _FILTERS.get(name)
+    if read is None:
+        raise InvalidInput(
+            "is a filter that this gateway does not have",
+            field=where,
+            remedy=f"Use AND, OR, {', '.join(_FILTERS)}.",
+        )
+    if not isinstance(inner, Mapping):
+        raise InvalidInput("is no object", field=where, remedy="Give comparison and value.")
+    return read(inner, where, now)
+
+
+def _custom(given: Mapping[str, Any], field: str, now: float) -> Tree:
+    name, comparison = given.get("custom_attribute_name"), given.get("comparison")
+    if not isinstance(name, str) or not name:
+        raise InvalidInput(
+            "is missing or no text",
+            field=f"{field}.custom_attribute_name",
+            remedy="Name the custom attribute.",
+        )
+    base = {"field": "custom", "key": name}
+    value = given.get("value")
+    where = f"{field}.value"
+    if isinstance(comparison, str) and (relation := _PLAIN.get(comparison)) is not None:
+        if relation in ("exists", "not_exists"):
+            return {**base, "relation": relation}
+        if relation in _ORDER:
+            value = _number(value, where)
+        elif not isinstance(value, (str, int, float)):
+            raise InvalidInput("is missing", field=where, remedy="Give a text, number or boolean.")
+        return {**base, "relation": relation, "value": value}
+    match comparison:
+        case "after" | "before":
+            relation = ">" if comparison == "after" else "<"
+            # Dates are stored as milliseconds.
+            return {**base, "relation": relation, "value": read_date(value, where) * 1000}
+        case "less_than_x_days_ago":
+            return _between(base, past=_days(value, where), future=0.0)
+        case "greater_than_x_days_ago":
+            return {**base, "relation": "time_elapsed_gt", "value": _days(value, where)}
+        case "less_than_x_days_in_the_future":
+            return _between(base, past=0.0, future=_days(value, where))
+        case "greater_than_x_days_in_the_future":
+            return {**base, "relation": "time_elapsed_lt", "value": -_days(value, where)}
+        case _:
+            raise InvalidInput(
+                f"{comparison!r:.60} is no comparison of this gateway",
+                field=f"{field}.comparison",
+                remedy="Regular expressions are not supported; "
+                f"use one of {', '.join(_PLAIN)}, "
+                "after, before, less_than_x_days_ago, greater_than_x_days_ago, "
+                "less_than_x_days_in_the_future or greater_than_x_days_in_the_future.",
+            )
+
+
+def _between(base: Tree, *, past: float, future: float) -> Tree:
+    """Return: at most ``past`` seconds ago, and at most ``future`` seconds ahead."""
+    return {
+        "and": [
+            {**base, "relation": "time_elapsed_lt", "value": past},
+            {**base, "relation": "time_elapsed_gt", "value": -future},
+        ]
+    }
+
+
+def _subscription(given: Mapping[str, Any], field: str, now: float) -> Tree:
+    comparison, value = given.get("comparison"), given.get("value")
+    if comparison not in ("is", "is_not"):
+        raise InvalidInput(
+            f"{comparison!r:.60} is no comparison",
+            field=f"{field}.comparison",
+            remedy="Use is or is_not.",
+        )
+    if not isinstance(value, str) or value not in _SUBSCRIBED:
+        raise InvalidInput(
+            f"{value!r:.60} is no subscription state",
+            field=f"{field}.value",
+            remedy=f"Use {', '.join(_SUBSCRIBED)}.",
+        )
+    enabled = _SUBSCRIBED[value] is (comparison == "is")
+    return {"field": "push_enabled", "relation": "=", "value": enabled}
+
+
+def _last_used(given: Mapping[str, Any], field: str, now: float) -> Tree:
+    comparison = given.get("comparison")
+    if comparison not in ("after", "before"):
+        raise InvalidInput(
+            f"{comparison!r:.60} is no comparison",
+            field=f"{field}.comparison",
+            remedy="Use after or before.",
+        )
+    moment = read_date(given.get("value"), f"{field}.value")
+    hours = max(0.0, (now - moment) / 3600)
+    return {
+        "field": "last_session",
+        "relation": "<" if comparison == "after" else ">",
+        "hours_ago": hours,
+    }
+
+
+def _number(value: object, field: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidInput("is no number", field=field, remedy="Give a number.")
+    return value
+
+
+def _days(value: object, field: str) -> float:
+    days = _number(value, field)
+    if not 0 <= days <= 36_500:
+        raise InvalidInput(f"{days} is out of range", field=field, remedy="Give 0 to 36500 days.")
+    return days * _DAY
+
+
+_FILTERS = {
+    "custom_attribute": _custom,
+    "push_subscription_status": _subscription,
+    "last_used_app": _last_used,
+}

@@ -1,0 +1,106 @@
+"""The apple_push object: what of it a Live Activity can use.
+
+Source: Braze, "Apple push object" and "Apple push alert object". What only ordinary pushes have
+(badge, buttons, category, custom_uri, asset_url, ...) is accepted and means nothing here, as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ...activities.requests import AlertText, Urgency
+from ...errors import InvalidInput
+from .words import INVALID_EXTRA
+
+_RESERVED = frozenset({"ab", "aps"})
+_NORMAL_PRIORITY = 5
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """What an apple_push object says of a Live Activity."""
+
+    alert: AlertText | None = None
+    relevance_score: float | None = None
+    urgency: Urgency | None = None
+
+
+def read_notification(value: object, field: str = "notification", *, start: bool) -> Shown:
+    """Return what counts of the object. Raises `InvalidInput`.
+
+    ``start`` asks for an alert with title and body: a phone ignores a start without one.
+    """
+    if value is None and not start:
+        return Shown()
+    if not isinstance(value, Mapping):
+        problem = "is missing" if value is None else "is no object"
+        raise InvalidInput(problem, field=field, remedy="Give an apple_push object with an alert.")
+    _check_extra(value.get("extra"), f"{field}.extra")
+    return Shown(
+        alert=_alert(value.get("alert"), f"{field}.alert", required=start),
+        relevance_score=_score(value.get("relevance_score"), f"{field}.relevance_score"),
+        urgency=_urgency(value, field),
+    )
+
+
+def _check_extra(value: object, field: str) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Mapping) or _RESERVED & value.keys():
+        raise InvalidInput(
+            INVALID_EXTRA, field=field, remedy="Give an object without the keys ab and aps."
+        )
+
+
+def _urgency(value: Mapping[str, Any], field: str) -> Urgency | None:
+    """10 by default, 5 with content-available; ``apns_priority`` says otherwise."""
+    priority = value.get("apns_priority")
+    if priority is not None:
+        if isinstance(priority, bool) or not isinstance(priority, int) or not 1 <= priority <= 10:
+            raise InvalidInput(
+                "is no whole number from 1 to 10",
+                field=f"{field}.apns_priority",
+                remedy="Give 10 to wake the screen, 5 to spare the battery.",
+            )
+        return "urgent" if priority > _NORMAL_PRIORITY else "quiet"
+    available = value.get("content-available", value.get("content_available"))
+    return "quiet" if available is True or available == 1 else None
+
+
+def _score(value: object, field: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InvalidInput("is no number from 0 to 1", field=field, remedy="Give 0 to 1.")
+    return value
+
+
+def _alert(value: object, field: str, *, required: bool) -> AlertText | None:
+    if value is None and not required:
+        return None
+    if isinstance(value, str) and not required:
+        return AlertText(title="", body=value)
+    if not isinstance(value, Mapping):
+        raise InvalidInput(
+            "is missing or no object", field=field, remedy="Give an object with title and body."
+        )
+    title = _words(value, "title", field, required=required)
+    body = _words(value, "body", field, required=required)
+    sound = _words(value, "sound", field)
+    if title is None and body is None and sound is None:
+        return None
+    return AlertText(title=title or "", body=body or "", sound=sound or None)
+
+
+def _words(
+    alert: Mapping[str, Any], name: str, field: str, *, required: bool = False
+) -> str | None:
+    value = alert.get(name)
+    if value is None and not required:
+        return None
+    if not isinstance(value, str) or (required and not value):
+        problem = "is missing" if value is None else "is no text, or an empty one"
+        raise InvalidInput(problem, field=f"{field}.{name}", remedy="Give a text.")
+    return value

@@ -1,0 +1,147 @@
+"""Braze's bodies as requests of the service: pure functions, nothing is read or sent here.
+
+Source: Braze, "Start Live Activity" and "Update Live Activity". Fields that are unknown are
+ignored, as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from ...activities import checks
+from ...activities.audience import Audience
+from ...activities.requests import End, Presentation, Start, Update
+from ...errors import InvalidInput
+from .audience import read_audience
+from .dates import read_date
+from .notification import read_notification
+from .words import NO_RECIPIENTS, TOO_MANY_IDS
+
+MAX_EXTERNAL_IDS = 50
+_TARGETS = ("external_user_ids", "segment_id", "custom_audience", "audience")
+
+
+Request = TypeVar("Request")
+
+
+class Asked(msgspec.Struct, Generic[Request], frozen=True, kw_only=True):
+    """A request of the service, and the app that the body names."""
+
+    app_id: str
+    request: Request
+
+
+def read_start(
+    body: Mapping[str, Any], *, now: float, max_ids: int | None = MAX_EXTERNAL_IDS
+) -> Asked[Start]:
+    """Return the start that a body of ``/messages/live_activity/start`` asks for.
+
+    ``now`` is seconds since 1970. ``dismissal_date`` is checked and means nothing on a start: a
+    phone heeds it with an end only. Raises `InvalidInput`.
+    """
+    activity = _identifier(body, "activity_id")
+    if body.get("dismissal_date") is not None:
+        read_date(body["dismissal_date"], "dismissal_date")
+    shown = read_notification(body.get("notification"), start=True)
+    return Asked(
+        app_id=_identifier(body, "app_id"),
+        request=Start(
+            id=activity,
+            attributes_type=checks.attributes_type(
+                body.get("activity_attributes_type"), "activity_attributes_type"
+            ),
+            # By this the app's Braze attributes know which activity an update token is for.
+            attributes={**_object(body, "activity_attributes"), "brazeActivityId": activity},
+            content_state=_object(body, "content_state"),
+            presentation=Presentation(
+                alert=shown.alert,
+                stale_date=_date(body, "stale_date"),
+                relevance_score=shown.relevance_score,
+                urgency=shown.urgency,
+            ),
+            audience=read_target(body, now=now, max_ids=max_ids),
+            dialect="braze",
+        ),
+    )
+
+
+def read_update(body: Mapping[str, Any]) -> Asked[Update | End]:
+    """Return the update, or the end, that a body of ``/messages/live_activity/update`` asks for.
+
+    Raises `InvalidInput`.
+    """
+    activity = _identifier(body, "activity_id")
+    content_state = _object(body, "content_state")
+    ends = body.get("end_activity")
+    if ends is not None and not isinstance(ends, bool):
+        raise InvalidInput("is no boolean", field="end_activity", remedy="Give true or false.")
+    shown = read_notification(body.get("notification"), start=False)
+    dismissal = _date(body, "dismissal_date")
+    presentation = Presentation(
+        alert=shown.alert,
+        stale_date=_date(body, "stale_date"),
+        dismissal_date=max(0.0, dismissal) if ends and dismissal is not None else None,
+        relevance_score=shown.relevance_score,
+        urgency=shown.urgency,
+    )
+    kind: type[Update | End] = End if ends else Update
+    return Asked(
+        app_id=_identifier(body, "app_id"),
+        request=kind(
+            id=activity, content_state=content_state, presentation=presentation, dialect="braze"
+        ),
+    )
+
+
+def read_target(
+    body: Mapping[str, Any], *, now: float, max_ids: int | None = MAX_EXTERNAL_IDS
+) -> Audience:
+    """Return the audience of a start. Raises `InvalidInput` unless exactly one kind is given."""
+    given = [name for name in _TARGETS if body.get(name) not in (None, [], {}, "")]
+    if not given:
+        raise InvalidInput(
+            NO_RECIPIENTS,
+            remedy="Give external_user_ids, segment_id or custom_audience.",
+        )
+    if len(given) > 1:
+        raise InvalidInput(
+            "stand beside each other",
+            field=" and ".join(given),
+            remedy="Give one of external_user_ids, segment_id and custom_audience.",
+        )
+    [name] = given
+    if name == "external_user_ids":
+        return Audience(users=_ids(body[name], name, max_ids))
+    if name == "segment_id":
+        return Audience(segments=(_identifier(body, name),))
+    return Audience(filter=read_audience(body[name], name, now=now))
+
+
+def _ids(value: object, field: str, max_ids: int | None) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise InvalidInput("is no list", field=field, remedy="Give a list of external ids.")
+    if max_ids is not None and len(value) > max_ids:
+        raise InvalidInput(
+            TOO_MANY_IDS, field=field, remedy=f"Give at most {max_ids}, or a segment."
+        )
+    return tuple(checks.identifier(one, f"{field}[{n}]") for n, one in enumerate(value))
+
+
+def _identifier(body: Mapping[str, Any], name: str) -> str:
+    return checks.identifier(body.get(name), name)
+
+
+def _object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = body.get(name)
+    if not isinstance(value, dict):
+        problem = "is missing" if value is None else "is no object"
+        raise InvalidInput(problem, field=name, remedy="Give a JSON object.")
+    return value
+
+
+def _date(body: Mapping[str, Any], name: str) -> float | None:
+    value = body.get(name)
+    return None if value is None else read_date(value, name)

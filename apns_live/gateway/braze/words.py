@@ -1,0 +1,41 @@
+"""What Braze's API says when it refuses, in its words; clients are known to compare them.
+
+Source: Braze, "API errors and responses".
+"""
+
+from __future__ import annotations
+
+BAD_REQUEST = "Bad Request"
+NO_RECIPIENTS = "No Recipients"
+TOO_MANY_IDS = "The max number of ids per request was exceeded"
+NO_MESSAGE = "No message to send"
+INVALID_EXTRA = "Invalid Extra Push Payload"
+TOO_LONG = "Apple Push Length Exceeded"
+UNAUTHORIZED = "Unauthorized"
+ACCESS_DENIED = "Access Denied"
+NOT_FOUND = "Not Found"
+NOT_ALLOWED = "Method Not Allowed"
+TOO_LARGE = "Request Entity Too Large"
+MEDIA_TYPE = "Unsupported Media Type"
+RATE_LIMITED = "Rate Limited"
+SERVER_ERROR = "Internal Server Error"
+BAD_GATEWAY = "Bad Gateway"
+UNAVAILABLE = "Service Unavailable"
+SUCCESS = "success"
+
+FATAL = frozenset({NO_RECIPIENTS, TOO_MANY_IDS, NO_MESSAGE, INVALID_EXTRA, TOO_LONG})
+"""Problems that are Braze's own words: they stand in ``message``, and ours beside them."""
+
+UNKNOWN_ACTIVITY = (
+    "No device has handed this gateway a token for the activity_id {activity!r}, so nothing was "
+    "sent. The app must register its tokens here; see docs/vendors/braze.md"
+)
+ENDED_ACTIVITY = "The activity {activity!r} has ended, so nothing was sent. Start a new one"
+UNKNOWN_TYPE = (
+    "No device has handed this gateway a push-to-start token for {name!r}: nobody is reached until "
+    "the app registers its tokens here; see docs/vendors/braze.md"
+)
+NOBODY = (
+    "None of the recipients has handed this gateway a push-to-start token for {name!r}: nobody is "
+    "reached; see docs/vendors/braze.md"
+)
