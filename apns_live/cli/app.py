@@ -16,7 +16,9 @@ from . import (
     demo,
     fake,
     fan_out,
+    gateway,
     imports,
+    keys,
     lint,
     operations,
     send,
@@ -57,11 +59,13 @@ app.command("fan-out")(fan_out.fan_out)
 app.command("broadcast")(broadcast.broadcast)
 app.command("lint")(lint.lint)
 app.command("fake")(fake.fake)
+app.command("gateway")(gateway.gateway)
 app.add_typer(channels.app, name="channels")
 app.add_typer(token.app, name="token")
 app.add_typer(budget.app, name="budget")
 app.add_typer(store.app, name="store")
 app.add_typer(apps.app, name="apps")
+app.add_typer(keys.app, name="keys")
 app.add_typer(imports.app, name="import")
 app.add_typer(activities.app, name="activities")
 app.add_typer(operations.app, name="operations")

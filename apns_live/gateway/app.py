@@ -106,8 +106,8 @@ def _dialect(name: str, gateway: Gateway) -> APIRouter | None:
         if error.name != f"{__package__}.{name}":
             raise
         return None
-    routes: Callable[[Gateway], APIRouter] = package.routes
-    return routes(gateway)
+    routes: Callable[[Gateway], APIRouter] | None = getattr(package, "routes", None)
+    return None if routes is None else routes(gateway)
 
 
 async def _answer_status(request: Request, error: Exception) -> Response:

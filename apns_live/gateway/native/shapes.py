@@ -59,13 +59,18 @@ class _Shown(Strict, frozen=True, kw_only=True):
 
 
 class StartBody(_Shown, frozen=True, kw_only=True):
-    """Start an activity on every device of an audience."""
+    """Start an activity on every device of an audience.
+
+    ``id_attribute`` is where the activity's id goes in the attributes, so that the app can say whose
+    token it hands in; empty for nowhere.
+    """
 
     attributes_type: str
     content_state: State
     alert: AlertBody
     audience: AudienceBody
     attributes: State = {}
+    id_attribute: Annotated[str, Meta(max_length=128)] = "activityId"
     id: Id | None = None
     environment: Environment | None = None
     channel: str | None = None
@@ -104,6 +109,7 @@ class StreamBody(_Shown, frozen=True, kw_only=True):
     alert: AlertBody
     audience: AudienceBody
     attributes: State = {}
+    id_attribute: Annotated[str, Meta(max_length=128)] = "activityId"
     environment: Environment | None = None
     channel: str | None = None
     revision: Revision | None = None
@@ -215,6 +221,7 @@ def to_start(body: StartBody | StreamBody, *, stream: str | None = None) -> Star
         id=given,
         attributes_type=body.attributes_type,
         attributes=body.attributes,
+        id_attribute=body.id_attribute,
         content_state=body.content_state,
         presentation=presentation(body),
         audience=body.audience,

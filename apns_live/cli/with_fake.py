@@ -1,0 +1,255 @@
+"""Gateway, fake APNs and inspector together, with one app, five phones and a key for each dialect.
+
+The gateway knows nothing of the fake: they meet over the network, as with Apple. What joins them is
+the "app" on the simulated phones, which does what a real one does: it takes the tokens that the
+phone hands it and registers them with the gateway, with a device credential that the team's server
+(played here with the native key) minted for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from ..client import Endpoint
+from ..testing import FakeApns
+from ..testing.control import serve_control
+from .gateway import embedded_database, embedded_sealer
+
+if TYPE_CHECKING:
+    from ..activities import Service
+    from ..activities.apps import App
+
+ATTRIBUTES_TYPE = "DemoAttributes"
+BUNDLE_ID = "com.example.demo"
+SEGMENT = "everyone"
+GROUP = "demo"
+PHONES = 5
+_FILE = "try.db"
+_DIALECTS = ("native", "activitysmith", "braze", "onesignal")
+_EVERYONE = {
+    "or": [
+        {"field": "push_enabled", "relation": "=", "value": True},
+        {"field": "push_enabled", "relation": "=", "value": False},
+    ]
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where to serve. ``database`` None makes a fresh one in the directory."""
+
+    directory: Path
+    database: str | None = None
+    host: str = "localhost"
+    port: int = 0
+    certificate: Path | None = None
+    private_key: Path | None = None
+
+
+@contextlib.asynccontextmanager
+async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
+    """Run everything; yields the ready line's facts."""
+    from ..activities import Service
+    from ..gateway import create_app
+    from ..gateway.serving import serving
+
+    async with contextlib.AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        fake = await enter(
+            FakeApns(directory=place.directory / "fake", bundle_id=BUNDLE_ID, devices="strict")
+        )
+        inspector = await enter(serve_control(fake))
+        endpoint = Endpoint(**fake.endpoint._asdict())
+        if place.database is None:
+            # A fake that starts anew knows none of the old tokens.
+            for name in (_FILE, f"{_FILE}-wal", f"{_FILE}-shm"):
+                (place.directory / name).unlink(missing_ok=True)
+        address = await embedded_database(place.database, place.directory, file=_FILE)
+        service = await enter(
+            Service.open(
+                address,
+                sealing=embedded_sealer(place.directory),
+                endpoints={"production": endpoint, "sandbox": endpoint},
+            )
+        )
+        app = create_app(service)
+        one, segment, keys = await _seed(service, fake)
+        url = await enter(
+            serving(
+                app,
+                host=place.host,
+                port=place.port,
+                certificate=place.certificate,
+                key=place.private_key,
+            )
+        )
+        phones = await enter(_Phones(url, inspector, keys["native"]))
+        await phones.make(PHONES)
+        yield {
+            "url": url,
+            "inspector": inspector,
+            "app_id": one.id,
+            "onesignal_app_id": one.id,
+            "bundle_id": BUNDLE_ID,
+            "segment_id": segment,
+            "keys": keys,
+            "fake": {
+                "endpoint": fake.url,
+                "manage": fake.manage_url,
+                "ca_file": str(fake.ca_file),
+                "key_file": str(fake.key_file),
+                "key_id": fake.key_id,
+                "team_id": fake.team_id,
+                "bundle_id": fake.bundle_id,
+                "inspector": inspector,
+            },
+        }
+
+
+async def _seed(service: Service, fake: FakeApns) -> tuple[App, str, dict[str, str]]:
+    """Make the app, its key, people, segment, group, and an API key for each dialect."""
+    from ..gateway.keys import Keys
+    from ..gateway.scopes import ALL
+
+    app = await service.apps.create(
+        id=str(uuid.uuid4()),
+        name="Demo",
+        bundle_id=BUNDLE_ID,
+        environment="sandbox",
+        # The phones' OneSignal calls carry no key; nobody but this machine reaches them here.
+        settings={"onesignal_device_calls": "open"},
+    )
+    await service.apps.add_key(
+        app,
+        fake.key_file.read_text(),
+        key_id=fake.key_id,
+        team_id=fake.team_id,
+        environment="any",
+    )
+    await service.people.add_group(app, GROUP, name="Demo")
+    for number in range(1, PHONES + 1):
+        user = f"user-{number}"
+        await service.people.add_user(app, user)
+        await service.people.join_group(app, GROUP, "user", user)
+    segment = await service.segments.save(app, SEGMENT, _EVERYONE)
+    keys = Keys(service.database, service.clock, service.new_id)
+    secrets: dict[str, str] = {}
+    for dialect in _DIALECTS:
+        _, secrets[dialect] = await keys.create(
+            app, dialect=dialect, scopes=ALL, name=f"demo {dialect}"
+        )
+    return app, segment.id, secrets
+
+
+class _Phones:
+    """The app on every simulated phone: hands tokens in, and nothing else."""
+
+    def __init__(self, url: str, inspector: str, key: str) -> None:
+        self._gateway = httpx.AsyncClient(base_url=url, timeout=30.0, verify=False)  # noqa: S501 - ours
+        self._fake = httpx.AsyncClient(base_url=inspector, timeout=90.0)
+        self._key = key
+        self._credentials: dict[str, str] = {}
+        self._started: dict[str, asyncio.Event] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> _Phones:
+        self._task = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._gateway.aclose()
+        await self._fake.aclose()
+
+    async def make(self, count: int) -> None:
+        """Make phones, one a user; returns when their push-to-start tokens are registered."""
+        for number in range(1, count + 1):
+            name = f"phone-{number}"
+            self._started[name] = asyncio.Event()
+            await self._credential(name, user=f"user-{number}")
+            made = await self._fake.post(
+                "/v1/devices",
+                json={"id": name, "bundle_id": BUNDLE_ID, "attributes_types": [ATTRIBUTES_TYPE]},
+            )
+            made.raise_for_status()
+        async with asyncio.timeout(30.0):
+            for event in self._started.values():
+                await event.wait()
+
+    async def _follow(self) -> None:
+        """Take every token that a phone issues, in order."""
+        after = 0
+        while True:
+            try:
+                answer = await self._fake.get(
+                    "/v1/tokens/next", params={"after": after, "timeout": 30}
+                )
+                if answer.status_code == 200:
+                    token = answer.json()
+                    await self._hand_in(token)
+                    after = token["sequence"]
+                elif answer.status_code != 204:
+                    await asyncio.sleep(0.5)
+            except httpx.HTTPError:
+                await asyncio.sleep(0.5)
+
+    async def _hand_in(self, token: Mapping[str, Any]) -> None:
+        device = token["device"]
+        if device not in self._started:
+            return
+        said: dict[str, Any] = {"kind": token["kind"], "token": token["token"]}
+        if token["attributes_type"]:
+            said["attributes_type"] = token["attributes_type"]
+        if token["kind"] == "activity":
+            activity = (await self._fake.get(f"/v1/activities/{token['activity']}")).json()
+            known = activity_of(activity.get("attributes") or {})
+            if known is None:
+                return
+            said["activity"] = known
+        for _ in range(2):
+            credential = await self._credential(device)
+            answer = await self._gateway.post(
+                "/v1/device/tokens",
+                json={"tokens": [said]},
+                headers={"authorization": f"Bearer {credential}"},
+            )
+            if answer.status_code != 401:
+                break
+            self._credentials.pop(device, None)  # it has ended: the server mints another
+        answer.raise_for_status()
+        if token["kind"] == "start":
+            self._started[device].set()
+
+    async def _credential(self, device: str, *, user: str | None = None) -> str:
+        """Return the phone's credential, which the team's server mints."""
+        if device not in self._credentials:
+            answer = await self._gateway.post(
+                f"/v1/devices/{device}/credentials",
+                json={"user": user} if user else {},
+                headers={"authorization": f"Bearer {self._key}"},
+            )
+            answer.raise_for_status()
+            self._credentials[device] = answer.json()["credential"]
+        return self._credentials[device]
+
+
+def activity_of(attributes: Mapping[str, Any]) -> str | None:
+    """Return the activity's id as the app finds it in its attributes, whoever's shape they have."""
+    onesignal = attributes.get("onesignal")
+    found = (
+        attributes.get("activityId")
+        or attributes.get("activity_id")
+        or attributes.get("brazeActivityId")
+        or (onesignal.get("activityId") if isinstance(onesignal, Mapping) else None)
+    )
+    return found if isinstance(found, str) else None
