@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .apps import App
     from .audience import Audience
     from .idempotency import Key, Once
+    from .notifications import Notify
+    from .receipts import ReceiptRecord
     from .records import DeviceRecord, TokenRecord
     from .requests import Accepted, AlertText, End, Presentation, Start, Update
     from .service import Service
@@ -29,8 +31,10 @@ __all__ = [
     "DeviceRecord",
     "End",
     "Key",
+    "Notify",
     "Once",
     "Presentation",
+    "ReceiptRecord",
     "Sealer",
     "Service",
     "ServiceSettings",
@@ -49,8 +53,10 @@ _ROOMS = {
     "DeviceRecord": ".records",
     "End": ".requests",
     "Key": ".idempotency",
+    "Notify": ".notifications",
     "Once": ".idempotency",
     "Presentation": ".requests",
+    "ReceiptRecord": ".receipts",
     "Sealer": ".store.sealing",
     "Service": ".service",
     "ServiceSettings": ".settings",

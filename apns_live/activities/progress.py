@@ -29,6 +29,7 @@ class Batch:
     unstarted: list[tuple[int, int]] = field(default_factory=list)
     """activity and device of starts that certainly did not happen"""
     refused_starts: list[tuple[int, str, int, str]] = field(default_factory=list)
+    refused_devices: list[tuple[int, str, int, str]] = field(default_factory=list)
     refused: list[tuple[int, str, int, str]] = field(default_factory=list)
     """app, token, milliseconds up to which a registration is over, reason"""
     stamps: list[tuple[int, int]] = field(default_factory=list)
@@ -41,6 +42,8 @@ class Batch:
     """operation of a start that stopped half-way, the row to read on behind, devices taken back"""
     ended: list[tuple[int, int]] = field(default_factory=list)
     """activity that ended, and the version of the end"""
+    unsent: list[tuple[int, str]] = field(default_factory=list)
+    """operation of a notification that stopped half-way, a JSON list of devices not sent to"""
 
     def __len__(self) -> int:
         return len(self.outcomes)
@@ -53,6 +56,7 @@ class Batch:
             or self.started
             or self.rewound
             or self.ended
+            or self.unsent
         )
 
     def add(self, app: int, operation: int, device: int, outcome: Outcome) -> None:
@@ -158,6 +162,11 @@ UPDATE operations SET targeted = targeted - given.devices,
 FROM {given} WHERE operations.id = given.operation
 """
 
+_UNSENT = """
+INSERT INTO intended_pages (operation_id, devices, unsent)
+SELECT given.operation, given.devices, true FROM {given} WHERE true
+"""
+
 _ENDED = """
 UPDATE activity_devices SET retired_at = :now, retired_reason = 'ended'
 FROM {given}
@@ -207,6 +216,7 @@ async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Writt
     kept: tuple[int, ...] = ()
     for table, refused in (
         ("start_tokens", batch.refused_starts),
+        ("device_tokens", batch.refused_devices),
         ("activity_devices", batch.refused),
     ):
         if refused:
@@ -236,6 +246,9 @@ async def _close(connection: AsyncConnection, batch: Batch, now: int) -> tuple[i
     if batch.rewound:
         columns = {"operation": "BIGINT", "position": "BIGINT", "devices": "BIGINT"}
         await with_rows(connection, _REWOUND, columns, batch.rewound)
+    if batch.unsent:
+        columns = {"operation": "BIGINT", "devices": "TEXT"}
+        await with_rows(connection, _UNSENT, columns, batch.unsent)
     if batch.ended:
         columns = {"activity": "BIGINT", "version": "BIGINT"}
         await with_rows(connection, _ENDED, columns, batch.ended, now=now)

@@ -85,6 +85,7 @@ class Scheduler:
             Expiry(database, "ended"),
             MissingTokens(database, token_wait),
         )
+        self._longest = min(LONGEST, token_wait)
         self._woken = asyncio.Event()
         self._sleeping = self._resting = False
         self.looks = 0
@@ -132,7 +133,9 @@ class Scheduler:
             self._changed(activities=activities, operations=done.operations)
 
     async def _sleep_until(self, due: int | None) -> None:
-        wait = LONGEST if due is None else min(due / 1000 - self._clock.time(), LONGEST)
+        wait = self._longest
+        if due is not None:
+            wait = min(wait, due / 1000 - self._clock.time())
         begin = self._clock.monotonic()
         timer = self._clock.call_later(max(wait, BREATH), self._woken.set)
         self._sleeping = True

@@ -21,12 +21,16 @@ from ..client import Endpoint
 from ..clock import Clock, SystemClock
 from .apps import App, Apps
 from .audience import Audiences, Segments
-from .courier import Courier, CourierStatistics
+from .courier import Courier, CourierStatistics, Notifier
 from .devices import Devices
 from .imports import Imports
 from .joining import Joining
 from .lifecycle import Activities
+from .notifications import Notifications
+from .operations import Operations
 from .people import People
+from .receipts import Receipts
+from .scheduler import Scheduler
 from .settings import ServiceSettings
 from .store.database import Database
 from .store.sealing import Sealer
@@ -76,13 +80,36 @@ class Service:
             settings=settings,
             watchers=self.watchers,
         )
-        written = self.courier.written
-        self.activities = Activities(database, clock, new_id, written)
-        self.streams = Streams(database, clock, new_id, self.activities, written)
+        self.activities = Activities(database, clock, new_id, self._written)
+        self.streams = Streams(database, clock, new_id, self.activities, self._written)
         self.tokens = Joining(
             database, clock, self.devices, joined=self.courier.joined, left=self.courier.left
         )
-        self.background: list[Background] = [self.courier.run]
+        self.operations = Operations(database)
+        self.receipts = Receipts(database, clock, left=self.courier.left)
+        self.notifier = Notifier(
+            self.courier.setting,
+            self.apps,
+            self.courier.carriers,
+            changed=lambda rows: self.watchers.changed(operations=rows),
+        )
+        self.notifications = Notifications(
+            database, clock, new_id, self.audiences, self.notifier.accepting
+        )
+        self.scheduler = Scheduler(
+            database,
+            clock,
+            self.activities,
+            token_wait=settings.token_wait,
+            written=self.courier.written,
+            left=self.courier.left,
+            changed=self.watchers.changed,
+        )
+        self.background: list[Background] = [
+            self.courier.run,
+            self.notifier.run,
+            self.scheduler.run,
+        ]
         """What runs beside as long as the service is open; started again if it fails."""
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -144,14 +171,21 @@ class Service:
 
         Devices that have not handed in their token are not waited for.
         """
-        await self.courier.settled()
+        while self.courier.busy or self.notifier.busy:
+            await self.courier.settled()
+            await self.notifier.settled()
 
     def statistics(self) -> CourierStatistics:
         """Return a frozen snapshot of what this process is doing."""
         return self.courier.statistics()
 
+    def _written(self, app: App, row: int) -> None:
+        self.courier.written(app, row)
+        self.scheduler.wake()
+
     def _key_added(self, app: App) -> None:
         self.courier.key_added(app)
+        self.notifier.key_added(app)
 
     def _left(self, activity: int, token: str) -> None:
         self.courier.left(activity, token)
@@ -173,9 +207,21 @@ class Service:
             else:
                 return
 
+    async def _drain(self, seconds: float) -> None:
+        """Go on until everything is sent and written down, ``seconds`` at most."""
+        if seconds <= 0:
+            return
+        settling = asyncio.ensure_future(self.settled())
+        timer = self.clock.call_later(seconds, settling.cancel)
+        try:
+            await asyncio.wait([settling])
+        finally:
+            timer.cancel()
+            settling.cancel()
+
     async def _close(self) -> None:
         try:
-            await self.courier.drain(self.settings.drain)
+            await self._drain(self.settings.drain)
         finally:
             for task in self._tasks:
                 task.cancel()

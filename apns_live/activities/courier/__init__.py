@@ -1,5 +1,6 @@
 """Between the store and APNs: what was accepted is sent, what came back is written down."""
 
 from .courier import Courier, CourierStatistics
+from .notifier import Notifier
 
-__all__ = ["Courier", "CourierStatistics"]
+__all__ = ["Courier", "CourierStatistics", "Notifier"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ...client import Attachment, Client, Endpoint
@@ -19,6 +20,16 @@ from ..settings import ServiceSettings
 
 class NoKey(ActivitiesError):
     """An app cannot push to an environment: its provider key is missing, or does not open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarrierStatistics:
+    """The figures of one app in one environment."""
+
+    app: str
+    environment: str
+    client: Statistics
+    delivery: DeliveryStatistics
 
 
 class _Gate:
@@ -171,15 +182,17 @@ class Carriers:
         for carrier in self:
             carrier.sender.wake()
 
-    def statistics(self) -> dict[tuple[str, str], tuple[Statistics, DeliveryStatistics]]:
-        """Return the snapshots by app id and environment."""
-        return {
-            (carrier.app.id, carrier.environment): (
-                carrier.client.statistics(),
-                carrier.delivery.statistics(),
+    def statistics(self) -> tuple[CarrierStatistics, ...]:
+        """Return a snapshot of each."""
+        return tuple(
+            CarrierStatistics(
+                app=carrier.app.id,
+                environment=carrier.environment,
+                client=carrier.client.statistics(),
+                delivery=carrier.delivery.statistics(),
             )
             for carrier in self
-        }
+        )
 
     async def aclose(self) -> None:
         """Close every carrier."""

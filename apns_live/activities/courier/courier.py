@@ -18,9 +18,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...client import Client, Endpoint
-from ...client.statistics import Statistics
 from ...clock import Clock
-from ...delivery import DeliveryStatistics
 from ...errors import ApnsLiveError, InvalidInput, StoreError
 from ..apps import App, Apps
 from ..audience import Audiences
@@ -31,7 +29,7 @@ from ..store.database import Database
 from ..watch import Watchers
 from .backlog import Backlog, is_open
 from .broadcasting import Broadcasting
-from .carrier import Carrier, Carriers, NoKey
+from .carrier import Carrier, Carriers, CarrierStatistics, NoKey
 from .lives import Lives
 from .recorder import Recorder
 from .starting import Room, Setting, StartFanOut
@@ -63,8 +61,8 @@ class CourierStatistics:
     results: int
     """Results written since the start."""
     watchers: int
-    carriers: Mapping[tuple[str, str], tuple[Statistics, DeliveryStatistics]]
-    """The client's and delivery's own figures, by app and environment."""
+    carriers: tuple[CarrierStatistics, ...]
+    """The client's and delivery's own figures for each app and environment in use."""
 
 
 class Courier:
@@ -136,6 +134,11 @@ class Courier:
         """Say that an app has another key."""
         self._known_apps[app.row] = app
         self._spawn("key", app.row, lambda: self._use_key(app))
+
+    @property
+    def setting(self) -> Setting:
+        """What everything that fans out shares."""
+        return self._setting
 
     async def client(self, app: App, environment: str) -> Client:
         """Return the client that pushes for an app. Raises as `Carriers.get`."""

@@ -316,7 +316,11 @@ activity_devices = Table(  # who an activity was started on, or who joined it
         "started_at",
         where="token IS NULL AND missing_reported_at IS NULL AND retired_at IS NULL",
     ),
-    _few("ix_activity_devices_ending", "ending_at", where="ending_at IS NOT NULL"),
+    _few(
+        "ix_activity_devices_ending",
+        "ending_at",
+        where="ending_at IS NOT NULL AND token IS NOT NULL",
+    ),
 )
 
 streams = Table(
@@ -402,6 +406,7 @@ intended_pages = Table(  # pages of a notification that may have left and are no
     _row_id(),
     Column("operation_id", RowId, ForeignKey("operations.id", ondelete="CASCADE"), nullable=False),
     Column("devices", Text, nullable=False),  # their row ids, as a JSON list
+    Column("unsent", Boolean, nullable=False, server_default="0"),  # certainly; to be sent
     Index(None, "operation_id", "id"),
 )
 

@@ -96,6 +96,88 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "api_keys",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column("app_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("public_id", sa.String(length=64), nullable=False),
+        sa.Column("family", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("dialect", sa.String(length=16), nullable=False),
+        sa.Column("lookup", sa.String(length=32), nullable=False),
+        sa.Column("secret_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("scopes", sa.Text(), nullable=False),
+        sa.Column("groups", sa.Text(), nullable=True),
+        sa.Column("per_minute", sa.Integer(), nullable=True),
+        sa.Column("concurrent", sa.Integer(), nullable=True),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.Column("replaced_by", sa.String(length=64), nullable=True),
+        sa.Column("last_used_at", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["app_id"], ["apps.id"], name=op.f("fk_api_keys_app_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
+        sa.UniqueConstraint("lookup", name=op.f("uq_api_keys_lookup")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_api_keys_public_id")),
+    )
+    with op.batch_alter_table("api_keys", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_api_keys_app_id_id"), ["app_id", "id"], unique=False)
+
+    op.create_table(
+        "audit_log",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column("app_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("actor", sa.String(length=128), nullable=False),
+        sa.Column("action", sa.String(length=64), nullable=False),
+        sa.Column("subject", sa.String(length=255), nullable=False),
+        sa.Column("detail", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("address", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["app_id"], ["apps.id"], name=op.f("fk_audit_log_app_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_log")),
+    )
+    with op.batch_alter_table("audit_log", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_audit_log_app_id_id"), ["app_id", "id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_audit_log_created_at"), ["created_at"], unique=False)
+
+    op.create_table(
+        "buttons",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column("app_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("digest", sa.String(length=43), nullable=False),
+        sa.Column("title", sa.String(length=200), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("method", sa.String(length=8), nullable=False),
+        sa.Column("body", sa.Text(), server_default="", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["app_id"], ["apps.id"], name=op.f("fk_buttons_app_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_buttons")),
+        sa.UniqueConstraint("app_id", "digest", name=op.f("uq_buttons_app_id_digest")),
+    )
+    with op.batch_alter_table("buttons", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_buttons_created_at"), ["created_at"], unique=False)
+
+    op.create_table(
         "channels",
         sa.Column(
             "id",
@@ -181,6 +263,26 @@ def upgrade() -> None:
     with op.batch_alter_table("idempotency", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_idempotency_created_at"), ["created_at"], unique=False)
 
+    op.create_table(
+        "metric_values",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column("app_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.Text(), nullable=True),
+        sa.Column("measured_at", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["app_id"], ["apps.id"], name=op.f("fk_metric_values_app_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_metric_values")),
+        sa.UniqueConstraint("app_id", "key", name=op.f("uq_metric_values_app_id_key")),
+    )
     op.create_table(
         "segments",
         sa.Column(
@@ -493,8 +595,8 @@ def upgrade() -> None:
             "ix_activity_devices_ending",
             ["ending_at"],
             unique=False,
-            sqlite_where=sa.text("ending_at IS NOT NULL"),
-            postgresql_where=sa.text("ending_at IS NOT NULL"),
+            sqlite_where=sa.text("ending_at IS NOT NULL AND token IS NOT NULL"),
+            postgresql_where=sa.text("ending_at IS NOT NULL AND token IS NOT NULL"),
         )
         batch_op.create_index(
             "ix_activity_devices_missing",
@@ -662,6 +764,7 @@ def upgrade() -> None:
             "operation_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
         ),
         sa.Column("devices", sa.Text(), nullable=False),
+        sa.Column("unsent", sa.Boolean(), server_default="0", nullable=False),
         sa.ForeignKeyConstraint(
             ["operation_id"],
             ["operations.id"],
@@ -817,126 +920,9 @@ def upgrade() -> None:
             postgresql_where=sa.text("retired_at IS NOT NULL"),
         )
 
-    op.create_table(
-        "api_keys",
-        sa.Column(
-            "id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            autoincrement=True,
-            nullable=False,
-        ),
-        sa.Column("app_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("public_id", sa.String(length=64), nullable=False),
-        sa.Column("family", sa.String(length=64), nullable=False),
-        sa.Column("name", sa.String(length=200), nullable=False),
-        sa.Column("dialect", sa.String(length=16), nullable=False),
-        sa.Column("lookup", sa.String(length=32), nullable=False),
-        sa.Column("secret_hash", sa.LargeBinary(), nullable=False),
-        sa.Column("scopes", sa.Text(), nullable=False),
-        sa.Column("groups", sa.Text(), nullable=True),
-        sa.Column("per_minute", sa.Integer(), nullable=True),
-        sa.Column("concurrent", sa.Integer(), nullable=True),
-        sa.Column("expires_at", sa.BigInteger(), nullable=True),
-        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
-        sa.Column("replaced_by", sa.String(length=64), nullable=True),
-        sa.Column("last_used_at", sa.BigInteger(), nullable=True),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["app_id"], ["apps.id"], name=op.f("fk_api_keys_app_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
-        sa.UniqueConstraint("lookup", name=op.f("uq_api_keys_lookup")),
-        sa.UniqueConstraint("public_id", name=op.f("uq_api_keys_public_id")),
-    )
-    with op.batch_alter_table("api_keys", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_api_keys_app_id_id"), ["app_id", "id"], unique=False)
-
-    op.create_table(
-        "audit_log",
-        sa.Column(
-            "id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            autoincrement=True,
-            nullable=False,
-        ),
-        sa.Column("app_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("actor", sa.String(length=128), nullable=False),
-        sa.Column("action", sa.String(length=64), nullable=False),
-        sa.Column("subject", sa.String(length=255), nullable=False),
-        sa.Column("detail", sa.Text(), server_default="{}", nullable=False),
-        sa.Column("address", sa.String(length=64), server_default="", nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["app_id"], ["apps.id"], name=op.f("fk_audit_log_app_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_log")),
-    )
-    with op.batch_alter_table("audit_log", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_audit_log_app_id_id"), ["app_id", "id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_audit_log_created_at"), ["created_at"], unique=False)
-
-    op.create_table(
-        "buttons",
-        sa.Column(
-            "id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            autoincrement=True,
-            nullable=False,
-        ),
-        sa.Column("app_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("digest", sa.String(length=43), nullable=False),
-        sa.Column("title", sa.String(length=200), nullable=False),
-        sa.Column("url", sa.Text(), nullable=False),
-        sa.Column("method", sa.String(length=8), nullable=False),
-        sa.Column("body", sa.Text(), server_default="", nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["app_id"], ["apps.id"], name=op.f("fk_buttons_app_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_buttons")),
-        sa.UniqueConstraint("app_id", "digest", name=op.f("uq_buttons_app_id_digest")),
-    )
-    with op.batch_alter_table("buttons", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_buttons_created_at"), ["created_at"], unique=False)
-
-    op.create_table(
-        "metric_values",
-        sa.Column(
-            "id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            autoincrement=True,
-            nullable=False,
-        ),
-        sa.Column("app_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("key", sa.String(length=64), nullable=False),
-        sa.Column("value", sa.Text(), nullable=True),
-        sa.Column("measured_at", sa.BigInteger(), nullable=True),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("updated_at", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["app_id"], ["apps.id"], name=op.f("fk_metric_values_app_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_metric_values")),
-        sa.UniqueConstraint("app_id", "key", name=op.f("uq_metric_values_app_id_key")),
-    )
-
 
 def downgrade() -> None:
     """Go back to the version before."""
-    op.drop_table("metric_values")
-    with op.batch_alter_table("buttons", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_buttons_created_at"))
-
-    op.drop_table("buttons")
-    with op.batch_alter_table("audit_log", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_audit_log_created_at"))
-        batch_op.drop_index(batch_op.f("ix_audit_log_app_id_id"))
-
-    op.drop_table("audit_log")
-    with op.batch_alter_table("api_keys", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_api_keys_app_id_id"))
-
-    op.drop_table("api_keys")
     with op.batch_alter_table("start_tokens", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_start_tokens_retired",
@@ -999,8 +985,8 @@ def downgrade() -> None:
         )
         batch_op.drop_index(
             "ix_activity_devices_ending",
-            sqlite_where=sa.text("ending_at IS NOT NULL"),
-            postgresql_where=sa.text("ending_at IS NOT NULL"),
+            sqlite_where=sa.text("ending_at IS NOT NULL AND token IS NOT NULL"),
+            postgresql_where=sa.text("ending_at IS NOT NULL AND token IS NOT NULL"),
         )
         batch_op.drop_index(batch_op.f("ix_activity_devices_device_id_retired_at"))
         batch_op.drop_index(batch_op.f("ix_activity_devices_app_id_token"))
@@ -1041,6 +1027,7 @@ def downgrade() -> None:
     op.drop_table("devices")
     op.drop_table("users")
     op.drop_table("segments")
+    op.drop_table("metric_values")
     with op.batch_alter_table("idempotency", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_idempotency_created_at"))
 
@@ -1048,6 +1035,19 @@ def downgrade() -> None:
     op.drop_table("groups")
     op.drop_table("credentials")
     op.drop_table("channels")
+    with op.batch_alter_table("buttons", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_buttons_created_at"))
+
+    op.drop_table("buttons")
+    with op.batch_alter_table("audit_log", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_audit_log_created_at"))
+        batch_op.drop_index(batch_op.f("ix_audit_log_app_id_id"))
+
+    op.drop_table("audit_log")
+    with op.batch_alter_table("api_keys", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_api_keys_app_id_id"))
+
+    op.drop_table("api_keys")
     with op.batch_alter_table("activities", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_activities_status_start_at"))
         batch_op.drop_index(batch_op.f("ix_activities_status_retired_at_expires_at"))
