@@ -1,0 +1,86 @@
+"""What a call came to, in the words of this dialect. Keys that have nothing to say are left out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from .calling import Call
+from .store import Result, result_of
+
+
+async def await_result(call: Call, operation: str) -> Result | None:
+    """Wait for APNs as long as the app's setting says; return what became of it so far."""
+    if not operation:
+        return None
+    wait = call.chosen.answer_wait
+    if wait > 0:
+        following = asyncio.ensure_future(_finish(call, operation))
+        sleeping = asyncio.ensure_future(call.gateway.clock.sleep(wait))
+        try:
+            await asyncio.wait((following, sleeping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            following.cancel()
+            sleeping.cancel()
+            await asyncio.gather(following, sleeping, return_exceptions=True)
+    return await result_of(call.service.database, call.app, operation)
+
+
+async def _finish(call: Call, operation: str) -> None:
+    async for _ in call.service.watch(call.app, operation=operation):
+        pass
+
+
+def counts(result: Result | None, *, devices: int = 0, queued: int = 0) -> dict[str, Any]:
+    """Return the counters of a change that ``devices`` can have now and ``queued`` later.
+
+    Devices that it is still on its way to are counted as well: they get it, or a newer state.
+    """
+    if result is None:
+        return {"devices_notified": devices, "devices_queued": queued}
+    settled = result.finished and (result.accepted or result.failed)
+    notified = result.accepted if settled else max(devices, result.accepted)
+    return {
+        "devices_notified": notified,
+        "devices_queued": queued,
+        "users_notified": result.persons,
+    }
+
+
+def without_nothing(said: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is None or an empty list or text, except what callers look for."""
+    kept = {"activity_id", "effective_channel_slugs"}
+    return {
+        name: value
+        for name, value in said.items()
+        if name in kept or not (value is None or value in ("", []))
+    }
+
+
+def start_answer(
+    call: Call,
+    activity: str,
+    result: Result | None,
+    *,
+    slugs: Sequence[str] | None,
+    tags: Sequence[str] | None,
+    ended: str | None = None,
+) -> dict[str, Any]:
+    """Return the answer of a start."""
+    failed = result is not None and result.finished and not result.accepted
+    waiting = result is None or not result.finished
+    return without_nothing(
+        {
+            "success": not failed,
+            "activity_id": activity,
+            "devices_notified": 0 if result is None else result.accepted,
+            "users_notified": 0 if result is None else result.persons,
+            "effective_channel_slugs": None if slugs is None else list(slugs),
+            "tags": list(tags or ()),
+            "timestamp": call.timestamp,
+            "ended_activity_id": ended,
+            "message": "The start is still being sent." if waiting else None,
+            "errors": [] if result is None else result.errors,
+        }
+    )

@@ -1,0 +1,133 @@
+"""One request on its way through this dialect: who calls, what was sent, how it is answered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...activities import Service
+from ...activities.apps import App
+from ...activities.idempotency import Key
+from ...activities.times import milliseconds, to_text
+from ...errors import InvalidInput, NotAllowed
+from ..bodies import read_json
+from ..context import Gateway
+from ..keys import ApiKey
+from .dialect import DIALECT, DialectSettings, settings_of
+from .refusals import answer_refusal
+
+_NO_KEY = "Give a valid API key of this gateway in the header Authorization: Bearer ask_…"
+_REPLAYED = "idempotent-replayed"
+
+
+class Call:
+    """A request whose key was found, is of this dialect, and may do what is asked."""
+
+    def __init__(self, gateway: Gateway, request: Request, key: ApiKey) -> None:
+        self.gateway = gateway
+        self.request = request
+        self.key = key
+        self.body: Any = None
+        self.headers: dict[str, str] = {}
+        self.chosen: DialectSettings = settings_of(key.app)
+
+    @property
+    def service(self) -> Service:
+        """The service."""
+        return self.gateway.service
+
+    @property
+    def app(self) -> App:
+        """The app of the key."""
+        return self.key.app
+
+    @property
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self.gateway.clock.time()
+
+    @property
+    def timestamp(self) -> str:
+        """The time of the answer, as this dialect writes it."""
+        return to_text(milliseconds(self.gateway.clock)) or ""
+
+    def part(self, name: str) -> str:
+        """Return a part of the path."""
+        text: str = self.request.path_params[name]
+        return text
+
+    def once(self) -> Key | None:
+        """Return the idempotency key, which this gateway takes beside the API. Raises `InvalidInput`.
+
+        It stands for the request as it came: times and ids that are made of it do not count.
+        """
+        given = self.request.headers.get("idempotency-key")
+        if given is None:
+            return None
+        text = given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given
+        if not 1 <= len(text) <= 255 or not text.isprintable() or not text.isascii():
+            raise InvalidInput(
+                "is no text of 1 to 255 printable characters",
+                field="Idempotency-Key",
+                remedy="Give a fresh UUID for each request.",
+            )
+        said = [self.request.method, self.request.url.path.removeprefix("/api"), self.body]
+        digest = hashlib.sha256(msgspec.json.encode(said, order="deterministic")).digest()
+        return Key(caller=self.key.caller, key=text, digest=digest)
+
+    def replayed(self, replayed: bool) -> None:
+        """Say in the answer that it is an earlier one said again."""
+        if replayed:
+            self.headers[_REPLAYED] = "true"
+
+    def base(self) -> str:
+        """Return the address of this gateway as phones reach it."""
+        return self.gateway.settings.public_url or str(self.request.base_url)
+
+
+Handler = Callable[[Call], Awaitable[dict[str, Any]]]
+
+
+def route(
+    gateway: Gateway, handler: Handler, *, scope: str, body: bool = True
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint: key, scope, limits, body, the handler, and its answer or refusal."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            gateway.check_open()
+            key = await _caller(gateway, request, scope)
+            with gateway.limits.enter(key):
+                call = Call(gateway, request, key)
+                if body:
+                    call.body = await read_json(
+                        request,
+                        limit_bytes=gateway.settings.body_bytes,
+                        max_depth=gateway.settings.depth,
+                    )
+                said = await handler(call)
+        except Exception as error:  # noqa: BLE001 - every refusal has this dialect's shape
+            return answer_refusal(error, route=request.scope["route"].path)
+        return Response(msgspec.json.encode(said), 200, call.headers, media_type="application/json")
+
+    return endpoint
+
+
+async def _caller(gateway: Gateway, request: Request, scope: str) -> ApiKey:
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    key = await gateway.keys.find(secret.strip()) if scheme.lower() == "bearer" else None
+    if key is None:
+        address = "" if request.client is None else request.client.host
+        # Whoever guesses is told to wait.
+        with gateway.limits.enter_as(f"refused {address}", gateway.settings.refused_per_minute):
+            raise NotAllowed(_NO_KEY, status=401)
+    if key.dialect != DIALECT:
+        raise NotAllowed(f"This key speaks the API {key.dialect}: create one for {DIALECT}.")
+    if not key.may(scope):
+        raise NotAllowed(f"This key lacks the scope {scope}.", missing=scope)
+    return key

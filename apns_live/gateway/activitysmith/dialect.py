@@ -1,0 +1,53 @@
+"""What an app can set of this dialect: ``app.settings["activitysmith"]``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from ...activities.apps import App
+from ...errors import InvalidSetting
+
+DIALECT = "activitysmith"
+_REMEDY = "See docs/vendors/activitysmith.md for what can be set."
+
+
+class DialectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of one app.
+
+    - ``attributes_type``: the Swift type that draws the cards, as the app registers it.
+    - ``no_recipients_status``: 422, or 404 for programs written for the API before it had 422.
+    - ``live_activities``: how many cards a device, or with ``counted`` ``account`` the whole app,
+      may have from this dialect at the same time; None for no limit. ``at_limit`` says what a
+      start does then.
+    - ``answer_wait``: seconds that an answer waits for APNs, so that it can count devices; 0 answers
+      at once, and counts those that it is on its way to.
+    - ``metrics_on_demand``: the first value makes a metric; otherwise it has to be made before.
+    """
+
+    attributes_type: str = "ActivitySmithAttributes"
+    no_recipients_status: Literal[404, 422] = 422
+    live_activities: int | None = 4
+    counted: Literal["device", "account"] = "device"
+    at_limit: Literal["refuse", "end_oldest"] = "refuse"
+    answer_wait: float = 3.0
+    metrics_on_demand: bool = False
+
+
+def settings_of(app: App) -> DialectSettings:
+    """Return an app's settings of this dialect. Raises `InvalidSetting`."""
+    given = app.settings.get(DIALECT, {})
+    try:
+        found = msgspec.convert(given, DialectSettings)
+    except msgspec.ValidationError as error:
+        raise InvalidSetting(
+            str(error)[:200], field=f"settings.{DIALECT}", remedy=_REMEDY
+        ) from None
+    if not 0 <= found.answer_wait <= 60 or (
+        found.live_activities is not None and found.live_activities < 1
+    ):
+        raise InvalidSetting(
+            "holds a number that is out of range", field=f"settings.{DIALECT}", remedy=_REMEDY
+        )
+    return found

@@ -1,0 +1,219 @@
+"""Reading the fields of a body, each with its path and a remedy where it is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from ...activities.buttons import Button, check_button
+from ...errors import InvalidInput
+
+MAX_URL = 2_048
+MAX_CHANNELS = 100
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_WEB = frozenset({"http", "https", "shortcuts"})
+BLOCKED_SCHEMES = frozenset(
+    {
+        "about",
+        "app-prefs",
+        "blob",
+        "chrome",
+        "data",
+        "file",
+        "filesystem",
+        "javascript",
+        "prefs",
+        "vbscript",
+        "view-source",
+        "x-apple",
+    }
+)
+"""Schemes that run something, or reach inside the phone, rather than open an app."""
+
+
+def as_object(value: object, field: str) -> dict[str, Any]:
+    """Return a JSON object. Raises `InvalidInput`."""
+    if not isinstance(value, dict):
+        raise InvalidInput(
+            "is missing" if value is None else "is no object",
+            field=field,
+            remedy="Send a JSON object.",
+        )
+    return value
+
+
+def only(value: Mapping[str, object], known: Iterable[str], field: str = "") -> None:
+    """Refuse unknown fields: a misspelt one is never ignored. Raises `InvalidInput`."""
+    allowed = frozenset(known)
+    for name in value:
+        if name not in allowed:
+            raise InvalidInput(
+                "is unknown",
+                field=f"{field}.{name[:64]}" if field else name[:64],
+                remedy=f"Known here: {', '.join(sorted(allowed))}.",
+            )
+
+
+def text(
+    body: Mapping[str, Any],
+    name: str,
+    field: str = "",
+    *,
+    required: bool = False,
+    limit: int | None = None,
+) -> str | None:
+    """Return a text, or None where it is absent or null. Raises `InvalidInput`."""
+    value = body.get(name)
+    where = f"{field}.{name}" if field else name
+    if value is None and not required:
+        return None
+    if not isinstance(value, str) or (required and not value):
+        missing = value is None or value == ""
+        raise InvalidInput(
+            "is missing" if missing else "is no text", field=where, remedy="Give a text."
+        )
+    if limit is not None and len(value) > limit:
+        raise InvalidInput(
+            f"has {len(value)} characters", field=where, remedy=f"Use at most {limit}."
+        )
+    return value
+
+
+def integer(
+    body: Mapping[str, Any], name: str, *, minimum: int, maximum: int, required: bool = False
+) -> int | None:
+    """Return a whole number, or None where it is absent or null. Raises `InvalidInput`."""
+    value = body.get(name)
+    if value is None and not required:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        raise InvalidInput(
+            "is missing" if value is None else "is no whole number in range",
+            field=name,
+            remedy=f"Give a whole number from {minimum} to {maximum}.",
+        )
+    return value
+
+
+def channels(body: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the channel slugs of ``target.channels`` or of a stream's ``channels``, sorted.
+
+    Both may be given if they name the same. None: the key's scope decides. Raises `InvalidInput`.
+    """
+    found: list[tuple[str, ...]] = []
+    target = body.get("target")
+    if target is not None:
+        as_object(target, "target")
+        only(target, ("channels",), "target")
+        found.append(_slugs(target.get("channels"), "target.channels"))
+    if body.get("channels") is not None:
+        found.append(_slugs(body["channels"], "channels"))
+    if len(set(found)) > 1:
+        raise InvalidInput(
+            "names other channels than target.channels",
+            field="channels",
+            remedy="Give one of them.",
+        )
+    return found[0] if found else None
+
+
+def _slugs(value: object, field: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(slug, str) for slug in value):
+        raise InvalidInput(
+            "must be an array of channel slugs",
+            field=field,
+            remedy='Give a list such as ["ops"].',
+        )
+    if not value:
+        raise InvalidInput(
+            "must contain at least one channel",
+            field=field,
+            remedy="Leave it out to reach everyone whom the key reaches.",
+        )
+    if len(value) > MAX_CHANNELS:
+        raise InvalidInput(
+            f"has {len(value)} slugs", field=field, remedy=f"Give at most {MAX_CHANNELS}."
+        )
+    return tuple(sorted(set(value)))
+
+
+def action(value: object, field: str, *, any_scheme: bool = False) -> Button:
+    """Return a checked button; ``any_scheme`` lets it open an installed app. Raises `InvalidInput`."""
+    body = as_object(value, field)
+    only(body, ("title", "type", "url", "method", "body"), field)
+    # Clients send a method with every button and null for what they do not set.
+    given = {name: entry for name, entry in body.items() if entry is not None}
+    if given.get("type") != "webhook":
+        given.pop("method", None)
+        given.pop("body", None)
+    extra: frozenset[str] = frozenset()
+    if any_scheme and isinstance(url := given.get("url"), str):
+        extra = frozenset({scheme}) if (scheme := _app_scheme(url)) else extra
+    return check_button(given, field=field, schemes=extra)
+
+
+def tap_target(body: Mapping[str, Any], name: str) -> str | None:
+    """Return the address that a tap on a notification opens. Raises `InvalidInput`."""
+    url = text(body, name, limit=MAX_URL)
+    if url is None:
+        return None
+    _printable(url, name)
+    found = _SCHEME.match(url)
+    scheme = found[1].lower() if found else ""
+    if scheme in {"http", "https"}:
+        _host(url, name)
+    elif not scheme or (scheme not in _WEB and _app_scheme(url) is None):
+        raise InvalidInput(
+            "opens nothing that may be opened",
+            field=name,
+            remedy="Give an http, https or shortcuts address, or one of an installed app.",
+        )
+    return url
+
+
+def https_address(body: Mapping[str, Any], name: str) -> str | None:
+    """Return an ``https`` address without credentials. Raises `InvalidInput`."""
+    url = text(body, name, limit=MAX_URL)
+    if url is None:
+        return None
+    _printable(url, name)
+    parts = _host(url, name)
+    if parts.scheme != "https" or parts.username is not None or parts.password is not None:
+        raise InvalidInput(
+            "is no https address, or holds a user name",
+            field=name,
+            remedy="Give https:// and a host.",
+        )
+    return url
+
+
+def _app_scheme(url: str) -> str | None:
+    found = _SCHEME.match(url)
+    scheme = found[1].lower() if found else ""
+    blocked = scheme in BLOCKED_SCHEMES or scheme.startswith(("x-apple", "itms-services"))
+    return None if not scheme or scheme in _WEB or blocked else scheme
+
+
+def _host(url: str, field: str) -> Any:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # reading it is what checks it
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if not host:
+        raise InvalidInput("is no address", field=field, remedy="Give a full address.")
+    return parts
+
+
+def _printable(url: str, field: str) -> None:
+    if not url.isprintable() or any(character in url for character in " \\"):
+        raise InvalidInput(
+            "holds a space, a backslash or a control character",
+            field=field,
+            remedy="Percent-encode it.",
+        )

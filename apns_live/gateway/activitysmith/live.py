@@ -1,0 +1,186 @@
+"""Activities by id: start, update, end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...activities.requests import Accepted, End, Presentation, Start, Update
+from ...errors import ActivityEnded
+from . import requests, states, store
+from .answers import await_result, counts, start_answer, without_nothing
+from .audiences import audience_of, slugs_of
+from .calling import Call
+from .dialect import DIALECT
+from .refusals import Refused
+from .requests import LiveCall
+from .sending import check_phones, check_within, draw, forced, fresh_id, make_room, reached
+from .streaming import put_state
+
+
+async def start(call: Call) -> dict[str, Any]:
+    """Start an activity on every device of the target."""
+    said = requests.start(call.body)
+    once = call.once()
+    slugs = await reached(call, said.channels)
+    state = states.complete(said.state or {}, phase="start", now=call.now)
+    activity = fresh_id(call)
+    state = await draw(call, state, said, None, f"activity:{activity}")
+    ended = None
+    if not await store.was_told(call.service.database, call.app, once):
+        await check_phones(call, slugs)
+        ended = await make_room(call, audience_of(slugs))
+    done = await call.service.activities.start(
+        call.app,
+        Start(
+            id=activity,
+            attributes_type=call.chosen.attributes_type,
+            attributes={"activity_id": activity},
+            content_state=state,
+            presentation=Presentation(alert=states.start_alert(said.alert, state)),
+            audience=audience_of(slugs),
+            tags=said.tags or (),
+            metadata=said.metadata or {},
+            dialect=DIALECT,
+        ),
+        key=once,
+    )
+    call.replayed(done.replayed)
+    result = await await_result(call, done.answer.operation)
+    return start_answer(
+        call, done.answer.activity, result, slugs=slugs, tags=said.tags, ended=ended
+    )
+
+
+async def update(call: Call) -> dict[str, Any]:
+    """Give an activity a new state; behind a stream's former one, a new activity is started."""
+    said = requests.update(call.body)
+    once = call.once()
+    card = await own_card(call, said.activity, "update")
+    if card.ended and card.stream_key is not None:
+        again = await _through_stream(call, card, said)
+        if again is not None:
+            return again
+    if card.ended and not await store.was_told(call.service.database, call.app, once):
+        raise ActivityEnded(
+            f"the activity {card.id!r} has ended ({card.end_reason}): start a new one"
+        )
+    state = states.complete(said.state or {}, phase="update", now=call.now, current=card.state)
+    state = await draw(call, state, said, card.state, place_of(card))
+    done = await call.service.activities.update(
+        call.app,
+        Update(
+            id=card.id,
+            content_state=state,
+            tags=said.tags,
+            metadata=said.metadata,
+            dialect=DIALECT,
+        ),
+        key=once,
+    )
+    call.replayed(done.replayed)
+    answer = done.answer
+    result = await await_result(call, answer.operation)
+    return without_nothing(
+        {
+            "success": True,
+            "activity_id": card.id,
+            **counts(result, devices=answer.devices, queued=answer.queued),
+            "effective_channel_slugs": slugs_of(card.audience),
+            "tags": list(card.tags if said.tags is None else said.tags),
+            "timestamp": call.timestamp,
+            "errors": [] if result is None else result.errors,
+        }
+    )
+
+
+async def end(call: Call) -> dict[str, Any]:
+    """End an activity; one that has ended is left alone."""
+    said = requests.end(call.body)
+    once = call.once()
+    card = await own_card(call, said.activity, "end")
+    if card.ended and not await store.was_told(call.service.database, call.app, once):
+        return ended_before(call, card)
+    state = states.complete(said.state or {}, phase="end", now=call.now, current=card.state)
+    state = await draw(call, state, said, card.state, place_of(card))
+    done = await call.service.activities.end(
+        call.app,
+        End(
+            id=card.id,
+            content_state=state,
+            presentation=Presentation(
+                dismiss_after=states.dismissal(said.state, states.END_DISMISSAL)
+            ),
+            tags=said.tags,
+            metadata=said.metadata,
+            dialect=DIALECT,
+        ),
+        key=once,
+    )
+    call.replayed(done.replayed)
+    return await end_answer(call, done.answer)
+
+
+async def end_answer(call: Call, accepted: Accepted) -> dict[str, Any]:
+    """Return the answer of an end."""
+    result = await await_result(call, accepted.operation)
+    said = counts(result, devices=accepted.devices, queued=accepted.queued)
+    said.pop("users_notified", None)
+    return without_nothing(
+        {
+            "success": True,
+            "activity_id": accepted.activity,
+            **said,
+            **forced(result, accepted.devices),
+            "ignored": True if accepted.status == "ignored" else None,
+            "timestamp": call.timestamp,
+            "errors": [] if result is None else result.errors,
+        }
+    )
+
+
+def ended_before(call: Call, card: store.Card) -> dict[str, Any]:
+    """Return the answer of an end that came after another one."""
+    return without_nothing(
+        {
+            "success": True,
+            "activity_id": card.id,
+            "devices_notified": 0,
+            "devices_queued": 0,
+            "ignored": True,
+            "message": "The Live Activity had already ended.",
+            "end_reason": card.end_reason,
+            "timestamp": call.timestamp,
+        }
+    )
+
+
+async def own_card(call: Call, activity: str, verb: str) -> store.Card:
+    """Return the activity that a call names. Raises `Refused`."""
+    card = await store.card_of(call.service.database, call.app, activity)
+    if card is None:
+        raise Refused(
+            404,
+            "Live Activity not found",
+            "No Live Activity of this app has this activity_id: start it first.",
+        )
+    check_within(call, card, verb)
+    return card
+
+
+def place_of(card: store.Card) -> str:
+    """Return what the buttons of a card say that they are on: it stays the same for its life."""
+    return f"activity:{card.id}" if card.stream_key is None else f"stream:{card.stream_key}"
+
+
+async def _through_stream(call: Call, card: store.Card, said: LiveCall) -> dict[str, Any] | None:
+    """Put the state to the stream that the ended activity belonged to, if it is still there."""
+    key = card.stream_key or ""
+    stream = await store.stream_of(call.service.database, call.app, key)
+    if stream is None or stream.paused:
+        return None
+    if stream.running is not None:
+        check_within(call, stream.running, "update")
+    slugs = slugs_of(card.audience)
+    answer = await put_state(call, key, stream, said, None if slugs is None else tuple(slugs))
+    answer["previous_activity_id"] = card.id
+    return answer

@@ -1,0 +1,119 @@
+"""Values that widgets show: the newest of each metric, read by the app when its widget is drawn.
+
+Nothing is pushed: the system decides when a widget is drawn anew, about every quarter of an hour.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import delete, or_, select, update
+
+from ...activities.apps import App
+from ...activities.store import schema
+from ...activities.store.database import Database
+from ...activities.store.statements import insert_into
+from ...activities.times import milliseconds, to_text
+from ...clock import Clock
+from .refusals import Refused
+from .requests import MetricCall
+
+MAX_METRICS = 1_000
+"""Metrics of one app that are listed."""
+
+
+class Metrics:
+    """The metrics of each app. They are made first, and given values then."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def make(self, app: App, key: str) -> None:
+        """Make a metric without a value; one that is there stays as it is."""
+        now = milliseconds(self._clock)
+        async with self._database.write() as connection:
+            await connection.execute(
+                insert_into(connection, schema.metric_values)
+                .values(app_id=app.row, key=key, created_at=now, updated_at=now)
+                .on_conflict_do_nothing()
+            )
+
+    async def give(self, app: App, key: str, call: MetricCall, *, make: bool = False) -> None:
+        """Store a value; one that was measured before the stored one changes nothing.
+
+        Raises `Refused` (404) for a metric that was not made.
+        """
+        table = schema.metric_values
+        now = milliseconds(self._clock)
+        measured = now if call.measured_at is None else call.measured_at
+        if make:
+            await self.make(app, key)
+        place = (table.c.app_id == app.row, table.c.key == key)
+        async with self._database.write() as connection:
+            changed = await connection.execute(
+                update(table)
+                .where(
+                    *place,
+                    or_(table.c.measured_at.is_(None), table.c.measured_at <= measured),
+                )
+                .values(
+                    value=msgspec.json.encode(call.value).decode(),
+                    measured_at=measured,
+                    updated_at=now,
+                )
+            )
+            if not changed.rowcount:
+                known = (await connection.execute(select(table.c.id).where(*place))).scalar()
+                if known is None:
+                    raise _unknown(key)
+
+    async def get(self, app: App, key: str) -> dict[str, Any]:
+        """Return a metric and its value. Raises `Refused` (404)."""
+        table = schema.metric_values
+        async with self._database.read() as connection:
+            row = (
+                await connection.execute(
+                    select(table).where(table.c.app_id == app.row, table.c.key == key)
+                )
+            ).one_or_none()
+        if row is None:
+            raise _unknown(key)
+        return _shown(row)
+
+    async def list(self, app: App) -> list[dict[str, Any]]:
+        """Return the metrics of an app by key."""
+        table = schema.metric_values
+        async with self._database.read() as connection:
+            rows = await connection.execute(
+                select(table)
+                .where(table.c.app_id == app.row)
+                .order_by(table.c.key)
+                .limit(MAX_METRICS)
+            )
+            return [_shown(row) for row in rows]
+
+    async def remove(self, app: App, key: str) -> None:
+        """Remove a metric. Raises `Refused` (404)."""
+        table = schema.metric_values
+        async with self._database.write() as connection:
+            gone = await connection.execute(
+                delete(table).where(table.c.app_id == app.row, table.c.key == key)
+            )
+        if not gone.rowcount:
+            raise _unknown(key)
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "value": None if row.value is None else msgspec.json.decode(row.value),
+        "timestamp": to_text(row.measured_at),
+    }
+
+
+def _unknown(key: str) -> Refused:
+    return Refused(
+        404, "Metric not found", f"No metric {key}: make it first with PUT /metrics/{key}."
+    )

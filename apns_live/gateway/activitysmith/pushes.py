@@ -1,0 +1,232 @@
+"""Push notifications, what replaces them, the number on the app's icon, and widgets' values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ...activities.audience import Audience
+from ...activities.notifications import Notify
+from . import requests, store
+from .answers import await_result, without_nothing
+from .audiences import audience_of, slugs_of
+from .calling import Call
+from .dialect import DIALECT
+from .links import PUSH_SECONDS, push_buttons
+from .metrics import Metrics
+from .refusals import Refused
+from .requests import PushCall
+from .sending import check_audience_within, check_devices, keep, links_of, reached
+
+EXPIRY = 24 * 3600.0
+
+
+async def send(call: Call) -> dict[str, Any]:
+    """Send a push notification."""
+    said = requests.notification(call.body)
+    once = call.once()
+    slugs = await reached(call, said.channels, for_pushes=True)
+    if not await store.was_told(call.service.database, call.app, once):
+        await check_devices(call, slugs)
+    done = await call.service.notifications.send(
+        call.app, await _notify(call, said, audience=audience_of(slugs)), key=once
+    )
+    call.replayed(done.replayed)
+    result = await await_result(call, done.answer.operation)
+    return without_nothing(
+        {
+            **_reached(result),
+            "notification_id": done.answer.operation,
+            "effective_channel_slugs": None if slugs is None else list(slugs),
+            "tags": list(said.tags or ()),
+            "timestamp": call.timestamp,
+            "message": _said_of(result),
+        }
+    )
+
+
+async def replace(call: Call) -> dict[str, Any]:
+    """Put another notification in the place of one, where it was received, without a sound."""
+    name = call.part("notification_id")
+    said = requests.notification(call.body, replacement=True)
+    once = call.once()
+    former = await store.labels_of(call.service.database, call.app, name)
+    if former is None:
+        raise Refused(
+            404, "Push Notification not found", "No Push Notification has this notification_id."
+        )
+    audience = msgspec.convert(former.get("audience", {}), Audience)
+    check_audience_within(call, audience)
+    tags = said.tags if said.tags is not None else tuple(former.get("tags", ()))
+    metadata = said.metadata if said.metadata is not None else former.get("metadata", {})
+    request = msgspec.structs.replace(
+        await _notify(call, said, audience=Audience()),
+        replaces=name,
+        # Neither rings nor lights the screen.
+        interruption_level="passive",
+        tags=tags,
+        metadata=metadata,
+    )
+    done = await call.service.notifications.send(call.app, request, key=once)
+    call.replayed(done.replayed)
+    changed = {"tags": said.tags, "metadata": said.metadata}
+    await store.relabel(
+        call.service.database,
+        call.app,
+        name,
+        {label: value for label, value in changed.items() if value is not None},
+    )
+    result = await await_result(call, done.answer.operation)
+    reached_now = _reached(result)
+    return without_nothing(
+        {
+            "success": reached_now["success"],
+            "notification_id": name,
+            "devices_notified": reached_now["devices_notified"],
+            "users_notified": reached_now["users_notified"],
+            "effective_channel_slugs": slugs_of(audience),
+            "tags": list(tags),
+            "timestamp": call.timestamp,
+        }
+    )
+
+
+async def badge(call: Call) -> dict[str, Any]:
+    """Set the number on the app's icon."""
+    said = requests.badge(call.body)
+    once = call.once()
+    slugs = await reached(call, said.channels, for_pushes=True)
+    if not await store.was_told(call.service.database, call.app, once):
+        await check_devices(call, slugs)
+    done = await call.service.notifications.send(
+        call.app,
+        Notify(audience=audience_of(slugs), badge=said.badge, expire_after=EXPIRY, dialect=DIALECT),
+        key=once,
+    )
+    call.replayed(done.replayed)
+    result = await await_result(call, done.answer.operation)
+    counted = _reached(result)
+    if not counted["success"]:
+        raise _badge_refused(said.badge, slugs, counted)
+    return {
+        "success": True,
+        "badge": said.badge,
+        "devices_updated": counted["devices_notified"],
+        "users_updated": counted["users_notified"],
+        "devices_notified": counted["devices_notified"],
+        "users_notified": counted["users_notified"],
+        "devices_targeted": counted["devices_targeted"],
+        "devices_deactivated": counted["devices_deactivated"],
+        "devices_unregistered": counted["devices_unregistered"],
+        # A list here even for everyone: a client of the API fails on null.
+        "effective_channel_slugs": list(slugs or ()),
+        "timestamp": call.timestamp,
+    }
+
+
+async def metric_value(call: Call) -> dict[str, Any]:
+    """Store the newest value of a metric."""
+    key = requests.metric_key(call.part("key"))
+    said = requests.metric(call.body)
+    await _metrics(call).give(call.app, key, said, make=call.chosen.metrics_on_demand)
+    return {"success": True}
+
+
+async def metric_make(call: Call) -> dict[str, Any]:
+    """Make a metric."""
+    key = requests.metric_key(call.part("key"))
+    await _metrics(call).make(call.app, key)
+    return {"success": True, "key": key}
+
+
+async def metric_get(call: Call) -> dict[str, Any]:
+    """Return a metric with its value."""
+    return await _metrics(call).get(call.app, requests.metric_key(call.part("key")))
+
+
+async def metric_list(call: Call) -> dict[str, Any]:
+    """Return all metrics."""
+    return {"metrics": await _metrics(call).list(call.app)}
+
+
+async def metric_remove(call: Call) -> dict[str, Any]:
+    """Remove a metric."""
+    await _metrics(call).remove(call.app, requests.metric_key(call.part("key")))
+    return {"success": True}
+
+
+async def _notify(call: Call, said: PushCall, *, audience: Audience) -> Notify:
+    links = links_of(call, "notification", PUSH_SECONDS)
+    custom = dict(said.custom)
+    if said.actions:
+        custom["actions"] = push_buttons(said.actions, links)
+    request = Notify(
+        audience=audience,
+        title=said.title,
+        subtitle=said.subtitle,
+        body=said.message,
+        badge=said.badge,
+        sound=said.sound,
+        interruption_level=said.interruption_level,
+        mutable_content=said.rich,
+        custom=custom,
+        expire_after=EXPIRY,
+        tags=said.tags or (),
+        metadata=said.metadata or {},
+        dialect=DIALECT,
+    )
+    await keep(call, links.used)
+    return request
+
+
+def _reached(result: store.Result | None) -> dict[str, Any]:
+    if result is None:
+        return {
+            "success": True,
+            "devices_notified": 0,
+            "users_notified": 0,
+            "devices_targeted": 0,
+            "devices_deactivated": 0,
+            "devices_unregistered": 0,
+        }
+    return {
+        "success": bool(result.accepted) or not result.finished,
+        "devices_notified": result.accepted,
+        "users_notified": result.persons,
+        "devices_targeted": max(result.targeted, result.accepted + result.failed),
+        "devices_deactivated": result.unregistered,
+        "devices_unregistered": result.unregistered,
+    }
+
+
+def _said_of(result: store.Result | None) -> str | None:
+    if result is None or not result.finished:
+        return "The notification is still being sent."
+    if not result.accepted:
+        return "; ".join(result.errors[:5]) or "APNs accepted it for no device."
+    return None
+
+
+def _badge_refused(number: int, slugs: tuple[str, ...] | None, counted: dict[str, Any]) -> Refused:
+    gone = counted["devices_unregistered"] >= counted["devices_targeted"] > 0
+    return Refused(
+        422 if gone else 502,
+        "Badge update failed",
+        "Every targeted device has removed the app or switched pushes off."
+        if gone
+        else "APNs accepted the badge for no device.",
+        extra={
+            "code": "badge_device_disconnected" if gone else "badge_update_failed",
+            "badge": number,
+            "devices_targeted": counted["devices_targeted"],
+            "devices_updated": 0,
+            "users_updated": 0,
+            "devices_notified": 0,
+            "effective_channel_slugs": list(slugs or ()),
+        },
+    )
+
+
+def _metrics(call: Call) -> Metrics:
+    return Metrics(call.service.database, call.gateway.clock)

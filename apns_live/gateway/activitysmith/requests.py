@@ -1,0 +1,330 @@
+"""The bodies of this dialect, read and checked: JSON in, frozen records out. Nothing is looked up.
+
+Every request object is closed: an unknown field is an error. ``null`` counts as absent, except for
+a button, where it takes the button off the card.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from ...activities import checks
+from ...activities.buttons import Button
+from ...errors import InvalidInput
+from . import fields
+
+STATE = (
+    "title",
+    "subtitle",
+    "type",
+    "number_of_steps",
+    "current_step",
+    "step_color",
+    "step_colors",
+    "percentage",
+    "value",
+    "upper_limit",
+    "metrics",
+    "message",
+    "duration_seconds",
+    "counts_down",
+    "is_running",
+    "icon",
+    "badge",
+    "color",
+)
+DISMISSAL = ("auto_dismiss_minutes", "auto_dismiss_seconds")
+SLOTS = ("action", "secondary_action")
+SECONDARY_TYPES = frozenset({"alert", "progress", "segmented_progress", "value"})
+MAX_BADGE = 2**31 - 1
+MAX_ACTIONS = 4
+MAX_DISMISS = 4 * 3600  # the system removes an ended card after four hours anyway
+
+_METRIC_KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}\Z")
+
+Metadata = dict[str, str | int | float | bool]
+
+
+class AlertWords(msgspec.Struct, frozen=True):
+    """The words of an alert; either may be missing."""
+
+    title: str | None = None
+    body: str | None = None
+
+
+class LiveCall(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call about a Live Activity says.
+
+    ``buttons`` maps a slot to its button, or to None where the button is to go; a slot that is not
+    in it was not mentioned. ``tags`` and ``metadata`` None stay as they are.
+    """
+
+    state: dict[str, Any] | None
+    activity: str = ""
+    buttons: dict[str, Button | None] = {}
+    alert: AlertWords | None = None
+    channels: tuple[str, ...] | None = None
+    tags: tuple[str, ...] | None = None
+    metadata: Metadata | None = None
+
+
+class PushCall(msgspec.Struct, frozen=True, kw_only=True):
+    """What a push notification says. ``custom`` are the keys beside ``aps``."""
+
+    title: str
+    message: str | None = None
+    subtitle: str | None = None
+    badge: int | None = None
+    sound: str | None = None
+    interruption_level: str | None = None
+    custom: dict[str, Any] = {}
+    actions: tuple[Button, ...] = ()
+    rich: bool = False
+    """Has media, an icon or buttons, which only a service extension of the app can show."""
+    channels: tuple[str, ...] | None = None
+    tags: tuple[str, ...] | None = None
+    metadata: Metadata | None = None
+
+
+class BadgeCall(msgspec.Struct, frozen=True):
+    """A number for the app's icon; 0 removes it."""
+
+    badge: int
+    channels: tuple[str, ...] | None
+
+
+class MetricCall(msgspec.Struct, frozen=True):
+    """A value of a widget; ``measured_at`` is milliseconds since 1970, None for now."""
+
+    value: str | int | float
+    measured_at: int | None
+
+
+def start(body: object) -> LiveCall:
+    """Read the body of a start. Raises `InvalidInput`."""
+    return _live(body, ("content_state", *SLOTS, "alert", "target", "tags", "metadata"))
+
+
+def update(body: object) -> LiveCall:
+    """Read the body of an update. Raises `InvalidInput`."""
+    return _live(body, ("activity_id", "content_state", *SLOTS, "tags", "metadata"), named=True)
+
+
+def end(body: object) -> LiveCall:
+    """Read the body of an end. Raises `InvalidInput`."""
+    return _live(
+        body,
+        ("activity_id", "content_state", *SLOTS, "tags", "metadata"),
+        named=True,
+        dismissal=True,
+    )
+
+
+def stream(body: object) -> LiveCall:
+    """Read the body of a stream's PUT. Raises `InvalidInput`."""
+    return _live(
+        body,
+        ("content_state", *SLOTS, "alert", "channels", "target", "tags", "metadata"),
+        dismissal=True,
+    )
+
+
+def stream_end(body: object) -> LiveCall:
+    """Read the body of a stream's DELETE or pause, which may be absent. Raises `InvalidInput`."""
+    return _live(
+        {} if body is None else body,
+        ("content_state", *SLOTS, "alert", "tags", "metadata"),
+        dismissal=True,
+        required=False,
+    )
+
+
+def notification(body: object, *, replacement: bool = False) -> PushCall:
+    """Read a push notification, or what replaces one. Raises `InvalidInput`."""
+    given = fields.as_object(body, "body")
+    first = () if replacement else ("sound", "interruption_level", "target")
+    fields.only(
+        given,
+        (
+            "title",
+            "message",
+            "subtitle",
+            "media",
+            "redirection",
+            "actions",
+            "payload",
+            "badge",
+            "icon",
+            "tags",
+            "metadata",
+            *first,
+        ),
+    )
+    custom: dict[str, Any] = {}
+    for name, read in (
+        ("media", fields.https_address),
+        ("redirection", fields.tap_target),
+        ("icon", fields.https_address),
+    ):
+        if (address := read(given, name)) is not None:
+            custom[name] = address
+    if given.get("payload") is not None:
+        custom["payload"] = fields.as_object(given["payload"], "payload")
+    actions = _actions(given.get("actions"))
+    if actions and "media" in custom:
+        raise InvalidInput(
+            "cannot be combined with actions", field="media", remedy="Give one of the two."
+        )
+    level = fields.text(given, "interruption_level")
+    if level not in {None, "passive", "active", "time-sensitive"}:
+        raise InvalidInput(
+            "is no interruption level",
+            field="interruption_level",
+            remedy="Give passive, active or time-sensitive.",
+        )
+    return PushCall(
+        title=fields.text(given, "title", required=True) or "",
+        message=fields.text(given, "message"),
+        subtitle=fields.text(given, "subtitle"),
+        badge=fields.integer(given, "badge", minimum=0, maximum=MAX_BADGE),
+        sound=fields.text(given, "sound"),
+        interruption_level=level,
+        custom=custom,
+        actions=actions,
+        rich=bool(actions) or "media" in custom or "icon" in custom,
+        channels=None if replacement else fields.channels(given),
+        tags=_tags(given),
+        metadata=_metadata(given),
+    )
+
+
+def badge(body: object) -> BadgeCall:
+    """Read a badge count. Raises `InvalidInput`."""
+    given = fields.as_object(body, "body")
+    fields.only(given, ("badge", "target"))
+    number = fields.integer(given, "badge", minimum=0, maximum=MAX_BADGE, required=True)
+    return BadgeCall(number or 0, fields.channels(given))
+
+
+def metric(body: object) -> MetricCall:
+    """Read a metric's value. Raises `InvalidInput`."""
+    given = fields.as_object(body, "body")
+    fields.only(given, ("value", "timestamp"))
+    value = given.get("value")
+    fits = isinstance(value, str) and 1 <= len(value) <= 64 and value.isprintable()
+    if isinstance(value, bool) or not (fits or isinstance(value, (int, float))):
+        raise InvalidInput(
+            "must be a finite number or a string of 1 to 64 characters",
+            field="value",
+            remedy="Give a number, or the text to show.",
+        )
+    return MetricCall(value, _moment(given.get("timestamp")))  # type: ignore[arg-type]
+
+
+def metric_key(key: str) -> str:
+    """Return a metric's key. Raises `InvalidInput`."""
+    if not _METRIC_KEY.match(key):
+        raise InvalidInput(
+            "is no metric key",
+            field="key",
+            remedy="Use 1 to 64 small letters, digits, dots, underscores and hyphens.",
+        )
+    return key
+
+
+def _live(
+    body: object,
+    known: tuple[str, ...],
+    *,
+    named: bool = False,
+    dismissal: bool = False,
+    required: bool = True,
+) -> LiveCall:
+    given = fields.as_object(body, "body")
+    fields.only(given, known)
+    state = given.get("content_state")
+    if state is not None or required:
+        state = _state(state, (*STATE, *DISMISSAL) if dismissal else STATE)
+    return LiveCall(
+        state=state,
+        activity=checks.identifier(given.get("activity_id"), "activity_id") if named else "",
+        buttons={
+            slot: None if given[slot] is None else fields.action(given[slot], slot)
+            for slot in SLOTS
+            if slot in given
+        },
+        alert=_alert(given.get("alert")),
+        channels=fields.channels(given),
+        tags=_tags(given),
+        metadata=_metadata(given),
+    )
+
+
+def _state(value: object, known: tuple[str, ...]) -> dict[str, Any]:
+    state = fields.as_object(value, "content_state")
+    fields.only(state, known, "content_state")
+    for name, factor in (("auto_dismiss_minutes", 60), ("auto_dismiss_seconds", 1)):
+        given = state.get(name)
+        if given is None:
+            continue
+        whole = isinstance(given, int) or (isinstance(given, float) and given.is_integer())
+        if isinstance(given, bool) or not whole or not 0 <= given * factor <= 1e9:
+            raise InvalidInput(
+                "is no whole number from 0 up",
+                field=f"content_state.{name}",
+                remedy="Give 0 to remove the card at once.",
+            )
+    return {name: entry for name, entry in state.items() if entry is not None}
+
+
+def _alert(value: object) -> AlertWords | None:
+    if value is None:
+        return None
+    given = fields.as_object(value, "alert")
+    fields.only(given, ("title", "body"), "alert")
+    words = AlertWords(fields.text(given, "title", "alert"), fields.text(given, "body", "alert"))
+    return None if words == AlertWords() else words
+
+
+def _actions(value: object) -> tuple[Button, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or len(value) > MAX_ACTIONS:
+        raise InvalidInput(
+            f"is no list of at most {MAX_ACTIONS} actions", field="actions", remedy="Give fewer."
+        )
+    return tuple(
+        fields.action(entry, f"actions[{index}]", any_scheme=True)
+        for index, entry in enumerate(value)
+    )
+
+
+def _tags(body: Mapping[str, Any]) -> tuple[str, ...] | None:
+    value = body.get("tags")
+    return None if value is None else tuple(checks.tags(value))
+
+
+def _metadata(body: Mapping[str, Any]) -> Metadata | None:
+    value = body.get("metadata")
+    return None if value is None else checks.metadata(value)
+
+
+def _moment(value: object) -> int | None:
+    if value is None:
+        return None
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return int(moment.timestamp() * 1000)
+    except (ValueError, OverflowError, OSError):
+        raise InvalidInput(
+            "is no time", field="timestamp", remedy="Give ISO 8601, 2026-05-01T12:00:00.000Z."
+        ) from None

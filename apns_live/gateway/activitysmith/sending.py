@@ -1,0 +1,185 @@
+"""What every call that sends has in common: who is reached, whether there is room, the buttons."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any
+
+from ...activities.audience import Audience
+from ...activities.buttons import Button, TapSigner
+from ...activities.content_states import State
+from ...activities.requests import End, Presentation
+from ...activities.times import milliseconds
+from ...errors import NotAllowed
+from ..reach import check_audience
+from . import store, webhook_store
+from .audiences import audience_of, effective
+from .calling import Call
+from .dialect import DIALECT
+from .links import CARD_SECONDS, TapLinks, with_buttons
+from .refusals import CHANNELS, Refused
+from .requests import LiveCall
+
+TAPS = "taps of buttons"
+"""What the signing key of tap addresses is drawn for, from the store key."""
+_NO_PHONE = (
+    "No Live Activity devices matched the effective channel target: no phone among them has handed "
+    "this gateway a push-to-start token for {type}. The app has to register its tokens here, and "
+    "no longer with ActivitySmith."
+)
+_NO_TOKEN = (
+    "No devices matched the effective channel target: no phone among them has handed this gateway "
+    "its device token. The app has to register its tokens here, and no longer with ActivitySmith."
+)
+
+
+def check_within(call: Call, card: store.Card, verb: str) -> None:
+    """Raise `Refused` (403) if an activity is for others than the key's channels."""
+    if not _within(call, card.audience):
+        raise Refused(403, "Forbidden", f"This API key cannot {verb} this Live Activity")
+
+
+def check_audience_within(call: Call, audience: Audience) -> None:
+    """Raise `Refused` (403) if a notification was for others than the key's channels."""
+    if not _within(call, audience):
+        raise Refused(403, "Forbidden", "This API key cannot replace this Push Notification")
+
+
+def _within(call: Call, audience: Audience) -> bool:
+    if call.key.groups is None:
+        return True
+    try:
+        check_audience(call.key, audience)
+    except NotAllowed:
+        return False
+    return bool(audience.groups)
+
+
+async def reached(
+    call: Call, channels: tuple[str, ...] | None, *, for_pushes: bool = False
+) -> tuple[str, ...] | None:
+    """Return the channels that a request reaches. Raises `Refused`.
+
+    A channel that the request names must be there; of those that the key is bound to, one that was
+    deleted since reaches nobody.
+    """
+    slugs = effective(call.key, channels)
+    if slugs is None:
+        return None
+    missing = await store.missing_groups(call.service.database, call.app, slugs)
+    if missing and channels is not None:
+        raise Refused(
+            400, CHANNELS, f"No channel {', '.join(missing)}: add it as a group of the app first."
+        )
+    left = tuple(slug for slug in slugs if slug not in missing)
+    if not left:
+        kind = call.chosen.attributes_type
+        raise nobody(call, slugs, _NO_TOKEN if for_pushes else _NO_PHONE.format(type=kind))
+    return left
+
+
+async def check_phones(call: Call, slugs: tuple[str, ...] | None) -> None:
+    """Raise `Refused` (422) if a start would reach no phone."""
+    service, kind = call.service, call.chosen.attributes_type
+    if not await store.can_start(
+        service.database, service.audiences, call.app, audience_of(slugs), kind
+    ):
+        raise nobody(call, slugs, _NO_PHONE.format(type=kind))
+
+
+async def check_devices(call: Call, slugs: tuple[str, ...] | None) -> None:
+    """Raise `Refused` (422) if an ordinary push would reach no phone."""
+    service = call.service
+    if not await store.can_notify(
+        service.database, service.audiences, call.app, audience_of(slugs)
+    ):
+        raise nobody(call, slugs, _NO_TOKEN)
+
+
+def nobody(call: Call, slugs: tuple[str, ...] | None, message: str) -> Refused:
+    """Return the refusal of what reaches no device."""
+    return Refused(
+        call.chosen.no_recipients_status,
+        "No recipients found",
+        message,
+        extra={"effective_channel_slugs": None if slugs is None else list(slugs)},
+    )
+
+
+async def make_room(call: Call, audience: Audience) -> str | None:
+    """Keep to the limit of cards: end the oldest and return its id, or raise `Refused` (429)."""
+    service, chosen = call.service, call.chosen
+    full = await store.crowd(service.database, service.audiences, call.app, audience, chosen)
+    if full is None:
+        return None
+    if chosen.at_limit == "end_oldest":
+        oldest = await store.oldest_card(
+            service.database, service.audiences, call.app, audience, counted=chosen.counted
+        )
+        if oldest is not None:
+            await service.activities.end(
+                call.app,
+                End(
+                    id=oldest,
+                    presentation=Presentation(dismiss_after=0),
+                    reason="device limit",
+                    dialect=DIALECT,
+                ),
+            )
+            return oldest
+    extra: dict[str, Any] = {"limit": chosen.live_activities, "active": full.active}
+    if 0 < full.blocked < full.targeted:
+        extra |= {"blocked_devices": full.blocked, "targeted_devices": full.targeted}
+    raise Refused(
+        429,
+        "Live Activity limit reached",
+        f"Only {chosen.live_activities} concurrent Live Activities are allowed per {chosen.counted}",
+        extra=extra,
+        retry_after=60.0,
+    )
+
+
+async def draw(
+    call: Call, state: State, said: LiveCall, current: dict[str, Any] | None, place: str
+) -> State:
+    """Return the state with its buttons, whose webhooks are stored. Raises `InvalidInput`."""
+    links = links_of(call, place, CARD_SECONDS)
+    drawn = with_buttons(state, said.buttons, current=current, links=links)
+    await keep(call, links.used)
+    return drawn
+
+
+def links_of(call: Call, place: str, seconds: float) -> TapLinks:
+    """Return what makes tap addresses."""
+    return TapLinks(
+        TapSigner(call.service.apps.sealer.derive(TAPS)),
+        base=call.base(),
+        app=call.app.id,
+        place=place,
+        now=call.now,
+        seconds=seconds,
+    )
+
+
+async def keep(call: Call, buttons: dict[str, Button]) -> None:
+    """Store webhook buttons before anything that names them is sent."""
+    await webhook_store.keep_buttons(
+        call.service.database, call.app, buttons, now=milliseconds(call.gateway.clock)
+    )
+
+
+def fresh_id(call: Call) -> str:
+    """Return the id of an activity to come: 32 characters that are safe in an address."""
+    digest = hashlib.sha256(call.gateway.new_id().encode()).digest()
+    return base64.urlsafe_b64encode(digest[:24]).decode()
+
+
+def forced(result: store.Result | None, devices: int) -> dict[str, Any]:
+    """Say so when an activity counts as ended although APNs took the end for none of its devices."""
+    if result is None or not devices or not result.finished or result.accepted or not result.failed:
+        return {}
+    return {
+        "forced_completion": True,
+        "warning": "The activity has ended here, but APNs accepted the end for none of its devices.",
+    }

@@ -1,0 +1,133 @@
+"""From what a caller sent to the whole state of a card: what is left out is taken from the card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...activities.content_states import Phase, State, auto_dismiss_seconds, equal, normalise
+from ...activities.requests import AlertText
+from .requests import DISMISSAL, SLOTS, AlertWords
+
+END_DISMISSAL = 180.0
+"""Seconds that an ended card stays after an end."""
+STREAM_DISMISSAL = 120.0
+"""The same after the end of a stream."""
+_WINDOW = ("started_at", "ends_at", "frozen_remaining", "frozen_elapsed")
+_PARTS = 3
+
+
+def complete(
+    state: Mapping[str, Any],
+    *,
+    phase: Phase,
+    now: float,
+    current: Mapping[str, Any] | None = None,
+    steady: bool = False,
+) -> State:
+    """Return the checked state without buttons. ``current`` is the state of the running card.
+
+    ``steady`` (streams): a timer that is put again as it was goes on, and does not begin anew.
+    Ending a timer without a duration freezes it. Raises `InvalidPayload`.
+    """
+    given = {name: value for name, value in state.items() if name not in DISMISSAL}
+    card = None if current is None else without_buttons(current)
+    kind = given.get("type", None if card is None else card.get("type"))
+    if kind == "timer" and "duration_seconds" not in given:
+        if phase == "end":
+            given["is_running"] = False
+        return _same_window(_plain(normalise(given, phase=phase, now=now, current=card)), card)
+    made = _plain(normalise(given, phase=phase, now=now, current=card))
+    if steady and kind == "timer" and card is not None and _lasts(card, given["duration_seconds"]):
+        again = {name: value for name, value in given.items() if name != "duration_seconds"}
+        kept = _same_window(_plain(normalise(again, phase=phase, now=now, current=card)), card)
+        if equal(kept, card):
+            return kept
+    return made
+
+
+def last_known(ended: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a new card may take from one that has ended: its kind, and how many steps."""
+    return {name: ended[name] for name in ("type", "number_of_steps") if name in ended}
+
+
+def without_buttons(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored state without its buttons."""
+    return {name: value for name, value in state.items() if name not in SLOTS}
+
+
+def dismissal(state: Mapping[str, Any] | None, default: float) -> float:
+    """Return how many seconds the ended card stays. Raises `InvalidPayload`."""
+    return default if state is None else auto_dismiss_seconds(state, default=default)
+
+
+def start_alert(words: AlertWords | None, state: Mapping[str, Any]) -> AlertText:
+    """Return the alert of a start: a phone ignores one without (Apple's rule for push-to-start)."""
+    title = None if words is None else words.title
+    body = None if words is None else words.body
+    return AlertText(title=title or state["title"], body=body or summary(state))
+
+
+def change_alert(words: AlertWords | None, state: Mapping[str, Any]) -> AlertText | None:
+    """Return the alert of a change, or None: unlike a start it needs none."""
+    return None if words is None else start_alert(words, state)
+
+
+def summary(state: Mapping[str, Any]) -> str:
+    """Return what the card says in a line, for an alert that was given no body."""
+    said = state.get("subtitle") or state.get("message")
+    if said:
+        return str(said)
+    if state.get("metrics"):
+        return ", ".join(
+            f"{one['label']} {_number(one['value'])}{one.get('unit', '')}"
+            for one in state["metrics"][:_PARTS]
+        )
+    if "percentage" in state:
+        return f"{_number(state['percentage'])} %"
+    if "upper_limit" in state:
+        return f"{_number(state['value'])} / {_number(state['upper_limit'])}"
+    if "number_of_steps" in state:
+        return f"{state['current_step']} / {state['number_of_steps']}"
+    if "value" in state and state["value"] != "":
+        return _number(state["value"])
+    return str(state["title"])
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _same_window(made: State, current: Mapping[str, Any] | None) -> State:
+    """Keep the times of a timer that stood still and still does: it is the same timer."""
+    if current is None or made.get("type") != "timer" or current.get("type") != "timer":
+        return made
+    still = made["is_running"] is False and current.get("is_running") is False
+    if still and made["counts_down"] == current.get("counts_down"):
+        kept = {name: value for name, value in made.items() if name not in _WINDOW}
+        return kept | {name: current[name] for name in _WINDOW if name in current}
+    return made
+
+
+def _lasts(current: Mapping[str, Any], seconds: object) -> bool:
+    """Whether the running timer's window is as long as the one that is asked for."""
+    if current.get("type") != "timer" or "ends_at" not in current:
+        return False
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        return False
+    return bool(abs(current["ends_at"] - current["started_at"] - seconds) < 0.01)
+
+
+def _plain(state: Mapping[str, Any]) -> State:
+    """Write 9.0 as 9: some clients send every number with a point, and a card shows it as it comes."""
+    return {name: _plain_value(value) for name, value in state.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, dict):
+        return _plain(value)
+    if isinstance(value, list):
+        return [_plain_value(entry) for entry in value]
+    return value

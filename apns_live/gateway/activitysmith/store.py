@@ -1,0 +1,393 @@
+"""What this dialect reads from the store beside the service's rooms, and the rows of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ...activities.apps import App
+from ...activities.audience import Audience, Audiences
+from ...activities.idempotency import Key
+from ...activities.operations import persons_reached
+from ...activities.store import schema
+from ...activities.store.database import Database
+from ...outcome import Verdict
+from .dialect import DIALECT, DialectSettings
+
+_ERRORS_SHOWN = 20
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """An activity as it stands."""
+
+    row: int
+    id: str
+    status: str
+    state: dict[str, Any]
+    audience: Audience
+    stream_key: str | None
+    tags: tuple[str, ...]
+    metadata: dict[str, Any]
+    end_reason: str | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self.status == "ended"
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream as it stands; ``card`` is the newest activity behind it, which may have ended."""
+
+    paused: bool
+    card: Card | None
+    tags: tuple[str, ...]
+    metadata: dict[str, Any]
+
+    @property
+    def running(self) -> Card | None:
+        """The activity that a put updates."""
+        return None if self.card is None or self.card.ended else self.card
+
+
+class Crowd(msgspec.Struct, frozen=True, kw_only=True):
+    """Devices that have as many cards as they may."""
+
+    active: int
+    blocked: int
+    targeted: int
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an operation so far."""
+
+    finished: bool
+    targeted: int
+    accepted: int
+    queued: int
+    failed: int
+    unregistered: int
+    persons: int
+    errors: list[str]
+
+
+async def card_of(database: Database, app: App, activity: str) -> Card | None:
+    """Return an activity of the app, or None."""
+    table = schema.activities
+    async with database.read() as connection:
+        row = (
+            await connection.execute(
+                select(table).where(table.c.app_id == app.row, table.c.public_id == activity)
+            )
+        ).one_or_none()
+    return None if row is None else _card(row)
+
+
+async def stream_of(database: Database, app: App, key: str) -> Stream | None:
+    """Return a stream of the app, or None."""
+    streams, activities = schema.streams, schema.activities
+    async with database.read() as connection:
+        row = (
+            await connection.execute(
+                select(streams).where(streams.c.app_id == app.row, streams.c.key == key)
+            )
+        ).one_or_none()
+        if row is None:
+            return None
+        card = None
+        if row.activity_id is not None:
+            card = (
+                await connection.execute(
+                    select(activities).where(activities.c.id == row.activity_id)
+                )
+            ).one_or_none()
+    return Stream(
+        paused=row.paused_at is not None,
+        card=None if card is None else _card(card),
+        tags=tuple(msgspec.json.decode(row.tags)),
+        metadata=msgspec.json.decode(row.metadata),
+    )
+
+
+async def stream_was(database: Database, app: App, key: str) -> bool:
+    """Return whether a stream of this key has shown a card before."""
+    table = schema.activities
+    async with database.read() as connection:
+        found = await connection.execute(
+            select(table.c.id).where(table.c.app_id == app.row, table.c.stream_key == key).limit(1)
+        )
+        return found.scalar() is not None
+
+
+async def missing_groups(database: Database, app: App, slugs: Sequence[str]) -> list[str]:
+    """Return which of the slugs name no group of the app."""
+    table = schema.groups
+    async with database.read() as connection:
+        found = set(
+            (
+                await connection.execute(
+                    select(table.c.slug).where(table.c.app_id == app.row, table.c.slug.in_(slugs))
+                )
+            ).scalars()
+        )
+    return [slug for slug in slugs if slug not in found]
+
+
+async def can_start(
+    database: Database, audiences: Audiences, app: App, audience: Audience, attributes_type: str
+) -> bool:
+    """Return whether a start would reach a phone at all."""
+    devices, tokens = schema.devices, schema.start_tokens
+    async with database.read() as connection:
+        clause = await audiences.clause(connection, app, audience)
+        found = await connection.execute(
+            select(tokens.c.id)
+            .join(devices, devices.c.id == tokens.c.device_id)
+            .where(
+                tokens.c.app_id == app.row,
+                tokens.c.attributes_type == attributes_type,
+                tokens.c.retired_at.is_(None),
+                tokens.c.environment == app.environment,
+                clause,
+            )
+            .limit(1)
+        )
+        return found.scalar() is not None
+
+
+async def can_notify(
+    database: Database, audiences: Audiences, app: App, audience: Audience
+) -> bool:
+    """Return whether an ordinary push would reach a phone at all."""
+    devices, tokens = schema.devices, schema.device_tokens
+    async with database.read() as connection:
+        clause = await audiences.clause(connection, app, audience)
+        found = await connection.execute(
+            select(tokens.c.id)
+            .join(devices, devices.c.id == tokens.c.device_id)
+            .where(
+                tokens.c.app_id == app.row,
+                tokens.c.environment == app.environment,
+                tokens.c.retired_at.is_(None),
+                devices.c.push_enabled.is_(True),
+                clause,
+            )
+            .limit(1)
+        )
+        return found.scalar() is not None
+
+
+async def crowd(
+    database: Database, audiences: Audiences, app: App, audience: Audience, chosen: DialectSettings
+) -> Crowd | None:
+    """Return who has as many of this dialect's cards as may be, or None if there is room.
+
+    A start that is still being sent counts on every device: two at once must not pass together.
+    """
+    limit = chosen.live_activities
+    if limit is None:
+        return None
+    activities, members = schema.activities, schema.activity_devices
+    ours = (
+        activities.c.app_id == app.row,
+        activities.c.status == "active",
+        activities.c.dialect == DIALECT,
+    )
+    async with database.read() as connection:
+        total: int = (
+            await connection.execute(select(func.count()).select_from(activities).where(*ours))
+        ).scalar_one()
+        if total < limit:
+            return None
+        if chosen.counted == "account":
+            return Crowd(active=total, blocked=0, targeted=0)
+        clause = await audiences.clause(connection, app, audience)
+        starting = await _starting(connection, ours)
+        devices, tokens = schema.devices, schema.start_tokens
+        able = (
+            select(devices.c.id)
+            .join(tokens, tokens.c.device_id == devices.c.id)
+            .where(
+                tokens.c.attributes_type == chosen.attributes_type,
+                tokens.c.retired_at.is_(None),
+                tokens.c.environment == app.environment,
+                clause,
+            )
+            .distinct()
+        )
+        counted = (
+            select(func.count().label("cards"))
+            .select_from(members)
+            .join(activities, activities.c.id == members.c.activity_id)
+            .where(*ours, members.c.retired_at.is_(None), members.c.device_id.in_(able))
+            .group_by(members.c.device_id)
+            .subquery()
+        )
+        most, blocked = (
+            await connection.execute(
+                select(
+                    func.coalesce(func.max(counted.c.cards), 0),
+                    func.count().filter(counted.c.cards + starting >= limit),
+                )
+            )
+        ).one()
+        if most + starting < limit:
+            return None
+        targeted: int = (
+            await connection.execute(select(func.count()).select_from(able.subquery()))
+        ).scalar_one()
+    return Crowd(active=most + starting, blocked=blocked or targeted, targeted=targeted)
+
+
+async def _starting(connection: AsyncConnection, ours: Sequence[Any]) -> int:
+    operations, activities = schema.operations, schema.activities
+    found: int = (
+        await connection.execute(
+            select(func.count())
+            .select_from(operations)
+            .join(activities, activities.c.id == operations.c.activity_id)
+            .where(
+                *ours,
+                operations.c.kind == "start",
+                operations.c.status == "accepted",
+                operations.c.accepted == 0,
+            )
+        )
+    ).scalar_one()
+    return found
+
+
+async def oldest_card(
+    database: Database, audiences: Audiences, app: App, audience: Audience, *, counted: str
+) -> str | None:
+    """Return the oldest running activity of this dialect, on devices of the audience if so counted."""
+    table, members, devices = schema.activities, schema.activity_devices, schema.devices
+    query = (
+        select(table.c.public_id)
+        .where(table.c.app_id == app.row, table.c.status == "active", table.c.dialect == DIALECT)
+        .order_by(table.c.id)
+        .limit(1)
+    )
+    async with database.read() as connection:
+        if counted == "device":
+            clause = await audiences.clause(connection, app, audience)
+            shown_on = (
+                select(members.c.activity_id)
+                .join(devices, devices.c.id == members.c.device_id)
+                .where(members.c.retired_at.is_(None), clause)
+            )
+            query = query.where(table.c.id.in_(shown_on))
+        found: str | None = (await connection.execute(query)).scalar()
+    return found
+
+
+async def was_told(database: Database, app: App, key: Key | None) -> bool:
+    """Return whether an idempotency key was used before."""
+    if key is None:
+        return False
+    table = schema.idempotency
+    async with database.read() as connection:
+        found = await connection.execute(
+            select(table.c.created_at).where(
+                table.c.app_id == app.row, table.c.caller == key.caller, table.c.key == key.key
+            )
+        )
+        return found.scalar() is not None
+
+
+async def result_of(database: Database, app: App, operation: str) -> Result | None:
+    """Return what became of an operation so far, or None if it is not known (any more)."""
+    table, outcomes, devices = schema.operations, schema.outcomes, schema.devices
+    async with database.read() as connection:
+        row = (
+            await connection.execute(
+                select(table).where(table.c.app_id == app.row, table.c.public_id == operation)
+            )
+        ).one_or_none()
+        if row is None:
+            return None
+        persons = await persons_reached(connection, row.id)
+        unregistered = 0
+        failures: Sequence[Row[Any]] = ()
+        if row.failed:
+            ours = (outcomes.c.operation_id == row.id,)
+            unregistered = (
+                await connection.execute(
+                    select(func.count()).where(
+                        *ours, outcomes.c.verdict == Verdict.DROP_TOKEN.value
+                    )
+                )
+            ).scalar_one()
+            failures = (
+                await connection.execute(
+                    select(devices.c.public_id, outcomes.c.verdict, outcomes.c.reason)
+                    .select_from(outcomes)
+                    .outerjoin(devices, devices.c.id == outcomes.c.device_id)
+                    .where(*ours, outcomes.c.verdict != Verdict.ACCEPTED.value)
+                    .order_by(outcomes.c.id)
+                    .limit(_ERRORS_SHOWN)
+                )
+            ).all()
+    errors = [f"device {one.public_id}: {one.reason or one.verdict}" for one in failures]
+    if row.reason:
+        errors.append(row.reason)
+    return Result(
+        finished=row.finished_at is not None,
+        targeted=row.targeted,
+        accepted=row.accepted,
+        queued=row.queued,
+        failed=row.failed,
+        unregistered=unregistered,
+        persons=persons,
+        errors=errors,
+    )
+
+
+async def labels_of(database: Database, app: App, operation: str) -> dict[str, Any] | None:
+    """Return what a notification was asked with, or None if there is none of that id."""
+    table = schema.operations
+    async with database.read() as connection:
+        text = (
+            await connection.execute(
+                select(table.c.request).where(
+                    table.c.app_id == app.row,
+                    table.c.public_id == operation,
+                    table.c.kind == "notification",
+                )
+            )
+        ).scalar()
+    return None if text is None else msgspec.json.decode(text)
+
+
+async def relabel(database: Database, app: App, operation: str, labels: Mapping[str, Any]) -> None:
+    """Give a notification other tags or metadata, which later replacements then keep."""
+    if not labels:
+        return
+    table = schema.operations
+    where = (table.c.app_id == app.row, table.c.public_id == operation)
+    async with database.write() as connection:
+        text = (
+            await connection.execute(select(table.c.request).where(*where).with_for_update())
+        ).scalar_one()
+        changed = {**msgspec.json.decode(text), **labels}
+        await connection.execute(
+            update(table).where(*where).values(request=msgspec.json.encode(changed).decode())
+        )
+
+
+def _card(row: Row[Any]) -> Card:
+    return Card(
+        row=row.id,
+        id=row.public_id,
+        status=row.status,
+        state=msgspec.json.decode(row.content_state),
+        audience=msgspec.json.decode(row.audience, type=Audience),
+        stream_key=row.stream_key,
+        tags=tuple(msgspec.json.decode(row.tags)),
+        metadata=msgspec.json.decode(row.metadata),
+        end_reason=row.end_reason,
+    )

@@ -1,0 +1,103 @@
+"""Rows of webhook buttons, found again by a tap, and the log of what was called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import delete, insert, select
+
+from ...activities.apps import App
+from ...activities.buttons import Button
+from ...activities.store import schema
+from ...activities.store.database import Database
+from ...activities.store.statements import insert_into
+
+BUTTON_DAYS = 30
+_PRUNED_AT_ONCE = 100
+
+
+async def keep_buttons(
+    database: Database, app: App, buttons: Mapping[str, Button], *, now: int
+) -> None:
+    """Store buttons under their digests, and drop some that nothing can name any more."""
+    if not buttons:
+        return
+    table = schema.buttons
+    async with database.write() as connection:
+        for digest, button in buttons.items():
+            await connection.execute(
+                insert_into(connection, table)
+                .values(
+                    app_id=app.row,
+                    digest=digest,
+                    title=button.title,
+                    url=button.url,
+                    method=button.method,
+                    body=button.body,
+                    created_at=now,
+                )
+                .on_conflict_do_update(
+                    index_elements=["app_id", "digest"], set_={"created_at": now}
+                )
+            )
+        old = (
+            select(table.c.id)
+            .where(table.c.created_at < now - BUTTON_DAYS * 86_400_000)
+            .limit(_PRUNED_AT_ONCE)
+        )
+        await connection.execute(delete(table).where(table.c.id.in_(old)))
+
+
+async def button_of(database: Database, app_id: str, digest: str) -> tuple[int, Button] | None:
+    """Return the app's row and the button behind a tap address, or None."""
+    table, apps = schema.buttons, schema.apps
+    async with database.read() as connection:
+        row = (
+            await connection.execute(
+                select(table)
+                .join(apps, apps.c.id == table.c.app_id)
+                .where(apps.c.public_id == app_id, table.c.digest == digest)
+            )
+        ).one_or_none()
+    if row is None:
+        return None
+    return row.app_id, Button(row.title, "webhook", row.url, row.method, row.body)
+
+
+async def log_call(
+    database: Database,
+    app: int,
+    place: str,
+    *,
+    host: str,
+    method: str,
+    status: int,
+    error: str,
+    attempts: int,
+    now: int,
+) -> None:
+    """Write a relayed tap into the log, with the activity that carried it if it is still known."""
+    kind, _, name = place.partition(":")
+    activities, streams = schema.activities, schema.streams
+    activity = None
+    async with database.write() as connection:
+        if kind == "activity":
+            activity = select(activities.c.id).where(
+                activities.c.app_id == app, activities.c.public_id == name
+            )
+        elif kind == "stream":
+            activity = select(streams.c.activity_id).where(
+                streams.c.app_id == app, streams.c.key == name
+            )
+        await connection.execute(
+            insert(schema.webhook_calls).values(
+                app_id=app,
+                activity_id=None if activity is None else activity.scalar_subquery(),
+                url_host=host[:255],
+                method=method,
+                status=status or None,
+                error=error[:255] or None,
+                attempts=attempts,
+                created_at=now,
+            )
+        )
