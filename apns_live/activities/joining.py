@@ -44,6 +44,7 @@ Left = Callable[[int, str], object]
 """Called after a commit with an activity's row and a token that it is to be sent to no more."""
 
 _COLUMNS = {
+    "app": "BIGINT",
     "activity": "BIGINT",
     "device": "BIGINT",
     "token": "TEXT",
@@ -54,7 +55,7 @@ _COLUMNS = {
 _REGISTER = """
 INSERT INTO activity_devices AS known
     (app_id, activity_id, device_id, token, environment, registered_at)
-SELECT :app, activity, device, token, environment, registered FROM {given} WHERE true
+SELECT app, activity, device, token, environment, registered FROM {given} WHERE true
 ON CONFLICT (activity_id, device_id) DO UPDATE SET
     token = excluded.token,
     environment = excluded.environment,
@@ -84,7 +85,7 @@ WHERE known.token IS NOT NULL
 _MOVED = """
 UPDATE activity_devices SET retired_at = given.registered, retired_reason = 'moved'
 FROM {given}
-WHERE activity_devices.app_id = :app AND activity_devices.token = given.token
+WHERE activity_devices.app_id = given.app AND activity_devices.token = given.token
     AND activity_devices.retired_at IS NULL
     AND activity_devices.registered_at <= given.registered
     AND NOT (activity_devices.activity_id = given.activity
@@ -146,6 +147,7 @@ class Joining:
             activities = await self._activities(connection, app, records, attributes_type, now)
             rows = [
                 [
+                    app.row,
                     activities[record.scope].id,
                     devices[record.device],
                     record.token,
@@ -155,8 +157,8 @@ class Joining:
                 for record in records
             ]
             before = await _standing(connection, rows)
-            await with_rows(connection, _REGISTER, _COLUMNS, rows, app=app.row)
-            moved = (await with_rows(connection, _MOVED, _COLUMNS, rows, app=app.row)).all()
+            await with_rows(connection, _REGISTER, _COLUMNS, rows)
+            moved = (await with_rows(connection, _MOVED, _COLUMNS, rows)).all()
             after = await _standing(connection, rows)
         for gone in moved:
             self._left(gone.activity_id, gone.token)

@@ -146,7 +146,9 @@ UPDATE operations SET finished_at = :now, reason = given.reason,
         THEN 'superseded' ELSE 'done' END
 FROM {given}
 WHERE operations.activity_id = given.activity AND operations.version <= given.version
-    AND operations.kind IN ('update', 'end') AND operations.status IN ('accepted', 'running')
+    AND operations.kind IN ('update', 'end')
+    -- Found by their activity, not among all that are open.
+    AND operations.status || '' IN ('accepted', 'running')
 RETURNING operations.id
 """
 
@@ -190,6 +192,12 @@ class Written:
 
 async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Written:
     """Write a batch in the caller's transaction; ``now`` is milliseconds since 1970."""
+    # Activities before operations, as everybody locks them: the other way round two transactions
+    # wait for each other on PostgreSQL.
+    if batch.stamps:
+        await with_rows(
+            connection, _STAMPS, {"activity": "BIGINT", "stamp": "BIGINT"}, batch.stamps
+        )
     if batch.outcomes:
         columns = {
             "app": "BIGINT",
@@ -231,10 +239,6 @@ async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Writt
 async def _close(connection: AsyncConnection, batch: Batch, now: int) -> tuple[int, ...]:
     """Close what is finished."""
     operations = [row[0] for row in batch.started]
-    if batch.stamps:
-        await with_rows(
-            connection, _STAMPS, {"activity": "BIGINT", "stamp": "BIGINT"}, batch.stamps
-        )
     if batch.finished:
         columns = {"activity": "BIGINT", "version": "BIGINT", "reason": "TEXT"}
         closed = await with_rows(connection, _FINISHED, columns, batch.finished, now=now)
@@ -257,13 +261,13 @@ async def _close(connection: AsyncConnection, batch: Batch, now: int) -> tuple[i
 
 _KNOWN = """
 SELECT known.device_id FROM {given} JOIN activity_devices AS known
-    ON known.activity_id = :activity AND known.device_id = given.device
+    ON known.activity_id = given.activity AND known.device_id = given.device
 """
 
 _INTEND = """
 INSERT INTO activity_devices
     (app_id, activity_id, device_id, environment, started_at, sent_version, acknowledged_version)
-SELECT :app, :activity, given.device, :environment, :now, :version, :version
+SELECT :app, given.activity, given.device, :environment, :now, :version, :version
 FROM {given} WHERE true
 ON CONFLICT (activity_id, device_id) DO NOTHING
 """
@@ -291,18 +295,17 @@ async def intend(
     From here on a device counts as started: what a crash leaves without an outcome is UNKNOWN. The
     caller holds the activity's row, so nobody else notes a start of it.
     """
-    column = {"device": "BIGINT"}
-    rows = [(device,) for device in devices]
-    known = set((await with_rows(connection, _KNOWN, column, rows, activity=activity)).scalars())
+    columns = {"activity": "BIGINT", "device": "BIGINT"}
+    rows = [(activity, device) for device in devices]
+    known = set((await with_rows(connection, _KNOWN, columns, rows)).scalars())
     fresh = [device for device in dict.fromkeys(devices) if device not in known]
     if fresh:
         await with_rows(
             connection,
             _INTEND,
-            column,
-            [(device,) for device in fresh],
+            columns,
+            [(activity, device) for device in fresh],
             app=app,
-            activity=activity,
             environment=environment,
             version=version,
             now=now,
