@@ -125,7 +125,10 @@ async def _seed(service: Service, fake: FakeApns) -> tuple[App, str, dict[str, s
         bundle_id=BUNDLE_ID,
         environment="sandbox",
         # The phones' OneSignal calls carry no key; nobody but this machine reaches them here.
-        settings={"onesignal_device_calls": "open"},
+        settings={
+            "onesignal_device_calls": "open",
+            "activitysmith": {"attributes_type": ATTRIBUTES_TYPE, "metrics_on_demand": True},
+        },
     )
     await service.apps.add_key(
         app,
