@@ -50,14 +50,14 @@ class Notifier:
         self._woken.set()
         self._running: set[int] = set()
         self._again: set[int] = set()
-        self._reading = False
+        self._looking = False
         self._idle = asyncio.Event()
 
     @property
     def busy(self) -> bool:
         """Whether something that was accepted waits to be sent."""
         return bool(
-            self._waiting or self._overflowed or self._running or self._reading or self._again
+            self._waiting or self._overflowed or self._running or self._looking or self._again
         )
 
     def accepting(self, app: App, row: int) -> None:
@@ -84,6 +84,7 @@ class Notifier:
     async def _open_again(self) -> None:
         table = schema.operations
         again, self._again = self._again, set()
+        self._looking = True
         try:
             async with self._setting.database.write() as connection:
                 await connection.execute(
@@ -102,6 +103,8 @@ class Notifier:
             logger.exception("the store failed; trying again")
             self._again |= again
             await self._setting.clock.sleep(_TRY_AGAIN)
+        finally:
+            self._looking = False
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -127,7 +130,7 @@ class Notifier:
     async def _read(self) -> None:
         """Find what is not finished; those under way are known."""
         table = schema.operations
-        self._overflowed, self._reading = False, True
+        self._overflowed, self._looking = False, True
         try:
             for status in ("running", "accepted"):
                 after = 0
@@ -162,7 +165,7 @@ class Notifier:
             self._overflowed = True
             await self._setting.clock.sleep(_TRY_AGAIN)
         finally:
-            self._reading = False
+            self._looking = False
 
     async def _keep(self, row: int) -> None:
         """Send one notification. Its errors are its own: others go on."""
