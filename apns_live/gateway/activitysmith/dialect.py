@@ -10,6 +10,8 @@ from ...activities.apps import App
 from ...errors import InvalidSetting
 
 DIALECT = "activitysmith"
+ID_ATTRIBUTE = "activity_id"
+"""Where the app finds the activity's id, which it hands in its token with."""
 _REMEDY = "See docs/vendors/activitysmith.md for what can be set."
 
 

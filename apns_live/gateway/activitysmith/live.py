@@ -10,7 +10,7 @@ from . import requests, states, store
 from .answers import await_result, counts, start_answer, without_nothing
 from .audiences import audience_of, slugs_of
 from .calling import Call
-from .dialect import DIALECT
+from .dialect import DIALECT, ID_ATTRIBUTE
 from .refusals import Refused
 from .requests import LiveCall
 from .sending import check_phones, check_within, draw, forced, fresh_id, make_room, reached
@@ -34,7 +34,7 @@ async def start(call: Call) -> dict[str, Any]:
         Start(
             id=activity,
             attributes_type=call.chosen.attributes_type,
-            attributes={"activity_id": activity},
+            id_attribute=ID_ATTRIBUTE,
             content_state=state,
             presentation=Presentation(alert=states.start_alert(said.alert, state)),
             audience=audience_of(slugs),

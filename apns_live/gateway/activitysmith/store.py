@@ -312,7 +312,7 @@ async def result_of(database: Database, app: App, operation: str) -> Result | No
             return None
         persons = await persons_reached(connection, row.id)
         unregistered = 0
-        failures: Sequence[Row[Any]] = ()
+        failures: Sequence[Any] = ()
         if row.failed:
             ours = (outcomes.c.operation_id == row.id,)
             unregistered = (

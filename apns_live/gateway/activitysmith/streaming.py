@@ -13,7 +13,7 @@ from . import requests, states, store
 from .answers import await_result, counts, without_nothing
 from .audiences import audience_of
 from .calling import Call
-from .dialect import DIALECT
+from .dialect import DIALECT, ID_ATTRIBUTE
 from .refusals import STREAM_KEY, Refused
 from .requests import LiveCall
 from .sending import check_phones, check_within, draw, forced, fresh_id, make_room, reached
@@ -60,16 +60,16 @@ async def put_state(
             await check_phones(call, slugs)
         if running is None:
             ended = await make_room(call, audience)
-    activity = fresh_id(call)
     tags, metadata = said.tags, said.metadata
     former = stream or store.Stream(paused=False, card=None, tags=(), metadata={})
     done = await call.service.streams.put(
         call.app,
         Start(
-            id=activity,
+            id=fresh_id(call),
             stream_key=key,
             attributes_type=call.chosen.attributes_type,
-            attributes={"activity_id": activity, "stream_key": key},
+            attributes={"stream_key": key},
+            id_attribute=ID_ATTRIBUTE,
             content_state=drawn,
             presentation=Presentation(alert=states.start_alert(said.alert, state)),
             audience=audience,

@@ -1,0 +1,36 @@
+"""A world for each test, on SQLite."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from apns_live.activities.store.database import Database
+from apns_live.testing import FakeApns, SimulatedClock
+from tests.activities.courier.world import phone_settings
+from tests.activities.databases import (  # noqa: F401 - fixtures
+    database,
+    postgres_address,
+    postgres_template,
+    sqlite_template,
+    store_address,
+)
+from tests.gateway.activitysmith.world import TYPE, SmithWorld
+
+
+@pytest.fixture
+def store_kind() -> str:
+    return "sqlite"
+
+
+@pytest.fixture
+async def world(database: Database) -> AsyncIterator[SmithWorld]:  # noqa: F811
+    clock = SimulatedClock()
+    async with FakeApns(clock=clock, devices="strict", phone_settings=phone_settings()) as fake:
+        world = SmithWorld(fake, clock, database)
+        world.phones = []
+        await world.open()
+        world.app = await world.add_app(settings={"activitysmith": {"attributes_type": TYPE}})
+        await world.serve()
+        yield world
+        await world.http.aclose()
+        await world.close()

@@ -1,0 +1,706 @@
+"""Bodies read, states completed, buttons drawn: no store, no network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from apns_live.activities.apps import App
+from apns_live.activities.buttons import Button, TapSigner
+from apns_live.errors import InvalidInput, InvalidSetting
+from apns_live.gateway.activitysmith import fields, requests, states
+from apns_live.gateway.activitysmith.audiences import audience_of, effective
+from apns_live.gateway.activitysmith.dialect import DialectSettings, settings_of
+from apns_live.gateway.activitysmith.links import TapLinks, digest_of, with_buttons
+from apns_live.gateway.activitysmith.refusals import Refused, refusal_of
+from apns_live.gateway.keys import ApiKey
+
+NOW = 1_800_000_000.0
+STEPS = {"title": "Build", "type": "segmented_progress", "number_of_steps": 5, "current_step": 2}
+OPEN = {"title": "Look", "type": "open_url", "url": "https://example.com/run/7"}
+HOOK = {"title": "Stop", "type": "webhook", "url": "https://example.com/stop", "body": {"job": 7}}
+
+KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "segmented_progress": (
+        {**STEPS, "step_color": "red", "step_colors": ["lime", "green"], "color": "blue"},
+        {**STEPS, "step_color": "red", "step_colors": ["lime", "green"], "color": "blue"},
+    ),
+    "progress by percentage": (
+        {"title": "Charge", "type": "progress", "percentage": 15.0, "value": 3, "upper_limit": 20},
+        {"title": "Charge", "type": "progress", "percentage": 15},
+    ),
+    "progress by value": (
+        {"title": "Charge", "type": "progress", "value": 3.5, "upper_limit": 20.0},
+        {"title": "Charge", "type": "progress", "value": 3.5, "upper_limit": 20},
+    ),
+    "metrics": (
+        {
+            "title": "Host",
+            "type": "metrics",
+            "metrics": [{"label": "CPU", "value": 9.0, "unit": "%"}],
+        },
+        {
+            "title": "Host",
+            "type": "metrics",
+            "metrics": [{"label": "CPU", "value": 9, "unit": "%"}],
+        },
+    ),
+    "stats": (
+        {
+            "title": "Shop",
+            "type": "stats",
+            "metrics": [{"label": "Sold", "value": "12 k", "color": "gray"}],
+        },
+        {
+            "title": "Shop",
+            "type": "stats",
+            "metrics": [{"label": "Sold", "value": "12 k", "color": "gray"}],
+        },
+    ),
+    "alert": (
+        {
+            "title": "Disk",
+            "type": "alert",
+            "message": "Nearly full",
+            "icon": {"symbol": "externaldrive", "color": "red"},
+            "badge": {"title": "P1"},
+        },
+        {
+            "title": "Disk",
+            "type": "alert",
+            "message": "Nearly full",
+            "icon": {"symbol": "externaldrive", "color": "red"},
+            "badge": {"title": "P1"},
+        },
+    ),
+    "timer down": (
+        {"title": "Tea", "type": "timer", "duration_seconds": 240.0},
+        {
+            "title": "Tea",
+            "type": "timer",
+            "counts_down": True,
+            "is_running": True,
+            "started_at": int(NOW),
+            "ends_at": int(NOW) + 240,
+        },
+    ),
+    "timer up": (
+        {"title": "Run", "type": "timer", "counts_down": False},
+        {
+            "title": "Run",
+            "type": "timer",
+            "counts_down": False,
+            "is_running": True,
+            "started_at": int(NOW),
+        },
+    ),
+    "value as text": (
+        {"title": "Till", "type": "value", "value": "$ 1,204.00"},
+        {"title": "Till", "type": "value", "value": "$ 1,204.00"},
+    ),
+    "value as number": (
+        {
+            "title": "Till",
+            "type": "value",
+            "value": 7.0,
+            "badge": {"title": "new", "color": "lime"},
+        },
+        {"title": "Till", "type": "value", "value": 7, "badge": {"title": "new", "color": "lime"}},
+    ),
+    "counter, from former days": (
+        {"title": "Old", "type": "counter", "number_of_steps": 3, "current_step": 1},
+        {"title": "Old", "type": "counter", "number_of_steps": 3, "current_step": 1},
+    ),
+    "timer, from former days": (
+        {"title": "Old", "type": "timer", "number_of_steps": 3, "current_step": 1},
+        {"title": "Old", "type": "countdown", "number_of_steps": 3, "current_step": 1},
+    ),
+    "defaults of a client's models": (
+        {**STEPS, "counts_down": True, "is_running": True},
+        STEPS,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_kinds_of_state(name: str) -> None:
+    given, shown = KINDS[name]
+    read = requests.start({"content_state": given})
+    made = states.complete(read.state or {}, phase="start", now=NOW)
+    assert made == shown
+    assert [type(value) for value in made.values()] == [type(made[key]) for key in made]
+    assert states.start_alert(None, made).body, "every start has words for its alert"
+
+
+@pytest.mark.parametrize(
+    ("given", "body"),
+    [
+        ({**STEPS, "subtitle": "copying"}, "copying"),
+        (STEPS, "2 / 5"),
+        ({"title": "T", "type": "progress", "percentage": 41.5}, "41.5 %"),
+        ({"title": "T", "type": "progress", "value": 2, "upper_limit": 8}, "2 / 8"),
+        ({"title": "T", "type": "alert", "message": "Now"}, "Now"),
+        ({"title": "T", "type": "value", "value": "9 €"}, "9 €"),
+        ({"title": "T", "type": "value", "value": ""}, "T"),
+        ({"title": "T", "type": "timer", "counts_down": False}, "T"),
+        (
+            {
+                "title": "T",
+                "type": "stats",
+                "metrics": [{"label": n, "value": 1.5} for n in "abcd"],
+            },
+            "a 1.5, b 1.5, c 1.5",
+        ),
+    ],
+)
+def test_an_alert_without_words_gets_some(given: dict[str, Any], body: str) -> None:
+    made = states.complete(given, phase="start", now=NOW)
+    words = states.start_alert(None, made)
+    assert (words.title, words.body) == (made["title"], body)
+    own = states.start_alert(requests.AlertWords("A", "B"), made)
+    assert (own.title, own.body) == ("A", "B")
+    assert states.start_alert(requests.AlertWords("A"), made).body == body
+
+
+def test_an_update_takes_what_it_leaves_out_from_the_card() -> None:
+    card = states.complete(STEPS, phase="start", now=NOW)
+    made = states.complete(
+        {"title": "Build", "current_step": 3}, phase="update", now=NOW, current=card
+    )
+    assert made == {**STEPS, "current_step": 3}
+    grown = states.complete(
+        {"title": "Build", "current_step": 6, "number_of_steps": 7},
+        phase="update",
+        now=NOW,
+        current=card,
+    )
+    assert grown["number_of_steps"] == 7
+
+
+def test_a_timer_over_its_life() -> None:
+    def timer(now: float, current: Any = None, phase: Any = "update", **given: Any) -> Any:
+        state = {"title": "Tea", "type": "timer", **given}
+        return states.complete(
+            state, phase=phase, now=now, current=current, steady=phase == "update"
+        )
+
+    first = timer(NOW, duration_seconds=300)
+    assert timer(NOW + 60, first, duration_seconds=300) == first, "put again: goes on"
+    assert timer(NOW + 60, first) == first
+    retitled = timer(NOW + 60, first, duration_seconds=300, subtitle="green")
+    assert retitled["ends_at"] == NOW + 360, "another state with a duration begins anew"
+    frozen = timer(NOW + 60, first, is_running=False)
+    assert frozen["frozen_remaining"] == 240
+    assert timer(NOW + 90, frozen, is_running=False) == frozen, "still frozen: the same"
+    assert timer(NOW + 90, frozen, is_running=False, duration_seconds=300) == frozen
+    resumed = timer(NOW + 100, frozen)
+    assert resumed["ends_at"] == NOW + 340
+    ended = timer(NOW + 200, resumed, "end", is_running=True)
+    assert ended["is_running"] is False
+    assert ended["frozen_remaining"] == 140
+    restarted = states.complete(
+        {"title": "Tea", "duration_seconds": 300}, phase="update", now=NOW + 60, current=first
+    )
+    assert restarted["ends_at"] == NOW + 360, "an update with a duration begins anew"
+
+
+BAD_STATES: list[tuple[str, Any, str]] = [
+    ("start", None, "content_state"),
+    ("start", [], "content_state"),
+    ("start", {}, "content_state.type"),
+    ("start", {"type": "progress"}, "content_state.title"),
+    ("start", {"title": 7, "type": "progress"}, "content_state.title"),
+    ("start", {"title": "", "type": "value", "value": 1}, "content_state.title"),
+    ("start", {"title": "T", "type": "pie"}, "content_state.type"),
+    ("start", {"title": "T", "type": 7}, "content_state.type"),
+    ("start", {"title": "T", "type": "value", "value": 1, "colour": "red"}, "content_state.colour"),
+    ("start", {"title": "T", "type": "value", "value": 1, "color": "pink"}, "content_state.color"),
+    ("start", {"title": "T", "type": "value"}, "content_state.value"),
+    ("start", {"title": "T", "type": "value", "value": True}, "content_state.value"),
+    ("start", {"title": "T", "type": "progress"}, "content_state.percentage"),
+    ("start", {"title": "T", "type": "progress", "percentage": 101}, "content_state.percentage"),
+    ("start", {"title": "T", "type": "progress", "percentage": -1}, "content_state.percentage"),
+    ("start", {"title": "T", "type": "progress", "value": 3}, "content_state.upper_limit"),
+    ("start", {"title": "T", "type": "progress", "upper_limit": 3}, "content_state.value"),
+    (
+        "start",
+        {"title": "T", "type": "progress", "value": 1, "upper_limit": 0},
+        "content_state.upper_limit",
+    ),
+    ("start", {**STEPS, "current_step": 6}, "content_state.current_step"),
+    ("start", {**STEPS, "current_step": 1.5}, "content_state.current_step"),
+    ("start", {**STEPS, "number_of_steps": 0}, "content_state.number_of_steps"),
+    ("start", {**STEPS, "step_colors": ["pink"]}, "content_state.step_colors[0]"),
+    ("start", {"title": "T", "type": "metrics"}, "content_state.metrics"),
+    ("start", {"title": "T", "type": "metrics", "metrics": []}, "content_state.metrics"),
+    (
+        "start",
+        {"title": "T", "type": "stats", "metrics": [{"label": "a", "value": 1}] * 9},
+        "content_state.metrics",
+    ),
+    (
+        "start",
+        {"title": "T", "type": "stats", "metrics": [{"label": "a", "value": "x" * 65}]},
+        "content_state.metrics[0].value",
+    ),
+    (
+        "start",
+        {"title": "T", "type": "stats", "metrics": [{"label": "", "value": 1}]},
+        "content_state.metrics[0].label",
+    ),
+    ("start", {"title": "T", "type": "alert"}, "content_state.message"),
+    ("start", {"title": "T", "type": "alert", "message": ""}, "content_state.message"),
+    (
+        "start",
+        {"title": "T", "type": "alert", "message": "m", "icon": {}},
+        "content_state.icon.symbol",
+    ),
+    (
+        "start",
+        {"title": "T", "type": "alert", "message": "m", "badge": {"title": ""}},
+        "content_state.badge.title",
+    ),
+    ("start", {"title": "T", "type": "timer"}, "content_state.duration_seconds"),
+    (
+        "start",
+        {"title": "T", "type": "timer", "duration_seconds": 0},
+        "content_state.duration_seconds",
+    ),
+    (
+        "start",
+        {"title": "T", "type": "timer", "duration_seconds": 9, "is_running": 1},
+        "content_state.is_running",
+    ),
+    ("start", {**STEPS, "auto_dismiss_minutes": 1}, "content_state.auto_dismiss_minutes"),
+    ("update", {**STEPS, "auto_dismiss_minutes": 1}, "content_state.auto_dismiss_minutes"),
+    ("end", {**STEPS, "auto_dismiss_minutes": -1}, "content_state.auto_dismiss_minutes"),
+    ("end", {**STEPS, "auto_dismiss_minutes": 1.5}, "content_state.auto_dismiss_minutes"),
+    ("end", {**STEPS, "auto_dismiss_minutes": True}, "content_state.auto_dismiss_minutes"),
+    ("end", {**STEPS, "auto_dismiss_minutes": 1e300}, "content_state.auto_dismiss_minutes"),
+]
+
+
+@pytest.mark.parametrize(("phase", "state", "field"), BAD_STATES)
+def test_bad_states(phase: Any, state: Any, field: str) -> None:
+    body: dict[str, Any] = {"content_state": state}
+    read: Any = requests.start
+    if phase != "start":
+        body["activity_id"] = "a"
+        read = requests.update if phase == "update" else requests.end
+    with pytest.raises(InvalidInput) as refused:
+        states.complete(read(body).state, phase=phase, now=NOW)
+    assert refused.value.field == field
+    assert refused.value.remedy
+    assert refusal_of(refused.value).label == "Invalid content_state"
+
+
+LIVE = {"content_state": STEPS}
+BAD_BODIES: list[tuple[Any, Any, str, str]] = [
+    (requests.start, None, "body", "Invalid request"),
+    (requests.start, [], "body", "Invalid request"),
+    (requests.start, {**LIVE, "channels": ["a"]}, "channels", "Invalid channel targeting"),
+    (requests.start, {**LIVE, "target": []}, "target", "Invalid channel targeting"),
+    (requests.start, {**LIVE, "target": {}}, "target.channels", "Invalid channel targeting"),
+    (
+        requests.start,
+        {**LIVE, "target": {"channels": "a"}},
+        "target.channels",
+        "Invalid channel targeting",
+    ),
+    (
+        requests.start,
+        {**LIVE, "target": {"channels": []}},
+        "target.channels",
+        "Invalid channel targeting",
+    ),
+    (
+        requests.start,
+        {**LIVE, "target": {"channels": [7]}},
+        "target.channels",
+        "Invalid channel targeting",
+    ),
+    (
+        requests.start,
+        {**LIVE, "target": {"channels": ["a"], "x": 1}},
+        "target.x",
+        "Invalid channel targeting",
+    ),
+    (
+        requests.start,
+        {**LIVE, "target": {"channels": ["a"] * 101}},
+        "target.channels",
+        "Invalid channel targeting",
+    ),
+    (requests.start, {**LIVE, "tags": "a"}, "tags", "Invalid tags"),
+    (requests.start, {**LIVE, "tags": [""]}, "tags[0]", "Invalid tags"),
+    (requests.start, {**LIVE, "tags": ["x" * 65]}, "tags[0]", "Invalid tags"),
+    (requests.start, {**LIVE, "tags": [str(n) for n in range(21)]}, "tags", "Invalid tags"),
+    (requests.start, {**LIVE, "metadata": []}, "metadata", "Invalid metadata"),
+    (requests.start, {**LIVE, "metadata": {"a": None}}, "metadata.a", "Invalid metadata"),
+    (requests.start, {**LIVE, "metadata": {"a": [1]}}, "metadata.a", "Invalid metadata"),
+    (
+        requests.start,
+        {**LIVE, "metadata": {str(n): n for n in range(51)}},
+        "metadata",
+        "Invalid metadata",
+    ),
+    (requests.start, {**LIVE, "alert": "x"}, "alert", "Invalid alert"),
+    (requests.start, {**LIVE, "alert": {"title": 1}}, "alert.title", "Invalid alert"),
+    (requests.start, {**LIVE, "alert": {"sound": "x"}}, "alert.sound", "Invalid alert"),
+    (requests.start, {**LIVE, "action": []}, "action", "Invalid action"),
+    (requests.start, {**LIVE, "action": {"title": "x"}}, "action.type", "Invalid action"),
+    (requests.start, {**LIVE, "action": {**OPEN, "title": ""}}, "action.title", "Invalid action"),
+    (
+        requests.start,
+        {**LIVE, "action": {**OPEN, "url": "javascript:alert(1)"}},
+        "action.url",
+        "Invalid action",
+    ),
+    (
+        requests.start,
+        {**LIVE, "action": {**OPEN, "url": "myapp://x"}},
+        "action.url",
+        "Invalid action",
+    ),
+    (
+        requests.start,
+        {**LIVE, "action": {**OPEN, "url": "shortcuts://gallery"}},
+        "action.url",
+        "Invalid action",
+    ),
+    (
+        requests.start,
+        {**LIVE, "action": {**HOOK, "url": "http://example.com"}},
+        "action.url",
+        "Invalid action",
+    ),
+    (
+        requests.start,
+        {**LIVE, "action": {**HOOK, "url": "https://u:p@example.com"}},
+        "action.url",
+        "Invalid action",
+    ),
+    (
+        requests.start,
+        {**LIVE, "action": {**HOOK, "method": "PUT"}},
+        "action.method",
+        "Invalid action",
+    ),
+    (requests.start, {**LIVE, "action": {**HOOK, "body": [1]}}, "action.body", "Invalid action"),
+    (
+        requests.start,
+        {**LIVE, "action": {**OPEN, "style": "big"}},
+        "action.style",
+        "Invalid action",
+    ),
+    (
+        requests.start,
+        {**LIVE, "secondary_action": 7},
+        "secondary_action",
+        "Invalid secondary_action",
+    ),
+    (requests.update, LIVE, "activity_id", "Invalid activity_id"),
+    (requests.update, {**LIVE, "activity_id": ""}, "activity_id", "Invalid activity_id"),
+    (requests.update, {**LIVE, "activity_id": 7}, "activity_id", "Invalid activity_id"),
+    (requests.update, {**LIVE, "activity_id": "a\nb"}, "activity_id", "Invalid activity_id"),
+    (requests.update, {**LIVE, "activity_id": "a", "alert": {}}, "alert", "Invalid alert"),
+    (
+        requests.update,
+        {**LIVE, "activity_id": "a", "target": {}},
+        "target",
+        "Invalid channel targeting",
+    ),
+    (
+        requests.stream,
+        {**LIVE, "channels": ["a"], "target": {"channels": ["b"]}},
+        "channels",
+        "Invalid channel targeting",
+    ),
+    (requests.stream_end, {"channels": ["a"]}, "channels", "Invalid channel targeting"),
+    (requests.notification, {}, "title", "Invalid title"),
+    (requests.notification, {"title": ""}, "title", "Invalid title"),
+    (
+        requests.notification,
+        {"title": "T", "media": "http://example.com/a.png"},
+        "media",
+        "Invalid media",
+    ),
+    (requests.notification, {"title": "T", "media": "https://"}, "media", "Invalid media"),
+    (requests.notification, {"title": "T", "media": "https://a b/c"}, "media", "Invalid media"),
+    (requests.notification, {"title": "T", "media": "https://[/c"}, "media", "Invalid media"),
+    (
+        requests.notification,
+        {"title": "T", "icon": "https://u@example.com/i.png"},
+        "icon",
+        "Invalid icon",
+    ),
+    (
+        requests.notification,
+        {"title": "T", "redirection": "javascript:x"},
+        "redirection",
+        "Invalid redirection",
+    ),
+    (
+        requests.notification,
+        {"title": "T", "redirection": "JavaScript:x"},
+        "redirection",
+        "Invalid redirection",
+    ),
+    (
+        requests.notification,
+        {"title": "T", "redirection": "data:text/html,x"},
+        "redirection",
+        "Invalid redirection",
+    ),
+    (
+        requests.notification,
+        {"title": "T", "redirection": "/local"},
+        "redirection",
+        "Invalid redirection",
+    ),
+    (
+        requests.notification,
+        {"title": "T", "redirection": "https:nohost"},
+        "redirection",
+        "Invalid redirection",
+    ),
+    (
+        requests.notification,
+        {"title": "T", "redirection": "https://e.com/" + "x" * 2048},
+        "redirection",
+        "Invalid redirection",
+    ),
+    (
+        requests.notification,
+        {"title": "T", "media": "https://e.com/a", "actions": [OPEN]},
+        "media",
+        "Invalid media",
+    ),
+    (requests.notification, {"title": "T", "actions": [OPEN] * 5}, "actions", "Invalid actions"),
+    (
+        requests.notification,
+        {"title": "T", "actions": [{**OPEN, "url": "file:///x"}]},
+        "actions[0].url",
+        "Invalid actions",
+    ),
+    (requests.notification, {"title": "T", "payload": []}, "payload", "Invalid payload"),
+    (requests.notification, {"title": "T", "badge": -1}, "badge", "Invalid badge"),
+    (requests.notification, {"title": "T", "badge": True}, "badge", "Invalid badge"),
+    (
+        requests.notification,
+        {"title": "T", "interruption_level": "critical"},
+        "interruption_level",
+        "Invalid request",
+    ),
+    (requests.notification, {"title": "T", "body": "x"}, "body", "Invalid request"),
+    (requests.badge, {}, "badge", "Invalid badge"),
+    (requests.badge, {"badge": 2**31}, "badge", "Invalid badge"),
+    (requests.badge, {"badge": "3"}, "badge", "Invalid badge"),
+    (requests.metric, {}, "value", "Invalid value"),
+    (requests.metric, {"value": None}, "value", "Invalid value"),
+    (requests.metric, {"value": True}, "value", "Invalid value"),
+    (requests.metric, {"value": ""}, "value", "Invalid value"),
+    (requests.metric, {"value": "x" * 65}, "value", "Invalid value"),
+    (requests.metric, {"value": 1, "timestamp": "soon"}, "timestamp", "Invalid request"),
+    (requests.metric, {"value": 1, "timestamp": 7}, "timestamp", "Invalid request"),
+    (requests.metric, {"value": 1, "at": 7}, "at", "Invalid request"),
+]
+
+
+@pytest.mark.parametrize(("read", "body", "field", "label"), BAD_BODIES)
+def test_bad_bodies(read: Any, body: Any, field: str, label: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        read(body)
+    assert refused.value.field == field
+    answer = refusal_of(refused.value)
+    assert (answer.status, answer.label) == (400, label)
+
+
+@pytest.mark.parametrize("name", ["sound", "interruption_level", "target"])
+def test_a_replacement_is_silent_and_goes_where_the_first_went(name: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        requests.notification({"title": "T", name: "x"}, replacement=True)
+    assert refused.value.field == name
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com",
+        "https://example.com/x?y=1",
+        "shortcuts://run-shortcut?name=Lights",
+        "spotify:track:123",
+        "myapp://open/7",
+        "tel:+49301234",
+    ],
+)
+def test_what_a_tap_on_a_notification_may_open(url: str) -> None:
+    read = requests.notification(
+        {
+            "title": "T",
+            "redirection": url,
+            "actions": [{"title": "a", "type": "open_url", "url": url}],
+        }
+    )
+    assert read.custom == {"redirection": url}
+    assert read.actions == (Button("a", "open_url", url),)
+
+
+def test_blocked_schemes_are_blocked_however_they_are_written() -> None:
+    for scheme in sorted(fields.BLOCKED_SCHEMES):
+        for url in (f"{scheme}://x", f"{scheme.upper()}:x"):
+            with pytest.raises(InvalidInput):
+                fields.tap_target({"redirection": url}, "redirection")
+            with pytest.raises(InvalidInput):
+                fields.action({**OPEN, "url": url}, "action", any_scheme=True)
+
+
+def test_clients_send_a_method_with_every_button() -> None:
+    read = requests.start({**LIVE, "action": {**OPEN, "method": "POST", "body": None}})
+    assert read.buttons == {"action": Button("Look", "open_url", OPEN["url"])}
+
+
+def test_absent_null_and_empty_are_three_things() -> None:
+    absent = requests.update({"activity_id": "a", **LIVE})
+    assert (absent.buttons, absent.tags, absent.metadata) == ({}, None, None)
+    cleared = requests.update(
+        {"activity_id": "a", **LIVE, "tags": [], "metadata": {}, "action": None}
+    )
+    assert (cleared.buttons, cleared.tags, cleared.metadata) == ({"action": None}, (), {})
+
+
+def test_channels_of_a_stream_in_both_forms() -> None:
+    one = requests.stream({**LIVE, "channels": ["b", "a", "b"], "target": {"channels": ["a", "b"]}})
+    assert one.channels == ("a", "b")
+    assert requests.stream_end(None) == requests.LiveCall(state=None)
+
+
+def test_metric_keys() -> None:
+    assert requests.metric_key("deploy.success_rate") == "deploy.success_rate"
+    for key in ("", "Upper", "-a", ".a", "a" * 65, "a/b", "a\n"):
+        with pytest.raises(InvalidInput):
+            requests.metric_key(key)
+    assert (
+        requests.metric({"value": 3, "timestamp": "2026-05-01T12:00:00.500Z"}).measured_at
+        == 1777636800500
+    )
+    assert (
+        requests.metric({"value": 3, "timestamp": "2026-05-01T12:00:00"}).measured_at
+        == 1777636800000
+    )
+
+
+def a_key(*groups: str, bound: bool = True) -> ApiKey:
+    app = App(
+        row=1, id="a", name="A", bundle_id="b", environment="sandbox", settings={}, created_at=0
+    )
+    return ApiKey(
+        id="k",
+        app=app,
+        dialect="activitysmith",
+        scopes=frozenset(),
+        name="k",
+        caller="k",
+        groups=frozenset(groups) if bound else None,
+    )
+
+
+def test_channels_against_the_keys_scope() -> None:
+    everyone = a_key(bound=False)
+    assert effective(everyone, None) is None
+    assert effective(everyone, ("a",)) == ("a",)
+    bound = a_key("b", "a")
+    assert effective(bound, None) == ("a", "b")
+    assert effective(bound, ("b",)) == ("b",)
+    with pytest.raises(Refused) as refused:
+        effective(bound, ("a", "c"))
+    assert (refused.value.status, refused.value.label) == (403, "Invalid channel targeting")
+    assert audience_of(None).everyone
+    assert audience_of(("a",)).groups == ("a",)
+
+
+def links(now: float = NOW, *, place: str = "stream:k", secret: bytes = b"s" * 32) -> TapLinks:
+    return TapLinks(
+        TapSigner(secret),
+        base="https://live.example/",
+        app="a",
+        place=place,
+        now=now,
+        seconds=86_400,
+    )
+
+
+def test_a_webhook_never_reaches_the_phone() -> None:
+    made = links()
+    button = fields.action(HOOK, "action")
+    state = with_buttons(STEPS, {"action": button}, current=None, links=made)
+    shown = state["action"]
+    assert shown["title"] == "Stop"
+    assert shown["type"] == "webhook"
+    assert shown["url"].startswith("https://live.example/live-activity/taps/")
+    assert "example.com" not in shown["url"]
+    assert made.used == {digest_of(button): button}
+
+
+def test_a_button_keeps_its_address_while_it_is_the_same() -> None:
+    button = fields.action(HOOK, "action")
+    first = with_buttons(STEPS, {"action": button}, current=None, links=links())
+    for later, place, other, same in (
+        (3600.0, "stream:k", button, True),
+        (43_199.0, "stream:k", button, True),
+        (43_201.0, "stream:k", button, False),
+        (60.0, "stream:other", button, False),
+        (60.0, "stream:k", fields.action({**HOOK, "body": {}}, "action"), False),
+    ):
+        again = with_buttons(
+            STEPS, {"action": other}, current=first, links=links(NOW + later, place=place)
+        )
+        assert (again == first) is same, (later, place)
+    forged = with_buttons(STEPS, {"action": button}, current=first, links=links(secret=b"t" * 32))
+    assert forged != first
+
+
+def test_a_button_that_is_not_mentioned_stays_and_null_removes_it() -> None:
+    card = {**STEPS, "action": OPEN, "secondary_action": OPEN}
+    assert with_buttons(STEPS, {}, current=card, links=links()) == card
+    assert "action" not in with_buttons(STEPS, {"action": None}, current=card, links=links())
+    metrics = {"title": "T", "type": "metrics", "metrics": []}
+    kept = with_buttons(metrics, {}, current=card, links=links())
+    assert kept == {**metrics, "action": OPEN}
+    with pytest.raises(InvalidInput) as refused:
+        with_buttons(
+            metrics, {"secondary_action": fields.action(OPEN, "x")}, current=None, links=links()
+        )
+    assert refused.value.field == "secondary_action"
+
+
+def test_dismissal() -> None:
+    assert states.dismissal(None, 120) == 120
+    assert states.dismissal({}, 180) == 180
+    assert states.dismissal({"auto_dismiss_minutes": 0}, 180) == 0
+    assert states.dismissal({"auto_dismiss_minutes": 5.0}, 180) == 300
+    assert states.dismissal({"auto_dismiss_minutes": 5, "auto_dismiss_seconds": 7}, 180) == 7
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"answer_wait": -1},
+        {"answer_wait": 61},
+        {"live_activities": 0},
+        {"counted": "x"},
+        {"x": 1},
+        [],
+    ],
+)
+def test_bad_settings(given: Any) -> None:
+    app = a_key().app
+    changed = App(
+        **{name: getattr(app, name) for name in app.__struct_fields__ if name != "settings"},
+        settings={"activitysmith": given},
+    )
+    with pytest.raises(InvalidSetting) as refused:
+        settings_of(changed)
+    assert refusal_of(refused.value).status == 500
+    assert settings_of(app) == DialectSettings()
