@@ -21,6 +21,8 @@ from .notification import read_notification
 from .words import NO_RECIPIENTS, TOO_MANY_IDS
 
 MAX_EXTERNAL_IDS = 50
+LONG_PAST = 1e9
+"""Seconds since 1970: the year 2001. What is before has no other meaning than the past."""
 _TARGETS = ("external_user_ids", "segment_id", "custom_audience", "audience")
 
 
@@ -83,7 +85,7 @@ def read_update(body: Mapping[str, Any]) -> Asked[Update | End]:
     presentation = Presentation(
         alert=shown.alert,
         stale_date=_date(body, "stale_date"),
-        dismissal_date=max(0.0, dismissal) if ends and dismissal is not None else None,
+        dismissal_date=_past_as_zero(dismissal) if ends else None,
         relevance_score=shown.relevance_score,
         urgency=shown.urgency,
     )
@@ -128,6 +130,11 @@ def _ids(value: object, field: str, max_ids: int | None) -> tuple[str, ...]:
             TOO_MANY_IDS, field=field, remedy=f"Give at most {max_ids}, or a segment."
         )
     return tuple(checks.identifier(one, f"{field}[{n}]") for n, one in enumerate(value))
+
+
+def _past_as_zero(moment: float | None) -> float | None:
+    """Long past means at once, which APNs spells 0."""
+    return 0.0 if moment is not None and moment < LONG_PAST else moment
 
 
 def _identifier(body: Mapping[str, Any], name: str) -> str:

@@ -42,7 +42,7 @@ class VendorWorld(World):
 
     def serve(self, settings: GatewaySettings | None = None) -> None:
         """Put a gateway before the service, and a client before the gateway."""
-        self.api = create_app(self.service, settings=settings, dialects=("braze",))
+        self.api = create_app(self.service, settings=settings, dialects=("braze", "onesignal"))
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.api, client=("192.0.2.1", 4242)),
             base_url="http://gateway.example",

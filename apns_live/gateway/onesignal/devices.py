@@ -1,0 +1,226 @@
+"""What a phone with OneSignal's SDK says: its tokens, that it left, that a push arrived.
+
+These calls carry no key, so whoever knows an app's id could make them. How they are taken is a
+setting of the app, ``onesignal_device_calls``:
+
+- ``off`` (the default): only with an API key, as older server SDKs call them;
+- ``signed``: also with a device credential for that very subscription;
+- ``open``: also with nothing, for trying things out. Then no call touches a device that has a
+  credential of its own, or a token that such a device holds; calls are limited for each address
+  and stand in the audit log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import or_, select
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...activities import TokenRecord, checks
+from ...activities.apps import App
+from ...activities.receipts import ReceiptRecord
+from ...activities.store import schema
+from ...errors import InvalidInput, NotAllowed, NotFound
+from ..callers import address_of, is_named, refuse, secret_of
+from ..context import Gateway
+from ..credentials import HEAD
+from . import words
+from .answers import answer
+from .calls import APP_SETTING, SCHEMES, need, read_body
+
+MODES = ("off", "signed", "open")
+SETTING = "onesignal_device_calls"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceCall:
+    """What one device says. ``token`` is empty where it says none."""
+
+    gateway: Gateway
+    app: App
+    subscription: str
+    body: Mapping[str, Any]
+    parts: Mapping[str, str]
+    token: str = ""
+    activity: str | None = None
+
+    @property
+    def now(self) -> int:
+        """Milliseconds since 1970."""
+        return int(self.gateway.clock.time() * 1000)
+
+
+Do = Callable[[DeviceCall], Awaitable[None]]
+
+
+def device_call(
+    gateway: Gateway, action: str, do: Do, *, token: str = "", body: bool = True
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of a device's call; ``token`` is the name of the token in its body."""
+
+    async def respond(request: Request) -> Response:
+        parts: dict[str, str] = request.path_params
+        given = await read_body(gateway, request) if body else {}
+        name = parts.get("app_id") or _text(given, "app_id")
+        subscription = parts.get("subscription_id") or _text(
+            given, "subscription_id" if token else "player_id"
+        )
+        app = await _find_app(gateway, name)
+        activity = parts.get("activity_id") or given.get("live_activity_id")
+        call = DeviceCall(
+            gateway=gateway,
+            app=app,
+            subscription=checks.identifier(subscription, "subscription_id", limit=64),
+            body=given,
+            parts=parts,
+            token=checks.token(given.get(token), token) if token else "",
+            activity=activity,
+        )
+        await _admit(gateway, request, call, action)
+        await do(call)
+        return answer({"success": True})
+
+    return respond
+
+
+async def enter(call: DeviceCall) -> None:
+    """POST /apps/{app_id}/live_activities/{activity_id}/token."""
+    record = TokenRecord(
+        device=call.subscription,
+        kind="activity",
+        scope=call.parts["activity_id"],
+        token=call.token,
+        registered_at=call.now,
+    )
+    await call.gateway.service.tokens.register_activity_tokens(call.app, [record])
+
+
+async def leave(call: DeviceCall) -> None:
+    """DELETE /apps/{app_id}/live_activities/{activity_id}/token/{subscription_id}."""
+    await call.gateway.service.tokens.leave(call.app, call.parts["activity_id"], call.subscription)
+
+
+async def register_start(call: DeviceCall) -> None:
+    """PUT /apps/{app_id}/activities/tokens/start/{activity_type}/subscriptions/{subscription_id}."""
+    record = TokenRecord(
+        device=call.subscription,
+        kind="start",
+        scope=call.parts["activity_type"],
+        token=call.token,
+        registered_at=call.now,
+    )
+    await call.gateway.service.devices.register(call.app, [record])
+
+
+async def withdraw_start(call: DeviceCall) -> None:
+    """DELETE of the same address."""
+    kind = checks.attributes_type(call.parts["activity_type"], "activity_type")
+    await call.gateway.service.devices.withdraw(call.app, call.subscription, kind)
+
+
+async def confirm(call: DeviceCall) -> None:
+    """PUT /notifications/{notification_id}/report_received: the phone got the push."""
+    activity = call.activity
+    if activity is not None and not isinstance(activity, str):
+        raise InvalidInput("is no text", field="live_activity_id", remedy="Give the id.")
+    record = ReceiptRecord(
+        device=call.subscription,
+        event="confirmed",
+        activity=activity or None,
+        operation=None if activity else call.parts["notification_id"],
+    )
+    await call.gateway.service.receipts.record(call.app, [record])
+
+
+async def _admit(gateway: Gateway, request: Request, call: DeviceCall, action: str) -> None:
+    """Raise `NotAllowed` unless the caller may speak for this subscription."""
+    mode = call.app.settings.get(SETTING, "off")
+    secret = secret_of(request, SCHEMES)
+    address = address_of(request)
+    if secret.startswith(f"{HEAD}."):
+        await _check_credential(gateway, request, call, secret, mode)
+        return
+    key = await gateway.keys.find(secret) if secret else None
+    if key is not None and key.dialect == "onesignal":
+        if key.app.row != call.app.row:
+            raise NotAllowed(words.WRONG_APP)
+        need(key, "devices:write")
+        if key.groups is not None:
+            raise NotAllowed("This API key is restricted to groups")
+        with gateway.limits.enter(key):
+            return
+    if mode != "open":
+        refuse(gateway, request)
+        raise NotAllowed(words.CALLS_SIGNED if mode == "signed" else words.CALLS_OFF)
+    with gateway.limits.enter_as(f"address {address}", gateway.settings.device_per_minute):
+        if await _is_owned(gateway, call):
+            raise NotAllowed(words.OWNED)
+        await gateway.audit.note(
+            call.app,
+            actor="address",
+            action=action,
+            subject=call.subscription,
+            detail={name: value for name, value in call.parts.items() if name != "app_id"},
+            address=address,
+        )
+
+
+async def _check_credential(
+    gateway: Gateway, request: Request, call: DeviceCall, credential: str, mode: str
+) -> None:
+    phone = await gateway.credentials.check(credential)
+    if phone is None:
+        refuse(gateway, request)
+        raise NotAllowed(words.CALLS_SIGNED)
+    if mode not in ("signed", "open"):
+        raise NotAllowed(words.CALLS_OFF)
+    allowed = phone.app.row == call.app.row and phone.device == call.subscription
+    if call.activity is not None and not phone.claims.may_join(call.activity):
+        allowed = False
+    if not allowed:
+        raise NotAllowed(words.CALLS_SIGNED)
+    who = f"device {phone.app.id} {phone.device}"
+    with gateway.limits.enter_as(who, gateway.settings.device_per_minute):
+        return
+
+
+async def _is_owned(gateway: Gateway, call: DeviceCall) -> bool:
+    """Whether the subscription, or the token, is that of a device with a credential of its own."""
+    devices = schema.devices
+    places = [devices.c.public_id == call.subscription]
+    if call.token:
+        for table in (schema.start_tokens, schema.activity_devices, schema.device_tokens):
+            holders = select(table.c.device_id).where(
+                table.c.app_id == call.app.row, table.c.token == call.token
+            )
+            places.append(devices.c.id.in_(holders))
+    query = (
+        select(devices.c.id)
+        .where(devices.c.app_id == call.app.row, devices.c.secret_hash.is_not(None), or_(*places))
+        .limit(1)
+    )
+    async with gateway.service.database.read() as connection:
+        return (await connection.execute(query)).first() is not None
+
+
+async def _find_app(gateway: Gateway, name: str) -> App:
+    """Return the app by its id or by its id at OneSignal. Raises `NotFound`."""
+    apps = gateway.service.apps
+    try:
+        return await apps.get(name)
+    except NotFound:
+        for app in await apps.list():
+            if is_named(app, name, APP_SETTING):
+                return app
+        raise NotFound("app_id not found") from None
+
+
+def _text(body: Mapping[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value:
+        raise InvalidInput("is missing or no text", field=name, remedy="Give it.")
+    return value

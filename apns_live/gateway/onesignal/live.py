@@ -1,0 +1,76 @@
+"""Start, update and end, as OneSignal's API has them."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+
+from starlette.responses import Response
+
+from ...activities import Key
+from ...activities.requests import End
+from ...errors import ActivityEnded, InvalidInput, NotFound
+from ..callers import knows_type, reaches_anyone
+from ..reach import check_activity, check_audience
+from . import words
+from .answers import answer
+from .calls import Call
+from .translate import read_idempotency_key, read_start, read_update
+
+_ANY_BODY = hashlib.sha256(b"onesignal").digest()
+"""A key that is used again gets the first answer, whatever else stands in the body."""
+
+
+async def start(call: Call) -> Response:
+    """POST /apps/{app_id}/activities/activity/{activity_type}."""
+    call.need("activities:start")
+    body = await call.body()
+    given = read_idempotency_key(body)
+    notification = call.gateway.new_id() if given is None else _notification_of(call, given)
+    asked = read_start(body, call.part("activity_type"), notification=notification)
+    request = asked.request
+    check_audience(call.key, request.audience)
+    key = None
+    if given is not None:
+        key = Key(caller=call.key.caller, key=given, digest=_ANY_BODY)
+    warnings = []
+    if not await reaches_anyone(call.gateway, call.app, request.audience, request.attributes_type):
+        if not await knows_type(call.gateway, call.app, request.attributes_type):
+            raise InvalidInput(words.UNKNOWN_TYPE.format(name=request.attributes_type))
+        warnings.append(words.NOBODY.format(name=request.attributes_type))
+    done = await call.gateway.service.activities.start(call.app, request, key=key)
+    said: dict[str, object] = {"notification_id": notification}
+    if warnings:
+        said["warnings"] = warnings
+    return answer(said, 201, {"idempotent-replayed": "true"} if done.replayed else None)
+
+
+async def change(call: Call) -> Response:
+    """POST /apps/{app_id}/live_activities/{activity_id}/notifications."""
+    body = await call.body()
+    notification = call.gateway.new_id()
+    request = read_update(body, call.part("activity_id"), notification=notification)
+    activities = call.gateway.service.activities
+    try:
+        if isinstance(request, End):
+            call.need("activities:end")
+            await check_activity(call.gateway, call.key, request.id)
+            done = await activities.end(call.app, request)
+        else:
+            call.need("activities:update")
+            await check_activity(call.gateway, call.key, request.id)
+            done = await activities.update(call.app, request)
+    except NotFound:
+        raise NotFound(words.UNKNOWN_ACTIVITY) from None
+    except ActivityEnded:
+        raise NotFound(words.ENDED_ACTIVITY) from None
+    said: dict[str, object] = {"id": notification}
+    if done.answer.status == "accepted" and not done.answer.devices:
+        said["warnings"] = [words.NO_DEVICES]
+    return answer(said, 201)
+
+
+def _notification_of(call: Call, key: str) -> str:
+    """Return the notification's id for an idempotency key: the same each time it is told."""
+    name = f"apns-live:onesignal:{call.app.id}:{call.key.caller}:{key}"
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))

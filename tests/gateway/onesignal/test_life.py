@@ -1,0 +1,109 @@
+"""OneSignal's example requests, with our own values, as the phones show them."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+from tests.gateway.braze.world import TYPE, VendorWorld
+from tests.gateway.onesignal.caller import ACTIVITY, Caller, start_body, without
+
+
+def last_alert(world: VendorWorld, phone: Any) -> Any:
+    return world.fake.records[-1]
+
+
+async def test_from_start_to_end(world: VendorWorld, caller: Caller) -> None:
+    *players, other = await world.add_users(3)
+    answer = await caller.start()
+    assert answer.status_code == 201
+    assert answer.json().keys() == {"notification_id"}
+    await world.shows(players, "active", home=0)
+    await world.have_tokens(players)
+    answer = await caller.change(stale_date=2_200_000_000, priority=10)
+    assert answer.status_code == 201
+    assert answer.json().keys() == {"id"}
+    await world.shows(players, "active", home=1, away=0)
+    answer = await caller.change("end", event_updates={"home": 2, "away": 1})
+    assert answer.status_code == 201
+    await world.shows(players, "ended", home=2, away=1)
+    assert not other.activities
+    answer = await caller.change()
+    assert answer.status_code == 404
+    answer = await caller.change("end")
+    assert answer.status_code == 201
+
+
+async def test_ids_travel_where_the_apps_sdk_looks_for_them(
+    world: VendorWorld, caller: Caller
+) -> None:
+    [phone] = await world.add_users(1)
+    answer = await caller.start(
+        event_attributes={"data": {"ground": "Hall 3"}, "onesignal": {"other": 1}},
+        include_aliases={"external_id": ["user-0"]},
+    )
+    await world.shows([phone], "active", home=0)
+    activity = phone.activities[-1]
+    assert json.loads(activity.attributes) == {
+        "data": {"ground": "Hall 3"},
+        "onesignal": {"other": 1, "activityId": ACTIVITY},
+    }
+    assert json.loads(activity.content)["onesignal"] == {
+        "notificationId": answer.json()["notification_id"]
+    }
+
+
+async def test_an_end_without_a_state_leaves_the_last_one(
+    world: VendorWorld, caller: Caller
+) -> None:
+    [phone] = await world.add_users(1)
+    await caller.start(include_aliases={"external_id": ["user-0"]})
+    await world.shows([phone], "active", home=0)
+    await world.have_tokens([phone])
+    assert (await caller.change("end", event_updates={}, dismissal_date=1)).status_code == 201
+    await world.until(lambda: phone.activities[-1].state in ("ended", "dismissed"))
+    assert json.loads(phone.activities[-1].content)["home"] == 0
+
+
+async def test_an_activity_that_its_devices_made_known(world: VendorWorld, caller: Caller) -> None:
+    """The app starts it by itself and enters: then the server's first word is an update."""
+    await world.service.apps.configure(world.app, {"onesignal_device_calls": "open"})
+    [phone] = await world.add_users(1)
+    world.registering = False
+    started = world.fake.devices.start_activity(
+        phone, TYPE, {"onesignal": {"activityId": "own"}}, {"home": 0, "away": 0}
+    )
+    await world.until(lambda: started.token)
+    assert (await caller.change(activity="own")).status_code == 404
+    path = "/apps/scores/live_activities/own/token"
+    body = {"push_token": started.token.text, "subscription_id": phone.id, "device_type": 0}
+    answer = await world.http.post(path, json=body)
+    assert answer.status_code == 200
+    assert (await caller.change(activity="own")).status_code == 201
+    await world.shows([phone], "active", home=1)
+    answer = await world.http.delete(f"{path}/{phone.id}")
+    assert answer.status_code == 200
+    answer = await caller.change(activity="own", event_updates={"home": 7})
+    assert answer.json()["warnings"]
+    await world.settled()
+    await world.shows([phone], "active", home=1)
+
+
+async def test_the_same_key_starts_once(world: VendorWorld, caller: Caller) -> None:
+    [phone] = await world.add_users(1)
+    given = {"idempotency_key": str(uuid.uuid4()), "include_aliases": {"external_id": ["user-0"]}}
+    first = await caller.start(**given)
+    assert "idempotent-replayed" not in first.headers
+    again = await caller.start(**given)
+    other = await caller.start(**{**given, "event_updates": {"home": 9}, "activity_id": "other"})
+    old_name = await caller.start_with(
+        {**without(start_body(**given), "idempotency_key"), "external_id": given["idempotency_key"]}
+    )
+    for answer in (again, other, old_name):
+        assert answer.status_code == 201
+        assert answer.headers["idempotent-replayed"] == "true"
+        assert answer.json() == first.json()
+    await world.shows([phone], "active", home=0)
+    await world.settled()
+    assert len(phone.activities) == 1
