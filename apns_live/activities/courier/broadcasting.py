@@ -54,7 +54,7 @@ class Broadcasting:
             outcome = await self._send(app, activity, alert)
         except InvalidInput as error:
             self._recorder.batch.finished.append((activity.id, activity.version, str(error)[:255]))
-            self._recorder.now()
+            await self._recorder.written()
             return
         batch = self._recorder.batch
         batch.add(app.row, newest.id, 0, outcome)
@@ -66,7 +66,7 @@ class Broadcasting:
         if activity.status == "ended":
             batch.ended.append((activity.id, activity.version))
             self._stamps.pop(activity.id, None)
-        self._recorder.now()
+        await self._recorder.written()
 
     async def _send(self, app: App, activity: Row[Any], alert: Any) -> Outcome:
         carrier = await self._carriers.get(app, activity.environment)

@@ -260,7 +260,7 @@ class Courier:
                 app, activity, operations, recovered=self._was_open(activity.id)
             )
         except InvalidInput as error:
-            self._fail(wanted, str(error), final=True)
+            await self._fail(wanted, str(error), final=True)
             return
         if reading is not None:
             self._spawn("read", activity.id, lambda: self._read(reading(), wanted))
@@ -314,15 +314,15 @@ class Courier:
             try:
                 whole = await fan_out.run()
             except InvalidInput as error:
-                self._fail([operation], str(error), final=True)
+                await self._fail([operation], str(error), final=True)
                 return
         if fan_out.stopped:
             # Refused for ever as it is: a key or a setting must change first.
-            self._fail([operation], fan_out.stopped, final=False)
+            await self._fail([operation], fan_out.stopped, final=False)
             return
-        status = "done" if whole or fan_out.sent else "superseded"
+        status = "done" if whole or fan_out.sent or operation.cursor else "superseded"
         self._recorder.batch.started.append((operation.id, status, None, True))
-        self._recorder.now()
+        await self._recorder.written()
 
     async def _broadcast(
         self, app: App, activity: Row[Any], operations: Sequence[Row[Any]]
@@ -334,7 +334,7 @@ class Courier:
         try:
             await reading
         except (NoKey, InvalidInput) as error:
-            self._fail(operations, str(error), final=False)
+            await self._fail(operations, str(error), final=False)
 
     async def _carrier(
         self, app: App, environment: str, operations: Sequence[Row[Any]]
@@ -343,17 +343,17 @@ class Courier:
         try:
             return await self.carriers.get(app, environment)
         except (NoKey, InvalidInput) as error:
-            self._fail(operations, str(error), final=False)
+            await self._fail(operations, str(error), final=False)
             return None
 
-    def _fail(self, operations: Sequence[Row[Any]], reason: str, *, final: bool) -> None:
+    async def _fail(self, operations: Sequence[Row[Any]], reason: str, *, final: bool) -> None:
         """Let operations fail; those that are not final are tried again when a key is added."""
         self._recorder.batch.started.extend(
             (row.id, "failed", reason[:255], final) for row in operations
         )
-        self._recorder.now()
         for row in operations:
             logger.warning("operation %s failed: %s", row.public_id, reason)
+        await self._recorder.written()
 
     # Keys.
 

@@ -51,6 +51,7 @@ class Recorder:
         self._due = asyncio.Event()
         self._timer: Timer | None = None
         self._owners: dict[Counted, int] = {}
+        self._waiting: list[asyncio.Future[None]] = []
         self.batch = Batch()
         self.writing = False
         self.flushed: list[Callable[[], object]] = []
@@ -82,6 +83,13 @@ class Recorder:
         """Write at once."""
         self._due.set()
 
+    async def written(self) -> None:
+        """Return when everything noted so far is in the store; it is written at once."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self.now()
+        await future
+
     def _on_timer(self) -> None:
         self._timer = None
         self._due.set()
@@ -102,19 +110,22 @@ class Recorder:
             self._timer = None
         batch, self.batch = self.batch, Batch()
         owners, self._owners = self._owners, {}
+        waiting, self._waiting = self._waiting, []
         self.writing = True
         try:
             self._closing(batch)
-            if not batch:
-                return
-            written = await self._write(batch)
-            self.batches += 1
-            self.rows += len(batch)
+            if batch:
+                written = await self._write(batch)
+                self.batches += 1
+                self.rows += len(batch)
+                self._wrote(batch, written)
         finally:
             self.writing = False
         for owner, count in owners.items():
             owner.recorded(count)
-        self._wrote(batch, written)
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
 
     async def _write(self, batch: Batch) -> Written:
         pause = _RETRY_FIRST

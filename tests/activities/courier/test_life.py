@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tests.activities.courier.world import World, a_start, an_end, an_update
+import json
+
+import pytest
+
+from apns_live.activities import AlertText, Audience, Presentation
+from apns_live.activities.courier import starting
+from tests.activities.courier.world import TYPE, World, a_start, an_end, an_update
 
 
 async def test_a_life_from_start_to_end(world: World) -> None:
@@ -29,3 +35,168 @@ async def test_a_life_from_start_to_end(world: World) -> None:
     assert {(row.verdict, row.status) for row in outcomes} == {("accepted", 200)}
     assert len({row.apns_id for row in outcomes}) == 90
     assert world.service.statistics().living == 0
+
+
+async def test_a_token_that_comes_late_gets_the_newest_state(world: World) -> None:
+    phones = await world.add_phones(3)
+    activities = world.service.activities
+    world.registering = False
+    await activities.start(world.app, a_start())
+    await world.until(lambda: len(world.handed_in) == 3)
+    for n in (1, 2):
+        answer = (await activities.update(world.app, an_update(n))).answer
+        assert (answer.devices, answer.queued) == (0, 3)
+        await world.settled()
+    assert world.shown(phones) == [("active", 0)] * 3
+    assert [row.status for row in await world.operations()] == ["done", "done", "done"]
+    await world.hand_in()
+    await world.until(lambda: world.shown(phones) == [("active", 2)] * 3)
+    await world.settled()
+    newest = (await world.operations())[-1]
+    assert newest.accepted == 3
+    assert {row.acknowledged_version for row in await world.members()} == {3}
+
+
+async def test_a_start_with_the_newest_state_is_not_sent_again(world: World) -> None:
+    phones = await world.add_phones(3)
+    await world.service.activities.start(world.app, a_start())
+    await world.until(lambda: all(world.shown(phones)) and len(world.handed_in) == 0)
+    await world.until(lambda: all(phone.activities[-1].token for phone in phones))
+    await world.settled()
+    assert len(world.fake.pushes) == 3
+
+
+async def test_a_token_that_comes_after_the_end_gets_the_end_once(world: World) -> None:
+    phones = await world.add_phones(2)
+    world.registering = False
+    await world.service.activities.start(world.app, a_start())
+    await world.until(lambda: len(world.handed_in) == 2)
+    await world.service.activities.end(world.app, an_end(9))
+    await world.settled()
+    assert world.shown(phones) == [("active", 0)] * 2
+    handed_in = list(world.handed_in)
+    await world.hand_in()
+    await world.until(lambda: world.shown(phones) == [("ended", 9)] * 2)
+    await world.settled()
+    sent = len(world.fake.pushes)
+    await world.service.tokens.register_activity_tokens(world.app, handed_in)
+    await world.settled()
+    assert len(world.fake.pushes) == sent
+    assert {row.retired_reason for row in await world.members()} == {"ended"}
+    assert world.service.statistics().living == 0
+
+
+async def test_a_device_that_started_the_activity_itself_joins(world: World) -> None:
+    [phone] = await world.add_phones(1)
+    world.fake.devices.start_activity(phone, TYPE, {"activity": "own"}, {"n": -1})
+    await world.hand_in()
+    known = await world.service.activities.get(world.app, "own")
+    assert (known["status"], known["version"], known["devices"]) == ("active", 0, 1)
+    await world.settled()
+    assert len(world.fake.pushes) == 0
+    await world.service.activities.update(world.app, an_update(5, "own"))
+    await world.until(lambda: world.showing(phone) == ("active", 5))
+    await world.service.activities.end(world.app, an_end(6, "own"))
+    await world.until(lambda: world.showing(phone) == ("ended", 6))
+
+
+async def test_a_device_that_joins_a_running_activity_gets_its_state_without_its_alert(
+    world: World,
+) -> None:
+    [first] = await world.add_phones(1)
+    await world.service.activities.start(world.app, a_start())
+    await world.until(lambda: first.activities and first.activities[-1].token)
+    await world.settled()
+    ringing = Presentation(alert=AlertText(title="Goal", body="1:0"))
+    await world.service.activities.update(world.app, an_update(1, presentation=ringing))
+    await world.until(lambda: world.showing(first) == ("active", 1))
+    [second] = await world.add_phones(1, first=1)
+    world.fake.devices.start_activity(second, TYPE, {"activity": "match"}, {"n": -1})
+    await world.hand_in()
+    await world.until(lambda: world.showing(second) == ("active", 1))
+    assert b"Goal" in first.activities[-1].alert
+    assert not second.activities[-1].alert
+
+
+async def test_only_the_newest_of_many_updates_need_arrive(world: World) -> None:
+    phones = await world.add_phones(5)
+    await world.service.activities.start(world.app, a_start())
+    await world.until(
+        lambda: all(phone.activities and phone.activities[-1].token for phone in phones)
+    )
+    await world.settled()
+    for n in range(1, 30):
+        await world.service.activities.update(world.app, an_update(n))
+    await world.until(lambda: world.shown(phones) == [("active", 29)] * 5)
+    await world.settled()
+    updates = [row for row in await world.operations() if row.kind == "update"]
+    assert updates[-1].status == "done"
+    assert updates[-1].accepted == 5
+    assert {row.status for row in updates} == {"done", "superseded"}
+    assert all(row.finished_at for row in updates)
+
+
+async def test_an_alert_rings_although_a_newer_state_took_its_place(world: World) -> None:
+    [phone] = await world.add_phones(1)
+    await world.service.activities.start(world.app, a_start())
+    await world.until(lambda: phone.activities and phone.activities[-1].token)
+    await world.settled()
+    ringing = Presentation(alert=AlertText(title="Goal", body="1:0"))
+    await world.service.activities.update(world.app, an_update(1, presentation=ringing))
+    await world.service.activities.update(world.app, an_update(2))
+    await world.until(lambda: world.showing(phone) == ("active", 2))
+    await world.settled()
+    assert b"Goal" in phone.activities[-1].alert
+
+
+async def test_an_update_while_the_start_runs_is_what_later_pages_carry(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "PAGE", 10)
+    monkeypatch.setattr(starting, "AHEAD", 10)
+    phones = await world.add_phones(60)
+    await world.service.activities.start(world.app, a_start())
+    await world.until(lambda: any(world.shown(phones)))
+    await world.service.activities.update(world.app, an_update(1))
+    await world.until(lambda: world.shown(phones) == [("active", 1)] * 60)
+    await world.settled()
+    starts = [json.loads(push.body)["aps"] for push in world.fake.pushes if b'"start"' in push.body]
+    assert len(starts) == 60
+    assert {aps["content-state"]["n"] for aps in starts} == {0, 1}
+    start, update = await world.operations()
+    assert (start.status, start.accepted) == ("done", 60)
+    assert update.status == "done"
+    assert {row.acknowledged_version for row in await world.members()} == {2}
+
+
+async def test_an_end_while_the_start_runs_reaches_everyone_who_was_started(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "PAGE", 10)
+    monkeypatch.setattr(starting, "AHEAD", 10)
+    phones = await world.add_phones(80)
+    await world.service.activities.start(world.app, a_start())
+    await world.until(lambda: any(world.shown(phones)))
+    await world.service.activities.end(world.app, an_end(7))
+    await world.settled()
+    await world.until(lambda: all(shown in (None, ("ended", 7)) for shown in world.shown(phones)))
+    assert None in world.shown(phones)
+    start, end = await world.operations()
+    assert (start.status, end.status) == ("done", "done")
+
+
+async def test_two_activities_do_not_wait_for_each_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "PAGE", 10)
+    monkeypatch.setattr(starting, "AHEAD", 10)
+    phones = await world.add_phones(100)
+    [other] = await world.add_phones(1, first=500, user="alone")
+    alone = Audience(users=("alone",))
+    await world.service.activities.start(world.app, a_start())
+    await world.until(lambda: any(world.shown(phones)))
+    await world.service.activities.start(world.app, a_start("small", audience=alone))
+    await world.until(lambda: world.showing(other) is not None)
+    assert None in world.shown(phones), "the long start was over before the short one"
+    await world.settled()
+    assert None not in world.shown(phones)
