@@ -29,6 +29,7 @@ from .lifecycle import Activities
 from .notifications import Notifications
 from .operations import Operations
 from .people import People
+from .pruning import Pruning, Retention
 from .receipts import Receipts
 from .scheduler import Scheduler
 from .settings import ServiceSettings
@@ -105,10 +106,22 @@ class Service:
             left=self.courier.left,
             changed=self.watchers.changed,
         )
+        self.pruning = Pruning(
+            database,
+            clock,
+            Retention(
+                outcomes=settings.outcome_days,
+                receipts=settings.receipt_days,
+                activities=settings.activity_days,
+                tokens=settings.token_days,
+                audit=settings.audit_days,
+            ),
+        )
         self.background: list[Background] = [
             self.courier.run,
             self.notifier.run,
             self.scheduler.run,
+            self.pruning.run,
         ]
         """What runs beside as long as the service is open; started again if it fails."""
         self._tasks: list[asyncio.Task[None]] = []

@@ -14,7 +14,9 @@ class ServiceSettings:
     """Settings of a `Service`. Times are seconds unless their name says otherwise.
 
     - ``token_wait``: how long after a start an activity token may take before it is reported.
-    - ``outcome_days``, ``receipt_days``: how long outcomes and receipts are kept.
+    - ``outcome_days``, ``receipt_days``, ``activity_days``, ``token_days``, ``audit_days``: how long
+      outcomes with their operations, receipts, ended activities, retired tokens and the audit log
+      are kept.
     - ``device_limit``: living activities of one app on one device; None for no limit.
       ``device_limit_ends`` says which one gives way: the oldest, or the least relevant.
     - ``budget``: the priority budget of apps that set none themselves.
@@ -31,6 +33,9 @@ class ServiceSettings:
     token_wait: float = 60.0
     outcome_days: float = 30.0
     receipt_days: float = 30.0
+    activity_days: float = 30.0
+    token_days: float = 30.0
+    audit_days: float = 365.0
     device_limit: int | None = None
     device_limit_ends: Literal["oldest", "least relevant"] = "oldest"
     budget: Literal["default", "frequent"] = "default"
@@ -45,6 +50,9 @@ class ServiceSettings:
             ("token_wait", 1.0),
             ("outcome_days", 0.0),
             ("receipt_days", 0.0),
+            ("activity_days", 0.0),
+            ("token_days", 0.0),
+            ("audit_days", 0.0),
             ("drain", 0.0),
             ("starts_at_once", 1),
             ("tokens_in_memory", 0),

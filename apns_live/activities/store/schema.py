@@ -103,6 +103,7 @@ users = Table(
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("app_id", "public_id"),
     UniqueConstraint("app_id", "external_id"),
+    sqlite_autoincrement=True,  # an id that was forgotten never names another row
 )
 
 user_aliases = Table(
@@ -148,6 +149,7 @@ devices = Table(
     Index(None, "app_id", "app_version_order", "id"),
     Index(None, "app_id", "first_session", "id"),
     Index(None, "app_id", "last_session", "id"),
+    sqlite_autoincrement=True,  # an id that was forgotten never names another row
 )
 
 attributes = Table(  # tags and custom attributes, of a device or of a user; one row a value
@@ -287,6 +289,7 @@ activities = Table(
     Index(None, "status", "end_at"),  # what the scheduler must end
     Index(None, "status", "retired_at", "expires_at"),  # what the system has ended; pruning
     Index(None, "app_id", "id"),
+    sqlite_autoincrement=True,  # an id that was forgotten never names another row
 )
 
 activity_devices = Table(  # who an activity was started on, or who joined it
@@ -381,6 +384,7 @@ operations = Table(  # what was accepted from a caller, in order
     Index(None, "activity_id", "id"),
     Index(None, "status", "id"),  # what a restart must resume
     Index(None, "created_at"),  # pruning
+    sqlite_autoincrement=True,  # an id that was forgotten never names another row
 )
 
 outcomes = Table(

@@ -72,6 +72,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_activities")),
         sa.UniqueConstraint("app_id", "public_id", name=op.f("uq_activities_app_id_public_id")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("activities", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_activities_app_id_id"), ["app_id", "id"], unique=False)
@@ -321,6 +322,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
         sa.UniqueConstraint("app_id", "external_id", name=op.f("uq_users_app_id_external_id")),
         sa.UniqueConstraint("app_id", "public_id", name=op.f("uq_users_app_id_public_id")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "devices",
@@ -358,6 +360,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_devices")),
         sa.UniqueConstraint("app_id", "public_id", name=op.f("uq_devices_app_id_public_id")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("devices", schema=None) as batch_op:
         batch_op.create_index(
@@ -423,6 +426,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_operations")),
         sa.UniqueConstraint("app_id", "public_id", name=op.f("uq_operations_app_id_public_id")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("operations", schema=None) as batch_op:
         batch_op.create_index(
