@@ -1,7 +1,8 @@
 """The Python examples of README and docs, cut out of their pages and run as they stand.
 
 A block marked ```python runs by itself, in a fresh process, with the names that a reader would have:
-``activity_token``, ``start_token``, ``tokens``, ``start_tokens``. What the reader has to fill in (key
+``activity_token``, ``start_token``, ``tokens``, ``start_tokens``; and where a block uses a service that it
+does not open, ``service`` and ``app``, with ``phone-1`` and ``phone-2`` in it. What the reader has to fill in (key
 file, team, bundle id, environment) is replaced by the local fake's. A comment ``<!-- then: ... -->``
 after a block is run after it, and ``<!-- not run: why -->`` before a block leaves it out.
 """
@@ -13,6 +14,8 @@ import asyncio
 import json
 import re
 import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,15 +73,70 @@ def examples_of(page: Path) -> list[Example]:
 def fill_in(code: str, ready: dict[str, Any]) -> str:
     """Return the code with the fake's key, team, bundle id and endpoint in the reader's place."""
     code = code.replace("AuthKey_ABC123DEFG.p8", ready["key_file"])
-    code = code.replace(
-        'team_id="DEF123GHIJ"', f"team_id={ready['team_id']!r}, key_id={ready['key_id']!r}"
-    )
+    team = f"team_id={ready['team_id']!r}"
+    if 'key_id="ABC123DEFG"' in code:
+        code = code.replace('key_id="ABC123DEFG"', f"key_id={ready['key_id']!r}")
+    else:  # the name of the key file says it, and that of the fake's may be another
+        team += f", key_id={ready['key_id']!r}"
+    code = code.replace('team_id="DEF123GHIJ"', team)
     code = code.replace("com.example.scores", ready["bundle_id"])
+    code = re.sub(
+        r'(\bService(?:\.open)?)\("',
+        r'\1(endpoints={"production": ENDPOINT, "sandbox": ENDPOINT}, database="',
+        code,
+    )
     return re.sub(r'environment="(sandbox|production)"', "environment=ENDPOINT", code)
+
+
+def _needs_service(code: str) -> bool:
+    return "service." in code and not re.search(r"\bService(\.open)?\(|as service\b", code)
 
 
 def _port(url: str) -> int:
     return int(url.rsplit(":", 1)[1])
+
+
+@asynccontextmanager
+async def opened_service(
+    ready: dict[str, Any], namespace: dict[str, Any]
+) -> AsyncIterator[tuple[Any, Any]]:
+    """Open a service as the first example of docs/activities.md does, with two phones in it."""
+    from apns_live.activities import Database, DeviceRecord, Sealer, Service, TokenRecord
+    from apns_live.activities.store.sealing import new_key
+    from apns_live.activities.store.upgrade import upgrade
+
+    endpoint = namespace["ENDPOINT"]
+    async with Database.open("example.db") as database:
+        await upgrade(database)
+        async with Service.open(
+            database, sealing=Sealer(new_key()), endpoints={"production": endpoint}
+        ) as service:
+            app = await service.apps.create(
+                id="scores", name="Scores", bundle_id=ready["bundle_id"]
+            )
+            await service.apps.add_key(
+                app,
+                Path(ready["key_file"]).read_text(),
+                key_id=ready["key_id"],
+                team_id=ready["team_id"],
+                environment="any",
+            )
+            names = ("phone-1", "phone-2")
+            await service.devices.tell(app, [DeviceRecord(id=name) for name in names])
+            await service.devices.register(
+                app,
+                [
+                    TokenRecord(
+                        device=name,
+                        kind="start",
+                        scope="MatchAttributes",
+                        token=token,
+                        registered_at=1_700_000_000_000,
+                    )
+                    for name, token in zip(names, namespace["start_tokens"], strict=False)
+                ],
+            )
+            yield service, app
 
 
 def run(code: str, then: str, ready: dict[str, Any]) -> None:
@@ -104,8 +162,13 @@ def run(code: str, then: str, ready: dict[str, Any]) -> None:
         compiled = compile(fill_in(part, ready), "<example>", "exec", flags=flags)
         if compiled.co_flags & 0x80:  # a coroutine: there is an await outside of any function
 
-            async def main(source: Any = compiled) -> None:
-                await eval(source, namespace)
+            async def main(source: Any = compiled, given: bool = _needs_service(code)) -> None:
+                async with AsyncExitStack() as stack:
+                    if given:
+                        opened = opened_service(ready, namespace)
+                        pair = await stack.enter_async_context(opened)
+                        namespace["service"], namespace["app"] = pair
+                    await eval(source, namespace)
 
             asyncio.run(main())
         else:
