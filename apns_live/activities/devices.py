@@ -31,6 +31,7 @@ from .apps import App
 from .people import rows_of_users
 from .records import DeviceRecord, TokenRecord, check_device, check_token
 from .store import schema
+from .store.commit import GroupCommit
 from .store.database import Database
 from .store.growth import Growth
 from .store.statements import chunks, insert_into
@@ -63,9 +64,14 @@ class Devices:
     """
 
     def __init__(
-        self, database: Database, clock: Clock, left: Left = lambda activity, token: None
+        self,
+        database: Database,
+        clock: Clock,
+        left: Left = lambda activity, token: None,
+        commits: GroupCommit | None = None,
     ) -> None:
         self._database = database
+        self._commits = commits or GroupCommit(database)
         self._clock = clock
         self._growth = Growth(database)
         self._left = left
@@ -126,8 +132,7 @@ class Devices:
             check_token(record, now=now, field=f"tokens[{index}]")
             for index, record in enumerate(records)
         ]
-        async with self._database.write() as connection:
-            await self.register_within(connection, app, checked)
+        await self._commits.run(lambda connection: self.register_within(connection, app, checked))
         await self._growth.stored(len(checked))
         return len(checked)
 

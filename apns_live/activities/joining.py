@@ -22,6 +22,7 @@ from .devices import Devices
 from .records import TokenRecord, check_token
 from .store import schema
 from .store.bulk import with_rows
+from .store.commit import GroupCommit
 from .store.database import Database
 from .store.statements import chunks, insert_into
 from .times import milliseconds
@@ -54,15 +55,17 @@ _COLUMNS = {
 
 _REGISTER = """
 INSERT INTO activity_devices AS known
-    (app_id, activity_id, device_id, token, environment, registered_at)
-SELECT app, activity, device, token, environment, registered FROM {given} WHERE true
+    (app_id, activity_id, device_id, token, environment, registered_at, joined_at)
+SELECT app, activity, device, token, environment, registered, :now FROM {given} WHERE true
 ON CONFLICT (activity_id, device_id) DO UPDATE SET
     token = excluded.token,
     environment = excluded.environment,
     registered_at = excluded.registered_at,
-    retired_at = CASE WHEN known.token IS NULL OR known.token <> excluded.token
+    retired_at = CASE WHEN known.retired_reason = 'limit' THEN known.retired_at
+        WHEN known.token IS NULL OR known.token <> excluded.token
         OR excluded.registered_at > known.retired_at THEN NULL ELSE known.retired_at END,
-    retired_reason = CASE WHEN known.token IS NULL OR known.token <> excluded.token
+    retired_reason = CASE WHEN known.retired_reason = 'limit' THEN known.retired_reason
+        WHEN known.token IS NULL OR known.token <> excluded.token
         OR excluded.registered_at > known.retired_at THEN NULL ELSE known.retired_reason END,
     acknowledged_version = CASE WHEN known.token IS NULL OR known.token = excluded.token
         THEN known.acknowledged_version ELSE 0 END,
@@ -105,8 +108,10 @@ class Joining:
         *,
         joined: Joined = lambda app, activity, version, members: None,
         left: Left = lambda activity, token: None,
+        commits: GroupCommit | None = None,
     ) -> None:
         self._database = database
+        self._commits = commits or GroupCommit(database)
         self._clock = clock
         self._devices = devices
         self._joined = joined
@@ -140,7 +145,7 @@ class Joining:
     async def _register(
         self, app: App, records: Sequence[TokenRecord], attributes_type: str, now: int
     ) -> None:
-        async with self._database.write() as connection:
+        async def store(connection: AsyncConnection) -> tuple[Any, ...]:
             devices = await self._devices.rows(
                 connection, app, [record.device for record in records]
             )
@@ -159,7 +164,9 @@ class Joining:
             before = await _standing(connection, rows)
             await with_rows(connection, _REGISTER, _COLUMNS, rows)
             moved = (await with_rows(connection, _MOVED, _COLUMNS, rows)).all()
-            after = await _standing(connection, rows)
+            return activities, before, moved, await _standing(connection, rows)
+
+        activities, before, moved, after = await self._commits.run(store)
         for gone in moved:
             self._left(gone.activity_id, gone.token)
         for place, known in before.items():

@@ -7,36 +7,39 @@ it and the idempotency record together; the courier sees what is behind and send
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from .. import payload
 from ..clock import Clock
-from ..errors import ActivityEnded, Conflict, InvalidInput, NotFound
+from ..errors import ActivityEnded, Conflict, NotFound
 from . import checks
 from .apps import App
+from .changing import Change, Changed, Changing
+from .checked import check_message, checked_labels, checked_start, with_id
 from .idempotency import Key, Once, once
-from .requests import Accepted, AlertText, End, Presentation, Start, Text, Update
+from .requests import Accepted, End, Presentation, Start, Update
 from .store import schema
+from .store.commit import Batch, GroupCommit
 from .store.database import Database
 from .times import milliseconds
 
 ACTIVE_MILLISECONDS = 8 * 3600 * 1000
 """How long the system keeps an activity active (Apple, "Displaying live data with Live Activities")."""
 PAGE = 100
-_ANY_ID = "0" * 36
-"""In place of an id that is made later, to check the size."""
 
 Written = Callable[[App, int], None]
 """Called with the app and the activity's row after a commit."""
 
 
 class Activities:
-    """Accepts what callers ask of activities. ``written`` wakes whoever sends it."""
+    """Accepts what callers ask of activities. ``written`` wakes whoever sends it.
+
+    Rooms that are given the same ``commits`` share transactions.
+    """
 
     def __init__(
         self,
@@ -44,29 +47,36 @@ class Activities:
         clock: Clock,
         new_id: Callable[[], str],
         written: Written = lambda app, row: None,
+        commits: GroupCommit | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._new_id = new_id
         self._written = written
+        self._commits = commits or GroupCommit(database)
+        changing = Changing(new_id, clock.monotonic, self._change_alone)
+        self._changes: Batch[Change, Changed] = Batch(changing.together)
 
     async def start(self, app: App, request: Start, *, key: Key | None = None) -> Once[Accepted]:
         """Accept a start. Raises `InvalidInput`, `InvalidPayload` or `Conflict` (the id is taken)."""
         now = milliseconds(self._clock)
         public_id = self._new_id() if request.id is None else checks.identifier(request.id, "id")
         request = checked_start(app, request, now)
+
+        async def store(connection: AsyncConnection) -> tuple[Once[Accepted], Row[Any]]:
+            done = await once(
+                connection,
+                app,
+                key,
+                request,
+                Accepted,
+                lambda: self.start_within(connection, app, request, public_id, now, key),
+                now=now,
+            )
+            return done, await row_of(connection, app, done.answer.activity)
+
         try:
-            async with self._database.write() as connection:
-                done = await once(
-                    connection,
-                    app,
-                    key,
-                    request,
-                    Accepted,
-                    lambda: self.start_within(connection, app, request, public_id, now, key),
-                    now=now,
-                )
-                row = await row_of(connection, app, done.answer.activity)
+            done, row = await self._commits.run(store)
         except IntegrityError:  # two at the same moment: the other one was first
             raise _taken(app, public_id) from None
         self._written(app, row.id)
@@ -132,8 +142,8 @@ class Activities:
 
         Raises `InvalidInput`, `InvalidPayload`, `NotFound`, or `ActivityEnded`.
         """
-        _check_message(request.content_state, request.presentation, "update", self._clock.time())
-        request = _checked_labels(request)
+        check_message(request.content_state, request.presentation, "update", self._clock.time())
+        request = checked_labels(request)
         return await self._write(app, request, key)
 
     async def end(self, app: App, request: End, *, key: Key | None = None) -> Once[Accepted]:
@@ -141,27 +151,43 @@ class Activities:
 
         Raises `InvalidInput`, `InvalidPayload` or `NotFound`.
         """
-        _check_message(request.content_state, request.presentation, "end", self._clock.time())
-        request = _checked_labels(request)
+        check_message(request.content_state, request.presentation, "end", self._clock.time())
+        request = checked_labels(request)
         return await self._write(app, request, key)
 
     async def _write(self, app: App, request: Update | End, key: Key | None) -> Once[Accepted]:
         now = milliseconds(self._clock)
         checks.identifier(request.id, "id")
-        async with self._database.write() as connection:
-            row = await row_of(connection, app, request.id, lock=True)
-            done = await once(
-                connection,
-                app,
-                key,
-                request,
-                Accepted,
-                lambda: self._change(connection, app, row, request, now, key),
-                now=now,
-            )
+        if key is None:
+            changed = await self._commits.run_with(self._changes, Change(app, request, now))
+            done = Once(changed.answer, replayed=False)
+            row = changed.row
+        else:
+
+            async def store(connection: AsyncConnection) -> tuple[Once[Accepted], int]:
+                found = await row_of(connection, app, request.id, lock=True)
+                done = await once(
+                    connection,
+                    app,
+                    key,
+                    request,
+                    Accepted,
+                    lambda: self._change(connection, app, found, request, now, key),
+                    now=now,
+                )
+                return done, found.id
+
+            done, row = await self._commits.run(store)
         if done.answer.status == "accepted" and not done.replayed:
-            self._written(app, row.id)
+            self._written(app, row)
         return done
+
+    async def _change_alone(self, connection: AsyncConnection, change: Change) -> Changed:
+        """Store a change of an activity that is not as all others are: one that is scheduled."""
+        app, request = change.app, change.request
+        row = await row_of(connection, app, request.id, lock=True)
+        answer = await self._change(connection, app, row, request, change.now, None)
+        return Changed(row.id, answer, written=answer.status == "accepted")
 
     async def _change(
         self,
@@ -431,163 +457,3 @@ def _shown(row: Row[Any]) -> dict[str, Any]:
 
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def checked_start(app: App, request: Start, now: int) -> Start:
-    """Return the request as it is stored; ``now`` is milliseconds. Raises `InvalidInput`."""
-    checks.attributes_type(request.attributes_type)
-    if request.environment is not None:
-        checks.environment(request.environment)
-    if request.stream_key is not None:
-        checks.stream_key(request.stream_key)
-    if request.audience.is_empty:
-        raise InvalidInput(
-            "names nobody",
-            field="audience",
-            remedy="Name users, devices, groups, segments or a filter; or say everyone.",
-        )
-    begin = now / 1000 if request.start_at is None else request.start_at
-    for name in ("start_at", "end_at"):
-        if (value := getattr(request, name)) is not None and not 1e9 <= value < 1e11:
-            raise InvalidInput(
-                f"{value} is no time in seconds since 1970",
-                field=name,
-                remedy="Give seconds, not milliseconds.",
-            )
-    if request.end_at is not None and request.end_at <= begin:
-        raise InvalidInput(
-            "is not after the start", field="end_at", remedy="Give a time after start_at and now."
-        )
-    if request.presentation.alert is None:
-        raise InvalidInput(
-            "is missing",
-            field="presentation.alert",
-            remedy="A phone ignores a start without an alert: give title and body.",
-        )
-    _check_message(request.content_state, request.presentation, "update", now / 1000)
-    if request.end_presentation != Presentation():
-        if request.end_at is None:
-            raise InvalidInput(
-                "means nothing without end_at",
-                field="end_presentation",
-                remedy="Give end_at, or leave it out.",
-            )
-        _check_message(
-            request.content_state,
-            request.end_presentation,
-            "end",
-            now / 1000,
-            field="end_presentation",
-        )
-    presentation = request.presentation
-    payload.encode(
-        payload.Start(
-            content_state=request.content_state,
-            attributes_type=request.attributes_type,
-            attributes=with_id(request, request.id or _ANY_ID),
-            alert=_alert(presentation.alert),
-            relevance_score=presentation.relevance_score,
-            input_push_channel=request.channel,
-        ),
-        now=now / 1000,
-    )
-    return _checked_labels(request)
-
-
-def with_id(request: Start, public_id: str) -> dict[str, Any]:
-    """Return the attributes of a start with the activity's id where ``id_attribute`` says.
-
-    Raises `InvalidInput` when the path leads through something that is no object.
-    """
-    if not request.id_attribute:
-        return request.attributes
-    *path, name = request.id_attribute.split(".")
-    attributes = dict(request.attributes)
-    place = attributes
-    for step in path:
-        below = place.setdefault(step, {})
-        if not isinstance(below, dict):
-            raise InvalidInput(
-                "is no object",
-                field=f"attributes.{step}",
-                remedy=f"The activity's id goes to {request.id_attribute}: leave room for it.",
-            )
-        place[step] = place = dict(below)
-    place.setdefault(name, public_id)
-    return attributes
-
-
-Labelled = TypeVar("Labelled", Start, Update, End)
-
-
-def _checked_labels(request: Labelled) -> Labelled:
-    changes: dict[str, Any] = {}
-    if request.tags is not None:
-        changes["tags"] = tuple(checks.tags(request.tags))
-    if request.metadata is not None:
-        changes["metadata"] = checks.metadata(request.metadata)
-    return msgspec.structs.replace(request, **changes)
-
-
-def _check_message(
-    content_state: dict[str, Any] | None,
-    presentation: Presentation,
-    event: str,
-    now: float,
-    *,
-    field: str = "presentation",
-) -> None:
-    """Encode what would be sent, so that a bad state is refused before anything is stored."""
-    for name in ("stale_after", "dismiss_after"):
-        if (value := getattr(presentation, name)) is not None and not 0 <= value < 1e9:
-            raise InvalidInput(
-                f"{value} is no number of seconds",
-                field=f"{field}.{name}",
-                remedy="Give seconds from now, 0 or more.",
-            )
-    alert = None if presentation.alert is None else _alert(presentation.alert)
-    if event == "update":
-        if presentation.dismissal_date is not None or presentation.dismiss_after is not None:
-            raise InvalidInput(
-                "means something on an end only",
-                field="presentation.dismissal_date",
-                remedy="Leave it out, or end the activity.",
-            )
-        message: payload.Message = payload.Update(
-            content_state=content_state or {},
-            alert=alert,
-            stale_date=presentation.stale_date,
-            relevance_score=presentation.relevance_score,
-        )
-    else:
-        message = payload.End(
-            content_state=content_state,
-            alert=alert,
-            dismissal_date=presentation.dismissal_date,
-            stale_date=presentation.stale_date,
-            relevance_score=presentation.relevance_score,
-        )
-    payload.encode(message, now=now)
-
-
-def _alert(alert: AlertText | None) -> payload.Alert | None:
-    """Return the longest form of an alert by language, which is what its size is checked with."""
-    if alert is None:
-        return None
-    return payload.Alert(
-        title=_longest(alert.title, "presentation.alert.title"),
-        body=_longest(alert.body, "presentation.alert.body"),
-        sound=alert.sound,
-    )
-
-
-def _longest(text: Text, field: str) -> str:
-    if isinstance(text, str):
-        return text
-    if "en" not in text:
-        raise InvalidInput(
-            "has no entry for en", field=field, remedy="Give en: others fall back on it."
-        )
-    for tag in text:
-        checks.language(tag, f"{field}.{tag}")
-    return max(text.values(), key=lambda value: len(value.encode("utf-8", "replace")))

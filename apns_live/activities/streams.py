@@ -18,11 +18,13 @@ from ..clock import Clock
 from ..errors import NotFound
 from . import checks
 from .apps import App
+from .checked import checked_start
 from .content_states import equal
 from .idempotency import Key, Once, once
-from .lifecycle import Activities, Written, checked_start
+from .lifecycle import Activities, Written
 from .requests import End, Presentation, Start, Update
 from .store import schema
+from .store.commit import GroupCommit
 from .store.database import Database
 from .store.statements import insert_into
 from .times import milliseconds
@@ -65,8 +67,10 @@ class Streams:
         new_id: Callable[[], str],
         activities: Activities,
         written: Written = lambda app, row: None,
+        commits: GroupCommit | None = None,
     ) -> None:
         self._database = database
+        self._commits = commits or GroupCommit(database)
         self._clock = clock
         self._new_id = new_id
         self._activities = activities
@@ -90,8 +94,9 @@ class Streams:
         name = checks.stream_key(request.stream_key)
         request = checked_start(app, request, now)
         touched: list[int] = []
-        async with self._database.write() as connection:
-            done = await once(
+
+        async def store(connection: AsyncConnection) -> Once[Streamed]:
+            return await once(
                 connection,
                 app,
                 key,
@@ -100,6 +105,8 @@ class Streams:
                 lambda: self._put(connection, app, name, request, change, now, touched),
                 now=now,
             )
+
+        done = await self._commits.run(store)
         for row in touched:
             self._written(app, row)
         return done
@@ -204,8 +211,9 @@ class Streams:
         checks.stream_key(name)
         final = msgspec.structs.replace(request or End(id=""), id=name)
         touched: list[int] = []
-        async with self._database.write() as connection:
-            done = await once(
+
+        async def store(connection: AsyncConnection) -> Once[Streamed]:
+            return await once(
                 connection,
                 app,
                 key,
@@ -214,6 +222,8 @@ class Streams:
                 lambda: self._end(connection, app, name, final, now, touched),
                 now=now,
             )
+
+        done = await self._commits.run(store)
         for row in touched:
             self._written(app, row)
         return done

@@ -1,0 +1,207 @@
+"""Many requests, one transaction: what waits while a commit is under way shares the next one.
+
+A commit costs about the same for one write as for fifty, and SQLite has one writer at a time. So
+writes stand in a queue; a worker takes what is there into one transaction, each request behind a
+SAVEPOINT of its own, and nobody is answered before the commit. A request that fails is rolled back
+to its savepoint and gets its own error; a commit that fails is `Busy` for everyone in it, which
+callers may repeat.
+
+Requests of one kind can be handled together (`Batch`): then the whole group costs a few statements
+instead of a few for each. PostgreSQL commits side by side by itself, and transactions that lock
+rows of many requests could wait for each other in a circle: there each request that is no batch has
+a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ...errors import Busy
+from .database import Database
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+WAITING = 1_024
+GROUP = 128
+
+Work = Callable[[AsyncConnection], Awaitable[Result]]
+Together = Callable[[AsyncConnection, Sequence[Item]], Awaitable[Sequence[Result | Exception]]]
+
+
+class Batch(Generic[Item, Result]):
+    """A kind of request that is handled many at once.
+
+    ``together`` returns for each item its result, or the exception that it is to get; it must leave
+    nothing behind of an item that it refuses. When it raises, every item is tried by itself.
+    """
+
+    __slots__ = ("together",)
+
+    def __init__(self, together: Together[Item, Result]) -> None:
+        self.together = together
+
+
+class _Waiting:
+    """One request in the queue: work of its own, or an item of a batch."""
+
+    __slots__ = ("batch", "future", "item", "work")
+
+    def __init__(
+        self,
+        future: asyncio.Future[Any],
+        work: Work[Any] | None = None,
+        batch: Batch[Any, Any] | None = None,
+        item: Any = None,
+    ) -> None:
+        self.future = future
+        self.work = work
+        self.batch = batch
+        self.item = item
+
+
+class GroupCommit:
+    """Runs writes in groups. Needs no start: a worker lives as long as something waits.
+
+    ``waiting`` is how many requests may stand in the queue, ``group`` how many share a commit.
+    """
+
+    def __init__(self, database: Database, *, waiting: int = WAITING, group: int = GROUP) -> None:
+        self._database = database
+        self._waiting_limit = waiting
+        self._group = group
+        self._queue: deque[_Waiting] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self.commits = 0
+        """Transactions so far."""
+        self.requests = 0
+        """Requests in them."""
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def limit(self, waiting: int) -> None:
+        """Set how many requests may stand in the queue."""
+        self._waiting_limit = waiting
+
+    async def run(self, work: Work[Result]) -> Result:
+        """Run ``work`` inside a transaction, behind a savepoint; return when it is committed.
+
+        Raises what ``work`` raises, and `Busy` when too much waits or the commit failed. A caller
+        that is cancelled leaves the queue; once its turn has come, the work is done all the same.
+        """
+        if not self._database.is_sqlite:
+            async with self._database.write() as connection:
+                return await work(connection)
+        result: Result = await self._wait(lambda future: _Waiting(future, work=work))
+        return result
+
+    async def run_with(self, batch: Batch[Item, Result], item: Item) -> Result:
+        """Let ``item`` be handled with others of its kind. As `run`."""
+        result: Result = await self._wait(lambda future: _Waiting(future, batch=batch, item=item))
+        return result
+
+    async def _wait(self, make: Callable[[asyncio.Future[Any]], _Waiting]) -> Any:
+        if len(self._queue) >= self._waiting_limit:
+            raise Busy(f"{len(self._queue)} writes wait for the database", retry_after=1.0)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue.append(make(future))
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        taken: list[_Waiting] = []
+        try:
+            while self._queue:
+                taken = []
+                await self._commit(taken)
+        finally:
+            self._worker = None
+            # Cancelled with the event loop: nobody must wait for ever.
+            for waiting in (*taken, *self._queue):
+                waiting.future.cancel()
+            self._queue.clear()
+
+    async def _commit(self, taken: list[_Waiting]) -> None:
+        """Run one group; ``taken`` is filled with it. Errors go to those who wait."""
+        results: list[tuple[_Waiting, Any, BaseException | None]] = []
+        try:
+            async with self._database.write() as connection:
+                # Taken only now: while others wrote, more have come.
+                self._take(taken)
+                await _run_group(connection, taken, results)
+        except Exception as error:  # noqa: BLE001 - those who wait are told
+            if not taken:
+                self._take(taken)
+            busy = Busy(f"the commit failed ({type(error).__name__}): nothing was stored")
+            busy.__cause__ = error
+            for waiting in taken:
+                if not waiting.future.done():
+                    waiting.future.set_exception(busy)
+            return
+        self.commits += 1
+        self.requests += len(results)
+        for waiting, result, failure in results:
+            if waiting.future.done():
+                continue
+            if failure is not None:
+                waiting.future.set_exception(failure)
+            else:
+                waiting.future.set_result(result)
+
+    def _take(self, taken: list[_Waiting]) -> None:
+        while self._queue and len(taken) < self._group:
+            waiting = self._queue.popleft()
+            if not waiting.future.done():
+                taken.append(waiting)
+
+
+async def _run_group(
+    connection: AsyncConnection,
+    taken: Sequence[_Waiting],
+    results: list[tuple[_Waiting, Any, BaseException | None]],
+) -> None:
+    batches: dict[Batch[Any, Any], list[_Waiting]] = {}
+    for waiting in taken:
+        if waiting.batch is not None:
+            batches.setdefault(waiting.batch, []).append(waiting)
+    for waiting in taken:
+        if (work := waiting.work) is not None:
+            results.append(await _alone(connection, waiting, work))  # noqa: PERF401 - one by one
+    for batch, some in batches.items():
+        results.extend(await _together(connection, batch, some))
+
+
+async def _alone(
+    connection: AsyncConnection, waiting: _Waiting, work: Work[Any]
+) -> tuple[_Waiting, Any, BaseException | None]:
+    try:
+        async with connection.begin_nested():
+            return waiting, await work(connection), None
+    except Exception as error:  # noqa: BLE001 - it is the requester's
+        return waiting, None, error
+
+
+async def _together(
+    connection: AsyncConnection, batch: Batch[Any, Any], some: Sequence[_Waiting]
+) -> list[tuple[_Waiting, Any, BaseException | None]]:
+    try:
+        async with connection.begin_nested():
+            answers = await batch.together(connection, [waiting.item for waiting in some])
+    except Exception as error:  # noqa: BLE001 - the requester is told
+        if len(some) == 1:
+            return [(some[0], None, error)]
+        # One bad item must not cost the others their write.
+        return [
+            entry for waiting in some for entry in await _together(connection, batch, [waiting])
+        ]
+    return [
+        (waiting, None, answer) if isinstance(answer, Exception) else (waiting, answer, None)
+        for waiting, answer in zip(some, answers, strict=True)
+    ]
