@@ -6,12 +6,9 @@ import json
 import uuid
 from typing import Any
 
+from apns_live.activities import DeviceRecord
 from tests.gateway.braze.world import TYPE, VendorWorld
 from tests.gateway.onesignal.caller import ACTIVITY, Caller, start_body, without
-
-
-def last_alert(world: VendorWorld, phone: Any) -> Any:
-    return world.fake.records[-1]
 
 
 async def test_from_start_to_end(world: VendorWorld, caller: Caller) -> None:
@@ -107,3 +104,27 @@ async def test_the_same_key_starts_once(world: VendorWorld, caller: Caller) -> N
     await world.shows([phone], "active", home=0)
     await world.settled()
     assert len(phone.activities) == 1
+
+
+async def test_languages(world: VendorWorld, caller: Caller) -> None:
+    """Each phone reads its own language, its base language, or English."""
+    people = {"user-0": "de-AT", "user-1": "zh-Hans", "user-2": "fr"}
+    phones = await world.add_users(3)
+    await world.service.devices.tell(
+        world.app,
+        [
+            DeviceRecord(id=phone.id, language=language)
+            for phone, language in zip(phones, people.values(), strict=True)
+        ],
+    )
+    await caller.start(
+        include_aliases={"external_id": list(people)},
+        headings={"en": "Kick-off", "de": "Anpfiff", "zh-Hans": "开球"},
+        contents={"en": "It begins", "de": "Es beginnt", "zh-Hans": "比赛开始"},
+    )
+    await world.shows(phones, "active", home=0)
+    assert [title_on(phone) for phone in phones] == ["Anpfiff", "开球", "Kick-off"]
+
+
+def title_on(phone: Any) -> Any:
+    return json.loads(phone.activities[-1].alert)["title"]
