@@ -8,7 +8,7 @@ if its id is unknown, the activity is made then, without a state until somebody 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from sqlalchemy import Row, select, update
@@ -43,6 +43,22 @@ Joined = Callable[[App, int, int, Sequence[Member]], object]
 """Called after a commit with the app, an activity's row and version, and who joined it."""
 Left = Callable[[int, str], object]
 """Called after a commit with an activity's row and a token that it is to be sent to no more."""
+
+
+class Limiting(Protocol):
+    """How many activities a device may have; see `apns_live.activities.courier.limits`."""
+
+    async def within(
+        self, connection: AsyncConnection, app: App, new: Sequence[tuple[int, int]], now: int
+    ) -> list[tuple[int, str | None]]:
+        """Let others give way to what devices have just started, in this transaction."""
+
+    def tell(self, evicted: Sequence[tuple[int, str | None]]) -> None:
+        """Say after the commit who gave way."""
+
+    def wake(self) -> None:
+        """Say that a token came that an end may be owed to."""
+
 
 _COLUMNS = {
     "app": "BIGINT",
@@ -108,6 +124,7 @@ class Joining:
         *,
         joined: Joined = lambda app, activity, version, members: None,
         left: Left = lambda activity, token: None,
+        limits: Limiting | None = None,
         commits: GroupCommit | None = None,
     ) -> None:
         self._database = database
@@ -116,6 +133,7 @@ class Joining:
         self._devices = devices
         self._joined = joined
         self._left = left
+        self._limits = limits
 
     async def register_activity_tokens(
         self, app: App, records: Iterable[TokenRecord], *, attributes_type: str = ""
@@ -162,11 +180,20 @@ class Joining:
                 for record in records
             ]
             before = await _standing(connection, rows)
-            await with_rows(connection, _REGISTER, _COLUMNS, rows)
+            await with_rows(connection, _REGISTER, _COLUMNS, rows, now=now)
             moved = (await with_rows(connection, _MOVED, _COLUMNS, rows)).all()
-            return activities, before, moved, await _standing(connection, rows)
+            after = await _standing(connection, rows)
+            evicted: list[tuple[int, str | None]] = []
+            if self._limits is not None:
+                new = [place for place in after if place not in before]
+                evicted = await self._limits.within(connection, app, new, now)
+            return activities, before, moved, after, evicted
 
-        activities, before, moved, after = await self._commits.run(store)
+        activities, before, moved, after, evicted = await self._commits.run(store)
+        if self._limits is not None:
+            self._limits.tell(evicted)
+            if any(known.retired_at is not None for known in after.values()):
+                self._limits.wake()
         for gone in moved:
             self._left(gone.activity_id, gone.token)
         for place, known in before.items():

@@ -33,6 +33,7 @@ from .pruning import Pruning, Retention
 from .receipts import Receipts
 from .scheduler import Scheduler
 from .settings import ServiceSettings
+from .store.commit import GroupCommit
 from .store.database import Database
 from .store.sealing import Sealer
 from .store.upgrade import check
@@ -65,9 +66,11 @@ class Service:
         self.new_id = new_id
         self.settings = settings
         self.watchers = Watchers(database)
+        self.commits = GroupCommit(database)
+        """Writes that come from callers share transactions."""
         # The courier is made further down, and these tell it what happens.
         self.apps = Apps(database, sealing, clock, new_id, key_added=self._key_added)
-        self.devices = Devices(database, clock, left=self._left)
+        self.devices = Devices(database, clock, left=self._left, commits=self.commits)
         self.people = People(database, clock)
         self.imports = Imports(database, clock)
         self.segments = Segments(database, clock, new_id)
@@ -81,10 +84,18 @@ class Service:
             settings=settings,
             watchers=self.watchers,
         )
-        self.activities = Activities(database, clock, new_id, self._written)
-        self.streams = Streams(database, clock, new_id, self.activities, self._written)
+        self.activities = Activities(database, clock, new_id, self._written, self.commits)
+        self.streams = Streams(
+            database, clock, new_id, self.activities, self._written, self.commits
+        )
         self.tokens = Joining(
-            database, clock, self.devices, joined=self.courier.joined, left=self.courier.left
+            database,
+            clock,
+            self.devices,
+            joined=self.courier.joined,
+            left=self.courier.left,
+            limits=self.courier.limits,
+            commits=self.commits,
         )
         self.operations = Operations(database)
         self.receipts = Receipts(database, clock, left=self.courier.left)
@@ -119,6 +130,7 @@ class Service:
         )
         self.background: list[Background] = [
             self.courier.run,
+            self.courier.limits.run,
             self.notifier.run,
             self.scheduler.run,
             self.pruning.run,

@@ -30,6 +30,7 @@ from ..watch import Watchers
 from .backlog import Backlog, is_open
 from .broadcasting import Broadcasting
 from .carrier import Carrier, Carriers, CarrierStatistics, NoKey
+from .limits import Limits
 from .lives import Lives
 from .recorder import Recorder
 from .starting import Room, Setting, StartFanOut
@@ -94,7 +95,8 @@ class Courier:
             shut=lambda: self._recorder.full,
         )
         self._recorder.flushed += [self.carriers.wake, self._moved]
-        self._setting = Setting(database, clock, audiences, self._recorder, Room())
+        self.limits = Limits(database, clock, self.carriers, settings, left=self.left)
+        self._setting = Setting(database, clock, audiences, self._recorder, Room(), self.limits)
         self._lives = Lives(
             database=database,
             clock=clock,
@@ -107,6 +109,8 @@ class Courier:
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._again: set[tuple[str, int]] = set()
+        self._awaited: set[int] = set()
+        """Activities that a device waits for which has just joined."""
         self._looking = False
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -124,6 +128,7 @@ class Courier:
         if not self._lives.join(app, row, members) and any(
             member.acknowledged < version for member in members
         ):
+            self._awaited.add(row)
             self._backlog.add(row)
 
     def left(self, activity: int, token: str) -> None:
@@ -254,6 +259,10 @@ class Courier:
                     activity.id,
                     lambda: self._broadcast(app, activity, wanted),
                 )
+            return
+        awaited = activity.id in self._awaited
+        self._awaited.discard(activity.id)
+        if not (wanted or awaited or self._lives.lacks(activity.id)):
             return
         try:
             reading = self._lives.advance(

@@ -29,6 +29,7 @@ from ..store.database import Database
 from ..times import milliseconds
 from ..wording import best_language, languages_of, start_alert_of, start_message
 from .carrier import Carrier
+from .limits import Limits
 from .recorder import Recorder
 
 PAGE = 2_000
@@ -83,6 +84,7 @@ class Setting:
     audiences: Audiences
     recorder: Recorder
     room: Room
+    limits: Limits
 
 
 class StartFanOut:
@@ -296,6 +298,13 @@ class StartFanOut:
                 cursor=page[-1].row,
                 now=int(now * 1000),
             )
+            evicted = await self._setting.limits.within(
+                connection,
+                self._app,
+                [(self._activity.id, device) for device in fresh],
+                int(now * 1000),
+            )
+        self._setting.limits.tell(evicted)
         return activity, fresh, now
 
     def _items(

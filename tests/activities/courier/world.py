@@ -213,6 +213,14 @@ class World:
         activity = phone.activities[-1]
         return (activity.state, json.loads(activity.content)["n"])
 
+    @staticmethod
+    def state_of(phone: Any, name: str) -> Any:
+        """What the card of an activity says on a phone."""
+        for activity in phone.activities:
+            if json.loads(activity.attributes)["activity"] == name:
+                return json.loads(activity.content)["n"]
+        return None
+
     async def operations(self) -> list[Any]:
         table = schema.operations
         async with self.service.database.read() as connection:
