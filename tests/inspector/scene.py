@@ -168,10 +168,12 @@ async def ordinary_day(play: Scene) -> None:
     match = next(each for each in fake.devices.activities.values()).token
     assert match is not None
     for home, away in ((1, 0), (1, 1), (2, 1)):
-        await play.update(match.text, MATCH | {"home": home, "away": away})
+        await play.update(match.text, MATCH | {"home": home, "away": away}, priority=10)
         await clock.advance(2)
     order = play.activity("ben-iphone", TYPED["segmented_progress"], kind="OrderAttributes")
-    await play.update(order, TYPED["segmented_progress"])
+    for _ in range(11):
+        await play.update(order, TYPED["segmented_progress"], priority=10)
+        await clock.advance(1)
     names = {
         "metrics": "carla-iphone",
         "timer": "deniz-iphone",
@@ -185,7 +187,7 @@ async def ordinary_day(play: Scene) -> None:
         for kind, name in names.items()
     }
     for kind, token in tokens.items():
-        await play.update(token, TYPED[kind])
+        await play.update(token, TYPED[kind], priority=10)
     flight = play.activity(
         "ines-iphone", FLIGHT, kind="FlightAttributes", attributes={"flight": "LH 2044"}
     )
@@ -194,11 +196,13 @@ async def ordinary_day(play: Scene) -> None:
     for distance in range(17):
         state = TYPED["metrics"]["metrics"]
         state = [state[0], {**state[1], "value": round(7.4 + distance / 10, 1)}, *state[2:]]
-        await play.update(tokens["metrics"], TYPED["metrics"] | {"metrics": state})
+        await play.update(tokens["metrics"], TYPED["metrics"] | {"metrics": state}, priority=10)
         await clock.advance(3)
     await play.update(tokens["stats"], TYPED["stats"], stale_date=clock.time() + 2)
     await play.end(tokens["progress"], TYPED["progress"] | {"percentage": 100})
-    dead = next(each for each in fake.devices.activities.values() if each.device.id == "hana-iphone")
+    dead = next(
+        each for each in fake.devices.activities.values() if each.device.id == "hana-iphone"
+    )
     fake.devices.dismiss(dead)
     await play.update(tokens["value"], TYPED["value"])
     fake.devices.configure(fake.devices.devices["goran-iphone"], {"online": False})

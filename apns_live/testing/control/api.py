@@ -363,7 +363,7 @@ class ControlApi:
         if not isinstance(clock, RealClock | SimulatedClock):
             raise BadRequestError("this fake's clock cannot be moved", status=409)
         await clock.advance(order.seconds)
-        self.hub.changed()
+        self.hub.changed(phones=True)
         return answer(clock_row(self.fake))
 
     async def reset(self, request: Request) -> Response:

@@ -74,9 +74,15 @@ class Hub:
             waiter.set()
         self._detach()
 
-    def changed(self) -> None:
-        """Say that something changed that nobody else tells of: the clock, the faults."""
+    def changed(self, *, phones: bool = False) -> None:
+        """Say that something changed that nobody else tells of: the clock, the faults.
+
+        With ``phones`` every phone in a stream is told again: budgets refill as time passes.
+        """
         for subscriber in self._subscribers:
+            if phones:
+                known = self.fake.devices.devices
+                subscriber.devices.update((i, known[i]) for i in subscriber.included if i in known)
             subscriber.wakeup.set()
 
     # Long polls.
@@ -258,9 +264,10 @@ class Hub:
         for waiter in self._waiters:
             waiter.set()
         for subscriber in self._subscribers:
-            if len(subscriber.pushes) < _MOST_COLLECTED:
-                subscriber.pushes[record.number] = record
-            else:
+            waiting = subscriber.pushes
+            waiting[record.number] = record
+            if len(waiting) > _MOST_COLLECTED:  # a reader that does not read misses the oldest
+                del waiting[next(iter(waiting))]
                 subscriber.skipped += 1
             subscriber.wakeup.set()
 

@@ -12,9 +12,10 @@ const APP_TINTS = ["orange", "blue", "green", "purple", "cyan", "magenta"];
 
 /** A small number that is always the same for a text. */
 export function pick(text, choices) {
-  let sum = 7;
-  for (const letter of String(text)) sum = (sum * 31 + letter.codePointAt(0)) % 9973;
-  return sum % choices;
+  let sum = 0x811c9dc5;
+  for (const letter of String(text).slice(0, 100)) sum = Math.imul(sum ^ letter.codePointAt(0), 0x01000193) >>> 0;
+  sum = Math.imul(sum ^ (sum >>> 15), 0x85ebca6b) >>> 0;
+  return ((sum ^ (sum >>> 13)) >>> 0) % choices;
 }
 
 /** `com.example.scores` -> `Scores`. */

@@ -33,23 +33,18 @@ export function phoneNode(device, { now, lastPush, expanded, index, total, curre
     h(
       "div",
       { class: "phone", "data-online": String(device.online), "data-awake": String(device.awake) },
-      h("div", { class: `screen wallpaper-${pick(device.id, WALLPAPERS)}` }, statusBar(device, now), island(device, now, expanded), lockScreen(device, now)),
+      h("div", { class: `screen wallpaper-${pick(device.id, WALLPAPERS)}` }, statusBar(device), island(device, now, expanded), lockScreen(device, now)),
     ),
     caption(device, main, lastPush, now),
   );
 }
 
-function statusBar(device, now) {
+function statusBar(device) {
   return h(
     "div",
     { class: "status-bar" },
-    h("span", ticks("hour-minute", now), hourMinute(now)),
-    h(
-      "span",
-      { class: "status-icons" },
-      device.online ? icon("wifi") : h("span", { class: "no-service" }, "No service"),
-      h("i", { class: "battery", "data-low": String(device.low_power) }),
-    ),
+    h("span", { class: "no-service" }, device.online ? "" : "SOS"),
+    h("i", { class: "battery", "data-low": String(device.low_power) }),
   );
 }
 
@@ -73,7 +68,7 @@ function lockScreen(device, now) {
       "div",
       { class: "cards" },
       notice ? notification(notice) : null,
-      shown.slice(0, CARDS).map((activity) => lockCard(activity, now, shown.length > 1 ? 3 : 5)),
+      shown.slice(0, CARDS).map((activity) => lockCard(activity, now, shown.length > 1 ? 3 : 8)),
       shown.length > CARDS ? h("p", { class: "more-cards" }, `${shown.length - CARDS} more`) : null,
       gone ? ghostCard(gone) : null,
     ),

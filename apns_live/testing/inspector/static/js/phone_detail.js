@@ -136,7 +136,7 @@ function detailOf(activity, now) {
             ? h(
                 "div",
                 { class: "presentation" },
-                h("p", null, "Dynamic Island"),
+                h("p", null, "Dynamic Island: compact, minimal, expanded"),
                 h("div", { class: "island-row" }, compactIsland(activity, now), minimalIsland(activity, now)),
                 h("div", { class: "island-row" }, expandedIsland(activity, now, 4)),
               )

@@ -10,7 +10,7 @@ import { phoneNode } from "./phone.js";
 import { VirtualList } from "./virtual.js";
 import { verdict } from "./words.js";
 
-const ALERT_SHOWN = 6;
+const ALERT_SHOWN = 6000;
 const REFILLS_AT_ONCE = 8;
 
 export class Phones {
@@ -80,7 +80,7 @@ export class Phones {
   }
 
   turn(id) {
-    if (!this.turned.delete(id)) this.turned.add(id);
+    if (!this.alerting.delete(id) && !this.turned.delete(id)) this.turned.add(id);
     this.list.refresh(new Set([id]));
   }
 
@@ -102,7 +102,7 @@ export class Phones {
   draw(key, index, total) {
     const device = this.store.devices.get(key);
     const now = this.store.now();
-    const alerted = (this.alerting.get(key) ?? 0) > now;
+    const alerted = (this.alerting.get(key) ?? 0) > performance.now();
     return phoneNode(device, {
       now,
       index,
@@ -116,7 +116,7 @@ export class Phones {
 
   /** An alert opens the Dynamic Island for a while, as it does on a phone. */
   noticeAlerts(ids) {
-    const now = this.store.now();
+    const now = performance.now();
     for (const id of ids) {
       const device = this.store.devices.get(id);
       const alerts = device ? inIsland(device).reduce((sum, each) => sum + each.alerts, 0) : 0;
@@ -173,16 +173,15 @@ export class Phones {
 
   /** Called every second: close Dynamic Islands that an alert opened; ask for budgets that refilled. */
   async second() {
-    const now = this.store.now();
     for (const [id, until] of this.alerting) {
-      if (until > now) continue;
+      if (until > performance.now()) continue;
       this.alerting.delete(id);
       this.list.refresh(new Set([id]));
     }
     if (this.store.link.state !== "live" || this.asking) return;
     this.asking = true;
     try {
-      await this.askBudgets(now);
+      await this.askBudgets(this.store.now());
     } catch {
       // The stream says so when the fake is gone.
     } finally {

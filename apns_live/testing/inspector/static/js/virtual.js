@@ -119,12 +119,22 @@ export class VirtualList {
     for (const key of wanted) {
       const node = this.nodes.get(key);
       if (node === undefined) {
-        const made = this.make(key, this.places.get(key));
-        this.nodes.set(key, made);
-        this.canvas.append(made);
+        this.nodes.set(key, this.make(key, this.places.get(key)));
       } else if (moved) this.replace(key, node);
     }
+    this.order();
     if (this.current !== null && !this.nodes.has(this.current)) this.offerAnother();
+  }
+
+  /** Keep the document in the order of the list, for those who hear it. What is in place is not moved. */
+  order() {
+    const keys = [...this.nodes.keys()].sort((a, b) => this.places.get(b) - this.places.get(a));
+    let next = null;
+    for (const key of keys) {
+      const node = this.nodes.get(key);
+      if (node.parentNode !== this.canvas || node.nextSibling !== next) this.canvas.insertBefore(node, next);
+      next = node;
+    }
   }
 
   /** Something that can be seen must be reachable with Tab. */

@@ -65,7 +65,7 @@ const metrics = {
       "dl",
       { class: "metrics" },
       metricsOf(state)
-        .slice(0, Math.min(METRICS, limit > 5 ? METRICS : 4))
+        .slice(0, Math.min(METRICS, limit > 8 ? METRICS : limit > 3 ? 4 : 2))
         .map((metric) =>
           h(
             "div",
