@@ -137,7 +137,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"collapse_id": "x" * 65}, "collapse_id"),
     ({"custom": {"aps": {}}}, "custom"),
     ({"custom": {"when": float("nan")}}, "custom"),
-    ({"custom": {"when": object()}}, "custom"),
+    ({"custom": {"when": {1}}}, "custom"),
     ({"body": LONG, "subtitle": LONG}, "payload"),
     ({"body": {"en": "short", "de": LONG + LONG}}, "payload"),
     ({"urgency": "now"}, "urgency"),
