@@ -86,6 +86,7 @@ class Malformed:
         )
 
     def _break(self, body: dict[str, Any]) -> None:
+        body.setdefault("", None)
         place, key = self._random.choice(list(places(body)))
         chance = self._random.random()
         if chance < 0.15:

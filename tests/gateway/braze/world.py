@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import uuid
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
 
 from apns_live.activities import DeviceRecord, TokenRecord
+from apns_live.activities.store.database import Database
 from apns_live.gateway import Gateway, GatewaySettings, create_app
 from apns_live.gateway.scopes import ALL
+from apns_live.testing import FakeApns, SimulatedClock
 from tests.activities.courier.world import World
 
 TYPE = "Match"
@@ -21,6 +25,11 @@ class VendorWorld(World):
 
     http: httpx.AsyncClient
     api: FastAPI
+
+    def __init__(self, fake: FakeApns, clock: SimulatedClock, database: Database) -> None:
+        super().__init__(fake, clock, database)
+        numbers = itertools.count(1)
+        self.new_id = lambda: str(uuid.UUID(int=next(numbers), version=4))
 
     def _on_token(self, device: Any, activity: Any, token: str) -> None:
         attributes = json.loads(activity.attributes)
