@@ -47,6 +47,7 @@ PROGRAMS: dict[str, Callable[[], str | None]] = {
     "nginx": _executable("nginx"),
     "node": _executable("node", "nodejs"),
     "node-apn": _node_module("@parse/node-apn"),
+    "onesignal-node": _node_module("@onesignal/node-onesignal"),
     "taskset": _executable("taskset"),
 }
 """What may be named in ``@pytest.mark.external(...)``: name -> where it is, or None."""
