@@ -13,7 +13,7 @@ from ...errors import InvalidInput
 
 MAX_ENTRIES = 200
 _KEYS = ("key", "relation", "value", "hours_ago", "radius", "lat", "long")
-_SESSIONS = frozenset({"first_session", "last_session"})
+_SESSIONS = ("first_session", "last_session")
 
 Tree = dict[str, Any]
 
