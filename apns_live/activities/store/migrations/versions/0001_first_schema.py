@@ -204,6 +204,15 @@ def upgrade() -> None:
             name=op.f("uq_channels_app_id_environment_channel_id"),
         ),
     )
+    with op.batch_alter_table("channels", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_channels_deleted",
+            ["deleted_at"],
+            unique=False,
+            sqlite_where=sa.text("deleted_at IS NOT NULL"),
+            postgresql_where=sa.text("deleted_at IS NOT NULL"),
+        )
+
     op.create_table(
         "credentials",
         sa.Column(
@@ -568,9 +577,6 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(
-            ["app_id"], ["apps.id"], name=op.f("fk_activity_devices_app_id"), ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
             ["device_id"],
             ["devices.id"],
             name=op.f("fk_activity_devices_device_id"),
@@ -690,9 +696,6 @@ def upgrade() -> None:
         sa.Column("retired_at", sa.BigInteger(), nullable=True),
         sa.Column("retired_reason", sa.String(length=64), nullable=True),
         sa.ForeignKeyConstraint(
-            ["app_id"], ["apps.id"], name=op.f("fk_device_tokens_app_id"), ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
             ["device_id"],
             ["devices.id"],
             name=op.f("fk_device_tokens_device_id"),
@@ -804,9 +807,6 @@ def upgrade() -> None:
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["app_id"], ["apps.id"], name=op.f("fk_outcomes_app_id"), ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
             ["operation_id"],
             ["operations.id"],
             name=op.f("fk_outcomes_operation_id"),
@@ -890,9 +890,6 @@ def upgrade() -> None:
         sa.Column("registered_at", sa.BigInteger(), nullable=False),
         sa.Column("retired_at", sa.BigInteger(), nullable=True),
         sa.Column("retired_reason", sa.String(length=64), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["app_id"], ["apps.id"], name=op.f("fk_start_tokens_app_id"), ondelete="CASCADE"
-        ),
         sa.ForeignKeyConstraint(
             ["device_id"],
             ["devices.id"],
@@ -1038,6 +1035,13 @@ def downgrade() -> None:
     op.drop_table("idempotency")
     op.drop_table("groups")
     op.drop_table("credentials")
+    with op.batch_alter_table("channels", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_channels_deleted",
+            sqlite_where=sa.text("deleted_at IS NOT NULL"),
+            postgresql_where=sa.text("deleted_at IS NOT NULL"),
+        )
+
     op.drop_table("channels")
     with op.batch_alter_table("buttons", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_buttons_created_at"))
