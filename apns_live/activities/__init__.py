@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .apps import App
     from .audience import Audience
+    from .broadcast_channels import ChannelView, CreateChannel
     from .idempotency import Key, Once
     from .notifications import Notify
     from .receipts import ReceiptRecord
@@ -27,6 +28,8 @@ __all__ = [
     "AlertText",
     "App",
     "Audience",
+    "ChannelView",
+    "CreateChannel",
     "Database",
     "DeviceRecord",
     "End",
@@ -49,6 +52,8 @@ _ROOMS = {
     "AlertText": ".requests",
     "App": ".apps",
     "Audience": ".audience",
+    "ChannelView": ".broadcast_channels",
+    "CreateChannel": ".broadcast_channels",
     "Database": ".store.database",
     "DeviceRecord": ".records",
     "End": ".requests",

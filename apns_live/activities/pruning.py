@@ -39,8 +39,8 @@ class Retention:
     """How many days each kind of row is kept.
 
     ``outcomes`` counts for the operations that they belong to and for the log of webhook calls too,
-    ``activities`` from the moment when no card can be left, ``tokens`` from their retirement. The
-    answers for idempotency keys are kept for 30 days.
+    ``activities`` from the moment when no card can be left, ``tokens`` from their retirement, also
+    for broadcast channels that were deleted. The answers for idempotency keys are kept for 30 days.
     """
 
     outcomes: float = 30.0
@@ -96,6 +96,7 @@ class Pruning:
             (schema.audit_log, schema.audit_log.c.created_at, before["audit"]),
             (schema.start_tokens, schema.start_tokens.c.retired_at, before["tokens"]),
             (schema.device_tokens, schema.device_tokens.c.retired_at, before["tokens"]),
+            (schema.channels, schema.channels.c.deleted_at, before["tokens"]),
         ):
             deleted[table.name] = await self._old(table, time, limit)
         deleted["operations"] = await self._operations(before["outcomes"])

@@ -21,6 +21,7 @@ from ..client import Endpoint
 from ..clock import Clock, SystemClock
 from .apps import App, Apps
 from .audience import Audiences, Segments
+from .broadcast_channels import Channels
 from .courier import Courier, CourierStatistics, Notifier
 from .devices import Devices
 from .imports import Imports
@@ -97,6 +98,7 @@ class Service:
             limits=self.courier.limits,
             commits=self.commits,
         )
+        self.channels = Channels(database, clock, self.courier.client)
         self.operations = Operations(database)
         self.receipts = Receipts(database, clock, left=self.courier.left)
         self.notifier = Notifier(

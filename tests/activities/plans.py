@@ -96,5 +96,5 @@ def _walk(node: dict[str, Any], small: set[str]) -> Iterable[str]:
         yield from _walk(inner, small)
 
 
-PARTIAL = ("_retired", "_missing", "_ending")
+PARTIAL = ("_retired", "_missing", "_ending", "_deleted")
 """Indexes over few rows, which may be read from their beginning."""
