@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -11,21 +12,29 @@ from starlette.requests import ClientDisconnect, Request
 from ..errors import BadBody
 
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_SECONDS = 30.0
 
 
 async def read_bytes(request: Request, *, limit_bytes: int) -> bytes:
-    """Return the body. Raises `BadBody` (413) as soon as it is over ``limit_bytes``."""
+    """Return the body.
+
+    Raises `BadBody`: 413 as soon as it is over ``limit_bytes``, 408 when it does not come within 30
+    seconds.
+    """
     declared = request.headers.get("content-length")
     if declared is not None and declared.isdecimal() and int(declared) > limit_bytes:
         raise _too_large(limit_bytes)
     parts: list[bytes] = []
     size = 0
     try:
-        async for part in request.stream():
-            size += len(part)
-            if size > limit_bytes:
-                raise _too_large(limit_bytes)
-            parts.append(part)
+        async with asyncio.timeout(_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit_bytes:
+                    raise _too_large(limit_bytes)
+                parts.append(part)
+    except TimeoutError:
+        raise BadBody("the body did not come in time", status=408) from None
     except ClientDisconnect:
         raise BadBody("the connection was closed before the body was complete") from None
     return b"".join(parts)

@@ -112,6 +112,8 @@ def classify(error: BaseException) -> Problem:
             return problem("body_too_large", 413, error.problem)
         case BadBody(status=415):
             return problem("not_json", 415, error.problem, remedy="Send application/json.")
+        case BadBody(status=408):
+            return problem("bad_body", 408, error.problem)
         case BadBody():
             return problem("bad_body", 400, error.problem)
         case msgspec.ValidationError():

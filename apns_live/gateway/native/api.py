@@ -205,6 +205,7 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         request = Request(scope, receive)
+        scope["apns_live.route"] = self._operation.path  # the pattern, for metrics
         try:
             response = await self._respond(request)
         except Exception as error:

@@ -14,12 +14,13 @@ from .api import JSON, Operation
 _PART = re.compile(r"{(\w+)}")
 _REF = "#/components/schemas/{name}"
 _COMMON = {"key": (401, 403, 429, 503), "phone": (401, 429, 503), "anyone": (503,)}
-_BODY = (400, 413, 415)
+_BODY = (400, 408, 413, 415)
 _MEANINGS = {
     400: "The body or the query cannot be read.",
     401: "No valid key or credential.",
     403: "The key lacks the scope, or does not reach this.",
     404: "There is no such thing in this app.",
+    408: "The body did not come in time.",
     409: "It cannot be done in the state that it is in.",
     413: "The body is too large.",
     415: "The body is not declared as JSON.",

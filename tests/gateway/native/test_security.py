@@ -1,0 +1,407 @@
+"""OWASP's API Security Top 10 (2023), one section each where it applies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from apns_live.gateway import GatewaySettings
+from apns_live.gateway.native import all_operations
+
+from .conftest import ALERT, TYPE, Live
+
+PROBLEM = "application/problem+json"
+
+
+# API1: broken object level authorisation.
+
+
+async def test_another_apps_things_are_not_there(live: Live) -> None:
+    await live.add_phones(1)
+    started = await live.start("m1")
+    await live.http.put("/v1/groups/ops")
+    stream = {
+        "attributes_type": TYPE,
+        "content_state": {},
+        "alert": ALERT,
+        "audience": {"groups": ["ops"]},
+    }
+    await live.http.put("/v1/streams/backup", json=stream)
+    await live.http.put(
+        "/v1/segments/mine", json={"filter": {"field": "language", "relation": "exists"}}
+    )
+    key = (await live.http.get("/v1/keys")).json()["items"][0]["id"]
+    before = (await live.http.get("/v1/activities/m1")).json()
+    update = {"content_state": {"stolen": True}}
+    calls: list[tuple[str, str, Any]] = [
+        ("GET", "/v1/activities/m1", None),
+        ("GET", "/v1/activities/m1/history", None),
+        ("GET", "/v1/activities/m1/events", None),
+        ("POST", "/v1/activities/m1/update", update),
+        ("POST", "/v1/activities/m1/end", None),
+        ("GET", f"/v1/operations/{started['operation']}", None),
+        ("GET", f"/v1/operations/{started['operation']}/outcomes", None),
+        ("GET", f"/v1/operations/{started['operation']}/outcomes.jsonl", None),
+        ("GET", f"/v1/operations/{started['operation']}/events", None),
+        ("GET", "/v1/operations?activity=m1", None),
+        ("GET", "/v1/receipts?activity=m1", None),
+        ("GET", "/v1/devices/phone-1", None),
+        ("DELETE", "/v1/devices/phone-1", None),
+        ("PATCH", "/v1/devices/phone-1/tags", {"tags": {"a": "b"}}),
+        ("DELETE", "/v1/activities/m1/devices/phone-1", None),
+        ("DELETE", "/v1/users/user-1", None),
+        ("PUT", "/v1/groups/ops/users/user-1", None),
+        ("DELETE", "/v1/segments/mine", None),
+        ("DELETE", "/v1/streams/backup", None),
+        ("POST", "/v1/streams/backup/pause", None),
+        ("POST", "/v1/streams/backup/resume", None),
+        ("GET", "/v1/apps/a", None),
+        ("PATCH", "/v1/apps/a", {"settings": {"x": 1}}),
+        ("GET", "/v1/apps/a/provider-keys", None),
+        ("POST", f"/v1/keys/{key}/rotate", None),
+        ("DELETE", f"/v1/keys/{key}", None),
+    ]
+    async with live.caller(live.other_key) as other:
+        for method, path, body in calls:
+            answer = await other.request(method, path, json=body)
+            assert answer.status_code == 404, (method, path, answer.status_code)
+            assert answer.headers["content-type"] == PROBLEM
+        # Names that two apps share are two things.
+        assert (await other.put("/v1/groups/ops")).status_code == 204
+        for path in ("/v1/activities", "/v1/operations", "/v1/segments", "/v1/receipts"):
+            assert (await other.get(path)).json()["items"] == []
+        audience = {"audience": {"users": ["user-1"]}}
+        assert (await other.post("/v1/audience", json=audience)).json()["devices"] == 0
+    assert (await live.http.get("/v1/activities/m1")).json() == before
+    assert (await live.http.get("/v1/devices/phone-1")).status_code == 200
+
+
+# API2: broken authentication.
+
+
+async def test_every_route_asks_who_calls(live: Live) -> None:
+    phone = (await live.http.post("/v1/devices/p/credentials")).json()["credential"]
+    bad = {
+        "nothing": {},
+        "empty": {"authorization": ""},
+        "basic": {"authorization": f"Basic {live.key}"},
+        "bare": {"authorization": live.key},
+        "in a cookie": {"cookie": f"authorization=Bearer {live.key}"},
+        "unknown": {"authorization": f"Bearer {live.key[:-1]}"},
+    }
+    async with live.caller() as caller:
+        for one in all_operations():
+            if one.who == "anyone":
+                continue
+            path = one.path.replace("{", "").replace("}", "")
+            tried = dict(bad)
+            # A server's key is nothing on a phone's call, and the other way round.
+            wrong = live.key if one.who == "phone" else phone
+            tried["the other kind"] = {"authorization": f"Bearer {wrong}"}
+            for headers in tried.values():
+                answer = await caller.request(one.method, path, headers=headers)
+                assert answer.status_code in {401, 429}, (one.name, headers)
+                assert answer.headers["content-type"] == PROBLEM
+                live.gateway.limits._states.clear()
+
+
+async def test_a_key_in_the_query_is_no_key(live: Live) -> None:
+    async with live.caller() as caller:
+        answer = await caller.get("/v1/apps", params={"key": live.key})
+    assert answer.status_code == 401
+
+
+async def test_keys_of_dialects_are_not_for_the_native_api(live: Live) -> None:
+    for dialect in ("activitysmith", "braze", "onesignal"):
+        secret = await live.make_key(dialect=dialect)
+        async with live.caller(secret) as caller:
+            assert (await caller.get("/v1/apps")).status_code == 403
+
+
+# API3: broken object property level authorisation (mass assignment).
+
+
+async def test_unknown_fields_are_errors_everywhere(live: Live) -> None:
+    await live.start("m1")
+    bodies = {
+        ("POST", "/v1/activities/m1/update"): {"content_state": {}},
+        ("POST", "/v1/activities/m1/end"): {},
+        ("POST", "/v1/activities"): {
+            "attributes_type": TYPE,
+            "content_state": {},
+            "alert": ALERT,
+            "audience": {"everyone": True},
+        },
+        ("PUT", "/v1/devices/d"): {},
+        ("POST", "/v1/devices"): {"devices": [{"id": "d"}]},
+        ("POST", "/v1/devices/d/credentials"): {},
+        ("PUT", "/v1/users/u"): {},
+        ("PATCH", "/v1/apps/a"): {"settings": {}},
+        ("POST", "/v1/keys"): {"name": "n", "scopes": ["admin"]},
+        ("POST", "/v1/audience"): {"audience": {"everyone": True}},
+    }
+    smuggled = (
+        "app_id",
+        "status",
+        "version",
+        "dialect",
+        "caller",
+        "row",
+        "bundle_id",
+        "secret_hash",
+    )
+    for (method, path), body in bodies.items():
+        for name in smuggled:
+            if name in body or (name == "dialect" and path == "/v1/keys"):
+                continue
+            answer = await live.http.request(method, path, json={**body, name: "x"})
+            assert answer.status_code == 422, (path, name, answer.text)
+            assert answer.json()["field"] == name
+    nested = {"devices": [{"id": "d", "secret_hash": "x"}]}
+    answer = await live.http.post("/v1/devices", json=nested)
+    assert answer.json()["field"].endswith("secret_hash")
+
+
+async def test_tokens_are_shown_by_their_first_digits_only(live: Live) -> None:
+    [phone] = await live.add_phones(1)
+    whole = phone.token_of("start", TYPE).text
+    shown = await live.http.get(f"/v1/devices/{phone.id}")
+    assert whole not in shown.text
+    assert whole[:8] in shown.text
+
+
+# API4: unrestricted resource consumption.
+
+
+async def test_bodies_are_bounded(live: Live) -> None:
+    path = "/v1/activities/m1/update"
+    large = b'{"content_state": {"text": "' + b"x" * 1_048_576 + b'"}}'
+    headers = {"content-type": "application/json"}
+    refused = await live.http.post(path, content=large, headers=headers)
+    assert refused.status_code == 413
+    assert refused.json()["code"] == "body_too_large"
+
+    async def chunks() -> Any:
+        for _ in range(64):
+            yield b" " * 65_536
+
+    streamed = await live.http.post(path, content=chunks(), headers=headers)
+    assert streamed.status_code == 413
+    for deep in (
+        b"[" * 200_000,
+        b'{"a":' * 100_000,
+        b'{"content_state":' + b"[" * 60 + b"]" * 60 + b"}",
+    ):
+        refused = await live.http.post(path, content=deep, headers=headers)
+        assert refused.status_code == 400, deep[:30]
+        assert refused.json()["code"] == "bad_body"
+
+
+async def test_lists_are_bounded(live: Live) -> None:
+    item = {"do": "end", "id": "x"}
+    calls = [
+        ("/v1/activities/bulk", {"items": [item] * 501}),
+        ("/v1/activities/bulk", {"items": []}),
+        ("/v1/devices", {"devices": [{"id": "d"}] * 1_001}),
+        ("/v1/tokens", {"tokens": []}),
+        ("/v1/receipts", {"receipts": [{"device": "d", "event": "clicked"}] * 1_001}),
+        ("/v1/audience", {"audience": {"users": [f"u{n}" for n in range(20_001)]}}),
+    ]
+    for path, body in calls:
+        answer = await live.http.post(path, json=body)
+        assert answer.status_code == 422, path
+    for limit in ("0", "1001", "-1", "x", "1.5"):
+        answer = await live.http.get("/v1/activities", params={"limit": limit})
+        assert answer.status_code == 422
+
+
+# API5: broken function level authorisation: see test_keys (every scope guards its routes).
+
+
+# API7: server-side request forgery: nothing that a caller says is fetched by the native API; the
+# webhooks of buttons are tested with the relay.
+
+
+# API8: security misconfiguration.
+
+
+async def test_answers_carry_no_traces_and_no_server(live: Live) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the password is hunter2")
+
+    live.service.activities.get = broken  # type: ignore[method-assign, assignment]
+    answer = await live.http.get("/v1/activities/m1")
+    assert answer.status_code == 500
+    assert answer.json() == {
+        "type": "urn:apns-live:problem:internal",
+        "title": "A defect of the gateway",
+        "status": 500,
+        "code": "internal",
+    }
+    assert "server" not in answer.headers
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["x-frame-options"] == "DENY"
+
+
+async def test_no_page_elsewhere_may_read_answers(live: Live) -> None:
+    origin = {"origin": "https://evil.example"}
+    for method in ("GET", "OPTIONS"):
+        answer = await live.http.request(method, "/v1/apps", headers=origin)
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+async def test_methods_that_are_not_there_are_405(live: Live) -> None:
+    for method, path in (
+        ("TRACE", "/v1/apps"),
+        ("PUT", "/v1/activities"),
+        ("DELETE", "/healthz"),
+        ("POST", "/metrics"),
+    ):
+        answer = await live.http.request(method, path)
+        assert answer.status_code == 405, (method, path)
+        assert answer.headers["allow"]
+        assert answer.json()["code"] == "method_not_allowed"
+
+
+async def test_bodies_must_be_declared(live: Live) -> None:
+    body = b'{"content_state": {}}'
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "", "multipart/form-data"):
+        answer = await live.http.post(
+            "/v1/activities/m1/update", content=body, headers={"content-type": kind}
+        )
+        assert answer.status_code == 415, kind
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"NaN",
+        b'{"content_state": NaN}',
+        b'{"content_state": {"a": Infinity}}',
+        b'{"content_state": {}} x',
+        b"\xff\xfe",
+        b'{"content_state": {"a": "\xed\xa0\x80"}}',
+        b'{"content_state": {"a": "\\ud800"}}',
+        b'{"content_state": {"a": 1e999}}',
+        b'{"content_state": {"a": 123456789012345678901234567890}}',
+        b'{"content_state": null}',
+        b'{"content_state": []}',
+        b'{"content_state": {"a": 1}, "revision": 99999999999999999999}',
+        b'{"content_state": {"a": 1}, "revision": -1}',
+        b'{"content_state": {"a": 1}, "stale_date": 1e300}',
+        b'{"content_state": {"a": 1}, "stale_after": -5}',
+        b'{"content_state": {"a": 1}, "relevance_score": "high"}',
+        b'{"content_state": {"a": 1}, "alert": {"title": {"de": "x"}, "body": "y"}}',
+        b'{"content_state": {"a": 1}, "tags": ["' + b"x" * 65 + b'"]}',
+        b'{"content_state": {"a": 1}, "metadata": {"a": {"b": 1}}}',
+        b'{"content_state": {"a": "' + b"x" * 5_000 + b'"}}',
+    ],
+)
+async def test_bad_bodies_are_4xx_and_change_nothing(live: Live, body: bytes) -> None:
+    await live.start("m1")
+    answer = await live.http.post(
+        "/v1/activities/m1/update", content=body, headers={"content-type": "application/json"}
+    )
+    assert 400 <= answer.status_code < 500, answer.text
+    assert answer.headers["content-type"] == PROBLEM
+    assert answer.json()["code"] in {"invalid", "bad_body", "payload_too_large"}
+    assert (await live.http.get("/v1/activities/m1")).json()["version"] == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["%00", "a%0Ab", "%F0%9F%92%A3", "..%2f..%2fetc", "%ff", "a" * 300, "%2e%2e", "' OR 1=1"],
+)
+async def test_odd_ids_are_not_there(both: Live, name: str) -> None:
+    for path in (f"/v1/activities/{name}", f"/v1/devices/{name}", f"/v1/operations/{name}"):
+        answer = await both.http.get(path)
+        assert answer.status_code in {404, 422}, path
+    answer = await both.http.put(f"/v1/users/{name}", json={})
+    assert answer.status_code < 500
+
+
+# Secrets and logs.
+
+
+async def test_no_secret_is_in_the_logs_at_debug_level(
+    live: Live, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    [phone] = await live.add_phones(1)
+    minted = (await live.http.post(f"/v1/devices/{phone.id}/credentials")).json()["credential"]
+    made = (await live.http.post("/v1/keys", json={"name": "n", "scopes": ["admin"]})).json()
+    pem = live.fake.key_file.read_text()
+    await live.http.post(
+        "/v1/apps/a/provider-keys",
+        json={"pem": pem, "key_id": live.fake.key_id, "team_id": live.fake.team_id},
+    )
+    await live.start()
+    await live.hand_in()
+    async with live.caller(live.key[:-4] + "beef") as wrong:
+        await wrong.get("/v1/apps")
+    await live.service.settled()
+    text = "\n".join(
+        f"{record.getMessage()} {record.__dict__}"
+        for record in caplog.records
+        # What the test's own client says of its requests is not ours.
+        if not record.name.startswith(("httpcore", "httpx", "hpack", "aiosqlite"))
+    )
+    secrets = [live.key, made["secret"], minted, minted.split(".")[2], live.key[:-4] + "beef"]
+    secrets += [line for line in pem.splitlines() if "-----" not in line]
+    secrets += [phone.token_of("start", TYPE).text, phone.token_of("device", None).text]
+    for secret in secrets:
+        assert secret not in text
+
+
+async def test_statements_in_a_log_of_the_database_show_no_secret(
+    live: Live, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="aiosqlite")
+    made = (await live.http.post("/v1/keys", json={"name": "n", "scopes": ["admin"]})).json()
+    assert made["secret"] not in caplog.text
+
+
+def test_reprs_show_no_secret() -> None:
+    from apns_live.activities.store.sealing import Sealer, new_key
+
+    key = new_key()
+    assert key not in repr(Sealer(key))
+
+
+# What is under way is bounded.
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest) -> GatewaySettings:
+    small = "under_way" in request.node.name
+    return GatewaySettings(requests=4) if small else GatewaySettings()
+
+
+async def test_too_much_under_way_is_503_at_once(live: Live) -> None:
+    release = asyncio.Event()
+
+    async def slow(*_: object, **__: object) -> dict[str, Any]:
+        await release.wait()
+        return {}
+
+    live.service.activities.get = slow  # type: ignore[method-assign]
+    waiting = [
+        asyncio.create_task(live.http.get("/v1/activities/m1", timeout=20)) for _ in range(4)
+    ]
+    await live.until(lambda: live.gateway.under_way == 4)
+    refused = await live.http.get("/v1/apps")
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "1"
+    assert refused.json()["code"] == "busy"
+    release.set()
+    assert {task.status_code for task in await asyncio.gather(*waiting)} == {200}
+    assert (await live.http.get("/v1/apps")).status_code == 200
+    await live.until(lambda: live.gateway.under_way == 0)
