@@ -145,7 +145,7 @@ TYPED: dict[str, dict[str, Any]] = {
 }
 """A content state of each kind."""
 
-MATCH = {"home": 2, "away": 1, "period": "Second half", "minute": "67′", "lastGoal": "Okafor"}
+MATCH = {"home": 2, "away": 1, "period": "Second half", "minute": "67'", "lastGoal": "Okafor"}
 FLIGHT = {
     "status": "Boarding",
     "gate": "B17",

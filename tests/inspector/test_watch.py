@@ -32,10 +32,10 @@ async def test_a_push_arrives(play, open_page):
     await expect(phone.locator(".card")).to_contain_text("Hamburg")
     await expect(phone.locator(".card .tiles dd").first).to_have_text("0")
     await phone.locator(".island.expanded").click()  # open because of the start's alert
-    await expect(phone.locator(".island.compact .glance")).to_have_text("0–1")
+    await expect(phone.locator(".island.compact .glance")).to_have_text("0:1")
     await play.update(token, MATCH | {"home": 4}, priority=10)
     await expect(phone.locator(".card .tiles dd").first).to_have_text("4")
-    await expect(phone.locator(".island.compact .glance")).to_have_text("4–1")
+    await expect(phone.locator(".island.compact .glance")).to_have_text("4:1")
     await expect(phone.locator(".meter")).to_have_attribute("aria-valuetext", "14 of 15 left")
     rows = page.locator(".push-row")
     await expect(rows).to_have_count(2)

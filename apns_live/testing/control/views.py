@@ -7,6 +7,8 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import msgspec
+
 from apns_live.testing.clock import RealClock
 from apns_live.testing.fake import FakeApns
 from apns_live.testing.faults import ActiveFault, Fault
@@ -31,6 +33,25 @@ from .shapes import (
 )
 
 _BODY_SHOWN = 4096
+_DEEP = 400
+_ROOM = 64
+
+
+def shown_json(data: bytes) -> object:
+    """Return decoded JSON, or None when it is empty, cannot be decoded, or is too deep to be sent on.
+
+    What decodes at the interpreter's recursion limit does not encode inside an answer.
+    """
+    decoded = as_json(data)
+    if data.count(b"[") + data.count(b"{") > _DEEP:
+        wrapped = decoded
+        for _ in range(_ROOM):
+            wrapped = [wrapped]
+        try:
+            msgspec.json.encode(wrapped)
+        except RecursionError:
+            return None
+    return decoded
 
 
 def clock_row(fake: FakeApns) -> ClockRow:
@@ -103,8 +124,8 @@ def activity_row(activity: Activity, phones: SimulatedPhones, now: float) -> Act
         activity.device.id,
         activity.bundle_id,
         activity.attributes_type,
-        as_json(activity.attributes),
-        as_json(activity.content),
+        shown_json(activity.attributes),
+        shown_json(activity.content),
         activity.timestamp,
         activity.state,
         activity.stale,
@@ -129,7 +150,7 @@ def activity_row(activity: Activity, phones: SimulatedPhones, now: float) -> Act
 
 
 def _alert(data: bytes) -> object:
-    alert = as_json(data)
+    alert = shown_json(data)
     return {"title": alert, "body": None} if isinstance(alert, str) else alert
 
 
@@ -179,7 +200,7 @@ def _start_budget(device: Device, phones: SimulatedPhones, now: float) -> StartB
 
 def notification_row(record: PushRecord) -> NotificationRow:
     """Return an ordinary notification."""
-    payload = as_json(record.push.body)
+    payload = shown_json(record.push.body)
     aps = payload.get("aps") if isinstance(payload, dict) else None
     aps = aps if isinstance(aps, dict) else {}
     alert = aps.get("alert")
@@ -225,7 +246,7 @@ def push_row(record: PushRecord, *, payload: bool) -> PushRow:
         record.delivered,
     )
     if payload:
-        decoded = as_json(push.body)
+        decoded = shown_json(push.body)
         row.payload = decoded
         if decoded is None:
             row.body = push.body[:_BODY_SHOWN].decode("utf-8", "replace")

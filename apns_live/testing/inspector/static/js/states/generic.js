@@ -87,7 +87,7 @@ export function genericBody(state, { attributes, now, limit = 5 }) {
           "dl",
           { class: "tiles", "data-count": tiles.length },
           tiles.map(([name, value]) =>
-            h("div", null, h("dt", null, foreign(labelOf(name, attributes), "", 40)), h("dd", null, foreign(typeof value === "number" ? numberText(value) : value, "", 12))),
+            h("div", null, h("dt", null, foreign(labelOf(name, attributes), "", 40)), h("dd", null, foreign(typeof value === "number" ? numberText(value) : value, "", 24))),
           ),
         )
       : null,
@@ -115,7 +115,7 @@ export function rowList(rows, now) {
 export function glance(state, now) {
   const entries = isObject(state) ? Object.entries(state) : [];
   const numbers = entries.filter(([name, value]) => isTile(name, value)).map(([, value]) => numberText(value));
-  if (numbers.length >= 2 && `${numbers[0]}${numbers[1]}`.length <= 6) return `${numbers[0]}–${numbers[1]}`;
+  if (numbers.length >= 2 && `${numbers[0]}${numbers[1]}`.length <= 6) return `${numbers[0]}:${numbers[1]}`;
   if (numbers.length) return numbers[0].slice(0, LONG);
   for (const [name, value] of entries) {
     const date = dateOf(name, value);
