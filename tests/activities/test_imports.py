@@ -360,6 +360,23 @@ async def test_a_report_is_bounded_and_progress_is_told(
     assert told[-1].bytes_read <= path.stat().st_size
 
 
+async def test_long_lines_make_smaller_batches(imports: Imports, app: App, tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    long = {"tags": {f"tag-{n}": "x" * 1000 for n in range(500)}}
+    path.write_bytes(jsonl(*({"id": f"p{n}", **long} for n in range(20))).getvalue())
+    told: list[Progress] = []
+    report = await imports.devices(app, path, dry_run=True, telling=told.append)
+    assert (report.accepted, len(told)) == (20, 3)
+
+
+async def test_a_line_that_is_too_long_is_one_refused_line(imports: Imports, app: App) -> None:
+    lines = b'{"id": "a"}\n{"id": "' + b"x" * (3 << 20) + b'"}\n{"id": "b"}\n'
+    report = await imports.devices(app, io.BytesIO(lines))
+    assert (report.lines, report.accepted, report.refused) == (3, 2, 1)
+    assert "longer than" in report.errors[0].problem
+    assert report.errors[0].line == 2
+
+
 async def test_a_pipe_is_read_as_it_comes(imports: Imports, app: App, database: Database) -> None:
     out, into = os.pipe()
     told: list[Progress] = []

@@ -25,6 +25,8 @@ from .writing import Writer
 
 BATCH = 1_000
 """Lines that are written in one transaction."""
+BATCH_BYTES = 4 << 20
+"""Bytes of lines after which a batch is full, however few they are."""
 _AHEAD = 2
 
 Source = str | Path | IO[bytes]
@@ -226,6 +228,7 @@ class _Reading:
     def _batches(self) -> Iterator[_Batch]:
         texts = self._reader.header is not None
         read: list[_Read] = []
+        begun = 0
         for line in self._reader:
             if self._stopped:
                 return
@@ -236,9 +239,10 @@ class _Reading:
                 except InvalidInput as error:
                     line.error = error
             read.append((line, facts))
-            if len(read) >= self._batch:
+            if len(read) >= self._batch or self._reader.text_bytes - begun >= BATCH_BYTES:
                 yield self._made(read)
                 read = []
+                begun = self._reader.text_bytes
         if read:
             yield self._made(read)
 

@@ -52,7 +52,8 @@ class Reader:
         self.lines = 0
         self.header: list[str] | None = None
         self.size = _size(self._raw)
-        self._read = 0
+        self.text_bytes = 0
+        """Bytes of lines so far, after decompression."""
         self._file: IO[bytes] = self._raw
         try:
             self._lines = self._begin()
@@ -64,7 +65,7 @@ class Reader:
     def bytes_read(self) -> int:
         """Bytes taken from the source, compressed ones if it is compressed."""
         if self.size is None or not self._raw.seekable():
-            return self._read
+            return self.text_bytes
         return min(self.size, self._raw.tell())
 
     def __iter__(self) -> Iterator[Line]:
@@ -94,13 +95,13 @@ class Reader:
     def _bounded(self) -> Iterator[bytes]:
         while line := self._next():
             self.lines += 1
-            self._read += len(line)
+            self.text_bytes += len(line)
             if self.lines == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
             if len(line) > MAX_LINE:
                 # Keep the head of it, pass over the rest: the next line is a new one.
                 while (rest := self._next()) and not rest.endswith(b"\n"):
-                    self._read += len(rest)
+                    self.text_bytes += len(rest)
             yield line
 
     def _next(self) -> bytes:
