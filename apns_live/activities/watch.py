@@ -144,6 +144,7 @@ def _counted(row: Row[Any]) -> dict[str, Any]:
         "accepted": row.accepted,
         "queued": row.queued,
         "failed": row.failed,
+        "missing": row.missing,
         "created_at": row.created_at,
         "finished_at": row.finished_at,
     }
