@@ -75,7 +75,8 @@ class Broadcasting:
             now = self._clock.time()
             message = change_message(activity, alert, LANGUAGE, now=now)
             floor = max(self._stamps.get(activity.id, 0), activity.last_timestamp or 0)
-            stamp = self._stamps[activity.id] = max(int(now), floor + 1)
+            # A second ahead: a start of this very second must not look newer to a phone.
+            stamp = self._stamps[activity.id] = max(int(now), floor) + 1
             message = replace(message, timestamp=stamp)
             try:
                 outcome = await carrier.client.broadcast(message, activity.channel_id)

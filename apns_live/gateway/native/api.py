@@ -161,7 +161,8 @@ class Operation:
     @property
     def status(self) -> int:
         """The usual status."""
-        return next(iter(self.answers))
+        usual: int = next(iter(self.answers))
+        return usual
 
 
 class Routes:

@@ -91,7 +91,7 @@ async def _write(
     try:
         yield b"retry: 2000\n\n"
         while True:
-            coming = coming or asyncio.ensure_future(anext(events))  # type: ignore[arg-type]
+            coming = coming or asyncio.ensure_future(anext(events))
             done, _ = await asyncio.wait({coming}, timeout=heartbeat)
             if not done:
                 yield b": still here\n\n"

@@ -11,7 +11,7 @@ import msgspec
 from ..problems import MEDIA_TYPE, TITLES, Problem
 from .api import JSON, Operation
 
-_PART = re.compile(r"{(\w+)}")
+_PART = re.compile(r"{(\w+)(?::path)?}")
 _REF = "#/components/schemas/{name}"
 _COMMON = {"key": (401, 403, 429, 503), "phone": (401, 429, 503), "anyone": (503,)}
 _BODY = (400, 408, 413, 415)
@@ -45,7 +45,9 @@ def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:
     found = _Schemas(dict(zip((id(kind) for kind in types), schemas, strict=True)), types)
     paths: dict[str, dict[str, Any]] = {}
     for one in known:
-        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, found, components)
+        paths.setdefault(_PART.sub(r"{\1}", one.path), {})[one.method.lower()] = _operation(
+            one, found, components
+        )
     components["Problem"]["properties"]["code"] = {"type": "string", "enum": list(TITLES)}
     return {
         "openapi": "3.1.0",

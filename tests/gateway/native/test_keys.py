@@ -202,7 +202,7 @@ async def test_every_scope_guards_its_routes(live: Live) -> None:
         "devices:read": ("GET", "/v1/groups", None),
         "audiences:read": ("GET", "/v1/segments", None),
         "audiences:write": ("DELETE", "/v1/segments/x", None),
-        "channels:write": ("DELETE", "/v1/channels/x", None),
+        "channels:write": ("GET", "/v1/channels", None),
         "operations:read": ("GET", "/v1/operations", None),
         "admin": ("GET", "/v1/audit", None),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -258,3 +259,27 @@ async def test_http2_is_spoken(live: Live) -> None:
         answer = await client.get("/v1/apps")
     assert answer.http_version == "HTTP/2"
     assert answer.json()["items"][0]["id"] == "a"
+
+
+async def test_an_activity_may_follow_a_channel(both: Live) -> None:
+    made = await both.http.post("/v1/channels", json={"name": "match"})
+    assert made.status_code == 201, made.text
+    channel = made.json()["id"]
+    await both.add_phones(3)
+    await both.start(channel=channel)
+    await both.shows("active", {"home": 0})
+    updated = await both.http.post("/v1/activities/m1/update", json={"content_state": {"home": 1}})
+    assert updated.status_code == 202
+    await both.shows("active", {"home": 1})
+    assert len([push for push in both.fake.recorder.pushes if push.channel_id]) == 1
+    listed = (await both.http.get("/v1/channels")).json()["items"]
+    assert [one["id"] for one in listed] == [channel]
+    path = f"/v1/channels/{quote(channel, safe='')}"
+    assert (await both.http.get(path)).json()["name"] == "match"
+    assert (await both.http.post("/v1/channels/compare")).json()["channels"] == 1
+    assert (await both.http.delete(path)).status_code == 204
+    assert (await both.http.get("/v1/channels")).json()["items"] == []
+    async with both.caller(both.other_key) as other:
+        refused = await other.post("/v1/channels")
+        assert refused.status_code == 409  # no provider key
+        assert "provider key" in refused.json()["detail"]
