@@ -7,8 +7,10 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from sqlalchemy import update
 
 from apns_live.activities import DeviceRecord, TokenRecord
+from apns_live.activities.store import schema
 from apns_live.activities.webhooks import WebhookRelay
 from apns_live.gateway.activitysmith import routes
 from apns_live.gateway.app import create_app
@@ -149,6 +151,16 @@ class SmithWorld(World):
             )
         )
         await self.settled()
+
+    async def began_earlier(self, activity: str, *, hours: float) -> None:
+        """Say that an activity was started that long ago."""
+        table = schema.activities
+        async with self.service.database.write() as connection:
+            await connection.execute(
+                update(table)
+                .where(table.c.public_id == activity)
+                .values(started_at=table.c.started_at - int(hours * 3_600_000))
+            )
 
     @staticmethod
     def card(phone: Any) -> Any:
