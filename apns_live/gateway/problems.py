@@ -136,8 +136,14 @@ def classify(error: BaseException) -> Problem:
             return problem("activity_ended", 409, str(error))
         case StoreError():
             return problem("store_unavailable", 503, retry_after=5.0)
+        case ChannelError(status=400 | 404 | 405 | 413):
+            return problem("apns_refused", 422, str(error), remedy=error.remedy)
+        case ChannelError(status=status) if 400 <= status < 500 and status != 429:
+            return problem("apns_refused", 409, str(error), remedy=error.remedy)
         case ChannelError():
-            return problem("apns_refused", 502, str(error), remedy=error.remedy)
+            return problem(
+                "apns_unreachable", 503, str(error), remedy=error.remedy, retry_after=5.0
+            )
         case TransportError():
             return problem("apns_unreachable", 503, str(error), retry_after=5.0)
         case ActivitiesError():

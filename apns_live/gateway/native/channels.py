@@ -64,7 +64,7 @@ class Where(Strict, frozen=True, kw_only=True):
     environment: Environment | None = None
 
 
-_APPLE = frozenset({409, 502})
+_APPLE = frozenset({409})
 
 
 @routes(

@@ -26,7 +26,6 @@ _MEANINGS = {
     415: "The body is not declared as JSON.",
     422: "A field is wrong; `field` says which, `remedy` what to do. Nothing was done.",
     429: "Too many requests of this key; `Retry-After` says when to come back.",
-    502: "APNs refused it.",
     503: "Too much is waiting, or the database is away; `Retry-After` says when to come back.",
 }
 _DESCRIPTION = """The native API of apns_live: Live Activities started, updated and ended through
