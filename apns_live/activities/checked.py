@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from .. import payload
-from ..errors import InvalidInput
+from ..errors import InvalidInput, InvalidToken
 from . import checks
 from .apps import App
 from .requests import AlertText, End, Presentation, Start, Text, Update
@@ -18,6 +18,7 @@ _ANY_ID = "0" * 36
 
 def checked_start(app: App, request: Start, now: int) -> Start:
     """Return the request as it is stored; ``now`` is milliseconds. Raises `InvalidInput`."""
+    _check_common(request)
     checks.attributes_type(request.attributes_type)
     if request.environment is not None:
         checks.environment(request.environment)
@@ -29,6 +30,8 @@ def checked_start(app: App, request: Start, now: int) -> Start:
             field="audience",
             remedy="Name users, devices, groups, segments or a filter; or say everyone.",
         )
+    if request.channel is not None:
+        _check_channel(request.channel)
     begin = now / 1000 if request.start_at is None else request.start_at
     for name in ("start_at", "end_at"):
         if (value := getattr(request, name)) is not None and not 1e9 <= value < 1e11:
@@ -98,6 +101,32 @@ def with_id(request: Start, public_id: str) -> dict[str, Any]:
         place[step] = place = dict(below)
     place.setdefault(name, public_id)
     return attributes
+
+
+def _check_common(request: Start | Update | End) -> None:
+    checks.conform(request)
+    checks.revision(request.revision)
+    checks.identifier(request.dialect, "dialect", limit=16)
+
+
+def _check_channel(channel: str) -> None:
+    try:
+        payload.check_channel(channel)
+    except InvalidToken as error:
+        raise InvalidToken(error.problem, field="channel", remedy=error.remedy) from None
+
+
+Changed = TypeVar("Changed", Update, End)
+
+
+def checked_change(request: Changed, now: float) -> Changed:
+    """Return an update or end as it is stored; ``now`` is seconds. Raises `InvalidInput`."""
+    _check_common(request)
+    if isinstance(request, End):
+        checks.identifier(request.reason, "reason", limit=64)
+    event = "end" if isinstance(request, End) else "update"
+    check_message(request.content_state, request.presentation, event, now)
+    return checked_labels(request)
 
 
 Labelled = TypeVar("Labelled", Start, Update, End)

@@ -114,6 +114,7 @@ def tags(value: object, field: str = "tags") -> list[str]:
                 field=f"{field}[{index}]",
                 remedy="Give a short label.",
             )
+        encodable(tag, f"{field}[{index}]")
     unique = list(dict.fromkeys(value))
     if len(unique) > MAX_TAGS:
         raise InvalidInput(
@@ -139,7 +140,9 @@ def metadata(value: object, field: str = "metadata") -> dict[str, Value]:
                 field=where,
                 remedy="Shorten the key.",
             )
+        encodable(key, field)
         if isinstance(entry, str):
+            encodable(entry, where)
             if len(entry) > MAX_METADATA_TEXT:
                 raise InvalidInput(
                     f"has {len(entry)} characters",
@@ -203,6 +206,9 @@ def page_limit(value: object, field: str = "limit") -> int:
     return value
 
 
+_WHERE = re.compile(r"`\$([^`]*)`\Z")
+
+
 def conform(value: msgspec.Struct, field: str = "") -> None:
     """Refuse a request whose fields are not of the types that it declares.
 
@@ -210,16 +216,59 @@ def conform(value: msgspec.Struct, field: str = "") -> None:
     field of any type holds (a content state) is left to those who know it.
     """
     try:
-        msgspec.convert(msgspec.to_builtins(value, enc_hook=lambda _: None), type(value))
+        msgspec.convert(msgspec.to_builtins(value, enc_hook=_opaque), type(value))
     except msgspec.ValidationError as error:
-        problem, _, path = str(error).partition(" - at `$")
-        where = f"{field}{path.rstrip('`')}".lstrip(".")
+        problem, _, rest = str(error).partition(" - at ")
+        found = _WHERE.search(rest)
+        path = found[1].replace("[...]", "") if found else ""
         raise InvalidInput(
             problem[:1].lower() + problem[1:].replace("`", ""),
-            field=where or "request",
+            field=f"{field}{path}".lstrip(".") or "request",
             remedy="Give a value of the type that is expected.",
         ) from None
     except RecursionError:
         raise InvalidInput(
-            "is nested too deeply", field=field or "request", remedy="Use a flatter structure."
+            "is nested too deeply",
+            field=f"{field}.{_deep(value)}".lstrip("."),
+            remedy="Use a flatter structure.",
         ) from None
+    except UnicodeEncodeError:
+        raise InvalidInput(
+            "holds half of a surrogate pair, which is no text",
+            field=field or "request",
+            remedy="Give text that can be encoded as UTF-8.",
+        ) from None
+
+
+def _opaque(_: object) -> None:
+    """Let what is no JSON pass: who knows the field says it better."""
+
+
+def _deep(value: msgspec.Struct) -> str:
+    for name in value.__struct_fields__:
+        try:
+            msgspec.to_builtins(getattr(value, name), enc_hook=_opaque)
+        except RecursionError:
+            return name
+    return "request"
+
+
+def encodable(value: str, field: str) -> str:
+    """Refuse a text that cannot be stored: with a NUL, or half of a surrogate pair."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        problem = "holds half of a surrogate pair, which is no text"
+    else:
+        if "\x00" not in value:
+            return value
+        problem = "holds a NUL"
+    raise InvalidInput(problem, field=field, remedy="Give text that can be encoded as UTF-8.")
+
+
+def revision(value: int | None, field: str = "revision") -> None:
+    """Refuse a caller's revision that is out of range."""
+    if value is not None and not -(2**63) <= value < 2**63:
+        raise InvalidInput(
+            f"{value} is out of range", field=field, remedy="Give a number of at most 64 bits."
+        )

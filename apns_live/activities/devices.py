@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..clock import Clock
-from ..errors import NotFound
+from ..errors import InvalidInput, NotFound
 from . import checks
 from .apps import App
 from .people import rows_of_users
@@ -132,6 +132,13 @@ class Devices:
             check_token(record, now=now, field=f"tokens[{index}]")
             for index, record in enumerate(records)
         ]
+        for index, record in enumerate(checked):
+            if record.kind == "activity":
+                raise InvalidInput(
+                    "is activity",
+                    field=f"tokens[{index}].kind",
+                    remedy="Register activity tokens with the activities.",
+                )
         await self._commits.run(lambda connection: self.register_within(connection, app, checked))
         await self._growth.stored(len(checked))
         return len(checked)

@@ -19,7 +19,7 @@ from ..errors import ActivityEnded, Conflict, NotFound
 from . import checks
 from .apps import App
 from .changing import Change, Changed, Changing
-from .checked import check_message, checked_labels, checked_start, with_id
+from .checked import checked_change, checked_start, with_id
 from .idempotency import Key, Once, once
 from .requests import Accepted, End, Presentation, Start, Update
 from .store import schema
@@ -142,8 +142,7 @@ class Activities:
 
         Raises `InvalidInput`, `InvalidPayload`, `NotFound`, or `ActivityEnded`.
         """
-        check_message(request.content_state, request.presentation, "update", self._clock.time())
-        request = checked_labels(request)
+        request = checked_change(request, self._clock.time())
         return await self._write(app, request, key)
 
     async def end(self, app: App, request: End, *, key: Key | None = None) -> Once[Accepted]:
@@ -151,8 +150,7 @@ class Activities:
 
         Raises `InvalidInput`, `InvalidPayload` or `NotFound`.
         """
-        check_message(request.content_state, request.presentation, "end", self._clock.time())
-        request = checked_labels(request)
+        request = checked_change(request, self._clock.time())
         return await self._write(app, request, key)
 
     async def _write(self, app: App, request: Update | End, key: Key | None) -> Once[Accepted]:

@@ -252,7 +252,12 @@ class People:
                 )
 
     async def move_devices(self, app: App, devices: Sequence[str], user: str | None) -> int:
-        """Give devices to a user, or to nobody; return how many there were."""
+        """Give devices to a user, or to nobody; return how many there were.
+
+        Raises `InvalidInput`.
+        """
+        if user is not None:
+            checks.identifier(user, "user")
         table = schema.devices
         now = milliseconds(self._clock)
         moved = 0

@@ -56,6 +56,7 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def check_device(record: DeviceRecord, field: str = "device") -> DeviceRecord:
     """Return the record with its values in their stored form. Raises `InvalidInput`."""
+    checks.conform(record, field)
     changes: dict[str, Any] = {"id": checks.identifier(record.id, f"{field}.id", limit=64)}
     if record.user is not None:
         changes["user"] = checks.identifier(record.user, f"{field}.user")
@@ -91,6 +92,7 @@ def check_token(record: TokenRecord, *, now: int, field: str = "token") -> Token
 
     A registration from the future would beat every later one, so it is cut to ``now``.
     """
+    checks.conform(record, field)
     changes: dict[str, Any] = {
         "device": checks.identifier(record.device, f"{field}.device", limit=64),
         "token": checks.token(record.token, f"{field}.token"),
@@ -159,7 +161,7 @@ def _store_scalar(value: object, field: str) -> StoredValue:
             raise InvalidInput(
                 "has over 1024 characters, or a NUL", field=field, remedy="Shorten it."
             )
-        return StoredValue("string", value, None)
+        return StoredValue("string", checks.encodable(value, field), None)
     raise InvalidInput(
         f"is of type {type(value).__name__}",
         field=field,
@@ -191,7 +193,7 @@ def store_tags(tags: Mapping[str, object], field: str = "tags") -> dict[str, Sto
             raise InvalidInput(
                 "is no text or number", field=where, remedy="Tags hold texts of 1024 characters."
             )
-        rows[name] = StoredValue("string", value, _as_number(value))
+        rows[name] = StoredValue("string", checks.encodable(value, where), _as_number(value))
     return rows
 
 

@@ -18,7 +18,7 @@ from ..clock import Clock
 from ..errors import NotFound
 from . import checks
 from .apps import App
-from .checked import checked_start
+from .checked import checked_change, checked_start
 from .content_states import equal
 from .idempotency import Key, Once, once
 from .lifecycle import Activities, Written
@@ -93,6 +93,8 @@ class Streams:
         now = milliseconds(self._clock)
         name = checks.stream_key(request.stream_key)
         request = checked_start(app, request, now)
+        if change is not None:
+            change = checked_change(change, self._clock.time())
         touched: list[int] = []
 
         async def store(connection: AsyncConnection) -> Once[Streamed]:
@@ -210,6 +212,7 @@ class Streams:
         now = milliseconds(self._clock)
         checks.stream_key(name)
         final = msgspec.structs.replace(request or End(id=""), id=name)
+        final = checked_change(final, self._clock.time())
         touched: list[int] = []
 
         async def store(connection: AsyncConnection) -> Once[Streamed]:
@@ -273,11 +276,12 @@ class Streams:
         """
         now = milliseconds(self._clock)
         checks.stream_key(name)
+        final = msgspec.structs.replace(request or End(id="", reason="paused"), id=name)
+        final = checked_change(final, self._clock.time())
         touched: list[int] = []
         async with self._database.write() as connection:
             stream = await self._known(connection, app, name)
             since: int = now if stream.paused_at is None else stream.paused_at
-            final = request or End(id=name, reason="paused")
             await self._end_activity(connection, app, stream, final, now, touched)
             await connection.execute(
                 update(schema.streams)
