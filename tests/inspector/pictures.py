@@ -1,7 +1,7 @@
 """Makes the pictures of docs/inspector.md: ``python -m tests.inspector.pictures [FOLDER]``.
 
 Needs Chromium. Without a folder it writes docs/images/inspector-light.png and inspector-dark.png.
-The pictures show a fake on a simulated clock, so they differ only where the page does.
+It takes half a minute: the curve of pushes needs seconds to show.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import asyncio
 import sys
 from pathlib import Path
 
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 
 from .conftest import Inspector, chromium
-from .scene import ordinary_day, scene
+from .scene import MATCH, Scene, ordinary_day, scene
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
+BURSTS = (3, 8, 5, 14, 22, 17, 30, 24, 12, 19, 9, 6)
+"""Pushes in each of the seconds before the pictures."""
 
 
 async def make(folder: Path) -> None:
@@ -24,16 +26,29 @@ async def make(folder: Path) -> None:
     async with scene() as play, chromium() as browser:
         await ordinary_day(play)
         inspector = Inspector(browser)
-        light = await inspector.open(play.url, color_scheme="light")
-        await expect(light.locator(".push-row").first).to_be_visible()
-        await light.screenshot(path=folder / "inspector-light.png")
-        dark = await inspector.open(play.url, color_scheme="dark")
+        light = await inspector.open(play.url, color_scheme="light", reduced_motion="reduce")
+        dark = await inspector.open(play.url, color_scheme="dark", reduced_motion="reduce")
         await dark.get_by_role("radio", name="Expanded").click()
-        await dark.locator(".push-row[data-kind=discarded]").last.click()
-        await expect(dark.locator("#detail pre")).to_be_visible()
-        await dark.screenshot(path=folder / "inspector-dark.png")
+        await load(play, light)
+        await expect(light.locator(".push-row").first).to_be_visible()
+        await dark.get_by_role("radio", name="Ignored").click()
+        await dark.locator(".push-row", has_text="hourly budget").first.click()
+        await expect(dark.locator("#detail .log-row").first).to_be_visible()
+        for page, name in ((light, "inspector-light.png"), (dark, "inspector-dark.png")):
+            await page.screenshot(path=folder / name)
         for context in inspector.contexts:
             await context.close()
+
+
+async def load(play: Scene, page: Page) -> None:
+    """Push to the first phone for some seconds."""
+    activity = next(iter(play.fake.devices.activities.values()))
+    assert activity.token is not None
+    for pushes in BURSTS:
+        for _ in range(pushes):
+            await play.update(activity.token.text, MATCH)
+            await play.clock.advance(1)
+        await page.wait_for_timeout(1000)
 
 
 if __name__ == "__main__":

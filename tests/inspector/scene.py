@@ -210,5 +210,5 @@ async def ordinary_day(play: Scene) -> None:
     fault = fake.fault("answer", reason="ExpiredToken", times=1)
     await play.update(order, TYPED["segmented_progress"])
     fake.faults.remove(fault)
-    fake.fault("delay", delay=2.0, spread=1.0, fraction=0.1)
+    fake.fault("throttle", limit=1000, per=1.0)
     await clock.advance(4)

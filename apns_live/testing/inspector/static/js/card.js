@@ -12,20 +12,25 @@ const APP_TINTS = ["orange", "blue", "green", "purple", "cyan", "magenta"];
 
 /** A small number that is always the same for a text. */
 export function pick(text, choices) {
-  let sum = 0x811c9dc5;
-  for (const letter of String(text).slice(0, 100)) sum = Math.imul(sum ^ letter.codePointAt(0), 0x01000193) >>> 0;
+  let sum = 1915;
+  for (const letter of String(text).slice(0, 100))
+    sum = Math.imul(sum ^ letter.codePointAt(0), 0x01000193) >>> 0;
   sum = Math.imul(sum ^ (sum >>> 15), 0x85ebca6b) >>> 0;
   return ((sum ^ (sum >>> 13)) >>> 0) % choices;
 }
 
 /** `com.example.scores` -> `Scores`. */
 export function appName(activity) {
-  return words(String(activity.bundle_id ?? "").split(".").at(-1) || "App");
+  return words(
+    String(activity.bundle_id ?? "")
+      .split(".")
+      .at(-1) || "App",
+  );
 }
 
 function typeName(activity) {
   const type = activity.attributes_type ?? "";
-  return words(type.replace(/(Live)?(Activity)?Attributes$/, "") || type || "Live Activity");
+  return type ? words(type.replace(/(Live)?(Activity)?Attributes$/, "") || type) : "Live Activity";
 }
 
 /** The few words above a card: what the state says, or what the app and its attributes are called. */
@@ -33,9 +38,14 @@ function heading(activity, kind) {
   const state = activity.content_state;
   if (kind) return { title: textOf(state, "title"), subtitle: textOf(state, "subtitle") };
   const names = isObject(activity.attributes)
-    ? Object.values(activity.attributes).filter((each) => typeof each === "string" && each !== "" && each.length <= 60)
+    ? Object.values(activity.attributes).filter(
+        (each) => typeof each === "string" && each !== "" && each.length <= 60,
+      )
     : [];
-  return { title: typeName(activity), subtitle: names.length ? names.slice(0, 2).join(" · ") : null };
+  return {
+    title: typeName(activity),
+    subtitle: names.length ? names.slice(0, 2).join(" · ") : null,
+  };
 }
 
 /** The app's sign: the state's symbol where it can be drawn, else the app's first letter. */
@@ -44,23 +54,35 @@ function sign(activity, kind) {
   const named = kind ? own(state, "icon") : null;
   const name = textOf(named, "symbol");
   const drawn = name ? symbol(name) : null;
-  const color = (kind && (tint(named) || tint(state))) || `tint-${APP_TINTS[pick(activity.bundle_id, APP_TINTS.length)]}`;
-  return h("span", { class: `sign ${color}`, title: name?.slice(0, 80) ?? null }, drawn ?? h("b", null, appName(activity).slice(0, 1)));
+  const color =
+    (kind && (tint(named) || tint(state))) ||
+    `tint-${APP_TINTS[pick(activity.bundle_id, APP_TINTS.length)]}`;
+  return h(
+    "span",
+    { class: `sign ${color}`, title: name?.slice(0, 80) ?? null },
+    drawn ?? h("b", null, appName(activity).slice(0, 1)),
+  );
 }
 
 function badge(state, kind) {
   const given = kind ? own(state, "badge") : null;
   const title = textOf(given, "title");
-  return title === null ? null : h("span", { class: `pill ${tint(given)}`.trim() }, foreign(title, "", 24));
+  return title === null
+    ? null
+    : h("span", { class: `pill ${tint(given)}`.trim() }, foreign(title, "", 24));
 }
 
 function accent(activity, kind) {
-  return (kind && tint(activity.content_state)) || `tint-${APP_TINTS[pick(activity.bundle_id, APP_TINTS.length)]}`;
+  return (
+    (kind && tint(activity.content_state)) ||
+    `tint-${APP_TINTS[pick(activity.bundle_id, APP_TINTS.length)]}`
+  );
 }
 
 function body(activity, kind, now, limit) {
   const state = activity.content_state;
-  if (state === null || state === undefined) return h("p", { class: "card-note" }, "No content state that can be shown.");
+  if (state === null || state === undefined)
+    return h("p", { class: "card-note" }, "No content state that can be shown.");
   if (kind) return kind.body(state, { now, limit });
   return genericBody(state, { attributes: activity.attributes, now, limit });
 }
@@ -71,18 +93,36 @@ export function lockCard(activity, now, limit = 5) {
   const { title, subtitle } = heading(activity, kind);
   return h(
     "div",
-    { class: `card ${accent(activity, kind)}`, "data-key": activity.id, "data-look": lookOf(activity) },
+    {
+      class: `card ${accent(activity, kind)}`,
+      "data-key": activity.id,
+      "data-look": lookOf(activity),
+    },
     h(
       "div",
       { class: "card-head" },
       sign(activity, kind),
-      h("div", { class: "card-title" }, foreign(title, "title", 80), subtitle ? foreign(subtitle, "subtitle", 120) : null),
+      h(
+        "div",
+        { class: "card-title" },
+        foreign(title, "title", 80),
+        subtitle ? foreign(subtitle, "subtitle", 120) : null,
+      ),
       badge(activity.content_state, kind),
       lookTag(activity),
     ),
     h("div", { class: "card-body" }, body(activity, kind, now, limit)),
     activity.state === "ended" && activity.dismissal_date !== null
-      ? h("p", { class: "card-foot" }, "Leaves in ", h("span", ticks("left", activity.dismissal_date), ticked("left", activity.dismissal_date, now)))
+      ? h(
+          "p",
+          { class: "card-foot" },
+          "Leaves in ",
+          h(
+            "span",
+            ticks("left", activity.dismissal_date),
+            ticked("left", activity.dismissal_date, now),
+          ),
+        )
       : null,
   );
 }
@@ -103,7 +143,12 @@ export function ghostCard(activity) {
   return h(
     "div",
     { class: "card ghost", "data-key": activity.id, "data-look": "dismissed" },
-    h("p", null, h("b", null, "Dismissed"), foreign(`${typeName(activity)}, ended ${hourMinute(when)}`, "subtitle", 80)),
+    h(
+      "p",
+      null,
+      h("b", null, "Dismissed"),
+      foreign(`${typeName(activity)}, ended ${hourMinute(when)}`, "subtitle", 80),
+    ),
   );
 }
 
@@ -117,7 +162,11 @@ export function compactIsland(activity, now) {
   const shown = end(activity, kind, now);
   return h(
     "div",
-    { class: `island compact ${accent(activity, kind)}`, "data-key": "compact", "data-look": lookOf(activity) },
+    {
+      class: `island compact ${accent(activity, kind)}`,
+      "data-key": "compact",
+      "data-look": lookOf(activity),
+    },
     sign(activity, kind),
     h("span", { class: "glance" }, shown instanceof Node ? shown : foreign(shown, "", 14)),
   );
@@ -129,8 +178,14 @@ export function minimalIsland(activity, now) {
   const ring = kind?.ring?.(activity.content_state);
   return h(
     "div",
-    { class: `island minimal ${accent(activity, kind)}`, "data-key": "minimal", "data-look": lookOf(activity) },
-    ring === undefined ? sign(activity, kind) : h("span", { class: "ring", style: { "--fill": String(ring) } }),
+    {
+      class: `island minimal ${accent(activity, kind)}`,
+      "data-key": "minimal",
+      "data-look": lookOf(activity),
+    },
+    ring === undefined
+      ? sign(activity, kind)
+      : h("span", { class: "ring", style: { "--fill": String(ring) } }),
   );
 }
 
@@ -140,12 +195,21 @@ export function expandedIsland(activity, now, limit = 3) {
   const { title, subtitle } = heading(activity, kind);
   return h(
     "div",
-    { class: `island expanded ${accent(activity, kind)}`, "data-key": "expanded", "data-look": lookOf(activity) },
+    {
+      class: `island expanded ${accent(activity, kind)}`,
+      "data-key": "expanded",
+      "data-look": lookOf(activity),
+    },
     h(
       "div",
       { class: "card-head" },
       sign(activity, kind),
-      h("div", { class: "card-title" }, foreign(title, "title", 60), subtitle ? foreign(subtitle, "subtitle", 80) : null),
+      h(
+        "div",
+        { class: "card-title" },
+        foreign(title, "title", 60),
+        subtitle ? foreign(subtitle, "subtitle", 80) : null,
+      ),
       badge(activity.content_state, kind),
       lookTag(activity),
     ),

@@ -21,7 +21,8 @@ export class ClockPanel {
     this.box.addEventListener("click", (event) => {
       const button = event.target.closest("[data-advance]");
       if (button) this.advance(Number(button.dataset.advance));
-      else if (event.target.closest("[data-jump]") && this.next) this.advance(Math.max(0, this.next.at - this.store.now()) + 0.05);
+      else if (event.target.closest("[data-jump]") && this.next)
+        this.advance(Math.max(0, this.next.at - this.store.now()) + 0.05);
     });
     this.build();
   }
@@ -30,9 +31,29 @@ export class ClockPanel {
     this.time = h("p", { class: "clock-time" });
     this.day = h("p", { class: "clock-day" });
     this.nextBox = h("div", { class: "clock-next" });
-    const amount = h("input", { type: "number", name: "amount", min: "0", max: "9600", step: "any", value: "10", "aria-label": "How far to move the clock" });
-    const unit = h("select", { name: "unit", "aria-label": "Unit" }, Object.keys(UNITS).map((each) => h("option", { value: each, selected: each === "min" }, each)));
-    const form = h("form", { class: "clock-form" }, amount, unit, h("button", { class: "button", type: "submit" }, "Advance"));
+    const amount = h("input", {
+      type: "number",
+      name: "amount",
+      min: "0",
+      max: "9600",
+      step: "any",
+      value: "10",
+      "aria-label": "How far to move the clock",
+    });
+    const unit = h(
+      "select",
+      { name: "unit", "aria-label": "Unit" },
+      Object.keys(UNITS).map((each) =>
+        h("option", { value: each, selected: each === "min" }, each),
+      ),
+    );
+    const form = h(
+      "form",
+      { class: "clock-form" },
+      amount,
+      unit,
+      h("button", { class: "button", type: "submit" }, "Advance"),
+    );
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (amount.value !== "") this.advance(Number(amount.value) * UNITS[unit.value]);
@@ -40,7 +61,23 @@ export class ClockPanel {
     this.box.append(
       h("div", { class: "clock-head" }, h("h2", { id: "clock-title" }, "Clock"), this.day),
       this.time,
-      h("div", { class: "clock-steps", role: "group", "aria-label": "Advance by" }, STEPS.map(([label, seconds]) => h("button", { type: "button", class: "chip-button", "data-advance": seconds, "aria-label": `Advance ${label}` }, `+${label}`)), form),
+      h(
+        "div",
+        { class: "clock-steps", role: "group", "aria-label": "Advance by" },
+        STEPS.map(([label, seconds]) =>
+          h(
+            "button",
+            {
+              type: "button",
+              class: "chip-button",
+              "data-advance": seconds,
+              "aria-label": `Advance ${label}`,
+            },
+            `+${label}`,
+          ),
+        ),
+        form,
+      ),
       this.nextBox,
     );
   }
@@ -58,12 +95,32 @@ export class ClockPanel {
     const time = timeOfDay(now);
     if (this.time.textContent !== time) this.time.textContent = time;
     this.time.dataset.simulated = String(clock.simulated);
-    this.day.textContent = [dayName(now), clock.simulated ? "moves only when told" : clock.offset > 0.5 ? `${duration(clock.offset)} ahead` : ""].filter(Boolean).join(" · ");
+    this.day.textContent = [
+      dayName(now),
+      clock.simulated
+        ? "moves only when told"
+        : clock.offset > 0.5
+          ? `${duration(clock.offset)} ahead`
+          : "",
+    ]
+      .filter(Boolean)
+      .join(" · ");
     this.next = nextOnTheClock(this.store.devices.values(), now);
     this.nextBox = morph(
       this.nextBox,
       this.next
-        ? h("div", { class: "clock-next" }, h("p", null, foreign(this.next.device.id, "phone-id", 24), ` ${this.next.what} in `, h("b", null, duration(this.next.at - now))), h("button", { type: "button", class: "link-button", "data-jump": "" }, "Go there"))
+        ? h(
+            "div",
+            { class: "clock-next" },
+            h(
+              "p",
+              null,
+              foreign(this.next.device.id, "phone-id", 24),
+              ` ${this.next.what} in `,
+              h("b", null, duration(this.next.at - now)),
+            ),
+            h("button", { type: "button", class: "link-button", "data-jump": "" }, "Go there"),
+          )
         : h("div", { class: "clock-next" }, h("p", { class: "faint" }, "Nothing falls due.")),
     );
   }

@@ -12,7 +12,11 @@ export class Detail {
     this.box = byId("detail");
     this.heading = h("h2", { id: "detail-title", tabindex: "-1" });
     this.body = h("div", { class: "drawer-body" });
-    this.back = h("button", { type: "button", class: "icon-button", "aria-label": "Close", title: "Close (Esc)" }, icon("xmark"));
+    this.back = h(
+      "button",
+      { type: "button", class: "icon-button", "aria-label": "Close", title: "Close (Esc)" },
+      icon("xmark"),
+    );
     this.box.append(h("div", { class: "drawer-head" }, this.heading, this.back), this.body);
     this.back.addEventListener("click", () => this.close());
     this.box.addEventListener("click", (event) => this.onClick(event));
@@ -27,7 +31,10 @@ export class Detail {
     if (this.box.hidden) this.from = { kind, subject };
     Object.assign(this, { kind, subject });
     const redraw = () => this.draw();
-    this.page = kind === "phone" ? new PhoneDetail(this.store, subject, redraw, () => this.close()) : new PushDetail(this.store, subject, redraw);
+    this.page =
+      kind === "phone"
+        ? new PhoneDetail(this.store, subject, redraw, () => this.close())
+        : new PushDetail(this.store, subject, redraw);
     this.box.hidden = false;
     document.body.dataset.detail = "open";
     this.body.replaceChildren();

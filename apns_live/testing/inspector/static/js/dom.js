@@ -10,7 +10,8 @@ export function h(tag, props, ...children) {
     if (value === null || value === undefined || value === false) continue;
     if (name === "style") {
       // Through the CSSOM: the content security policy forbids style attributes in markup.
-      for (const [property, setting] of Object.entries(value)) node.style.setProperty(property, setting);
+      for (const [property, setting] of Object.entries(value))
+        node.style.setProperty(property, setting);
     } else if (name === "on") {
       for (const [event, listener] of Object.entries(value)) node.addEventListener(event, listener);
     } else {
@@ -33,7 +34,11 @@ function append(node, children) {
 export function foreign(text, className, limit = 400) {
   const whole = String(text);
   const shown = whole.length > limit ? `${whole.slice(0, limit)}…` : whole;
-  return h("bdi", { class: className, title: whole.length > 40 ? whole.slice(0, 1000) : null }, shown);
+  return h(
+    "bdi",
+    { class: className, title: whole.length > 40 ? whole.slice(0, 1000) : null },
+    shown,
+  );
 }
 
 /** Change `old` into `next` where they are alike, so that focus, scrolling and transitions survive. */

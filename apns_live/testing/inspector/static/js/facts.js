@@ -11,12 +11,25 @@ export function facts(pairs) {
     { class: "facts" },
     pairs
       .filter(([, value]) => value !== null && value !== undefined && value !== "")
-      .map(([label, value]) => h("div", null, h("dt", null, label), h("dd", null, value instanceof Node ? value : foreign(value, "", 200)))),
+      .map(([label, value]) =>
+        h(
+          "div",
+          null,
+          h("dt", null, label),
+          h("dd", null, value instanceof Node ? value : foreign(value, "", 200)),
+        ),
+      ),
   );
 }
 
 /** A moment with how far away it is; null stays null. */
 export function when(at, now) {
   if (at === null || at === undefined) return null;
-  return h("span", null, h("time", null, moment(at, now)), " ", h("span", { class: "faint", ...ticks("relative", at) }, relative(at, now)));
+  return h(
+    "span",
+    null,
+    h("time", null, moment(at, now)),
+    " ",
+    h("span", { class: "faint", ...ticks("relative", at) }, relative(at, now)),
+  );
 }

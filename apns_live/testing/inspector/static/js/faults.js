@@ -14,7 +14,11 @@ export class Faults {
   }
 
   build() {
-    this.kind = h("select", { id: "fault-action", name: "action" }, KINDS.map((each) => h("option", { value: each.action }, each.label)));
+    this.kind = h(
+      "select",
+      { id: "fault-action", name: "action" },
+      KINDS.map((each) => h("option", { value: each.action }, each.label)),
+    );
     this.kind.addEventListener("change", () => this.drawFields());
     this.what = h("p", { class: "hint", id: "fault-what" });
     this.kind.setAttribute("aria-describedby", "fault-what");
@@ -23,7 +27,13 @@ export class Faults {
     this.form = h(
       "form",
       { class: "fault-form", "aria-label": "Inject a fault" },
-      h("div", { class: "field full" }, h("label", { for: "fault-action" }, "What goes wrong"), this.kind, this.what),
+      h(
+        "div",
+        { class: "field full" },
+        h("label", { for: "fault-action" }, "What goes wrong"),
+        this.kind,
+        this.what,
+      ),
       this.fields,
       h("details", { class: "scope" }, h("summary", null, "Whom, when, how often"), this.scope),
       h("button", { class: "button primary", type: "submit" }, "Inject fault"),
@@ -47,7 +57,9 @@ export class Faults {
     const kind = this.chosen();
     this.what.textContent = kind.what;
     this.fields.replaceChildren(...kind.fields.map(field));
-    this.scope.replaceChildren(...SCOPE.filter((each) => !(each.request && kind.connection)).map(field));
+    this.scope.replaceChildren(
+      ...SCOPE.filter((each) => !(each.request && kind.connection)).map(field),
+    );
   }
 
   async inject() {
@@ -89,11 +101,18 @@ export class Faults {
   show() {
     const faults = this.store.faults;
     if (faults.length === 0) {
-      morphChildren(this.list, [h("p", { class: "panel-empty" }, "A good day: nothing goes wrong.")]);
+      morphChildren(this.list, [
+        h("p", { class: "panel-empty" }, "A good day: nothing goes wrong."),
+      ]);
       return;
     }
     morphChildren(this.list, [
-      h("div", { class: "list-head" }, h("h3", null, "In force"), h("button", { type: "button", class: "link-button" }, "Remove all")),
+      h(
+        "div",
+        { class: "list-head" },
+        h("h3", null, "In force"),
+        h("button", { type: "button", class: "link-button" }, "Remove all"),
+      ),
       h(
         "ul",
         { class: "fault-list" },
@@ -102,9 +121,23 @@ export class Faults {
           return h(
             "li",
             { class: "fault", "data-key": each.id },
-            h("div", null, foreign(title, "fault-title", 60), detail ? foreign(detail, "fault-detail", 200) : null),
+            h(
+              "div",
+              null,
+              foreign(title, "fault-title", 60),
+              detail ? foreign(detail, "fault-detail", 200) : null,
+            ),
             h("p", { class: "fault-count" }, h("b", null, count(each.fired)), " struck"),
-            h("button", { type: "button", class: "icon-button small", "data-remove": each.id, "aria-label": `Remove fault ${each.id}, ${title}` }, "×"),
+            h(
+              "button",
+              {
+                type: "button",
+                class: "icon-button small",
+                "data-remove": each.id,
+                "aria-label": `Remove fault ${each.id}, ${title}`,
+              },
+              "×",
+            ),
           );
         }),
       ),
@@ -117,13 +150,48 @@ let made = 0;
 function field(spec) {
   made += 1;
   const id = `field-${made}`;
-  const label = h("label", { for: id }, spec.label, spec.optional ? h("span", { class: "faint" }, " (optional)") : null);
-  if (spec.type === "checkbox") return h("div", { class: "field check" }, h("input", { id, type: "checkbox", name: spec.name }), label);
+  const label = h(
+    "label",
+    { for: id },
+    spec.label,
+    spec.optional ? h("span", { class: "faint" }, " (optional)") : null,
+  );
+  if (spec.type === "checkbox")
+    return h(
+      "div",
+      { class: "field check" },
+      h("input", { id, type: "checkbox", name: spec.name }),
+      label,
+    );
   if (spec.type === "reason") {
-    const options = REASONS.map(([name, status]) => h("option", { value: name, selected: name === spec.value }, `${status} ${name}`));
+    const options = REASONS.map(([name, status]) =>
+      h("option", { value: name, selected: name === spec.value }, `${status} ${name}`),
+    );
     if (spec.optional) options.unshift(h("option", { value: "" }, "No reason"));
     return h("div", { class: "field full" }, label, h("select", { id, name: spec.name }, options));
   }
-  const input = h("input", { id, type: spec.type, name: spec.name, value: spec.value ?? "", min: spec.min, max: spec.max, step: spec.step, pattern: spec.pattern, required: !spec.optional, autocomplete: "off", spellcheck: "false" });
-  return h("div", { class: "field" }, label, h("span", { class: "input-unit" }, input, spec.unit ? h("span", { class: "unit" }, spec.unit) : null));
+  const input = h("input", {
+    id,
+    type: spec.type,
+    name: spec.name,
+    value: spec.value ?? "",
+    min: spec.min,
+    max: spec.max,
+    step: spec.step,
+    pattern: spec.pattern,
+    required: !spec.optional,
+    autocomplete: "off",
+    spellcheck: "false",
+  });
+  return h(
+    "div",
+    { class: "field" },
+    label,
+    h(
+      "span",
+      { class: "input-unit" },
+      input,
+      spec.unit ? h("span", { class: "unit" }, spec.unit) : null,
+    ),
+  );
 }

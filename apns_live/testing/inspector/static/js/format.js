@@ -1,7 +1,11 @@
 // Numbers, times and durations as people read them.
 
 const number = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 2 });
-const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const clock = new Intl.DateTimeFormat("en-GB", {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+});
 const minute = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const day = new Intl.DateTimeFormat("en-GB", { weekday: "long", day: "numeric", month: "long" });
 const short = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
@@ -17,7 +21,8 @@ export const count = (value) => number.format(value);
 export const timeOfDay = (seconds) => formatted(clock, seconds);
 export const hourMinute = (seconds) => formatted(minute, seconds);
 export const dayName = (seconds) => formatted(day, seconds);
-export const dayAndTime = (seconds) => `${formatted(short, seconds)}, ${formatted(minute, seconds)}`;
+export const dayAndTime = (seconds) =>
+  `${formatted(short, seconds)}, ${formatted(minute, seconds)}`;
 
 /** A moment: the time alone when it is within half a day, with the day otherwise. */
 export function moment(seconds, now) {
@@ -28,9 +33,13 @@ export function moment(seconds, now) {
 export function duration(seconds) {
   const total = Math.max(0, Math.round(seconds));
   if (total < 60) return `${total} s`;
-  if (total < 3600) return total % 60 && total < 600 ? `${Math.floor(total / 60)} min ${total % 60} s` : `${Math.floor(total / 60)} min`;
+  if (total < 3600)
+    return total % 60 && total < 600
+      ? `${Math.floor(total / 60)} min ${total % 60} s`
+      : `${Math.floor(total / 60)} min`;
   const hours = Math.floor(total / 3600);
-  if (hours < 48) return total % 3600 >= 60 ? `${hours} h ${Math.floor((total % 3600) / 60)} min` : `${hours} h`;
+  if (hours < 48)
+    return total % 3600 >= 60 ? `${hours} h ${Math.floor((total % 3600) / 60)} min` : `${hours} h`;
   return `${count(Math.floor(hours / 24))} days`;
 }
 
@@ -43,7 +52,9 @@ export function relative(seconds, now) {
 /** A running clock: `4:05`, `1:04:05`. */
 export function stopwatch(seconds) {
   const total = Math.max(0, Math.floor(seconds));
-  const parts = [Math.floor(total / 60) % 60, total % 60].map((part) => String(part).padStart(2, "0"));
+  const parts = [Math.floor(total / 60) % 60, total % 60].map((part) =>
+    String(part).padStart(2, "0"),
+  );
   if (total >= 3600) return `${Math.floor(total / 3600)}:${parts.join(":")}`;
   return `${Number(parts[0])}:${parts[1]}`;
 }
@@ -51,7 +62,9 @@ export function stopwatch(seconds) {
 /** A number of a content state. Integers beyond what a double holds come as they are. */
 export function value(given) {
   if (typeof given !== "number") return String(given);
-  return Math.abs(given) >= 1e15 || (given !== 0 && Math.abs(given) < 0.005) ? String(given) : count(given);
+  return Math.abs(given) >= 1e15 || (given !== 0 && Math.abs(given) < 0.005)
+    ? String(given)
+    : count(given);
 }
 
 /** `someKey_name` as words: `Some key name`. */

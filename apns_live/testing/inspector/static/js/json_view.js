@@ -3,7 +3,8 @@
 const DEPTH = 24;
 const LENGTH = 24_000;
 // Bidi controls, zero-width characters and other controls are shown by their numbers.
-const INVISIBLE = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const INVISIBLE =
+  /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 const escaped = (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`;
 
 export const visible = (text) => String(text).replace(INVISIBLE, escaped);

@@ -23,7 +23,8 @@ export class Link {
     box.dataset.state = state;
     box.lastElementChild.textContent = LABELS[state];
     document.body.dataset.link = state;
-    this.text.textContent = "Disconnected from the fake. What you see is the last that was heard of.";
+    this.text.textContent =
+      "Disconnected from the fake. What you see is the last that was heard of.";
     this.banner.hidden = state !== "broken";
     if (state === "live" && before === "broken") announce("Connected again.");
   }

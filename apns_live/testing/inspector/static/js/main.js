@@ -86,7 +86,8 @@ byId("endpoint").addEventListener("click", () => copy(store.fake.endpoint));
 
 const themeButton = byId("theme");
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
-const isDark = () => (document.documentElement.dataset.theme ?? (systemDark.matches ? "dark" : "light")) === "dark";
+const isDark = () =>
+  (document.documentElement.dataset.theme ?? (systemDark.matches ? "dark" : "light")) === "dark";
 const drawTheme = () => themeButton.replaceChildren(icon(isDark() ? "sun" : "moon"));
 themeButton.addEventListener("click", () => {
   const theme = isDark() ? "light" : "dark";

@@ -2,7 +2,15 @@
 
 import { inIsland, lastDismissed, mainActivity, onLockScreen } from "./activities.js";
 import { budgetMeter } from "./budget.js";
-import { compactIsland, expandedIsland, ghostCard, lockCard, lookOf, minimalIsland, pick } from "./card.js";
+import {
+  compactIsland,
+  expandedIsland,
+  ghostCard,
+  lockCard,
+  lookOf,
+  minimalIsland,
+  pick,
+} from "./card.js";
 import { foreign, h, isObject } from "./dom.js";
 import { dayName, hourMinute } from "./format.js";
 import { icon } from "./icons.js";
@@ -33,7 +41,13 @@ export function phoneNode(device, { now, lastPush, expanded, index, total, curre
     h(
       "div",
       { class: "phone", "data-online": String(device.online), "data-awake": String(device.awake) },
-      h("div", { class: `screen wallpaper-${pick(device.id, WALLPAPERS)}` }, statusBar(device), island(device, now, expanded), lockScreen(device, now)),
+      h(
+        "div",
+        { class: `screen wallpaper-${pick(device.id, WALLPAPERS)}` },
+        statusBar(device),
+        island(device, now, expanded),
+        lockScreen(device, now),
+      ),
     ),
     caption(device, main, lastPush, now),
   );
@@ -51,9 +65,19 @@ function statusBar(device) {
 function island(device, now, expanded) {
   if (!device.has_dynamic_island) return h("div", { class: "island-row notch" });
   const [first, second] = inIsland(device);
-  if (!first) return h("div", { class: "island-row" }, h("div", { class: "island bare", "data-key": "bare" }));
+  if (!first)
+    return h(
+      "div",
+      { class: "island-row" },
+      h("div", { class: "island bare", "data-key": "bare" }),
+    );
   if (expanded) return h("div", { class: "island-row" }, expandedIsland(first, now));
-  return h("div", { class: "island-row" }, compactIsland(first, now), second ? minimalIsland(second, now) : null);
+  return h(
+    "div",
+    { class: "island-row" },
+    compactIsland(first, now),
+    second ? minimalIsland(second, now) : null,
+  );
 }
 
 function lockScreen(device, now) {
@@ -63,7 +87,12 @@ function lockScreen(device, now) {
   return h(
     "div",
     { class: "lock-screen" },
-    h("div", { class: "lock-clock" }, h("p", { class: "lock-date" }, dayName(now)), h("p", { class: "lock-time", ...ticks("hour-minute", now) }, hourMinute(now))),
+    h(
+      "div",
+      { class: "lock-clock" },
+      h("p", { class: "lock-date" }, dayName(now)),
+      h("p", { class: "lock-time", ...ticks("hour-minute", now) }, hourMinute(now)),
+    ),
     h(
       "div",
       { class: "cards" },
@@ -72,7 +101,13 @@ function lockScreen(device, now) {
       shown.length > CARDS ? h("p", { class: "more-cards" }, `${shown.length - CARDS} more`) : null,
       gone ? ghostCard(gone) : null,
     ),
-    h("div", { class: "lock-foot" }, h("span", null, icon("torch")), h("i", { class: "home-bar" }), h("span", null, icon("camera"))),
+    h(
+      "div",
+      { class: "lock-foot" },
+      h("span", null, icon("torch")),
+      h("i", { class: "home-bar" }),
+      h("span", null, icon("camera")),
+    ),
   );
 }
 
@@ -89,7 +124,9 @@ function notification(notice) {
     { class: "notification", "data-key": "notice" },
     alertText(notice.title) ? foreign(alertText(notice.title), "title", 80) : null,
     alertText(notice.body) ? foreign(alertText(notice.body), "subtitle", 160) : null,
-    alertText(notice.title) || alertText(notice.body) ? null : h("span", { class: "subtitle" }, `${notice.push_type} push`),
+    alertText(notice.title) || alertText(notice.body)
+      ? null
+      : h("span", { class: "subtitle" }, `${notice.push_type} push`),
   );
 }
 
@@ -103,20 +140,45 @@ function caption(device, main, lastPush, now) {
       "p",
       { class: "caption-name" },
       foreign(device.id, "phone-id", 40),
-      h("span", { class: "caption-flags" }, flags(device).map((flag) => h("span", { class: "flag" }, flag))),
-      main ? h("span", { class: "state", "data-look": lookOf(main) }, lookOf(main)) : h("span", { class: "state", "data-look": "none" }, "idle"),
+      h(
+        "span",
+        { class: "caption-flags" },
+        flags(device).map((flag) => h("span", { class: "flag" }, flag)),
+      ),
+      main
+        ? h("span", { class: "state", "data-look": lookOf(main) }, lookOf(main))
+        : h("span", { class: "state", "data-look": "none" }, "idle"),
     ),
-    main && main.state === "active" ? budgetMeter(main.budget, now) : h("div", { class: "meter none" }, h("span", { class: "meter-text" }, main ? "Takes no more pushes" : `iOS ${device.os_version}`)),
+    main && main.state === "active"
+      ? budgetMeter(main.budget, now)
+      : h(
+          "div",
+          { class: "meter none" },
+          h(
+            "span",
+            { class: "meter-text" },
+            main ? "Takes no more pushes" : `iOS ${device.os_version}`,
+          ),
+        ),
     h(
       "p",
       { class: "caption-last", "data-kind": trouble?.kind ?? told?.kind ?? "none" },
       told ? h("i", { class: "dot", "data-kind": told.kind }) : null,
-      trouble ? h("span", { title: trouble.text }, `${trouble.label}: ${reason(lastPush)}`) : told ? `#${lastPush.number} ${told.label.toLowerCase()}` : "No push yet",
+      trouble
+        ? h("span", { title: trouble.text }, `${trouble.label}: ${reason(lastPush)}`)
+        : told
+          ? `#${lastPush.number} ${told.label.toLowerCase()}`
+          : "No push yet",
     ),
   );
 }
 
-const reason = (push) => (push.status === 200 ? (WHY.has(push.why) ? push.why : push.why || push.state) : push.reason || push.status);
+const reason = (push) =>
+  push.status === 200
+    ? WHY.has(push.why)
+      ? push.why
+      : push.why || push.state
+    : push.reason || push.status;
 
 function flags(device) {
   return [
@@ -132,7 +194,8 @@ function spoken(device, main) {
   const parts = [device.id.slice(0, 80), ...flags(device)];
   if (main) {
     parts.push(`activity ${lookOf(main)}`);
-    if (main.budget && main.state === "active") parts.push(`budget ${main.budget.remaining} of ${main.budget.capacity}`);
+    if (main.budget && main.state === "active")
+      parts.push(`budget ${main.budget.remaining} of ${main.budget.capacity}`);
   } else parts.push("no activity");
   return parts.join(", ");
 }

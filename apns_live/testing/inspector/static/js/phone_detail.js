@@ -9,7 +9,7 @@ import { facts, when } from "./facts.js";
 import { count, firstDigits, timeOfDay } from "./format.js";
 import { jsonText } from "./json_view.js";
 import { eventOf } from "./pushes.js";
-import { ENDED_BY, verdict } from "./words.js";
+import { detailOf, ENDED_BY, verdict } from "./words.js";
 
 const PUSHES = 40;
 const SWITCHES = [
@@ -39,7 +39,9 @@ export class PhoneDetail {
     this.asking = true;
     try {
       if (!this.store.devices.has(this.id)) this.fetched = await get(devicePath(this.id));
-      const found = await get(`/v1/pushes?newest=1&limit=${PUSHES}&device=${encodeURIComponent(this.id)}`);
+      const found = await get(
+        `/v1/pushes?newest=1&limit=${PUSHES}&device=${encodeURIComponent(this.id)}`,
+      );
       this.pushes = found.items;
     } catch {
       // The stream says so when the fake is gone.
@@ -89,14 +91,42 @@ export class PhoneDetail {
 
   content(now) {
     const { device } = this;
-    if (!device) return [h("p", { class: "panel-empty" }, "This phone is gone: its app was deleted, or the fake was reset.")];
+    if (!device)
+      return [
+        h(
+          "p",
+          { class: "panel-empty" },
+          "This phone is gone: its app was deleted, or the fake was reset.",
+        ),
+      ];
     const activities = [...device.activities].reverse();
     return [
-      h("p", { class: "detail-sub" }, `iOS ${device.os_version}`, device.automatic ? ", met by its first push" : "", device.has_dynamic_island ? "" : ", without Dynamic Island", device.stored ? `, ${device.stored} stored` : ""),
+      h(
+        "p",
+        { class: "detail-sub" },
+        `iOS ${device.os_version}`,
+        device.automatic ? ", met by its first push" : "",
+        device.has_dynamic_island ? "" : ", without Dynamic Island",
+        device.stored ? `, ${device.stored} stored` : "",
+      ),
       h(
         "div",
         { class: "switches", role: "group", "aria-label": "Switches of the phone" },
-        SWITCHES.map(([name, label]) => h("button", { type: "button", class: "switch", role: "switch", "aria-checked": String(device[name]), "data-act": "switch", "data-on": name }, h("span", null, label), h("i", { "aria-hidden": "true" }))),
+        SWITCHES.map(([name, label]) =>
+          h(
+            "button",
+            {
+              type: "button",
+              class: "switch",
+              role: "switch",
+              "aria-checked": String(device[name]),
+              "data-act": "switch",
+              "data-on": name,
+            },
+            h("span", null, label),
+            h("i", { "aria-hidden": "true" }),
+          ),
+        ),
       ),
       h(
         "div",
@@ -106,10 +136,22 @@ export class PhoneDetail {
         act("Delete the app", "delete", { danger: true }),
       ),
       h("h3", null, "Activities"),
-      activities.length ? h("div", { class: "detail-activities" }, activities.map((each) => detailOf(each, now))) : h("p", { class: "faint" }, "None."),
+      activities.length
+        ? h(
+            "div",
+            { class: "detail-activities" },
+            activities.map((each) => activityOf(each, now)),
+          )
+        : h("p", { class: "faint" }, "None."),
       h("h3", null, "Tokens"),
       tokens(device),
-      device.start_budget ? h("p", { class: "faint" }, `Push-to-start budget: ${device.start_budget.remaining} of ${device.start_budget.capacity} left.`) : h("span"),
+      device.start_budget
+        ? h(
+            "p",
+            { class: "faint" },
+            `Push-to-start budget: ${device.start_budget.remaining} of ${device.start_budget.capacity} left.`,
+          )
+        : h("span"),
       h("h3", null, "Last pushes"),
       log(this.pushes),
     ];
@@ -117,27 +159,51 @@ export class PhoneDetail {
 }
 
 function act(label, name, { on = null, danger = false } = {}) {
-  return h("button", { type: "button", class: danger ? "button small danger" : "button small", "data-act": name, "data-on": on }, label);
+  return h(
+    "button",
+    {
+      type: "button",
+      class: danger ? "button small danger" : "button small",
+      "data-act": name,
+      "data-on": on,
+    },
+    label,
+  );
 }
 
-function detailOf(activity, now) {
+function activityOf(activity, now) {
   const active = activity.state === "active";
   return h(
     "article",
     { class: "detail-activity", "data-key": activity.id, "data-look": lookOf(activity) },
-    h("header", null, h("h4", null, foreign(activity.attributes_type ?? "Type not known", "", 60)), h("span", { class: "state", "data-look": lookOf(activity) }, lookOf(activity))),
+    h(
+      "header",
+      null,
+      h("h4", null, foreign(activity.attributes_type ?? "Type not known", "", 60)),
+      h("span", { class: "state", "data-look": lookOf(activity) }, lookOf(activity)),
+    ),
     activity.state === "dismissed"
       ? null
       : h(
           "div",
           { class: "presentations wallpaper-2" },
-          h("div", { class: "presentation" }, h("p", null, "Lock Screen"), lockCard(activity, now, 16)),
+          h(
+            "div",
+            { class: "presentation" },
+            h("p", null, "Lock Screen"),
+            lockCard(activity, now, 16),
+          ),
           active
             ? h(
                 "div",
                 { class: "presentation" },
                 h("p", null, "Dynamic Island: compact, minimal, expanded"),
-                h("div", { class: "island-row" }, compactIsland(activity, now), minimalIsland(activity, now)),
+                h(
+                  "div",
+                  { class: "island-row" },
+                  compactIsland(activity, now),
+                  minimalIsland(activity, now),
+                ),
                 h("div", { class: "island-row" }, expandedIsland(activity, now, 4)),
               )
             : null,
@@ -146,12 +212,29 @@ function detailOf(activity, now) {
     facts([
       ["App", activity.bundle_id],
       ["Id", activity.id],
-      ["Token", activity.token ? h("code", null, `${firstDigits(activity.token)}…`) : activity.token_due ? when(activity.token_due, now) : "never issued"],
+      [
+        "Token",
+        activity.token
+          ? h("code", null, `${firstDigits(activity.token)}…`)
+          : activity.token_due
+            ? when(activity.token_due, now)
+            : "never issued",
+      ],
       ["Channel", activity.channel],
       ["Started", when(activity.started_at, now)],
       ["Updated", when(activity.updated_at, now)],
       ["Stale date", when(activity.stale_date, now)],
-      ["Ended", activity.ended_at === null ? null : h("span", null, when(activity.ended_at, now), activity.ended_by ? `, ${ENDED_BY.get(activity.ended_by) ?? activity.ended_by}` : "")],
+      [
+        "Ended",
+        activity.ended_at === null
+          ? null
+          : h(
+              "span",
+              null,
+              when(activity.ended_at, now),
+              activity.ended_by ? `, ${ENDED_BY.get(activity.ended_by) ?? activity.ended_by}` : "",
+            ),
+      ],
       ["Dismissal", when(activity.dismissal_date, now)],
       ["System ends it", active ? when(activity.ends_at, now) : null],
       ["Relevance", activity.relevance_score],
@@ -164,9 +247,20 @@ function detailOf(activity, now) {
           { class: "actions" },
           act("Swipe away", "dismiss", { on: activity.id }),
           active ? act("End", "end", { on: activity.id }) : null,
-          active && activity.token ? act("Rotate token", "rotate-token", { on: activity.id }) : null,
+          active && activity.token
+            ? act("Rotate token", "rotate-token", { on: activity.id })
+            : null,
         ),
-    h("details", { class: "json" }, h("summary", null, "Content state and attributes"), h("pre", { tabindex: "0" }, jsonText({ "content-state": activity.content_state, attributes: activity.attributes }))),
+    h(
+      "details",
+      { class: "json" },
+      h("summary", null, "Content state and attributes"),
+      h(
+        "pre",
+        { tabindex: "0" },
+        jsonText({ "content-state": activity.content_state, attributes: activity.attributes }),
+      ),
+    ),
   );
 }
 
@@ -175,17 +269,52 @@ function tokens(device) {
   return h(
     "ul",
     { class: "tokens" },
-    device.tokens.slice(0, 60).map((each) =>
-      h(
-        "li",
-        { "data-key": each.token },
-        h("code", null, `${firstDigits(each.token)}…`),
-        h("span", { class: "token-kind" }, { start: "push to start", activity: "activity", device: "device" }[each.kind] ?? each.kind, each.attributes_type ? foreign(each.attributes_type, "faint", 60) : null),
-        h("span", { class: "state", "data-look": each.condition === "live" ? "active" : "closed" }, each.condition),
-        h("button", { type: "button", class: "icon-button small", "data-copy": each.token, "aria-label": `Copy token ${firstDigits(each.token)}`, title: "Copy the whole token" }, "⧉"),
-        each.condition === "live" ? h("button", { type: "button", class: "icon-button small", "data-act": "kill", "data-token": each.token, "aria-label": `Unregister token ${firstDigits(each.token)}`, title: "Let it die: 410 Unregistered" }, "×") : h("span"),
+    device.tokens
+      .slice(0, 60)
+      .map((each) =>
+        h(
+          "li",
+          { "data-key": each.token },
+          h("code", null, `${firstDigits(each.token)}…`),
+          h(
+            "span",
+            { class: "token-kind" },
+            { start: "push to start", activity: "activity", device: "device" }[each.kind] ??
+              each.kind,
+            each.attributes_type ? foreign(each.attributes_type, "faint", 60) : null,
+          ),
+          h(
+            "span",
+            { class: "state", "data-look": each.condition === "live" ? "active" : "closed" },
+            each.condition,
+          ),
+          h(
+            "button",
+            {
+              type: "button",
+              class: "icon-button small",
+              "data-copy": each.token,
+              "aria-label": `Copy token ${firstDigits(each.token)}`,
+              title: "Copy the whole token",
+            },
+            "⧉",
+          ),
+          each.condition === "live"
+            ? h(
+                "button",
+                {
+                  type: "button",
+                  class: "icon-button small",
+                  "data-act": "kill",
+                  "data-token": each.token,
+                  "aria-label": `Unregister token ${firstDigits(each.token)}`,
+                  title: "Let it die: 410 Unregistered",
+                },
+                "×",
+              )
+            : h("span"),
+        ),
       ),
-    ),
   );
 }
 
@@ -204,7 +333,14 @@ function log(pushes) {
           "button",
           { type: "button", class: "log-row", "data-open-push": push.number },
           h("i", { class: "dot", "data-kind": told.kind }),
-          h("span", { class: "log-what" }, h("b", null, `#${push.number} ${eventOf(push)}`), h("span", { "data-kind": told.kind }, told.label), told.text ? foreign(told.text, "faint", 160) : null, push.detail ? foreign(push.detail, "faint", 160) : null),
+          h(
+            "span",
+            { class: "log-what" },
+            h("b", null, `#${push.number} ${eventOf(push)}`),
+            h("span", { "data-kind": told.kind }, told.label),
+            told.text ? foreign(told.text, "faint", 160) : null,
+            detailOf(push) ? foreign(push.detail, "faint", 160) : null,
+          ),
           h("time", null, timeOfDay(push.received_at)),
         ),
       );

@@ -108,7 +108,7 @@ export class Phones {
       index,
       total,
       lastPush: this.store.lastPush.get(key),
-      expanded: ((this.mode === "expanded") !== this.turned.has(key)) || alerted,
+      expanded: (this.mode === "expanded") !== this.turned.has(key) || alerted,
       current: this.list.current === key,
       selected: this.selected === key,
     });
@@ -132,7 +132,8 @@ export class Phones {
       this.noticeAlerts(this.store.devices.keys());
     } else this.noticeAlerts(changes.devices);
     const filtering = byId("search").value !== "" || byId("which").value !== "all";
-    if (changes.all || changes.order || (filtering && changes.devices.size)) this.filter(changes.all ? null : changes.devices);
+    if (changes.all || changes.order || (filtering && changes.devices.size))
+      this.filter(changes.all ? null : changes.devices);
     else if (changes.devices.size) this.list.refresh(changes.devices);
     if (changes.fake || changes.order) this.drawEmpty();
   }
@@ -143,14 +144,22 @@ export class Phones {
     const which = byId("which").value;
     const keys = [];
     for (const device of store.devices.values()) {
-      if (fits(device, which, store.lastPush.get(device.id)) && (text === "" || haystack(device).includes(text))) keys.push(device.id);
+      if (
+        fits(device, which, store.lastPush.get(device.id)) &&
+        (text === "" || haystack(device).includes(text))
+      )
+        keys.push(device.id);
     }
-    const same = keys.length === this.shown.length && keys.every((key, index) => key === this.shown[index]);
+    const same =
+      keys.length === this.shown.length && keys.every((key, index) => key === this.shown[index]);
     this.shown = keys;
     if (same && changed) this.list.refresh(changed);
     else this.list.setKeys(keys);
     const all = store.devices.size;
-    byId("phones-count").textContent = keys.length === all ? count(store.devicesTotal) : `${count(keys.length)} of ${count(store.devicesTotal)}`;
+    byId("phones-count").textContent =
+      keys.length === all
+        ? count(store.devicesTotal)
+        : `${count(keys.length)} of ${count(store.devicesTotal)}`;
     const note = byId("phones-note");
     note.hidden = store.devicesTotal <= all;
     note.textContent = `The first ${count(all)} of ${count(store.devicesTotal)} phones are followed here. The control API has all of them.`;
@@ -166,7 +175,13 @@ export class Phones {
       h("div", { class: "empty-phone", "aria-hidden": "true" }, h("i")),
       h("h3", null, none ? "No phones yet" : "No phone fits"),
       none
-        ? h("p", null, "Send a push to ", h("code", null, this.store.fake?.endpoint ?? ""), " and its phone appears here, or add one and use its tokens.")
+        ? h(
+            "p",
+            null,
+            "Send a push to ",
+            h("code", null, this.store.fake?.endpoint ?? ""),
+            " and its phone appears here, or add one and use its tokens.",
+          )
         : h("p", null, "Change the search or the filter to see the others."),
     ]);
   }
@@ -193,13 +208,18 @@ export class Phones {
     const due = [];
     for (const id of this.list.nodes.keys()) {
       for (const each of this.store.devices.get(id)?.activities ?? []) {
-        if (each.state === "active" && each.budget?.refills_at && each.budget.refills_at <= now) due.push([id, each.id]);
+        if (each.state === "active" && each.budget?.refills_at && each.budget.refills_at <= now)
+          due.push([id, each.id]);
       }
     }
     for (const [id, activityId] of due.slice(0, REFILLS_AT_ONCE)) {
       const fresh = await get(activityPath(activityId));
       const device = this.store.devices.get(id);
-      if (device) this.store.putDevice({ ...device, activities: device.activities.map((each) => (each.id === activityId ? fresh : each)) });
+      if (device)
+        this.store.putDevice({
+          ...device,
+          activities: device.activities.map((each) => (each.id === activityId ? fresh : each)),
+        });
     }
   }
 
@@ -212,7 +232,12 @@ export class Phones {
 function sizes() {
   const style = getComputedStyle(byId("phones-list"));
   const number = (name) => Number.parseFloat(style.getPropertyValue(name));
-  return { width: number("--item-width"), height: number("--item-height"), gap: number("--item-gap"), sideways: style.getPropertyValue("--sideways").trim() === "1" };
+  return {
+    width: number("--item-width"),
+    height: number("--item-height"),
+    gap: number("--item-gap"),
+    sideways: style.getPropertyValue("--sideways").trim() === "1",
+  };
 }
 
 function fits(device, which, lastPush) {
@@ -234,7 +259,19 @@ function haystack(device) {
 }
 
 function searchable(device) {
-  const parts = [device.id, `ios ${device.os_version}`, ...device.tokens.map((each) => `${each.token} ${each.bundle_id} ${each.attributes_type ?? ""}`)];
-  for (const each of device.activities) parts.push(each.id, each.bundle_id, each.attributes_type ?? "", each.state, JSON.stringify(each.attributes), JSON.stringify(each.content_state));
+  const parts = [
+    device.id,
+    `ios ${device.os_version}`,
+    ...device.tokens.map((each) => `${each.token} ${each.bundle_id} ${each.attributes_type ?? ""}`),
+  ];
+  for (const each of device.activities)
+    parts.push(
+      each.id,
+      each.bundle_id,
+      each.attributes_type ?? "",
+      each.state,
+      JSON.stringify(each.attributes),
+      JSON.stringify(each.content_state),
+    );
   return parts.join(" ").toLowerCase();
 }

@@ -7,11 +7,17 @@ import { facts, when } from "./facts.js";
 import { count, firstDigits, timeOfDay } from "./format.js";
 import { jsonText, visible } from "./json_view.js";
 import { eventOf } from "./pushes.js";
-import { verdict, WHY } from "./words.js";
+import { detailOf, verdict, WHY } from "./words.js";
 
 export class PushDetail {
   constructor(store, number, redraw) {
-    Object.assign(this, { store, number, redraw, push: store.pushes.get(number) ?? null, shown: store.pushes.get(number) });
+    Object.assign(this, {
+      store,
+      number,
+      redraw,
+      push: store.pushes.get(number) ?? null,
+      shown: store.pushes.get(number),
+    });
     this.ask();
   }
 
@@ -49,19 +55,64 @@ export class PushDetail {
       h(
         "div",
         { class: "verdict", "data-kind": told.kind },
-        h("p", null, h("i", { class: "dot", "data-kind": told.kind }), h("b", null, told.label), h("span", null, `${push.status} ${push.reason}`.trim())),
+        h(
+          "p",
+          null,
+          h("i", { class: "dot", "data-kind": told.kind }),
+          h("b", null, told.label),
+          h("span", null, `${push.status} ${push.reason}`.trim()),
+        ),
         told.text && push.status === 200 ? h("p", null, foreign(told.text, "", 200)) : null,
-        push.detail ? h("p", { class: "faint" }, foreign(visible(push.detail), "", 300)) : null,
+        detailOf(push) ? h("p", { class: "faint" }, foreign(visible(push.detail), "", 300)) : null,
       ),
-      push.channel ? h("p", { class: "faint" }, `${count(push.delivered)} of ${count(push.subscribers)} subscribers`) : h("span"),
+      push.channel
+        ? h(
+            "p",
+            { class: "faint" },
+            `${count(push.delivered)} of ${count(push.subscribers)} subscribers`,
+          )
+        : h("span"),
       h("h3", null, "On its way"),
       push.log?.length
-        ? h("ol", { class: "log" }, push.log.slice(-50).map((entry) => h("li", { class: "log-row", "data-key": entry.sequence }, h("i", { class: "dot", "data-kind": dotOf(entry) }), h("span", { class: "log-what" }, h("b", null, entry.state), entry.why ? h("span", null, WHY.get(entry.why) ?? entry.why) : null, entry.detail ? foreign(visible(entry.detail), "faint", 200) : null), h("time", null, timeOfDay(entry.time)))))
-        : h("p", { class: "faint" }, push.status === 200 ? "Nothing yet." : "APNs refused it; no phone heard of it."),
+        ? h(
+            "ol",
+            { class: "log" },
+            push.log
+              .slice(-50)
+              .map((entry) =>
+                h(
+                  "li",
+                  { class: "log-row", "data-key": entry.sequence },
+                  h("i", { class: "dot", "data-kind": dotOf(entry) }),
+                  h(
+                    "span",
+                    { class: "log-what" },
+                    h("b", null, entry.state),
+                    entry.why ? h("span", null, WHY.get(entry.why) ?? entry.why) : null,
+                    detailOf(entry) ? foreign(visible(entry.detail), "faint", 200) : null,
+                  ),
+                  h("time", null, timeOfDay(entry.time)),
+                ),
+              ),
+          )
+        : h(
+            "p",
+            { class: "faint" },
+            push.status === 200 ? "Nothing yet." : "APNs refused it; no phone heard of it.",
+          ),
       h("h3", null, "Request"),
       facts([
         ["Received", when(push.received_at, now)],
-        ["Phone", push.device ? h("button", { type: "button", class: "link-button", "data-open-phone": push.device }, foreign(push.device, "", 40)) : null],
+        [
+          "Phone",
+          push.device
+            ? h(
+                "button",
+                { type: "button", class: "link-button", "data-open-phone": push.device },
+                foreign(push.device, "", 40),
+              )
+            : null,
+        ],
         ["Event", eventOf(push)],
         ["Timestamp", when(push.timestamp, now)],
         ["Token", push.token ? h("code", null, `${firstDigits(push.token)}…`) : null],
@@ -69,7 +120,14 @@ export class PushDetail {
         ["Topic", push.topic],
         ["Push type", push.push_type],
         ["Priority", push.priority],
-        ["Expiration", push.expiration ? when(push.expiration, now) : push.expiration === 0 ? "0, never stored" : null],
+        [
+          "Expiration",
+          push.expiration
+            ? when(push.expiration, now)
+            : push.expiration === 0
+              ? "0, never stored"
+              : null,
+        ],
         ["Collapse id", push.collapse_id === null ? null : visible(push.collapse_id)],
         ["apns-id", push.apns_id],
         ["apns-unique-id", push.apns_unique_id],
@@ -77,7 +135,9 @@ export class PushDetail {
         ["Size", `${count(push.size)} bytes`],
       ]),
       h("h3", null, "Body"),
-      push.payload !== null && push.payload !== undefined ? h("pre", { tabindex: "0" }, jsonText(push.payload)) : h("pre", { tabindex: "0" }, visible(push.body ?? "").slice(0, 4096) || "empty"),
+      push.payload !== null && push.payload !== undefined
+        ? h("pre", { tabindex: "0" }, jsonText(push.payload))
+        : h("pre", { tabindex: "0" }, visible(push.body ?? "").slice(0, 4096) || "empty"),
     ];
   }
 }

@@ -15,7 +15,14 @@ const KINDS = [
 
 export class Pushes {
   constructor(store, openDetail) {
-    Object.assign(this, { store, openDetail, kind: "all", paused: false, missed: 0, selected: null });
+    Object.assign(this, {
+      store,
+      openDetail,
+      kind: "all",
+      paused: false,
+      missed: 0,
+      selected: null,
+    });
     this.build();
     this.list = new VirtualList({
       viewport: this.viewport,
@@ -31,7 +38,19 @@ export class Pushes {
     this.filters = h(
       "div",
       { class: "segments wide", role: "radiogroup", "aria-label": "Which pushes" },
-      KINDS.map(([kind, label], index) => h("button", { type: "button", role: "radio", "aria-checked": String(index === 0), tabindex: index === 0 ? "0" : "-1", "data-kind": kind }, label)),
+      KINDS.map(([kind, label], index) =>
+        h(
+          "button",
+          {
+            type: "button",
+            role: "radio",
+            "aria-checked": String(index === 0),
+            tabindex: index === 0 ? "0" : "-1",
+            "data-kind": kind,
+          },
+          label,
+        ),
+      ),
     );
     this.filters.addEventListener("click", (event) => {
       const button = event.target.closest("[data-kind]");
@@ -42,7 +61,8 @@ export class Pushes {
       if (!Object.hasOwn(steps, event.key)) return;
       event.preventDefault();
       const all = [...this.filters.children];
-      const next = all[(all.indexOf(document.activeElement) + steps[event.key] + all.length) % all.length];
+      const next =
+        all[(all.indexOf(document.activeElement) + steps[event.key] + all.length) % all.length];
       this.choose(next);
       next.focus();
     });
@@ -51,7 +71,11 @@ export class Pushes {
       this.viewport.scrollTop = 0;
       this.follow();
     });
-    this.canvas = h("div", { class: "canvas", role: "listbox", "aria-label": "Pushes, the newest first" });
+    this.canvas = h("div", {
+      class: "canvas",
+      role: "listbox",
+      "aria-label": "Pushes, the newest first",
+    });
     this.canvas.addEventListener("keydown", (event) => {
       if (this.list.key(event)) return;
       if (event.key !== "Enter" && event.key !== " ") return;
@@ -66,7 +90,10 @@ export class Pushes {
     });
     this.empty = h("p", { class: "panel-empty" }, "No pushes yet.");
     this.viewport = h("div", { class: "push-list" }, this.canvas, this.empty);
-    byId("panel-pushes").append(this.filters, h("div", { class: "push-frame" }, this.newer, this.viewport));
+    byId("panel-pushes").append(
+      this.filters,
+      h("div", { class: "push-frame" }, this.newer, this.viewport),
+    );
   }
 
   choose(button) {
@@ -106,12 +133,15 @@ export class Pushes {
   show() {
     this.stale = false;
     const keys = [];
-    for (const push of this.store.pushes.values()) if (this.kind === "all" || kindOf(push) === this.kind) keys.push(push.number);
+    for (const push of this.store.pushes.values())
+      if (this.kind === "all" || kindOf(push) === this.kind) keys.push(push.number);
     keys.sort((a, b) => b - a);
     this.newest = Math.max(0, ...this.store.pushes.keys());
     this.newer.hidden = true;
     this.empty.hidden = keys.length > 0;
-    this.empty.textContent = this.store.pushes.size ? "None of this kind among the last ones." : "No pushes yet.";
+    this.empty.textContent = this.store.pushes.size
+      ? "None of this kind among the last ones."
+      : "No pushes yet.";
     // The row that Tab reaches is the newest, unless somebody is in the list.
     if (!this.canvas.contains(document.activeElement)) this.list.current = keys[0] ?? null;
     this.list.setKeys(keys);
@@ -120,7 +150,19 @@ export class Pushes {
   draw(number, index, total) {
     const push = this.store.pushes.get(number);
     const told = push ? verdict(push) : null;
-    if (!push) return h("div", { class: "push-row gone", role: "option", "data-key": number, "data-number": number, tabindex: "-1", "aria-selected": "false" }, "No longer kept");
+    if (!push)
+      return h(
+        "div",
+        {
+          class: "push-row gone",
+          role: "option",
+          "data-key": number,
+          "data-number": number,
+          tabindex: "-1",
+          "aria-selected": "false",
+        },
+        "No longer kept",
+      );
     return h(
       "div",
       {
@@ -139,14 +181,28 @@ export class Pushes {
         "p",
         { class: "push-main" },
         h("b", null, eventOf(push)),
-        push.device ? foreign(push.device, "push-device", 40) : push.channel ? h("span", { class: "push-device" }, "channel ", foreign(push.channel, "", 24)) : h("code", null, firstDigits(push.token)),
-        h("span", { class: "push-verdict", "data-kind": told.kind }, push.status === 200 ? told.label : String(push.status)),
+        push.device
+          ? foreign(push.device, "push-device", 40)
+          : push.channel
+            ? h("span", { class: "push-device" }, "channel ", foreign(push.channel, "", 24))
+            : h("code", null, firstDigits(push.token)),
+        h(
+          "span",
+          { class: "push-verdict", "data-kind": told.kind },
+          push.status === 200 ? told.label : String(push.status),
+        ),
       ),
       h(
         "p",
         { class: "push-sub" },
         h("span", { class: "push-number" }, `#${number}`),
-        told.text ? foreign(push.status === 200 ? told.text : push.reason, "push-why", 120) : h("span", { class: "push-why plain" }, `priority ${push.priority}, ${count(push.size)} B`),
+        told.text
+          ? foreign(push.status === 200 ? told.text : push.reason, "push-why", 120)
+          : h(
+              "span",
+              { class: "push-why plain" },
+              `priority ${push.priority}, ${count(push.size)} B`,
+            ),
         h("time", null, timeOfDay(push.received_at)),
       ),
     );

@@ -30,7 +30,12 @@ export class Store {
     this.fake = data.fake;
     this.devices = new Map(data.devices.map((device) => [device.id, device]));
     Object.assign(this.changes, {
-      order: true, all: true, pushes: true, connections: true, faults: true, fake: true,
+      order: true,
+      all: true,
+      pushes: true,
+      connections: true,
+      faults: true,
+      fake: true,
     });
     this.take(data);
   }
@@ -110,7 +115,14 @@ export class Store {
 
 function noChanges() {
   return {
-    all: false, order: false, devices: new Set(), pushes: false, connections: false,
-    faults: false, counts: false, fake: false, link: false,
+    all: false,
+    order: false,
+    devices: new Set(),
+    pushes: false,
+    connections: false,
+    faults: false,
+    counts: false,
+    fake: false,
+    link: false,
   };
 }

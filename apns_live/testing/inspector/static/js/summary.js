@@ -48,7 +48,12 @@ export class Summary {
         "dl",
         { class: "figures" },
         figures.map(([name, value, kind, most]) =>
-          h("div", { "data-kind": kind || null, "data-zero": value === 0 ? "" : null }, h("dt", null, name), h("dd", null, count(value), most ? h("span", { class: "most" }, most) : null)),
+          h(
+            "div",
+            { "data-kind": kind || null, "data-zero": value === 0 ? "" : null },
+            h("dt", null, name),
+            h("dd", null, count(value), most ? h("span", { class: "most" }, most) : null),
+          ),
         ),
       ),
     ]);
@@ -62,10 +67,17 @@ function top(by) {
 
 function sparkline(rates) {
   const high = Math.max(1, ...rates);
-  const points = rates.map((rate, index) => `${(index * 120) / (SECONDS - 1)},${(27 - (rate / high) * 24).toFixed(1)}`);
+  const points = rates.map(
+    (rate, index) => `${(index * 120) / (SECONDS - 1)},${(27 - (rate / high) * 24).toFixed(1)}`,
+  );
   return h(
     "svg",
-    { class: "sparkline", viewBox: "0 0 120 28", preserveAspectRatio: "none", "aria-hidden": "true" },
+    {
+      class: "sparkline",
+      viewBox: "0 0 120 28",
+      preserveAspectRatio: "none",
+      "aria-hidden": "true",
+    },
     h("path", { class: "area", d: `M0,28 L${points.join(" L")} L120,28 Z` }),
     h("polyline", { points: points.join(" ") }),
   );

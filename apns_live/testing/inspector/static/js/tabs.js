@@ -23,5 +23,9 @@ export function tabs(list, onChange) {
     event.preventDefault();
     choose(all[(targets[event.key] + all.length) % all.length], true);
   });
-  return (name) => choose(all.find((each) => each.id === `tab-${name}`), false);
+  return (name) =>
+    choose(
+      all.find((each) => each.id === `tab-${name}`),
+      false,
+    );
 }

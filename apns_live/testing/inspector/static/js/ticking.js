@@ -22,7 +22,10 @@ export function tick(root, now) {
     if (text !== undefined && node.textContent !== text) node.textContent = text;
   }
   for (const node of root.querySelectorAll("[data-fill-from]")) {
-    node.style.setProperty("--fill", String(share(Number(node.dataset.fillFrom), Number(node.dataset.fillTo), now)));
+    node.style.setProperty(
+      "--fill",
+      String(share(Number(node.dataset.fillFrom), Number(node.dataset.fillTo), now)),
+    );
   }
 }
 

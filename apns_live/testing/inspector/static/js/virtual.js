@@ -16,10 +16,14 @@ export class VirtualList {
     this.nodes = new Map();
     this.current = null;
     this.waiting = false;
-    viewport.addEventListener("scroll", () => {
-      onScroll();
-      this.later();
-    }, { passive: true });
+    viewport.addEventListener(
+      "scroll",
+      () => {
+        onScroll();
+        this.later();
+      },
+      { passive: true },
+    );
     new ResizeObserver(() => this.later()).observe(viewport);
   }
 
@@ -68,20 +72,30 @@ export class VirtualList {
     const { size, columns, cell } = this.grid;
     const column = size.sideways ? place : place % columns;
     const row = size.sideways ? 0 : Math.floor(place / columns);
-    return { x: column * (cell + size.gap), y: row * (size.height + size.gap), width: cell, height: size.height };
+    return {
+      x: column * (cell + size.gap),
+      y: row * (size.height + size.gap),
+      width: cell,
+      height: size.height,
+    };
   }
 
   measure() {
     const size = this.size();
     const wide = this.canvas.clientWidth || this.viewport.clientWidth;
-    const columns = size.sideways ? this.keys.length : size.columns ?? Math.max(1, Math.floor((wide + size.gap) / (size.width + size.gap)));
+    const columns = size.sideways
+      ? this.keys.length
+      : (size.columns ?? Math.max(1, Math.floor((wide + size.gap) / (size.width + size.gap))));
     const cell = size.sideways ? size.width : (wide - size.gap * (columns - 1)) / columns;
     this.grid = { size, columns, cell };
     const rows = size.sideways ? 1 : Math.ceil(this.keys.length / columns);
     const tall = Math.max(0, rows * (size.height + size.gap) - size.gap);
     this.canvas.style.setProperty("height", `${tall}px`);
     const length = this.keys.length * (cell + size.gap) - size.gap;
-    this.canvas.style.setProperty("min-width", size.sideways && this.keys.length ? `${length}px` : "0");
+    this.canvas.style.setProperty(
+      "min-width",
+      size.sideways && this.keys.length ? `${length}px` : "0",
+    );
     const shape = `${columns}/${cell}/${size.sideways}`;
     const moved = shape !== this.shape;
     this.shape = shape;
@@ -95,7 +109,8 @@ export class VirtualList {
     if (size.sideways) {
       const step = cell + size.gap;
       const first = Math.floor(this.viewport.scrollLeft / step) - BEYOND;
-      const last = Math.ceil((this.viewport.scrollLeft + this.viewport.clientWidth) / step) + BEYOND;
+      const last =
+        Math.ceil((this.viewport.scrollLeft + this.viewport.clientWidth) / step) + BEYOND;
       return [Math.max(0, first), Math.min(total, last)];
     }
     const step = size.height + size.gap;
@@ -109,7 +124,12 @@ export class VirtualList {
     const [first, last] = this.seen();
     const wanted = new Set(this.keys.slice(first, last));
     // The one that has the focus stays, or the keyboard would lose its place while scrolling.
-    if (this.current !== null && this.places.has(this.current) && this.nodes.get(this.current)?.contains(document.activeElement)) wanted.add(this.current);
+    if (
+      this.current !== null &&
+      this.places.has(this.current) &&
+      this.nodes.get(this.current)?.contains(document.activeElement)
+    )
+      wanted.add(this.current);
     for (const [key, node] of this.nodes) {
       if (!wanted.has(key)) {
         node.remove();
@@ -132,7 +152,8 @@ export class VirtualList {
     let next = null;
     for (const key of keys) {
       const node = this.nodes.get(key);
-      if (node.parentNode !== this.canvas || node.nextSibling !== next) this.canvas.insertBefore(node, next);
+      if (node.parentNode !== this.canvas || node.nextSibling !== next)
+        this.canvas.insertBefore(node, next);
       next = node;
     }
   }
@@ -153,7 +174,8 @@ export class VirtualList {
     this.current = key;
     const { x, y, width, height } = this.box(place);
     if (focus) {
-      if (this.grid.size.sideways) reveal(this.viewport, "scrollLeft", x, width, this.viewport.clientWidth);
+      if (this.grid.size.sideways)
+        reveal(this.viewport, "scrollLeft", x, width, this.viewport.clientWidth);
       else reveal(this.viewport, "scrollTop", y, height, this.viewport.clientHeight);
       this.layout();
     }
@@ -165,8 +187,22 @@ export class VirtualList {
   key(event) {
     const place = this.places.get(this.current) ?? 0;
     const row = this.grid.size.sideways ? 1 : this.grid.columns;
-    const page = row * Math.max(1, Math.floor(this.viewport.clientHeight / (this.grid.size.height + this.grid.size.gap)));
-    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: row, ArrowUp: -row, PageDown: page, PageUp: -page, Home: -place, End: this.keys.length };
+    const page =
+      row *
+      Math.max(
+        1,
+        Math.floor(this.viewport.clientHeight / (this.grid.size.height + this.grid.size.gap)),
+      );
+    const steps = {
+      ArrowRight: 1,
+      ArrowLeft: -1,
+      ArrowDown: row,
+      ArrowUp: -row,
+      PageDown: page,
+      PageUp: -page,
+      Home: -place,
+      End: this.keys.length,
+    };
     if (!Object.hasOwn(steps, event.key) || !this.keys.length) return false;
     const target = Math.min(this.keys.length - 1, Math.max(0, place + steps[event.key]));
     event.preventDefault();
@@ -178,5 +214,6 @@ export class VirtualList {
 function reveal(viewport, property, start, length, room) {
   const margin = 16;
   if (start - margin < viewport[property]) viewport[property] = Math.max(0, start - margin);
-  else if (start + length + margin > viewport[property] + room) viewport[property] = start + length + margin - room;
+  else if (start + length + margin > viewport[property] + room)
+    viewport[property] = start + length + margin - room;
 }

@@ -42,6 +42,12 @@ export function verdict(push) {
   }
 }
 
+/** What the phone adds to the reason, or null when it says the same. */
+export function detailOf({ why, detail }) {
+  const plain = (text) => text.toLowerCase().replace(/\.$/, "");
+  return detail && plain(detail) !== plain(WHY.get(why) ?? "") ? detail : null;
+}
+
 export const ENDED_BY = new Map([
   ["push", "ended by a push"],
   ["app", "ended by the app"],

@@ -21,7 +21,10 @@ export function rowsOf(state, limit = ROWS) {
         left += 1;
         continue;
       }
-      if (isObject(value) || (Array.isArray(value) && value.some((each) => typeof each === "object" && each))) {
+      if (
+        isObject(value) ||
+        (Array.isArray(value) && value.some((each) => typeof each === "object" && each))
+      ) {
         const size = Object.keys(value).length;
         if (depth >= DEPTH || size === 0) {
           add({ name, value: size ? `${size} more inside` : "empty", depth });
@@ -41,16 +44,30 @@ export function rowsOf(state, limit = ROWS) {
 /** A value as a node. */
 export function valueNode(name, value, now) {
   if (value === null) return h("span", { class: "faint" }, "none");
-  if (typeof value === "boolean") return h("span", { class: value ? "yes" : "no" }, value ? "Yes" : "No");
+  if (typeof value === "boolean")
+    return h("span", { class: value ? "yes" : "no" }, value ? "Yes" : "No");
   const date = dateOf(name, value);
   if (date !== null) {
-    return h("span", { class: "date" }, moment(date, now), " ", h("i", ticks("relative", date), relative(date, now)));
+    return h(
+      "span",
+      { class: "date" },
+      moment(date, now),
+      " ",
+      h("i", ticks("relative", date), relative(date, now)),
+    );
   }
   if (typeof value === "number") return h("span", { class: "number" }, numberText(value));
   if (Array.isArray(value)) {
     if (value.length === 0) return h("span", { class: "faint" }, "empty");
-    const shown = value.slice(0, 6).map((each) => h("span", { class: "chip" }, foreign(each === null ? "none" : each, "", 24)));
-    return h("span", { class: "chips" }, shown, value.length > 6 ? h("span", { class: "faint" }, `+${value.length - 6}`) : null);
+    const shown = value
+      .slice(0, 6)
+      .map((each) => h("span", { class: "chip" }, foreign(each === null ? "none" : each, "", 24)));
+    return h(
+      "span",
+      { class: "chips" },
+      shown,
+      value.length > 6 ? h("span", { class: "faint" }, `+${value.length - 6}`) : null,
+    );
   }
   return foreign(value, "text", 200);
 }
@@ -78,7 +95,8 @@ function labelOf(name, attributes) {
 export function genericBody(state, { attributes, now, limit = 5 }) {
   const { tiles, rest } = split(state);
   const { rows, left } = rowsOf(rest, tiles.length ? Math.max(2, limit - 3) : limit);
-  if (!tiles.length && !rows.length) return h("p", { class: "card-note" }, "The content state is empty.");
+  if (!tiles.length && !rows.length)
+    return h("p", { class: "card-note" }, "The content state is empty.");
   return h(
     "div",
     { class: "generic" },
@@ -87,7 +105,12 @@ export function genericBody(state, { attributes, now, limit = 5 }) {
           "dl",
           { class: "tiles", "data-count": tiles.length },
           tiles.map(([name, value]) =>
-            h("div", null, h("dt", null, foreign(labelOf(name, attributes), "", 40)), h("dd", null, foreign(typeof value === "number" ? numberText(value) : value, "", 24))),
+            h(
+              "div",
+              null,
+              h("dt", null, foreign(labelOf(name, attributes), "", 40)),
+              h("dd", null, foreign(typeof value === "number" ? numberText(value) : value, "", 24)),
+            ),
           ),
         )
       : null,
@@ -103,7 +126,10 @@ export function rowList(rows, now) {
     rows.map((row) =>
       h(
         "div",
-        { class: row.head ? "row head" : "row", style: { "--depth": String(Math.min(row.depth, DEPTH)) } },
+        {
+          class: row.head ? "row head" : "row",
+          style: { "--depth": String(Math.min(row.depth, DEPTH)) },
+        },
         h("dt", null, foreign(words(row.name), "", 60)),
         row.head ? null : h("dd", null, valueNode(row.name, row.value, now)),
       ),
@@ -114,8 +140,11 @@ export function rowList(rows, now) {
 /** What the Dynamic Island has room for: the best two short values, or fewer. */
 export function glance(state, now) {
   const entries = isObject(state) ? Object.entries(state) : [];
-  const numbers = entries.filter(([name, value]) => isTile(name, value)).map(([, value]) => numberText(value));
-  if (numbers.length >= 2 && `${numbers[0]}${numbers[1]}`.length <= 6) return `${numbers[0]}:${numbers[1]}`;
+  const numbers = entries
+    .filter(([name, value]) => isTile(name, value))
+    .map(([, value]) => numberText(value));
+  if (numbers.length >= 2 && `${numbers[0]}${numbers[1]}`.length <= 6)
+    return `${numbers[0]}:${numbers[1]}`;
   if (numbers.length) return numbers[0].slice(0, LONG);
   for (const [name, value] of entries) {
     const date = dateOf(name, value);
@@ -128,6 +157,8 @@ export function glance(state, now) {
 }
 
 function glance1(node) {
-  const scalar = Object.values(node).find((value) => typeof value === "number" || (typeof value === "string" && value !== ""));
+  const scalar = Object.values(node).find(
+    (value) => typeof value === "number" || (typeof value === "string" && value !== ""),
+  );
   return scalar === undefined ? "…" : String(scalar).slice(0, LONG);
 }

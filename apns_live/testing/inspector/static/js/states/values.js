@@ -2,7 +2,18 @@
 
 import { own } from "../dom.js";
 
-const COLORS = new Set(["lime", "green", "cyan", "blue", "purple", "magenta", "red", "orange", "yellow", "gray"]);
+const COLORS = new Set([
+  "lime",
+  "green",
+  "cyan",
+  "blue",
+  "purple",
+  "magenta",
+  "red",
+  "orange",
+  "yellow",
+  "gray",
+]);
 
 export const textOf = (state, name) => {
   const found = own(state, name);
@@ -22,8 +33,10 @@ export function tint(state, name = "color") {
   return COLORS.has(found) ? `tint-${found}` : "";
 }
 
-const DATE_WORD = /(^|[a-z_\- ])(date|time|timestamp|at|until|end|ends|start|starts|eta|arrival|departure|deadline|due)$/i;
-const CAMEL_DATE = /(Date|Time|Timestamp|At|Until|End|Ends|Start|Starts|Eta|Arrival|Departure|Deadline|Due)$/;
+const DATE_WORD =
+  /(^|[a-z_\- ])(date|time|timestamp|at|until|end|ends|start|starts|eta|arrival|departure|deadline|due)$/i;
+const CAMEL_DATE =
+  /(Date|Time|Timestamp|At|Until|End|Ends|Start|Starts|Eta|Arrival|Departure|Deadline|Due)$/;
 const ISO = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?$/;
 const APPLE_EPOCH = 978_307_200;
 
