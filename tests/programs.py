@@ -38,6 +38,7 @@ def _node_module(name: str) -> Callable[[], str | None]:
 
 
 PROGRAMS: dict[str, Callable[[], str | None]] = {
+    "activitysmith-node": _node_module("activitysmith"),
     "chromium": _executable("chromium", "chromium-browser", "google-chrome"),
     "curl": _executable("curl"),
     "go": _executable("go"),

@@ -13,7 +13,16 @@ from .calling import Call
 from .dialect import DIALECT, ID_ATTRIBUTE
 from .refusals import Refused
 from .requests import LiveCall
-from .sending import check_phones, check_within, draw, forced, fresh_id, make_room, reached
+from .sending import (
+    check_phones,
+    check_within,
+    draw,
+    forced,
+    fresh_id,
+    make_room,
+    one_start_at_a_time,
+    reached,
+)
 from .streaming import put_state
 
 
@@ -25,25 +34,23 @@ async def start(call: Call) -> dict[str, Any]:
     state = states.complete(said.state or {}, phase="start", now=call.now)
     activity = fresh_id(call)
     state = await draw(call, state, said, None, f"activity:{activity}")
-    ended = None
-    if not await store.was_told(call.service.database, call.app, once):
-        await check_phones(call, slugs)
-        ended = await make_room(call, audience_of(slugs))
-    done = await call.service.activities.start(
-        call.app,
-        Start(
-            id=activity,
-            attributes_type=call.chosen.attributes_type,
-            id_attribute=ID_ATTRIBUTE,
-            content_state=state,
-            presentation=Presentation(alert=states.start_alert(said.alert, state)),
-            audience=audience_of(slugs),
-            tags=said.tags or (),
-            metadata=said.metadata or {},
-            dialect=DIALECT,
-        ),
-        key=once,
+    request = Start(
+        id=activity,
+        attributes_type=call.chosen.attributes_type,
+        id_attribute=ID_ATTRIBUTE,
+        content_state=state,
+        presentation=Presentation(alert=states.start_alert(said.alert, state)),
+        audience=audience_of(slugs),
+        tags=said.tags or (),
+        metadata=said.metadata or {},
+        dialect=DIALECT,
     )
+    ended = None
+    async with one_start_at_a_time(call):
+        if not await store.was_told(call.service.database, call.app, once):
+            await check_phones(call, slugs)
+            ended = await make_room(call, request.audience)
+        done = await call.service.activities.start(call.app, request, key=once)
     call.replayed(done.replayed)
     result = await await_result(call, done.answer.operation)
     return start_answer(

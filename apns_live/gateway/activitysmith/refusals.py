@@ -51,6 +51,7 @@ _OWN = frozenset(
         "alert",
         "badge",
         "icon",
+        "key",
         "media",
         "metadata",
         "notification_id",

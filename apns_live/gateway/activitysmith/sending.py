@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ...activities.audience import Audience
 from ...activities.buttons import Button, TapSigner
@@ -12,6 +16,7 @@ from ...activities.content_states import State
 from ...activities.requests import End, Presentation
 from ...activities.times import milliseconds
 from ...errors import NotAllowed
+from ..context import Gateway
 from ..reach import check_audience
 from . import store, webhook_store
 from .audiences import audience_of, effective
@@ -23,6 +28,7 @@ from .requests import LiveCall
 
 TAPS = "taps of buttons"
 """What the signing key of tap addresses is drawn for, from the store key."""
+_GATES: WeakKeyDictionary[Gateway, dict[int, asyncio.Lock]] = WeakKeyDictionary()
 _NO_PHONE = (
     "No Live Activity devices matched the effective channel target: no phone among them has handed "
     "this gateway a push-to-start token for {type}. The app has to register its tokens here, and "
@@ -105,6 +111,17 @@ def nobody(call: Call, slugs: tuple[str, ...] | None, message: str) -> Refused:
         message,
         extra={"effective_channel_slugs": None if slugs is None else list(slugs)},
     )
+
+
+@asynccontextmanager
+async def one_start_at_a_time(call: Call, *, starts: bool = True) -> AsyncIterator[None]:
+    """Let no other start of the app in between looking for room and taking it."""
+    if not starts or call.chosen.live_activities is None:
+        yield
+        return
+    gates = _GATES.setdefault(call.gateway, {})
+    async with gates.setdefault(call.app.row, asyncio.Lock()):
+        yield
 
 
 async def make_room(call: Call, audience: Audience) -> str | None:

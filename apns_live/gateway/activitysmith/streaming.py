@@ -16,7 +16,16 @@ from .calling import Call
 from .dialect import DIALECT, ID_ATTRIBUTE
 from .refusals import STREAM_KEY, Refused
 from .requests import LiveCall
-from .sending import check_phones, check_within, draw, forced, fresh_id, make_room, reached
+from .sending import (
+    check_phones,
+    check_within,
+    draw,
+    forced,
+    fresh_id,
+    make_room,
+    one_start_at_a_time,
+    reached,
+)
 
 _KEY_RULE = "stream_key must contain only letters, numbers, underscores, and hyphens"
 
@@ -54,39 +63,37 @@ async def put_state(
     )
     drawn = await draw(call, state, said, current, f"stream:{key}")
     audience = audience_of(slugs)
-    ended = None
-    if not await store.was_told(call.service.database, call.app, once):
-        if running is None or running.audience != audience:
-            await check_phones(call, slugs)
-        if running is None:
-            ended = await make_room(call, audience)
     tags, metadata = said.tags, said.metadata
     former = stream or store.Stream(paused=False, card=None, tags=(), metadata={})
-    done = await call.service.streams.put(
-        call.app,
-        Start(
-            id=fresh_id(call),
-            stream_key=key,
-            attributes_type=call.chosen.attributes_type,
-            attributes={"stream_key": key},
-            id_attribute=ID_ATTRIBUTE,
-            content_state=drawn,
-            presentation=Presentation(alert=states.start_alert(said.alert, state)),
-            audience=audience,
-            tags=former.tags if tags is None else tags,
-            metadata=former.metadata if metadata is None else metadata,
-            dialect=DIALECT,
-        ),
-        change=Update(
-            id="",
-            content_state=drawn,
-            presentation=Presentation(alert=states.change_alert(said.alert, state)),
-            tags=tags,
-            metadata=metadata,
-            dialect=DIALECT,
-        ),
-        key=once,
+    request = Start(
+        id=fresh_id(call),
+        stream_key=key,
+        attributes_type=call.chosen.attributes_type,
+        attributes={"stream_key": key},
+        id_attribute=ID_ATTRIBUTE,
+        content_state=drawn,
+        presentation=Presentation(alert=states.start_alert(said.alert, state)),
+        audience=audience,
+        tags=former.tags if tags is None else tags,
+        metadata=former.metadata if metadata is None else metadata,
+        dialect=DIALECT,
     )
+    change = Update(
+        id="",
+        content_state=drawn,
+        presentation=Presentation(alert=states.change_alert(said.alert, state)),
+        tags=tags,
+        metadata=metadata,
+        dialect=DIALECT,
+    )
+    ended = None
+    async with one_start_at_a_time(call, starts=running is None):
+        if not await store.was_told(call.service.database, call.app, once):
+            if running is None or running.audience != audience:
+                await check_phones(call, slugs)
+            if running is None and not await _was_started(call, key):
+                ended = await make_room(call, audience)
+        done = await call.service.streams.put(call.app, request, change=change, key=once)
     call.replayed(done.replayed)
     shown = former.tags if tags is None else tags
     return await _put_answer(call, done.answer, slugs, shown, ended)
@@ -181,6 +188,12 @@ async def _final(
         reason="requested" if verb == "end" else "paused",
         dialect=DIALECT,
     )
+
+
+async def _was_started(call: Call, key: str) -> bool:
+    """Whether a put at the same moment was first; then this one needs no room of its own."""
+    stream = await store.stream_of(call.service.database, call.app, key)
+    return stream is not None and stream.running is not None
 
 
 def _runs(state: dict[str, Any]) -> bool:

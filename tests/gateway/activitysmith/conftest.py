@@ -1,10 +1,12 @@
 """A world for each test, on SQLite."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from apns_live.activities.store.database import Database
+from apns_live.cli.with_fake import Place, trying
 from apns_live.testing import FakeApns, SimulatedClock
 from tests.activities.courier.world import phone_settings
 from tests.activities.databases import (  # noqa: F401 - fixtures
@@ -14,6 +16,7 @@ from tests.activities.databases import (  # noqa: F401 - fixtures
     sqlite_template,
     store_address,
 )
+from tests.gateway.activitysmith.live import Live
 from tests.gateway.activitysmith.world import TYPE, SmithWorld
 
 
@@ -34,3 +37,12 @@ async def world(database: Database) -> AsyncIterator[SmithWorld]:  # noqa: F811
         yield world
         await world.http.aclose()
         await world.close()
+
+
+@pytest.fixture
+async def live(tmp_path: Path) -> AsyncIterator[Live]:
+    """The gateway beside its fake, over real sockets and in real time."""
+    async with trying(Place(directory=tmp_path)) as facts:
+        live = Live(facts)
+        yield live
+        await live.aclose()

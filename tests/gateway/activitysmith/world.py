@@ -152,6 +152,11 @@ class SmithWorld(World):
         )
         await self.settled()
 
+    def leaves(self, phone: Any) -> None:
+        """Let the app be deleted from a phone; APNs answers 410 at once."""
+        for token in list(phone.tokens):
+            self.fake.devices.kill(token, "unregistered")
+
     async def began_earlier(self, activity: str, *, hours: float) -> None:
         """Say that an activity was started that long ago."""
         table = schema.activities
