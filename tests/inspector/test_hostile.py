@@ -85,8 +85,10 @@ async def test_a_hostile_state_is_text(play, open_page, name, width):
 
 async def test_markup_is_shown_as_it_was_written(play, open_page):
     page = await open_page()
-    await send(play, {"title": SCRIPT})
-    await expect(page.locator(".phone-item .card")).to_contain_text("<script>window.struck")
+    await send(play, {"title": SCRIPT, "<b>key</b>": "x", "__proto__": "y"})
+    card = page.locator(".phone-item .card")
+    for text in ("<script>window.struck", "<b>key</b>", "__proto__"):
+        await expect(card).to_contain_text(text)
 
 
 async def test_what_cannot_be_seen_is_visible_in_the_json(play, open_page):

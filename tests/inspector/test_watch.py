@@ -242,6 +242,7 @@ async def test_a_reset_empties_the_page(play, open_page):
     page = await open_page()
     await expect(page.locator(".phone-item").first).to_be_visible()
     play.fake.reset()
+    await expect(page.locator("#phones-empty")).to_contain_text("No phones yet")
     play.phone("after")
     await expect(page.locator(".phone-item")).to_have_count(1)
     await expect(page.locator(".phone-item")).to_have_attribute("data-id", "after")

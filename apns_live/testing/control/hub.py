@@ -28,6 +28,7 @@ from .views import (
 
 INTERVAL = 0.1
 KEEP_ALIVE = 15.0
+LOOK_AGAIN = 1.0
 PUSHES_IN_DELTA = 100
 MOST_SUBSCRIBERS = 32
 _MOST_COLLECTED = 5000
@@ -120,13 +121,20 @@ class Hub:
             phones, log = self.fake.devices, self.fake.log
             generation = (phones.registry.generation, log.generation)
             yield self._snapshot(subscriber)
+            quiet = 0.0
             while not self.closed.is_set():
                 try:
-                    async with asyncio.timeout(KEEP_ALIVE):
+                    async with asyncio.timeout(LOOK_AGAIN):
                         await subscriber.wakeup.wait()
                 except TimeoutError:
-                    yield b": still here\n\n"
-                    continue
+                    # Nobody tells of a fake that was reset by other ways than this API.
+                    if (phones.registry.generation, log.generation) == generation:
+                        quiet += LOOK_AGAIN
+                        if quiet >= KEEP_ALIVE:
+                            quiet = 0.0
+                            yield b": still here\n\n"
+                        continue
+                quiet = 0.0
                 subscriber.wakeup.clear()
                 if self.closed.is_set():
                     return

@@ -67,15 +67,17 @@ export function value(given) {
     : count(given);
 }
 
-/** `someKey_name` as words: `Some key name`. */
+const NAME = /^[A-Za-z][A-Za-z0-9]*([_-][A-Za-z0-9]+)*$/;
+
+/** `someKey_name` as words: `Some key name`. What is no such name stays as it is. */
 export function words(name) {
-  const spaced = String(name)
-    .slice(0, 80)
+  const text = String(name).slice(0, 80);
+  if (!NAME.test(text)) return text;
+  const spaced = text
     .replace(/([a-z0-9])([A-Z])/g, "$1 $2")
-    .replace(/[_\-.]+/g, " ")
-    .trim()
+    .replace(/[_-]/g, " ")
     .toLowerCase();
-  return spaced ? spaced[0].toUpperCase() + spaced.slice(1) : String(name).slice(0, 80);
+  return spaced[0].toUpperCase() + spaced.slice(1);
 }
 
 export const firstDigits = (token) => (token ? String(token).slice(0, 8) : "");

@@ -269,52 +269,50 @@ function tokens(device) {
   return h(
     "ul",
     { class: "tokens" },
-    device.tokens
-      .slice(0, 60)
-      .map((each) =>
+    device.tokens.slice(0, 60).map((each) =>
+      h(
+        "li",
+        { "data-key": each.token },
+        h("code", null, `${firstDigits(each.token)}…`),
         h(
-          "li",
-          { "data-key": each.token },
-          h("code", null, `${firstDigits(each.token)}…`),
-          h(
-            "span",
-            { class: "token-kind" },
-            { start: "push to start", activity: "activity", device: "device" }[each.kind] ??
-              each.kind,
-            each.attributes_type ? foreign(each.attributes_type, "faint", 60) : null,
-          ),
-          h(
-            "span",
-            { class: "state", "data-look": each.condition === "live" ? "active" : "closed" },
-            each.condition,
-          ),
-          h(
-            "button",
-            {
-              type: "button",
-              class: "icon-button small",
-              "data-copy": each.token,
-              "aria-label": `Copy token ${firstDigits(each.token)}`,
-              title: "Copy the whole token",
-            },
-            "⧉",
-          ),
-          each.condition === "live"
-            ? h(
-                "button",
-                {
-                  type: "button",
-                  class: "icon-button small",
-                  "data-act": "kill",
-                  "data-token": each.token,
-                  "aria-label": `Unregister token ${firstDigits(each.token)}`,
-                  title: "Let it die: 410 Unregistered",
-                },
-                "×",
-              )
-            : h("span"),
+          "span",
+          { class: "token-kind" },
+          { start: "push to start", activity: "activity", device: "device" }[each.kind] ??
+            each.kind,
+          each.attributes_type ? foreign(each.attributes_type, "faint", 60) : null,
         ),
+        h(
+          "span",
+          { class: "state", "data-look": each.condition === "live" ? "active" : "closed" },
+          each.condition,
+        ),
+        h(
+          "button",
+          {
+            type: "button",
+            class: "icon-button small",
+            "data-copy": each.token,
+            "aria-label": `Copy token ${firstDigits(each.token)}`,
+            title: "Copy the whole token",
+          },
+          "⧉",
+        ),
+        each.condition === "live"
+          ? h(
+              "button",
+              {
+                type: "button",
+                class: "icon-button small",
+                "data-act": "kill",
+                "data-token": each.token,
+                "aria-label": `Unregister token ${firstDigits(each.token)}`,
+                title: "Let it die: 410 Unregistered",
+              },
+              "×",
+            )
+          : h("span"),
       ),
+    ),
   );
 }
 
