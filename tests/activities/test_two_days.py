@@ -276,5 +276,7 @@ async def test_an_activity_that_nobody_ends_is_over_after_eight_hours(world: Two
     assert [phone.activities[-1].state for phone in phones] == ["dismissed"] * PHONES
     assert {row.retired_reason for row in await world.members()} == {"expired"}
     assert world.sent == pushes  # nothing was sent to cards that were over
+    assert world.service.statistics().tokens == 0
     await world.pass_to(20 * HOUR)
     assert await world.count(schema.activities) == 0
+    assert world.service.statistics().living == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Row, and_, or_, select, update
@@ -26,9 +26,12 @@ class Backlog:
         self._database = database
         self._rows: dict[int, None] = {}
         self._overflowed = False
+        self._reading = False
         self.found: set[int] | None = None
         """What the first look at the store found: an earlier process may have begun with it."""
         self.waiting = asyncio.Event()
+        self.emptied: Callable[[], object] = lambda: None
+        """Called when nothing is to be looked at."""
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -36,7 +39,7 @@ class Backlog:
     @property
     def empty(self) -> bool:
         """Whether nothing is to be looked at."""
-        return not self._rows and not self._overflowed
+        return not (self._rows or self._overflowed or self._reading)
 
     def add(self, row: int) -> None:
         """Look at an activity."""
@@ -55,14 +58,21 @@ class Backlog:
         """Return activities to look at now; waits until there are some."""
         while not self._rows:
             if self._overflowed:
-                self._overflowed = False
-                await self._read_all()
+                self._overflowed, self._reading = False, True
+                try:
+                    await self._read_all()
+                except BaseException:
+                    self._overflowed = True
+                    raise
+                finally:
+                    self._reading = False
                 if self.found is None:
                     self.found = set(self._rows)
                 if self._rows:
                     break
             self.waiting.clear()
             if self.empty:
+                self.emptied()
                 await self.waiting.wait()
         taken = [row for row, _ in zip(self._rows, range(limit), strict=False)]
         for row in taken:

@@ -86,6 +86,7 @@ class Courier:
         self._watchers = watchers
         self._known_apps: dict[int, App] = {}
         self._backlog = Backlog(database)
+        self._backlog.emptied = self._moved
         self._recorder = Recorder(database, clock, closing=self._closing, wrote=self._wrote)
         self.carriers = Carriers(
             apps=apps,
@@ -252,6 +253,9 @@ class Courier:
             self._spawn("start", activity.id, lambda: self._start(app, activity, start))
         changes = [row for row in operations if row.kind != "start"]
         wanted = [row for row in changes if is_open(row)]
+        if activity.retired_at is not None and not wanted:
+            self._lives.forget(activity.id)
+            return
         if activity.channel_id is not None:
             if wanted:
                 self._spawn(

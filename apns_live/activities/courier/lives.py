@@ -77,6 +77,11 @@ class Lives:
             live.unfinished or not live.settled for live in self._lives.values()
         )
 
+    def lacks(self, row: int) -> bool:
+        """Whether an activity is in memory and misses devices that are in the store."""
+        live = self._lives.get(row)
+        return live is not None and live.incomplete
+
     # The newest state.
 
     def advance(
@@ -106,7 +111,8 @@ class Lives:
             )
         live.unfinished |= bool(changes)
         self.touch(live)
-        whole = bool(changes) and activity.status != "ended"
+        # After a crash those that have the state already are left in peace.
+        whole = bool(changes) and activity.status != "ended" and not recovered
         if live.complete or not (newer or live.incomplete):
             return None
         live.incomplete = False
@@ -222,6 +228,13 @@ class Lives:
         if live is not None:
             live.leave(token)
             self.touch(live)
+
+    def forget(self, row: int) -> None:
+        """Let go of an activity that has no card left anywhere."""
+        live = self._lives.get(row)
+        if live is not None and live.settled:
+            self._touched.discard(live)
+            self._let_go(live)
 
     # What came of it.
 

@@ -29,6 +29,7 @@ from ..store.bulk import page_of, with_rows
 from ..times import milliseconds
 from ..wording import best_language
 from .carrier import Carrier
+from .pages import Pages
 from .starting import AHEAD, PAGE, Setting
 
 _OURS = frozenset({"closed", "cancelled"})
@@ -63,7 +64,7 @@ class NotificationFanOut:
         self._guard = SpikeGuard()
         self._made: dict[str, Any] = {}
         self._made_at = 0.0
-        self._pages = _Pages()
+        self._pages = Pages()
 
     @property
     def stopped(self) -> str:
@@ -375,47 +376,6 @@ class NotificationFanOut:
                     finished_at=milliseconds(self._setting.clock),
                 )
             )
-
-
-class _Pages:
-    """Which pages under way have all of their results in the store, and need no row any more."""
-
-    def __init__(self) -> None:
-        self._page_of: dict[int, int] = {}
-        self._left: dict[int, int] = {}
-        self._closed: deque[tuple[int, int]] = deque()
-        self._done: list[int] = []
-        self._settled = self._recorded = 0
-
-    def intended(self, page: int, devices: Sequence[int]) -> None:
-        """Note that a page is about to leave."""
-        if not devices:
-            self._done.append(page)
-            return
-        self._left[page] = len(devices)
-        self._page_of.update(dict.fromkeys(devices, page))
-
-    def settled(self, device: int) -> None:
-        """Note that a device has its result."""
-        self._settled += 1
-        page = self._page_of.pop(device, None)
-        if page is None:
-            return
-        self._left[page] -= 1
-        if not self._left[page]:
-            del self._left[page]
-            self._closed.append((self._settled, page))
-
-    def recorded(self, count: int) -> None:
-        """Note that so many more results, in the order in which they came, are in the store."""
-        self._recorded += count
-        while self._closed and self._closed[0][0] <= self._recorded:
-            self._done.append(self._closed.popleft()[1])
-
-    def take_done(self) -> list[int]:
-        """Return the pages that may be forgotten, once."""
-        done, self._done = self._done, []
-        return done
 
 
 def _tokens(app: App, environment: str) -> Select[Any]:
