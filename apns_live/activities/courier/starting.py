@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -248,6 +249,11 @@ class StartFanOut:
             after=self._operation.cursor,
             page=PAGE,
         )
+        async with aclosing(_one_ahead(pages)) as read:
+            return await self._work_off(read, attachment)
+
+    async def _work_off(self, pages: AsyncIterator[list[Recipient]], attachment: Any) -> bool:
+        setting = self._setting
         async for page in pages:
             while self._unrecorded + len(page) > AHEAD and not self.stopped:
                 await self._wait()
@@ -354,3 +360,21 @@ class _Wording:
                 made = self._carrier.client.prepare(payload.encode(message, now=self._now))
             self._made[best] = self._made[language] = made
         return made
+
+
+async def _one_ahead(
+    pages: AsyncIterator[list[Recipient]],
+) -> AsyncGenerator[list[Recipient], None]:
+    """Read the next page while the last one is worked on: the database has more than one core."""
+
+    async def read() -> list[Recipient] | None:
+        return await anext(pages, None)
+
+    waiting = asyncio.create_task(read())
+    try:
+        while (page := await waiting) is not None:
+            waiting = asyncio.create_task(read())
+            yield page
+    finally:
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
