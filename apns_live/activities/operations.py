@@ -38,7 +38,8 @@ class Operations:
         """Return an operation with its counters. Raises `NotFound`.
 
         ``queued`` devices get the state when they hand in a token, ``missing`` ones were started and
-        handed in none in time; ``users`` are persons, a device of nobody counting as one.
+        handed in none in time; ``users`` are the persons behind the accepted pushes of a start or
+        notification that is done, a device of nobody counting as one.
         """
         table = schema.operations
         async with self._database.read() as connection:

@@ -42,6 +42,8 @@ class Batch:
     """operation of a start that stopped half-way, the row to read on behind, devices taken back"""
     ended: list[tuple[int, int]] = field(default_factory=list)
     """activity that ended, and the version of the end"""
+    persons: list[tuple[int, int]] = field(default_factory=list)
+    """operation of a start that is done, persons behind the devices that took it"""
     unsent: list[tuple[int, str]] = field(default_factory=list)
     """operation of a notification that stopped half-way, a JSON list of devices not sent to"""
 
@@ -164,6 +166,10 @@ UPDATE operations SET targeted = targeted - given.devices,
 FROM {given} WHERE operations.id = given.operation
 """
 
+_PERSONS = """
+UPDATE operations SET users = given.persons FROM {given} WHERE operations.id = given.operation
+"""
+
 _UNSENT = """
 INSERT INTO intended_pages (operation_id, devices, unsent)
 SELECT given.operation, given.devices, true FROM {given} WHERE true
@@ -250,6 +256,9 @@ async def _close(connection: AsyncConnection, batch: Batch, now: int) -> tuple[i
     if batch.rewound:
         columns = {"operation": "BIGINT", "position": "BIGINT", "devices": "BIGINT"}
         await with_rows(connection, _REWOUND, columns, batch.rewound)
+    if batch.persons:
+        columns = {"operation": "BIGINT", "persons": "BIGINT"}
+        await with_rows(connection, _PERSONS, columns, batch.persons)
     if batch.unsent:
         columns = {"operation": "BIGINT", "devices": "TEXT"}
         await with_rows(connection, _UNSENT, columns, batch.unsent)

@@ -23,6 +23,7 @@ from ...errors import ApnsLiveError, InvalidInput, StoreError
 from ..apps import App, Apps
 from ..audience import Audiences
 from ..joining import Member
+from ..operations import persons_reached
 from ..progress import Batch, Written
 from ..settings import ServiceSettings
 from ..store.database import Database
@@ -334,6 +335,10 @@ class Courier:
             await self._fail([operation], fan_out.stopped, final=False)
             return
         status = "done" if whole or fan_out.sent or operation.cursor else "superseded"
+        if status == "done":
+            async with self._setting.database.read() as connection:
+                persons = await persons_reached(connection, operation.id)
+            self._recorder.batch.persons.append((operation.id, persons))
         self._recorder.batch.started.append((operation.id, status, None, True))
         await self._recorder.written()
 

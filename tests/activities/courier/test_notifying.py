@@ -289,6 +289,15 @@ async def test_it_runs_beside_activities(world: World) -> None:
     assert [len(pushes(phone)) for phone in phones] == [1, 1, 1]
 
 
+async def test_a_start_counts_persons_too(world: World) -> None:
+    await with_phones(world, 3, user="ada")
+    await world.add_phones(2, first=3)
+    answer = await world.service.activities.start(world.app, a_start())
+    await world.settled()
+    known = await operation(world, answer.answer.operation)
+    assert (known["accepted"], known["users"]) == (5, 3)
+
+
 async def test_no_query_scans_a_table(world: World) -> None:
     phones = await with_phones(world, 3)
     async with every_query_indexed(world.database, small={"apps", "credentials"}):
