@@ -64,6 +64,7 @@ class Gateway:
         self.limits = Limits(self.settings, clock)
         self.audit = Audit(database, clock)
         self.credentials = DeviceCredentials(database, clock, service.apps.sealer)
+        service.commits.limit(self.settings.waiting_writes)
         self.is_open = True
 
     def detach(self) -> None:

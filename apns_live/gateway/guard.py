@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,11 +28,54 @@ _HEADERS = (
 
 
 class Guard:
-    """Wraps the app. Answers 503 when more requests are under way than may be."""
+    """Wraps the app. Answers 503 when more requests are under way than may be.
+
+    A request that finds no place waits for one half a second at most: a burst is served, and under
+    lasting overload a client that asks again at once costs little.
+    """
 
     def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
         self._app = app
         self._gateway = gateway
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def _enter(self) -> bool:
+        """Take a place; False when none came free in time."""
+        gateway = self._gateway
+        settings = gateway.settings
+        if gateway.under_way < settings.requests and not self._waiting:
+            gateway.under_way += 1
+            return True
+        if len(self._waiting) >= settings.waiting_requests:
+            return False
+        loop = asyncio.get_running_loop()
+        place: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(place)
+        timer = loop.call_later(settings.patience, place.cancel)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.cancelled():
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(place)
+            elif place.done():
+                self._leave()  # the place was given at the moment at which the caller went
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return False
+        finally:
+            timer.cancel()
+        return True
+
+    def _leave(self) -> None:
+        """Give the place to who waits longest, or back."""
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._gateway.under_way -= 1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -39,14 +83,14 @@ class Guard:
             await self._app(scope, receive, send)
             return
         gateway = self._gateway
-        if gateway.under_way >= gateway.settings.requests:
+        if not await self._enter():
             gateway.count(_OTHER, scope["method"], 503)
             busy = problem("busy", 503, "as many requests are under way as may be", retry_after=1.0)
             await _drain(receive)
             await respond(busy)(scope, receive, send)
             return
-        gateway.under_way += 1
         started = False
+        inside = True
         more_body = True
 
         async def take() -> Message:
@@ -56,9 +100,13 @@ class Guard:
             return message
 
         async def answer(message: Message) -> None:
-            nonlocal started
+            nonlocal started, inside
             if message["type"] == "http.response.start":
                 started = True
+                if inside and _is_endless(message):
+                    # Followers are counted by themselves; they must not keep others out.
+                    inside = False
+                    self._leave()
                 if more_body:
                     await _drain(take)
                 message["headers"] = [*message.get("headers", ()), *_HEADERS]
@@ -74,7 +122,15 @@ class Guard:
                 raise
             await respond(problem("internal", 500))(scope, take, answer)
         finally:
-            gateway.under_way -= 1
+            if inside:
+                self._leave()
+
+
+def _is_endless(message: Message) -> bool:
+    return any(
+        name == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in message.get("headers", ())
+    )
 
 
 async def _drain(take: Receive) -> None:

@@ -34,7 +34,8 @@ class GatewaySettings:
     - ``device_per_minute``: calls of one phone; ``refused_per_minute``: calls of one address
       without a valid key, before it is told to wait.
     - ``credential_seconds``: how long a device credential holds; callers may ask for less.
-    - ``requests``: requests under way at the same time; more are answered with 503 at once.
+    - ``requests``: requests under way at the same time; ``waiting_requests`` more may wait for
+      ``patience``, and what comes then is answered with 503. Streams of events are not among them.
     - ``waiting_writes``: writes that may wait for a commit; more are answered with 503.
     - ``audit_days``: how long the audit log is kept.
     - ``events``: followers by server-sent events at the same time; ``heartbeat`` keeps them open.
@@ -54,7 +55,9 @@ class GatewaySettings:
     device_per_minute: int = 120
     refused_per_minute: int = 60
     credential_seconds: float = 3_600.0
-    requests: int = 512
+    requests: int = 128
+    waiting_requests: int = 2_000
+    patience: float = 0.25
     waiting_writes: int = 1_024
     audit_days: float = 365.0
     events: int = 200
@@ -72,6 +75,8 @@ class GatewaySettings:
             ("refused_per_minute", 1),
             ("credential_seconds", 1.0),
             ("requests", 1),
+            ("waiting_requests", 0),
+            ("patience", 0.0),
             ("waiting_writes", 1),
             ("audit_days", 0.0),
             ("events", 0),

@@ -1,0 +1,184 @@
+"""Group commit: who shares a transaction, and who is told what when something fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from apns_live.activities.store import schema
+from apns_live.activities.store.commit import Batch, GroupCommit
+from apns_live.activities.store.database import Database
+from apns_live.errors import Busy, InvalidInput
+
+
+def a_row(name: str) -> dict[str, Any]:
+    return {
+        "public_id": name,
+        "name": name,
+        "bundle_id": "com.example",
+        "environment": "production",
+        "created_at": 0,
+    }
+
+
+async def names(database: Database) -> set[str]:
+    async with database.read() as connection:
+        return set((await connection.execute(select(schema.apps.c.public_id))).scalars())
+
+
+def adding(name: str, then: Exception | None = None) -> Any:
+    async def work(connection: AsyncConnection) -> str:
+        await connection.execute(insert(schema.apps), a_row(name))
+        if then is not None:
+            raise then
+        return name
+
+    return work
+
+
+async def test_each_is_answered_after_its_commit(database: Database) -> None:
+    commits = GroupCommit(database)
+    wanted = [f"app-{n}" for n in range(50)]
+
+    async def one(name: str) -> None:
+        assert await commits.run(adding(name)) == name
+        assert name in await names(database)
+
+    await asyncio.gather(*(one(name) for name in wanted))
+    assert await names(database) == set(wanted)
+    if database.is_sqlite:
+        assert commits.requests == 50
+        assert commits.commits < 10
+
+
+async def test_one_that_fails_leaves_nothing_and_costs_the_others_nothing(
+    database: Database,
+) -> None:
+    commits = GroupCommit(database)
+    error = InvalidInput("is wrong", field="x")
+    results = await asyncio.gather(
+        commits.run(adding("a")),
+        commits.run(adding("b", error)),
+        commits.run(adding("a")),  # taken: the database's own error
+        commits.run(adding("c")),
+        return_exceptions=True,
+    )
+    assert results[1] is error
+    assert [type(result) for result in results].count(str) == 2
+    assert await names(database) == {"a", "c"}
+
+
+class Adding:
+    """A batch that adds all names with one statement."""
+
+    def __init__(self) -> None:
+        self.groups: list[int] = []
+
+    async def together(
+        self, connection: AsyncConnection, items: Sequence[str]
+    ) -> Sequence[str | Exception]:
+        self.groups.append(len(items))
+        good = [name for name in items if not name.startswith("bad")]
+        if good:
+            await connection.execute(insert(schema.apps), [a_row(name) for name in good])
+        return [name if name in good else InvalidInput("is bad", field=name) for name in items]
+
+
+async def test_a_batch_is_handled_together(database: Database) -> None:
+    commits, adding_all = GroupCommit(database), Adding()
+    batch: Batch[str, str] = Batch(adding_all.together)
+    items = ["a", "bad-1", "b", "c", "bad-2"]
+    results = await asyncio.gather(
+        *(commits.run_with(batch, item) for item in items), return_exceptions=True
+    )
+    for item, result in zip(items, results, strict=True):
+        if item.startswith("bad"):
+            assert isinstance(result, InvalidInput)
+            assert result.field == item
+        else:
+            assert result == item
+    assert adding_all.groups == [5]
+    assert await names(database) == {"a", "b", "c"}
+
+
+async def test_one_bad_row_in_a_batch_falls_to_itself_alone(database: Database) -> None:
+    commits, adding_all = GroupCommit(database), Adding()
+    batch: Batch[str, str] = Batch(adding_all.together)
+    await commits.run_with(batch, "taken")
+    results = await asyncio.gather(
+        *(commits.run_with(batch, name) for name in ("a", "taken", "b")), return_exceptions=True
+    )
+    assert results[0] == "a"
+    assert results[2] == "b"
+    assert isinstance(results[1], Exception)
+    assert adding_all.groups == [1, 3, 1, 1, 1]
+    assert await names(database) == {"taken", "a", "b"}
+
+
+async def test_a_failed_commit_is_told_to_everyone_in_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits, adding_all = GroupCommit(database), Adding()
+    batch: Batch[str, str] = Batch(adding_all.together)
+    write = database.write
+
+    @asynccontextmanager
+    async def broken() -> AsyncIterator[AsyncConnection]:
+        async with write() as connection:
+            yield connection
+            raise OSError("the disk is full")
+
+    monkeypatch.setattr(database, "write", broken)
+    results = await asyncio.gather(
+        *(commits.run_with(batch, f"app-{n}") for n in range(5)), return_exceptions=True
+    )
+    assert all(isinstance(result, Busy) for result in results)
+    assert all(result.retry_after > 0 for result in results)  # type: ignore[union-attr]
+    assert await names(database) == set()
+    monkeypatch.undo()
+    assert await commits.run_with(batch, "later") == "later"
+
+
+async def test_the_queue_is_bounded(database: Database) -> None:
+    commits, adding_all = GroupCommit(database, waiting=3), Adding()
+    batch: Batch[str, str] = Batch(adding_all.together)
+    async with database.write():
+        waiting = [asyncio.create_task(commits.run_with(batch, f"app-{n}")) for n in range(5)]
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert all(isinstance(task.exception(), Busy) for task in done)
+        if not database.is_sqlite:
+            await asyncio.gather(*waiting, return_exceptions=True)
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert sum(isinstance(result, Busy) for result in results) == 2
+
+
+async def test_who_goes_away_in_the_queue_is_not_written(database: Database) -> None:
+    commits, adding_all = GroupCommit(database, group=1), Adding()
+    batch: Batch[str, str] = Batch(adding_all.together)
+    first = asyncio.create_task(commits.run_with(batch, "first"))
+    gone = asyncio.create_task(commits.run_with(batch, "gone"))
+    last = asyncio.create_task(commits.run_with(batch, "last"))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert await first == "first"
+    assert await last == "last"
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert await names(database) == {"first", "last"}
+    assert len(commits) == 0
+
+
+async def test_groups_are_bounded(database: Database) -> None:
+    commits, adding_all = GroupCommit(database, group=8), Adding()
+    batch: Batch[str, str] = Batch(adding_all.together)
+    await asyncio.gather(*(commits.run_with(batch, f"app-{n}") for n in range(30)))
+    assert max(adding_all.groups) <= 8
+    async with database.read() as connection:
+        count = (await connection.execute(select(func.count()).select_from(schema.apps))).scalar()
+    assert count == 30
