@@ -34,7 +34,6 @@ export class Summary {
       ["Stored", counts.stored, "stored", ""],
       ["Ignored", counts.discarded, "discarded", top(counts.discarded_by)],
       ["Refused", counts.refused, "refused", top(counts.refused_by)],
-      ["Phones", counts.devices, "", ""],
       ["Activities", counts.activities, "", ""],
     ];
     morphChildren(byId("summary"), [
