@@ -47,7 +47,7 @@ def check_button(value: object, *, field: str, schemes: frozenset[str] = frozens
         raise InvalidPayload("is no object", field=field, remedy="Give title, type and url.")
     title = _text(value, "title", field, MAX_TITLE)
     kind = value.get("type")
-    if kind not in {"open_url", "webhook"}:
+    if kind not in ("open_url", "webhook"):  # a tuple: a caller may give a list here
         raise InvalidPayload(
             "is no button type", field=f"{field}.type", remedy="Give open_url or webhook."
         )
@@ -57,7 +57,7 @@ def check_button(value: object, *, field: str, schemes: frozenset[str] = frozens
         return Button(title, "open_url", url)
     check_webhook_url(url, field=f"{field}.url")
     method = value.get("method", "POST")
-    if method not in {"GET", "POST"}:
+    if method not in ("GET", "POST"):
         raise InvalidPayload(
             "is no method of a webhook", field=f"{field}.method", remedy="Give GET or POST."
         )
