@@ -46,16 +46,18 @@ class MissingTokens:
             table.c.retired_at.is_(None),
         )
         waiting = (
-            select(table.c.id, table.c.started_at)
+            select(table.c.id, table.c.started_at, table.c.activity_id)
             .where(*overdue, table.c.started_at.is_not(None))
             .order_by(table.c.started_at)
             .limit(BATCH + 1)
         )
         async with self._database.read() as connection:
             found = (await connection.execute(waiting)).all()
-        due = [row.id for row in found[:BATCH] if row.started_at + self._wait <= now]
+        rows = [row for row in found[:BATCH] if row.started_at + self._wait <= now]
+        due = [row.id for row in rows]
         if due:
             async with self._database.write() as connection:
+                await _hold(connection, {row.activity_id for row in rows})
                 reported = await connection.execute(
                     update(table)
                     .where(table.c.id.in_(due), *overdue)
@@ -98,3 +100,14 @@ class MissingTokens:
                 count,
                 self._seconds,
             )
+
+
+async def _hold(connection: AsyncConnection, activities: set[int]) -> None:
+    """Lock the operations before the devices, in the order in which results are written too."""
+    table = schema.operations
+    await connection.execute(
+        select(table.c.id)
+        .where(table.c.activity_id.in_(activities), table.c.kind == "start")
+        .order_by(table.c.id)
+        .with_for_update()
+    )

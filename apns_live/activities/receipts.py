@@ -78,6 +78,8 @@ class Receipts:
         gone: list[tuple[int, str]] = []
         async with self._database.write() as connection:
             rows = await self._rows(connection, app, checked, now)
+            # One order of locks for everybody.
+            rows.sort(key=lambda row: (row["activity_id"], row["device_id"], row["operation_id"]))
             for part in chunks(_newest(rows)):
                 await connection.execute(_insert(connection), part)
             ended = [row for row in rows if row["event"] in GONE and row["activity_id"]]

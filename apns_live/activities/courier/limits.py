@@ -129,7 +129,7 @@ class Limits:
             ]
             chosen += sorted(candidates, key=order)[: len(living) - most]
         if chosen:
-            given = [(row.id,) for row in chosen]
+            given = sorted((row.id,) for row in chosen)  # one order of locks for everybody
             await with_rows(connection, _END, {"id": "BIGINT"}, given, now=now)
         return [(row.activity_id, row.token) for row in chosen]
 
