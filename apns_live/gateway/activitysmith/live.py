@@ -30,8 +30,8 @@ async def start(call: Call) -> dict[str, Any]:
     """Start an activity on every device of the target."""
     said = requests.start(call.body)
     once = call.once()
-    slugs = await reached(call, said.channels)
     state = states.complete(said.state or {}, phase="start", now=call.now)
+    slugs = await reached(call, said.channels)
     activity = fresh_id(call)
     state = await draw(call, state, said, None, f"activity:{activity}")
     request = Start(
