@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from starlette.routing import Route
 
 from ..client import Endpoint
 from ..testing import FakeApns
 from ..testing.control import serve_control
 from .gateway import embedded_database, embedded_sealer
+from .trying.recording import Recorder
+from .trying.server import Page
 
 if TYPE_CHECKING:
     from ..activities import Service
@@ -82,9 +85,16 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
         )
         app = create_app(service)
         one, segment, keys = await _seed(service, fake)
+        recorder = Recorder(app)
+        page = Page(recorder, one.id, segment)
+        stack.push_async_callback(page.aclose)
+        app.router.routes += [
+            Route(path, page.answer, methods=["GET", "POST"], name="try")
+            for path in ("/try", "/try/{name}")
+        ]
         url = await enter(
             serving(
-                app,
+                recorder,
                 host=place.host,
                 port=place.port,
                 certificate=place.certificate,
@@ -93,6 +103,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
         )
         phones = await enter(_Phones(url, inspector, keys["native"]))
         await phones.make(PHONES)
+        page.open(url, inspector, keys)
         yield {
             "url": url,
             "inspector": inspector,
