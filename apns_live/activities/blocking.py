@@ -50,8 +50,9 @@ class Service:
     """The service of `apns_live.activities`, without ``await``; any thread may use it.
 
     Takes the arguments of its `open`. It opens at the first use, so it may be made before a server
-    forks: each child then has a service of its own. One that was used before a fork is refused in the
-    child with `ActivitiesError`, because its work goes on in the parent. ``close()``, or the end of the
+    forks: it then belongs to the child that uses it first, since one process at a time may serve a
+    database (`Conflict`). One that was used before a fork is refused in the child with
+    `ActivitiesError`, because its work goes on in the parent. ``close()``, or the end of the
     ``with`` block, sends what was accepted; a service that is open when the interpreter ends is closed
     then.
     """

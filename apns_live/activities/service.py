@@ -37,6 +37,7 @@ from .settings import ServiceSettings
 from .store.commit import GroupCommit
 from .store.database import Database
 from .store.sealing import Sealer
+from .store.sole import sole
 from .store.upgrade import check
 from .streams import Streams
 from .watch import Watchers
@@ -157,25 +158,27 @@ class Service:
         ``sealing`` opens the stored provider keys; by default it is taken from the environment.
         ``endpoints`` says what ``production`` and ``sandbox`` are: Apple's own, or an `Endpoint`.
         What an earlier process accepted and did not finish goes on at once. Raises `StoreError`
-        when the database cannot be reached or is of another version, and `InvalidSetting`.
+        when the database cannot be reached or is of another version, `Conflict` when another
+        service is open over it, and `InvalidSetting`.
         """
         owned = not isinstance(database, Database)
         opened = Database.open(database) if not isinstance(database, Database) else database
         try:
             await check(opened)
-            service = cls(
-                opened,
-                sealing=sealing or Sealer.from_environment(),
-                endpoints={**ENDPOINTS, **(endpoints or {})},
-                clock=clock or SystemClock(),
-                new_id=new_id or (lambda: str(uuid.uuid4())),
-                settings=settings or ServiceSettings(),
-            )
-            service._start()
-            try:
-                yield service
-            finally:
-                await service._close()
+            async with sole(opened):
+                service = cls(
+                    opened,
+                    sealing=sealing or Sealer.from_environment(),
+                    endpoints={**ENDPOINTS, **(endpoints or {})},
+                    clock=clock or SystemClock(),
+                    new_id=new_id or (lambda: str(uuid.uuid4())),
+                    settings=settings or ServiceSettings(),
+                )
+                service._start()
+                try:
+                    yield service
+                finally:
+                    await service._close()
         finally:
             if owned:
                 await opened.aclose()

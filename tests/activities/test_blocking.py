@@ -96,12 +96,13 @@ SCRIPT = """
     from apns_live.errors import ActivitiesError
 
     upgrade(sys.argv[1])
+    upgrade(sys.argv[2])
     early = Service(sys.argv[1], sealing=Sealer(new_key()))
-    used = Service(sys.argv[1], sealing=Sealer(new_key()))
+    used = Service(sys.argv[2], sealing=Sealer(new_key()))
     app = used.apps.create(name="A", bundle_id="com.example.a", id="a")
     child = os.fork()
     if child == 0:
-        assert early.apps.get("a") == app
+        assert early.apps.list() == []
         try:
             used.apps.get("a")
         except ActivitiesError as error:
@@ -122,7 +123,7 @@ def test_made_before_a_fork_and_used_after_it(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning",
-            "-c", textwrap.dedent(SCRIPT), str(tmp_path / "s.db"),
+            "-c", textwrap.dedent(SCRIPT), str(tmp_path / "s.db"), str(tmp_path / "t.db"),
         ],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip

@@ -87,6 +87,16 @@ class Database:
         async with _explained(self), self._reader.connect() as connection:
             yield connection
 
+    @asynccontextmanager
+    async def own_connection(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection without transactions, for what lives as long as it; then close it."""
+        async with _explained(self), self._writer.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            try:
+                yield connection
+            finally:
+                await connection.invalidate()
+
     async def aclose(self) -> None:
         """Close every connection."""
         await self._writer.dispose()
