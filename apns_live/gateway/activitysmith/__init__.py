@@ -70,6 +70,8 @@ def routes(gateway: Gateway, *, relay: WebhookRelay | None = None) -> APIRouter:
             ("/live-activity/{rest:path}", _nothing, _METHODS),
         ):
             router.add_api_route(prefix + path, endpoint, methods=methods, response_model=None)
+        for path in dict.fromkeys(path for _, path, *_ in _ROUTES):
+            router.add_api_route(prefix + path, _no_method, methods=_METHODS, response_model=None)
     method, path, handler, scope, body = _LIST
     endpoint = route(gateway, handler, scope=scope, body=body)
     router.add_api_route(path, endpoint, methods=[method], response_model=None)
@@ -82,3 +84,10 @@ _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 async def _nothing(request: Request) -> Response:
     """Answer what is no endpoint in this dialect's shape."""
     return answer_refusal(Refused(404, "Not found", "There is no such endpoint."), route="")
+
+
+async def _no_method(request: Request) -> Response:
+    """Answer a method that an endpoint has not, in this dialect's shape."""
+    return answer_refusal(
+        Refused(405, "Method not allowed", f"This endpoint has no {request.method}."), route=""
+    )

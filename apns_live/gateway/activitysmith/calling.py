@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
@@ -17,24 +18,32 @@ from ...activities.times import milliseconds, to_text
 from ...errors import InvalidInput, NotAllowed
 from ..bodies import read_json
 from ..context import Gateway
+from ..credentials import HEAD, Phone
 from ..keys import ApiKey
 from .dialect import DIALECT, DialectSettings, settings_of
 from .refusals import answer_refusal
 
 _NO_KEY = "Give a valid API key of this gateway in the header Authorization: Bearer ask_…"
 _REPLAYED = "idempotent-replayed"
+FOR_PHONES = "activities:read"
+"""What a phone may do with its own credential instead of a key: draw its widgets."""
 
 
 class Call:
-    """A request whose key was found, is of this dialect, and may do what is asked."""
+    """A request whose key was found, is of this dialect, and may do what is asked.
 
-    def __init__(self, gateway: Gateway, request: Request, key: ApiKey) -> None:
+    What only reads may be called by a phone as well, with its device credential: then there is no
+    key.
+    """
+
+    def __init__(self, gateway: Gateway, request: Request, caller: ApiKey | Phone) -> None:
         self.gateway = gateway
         self.request = request
-        self.key = key
+        self.app: App = caller.app
         self.body: Any = None
         self.headers: dict[str, str] = {}
-        self.chosen: DialectSettings = settings_of(key.app)
+        self.chosen: DialectSettings = settings_of(caller.app)
+        self._caller = caller
 
     @property
     def service(self) -> Service:
@@ -42,9 +51,11 @@ class Call:
         return self.gateway.service
 
     @property
-    def app(self) -> App:
-        """The app of the key."""
-        return self.key.app
+    def key(self) -> ApiKey:
+        """The key. Raises `NotAllowed` where a phone called."""
+        if not isinstance(self._caller, ApiKey):
+            raise NotAllowed(_NO_KEY, status=401)
+        return self._caller
 
     @property
     def now(self) -> float:
@@ -96,14 +107,14 @@ Handler = Callable[[Call], Awaitable[dict[str, Any]]]
 def route(
     gateway: Gateway, handler: Handler, *, scope: str, body: bool = True
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Return an endpoint: key, scope, limits, body, the handler, and its answer or refusal."""
+    """Return an endpoint: caller, scope, limits, body, the handler, and its answer or refusal."""
 
     async def endpoint(request: Request) -> Response:
         try:
             gateway.check_open()
-            key = await _caller(gateway, request, scope)
-            with gateway.limits.enter(key):
-                call = Call(gateway, request, key)
+            caller = await _caller(gateway, request, scope)
+            with _limited(gateway, caller):
+                call = Call(gateway, request, caller)
                 if body:
                     call.body = await read_json(
                         request,
@@ -118,9 +129,22 @@ def route(
     return endpoint
 
 
-async def _caller(gateway: Gateway, request: Request, scope: str) -> ApiKey:
-    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-    key = await gateway.keys.find(secret.strip()) if scheme.lower() == "bearer" else None
+def _limited(gateway: Gateway, caller: ApiKey | Phone) -> AbstractContextManager[None]:
+    if isinstance(caller, ApiKey):
+        return gateway.limits.enter(caller)
+    return gateway.limits.enter_as(
+        f"device {caller.app.id} {caller.device}", gateway.settings.device_per_minute
+    )
+
+
+async def _caller(gateway: Gateway, request: Request, scope: str) -> ApiKey | Phone:
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    secret = given.strip() if scheme.lower() == "bearer" else ""
+    if scope == FOR_PHONES and secret.startswith(f"{HEAD}."):
+        phone = await gateway.credentials.check(secret)
+        if phone is not None:
+            return phone
+    key = await gateway.keys.find(secret) if secret else None
     if key is None:
         address = "" if request.client is None else request.client.host
         # Whoever guesses is told to wait.

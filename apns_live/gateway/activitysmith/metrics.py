@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import delete, func, or_, select, update
 
 from ...activities.apps import App
 from ...activities.store import schema
@@ -20,7 +20,7 @@ from .refusals import Refused
 from .requests import MetricCall
 
 MAX_METRICS = 1_000
-"""Metrics of one app that are listed."""
+"""Metrics of one app."""
 
 
 class Metrics:
@@ -31,14 +31,26 @@ class Metrics:
         self._clock = clock
 
     async def make(self, app: App, key: str) -> None:
-        """Make a metric without a value; one that is there stays as it is."""
+        """Make a metric without a value; one that is there stays as it is.
+
+        Raises `Refused` (400) when the app has as many as it may.
+        """
+        table = schema.metric_values
         now = milliseconds(self._clock)
         async with self._database.write() as connection:
-            await connection.execute(
-                insert_into(connection, schema.metric_values)
+            made = await connection.execute(
+                insert_into(connection, table)
                 .values(app_id=app.row, key=key, created_at=now, updated_at=now)
                 .on_conflict_do_nothing()
             )
+            if made.rowcount:
+                count = await connection.execute(
+                    select(func.count()).where(table.c.app_id == app.row)
+                )
+                if count.scalar_one() > MAX_METRICS:
+                    raise Refused(
+                        400, "Too many metrics", f"An app has {MAX_METRICS} metrics at most."
+                    )
 
     async def give(self, app: App, key: str, call: MetricCall, *, make: bool = False) -> None:
         """Store a value; one that was measured before the stored one changes nothing.

@@ -31,7 +31,7 @@ def complete(
     Ending a timer without a duration freezes it. Raises `InvalidPayload`.
     """
     given = {name: value for name, value in state.items() if name not in DISMISSAL}
-    card = None if current is None else without_buttons(current)
+    card = _known(current)
     kind = given.get("type", None if card is None else card.get("type"))
     if kind == "timer" and "duration_seconds" not in given:
         if phase == "end":
@@ -92,6 +92,19 @@ def summary(state: Mapping[str, Any]) -> str:
     if "value" in state and state["value"] != "":
         return _number(state["value"])
     return str(state["title"])
+
+
+def _known(current: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the card without buttons, or None where another API wrote what is none of these kinds."""
+    if current is None or not isinstance(current.get("type"), str):
+        return None
+    times = _WINDOW if current["type"] == "timer" else ()
+    numbers = [current[name] for name in (*times, "number_of_steps") if name in current]
+    if current["type"] == "timer" and "started_at" not in current:
+        return None
+    if any(isinstance(one, bool) or not isinstance(one, (int, float)) for one in numbers):
+        return None
+    return without_buttons(current)
 
 
 def _number(value: object) -> str:

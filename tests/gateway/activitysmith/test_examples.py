@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from apns_live.activities import End
+from apns_live.activities import End, Update
 from tests.gateway.activitysmith.world import SmithWorld
 
 STEPS = {
@@ -155,6 +155,24 @@ async def test_update_of_each_kind_without_its_type(world: SmithWorld) -> None:
             {"activity_id": activity, "content_state": {**change, "auto_dismiss_minutes": 0}},
         )
         assert said["devices_notified"] == 1
+
+
+async def test_another_api_changes_the_same_card(world: SmithWorld) -> None:
+    [phone] = await world.add_smith_phones(1)
+    said = await world.ok("POST", "/live-activity/start", {"content_state": STEPS})
+    activity = said["activity_id"]
+    await world.tokens()
+    native = world.service.activities
+    free = Update(id=activity, content_state={"score": 3})
+    await world.result_of(native.update(world.app, free))
+    await world.until(lambda: world.card(phone) == {"score": 3})
+    about = {"activity_id": activity, "content_state": {"title": "Mirror", "current_step": 2}}
+    refused = await world.refused(400, "POST", "/live-activity/update", about)
+    assert "content_state.type" in refused["message"], "nothing can be taken from such a card"
+    await world.ok("POST", "/live-activity/update", {**about, "content_state": STEPS})
+    assert world.card(phone) == STEPS
+    await world.result_of(native.end(world.app, End(id=activity)))
+    assert (await world.ok("POST", "/live-activity/end", about))["ignored"] is True
 
 
 async def test_update_is_queued_until_the_token_comes(world: SmithWorld) -> None:

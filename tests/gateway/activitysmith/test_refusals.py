@@ -204,6 +204,31 @@ async def test_what_is_no_endpoint(world: SmithWorld) -> None:
         assert said["error"] == "Not found"
 
 
+async def test_methods_that_an_endpoint_has_not(world: SmithWorld) -> None:
+    for method, path in (
+        ("GET", "/badge"),
+        ("PUT", "/api/push-notification"),
+        ("POST", "/metrics/m"),
+    ):
+        said = await world.refused(405, method, path, {})
+        assert said["error"] == "Method not allowed"
+
+
+async def test_a_phone_reads_what_its_widget_shows_and_nothing_else(world: SmithWorld) -> None:
+    await world.ok("PUT", "/metrics/m")
+    await world.ok("POST", "/metrics/m/value", {"value": 7})
+    credential, _ = await world.gateway.credentials.mint(world.app, "phone-9", seconds=60)
+    assert (await world.ok("GET", "/metrics/m", secret=credential))["value"] == 7
+    assert len((await world.ok("GET", "/api/metrics", secret=credential))["metrics"]) == 1
+    await world.refused(404, "GET", "/metrics/unmade", secret=credential)
+    for method, path, body in CALLS:
+        if method != "GET":
+            await world.refused(401, method, path, body, secret=credential)
+    await world.refused(401, "GET", "/metrics/m", secret=credential[:-2] + "AA")
+    await world.clock.advance(61)
+    await world.refused(401, "GET", "/metrics/m", secret=credential)
+
+
 BODIES: list[tuple[bytes, str, int]] = [
     (b"", "application/json", 400),
     (b"{", "application/json", 400),

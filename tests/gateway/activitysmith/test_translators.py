@@ -205,6 +205,30 @@ def test_a_timer_over_its_life() -> None:
     assert restarted["ends_at"] == NOW + 360, "an update with a duration begins anew"
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"score": 3},
+        {"type": 7},
+        {"type": "timer"},
+        {"type": "timer", "started_at": "noon"},
+        {"type": "timer", "started_at": 1, "ends_at": True},
+        {"type": "timer", "started_at": 1, "frozen_remaining": [1]},
+        {"type": "segmented_progress", "number_of_steps": "many"},
+    ],
+)
+def test_a_card_that_another_api_wrote_gives_nothing(foreign: dict[str, Any]) -> None:
+    for given in ({"title": "T", "current_step": 1}, {"title": "T", "is_running": False}):
+        with pytest.raises(InvalidInput) as refused:
+            states.complete(given, phase="update", now=NOW, current=foreign, steady=True)
+        assert refused.value.field == "content_state.type"
+    whole = {"title": "T", "type": "timer", "duration_seconds": 9}
+    assert (
+        states.complete(whole, phase="update", now=NOW, current=foreign, steady=True)["ends_at"]
+        == NOW + 9
+    )
+
+
 BAD_STATES: list[tuple[str, Any, str]] = [
     ("start", None, "content_state"),
     ("start", [], "content_state"),
