@@ -6,15 +6,17 @@ import pytest
 
 from tests.activities.conftest import tls  # noqa: F401 - fixture
 from tests.gateway.activitysmith.test_examples import (
-    test_badge,
-    test_metric_value,
-    test_push_notification_is_replaced,
     test_start_with_an_action_and_channels,
     test_stream_of_each_answer,
 )
 from tests.gateway.activitysmith.test_idempotency import (
     test_a_start_is_done_once,
     test_eight_first_puts_start_one_activity,
+)
+from tests.gateway.activitysmith.test_pushes import (
+    test_badge,
+    test_metric_value,
+    test_push_notification_is_replaced,
 )
 from tests.gateway.activitysmith.test_refusals import (
     test_another_app_is_another_world,
