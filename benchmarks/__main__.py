@@ -26,6 +26,7 @@ BENCHMARKS = {
     "phones": "a hundred thousand simulated phones: memory and speed",
     "delivery": "the field case: latest state wins beside a plain queue",
     "journal": "what the journal costs",
+    "gateway": "update calls beside an empty route, half load, overload, kill -9",
     "activities": "a million devices on SQLite and PostgreSQL: registering, and a start for a segment",
 }
 KEPT_LINES = 40

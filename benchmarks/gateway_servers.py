@@ -19,17 +19,18 @@ TYPE = "DemoAttributes"
 
 
 async def _serve(app: Any, facts: dict[str, Any]) -> None:
-    from apns_live.gateway.serving import serving
+    from apns_live.gateway.serving import calm_collector, serving
 
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with serving(app, host="127.0.0.1", drain=1.0) as url:
-        print(json.dumps({"url": url, **facts}), flush=True)
-        await stop.wait()
+        with calm_collector():
+            print(json.dumps({"url": url, **facts}), flush=True)
+            await stop.wait()
 
 
 async def empty() -> None:
-    """A FastAPI app whose one route parses the body and answers."""
+    """Serve a FastAPI app whose one route parses the body and answers."""
     from fastapi import Body, FastAPI
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -42,7 +43,7 @@ async def empty() -> None:
 
 
 async def gateway(directory: Path, apns: list[str]) -> None:
-    """The gateway as it stands, over SQLite in the directory."""
+    """Serve the gateway as the command does, over SQLite in the directory."""
     from apns_live import Endpoint
     from apns_live.activities import Service
     from apns_live.activities.store.database import Database
@@ -70,7 +71,7 @@ async def gateway(directory: Path, apns: list[str]) -> None:
                 )
                 await service.apps.add_key(
                     app,
-                    Path(key_file).read_text(),
+                    Path(key_file).read_text(),  # noqa: ASYNC240 - before anything runs
                     key_id=key_id,
                     team_id=team_id,
                     environment="any",

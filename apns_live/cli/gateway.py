@@ -112,7 +112,7 @@ class _Options:
 async def _alone(options: _Options, ready: Any) -> None:
     from ..activities import Service
     from ..gateway import create_app
-    from ..gateway.serving import serving
+    from ..gateway.serving import calm_collector, serving
 
     directory = options.directory or DEFAULT_DIRECTORY
     if options.database is None or options.directory is not None:
@@ -129,14 +129,14 @@ async def _alone(options: _Options, ready: Any) -> None:
             key=options.private_key,
         ) as url,
     ):
-        ready(
-            {
-                "url": url,
-                "database": repr(service.database).removeprefix("Database(").rstrip(")").strip("'"),
-                "apps": [one.id for one in await service.apps.list()],
-            }
-        )
-        await stop.wait()
+        facts = {
+            "url": url,
+            "database": repr(service.database).removeprefix("Database(").rstrip(")").strip("'"),
+            "apps": [one.id for one in await service.apps.list()],
+        }
+        with calm_collector():
+            ready(facts)
+            await stop.wait()
 
 
 async def _with_fake(options: _Options, ready: Any) -> None:
