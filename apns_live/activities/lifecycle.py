@@ -20,6 +20,7 @@ from . import checks
 from .apps import App
 from .changing import Change, Changed, Changing
 from .checked import checked_change, checked_start, with_id
+from .further import check_same, join_start, standing
 from .idempotency import Key, Once, once
 from .requests import Accepted, End, Presentation, Start, Update
 from .store import schema
@@ -57,11 +58,19 @@ class Activities:
         changing = Changing(new_id, clock.monotonic, self._change_alone)
         self._changes: Batch[Change, Changed] = Batch(changing.together)
 
-    async def start(self, app: App, request: Start, *, key: Key | None = None) -> Once[Accepted]:
-        """Accept a start. Raises `InvalidInput`, `InvalidPayload` or `Conflict` (the id is taken)."""
+    async def start(
+        self, app: App, request: Start, *, key: Key | None = None, again: bool = False
+    ) -> Once[Accepted]:
+        """Accept a start. Raises `InvalidInput`, `InvalidPayload` or `Conflict` (the id is taken).
+
+        ``again`` lets an id be used again: an activity that runs is started on the devices of this
+        audience that it is not on yet, and gets this state; one that has ended gives its id up.
+        """
         now = milliseconds(self._clock)
         public_id = self._new_id() if request.id is None else checks.identifier(request.id, "id")
         request = checked_start(app, request, now)
+
+        begin = self._start_again if again else self.start_within
 
         async def store(connection: AsyncConnection) -> tuple[Once[Accepted], Row[Any]]:
             done = await once(
@@ -70,7 +79,7 @@ class Activities:
                 key,
                 request,
                 Accepted,
-                lambda: self.start_within(connection, app, request, public_id, now, key),
+                lambda: begin(connection, app, request, public_id, now, key),
                 now=now,
             )
             return done, await row_of(connection, app, done.answer.activity)
@@ -81,6 +90,35 @@ class Activities:
             raise _taken(app, public_id) from None
         self._written(app, row.id)
         return done
+
+    async def _start_again(
+        self,
+        connection: AsyncConnection,
+        app: App,
+        request: Start,
+        public_id: str,
+        now: int,
+        key: Key | None = None,
+    ) -> Accepted:
+        row = await standing(connection, app, public_id)
+        if row is None:
+            return await self.start_within(connection, app, request, public_id, now, key)
+        check_same(row, request)
+        version = row.version
+        if _json(request.content_state) != row.content_state or not version:
+            quiet = msgspec.structs.replace(request.presentation, alert=None, urgency="quiet")
+            newer = Update(
+                id=public_id,
+                content_state=request.content_state,
+                presentation=quiet,
+                dialect=request.dialect,
+            )
+            version = (await self.change_within(connection, app, row, newer, now, key)).version
+        further = await join_start(connection, row, request, with_id(request, public_id))
+        operation = await self._operation(
+            connection, app, "start", row.id, version, request.dialect, now, key, own=_json(further)
+        )
+        return Accepted(operation=operation, activity=public_id, status="accepted", version=version)
 
     async def start_within(
         self,
@@ -280,6 +318,7 @@ class Activities:
         targeted: int = 0,
         queued: int = 0,
         presentation: Presentation | None = None,
+        own: str = "{}",
     ) -> str:
         public_id = self._new_id()
         await connection.execute(
@@ -293,7 +332,7 @@ class Activities:
                 dialect=dialect,
                 status="scheduled" if scheduled else "accepted",
                 # Kept for its alert, which must ring although a newer state takes its place.
-                request="{}" if presentation is None else _json(presentation),
+                request=own if presentation is None else _json(presentation),
                 targeted=targeted,
                 queued=queued,
                 created_at=now,

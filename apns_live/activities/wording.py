@@ -8,15 +8,16 @@ import msgspec
 from sqlalchemy import Row
 
 from .. import payload
+from .further import Started
 from .requests import AlertText, Presentation, Text
 
 
-def presentation_of(activity: Row[Any]) -> Presentation:
+def presentation_of(activity: Row[Any] | Started) -> Presentation:
     """Return what goes with the stored state."""
     return msgspec.json.decode(activity.message, type=Presentation)
 
 
-def start_alert_of(activity: Row[Any]) -> AlertText | None:
+def start_alert_of(activity: Row[Any] | Started) -> AlertText | None:
     """Return the alert that the activity was started with, whatever updates carried since."""
     return msgspec.json.decode(activity.start_alert, type=AlertText | None)
 
@@ -50,7 +51,7 @@ def best_language(languages: frozenset[str], language: str | None) -> str:
     return choose({**{tag: tag for tag in languages}, "en": "en"}, language)
 
 
-def start_message(activity: Row[Any], language: str, *, now: float) -> payload.Start:
+def start_message(activity: Row[Any] | Started, language: str, *, now: float) -> payload.Start:
     """Return the start for the newest state; ``now`` is seconds since 1970."""
     shown = presentation_of(activity)
     return payload.Start(

@@ -11,7 +11,9 @@ from starlette.requests import Request
 from ..activities.apps import App
 from ..activities.audience import Audience
 from ..activities.store import schema
+from ..errors import NotFound
 from .keys import ApiKey
+from .reach import check_activity
 from .scopes import Dialect
 
 if TYPE_CHECKING:
@@ -59,6 +61,17 @@ def is_named(app: App, given: str, setting: str) -> bool:
     """
     named = app.settings.get(setting, [])
     return given in [app.id, *(named if isinstance(named, list) else [named])]
+
+
+async def check_id(gateway: Gateway, key: ApiKey, activity: str | None) -> None:
+    """Raise `NotFound` if an id is taken by an activity that the key does not reach."""
+    if key.groups is None or activity is None:
+        return
+    try:
+        await gateway.service.activities.get(key.app, activity)
+    except NotFound:
+        return
+    await check_activity(gateway, key, activity)
 
 
 async def knows_type(gateway: Gateway, app: App, attributes_type: str) -> bool:

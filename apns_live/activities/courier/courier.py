@@ -249,9 +249,11 @@ class Courier:
         app = await self._app(activity.app_id)
         if app is None:
             return
-        start = next((row for row in operations if row.kind == "start" and is_open(row)), None)
-        if start is not None:
-            self._spawn("start", activity.id, lambda: self._start(app, activity, start))
+        starts = [row for row in operations if row.kind == "start" and is_open(row)]
+        if starts:
+            self._spawn("start", activity.id, lambda: self._start(app, activity, starts[0]))
+            if len(starts) > 1:
+                self._again.add(("start", activity.id))
         changes = [row for row in operations if row.kind != "start"]
         wanted = [row for row in changes if is_open(row)]
         if activity.retired_at is not None and not wanted:

@@ -24,6 +24,7 @@ from ...delivery import SpikeGuard
 from ...outcome import Outcome, Verdict
 from ..apps import App
 from ..audience import Audience, Audiences, Recipient
+from ..further import Started, read_further
 from ..progress import intend, refusal, report_unknown
 from ..store import schema
 from ..store.database import Database
@@ -98,6 +99,7 @@ class StartFanOut:
         self._app = app
         self._activity = activity
         self._operation = operation
+        self._further = read_further(operation)
         self._carrier = carrier
         self._ready: deque[WorkItem] = deque()
         self._unrecorded = 0
@@ -243,7 +245,7 @@ class StartFanOut:
         setting = self._setting
         pages = setting.audiences.recipients(
             self._app,
-            msgspec.json.decode(self._activity.audience, type=Audience),
+            self._further.audience or msgspec.json.decode(self._activity.audience, type=Audience),
             attributes_type=self._activity.attributes_type,
             environment=self._activity.environment,
             after=self._operation.cursor,
@@ -318,7 +320,8 @@ class StartFanOut:
     ) -> list[WorkItem]:
         wording = self._wording
         if wording is None or not wording.serves(activity.version, now):
-            wording = self._wording = _Wording(self._carrier, activity, now)
+            told = Started(activity, self._further)
+            wording = self._wording = _Wording(self._carrier, told, now)
         message_in = wording.message_in
         remaining = set(fresh)
         items: list[WorkItem] = []
@@ -338,7 +341,7 @@ class StartFanOut:
 class _Wording:
     """The start for one state, encoded once for each language that has a text."""
 
-    def __init__(self, carrier: Carrier, activity: Row[Any], now: float) -> None:
+    def __init__(self, carrier: Carrier, activity: Started, now: float) -> None:
         self._carrier = carrier
         self._activity = activity
         self._now = now

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from ...activities.requests import End
 from ...errors import ActivityEnded, BadBody, InvalidInput, NotAllowed, NotFound
 from ..bodies import read_json
-from ..callers import find_caller, is_named, knows_type, reaches_anyone
+from ..callers import check_id, find_caller, is_named, knows_type, reaches_anyone
 from ..context import Gateway
 from ..keys import ApiKey
 from ..reach import check_activity, check_audience
@@ -98,12 +98,13 @@ async def _start(gateway: Gateway, key: ApiKey, body: Mapping[str, Any]) -> Resp
     request = asked.request
     _check_app(key, asked)
     check_audience(key, request.audience)
+    await check_id(gateway, key, request.id)
     minor = []
     if not await reaches_anyone(gateway, app, request.audience, request.attributes_type):
         known = await knows_type(gateway, app, request.attributes_type)
         text = words.NOBODY if known else words.UNKNOWN_TYPE
         minor.append(text.format(name=request.attributes_type))
-    await gateway.service.activities.start(app, request)
+    await gateway.service.activities.start(app, request, again=True)
     return answers.accepted(minor)
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from ...activities import Key
 from ...activities.requests import End
 from ...errors import ActivityEnded, InvalidInput, NotFound
-from ..callers import knows_type, reaches_anyone
+from ..callers import check_id, knows_type, reaches_anyone
 from ..reach import check_activity, check_audience
 from . import words
 from .answers import answer
@@ -30,6 +30,7 @@ async def start(call: Call) -> Response:
     asked = read_start(body, call.part("activity_type"), notification=notification)
     request = asked.request
     check_audience(call.key, request.audience)
+    await check_id(call.gateway, call.key, request.id)
     key = None
     if given is not None:
         key = Key(caller=call.key.caller, key=given, digest=_ANY_BODY)
@@ -38,7 +39,7 @@ async def start(call: Call) -> Response:
         if not await knows_type(call.gateway, call.app, request.attributes_type):
             raise InvalidInput(words.UNKNOWN_TYPE.format(name=request.attributes_type))
         warnings.append(words.NOBODY.format(name=request.attributes_type))
-    done = await call.gateway.service.activities.start(call.app, request, key=key)
+    done = await call.gateway.service.activities.start(call.app, request, key=key, again=True)
     said: dict[str, object] = {"notification_id": notification}
     if warnings:
         said["warnings"] = warnings
