@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 NEEDS: dict[str, str] = {
     "apns_live.activities": "service",
+    "apns_live.cli.trying": "gateway",
     "apns_live.cli.with_fake": "gateway",
     "apns_live.gateway": "gateway",
     "apns_live.testing.asgi": "fake",

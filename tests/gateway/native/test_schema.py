@@ -76,9 +76,7 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(
-    sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
+def served(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("schema")
     shutil.copy(sqlite_template, folder / "live.db")
     with Served(folder / "live.db", folder) as one:
@@ -89,9 +87,7 @@ SCHEMA = schemathesis.openapi.from_dict(describe("0"))
 
 
 @SCHEMA.parametrize()
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), database=None
-)
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 def test_generated_requests(case: Any, served: Served) -> None:
     phone = case.path.startswith("/v1/device") and not case.path.startswith("/v1/devices")
     if case.path.endswith("/events"):
@@ -134,6 +130,6 @@ def test_examples_fit_their_schemas() -> None:
 
 
 def test_codes_are_known() -> None:
-    assert set(describe("0")["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]) == set(
-        TITLES
-    )
+    assert set(
+        describe("0")["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
+    ) == set(TITLES)
