@@ -117,6 +117,8 @@ class Link(asyncio.Protocol):
         self._options = options
         self._http2 = ClientConnection(authority=authority)
         self._transport: asyncio.Transport | None = None
+        self.leaving: asyncio.Transport | None = None
+        """Closed by us, and not gone yet; see ``gone``."""
         self._timeouts = ResponseTimeouts()
         self._timer: Timer | None = None
         self._timer_at = 0.0
@@ -131,7 +133,9 @@ class Link(asyncio.Protocol):
         self._feeding = False
         self.deliberate = False
         """It was ended for a reason of ours, which says nothing about the way to APNs."""
-        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.settled: asyncio.Future[None] = loop.create_future()
+        self.gone: asyncio.Future[None] = loop.create_future()
         """Done once the link is ready or gone."""
 
     def __repr__(self) -> str:
@@ -421,8 +425,10 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Report everything in flight as lost."""
         cause = self.cause or (f"connection lost: {exc}" if exc else "closed by the peer")
-        self._transport = None
+        self._transport = self.leaving = None
         self._end(cause, Loss.CONNECTION)
+        if not self.gone.done():
+            self.gone.set_result(None)
 
     # Ends
 
@@ -473,6 +479,7 @@ class Link(asyncio.Protocol):
             self._timer = None
         transport, self._transport = self._transport, None
         if transport is not None:
+            self.leaving = transport
             if loss is Loss.PEER_SILENT:
                 transport.abort()
             else:

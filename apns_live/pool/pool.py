@@ -24,7 +24,7 @@ from .transport import Bar, Feed, Hooks, LinkStatistics
 
 logger = logging.getLogger("apns_live.pool")
 
-_ABORT_AFTER = 1.0
+_GOODBYE = 0.25
 """Seconds that the TLS goodbye may take once everything else is done."""
 
 
@@ -53,6 +53,7 @@ class Pool:
         self._hooks = hooks
         self._uniform = uniform
         self._links: list[Link] = []
+        self._leaving: list[Link] = []
         self._numbers = 0
         self._connecting: dict[int, asyncio.Task[None]] = {}
         self._wake_scheduled = False
@@ -143,6 +144,21 @@ class Pool:
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(0)
+        await self._sockets_closed()
+
+    async def _sockets_closed(self) -> None:
+        """Return when no socket is open, so that the event loop may end at once.
+
+        A TLS goodbye that is not answered is not waited for. By the machine's clock: what a test
+        simulates are the seconds of pushes, not those of sockets.
+        """
+        for last in (False, True):
+            leaving = [(link.leaving, link.gone) for link in self._leaving if link.leaving]
+            if last:
+                for transport, _ in leaving:
+                    transport.abort()
+            if leaving:
+                await asyncio.wait([gone for _, gone in leaving], timeout=_GOODBYE)
 
     def _close_all(self) -> None:
         for link in list(self._links):
@@ -301,6 +317,7 @@ class Pool:
         """Forget a link that is gone."""
         if link in self._links:
             self._links.remove(link)
+        self._leaving = [each for each in (*self._leaving, link) if each.leaving]
         task = self._connecting.get(link.number)
         if task is not None and task is not asyncio.current_task():
             task.cancel()
