@@ -150,7 +150,8 @@ FROM {given}
 WHERE operations.activity_id = given.activity AND operations.version <= given.version
     AND operations.kind IN ('update', 'end')
     -- Found by their activity, not among all that are open.
-    AND operations.status || '' IN ('accepted', 'running')
+    AND operations.status || '' IN ('accepted', 'running', 'failed')
+    AND operations.finished_at IS NULL
 RETURNING operations.id
 """
 

@@ -56,28 +56,30 @@ class Backlog:
 
     async def take(self, limit: int) -> list[int]:
         """Return activities to look at now; waits until there are some."""
-        while not self._rows:
+        # The first look comes before all else: only then is it known what an earlier process began.
+        while not self._rows or (self._overflowed and self.found is None):
             if self._overflowed:
-                self._overflowed, self._reading = False, True
-                try:
-                    await self._read_all()
-                except BaseException:
-                    self._overflowed = True
-                    raise
-                finally:
-                    self._reading = False
-                if self.found is None:
-                    self.found = set(self._rows)
-                if self._rows:
-                    break
-            self.waiting.clear()
-            if self.empty:
+                await self._read_again()
+            else:
+                self.waiting.clear()
                 self.emptied()
                 await self.waiting.wait()
         taken = [row for row, _ in zip(self._rows, range(limit), strict=False)]
         for row in taken:
             del self._rows[row]
         return taken
+
+    async def _read_again(self) -> None:
+        self._overflowed, self._reading = False, True
+        try:
+            await self._read_all()
+        except BaseException:
+            self._overflowed = True
+            raise
+        finally:
+            self._reading = False
+        if self.found is None:
+            self.found = set(self._rows)
 
     async def _read_all(self) -> None:
         """Read in pages who has an operation that is not finished."""

@@ -159,6 +159,8 @@ class Courier:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        # Also when it is started again after a failure: what was cut off is taken up.
+        self._backlog.add_all()
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self._recorder.run())

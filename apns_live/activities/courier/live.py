@@ -52,7 +52,16 @@ Decided = Callable[["Live", int, int, Outcome], object]
 class Group:
     """The devices of an activity that share environment and language."""
 
-    __slots__ = ("_devices", "_live", "_numbers", "_tickets", "delivery", "language", "target")
+    __slots__ = (
+        "_devices",
+        "_live",
+        "_numbers",
+        "_tickets",
+        "_version",
+        "delivery",
+        "language",
+        "target",
+    )
 
     def __init__(self, live: Live, delivery: Delivery, language: str) -> None:
         self._live = live
@@ -61,6 +70,7 @@ class Group:
         self._devices = array("q")
         self._numbers: dict[int, int] = {}
         self._tickets: deque[tuple[Version, int]] = deque()
+        self._version = 0
         self.target: LiveActivity = self._open()
 
     def _open(self) -> LiveActivity:
@@ -80,22 +90,28 @@ class Group:
             self._numbers.clear()
             self._tickets.clear()
             target = self.target = self._open()
+            self._version = 0
         if target.lane.ended:
             return
+        # An alert that was put here before is carried on by delivery, to those who lack it.
+        alert = newest.alert if newest.alert_version > self._version else None
         target.lane.last_timestamp = max(target.lane.last_timestamp, floor)
         if target.guard.stopped:
             target.resume()
         shown = presentation_of(newest.activity)
-        message = change_message(newest.activity, newest.alert, self.language, now=now)
-        urgency = None if newest.alert is not None else shown.urgency
+        message = change_message(newest.activity, alert, self.language, now=now)
+        # An alert of another state makes this one urgent, whatever its own urgency.
+        borrowed = alert is not None and newest.alert_version != newest.version
+        urgency = None if borrowed else shown.urgency
         try:
             ticket = self._offer(target, message, urgency)
         except PayloadTooLarge:
-            if newest.alert is None or newest.alert_version == newest.version:
+            if alert is None or newest.alert_version == newest.version:
                 raise
             # The alert was another state's; it does not fit beside this one.
             message = change_message(newest.activity, None, self.language, now=now)
             ticket = self._offer(target, message, shown.urgency)
+        self._version = newest.version
         self._tickets.append((ticket, newest.version))
         self._settle_numbers()
 
@@ -212,9 +228,9 @@ class Live:
     def advance(self, newest: Newest, *, floor: int, now: float) -> None:
         """Let everybody here have a newer state. Raises `InvalidInput` if it cannot be encoded."""
         self.newest = newest
-        self.floor = floor
+        self.floor = max(self.floor, floor)
         for group in self.groups.values():
-            group.put(newest, floor=floor, now=now)
+            group.put(newest, floor=self.floor, now=now)
 
     def group(
         self, environment: str, language: str | None, delivery: Delivery, now: float

@@ -105,7 +105,7 @@ class Lives:
         newer = activity.version > live.version
         if newer:
             live.advance(
-                self._newest(live, activity, changes),
+                self._newest(activity, changes),
                 floor=self._floor(activity, operations, recovered=recovered),
                 now=self._clock.time(),
             )
@@ -118,16 +118,16 @@ class Lives:
         live.incomplete = False
         return lambda: self._read(live, whole=whole)
 
-    def _newest(self, live: Live, activity: Row[Any], changes: Sequence[Row[Any]]) -> Newest:
+    @staticmethod
+    def _newest(activity: Row[Any], changes: Sequence[Row[Any]]) -> Newest:
         """Return the state with the alert that is to ring: its own, or one whose state it replaced.
 
         Only what is not finished rings; who joins later gets the state alone.
         """
         for row in reversed(changes):
-            if row.version > live.version:
-                alert = msgspec.json.decode(row.request, type=Presentation).alert
-                if alert is not None:
-                    return Newest(activity, alert, row.version)
+            alert = msgspec.json.decode(row.request, type=Presentation).alert
+            if alert is not None:
+                return Newest(activity, alert, row.version)
         return Newest(activity, None, 0)
 
     def _floor(self, activity: Row[Any], operations: Sequence[Row[Any]], *, recovered: bool) -> int:
@@ -165,7 +165,9 @@ class Lives:
             live.complete = live.complete or whole
             read = True
         finally:
-            live.incomplete |= not read
+            if not read:
+                # Not for all: whoever asked for it decides what becomes of the operations.
+                live.incomplete, live.unfinished = True, False
             live.loading = False
             live.gone.clear()
             self.touch(live)

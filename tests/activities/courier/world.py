@@ -145,24 +145,28 @@ class World:
             )
             for number in range(first, first + count)
         ]
-        records = [
-            TokenRecord(
-                device=phone.id,
-                kind="start",
-                token=token.text,
-                registered_at=self.now(),
-                scope=TYPE,
-            )
-            for phone in phones
-            for token in phone.tokens
-            if token.kind == "start"
-        ]
+        records = [record for phone in phones for record in self.start_records(phone)]
         if told:
             await self.service.devices.tell(
                 app, [DeviceRecord(id=phone.id, **told) for phone in phones]
             )
         await self.service.devices.register(app, records)
         return phones
+
+    def start_records(self, phone: Any, environment: str | None = None) -> list[TokenRecord]:
+        """Return the records of a phone's start tokens."""
+        return [
+            TokenRecord(
+                device=phone.id,
+                kind="start",
+                token=token.text,
+                registered_at=self.now(),
+                scope=TYPE,
+                environment=environment,
+            )
+            for token in phone.tokens
+            if token.kind == "start"
+        ]
 
     async def hand_in(self, app: App | None = None) -> int:
         """Let phones hand in the tokens that they got."""
