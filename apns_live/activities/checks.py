@@ -240,8 +240,9 @@ def conform(value: msgspec.Struct, field: str = "") -> None:
         ) from None
 
 
-def _opaque(_: object) -> None:
-    """Let what is no JSON pass: who knows the field says it better."""
+def _opaque(value: object) -> str | None:
+    """Let what is no JSON pass: who knows the field says it better. A typed token is its text."""
+    return str.__str__(value) if isinstance(value, str) else None
 
 
 def _deep(value: msgspec.Struct) -> str:

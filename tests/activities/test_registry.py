@@ -16,6 +16,7 @@ from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import Sealer, new_key
 from apns_live.activities.store.upgrade import upgrade
 from apns_live.errors import ActivitiesError, InvalidInput, InvalidToken, NotFound, StoreError
+from apns_live.payload import StartToken
 from apns_live.testing.clock import SimulatedClock
 
 T0 = 1_700_000_000_000
@@ -312,3 +313,10 @@ async def test_the_order_of_calls_does_not_matter(tmp_path_factory, registration
         for device, (at, token) in newest.items():
             if (device, "Match") not in alive:
                 assert any(t == token and when > at for d, t, when in registrations if d != device)
+
+
+async def test_typed_tokens_are_tokens(devices: Devices, app: App) -> None:
+    record = TokenRecord(
+        device="phone", kind="start", token=StartToken(A), registered_at=T0, scope="Match"
+    )
+    assert await devices.register(app, [record]) == 1
