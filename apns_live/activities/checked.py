@@ -11,6 +11,7 @@ from ..errors import InvalidInput, InvalidToken
 from . import checks
 from .apps import App
 from .requests import AlertText, End, Presentation, Start, Text, Update
+from .wording import words_of
 
 _ANY_ID = "0" * 36
 """In place of an id that is made later, to check the size."""
@@ -190,8 +191,8 @@ def _alert(alert: AlertText | None) -> payload.Alert | None:
     if alert is None:
         return None
     return payload.Alert(
-        title=_longest(alert.title, "presentation.alert.title"),
-        body=_longest(alert.body, "presentation.alert.body"),
+        title=words_of(alert.title_key) or _longest(alert.title, "presentation.alert.title"),
+        body=words_of(alert.body_key) or _longest(alert.body, "presentation.alert.body"),
         sound=alert.sound,
     )
 

@@ -14,12 +14,24 @@ Text = str | dict[str, str]
 Urgency = Literal["urgent", "normal", "quiet"]
 
 
+class CatalogText(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A text from the app's string catalogue: its key, and the values for its placeholders."""
+
+    key: str
+    args: tuple[str, ...] = ()
+
+
 class AlertText(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An alert, by language where callers have translations."""
+    """An alert, by language where callers have translations.
+
+    ``title_key`` and ``body_key`` take the place of the texts: the phone translates them itself.
+    """
 
     title: Text
     body: Text
     sound: str | None = None
+    title_key: CatalogText | None = None
+    body_key: CatalogText | None = None
 
 
 class Presentation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

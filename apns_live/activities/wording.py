@@ -9,7 +9,7 @@ from sqlalchemy import Row
 
 from .. import payload
 from .further import Started
-from .requests import AlertText, Presentation, Text
+from .requests import AlertText, CatalogText, Presentation, Text
 
 
 def presentation_of(activity: Row[Any] | Started) -> Presentation:
@@ -100,8 +100,15 @@ def alert_in(alert: AlertText | None, language: str | None) -> payload.Alert | N
     if alert is None:
         return None
     return payload.Alert(
-        title=choose(alert.title, language), body=choose(alert.body, language), sound=alert.sound
+        title=words_of(alert.title_key) or choose(alert.title, language),
+        body=words_of(alert.body_key) or choose(alert.body, language),
+        sound=alert.sound,
     )
+
+
+def words_of(text: CatalogText | None) -> payload.Localized | None:
+    """Return a text from the app's string catalogue as APNs spells it. Raises `InvalidPayload`."""
+    return None if text is None else payload.Localized(text.key, text.args)
 
 
 def _stale(shown: Presentation, now: float) -> float | None:

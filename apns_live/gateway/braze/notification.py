@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ...activities.requests import AlertText, Urgency
+from ...activities.requests import AlertText, CatalogText, Urgency
 from ...errors import InvalidInput
 from .words import INVALID_EXTRA
 
@@ -86,12 +86,35 @@ def _alert(value: object, field: str, *, required: bool) -> AlertText | None:
         raise InvalidInput(
             "is missing or no object", field=field, remedy="Give an object with title and body."
         )
-    title = _words(value, "title", field, required=required)
-    body = _words(value, "body", field, required=required)
+    title_key = _key(value, "title_loc_key", "title_loc_args", field)
+    body_key = _key(value, "loc_key", "loc_args", field)
+    title = _words(value, "title", field, required=required and title_key is None)
+    body = _words(value, "body", field, required=required and body_key is None)
     sound = _words(value, "sound", field)
-    if title is None and body is None and sound is None:
+    if not any((title, body, sound, title_key, body_key)):
         return None
-    return AlertText(title=title or "", body=body or "", sound=sound or None)
+    return AlertText(
+        title=title or "",
+        body=body or "",
+        sound=sound or None,
+        title_key=title_key,
+        body_key=body_key,
+    )
+
+
+def _key(alert: Mapping[str, Any], name: str, args_name: str, field: str) -> CatalogText | None:
+    """Return a text of the app's string catalogue."""
+    key = _words(alert, name, field)
+    args = alert.get(args_name)
+    if not key:
+        return None
+    if args is not None and not (isinstance(args, list) and all(isinstance(a, str) for a in args)):
+        raise InvalidInput(
+            "is no list of texts",
+            field=f"{field}.{args_name}",
+            remedy="Give texts, or leave it out.",
+        )
+    return CatalogText(key=key, args=tuple(args or ()))
 
 
 def _words(

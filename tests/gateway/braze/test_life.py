@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -83,3 +84,16 @@ async def test_the_id_travels_in_the_attributes(world: VendorWorld, caller: Call
     await caller.start(external_user_ids=["user-0"])
     await world.shows([phone], "active", teamOneScore=0)
     assert b'"brazeActivityId":"match-17"' in phone.activities[-1].attributes
+
+
+async def test_the_phone_translates_what_it_has_keys_for(
+    world: VendorWorld, caller: Caller
+) -> None:
+    [phone] = await world.add_users(1)
+    alert = {"title_loc_key": "KICK_OFF", "loc_key": "TEAMS", "loc_args": ["Reds", "Blues"]}
+    await caller.start(external_user_ids=["user-0"], notification={"alert": alert})
+    await world.shows([phone], "active", teamOneScore=0)
+    assert json.loads(phone.activities[-1].alert) == {
+        "title": {"loc-key": "KICK_OFF"},
+        "body": {"loc-key": "TEAMS", "loc-args": ["Reds", "Blues"]},
+    }

@@ -8,6 +8,7 @@ import pytest
 
 from apns_live.activities import AlertText, Audience, End, Presentation, Update
 from apns_live.activities.audience import parse_filter
+from apns_live.activities.requests import CatalogText
 from apns_live.errors import InvalidInput
 from apns_live.gateway.braze.audience import read_audience
 from apns_live.gateway.braze.dates import read_date
@@ -72,6 +73,17 @@ NOTIFICATIONS: list[tuple[Any, Presentation]] = [
     ),
     ({"alert": {"title": "Goal"}}, Presentation(alert=AlertText(title="Goal", body=""))),
     ({"alert": {}}, Presentation()),
+    (
+        {"alert": {"title_loc_key": "GOAL", "title_loc_args": ["Reds"], "loc_key": "SCORE"}},
+        Presentation(
+            alert=AlertText(
+                title="",
+                body="",
+                title_key=CatalogText(key="GOAL", args=("Reds",)),
+                body_key=CatalogText(key="SCORE"),
+            )
+        ),
+    ),
     ({"relevance_score": 0.5}, Presentation(relevance_score=0.5)),
     ({"content-available": True}, Presentation(urgency="quiet")),
     ({"content-available": 1}, Presentation(urgency="quiet")),
@@ -303,6 +315,11 @@ BAD_UPDATES: list[tuple[dict[str, Any], str]] = [
     ({"notification": []}, "notification"),
     ({"notification": {"alert": 5}}, "notification.alert"),
     ({"notification": {"alert": {"title": 5}}}, "notification.alert.title"),
+    ({"notification": {"alert": {"loc_key": 5}}}, "notification.alert.loc_key"),
+    (
+        {"notification": {"alert": {"loc_key": "a", "loc_args": [5]}}},
+        "notification.alert.loc_args",
+    ),
     ({"notification": {"relevance_score": 2}}, "notification.relevance_score"),
     ({"notification": {"apns_priority": 11}}, "notification.apns_priority"),
     ({"notification": {"apns_priority": True}}, "notification.apns_priority"),
