@@ -148,7 +148,8 @@ class AsgiFace:
         config.include_server_header = False
         config.include_date_header = False
         config.errorlog = None
-        config.graceful_timeout = 5.0  # as long as closing takes; cut off, it would leave sockets open
+        # As long as closing takes: cut off, it would leave sockets open.
+        config.graceful_timeout = 5.0
         config.keep_alive_max_requests = MAX_REQUESTS
         config.keep_alive_timeout = self._options.idle_timeout or 3600.0
         self._task = asyncio.get_running_loop().create_task(

@@ -175,9 +175,11 @@ async def opened(address: str, settings: GatewaySettings, folder: Path) -> Async
             live = Live(fake, service)
             live.api = create_app(service, settings=settings, dialects=())
             await live.fill()
-            async with serving(live.api, host="127.0.0.1", drain=1.0) as live.url:
-                async with live.caller(live.key) as live.http:
-                    yield live
+            async with (
+                serving(live.api, host="127.0.0.1", drain=1.0) as live.url,
+                live.caller(live.key) as live.http,
+            ):
+                yield live
 
 
 @pytest.fixture
