@@ -50,6 +50,12 @@ class Call:
         """Raise `NotAllowed` unless the key has a scope."""
         need(self.key, scope)
 
+    def need_whole(self, scope: str) -> None:
+        """Raise `NotAllowed` unless the key has a scope, and for every group of the app."""
+        need(self.key, scope)
+        if self.key.groups is not None:
+            raise NotAllowed("This API key is restricted to groups")
+
     async def body(self) -> dict[str, Any]:
         """Return the body, a JSON object. Raises `BadBody`."""
         return await read_body(self.gateway, self.request)

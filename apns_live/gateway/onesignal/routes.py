@@ -7,13 +7,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..context import Gateway
-from . import answers, devices, live
+from . import answers, devices, live, segments, subscriptions, users
 from .calls import Do, guarded, keyed
 
 PREFIXES = ("", "/api/v1")
 """Older SDKs put ``/api/v1`` before every address."""
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _LIVE = "/apps/{app_id}/live_activities/{activity_id:path}"
+_USER = "/apps/{app_id}/users/by/{alias_label}/{alias_id}"
+_SUBSCRIPTION = "/apps/{app_id}/subscriptions/{subscription_id}"
+_SEGMENT = "/apps/{app_id}/segments/{segment_id}"
 _START_TOKEN = (
     "/apps/{app_id}/activities/tokens/start/{activity_type}/subscriptions/{subscription_id}"
 )
@@ -21,6 +24,24 @@ _START_TOKEN = (
 KEYED: tuple[tuple[str, str, Do], ...] = (
     ("POST", "/apps/{app_id}/activities/activity/{activity_type}", live.start),
     ("POST", f"{_LIVE}/notifications", live.change),
+    ("POST", "/apps/{app_id}/users", subscriptions.create_user),
+    ("GET", _USER, users.view),
+    ("PATCH", _USER, users.change),
+    ("DELETE", _USER, users.remove),
+    ("GET", f"{_USER}/identity", users.identity),
+    ("PATCH", f"{_USER}/identity", users.add_aliases),
+    ("DELETE", _USER + "/identity/{label}", users.remove_alias),
+    ("POST", f"{_USER}/subscriptions", subscriptions.create),
+    ("PATCH", _SUBSCRIPTION, subscriptions.change),
+    ("DELETE", _SUBSCRIPTION, subscriptions.remove),
+    ("PATCH", f"{_SUBSCRIPTION}/owner", subscriptions.transfer),
+    ("GET", f"{_SUBSCRIPTION}/user/identity", subscriptions.identity),
+    ("PATCH", f"{_SUBSCRIPTION}/user/identity", subscriptions.add_aliases),
+    ("GET", "/apps/{app_id}/segments", segments.view_all),
+    ("POST", "/apps/{app_id}/segments", segments.create),
+    ("GET", _SEGMENT, segments.view),
+    ("PATCH", _SEGMENT, segments.change),
+    ("DELETE", _SEGMENT, segments.delete),
 )
 DEVICE_CALLS: tuple[tuple[str, str, str, devices.Do, str, bool], ...] = (
     ("POST", f"{_LIVE}/token", "onesignal.enter", devices.enter, "push_token", True),

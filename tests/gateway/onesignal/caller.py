@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tests.gateway.braze.world import TYPE, VendorWorld
 
+Sdk = Callable[..., Any]
+"""Calls a method of an SDK by its name."""
 ACTIVITY = "0f4e6f1e-6f0c-4a55-9d37-2d1a4f3c1a11"
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,11 @@ import pytest
 from apns_live.gateway.onesignal.words import INVALID_KEY, NO_TARGET, RATE_LIMITED
 from tests.gateway.braze.serving import served
 from tests.gateway.braze.world import TYPE, VendorWorld
-from tests.gateway.onesignal.caller import ACTIVITY, change_body, start_body, without
+from tests.gateway.onesignal.caller import ACTIVITY, Sdk, change_body, start_body, without
 from tests.programs import program
 
 pytestmark = pytest.mark.external("node", "onesignal-node")
 DRIVER = Path(__file__).with_name("node_sdk.js")
-Sdk = Callable[..., Any]
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import onesignal
@@ -28,28 +27,9 @@ from apns_live.activities import DeviceRecord
 from apns_live.gateway import GatewaySettings, Limit
 from tests.gateway.braze.serving import served
 from tests.gateway.braze.world import TYPE, VendorWorld
+from tests.gateway.onesignal.caller import Sdk
 
 ACTIVITY = "match 17/final"
-Sdk = Callable[..., Any]
-
-
-@pytest.fixture
-async def sdk(world: VendorWorld) -> AsyncIterator[Sdk]:
-    """Call a method of the SDK in a thread, as a server would."""
-    secret = await world.key("onesignal")
-    async with served(world) as (host, port, run):
-
-        async def call(method: str, *arguments: Any, key: str = secret, **options: Any) -> Any:
-            def work() -> Any:
-                configuration = onesignal.Configuration(
-                    host=f"http://{host}:{port}", rest_api_key=key
-                )
-                with onesignal.ApiClient(configuration) as client:
-                    return getattr(DefaultApi(client), method)(*arguments, **options)
-
-            return await run(work)
-
-        yield call
 
 
 def a_start(**changes: Any) -> StartLiveActivityRequest:

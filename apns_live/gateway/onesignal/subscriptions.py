@@ -1,0 +1,197 @@
+"""OneSignal's subscriptions: devices here. Only ``iOSPush`` is one.
+
+Source: OneSignal, "Create Subscription", "Update Subscription", "Transfer Subscription".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import select
+from starlette.responses import Response
+
+from ...activities import DeviceRecord, TokenRecord
+from ...activities.checks import identifier, token
+from ...activities.store import schema
+from ...errors import InvalidInput, NotFound
+from .answers import answer
+from .calls import Call
+from .users import (
+    EXTERNAL,
+    claimed,
+    external_of,
+    find,
+    named,
+    others,
+    put_aliases,
+    read_identity,
+    set_properties,
+    shown,
+)
+
+MOST = 20
+_TYPE = "iOSPush"
+_TOLD = (
+    ("app_version", "app_version", str),
+    ("device_os", "os_version", str),
+    ("session_count", "session_count", int),
+    ("session_time", "session_time", int),
+    ("enabled", "push_enabled", bool),
+)
+
+
+def read_many(value: object) -> list[Mapping[str, Any]]:
+    """Return subscriptions of a body. Raises `InvalidInput`."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or len(value) > MOST:
+        raise InvalidInput(
+            f"is no list of at most {MOST}", field="subscriptions", remedy="Give fewer."
+        )
+    return [read_one(one, f"subscriptions[{index}]") for index, one in enumerate(value)]
+
+
+def read_one(value: object, field: str = "subscription") -> Mapping[str, Any]:
+    """Return one subscription of a body. Raises `InvalidInput`."""
+    if not isinstance(value, Mapping):
+        raise InvalidInput("is missing or no object", field=field, remedy="Give a subscription.")
+    if value.get("type", _TYPE) != _TYPE:
+        raise InvalidInput(
+            "is no subscription of this gateway", field=f"{field}.type", remedy=f"Give {_TYPE}."
+        )
+    return value
+
+
+async def add(call: Call, given: Mapping[str, Any], external: str) -> str:
+    """Store a subscription of a user; return its id: that of the device which has the token."""
+    text = given.get("token")
+    device = given.get("id")
+    if device is None and text is not None:
+        device = await _holder(call, token(text, "subscription.token"))
+    name = call.gateway.new_id() if device is None else identifier(device, "id", limit=64)
+    await _tell(call, name, given, user=external)
+    return name
+
+
+async def create_user(call: Call) -> Response:
+    """POST /apps/{app_id}/users: 201 for a new user, 200 for one that is there."""
+    call.need_whole("devices:write")
+    body = await call.body()
+    identity = read_identity(body.get("identity") or {})
+    external = await external_of(call, identity)
+    known = await find(call.gateway, call.app, EXTERNAL, external)
+    if (conflict := await claimed(call, external, identity)) is not None:
+        return conflict
+    await call.gateway.service.people.add_user(call.app, external, aliases=others(identity))
+    for given in read_many(body.get("subscriptions")):
+        await add(call, given, external)
+    await set_properties(call, external, body.get("properties"))
+    found = await shown(call.gateway, call.app, external)
+    return answer(found, 201 if known is None else 200)
+
+
+async def create(call: Call) -> Response:
+    """POST /apps/{app_id}/users/by/{alias_label}/{alias_id}/subscriptions."""
+    call.need_whole("devices:write")
+    external = await named(call)
+    body = await call.body()
+    name = await add(call, read_one(body.get("subscription")), external)
+    found = await shown(call.gateway, call.app, external)
+    mine = [one for one in found["subscriptions"] if one["id"] == name]
+    return answer({"subscription": mine[0] if mine else {"id": name}}, 201)
+
+
+async def change(call: Call) -> Response:
+    """PATCH /apps/{app_id}/subscriptions/{subscription_id}."""
+    call.need_whole("devices:write")
+    name = await _known(call)
+    body = await call.body()
+    await _tell(call, name, read_one(body.get("subscription")))
+    return answer({})
+
+
+async def remove(call: Call) -> Response:
+    """DELETE of the same address, with all tokens."""
+    call.need_whole("devices:write")
+    await call.gateway.service.devices.forget(call.app, await _known(call))
+    return answer({}, 202)
+
+
+async def transfer(call: Call) -> Response:
+    """PATCH …/owner."""
+    call.need_whole("devices:write")
+    name = await _known(call)
+    body = await call.body()
+    external = await external_of(call, read_identity(body.get("identity")))
+    await call.gateway.service.people.move_devices(call.app, [name], external)
+    found = await shown(call.gateway, call.app, external)
+    return answer({"identity": found["identity"]})
+
+
+async def identity(call: Call) -> Response:
+    """GET …/user/identity."""
+    call.need_whole("devices:read")
+    found = await shown(call.gateway, call.app, await _owner(call))
+    return answer({"identity": found["identity"]})
+
+
+async def add_aliases(call: Call) -> Response:
+    """PATCH …/user/identity."""
+    call.need_whole("devices:write")
+    return await put_aliases(call, await _owner(call))
+
+
+async def _tell(
+    call: Call, name: str, given: Mapping[str, Any], *, user: str | None = None
+) -> None:
+    told: dict[str, Any] = {}
+    for there, here, kind in _TOLD:
+        value = given.get(there)
+        if value is None:
+            continue
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise InvalidInput(
+                "is of the wrong type", field=there, remedy=f"Give a {kind.__name__}."
+            )
+        told[here] = value
+    kinds = given.get("notification_types")
+    if isinstance(kinds, int) and not isinstance(kinds, bool):
+        told["push_enabled"] = kinds > 0
+    service = call.gateway.service
+    text = given.get("token")
+    if text is not None:
+        token(text, "subscription.token")
+    await service.devices.tell(call.app, [DeviceRecord(id=name, user=user, **told)])
+    if text is not None:
+        now = int(call.gateway.clock.time() * 1000)
+        record = TokenRecord(device=name, kind="device", token=text, registered_at=now)
+        await service.devices.register(call.app, [record])
+
+
+async def _holder(call: Call, text: str) -> str | None:
+    """Return the device that holds a device token."""
+    devices, tokens = schema.devices, schema.device_tokens
+    query = (
+        select(devices.c.public_id)
+        .join(tokens, tokens.c.device_id == devices.c.id)
+        .where(
+            tokens.c.app_id == call.app.row, tokens.c.token == text, tokens.c.retired_at.is_(None)
+        )
+        .limit(1)
+    )
+    async with call.gateway.service.database.read() as connection:
+        return (await connection.execute(query)).scalar()
+
+
+async def _known(call: Call) -> str:
+    name = call.part("subscription_id")
+    await call.gateway.service.devices.get(call.app, name)
+    return name
+
+
+async def _owner(call: Call) -> str:
+    known = await call.gateway.service.devices.get(call.app, call.part("subscription_id"))
+    if known["user"] is None:
+        raise NotFound("the subscription has no user")
+    return str(known["user"])

@@ -1,0 +1,269 @@
+"""OneSignal's users: their aliases, tags and properties. A user here has an external id.
+
+Source: OneSignal, "Create User", "View User", "Update User", "Create Alias", "Delete Alias".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Row, delete, select
+from starlette.responses import Response
+
+from ...activities import DeviceRecord
+from ...activities.apps import App
+from ...activities.checks import identifier
+from ...activities.people import public_id_of
+from ...activities.store import schema
+from ...errors import InvalidInput, NotFound
+from ..context import Gateway
+from .answers import answer
+from .calls import Call
+
+EXTERNAL = "external_id"
+OWN = "onesignal_id"
+
+
+async def view(call: Call) -> Response:
+    """GET /apps/{app_id}/users/by/{alias_label}/{alias_id}."""
+    call.need_whole("devices:read")
+    return answer(await shown(call.gateway, call.app, await named(call)))
+
+
+async def change(call: Call) -> Response:
+    """PATCH of the same address. Deltas of sessions and purchases are for devices to tell."""
+    call.need_whole("devices:write")
+    external = await named(call)
+    body = await call.body()
+    await set_properties(call, external, body.get("properties"))
+    found = await shown(call.gateway, call.app, external)
+    return answer({"properties": found["properties"]}, 202)
+
+
+async def remove(call: Call) -> Response:
+    """DELETE of the same address; devices stay, without a user."""
+    call.need_whole("devices:write")
+    await call.gateway.service.people.forget_user(call.app, await named(call))
+    return answer({})
+
+
+async def identity(call: Call) -> Response:
+    """GET …/identity."""
+    call.need_whole("devices:read")
+    return await _identity_of(call, await named(call))
+
+
+async def add_aliases(call: Call) -> Response:
+    """PATCH …/identity."""
+    call.need_whole("devices:write")
+    return await put_aliases(call, await named(call))
+
+
+async def remove_alias(call: Call) -> Response:
+    """DELETE …/identity/{label}."""
+    call.need_whole("devices:write")
+    external, label = await named(call), call.part("label")
+    if label in (EXTERNAL, OWN):
+        raise InvalidInput("cannot be removed", field=label, remedy="Delete the user instead.")
+    users, aliases = schema.users, schema.user_aliases
+    owner = select(users.c.id).where(
+        users.c.app_id == call.app.row, users.c.external_id == external
+    )
+    async with call.gateway.service.database.write() as connection:
+        gone = await connection.execute(
+            delete(aliases).where(
+                aliases.c.user_id == owner.scalar_subquery(), aliases.c.label == label
+            )
+        )
+    if not gone.rowcount:
+        raise NotFound("alias not found")
+    return await _identity_of(call, external)
+
+
+async def put_aliases(call: Call, external: str) -> Response:
+    """Give a user the aliases of the body."""
+    body = await call.body()
+    given = read_identity(body.get("identity"))
+    if given.get(EXTERNAL, external) != external or OWN in given:
+        raise InvalidInput(
+            "cannot be changed", field="identity", remedy="Move the subscriptions to another user."
+        )
+    if (conflict := await claimed(call, external, given)) is not None:
+        return conflict
+    await call.gateway.service.people.add_user(call.app, external, aliases=others(given))
+    return await _identity_of(call, external)
+
+
+async def _identity_of(call: Call, external: str) -> Response:
+    found = await shown(call.gateway, call.app, external)
+    return answer({"identity": found["identity"]})
+
+
+def read_identity(value: object) -> dict[str, str]:
+    """Return labels and ids. Raises `InvalidInput`."""
+    if not isinstance(value, Mapping):
+        raise InvalidInput("is missing or no object", field="identity", remedy="Give labels.")
+    return {
+        identifier(label, "identity", limit=128): identifier(given, f"identity.{label}"[:80])
+        for label, given in value.items()
+        if given is not None
+    }
+
+
+async def external_of(call: Call, given: Mapping[str, str]) -> str:
+    """Return the external id that an identity names, or leads to. Raises `InvalidInput`."""
+    if EXTERNAL in given:
+        return given[EXTERNAL]
+    for label, value in given.items():
+        if (row := await find(call.gateway, call.app, label, value)) is not None:
+            return str(row.external_id)
+    raise InvalidInput(
+        "is missing", field="identity.external_id", remedy="Users are known by it here: give one."
+    )
+
+
+async def claimed(call: Call, external: str, given: Mapping[str, str]) -> Response | None:
+    """Return 409 when an alias is another user's."""
+    taken = {}
+    for label, value in others(given).items():
+        row = await find(call.gateway, call.app, label, value)
+        if row is not None and row.external_id != external:
+            taken[label] = value
+    if not taken:
+        return None
+    problem = {
+        "code": "Conflict",
+        "title": "One or more aliases are another user's",
+        "meta": {"conflicting_aliases": taken},
+    }
+    return answer({"errors": [problem]}, 409)
+
+
+def others(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the aliases beside the user's own two ids."""
+    return {label: value for label, value in given.items() if label not in (EXTERNAL, OWN)}
+
+
+async def find(gateway: Gateway, app: App, label: str, value: str) -> Row[Any] | None:
+    """Return the row of a user by an alias, or None."""
+    users, aliases = schema.users, schema.user_aliases
+    query = select(users).where(users.c.app_id == app.row)
+    if label == EXTERNAL:
+        query = query.where(users.c.external_id == value)
+    elif label == OWN:
+        query = query.where(users.c.public_id == value)
+    else:
+        query = query.join(aliases, aliases.c.user_id == users.c.id).where(
+            aliases.c.app_id == app.row, aliases.c.label == label, aliases.c.value == value
+        )
+    async with gateway.service.database.read() as connection:
+        return (await connection.execute(query)).one_or_none()
+
+
+async def named(call: Call) -> str:
+    """Return the external id of the user in the address. Raises `NotFound`."""
+    row = await find(call.gateway, call.app, call.part("alias_label"), call.part("alias_id"))
+    if row is None or row.external_id is None:
+        raise NotFound("user not found")
+    return str(row.external_id)
+
+
+async def set_properties(call: Call, external: str, value: object) -> None:
+    """Set tags of a user; language, country and place are those of the user's devices here."""
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise InvalidInput("is no object", field="properties", remedy="Give a JSON object.")
+    service = call.gateway.service
+    tags = value.get("tags")
+    if tags is not None:
+        if not isinstance(tags, Mapping):
+            raise InvalidInput("is no object", field="properties.tags", remedy="Give tags.")
+        await service.people.set_tags(call.app, "user", external, tags)
+    told = {
+        name: value[key]
+        for key, name in (
+            ("language", "language"),
+            ("country", "country"),
+            ("lat", "latitude"),
+            ("long", "longitude"),
+        )
+        if value.get(key) is not None
+    }
+    for name, entry in told.items():
+        wanted = str if name in ("language", "country") else (int, float)
+        if isinstance(entry, bool) or not isinstance(entry, wanted):
+            raise InvalidInput(
+                "is of the wrong type", field=f"properties.{name}", remedy="See its type."
+            )
+    if told:
+        rows = await devices_of(call.gateway, call.app, external)
+        await service.devices.tell(
+            call.app, [DeviceRecord(id=row.public_id, **told) for row in rows]
+        )
+
+
+async def devices_of(gateway: Gateway, app: App, external: str) -> list[Row[Any]]:
+    """Return the rows of a user's devices; 20 subscriptions is the most that OneSignal shows."""
+    users, devices = schema.users, schema.devices
+    owner = select(users.c.id).where(users.c.app_id == app.row, users.c.external_id == external)
+    query = (
+        select(devices)
+        .where(devices.c.app_id == app.row, devices.c.user_id == owner.scalar_subquery())
+        .order_by(devices.c.id)
+        .limit(100)
+    )
+    async with gateway.service.database.read() as connection:
+        return list((await connection.execute(query)).all())
+
+
+async def shown(gateway: Gateway, app: App, external: str) -> dict[str, Any]:
+    """Return a user as OneSignal shows one."""
+    row = await find(gateway, app, EXTERNAL, external)
+    if row is None:
+        raise NotFound("user not found")
+    aliases, attributes = schema.user_aliases, schema.attributes
+    async with gateway.service.database.read() as connection:
+        labels = (
+            await connection.execute(
+                select(aliases.c.label, aliases.c.value).where(aliases.c.user_id == row.id)
+            )
+        ).all()
+        tags = (
+            await connection.execute(
+                select(attributes.c.name, attributes.c.text).where(
+                    attributes.c.user_id == row.id, attributes.c.namespace == "tag"
+                )
+            )
+        ).all()
+    devices = await devices_of(gateway, app, external)
+    properties: dict[str, Any] = {"tags": {tag.name: tag.text for tag in tags}}
+    for name in ("language", "country"):
+        known = [getattr(device, name) for device in devices if getattr(device, name)]
+        if known:
+            properties[name] = known[0]
+    return {
+        "identity": {
+            **{alias.label: alias.value for alias in labels},
+            EXTERNAL: external,
+            OWN: public_id_of(app, external),
+        },
+        "properties": properties,
+        "subscriptions": [
+            {
+                "id": device.public_id,
+                "app_id": app.id,
+                "type": "iOSPush",
+                "enabled": bool(device.push_enabled),
+                "session_count": device.session_count,
+                "session_time": device.session_time,
+                **{
+                    there: getattr(device, here)
+                    for there, here in (("app_version", "app_version"), ("device_os", "os_version"))
+                    if getattr(device, here) is not None
+                },
+            }
+            for device in devices
+        ],
+    }
