@@ -40,7 +40,7 @@ class ServiceSettings:
     device_limit_ends: Literal["oldest", "least relevant"] = "oldest"
     budget: Literal["default", "frequent"] = "default"
     drain: float = 10.0
-    starts_at_once: int = 4
+    starts_at_once: int = 64
     tokens_in_memory: int = 300_000
     key_check: float = 60.0
     client: Mapping[str, Any] = field(default_factory=dict)
