@@ -87,7 +87,9 @@ class Activities:
         try:
             done, row = await self._commits.run(store)
         except IntegrityError:  # two at the same moment: the other one was first
-            raise _taken(app, public_id) from None
+            if not again:
+                raise _taken(app, public_id) from None
+            done, row = await self._commits.run(store)
         self._written(app, row.id)
         return done
 

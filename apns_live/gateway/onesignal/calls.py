@@ -71,11 +71,13 @@ def need(key: ApiKey, scope: str) -> None:
         raise NotAllowed(f"The API key lacks the scope {scope}", missing=scope)
 
 
-async def read_body(gateway: Gateway, request: Request) -> dict[str, Any]:
+async def read_body(
+    gateway: Gateway, request: Request, *, limit_bytes: int | None = None
+) -> dict[str, Any]:
     """Return the body, a JSON object. Raises `BadBody`."""
     body = await read_json(
         request,
-        limit_bytes=max(MAX_BYTES, gateway.settings.body_bytes),
+        limit_bytes=limit_bytes or max(MAX_BYTES, gateway.settings.body_bytes),
         max_depth=gateway.settings.depth,
     )
     if not isinstance(body, dict):

@@ -34,6 +34,8 @@ from .calls import APP_SETTING, SCHEMES, need, read_body
 
 MODES = ("off", "signed", "open")
 SETTING = "onesignal_device_calls"
+MAX_BYTES = 16_384
+"""A phone says a token and a few ids, and has shown no key when its body is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,7 @@ def device_call(
 
     async def respond(request: Request) -> Response:
         parts: dict[str, str] = request.path_params
-        given = await read_body(gateway, request) if body else {}
+        given = await read_body(gateway, request, limit_bytes=MAX_BYTES) if body else {}
         name = parts.get("app_id") or _text(given, "app_id")
         subscription = parts.get("subscription_id") or _text(
             given, "subscription_id" if token else "player_id"

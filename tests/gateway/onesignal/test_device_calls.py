@@ -241,6 +241,7 @@ async def test_a_start_token_that_a_phone_handed_in_is_used(
         ({"push_token": "a1", "subscription_id": "s" * 65}, 400),
         ({"push_token": "a" * 1000, "subscription_id": "s"}, 400),
         ([], 400),
+        ({"push_token": "a1", "subscription_id": "s", "more": "x" * 20_000}, 413),
     ],
 )
 async def test_bad_tokens(world: VendorWorld, body: Any, status: int) -> None:
