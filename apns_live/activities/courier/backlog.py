@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, and_, or_, select, update
+from sqlalchemy import Row, func, select, update
 from sqlalchemy.sql.expression import case
 
 from ..apps import App
@@ -121,24 +121,35 @@ class Backlog:
             found = (
                 await connection.execute(select(activities).where(activities.c.id.in_(rows)))
             ).all()
-            matter = (
+            opened = (
                 await connection.execute(
-                    select(operations)
-                    .join(activities, activities.c.id == operations.c.activity_id)
-                    .where(
-                        operations.c.app_id == activities.c.app_id,
+                    select(operations).where(
                         operations.c.activity_id.in_(rows),
-                        or_(
-                            operations.c.status.in_(["accepted", "running"]),
-                            and_(
-                                operations.c.status == "failed", operations.c.finished_at.is_(None)
-                            ),
-                            operations.c.version == activities.c.version,
-                        ),
+                        operations.c.finished_at.is_(None),
+                        # Found among what is open of these activities, not by status.
+                        (operations.c.status + "").in_(["accepted", "running", "failed"]),
                     )
-                    .order_by(operations.c.id)
                 )
             ).all()
+            # By way of the newest id: an activity may have thousands that are finished.
+            newer = operations.alias()
+            newest = (
+                await connection.execute(
+                    select(operations)
+                    .select_from(activities)
+                    .join(
+                        operations,
+                        operations.c.id
+                        == select(func.max(newer.c.id))
+                        .where(newer.c.activity_id == activities.c.id)
+                        .scalar_subquery(),
+                    )
+                    .where(activities.c.id.in_(rows), operations.c.version == activities.c.version)
+                )
+            ).all()
+        matter = sorted(
+            {row.id: row for row in (*opened, *newest)}.values(), key=lambda row: row.id
+        )
         by_activity: dict[int, list[Row[Any]]] = {}
         for row in matter:
             by_activity.setdefault(row.activity_id, []).append(row)

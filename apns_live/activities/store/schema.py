@@ -392,6 +392,13 @@ operations = Table(  # what was accepted from a caller, in order
     UniqueConstraint("app_id", "public_id"),
     Index(None, "app_id", "id"),
     Index(None, "activity_id", "id"),
+    Index(  # what is open of an activity, however many there were before
+        "ix_operations_open",
+        "activity_id",
+        "version",
+        sqlite_where=text("finished_at IS NULL AND activity_id IS NOT NULL"),
+        postgresql_where=text("finished_at IS NULL AND activity_id IS NOT NULL"),
+    ),
     Index(None, "status", "id"),  # what a restart must resume
     Index(None, "created_at"),  # pruning
     sqlite_autoincrement=True,  # an id that was forgotten never names another row

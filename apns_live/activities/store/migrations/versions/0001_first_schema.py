@@ -443,6 +443,13 @@ def upgrade() -> None:
         )
         batch_op.create_index(batch_op.f("ix_operations_app_id_id"), ["app_id", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_operations_created_at"), ["created_at"], unique=False)
+        batch_op.create_index(
+            "ix_operations_open",
+            ["activity_id", "version"],
+            unique=False,
+            sqlite_where=sa.text("finished_at IS NULL AND activity_id IS NOT NULL"),
+            postgresql_where=sa.text("finished_at IS NULL AND activity_id IS NOT NULL"),
+        )
         batch_op.create_index(batch_op.f("ix_operations_status_id"), ["status", "id"], unique=False)
 
     op.create_table(
@@ -1012,6 +1019,7 @@ def downgrade() -> None:
     op.drop_table("streams")
     with op.batch_alter_table("operations", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_operations_status_id"))
+        batch_op.drop_index("ix_operations_open")
         batch_op.drop_index(batch_op.f("ix_operations_created_at"))
         batch_op.drop_index(batch_op.f("ix_operations_app_id_id"))
         batch_op.drop_index(batch_op.f("ix_operations_activity_id_id"))
