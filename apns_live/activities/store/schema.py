@@ -322,7 +322,9 @@ activity_devices = Table(  # who an activity was started on, or who joined it
     UniqueConstraint("activity_id", "device_id"),
     Index(None, "activity_id", "retired_at", "acknowledged_version", "id"),  # who is behind
     Index(None, "device_id", "retired_at"),  # how many run on this device
-    Index(None, "app_id", "token"),
+    _few(  # a 410 names the token only; most of those that are started have none yet
+        "ix_activity_devices_app_id_token", "app_id", "token", where="token IS NOT NULL"
+    ),
     _few(  # "started, but no token came"
         "ix_activity_devices_missing",
         "started_at",

@@ -601,7 +601,11 @@ def upgrade() -> None:
             unique=False,
         )
         batch_op.create_index(
-            batch_op.f("ix_activity_devices_app_id_token"), ["app_id", "token"], unique=False
+            "ix_activity_devices_app_id_token",
+            ["app_id", "token"],
+            unique=False,
+            sqlite_where=sa.text("token IS NOT NULL"),
+            postgresql_where=sa.text("token IS NOT NULL"),
         )
         batch_op.create_index(
             batch_op.f("ix_activity_devices_device_id_retired_at"),
@@ -997,7 +1001,11 @@ def downgrade() -> None:
             postgresql_where=sa.text("ending_at IS NOT NULL AND token IS NOT NULL"),
         )
         batch_op.drop_index(batch_op.f("ix_activity_devices_device_id_retired_at"))
-        batch_op.drop_index(batch_op.f("ix_activity_devices_app_id_token"))
+        batch_op.drop_index(
+            "ix_activity_devices_app_id_token",
+            sqlite_where=sa.text("token IS NOT NULL"),
+            postgresql_where=sa.text("token IS NOT NULL"),
+        )
         batch_op.drop_index(
             batch_op.f("ix_activity_devices_activity_id_retired_at_acknowledged_version_id")
         )
