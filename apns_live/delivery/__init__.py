@@ -1,6 +1,7 @@
 """Order, latest state wins, priority budgets, nothing lost: above the client, below everything else."""
 
-from .activity import ActivityReport, LiveActivity, Version
+from .activity import LiveActivity, Version
+from .activity_report import ActivityReport
 from .budget import DEFAULT, FREQUENT, Budget, Urgency
 from .delivery import Delivery
 from .journal import Journal

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import msgspec
@@ -19,6 +18,7 @@ import msgspec
 from ..errors import InvalidInput
 from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage, End, Message, Update
+from .activity_report import ActivityReport
 from .audience import Audience
 from .budget import Budget, Urgency, UrgencyName, decide, for_device
 from .encoding import carry_alert, restamp, without_alert
@@ -40,30 +40,6 @@ class Variant:
     def __init__(self, version: int, sendable: object) -> None:
         self.version = version
         self.sendable = sendable
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActivityReport:
-    """Where a live activity stands. Counts are pushes over its whole life unless said otherwise."""
-
-    activity: str
-    version: int
-    """The newest version published; 0 before the first."""
-    tokens: int
-    behind: int
-    """Tokens that do not have the newest version accepted."""
-    counts: dict[Verdict, int]
-    problems: tuple[Outcome, ...]
-    """The first 1,000 outcomes that ended a token or a version for it (drops, refusals, expiries)."""
-    demoted: int
-    """Versions sent at priority 5 to save the budget."""
-    over_budget: int
-    """Versions sent at priority 10 although the budget was spent."""
-    held: bool
-    """Whether a newer state waits for its time."""
-    ended: bool
-    stopped: str
-    """Why the fan-out was stopped; empty while it runs."""
 
 
 class Version(Ticket):

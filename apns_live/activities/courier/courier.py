@@ -191,18 +191,6 @@ class Courier:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def drain(self, seconds: float) -> None:
-        """Go on until everything is sent and written down, ``seconds`` at most."""
-        if seconds <= 0:
-            return
-        settling = asyncio.ensure_future(self.settled())
-        timer = self._clock.call_later(seconds, settling.cancel)
-        try:
-            await asyncio.wait([settling])
-        finally:
-            timer.cancel()
-            settling.cancel()
-
     async def aclose(self) -> None:
         """Stop sending and write down what is known. What is left goes on in the next life."""
         await self.carriers.aclose()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
 from apns_live.activities import AlertText, Audience, Presentation
-from apns_live.activities.courier import starting
+from apns_live.activities.courier import lives, starting
 from tests.activities.courier.world import TYPE, World, a_start, an_end, an_update
 
 
@@ -200,3 +202,65 @@ async def test_two_activities_do_not_wait_for_each_other(
     assert None in world.shown(phones), "the long start was over before the short one"
     await world.settled()
     assert None not in world.shown(phones)
+
+
+async def test_idle_activities_leave_memory_and_come_back(world: World) -> None:
+    await world.close()
+    await world.open(settings=replace(world.settings, tokens_in_memory=0))
+    phones = await world.add_phones(4)
+    await world.service.activities.start(world.app, a_start())
+    await world.until(
+        lambda: all(phone.activities and phone.activities[-1].token for phone in phones)
+    )
+    for n in range(1, 4):
+        await world.settled()
+        await world.pass_time(1.0)
+        figures = world.service.statistics()
+        assert (figures.living, figures.tokens) == (0, 0)
+        assert [one.delivery.activities for one in figures.carriers] == [0]
+        await world.service.activities.update(world.app, an_update(n))
+        await world.until(lambda n=n: world.shown(phones) == [("active", n)] * 4)
+    await world.settled()
+    assert [row.accepted for row in await world.operations()] == [4, 4, 4, 4]
+
+
+async def test_an_alert_put_while_tokens_are_still_read_rings_for_those_read_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phones = await world.add_phones(12)
+    await world.service.activities.start(world.app, a_start())
+    await world.until(
+        lambda: all(phone.activities and phone.activities[-1].token for phone in phones)
+    )
+    await world.settled()
+    monkeypatch.setattr(lives, "PAGE", 2)
+    await world.service.activities.update(world.app, an_update(1))
+    await world.until(lambda: ("active", 1) in world.shown(phones))
+    ringing = Presentation(alert=AlertText(title="Goal", body="1:0"))
+    await world.service.activities.update(world.app, an_update(2, presentation=ringing))
+    await world.service.activities.update(world.app, an_update(3))
+    await world.until(lambda: world.shown(phones) == [("active", 3)] * 12)
+    await world.settled()
+    assert all(b"Goal" in phone.activities[-1].alert for phone in phones)
+
+
+async def test_room_is_given_in_the_order_of_asking() -> None:
+    room = starting.Room(10)
+    await room.take(8)
+    order: list[int] = []
+
+    async def take(count: int) -> None:
+        await room.take(count)
+        order.append(count)
+
+    large, small = asyncio.create_task(take(6)), asyncio.create_task(take(1))
+    gone = asyncio.create_task(take(10))
+    await asyncio.sleep(0)
+    assert order == []
+    room.give(8)
+    await asyncio.gather(large, small)
+    assert order == [6, 1]
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    room.give(7)
+    await room.take(10)

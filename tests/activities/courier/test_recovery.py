@@ -172,7 +172,7 @@ async def test_only_those_behind_are_sent_to_after_a_crash(
 async def test_closing_waits_for_what_is_under_way(world: World) -> None:
     phones = await world.add_phones(50)
     await world.service.activities.start(world.app, a_start())
-    drained = asyncio.ensure_future(world.service.courier.drain(60.0))
+    drained = asyncio.ensure_future(world.service._drain(60.0))
     await world.until(drained.done)
     assert None not in world.shown(phones)
     assert (await world.operations())[0].status == "done"
