@@ -82,6 +82,16 @@ async def _create(server: str, name: str, template: str = "template0") -> str:
     return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
 
 
+async def _drop(server: str, address: str) -> None:
+    """Remove a test's database: some thousand copies would fill a small disk."""
+    name = urlsplit(address).path.removeprefix("/")
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await connection.close()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """A database that nobody has set up yet."""
@@ -91,6 +101,8 @@ async def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Asyn
         address = _run(_create(server, f"empty_{next(_numbers)}"))
     async with Database.open(address) as database:
         yield database
+    if request.param == "postgresql":
+        _run(_drop(server, address))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -100,15 +112,20 @@ def store_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def store_address(store_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+async def store_address(
+    store_kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[str]:
     """The address of a database of the newest version, for this test alone."""
     if store_kind == "sqlite":
         path = tmp_path / "store.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        return f"sqlite:///{path}"
+        yield f"sqlite:///{path}"
+        return
     template = request.getfixturevalue("postgres_template")
     server = request.getfixturevalue("postgres_address")
-    return _run(_create(server, f"test_{next(_numbers)}", template))
+    address = _run(_create(server, f"test_{next(_numbers)}", template))
+    yield address
+    _run(_drop(server, address))
 
 
 @pytest.fixture
