@@ -25,13 +25,13 @@ UPDATE = Update(content_state={"home": 71, "away": 68})
 
 
 class Unhurried(SystemClock):
-    """Seconds that last half a minute, so that a busy machine does not look like a dead server."""
+    """Seconds that last ten, so that a busy machine does not look like a dead server."""
 
     def monotonic(self) -> float:
-        return time.perf_counter() / 30
+        return time.perf_counter() / 10
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
-        return super().call_later(delay * 30, callback)
+        return super().call_later(delay * 10, callback)
 
 
 async def complete(key: ProviderKey, endpoint: Endpoint, bundle_id: str) -> list[Outcome]:
