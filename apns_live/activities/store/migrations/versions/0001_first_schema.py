@@ -578,12 +578,6 @@ def upgrade() -> None:
         sa.Column("missing_reported_at", sa.BigInteger(), nullable=True),
         sa.Column("ending_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
-            ["activity_id"],
-            ["activities.id"],
-            name=op.f("fk_activity_devices_activity_id"),
-            ondelete="CASCADE",
-        ),
-        sa.ForeignKeyConstraint(
             ["device_id"],
             ["devices.id"],
             name=op.f("fk_activity_devices_device_id"),
@@ -817,12 +811,6 @@ def upgrade() -> None:
         sa.Column("apns_id", sa.String(length=36), nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["operation_id"],
-            ["operations.id"],
-            name=op.f("fk_outcomes_operation_id"),
-            ondelete="CASCADE",
-        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outcomes")),
     )
     with op.batch_alter_table("outcomes", schema=None) as batch_op:
