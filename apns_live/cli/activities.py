@@ -8,7 +8,14 @@ import typer
 
 from .options import Shared, command
 from .output import ExitCode
-from .store_access import AppOption, StoreOption, run_for_app
+from .store_access import (
+    AfterOption,
+    AppOption,
+    LimitOption,
+    StoreOption,
+    dated,
+    run_for_app,
+)
 
 if TYPE_CHECKING:
     from ..activities.apps import App
@@ -20,7 +27,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-_TIMES = ("start_at", "started_at", "end_at", "ended_at", "created_at", "updated_at", "finished_at")
 
 ActivityArgument = Annotated[str, typer.Argument(metavar="ACTIVITY", help="Id of the activity.")]
 
@@ -34,12 +40,8 @@ def list_activities(
         str | None,
         typer.Option("--status", metavar="scheduled|active|ended", help="Only these."),
     ] = None,
-    after: Annotated[
-        int, typer.Option("--after", metavar="ROW", min=0, help="Go on behind this row.")
-    ] = 0,
-    limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="Rows at most.")
-    ] = 100,
+    after: AfterOption = 0,
+    limit: LimitOption = 100,
     store: StoreOption = None,
 ) -> int:
     """Print a page of activities, the oldest first."""
@@ -47,7 +49,7 @@ def list_activities(
     async def work(database: Database, one: App) -> list[dict[str, Any]]:
         return await _reader(database).page(one, status=status, after=after, limit=limit)
 
-    found = [_dated(row) for row in run_for_app(store, app_id, work)]
+    found = [dated(row) for row in run_for_app(store, app_id, work)]
     last = found[-1]["row"] if len(found) == limit else None
     if shared.screen.json_mode:
         shared.screen.answer({"activities": found, "after": last}, "")
@@ -81,7 +83,7 @@ def show(
     async def work(database: Database, one: App) -> dict[str, Any]:
         return await _reader(database).get(one, activity)
 
-    facts = _dated(run_for_app(store, app_id, work))
+    facts = dated(run_for_app(store, app_id, work))
     lines = [
         f"{name.replace('_', ' ')}: {value}"
         for name, value in facts.items()
@@ -104,7 +106,7 @@ def history(
         async for page in _reader(database).history(one, activity):
             if shared.screen.json_mode:
                 for row in page:
-                    shared.screen.answer(_dated(row), "")
+                    shared.screen.answer(dated(row), "")
             else:
                 rows += page
         return rows
@@ -122,9 +124,3 @@ def _reader(database: Database) -> Activities:
     from ..clock import SystemClock
 
     return Activities(database, SystemClock(), lambda: secrets.token_hex(8))
-
-
-def _dated(row: dict[str, Any]) -> dict[str, Any]:
-    from ..activities.times import to_text
-
-    return {name: to_text(value) if name in _TIMES else value for name, value in row.items()}

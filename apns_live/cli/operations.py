@@ -11,7 +11,14 @@ import typer
 from ..errors import InvalidInput
 from .options import Shared, command
 from .output import ExitCode, to_json
-from .store_access import AppOption, StoreOption, run_for_app
+from .store_access import (
+    AfterOption,
+    AppOption,
+    LimitOption,
+    StoreOption,
+    dated,
+    run_for_app,
+)
 
 if TYPE_CHECKING:
     from ..activities.apps import App
@@ -22,7 +29,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-_TIMES = ("created_at", "finished_at")
 _COLUMNS = ("device", "verdict", "status", "reason", "apns_id", "priority", "created_at")
 _LISTED = ("id", "kind", "activity", "status", "targeted", "accepted", "queued", "failed")
 
@@ -37,12 +43,8 @@ def list_operations(
     activity: Annotated[
         str | None, typer.Option("--activity", metavar="ID", help="Only those of this activity.")
     ] = None,
-    after: Annotated[
-        int, typer.Option("--after", metavar="ROW", min=0, help="Go on behind this row.")
-    ] = 0,
-    limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="Rows at most.")
-    ] = 100,
+    after: AfterOption = 0,
+    limit: LimitOption = 100,
     store: StoreOption = None,
 ) -> int:
     """Print a page of operations, the oldest first."""
@@ -52,7 +54,7 @@ def list_operations(
 
         return await Operations(database).page(one, after=after, limit=limit, activity=activity)
 
-    found = [_dated(row) for row in run_for_app(store, app_id, work)]
+    found = [dated(row) for row in run_for_app(store, app_id, work)]
     last = found[-1]["row"] if len(found) == limit else None
     if shared.screen.json_mode:
         shared.screen.answer({"operations": found, "after": last}, "")
@@ -78,7 +80,7 @@ def show(
 
         return await Operations(database).get(one, operation)
 
-    facts = _dated(run_for_app(store, app_id, work))
+    facts = dated(run_for_app(store, app_id, work))
     lines = [
         f"{name.replace('_', ' ')}: {value}"
         for name, value in facts.items()
@@ -111,7 +113,7 @@ def export(
         if form == "csv":
             shared.screen.line(_csv(_COLUMNS))
         async for outcome in Operations(database).export(one, operation):
-            row = {name: _dated(outcome)[name] for name in _COLUMNS}
+            row = {name: dated(outcome)[name] for name in _COLUMNS}
             shared.screen.line(_csv(row.values()) if form == "csv" else to_json(row))
 
     run_for_app(store, app_id, work)
@@ -122,9 +124,3 @@ def _csv(cells: Any) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(cells)
     return text.getvalue()
-
-
-def _dated(row: dict[str, Any]) -> dict[str, Any]:
-    from ..activities.times import to_text
-
-    return {name: to_text(value) if name in _TIMES else value for name, value in row.items()}

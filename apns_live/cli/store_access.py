@@ -35,6 +35,20 @@ StoreOption = Annotated[
     ),
 ]
 AppOption = Annotated[str, typer.Option("--app", metavar="ID", help="Id of the app.")]
+AfterOption = Annotated[
+    int, typer.Option("--after", metavar="ROW", min=0, help="Go on behind this row.")
+]
+LimitOption = Annotated[
+    int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="Rows at most.")
+]
+_TIMES = ("start_at", "started_at", "end_at", "ended_at", "created_at", "updated_at", "finished_at")
+
+
+def dated(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the store with its times as text, ISO 8601 in UTC."""
+    from ..activities.times import to_text
+
+    return {name: to_text(value) if name in _TIMES else value for name, value in row.items()}
 
 
 def address(given: str | None) -> str:

@@ -211,7 +211,6 @@ class Dispatch:
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self._home_times: dict[Home | None, float] = {}
-        self._landed: list[Callable[[], object]] = []
         if journal is not None:
             lanes.changed = set()
             self.writer = Writer(journal, clock, interval=commit_interval, failed=self._fail)
@@ -330,10 +329,6 @@ class Dispatch:
                 if self.writer is not None and isinstance(home, LiveActivity):
                     self._note_activity(home, at_once=False)
                 self.stir(home)
-        if self.in_flight == 0:
-            landed, self._landed = self._landed, []
-            for call in landed:
-                call()
 
     # What lanes, activities and fan-outs call.
 
@@ -420,13 +415,6 @@ class Dispatch:
         self.past.add(activity)
         if self.writer is not None:
             self._note_activity(activity, at_once=False)
-
-    def when_landed(self, call: Callable[[], object]) -> None:
-        """Call once nothing is in flight."""
-        if self.in_flight == 0:
-            call()
-        else:
-            self._landed.append(call)
 
     # Intents.
 

@@ -132,6 +132,20 @@ async def test_wait_gives_the_report_and_drops_are_in_it_and_in_the_journal(path
         assert not log.times
 
 
+async def test_a_run_that_is_forgotten_may_be_sent_again_under_its_name(path):
+    log = Log()
+    journal = SqliteJournal(path)
+    async with Delivery(make_client(log), journal=journal) as delivery:
+        await delivery.fan_out(START, tokens(100), name="r").wait()
+        await delivery.flush()
+        await journal.forget_run("r")
+        assert not await journal.problems("r", -1, 10)
+    async with Delivery(make_client(log), journal=SqliteJournal(path)) as delivery:
+        report = await delivery.fan_out(START, tokens(100), name="r").wait()
+    assert report.counts == {Verdict.ACCEPTED: 100}
+    assert log.times == dict.fromkeys(tokens(100), 2)
+
+
 @pytest.mark.parametrize("message", [START, state(7)], ids=["start", "update"])
 async def test_after_a_death_nothing_is_lost_and_only_the_unknown_may_be_doubled(path, message):
     names = tokens(5000)
