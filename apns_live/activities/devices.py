@@ -37,7 +37,7 @@ from .store.growth import Growth
 from .store.statements import chunks, insert_into
 from .times import milliseconds
 
-_TOLD = (
+TOLD = (
     "language",
     "country",
     "latitude",
@@ -216,7 +216,7 @@ class Devices:
                     select(start).where(start.c.device_id == row.id, start.c.retired_at.is_(None))
                 )
             ).all()
-        known = {name: getattr(row, name) for name in _TOLD}
+        known = {name: getattr(row, name) for name in TOLD}
         return {
             "id": row.public_id,
             "user": row.user,
@@ -310,7 +310,7 @@ _PLACE_KEYS = 3  # the_app, the_id and updated_at stand in every update
 
 def _told(app: App, record: DeviceRecord, users: Mapping[str, int], now: int) -> dict[str, Any]:
     values: dict[str, Any] = {"the_app": app.row, "the_id": record.id, "new_updated_at": now}
-    for name in _TOLD:
+    for name in TOLD:
         if (value := getattr(record, name)) is not None:
             values[f"new_{name}"] = value
     if record.app_version is not None:

@@ -31,6 +31,18 @@ class Further(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     audience: Audience | None = None
     attributes: dict[str, Any] | None = None
     alert: AlertText | None = None
+    quiet: bool = False
+    """Whether the start itself goes at priority 5, whatever updates say since."""
+
+
+def first_further(request: Start) -> Further:
+    """Return what an activity's first start says for itself: nothing, unless it is quiet.
+
+    What is written down is complete, as for the starts that come after.
+    """
+    if request.presentation.urgency != "quiet":
+        return Further()
+    return Further(audience=request.audience, quiet=True)
 
 
 def read_further(operation: Row[Any]) -> Further:
@@ -41,10 +53,11 @@ def read_further(operation: Row[Any]) -> Further:
 class Started:
     """An activity's row as one of its starts tells it."""
 
-    __slots__ = ("_row", "attributes", "start_alert")
+    __slots__ = ("_row", "attributes", "quiet", "start_alert")
 
     def __init__(self, row: Row[Any], further: Further) -> None:
         self._row = row
+        self.quiet = further.quiet
         self.attributes: str = row.attributes
         self.start_alert: str = row.start_alert
         if further.attributes is not None:
@@ -124,7 +137,10 @@ async def join_start(
             update(activities).where(activities.c.id == row.id).values(changes)
         )
     return Further(
-        audience=request.audience, attributes=attributes, alert=request.presentation.alert
+        audience=request.audience,
+        attributes=attributes,
+        alert=request.presentation.alert,
+        quiet=request.presentation.urgency == "quiet",
     )
 
 

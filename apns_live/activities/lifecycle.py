@@ -20,7 +20,7 @@ from . import checks
 from .apps import App
 from .changing import Change, Changed, Changing
 from .checked import checked_change, checked_start, with_id
-from .further import check_same, join_start, standing
+from .further import check_same, first_further, join_start, standing
 from .idempotency import Key, Once, once
 from .requests import Accepted, End, Presentation, Start, Update
 from .store import schema
@@ -168,7 +168,16 @@ class Activities:
         result = await connection.execute(insert(table).values(values).returning(table.c.id))
         row = result.scalar_one()
         operation = await self._operation(
-            connection, app, "start", row, 1, request.dialect, now, key, scheduled=later
+            connection,
+            app,
+            "start",
+            row,
+            1,
+            request.dialect,
+            now,
+            key,
+            scheduled=later,
+            own=_json(first_further(request)),
         )
         return Accepted(
             operation=operation,

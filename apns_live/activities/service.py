@@ -24,6 +24,7 @@ from .audience import Audiences, Segments
 from .broadcast_channels import Channels
 from .courier import Courier, CourierStatistics, Notifier
 from .devices import Devices
+from .directory import Directory
 from .imports import Imports
 from .joining import Joining
 from .lifecycle import Activities
@@ -74,6 +75,7 @@ class Service:
         self.apps = Apps(database, sealing, clock, new_id, key_added=self._key_added)
         self.devices = Devices(database, clock, left=self._left, commits=self.commits)
         self.people = People(database, clock)
+        self.directory = Directory(database)
         self.imports = Imports(database, clock)
         self.segments = Segments(database, clock, new_id)
         self.audiences = Audiences(database, clock)

@@ -51,8 +51,11 @@ def best_language(languages: frozenset[str], language: str | None) -> str:
     return choose({**{tag: tag for tag in languages}, "en": "en"}, language)
 
 
-def start_message(activity: Row[Any] | Started, language: str, *, now: float) -> payload.Start:
-    """Return the start for the newest state; ``now`` is seconds since 1970."""
+def start_message(activity: Started, language: str, *, now: float) -> payload.Start:
+    """Return the start for the newest state; ``now`` is seconds since 1970.
+
+    Its priority is the start's own: a quiet update that came meanwhile makes no start quiet.
+    """
     shown = presentation_of(activity)
     return payload.Start(
         content_state=msgspec.json.decode(activity.content_state),
@@ -62,6 +65,7 @@ def start_message(activity: Row[Any] | Started, language: str, *, now: float) ->
         stale_date=_stale(shown, now),
         relevance_score=shown.relevance_score,
         input_push_channel=activity.channel_id,
+        priority=5 if activity.quiet else None,
     )
 
 

@@ -27,7 +27,6 @@ from ..errors import ApnsLiveError
 from .context import Gateway
 from .guard import Guard
 from .native import describe, native_routes
-from .problems import answer_error, of_status, respond
 from .settings import GatewaySettings
 
 if TYPE_CHECKING:
@@ -88,8 +87,12 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.gateway = gateway
-    app.add_exception_handler(ApnsLiveError, answer_error)
-    app.add_exception_handler(HTTPException, _answer_status)
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        return gateway.faces.refuse(request.scope, error)
+
+    app.add_exception_handler(ApnsLiveError, refuse)
+    app.add_exception_handler(HTTPException, refuse)
     app.router.routes.extend(native_routes(gateway))
     for name in dialects:
         router = _dialect(name, gateway)
@@ -107,15 +110,10 @@ def _dialect(name: str, gateway: Gateway) -> APIRouter | None:
             raise
         return None
     routes: Callable[[Gateway], APIRouter] | None = getattr(package, "routes", None)
-    return None if routes is None else routes(gateway)
-
-
-async def _answer_status(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    answer = respond(of_status(status))
-    if isinstance(error, HTTPException):
-        answer.headers.update(error.headers or {})
-    return answer
+    if routes is None:
+        return None
+    gateway.faces.add(package.refusal)
+    return routes(gateway)
 
 
 async def _upkeep(gateway: Gateway) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -21,23 +25,50 @@ async def read_bytes(request: Request, *, limit_bytes: int) -> bytes:
     Raises `BadBody`: 413 as soon as it is over ``limit_bytes``, 408 when it does not come within 30
     seconds.
     """
+    parts: list[bytes] = []
+    await _read(request, limit_bytes, _SECONDS, parts.append)
+    return b"".join(parts)
+
+
+class Upload(io.BufferedReader):
+    """A body on disk, read as a file."""
+
+    name = "body"  # what messages call it
+
+
+@asynccontextmanager
+async def spooled(
+    request: Request, *, limit_bytes: int, seconds: float = 300.0
+) -> AsyncIterator[Upload]:
+    """Keep a large body in a file that has no name and goes at the end of the block.
+
+    Nothing of it is used before it is complete. Raises `BadBody`: 413 when it is over
+    ``limit_bytes``, 408 when it is not complete within ``seconds``.
+    """
+    with tempfile.TemporaryFile(buffering=0) as file:
+        await _read(request, limit_bytes, seconds, file.write)
+        file.seek(0)
+        yield Upload(file)
+
+
+async def _read(
+    request: Request, limit_bytes: int, seconds: float, take: Callable[[bytes], object]
+) -> None:
     declared = request.headers.get("content-length")
     if declared is not None and declared.isdecimal() and int(declared) > limit_bytes:
         raise _too_large(limit_bytes)
-    parts: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(seconds):
             async for part in request.stream():
                 size += len(part)
                 if size > limit_bytes:
                     raise _too_large(limit_bytes)
-                parts.append(part)
+                take(part)
     except TimeoutError:
         raise BadBody("the body did not come in time", status=408) from None
     except ClientDisconnect:
         raise BadBody("the connection was closed before the body was complete") from None
-    return b"".join(parts)
 
 
 async def read_json(

@@ -12,6 +12,7 @@ from ..clock import Clock
 from ..errors import Busy
 from .audit import Audit
 from .credentials import DeviceCredentials
+from .faces import Faces
 from .keys import Keys
 from .limits import Limits
 from .settings import GatewaySettings
@@ -43,7 +44,9 @@ class Gateway:
     def __init__(self, settings: GatewaySettings | None = None) -> None:
         self.settings = settings or GatewaySettings()
         self.is_open = False
+        self.faces = Faces()
         self.followers = 0
+        self.imports = 0
         self.counts: dict[tuple[str, str, int], int] = {}
         self.under_way = 0
 

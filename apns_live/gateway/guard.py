@@ -12,8 +12,8 @@ from collections import deque
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..errors import Busy
 from .context import Gateway
-from .problems import problem, respond
 
 logger = logging.getLogger("apns_live.gateway")
 
@@ -85,9 +85,9 @@ class Guard:
         gateway = self._gateway
         if not await self._enter():
             gateway.count(_OTHER, scope["method"], 503)
-            busy = problem("busy", 503, "as many requests are under way as may be", retry_after=1.0)
+            busy = Busy("as many requests are under way as may be", retry_after=1.0)
             await _drain(receive)
-            await respond(busy)(scope, receive, send)
+            await gateway.faces.refuse(scope, busy)(scope, receive, _with_headers(send))
             return
         started = False
         inside = True
@@ -115,15 +115,24 @@ class Guard:
 
         try:
             await self._app(scope, take, answer)
-        except Exception:
+        except Exception as error:
             # Path only: a query or a header may hold what is nobody's business in a log.
             logger.exception("%s %s failed", scope["method"], _route(scope))
             if started:
                 raise
-            await respond(problem("internal", 500))(scope, take, answer)
+            await gateway.faces.refuse(scope, error)(scope, take, answer)
         finally:
             if inside:
                 self._leave()
+
+
+def _with_headers(send: Send) -> Send:
+    async def answer(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *_HEADERS]
+        await send(message)
+
+    return answer
 
 
 def _is_endless(message: Message) -> bool:

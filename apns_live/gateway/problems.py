@@ -10,7 +10,6 @@ import re
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import (
@@ -58,6 +57,7 @@ TITLES: dict[str, str] = {
     "bad_body": "The body cannot be read",
     "body_too_large": "The body is too large",
     "not_json": "The body is not declared as JSON",
+    "media_type": "The body is not of a type that this call takes",
     "invalid": "A field is wrong",
     "payload_too_large": "The content is too large for APNs",
     "unauthenticated": "No valid key",
@@ -177,11 +177,6 @@ def respond(found: Problem) -> Response:
     return Response(
         msgspec.json.encode(found), found.status, headers=headers, media_type=MEDIA_TYPE
     )
-
-
-async def answer_error(request: Request, error: Exception) -> Response:
-    """Exception handler of the app: for what a route did not answer itself."""
-    return respond(classify(error))
 
 
 def of_status(status: int, detail: Any = "") -> Problem:

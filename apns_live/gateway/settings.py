@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from ..errors import InvalidSetting
+
+_TOKEN_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class GatewaySettings:
 
     - ``body_bytes``, ``depth``: the largest body, and how deep JSON may be nested.
     - ``bulk``: the most items of a bulk call.
+    - ``import_bytes``: the largest body of an import; ``imports`` are read at the same time.
     - ``limits``: per dialect, of each key that has none of its own.
     - ``device_per_minute``: calls of one phone; ``refused_per_minute``: calls of one address
       without a valid key, before it is told to wait.
@@ -39,7 +43,9 @@ class GatewaySettings:
     - ``waiting_writes``: writes that may wait for a commit; more are answered with 503.
     - ``audit_days``: how long the audit log is kept.
     - ``events``: followers by server-sent events at the same time; ``heartbeat`` keeps them open.
-    - ``pages``: serve documentation of the API at /docs and the description at /openapi.json.
+    - ``pages``: serve the description of the API at /openapi.json.
+    - ``metrics``: serve figures at /metrics; with ``metrics_token`` to who gives it as
+      ``Authorization: Bearer TOKEN`` alone.
     - ``public_url``: where phones reach this gateway, for the addresses of webhook buttons; by
       default what the caller called.
     - ``webhook_hosts``: hosts that webhooks of buttons may name although their addresses are
@@ -51,6 +57,8 @@ class GatewaySettings:
     body_bytes: int = 1_048_576
     depth: int = 40
     bulk: int = 500
+    import_bytes: int = 16_777_216
+    imports: int = 2
     limits: Mapping[str, Limit] = field(default_factory=lambda: dict(DIALECT_LIMITS))
     device_per_minute: int = 120
     refused_per_minute: int = 60
@@ -63,6 +71,8 @@ class GatewaySettings:
     events: int = 200
     heartbeat: float = 15.0
     pages: bool = True
+    metrics: bool = True
+    metrics_token: str = field(default="", repr=False)
     public_url: str = ""
     webhook_hosts: frozenset[str] = frozenset()
 
@@ -71,6 +81,8 @@ class GatewaySettings:
             ("body_bytes", 1_024),
             ("depth", 4),
             ("bulk", 1),
+            ("import_bytes", 1_024),
+            ("imports", 0),
             ("device_per_minute", 1),
             ("refused_per_minute", 1),
             ("credential_seconds", 1.0),
@@ -87,6 +99,20 @@ class GatewaySettings:
                 raise InvalidSetting(
                     f"{value!r} is not possible", field=name, remedy=f"Give at least {least}."
                 )
+
+        if self.metrics_token and len(self.metrics_token) < _TOKEN_LENGTH:
+            raise InvalidSetting(
+                "is so short that it can be guessed",
+                field="metrics_token",
+                remedy=f"Give {_TOKEN_LENGTH} random characters or more.",
+            )
+        address = urlsplit(self.public_url)
+        if self.public_url and (address.scheme not in ("http", "https") or not address.hostname):
+            raise InvalidSetting(
+                f"{self.public_url!r:.80} is no address",
+                field="public_url",
+                remedy="Give one such as https://live.example.com/.",
+            )
 
     def limit_of(self, dialect: str) -> Limit:
         """Return the limit of a dialect's keys."""

@@ -17,8 +17,10 @@ from ...activities.webhooks import WebhookRelay
 from ..context import Gateway
 from . import live, pushes, streaming
 from .calling import Handler, route
-from .refusals import Refused, answer_refusal
+from .refusals import Refused, answer_refusal, refusal
 from .taps import tap_route
+
+__all__ = ["refusal", "routes"]
 
 PREFIXES = ("", "/api")
 

@@ -3,6 +3,7 @@
 A server that was written for Braze runs against it with another REST endpoint and another key.
 """
 
+from .answers import refusal
 from .routes import routes
 
-__all__ = ["routes"]
+__all__ = ["refusal", "routes"]

@@ -67,6 +67,16 @@ def refuse(error: Exception) -> Response:
     return _answer(status, message, [found.detail] if found.detail else (), headers)
 
 
+def refusal(path: str, error: Exception) -> Response | None:
+    """Return the answer to what no route met, or None for a path that is not Braze's."""
+    if not path.startswith("/messages/"):
+        return None
+    status = getattr(error, "status_code", None)
+    if status == 404:
+        return not_found()
+    return not_allowed() if status == 405 else refuse(error)
+
+
 def not_found() -> Response:
     """Return 404 for an address that is none of Braze's that are spoken here."""
     return _answer(404, words.NOT_FOUND, ["Spoken here: /messages/live_activity/start and /update"])

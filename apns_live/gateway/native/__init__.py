@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.routing import Route
 
+from ...errors import NotFound
 from ..context import Gateway
 from . import (
     activities,
@@ -16,6 +17,8 @@ from . import (
     devices,
     events,
     health,
+    imports,
+    listing,
     openapi,
     operations,
     people,
@@ -28,10 +31,17 @@ _description = Routes("health")
 
 
 @_description(
-    "GET", "/openapi.json", "This description", who="anyone", answers={200: dict[str, Any]}
+    "GET",
+    "/openapi.json",
+    "This description",
+    who="anyone",
+    answers={200: dict[str, Any]},
+    refusals=frozenset({404}),
 )
 async def description(call: Call) -> Answer:
-    """OpenAPI 3.1 of the native API."""
+    """OpenAPI 3.1 of the native API; 404 where the operator switched it off."""
+    if not call.gateway.settings.pages:
+        raise NotFound("the description is not served here")
     return Answer(body=describe(call.request.app.version))
 
 
@@ -47,6 +57,8 @@ def all_operations() -> tuple[Operation, ...]:
         events,
         audiences,
         channels,
+        imports,
+        listing,
         people,
         admin,
         health,

@@ -77,6 +77,13 @@ class PageAnswer(msgspec.Struct, Generic[Item], frozen=True, kw_only=True):
     next: int | None
 
 
+class TextPageAnswer(msgspec.Struct, Generic[Item], frozen=True, kw_only=True):
+    """A page of a list that goes by names. ``next`` goes into ``after``; None at the end."""
+
+    items: list[Item]
+    next: str | None
+
+
 class BulkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One write of a bulk call: accepted, or refused."""
 

@@ -134,6 +134,7 @@ class Operation:
 
     ``grouped``: keys that are restricted to groups may call it, and the handler looks to that.
     ``media`` is the media type of the usual answer. ``refusals`` are codes beside the common ones.
+    ``takes`` maps the media types of a body that the handler reads itself to an example of each.
     """
 
     method: str
@@ -150,7 +151,7 @@ class Operation:
     idempotent: bool = False
     grouped: bool = False
     limit_bytes: int | None = None
-    raw: bool = False
+    takes: Mapping[str, str] = field(default_factory=dict)
     media: str = JSON
     tag: str = ""
     description: str = ""

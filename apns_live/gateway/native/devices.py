@@ -202,19 +202,6 @@ async def tell_device(call: Call) -> None:
 
 
 @routes(
-    "GET",
-    "/v1/devices/{device}",
-    "Get a device",
-    scope="devices:read",
-    answers={200: DeviceAnswer},
-    refusals=frozenset({404}),
-)
-async def get_device(call: Call) -> dict[str, Any]:
-    """With its living push-to-start tokens, by their first digits."""
-    return shown_device(await call.service.devices.get(call.app, call.part("device")))
-
-
-@routes(
     "DELETE",
     "/v1/devices/{device}",
     "Forget a device",

@@ -23,7 +23,7 @@ _MEANINGS = {
     408: "The body did not come in time.",
     409: "It cannot be done in the state that it is in.",
     413: "The body is too large.",
-    415: "The body is not declared as JSON.",
+    415: "The body is not declared as what this call takes.",
     422: "A field is wrong; `field` says which, `remedy` what to do. Nothing was done.",
     429: "Too many requests of this key; `Retry-After` says when to come back.",
     503: "Too much is waiting, or the database is away; `Retry-After` says when to come back.",
@@ -119,6 +119,14 @@ def _operation(one: Operation, schemas: _Schemas, components: dict[str, Any]) ->
         if one.examples:
             content["examples"] = {name: {"value": value} for name, value in one.examples.items()}
         described["requestBody"] = {"required": one.body_required, "content": {JSON: content}}
+    elif one.takes:
+        described["requestBody"] = {
+            "required": True,
+            "content": {
+                media: {"schema": {"type": "string", "minLength": 1}, "example": example}
+                for media, example in one.takes.items()
+            },
+        }
     return described
 
 
@@ -168,7 +176,7 @@ def _responses(one: Operation, schemas: _Schemas) -> dict[str, Any]:
     refusals = {*_COMMON[one.who], *one.refusals, 422}
     if _PART.search(one.path):
         refusals.add(404)
-    if one.body is not None:
+    if one.body is not None or one.takes:
         refusals.update(_BODY)
     for status in sorted(refusals):
         responses[str(status)] = _refusal(status)

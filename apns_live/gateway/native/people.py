@@ -9,7 +9,6 @@ import msgspec
 from msgspec import Meta
 
 from ...errors import InvalidInput, NotFound
-from .answers import PageAnswer
 from .api import Answer, Call, Routes
 from .shapes import Strict
 
@@ -55,13 +54,6 @@ class GroupBody(Strict, frozen=True, kw_only=True):
     """A group's name for people."""
 
     name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
-
-
-class GroupAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A group."""
-
-    slug: str
-    name: str
 
 
 @routes(
@@ -151,18 +143,6 @@ async def put_group(call: Call) -> Answer:
 
 
 @routes(
-    "GET",
-    "/v1/groups",
-    "List groups",
-    scope="devices:read",
-    answers={200: PageAnswer[GroupAnswer]},
-)
-async def list_groups(call: Call) -> dict[str, Any]:
-    """By slug."""
-    return {"items": await call.service.people.groups(call.app), "next": None}
-
-
-@routes(
     "PUT",
     "/v1/groups/{group}/{kind}/{member}",
     "Put a device or user into a group",
@@ -173,7 +153,7 @@ async def list_groups(call: Call) -> dict[str, Any]:
 async def join_group(call: Call) -> None:
     """``kind`` is ``devices`` or ``users``; a user comes with all devices, also later ones."""
     await call.service.people.join_group(
-        call.app, call.part("group"), _kind(call), call.part("member")
+        call.app, call.part("group"), kind_of(call), call.part("member")
     )
 
 
@@ -188,11 +168,12 @@ async def join_group(call: Call) -> None:
 async def leave_group(call: Call) -> None:
     """Nothing happens if it was not in."""
     await call.service.people.leave_group(
-        call.app, call.part("group"), _kind(call), call.part("member")
+        call.app, call.part("group"), kind_of(call), call.part("member")
     )
 
 
-def _kind(call: Call) -> Literal["device", "user"]:
+def kind_of(call: Call) -> Literal["device", "user"]:
+    """Return which of a group's two lists the path names. Raises `NotFound`."""
     kind = call.part("kind")
     if kind == "devices":
         return "device"

@@ -160,6 +160,13 @@ class ActivitiesPage(Page, frozen=True, kw_only=True):
     status: Literal["scheduled", "active", "ended"] | None = None
 
 
+class TextPage(Strict, frozen=True, kw_only=True):
+    """Where to read on in a list that goes by names, and how much."""
+
+    after: Annotated[str, Meta(max_length=255)] = ""
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+
+
 class OperationsPage(Page, frozen=True, kw_only=True):
     """A page of operations."""
 

@@ -4,6 +4,7 @@ Servers run against it with another host and another key. What phones call witho
 unless the app's setting says otherwise; see `devices`.
 """
 
+from .answers import refusal
 from .routes import routes
 
-__all__ = ["routes"]
+__all__ = ["refusal", "routes"]

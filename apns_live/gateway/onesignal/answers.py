@@ -16,6 +16,8 @@ from ...errors import BadBody, Busy, Conflict, InvalidInput, NotAllowed, NotFoun
 from ..problems import classify
 from . import words
 
+_OWN = ("/apps/", "/notifications/")
+
 
 def answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return an answer with a JSON body."""
@@ -48,6 +50,16 @@ def refuse(error: Exception) -> Response:
     if found.status >= 500:
         return _errors(found.status, words.UNAVAILABLE, retry_after=found.retry_after)
     return _errors(400 if found.status == 422 else found.status, found.detail or found.title)
+
+
+def refusal(path: str, error: Exception) -> Response | None:
+    """Return the answer to what no route met, or None for a path that is not OneSignal's."""
+    if not f"{path.removeprefix('/api/v1')}/".startswith(_OWN) and not path.startswith("/api/v1/"):
+        return None
+    status = getattr(error, "status_code", None)
+    if status == 404:
+        return wrong_path()
+    return wrong_method() if status == 405 else refuse(error)
 
 
 def wrong_path() -> Response:

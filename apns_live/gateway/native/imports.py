@@ -1,0 +1,198 @@
+"""Bulk import: a file of devices, users or tokens as the body of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+from starlette.responses import Response
+
+from ...activities.imports.fields import KINDS, Kind
+from ...activities.imports.importer import Layout
+from ...activities.imports.reading import Form
+from ...errors import BadBody, Busy
+from ..bodies import Upload, spooled
+from ..problems import problem, respond
+from .api import Call, Handler, Routes
+from .shapes import Moment, Strict, seconds
+
+routes = Routes("import")
+
+_JSON_LINES: Form = "jsonl"
+_FORMS: dict[str, Form] = {
+    "text/csv": "csv",
+    "application/x-ndjson": _JSON_LINES,
+    "application/jsonl": _JSON_LINES,
+}
+_GZIP = b"\x1f\x8b"
+_PATHS: dict[Kind, str] = {kind: f"/v1/imports/{kind}" for kind in KINDS}
+
+
+class ImportQuery(Strict, frozen=True, kw_only=True):
+    """How the body is to be read.
+
+    ``vendor`` reads that vendor's own export of devices. ``ignore_unknown`` leaves columns out that
+    mean nothing here. ``registered_at`` is for tokens without a time of their own; without it they
+    never replace what a phone registered.
+    """
+
+    dry_run: bool = False
+    ignore_unknown: bool = False
+    vendor: Literal["onesignal", "braze"] | None = None
+    registered_at: Moment | None = None
+
+
+class LineProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a line was refused. ``line`` counts from 1, the header of a CSV among them."""
+
+    line: int
+    field: str
+    problem: str
+    remedy: str
+
+
+class ImportAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What an import did. ``accepted`` and ``refused`` count lines; ``problems`` holds 100 at most.
+
+    ``skipped`` lines of a vendor's export are of other platforms. ``devices``, ``users`` and
+    ``tokens`` count what the accepted lines told, new or known. ``ignored`` names columns.
+    """
+
+    dry_run: bool
+    lines: int
+    accepted: int
+    refused: int
+    skipped: int
+    devices: int
+    users: int
+    tokens: int
+    ignored: list[str]
+    problems: list[LineProblem]
+
+
+_DONE = {
+    "dry_run": False,
+    "lines": 3,
+    "accepted": 2,
+    "refused": 1,
+    "skipped": 0,
+    "devices": 2,
+    "users": 0,
+    "tokens": 2,
+    "ignored": [],
+    "problems": [
+        {
+            "line": 3,
+            "field": "country",
+            "problem": "'Germany' is not possible",
+            "remedy": "Give two letters such as DE.",
+        }
+    ],
+}
+
+
+def _route(kind: Kind, csv: str, lines: str) -> Callable[[Handler], Handler]:
+    return routes(
+        "POST",
+        _PATHS[kind],
+        f"Import {kind}",
+        scope="devices:write",
+        query=ImportQuery,
+        takes={"text/csv": csv, "application/x-ndjson": lines, "application/jsonl": lines},
+        answers={200: ImportAnswer},
+        answer_examples={"done": _DONE},
+    )
+
+
+@_route(
+    "devices",
+    "id,user,language,start_token.MatchAttributes,tag.team\nphone-17,user-1,de,80e1ad44,red\n",
+    '{"id": "phone-17", "user": "user-1", "start_tokens": {"MatchAttributes": "80e1ad44"}}\n',
+)
+async def import_devices(call: Call) -> Any:
+    """Devices with tags, attributes, groups and tokens, a line each.
+
+    A line that is refused is reported and leaves the others. The same body sent again changes
+    nothing, so send it again after a 503 or a lost answer.
+    """
+    return await _import(call, "devices")
+
+
+@_route(
+    "users",
+    "id,alias.crm,tag.team,groups\nuser-1,C-881,red,operators\n",
+    '{"id": "user-1", "aliases": {"crm": "C-881"}, "tags": {"team": "red"}}\n',
+)
+async def import_users(call: Call) -> Any:
+    """Users with aliases, tags, attributes and groups, a line each; otherwise as for devices."""
+    return await _import(call, "users")
+
+
+@_route(
+    "tokens",
+    "device,attributes_type,token,registered_at\n"
+    "phone-17,MatchAttributes,80e1ad44,2027-01-15T08:00:00Z\n",
+    '{"device": "phone-17", "attributes_type": "MatchAttributes", "token": "80e1ad44"}\n',
+)
+async def import_tokens(call: Call) -> Any:
+    """Push-to-start and device tokens, a line each; otherwise as for devices."""
+    return await _import(call, "tokens")
+
+
+async def _import(call: Call, kind: Kind) -> ImportAnswer | Response:
+    gateway, query = call.gateway, call.query
+    headers = call.request.headers
+    form = _FORMS.get(headers.get("content-type", "").partition(";")[0].strip().lower())
+    if form is None or headers.get("content-encoding", "identity").lower() != "identity":
+        return respond(
+            problem(
+                "media_type",
+                415,
+                "the body is not declared as CSV or JSON Lines, or it is compressed",
+                remedy=f"Send {' or '.join(_FORMS)}, not compressed.",
+            )
+        )
+    if gateway.imports >= gateway.settings.imports:
+        raise Busy(f"{gateway.imports} imports are under way", retry_after=5.0)
+    gateway.imports += 1
+    try:
+        async with spooled(call.request, limit_bytes=gateway.settings.import_bytes) as body:
+            if not (begin := body.peek(2)[:2]):
+                raise BadBody("the body is empty, and this call needs one")
+            if begin == _GZIP:
+                raise BadBody("the body is compressed: send it as it is", status=400)
+            answer = await _read(call, kind, form, query, body)
+    finally:
+        gateway.imports -= 1
+    if not query.dry_run:
+        counts = {name: getattr(answer, name) for name in ("accepted", "refused")}
+        await call.note("import", kind, **counts)
+    return answer
+
+
+async def _read(
+    call: Call, kind: Kind, form: Form, query: ImportQuery, body: Upload
+) -> ImportAnswer:
+    moment = seconds(query.registered_at, "registered_at")
+    layout = Layout(form=form, vendor=query.vendor, ignore_unknown=query.ignore_unknown)
+    if moment is not None:
+        layout = msgspec.structs.replace(layout, registered_at=int(moment * 1000))
+    report = await call.service.imports.run(
+        call.app, kind, body, layout=layout, dry_run=query.dry_run
+    )
+    return ImportAnswer(
+        dry_run=report.dry_run,
+        lines=report.lines,
+        accepted=report.accepted,
+        refused=report.refused,
+        skipped=report.skipped,
+        devices=report.devices,
+        users=report.users,
+        tokens=report.tokens,
+        ignored=[str(name) for name in report.ignored],
+        problems=[
+            LineProblem(line=one.line, field=one.field, problem=one.problem, remedy=one.remedy)
+            for one in report.errors
+        ],
+    )
