@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InvalidSetting
+from .gateway_settings import Tuned, tunable
 from .options import Shared, command
 from .output import MissingPart
 
 if TYPE_CHECKING:
+    from ..activities import ServiceSettings
     from ..activities.store.sealing import Sealer
+    from ..gateway import GatewaySettings
 
 DEFAULT_DIRECTORY = Path("apns-live-data")
 DATABASE_FILE = "live.db"
@@ -25,6 +28,7 @@ KEY_FILE = "store.key"
 
 
 @command()
+@tunable
 def gateway(
     shared: Shared,
     database: Annotated[
@@ -64,6 +68,8 @@ def gateway(
             help="Beside a fake APNs with five phones and an inspector, to try every API at once.",
         ),
     ] = False,
+    *,
+    tuned: Tuned,
 ) -> int:
     """Serve the native API and the vendors' APIs until SIGTERM or SIGINT.
 
@@ -84,7 +90,16 @@ def gateway(
         lines = [f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()]
         shared.screen.answer(facts, "\n".join(lines))
 
-    options = _Options(database, directory, host, port, certificate, private_key)
+    options = _Options(
+        database,
+        directory,
+        host,
+        port,
+        certificate,
+        private_key,
+        settings=tuned.gateway(),
+        service=tuned.service(),
+    )
     asyncio.run(_with_fake(options, ready) if with_fake else _alone(options, ready))
     return 0
 
@@ -100,6 +115,9 @@ class _Options:
         port: int,
         certificate: Path | None,
         private_key: Path | None,
+        *,
+        settings: GatewaySettings,
+        service: ServiceSettings,
     ) -> None:
         self.database = database
         self.directory = directory
@@ -107,6 +125,8 @@ class _Options:
         self.port = port
         self.certificate = certificate
         self.private_key = private_key
+        self.settings = settings
+        self.service = service
 
 
 async def _alone(options: _Options, ready: Any) -> None:
@@ -119,10 +139,12 @@ async def _alone(options: _Options, ready: Any) -> None:
         make_directory(directory)
     address = await embedded_database(options.database, directory)
     async with (
-        Service.open(address, sealing=embedded_sealer(directory)) as service,
+        Service.open(
+            address, sealing=embedded_sealer(directory), settings=options.service
+        ) as service,
         stopping() as stop,
         serving(
-            create_app(service),
+            create_app(service, settings=options.settings),
             host=options.host,
             port=options.port,
             certificate=options.certificate,
@@ -159,6 +181,8 @@ async def _with_fake(options: _Options, ready: Any) -> None:
             port=options.port,
             certificate=options.certificate,
             private_key=options.private_key,
+            settings=options.settings,
+            service=options.service,
         )
         async with trying(place) as facts, stopping() as stop:
             ready(facts)

@@ -27,8 +27,9 @@ from .trying.recording import Recorder
 from .trying.server import Page
 
 if TYPE_CHECKING:
-    from ..activities import Service
+    from ..activities import Service, ServiceSettings
     from ..activities.apps import App
+    from ..gateway import GatewaySettings
 
 ATTRIBUTES_TYPE = "DemoAttributes"
 BUNDLE_ID = "com.example.demo"
@@ -55,6 +56,8 @@ class Place:
     port: int = 0
     certificate: Path | None = None
     private_key: Path | None = None
+    settings: GatewaySettings | None = None
+    service: ServiceSettings | None = None
 
 
 @contextlib.asynccontextmanager
@@ -81,9 +84,10 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
                 address,
                 sealing=embedded_sealer(place.directory),
                 endpoints={"production": endpoint, "sandbox": endpoint},
+                settings=place.service,
             )
         )
-        app = create_app(service)
+        app = create_app(service, settings=place.settings)
         one, segment, keys = await _seed(service, fake)
         recorder = Recorder(app)
         page = Page(recorder, one.id, segment)

@@ -13,6 +13,7 @@ from ..errors import Busy
 from .audit import Audit
 from .credentials import DeviceCredentials
 from .faces import Faces
+from .figures import Figures
 from .keys import Keys
 from .limits import Limits
 from .settings import GatewaySettings
@@ -45,6 +46,7 @@ class Gateway:
         self.settings = settings or GatewaySettings()
         self.is_open = False
         self.faces = Faces()
+        self.figures = Figures(self)
         self.followers = 0
         self.imports = 0
         self.counts: dict[tuple[str, str, int], int] = {}

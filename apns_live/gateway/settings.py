@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from ..errors import InvalidSetting
 
+BULK = 500
+"""Items of a bulk call that the description of the API allows."""
 _TOKEN_LENGTH = 16
 
 
@@ -56,7 +58,7 @@ class GatewaySettings:
 
     body_bytes: int = 1_048_576
     depth: int = 40
-    bulk: int = 500
+    bulk: int = BULK
     import_bytes: int = 16_777_216
     imports: int = 2
     limits: Mapping[str, Limit] = field(default_factory=lambda: dict(DIALECT_LIMITS))
@@ -100,6 +102,10 @@ class GatewaySettings:
                     f"{value!r} is not possible", field=name, remedy=f"Give at least {least}."
                 )
 
+        if self.bulk > BULK:
+            raise InvalidSetting(
+                f"{self.bulk!r} is not possible", field="bulk", remedy=f"Give at most {BULK}."
+            )
         if self.metrics_token and len(self.metrics_token) < _TOKEN_LENGTH:
             raise InvalidSetting(
                 "is so short that it can be guessed",

@@ -16,6 +16,7 @@ from ...activities.notifications import Notify
 from ...activities.requests import AlertText, End, Presentation, Start, Update, Urgency
 from ...activities.times import to_text
 from ...errors import InvalidInput
+from ..settings import BULK
 
 Text = str | dict[str, str]
 Moment = float | Annotated[datetime, Meta(tz=True)]
@@ -136,7 +137,7 @@ class BulkEnd(EndBody, frozen=True, kw_only=True, tag_field="do", tag="end"):
 class BulkBody(Strict, frozen=True, kw_only=True):
     """Several writes; each is accepted or refused by itself."""
 
-    items: Annotated[list[BulkStart | BulkUpdate | BulkEnd], Meta(min_length=1, max_length=500)]
+    items: Annotated[list[BulkStart | BulkUpdate | BulkEnd], Meta(min_length=1, max_length=BULK)]
 
 
 class NotifyBody(Notify, frozen=True, kw_only=True, forbid_unknown_fields=True):

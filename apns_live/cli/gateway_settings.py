@@ -1,0 +1,308 @@
+"""The settings of ``apns-live gateway``: options, over APNS_LIVE_* variables, over the settings file.
+
+``--public-url`` is ``APNS_LIVE_GATEWAY_PUBLIC_URL``, and ``public_url`` in the table ``[gateway]`` of
+``apns-live.toml``; what the service below has is in ``[service]``.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from ..errors import InvalidSetting
+from ..settings import DEFAULT_FILE, PREFIX, suggestion
+
+if TYPE_CHECKING:
+    from ..activities import ServiceSettings
+    from ..gateway import GatewaySettings
+
+Part = Literal["gateway", "service"]
+Kind = type[str] | type[int] | type[float] | type[bool] | type[list[str]]
+_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """One setting. A secret has no option: what a command line says, every process may read."""
+
+    part: Part
+    name: str
+    kind: Kind
+    help: str
+    metavar: str = "N"
+    flag: str = ""
+    choices: tuple[str, ...] = ()
+    secret: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The name of the environment variable."""
+        return f"{PREFIX}{self.part}_{self.name}".upper()
+
+    @property
+    def option(self) -> str:
+        """The name of the option."""
+        return f"--{self.flag or self.name.replace('_', '-')}"
+
+
+def _of(part: Part) -> Callable[..., Tuning]:
+    return functools.partial(Tuning, part)
+
+
+_gateway, _service = _of("gateway"), _of("service")
+TABLE: tuple[Tuning, ...] = (
+    _gateway("public_url", str, "Where phones reach this gateway, for webhook buttons.", "URL"),
+    _gateway(
+        "webhook_hosts",
+        list[str],
+        "Host that webhooks may name although its address is private; may be repeated.",
+        "HOST",
+        flag="webhook-host",
+    ),
+    _gateway("body_bytes", int, "Bytes of the largest body."),
+    _gateway("depth", int, "How deep JSON may be nested."),
+    _gateway("bulk", int, "Items of a bulk call."),
+    _gateway("import_bytes", int, "Bytes of the largest body of an import."),
+    _gateway("imports", int, "Imports at the same time."),
+    _gateway(
+        "limits",
+        list[str],
+        "Limit of each key of an API, as braze=4166 a minute or braze=4166/4 with 4 at the same "
+        "time; 0 for no limit; may be repeated.",
+        "API=N[/N]",
+        flag="limit",
+    ),
+    _gateway("device_per_minute", int, "Calls of one phone a minute."),
+    _gateway("refused_per_minute", int, "Calls of one address without a valid key a minute."),
+    _gateway("credential_seconds", float, "How long a device credential holds.", "SECONDS"),
+    _gateway("requests", int, "Requests under way at the same time."),
+    _gateway("waiting_requests", int, "Requests that may wait for a place."),
+    _gateway("patience", float, "How long a request waits for a place.", "SECONDS"),
+    _gateway("waiting_writes", int, "Writes that may wait for a commit."),
+    _gateway("events", int, "Followers of events at the same time."),
+    _gateway("heartbeat", float, "Between two signs of life to a follower.", "SECONDS"),
+    _gateway("pages", bool, "Serve the API's description at /openapi.json."),
+    _gateway("metrics", bool, "Serve figures for Prometheus at /metrics."),
+    _gateway("metrics_token", str, "What /metrics asks for as Bearer.", secret=True),
+    _service("token_wait", float, "After a start, until a missing token is reported.", "SECONDS"),
+    _service("outcome_days", float, "How long operations and outcomes are kept.", "DAYS"),
+    _service("receipt_days", float, "How long receipts are kept.", "DAYS"),
+    _service("activity_days", float, "How long ended activities are kept.", "DAYS"),
+    _service("token_days", float, "How long retired tokens are kept.", "DAYS"),
+    _service("audit_days", float, "How long the audit log is kept.", "DAYS"),
+    _service("device_limit", int, "Living activities of an app on one device. [no limit]"),
+    _service(
+        "device_limit_ends",
+        str,
+        "Which one gives way.",
+        choices=("oldest", "least-relevant"),
+    ),
+    _service(
+        "budget",
+        str,
+        "Priority budget of apps that set none themselves.",
+        choices=("default", "frequent"),
+    ),
+    _service("drain", float, "How long closing waits for what is under way.", "SECONDS"),
+    _service("starts_at_once", int, "Starts that are fanned out side by side."),
+    _service("tokens_in_memory", int, "Activity tokens kept in memory."),
+    _service("key_check", float, "Between two looks for new provider keys.", "SECONDS"),
+    _service("carriers_open", int, "Apps that stay connected to APNs."),
+    _service("carrier_idle", float, "Until an idle app's connections are closed.", "SECONDS"),
+)
+_NAMES = {(one.part, one.name): one for one in TABLE}
+
+
+@dataclass(slots=True)
+class Tuned:
+    """What was said, by part and name, and where."""
+
+    values: dict[tuple[Part, str], Any] = field(default_factory=dict)
+    sources: dict[tuple[Part, str], str] = field(default_factory=dict)
+
+    def gateway(self) -> GatewaySettings:
+        """Return the settings of the HTTP API. Raises `InvalidSetting`."""
+        from ..gateway import GatewaySettings
+
+        values = self._of("gateway")
+        if "limits" in values:
+            values["limits"] = _limits(values["limits"], self.sources["gateway", "limits"])
+        if "webhook_hosts" in values:
+            values["webhook_hosts"] = frozenset(values["webhook_hosts"])
+        if ("service", "audit_days") in self.values:
+            values["audit_days"] = self.values["service", "audit_days"]
+        made: GatewaySettings = self._made("gateway", GatewaySettings, values)
+        return made
+
+    def service(self) -> ServiceSettings:
+        """Return the settings of the service. Raises `InvalidSetting`."""
+        from ..activities import ServiceSettings
+
+        values = self._of("service")
+        if "device_limit_ends" in values:
+            values["device_limit_ends"] = values["device_limit_ends"].replace("-", " ")
+        made: ServiceSettings = self._made("service", ServiceSettings, values)
+        return made
+
+    def _of(self, part: Part) -> dict[str, Any]:
+        return {name: value for (of, name), value in self.values.items() if of == part}
+
+    def _made(self, part: Part, kind: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+        try:
+            return kind(**values)
+        except InvalidSetting as error:
+            # In the words of whoever set it.
+            place = self.sources.get((part, error.field), error.field)
+            raise InvalidSetting(error.problem, field=place, remedy=error.remedy) from None
+
+
+def tunable(function: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options of the table; what is chosen is its keyword ``tuned``."""
+    own = inspect.signature(function, eval_str=True)
+    options = [_parameter(one) for one in TABLE if not one.secret]
+
+    @functools.wraps(function)
+    def run(*args: Any, **given: Any) -> int:
+        said = {option.name: given.pop(option.name) for option in options}
+        return function(*args, **given, tuned=load(said))
+
+    kept = [one for one in own.parameters.values() if one.name != "tuned"]
+    run.__signature__ = own.replace(parameters=kept + options)  # type: ignore[attr-defined]
+    return run
+
+
+def load(given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Tuned:
+    """Return what options, variables and the file say; the first of them that speaks counts.
+
+    ``given`` maps ``PART__NAME`` to what an option said. Raises `InvalidSetting`.
+    """
+    environ = os.environ if environ is None else environ
+    path = Path(environ.get(f"{PREFIX}CONFIG") or DEFAULT_FILE)
+    tables = _tables(path)
+    tuned = Tuned()
+    for place, one in _NAMES.items():
+        said = given.get(f"{one.part}__{one.name}")
+        source = one.option
+        if said is None and (said := environ.get(one.variable) or None) is not None:
+            source = one.variable
+            if one.kind == list[str]:
+                said = [part.strip() for part in said.split(",") if part.strip()]
+        if said is None and (said := tables[one.part].get(one.name)) is not None:
+            source = f"{path}: {one.part}.{one.name}"
+        if said is not None:
+            tuned.values[place] = _converted(one, said, source)
+            tuned.sources[place] = source
+    return tuned
+
+
+def _parameter(one: Tuning) -> inspect.Parameter:
+    flags = [one.option]
+    more: dict[str, Any] = {"metavar": "|".join(one.choices) or one.metavar}
+    if one.kind is bool:
+        flags = [f"{one.option}/--no-{one.option.removeprefix('--')}"]
+        more = {}
+    option = typer.Option(
+        None,
+        *flags,
+        help=one.help,
+        rich_help_panel=f"{PREFIX}{one.part.upper()}_NAME, or [{one.part}] in {DEFAULT_FILE}",
+        **more,
+    )
+    return inspect.Parameter(
+        f"{one.part}__{one.name}",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=option,
+        annotation=one.kind | None,
+    )
+
+
+def _tables(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        content = {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidSetting(f"cannot be read ({error})", field=str(path)) from error
+    tables: dict[str, dict[str, Any]] = {}
+    for part in ("gateway", "service"):
+        table = content.get(part, {})
+        if not isinstance(table, dict):
+            raise InvalidSetting("is no table", field=f"{path}: {part}", remedy=f"Write [{part}].")
+        known = [name for of, name in _NAMES if of == part]
+        for name in table:
+            if name not in known:
+                raise InvalidSetting(
+                    "is not a setting",
+                    field=f"{path}: {part}.{name}",
+                    remedy=suggestion(name, known) or f"Known: {', '.join(known)}.",
+                )
+        tables[part] = table
+    return tables
+
+
+def _converted(one: Tuning, said: Any, source: str) -> Any:
+    if one.kind == list[str]:
+        if isinstance(said, list) and all(isinstance(part, str) and part for part in said):
+            # A repeatable option that was not given is an empty list to some versions.
+            return said
+        raise InvalidSetting("is no list of texts", field=source, remedy=one.help)
+    if one.kind is bool:
+        word = said if isinstance(said, bool) else str(said).strip().lower()
+        if word is True or word is False:
+            return word
+        if word in _TRUE | _FALSE:
+            return word in _TRUE
+        raise InvalidSetting("is neither true nor false", field=source, remedy="Give one of them.")
+    if one.kind is str:
+        if not isinstance(said, str) or not said.isprintable():
+            raise InvalidSetting("is no text", field=source, remedy=one.help)
+        if one.choices and said.replace(" ", "-") not in one.choices:
+            raise InvalidSetting(
+                f"{said!r:.40} is not possible",
+                field=source,
+                remedy=f"Give one of {', '.join(one.choices)}.",
+            )
+        return said
+    try:
+        if isinstance(said, bool):
+            raise TypeError
+        return int(str(said)) if one.kind is int else float(said)
+    except (TypeError, ValueError):
+        raise InvalidSetting(
+            f"{said!r:.40} is no number", field=source, remedy="Give a number."
+        ) from None
+
+
+def _limits(said: list[str], source: str) -> dict[str, Any]:
+    """Return the limits of each API; those that are not named keep theirs."""
+    from ..gateway import Limit
+    from ..gateway.scopes import DIALECTS
+    from ..gateway.settings import DIALECT_LIMITS
+
+    limits: dict[str, Any] = dict(DIALECT_LIMITS)
+    for one in said:
+        name, equals, numbers = one.partition("=")
+        per_minute, slash, concurrent = numbers.partition("/")
+        given = [per_minute, *([concurrent] if slash else [])]
+        if (
+            name not in DIALECTS
+            or not equals
+            or not all(text.isascii() and text.isdecimal() and len(text) < 10 for text in given)
+        ):
+            raise InvalidSetting(
+                f"{one!r:.60} is no limit",
+                field=source,
+                remedy=f"Write braze=4166 or braze=4166/4; APIs: {', '.join(DIALECTS)}.",
+            )
+        limits[name] = Limit(
+            per_minute=int(per_minute) or None, concurrent=int(concurrent or 0) or None
+        )
+    return limits

@@ -1,0 +1,155 @@
+"""What /metrics says, in Prometheus' text format: this process, its service, its pushes.
+
+Labels are routes, methods, statuses, verdicts and Apple's reasons: few, whatever callers do. No app,
+key or device is named.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ..reasons import TABLE as REASONS
+
+if TYPE_CHECKING:
+    from ..activities.courier.carrier import CarrierStatistics
+    from .context import Gateway
+
+MEDIA_TYPE = "text/plain; version=0.0.4"
+Place = tuple[str, str]
+Count = tuple[str, str]
+
+_SERVICE_GAUGES = {
+    "waiting": "Activities that are to be looked at.",
+    "starting": "Starts that are being fanned out.",
+    "living": "Activities in memory.",
+    "tokens": "Activity tokens in memory.",
+    "unwritten": "Results that are not in the store yet.",
+    "watchers": "Who follows operations and activities.",
+}
+_SERVICE_COUNTERS = {"batches": "Batches of results written.", "results": "Results written."}
+_CLIENT_GAUGES = {
+    "waiting": "Pushes taken on that are not on the wire.",
+    "in_flight": "Pushes without an answer yet.",
+}
+_CLIENT_COUNTERS = {
+    "retries": "Pushes sent again because APNs asked for it.",
+    "replays": "Pushes sent again because they were certainly not processed.",
+    "connections_opened": "Connections to APNs that were opened.",
+    "connections_failed": "Connections to APNs that could not be opened.",
+}
+_DELIVERY_GAUGES = {"tokens_behind": "Activity tokens without the newest state."}
+_DELIVERY_COUNTERS = {
+    "demoted": "States sent at priority 5 to save a budget.",
+    "over_budget": "States sent at priority 10 although the budget was spent.",
+}
+
+
+class Tally:
+    """Sums counts of several sources that come and go: what one counted before it went stays."""
+
+    def __init__(self) -> None:
+        self._gone: Counter[Count] = Counter()
+        self._last: dict[Place, Counter[Count]] = {}
+
+    def add(self, sources: Mapping[Place, Counter[Count]]) -> Counter[Count]:
+        """Take what every source counts now; return the sums, none of which ever sinks."""
+        for place, before in self._last.items():
+            now = sources.get(place)
+            if now is None or any(now[name] < count for name, count in before.items()):
+                self._gone.update(before)
+        self._last = dict(sources)
+        total = Counter(self._gone)
+        for counts in sources.values():
+            total.update(counts)
+        return total
+
+
+class Figures(Collector):
+    """Reads the figures of a gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._tally = Tally()
+
+    def text(self) -> bytes:
+        """Return the figures of this moment in Prometheus' text format."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return bytes(generate_latest(registry))
+
+    def describe(self) -> Iterable[Metric]:
+        """Name nothing beforehand: registering reads no figures."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the figures of this moment."""
+        gateway = self._gateway
+        answers = CounterMetricFamily(
+            "apns_live_http_answers",
+            "Answers by route, method and status.",
+            labels=("route", "method", "status"),
+        )
+        for (route, method, status), count in gateway.counts.items():
+            answers.add_metric((route, method, str(status)), count)
+        yield answers
+        yield _gauge("http_requests", "Requests under way.", gateway.under_way)
+        yield _gauge("followers", "Open streams of events.", gateway.followers)
+        yield _gauge("imports", "Imports under way.", gateway.imports)
+        statistics = gateway.service.statistics()
+        for name, what in _SERVICE_GAUGES.items():
+            yield _gauge(f"service_{name}", what, getattr(statistics, name))
+        for name, what in _SERVICE_COUNTERS.items():
+            yield _counter(f"service_{name}", what, getattr(statistics, name))
+        yield from self._pushes(statistics.carriers)
+
+    def _pushes(self, carriers: Iterable[CarrierStatistics]) -> Iterator[Metric]:
+        gauges: Counter[str] = Counter()
+        counts: dict[Place, Counter[Count]] = {}
+        for carrier in carriers:
+            client, delivery = carrier.client, carrier.delivery
+            own = counts.setdefault((carrier.app, carrier.environment), Counter())
+            gauges["connections"] += len(client.connections)
+            for verdict, count in client.verdicts.items():
+                own["verdict", verdict.name.lower()] += count
+            for reason, count in client.reasons.items():
+                # What is none of Apple's words would be labels without an end.
+                own["reason", reason if reason in REASONS else "other"] += count
+            for source, names in ((client, _CLIENT_COUNTERS), (delivery, _DELIVERY_COUNTERS)):
+                for name in names:
+                    own["plain", name] += getattr(source, name)
+            for source, names in ((client, _CLIENT_GAUGES), (delivery, _DELIVERY_GAUGES)):
+                for name in names:
+                    gauges[name] += getattr(source, name)
+        sums = self._tally.add(counts)
+        for family, what, label in (
+            ("apns_live_pushes", "Pushes by verdict.", "verdict"),
+            ("apns_live_push_refusals", "Pushes that were not accepted, by reason.", "reason"),
+        ):
+            metric = CounterMetricFamily(family, what, labels=(label,))
+            for (kind, value), count in sums.items():
+                if kind == label:
+                    metric.add_metric((value,), count)
+            yield metric
+        yield _gauge("connections", "Open connections to APNs.", gauges["connections"])
+        for name, what in (_CLIENT_GAUGES | _DELIVERY_GAUGES).items():
+            yield _gauge(f"pushes_{name}", what, gauges[name])
+        for name, what in (_CLIENT_COUNTERS | _DELIVERY_COUNTERS).items():
+            yield _counter(f"pushes_{name}", what, sums["plain", name])
+
+
+def _gauge(name: str, what: str, value: float) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"apns_live_{name}", what)
+    family.add_metric((), value)
+    return family
+
+
+def _counter(name: str, what: str, value: float) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"apns_live_{name}", what)
+    family.add_metric((), value)
+    return family
