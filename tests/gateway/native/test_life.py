@@ -283,3 +283,31 @@ async def test_an_activity_may_follow_a_channel(both: Live) -> None:
         refused = await other.post("/v1/channels")
         assert refused.status_code == 409  # no provider key
         assert "provider key" in refused.json()["detail"]
+
+
+async def test_a_quiet_start_has_priority_5_and_no_update_changes_a_start(both: Live) -> None:
+    """What a start says of its urgency is its own, whatever updates said before or since."""
+    await both.add_phones(2)
+    for name, urgency, priority in (
+        ("usual", None, 10),
+        ("urgent", "urgent", 10),
+        ("quiet", "quiet", 5),
+    ):
+        await both.start(name, urgency=urgency)
+        await both.service.settled()
+        assert [push.priority for push in list(both.fake.pushes)[-2:]] == [priority] * 2
+    # An update that is quiet goes ahead of the moment of a start that is not, and the other way.
+    clock = both.service.clock.time()
+    for name, first, then, priority in (("l1", None, "quiet", 10), ("l2", "quiet", "urgent", 5)):
+        await both.start(name, urgency=first, start_at=clock + 1)
+        update = {"content_state": {"n": 1}, "urgency": then}
+        assert (
+            await both.http.post(f"/v1/activities/{name}/update", json=update)
+        ).status_code == 202
+        sent = len(both.fake.pushes)
+        await both.until(lambda sent=sent: len(both.fake.pushes) >= sent + 2)
+        assert [push.priority for push in list(both.fake.pushes)[-2:]] == [priority] * 2
+    outcomes = await both.http.get("/v1/activities/quiet/history")
+    operation = outcomes.json()["items"][0]["id"]
+    found = (await both.http.get(f"/v1/operations/{operation}/outcomes")).json()["items"]
+    assert [one["priority"] for one in found] == [5, 5]

@@ -1,0 +1,140 @@
+"""What no route meets is refused in the words of the API whose path it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from apns_live.gateway import Gateway, GatewaySettings, create_app
+from apns_live.gateway.serving import serving
+
+from .conftest import Live
+
+FACES = {
+    "native": "/v1/activities",
+    "activitysmith": "/live-activity/start",
+    "braze": "/messages/live_activity/start",
+    "onesignal": "/apps/a/activities/activity/Match",
+}
+MORE = [
+    ("activitysmith", "/api/live-activity/start"),
+    ("activitysmith", "/api/nothing"),
+    ("activitysmith", "/push-notification"),
+    ("activitysmith", "/badge"),
+    ("activitysmith", "/metrics/m"),
+    ("activitysmith", "/api/metrics"),
+    ("braze", "/messages/nothing"),
+    ("onesignal", "/notifications"),
+    ("onesignal", "/api/v1/apps/a/users"),
+    ("onesignal", "/api/v1/players"),
+    ("native", "/nothing"),
+    ("native", "/metrics"),
+    ("native", "/apples"),
+    ("native", "/messages"),
+]
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
+
+
+def shape(answer: httpx.Response) -> str:
+    """Say whose shape a refusal has."""
+    body: Any = answer.json()
+    if answer.headers["content-type"] == "application/problem+json":
+        assert body["code"]
+        return "native"
+    assert answer.headers["content-type"] == "application/json"
+    if "errors" in body and "message" not in body:
+        assert isinstance(body["errors"], list)
+        return "onesignal"
+    return "activitysmith" if "error" in body and "message" in body else "braze"
+
+
+@pytest.fixture
+def settings() -> GatewaySettings:
+    return GatewaySettings(requests=1, waiting_requests=0, body_bytes=1_024)
+
+
+@pytest.fixture
+async def faces(live: Live, settings: GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
+    """The whole gateway, with every dialect, over the same service."""
+    live.api = create_app(live.service, settings=settings)
+    async with (
+        serving(live.api, host="127.0.0.1", drain=1.0) as url,
+        httpx.AsyncClient(base_url=url, timeout=30) as http,
+    ):
+        yield http
+
+
+@pytest.mark.parametrize(("name", "path"), [*FACES.items(), *MORE])
+async def test_an_overload_speaks_the_callers_language(
+    live: Live, faces: httpx.AsyncClient, name: str, path: str
+) -> None:
+    gateway: Gateway = live.api.state.gateway
+    gateway.under_way = 1  # as if one were served that does not end
+    for method in ("GET", "POST"):
+        answer = await faces.request(method, path, content=b"x" * 100)
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert shape(answer) == name
+    gateway.under_way = 0
+
+
+@pytest.mark.parametrize(("name", "path"), [*FACES.items(), *MORE])
+async def test_what_is_not_there_speaks_it_too(
+    faces: httpx.AsyncClient, name: str, path: str
+) -> None:
+    for method in METHODS:
+        answer = await faces.request(method, path)
+        assert answer.status_code in {200, 400, 401, 403, 404, 405}, (method, answer.text)
+        if answer.status_code in {404, 405} and method != "HEAD":
+            assert shape(answer) == name, (method, answer.text)
+
+
+async def test_a_large_body_and_a_defect_speak_it(
+    live: Live, faces: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {
+        name: await live.make_key(dialect=name)
+        for name in ("native", "activitysmith", "braze", "onesignal")
+    }
+
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the password is hunter2")
+
+    for name, path in FACES.items():
+        headers = {
+            "authorization": f"Bearer {keys[name]}",
+            "content-type": "application/json",
+        }
+        large = await faces.post(path, content=b" " * 5_000_000, headers=headers)
+        assert (large.status_code, shape(large)) == (413, name)
+        with monkeypatch.context() as patch:
+            patch.setattr(live.api.state.gateway.keys, "find", broken)
+            defect = await faces.post(path, content=b"{}", headers=headers)
+        assert (defect.status_code, shape(defect)) == (500, name)
+        assert "hunter2" not in defect.text
+
+
+async def test_a_burst_is_told_to_come_back_by_each_api(
+    live: Live, faces: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real thing: requests that find no place, not a number that was set."""
+    release = asyncio.Event()
+    gateway: Gateway = live.api.state.gateway
+
+    async def slow(secret: str) -> None:
+        await release.wait()
+
+    monkeypatch.setattr(gateway.keys, "find", slow)
+    bearer = {"authorization": "Bearer x"}
+    first = asyncio.create_task(faces.get("/v1/activities", headers=bearer))
+    await live.until(lambda: gateway.under_way == 1)
+    for name, path in FACES.items():
+        answer = await faces.post(path, json={}, headers=bearer)
+        assert (answer.status_code, shape(answer)) == (503, name)
+    release.set()
+    assert (await first).status_code == 401
