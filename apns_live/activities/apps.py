@@ -82,8 +82,12 @@ class Apps:
         id: str | None = None,  # noqa: A002 - the name that callers know
         settings: Mapping[str, Any] | None = None,
     ) -> App:
-        """Add an app. Raises `InvalidInput`, also when the id is taken."""
+        """Add an app; ``settings`` as `configure` takes them.
+
+        Raises `InvalidInput`, also when the id is taken.
+        """
         public_id = self._new_id() if id is None else checks.identifier(id, "id", limit=64)
+        _check_settings(settings or {})
         values = {
             "public_id": public_id,
             "name": checks.identifier(name, "name", limit=200),
@@ -119,7 +123,13 @@ class Apps:
         return [App.from_row(row) for row in rows]
 
     async def configure(self, app: App, settings: Mapping[str, Any]) -> App:
-        """Merge settings into those of the app; a value of None removes one."""
+        """Merge settings into those of the app; a value of None removes one.
+
+        Those that the service reads are ``budget`` (default or frequent), ``device_limit`` (living
+        activities on one device), ``device_limit_ends`` (oldest or least relevant) and ``language``
+        (of broadcasts, where an alert has several). Raises `InvalidInput`.
+        """
+        _check_settings(settings)
         table = schema.apps
         async with self._database.write() as connection:
             stored = (
@@ -229,3 +239,31 @@ class Apps:
             place.append(table.c.environment == environment)
         async with self._database.write() as connection:
             return (await connection.execute(delete(table).where(*place))).rowcount
+
+
+_CHOICES = {
+    "budget": ("default", "frequent"),
+    "device_limit_ends": ("oldest", "least relevant"),
+}
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse a setting of ours that nobody could follow. Others belong to whoever reads them."""
+    for name, value in settings.items():
+        field = f"settings.{name}"
+        if value is None:
+            continue
+        if name in _CHOICES and value not in _CHOICES[name]:
+            raise InvalidInput(
+                f"{value!r:.40} is no choice",
+                field=field,
+                remedy=f"Give {' or '.join(_CHOICES[name])}.",
+            )
+        if name == "device_limit" and (type(value) is not int or value < 1):
+            raise InvalidInput(
+                f"{value!r:.40} is no limit",
+                field=field,
+                remedy="Give 1 or more, or None for none.",
+            )
+        if name == "language":
+            checks.language(value, field)

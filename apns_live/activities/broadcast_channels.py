@@ -6,7 +6,8 @@ here. Source: Apple, "Sending channel management requests to APNs".
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
@@ -32,8 +33,8 @@ UNKNOWN_POLICY = -1
 _FULL = "CannotCreateChannelConfig"
 _GONE = frozenset({"BadChannelId", "ChannelNotRegistered"})
 
-ClientFor = Callable[[App, str], Awaitable[Client]]
-"""Returns the client that pushes for an app in an environment."""
+ClientFor = Callable[[App, str], AbstractAsyncContextManager[Client]]
+"""Holds the client that pushes for an app in an environment."""
 
 
 class CreateChannel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -103,9 +104,9 @@ class Channels:
             )
         if key is not None and (known := await self._answered(app, key, request)) is not None:
             return known
-        client = await self._client_for(app, environment)
         try:
-            made = str(await client.channels.create(request.storage_policy))
+            async with self._client_for(app, environment) as client:
+                made = str(await client.channels.create(request.storage_policy))
         except ChannelError as error:
             if error.reason == _FULL:
                 raise await self._full(app, environment, error) from error
@@ -127,7 +128,8 @@ class Channels:
                 connection, app, key, request, ChannelView, remember, now=view.created_at
             )
         if done.answer.id != made:
-            await client.channels.delete(made)
+            async with self._client_for(app, environment) as client:
+                await client.channels.delete(made)
         return done
 
     async def _answered(
@@ -222,9 +224,9 @@ class Channels:
             row = await self._row(connection, app, environment, channel)
         if row is not None and row.storage_policy != UNKNOWN_POLICY:
             return _view(row)
-        client = await self._client_for(app, environment)
         try:
-            found = await client.channels.read(channel)
+            async with self._client_for(app, environment) as client:
+                found = await client.channels.read(channel)
         except ChannelError as error:
             if error.status == 404 or error.reason in _GONE:
                 raise _unknown(app, environment, channel) from error
@@ -246,8 +248,8 @@ class Channels:
         Activities that follow it get nothing more. Raises `InvalidInput` and what the class says.
         """
         channel, environment = _channel(channel), _environment(app, environment)
-        client = await self._client_for(app, environment)
-        was_there = await client.channels.delete(channel)
+        async with self._client_for(app, environment) as client:
+            was_there = await client.channels.delete(channel)
         async with self._database.write() as connection:
             await self._forget(connection, app, environment, [channel])
         return was_there
@@ -259,8 +261,8 @@ class Channels:
         """
         environment = _environment(app, environment)
         begun = milliseconds(self._clock)
-        client = await self._client_for(app, environment)
-        listed = {str(channel) for channel in await client.channels.list()}
+        async with self._client_for(app, environment) as client:
+            listed = {str(channel) for channel in await client.channels.list()}
         table = schema.channels
         async with self._database.write() as connection:
             rows = (

@@ -18,6 +18,7 @@ from ..errors import ActivityEnded, ApnsLiveError, NotFound
 from .apps import App
 from .requests import Accepted, End, Update
 from .store import schema
+from .wording import broadcast_warning
 
 _COUNT_KEPT_ABOVE = 2_000
 _COUNT_KEPT_SECONDS = 2.0
@@ -33,6 +34,7 @@ _READ = select(
     _activities.c.status,
     _activities.c.end_reason,
     _activities.c.update_count,
+    _activities.c.channel_id,
 ).where(
     _activities.c.app_id == bindparam("app"),
     _activities.c.public_id.in_(bindparam("ids", expanding=True)),
@@ -129,6 +131,11 @@ class Changing:
                     version=operation["version"],
                     devices=devices,
                     queued=queued,
+                    warning=broadcast_warning(
+                        items[index].app,
+                        standing[items[index].app.row, items[index].request.id].read.channel_id,
+                        items[index].request.presentation.alert,
+                    ),
                 ),
                 written=True,
             )

@@ -151,7 +151,11 @@ async def _close(connection: AsyncConnection, row: Row[Any], now: int) -> None:
         )
         .values(
             # Nobody was sent it, or those who could be were.
-            status=case((table.c.accepted + table.c.failed == 0, "superseded"), else_="done"),
+            status=case(
+                (table.c.reason.is_not(None), "failed"),  # it waited for credentials
+                (table.c.accepted + table.c.failed == 0, "superseded"),
+                else_="done",
+            ),
             finished_at=now,
         )
     )

@@ -27,6 +27,8 @@ from .store import schema
 from .store.commit import Batch, GroupCommit
 from .store.database import Database
 from .times import milliseconds
+from .waiting import still_queued
+from .wording import broadcast_warning
 
 ACTIVE_MILLISECONDS = 8 * 3600 * 1000
 """How long the system keeps an activity active (Apple, "Displaying live data with Live Activities")."""
@@ -184,6 +186,8 @@ class Activities:
             activity=public_id,
             status="scheduled" if later else "accepted",
             version=1,
+            # The start itself goes to each device, in its language.
+            warning=broadcast_warning(app, request.channel, request.end_presentation.alert),
         )
 
     async def update(self, app: App, request: Update, *, key: Key | None = None) -> Once[Accepted]:
@@ -312,6 +316,7 @@ class Activities:
             version=version,
             devices=devices,
             queued=queued,
+            warning=broadcast_warning(app, row.channel_id, request.presentation.alert),
         )
 
     async def _operation(
@@ -401,6 +406,7 @@ class Activities:
                         .limit(page)
                     )
                 ).all()
+                queued = await still_queued(connection, rows)
             if not rows:
                 return
             yield [
@@ -409,9 +415,10 @@ class Activities:
                     "kind": row.kind,
                     "version": row.version,
                     "status": row.status,
+                    "reason": row.reason,
                     "targeted": row.targeted,
                     "accepted": row.accepted,
-                    "queued": row.queued,
+                    "queued": queued[row.id],
                     "failed": row.failed,
                     "missing": row.missing,
                     "created_at": row.created_at,

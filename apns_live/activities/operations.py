@@ -18,6 +18,7 @@ from .apps import App
 from .checks import page_limit
 from .store import schema
 from .store.database import Database
+from .waiting import still_queued
 
 PAGE = 100
 EXPORT_PAGE = 1_000
@@ -27,7 +28,10 @@ class Operations:
     """Reads operations and their outcomes.
 
     An operation's ``status`` is ``scheduled`` (a start that is not due), ``accepted``, ``running``,
-    ``done``, ``superseded`` (something newer took its place before it was sent) or ``failed``.
+    ``done``, ``superseded`` (something newer took its place before it was sent) or ``failed``. One
+    that is ``running`` and has a ``reason`` waits: it says for what, and when it is tried again. A
+    failed one without ``finished_at`` goes on when a key is added. The kind ``limit`` stands for the
+    ends on single devices that had too many activities.
     Times are milliseconds since 1970.
     """
 
@@ -37,8 +41,8 @@ class Operations:
     async def get(self, app: App, public_id: str) -> dict[str, Any]:
         """Return an operation with its counters. Raises `NotFound`.
 
-        ``queued`` devices get the state when they hand in a token, ``missing`` ones were started and
-        handed in none in time; ``users`` are the persons behind the accepted pushes of a start or
+        ``queued`` devices have no token yet: they get the newest state when they hand it in, and are
+        counted no more. ``missing`` ones were started and handed in none in time; ``users`` are the persons behind the accepted pushes of a start or
         notification that is done, a device of nobody counting as one.
         """
         table = schema.operations
@@ -48,9 +52,10 @@ class Operations:
                     _shown().where(table.c.app_id == app.row, table.c.public_id == public_id)
                 )
             ).one_or_none()
-        if row is None:
-            raise _unknown(app, public_id)
-        return operation_view(row)
+            if row is None:
+                raise _unknown(app, public_id)
+            queued = await still_queued(connection, [row])
+        return operation_view(row, queued[row.id])
 
     async def page(
         self, app: App, *, after: int = 0, limit: int = PAGE, activity: str | None = None
@@ -69,7 +74,8 @@ class Operations:
                 row = await activity_row(connection, app, activity)
                 query = query.where(table.c.activity_id == row)
             rows = (await connection.execute(query)).all()
-        return [operation_view(row) for row in rows]
+            queued = await still_queued(connection, rows)
+        return [operation_view(row, queued[row.id]) for row in rows]
 
     async def outcomes(
         self, app: App, public_id: str, *, after: int = 0, limit: int = PAGE
@@ -145,8 +151,8 @@ async def persons_reached(connection: AsyncConnection, operation: int) -> int:
     return int(persons + alone)
 
 
-def operation_view(row: Row[Any]) -> dict[str, Any]:
-    """Return an operation as callers see it."""
+def operation_view(row: Row[Any], queued: int) -> dict[str, Any]:
+    """Return an operation as callers see it; ``queued`` is how many still wait for their token."""
     return {
         "row": row.id,
         "id": row.public_id,
@@ -159,7 +165,7 @@ def operation_view(row: Row[Any]) -> dict[str, Any]:
         "dialect": row.dialect,
         "targeted": row.targeted,
         "accepted": row.accepted,
-        "queued": row.queued,
+        "queued": queued,
         "failed": row.failed,
         "missing": row.missing,
         "users": row.users,

@@ -114,3 +114,5 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     """Devices that have an activity token: the state is on its way to them."""
     queued: int = 0
     """Devices that were started and have handed in no token yet: they get the newest state then."""
+    warning: str = ""
+    """What will not be as the caller may think; empty if nothing."""

@@ -68,7 +68,7 @@ class Service:
         self.clock = clock
         self.new_id = new_id
         self.settings = settings
-        self.watchers = Watchers(database)
+        self.watchers = Watchers(database, clock)
         self.commits = GroupCommit(database)
         """Writes that come from callers share transactions."""
         # The courier is made further down, and these tell it what happens.

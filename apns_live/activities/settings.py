@@ -25,6 +25,8 @@ class ServiceSettings:
     - ``tokens_in_memory``: activity tokens kept of idle activities, so that their next update does
       not read them again.
     - ``key_check``: how often keys that were added by another process are looked for.
+    - ``carriers_open``: apps, times their environments, that stay connected to APNs; beyond it the
+      one that idles longest is closed. ``carrier_idle``: after how long an idle one is closed anyway.
     - ``client``: keyword arguments for every `apns_live.Client`.
 
     Raises InvalidSetting for what cannot be.
@@ -43,6 +45,8 @@ class ServiceSettings:
     starts_at_once: int = 64
     tokens_in_memory: int = 300_000
     key_check: float = 60.0
+    carriers_open: int = 100
+    carrier_idle: float = 900.0
     client: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -57,6 +61,8 @@ class ServiceSettings:
             ("starts_at_once", 1),
             ("tokens_in_memory", 0),
             ("key_check", 1.0),
+            ("carriers_open", 1),
+            ("carrier_idle", 1.0),
         ):
             value = getattr(self, name)
             if not least <= value < float("inf"):

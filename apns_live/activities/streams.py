@@ -168,7 +168,7 @@ class Streams:
             version=answer.version,
             devices=answer.devices,
             queued=answer.queued,
-            warning=_pace(running, now),
+            warning="; ".join(filter(None, (_pace(running, now), answer.warning))),
         )
 
     async def _start(
@@ -200,6 +200,7 @@ class Streams:
             activity=public_id,
             id=answer.operation,
             version=answer.version,
+            warning=answer.warning,
         )
 
     async def end(
@@ -267,6 +268,7 @@ class Streams:
             version=answer.version,
             devices=answer.devices,
             queued=answer.queued,
+            warning=answer.warning,
         )
 
     async def pause(self, app: App, name: str, request: End | None = None) -> int:

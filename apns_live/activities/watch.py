@@ -12,12 +12,18 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Row, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..clock import Clock
 from ..errors import InvalidInput, NotFound
 from .apps import App
 from .store import schema
 from .store.database import Database
+from .waiting import still_queued
 
+_KINDS = ("start", "update", "end")
+_LARGE = 2_000
+_SECONDS = 2.0
 FINISHED = frozenset({"done", "superseded", "failed"})
 _Place = tuple[str, int]
 
@@ -25,8 +31,10 @@ _Place = tuple[str, int]
 class Watchers:
     """Everybody who follows something, by what they follow."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
+        self._queued_counts: dict[int, tuple[float, int]] = {}
         self._flags: dict[_Place, set[asyncio.Event]] = {}
         self._closed = False
 
@@ -86,6 +94,17 @@ class Watchers:
             if not self._flags[place]:
                 del self._flags[place]
 
+    async def _queued(self, connection: AsyncConnection, row: Row[Any]) -> int:
+        """Return how many devices wait for a token; where they are many, as of two seconds ago."""
+        now = self._clock.monotonic()
+        known = self._queued_counts.pop(row.id, None)
+        if known is None or known[0] <= now:
+            known = now + _SECONDS, (await still_queued(connection, [row]))[row.id]
+        over = row.status in FINISHED and row.finished_at is not None
+        if known[1] > _LARGE and not over and len(self._queued_counts) < _LARGE:
+            self._queued_counts[row.id] = known
+        return known[1]
+
     async def _operation(self, app: App, public_id: str) -> tuple[int, dict[str, Any], bool]:
         table, activities = schema.operations, schema.activities
         async with self._database.read() as connection:
@@ -96,9 +115,10 @@ class Watchers:
                     .where(table.c.app_id == app.row, table.c.public_id == public_id)
                 )
             ).one_or_none()
-        if row is None:
-            raise NotFound(f"the app {app.id!r} has no operation {public_id!r}")
-        shown = {"activity": row.activity, **_counted(row)}
+            if row is None:
+                raise NotFound(f"the app {app.id!r} has no operation {public_id!r}")
+            queued = await self._queued(connection, row)
+        shown = {"activity": row.activity, **_counted(row, queued)}
         return row.id, shown, row.status in FINISHED and row.finished_at is not None
 
     async def _activity(self, app: App, public_id: str) -> tuple[int, dict[str, Any], bool]:
@@ -114,11 +134,16 @@ class Watchers:
             newest = (
                 await connection.execute(
                     select(operations)
-                    .where(operations.c.app_id == app.row, operations.c.activity_id == row.id)
+                    .where(
+                        operations.c.app_id == app.row,
+                        operations.c.activity_id == row.id,
+                        operations.c.kind.in_(_KINDS),
+                    )
                     .order_by(operations.c.id.desc())
                     .limit(1)
                 )
             ).one_or_none()
+            queued = 0 if newest is None else await self._queued(connection, newest)
         shown = {
             "activity": row.public_id,
             "status": row.status,
@@ -127,13 +152,13 @@ class Watchers:
             "updated_at": row.updated_at,
             "ended_at": row.ended_at,
             "end_reason": row.end_reason,
-            "operation": None if newest is None else _counted(newest),
+            "operation": None if newest is None else _counted(newest, queued),
         }
         over = row.status == "ended" and (newest is None or newest.status in FINISHED)
         return row.id, shown, over
 
 
-def _counted(row: Row[Any]) -> dict[str, Any]:
+def _counted(row: Row[Any], queued: int) -> dict[str, Any]:
     return {
         "operation": row.public_id,
         "kind": row.kind,
@@ -142,7 +167,7 @@ def _counted(row: Row[Any]) -> dict[str, Any]:
         "reason": row.reason,
         "targeted": row.targeted,
         "accepted": row.accepted,
-        "queued": row.queued,
+        "queued": queued,
         "failed": row.failed,
         "missing": row.missing,
         "created_at": row.created_at,

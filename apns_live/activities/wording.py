@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import Row
 
 from .. import payload
+from .apps import App
 from .further import Started
 from .requests import AlertText, CatalogText, Presentation, Text
 
@@ -33,15 +34,41 @@ def languages_of(alert: AlertText | None) -> frozenset[str]:
 
 def choose(text: Text, language: str | None) -> str:
     """Return the text for a device's language: exact, then its base language, then English."""
-    if isinstance(text, str):
-        return text
+    return text if isinstance(text, str) else _chosen(text, language)[1]
+
+
+def _chosen(text: dict[str, str], language: str | None) -> tuple[str, str]:
     by_tag = {tag.lower(): value for tag, value in text.items()}
     wanted = (language or "en").lower()
     while wanted:
         if wanted in by_tag:
-            return by_tag[wanted]
+            return wanted, by_tag[wanted]
         wanted = wanted.rpartition("-")[0]
-    return by_tag["en"]
+    return "en", by_tag["en"]
+
+
+def spoken_on_channels(app: App) -> str:
+    """Return the language of an app's broadcasts: its setting ``language``, English by default."""
+    return str(app.settings.get("language", "en"))
+
+
+def broadcast_warning(app: App, channel: str | None, alert: AlertText | None) -> str:
+    """Return what a caller should know of an alert by language on a channel; empty if nothing."""
+    if channel is None or alert is None:
+        return ""
+    by_language = [
+        text
+        for text, key in ((alert.title, alert.title_key), (alert.body, alert.body_key))
+        if isinstance(text, dict) and key is None and len(set(text.values())) > 1
+    ]
+    if not by_language:
+        return ""
+    spoken = spoken_on_channels(app)
+    used = ", ".join(dict.fromkeys(_chosen(text, spoken)[0] for text in by_language))
+    return (
+        f"a broadcast is one push for all: this alert rings in {used} on every device. Give title_key "
+        "and body_key, and each phone takes the text from the app's own string catalogue"
+    )
 
 
 def best_language(languages: frozenset[str], language: str | None) -> str:

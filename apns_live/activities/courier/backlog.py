@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, select, update
 from sqlalchemy.sql.expression import case
 
 from ..apps import App
@@ -126,6 +126,7 @@ class Backlog:
                     select(operations).where(
                         operations.c.activity_id.in_(rows),
                         operations.c.finished_at.is_(None),
+                        operations.c.kind.in_(KINDS),
                         # Found among what is open of these activities, not by status.
                         (operations.c.status + "").in_(["accepted", "running", "failed"]),
                     )
@@ -140,8 +141,10 @@ class Backlog:
                     .join(
                         operations,
                         operations.c.id
-                        == select(func.max(newer.c.id))
-                        .where(newer.c.activity_id == activities.c.id)
+                        == select(newer.c.id)
+                        .where(newer.c.activity_id == activities.c.id, newer.c.kind.in_(KINDS))
+                        .order_by(newer.c.id.desc())
+                        .limit(1)
                         .scalar_subquery(),
                     )
                     .where(activities.c.id.in_(rows), operations.c.version == activities.c.version)
@@ -154,6 +157,23 @@ class Backlog:
         for row in matter:
             by_activity.setdefault(row.activity_id, []).append(row)
         return list(found), by_activity
+
+    async def put_off(self, row: int, reason: str) -> list[int]:
+        """Say why the open updates and ends of an activity wait; return their row ids."""
+        table = schema.operations
+        async with self._database.write() as connection:
+            changed = await connection.execute(
+                update(table)
+                .where(
+                    table.c.activity_id == row,
+                    table.c.finished_at.is_(None),
+                    table.c.kind.in_(("update", "end")),
+                    (table.c.status + "").in_(["accepted", "running"]),
+                )
+                .values(status="running", reason=reason)
+                .returning(table.c.id)
+            )
+            return list(changed.scalars())
 
     async def try_again(self, app: App) -> None:
         """Open the operations of an app again that failed for want of a key."""

@@ -1,9 +1,16 @@
-"""The way of one app to one environment: a client, and delivery over it, opened when needed."""
+"""The way of one app to one environment: a client, and delivery over it, opened when needed.
+
+Each has connections of its own, so not more than some stay open: one that nobody has used for a while
+is closed, and beyond the most that may be open the one that was used longest ago. One that something
+is under way on is never closed: then there are more for a moment.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +19,12 @@ from ...client.statistics import Statistics
 from ...clock import Clock
 from ...credentials import ProviderKey
 from ...delivery import Delivery, DeliveryStatistics
-from ...errors import ActivitiesError
+from ...errors import ActivitiesError, ApnsLiveError
 from ...payload import EncodedMessage
 from ..apps import App, Apps
 from ..settings import ServiceSettings
+
+logger = logging.getLogger("apns_live.activities")
 
 
 class NoKey(ActivitiesError):
@@ -90,6 +99,10 @@ class Carrier:
         self.client = client
         self.sender = sender
         self.delivery = delivery
+        self.holders = 0
+        """How many have something under way on it."""
+        self.used_at = 0.0
+        """When it was last asked for, by the monotonic clock."""
 
     async def aclose(self) -> None:
         """Close at once; what was to wait for has been waited for."""
@@ -98,7 +111,10 @@ class Carrier:
 
 
 class Carriers:
-    """Opens carriers, one for each app and environment, and keeps them."""
+    """Opens carriers, one for each app and environment, and keeps those that are used.
+
+    ``release`` lets go of what idles on a carrier, and answers whether nothing is left on it.
+    """
 
     def __init__(
         self,
@@ -116,26 +132,51 @@ class Carriers:
         self._shut = shut
         self._open: dict[tuple[int, str], Carrier] = {}
         self._opening: dict[tuple[int, str], asyncio.Lock] = {}
-        self._closed = False
+        self._closing: set[asyncio.Task[None]] = set()
+        self.release: Callable[[Carrier], bool] = lambda carrier: True
+        self.opened = 0
+        """Carriers opened since the start."""
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Carrier]:
         return iter(list(self._open.values()))
+
+    def __len__(self) -> int:
+        return len(self._open)
 
     def known(self, app: App, environment: str) -> Carrier | None:
         """Return the carrier if it is open."""
-        return self._open.get((app.row, environment))
+        carrier = self._open.get((app.row, environment))
+        return None if carrier is None else self._touch(carrier)
+
+    def _touch(self, carrier: Carrier) -> Carrier:
+        """Note that it is used: those used longest ago stand first."""
+        carrier.used_at = self._clock.monotonic()
+        place = carrier.app.row, carrier.environment
+        self._open[place] = self._open.pop(place)
+        return carrier
+
+    @asynccontextmanager
+    async def use(self, app: App, environment: str) -> AsyncIterator[Carrier]:
+        """Hold the carrier, opened if need be: it stays open within the block. Raises as `get`."""
+        carrier = await self.get(app, environment)
+        carrier.holders += 1
+        try:
+            yield carrier
+        finally:
+            carrier.holders -= 1
+            self.known(app, environment)
 
     async def get(self, app: App, environment: str) -> Carrier:
-        """Return the carrier, opened if need be.
+        """Return the carrier, opened if need be; begin with it at once, or `use` it.
 
         Raises `NoKey` when the app has no key for it or that does not open, `StoreError` when the
         database cannot be reached, `InvalidSetting` for settings that no client can have.
         """
         place = (app.row, environment)
-        if carrier := self._open.get(place):
+        if carrier := self.known(app, environment):
             return carrier
         async with self._opening.setdefault(place, asyncio.Lock()):
-            if carrier := self._open.get(place):
+            if carrier := self.known(app, environment):
                 return carrier
             key = await self._key(app, environment)
             client = Client(
@@ -153,7 +194,31 @@ class Carriers:
             )
             await delivery.open()
             carrier = self._open[place] = Carrier(app, environment, client, sender, delivery)
+            self.opened += 1
+            self._touch(carrier)
+            self.make_room(carrier)
             return carrier
+
+    def make_room(self, new: Carrier | None = None) -> None:
+        """Close what idles too long, and beyond the most that may be open what idles longest."""
+        too_old = self._clock.monotonic() - self._settings.carrier_idle
+        too_many = len(self._open) - self._settings.carriers_open
+        for place, carrier in list(self._open.items()):
+            if too_many <= 0 and carrier.used_at > too_old:
+                return  # and all behind it were used later
+            if carrier is new or carrier.holders or not self.release(carrier):
+                continue
+            del self._open[place]
+            too_many -= 1
+            task = asyncio.create_task(self._close(carrier))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _close(self, carrier: Carrier) -> None:
+        try:
+            await carrier.aclose()
+        except (ApnsLiveError, OSError):
+            logger.exception("%s of %s did not close well", carrier.environment, carrier.app.id)
 
     async def _key(self, app: App, environment: str) -> ProviderKey:
         try:
@@ -198,4 +263,4 @@ class Carriers:
         """Close every carrier."""
         carriers = list(self._open.values())
         self._open.clear()
-        await asyncio.gather(*(carrier.aclose() for carrier in carriers))
+        await asyncio.gather(*(carrier.aclose() for carrier in carriers), *self._closing)

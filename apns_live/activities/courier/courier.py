@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
@@ -34,6 +35,7 @@ from .carrier import Carrier, Carriers, CarrierStatistics, NoKey
 from .limits import Limits
 from .lives import Lives
 from .recorder import Recorder
+from .refusals import Pauses
 from .starting import Room, Setting, StartFanOut
 
 logger = logging.getLogger("apns_live.activities")
@@ -97,7 +99,14 @@ class Courier:
             shut=lambda: self._recorder.full,
         )
         self._recorder.flushed += [self.carriers.wake, self._moved]
-        self.limits = Limits(database, clock, self.carriers, settings, left=self.left)
+        self.limits = Limits(
+            database,
+            clock,
+            self.carriers,
+            settings,
+            left=self.left,
+            changed=lambda activities: watchers.changed(activities=activities),
+        )
         self._setting = Setting(database, clock, audiences, self._recorder, Room(), self.limits)
         self._lives = Lives(
             database=database,
@@ -105,14 +114,19 @@ class Courier:
             carriers=self.carriers,
             recorder=self._recorder,
             most=settings.tokens_in_memory,
+            refused=self._changes_refused,
         )
-        self._broadcasting = Broadcasting(clock, self.carriers, self._recorder)
+        self.carriers.release = lambda carrier: self._lives.release(carrier.delivery)
+        self._broadcasting = Broadcasting(database, clock, self.carriers, self._recorder)
+        self._pauses = Pauses(clock, self._pause_over)
         self._starts_allowed = asyncio.Semaphore(settings.starts_at_once)
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._again: set[tuple[str, int]] = set()
         self._awaited: set[int] = set()
         """Activities that a device waits for which has just joined."""
+        self._paused_starts: dict[int, int] = {}
+        """The activity of each start that waits after a refusal."""
         self._looking = False
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -147,9 +161,11 @@ class Courier:
         """What everything that fans out shares."""
         return self._setting
 
-    async def client(self, app: App, environment: str) -> Client:
-        """Return the client that pushes for an app. Raises as `Carriers.get`."""
-        return (await self.carriers.get(app, environment)).client
+    @asynccontextmanager
+    async def client(self, app: App, environment: str) -> AsyncIterator[Client]:
+        """Hold the client that pushes for an app. Raises as `Carriers.get`."""
+        async with self.carriers.use(app, environment) as carrier:
+            yield carrier.client
 
     # Its life.
 
@@ -193,6 +209,7 @@ class Courier:
 
     async def aclose(self) -> None:
         """Stop sending and write down what is known. What is left goes on in the next life."""
+        self._pauses.close()
         await self.carriers.aclose()
         try:
             async with asyncio.timeout(_CLOSE_PATIENCE):
@@ -239,7 +256,11 @@ class Courier:
         app = await self._app(activity.app_id)
         if app is None:
             return
-        starts = [row for row in operations if row.kind == "start" and is_open(row)]
+        starts = [
+            row
+            for row in operations
+            if row.kind == "start" and is_open(row) and ("start", row.id) not in self._pauses
+        ]
         if starts:
             self._spawn("start", activity.id, lambda: self._start(app, activity, starts[0]))
             if len(starts) > 1:
@@ -249,13 +270,11 @@ class Courier:
         if activity.retired_at is not None and not wanted:
             self._lives.forget(activity.id)
             return
+        if ("changes", activity.id) in self._pauses:
+            return
         if activity.channel_id is not None:
             if wanted:
-                self._spawn(
-                    "broadcast",
-                    activity.id,
-                    lambda: self._broadcast(app, activity, wanted),
-                )
+                self._spawn("broadcast", activity.id, lambda: self._broadcast(app, activity))
             return
         awaited = activity.id in self._awaited
         self._awaited.discard(activity.id)
@@ -312,19 +331,39 @@ class Courier:
             self._moved()
 
     async def _start(self, app: App, activity: Row[Any], operation: Row[Any]) -> None:
-        async with self._starts_allowed:
-            carrier = await self._carrier(app, activity.environment, [operation])
+        async with self._starts_allowed, self._carrier(app, activity, [operation]) as carrier:
             if carrier is None:
                 return
-            fan_out = StartFanOut(self._setting, app, activity, operation, carrier)
+            fan_out = StartFanOut(
+                self._setting,
+                app,
+                activity,
+                operation,
+                carrier,
+                resumed=operation.id not in self._paused_starts,
+            )
             try:
                 whole = await fan_out.run()
             except InvalidInput as error:
                 await self._fail([operation], str(error), final=True)
                 return
+        if fan_out.refused:
+            place = ("start", operation.id)
+            reason = self._pauses.put_off(app.row, place, fan_out.refused)
+            self._paused_starts[operation.id] = activity.id
+            logger.warning("operation %s waits: %s", operation.public_id, reason)
+            self._recorder.batch.started.append((operation.id, "running", reason, False))
+            await self._recorder.written()
+            return
+        self._pauses.done(("start", operation.id))
+        self._paused_starts.pop(operation.id, None)
         if fan_out.stopped:
-            # Refused for ever as it is: a key or a setting must change first.
+            # Refused for ever as it is: a setting must change first.
             await self._fail([operation], fan_out.stopped, final=False)
+            return
+        if operation.reason and not whole and not fan_out.accepted and not operation.accepted:
+            # It ended before anybody could be started.
+            await self._fail([operation], operation.reason, final=True)
             return
         status = "done" if whole or fan_out.sent or operation.cursor else "superseded"
         if status == "done":
@@ -334,11 +373,27 @@ class Courier:
         self._recorder.batch.started.append((operation.id, status, None, True))
         await self._recorder.written()
 
-    async def _broadcast(
-        self, app: App, activity: Row[Any], operations: Sequence[Row[Any]]
-    ) -> None:
-        if await self._carrier(app, activity.environment, operations) is not None:
-            await self._broadcasting.send(app, activity, operations)
+    async def _broadcast(self, app: App, activity: Row[Any]) -> None:
+        wait = self._broadcasting.not_before(activity) - self._clock.time()
+        if wait > 0:
+            await self._clock.sleep(wait)
+        # What is newest by now.
+        rows, operations = await self._backlog.read([activity.id])
+        wanted = [
+            row
+            for row in operations.get(activity.id, [])
+            if row.kind in ("update", "end") and is_open(row)
+        ]
+        if not rows or not wanted:
+            return
+        async with self._carrier(app, rows[0], wanted) as carrier:
+            if carrier is None:
+                return
+            refused = await self._broadcasting.send(app, rows[0], wanted)
+        if refused:
+            self._changes_refused(app, activity.id, refused)
+        else:
+            self._pauses.done(("changes", activity.id))
 
     async def _read(self, reading: Any, operations: Sequence[Row[Any]]) -> None:
         try:
@@ -346,15 +401,21 @@ class Courier:
         except (NoKey, InvalidInput) as error:
             await self._fail(operations, str(error), final=False)
 
+    @asynccontextmanager
     async def _carrier(
-        self, app: App, environment: str, operations: Sequence[Row[Any]]
-    ) -> Carrier | None:
-        """Return the carrier, or None when its key is not there: the operations have failed then."""
-        try:
-            return await self.carriers.get(app, environment)
-        except (NoKey, InvalidInput) as error:
-            await self._fail(operations, str(error), final=False)
-            return None
+        self, app: App, activity: Row[Any], operations: Sequence[Row[Any]]
+    ) -> AsyncIterator[Carrier | None]:
+        """Hold the carrier, or None when its key is not there: the operations have failed then."""
+        async with AsyncExitStack() as stack:
+            try:
+                carrier = await stack.enter_async_context(
+                    self.carriers.use(app, activity.environment)
+                )
+            except (NoKey, InvalidInput) as error:
+                await self._fail(operations, str(error), final=False)
+                yield None
+                return
+            yield carrier
 
     async def _fail(self, operations: Sequence[Row[Any]], reason: str, *, final: bool) -> None:
         """Let operations fail; those that are not final are tried again when a key is added."""
@@ -365,17 +426,39 @@ class Courier:
             logger.warning("operation %s failed: %s", row.public_id, reason)
         await self._recorder.written()
 
+    # Credentials that APNs refuses.
+
+    def _changes_refused(self, app: App, row: int, refusal: str) -> None:
+        reason = self._pauses.put_off(app.row, ("changes", row), refusal)
+        self._spawn("refused", row, lambda: self._say_why(app, row, reason))
+
+    async def _say_why(self, app: App, row: int, reason: str) -> None:
+        """Say on the open updates and ends of an activity why they wait."""
+        logger.warning("updates of the activity %d of the app %r wait: %s", row, app.id, reason)
+        operations = await self._backlog.put_off(row, reason)
+        self._watchers.changed(activities=(row,), operations=operations)
+
+    def _pause_over(self, place: Hashable) -> None:
+        kind, row = cast("tuple[str, int]", place)
+        if kind == "start":
+            self._backlog.add(self._paused_starts[row])
+        else:
+            self._awaited.add(row)
+            self._backlog.add(row)
+
     # Keys.
 
     async def _look_after_keys(self) -> None:
         while True:
             await self._clock.sleep(self._settings.key_check)
+            self.carriers.make_room()
             for app in {carrier.app.row: carrier.app for carrier in self.carriers}.values():
                 await self._refresh(app)
 
     async def _use_key(self, app: App) -> None:
         """Sign with a key that was just added, and try again what failed for want of one."""
         await self._refresh(app)
+        self._pauses.end_those_of(app.row)
         await self._backlog.try_again(app)
 
     async def _refresh(self, app: App) -> None:
@@ -391,6 +474,9 @@ class Courier:
 
     def _wrote(self, batch: Batch, written: Written) -> None:
         self._lives.wrote(batch, written)
+        if self._pauses:
+            for row, _, _ in batch.finished:
+                self._pauses.done(("changes", row))
         self._watchers.changed(
             activities=self._lives.rows_of(batch),
             operations={*batch.counts, *written.operations},

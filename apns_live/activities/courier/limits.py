@@ -1,15 +1,17 @@
 """How many living activities of an app one device may have: beyond it an older one gives way.
 
 The activity ends on that device alone and lives on everywhere else. Who must give way is decided in
-the transaction that brings the new one, and the end is owed from then on, also through a crash. An
-activity that follows a broadcast channel cannot be ended on one device: it counts, and stays.
+the transaction that brings the new one, and the end is owed from then on, also through a crash. It
+leaves beside the new start, which does not wait for its answer. What became of it stands in the
+activity's history, as one operation of the kind ``limit`` for all of its devices. An activity that
+follows a broadcast channel cannot be ended on one device: it counts, and stays.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -20,18 +22,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ... import payload
 from ...clock import Clock
 from ...errors import InvalidInput, StoreError, TransportError
-from ...outcome import Verdict
+from ...outcome import Outcome, Verdict
 from ..apps import App
+from ..progress import Batch, write
 from ..requests import Presentation
 from ..settings import ServiceSettings
 from ..store import schema
 from ..store.bulk import with_rows
 from ..store.database import Database
+from ..store.statements import insert_into
 from ..times import milliseconds
 from .carrier import Carriers, NoKey
 
 logger = logging.getLogger("apns_live.activities")
 
+KIND = "limit"
 PAGE = 2_000
 AGAIN = 60.0
 """Seconds until an end that did not arrive is tried again."""
@@ -66,7 +71,10 @@ FROM {given} WHERE activity_devices.id = given.id AND activity_devices.retired_a
 
 
 class Limits:
-    """Keeps each device within its limit. ``left`` is told of tokens that get no more updates.
+    """Keeps each device within its limit.
+
+    ``left`` is told of tokens that get no more updates, ``changed`` of activities whose history has
+    more.
 
     The limit is the service's, or the app's own (``device_limit`` and ``device_limit_ends`` among
     its settings).
@@ -80,12 +88,14 @@ class Limits:
         settings: ServiceSettings,
         *,
         left: Callable[[int, str], object],
+        changed: Callable[[Iterable[int]], object] = lambda activities: None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._carriers = carriers
         self._settings = settings
         self._left = left
+        self._changed = changed
         self._woken = asyncio.Event()
         self._woken.set()
         self._sleeping = False
@@ -220,7 +230,7 @@ class Limits:
         self, app: App, activity: Row[Any], environment: str, rows: Sequence[Row[Any]]
     ) -> None:
         """End one activity on some devices, and note who need not be told again."""
-        over: set[str] = set()
+        over: dict[str, Outcome] = {}
         now = self._clock.time()
         message = payload.End(
             content_state=msgspec.json.decode(activity.content_state),
@@ -228,11 +238,13 @@ class Limits:
             timestamp=max(int(now), activity.last_timestamp or 0) + _AHEAD,
         )
         try:
-            client = (await self._carriers.get(app, environment)).client
-            async with client.fan_out(message, [row.token for row in rows]) as run:
+            async with (
+                self._carriers.use(app, environment) as carrier,
+                carrier.client.fan_out(message, [row.token for row in rows]) as run,
+            ):
                 async for outcome in run:
                     if outcome.verdict in _OVER:
-                        over.add(outcome.token)
+                        over[outcome.token] = outcome
         except (NoKey, InvalidInput, TransportError) as error:
             logger.warning(
                 "the activity %r could not be ended on %d devices over their limit: %s",
@@ -258,5 +270,37 @@ class Limits:
             }
             for row in rows
         ]
+        batch = Batch()
         async with self._database.write() as connection:
+            if over:
+                operation = await _operation(connection, activity, len(over), moment)
+                for row in rows:
+                    if row.token in over:
+                        batch.add(app.row, operation, row.device_id, over[row.token])
+                await write(connection, batch, now=moment)
             await connection.execute(statement, values)
+        self._changed([activity.id])
+
+
+async def _operation(
+    connection: AsyncConnection, activity: Row[Any], devices: int, now: int
+) -> int:
+    """Return the operation under which an activity's ends on single devices stand, for more of them."""
+    table = schema.operations
+    added = insert_into(connection, table).values(
+        app_id=activity.app_id,
+        public_id=f"limit-{activity.id}",
+        kind=KIND,
+        activity_id=activity.id,
+        status="done",
+        targeted=devices,
+        created_at=now,
+        finished_at=now,
+    )
+    more = {"targeted": table.c.targeted + devices, "finished_at": now}
+    row = await connection.execute(
+        added.on_conflict_do_update(index_elements=["app_id", "public_id"], set_=more).returning(
+            table.c.id
+        )
+    )
+    return int(row.scalar_one())

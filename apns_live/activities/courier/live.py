@@ -111,6 +111,10 @@ class Group:
             # The alert was another state's; it does not fit beside this one.
             message = change_message(newest.activity, None, self.language, now=now)
             ticket = self._offer(target, message, shown.urgency)
+        if ticket.number is not None:
+            # It has left, or is about to: what follows is stamped above all that an earlier
+            # process can have sent.
+            target.lane.last_timestamp = max(target.lane.last_timestamp, self._live.ahead)
         self._version = newest.version
         self._tickets.append((ticket, newest.version))
         self._settle_numbers()
@@ -192,6 +196,15 @@ class Live:
         self.gone: set[str] = set()
         """Tokens that left while the store was being read."""
         self.floor = 0
+        self.ahead = 0
+        """What timestamps must be above after the first state that is put here, seconds."""
+        self.refusal = ""
+        """Why APNs refuses the credentials, if it did."""
+
+    @property
+    def environments(self) -> set[str]:
+        """The environments of its devices."""
+        return {environment for environment, _ in self.groups}
 
     @property
     def version(self) -> int:

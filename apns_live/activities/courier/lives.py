@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
 from sqlalchemy import BigInteger, Row, Select, bindparam, select, tuple_
 
 from ...clock import Clock
+from ...delivery import Delivery
 from ...outcome import Outcome, Verdict
 from ..apps import App
 from ..joining import Member
@@ -28,12 +30,14 @@ from .backlog import is_open
 from .carrier import Carriers
 from .live import Live, Newest, join_all
 from .recorder import Recorder
+from .refusals import CREDENTIALS, refusal_of
 
 PAGE = 2_000
 RECENT = 10.0
 """Seconds after a start within which an update takes care to be stamped later than the start."""
 AFTER_CRASH = 2
-"""Seconds that a timestamp of an earlier process may be ahead of now."""
+"""Seconds that a timestamp of an earlier process may be ahead of now. What follows the first push
+after a crash is stamped above that."""
 _OPERATIONS_KEPT = 64
 
 
@@ -48,12 +52,14 @@ class Lives:
         carriers: Carriers,
         recorder: Recorder,
         most: int,
+        refused: Callable[[App, int, str], object],
     ) -> None:
         self._database = database
         self._clock = clock
         self._carriers = carriers
         self._recorder = recorder
         self._most = most
+        self._refused = refused
         self._lives: dict[int, Live] = {}
         self._touched: set[Live] = set()
         self._weight = 0
@@ -98,17 +104,22 @@ class Lives:
         if live is None:
             live = Live(app, activity.id, self._decided)
         self._lives[activity.id] = live
+        for environment in live.environments:
+            self._carriers.known(app, environment)  # it is used
         live.operations.update((row.version, row.id) for row in operations)
         while len(live.operations) > _OPERATIONS_KEPT:
             del live.operations[next(iter(live.operations))]
         changes = [row for row in operations if row.kind != "start" and is_open(row)]
         newer = activity.version > live.version
         if newer:
-            live.advance(
-                self._newest(activity, changes),
-                floor=self._floor(activity, operations, recovered=recovered),
-                now=self._clock.time(),
-            )
+            floor = self._floor(activity, operations, recovered=recovered, open_=len(changes))
+            if recovered:
+                live.ahead = int(self._clock.time()) + AFTER_CRASH
+            else:
+                # Also where the first state after a crash had no time to leave.
+                floor = max(floor, live.ahead)
+            newest = self._newest(activity, changes)
+            live.advance(newest, floor=floor, now=self._clock.time())
         live.unfinished |= bool(changes)
         self.touch(live)
         # After a crash those that have the state already are left in peace.
@@ -130,12 +141,19 @@ class Lives:
                 return Newest(activity, alert, row.version)
         return Newest(activity, None, 0)
 
-    def _floor(self, activity: Row[Any], operations: Sequence[Row[Any]], *, recovered: bool) -> int:
-        """Return a timestamp in seconds that the state must be above, so that phones take it."""
+    def _floor(
+        self, activity: Row[Any], operations: Sequence[Row[Any]], *, recovered: bool, open_: int
+    ) -> int:
+        """Return a timestamp in seconds that the state must be above, so that phones take it.
+
+        Of ``open_`` changes that were not finished when a process died, the first may have left at
+        that very second, and each further one a second ahead of the one before. What is finished has
+        its timestamp in the store.
+        """
         now = int(self._clock.time())
         floor = activity.last_timestamp or 0
         if recovered:
-            floor = max(floor, now + AFTER_CRASH)
+            floor = max(floor, now + min(max(open_ - 1, 0), AFTER_CRASH))
         starting = any(row.kind == "start" and is_open(row) for row in operations)
         if starting or (activity.started_at or 0) / 1000 + RECENT > now:
             floor = max(floor, now)
@@ -181,19 +199,22 @@ class Lives:
             for _, device, token, environment, acknowledged, language, frequent in rows
             if token not in live.gone
         ]  # fmt: skip
-        deliveries = {
-            environment: (await self._carriers.get(live.app, environment)).delivery
-            for environment in {member.environment for member in members}
-        }
-        now = self._clock.time()
-        join_all(
-            live,
-            [member for member in members if member.token not in live.gone],
-            lambda member: live.group(
-                member.environment, member.language, deliveries[member.environment], now
-            ),
-            lambda group, member: group.join(member, live.newest),
-        )
+        async with AsyncExitStack() as stack:
+            deliveries = {
+                environment: (
+                    await stack.enter_async_context(self._carriers.use(live.app, environment))
+                ).delivery
+                for environment in {member.environment for member in members}
+            }
+            now = self._clock.time()
+            join_all(
+                live,
+                [member for member in members if member.token not in live.gone],
+                lambda member: live.group(
+                    member.environment, member.language, deliveries[member.environment], now
+                ),
+                lambda group, member: group.join(member, live.newest),
+            )
 
     # Who comes and goes.
 
@@ -246,6 +267,11 @@ class Lives:
         self._recorder.soon()
 
     def _decided(self, live: Live, device: int, version: int, outcome: Outcome) -> None:
+        if outcome.verdict in CREDENTIALS:
+            # It is no answer about this device, which stays behind and is read again.
+            live.refusal = refusal_of(outcome)
+            self.touch(live)
+            return
         batch = self._recorder.batch
         operation = live.operations.get(version)
         if operation is not None:
@@ -266,6 +292,11 @@ class Lives:
                 if not live.behind and not live.loading:
                     # Held for its time with nobody to send to: nothing else would call us.
                     self.touch(live)
+                continue
+            if live.refusal:
+                batch.stamps.append((live.row, live.last_timestamp()))
+                self._let_go(live)
+                self._refused(live.app, live.row, live.refusal)
                 continue
             if live.unfinished:
                 live.unfinished = False
@@ -295,6 +326,22 @@ class Lives:
             del self._lives[live.row]
             live.let_go()
 
+    def release(self, delivery: Delivery) -> bool:
+        """Let go of what idles on a delivery; return whether nothing is left on it."""
+        bound = [
+            live
+            for live in self._lives.values()
+            if any(group.delivery is delivery for group in live.groups.values())
+        ]
+        if not all(self._idles(live) for live in bound):
+            return False
+        for live in bound:
+            self._let_go(live)
+        return True
+
+    def _idles(self, live: Live) -> bool:
+        return live.settled and not live.unfinished and live not in self._touched
+
     def _make_room(self) -> None:
         """Forget idle activities, the longest unused first, when they hold too much."""
         if sum(live.weight for live in self._lives.values()) <= self._most:
@@ -303,7 +350,7 @@ class Lives:
         for live in list(self._lives.values()):
             if weight <= self._most:
                 return
-            if live.settled and not live.unfinished and live not in self._touched:
+            if self._idles(live):
                 weight -= live.weight
                 self._let_go(live)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from ..notifications import KIND, Notify
 from ..store import schema
 from .carrier import Carriers, NoKey
 from .notifying import NotificationFanOut
+from .refusals import Pauses
 from .starting import Setting
 
 logger = logging.getLogger("apns_live.activities")
@@ -52,6 +54,7 @@ class Notifier:
         self._again: set[int] = set()
         self._looking = False
         self._idle = asyncio.Event()
+        self._pauses = Pauses(setting.clock, self._pause_over)
 
     @property
     def busy(self) -> bool:
@@ -78,6 +81,7 @@ class Notifier:
     def key_added(self, app: App) -> None:
         """Take up again what failed for want of a key; call it after the commit."""
         self._known_apps[app.row] = app
+        self._pauses.end_those_of(app.row)
         self._again.add(app.row)
         self._woken.set()
 
@@ -108,6 +112,12 @@ class Notifier:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        try:
+            await self._run()
+        finally:
+            self._pauses.close()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             while True:
                 while self._waiting and len(self._running) < self._at_once:
@@ -196,29 +206,43 @@ class Notifier:
             return
         request = msgspec.json.decode(operation.request, type=Notify)
         try:
-            carrier = await self._carriers.get(app, request.environment or app.environment)
-        except (NoKey, InvalidInput) as error:
-            await self._fail(row, str(error), final=False)
-            return
-        fan_out = NotificationFanOut(self._setting, app, operation, request, carrier)
-        try:
-            await fan_out.run()
+            async with AsyncExitStack() as stack:
+                environment = request.environment or app.environment
+                try:
+                    carrier = await stack.enter_async_context(self._carriers.use(app, environment))
+                except (NoKey, InvalidInput) as error:
+                    await self._fail(row, str(error), final=False)
+                    return
+                fan_out = NotificationFanOut(self._setting, app, operation, request, carrier)
+                await fan_out.run()
         except InvalidInput as error:
             await self._fail(row, str(error), final=True)
             return
+        if fan_out.refused:
+            reason = self._pauses.put_off(app.row, row, fan_out.refused)
+            await self._note(row, "running", reason, None)
+            return
+        self._pauses.done(row)
         if fan_out.stopped:
             await self._fail(row, fan_out.stopped, final=True)
 
+    def _pause_over(self, row: Any) -> None:
+        self._waiting[row] = None
+        self._woken.set()
+
     async def _fail(self, row: int, reason: str, *, final: bool) -> None:
         """Let it fail; one that is not final is tried again when a key is added."""
-        table = schema.operations
         now = int(self._setting.clock.time() * 1000)
-        logger.warning("notification %d failed: %s", row, reason)
+        await self._note(row, "failed", reason, now if final else None)
+
+    async def _note(self, row: int, status: str, reason: str, finished_at: int | None) -> None:
+        table = schema.operations
+        logger.warning("notification %d: %s", row, reason)
         async with self._setting.database.write() as connection:
             await connection.execute(
                 update(table)
                 .where(table.c.id == row)
-                .values(status="failed", reason=reason[:255], finished_at=now if final else None)
+                .values(status=status, reason=reason[:255], finished_at=finished_at)
             )
 
     async def _app(self, row: int) -> App | None:

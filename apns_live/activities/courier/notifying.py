@@ -2,7 +2,8 @@
 
 As with starts, a page's intent is committed before it may leave and its results behind it. There is
 no row that says "started" here, so the devices of each page under way are kept in ``intended_pages``:
-what a crash leaves of them without an outcome is UNKNOWN, and is not sent again.
+what a crash leaves of them without an outcome is sent again. A notification that arrives twice takes
+its own place by its collapse id, and one that never arrives is lost for good.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from ..times import milliseconds
 from ..wording import best_language
 from .carrier import Carrier
 from .pages import Pages
+from .refusals import CREDENTIALS, refusal_of
 from .starting import AHEAD, PAGE, Setting
 
 _OURS = frozenset({"closed", "cancelled"})
@@ -65,6 +67,8 @@ class NotificationFanOut:
         self._made: dict[str, Any] = {}
         self._made_at = 0.0
         self._pages = Pages()
+        self.refused = ""
+        """Why APNs refuses the credentials, if it refused any push for that."""
 
     @property
     def stopped(self) -> str:
@@ -88,6 +92,12 @@ class NotificationFanOut:
             device = item.context
             if outcome.verdict is Verdict.NOT_SENT and outcome.reason in _OURS:
                 taken_back.append(device)
+                continue
+            if outcome.verdict in CREDENTIALS:
+                # It is no answer about this device: it is sent when the credentials are right.
+                self.refused = refusal_of(outcome)
+                taken_back.append(device)
+                self._guard.answered(outcome)
                 continue
             batch.add(app, operation, device, outcome)
             self._pages.settled(device)
@@ -113,7 +123,11 @@ class NotificationFanOut:
         self._changed.set()
 
     def _give_up(self) -> None:
-        """Take back what has not left, for good."""
+        """Take back what has not left: for good, unless it is for the credentials."""
+        if self.refused:
+            self._put_off()
+            self._changed.set()
+            return
         waiting, self._ready = self._ready, deque()
         self.settled(
             [
@@ -161,7 +175,7 @@ class NotificationFanOut:
             raise
         finally:
             self._stop(attachment)
-        if not self.stopped:
+        if not self.stopped and not self.refused:
             await self._finish()
 
     def _stop(self, attachment: Any) -> None:
@@ -221,7 +235,7 @@ class NotificationFanOut:
         return not self.stopped
 
     async def _send_again(self, attachment: Any, page_row: int, devices: Sequence[int]) -> None:
-        """Send to devices that an earlier run had counted and certainly not sent to."""
+        """Send to devices that an earlier run had counted, and that have no outcome."""
         if not await self._room(len(devices)):
             return
         try:
@@ -231,8 +245,11 @@ class NotificationFanOut:
                 )
                 found = [Recipient(*row) for row in await page_of(connection, query)]
                 pages = schema.intended_pages
+                left = [recipient.device for recipient in found]
                 await connection.execute(
-                    update(pages).where(pages.c.id == page_row).values(unsent=False)
+                    update(pages)
+                    .where(pages.c.id == page_row)
+                    .values(devices=_list(left), unsent=False)
                 )
                 # Who has lost the token since is no longer counted.
                 operations = schema.operations
@@ -323,7 +340,7 @@ class NotificationFanOut:
         return query.where(place > bindparam("after")).order_by(place).limit(PAGE)
 
     async def _recover(self) -> list[tuple[int, list[int]]]:
-        """Report what an earlier run left without an outcome; return what it certainly did not send."""
+        """Return the pages that an earlier run began with, and who of each has no outcome yet."""
         pages, operation = schema.intended_pages, self._operation.id
         async with self._setting.database.read() as connection:
             rows = (
@@ -331,31 +348,18 @@ class NotificationFanOut:
                     select(pages).where(pages.c.operation_id == operation).order_by(pages.c.id)
                 )
             ).all()
-            left = [(row.id, _devices(row)) for row in rows if row.unsent]
-            unsent = {device for _, devices in left for device in devices}
-            sent = [(row.id, _devices(row)) for row in rows if not row.unsent]
-            lost: list[int] = []
-            for _, devices in sent:
+            left: list[tuple[int, list[int]]] = []
+            known: set[int] = set()
+            # What was certainly not sent first: a page that it is in may be there too.
+            for row in sorted(rows, key=lambda row: not row.unsent):
+                devices = [device for device in _devices(row) if device not in known]
                 given = [(device,) for device in devices]
                 found = await with_rows(
                     connection, _SETTLED, {"device": "BIGINT"}, given, operation=operation
                 )
-                lost += set(devices) - set(found.scalars()) - unsent
-        recorder = self._setting.recorder
-        for device in sorted(lost):
-            unknown = Outcome(
-                token="", verdict=Verdict.UNKNOWN, reason="restart", may_have_been_sent=True
-            )
-            recorder.batch.add(self._app.row, operation, device, unknown)
-        self._unrecorded += len(lost)
-        await self._setting.room.take(len(lost))
-        recorder.count(self, len(lost))
-        recorder.now()
-        await self._all_recorded()
-        async with self._setting.database.write() as connection:
-            await connection.execute(
-                delete(pages).where(pages.c.operation_id == operation, pages.c.unsent.is_(False))
-            )
+                settled = set(found.scalars())
+                known.update(devices)
+                left.append((row.id, [device for device in devices if device not in settled]))
         return left
 
     async def _finish(self) -> None:

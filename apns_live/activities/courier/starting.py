@@ -33,6 +33,7 @@ from ..wording import best_language, languages_of, start_alert_of, start_message
 from .carrier import Carrier
 from .limits import Limits
 from .recorder import Recorder
+from .refusals import CREDENTIALS, refusal_of
 
 PAGE = 2_000
 AHEAD = 3 * PAGE
@@ -90,10 +91,20 @@ class Setting:
 
 
 class StartFanOut:
-    """One start. ``await run()`` returns when every device it read has its result in the store."""
+    """One start. ``await run()`` returns when every device it read has its result in the store.
+
+    ``resumed``: if it had begun, then in an earlier process, which may have died.
+    """
 
     def __init__(
-        self, setting: Setting, app: App, activity: Row[Any], operation: Row[Any], carrier: Carrier
+        self,
+        setting: Setting,
+        app: App,
+        activity: Row[Any],
+        operation: Row[Any],
+        carrier: Carrier,
+        *,
+        resumed: bool = True,
     ) -> None:
         self._setting = setting
         self._app = app
@@ -101,6 +112,7 @@ class StartFanOut:
         self._operation = operation
         self._further = read_further(operation)
         self._carrier = carrier
+        self._resumed = resumed
         self._ready: deque[WorkItem] = deque()
         self._unrecorded = 0
         self._changed = asyncio.Event()
@@ -108,12 +120,19 @@ class StartFanOut:
         self._wording: _Wording | None = None
         self._taken_back: list[tuple[int, int]] = []
         self._over = False
+        self._refusal = ""
         self.sent = 0
+        self.accepted = 0
 
     @property
     def stopped(self) -> str:
         """Why it was stopped: its answers would have been refusals for ever. Empty if it was not."""
         return self._guard.stopped
+
+    @property
+    def refused(self) -> str:
+        """Why APNs refuses the credentials, if it refused any push for that; else empty."""
+        return self._refusal
 
     def take(self, limit: int) -> Sequence[WorkItem]:
         """Give the client what is intended and waits. Part of `WorkSource`."""
@@ -148,6 +167,7 @@ class StartFanOut:
                     outcome.priority,
                 )
             )
+        self.accepted += accepted
         if accepted:
             batch.counts.setdefault(operation, [0, 0])[0] += accepted
         recorder.count(self, len(outcomes))
@@ -163,6 +183,12 @@ class StartFanOut:
         if outcome.verdict is Verdict.NOT_SENT and outcome.reason in _OURS:
             self._taken_back.append(item.context)
             return
+        if outcome.verdict in CREDENTIALS:
+            # It is no answer about this device: it is sent when the credentials are right.
+            self._taken_back.append(item.context)
+            self._refusal = refusal_of(outcome)
+            self._guard.answered(outcome)
+            return
         device = item.context[1]
         batch.add(app, self._operation.id, device, outcome)
         if outcome.verdict is Verdict.DROP_TOKEN:
@@ -173,7 +199,14 @@ class StartFanOut:
         self._guard.answered(outcome)
 
     def _give_up(self) -> None:
-        """Take back what has not left."""
+        """Take back what has not left: for good, unless it is for the credentials."""
+        if self._refusal:
+            self._taken_back += [item.context for item in self._ready]
+            self._setting.recorder.count(self, len(self._ready))
+            self._setting.recorder.soon()
+            self._ready.clear()
+            self._changed.set()
+            return
         waiting = [
             (
                 item,
@@ -202,7 +235,7 @@ class StartFanOut:
 
         Raises `InvalidInput` if the audience no longer resolves.
         """
-        if self._operation.status == "running":
+        if self._operation.status == "running" and self._resumed:
             async with self._setting.database.write() as connection:
                 await report_unknown(
                     connection,

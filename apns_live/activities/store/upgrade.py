@@ -8,10 +8,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from ...errors import StoreError
 from .database import Database
+
+_KEY = 0x61706E736C757067  # "apnslupg"; advisory locks are of one database
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -29,24 +32,28 @@ def newest_version() -> str:
 async def current_version(database: Database) -> str:
     """Return the version of a database; empty for a new one."""
     async with database.read() as connection:
-        return await connection.run_sync(
-            lambda sync: MigrationContext.configure(sync).get_current_revision() or ""
-        )
+        return await connection.run_sync(_revision)
+
+
+def _revision(connection: Connection) -> str:
+    return MigrationContext.configure(connection).get_current_revision() or ""
 
 
 async def upgrade(database: Database) -> str:
     """Run the migrations that are missing, in one transaction; return the version reached.
 
-    Raises `StoreError` when the database is newer than this code.
+    Of several that do it at the same moment one does it, and the others wait for that. Raises `StoreError` when the database is newer than this code.
     """
-    before = await current_version(database)
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if before and before not in known:
-        raise StoreError(
-            f"{database!r} is of version {before}, which this release does not know: "
-            "it was upgraded by a newer one; install that release"
-        )
     async with database.write() as connection:
+        if not database.is_sqlite:  # there a transaction that writes is alone anyway
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _KEY})
+        before = await connection.run_sync(_revision)
+        if before and before not in known:
+            raise StoreError(
+                f"{database!r} is of version {before}, which this release does not know: "
+                "it was upgraded by a newer one; install that release"
+            )
         await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
     return newest_version()
 

@@ -17,7 +17,7 @@ class AcceptedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A write was stored; it is on its way. ``operation`` leads to what becomes of it.
 
     ``status``: ``accepted``, ``scheduled``, ``superseded`` (a newer revision is there already) or
-    ``ignored`` (the activity had ended).
+    ``ignored`` (the activity had ended). ``warning`` says what will not be as one may think.
     """
 
     operation: str
@@ -26,6 +26,7 @@ class AcceptedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     devices: int
     queued: int
+    warning: str = ""
 
 
 class StreamAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+from datetime import datetime
+from typing import Any
+
 import pytest
 
 from apns_live import Endpoint
 from apns_live.activities import Audience, Sealer
+from apns_live.activities.courier import refusals
 from apns_live.activities.store.sealing import new_key
 from apns_live.testing import FakeApns
 from tests.activities.courier.test_recovery import follow, kill
 from tests.activities.courier.world import World, a_start, an_end, an_update, phone_settings
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "FIRST", 2.0)
 
 
 async def test_a_start_without_a_key_fails_and_goes_on_when_the_key_comes(world: World) -> None:
@@ -66,8 +77,9 @@ async def test_a_refused_key_stops_a_start_and_a_new_one_resumes_it(world: World
     await world.until(lambda: len(world.fake.refusals) > 0)
     await world.settled()
     [start] = await world.operations()
-    assert start.status == "failed"
-    assert "credentials" in start.reason
+    assert (start.status, start.finished_at) == ("running", None)
+    assert "refuses the credentials: InvalidProviderToken (status 403)" in start.reason
+    assert "tried again at" in start.reason
     path = world.fake.add_key("NEWKEY1234")
     await world.service.apps.add_key(
         world.app,
@@ -79,7 +91,110 @@ async def test_a_refused_key_stops_a_start_and_a_new_one_resumes_it(world: World
     await world.until(lambda: world.shown(phones) == [("active", 0)] * 120, at_most=1200.0)
     await world.settled()
     [start] = await world.operations()
-    assert start.status == "done"
+    assert (start.status, start.reason) == ("done", None)
+    assert (start.targeted, start.accepted, start.failed) == (120, 120, 0)
+
+
+@pytest.mark.usefixtures("short_pauses")
+async def test_what_the_key_is_refused_for_is_tried_again_with_growing_pauses(
+    world: World,
+) -> None:
+    """Whoever was refused has no outcome for it, and is reached when APNs takes the key again."""
+    phones = await world.add_phones(3)
+    begun = world.clock.time()
+    refused = world.fake.fault("answer", status=403, reason="InvalidProviderToken", lasting=13.0)
+    assert refused
+    await world.service.activities.start(world.app, a_start())
+    watched: list[dict[str, Any]] = []
+
+    async def watch(name: str) -> None:
+        watched.extend([step async for step in world.service.watch(world.app, operation=name)])
+
+    [start] = await world.operations()
+    watching = asyncio.ensure_future(watch(start.public_id))
+    await world.until(watching.done, at_most=600.0)
+    assert world.shown(phones) == [("active", 0)] * 3
+    reasons = list(dict.fromkeys(step["reason"] for step in watched if step["reason"]))
+    assert len(reasons) >= 3
+    moments = [datetime.fromisoformat(one.split(" again at ")[1].split(",")[0]) for one in reasons]
+    waits = [(later - former).total_seconds() for former, later in itertools.pairwise(moments)]
+    assert waits == sorted(waits)
+    assert waits[-1] >= 2 * waits[0]
+    assert moments[-1].timestamp() > begun + 13
+    assert (watched[-1]["status"], watched[-1]["accepted"], watched[-1]["failed"]) == ("done", 3, 0)
+    assert watched[-1]["targeted"] == 3
+    assert len(await world.outcomes()) == 3
+
+
+@pytest.mark.usefixtures("short_pauses")
+async def test_updates_and_ends_wait_for_the_credentials_too(world: World) -> None:
+    phones = await follow(world, 3)
+    world.fake.fault("answer", status=403, reason="Forbidden", lasting=3.0)
+    for change in (an_update(1), an_update(2)):
+        await world.service.activities.update(world.app, change)
+    await world.settled()
+    waiting = (await world.operations())[-1]
+    assert (waiting.status, waiting.finished_at) == ("running", None)
+    assert "Forbidden" in waiting.reason
+    await world.service.activities.end(world.app, an_end(3))
+    await world.settled()
+    assert world.shown(phones) == [("active", 0)] * 3
+    await world.until(lambda: world.shown(phones) == [("ended", 3)] * 3, at_most=300.0)
+    await world.settled()
+    start, *changes = await world.operations()
+    assert (start.status, start.accepted) == ("done", 3)
+    assert {row.status for row in changes} <= {"done", "superseded"}
+    assert {row.reason for row in changes} == {None}
+    assert (changes[-1].accepted, changes[-1].failed) == (3, 0)
+
+
+@pytest.mark.usefixtures("short_pauses")
+async def test_one_who_joins_while_the_credentials_are_refused_gets_the_state_then(
+    world: World,
+) -> None:
+    [phone] = await world.add_phones(1)
+    world.registering = False
+    await world.service.activities.start(world.app, a_start())
+    await world.until(lambda: world.handed_in)
+    await world.service.activities.update(world.app, an_update(1))
+    await world.settled()
+    world.fake.fault("answer", status=403, reason="Forbidden", lasting=3.0)
+    await world.hand_in()
+    await world.settled()
+    assert world.showing(phone) == ("active", 0)
+    await world.until(lambda: world.showing(phone) == ("active", 1), at_most=300.0)
+
+
+@pytest.mark.usefixtures("short_pauses")
+async def test_a_start_that_is_refused_until_its_activity_is_over_has_failed(world: World) -> None:
+    await world.add_phones(2)
+    world.fake.revoke_key(world.fake.key_id)
+    await world.service.activities.start(world.app, a_start())
+    await world.settled()
+    await world.service.activities.end(world.app, an_end(1))
+    await world.pass_time(3.0)
+    await world.settled()
+    start = (await world.operations())[0]
+    assert start.status == "failed"
+    assert start.finished_at is not None
+    assert "InvalidProviderToken" in start.reason
+
+
+@pytest.mark.usefixtures("short_pauses")
+async def test_a_broadcast_waits_for_the_credentials(world: World) -> None:
+    channel = world.fake.add_channel(1)
+    [phone] = await world.add_phones(1)
+    await world.service.activities.start(world.app, a_start(channel=channel.channel_id))
+    await world.until(lambda: world.showing(phone) is not None)
+    await world.settled()
+    world.fake.fault("answer", status=403, reason="Forbidden", lasting=3.0)
+    await world.service.activities.update(world.app, an_update(1))
+    await world.settled()
+    waiting = (await world.operations())[-1]
+    assert (waiting.status, waiting.failed) == ("running", 0)
+    await world.until(lambda: world.showing(phone) == ("active", 1), at_most=120.0)
+    await world.settled()
+    assert ((await world.operations())[-1]).status == "done"
 
 
 async def test_a_new_key_is_used_from_then_on(world: World) -> None:

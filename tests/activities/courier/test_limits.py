@@ -141,11 +141,10 @@ async def test_a_device_that_starts_one_by_itself_makes_room_too(world: World) -
 
 async def test_what_follows_a_channel_counts_and_stays(world: World) -> None:
     await limited(world, 1)
-    channel = await world.result_of(
-        (await world.service.courier.client(world.app, "sandbox")).channels.create()
-    )
+    made = await world.result_of(world.service.channels.create(world.app))
+    channel = made.answer.id
     [phone] = await world.add_phones(1)
-    await world.service.activities.start(world.app, a_start("a", channel=str(channel)))
+    await world.service.activities.start(world.app, a_start("a", channel=channel))
     await world.until(lambda: states(phone) == {"a": "active"})
     await world.service.activities.start(world.app, a_start("b"))
     await world.until(lambda: states(phone).get("b") == "active")

@@ -1,0 +1,94 @@
+"""What APNs refuses because of the provider key, and when it is tried again.
+
+A refusal of the credentials (403 InvalidProviderToken, Forbidden and their like, 400 TopicDisallowed)
+says nothing about a device. So no device gets an outcome for it: what was refused is taken back and
+tried again, after pauses that grow, as APNs disconnects providers who go on. A key that is added ends
+the pause, and so does a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ...clock import Clock, Timer
+from ...outcome import Outcome, Verdict
+
+FIRST, MOST = 30.0, 900.0
+"""Seconds of the first pause, which doubles, and of the longest."""
+CREDENTIALS = frozenset({Verdict.OPERATOR, Verdict.REFRESH_CREDENTIALS})
+KEPT = 10_000
+"""Places whose tries are remembered; beyond it the oldest begins with the first pause again."""
+
+
+def refusal_of(outcome: Outcome) -> str:
+    """Return a refusal of the credentials in words."""
+    reason = outcome.reason or outcome.verdict.value
+    return f"APNs refuses the credentials: {reason} (status {outcome.status})"
+
+
+@dataclass(slots=True)
+class _Pause:
+    app: int
+    tries: int
+    until: float
+    timer: Timer | None
+
+
+class Pauses:
+    """Who waits after a refusal. ``again`` is called with a place when its pause is over."""
+
+    def __init__(self, clock: Clock, again: Callable[[Hashable], object]) -> None:
+        self._clock = clock
+        self._again = again
+        self._pauses: dict[Hashable, _Pause] = {}
+
+    def __contains__(self, place: Hashable) -> bool:
+        pause = self._pauses.get(place)
+        return pause is not None and pause.timer is not None
+
+    def __len__(self) -> int:
+        return len(self._pauses)
+
+    def put_off(self, app: int, place: Hashable, refusal: str) -> str:
+        """Let a place wait, longer each time; return why and until when, in words."""
+        former = self._pauses.pop(place, None)
+        if former is not None and former.timer is not None:
+            former.timer.cancel()
+        tries = 0 if former is None else former.tries + 1
+        seconds = min(FIRST * 2.0 ** min(tries, 16), MOST)
+        until = self._clock.time() + seconds
+        timer = self._clock.call_later(seconds, lambda: self._over(place))
+        self._pauses[place] = _Pause(app, tries, until, timer)
+        self._forget_some()
+        moment = datetime.fromtimestamp(int(until), UTC).isoformat().replace("+00:00", "Z")
+        return f"{refusal}. It is tried again at {moment}, or when a key is added"[:255]
+
+    def _forget_some(self) -> None:
+        """Forget how often places were tried that do not wait now, when they are many."""
+        if len(self._pauses) > KEPT:
+            idle = [place for place, pause in self._pauses.items() if pause.timer is None]
+            for place in idle[: len(self._pauses) - KEPT]:
+                del self._pauses[place]
+
+    def _over(self, place: Hashable) -> None:
+        self._pauses[place].timer = None
+        self._again(place)
+
+    def done(self, place: Hashable) -> None:
+        """Forget a place: it went well, or is over."""
+        pause = self._pauses.pop(place, None)
+        if pause is not None and pause.timer is not None:
+            pause.timer.cancel()
+
+    def end_those_of(self, app: int) -> None:
+        """End the pauses of an app: it has another key."""
+        for place in [place for place, pause in self._pauses.items() if pause.app == app]:
+            self.done(place)
+            self._again(place)
+
+    def close(self) -> None:
+        """Wait no more."""
+        for place in list(self._pauses):
+            self.done(place)
