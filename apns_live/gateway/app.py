@@ -26,6 +26,7 @@ from starlette.responses import Response
 from ..errors import ApnsLiveError
 from .context import Gateway
 from .guard import Guard
+from .logs import keep_secrets_out
 from .native import describe, native_routes
 from .settings import GatewaySettings
 
@@ -53,6 +54,7 @@ def create_app(
     as well, as when it is mounted into another one; then nothing writes down when keys were last
     used, and nothing prunes the audit log.
     """
+    keep_secrets_out()
     gateway = Gateway(settings)
     opening: Opening | None = None
     if callable(service):

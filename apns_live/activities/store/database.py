@@ -48,7 +48,9 @@ class Database:
         """
         parsed = _parse(url)
         if parsed.get_backend_name() == "postgresql":
-            engine = create_async_engine(parsed, pool_size=pool_size, pool_pre_ping=True)
+            engine = create_async_engine(
+                parsed, pool_size=pool_size, pool_pre_ping=True, hide_parameters=True
+            )
             return cls(engine, engine, parsed)
         folder = Path(parsed.database or "").resolve().parent
         if not folder.is_dir():
@@ -142,7 +144,12 @@ def _parse(url: str | Path) -> URL:
 
 def _sqlite_engine(url: URL, synchronous: Synchronous, begin: str, size: int) -> AsyncEngine:
     engine = create_async_engine(
-        url, poolclass=AsyncAdaptedQueuePool, pool_size=size, max_overflow=0, pool_timeout=60
+        url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=60,
+        hide_parameters=True,  # they are tokens, and errors go into logs
     )
 
     @event.listens_for(engine.sync_engine, "connect")

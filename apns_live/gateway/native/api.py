@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ...activities.apps import App
+from ...activities.checks import encodable
 from ...activities.idempotency import Key
 from ...errors import BadBody, InvalidInput, NotAllowed, NotFound
 from ..bodies import check_depth, check_media_type, read_bytes
@@ -329,4 +330,6 @@ def _query(request: Request, kind: Any) -> Any:
     values = dict(given)
     if len(values) != len(given):
         raise InvalidInput("names something twice", field="query", remedy="Name each once.")
+    for name, value in given:
+        encodable(value, name)
     return msgspec.convert(values, kind, strict=False)

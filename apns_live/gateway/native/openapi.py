@@ -94,6 +94,8 @@ def _operation(one: Operation, schemas: _Schemas, components: dict[str, Any]) ->
         "parameters": [*_path_parameters(one), *_query(one, schemas, components)],
         "responses": _responses(one, schemas),
     }
+    if one.scope:
+        described["x-scope"] = one.scope
     if one.who == "phone":
         described["security"] = [{"device": []}]
     elif one.who == "anyone":

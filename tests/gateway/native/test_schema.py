@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from schemathesis.specs.openapi.checks import (
 from apns_live.gateway import GatewaySettings
 from apns_live.gateway.native import all_operations, describe
 from apns_live.gateway.problems import TITLES
+from tests.activities.databases import _create as create
+from tests.activities.databases import _run as run
 
 from .conftest import Live, opened
 
@@ -38,7 +41,7 @@ CHECKS = (
 class Served:
     """A gateway in a thread of its own: the generated requests are made by blocking code."""
 
-    def __init__(self, database: Path, folder: Path) -> None:
+    def __init__(self, database: str, folder: Path) -> None:
         self._database = database
         self._folder = folder
         self._ready = threading.Event()
@@ -62,7 +65,7 @@ class Served:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         chosen = GatewaySettings(heartbeat=0.2, device_per_minute=10**6)
         try:
-            async for live in opened(str(self._database), chosen, self._folder):
+            async for live in opened(self._database, chosen, self._folder):
                 await self._fill(live)
                 self._ready.set()
                 await self._stop.wait()
@@ -76,18 +79,42 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("schema")
-    shutil.copy(sqlite_template, folder / "live.db")
-    with Served(folder / "live.db", folder) as one:
+    if ON_POSTGRES:
+        template = request.getfixturevalue("postgres_template")
+        server = request.getfixturevalue("postgres_address")
+        database = run(create(server, "schema", template))
+    else:
+        database = str(folder / "live.db")
+        shutil.copy(request.getfixturevalue("sqlite_template"), database)
+    with Served(database, folder) as one:
         yield one
+
+
+EXAMPLES = int(
+    os.environ.get("APNS_LIVE_SCHEMA_EXAMPLES")
+    or {"soak": 300}.get(os.environ.get("APNS_LIVE_HYPOTHESIS_PROFILE", ""), 15)
+)
+"""Requests for each operation; the soak runs more of them."""
+ON_POSTGRES = os.environ.get("APNS_LIVE_SCHEMA_STORE") == "postgresql"
+
+
+@schemathesis.serializer("text/csv", "application/jsonl", "application/x-ndjson")
+def lines(_: Any, value: Any) -> bytes:
+    """What is generated for a body of lines goes as it is."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
 
 
 SCHEMA = schemathesis.openapi.from_dict(describe("0"))
 
 
 @SCHEMA.parametrize()
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None
+)
 def test_generated_requests(case: Any, served: Served) -> None:
     phone = case.path.startswith("/v1/device") and not case.path.startswith("/v1/devices")
     if case.path.endswith("/events"):
@@ -117,8 +144,8 @@ def test_every_operation_is_described() -> None:
             assert one["summary"], path
             assert one["description"], path
             if "requestBody" in one:
-                content = one["requestBody"]["content"]["application/json"]
-                assert content["schema"], (method, path)
+                for content in one["requestBody"]["content"].values():
+                    assert content["schema"], (method, path)
 
 
 def test_examples_fit_their_schemas() -> None:

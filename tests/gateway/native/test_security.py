@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+from importlib import import_module
 from typing import Any
 
 import pytest
 
-from apns_live.gateway import GatewaySettings
-from apns_live.gateway.native import all_operations
+from apns_live.gateway import GatewaySettings, create_app
+from apns_live.gateway.app import DIALECTS
+from apns_live.gateway.native import all_operations, describe
+from apns_live.gateway.scopes import ALL
 
 from .conftest import ALERT, TYPE, Live
 
@@ -17,6 +21,31 @@ PROBLEM = "application/problem+json"
 
 
 # API1: broken object level authorisation.
+
+PROVIDER_KEY = {"pem": "x", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"}
+MADE_BY_NAMING = {
+    "put_stream",
+    "tell_device",
+    "mint_credential",
+    "revoke_credentials",
+    "withdraw_start_token",
+    "put_user",
+    "put_group",
+    "save_segment",
+    "get_channel",
+    "delete_channel",
+}
+"""What makes the caller's own thing of that name, or looks it up at Apple's under the app's key."""
+
+
+def operation_of(method: str, path: str) -> str:
+    """Return the name of the operation that a call comes to."""
+    plain = path.partition("?")[0]
+    for one in all_operations():
+        pattern = re.sub(r"{\w+(:path)?}", "[^/]+", one.path)
+        if one.method == method and re.fullmatch(pattern, plain):
+            return one.name
+    raise AssertionError(f"{method} {path} is no operation")
 
 
 async def test_another_apps_things_are_not_there(live: Live) -> None:
@@ -49,6 +78,13 @@ async def test_another_apps_things_are_not_there(live: Live) -> None:
         ("GET", "/v1/operations?activity=m1", None),
         ("GET", "/v1/receipts?activity=m1", None),
         ("GET", "/v1/devices/phone-1", None),
+        ("GET", "/v1/devices/phone-1/tokens", None),
+        ("GET", "/v1/devices?user=user-1", None),
+        ("GET", "/v1/users/user-1", None),
+        ("GET", "/v1/groups/ops/users", None),
+        ("DELETE", "/v1/groups/ops/users/user-1", None),
+        ("PATCH", "/v1/devices/phone-1/attributes", {"attributes": {"a": "b"}}),
+        ("POST", "/v1/apps/a/provider-keys", PROVIDER_KEY),
         ("DELETE", "/v1/devices/phone-1", None),
         ("PATCH", "/v1/devices/phone-1/tags", {"tags": {"a": "b"}}),
         ("DELETE", "/v1/activities/m1/devices/phone-1", None),
@@ -64,6 +100,9 @@ async def test_another_apps_things_are_not_there(live: Live) -> None:
         ("POST", f"/v1/keys/{key}/rotate", None),
         ("DELETE", f"/v1/keys/{key}", None),
     ]
+    tried = {operation_of(method, path) for method, path, _ in calls}
+    named = {one.name for one in all_operations() if "{" in one.path and one.who == "key"}
+    assert named - tried == MADE_BY_NAMING
     async with live.caller(live.other_key) as other:
         for method, path, body in calls:
             answer = await other.request(method, path, json=body)
@@ -73,10 +112,81 @@ async def test_another_apps_things_are_not_there(live: Live) -> None:
         assert (await other.put("/v1/groups/ops")).status_code == 204
         for path in ("/v1/activities", "/v1/operations", "/v1/segments", "/v1/receipts"):
             assert (await other.get(path)).json()["items"] == []
-        audience = {"audience": {"users": ["user-1"]}}
-        assert (await other.post("/v1/audience", json=audience)).json()["devices"] == 0
+        for audience in ({"users": ["user-1"]}, {"devices": ["phone-1"]}, {"everyone": True}):
+            counted = await other.post("/v1/audience", json={"audience": audience})
+            assert counted.json()["devices"] == 0
+        # What names the same id there is a thing of its own here.
+        assert (await other.put("/v1/devices/phone-1", json={"language": "xx"})).status_code == 204
+        assert (await other.delete(f"/v1/devices/phone-1/start-tokens/{TYPE}")).status_code == 204
+        assert (await other.delete("/v1/devices/phone-1/credentials")).status_code == 204
+        assert (await other.put("/v1/users/user-1", json={"tags": {"a": "b"}})).status_code == 200
+        assert (await other.put("/v1/streams/backup", json=stream)).status_code == 200
     assert (await live.http.get("/v1/activities/m1")).json() == before
-    assert (await live.http.get("/v1/devices/phone-1")).status_code == 200
+    device = (await live.http.get("/v1/devices/phone-1")).json()
+    assert device["language"] is None
+    assert len(device["start_tokens"]) == 1
+    assert (await live.http.get("/v1/users/user-1")).json()["tags"] == {}
+
+
+async def test_a_key_for_groups_calls_what_is_about_groups_and_no_more(live: Live) -> None:
+    """From the description: a new operation is closed to such keys until it looks to groups."""
+    await live.http.put("/v1/groups/red")
+    started = await live.start("theirs", audience={"everyone": True})
+    secret = await live.make_key(groups=["red"])
+    ids = {"activity": "theirs", "operation": started["operation"], "stream": "none", "app": "a"}
+    open_to_all = set()
+    async with live.caller(secret) as caller:
+        for method, path, one in operations(live):
+            if one.get("security") is not None:
+                continue
+            filled = re.sub(r"{(\w+)}", lambda found: ids.get(found[1], "x"), path)
+            answer = await caller.request(method, filled, json=BODIES.get((method, path)))
+            if answer.status_code != 403:
+                open_to_all.add(f"{method} {path}")
+                if "theirs" in filled or started["operation"] in filled:
+                    assert answer.status_code == 404, (method, path)
+    assert open_to_all == OPEN_TO_GROUPS
+    assert (await live.http.get("/v1/activities/theirs")).json()["version"] == 1
+
+
+_SHOWN: dict[str, Any] = {"attributes_type": TYPE, "content_state": {}, "alert": ALERT}
+_RED = {"audience": {"groups": ["red"]}}
+BODIES: dict[tuple[str, str], Any] = {
+    ("POST", "/v1/activities"): {**_SHOWN, **_RED},
+    ("POST", "/v1/activities/{activity}/update"): {"content_state": {}},
+    ("POST", "/v1/activities/bulk"): {"items": [{"do": "end", "id": "theirs"}]},
+    ("PUT", "/v1/streams/{stream}"): {**_SHOWN, **_RED},
+    ("POST", "/v1/audience"): _RED,
+    ("POST", "/v1/notifications"): {**_RED, "title": "x", "body": "y"},
+}
+OPEN_TO_GROUPS = {
+    "POST /v1/activities",
+    "POST /v1/activities/bulk",
+    "POST /v1/activities/{activity}/update",
+    "POST /v1/activities/{activity}/end",
+    "GET /v1/activities/{activity}",
+    "GET /v1/activities/{activity}/history",
+    "GET /v1/activities/{activity}/events",
+    "GET /v1/operations/{operation}",
+    "GET /v1/operations/{operation}/outcomes",
+    "GET /v1/operations/{operation}/outcomes.jsonl",
+    "GET /v1/operations/{operation}/events",
+    "PUT /v1/streams/{stream}",
+    "DELETE /v1/streams/{stream}",
+    "POST /v1/streams/{stream}/pause",
+    "POST /v1/streams/{stream}/resume",
+    "POST /v1/audience",
+    "POST /v1/notifications",
+}
+
+
+def operations(live: Live) -> list[tuple[str, str, dict[str, Any]]]:
+    """Every operation of the description: method, path, and what is said of it."""
+    return [
+        (method.upper(), path, one)
+        for path, methods in live.api.openapi()["paths"].items()
+        for method, one in methods.items()
+    ]
 
 
 # API2: broken authentication.
@@ -218,11 +328,126 @@ async def test_lists_are_bounded(live: Live) -> None:
         assert answer.status_code == 422
 
 
-# API5: broken function level authorisation: see test_keys (every scope guards its routes).
+async def test_a_phone_may_call_so_often_and_no_more(live: Live) -> None:
+    """Also a sensitive flow (API6): tokens are handed in, at the pace of a phone."""
+    minted = await live.http.post("/v1/devices/p/credentials", json={})
+    other = await live.http.post("/v1/devices/q/credentials", json={})
+    async with live.caller(minted.json()["credential"]) as phone:
+        statuses = [(await phone.get("/v1/device")).status_code for _ in range(5)]
+        again = await phone.get("/v1/device")
+    assert statuses == [200] * 3 + [429] * 2
+    assert int(again.headers["retry-after"]) >= 1
+    async with live.caller(other.json()["credential"]) as phone:
+        assert (await phone.get("/v1/device")).status_code == 200
 
 
-# API7: server-side request forgery: nothing that a caller says is fetched by the native API; the
-# webhooks of buttons are tested with the relay.
+async def test_an_address_cannot_be_made_up(live: Live) -> None:
+    """Limits of an address go by the peer, not by what a header says it is."""
+    async with live.caller() as caller:
+        statuses = [
+            (
+                await caller.get("/v1/apps", headers={"x-forwarded-for": f"10.0.0.{number}"})
+            ).status_code
+            for number in range(8)
+        ]
+    assert statuses == [401] * 5 + [429] * 3
+
+
+# API5: broken function level authorisation.
+
+
+async def test_every_operation_is_closed_to_a_key_without_its_scope(live: Live) -> None:
+    """From the description, so that a new operation cannot be forgotten."""
+    without = {scope: await live.make_key(*(ALL - {scope})) for scope in ALL}
+    unscoped = set()
+    async with live.caller() as caller:
+        for method, path, one in operations(live):
+            if one.get("security") is not None:
+                continue  # for phones, or for anyone
+            scope = one.get("x-scope")
+            if scope is None:
+                unscoped.add(f"{method} {path}")
+                continue
+            assert f"`{scope}`" in one["description"]
+            filled = re.sub(r"{\w+}", "x", path)
+            answer = await caller.request(
+                method, filled, headers={"authorization": f"Bearer {without[scope]}"}
+            )
+            assert answer.status_code == 403, (method, path)
+            assert answer.json()["code"] == "forbidden"
+            assert scope in answer.json()["detail"]
+    # Any key may see its own app; of a bulk call each item asks for its own scope.
+    assert unscoped == {"GET /v1/apps", "GET /v1/apps/{app}", "POST /v1/activities/bulk"}
+    items = [{"do": "end", "id": "x"}, {"do": "update", "id": "x", "content_state": {}}]
+    items.append({"do": "start", **_SHOWN, "audience": {"everyone": True}})
+    async with live.caller(await live.make_key("activities:read")) as reader:
+        done = (await reader.post("/v1/activities/bulk", json={"items": items})).json()
+    assert [item["problem"]["code"] for item in done["items"]] == ["forbidden"] * 3
+
+
+async def test_every_operation_of_a_phone_is_closed_to_every_key(live: Live) -> None:
+    for method, path, one in operations(live):
+        if one.get("security") == [{"device": []}]:
+            answer = await live.http.request(method, re.sub(r"{\w+}", "x", path))
+            assert answer.status_code in {401, 429}, (method, path)
+            live.gateway.limits._states.clear()
+
+
+# API7: server-side request forgery. The webhooks of buttons are tested with the relay.
+
+
+def test_nothing_that_a_caller_says_is_an_address_to_fetch() -> None:
+    schemas = describe("0")["components"]["schemas"]
+    suspects = re.compile(r"url|uri|host|webhook|callback|endpoint|redirect", re.IGNORECASE)
+    found = {
+        f"{name}.{field}"
+        for name, schema in schemas.items()
+        for field in schema.get("properties", {})
+        if suspects.search(field)
+    }
+    assert found == set()
+
+
+# API3 again: what is answered.
+
+
+def test_no_answer_has_a_place_for_a_secret_but_those_that_are_for_it() -> None:
+    schemas = describe("0")["components"]["schemas"]
+    suspects = re.compile(r"secret|hash|sealed|pem|password|credential$|private", re.IGNORECASE)
+    found = {
+        f"{name}.{field}"
+        for name, schema in schemas.items()
+        for field in schema.get("properties", {})
+        if suspects.search(field)
+    }
+    assert found == {"ProviderKeyBody.pem", "NewKeyAnswer.secret", "CredentialAnswer.credential"}
+
+
+# API9: improper inventory management.
+
+
+async def test_what_is_served_is_described(live: Live) -> None:
+    served = {
+        (method, re.sub(r":path}", "}", route.path))
+        for route in live.api.routes
+        for method in route.methods  # type: ignore[attr-defined]
+        if method != "HEAD" or "GET" not in route.methods  # type: ignore[attr-defined]
+    }
+    assert served == {(method, path) for method, path, _ in operations(live)}
+    dialects = {
+        route.path  # type: ignore[attr-defined]
+        for name in DIALECTS
+        for route in import_module(f"apns_live.gateway.{name}").routes(live.gateway).routes
+    }
+    heads = ("/live-activity/", "/push-notification", "/badge", "/metrics/", "/messages/")
+    heads += ("/apps/", "/notifications")
+    for path in dialects:
+        plain = path.removeprefix("/api/v1").removeprefix("/api")
+        assert plain.startswith(heads) or path == "/api/metrics", path
+    async with live.caller() as anyone:
+        for path in ("/docs", "/redoc", "/openapi.yaml", "/admin", "/debug", "/.env", "/try", "/"):
+            assert (await anyone.get(path)).status_code == 404, path
+    assert create_app(live.service).debug is False
 
 
 # API8: security misconfiguration.
@@ -381,8 +606,14 @@ def test_reprs_show_no_secret() -> None:
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest) -> GatewaySettings:
-    small = "under_way" in request.node.name
-    return GatewaySettings(requests=4) if small else GatewaySettings()
+    name = request.node.name
+    if "under_way" in name:
+        return GatewaySettings(requests=4)
+    if "so_often" in name:
+        return GatewaySettings(device_per_minute=3)
+    if "made_up" in name:
+        return GatewaySettings(refused_per_minute=5)
+    return GatewaySettings()
 
 
 async def test_too_much_under_way_is_503_at_once(live: Live) -> None:
