@@ -25,6 +25,8 @@ from ...errors import InvalidSetting, StoreError
 Synchronous = Literal["NORMAL", "FULL"]
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _BUSY_MILLISECONDS = 30_000
+_WRITER_CACHE_KIB, _READER_CACHE_KIB = 16_384, 4_096
+"""Pages that a connection to SQLite keeps. There are several, and the system keeps the file's too."""
 
 
 class Database:
@@ -55,8 +57,8 @@ class Database:
         folder = Path(parsed.database or "").resolve().parent
         if not folder.is_dir():
             raise StoreError(f"{folder} is no folder: create it, or give another path")
-        writer = _sqlite_engine(parsed, synchronous, "BEGIN IMMEDIATE", 1)
-        reader = _sqlite_engine(parsed, synchronous, "BEGIN", pool_size)
+        writer = _sqlite_engine(parsed, synchronous, "BEGIN IMMEDIATE", 1, _WRITER_CACHE_KIB)
+        reader = _sqlite_engine(parsed, synchronous, "BEGIN", pool_size, _READER_CACHE_KIB)
         return cls(writer, reader, parsed)
 
     def __repr__(self) -> str:
@@ -142,7 +144,9 @@ def _parse(url: str | Path) -> URL:
     return parsed.set(drivername=_DRIVERS[name])
 
 
-def _sqlite_engine(url: URL, synchronous: Synchronous, begin: str, size: int) -> AsyncEngine:
+def _sqlite_engine(
+    url: URL, synchronous: Synchronous, begin: str, size: int, cache_kib: int
+) -> AsyncEngine:
     engine = create_async_engine(
         url,
         poolclass=AsyncAdaptedQueuePool,
@@ -161,7 +165,7 @@ def _sqlite_engine(url: URL, synchronous: Synchronous, begin: str, size: int) ->
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute(f"PRAGMA synchronous = {synchronous}")
         cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.execute("PRAGMA cache_size = -65536")
+        cursor.execute(f"PRAGMA cache_size = -{cache_kib}")
         cursor.execute("PRAGMA temp_store = MEMORY")
         cursor.close()
 
