@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .notifications import Notify
     from .receipts import ReceiptRecord
     from .records import DeviceRecord, TokenRecord
-    from .requests import Accepted, AlertText, End, Presentation, Start, Update
+    from .requests import Accepted, AlertText, CatalogText, End, Presentation, Start, Update
     from .service import Service
     from .settings import ServiceSettings
     from .store.database import Database
@@ -28,6 +28,7 @@ __all__ = [
     "AlertText",
     "App",
     "Audience",
+    "CatalogText",
     "ChannelView",
     "CreateChannel",
     "Database",
@@ -52,6 +53,7 @@ _ROOMS = {
     "AlertText": ".requests",
     "App": ".apps",
     "Audience": ".audience",
+    "CatalogText": ".requests",
     "ChannelView": ".broadcast_channels",
     "CreateChannel": ".broadcast_channels",
     "Database": ".store.database",

@@ -1,9 +1,9 @@
 """The server of the kill test: a service with callers that ask again what was not answered.
 
 ``python -m tests.activities.crash_roles PLAN.json`` prints a line when it serves. It asks for starts,
-updates, ends and stream puts with idempotency keys, registers the tokens that phones handed in, and
-writes down what was asked and answered, each line before the next step. With ``enough`` in its
-folder each activity gets its last state or its end. When its standard input closes it settles and ends.
+updates, ends, stream puts and notifications with idempotency keys, registers the tokens that phones
+handed in, and writes down what was asked and answered, each line before the next step. With ``enough``
+in its folder each activity gets its last state or its end, and each sender of notifications its last. When its standard input closes it settles and ends.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from apns_live.activities import (
     Audience,
     End,
     Key,
+    Notify,
     Presentation,
     Sealer,
     Service,
@@ -62,7 +63,7 @@ class Log:
 
 
 class Caller:
-    """One activity's caller: one request at a time, each with its key."""
+    """One activity's caller, or one sender of notifications: one request at a time, each with its key."""
 
     def __init__(self, service: Service, app: Any, name: str, users: list[str], log: Log) -> None:
         self.service = service
@@ -84,7 +85,9 @@ class Caller:
                 if last:
                     return
                 kind = "start" if number == 0 else "update"
-                if number and enough.exists():
+                if self.name.startswith("news"):
+                    kind = "last" if enough.exists() else "notification"
+                elif number and enough.exists():
                     kind = "end" if self.name.endswith(("0", "2", "4", "6", "8")) else "last"
                 self.log.write(what="asked", name=self.name, kind=kind)
                 asked.append(kind)
@@ -96,6 +99,12 @@ class Caller:
     async def ask(self, number: int, kind: str) -> tuple[str, bool]:
         key = Key(caller=self.name, key=f"{self.name}-{number}")
         state = {"n": number}
+        if self.name.startswith("news"):
+            told = Notify(
+                audience=Audience(users=self.users), title=self.name, custom={"n": number}
+            )
+            sent = await self.service.notifications.send(self.app, told, key=key)
+            return sent.answer.operation, sent.replayed
         if self.name.startswith("stream"):
             if kind == "end":
                 ended = End(id="", content_state=state)

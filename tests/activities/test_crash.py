@@ -26,7 +26,7 @@ from tests.activities.crash_roles import TYPE
 KILLS = int(os.environ.get("APNS_LIVE_KILLS", "10"))
 KILLS_A_RUN = 20
 PHONES = 60
-ACTIVITIES, STREAMS = 30, 10
+ACTIVITIES, STREAMS, SENDERS = 30, 10, 10
 FOLLOWERS = 6
 """Phones of one activity: each phone has three activities and one stream."""
 PATIENCE = 60.0
@@ -44,11 +44,13 @@ class Run:
         self.seed = seed
         self.sealing = new_key()
         self.app = f"run-{seed}"
+        self.kills = 0
         self.starts: Counter[tuple[str, str]] = Counter()
         self.activities = {
             **{f"match-{n}": self.followers(n) for n in range(ACTIVITIES)},
             **{f"stream-{n}": self.followers(n) for n in range(STREAMS)},
         }
+        self.senders = {f"news-{n}": self.followers(n) for n in range(SENDERS)}
         fake.devices.on_token.append(self.on_token)
         fake.listen(self.on_push)
 
@@ -99,14 +101,14 @@ class Run:
                 [
                     TokenRecord(
                         device=phone.id,
-                        kind="start",
+                        kind=token.kind,
                         token=token.text,
                         registered_at=now,
-                        scope=TYPE,
+                        scope=TYPE if token.kind == "start" else "",
                     )
                     for phone in phones
                     for token in phone.tokens
-                    if token.kind == "start"
+                    if token.kind in ("start", "device")
                 ],
             )
         plan = {
@@ -116,7 +118,7 @@ class Run:
             "app": self.app,
             "seed": self.seed,
             "endpoint": self.fake.endpoint._asdict(),
-            "activities": self.activities,
+            "activities": self.activities | self.senders,
         }
         (self.folder / "plan.json").write_text(json.dumps(plan))
 
@@ -139,6 +141,7 @@ class Run:
         assert process.returncode is None, "it ended by itself"
         process.kill()
         await process.wait()
+        self.kills += 1
 
     async def finish(self) -> None:
         """Serve until every phone shows what it should, and end politely."""
@@ -169,7 +172,10 @@ class Run:
             for place in sorted(self.not_shown())
             for card in [cards.get(place)]
         ]
-        return f"all asked: {self.finished()}; {len(wrong)} wrong: {wrong[:10]}"
+        return (
+            f"all asked: {self.finished()}; {len(wrong)} wrong: {wrong[:10]}; "
+            f"not told: {self.not_told()[:10]}"
+        )
 
     def finished(self) -> bool:
         return b'"finished"' in (self.folder / "log").read_bytes()
@@ -187,7 +193,34 @@ class Run:
         Missing are only cards whose start was reported as unknown, and did not come.
         """
         missing = self.not_shown()
-        return not missing & set(self.cards()) and missing <= await self.unknown()
+        if missing & set(self.cards()) or not missing <= await self.unknown():
+            return False
+        return not self.not_told()
+
+    def told(self) -> dict[str, Counter[tuple[str, int]]]:
+        """How often each notification arrived on each phone, by phone."""
+        arrived: dict[str, Counter[tuple[str, int]]] = {}
+        for number in range(PHONES):
+            phone = f"phone-{number}"
+            arrived[phone] = Counter()
+            for record in self.fake.devices.devices[phone].notifications or ():
+                body = json.loads(record.push.body)
+                arrived[phone][body["aps"]["alert"]["title"], body["n"]] += 1
+        return arrived
+
+    def not_told(self) -> list[tuple[str, str, int]]:
+        """Notifications that were accepted and have not arrived on a phone."""
+        told = self.told()
+        last: Counter[str] = Counter(
+            entry["name"] for entry in self.log() if entry["what"] == "answered"
+        )
+        return [
+            (phone, name, number)
+            for name, users in self.senders.items()
+            for phone in (user.replace("user", "phone") for user in users)
+            for number in range(last[name])
+            if not told[phone][name, number]
+        ]
 
     def not_shown(self) -> set[tuple[str, str]]:
         """Phones and names whose card is not as it should be at the end."""
@@ -259,6 +292,26 @@ class Run:
         assert {row.status for row in operations} <= {"done", "superseded"}
         assert max(self.starts.values()) == 1, "a start was sent twice"
         assert await self.in_order(), self.explain()
+        self.check_repeats()
+
+    def check_repeats(self) -> None:
+        """A notification arrives again only where a crash left it open, and takes its own place."""
+        again = 0
+        for number in range(PHONES):
+            ids: dict[tuple[str, int], set[str]] = {}
+            pushes = [
+                record.push
+                for record in self.fake.devices.devices[f"phone-{number}"].notifications or ()
+            ]
+            for push in pushes:
+                body = json.loads(push.body)
+                place = body["aps"]["alert"]["title"], body["n"]
+                ids.setdefault(place, set()).add(push.collapse_id)
+            assert all(len(one) == 1 for one in ids.values()), "a repeat under another id"
+            again += len(pushes) - len(ids)
+        assert again <= self.kills * SENDERS * FOLLOWERS
+        if not self.kills:
+            assert again == 0
 
 
 async def test_kills_at_random_points_lose_nothing_and_double_nothing(

@@ -74,6 +74,17 @@ async def test_the_oldest_gives_way_on_the_crowded_device_alone(world: World) ->
     assert (known["status"], known["devices"], known["queued"]) == ("active", 1, 0)
     row = next(row for row in await world.members() if row.retired_reason)
     assert (row.retired_reason, row.ending_at) == ("limit", None)
+    # It stands in the history of the activity that gave way, with the device's outcome.
+    history = [
+        entry async for page in world.service.activities.history(world.app, "a") for entry in page
+    ]
+    assert [entry["kind"] for entry in history] == ["start", "limit", "update"]
+    limit = history[1]
+    assert (limit["status"], limit["targeted"], limit["accepted"]) == ("done", 1, 1)
+    [outcome] = await world.service.operations.outcomes(world.app, limit["operation"])
+    assert (outcome["device"], outcome["verdict"], outcome["status"]) == (first.id, "accepted", 200)
+    # What comes next is still counted where it belongs.
+    assert (await world.service.operations.get(world.app, history[2]["operation"]))["accepted"] == 1
 
 
 async def test_the_least_relevant_gives_way_if_so_set(world: World) -> None:
@@ -195,6 +206,8 @@ async def test_a_dead_token_is_not_tried_again(world: World) -> None:
     await world.until(lambda: sender.ended == 1 and not sender.busy)
     rows = await world.members()
     assert [row.ending_at for row in rows] == [None, None]
+    [outcome] = await world.service.operations.outcomes(world.app, "limit-1")
+    assert (outcome["verdict"], outcome["reason"]) == ("drop_token", "Unregistered")
 
 
 @pytest.mark.parametrize("count", [3, 50])
@@ -207,6 +220,27 @@ async def test_many_devices_at_once(world: World, count: int) -> None:
     assert world.service.courier.limits.ended == count
     known = await world.service.activities.get(world.app, "a")
     assert (known["status"], known["devices"]) == ("active", 0)
+    limit = await world.service.operations.get(world.app, "limit-1")
+    assert (limit["targeted"], limit["accepted"]) == (count, count)
+
+
+async def test_a_late_joiner_of_one_that_gave_way_elsewhere_is_counted(world: World) -> None:
+    """The operation of the end on one device takes no other's outcomes."""
+    await limited(world, 1)
+    first, second = await world.add_phones(2)
+    await start(world, "a", first, second)
+    await start(world, "b", first)
+    await ended(world, first, "a")
+    own = TokenRecord(
+        device="late", kind="activity", token="ef" * 32, registered_at=world.now(), scope="a"
+    )
+    world.fake.fault("answer", token="ef" * 32, status=200)
+    await world.service.tokens.register_activity_tokens(world.app, [own])
+    await world.settled()
+    limit = await world.service.operations.get(world.app, "limit-1")
+    assert (limit["targeted"], limit["accepted"]) == (1, 1)
+    begun = (await world.operations())[0]
+    assert (begun.accepted, begun.failed) in {(3, 0), (2, 1)}
 
 
 async def test_no_query_scans_a_table(world: World) -> None:

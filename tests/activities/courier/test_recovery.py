@@ -90,6 +90,31 @@ async def test_an_update_that_may_have_arrived_is_sent_again_with_a_newer_timest
         assert max(stamps[1]) < min(stamps[2])
 
 
+async def test_the_first_push_after_a_crash_does_not_wait(world: World) -> None:
+    """A restart is no reason to be late: only what follows at once keeps clear of older timestamps."""
+    phones = await follow(world, 4)
+    await world.pass_time(12.0)
+    world.fake.stop_listening()
+    world.fake.disconnect()
+    await world.service.activities.update(world.app, an_update(1))
+    await kill(world)
+    world.fake.listen_again()
+    begun = world.clock.monotonic()
+    await world.open()
+    await world.until(lambda: world.shown(phones) == [("active", 1)] * 4)
+    assert world.clock.monotonic() - begun < 0.9
+    for n in (2, 3):
+        await world.service.activities.update(world.app, an_update(n))
+    await world.until(lambda: world.shown(phones) == [("active", 3)] * 4)
+    await world.settled()
+    for phone in phones:
+        token = phone.activities[-1].token.text
+        sent = [json.loads(push.body)["aps"] for push in world.fake.pushes if push.token == token]
+        stamps = [aps["timestamp"] for aps in sent]
+        assert stamps == sorted(set(stamps))
+        assert stamps[-1] <= world.clock.time() + 2
+
+
 async def test_a_start_killed_half_way_loses_nobody_and_doubles_nobody(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
