@@ -1,15 +1,16 @@
-"""Who and what an app has: devices, their tokens, users, groups and their members, in pages.
+"""Who and what an app has, in pages: devices, tokens, users, groups, segments, streams.
 
 Each list is read along an index: ``after`` is where the page before ended, never a count of rows.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, time
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Column, Row, Select, select
+from sqlalchemy import Column, ColumnElement, Row, Select, Table, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..errors import InvalidInput, NotFound
@@ -200,6 +201,80 @@ class Directory:
         items = [{"slug": row.slug, "name": row.name, "created_at": row.created_at} for row in rows]
         return _page(items, rows, limit, "slug")
 
+    async def group(self, app: App, slug: str) -> dict[str, Any]:
+        """Return a group. Raises `NotFound`."""
+        table = schema.groups
+        async with self._database.read() as connection:
+            row = await _one(connection, table, app, table.c.slug == slug, f"group {slug!r}")
+        return {"slug": row.slug, "name": row.name, "created_at": row.created_at}
+
+    async def segments(self, app: App, *, after: str = "", limit: int = 100) -> Page:
+        """Return the saved segments by name."""
+        table = schema.segments
+        query = select(table).where(table.c.app_id == app.row)
+        async with self._database.read() as connection:
+            rows = await _read(connection, query, table.c.name, after, limit)
+        return _page([_segment(row) for row in rows], rows, limit, "name")
+
+    async def segment(self, app: App, name_or_id: str) -> dict[str, Any]:
+        """Return a saved segment. Raises `NotFound`."""
+        table = schema.segments
+        either = or_(table.c.name == name_or_id, table.c.public_id == name_or_id)
+        async with self._database.read() as connection:
+            row = await _one(connection, table, app, either, f"segment {name_or_id!r}")
+        return _segment(row)
+
+    async def streams(self, app: App, *, after: str = "", limit: int = 100) -> Page:
+        """Return streams by key, with the activity behind each."""
+        query = _streams().where(schema.streams.c.app_id == app.row)
+        async with self._database.read() as connection:
+            rows = await _read(connection, query, schema.streams.c.key, after, limit)
+        return _page([_stream(row) for row in rows], rows, limit, "key")
+
+    async def stream(self, app: App, key: str) -> dict[str, Any]:
+        """Return a stream with the activity behind it. Raises `NotFound`."""
+        table = schema.streams
+        query = _streams().where(table.c.app_id == app.row, table.c.key == key)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise NotFound(f"the app {app.id!r} has no stream {key!r}")
+        return _stream(row)
+
+    async def followers(
+        self, app: App, activity: str, *, after: str = "", limit: int = 100
+    ) -> Page:
+        """Return the devices of an activity, with their tokens by the first eight digits.
+
+        ``acknowledged_version`` is the newest state that APNs accepted for the device. Raises
+        `NotFound`.
+        """
+        table, members, devices = schema.activities, schema.activity_devices, schema.devices
+        async with self._database.read() as connection:
+            what = f"activity {activity!r}"
+            found = await _one(connection, table, app, table.c.public_id == activity, what)
+            query = (
+                select(members, devices.c.public_id.label("device"))
+                .join(devices, devices.c.id == members.c.device_id)
+                .where(members.c.activity_id == found.id)
+            )
+            rows = await _read(connection, query, members.c.device_id, _number(after), limit)
+        items = [
+            {
+                "device": row.device,
+                "environment": row.environment,
+                "started_at": row.started_at,
+                "joined_at": row.joined_at,
+                "token": None if row.token is None else f"{row.token[:8]}…",
+                "registered_at": row.registered_at,
+                "acknowledged_version": row.acknowledged_version,
+                "retired_at": row.retired_at,
+                "retired_reason": row.retired_reason,
+            }
+            for row in rows
+        ]
+        return _page(items, rows, limit, "device_id")
+
     async def members(
         self, app: App, slug: str, kind: Member, *, after: str = "", limit: int = 100
     ) -> Page:
@@ -212,20 +287,49 @@ class Directory:
             owner, table = members.c.user_id, schema.users
             name = schema.users.c.external_id
         async with self._database.read() as connection:
-            group = (
-                await connection.execute(
-                    select(groups.c.id).where(groups.c.app_id == app.row, groups.c.slug == slug)
-                )
-            ).scalar()
-            if group is None:
-                raise NotFound(f"the app {app.id!r} has no group {slug!r}: add it first")
+            found = await _one(connection, groups, app, groups.c.slug == slug, f"group {slug!r}")
             query = (
                 select(owner.label("owner"), name.label("name"))
                 .join(table, table.c.id == owner)
-                .where(members.c.group_id == group)
+                .where(members.c.group_id == found.id)
             )
             rows = await _read(connection, query, owner, _number(after), limit)
         return _page([{"id": row.name} for row in rows], rows, limit, "owner")
+
+
+def _streams() -> Select[Any]:
+    streams, activities = schema.streams, schema.activities
+    return select(
+        streams, activities.c.public_id.label("activity"), activities.c.status.label("status")
+    ).outerjoin(activities, activities.c.id == streams.c.activity_id)
+
+
+def _stream(row: Row[Any]) -> dict[str, Any]:
+    running = row.activity is not None and row.status != "ended"
+    return {
+        "key": row.key,
+        "activity": row.activity if running else None,
+        "paused_at": row.paused_at,
+        "tags": json.loads(row.tags),
+        "metadata": json.loads(row.metadata),
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+    }
+
+
+def _segment(row: Row[Any]) -> dict[str, Any]:
+    return {"id": row.public_id, "name": row.name, "filter": json.loads(row.filter)}
+
+
+async def _one(
+    connection: AsyncConnection, table: Table, app: App, which: ColumnElement[bool], what: str
+) -> Row[Any]:
+    row = (
+        await connection.execute(select(table).where(table.c.app_id == app.row, which).limit(1))
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"the app {app.id!r} has no {what}")
+    return row
 
 
 async def _read(

@@ -219,6 +219,16 @@ class People:
             )
             return [{"slug": row.slug, "name": row.name} for row in rows]
 
+    async def remove_group(self, app: App, slug: str) -> None:
+        """Delete a group; its devices and users stay. Raises `NotFound`."""
+        table = schema.groups
+        async with self._database.write() as connection:
+            gone = await connection.execute(
+                delete(table).where(table.c.app_id == app.row, table.c.slug == slug)
+            )
+        if not gone.rowcount:
+            raise NotFound(f"the app {app.id!r} has no group {slug!r}")
+
     async def join_group(self, app: App, slug: str, subject: Subject, public_id: str) -> None:
         """Put a device, or a user with all devices, into a group. Raises `NotFound`."""
         await self._membership(app, slug, subject, public_id, join=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
 
 import msgspec
 from starlette.responses import Response
@@ -179,8 +178,10 @@ def respond(found: Problem) -> Response:
     )
 
 
-def of_status(status: int, detail: Any = "") -> Problem:
+def of_status(status: int) -> Problem:
     """Return the problem for a bare HTTP status of the framework (404, 405)."""
     codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
     code = codes.get(status, "bad_body" if status < 500 else "internal")
-    return problem(code, status, str(detail) if status < 500 else "")
+    details = {404: "there is no such path", 405: "this path has other methods: see Allow"}
+    remedy = "GET /openapi.json describes every path." if status in details else ""
+    return problem(code, status, details.get(status, ""), remedy=remedy)

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from ...errors import NotFound
 from ..context import Gateway
@@ -70,11 +71,25 @@ def all_operations() -> tuple[Operation, ...]:
     )
 
 
+class _Methods:
+    """The operations of one path by method. One route a path: a 405 then names all it has."""
+
+    def __init__(self, endpoints: dict[str, Endpoint]) -> None:
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        await self._endpoints[method](scope, receive, send)
+
+
 def native_routes(gateway: Gateway) -> list[Route]:
     """Return the routes of the native API."""
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for one in all_operations():
+        by_path.setdefault(one.path, {})[one.method] = Endpoint(gateway, one)
     return [
-        Route(one.path, Endpoint(gateway, one), methods=[one.method], name=one.name)
-        for one in all_operations()
+        Route(path, _Methods(endpoints), methods=list(endpoints), name=path)
+        for path, endpoints in by_path.items()
     ]
 
 

@@ -94,7 +94,7 @@ class Call:
     def part(self, name: str) -> str:
         """Return a part of the path. Raises `NotFound` for what cannot be an id."""
         text: str = self.request.path_params[name]
-        if not text.isprintable() or len(text) > 255:
+        if not text or not text.isprintable() or len(text) > 255:
             raise NotFound(f"there is no such {name}")
         return text
 

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from ..reach import check_audience
 from .activities import REPLAYED
-from .answers import AcceptedAnswer, PageAnswer
+from .answers import AcceptedAnswer
 from .api import Answer, Call, Routes
 from .shapes import AudienceBody, NotifyBody, Strict
 
@@ -72,18 +72,6 @@ async def dry_run(call: Call) -> Any:
     return await call.service.audiences.dry_run(
         call.app, body.audience, attributes_type=body.attributes_type
     )
-
-
-@routes(
-    "GET",
-    "/v1/segments",
-    "List segments",
-    scope="audiences:read",
-    answers={200: PageAnswer[SegmentAnswer]},
-)
-async def list_segments(call: Call) -> dict[str, Any]:
-    """The saved ones by name; those that every app has are not among them."""
-    return {"items": await call.service.segments.list(call.app), "next": None}
 
 
 @routes(

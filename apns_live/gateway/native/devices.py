@@ -12,11 +12,11 @@ from ...activities.times import milliseconds, to_text
 from ...errors import InvalidInput
 from .answers import CountAnswer, Time
 from .api import Answer, Call, Routes
-from .shapes import Moment, Strict, now_text, seconds, shown_times
+from .shapes import PLAIN, Moment, Strict, now_text, seconds, shown_times
 
 routes = Routes("devices")
 
-DeviceId = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^/\x00-\x1f\x7f]+$")]
+DeviceId = Annotated[str, Meta(min_length=1, max_length=64, pattern=PLAIN)]
 _Count = Annotated[int, Meta(ge=0, lt=2**31)]
 _Large = Annotated[int, Meta(ge=0, le=2**53)]
 

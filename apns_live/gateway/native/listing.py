@@ -1,4 +1,4 @@
-"""Lists of devices, tokens, users and groups, and each of them by itself. Nothing is changed here."""
+"""What an app has, in lists and one by one. Nothing is changed here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import msgspec
 from msgspec import Meta
 
 from ...activities.times import to_text
+from ...errors import NotFound
+from ..reach import check_activity, check_stream
 from .answers import TextPageAnswer, Time
 from .api import Call, Routes
+from .audiences import SegmentAnswer
 from .devices import DeviceAnswer, shown_device
 from .people import kind_of
 from .shapes import TextPage, shown_times
@@ -109,6 +112,35 @@ class MemberAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A device by its id, or a user by the caller's own."""
 
     id: str
+
+
+class StreamState(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream. ``activity`` is what runs behind it now, null when nothing does."""
+
+    key: str
+    activity: str | None
+    paused_at: Time | None
+    tags: list[str]
+    metadata: dict[str, Any]
+    created_at: Time
+    updated_at: Time
+
+
+class FollowerAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A device of an activity. Without a ``token`` it waits for the app to hand one in.
+
+    ``acknowledged_version`` is the newest state that APNs accepted for it, 0 for none.
+    """
+
+    device: str
+    environment: str
+    started_at: Time | None
+    joined_at: Time | None
+    token: str | None
+    registered_at: Time | None
+    acknowledged_version: int
+    retired_at: Time | None
+    retired_reason: str | None
 
 
 _LISTED = {
@@ -249,7 +281,7 @@ async def list_users(call: Call) -> dict[str, Any]:
 
 @routes(
     "GET",
-    "/v1/users/{user}",
+    "/v1/users/{user:path}",
     "Get a user",
     scope="devices:read",
     answers={200: WholeUser},
@@ -282,6 +314,19 @@ async def list_groups(call: Call) -> dict[str, Any]:
 
 @routes(
     "GET",
+    "/v1/groups/{group}",
+    "Get a group",
+    scope="devices:read",
+    answers={200: GroupAnswer},
+    refusals=frozenset({404}),
+)
+async def get_group(call: Call) -> dict[str, Any]:
+    """Its members are two lists of their own."""
+    return shown_times(await call.service.directory.group(call.app, call.part("group")))
+
+
+@routes(
+    "GET",
     "/v1/groups/{group}/{kind}",
     "List the devices or the users of a group",
     scope="devices:read",
@@ -297,6 +342,94 @@ async def list_members(call: Call) -> dict[str, Any]:
         call.app, call.part("group"), kind_of(call), after=query.after, limit=query.limit
     )
     return {"items": items, "next": further}
+
+
+@routes(
+    "GET",
+    "/v1/segments",
+    "List segments",
+    scope="audiences:read",
+    query=TextPage,
+    answers={200: TextPageAnswer[SegmentAnswer]},
+)
+async def list_segments(call: Call) -> dict[str, Any]:
+    """The saved ones by name; those that every app has are not among them."""
+    query: TextPage = call.query
+    items, further = await call.service.directory.segments(
+        call.app, after=query.after, limit=query.limit
+    )
+    return {"items": items, "next": further}
+
+
+@routes(
+    "GET",
+    "/v1/segments/{segment}",
+    "Get a segment",
+    scope="audiences:read",
+    answers={200: SegmentAnswer},
+    refusals=frozenset({404}),
+)
+async def get_segment(call: Call) -> dict[str, Any]:
+    """By name or id."""
+    return await call.service.directory.segment(call.app, call.part("segment"))
+
+
+@routes(
+    "GET",
+    "/v1/streams",
+    "List streams",
+    scope="activities:read",
+    query=TextPage,
+    answers={200: TextPageAnswer[StreamState]},
+)
+async def list_streams(call: Call) -> dict[str, Any]:
+    """By key."""
+    query: TextPage = call.query
+    items, further = await call.service.directory.streams(
+        call.app, after=query.after, limit=query.limit
+    )
+    return {"items": [shown_times(one) for one in items], "next": further}
+
+
+@routes(
+    "GET",
+    "/v1/streams/{stream}",
+    "Get a stream",
+    scope="activities:read",
+    answers={200: StreamState},
+    grouped=True,
+    refusals=frozenset({404}),
+)
+async def get_stream(call: Call) -> dict[str, Any]:
+    """With the id of the activity that runs behind it."""
+    name = call.part("stream")
+    await check_stream(call.gateway, call.caller, name)
+    found = await call.service.directory.stream(call.app, name)
+    if call.caller.groups is not None and found["activity"] is None:
+        # Whose it was cannot be told any more, so it is not this key's to see.
+        raise NotFound(f"the app {call.app.id!r} has no {name!r} within this key's groups")
+    return shown_times(found)
+
+
+@routes(
+    "GET",
+    "/v1/activities/{activity}/devices",
+    "List the devices of an activity",
+    scope="activities:read",
+    query=TextPage,
+    answers={200: TextPageAnswer[FollowerAnswer]},
+    grouped=True,
+    refusals=frozenset({404}),
+)
+async def list_followers(call: Call) -> dict[str, Any]:
+    """Who was started or joined, whose token came, and which state each of them has."""
+    query: TextPage = call.query
+    activity = call.part("activity")
+    await check_activity(call.gateway, call.caller, activity)
+    items, further = await call.service.directory.followers(
+        call.app, activity, after=query.after, limit=query.limit
+    )
+    return {"items": [shown_times(one) for one in items], "next": further}
 
 
 def _dated(device: dict[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class GroupBody(Strict, frozen=True, kw_only=True):
 
 @routes(
     "PUT",
-    "/v1/users/{user}",
+    "/v1/users/{user:path}",
     "Add a user, or add to one",
     scope="devices:write",
     body=UserBody,
@@ -80,7 +80,7 @@ async def put_user(call: Call) -> UserAnswer:
 
 @routes(
     "DELETE",
-    "/v1/users/{user}",
+    "/v1/users/{user:path}",
     "Forget a user",
     scope="devices:write",
     answers={204: None},
@@ -143,8 +143,23 @@ async def put_group(call: Call) -> Answer:
 
 
 @routes(
+    "DELETE",
+    "/v1/groups/{group}",
+    "Delete a group",
+    scope="devices:write",
+    answers={204: None},
+    refusals=frozenset({404}),
+)
+async def delete_group(call: Call) -> None:
+    """Its devices and users stay. Activities that run go on; starts on it reach nobody."""
+    group = call.part("group")
+    await call.service.people.remove_group(call.app, group)
+    await call.note("group.delete", group)
+
+
+@routes(
     "PUT",
-    "/v1/groups/{group}/{kind}/{member}",
+    "/v1/groups/{group}/{kind}/{member:path}",
     "Put a device or user into a group",
     scope="devices:write",
     answers={204: None},
@@ -159,7 +174,7 @@ async def join_group(call: Call) -> None:
 
 @routes(
     "DELETE",
-    "/v1/groups/{group}/{kind}/{member}",
+    "/v1/groups/{group}/{kind}/{member:path}",
     "Take a device or user out of a group",
     scope="devices:write",
     answers={204: None},

@@ -21,7 +21,9 @@ from ..settings import BULK
 Text = str | dict[str, str]
 Moment = float | Annotated[datetime, Meta(tz=True)]
 Revision = Annotated[int, Meta(ge=0, le=2**53)]
-Id = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^/\x00-\x1f\x7f]+$")]
+PLAIN = r"^(?!\.{1,2}$)[^/\x00-\x1f\x7f]+$"
+"""An id that can stand in a path: no slash, and none of the two that mean a folder there."""
+Id = Annotated[str, Meta(min_length=1, max_length=255, pattern=PLAIN)]
 Label = Annotated[str, Meta(min_length=1, max_length=64)]
 Labels = Annotated[tuple[Label, ...], Meta(max_length=100)]
 Metadata = Annotated[dict[str, str | int | float | bool], Meta(max_length=50)]

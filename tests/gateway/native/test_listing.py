@@ -12,7 +12,7 @@ from apns_live.activities.directory import Directory
 from apns_live.activities.store.database import Database
 from tests.activities.plans import every_query_indexed
 
-from .conftest import TYPE, Live
+from .conftest import ALERT, TYPE, Live
 
 LISTS = ("/v1/devices", "/v1/users", "/v1/groups")
 
@@ -40,6 +40,22 @@ async def filled(live: Live, count: int = 7) -> None:
     async with live.caller(live.other_key) as other:
         await other.post("/v1/devices", json={"devices": [{"id": "d-0", "user": "u-0"}]})
         await other.put("/v1/groups/ops")
+
+
+async def told(live: Live) -> None:
+    """Save the segment mine, start the activity m1, put the stream nightly."""
+    rule = {"field": "language", "relation": "=", "value": "de"}
+    assert (await live.http.put("/v1/segments/mine", json={"filter": rule})).status_code == 200
+    await live.start("m1")
+    stream = {
+        "attributes_type": TYPE,
+        "content_state": {"n": 1},
+        "alert": ALERT,
+        "audience": {"groups": ["ops"]},
+        "tags": ["backup"],
+    }
+    answer = await live.http.put("/v1/streams/nightly", json=stream)
+    assert answer.json()["result"] == "started"
 
 
 async def walked(http: httpx.AsyncClient, path: str, **query: Any) -> list[dict[str, Any]]:
@@ -107,6 +123,7 @@ async def test_lists_are_walked_in_pages(both: Live) -> None:
 
 async def test_no_list_reads_a_whole_table(both: Live) -> None:
     await filled(both, 3)
+    await told(both)
     directory, app = both.service.directory, both.app
     async with every_query_indexed(both.service.database):
         await directory.devices(app, after="d-0")
@@ -120,6 +137,12 @@ async def test_no_list_reads_a_whole_table(both: Live) -> None:
         await directory.groups(app)
         await directory.members(app, "ops", "device")
         await directory.members(app, "ops", "user", after="1")
+        await directory.group(app, "ops")
+        await directory.segments(app)
+        await directory.segment(app, "mine")
+        await directory.streams(app)
+        await directory.stream(app, "nightly")
+        await directory.followers(app, "m1", after="1")
 
 
 async def test_each_list_goes_along_the_index_that_fits(live: Live) -> None:
@@ -220,6 +243,60 @@ async def test_tokens_of_a_device_by_their_first_digits(both: Live) -> None:
     [start] = [one for one in again if one["kind"] == "start"]
     assert start["retired_reason"] == "withdrawn"
     assert start["retired_at"]
+
+
+async def test_segments_streams_and_groups_one_by_one(both: Live) -> None:
+    await filled(both, 1)
+    await told(both)
+    http = both.http
+    [listed] = await walked(http, "/v1/segments")
+    for name in ("mine", listed["id"]):
+        assert (await http.get(f"/v1/segments/{name}")).json() == listed
+    [stream] = await walked(http, "/v1/streams")
+    assert stream == (await http.get("/v1/streams/nightly")).json()
+    assert (stream["key"], stream["tags"], stream["paused_at"]) == ("nightly", ["backup"], None)
+    running = (await http.get(f"/v1/activities/{stream['activity']}")).json()
+    assert running["stream_key"] == "nightly"
+    await http.post("/v1/streams/nightly/pause")
+    paused = (await http.get("/v1/streams/nightly")).json()
+    assert paused["activity"] is None
+    assert paused["paused_at"]
+    assert (await http.get("/v1/groups/ops")).json()["name"] == "OPS"
+    assert (await http.delete("/v1/groups/ops")).status_code == 204
+    assert (await http.delete("/v1/groups/ops")).status_code == 404
+    assert (await http.get("/v1/devices/d-0")).json()["groups"] == []
+
+
+async def test_the_devices_of_an_activity(both: Live) -> None:
+    phones = await both.add_phones(3)
+    await both.start("m1")
+    await both.hand_in()
+    await both.http.post("/v1/activities/m1/update", json={"content_state": {"home": 1}})
+    await both.shows("active", {"home": 1})
+    await both.service.settled()
+    followers = await walked(both.http, "/v1/activities/m1/devices")
+    assert [one["device"] for one in followers] == [phone.id for phone in phones]
+    for phone, one in zip(phones, followers, strict=True):
+        assert one["token"] == f"{phone.activities[-1].token.text[:8]}…"
+        assert (one["acknowledged_version"], one["retired_at"]) == (2, None)
+        assert one["started_at"]
+    await both.http.delete(f"/v1/activities/m1/devices/{phones[0].id}")
+    gone, *_ = await walked(both.http, "/v1/activities/m1/devices")
+    assert gone["retired_at"]
+    assert gone["retired_reason"]
+    assert (await both.http.get("/v1/activities/none/devices")).status_code == 404
+
+
+async def test_a_stream_of_other_groups_is_not_there(live: Live) -> None:
+    await filled(live, 1)
+    await told(live)
+    for group, status in (("ops", 200), ("press", 404)):
+        async with live.caller(await live.make_key(groups=[group])) as caller:
+            assert (await caller.get("/v1/streams/nightly")).status_code == status
+            assert (await caller.get("/v1/streams")).status_code == 403
+    await live.http.post("/v1/streams/nightly/pause")
+    async with live.caller(await live.make_key(groups=["press"])) as caller:
+        assert (await caller.get("/v1/streams/nightly")).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import logging
 import re
 from importlib import import_module
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -82,6 +83,11 @@ async def test_another_apps_things_are_not_there(live: Live) -> None:
         ("GET", "/v1/devices?user=user-1", None),
         ("GET", "/v1/users/user-1", None),
         ("GET", "/v1/groups/ops/users", None),
+        ("GET", "/v1/groups/ops", None),
+        ("DELETE", "/v1/groups/ops", None),
+        ("GET", "/v1/segments/mine", None),
+        ("GET", "/v1/streams/backup", None),
+        ("GET", "/v1/activities/m1/devices", None),
         ("DELETE", "/v1/groups/ops/users/user-1", None),
         ("PATCH", "/v1/devices/phone-1/attributes", {"attributes": {"a": "b"}}),
         ("POST", "/v1/apps/a/provider-keys", PROVIDER_KEY),
@@ -166,6 +172,8 @@ OPEN_TO_GROUPS = {
     "POST /v1/activities/{activity}/end",
     "GET /v1/activities/{activity}",
     "GET /v1/activities/{activity}/history",
+    "GET /v1/activities/{activity}/devices",
+    "GET /v1/streams/{stream}",
     "GET /v1/activities/{activity}/events",
     "GET /v1/operations/{operation}",
     "GET /v1/operations/{operation}/outcomes",
@@ -489,6 +497,10 @@ async def test_methods_that_are_not_there_are_405(live: Live) -> None:
         assert answer.status_code == 405, (method, path)
         assert answer.headers["allow"]
         assert answer.json()["code"] == "method_not_allowed"
+    answer = await live.http.options("/v1/activities/bulk")
+    assert answer.headers["allow"] == "POST"
+    answer = await live.http.options("/v1/users/u")
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "PUT", "DELETE"}
 
 
 async def test_bodies_must_be_declared(live: Live) -> None:
@@ -539,6 +551,37 @@ async def test_bad_bodies_are_4xx_and_change_nothing(live: Live, body: bytes) ->
     assert answer.headers["content-type"] == PROBLEM
     assert answer.json()["code"] in {"invalid", "bad_body", "payload_too_large"}
     assert (await live.http.get("/v1/activities/m1")).json()["version"] == 1
+
+
+async def test_ids_that_mean_a_folder_in_a_path_are_none(live: Live) -> None:
+    """Clients and proxies take dots away: what is called so could never be asked for."""
+    body = {**_SHOWN, "audience": {"everyone": True}}
+    for name in (".", "..", "a/b", ""):
+        answer = await live.http.post("/v1/activities", json={**body, "id": name})
+        assert (answer.status_code, answer.json()["field"]) == (422, "id"), name
+        answer = await live.http.post("/v1/devices", json={"devices": [{"id": name}]})
+        assert answer.status_code == 422, name
+    for name in ("...", ".a", "a.", "é", "💩", "a b", "%2F"):
+        answer = await live.http.post("/v1/activities", json={**body, "id": name})
+        assert answer.status_code == 202, name
+        shown = await live.http.get(f"/v1/activities/{quote(name, safe='')}")
+        assert shown.json()["id"] == name
+
+
+async def test_users_may_have_slashes_in_their_ids(both: Live) -> None:
+    """Identity providers make such ids, and a device may name any."""
+    name = "google-oauth2/1234"
+    path = f"/v1/users/{quote(name, safe='')}"
+    await both.http.put("/v1/devices/d", json={"user": name})
+    assert (await both.http.get(path)).json()["devices"] == ["d"]
+    assert (await both.http.put(path, json={"tags": {"a": "b"}})).status_code == 200
+    await both.http.put("/v1/groups/ops")
+    member = f"/v1/groups/ops/users/{quote(name, safe='')}"
+    assert (await both.http.put(member)).status_code == 204
+    assert (await both.http.get("/v1/groups/ops/users")).json()["items"] == [{"id": name}]
+    assert (await both.http.delete(member)).status_code == 204
+    assert (await both.http.delete(path)).status_code == 204
+    assert (await both.http.get("/v1/users/")).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -636,3 +679,16 @@ async def test_too_much_under_way_is_503_at_once(live: Live) -> None:
     assert {task.status_code for task in await asyncio.gather(*waiting)} == {200}
     assert (await live.http.get("/v1/apps")).status_code == 200
     await live.until(lambda: live.gateway.under_way == 0)
+
+
+async def test_no_text_of_a_query_is_a_defect(both: Live) -> None:
+    """PostgreSQL refuses a NUL that SQLite takes; from the description, for every query there is."""
+    await both.http.put("/v1/groups/x")
+    for method, path, one in operations(both):
+        fields = [field["name"] for field in one["parameters"] if field["in"] == "query"]
+        for field in fields:
+            for value in ("\x00", "a\x00b", "%", "'", "\u2028", "9" * 400, "", "-1", "NaN", "1e3"):
+                answer = await both.http.request(
+                    method, re.sub(r"{\w+}", "x", path), params={field: value}
+                )
+                assert answer.status_code < 500, (method, path, field, value)
