@@ -86,17 +86,15 @@ class Guard:
         if not await self._enter():
             gateway.count(_OTHER, scope["method"], 503)
             busy = Busy("as many requests are under way as may be", retry_after=1.0)
-            await _drain(scope, receive, asked=_asks(scope))
+            await _drain(scope, receive)
             await gateway.faces.refuse(scope, busy)(scope, receive, _with_headers(send))
             return
         started = False
         inside = True
         more_body = True
-        began = False
 
         async def take() -> Message:
-            nonlocal began, more_body
-            began = True
+            nonlocal more_body
             message = await receive()
             more_body = message["type"] == "http.request" and message.get("more_body", False)
             return message
@@ -110,7 +108,7 @@ class Guard:
                     inside = False
                     self._leave()
                 if more_body:
-                    await _drain(scope, take, asked=not began and _asks(scope))
+                    await _drain(scope, take)
                 message["headers"] = [*message.get("headers", ()), *_HEADERS]
                 gateway.count(_route(scope), scope["method"], message["status"])
             await send(message)
@@ -144,23 +142,18 @@ def _is_endless(message: Message) -> bool:
     )
 
 
-def _asks(scope: Scope) -> bool:
-    """Whether the client waits for a word before it sends its body (RFC 9110, 10.1.1)."""
-    return any(name == b"expect" for name, _ in scope["headers"])
-
-
-async def _drain(scope: Scope, take: Receive, *, asked: bool) -> None:
+async def _drain(scope: Scope, take: Receive) -> None:
     """Read what is left of a body before it is refused, within bounds.
 
     The server closes the connection behind an answer that came before the end of the body, and a
-    client that is still writing then never sees the answer. One that ``asked`` first, or that has
-    more than would be read, is answered at once.
+    client that is still writing then never sees the answer. One that announced more than would be
+    read is answered at once: most such clients look at what comes while they write.
     """
     for name, value in scope["headers"]:
-        if name == b"content-length" and (len(value) > 9 or int(value) > _DRAINED_BYTES):
-            asked = True
-    if asked:
-        return
+        if name == b"content-length" and value.isdigit():
+            if len(value) > 9 or int(value) > _DRAINED_BYTES:
+                return
+            break
     left = _DRAINED_BYTES
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAINED_SECONDS):
