@@ -85,7 +85,7 @@ _DONE = {
         {
             "line": 3,
             "field": "country",
-            "problem": "'Germany' is not possible",
+            "problem": "'GERMANY' is not allowed",
             "remedy": "Give two letters such as DE.",
         }
     ],
