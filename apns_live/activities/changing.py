@@ -120,22 +120,23 @@ class Changing:
         counts = await self._reached(connection, [found.read.id for found in changed])
         for index, operation in operations:
             devices, queued = counts[operation["activity_id"]]
+            item = items[index]
+            channel = standing[item.app.row, item.request.id].read.channel_id
             operation["targeted"] = devices + queued
+            if channel is not None:  # one push for all of them, which need no token
+                devices, queued = devices + queued, 0
+                operation["targeted"] = 1
             operation["queued"] = queued
             answers[index] = Changed(
                 operation["activity_id"],
                 Accepted(
                     operation=operation["public_id"],
-                    activity=items[index].request.id,
+                    activity=item.request.id,
                     status="accepted",
                     version=operation["version"],
                     devices=devices,
                     queued=queued,
-                    warning=broadcast_warning(
-                        items[index].app,
-                        standing[items[index].app.row, items[index].request.id].read.channel_id,
-                        items[index].request.presentation.alert,
-                    ),
+                    warning=broadcast_warning(item.app, channel, item.request.presentation.alert),
                 ),
                 written=True,
             )

@@ -18,6 +18,7 @@ from ..clock import Clock
 from ..errors import ActivityEnded, Conflict, NotFound
 from . import checks
 from .apps import App
+from .audience import Audiences
 from .changing import Change, Changed, Changing
 from .checked import checked_change, checked_start, with_id
 from .further import check_same, first_further, join_start, standing
@@ -57,6 +58,7 @@ class Activities:
         self._new_id = new_id
         self._written = written
         self._commits = commits or GroupCommit(database)
+        self._audiences = Audiences(database, clock)
         changing = Changing(new_id, clock.monotonic, self._change_alone)
         self._changes: Batch[Change, Changed] = Batch(changing.together)
 
@@ -108,6 +110,7 @@ class Activities:
         if row is None:
             return await self.start_within(connection, app, request, public_id, now, key)
         check_same(row, request)
+        await self._audiences.clause(connection, app, request.audience)
         version = row.version
         if _json(request.content_state) != row.content_state or not version:
             quiet = msgspec.structs.replace(request.presentation, alert=None, urgency="quiet")
@@ -133,13 +136,18 @@ class Activities:
         now: int,
         key: Key | None = None,
     ) -> Accepted:
-        """Store a checked start inside a transaction of the caller. Raises `Conflict`."""
+        """Store a checked start inside a transaction of the caller.
+
+        Raises `Conflict`, and `InvalidInput` for an audience that cannot be resolved.
+        """
         table = schema.activities
         taken = await connection.execute(
             select(table.c.id).where(table.c.app_id == app.row, table.c.public_id == public_id)
         )
         if taken.scalar() is not None:
             raise _taken(app, public_id)
+        # A segment, group, field or relation that nobody knows is refused now, not when it is sent.
+        await self._audiences.clause(connection, app, request.audience)
         later = request.start_at is not None and request.start_at * 1000 > now
         values = {
             "app_id": app.row,
@@ -293,7 +301,7 @@ class Activities:
                 changes["retired_at"] = now
                 await _call_off(connection, row.id, now)
         await connection.execute(update(table).where(table.c.id == row.id).values(changes))
-        devices, queued = await _reached(connection, row.id)
+        devices, queued = await _reached(connection, row)
         operation = await self._operation(
             connection,
             app,
@@ -305,7 +313,7 @@ class Activities:
             key,
             # What is put before a scheduled start goes with it.
             scheduled=row.status == "scheduled" and not ends,
-            targeted=devices + queued,
+            targeted=devices + queued if row.channel_id is None else 1,
             queued=queued,
             presentation=request.presentation,
         )
@@ -363,8 +371,8 @@ class Activities:
         """
         async with self._database.read() as connection:
             row = await row_of(connection, app, public_id)
-            devices, queued = await _reached(connection, row.id)
-            missing = await _missing(connection, row.id)
+            devices, queued = await _reached(connection, row)
+            missing = await _missing(connection, row.id) if queued else 0
         return {**_shown(row), "devices": devices, "queued": queued, "missing": missing}
 
     async def page(
@@ -452,16 +460,21 @@ async def _call_off(connection: AsyncConnection, activity: int, now: int) -> Non
     )
 
 
-async def _reached(connection: AsyncConnection, activity: int) -> tuple[int, int]:
-    """Return how many devices have a living activity token, and how many have none yet."""
+async def _reached(connection: AsyncConnection, activity: Row[Any]) -> tuple[int, int]:
+    """Return how many devices have a living activity token, and how many have none yet.
+
+    Those of a channel need none.
+    """
     table = schema.activity_devices
     with_token, all_living = (
         await connection.execute(
             select(func.count(table.c.token), func.count(table.c.id)).where(
-                table.c.activity_id == activity, table.c.retired_at.is_(None)
+                table.c.activity_id == activity.id, table.c.retired_at.is_(None)
             )
         )
     ).one()
+    if activity.channel_id is not None:
+        return all_living, 0
     return with_token, all_living - with_token
 
 

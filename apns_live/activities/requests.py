@@ -111,7 +111,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     version: int
     devices: int = 0
-    """Devices that have an activity token: the state is on its way to them."""
+    """Devices that have an activity token, or follow the channel: the state is on its way to them."""
     queued: int = 0
     """Devices that were started and have handed in no token yet: they get the newest state then."""
     warning: str = ""

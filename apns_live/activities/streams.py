@@ -7,6 +7,7 @@ written, so that two first puts at the same moment start one activity.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from . import checks
 from .apps import App
 from .checked import checked_change, checked_start
 from .content_states import equal
-from .idempotency import Key, Once, once
+from .idempotency import Key, Once, fingerprint, once
 from .lifecycle import Activities, Written
 from .requests import End, Presentation, Start, Update
 from .store import schema
@@ -95,6 +96,9 @@ class Streams:
         request = checked_start(app, request, now)
         if change is not None:
             change = checked_change(change, self._clock.time())
+        if key is not None and key.digest is None and change is not None:
+            both = fingerprint(request) + fingerprint(change)
+            key = msgspec.structs.replace(key, digest=hashlib.sha256(both).digest())
         touched: list[int] = []
 
         async def store(connection: AsyncConnection) -> Once[Streamed]:

@@ -63,6 +63,8 @@ async def test_a_newer_state_is_a_new_version(rooms: Rooms) -> None:
 
 
 async def test_groups_stay_groups(rooms: Rooms) -> None:
+    for slug in ("a", "b"):
+        await rooms.people.add_group(rooms.app, slug)
     await start(rooms, audience=Audience(groups=("a",)))
     await start(rooms, audience=Audience(groups=("b",)))
     [activity] = await rooms.rows(schema.activities)

@@ -18,6 +18,7 @@ from apns_live.activities.requests import AlertText, End, Presentation, Start, U
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import Sealer, new_key
+from apns_live.activities.streams import Streams
 from apns_live.errors import ActivityEnded, Conflict, InvalidInput, NotFound
 from apns_live.testing.clock import SimulatedClock
 
@@ -264,3 +265,62 @@ def test_a_fingerprint_sees_values_not_spelling() -> None:
     assert fingerprint(left) == fingerprint(right)
     assert fingerprint(left) != fingerprint(an_update(True, metadata={"a": 1, "b": 2}))
     assert fingerprint(left) != fingerprint(msgspec.structs.replace(left, id="other"))
+
+
+@pytest.mark.parametrize(
+    ("audience", "field"),
+    [
+        (Audience(segments=("nobody's",)), "audience.segments[0]"),
+        (Audience(groups=("nobody",)), "audience.groups[0]"),
+        (Audience(everyone=True, exclude_groups=("nobody",)), "audience.exclude_groups[0]"),
+        (Audience(filter={"field": "shoe", "relation": "=", "value": 1}), "audience.filter.field"),
+        (
+            Audience(filter={"field": "language", "relation": "~", "value": "e"}),
+            "audience.filter.relation",
+        ),
+    ],
+)
+async def test_an_audience_that_nobody_knows_is_refused_at_once(
+    world: World, audience: Audience, field: str
+) -> None:
+    """Not accepted and failed later: it must never quietly mean nobody, or everyone."""
+    streams = Streams(world.database, world.clock, lambda: "other", world.activities)
+    for write in (
+        world.activities.start(world.app, a_start(audience=audience), key=key("k")),
+        streams.put(world.app, a_start(audience=audience, stream_key="s"), key=key("k")),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            await write
+        assert caught.value.field == field
+        assert caught.value.remedy
+    for table in (schema.activities, schema.operations, schema.idempotency, schema.streams):
+        assert await world.count(table) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"budget": "endless"}, "settings.budget"),
+        ({"device_limit": 0}, "settings.device_limit"),
+        ({"device_limit": "3"}, "settings.device_limit"),
+        ({"device_limit_ends": "newest"}, "settings.device_limit_ends"),
+        ({"language": "not a language"}, "settings.language"),
+    ],
+)
+async def test_a_setting_that_nobody_can_follow_is_refused(
+    world: World, settings: dict[str, Any], field: str
+) -> None:
+    for write in (
+        world.apps.configure(world.app, settings),
+        world.apps.create(name="C", bundle_id="com.example.c", settings=settings),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            await write
+        assert caught.value.field == field
+    assert (await world.apps.get(world.app.id)).settings == {}
+    known = await world.apps.configure(world.app, {"language": "de", "device_limit": 2, "mine": 1})
+    assert known.settings == {"language": "de", "device_limit": 2, "mine": 1}
+    assert (await world.apps.configure(world.app, {"device_limit": None})).settings == {
+        "language": "de",
+        "mine": 1,
+    }

@@ -13,13 +13,13 @@ from apns_live.activities.apps import App, Apps
 from apns_live.activities.audience import Audience
 from apns_live.activities.idempotency import Key
 from apns_live.activities.lifecycle import Activities
-from apns_live.activities.requests import AlertText, End, Presentation, Start
+from apns_live.activities.requests import AlertText, End, Presentation, Start, Update
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import Sealer, new_key
 from apns_live.activities.store.upgrade import upgrade
 from apns_live.activities.streams import Streams
-from apns_live.errors import InvalidInput, NotFound
+from apns_live.errors import InvalidInput, KeyReused, NotFound
 from apns_live.testing.clock import SimulatedClock
 
 
@@ -82,7 +82,7 @@ async def test_a_stream_starts_updates_and_leaves_alone(world: World) -> None:
     [
         {"state": {"type": "alert", "percentage": 1}},
         {"attributes_type": "Other"},
-        {"audience": Audience(groups=("staff",))},
+        {"audience": Audience(users=("staff",))},
     ],
 )
 async def test_another_type_or_target_rotates(world: World, change: dict[str, Any]) -> None:
@@ -157,6 +157,26 @@ async def test_a_repeated_put_is_done_once(world: World) -> None:
     await world.put({"n": 2})
     assert await world.put({"n": 1}, key=key) == first
     assert (await world.put({"n": 2})).operation == "noop"
+
+
+async def test_what_a_running_card_gets_instead_is_a_part_of_the_request(world: World) -> None:
+    request = Start(
+        stream_key="backup",
+        attributes_type="Card",
+        content_state={"n": 2},
+        presentation=Presentation(alert=AlertText(title="Backup", body="It runs")),
+        audience=Audience(everyone=True),
+    )
+    quiet, urgent = (
+        Update(id="", content_state={"n": 2}, presentation=Presentation(urgency=urgency))
+        for urgency in ("quiet", "urgent")
+    )
+    key = Key(caller="c", key="k")
+    done = await world.streams.put(world.app, request, change=quiet, key=key)
+    again = await world.streams.put(world.app, request, change=quiet, key=key)
+    assert (again.replayed, again.answer) == (True, done.answer)
+    with pytest.raises(KeyReused):
+        await world.streams.put(world.app, request, change=urgent, key=key)
 
 
 @pytest.mark.parametrize("name", ["", "no spaces", "x" * 256, "a/b", "ä", "a\n"])

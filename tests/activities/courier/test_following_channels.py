@@ -82,6 +82,21 @@ async def test_an_alert_by_language_rings_in_one_and_the_caller_is_told(world: W
         await update(world.app, an_update(4, presentation=without))
 
 
+async def test_devices_of_a_channel_wait_for_no_token(world: World) -> None:
+    await follow_channel(world, 3)
+    done = await world.service.activities.update(world.app, an_update(1))
+    keyed = await world.service.activities.update(
+        world.app, an_update(2), key=Key(caller="a", key="b")
+    )
+    for answer in (done.answer, keyed.answer):
+        assert (answer.devices, answer.queued) == (3, 0)
+    await world.settled()
+    known = await world.service.activities.get(world.app, "match")
+    assert (known["devices"], known["queued"], known["missing"]) == (3, 0, 0)
+    update = await world.service.operations.get(world.app, keyed.answer.operation)
+    assert (update["targeted"], update["accepted"], update["queued"]) == (1, 1, 0)
+
+
 async def test_the_end_that_is_set_for_later_warns_at_the_start(world: World) -> None:
     channel = world.fake.add_channel(1)
     final = Presentation(alert=AlertText(title={"en": "Over", "de": "Aus"}, body="."))
