@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from ...errors import Busy
 from ..reach import check_activity
@@ -29,7 +29,7 @@ _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
     grouped=True,
     refusals=frozenset({404}),
 )
-async def follow_operation(call: Call) -> StreamingResponse:
+async def follow_operation(call: Call) -> Response:
     """``progress`` events with its counts, each the newest; ``done`` closes the stream."""
     operation = await call.service.operations.get(call.app, call.part("operation"))
     if call.caller.groups is not None:
@@ -48,7 +48,7 @@ async def follow_operation(call: Call) -> StreamingResponse:
     grouped=True,
     refusals=frozenset({404}),
 )
-async def follow_activity(call: Call) -> StreamingResponse:
+async def follow_activity(call: Call) -> Response:
     """``activity`` events with state and counts, each the newest; ``ended`` closes the stream."""
     activity = call.part("activity")
     await check_activity(call.gateway, call.caller, activity)
@@ -57,10 +57,11 @@ async def follow_activity(call: Call) -> StreamingResponse:
     return _stream(call, events, "activity", "ended")
 
 
-def _stream(
-    call: Call, events: AsyncIterator[dict[str, Any]], name: str, last: str
-) -> StreamingResponse:
+def _stream(call: Call, events: AsyncIterator[dict[str, Any]], name: str, last: str) -> Response:
     gateway = call.gateway
+    if call.request.method == "HEAD":
+        # Nothing may follow, and what follows here has no end.
+        return Response(media_type=EVENT_STREAM, headers=_HEADERS)
     if gateway.followers >= gateway.settings.events:
         raise Busy(f"{gateway.followers} streams of events are open", retry_after=5.0)
     gateway.followers += 1

@@ -87,6 +87,19 @@ async def test_followers_are_bounded_and_leave(live: Live) -> None:
         assert again.status_code == 200
 
 
+async def test_a_question_for_the_head_of_a_stream_ends(live: Live) -> None:
+    """HEAD has no body, so nobody may wait for one; the connection goes on."""
+    started = await live.start()
+    for path in ("/v1/activities/m1/events", f"/v1/operations/{started['operation']}/events"):
+        for _ in range(3):
+            answer = await live.http.head(path)
+            assert answer.status_code == 200
+            assert answer.headers["content-type"].startswith("text/event-stream")
+    assert live.gateway.followers == 0
+    assert (await live.http.head("/v1/activities/none/events")).status_code == 404
+    await live.until(lambda: live.gateway.under_way == 0)
+
+
 async def test_health_readiness_and_metrics(both: Live) -> None:
     async with both.caller() as anyone:
         assert (await anyone.get("/healthz")).json() == {"status": "alive"}

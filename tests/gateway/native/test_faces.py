@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from apns_live.gateway import Gateway, GatewaySettings, create_app
 from apns_live.gateway.serving import serving
@@ -138,3 +140,18 @@ async def test_a_burst_is_told_to_come_back_by_each_api(
         assert (answer.status_code, shape(answer)) == (503, name)
     release.set()
     assert (await first).status_code == 401
+
+
+async def test_below_another_app_the_paths_are_the_same(live: Live) -> None:
+    """Mounted, each path begins with where the app hangs."""
+    api = create_app(live.service)
+    whole = Starlette(routes=[Mount("/live", api)])
+    transport = httpx.ASGITransport(whole)
+    async with httpx.AsyncClient(transport=transport, base_url="http://x/live") as http:
+        for name, path in FACES.items():
+            answer = await http.request("BREW", path)
+            assert (answer.status_code, shape(answer)) == (405, name)
+        api.state.gateway.under_way = api.state.gateway.settings.requests
+        for name, path in FACES.items():
+            answer = await http.post(path, json={})
+            assert (answer.status_code, shape(answer)) == (503, name)
