@@ -71,7 +71,7 @@ TABLE: tuple[Tuning, ...] = (
     _gateway("depth", int, "How deep JSON may be nested."),
     _gateway("bulk", int, "Items of a bulk call."),
     _gateway("import_bytes", int, "Bytes of the largest body of an import."),
-    _gateway("imports", int, "Imports at the same time."),
+    _gateway("imports", int, "Imports at the same time, of one app one less."),
     _gateway(
         "limits",
         list[str],

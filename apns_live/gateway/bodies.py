@@ -37,9 +37,7 @@ class Upload(io.BufferedReader):
 
 
 @asynccontextmanager
-async def spooled(
-    request: Request, *, limit_bytes: int, seconds: float = 300.0
-) -> AsyncIterator[Upload]:
+async def spooled(request: Request, *, limit_bytes: int, seconds: float) -> AsyncIterator[Upload]:
     """Keep a large body in a file that has no name and goes at the end of the block.
 
     Nothing of it is used before it is complete. Raises `BadBody`: 413 when it is over

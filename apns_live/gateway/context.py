@@ -5,7 +5,9 @@ It hangs at ``request.app.state.gateway``, and each dialect's ``routes(gateway)`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..clock import Clock
@@ -48,7 +50,7 @@ class Gateway:
         self.faces = Faces()
         self.figures = Figures(self)
         self.followers = 0
-        self.imports = 0
+        self.importing: Counter[int] = Counter()
         self.counts: dict[tuple[str, str, int], int] = {}
         self.under_way = 0
 
@@ -80,6 +82,27 @@ class Gateway:
         """Raise `Busy` before start-up and after the end."""
         if not self.is_open:
             raise Busy("the gateway is starting or closing", retry_after=2.0)
+
+    @property
+    def imports(self) -> int:
+        """Imports under way."""
+        return self.importing.total()
+
+    @contextmanager
+    def one_import(self, app: int) -> Iterator[None]:
+        """Count an import of an app's row until the block ends. Raises `Busy` for one too many.
+
+        One app leaves a place to the others, if there are two: its uploads may be slow.
+        """
+        most = self.settings.imports
+        if self.imports >= most or self.importing[app] >= max(1, most - 1):
+            raise Busy(f"{self.imports} imports are under way", retry_after=5.0)
+        self.importing[app] += 1
+        try:
+            yield
+        finally:
+            self.importing[app] -= 1
+            self.importing += Counter()  # drops what is zero
 
     def count(self, route: str, method: str, status: int) -> None:
         """Count an answer for /metrics; routes and methods are a known few."""

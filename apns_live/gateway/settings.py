@@ -35,7 +35,8 @@ class GatewaySettings:
 
     - ``body_bytes``, ``depth``: the largest body, and how deep JSON may be nested.
     - ``bulk``: the most items of a bulk call.
-    - ``import_bytes``: the largest body of an import; ``imports`` are read at the same time.
+    - ``import_bytes``: the largest body of an import; ``imports`` are read at the same time, of
+      one app one less, so that it leaves room for others.
     - ``limits``: per dialect, of each key that has none of its own.
     - ``device_per_minute``: calls of one phone; ``refused_per_minute``: calls of one address
       without a valid key, before it is told to wait.

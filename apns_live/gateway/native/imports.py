@@ -11,7 +11,7 @@ from starlette.responses import Response
 from ...activities.imports.fields import KINDS, Kind
 from ...activities.imports.importer import Layout
 from ...activities.imports.reading import Form
-from ...errors import BadBody, Busy
+from ...errors import BadBody
 from ..bodies import Upload, spooled
 from ..problems import problem, respond
 from .api import Call, Handler, Routes
@@ -25,6 +25,8 @@ _FORMS: dict[str, Form] = {
     "application/x-ndjson": _JSON_LINES,
     "application/jsonl": _JSON_LINES,
 }
+_SECONDS = 60.0
+"""For the upload. Whoever is slower sends smaller files: it holds a place of few."""
 _GZIP = b"\x1f\x8b"
 _PATHS: dict[Kind, str] = {kind: f"/v1/imports/{kind}" for kind in KINDS}
 
@@ -153,18 +155,14 @@ async def _import(call: Call, kind: Kind) -> ImportAnswer | Response:
                 remedy=f"Send {' or '.join(_FORMS)}, not compressed.",
             )
         )
-    if gateway.imports >= gateway.settings.imports:
-        raise Busy(f"{gateway.imports} imports are under way", retry_after=5.0)
-    gateway.imports += 1
-    try:
-        async with spooled(call.request, limit_bytes=gateway.settings.import_bytes) as body:
+    limit = gateway.settings.import_bytes
+    with gateway.one_import(call.app.row):
+        async with spooled(call.request, limit_bytes=limit, seconds=_SECONDS) as body:
             if not (begin := body.peek(2)[:2]):
                 raise BadBody("the body is empty, and this call needs one")
             if begin == _GZIP:
                 raise BadBody("the body is compressed: send it as it is", status=400)
             answer = await _read(call, kind, form, query, body)
-    finally:
-        gateway.imports -= 1
     if not query.dry_run:
         counts = {name: getattr(answer, name) for name in ("accepted", "refused")}
         await call.note("import", kind, **counts)

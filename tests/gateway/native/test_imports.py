@@ -184,6 +184,26 @@ async def test_size_and_number_are_bounded(live: Live) -> None:
     assert live.gateway.imports == 0
 
 
+async def test_one_app_leaves_a_place_to_the_others(live: Live) -> None:
+    go_on = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"id\n"
+        await go_on.wait()
+        yield b"d1\n"
+
+    one = asyncio.create_task(
+        live.http.post("/v1/imports/devices", content=slow(), headers=CSV, timeout=60)
+    )
+    await live.until(lambda: live.gateway.imports == 1)
+    assert (await send(live.http, "devices", "id\nd2\n", CSV)).status_code == 503
+    async with live.caller(live.other_key) as other:
+        assert (await send(other, "devices", "id\nd2\n", CSV)).status_code == 200
+    go_on.set()
+    assert (await one).status_code == 200
+    assert not live.gateway.importing
+
+
 async def test_a_key_without_the_scope_imports_nothing(live: Live) -> None:
     async with live.caller(await live.make_key("devices:read")) as reader:
         answer = await send(reader, "devices", "id\nd1\n", CSV)
