@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
-import pytest
 from sqlalchemy import event
 
 from apns_live.activities.directory import Directory
@@ -299,30 +298,29 @@ async def test_a_stream_of_other_groups_is_not_there(live: Live) -> None:
         assert (await caller.get("/v1/streams/nightly")).status_code == 404
 
 
-@pytest.mark.parametrize(
-    ("path", "query"),
-    [
-        ("/v1/devices", {"user": "u", "language": "de"}),
-        ("/v1/devices", {"language": "de", "after": "d-1"}),
-        ("/v1/devices", {"language": "de", "after": "9" * 40}),
-        ("/v1/devices", {"language": "de", "after": "٣"}),
-        ("/v1/devices", {"language": "%"}),
-        ("/v1/devices", {"country": "Germany"}),
-        ("/v1/devices", {"user": "a\x00b"}),
-        ("/v1/devices", {"after": "\x00"}),
-        ("/v1/devices", {"after": "x" * 256}),
-        ("/v1/devices", {"limit": "1001"}),
-        ("/v1/devices", {"sort": "id"}),
-        ("/v1/users", {"after": "\x00"}),
-        ("/v1/groups", {"after": "\x00"}),
-        ("/v1/groups/ops/users", {"after": "u-1"}),
-    ],
-)
-async def test_what_cannot_be_asked_is_422(both: Live, path: str, query: dict[str, str]) -> None:
+REFUSED: list[tuple[str, dict[str, str]]] = [
+    ("/v1/devices", {"user": "u", "language": "de"}),
+    ("/v1/devices", {"language": "de", "after": "d-1"}),
+    ("/v1/devices", {"language": "de", "after": "9" * 40}),
+    ("/v1/devices", {"language": "de", "after": "٣"}),
+    ("/v1/devices", {"language": "%"}),
+    ("/v1/devices", {"country": "Germany"}),
+    ("/v1/devices", {"user": "a\x00b"}),
+    ("/v1/devices", {"after": "\x00"}),
+    ("/v1/devices", {"after": "x" * 256}),
+    ("/v1/devices", {"limit": "1001"}),
+    ("/v1/devices", {"sort": "id"}),
+    ("/v1/users", {"after": "\x00"}),
+    ("/v1/groups", {"after": "\x00"}),
+    ("/v1/groups/ops/users", {"after": "u-1"}),
+]
+
+
+async def test_what_cannot_be_asked_is_422(both: Live) -> None:
     await both.http.put("/v1/groups/ops")
-    answer = await both.http.get(path, params=query)
-    assert answer.status_code == 422, answer.text
-    assert answer.json()["code"] == "invalid"
+    for path, query in REFUSED:
+        answer = await both.http.get(path, params=query)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid"), (path, query)
 
 
 async def test_what_is_not_there_is_404(both: Live) -> None:

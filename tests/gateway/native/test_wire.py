@@ -66,31 +66,31 @@ async def test_a_body_in_pieces_of_one_byte(live: Live) -> None:
     assert b'"code":"not_found"' in answer
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"\x00\x01\x02\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nHost: x\r\nx y: z\r\n\r\n",
-        b"GET /v1/devices/\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n",
-        UPDATE + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-        UPDATE + b"Content-Length: -1\r\n\r\n",
-        UPDATE + b"Content-Length: " + b"9" * 5_000 + b"\r\n\r\n",
-        UPDATE + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
-        UPDATE + b"Transfer-Encoding: gzip\r\n\r\n",
-        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"x: y\r\n" * 20_000 + b"\r\n",
-    ],
-)
-async def test_what_is_no_http_is_4xx_or_nothing(live: Live, data: bytes) -> None:
-    try:
-        answer = await said(live, data)
-    except ConnectionError:
-        answer = b""
-    # What the server cannot read has no body that it could explain.
-    assert not answer or answer.split(b" ")[1][:1] in {b"4", b"5"}, answer[:200]
-    assert b" 500 " not in answer[:20]
-    assert (await live.http.get("/healthz")).status_code == 200
+NO_HTTP = [
+    b"\x00\x01\x02\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\nx y: z\r\n\r\n",
+    b"GET /v1/devices/\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n",
+    UPDATE + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    UPDATE + b"Content-Length: -1\r\n\r\n",
+    UPDATE + b"Content-Length: " + b"9" * 5_000 + b"\r\n\r\n",
+    UPDATE + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
+    UPDATE + b"Transfer-Encoding: gzip\r\n\r\n",
+    b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"x: y\r\n" * 20_000 + b"\r\n",
+]
+
+
+async def test_what_is_no_http_is_4xx_or_nothing(live: Live) -> None:
+    for data in NO_HTTP:
+        try:
+            answer = await said(live, data)
+        except ConnectionError:
+            answer = b""
+        # What the server cannot read gets no word of why: it may be no HTTP at all.
+        assert not answer or answer.split(b" ")[1][:1] in {b"4", b"5"}, data[:60]
+        assert b" 500 " not in answer[:20], data[:60]
+        assert (await live.http.get("/healthz")).status_code == 200
 
 
 async def test_a_body_that_ends_too_early_is_400(live: Live) -> None:
