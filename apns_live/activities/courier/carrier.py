@@ -165,6 +165,7 @@ class Carriers:
         finally:
             carrier.holders -= 1
             self.known(app, environment)
+            self.shrink()
 
     async def get(self, app: App, environment: str) -> Carrier:
         """Return the carrier, opened if need be; begin with it at once, or `use` it.
@@ -198,6 +199,11 @@ class Carriers:
             self._touch(carrier)
             self.make_room(carrier)
             return carrier
+
+    def shrink(self) -> None:
+        """Close what is too many, if so: some may be done by now."""
+        if len(self._open) > self._settings.carriers_open:
+            self.make_room()
 
     def make_room(self, new: Carrier | None = None) -> None:
         """Close what idles too long, and beyond the most that may be open what idles longest."""

@@ -98,7 +98,7 @@ class Courier:
             settings=settings,
             shut=lambda: self._recorder.full,
         )
-        self._recorder.flushed += [self.carriers.wake, self._moved]
+        self._recorder.flushed += [self.carriers.wake, self.carriers.shrink, self._moved]
         self.limits = Limits(
             database,
             clock,

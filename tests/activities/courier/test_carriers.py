@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -45,7 +44,6 @@ async def test_two_hundred_apps_share_the_few_that_may_be_open(world: World) -> 
     for app, phone in made:
         await world.service.tokens.register_activity_tokens(app, [by_device[phone.id]])
     await world.settled()
-    world.service.courier.carriers.make_room()
     assert in_use(world) <= 10
     for app, _ in made[:40]:
         await world.service.activities.update(app, an_update(1))
@@ -60,14 +58,15 @@ async def test_two_hundred_apps_share_the_few_that_may_be_open(world: World) -> 
 
 async def test_what_is_under_way_is_never_closed(world: World) -> None:
     await limited(world, carriers_open=1)
-    world.fake.fault("withhold", every=1, times=3, lasting=2.0)
-    made = await many_apps(world, 3)
-    await asyncio.gather(*(world.service.activities.start(app, a_start()) for app, _ in made))
-    await world.until(lambda: in_use(world) == 3)
-    world.fake.faults.clear()
-    await world.settled()
-    assert {row.status for row in await world.operations()} == {"done"}
-    world.service.courier.carriers.make_room()
+    carriers = world.service.courier.carriers
+    apps = [await world.add_app(f"app-{number}") for number in range(3)]
+    async with (
+        carriers.use(apps[0], "sandbox") as first,
+        carriers.use(apps[1], "sandbox"),
+        carriers.use(apps[2], "sandbox"),
+    ):
+        assert in_use(world) == 3
+        assert await carriers.get(apps[0], "sandbox") is first
     assert in_use(world) == 1
 
 
