@@ -331,7 +331,9 @@ INSERT INTO outcomes
 SELECT :app, :operation, known.device_id, 'unknown', 0, 'restart', '', 10, :now
 FROM activity_devices AS known
 WHERE known.activity_id = :activity AND known.started_at IS NOT NULL AND known.device_id NOT IN (
-    SELECT device_id FROM outcomes WHERE operation_id = :operation)
+    SELECT outcomes.device_id FROM outcomes JOIN operations ON operations.id = outcomes.operation_id
+    -- An earlier start of the same activity may have settled it.
+    WHERE operations.activity_id = :activity AND operations.kind = 'start')
 """
 
 

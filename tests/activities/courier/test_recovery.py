@@ -140,6 +140,27 @@ async def test_a_start_killed_half_way_loses_nobody_and_doubles_nobody(
     assert sum(shown is None for shown in world.shown(phones)) <= len(unknown)
 
 
+async def test_a_second_start_killed_half_way_says_nothing_of_the_devices_of_the_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "PAGE", 10)
+    monkeypatch.setattr(starting, "AHEAD", 20)
+    await world.add_phones(40)
+    await world.service.activities.start(world.app, a_start())
+    await world.settled()
+    await world.add_phones(60, first=40)
+    await world.service.activities.start(world.app, a_start(), again=True)
+    await world.until(lambda: len(starts_of(world)) >= 60)
+    await kill(world)
+    await world.open()
+    await world.settled()
+    first, second = await world.operations()
+    assert (first.targeted, first.accepted, first.failed) == (40, 40, 0)
+    assert second.targeted == second.accepted + second.failed == 60
+    outcomes = await world.outcomes()
+    assert len({row.device_id for row in outcomes}) == len(outcomes) == 100
+
+
 async def test_a_start_that_is_closed_half_way_goes_on_where_it_stopped(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
