@@ -9,6 +9,8 @@ from apns_live.activities import App, TokenRecord
 from tests.activities.courier.test_recovery import follow
 from tests.activities.courier.world import World, a_start, an_end, an_update
 
+APPS = 60
+
 
 async def limited(world: World, **changes: Any) -> None:
     await world.close()
@@ -30,30 +32,31 @@ def in_use(world: World) -> int:
     return len(world.service.courier.carriers)
 
 
-async def test_two_hundred_apps_share_the_few_that_may_be_open(world: World) -> None:
-    await limited(world, carriers_open=10)
+async def test_many_apps_share_the_few_that_may_be_open(world: World) -> None:
+    await limited(world, carriers_open=5)
     world.registering = False
-    made = await many_apps(world, 200)
+    made = await many_apps(world, APPS)
     phones = [phone for _, phone in made]
     for app, _ in made:
         await world.service.activities.start(app, a_start("match"))
     await world.until(lambda: None not in world.shown(phones), at_most=600.0)
-    await world.until(lambda: len(world.handed_in) == 200, at_most=600.0)
+    await world.until(lambda: len(world.handed_in) == APPS, at_most=600.0)
     tokens, world.handed_in = world.handed_in, []
     by_device = {token.device: token for token in tokens}
     for app, phone in made:
         await world.service.tokens.register_activity_tokens(app, [by_device[phone.id]])
     await world.settled()
-    assert in_use(world) <= 10
-    for app, _ in made[:40]:
+    assert in_use(world) <= 5
+    for app, _ in made[:20]:
         await world.service.activities.update(app, an_update(1))
-    await world.until(lambda: world.shown(phones) == [("active", 1)] * 40 + [("active", 0)] * 160)
+    newest = [("active", 1)] * 20 + [("active", 0)] * (APPS - 20)
+    await world.until(lambda: world.shown(phones) == newest)
     await world.settled()
     await world.until(lambda: not world.service.courier.carriers._closing)
-    assert in_use(world) <= 10
+    assert in_use(world) <= 5
     assert len(world.service.statistics().carriers) == in_use(world)
     assert {row.status for row in await world.operations()} == {"done"}
-    assert len(await world.outcomes()) == 240
+    assert len(await world.outcomes()) == APPS + 20
 
 
 async def test_what_is_under_way_is_never_closed(world: World) -> None:
