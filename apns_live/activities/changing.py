@@ -8,16 +8,18 @@ row is written once, with the newest.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import Integer, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..errors import ActivityEnded, ApnsLiveError, NotFound
 from .apps import App
 from .requests import Accepted, End, Update
 from .store import schema
+from .store.bulk import with_rows
 from .wording import broadcast_warning
 
 _COUNT_KEPT_ABOVE = 2_000
@@ -49,7 +51,26 @@ _COUNT = (
     )
     .group_by(_members.c.activity_id)
 )
-_ADD_OPERATIONS = insert(schema.operations)
+# Named in the order in which `_change` and `together` give them.
+_OPERATION = {
+    "app_id": "BIGINT",
+    "public_id": "TEXT",
+    "kind": "TEXT",
+    "activity_id": "BIGINT",
+    "version": "BIGINT",
+    "caller": "TEXT",
+    "dialect": "TEXT",
+    "status": "TEXT",
+    "request": "TEXT",
+    "created_at": "BIGINT",
+    "targeted": "BIGINT",
+    "queued": "BIGINT",
+}
+_ADD_OPERATIONS = f"""
+INSERT INTO operations ({", ".join(_OPERATION)})
+SELECT {", ".join(f"given.{name}" for name in _OPERATION)} FROM {{given}} WHERE true
+ORDER BY given.version
+"""  # noqa: S608 - names of columns
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -141,7 +162,8 @@ class Changing:
                 written=True,
             )
         if operations:
-            await connection.execute(_ADD_OPERATIONS, [values for _, values in operations])
+            rows = [[values[name] for name in _OPERATION] for _, values in operations]
+            await with_rows(connection, _ADD_OPERATIONS, _OPERATION, rows)
         return [
             await self._by_itself(connection, items[index]) if answer is None else answer
             for index, answer in enumerate(answers)
@@ -260,29 +282,25 @@ def _unchanged(found: _Standing, status: str) -> Changed:
 
 async def _write(connection: AsyncConnection, changed: Sequence[_Standing]) -> None:
     """Write the rows; those that change the same columns share a statement."""
-    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    by_columns: dict[tuple[str, ...], list[list[Any]]] = {}
     for found in changed:
-        values = {f"new_{name}": value for name, value in found.changes.items()}
-        by_columns.setdefault(tuple(sorted(found.changes)), []).append(
-            {"the_row": found.read.id, **values}
-        )
+        columns = tuple(sorted(found.changes))
+        row = [found.read.id, *(found.changes[name] for name in columns)]
+        by_columns.setdefault(columns, []).append(row)
     for columns, rows in by_columns.items():
-        await connection.execute(_update(columns), rows)
+        kinds = {"row_id": "BIGINT", **{f"new_{name}": _kind(name) for name in columns}}
+        await with_rows(connection, _update(columns), kinds, rows)
 
 
-_updates: dict[tuple[str, ...], Any] = {}
-
-
-def _update(columns: tuple[str, ...]) -> Any:
+@lru_cache(maxsize=256)
+def _update(columns: tuple[str, ...]) -> str:
     """Return the statement for these columns; there are a few dozen at most."""
-    statement = _updates.get(columns)
-    if statement is None:
-        statement = _updates[columns] = (
-            update(_activities)
-            .where(_activities.c.id == bindparam("the_row"))
-            .values({name: bindparam(f"new_{name}") for name in columns})
-        )
-    return statement
+    changes = ", ".join(f"{name} = given.new_{name}" for name in columns)
+    return f"UPDATE activities SET {changes} FROM {{given}} WHERE activities.id = given.row_id"  # noqa: S608
+
+
+def _kind(name: str) -> str:
+    return "BIGINT" if isinstance(_activities.c[name].type, Integer) else "TEXT"
 
 
 def _text(value: Any) -> str:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.expression import case
 
 from ..apps import App
 from ..store import schema
+from ..store.bulk import with_rows
 from ..store.database import Database
 
 MOST = 100_000
 """Activities that are remembered; beyond it the store is read again, which has them all."""
 PAGE = 1_000
 KINDS = ("start", "update", "end")
+
+_NEWER = """
+SELECT operations.* FROM {given} JOIN operations ON operations.activity_id = given.activity
+WHERE operations.finished_at IS NULL AND operations.kind IN ('start', 'update', 'end')
+    AND (operations.version > given.version OR operations.kind = 'start')
+    AND operations.status || '' IN ('accepted', 'running', 'failed')
+"""
 
 
 class Backlog:
@@ -111,52 +120,68 @@ class Backlog:
                     break
                 after = page[-1].id
 
-    async def read(self, rows: Sequence[int]) -> tuple[list[Row[Any]], dict[int, list[Row[Any]]]]:
+    async def read(
+        self, rows: Sequence[int], known: Mapping[int, int] | None = None
+    ) -> tuple[list[Row[Any]], dict[int, list[Row[Any]]]]:
         """Return activities, and their operations that matter, the oldest first.
 
-        Those are the ones that are not finished, and the one of the newest version.
+        Those are the ones that are not finished, and the one of the newest version. ``known`` says of
+        some activities up to which version their open changes are known: of those only newer ones
+        are returned, and open starts. Under load each has dozens, and is looked at again and again.
         """
-        activities, operations = schema.activities, schema.operations
+        known = known or {}
+        unknown = [row for row in rows if row not in known]
+        activities = schema.activities
         async with self._database.read() as connection:
             found = (
                 await connection.execute(select(activities).where(activities.c.id.in_(rows)))
             ).all()
-            opened = (
-                await connection.execute(
-                    select(operations).where(
-                        operations.c.activity_id.in_(rows),
-                        operations.c.finished_at.is_(None),
-                        operations.c.kind.in_(KINDS),
-                        # Found among what is open of these activities, not by status.
-                        (operations.c.status + "").in_(["accepted", "running", "failed"]),
-                    )
-                )
-            ).all()
-            # By way of the newest id: an activity may have thousands that are finished.
-            newer = operations.alias()
-            newest = (
-                await connection.execute(
-                    select(operations)
-                    .select_from(activities)
-                    .join(
-                        operations,
-                        operations.c.id
-                        == select(newer.c.id)
-                        .where(newer.c.activity_id == activities.c.id, newer.c.kind.in_(KINDS))
-                        .order_by(newer.c.id.desc())
-                        .limit(1)
-                        .scalar_subquery(),
-                    )
-                    .where(activities.c.id.in_(rows), operations.c.version == activities.c.version)
-                )
-            ).all()
-        matter = sorted(
-            {row.id: row for row in (*opened, *newest)}.values(), key=lambda row: row.id
-        )
+            matter = await self._newer(connection, known) if known else []
+            if unknown:
+                matter += await self._open_or_newest(connection, unknown)
         by_activity: dict[int, list[Row[Any]]] = {}
-        for row in matter:
+        for row in sorted({row.id: row for row in matter}.values(), key=lambda row: row.id):
             by_activity.setdefault(row.activity_id, []).append(row)
         return list(found), by_activity
+
+    @staticmethod
+    async def _newer(connection: AsyncConnection, known: Mapping[int, int]) -> list[Row[Any]]:
+        columns = {"activity": "BIGINT", "version": "BIGINT"}
+        return list(await with_rows(connection, _NEWER, columns, list(known.items())))
+
+    @staticmethod
+    async def _open_or_newest(connection: AsyncConnection, rows: Sequence[int]) -> list[Row[Any]]:
+        activities, operations = schema.activities, schema.operations
+        opened = (
+            await connection.execute(
+                select(operations).where(
+                    operations.c.activity_id.in_(rows),
+                    operations.c.finished_at.is_(None),
+                    operations.c.kind.in_(KINDS),
+                    # Found among what is open of these activities, not by status.
+                    (operations.c.status + "").in_(["accepted", "running", "failed"]),
+                )
+            )
+        ).all()
+        # By way of the newest id: an activity may have thousands that are finished.
+        newer = operations.alias()
+        newest = (
+            await connection.execute(
+                select(operations)
+                .select_from(activities)
+                .join(
+                    operations,
+                    operations.c.id
+                    == select(newer.c.id)
+                    .where(newer.c.activity_id == activities.c.id, newer.c.kind.in_(KINDS))
+                    .order_by(newer.c.id.desc())
+                    .limit(1)
+                    .scalar_subquery(),
+                )
+                .where(activities.c.id.in_(rows), operations.c.version == activities.c.version)
+            )
+        ).all()
+        return [*opened, *newest]
 
     async def put_off(self, row: int, reason: str) -> list[int]:
         """Say why the open updates and ends of an activity wait; return their row ids."""

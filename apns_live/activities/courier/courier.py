@@ -238,7 +238,7 @@ class Courier:
             rows = await self._backlog.take(AT_ONCE)
             self._looking = True
             try:
-                activities, operations = await self._backlog.read(rows)
+                activities, operations = await self._backlog.read(rows, self._lives.known(rows))
                 for activity in activities:
                     await self._look_at(activity, operations.get(activity.id, []))
             except (SQLAlchemyError, StoreError, OSError):
@@ -265,8 +265,7 @@ class Courier:
             self._spawn("start", activity.id, lambda: self._start(app, activity, starts[0]))
             if len(starts) > 1:
                 self._again.add(("start", activity.id))
-        changes = [row for row in operations if row.kind != "start"]
-        wanted = [row for row in changes if is_open(row)]
+        wanted = _open_changes(operations)
         if activity.retired_at is not None and not wanted:
             self._lives.forget(activity.id)
             return
@@ -285,10 +284,10 @@ class Courier:
                 app, activity, operations, recovered=self._was_open(activity.id)
             )
         except InvalidInput as error:
-            await self._fail(wanted, str(error), final=True)
+            await self._fail(await self._open_changes(activity.id), str(error), final=True)
             return
         if reading is not None:
-            self._spawn("read", activity.id, lambda: self._read(reading(), wanted))
+            self._spawn("read", activity.id, lambda: self._read(reading(), activity.id))
 
     def _was_open(self, row: int) -> bool:
         """Whether an earlier process may have sent something of this activity a moment ago."""
@@ -379,11 +378,7 @@ class Courier:
             await self._clock.sleep(wait)
         # What is newest by now.
         rows, operations = await self._backlog.read([activity.id])
-        wanted = [
-            row
-            for row in operations.get(activity.id, [])
-            if row.kind in ("update", "end") and is_open(row)
-        ]
+        wanted = _open_changes(operations.get(activity.id, []))
         if not rows or not wanted:
             return
         async with self._carrier(app, rows[0], wanted) as carrier:
@@ -395,11 +390,16 @@ class Courier:
         else:
             self._pauses.done(("changes", activity.id))
 
-    async def _read(self, reading: Any, operations: Sequence[Row[Any]]) -> None:
+    async def _read(self, reading: Any, row: int) -> None:
         try:
             await reading
         except (NoKey, InvalidInput) as error:
-            await self._fail(operations, str(error), final=False)
+            await self._fail(await self._open_changes(row), str(error), final=False)
+
+    async def _open_changes(self, row: int) -> list[Row[Any]]:
+        """Return all open updates and ends of an activity, also those that memory knows of."""
+        _, operations = await self._backlog.read([row])
+        return _open_changes(operations.get(row, []))
 
     @asynccontextmanager
     async def _carrier(
@@ -481,3 +481,7 @@ class Courier:
             activities=self._lives.rows_of(batch),
             operations={*batch.counts, *written.operations},
         )
+
+
+def _open_changes(operations: Sequence[Row[Any]]) -> list[Row[Any]]:
+    return [row for row in operations if row.kind != "start" and is_open(row)]

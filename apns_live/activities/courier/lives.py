@@ -17,6 +17,7 @@ from sqlalchemy import BigInteger, Row, Select, bindparam, select, tuple_
 
 from ...clock import Clock
 from ...delivery import Delivery
+from ...errors import InvalidInput
 from ...outcome import Outcome, Verdict
 from ..apps import App
 from ..joining import Member
@@ -88,6 +89,17 @@ class Lives:
         live = self._lives.get(row)
         return live is not None and live.incomplete
 
+    def known(self, rows: Iterable[int]) -> dict[int, int]:
+        """Return up to which version the open changes of activities are known, where they are."""
+        return {
+            row: live.version
+            for row in rows
+            if (live := self._lives.get(row)) is not None
+            and live.unfinished
+            and live.complete
+            and not live.incomplete
+        }
+
     # The newest state.
 
     def advance(
@@ -118,8 +130,12 @@ class Lives:
             else:
                 # Also where the first state after a crash had no time to leave.
                 floor = max(floor, live.ahead)
-            newest = self._newest(activity, changes)
-            live.advance(newest, floor=floor, now=self._clock.time())
+            newest = self._newest(activity, changes, live)
+            try:
+                live.advance(newest, floor=floor, now=self._clock.time())
+            except InvalidInput:
+                live.unfinished = False  # what is open fails: nothing of it rings later
+                raise
         live.unfinished |= bool(changes)
         self.touch(live)
         # After a crash those that have the state already are left in peace.
@@ -130,7 +146,7 @@ class Lives:
         return lambda: self._read(live, whole=whole)
 
     @staticmethod
-    def _newest(activity: Row[Any], changes: Sequence[Row[Any]]) -> Newest:
+    def _newest(activity: Row[Any], changes: Sequence[Row[Any]], live: Live) -> Newest:
         """Return the state with the alert that is to ring: its own, or one whose state it replaced.
 
         Only what is not finished rings; who joins later gets the state alone.
@@ -139,6 +155,9 @@ class Lives:
             alert = msgspec.json.decode(row.request, type=Presentation).alert
             if alert is not None:
                 return Newest(activity, alert, row.version)
+        before = live.newest
+        if live.unfinished and before is not None and before.alert is not None:
+            return Newest(activity, before.alert, before.alert_version)
         return Newest(activity, None, 0)
 
     def _floor(

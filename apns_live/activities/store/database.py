@@ -9,6 +9,7 @@ PostgreSQL uses one pool for both.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ...errors import InvalidSetting, StoreError
+from .one_hop import connect
 
 Synchronous = Literal["NORMAL", "FULL"]
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
@@ -147,8 +149,10 @@ def _parse(url: str | Path) -> URL:
 def _sqlite_engine(
     url: URL, synchronous: Synchronous, begin: str, size: int, cache_kib: int
 ) -> AsyncEngine:
+    place, options = url.get_dialect()().create_connect_args(url)
     engine = create_async_engine(
         url,
+        async_creator=functools.partial(connect, *place, **options),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=size,
         max_overflow=0,

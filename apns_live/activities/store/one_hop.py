@@ -1,0 +1,105 @@
+"""SQLite with one visit to its thread for each statement.
+
+A statement through aiosqlite visits the connection's thread four times: for a cursor, to execute, to
+fetch, to close. Under load each visit waits for the interpreter's lock twice, and all that time the
+transaction keeps the one place for writers. Here a statement runs and is fetched in one visit.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import aiosqlite
+
+_CHUNK = 64
+
+
+class OneHopCursor:
+    """What SQLAlchemy needs of a cursor. Rows are in memory once `execute` returns."""
+
+    def __init__(self, connection: OneHopConnection) -> None:
+        self._connection = connection
+        self._done: sqlite3.Cursor | None = None
+        self._rows: Iterator[Any] = iter(())
+        self.arraysize = 1
+
+    async def __aenter__(self) -> OneHopCursor:
+        return self
+
+    @property
+    def description(self) -> Any:
+        """The columns; None when the statement gives no rows."""
+        return None if self._done is None else self._done.description
+
+    @property
+    def rowcount(self) -> int:
+        """Rows that were changed; -1 when that is not known."""
+        return -1 if self._done is None else self._done.rowcount
+
+    @property
+    def lastrowid(self) -> int | None:
+        """The row that was inserted last."""
+        return None if self._done is None else self._done.lastrowid
+
+    async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> OneHopCursor:
+        """Run a statement and fetch what it gives. Raises `sqlite3.Error`."""
+
+        def work(connection: sqlite3.Connection) -> tuple[sqlite3.Cursor, list[Any]]:
+            cursor = connection.execute(sql, parameters)
+            return cursor, cursor.fetchall() if cursor.description else []
+
+        self._done, rows = await self._connection.visit(work)
+        self._rows = iter(rows)
+        return self
+
+    async def executemany(self, sql: str, parameters: Iterable[Sequence[Any]]) -> OneHopCursor:
+        """Run a statement for each of the parameters. Raises `sqlite3.Error`."""
+        self._done = await self._connection.visit(
+            lambda connection: connection.executemany(sql, parameters)
+        )
+        self._rows = iter(())
+        return self
+
+    async def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        return next(self._rows, None)
+
+    async def fetchmany(self, size: int | None = None) -> list[Any]:
+        """Return some rows."""
+        return list(islice(self._rows, self.arraysize if size is None else size))
+
+    async def fetchall(self) -> list[Any]:
+        """Return all rows that are left."""
+        return list(self._rows)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        for row in self._rows:
+            yield row
+
+    async def close(self) -> None:
+        """Nothing is open: everything was fetched."""
+
+
+class OneHopConnection(aiosqlite.Connection):
+    """A connection of aiosqlite with other cursors."""
+
+    def cursor(self) -> Any:
+        """Return a cursor; the thread hears of it with the first statement."""
+        return OneHopCursor(self)
+
+    async def visit(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Run work on the connection's thread."""
+        return await self._execute(work, self._conn)  # type: ignore[no-untyped-call]
+
+
+async def connect(*place: Any, **options: Any) -> OneHopConnection:
+    """Open a connection; arguments are those of `sqlite3.connect`."""
+    connection = OneHopConnection(lambda: sqlite3.connect(*place, **options), _CHUNK)
+    # Nobody waits for it when the program ends. Before aiosqlite 0.22 it was the thread itself.
+    thread: Any = getattr(connection, "_thread", connection)
+    thread.daemon = True
+    await connection
+    return connection
