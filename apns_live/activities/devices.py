@@ -8,7 +8,7 @@ time that the 410 carries (Apple, "Handling notification responses from APNs").
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -53,8 +53,9 @@ TOLD = (
     "frequent_updates",
 )
 
-
 Left = Callable[[int, str], object]
+Guard = Callable[[AsyncConnection], Awaitable[None]]
+"""Runs first in a write's transaction, and stops the write by raising."""
 
 
 class Devices:
@@ -121,7 +122,9 @@ class Devices:
                     [values for values in told if values.keys() == columns],
                 )
 
-    async def register(self, app: App, records: Iterable[TokenRecord]) -> int:
+    async def register(
+        self, app: App, records: Iterable[TokenRecord], *, guard: Guard | None = None
+    ) -> int:
         """Store tokens; return how many were told. Unknown devices are added.
 
         A token that another device held moves to the newer registration. Activity tokens need their
@@ -139,7 +142,13 @@ class Devices:
                     field=f"tokens[{index}].kind",
                     remedy="Register activity tokens with the activities.",
                 )
-        await self._commits.run(lambda connection: self.register_within(connection, app, checked))
+
+        async def store(connection: AsyncConnection) -> None:
+            if guard is not None:
+                await guard(connection)
+            await self.register_within(connection, app, checked)
+
+        await self._commits.run(store)
         await self._growth.stored(len(checked))
         return len(checked)
 
@@ -250,7 +259,9 @@ class Devices:
         for activity, token in followed:
             self._left(activity, token)
 
-    async def withdraw(self, app: App, device: str, attributes_type: str) -> bool:
+    async def withdraw(
+        self, app: App, device: str, attributes_type: str, *, guard: Guard | None = None
+    ) -> bool:
         """Retire a device's start token because the app said so; return whether there was one."""
         table = schema.start_tokens
         owner = select(schema.devices.c.id).where(
@@ -258,6 +269,8 @@ class Devices:
         )
         now = milliseconds(self._clock)
         async with self._database.write() as connection:
+            if guard is not None:
+                await guard(connection)
             retired = await connection.execute(
                 update(table)
                 .where(

@@ -18,7 +18,7 @@ from ..clock import Clock
 from ..errors import InvalidInput, NotFound
 from . import checks
 from .apps import App
-from .devices import Devices
+from .devices import Devices, Guard
 from .records import TokenRecord, check_token
 from .store import schema
 from .store.bulk import with_rows
@@ -136,7 +136,12 @@ class Joining:
         self._limits = limits
 
     async def register_activity_tokens(
-        self, app: App, records: Iterable[TokenRecord], *, attributes_type: str = ""
+        self,
+        app: App,
+        records: Iterable[TokenRecord],
+        *,
+        attributes_type: str = "",
+        guard: Guard | None = None,
     ) -> int:
         """Store activity tokens and let their devices have the newest state; return how many.
 
@@ -157,13 +162,20 @@ class Joining:
         if attributes_type:
             checks.attributes_type(attributes_type)
         for part in chunks(_newest(checked), 1_000):
-            await self._register(app, part, attributes_type, now)
+            await self._register(app, part, attributes_type, now, guard)
         return len(checked)
 
     async def _register(
-        self, app: App, records: Sequence[TokenRecord], attributes_type: str, now: int
+        self,
+        app: App,
+        records: Sequence[TokenRecord],
+        attributes_type: str,
+        now: int,
+        guard: Guard | None,
     ) -> None:
         async def store(connection: AsyncConnection) -> tuple[Any, ...]:
+            if guard is not None:
+                await guard(connection)
             devices = await self._devices.rows(
                 connection, app, [record.device for record in records]
             )
@@ -253,13 +265,17 @@ class Joining:
             found |= await _find(connection, app, missing)
         return found
 
-    async def leave(self, app: App, activity: str, device: str) -> bool:
+    async def leave(
+        self, app: App, activity: str, device: str, *, guard: Guard | None = None
+    ) -> bool:
         """Send nothing more of an activity to a device; return whether it was following.
 
         Raises `NotFound` when there is no such activity.
         """
         members, owners, activities = schema.activity_devices, schema.devices, schema.activities
         async with self._database.write() as connection:
+            if guard is not None:
+                await guard(connection)
             row = (
                 await connection.execute(
                     select(activities.c.id).where(

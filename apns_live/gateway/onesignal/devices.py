@@ -12,16 +12,19 @@ setting of the app, ``onesignal_device_calls``:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ...activities import TokenRecord, checks
 from ...activities.apps import App
+from ...activities.devices import Guard
 from ...activities.receipts import ReceiptRecord
 from ...activities.store import schema
 from ...errors import InvalidInput, NotAllowed, NotFound
@@ -49,6 +52,8 @@ class DeviceCall:
     parts: Mapping[str, str]
     token: str = ""
     activity: str | None = None
+    guard: Guard | None = None
+    """Looks in the write's own transaction whether the call may touch this device, where it must."""
 
     @property
     def now(self) -> int:
@@ -82,7 +87,8 @@ def device_call(
             token=checks.token(given.get(token), token) if token else "",
             activity=activity,
         )
-        await _admit(gateway, request, call, action)
+        if await _admit(gateway, request, call, action):
+            call = replace(call, guard=functools.partial(_stop_if_owned, call))
         await do(call)
         return answer({"success": True})
 
@@ -98,12 +104,14 @@ async def enter(call: DeviceCall) -> None:
         token=call.token,
         registered_at=call.now,
     )
-    await call.gateway.service.tokens.register_activity_tokens(call.app, [record])
+    await call.gateway.service.tokens.register_activity_tokens(call.app, [record], guard=call.guard)
 
 
 async def leave(call: DeviceCall) -> None:
     """DELETE /apps/{app_id}/live_activities/{activity_id}/token/{subscription_id}."""
-    await call.gateway.service.tokens.leave(call.app, call.parts["activity_id"], call.subscription)
+    await call.gateway.service.tokens.leave(
+        call.app, call.parts["activity_id"], call.subscription, guard=call.guard
+    )
 
 
 async def register_start(call: DeviceCall) -> None:
@@ -115,13 +123,13 @@ async def register_start(call: DeviceCall) -> None:
         token=call.token,
         registered_at=call.now,
     )
-    await call.gateway.service.devices.register(call.app, [record])
+    await call.gateway.service.devices.register(call.app, [record], guard=call.guard)
 
 
 async def withdraw_start(call: DeviceCall) -> None:
     """DELETE of the same address."""
     kind = checks.attributes_type(call.parts["activity_type"], "activity_type")
-    await call.gateway.service.devices.withdraw(call.app, call.subscription, kind)
+    await call.gateway.service.devices.withdraw(call.app, call.subscription, kind, guard=call.guard)
 
 
 async def confirm(call: DeviceCall) -> None:
@@ -138,14 +146,17 @@ async def confirm(call: DeviceCall) -> None:
     await call.gateway.service.receipts.record(call.app, [record])
 
 
-async def _admit(gateway: Gateway, request: Request, call: DeviceCall, action: str) -> None:
-    """Raise `NotAllowed` unless the caller may speak for this subscription."""
+async def _admit(gateway: Gateway, request: Request, call: DeviceCall, action: str) -> bool:
+    """Raise `NotAllowed` unless the caller may speak for this subscription.
+
+    Return whether nobody vouches for the call, so that its write must look again.
+    """
     mode = call.app.settings.get(SETTING, "off")
     secret = secret_of(request, SCHEMES)
     address = address_of(request)
     if secret.startswith(f"{HEAD}."):
         await _check_credential(gateway, request, call, secret, mode)
-        return
+        return False
     key = await gateway.keys.find(secret) if secret else None
     if key is not None and key.dialect == "onesignal":
         if key.app.row != call.app.row:
@@ -154,13 +165,13 @@ async def _admit(gateway: Gateway, request: Request, call: DeviceCall, action: s
         if key.groups is not None:
             raise NotAllowed("This API key is restricted to groups")
         with gateway.limits.enter(key):
-            return
+            return False
     if mode != "open":
         refuse(gateway, request)
         raise NotAllowed(words.CALLS_SIGNED if mode == "signed" else words.CALLS_OFF)
     with gateway.limits.enter_as(f"address {address}", gateway.settings.device_per_minute):
-        if await _is_owned(gateway, call):
-            raise NotAllowed(words.OWNED)
+        async with gateway.service.database.read() as connection:
+            await _stop_if_owned(call, connection)
         await gateway.audit.note(
             call.app,
             actor="address",
@@ -169,6 +180,7 @@ async def _admit(gateway: Gateway, request: Request, call: DeviceCall, action: s
             detail={name: value for name, value in call.parts.items() if name != "app_id"},
             address=address,
         )
+    return True
 
 
 async def _check_credential(
@@ -190,8 +202,12 @@ async def _check_credential(
         return
 
 
-async def _is_owned(gateway: Gateway, call: DeviceCall) -> bool:
-    """Whether the subscription, or the token, is that of a device with a credential of its own."""
+async def _stop_if_owned(call: DeviceCall, connection: AsyncConnection) -> None:
+    """Raise `NotAllowed` when subscription or token are of a device with its own credential.
+
+    The row is locked until the end of the transaction: a credential that is minted at this moment
+    comes before it, and is seen, or after it.
+    """
     devices = schema.devices
     places = [devices.c.public_id == call.subscription]
     if call.token:
@@ -201,12 +217,13 @@ async def _is_owned(gateway: Gateway, call: DeviceCall) -> bool:
             )
             places.append(devices.c.id.in_(holders))
     query = (
-        select(devices.c.id)
-        .where(devices.c.app_id == call.app.row, devices.c.secret_hash.is_not(None), or_(*places))
-        .limit(1)
+        select(devices.c.secret_hash)
+        .where(devices.c.app_id == call.app.row, or_(*places))
+        .order_by(devices.c.id)
+        .with_for_update()
     )
-    async with gateway.service.database.read() as connection:
-        return (await connection.execute(query)).first() is not None
+    if any(secret is not None for secret in (await connection.execute(query)).scalars()):
+        raise NotAllowed(words.OWNED)
 
 
 async def _find_app(gateway: Gateway, name: str) -> App:

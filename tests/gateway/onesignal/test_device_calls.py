@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 
 from apns_live.activities import TokenRecord
 from apns_live.activities.store import schema
@@ -32,8 +33,15 @@ class Phone:
     async def call(self, method: str, path: str, body: Any = None) -> Any:
         return await self.world.http.request(method, path, json=body, headers=self.headers)
 
+    async def one(self, name: str, token: str = START_TOKEN) -> Any:
+        """Make one call, by the name that `calls` gives it."""
+        return await self.makers(token)[name]()
+
     async def calls(self, token: str = START_TOKEN) -> dict[str, Any]:
         """Make every call that there is, once."""
+        return {name: await make() for name, make in self.makers(token).items()}
+
+    def makers(self, token: str) -> dict[str, Any]:
         start = f"/apps/{self.app_id}/activities/tokens/start/{TYPE}/subscriptions/{self.name}"
         live = f"/apps/{self.app_id}/live_activities/{ACTIVITY}/token"
         token_body = {"push_token": token, "subscription_id": self.name, "device_type": 0}
@@ -44,14 +52,14 @@ class Phone:
             "live_activity_id": ACTIVITY,
             "live_activity_type": TYPE,
         }
+        start_body = {"activity_token": token, "device_type": 0}
+        received = "/notifications/n-1/report_received"
         return {
-            "start token": await self.call(
-                "PUT", start, {"activity_token": token, "device_type": 0}
-            ),
-            "enter": await self.call("POST", live, token_body),
-            "received": await self.call("PUT", "/notifications/n-1/report_received", receipt),
-            "exit": await self.call("DELETE", f"{live}/{self.name}"),
-            "withdraw": await self.call("DELETE", start),
+            "start token": lambda: self.call("PUT", start, start_body),
+            "enter": lambda: self.call("POST", live, token_body),
+            "received": lambda: self.call("PUT", received, receipt),
+            "exit": lambda: self.call("DELETE", f"{live}/{self.name}"),
+            "withdraw": lambda: self.call("DELETE", start),
         }
 
 
@@ -75,6 +83,36 @@ async def credential(world: VendorWorld, device: str, **changes: Any) -> str:
     values: dict[str, Any] = {"seconds": 600.0, **changes}
     text, _ = await world.gateway.credentials.mint(world.app, device, **values)
     return text
+
+
+@pytest.mark.parametrize("store_kind", ["sqlite", "postgresql"])
+async def test_a_credential_that_is_minted_meanwhile_is_seen_by_the_write(
+    world: VendorWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the write of an open call the device gets a credential of its own."""
+    await set_mode(world, "open")
+    earlier = world.now() - 60_000
+    own = TokenRecord(device="phone", kind="start", scope=TYPE, token=OTHER, registered_at=earlier)
+    await world.service.devices.register(world.app, [own])
+    before = await stored(world)
+    note = world.gateway.audit.note
+
+    async def mint_first(*args: Any, **values: Any) -> None:
+        await credential(world, "phone")
+        await note(*args, **values)
+
+    for name in ("start token", "enter", "withdraw"):
+        async with world.service.database.write() as connection:
+            await connection.execute(update(schema.devices).values(secret_hash=None))
+        world.gateway.credentials.forget(world.app, "phone")
+        with monkeypatch.context() as patched:
+            patched.setattr(world.gateway.audit, "note", mint_first)
+            answer = await Phone(world).one(name)
+        assert answer.status_code == 403, name
+        assert await stored(world) == before
+    async with world.service.database.read() as connection:
+        [token] = await connection.execute(select(schema.start_tokens))
+    assert (token.token, token.retired_at) == (OTHER, None)
 
 
 async def test_off_is_the_default(world: VendorWorld) -> None:
