@@ -201,7 +201,7 @@ class Changing:
             changes["end_reason"] = request.reason
         return {
             "app_id": item.app.row,
-            "public_id": self._new_id(),
+            "public_id": request.operation or self._new_id(),
             "kind": "end" if ends else "update",
             "activity_id": found.read.id,
             "version": found.version,

@@ -123,7 +123,16 @@ class Activities:
             version = (await self.change_within(connection, app, row, newer, now, key)).version
         further = await join_start(connection, row, request, with_id(request, public_id))
         operation = await self._operation(
-            connection, app, "start", row.id, version, request.dialect, now, key, own=_json(further)
+            connection,
+            app,
+            "start",
+            row.id,
+            version,
+            request.dialect,
+            now,
+            key,
+            own=_json(further),
+            chosen=request.operation,
         )
         return Accepted(operation=operation, activity=public_id, status="accepted", version=version)
 
@@ -188,6 +197,7 @@ class Activities:
             key,
             scheduled=later,
             own=_json(first_further(request)),
+            chosen=request.operation,
         )
         return Accepted(
             operation=operation,
@@ -316,6 +326,7 @@ class Activities:
             targeted=devices + queued if row.channel_id is None else 1,
             queued=queued,
             presentation=request.presentation,
+            chosen=request.operation,
         )
         return Accepted(
             operation=operation,
@@ -343,8 +354,9 @@ class Activities:
         queued: int = 0,
         presentation: Presentation | None = None,
         own: str = "{}",
+        chosen: str | None = None,
     ) -> str:
-        public_id = self._new_id()
+        public_id = chosen or self._new_id()
         await connection.execute(
             insert(schema.operations).values(
                 app_id=app.row,

@@ -52,7 +52,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``end_presentation`` goes with the end at ``end_at``; its times to live count from there.
     ``id_attribute`` is where the activity's id goes in the attributes, so that the app on the phone
     can say whose token it hands in: a name, or a path such as ``onesignal.activityId``. An attribute
-    that is there already stays.
+    that is there already stays. ``operation`` is the id of what is accepted, and must be a new one;
+    without it one is made.
     """
 
     attributes_type: str
@@ -72,10 +73,14 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     metadata: dict[str, str | int | float | bool] = {}
     stream_key: str | None = None
     dialect: str = "native"
+    operation: str | None = None
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Give an activity a new state. ``tags`` and ``metadata`` stay as they are when None."""
+    """Give an activity a new state. ``tags`` and ``metadata`` stay as they are when None.
+
+    ``operation`` as in `Start`.
+    """
 
     id: str
     content_state: dict[str, Any]
@@ -84,10 +89,11 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: tuple[str, ...] | None = None
     metadata: dict[str, str | int | float | bool] | None = None
     dialect: str = "native"
+    operation: str | None = None
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """End an activity; without a state the last one stays on the card."""
+    """End an activity; without a state the last one stays on the card. ``operation`` as in `Start`."""
 
     id: str
     content_state: dict[str, Any] | None = None
@@ -97,6 +103,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     metadata: dict[str, str | int | float | bool] | None = None
     reason: str = "requested"
     dialect: str = "native"
+    operation: str | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):

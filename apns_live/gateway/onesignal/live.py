@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 
 from starlette.responses import Response
 
@@ -26,8 +25,7 @@ async def start(call: Call) -> Response:
     call.need("activities:start")
     body = await call.body()
     given = read_idempotency_key(body)
-    notification = call.gateway.new_id() if given is None else _notification_of(call, given)
-    asked = read_start(body, call.part("activity_type"), notification=notification)
+    asked = read_start(body, call.part("activity_type"), notification=call.gateway.new_id())
     request = asked.request
     check_audience(call.key, request.audience)
     await check_id(call.gateway, call.key, request.id)
@@ -40,7 +38,8 @@ async def start(call: Call) -> Response:
             raise InvalidInput(words.UNKNOWN_TYPE.format(name=request.attributes_type))
         warnings.append(words.NOBODY.format(name=request.attributes_type))
     done = await call.gateway.service.activities.start(call.app, request, key=key, again=True)
-    said: dict[str, object] = {"notification_id": notification}
+    # A key that is used again gets the notification of the first time.
+    said: dict[str, object] = {"notification_id": done.answer.operation}
     if warnings:
         said["warnings"] = warnings
     return answer(said, 201, {"idempotent-replayed": "true"} if done.replayed else None)
@@ -65,13 +64,7 @@ async def change(call: Call) -> Response:
         raise NotFound(words.UNKNOWN_ACTIVITY) from None
     except ActivityEnded:
         raise NotFound(words.ENDED_ACTIVITY) from None
-    said: dict[str, object] = {"id": notification}
+    said: dict[str, object] = {"id": done.answer.operation or notification}
     if done.answer.status == "accepted" and not done.answer.devices:
         said["warnings"] = [words.NO_DEVICES]
     return answer(said, 201)
-
-
-def _notification_of(call: Call, key: str) -> str:
-    """Return the notification's id for an idempotency key: the same each time it is told."""
-    name = f"apns-live:onesignal:{call.app.id}:{call.key.caller}:{key}"
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))

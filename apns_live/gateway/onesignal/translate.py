@@ -37,8 +37,8 @@ class AskedStart(msgspec.Struct, frozen=True, kw_only=True):
 def read_start(body: Mapping[str, Any], activity_type: str, *, notification: str) -> AskedStart:
     """Return the start that a body asks for. Raises `InvalidInput`.
 
-    ``notification`` is the id of the notification: it travels in the content state, and comes back
-    when the device confirms that it got it.
+    ``notification`` is the id of the notification, and of the operation: it travels in the content
+    state, and comes back when the device confirms that it got it.
     """
     if body.get("event") != "start":
         raise InvalidInput("is not start", field="event", remedy="Say start.")
@@ -67,6 +67,7 @@ def read_start(body: Mapping[str, Any], activity_type: str, *, notification: str
             audience=read_target(body),
             metadata={"name": name},
             dialect="onesignal",
+            operation=notification,
         ),
         idempotency_key=read_idempotency_key(body),
     )
@@ -97,12 +98,14 @@ def read_update(body: Mapping[str, Any], activity: str, *, notification: str) ->
             content_state=_with(state, "notificationId", notification) if state else None,
             presentation=presentation,
             dialect="onesignal",
+            operation=notification,
         )
     return Update(
         id=activity,
         content_state=_with(state, "notificationId", notification),
         presentation=presentation,
         dialect="onesignal",
+        operation=notification,
     )
 
 

@@ -51,6 +51,35 @@ async def test_ids_travel_where_the_apps_sdk_looks_for_them(
     }
 
 
+async def test_the_id_of_a_notification_is_that_of_an_operation(
+    world: VendorWorld, caller: Caller
+) -> None:
+    [phone] = await world.add_users(1)
+    operations = world.service.operations
+    answer = await caller.start(
+        include_aliases={"external_id": ["user-0"]}, idempotency_key=str(uuid.uuid4())
+    )
+    start = answer.json()["notification_id"]
+    await world.shows([phone], "active", home=0)
+    await world.have_tokens([phone])
+    update = (await caller.change()).json()["id"]
+    end = (await caller.change("end")).json()["id"]
+    for name, kind in ((start, "start"), (update, "update"), (end, "end")):
+        found = await operations.get(world.app, name)
+        assert (found["kind"], found["dialect"]) == (kind, "onesignal")
+    again = (await caller.change("end")).json()["id"]
+    assert again not in (start, update, end)
+    # The phone confirms by the id of the notification alone, too.
+    await world.service.apps.configure(world.app, {"onesignal_device_calls": "open"})
+    confirmed = await world.http.put(
+        f"/notifications/{start}/report_received",
+        json={"app_id": "scores", "player_id": phone.id, "device_type": 0},
+    )
+    assert confirmed.status_code == 200
+    [receipt] = await world.service.receipts.page(world.app, operation=start)
+    assert receipt["device"] == phone.id
+
+
 async def test_an_end_without_a_state_leaves_the_last_one(
     world: VendorWorld, caller: Caller
 ) -> None:

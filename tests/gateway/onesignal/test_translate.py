@@ -261,6 +261,7 @@ def test_an_update() -> None:
         id="match",
         content_state={"home": 1, "away": 0, "onesignal": {"notificationId": "n-1"}},
         dialect="onesignal",
+        operation="n-1",
     )
 
 
