@@ -211,10 +211,7 @@ class Courier:
         """Stop sending and write down what is known. What is left goes on in the next life."""
         self._pauses.close()
         await self.carriers.aclose()
-        try:
-            async with asyncio.timeout(_CLOSE_PATIENCE):
-                await self._recorder.flush()
-        except TimeoutError:
+        if not await self._recorder.aclose(_CLOSE_PATIENCE):
             logger.warning("the last results could not be stored; they are sent again")
 
     def statistics(self) -> CourierStatistics:

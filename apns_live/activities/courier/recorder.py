@@ -52,11 +52,16 @@ class Recorder:
         self._timer: Timer | None = None
         self._owners: dict[Counted, int] = {}
         self._waiting: list[asyncio.Future[None]] = []
+        self._under_way: asyncio.Task[None] | None = None
         self.batch = Batch()
-        self.writing = False
         self.flushed: list[Callable[[], object]] = []
         """Called when results were written: sending may go on after a pause."""
         self.batches = self.rows = 0
+
+    @property
+    def writing(self) -> bool:
+        """Whether a batch is on its way to the store."""
+        return self._under_way is not None
 
     @property
     def busy(self) -> bool:
@@ -103,7 +108,34 @@ class Recorder:
                 call()
 
     async def flush(self) -> None:
-        """Write what there is. Tries again until the store takes it."""
+        """Write what there is. Tries again until the store takes it.
+
+        Whoever waits here may be cancelled: what is being written goes on, and the next call waits
+        for it. A batch that was dropped half-way would be sent a second time.
+        """
+        while self._under_way is not None:
+            await asyncio.wait([self._under_way])
+        self._under_way = task = asyncio.create_task(self._flush())
+        task.add_done_callback(self._ended)
+        await asyncio.shield(task)
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        self._under_way = None
+
+    async def aclose(self, patience: float) -> bool:
+        """Write what there is within ``patience`` seconds; return whether that was enough."""
+        try:
+            async with asyncio.timeout(patience):
+                await self.flush()
+        except TimeoutError:
+            return False
+        finally:
+            if (task := self._under_way) is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        return True
+
+    async def _flush(self) -> None:
         self._due.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -111,16 +143,12 @@ class Recorder:
         batch, self.batch = self.batch, Batch()
         owners, self._owners = self._owners, {}
         waiting, self._waiting = self._waiting, []
-        self.writing = True
-        try:
-            self._closing(batch)
-            if batch:
-                written = await self._write(batch)
-                self.batches += 1
-                self.rows += len(batch)
-                self._wrote(batch, written)
-        finally:
-            self.writing = False
+        self._closing(batch)
+        if batch:
+            written = await self._write(batch)
+            self.batches += 1
+            self.rows += len(batch)
+            self._wrote(batch, written)
         for owner, count in owners.items():
             owner.recorded(count)
         for future in waiting:
