@@ -76,20 +76,30 @@ class Connector:
         host, port = self.endpoint.host, self.endpoint.port
         first_hop = (host, port) if self._proxy is None else (self._proxy.host, self._proxy.port)
         sock, where = await self._open_socket(*first_hop)
+        taken = False
+
+        def make() -> asyncio.Protocol:
+            # From here on the socket is the transport's, which says good-bye and closes it. Closed
+            # under it, its number would be another connection's while it is still in use.
+            nonlocal taken
+            taken = True
+            return make_protocol()
+
         try:
             if self._proxy is not None:
                 await self._proxy.ask(sock, host, port)
             loop = asyncio.get_running_loop()
             # The only time limit that counts is the pool's, on its own clock.
             transport, _ = await loop.create_connection(
-                make_protocol,
+                make,
                 sock=sock,
                 ssl=self._ssl,
                 server_hostname=host,
                 ssl_handshake_timeout=3600.0,
             )
         except BaseException as error:
-            sock.close()
+            if not taken:
+                sock.close()
             if isinstance(error, ssl.SSLCertVerificationError):
                 raise ConnectFailed(
                     f"TLS to {host}:{port} ({where}): the certificate was refused: "

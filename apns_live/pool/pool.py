@@ -255,6 +255,10 @@ class Pool:
                 link.close("the client is closing")
                 raise
             failure = f"no connection to {self._connector.endpoint.host} within {timeout:g} s"
+        except Exception as error:
+            # A link that stayed as it is would be waited for for ever.
+            logger.exception("connection %d could not be opened", link.number)
+            failure = f"{type(error).__name__}: {error}"
         finally:
             timer.cancel()
             self._connecting.pop(link.number, None)

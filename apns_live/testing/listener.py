@@ -22,6 +22,8 @@ from .state import Face
 from .wire import ConnectionSnapshot, WireConnection
 
 _BACKLOG = 512
+_AT_ONCE = 64
+"""Connections accepted before others have their turn on the event loop."""
 _REMEMBERED = 200
 _HANDSHAKE_FAILURE = b"\x15\x03\x03\x00\x02\x02\x28"
 """A TLS alert: fatal, handshake_failure (RFC 8446, section 6)."""
@@ -63,7 +65,6 @@ class WireFace:
         self._untrusted = untrusted
         self._listeners: list[socket.socket] = []
         self._addresses: list[tuple[socket.AddressFamily, tuple[str, int]]] = []
-        self._accepting: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
         self._closed: deque[ConnectionSnapshot] = deque(maxlen=_REMEMBERED)
 
@@ -78,9 +79,6 @@ class WireFace:
 
     def stop_listening(self) -> None:
         """Refuse new connections as a host without a server does; open ones go on."""
-        for task in self._accepting:
-            task.cancel()
-        self._accepting.clear()
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
             # Before the number can be given to another socket.
@@ -97,11 +95,10 @@ class WireFace:
 
     async def close(self) -> None:
         """Stop listening and break every connection."""
-        accepting = list(self._accepting)
         self.stop_listening()
         for task in self._handshakes:
             task.cancel()
-        await asyncio.gather(*accepting, *self._handshakes, return_exceptions=True)
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
         for connection in list(self.connections.values()):
             connection.abort()
         for _ in range(100):
@@ -125,23 +122,30 @@ class WireFace:
     # --- accepting -----------------------------------------------------------------------------
 
     def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._accepting = [
-            loop.create_task(self._accept_from(listener)) for listener in self._listeners
-        ]
+        for listener in self._listeners:
+            self._watch(listener)
 
-    async def _accept_from(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
+    def _watch(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            loop = asyncio.get_running_loop()
+            loop.add_reader(listener.fileno(), self._accept_from, listener)
+
+    def _accept_from(self, listener: socket.socket) -> None:
+        # Not with the loop's own sock_accept: what it has accepted is lost when it is cancelled.
+        for _ in range(_AT_ONCE):
             try:
-                accepted, _ = await loop.sock_accept(listener)
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    await asyncio.sleep(0.1)
-                    continue
-                if error.errno in (errno.ECONNABORTED, errno.EINTR):
-                    continue
+                accepted, _ = listener.accept()
+            except (BlockingIOError, InterruptedError):
                 return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(listener.fileno())
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    loop.call_later(0.1, self._watch, listener)
+                return
+            accepted.setblocking(False)
             self._admit(accepted)
 
     def _admit(self, accepted: socket.socket) -> None:
@@ -164,35 +168,37 @@ class WireFace:
                     accepted.close()
                     return
                 context = self._untrusted()
-        task = asyncio.get_running_loop().create_task(
-            self._shake_hands(accepted, connection_id, context, struck)
-        )
+        taken = False
+
+        def make() -> WireConnection:
+            nonlocal taken
+            taken = True
+            return WireConnection(self, connection_id, struck)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._handshakes.discard(task)
+            # Once there is a protocol the socket is its transport's, which closes it. Before, the
+            # task may have been cancelled without having begun.
+            if not taken:
+                accepted.close()
+
+        task = asyncio.get_running_loop().create_task(self._shake_hands(accepted, make, context))
         self._handshakes.add(task)
-        task.add_done_callback(self._handshakes.discard)
+        task.add_done_callback(done)
 
     async def _shake_hands(
-        self,
-        accepted: socket.socket,
-        connection_id: int,
-        context: ssl.SSLContext,
-        struck: tuple[ActiveFault, ...],
+        self, accepted: socket.socket, make: Callable[[], WireConnection], context: ssl.SSLContext
     ) -> None:
-        loop = asyncio.get_running_loop()
-        try:
+        # A client that gives up, speaks no TLS, or does not trust us: its own affair.
+        with contextlib.suppress(OSError, EOFError):
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.connect_accepted_socket(
-                lambda: WireConnection(self, connection_id, struck),
+            await asyncio.get_running_loop().connect_accepted_socket(
+                make,
                 accepted,
                 ssl=context,
                 ssl_handshake_timeout=self.options.handshake_timeout,
                 ssl_shutdown_timeout=1.0,
             )
-        except (OSError, EOFError):
-            # A client that gave up, spoke no TLS, or did not trust us: its own affair.
-            accepted.close()
-        except asyncio.CancelledError:
-            accepted.close()
-            raise
 
     def _strike(self, connection_id: int) -> tuple[ActiveFault, ...]:
         struck = self.engine.faults.choose_for_connection(Target(connection_id, self.kind))

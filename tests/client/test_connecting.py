@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import socket
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from apns_live import Endpoint, Update, Verdict
 from apns_live.errors import InvalidSetting
+from apns_live.pool.connect import Address, Connector, make_ssl_context, system_resolver
 from apns_live.testing import FakeApns, SimulatedClock
 from tests.client.conftest import client_for, pass_time, token, tokens
 from tests.servers import make_certificate
@@ -209,3 +212,53 @@ async def pass_time_over_latency(clock: SimulatedClock, work):
         await clock.settle(20)
         await clock.advance(0.05)
     return task.result()
+
+
+class GivesUp(asyncio.Protocol):
+    """Cancels whoever opens its connection in the moment in which TLS is complete."""
+
+    def __init__(self, opening: list[asyncio.Task[str]]) -> None:
+        self._opening = opening
+        self.lost = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._opening[0].cancel()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost.set()
+
+
+async def test_a_socket_is_not_closed_under_its_transport(fake: FakeApns) -> None:
+    # Its number would go to the next connection, and the event loop takes the two for one.
+    endpoint = Endpoint(**fake.endpoint._asdict())
+    connector = Connector(endpoint, ssl_context=make_ssl_context(endpoint))
+    opening: list[asyncio.Task[str]] = []
+    protocol = GivesUp(opening)
+    opening.append(asyncio.ensure_future(connector.open(lambda: protocol)))
+    with pytest.raises(asyncio.CancelledError):
+        await opening[0]
+    loop = asyncio.get_running_loop()
+    for _ in range(3):
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, ("127.0.0.1", endpoint.port))
+    await protocol.lost.wait()
+
+
+async def test_whatever_goes_wrong_in_opening_a_connection_it_is_tried_again(
+    timed_fake: FakeApns, clock: SimulatedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = 0
+
+    async def resolver(host: str, port: int) -> Sequence[Address]:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise RuntimeError("a bad moment")
+        return await system_resolver(host, port)
+
+    async with client_for(timed_fake, clock=clock, resolver=resolver) as client:
+        outcome = await pass_time(client, clock, client.send(UPDATE, token(1)))
+    assert outcome.accepted
+    assert asked == 2
+    assert "connection 1 could not be opened" in caplog.text
