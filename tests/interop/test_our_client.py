@@ -34,16 +34,18 @@ class Unhurried(SystemClock):
         return super().call_later(delay * 10, callback)
 
 
-async def complete(key: ProviderKey, endpoint: Endpoint, bundle_id: str) -> list[Outcome]:
+async def complete(
+    key: ProviderKey, endpoint: Endpoint, bundle_id: str, tokens: list[str] = TOKENS
+) -> list[Outcome]:
     """Send every token one push; return the outcomes, which are exactly one for each."""
     outcomes: list[Outcome] = []
     async with (
         Client(key, bundle_id=bundle_id, environment=endpoint, clock=Unhurried()) as client,
-        client.fan_out(UPDATE, TOKENS) as run,
+        client.fan_out(UPDATE, tokens) as run,
     ):
         async for outcome in run:
             outcomes.append(outcome)  # noqa: PERF401 - this is how a caller reads them
-    assert sorted(outcome.token for outcome in outcomes) == TOKENS
+    assert sorted(outcome.token for outcome in outcomes) == tokens
     return outcomes
 
 
@@ -69,13 +71,15 @@ async def test_nghttpd_at_its_default_limits(provider_key: ProviderKey) -> None:
     assert verdicts(outcomes) == {Verdict.ACCEPTED: PUSHES}
 
 
-async def complete_on_fake(face: Literal["asgi", "wire"]) -> list[Outcome]:
+async def complete_on_fake(
+    face: Literal["asgi", "wire"], tokens: list[str] = TOKENS
+) -> list[Outcome]:
     """Send to a fake, and check that it got each push exactly once."""
     async with FakeApns(face=face, record_limit=2 * PUSHES) as fake:
         key = ProviderKey.from_file(fake.key_file, team_id=fake.team_id, key_id=fake.key_id)
-        outcomes = await complete(key, Endpoint(*fake.endpoint), fake.bundle_id)
+        outcomes = await complete(key, Endpoint(*fake.endpoint), fake.bundle_id, tokens)
         received = collections.Counter(push.token for push in fake.pushes)
-    assert received == dict.fromkeys(TOKENS, 1), "nothing lost, nothing doubled"
+    assert received == dict.fromkeys(tokens, 1), "nothing lost, nothing doubled"
     return outcomes
 
 
@@ -92,10 +96,11 @@ async def test_hypercorn_at_a_limit_of_requests(monkeypatch: pytest.MonkeyPatch)
     # answer, and then drops the answers of the streams that are still open. What it processed and
     # did not answer must be UNKNOWN: not lost, and not sent again.
     monkeypatch.setattr(asgi, "MAX_REQUESTS", 1_000)
-    outcomes = await complete_on_fake("asgi")
+    # Each connection that it ends costs the seconds of a PING that is not answered.
+    outcomes = await complete_on_fake("asgi", TOKENS[:3_000])
     seen = verdicts(outcomes)
     assert set(seen) <= {Verdict.ACCEPTED, Verdict.UNKNOWN}
     unknown = [outcome for outcome in outcomes if outcome.verdict is Verdict.UNKNOWN]
     assert all(outcome.may_have_been_sent for outcome in unknown)
     assert {outcome.reason for outcome in unknown} <= {"connection_lost"}
-    assert len({outcome.connection_id for outcome in outcomes}) >= PUSHES // 1_500
+    assert len({outcome.connection_id for outcome in outcomes}) >= 2
