@@ -38,6 +38,8 @@ AHEAD = 900
 SLICE = 64
 """The least that an activity or a fan-out gets when several share the room."""
 HOUSEKEEPING = 5.0
+_STALE = 256
+"""Timers that an earlier one has replaced and that may lie around."""
 
 
 class Attachment(Protocol):
@@ -489,7 +491,16 @@ class Dispatch:
         self._home_times[home] = when
         self._timer_count += 1
         heapq.heappush(self._timers, (when, self._timer_count, home))
+        if len(self._timers) > 2 * len(self._home_times) + _STALE:
+            self._drop_stale()
         self._arm()
+
+    def _drop_stale(self) -> None:
+        """Forget times that an earlier one has replaced: they would stay until they come."""
+        times = self._home_times.items()
+        self._timers = [(when, number, home) for number, (home, when) in enumerate(times)]
+        self._timer_count = len(self._timers)
+        heapq.heapify(self._timers)
 
     def _arm(self) -> None:
         if not self._timers or self._attachment is None:

@@ -349,3 +349,16 @@ def test_memory_is_per_token_and_small():
     assert size < 256 * len(names)
     assert after - size < 10 * len(names)
     assert audience.behind == 0
+
+
+async def test_what_it_remembers_of_times_does_not_grow_with_what_it_sends(delivery, clock, phone):
+    matches = [delivery.activity(f"match {n}", tokens=[f"{n:064x}"]) for n in range(20)]
+    for n in range(200):
+        for match in matches:
+            match.put(state(n))
+        await clock.advance(0.5)
+    await clock.advance(5)
+    assert {history[-1] for history in phone.history.values()} == {199}
+    dispatch = delivery._dispatch
+    assert len(dispatch._timers) <= 2 * len(dispatch._home_times) + 256
+    assert len(dispatch._home_times) <= len(matches) + 1
