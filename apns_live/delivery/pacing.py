@@ -85,6 +85,10 @@ def last_moment(
     return min(ends)
 
 
+_BLOCKS = 25
+"""Parts that a guard's window consists of at least; it forgets the oldest as a whole."""
+
+
 class SpikeGuard:
     """Stops a fan-out that would get the sender disconnected.
 
@@ -152,7 +156,12 @@ class SpikeGuard:
 
     def _push(self, answers: int, bad: int, hopeless: int) -> None:
         blocks = self._blocks
-        blocks.append((answers, bad, hopeless))
+        # Small batches share a block: an activity of few devices has one answer a batch.
+        if blocks and blocks[-1][0] + answers <= self._window // _BLOCKS:
+            last = blocks.pop()
+            blocks.append((last[0] + answers, last[1] + bad, last[2] + hopeless))
+        else:
+            blocks.append((answers, bad, hopeless))
         self._answers += answers
         self._bad += bad
         self._hopeless += hopeless

@@ -362,3 +362,17 @@ async def test_what_it_remembers_of_times_does_not_grow_with_what_it_sends(deliv
     dispatch = delivery._dispatch
     assert len(dispatch._timers) <= 2 * len(dispatch._home_times) + 256
     assert len(dispatch._home_times) <= len(matches) + 1
+
+
+def test_a_guard_is_small_however_its_answers_come():
+    guard = SpikeGuard(window=500)
+    for _ in range(10_000):
+        assert not guard.judge(1)
+    assert len(guard._blocks) <= 51
+    assert 500 <= guard._answers <= 520
+    bad = Outcome(token="ab", verdict=Verdict.DROP_TOKEN, status=400, reason="BadDeviceToken")
+    for _ in range(200):
+        guard.answered(bad)
+        if guard.judge(1):
+            break
+    assert "BadDeviceToken" in guard.stopped
