@@ -27,7 +27,7 @@ from .one_hop import connect
 Synchronous = Literal["NORMAL", "FULL"]
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _BUSY_MILLISECONDS = 30_000
-_WRITER_CACHE_KIB, _READER_CACHE_KIB = 16_384, 4_096
+_WRITER_CACHE_KIB, _READER_CACHE_KIB = 8_192, 4_096
 """Pages that a connection to SQLite keeps. There are several, and the system keeps the file's too."""
 
 
@@ -157,6 +157,7 @@ def _sqlite_engine(
         pool_size=size,
         max_overflow=0,
         pool_timeout=60,
+        pool_use_lifo=True,  # few are busy at once; the others need not fill their caches
         hide_parameters=True,  # they are tokens, and errors go into logs
     )
 
