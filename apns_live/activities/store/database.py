@@ -27,7 +27,7 @@ from .one_hop import connect
 Synchronous = Literal["NORMAL", "FULL"]
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _BUSY_MILLISECONDS = 30_000
-_WRITER_CACHE_KIB, _READER_CACHE_KIB = 8_192, 4_096
+_WRITER_CACHE_KIB, _READER_CACHE_KIB = 8_192, 2_048
 """Pages that a connection to SQLite keeps. There are several, and the system keeps the file's too."""
 
 
