@@ -64,11 +64,15 @@ def backend(fake: Fake, tmp_path: Path) -> Iterator[Callable[[], httpx.Client]]:
     with ExitStack() as stack:
         running: list[Started] = []
 
-        def start() -> httpx.Client:
-            for old in running:
+        def stop() -> None:
+            # Asked to, and not killed: its workers are processes of its own.
+            while running:
+                old = running.pop()
                 old.terminate()
                 assert old.wait(30) == 0
-            running.clear()
+
+        def start() -> httpx.Client:
+            stop()
             process = stack.enter_context(
                 Started(
                     [sys.executable, "-m", "hypercorn", "app:app", "--bind", "127.0.0.1:0"],
@@ -88,3 +92,4 @@ def backend(fake: Fake, tmp_path: Path) -> Iterator[Callable[[], httpx.Client]]:
             return stack.enter_context(httpx.Client(base_url=ready[1], timeout=60))
 
         yield start
+        stop()
