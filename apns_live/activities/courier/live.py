@@ -191,6 +191,10 @@ class Live:
         self.incomplete = False
         """Whether devices are known to be missing, so that they must be read."""
         self.loading = False
+        self.to_read = False
+        """Whether its devices are about to be read: nobody here may be all there are."""
+        self.read_whole = False
+        """Whether all of them, and not only those that are behind."""
         self.unfinished = False
         """Whether operations are open up to the newest version."""
         self.gone: set[str] = set()
@@ -214,7 +218,8 @@ class Live:
     @property
     def settled(self) -> bool:
         """Whether nobody waits for the newest state."""
-        return not self.loading and all(group.settled for group in self.groups.values())
+        reading = self.loading or self.to_read
+        return not reading and all(group.settled for group in self.groups.values())
 
     @property
     def behind(self) -> bool:

@@ -87,7 +87,7 @@ class Lives:
     def lacks(self, row: int) -> bool:
         """Whether an activity is in memory and misses devices that are in the store."""
         live = self._lives.get(row)
-        return live is not None and live.incomplete
+        return live is not None and (live.incomplete or live.to_read)
 
     def known(self, rows: Iterable[int]) -> dict[int, int]:
         """Return up to which version the open changes of activities are known, where they are."""
@@ -139,11 +139,12 @@ class Lives:
         live.unfinished |= bool(changes)
         self.touch(live)
         # After a crash those that have the state already are left in peace.
-        whole = bool(changes) and activity.status != "ended" and not recovered
-        if live.complete or not (newer or live.incomplete):
+        live.read_whole |= bool(changes) and activity.status != "ended" and not recovered
+        if live.complete or not (newer or live.incomplete or live.to_read):
             return None
-        live.incomplete = False
-        return lambda: self._read(live, whole=whole)
+        # Until it is read: a read that is under way may have begun before this state.
+        live.incomplete, live.to_read = False, True
+        return lambda: self._read(live)
 
     @staticmethod
     def _newest(activity: Row[Any], changes: Sequence[Row[Any]], live: Live) -> Newest:
@@ -180,9 +181,10 @@ class Lives:
 
     # Reading tokens.
 
-    async def _read(self, live: Live, *, whole: bool) -> None:
+    async def _read(self, live: Live) -> None:
         """Join the tokens that the store has: all, or those that are behind."""
-        live.loading = True
+        whole, live.read_whole = live.read_whole, False
+        live.loading, live.to_read = True, False
         read = False
         try:
             query = _members(live.row, None if whole else live.version)
@@ -274,6 +276,8 @@ class Lives:
     def forget(self, row: int) -> None:
         """Let go of an activity that has no card left anywhere."""
         live = self._lives.get(row)
+        if live is not None:
+            live.to_read = False  # nobody is left to be read
         if live is not None and live.settled:
             self._touched.discard(live)
             self._let_go(live)
@@ -308,7 +312,7 @@ class Lives:
             if self._lives.get(live.row) is not live or live.newest is None:
                 continue
             if not live.settled:
-                if not live.behind and not live.loading:
+                if not (live.behind or live.loading or live.to_read):
                     # Held for its time with nobody to send to: nothing else would call us.
                     self.touch(live)
                 continue

@@ -7,9 +7,11 @@ import json
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
-from apns_live.activities.courier import recorder, starting
+from apns_live.activities.courier import lives, recorder, starting
 from apns_live.activities.progress import Batch
+from apns_live.activities.store import schema
 from tests.activities.courier.world import World, a_start, an_end, an_update
 
 
@@ -21,6 +23,9 @@ async def kill(world: World) -> None:
         for task in service._tasks:
             task.cancel()
         await asyncio.gather(*service._tasks, return_exceptions=True)
+        if (writing := service.courier._recorder._under_way) is not None:
+            writing.cancel()
+            await asyncio.wait([writing])
         service.courier._recorder.batch = Batch()
         await service.courier.carriers.aclose()
 
@@ -226,3 +231,41 @@ async def test_closing_waits_for_what_is_under_way(world: World) -> None:
     await world.close()
     await world.open()
     assert not (await world.outcomes())[50:]
+
+
+@pytest.mark.parametrize("change", ["update", "end"])
+async def test_what_comes_while_those_behind_are_read_reaches_everybody(
+    world: World, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    # After a crash only those are read who are behind the state of then: here nobody is.
+    phones = await follow(world, 5)
+    await world.service.activities.update(world.app, an_update(1))
+    await world.settled()
+    await world.close()
+    table = schema.operations
+    async with world.database.write() as connection:
+        await connection.execute(
+            update(table).where(table.c.kind == "update").values(status="running", finished_at=None)
+        )
+    reading, go = asyncio.Event(), asyncio.Event()
+    page_of = lives.page_of
+
+    async def slow(*args: Any) -> Any:
+        rows = await page_of(*args)
+        reading.set()
+        await go.wait()
+        return rows
+
+    monkeypatch.setattr(lives, "page_of", slow)
+    await world.open()
+    await world.until(reading.is_set)
+    if change == "end":
+        await world.service.activities.end(world.app, an_end(2))
+    else:
+        await world.service.activities.update(world.app, an_update(2))
+    [live] = world.service.courier._lives._lives.values()
+    await world.until(lambda: live.version == 3)
+    go.set()
+    await world.settled()
+    state = "ended" if change == "end" else "active"
+    assert world.shown(phones) == [(state, 2)] * 5
