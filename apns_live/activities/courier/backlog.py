@@ -139,6 +139,10 @@ class Backlog:
             matter = await self._newer(connection, known) if known else []
             if unknown:
                 matter += await self._open_or_newest(connection, unknown)
+        # What was committed between the two questions is looked at again; without its activity's row
+        # its alert would ring with the state before.
+        newest = {row.id: row.version for row in found}
+        matter = [row for row in matter if row.version <= newest.get(row.activity_id, 0)]
         by_activity: dict[int, list[Row[Any]]] = {}
         for row in sorted({row.id: row for row in matter}.values(), key=lambda row: row.id):
             by_activity.setdefault(row.activity_id, []).append(row)
