@@ -140,10 +140,14 @@ class Lives:
         self.touch(live)
         # After a crash those that have the state already are left in peace.
         live.read_whole |= bool(changes) and activity.status != "ended" and not recovered
-        if live.complete or not (newer or live.incomplete or live.to_read):
+        if live.complete:
+            live.to_read = False  # everybody is here, and has the newest state
+        elif newer or live.incomplete:
+            live.to_read = True
+        if not live.to_read:
             return None
-        # Until it is read: a read that is under way may have begun before this state.
-        live.incomplete, live.to_read = False, True
+        # It stays so until it is read: a read that is under way may have begun before this state.
+        live.incomplete = False
         return lambda: self._read(live)
 
     @staticmethod
@@ -202,6 +206,7 @@ class Lives:
                     break
                 await asyncio.sleep(0)
             live.complete = live.complete or whole
+            live.to_read &= not live.complete
             read = True
         finally:
             if not read:
