@@ -90,9 +90,12 @@ class Activities:
 
         try:
             done, row = await self._commits.run(store)
-        except IntegrityError:  # two at the same moment: the other one was first
+        except (IntegrityError, Conflict) as error:
             if not again:
+                if isinstance(error, Conflict):
+                    raise
                 raise _taken(app, public_id) from None
+            # Two at the same moment, and the other one was first: now it can be seen.
             done, row = await self._commits.run(store)
         self._written(app, row.id)
         return done
