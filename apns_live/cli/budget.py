@@ -55,8 +55,8 @@ def simulate(
     ] = None,
 ) -> int:
     """Show what would be sent at which priority, and what a phone would have shown."""
-    from ..delivery import simulate as simulation
     from ..delivery.budget import Budget
+    from . import budget_simulation as simulation
 
     allowance: Budget | str = (
         Budget(per_hour=int(budget), reserve=reserve, burst=burst) if budget.isdigit() else budget

@@ -86,6 +86,8 @@ class Audience:
             self.cursor.append(confirmed)
             self.confirmed.append(confirmed)
             self.status.append(IDLE)
+            # The circle is one place longer: a sweep under way must not end one place early.
+            self._remaining += self._remaining > 0
         self.index[token] = place
         self.changed.add(place)
         if confirmed != self.newest:
@@ -95,6 +97,10 @@ class Audience:
         else:
             self.status[place] = IDLE
         return place
+
+    def is_leaving(self, place: int) -> bool:
+        """Return whether the token there has left and only its last answer is awaited."""
+        return self.status[place] == LEAVING
 
     def leave(self, token: str) -> bool:
         """Remove a token; one that is in flight goes when its answer is there. False if unknown."""

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..delivery.budget import HOUR, Budget, Urgency, check_budget, check_urgency
+from ..delivery.lane import Lane, State
 from ..errors import InvalidInput, InvalidSetting
 from ..outcome import Outcome, Verdict
 from ..payload import Alert, End, Update, encode
-from .budget import HOUR, Budget, Urgency, check_budget, check_urgency
-from .lane import Lane, State
 
 EPOCH = 1_800_000_000.0
 
@@ -301,7 +301,7 @@ def plot(simulation: Simulation, path: str | Path) -> None:
         )
     try:
         # matplotlib is an extra, and heavy: only who draws needs it.
-        from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.figure import Figure
     except ImportError:
         raise InvalidSetting(
             "matplotlib is not installed",

@@ -1,0 +1,149 @@
+"""The book of who has which version: a model, and what happens while a version is being sent."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apns_live.delivery.audience import Audience
+
+
+def serve(audience: Audience, limit: int = 10) -> list[str]:
+    """Send the newest version to at most ``limit`` tokens, each accepted at once."""
+    places = audience.pick(limit)
+    for place in places:
+        audience.accepted(place, audience.newest)
+    return [audience.tokens[place] for place in places]
+
+
+def test_tokens_that_join_while_a_version_is_sent_make_no_other_token_miss_it():
+    audience = Audience()
+    for number in range(100):
+        audience.join(str(number))
+    audience.publish()
+    served = serve(audience, 50)
+    audience.publish()
+    for number in range(5):
+        audience.join(f"late {number}", confirmed=audience.newest - 1)
+    while audience.pending:
+        served += serve(audience)
+    assert audience.behind == 0
+    assert all(audience.confirmed[place] == 2 for place in audience.index.values())
+
+
+def test_a_token_that_leaves_and_joins_again_in_flight_is_behind_once():
+    audience = Audience()
+    place = audience.join("a")
+    audience.join("b")
+    audience.publish()
+    assert audience.pick(10) == [place, 1]
+    audience.accepted(1, 1)
+    assert audience.behind == 1
+    audience.leave("a")
+    assert audience.behind == 0
+    assert audience.join("a") is None
+    assert audience.behind == 1
+    audience.publish()
+    assert audience.behind == 2
+    audience.accepted(place, 1)
+    assert audience.behind == 2
+    assert sorted(serve(audience)) == ["a", "b"]
+    assert audience.behind == 0
+
+
+def test_expiry_gives_up_only_tokens_that_lack_the_newest_version():
+    audience = Audience()
+    for token in "abcd":
+        audience.join(token)
+    audience.publish()
+    delivered = serve(audience, 2)
+    [flying] = audience.pick(1)
+    given_up = audience.give_up_waiting()
+    assert [audience.tokens[place] for place in given_up] == ["d"]
+    assert audience.behind == 1, "what is in flight gets its answer"
+    audience.accepted(flying, 1)
+    assert audience.behind == 0
+    assert delivered == ["a", "b"]
+    assert not audience.pending
+
+
+class Model:
+    """What each token has, kept the plain way."""
+
+    def __init__(self) -> None:
+        self.audience = Audience()
+        self.has: dict[str, int] = {}
+        self.flying: dict[int, tuple[str, int]] = {}
+
+    def check(self) -> None:
+        audience = self.audience
+        members = {
+            token for token, place in audience.index.items() if not audience.is_leaving(place)
+        }
+        assert members == set(self.has)
+        behind = sum(version < audience.newest for version in self.has.values())
+        assert audience.behind == behind
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from(["join", "leave"]), st.integers(0, 5)),
+            st.tuples(st.just("publish"), st.just(0)),
+            st.tuples(st.just("pick"), st.integers(1, 4)),
+            st.tuples(
+                st.sampled_from(["accept", "again", "drop", "give up", "put back"]),
+                st.integers(0, 5),
+            ),
+        ),
+        max_size=60,
+    )
+)
+def test_against_a_plain_model_nobody_is_missed(steps):
+    model = Model()
+    audience = model.audience
+    for step, number in steps:
+        token = f"t{number}"
+        match step:
+            case "join":
+                back = token in audience and token not in model.has
+                if audience.join(token) is not None:
+                    model.has[token] = 0
+                elif back:
+                    model.has[token] = audience.confirmed[audience.index[token]]
+            case "leave":
+                assert audience.leave(token) == (token in model.has)
+                model.has.pop(token, None)
+            case "publish":
+                audience.publish()
+            case "pick":
+                for place in audience.pick(number):
+                    assert place not in model.flying
+                    model.flying[place] = (audience.tokens[place], audience.newest)
+            case _ if model.flying:
+                place = list(model.flying)[number % len(model.flying)]
+                name, version = model.flying.pop(place)
+                if step in ("accept", "give up"):
+                    getattr(
+                        audience, step.replace("accept", "accepted").replace("give up", "given_up")
+                    )(place, version)
+                    if name in model.has:
+                        model.has[name] = version
+                elif step == "again":
+                    audience.again(place, 0.0, 1.0)
+                elif step == "drop":
+                    audience.dropped(place)
+                    model.has.pop(name, None)
+                else:
+                    audience.put_back(place)
+        model.check()
+    for place, (name, version) in model.flying.items():
+        audience.accepted(place, version)
+        if name in model.has:
+            model.has[name] = version
+    model.check()
+    for _ in range(100):
+        for name in serve(audience, 3):
+            model.has[name] = audience.newest
+    assert audience.behind == 0
+    model.check()
