@@ -1,0 +1,270 @@
+"""What must hold in every world, whatever happened in it."""
+
+from __future__ import annotations
+
+import types
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from apns_live import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from .world import FanOut, Said, World
+
+_SETTLED_WITHOUT_SENDING = frozenset({Verdict.NOT_SENT, Verdict.SUPERSEDED, Verdict.EXPIRED})
+_decode = msgspec.json.Decoder().decode
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One push that APNs processed."""
+
+    at: float
+    token: str
+    event: str
+    serial: int
+    timestamp: int
+    alert: str
+    starts: bool
+
+
+def check(world: World) -> None:
+    """Add a complaint to the world for everything that does not hold."""
+    seen = _seen(world)
+    by_token: dict[str, list[Seen]] = defaultdict(list)
+    by_message: dict[tuple[str, int], list[Seen]] = defaultdict(list)
+    for push in seen:
+        by_token[push.token].append(push)
+        by_message[push.token, push.serial].append(push)
+    for said in world.said.values():
+        _check_said(world, said, by_message)
+    for fan_out in world.fan_outs:
+        _check_fan_out(world, fan_out, by_message)
+    for token, pushes in by_token.items():
+        _check_order(world, token, pushes)
+    _check_newest(world, by_token)
+    _check_alerts(world, by_token)
+    _check_left_over(world)
+
+
+def _seen(world: World) -> list[Seen]:
+    found = []
+    for at, push in world.processed:
+        aps = _decode(push.body)["aps"]
+        alert = aps.get("alert")
+        found.append(
+            Seen(
+                at,
+                push.token,
+                aps["event"],
+                aps.get("content-state", {}).get("serial", 0),
+                aps.get("timestamp", 0),
+                alert["body"] if alert else "",
+                aps["event"] == "start",
+            )
+        )
+    return found
+
+
+def _check_outcome(world: World, what: str, outcome: Outcome, times: int, *, starts: bool) -> None:
+    """One push: what was told of it agrees with what APNs did."""
+    if outcome.verdict is Verdict.ACCEPTED and not times:
+        world.complain(f"{what} is ACCEPTED, but APNs never processed it")
+    admits = outcome.accepted or outcome.may_have_been_sent or outcome.verdict is Verdict.UNKNOWN
+    if times and not admits:
+        world.complain(f"{what} was processed, yet its outcome is {outcome}")
+    if starts and times > 1:
+        world.complain(f"{what}, a start, was processed {times} times")
+    if times > max(1, outcome.attempts) and not world.crashes:
+        world.complain(f"{what} was processed {times} times in {outcome.attempts} attempts")
+    calm = not (world.doubtful or world.clock_was_wrong or outcome.reason == "deadline")
+    if outcome.verdict is Verdict.UNKNOWN and calm:
+        world.complain(f"{what} is UNKNOWN, though nothing went wrong: {outcome}")
+
+
+def _check_said(world: World, said: Said, by_message: dict[tuple[str, int], list[Seen]]) -> None:
+    if said.activity or not said.token:
+        return
+    pushes = by_message[said.token, said.serial]
+    what = f"message {said.serial} ({said.event} to {said.token[:8]})"
+    if said.outcome is None:
+        if said.error is None and not world.lives[said.life - 1].ended:
+            world.complain(f"{what} has neither outcome nor error")
+        if said.event == "start" and len(pushes) > 1:
+            world.complain(f"{what}, a start, was processed {len(pushes)} times")
+        return
+    if said.outcome.token != said.token:
+        world.complain(f"{what} got the outcome of another token")
+    # A state of a lane may be carried out by a later life; its own outcome is the first life's.
+    if world.crashes or said.outcome.verdict is Verdict.SUPERSEDED:
+        return
+    _check_outcome(world, what, said.outcome, len(pushes), starts=said.event == "start")
+
+
+def _check_fan_out(
+    world: World, fan_out: FanOut, by_message: dict[tuple[str, int], list[Seen]]
+) -> None:
+    given = fan_out.given
+    what = f"fan-out {fan_out.serial}"
+    named = "name" in given
+    ended_with_process = world.crashes and fan_out.life < len(world.lives)
+    for token in {each for each in fan_out.tokens if isinstance(each, str)}:
+        times = len(by_message[token, fan_out.serial])
+        if fan_out.event == "start" and times > 1:
+            world.complain(f"{what}: a start was processed {times} times")
+    if ended_with_process or fan_out.report is None:
+        return
+    by_token: dict[Any, list[Outcome]] = defaultdict(list)
+    for outcome in fan_out.outcomes:
+        by_token[outcome.token].append(outcome)
+    for token, outcomes in by_token.items():
+        if len(outcomes) > 1 and token in fan_out.tokens:
+            world.complain(f"{what}: {token[:8]} has {len(outcomes)} outcomes")
+        if token in fan_out.tokens and not named:
+            times = len(by_message[token, fan_out.serial])
+            starts = fan_out.event == "start"
+            _check_outcome(world, f"{what} to {token[:8]}", outcomes[0], times, starts=starts)
+    report = fan_out.report
+    if not fan_out.finished:
+        return
+    if not named and report.read != report.settled:
+        world.complain(f"{what} read {report.read} tokens and settled {report.settled}")
+    quiet = not set(given) & {"bad", "source_raises", "source_cancels", "callback_raises"}
+    through = given["deadline"] is None and "break_after" not in given and quiet
+    if through and not named and not given.get("cancel_after"):
+        if report.read != len(fan_out.tokens):
+            world.complain(f"{what} read {report.read} of {len(fan_out.tokens)} tokens")
+        if fan_out.read_through and len(fan_out.outcomes) != report.read:
+            world.complain(f"{what} told {len(fan_out.outcomes)} outcomes of {report.read}")
+    if "bad" in given and fan_out.read_through and not named and given["deadline"] is None:
+        wrong = sum(each.verdict is Verdict.FIX_REQUEST for each in fan_out.outcomes)
+        bad = sum(index < len(fan_out.tokens) for index in given["bad"])
+        if wrong < bad:
+            world.complain(f"{what} had {bad} bad tokens and {wrong} outcomes FIX_REQUEST")
+
+
+def _check_order(world: World, token: str, pushes: list[Seen]) -> None:
+    """A later state of one sender carries a later timestamp; nothing is newer than the end."""
+    if world.crashes and any(life.journal is None for life in world.lives):
+        return
+    states = {}
+    for push in pushes:
+        if not push.starts:
+            states.setdefault(push.serial, push)
+    ordered = sorted(states.values(), key=lambda each: each.serial)
+    if not (ordered and _is_ordered(world, token, ordered)):
+        return
+    for before, after in pairwise(ordered):
+        if after.timestamp <= before.timestamp:
+            world.complain(
+                f"{token[:8]}: state {after.serial} has timestamp {after.timestamp}, "
+                f"not after {before.timestamp} of state {before.serial}"
+            )
+    ends = [each for each in ordered if each.event == "end"]
+    if ends and ordered[-1] is not ends[0]:
+        world.complain(f"{token[:8]}: state {ordered[-1].serial} follows the end")
+
+
+def _is_ordered(world: World, token: str, ordered: list[Seen]) -> bool:
+    """Whether one lane or activity sent all of these; send() keeps no order."""
+    first = world.said.get(ordered[0].serial)
+    return first is not None and (bool(first.activity) or first.token in world.lane_tokens)
+
+
+def _check_newest(world: World, by_token: dict[str, list[Seen]]) -> None:
+    """What a phone shows last is the newest state that its sender calls accepted."""
+    last_of: dict[str, Said] = {}
+    for said in world.said.values():
+        if said.token in world.lane_tokens:
+            last_of[said.token] = said
+    for token, said in last_of.items():
+        if said.outcome is None or not said.outcome.accepted:
+            continue
+        shown = _shown(by_token[token])
+        if shown != said.serial:
+            world.complain(f"lane {token[:8]} shows state {shown}, not {said.serial}")
+    for name, said in world.last_accepted.items():
+        for token in sorted(world.members.get(name, ())):
+            shown = _shown(by_token[token])
+            if token not in world.given_up.get(name, ()) and shown != said:
+                world.complain(f"{token[:8]} of {name} shows state {shown}, not {said}")
+
+
+def _shown(pushes: list[Seen]) -> int:
+    """Return the serial of the state that a phone shows after these pushes, in order of arrival."""
+    newest = 0
+    shown = 0
+    for push in pushes:
+        if push.timestamp >= newest and not push.starts:
+            newest, shown = push.timestamp, push.serial
+    return shown
+
+
+def _check_alerts(world: World, by_token: dict[str, list[Seen]]) -> None:
+    """No alert of a lane is lost, and none rings twice while nothing is in doubt."""
+    for said in world.said.values():
+        if not said.alert or said.token not in world.lane_tokens or said.outcome is None:
+            continue
+        text = f"alert {said.serial}"
+        rings = sum(each.alert == text for each in by_token[said.token])
+        if said.outcome.accepted and not rings:
+            world.complain(f"{text} is ACCEPTED and rang on no phone")
+        if rings > 1 and not world.doubtful and not world.clock_was_wrong:
+            world.complain(f"{text} rang {rings} times")
+
+
+_OURS = "apns_live"
+_EXEMPT = (types.ModuleType, type, types.FunctionType, types.MethodType, types.CodeType)
+_MUST_GO = frozenset({"Push", "Link", "State", "Ticket", "Version", "LiveActivity", "Errand"})
+
+
+def _check_left_over(world: World) -> None:
+    """After close, client and delivery hold no push, no link, no state."""
+    if any("world ended early" in each for each in world.complaints):
+        return
+    late = world.network.late_writes + world.network.count_late_writes()
+    if late:
+        world.complain(f"{late} writes to connections that were lost or closing")
+    life = world.lives[-1]
+    left: dict[str, int] = defaultdict(int)
+    for root in (life.client, life.delivery):
+        for name, path in _held(root).items():
+            left[f"{name} in {path}"] += 1
+    for what, count in sorted(left.items())[:3]:
+        world.complain(f"left after close: {count} x {what}")
+
+
+def _held(root: object) -> dict[str, str]:
+    """Return what must be gone and is still reachable inside our objects, with the way there."""
+    found: dict[str, str] = {}
+    known: set[int] = set()
+    todo: list[tuple[object, str, int]] = [(root, type(root).__name__, 0)]
+    while todo:
+        value, path, depth = todo.pop()
+        if id(value) in known or depth > 12 or isinstance(value, _EXEMPT):
+            continue
+        known.add(id(value))
+        kind = type(value)
+        if kind.__name__ in _MUST_GO and kind.__module__.startswith(_OURS):
+            found[kind.__name__] = path
+            continue
+        if isinstance(value, dict):
+            todo.extend((each, f"{path}[...]", depth + 1) for each in list(value.values())[:50])
+            todo.extend((each, f"{path} keys", depth + 1) for each in list(value)[:50])
+        elif isinstance(value, (list, tuple, set, frozenset)) or kind.__name__ == "deque":
+            todo.extend((each, f"{path}[...]", depth + 1) for each in list(value)[:50])  # type: ignore[call-overload]
+        elif kind.__module__.startswith(_OURS) and ".testing" not in kind.__module__:
+            names = set(getattr(value, "__dict__", ()))
+            for base in kind.__mro__:
+                slots = base.__dict__.get("__slots__", ())
+                names.update((slots,) if isinstance(slots, str) else slots)
+            todo.extend(
+                (getattr(value, name, None), f"{path}.{name}", depth + 1)
+                for name in names
+                if not name.startswith("__")
+            )
+    return found

@@ -1,0 +1,49 @@
+"""Run one world and judge it; find the shortest plan that still fails."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from .checks import check
+from .plan import Plan, draw
+from .world import World
+
+
+def run_plan(plan: Plan) -> list[str]:
+    """Return what does not hold in a world."""
+    world = World(plan)
+    world.run()
+    check(world)
+    return world.complaints
+
+
+def run_seed(seed: int) -> tuple[Plan, list[str], float]:
+    """Return the plan of a seed, what does not hold in it, and the CPU seconds that it took."""
+    began = time.process_time()
+    plan = draw(seed)
+    complaints = run_plan(plan)
+    return plan, complaints, time.process_time() - began
+
+
+def _kind(complaints: list[str]) -> str:
+    """Return the first complaint without its numbers: what a shorter plan must show as well."""
+    return re.sub(r"[0-9a-f]{8}|[0-9.]+", "", complaints[0])[:60] if complaints else ""
+
+
+def shortened(plan: Plan, *, most_runs: int = 300) -> Plan:
+    """Return a plan with fewer actions that still fails, by leaving out ever smaller parts."""
+    wanted = _kind(run_plan(plan))
+    runs = 0
+    size = max(1, len(plan.actions) // 2)
+    while size:
+        start = 0
+        while start < len(plan.actions) and runs < most_runs:
+            shorter = plan.without(set(range(start, start + size)))
+            runs += 1
+            if _kind(run_plan(shorter)) == wanted:
+                plan = shorter
+            else:
+                start += size
+        size = size // 2 if runs < most_runs else 0
+    return plan
