@@ -1,24 +1,26 @@
-"""A fan-out seen from a synchronous thread: tokens go in and outcomes come out, in batches.
+"""A fan-out seen from a synchronous thread. Rules of all fan-outs: docs/fan-out.md.
 
-Between the two threads lie two queues, each bounded. They are plain deques, whose ends may be
-used from different threads; a thread is woken only when it waits. So the cost of crossing is paid
-once a batch, not once a push.
+Tokens and outcomes cross between the caller's thread and the event loop's in two plain deques,
+whose ends may be used from different threads; a thread is woken only when it waits. So the cost of
+crossing is paid once a batch, not once a push.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import os
 import threading
-from collections import Counter, deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import replace
+from collections import deque
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from time import perf_counter
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from .client.reading import IN_MEMORY, TokenReader, shown
+from .client.run import WATERMARK, Life
 from .errors import ClientClosed
-from .outcome import Outcome, Verdict
+from .guard import RAISED
+from .outcome import Outcome
 from .payload import Message
 
 if TYPE_CHECKING:
@@ -27,22 +29,90 @@ if TYPE_CHECKING:
 
 TOKENS_AHEAD = 1_024
 """Tokens read from the caller's iterable before the engine asks for them."""
-OUTCOMES_AHEAD = 4_096
-"""Outcomes that wait for the caller; then the engine is no longer read, and pauses in its turn."""
 HAND_OVER = 512
 """Outcomes taken at once by the caller's thread."""
 PATIENCE = 0.02
 """Seconds that reading tokens may keep waiting outcomes from the caller."""
 
-_IN_MEMORY = (str, bytes, list, tuple, set, frozenset)
-_LATE = "deadline"
+
+class _Handed(TokenReader):
+    """Tokens that the caller's thread reads and hands over to the event loop.
+
+    Anything may happen in a generator or a cursor, so it stays in the caller's thread.
+    """
+
+    def __init__(self, tokens: Iterable[str], *, dedupe: bool) -> None:
+        super().__init__(dedupe=dedupe)
+        self._tokens = tokens
+        self._iterator: Iterator[str] | None = None
+        self._handed: deque[str] = deque()
+        self._failure: BaseException | None = None
+        self._over = False
+        self._asked = False
+        self.on_wanted: Callable[[], object] | None = None
+        """Called on the event loop when it could take more tokens."""
+
+    # The caller's thread
+
+    def wanted(self) -> bool:
+        """Whether the caller's thread should read on."""
+        return not (self._over or self.stopped) and len(self._handed) < TOKENS_AHEAD // 2
+
+    def read_on(
+        self, enough: Callable[[], bool], tell: Callable[[Callable[[], object]], object]
+    ) -> None:
+        """Read tokens until there are enough; ``tell`` makes a call on the event loop."""
+        until = perf_counter() + PATIENCE
+        try:
+            if self._iterator is None:
+                self._iterator = iter(self._tokens)
+            while len(self._handed) < TOKENS_AHEAD and not self.stopped:
+                token = next(self._iterator, self)
+                if token is self:
+                    self._over = True
+                    break
+                self._handed.append(token)  # type: ignore[arg-type]
+                if self._asked:
+                    self._asked = False
+                    tell(self._wake)
+                if enough() and perf_counter() > until:
+                    return
+        except RAISED as error:
+            self._failure = shown(error)
+            self._over = True
+        finally:
+            if self._over:
+                tell(self._wake)
+
+    # The event loop
+
+    def _next(self, limit: int) -> list[str]:
+        handed = self._handed
+        tokens = [handed.popleft() for _ in range(min(limit, len(handed)))]
+        if not tokens:
+            # First say that more is wanted, then look: the other thread first hands over.
+            self._asked = True
+            if self._over and not handed:
+                self.error = self._failure
+                self.exhausted = self._failure is None
+        if self.on_wanted is not None and self.wanted():
+            self.on_wanted()
+        return tokens
+
+    def _left(self) -> list[str]:
+        # The caller's thread may be about to append one more; it looks at ``stopped`` first.
+        left = list(self._handed)
+        for _ in left:
+            self._handed.popleft()
+        return left
 
 
 class Run:
     """A fan-out in progress: iterate it for outcomes, or ``wait()`` for the report.
 
-    Every token that was read from the iterable gets exactly one outcome. Leaving the ``with``
-    block early cancels what has not left and drains what has. One thread at a time may use it.
+    Every token that was read from the iterable gets exactly one outcome. Leaving the iteration or
+    the ``with`` block early cancels what has not left; the block also waits for the answers to what
+    has. One thread at a time may use it.
     """
 
     def __init__(
@@ -53,33 +123,25 @@ class Run:
         options: dict[str, Any],
     ) -> None:
         client, self._portal = started()
-        self._iterator: Iterator[str] | None = None
-        source: Iterable[str] | AsyncIterable[str] = tokens
-        if isinstance(tokens, Iterable) and not isinstance(tokens, _IN_MEMORY):
-            # Anything may happen in a generator or a cursor, so it stays in the caller's thread.
-            self._iterator = iter(tokens)
-            source = self._given()
-        self._tokens: deque[str] = deque()
-        self._outcomes: deque[Outcome] = deque()
-        self._ready: deque[Outcome] = deque()
-        self._exhausted = self._iterator is None
-        self._condition = threading.Condition()
-        self._caller_waits = False
-        self._engine_waits = False
-        self._started = False
-        self._done = False
-        self._error: BaseException | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._more_tokens = asyncio.Event()
-        self._more_room = asyncio.Event()
-        self._stop = asyncio.Event()
-        self._late = 0
+        self._handed: _Handed | None = None
+        if isinstance(tokens, Iterable) and not isinstance(tokens, (*IN_MEMORY, str, bytes)):
+            self._handed = _Handed(tokens, dedupe=bool(options.get("dedupe")))
+        source = tokens if self._handed is None else self._handed
 
         async def make() -> _async.Run:
-            return client.fan_out(message, source, **options)
+            return client.fan_out(message, source, **options)  # type: ignore[arg-type]
 
         # Made now, so that a wrong message or option is refused in the caller's own line.
         self._run = self._portal.call(make)
+        self._unread = self._run.outbox.unread
+        self._ready: deque[Outcome] = deque()
+        self._condition = threading.Condition()
+        self._waits = False
+        self._begun = False
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"blocking.{self._run!r}"
 
     def __enter__(self) -> Run:
         return self
@@ -92,19 +154,28 @@ class Run:
     ) -> None:
         self.close()
 
-    def __iter__(self) -> Run:
-        return self
+    def __iter__(self) -> Iterator[Outcome]:
+        """Yield outcomes as they come, not in the order of the tokens.
+
+        Raises what the iterable of tokens raised, behind the outcomes of what it gave.
+        """
+        try:
+            while (outcome := next(self, None)) is not None:
+                yield outcome
+        finally:
+            self._leave()
 
     def __next__(self) -> Outcome:
-        if self._ready:
-            return self._ready.popleft()
-        self._fill()
+        if not self._ready:
+            self._fill()
         if not self._ready:
             raise StopIteration
         return self._ready.popleft()
 
     def wait(self) -> _async.Report:
         """Send to all tokens, drop the outcomes that nobody took, and return the report."""
+        self._run.outbox.discard()
+        self._ready.clear()
         for _ in self:
             pass
         return self.report
@@ -112,163 +183,80 @@ class Run:
     @property
     def report(self) -> _async.Report:
         """The report so far: counts, latencies, first drops."""
-        report = self._run.report
-        if self._late:
-            verdicts = Counter(report.verdicts)
-            verdicts[Verdict.NOT_SENT] += self._late
-            reasons = Counter(report.reasons)
-            reasons[_LATE] += self._late
-            report = replace(
-                report,
-                read=report.read + self._late,
-                settled=report.settled + self._late,
-                verdicts=MappingProxyType(dict(verdicts)),
-                reasons=MappingProxyType(dict(reasons)),
-            )
-        return report
+        return self._run.report
 
     def close(self) -> None:
-        """Cancel what has not left, and drain what has. May be repeated."""
-        if self._started and not self._done and self._portal.process == os.getpid():
-            self._portal.call(self._end)
-        self._done = True
+        """Cancel what has not left, and wait for the answers to what has. May be repeated."""
+        if not self._closed and self._portal.process == os.getpid():
+            self._portal.call(self._run.aclose)
+        self._closed = True
 
-    # The caller's thread.
+    # The caller's thread
 
     def _fill(self) -> None:
-        if not self._started:
-            self._started = True
+        """Wait for outcomes, reading tokens meanwhile; return without any at the end."""
+        if self._closed:
+            return
+        if not self._begun:
+            self._begun = True
             self._portal.call(self._begin)
         while True:
             if self._portal.process != os.getpid():
                 raise ClientClosed("this fan-out belongs to the parent process")
-            if not self._done:
-                self._read_tokens()
-            batch = min(len(self._outcomes), HAND_OVER)
-            if batch:
-                self._ready.extend(self._outcomes.popleft() for _ in range(batch))
-                if len(self._outcomes) < OUTCOMES_AHEAD // 2 and not self._more_room.is_set():
-                    self._portal.loop.call_soon_threadsafe(self._more_room.set)
+            if self._portal.loop.is_closed():
+                raise ClientClosed("the event loop ended during a fan-out")
+            if self._handed is not None and self._handed.wanted():
+                self._handed.read_on(lambda: bool(self._unread), self._tell)
+            over = self._run.life is Life.OVER
+            if self._hand_over():
                 return
-            if self._done:
-                self._finish()
+            if over:
+                self._portal.call(self._sweep)
+                if not self._hand_over():
+                    self._closed = True
+                    self._portal.call(self._run.finish)
                 return
             with self._condition:
-                # First say that we wait, then look: the engine first changes something, then
+                # First say that we wait, then look: the event loop first changes something, then
                 # looks whether anyone waits.
-                self._caller_waits = True
-                # With a timeout, so that a dead event loop cannot hold a thread forever.
-                if not (self._outcomes or self._done or self._tokens_wanted()):
+                self._waits = True
+                if not (self._unread or self._run.life is Life.OVER or self._wanted()):
+                    # With a timeout, so that a dead event loop cannot hold a thread forever.
                     self._condition.wait(1.0)
-                self._caller_waits = False
-            if self._portal.loop.is_closed() and not self._done:
-                raise ClientClosed("the event loop ended during a fan-out")
+                self._waits = False
 
-    def _tokens_wanted(self) -> bool:
-        return not self._exhausted and len(self._tokens) < TOKENS_AHEAD // 2
+    def _hand_over(self) -> bool:
+        count = min(len(self._unread), HAND_OVER)
+        self._ready.extend(self._unread.popleft() for _ in range(count))
+        if count and len(self._unread) < WATERMARK:
+            self._tell(self._run.resume)
+        return count > 0
 
-    def _read_tokens(self) -> None:
-        if self._iterator is None or not self._tokens_wanted():
-            return
-        until = perf_counter() + PATIENCE
-        while len(self._tokens) < TOKENS_AHEAD and not self._done:
-            try:
-                token = next(self._iterator)
-            except StopIteration:
-                self._exhausted = True
-                break
-            self._tokens.append(token)
-            if self._engine_waits:
-                self._wake_engine()
-            if self._outcomes and perf_counter() > until:
-                break
-        if self._exhausted:
-            self._wake_engine()
+    def _wanted(self) -> bool:
+        return self._handed is not None and self._handed.wanted()
 
-    def _wake_engine(self) -> None:
-        self._engine_waits = False
-        self._portal.loop.call_soon_threadsafe(self._more_tokens.set)
+    def _leave(self) -> None:
+        """Stop without waiting: the iteration was left."""
+        if self._portal.process == os.getpid() and self._run.life is not Life.OVER:
+            self._tell(self._run.stop)
 
-    def _finish(self) -> None:
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-        # Read from the caller's iterable, but the engine had ended before it asked for them.
-        while self._tokens:
-            self._ready.append(
-                Outcome(
-                    token=self._tokens.popleft(),
-                    verdict=Verdict.NOT_SENT,
-                    reason=_LATE,
-                    detail="the deadline passed before this token's turn",
-                )
-            )
-            self._late += 1
+    def _tell(self, call: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop has ended
+            self._portal.loop.call_soon_threadsafe(call)
 
-    # The event loop's thread.
+    # The event loop's thread
 
     async def _begin(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._pump())
+        self._run.outbox.listener = self._wake_caller
+        if self._handed is not None:
+            self._handed.on_wanted = self._wake_caller
+        self._run.start()
 
-    async def _end(self) -> None:
-        self._stop.set()
-        self._more_room.set()
-        if self._task is not None:
-            await self._task
-
-    async def _pump(self) -> None:
-        try:
-            async with self._run as run:
-                reader = asyncio.ensure_future(self._take_outcomes(run))
-                stopped = asyncio.ensure_future(self._stop.wait())
-                try:
-                    await asyncio.wait((reader, stopped), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    stopped.cancel()
-                    if not reader.done():
-                        reader.cancel()
-                        await asyncio.wait((reader,))
-                if not reader.cancelled():
-                    reader.result()
-        except BaseException as error:
-            # Raised again in the caller's thread; this task has nobody else to tell.
-            self._error = error
-            if not isinstance(error, Exception):
-                raise
-        finally:
-            self._done = True
-            with self._condition:
-                self._condition.notify_all()
-
-    async def _take_outcomes(self, run: AsyncIterable[Outcome]) -> None:
-        outcomes = self._outcomes
-        async for outcome in run:
-            outcomes.append(outcome)
-            if self._caller_waits:
-                self._wake_caller()
-            if len(outcomes) >= OUTCOMES_AHEAD:
-                self._more_room.clear()
-                if len(outcomes) >= OUTCOMES_AHEAD:
-                    await self._more_room.wait()
-
-    async def _given(self) -> AsyncIterator[str]:
-        tokens = self._tokens
-        while True:
-            while tokens:
-                yield tokens.popleft()
-                if self._caller_waits and self._tokens_wanted():
-                    self._wake_caller()
-            if self._exhausted and not tokens:
-                return
-            self._more_tokens.clear()
-            self._engine_waits = True
-            if self._caller_waits:
-                self._wake_caller()
-            if not tokens and not self._exhausted:
-                await self._more_tokens.wait()
-            self._engine_waits = False
+    async def _sweep(self) -> None:
+        self._run.sweep()
 
     def _wake_caller(self) -> None:
-        with self._condition:
-            self._caller_waits = False
-            self._condition.notify_all()
+        if self._waits:
+            with self._condition:
+                self._waits = False
+                self._condition.notify_all()

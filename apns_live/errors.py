@@ -9,6 +9,8 @@
     |   |-- InvalidToken                      a device, start or activity token, or a channel id
     |   |-- InvalidKey                        a .p8 file, key id or team id
     |   `-- InvalidSetting                    an option, a topic, an endpoint, a settings file
+    |-- WrongEventLoop (also a RuntimeError) one client on two event loops
+    |-- SourceCancelled                     a source of tokens raised CancelledError
     |-- CredentialError                       signing is not possible on this machine
     |-- TransportError                        the way to APNs is not usable
     |   |-- ConnectFailed                     DNS, TCP, TLS, proxy or ALPN; says which
@@ -111,6 +113,14 @@ class InvalidKey(InvalidInput):
 
 class InvalidSetting(InvalidInput):
     """An option, topic, endpoint or settings file that cannot be used."""
+
+
+class WrongEventLoop(ApnsLiveError, RuntimeError):
+    """An object was used on another event loop than before. Its connections live on that loop."""
+
+
+class SourceCancelled(ApnsLiveError):
+    """A caller's source of tokens raised CancelledError, although nobody cancelled the fan-out."""
 
 
 class CredentialError(ApnsLiveError):

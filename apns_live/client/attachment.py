@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +19,24 @@ WorkItem = Push
 Settled = Sequence[tuple[Push, Outcome]]
 
 
+class End(enum.StrEnum):
+    """Why nothing more is taken: from a source of work, or by a run from its source of tokens."""
+
+    OPEN = ""
+    """More may be taken."""
+    EXHAUSTED = "exhausted"
+    """The source was read to its end."""
+    STOPPED = "cancelled"
+    """Its owner left: stop(), a break, a cancelled wait()."""
+    DEADLINE = "deadline"
+    CLOSED = "closed"
+    """The client is being closed."""
+    SOURCE_FAILED = "source_failed"
+    """The source raised."""
+    FAILED = "failed"
+    """What sends cannot go on, for example because a journal cannot be written."""
+
+
 class WorkSource(Protocol):
     """Brings pushes when there is room for them, and is told their outcomes."""
 
@@ -25,6 +44,7 @@ class WorkSource(Protocol):
         """Return up to ``limit`` items; nothing when there is nothing now (then call ``wake``).
 
         Called on the event loop whenever a connection has room. It must not wait for anything.
+        What it raises is reported to the event loop, and it is asked again after ``wake``.
         """
 
     def settled(self, outcomes: Settled) -> None:
@@ -41,10 +61,11 @@ class Attachment:
         "_deadline_timer",
         "_engine",
         "batch",
+        "checked",
         "deadline",
-        "deadline_passed",
-        "detached",
         "drains",
+        "end",
+        "held",
         "idle",
         "in_hand",
         "on_stop",
@@ -60,8 +81,10 @@ class Attachment:
         *,
         retry: bool,
         response_timeout: float,
-        deadline: float,
+        deadline: float = 0.0,
         on_stop: Callable[[], object] | None = None,
+        checked: bool = False,
+        drains: bool = False,
     ) -> None:
         self._engine = engine
         self.source = source
@@ -70,20 +93,28 @@ class Attachment:
         self.deadline = deadline
         """Monotonic seconds; 0 for none."""
         self.on_stop = on_stop
-        self.deadline_passed = False
-        self.drains = False
-        """Closing goes on taking from it: what it has was taken on already."""
+        self.checked = checked
+        """The source has checked its tokens itself."""
+        self.drains = drains
+        """When True, closing the client keeps draining this source: its items were accepted."""
+        self.end = End.OPEN
         self.idle = False
         """Its source had nothing when it was last asked."""
-        self.detached = False
         self.in_hand = 0
         """Items taken and not yet settled."""
+        self.held = 0
+        """Of these, the ones that wait for another try; written by `Waiting`."""
         self.batch: list[tuple[Push, Outcome]] = []
         self._deadline_timer: Timer | None = None
 
     def __repr__(self) -> str:
-        state = "detached" if self.detached else "idle" if self.idle else "working"
+        state = self.end or ("idle" if self.idle else "working")
         return f"<Attachment {state} {type(self.source).__name__} in hand {self.in_hand}>"
+
+    @property
+    def detached(self) -> bool:
+        """Whether nothing more is taken from the source."""
+        return self.end is not End.OPEN
 
     def wake(self) -> None:
         """Say that the source has work again. Cheap; may be called often."""
@@ -91,9 +122,9 @@ class Attachment:
             self.idle = False
             self._engine.wake()
 
-    def detach(self) -> None:
+    def detach(self, end: End = End.STOPPED) -> None:
         """Take no more from the source. What was taken goes on to its outcomes."""
-        self._engine.detach(self)
+        self._engine.detach(self, end)
 
     def cancel(self, item: WorkItem) -> bool:
         """Give one item up; False when it is settled already.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,9 +21,11 @@ from ..pool.connect import Connector, Resolver, make_ssl_context, system_resolve
 from ..pool.endpoint import resolve_environment
 from ..pool.proxy import Proxy
 from .attachment import Attachment, WorkSource
+from .drops import DropsTo
 from .engine import TOTAL_LIMIT, Engine
-from .fan_out import DropsTo, Run, Tokens
+from .fan_out import Run
 from .httpx_transport import HttpxTransport
+from .reading import Tokens, read_tokens
 from .single import WaitingRoom
 from .statistics import Statistics, snapshot
 
@@ -232,18 +234,11 @@ class Client:
         """
         self._check_open()
         _check_deadline(deadline)
-        if isinstance(tokens, (str, bytes)) or not isinstance(tokens, (Iterable, AsyncIterable)):
-            raise InvalidInput(
-                f"{type(tokens).__name__} is no iterable of tokens",
-                field="tokens",
-                remedy="Give a list, a generator or an async generator; for one token use send().",
-            )
         return Run(
             self._engine,
             self._sendable(message),
-            tokens,
+            read_tokens(tokens, dedupe=dedupe),
             deadline=deadline,
-            dedupe=dedupe,
             drops_to=drops_to,
             may_start=lambda: not self._closing,
         )

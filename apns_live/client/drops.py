@@ -11,20 +11,26 @@ from typing import BinaryIO
 import msgspec
 
 from ..errors import InvalidSetting
+from ..guard import Guarded
 from ..outcome import Outcome
+
+DropsTo = Callable[[Outcome], object] | str | PathLike[str]
 
 _encode = msgspec.json.Encoder().encode
 
 
 class DropSink:
-    """A callable, or a file of JSON Lines with mode 0600 that is replaced; or nothing."""
+    """A callable, or a file of JSON Lines with mode 0600 that is replaced; or nothing.
 
-    def __init__(self, target: Callable[[Outcome], object] | str | PathLike[str] | None) -> None:
-        self._call: Callable[[Outcome], object] | None = None
+    A callable that raises, or a disk that fills up, is logged once; the fan-out goes on.
+    """
+
+    def __init__(self, target: DropsTo | None) -> None:
         self._path: Path | None = None
         self._file: BinaryIO | None = None
+        call: Callable[[Outcome], object] = self._write
         if callable(target):
-            self._call = target
+            call = target
         elif target is not None:
             if not isinstance(target, (str, PathLike)):
                 raise InvalidSetting(
@@ -33,6 +39,7 @@ class DropSink:
                     remedy="Give a function that takes an Outcome, or the path of a file.",
                 )
             self._path = Path(target)
+        self.write = Guarded(call, "drops_to")
 
     def open(self) -> None:
         """Create the file. Raise `InvalidSetting` when that is not possible."""
@@ -48,23 +55,21 @@ class DropSink:
                 remedy="Name a file in a directory that exists and may be written.",
             ) from error
 
-    def write(self, outcome: Outcome) -> None:
-        """Write or hand over one outcome."""
-        if self._call is not None:
-            self._call(outcome)
-        elif self._file is not None:
-            before = outcome.drop_if_registered_before
-            row = {
-                "token": outcome.token,
-                "reason": outcome.reason,
-                "status": outcome.status,
-                "drop_if_registered_before": None if before is None else before.isoformat(),
-                "check_environment": outcome.check_environment,
-            }
-            self._file.write(_encode(row) + b"\n")
-
     def close(self) -> None:
         """Flush and close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            Guarded(file.close, "drops_to")()
+
+    def _write(self, outcome: Outcome) -> None:
+        if self._file is None:
+            return
+        before = outcome.drop_if_registered_before
+        row = {
+            "token": outcome.token,
+            "reason": outcome.reason,
+            "status": outcome.status,
+            "drop_if_registered_before": None if before is None else before.isoformat(),
+            "check_environment": outcome.check_environment,
+        }
+        self._file.write(_encode(row) + b"\n")

@@ -16,7 +16,7 @@ from ..outcome import Outcome, Verdict
 from ..pool import Bar, Carrier, Hooks, Loss, Push, PushState, RequestIds, Transport
 from ..reasons import Retry
 from .answers import Answer, read_answer
-from .attachment import Attachment, WorkSource
+from .attachment import Attachment, End, WorkSource
 from .backoff import PoolBackoff, TokenBackoff
 from .intake import Intake
 from .outcomes import clock_advice, refusal, unanswered, unknown
@@ -30,6 +30,8 @@ TOTAL_LIMIT = 60.0
 """Seconds from being taken to the last try, whatever deadline and expiration allow."""
 
 _BAR_BATCH = 1000
+_ROUNDS = 8
+"""How often in one turn of the event loop sources are asked again when nothing may leave."""
 _READY = PushState.READY
 
 
@@ -52,13 +54,14 @@ class Engine:
         self.transport: Transport | None = None
         self._hooks = hooks
         self._total_limit = total_limit
-        self._intake = Intake(ids or RequestIds())
+        self._intake = Intake(ids or RequestIds(), self._settle)
         self._waiting = Waiting()
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self._backoff = PoolBackoff()
         self._slow = TokenBackoff(slow_tokens)
         self._bar: Bar | None = None
+        self._resting = False
         self._watcher: asyncio.Event | None = None
         self.closing = False
 
@@ -72,10 +75,13 @@ class Engine:
         response_timeout: float | None = None,
         deadline: float | None = None,
         on_stop: Callable[[], object] | None = None,
+        checked: bool = False,
+        drains: bool = False,
     ) -> Attachment:
         """Tie a source to the engine; ``deadline`` is seconds from now.
 
         ``on_stop`` is called when nothing more will be taken: at the deadline, or at the close.
+        With ``checked`` the source has checked its tokens; ``drains`` as in `Attachment`.
         """
         now = self.clock.monotonic()
         attachment = Attachment(
@@ -85,6 +91,8 @@ class Engine:
             response_timeout=response_timeout or self.response_timeout,
             deadline=0.0 if deadline is None else now + deadline,
             on_stop=on_stop,
+            checked=checked,
+            drains=drains,
         )
         self._intake.add(attachment)
         if deadline is not None:
@@ -94,19 +102,23 @@ class Engine:
         self.wake()
         return attachment
 
-    def detach(self, attachment: Attachment) -> None:
+    def detach(self, attachment: Attachment, end: End) -> None:
         """Take no more from a source."""
-        self._intake.remove(attachment)
+        self._intake.remove(attachment, end)
+
+    def soon(self, call: Callable[[], object]) -> None:
+        """Call back behind what this turn of the event loop does."""
+        asyncio.get_running_loop().call_soon(call)
 
     def stop_sources(self) -> None:
         """Take no more from sources that can be told so; the waiting room is left to drain."""
         self.closing = True
         for attachment in self._intake.all():
-            if attachment.on_stop is not None or not attachment.drains:
-                self._stop(attachment)
+            if not attachment.drains:
+                self._stop(attachment, End.CLOSED)
 
-    def _stop(self, attachment: Attachment) -> None:
-        self.detach(attachment)
+    def _stop(self, attachment: Attachment, end: End) -> None:
+        self.detach(attachment, end)
         if attachment.on_stop is not None:
             attachment.on_stop()
 
@@ -141,12 +153,29 @@ class Engine:
         """Return up to ``limit`` pushes that may leave at once."""
         if now < self._backoff.until or self._bar is not None:
             return ()
-        while True:
+        for _ in range(_ROUNDS):
             pushes = self._leavable(self._waiting.take(limit), now)
             if not pushes:
-                pushes = self._leavable(self._intake.take(limit, now), now)
+                pushes = self._leavable(self._from_sources(limit, now), now)
             if pushes or not (self._intake.hungry() or self._waiting.ready):
                 return pushes
+        # All of them were refused, late or held. The event loop gets a turn before more are.
+        if not self._resting:
+            self._resting = True
+            asyncio.get_running_loop().call_soon(self._rested)
+        return ()
+
+    def _from_sources(self, limit: int, now: float) -> Sequence[Push]:
+        pushes = self._intake.take(limit, now)
+        if len(pushes) > limit:  # a source that gave more than it was asked for
+            self._waiting.put_in_front(pushes[limit:])
+            pushes = pushes[:limit]
+        self._flush()
+        return pushes
+
+    def _rested(self) -> None:
+        self._resting = False
+        self.wake()
 
     def _leavable(self, pushes: Sequence[Push], now: float) -> Sequence[Push]:
         """Return those that may leave; settle or hold the others."""
@@ -501,7 +530,7 @@ class Engine:
             self._settle(push, outcome)
             self._flush()
         else:
-            push.state = PushState.SETTLED
+            self._waiting.settled(push)
             push.owner.in_hand -= 1
             self.counters.cancelled += 1
         self.wake()
@@ -539,8 +568,7 @@ class Engine:
     def _expire(self, attachment: Attachment) -> None:
         """Its deadline has passed: what has not left is NOT_SENT, what is out is UNKNOWN."""
         now = self.clock.monotonic()
-        attachment.deadline_passed = True
-        self._stop(attachment)
+        self._stop(attachment, End.DEADLINE)
         for push in self._waiting_of(attachment):
             self._settle_late(push, Verdict.NOT_SENT, "deadline", now)
         self.abandon_in_flight(attachment, Loss.DEADLINE)
@@ -571,6 +599,7 @@ class Engine:
     # Outcomes
 
     def _settle(self, push: Push, outcome: Outcome) -> None:
+        self._waiting.settled(push)
         self._intake.settle(push, outcome)
         self.counters.count(outcome)
 

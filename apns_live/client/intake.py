@@ -1,20 +1,30 @@
-"""Taking work from the sources, each in its turn, and giving them their outcomes in batches."""
+"""The one edge between sources of work and the engine.
+
+Sources take their turns; what they give is checked here, so that the engine and the pool may trust
+it, and their outcomes go back in batches. What a source raises is reported to the event loop; others
+go on.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
 
+from ..errors import InvalidToken
+from ..guard import RAISED
 from ..outcome import Outcome
-from ..pool import Push, PushState
-from .attachment import Attachment
+from ..payload import check_token
+from ..pool import Push, PushState, Sendable
+from .attachment import Attachment, End
+from .outcomes import refused_token
 
 
 class Intake:
-    """The attached sources. What a source raises is reported to the event loop; others go on."""
+    """The attached sources. ``refuse`` gets each push whose token cannot be one."""
 
-    def __init__(self, ids: Callable[[], str]) -> None:
+    def __init__(self, ids: Callable[[], str], refuse: Callable[[Push, Outcome], object]) -> None:
         self._ids = ids
+        self._refuse = refuse
         self._attachments: list[Attachment] = []
         self._turn = 0
         self._dirty: list[Attachment] = []
@@ -24,9 +34,10 @@ class Intake:
         """Ask this source for work from now on."""
         self._attachments.append(attachment)
 
-    def remove(self, attachment: Attachment) -> None:
+    def remove(self, attachment: Attachment, end: End) -> None:
         """Ask this source for work no more."""
-        attachment.detached = True
+        if attachment.end is End.OPEN:
+            attachment.end = end
         if attachment in self._attachments:
             self._attachments.remove(attachment)
         if not attachment.in_hand:
@@ -60,13 +71,20 @@ class Intake:
     def _take_from(self, attachment: Attachment, limit: int, now: float) -> Sequence[Push]:
         try:
             items = attachment.source.take(limit)
-        except Exception as error:  # noqa: BLE001 - a source is not ours; the engine goes on
+            if type(items) is not list:
+                items = list(items)
+        except RAISED as error:
             attachment.idle = True
             complain("a source of work raised in take()", error)
             return ()
         if not items:
             attachment.idle = True
             return ()
+        strange = [item for item in items if not isinstance(item, Push)]
+        if strange:
+            wrong = TypeError(f"{type(strange[0]).__name__} is no WorkItem")
+            complain("a source of work gave something else than a WorkItem", wrong)
+            items = [item for item in items if isinstance(item, Push)]
         attachment.in_hand += len(items)
         ids = self._ids
         ready = PushState.READY
@@ -77,13 +95,28 @@ class Intake:
                 push.created = now
             if not push.request_id:
                 push.request_id = ids()
-        return items
+        return items if attachment.checked else self._with_good_tokens(items)
+
+    def _with_good_tokens(self, items: list[Push]) -> list[Push]:
+        """Return the pushes that can be sent; refuse the others."""
+        good: list[Push] = []
+        message: Sendable | None = None
+        for push in items:
+            if push.message is not message:
+                message = push.message
+                encoded, to_channel = message.encoded, bool(message.fixed_path)
+            try:
+                if not to_channel:
+                    check_token(push.token, message=encoded)
+                good.append(push)
+            except InvalidToken as error:
+                self._refuse(push, refused_token(push.token, error, message.priority))
+        return good
 
     # Outcomes
 
     def settle(self, push: Push, outcome: Outcome) -> None:
         """Put an outcome into its source's batch."""
-        push.state = PushState.SETTLED
         owner = push.owner
         if not owner.batch:
             self._dirty.append(owner)
@@ -108,7 +141,7 @@ class Intake:
                 owner.in_hand -= len(batch)
                 try:
                     owner.source.settled(batch)
-                except Exception as error:  # noqa: BLE001 - as in take()
+                except RAISED as error:
                     complain("a source of work raised in settled()", error)
                 if owner.detached and not owner.in_hand:
                     owner.set_timer(None)
@@ -117,7 +150,7 @@ class Intake:
         return True
 
 
-def complain(message: str, error: Exception) -> None:
+def complain(message: str, error: BaseException) -> None:
     """Report an error that has nobody to be raised to."""
     asyncio.get_running_loop().call_exception_handler(
         {"message": f"apns_live: {message}", "exception": error}

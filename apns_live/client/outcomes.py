@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from ..errors import InvalidInput
+from ..guard import RAISED
 from ..outcome import Outcome, Verdict
 from ..pool import Loss, Push
 from .answers import Answer
 from .retry import Link, Step
 
 WORTH_ANOTHER_TRY = (Verdict.RETRY_LATER, Verdict.SLOW_DOWN, Verdict.REFRESH_CREDENTIALS)
+
+
+def refused_token(token: object, error: InvalidInput, priority: int) -> Outcome:
+    """Return the outcome of something that is no token; nothing was sent."""
+    if not isinstance(token, str):
+        try:
+            token = repr(token)[:100]
+        except RAISED:
+            token = f"<{type(token).__name__}>"
+    return Outcome(
+        token=token,
+        verdict=Verdict.FIX_REQUEST,
+        reason="invalid_token",
+        priority=priority,
+        detail=str(error),
+    )
 
 
 def unanswered(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from ..clock import Clock
 from ..outcome import Outcome, Verdict
+from .attachment import End
+from .histogram import Histogram
+from .reading import TokenReader
+from .statistics import ReasonCounts
 
 FIRST_DROPS = 1000
+_ACCEPTED = Verdict.ACCEPTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,4 +53,96 @@ class Report:
             f"{self.settled} of {self.read} settled, {self.accepted} accepted"
             f"{' (' + refused + ')' if refused else ''}; "
             f"p50 {self.p50 * 1000:.1f} ms, p99 {self.p99 * 1000:.1f} ms, {self.rate:.0f}/s"
+        )
+
+
+class Tally:
+    """Counts the outcomes of one fan-out. ``drop`` is called for each with DROP_TOKEN."""
+
+    def __init__(self, clock: Clock, drop: Callable[[Outcome], object]) -> None:
+        self._clock = clock
+        self._drop = drop
+        self._began_at: float | None = None
+        self._ended_at: float | None = None
+        self.settled = self._accepted = self._answered = self._drop_count = 0
+        self._verdicts: dict[Verdict, int] = {}
+        self._reasons = ReasonCounts()
+        self._drops: list[Outcome] = []
+        self._round_trips = Histogram()
+        self._connections: set[int] = set()
+
+    def begin(self) -> None:
+        """Start the watch."""
+        self._began_at = self._clock.monotonic()
+
+    def end(self) -> None:
+        """Stop the watch."""
+        self._ended_at = self._clock.monotonic()
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Count a batch."""
+        self.settled += len(outcomes)
+        accepted = refused = carrier = same = 0
+        times = self._round_trips
+        round_trip = 0.0
+        for outcome in outcomes:
+            if outcome.round_trip != round_trip:
+                if same:
+                    times.add(round_trip, same)
+                    same = 0
+                round_trip = outcome.round_trip
+            if outcome.verdict is _ACCEPTED:
+                accepted += 1
+                same += 1
+            else:
+                if outcome.status:
+                    refused += 1
+                    same += 1
+                self._count_refusal(outcome)
+            if outcome.connection_id != carrier:
+                carrier = outcome.connection_id
+                if carrier:
+                    self._connections.add(carrier)
+        if same:
+            times.add(round_trip, same)
+        self._accepted += accepted
+        self._answered += accepted + refused
+
+    def _count_refusal(self, outcome: Outcome) -> None:
+        verdict = outcome.verdict
+        self._verdicts[verdict] = self._verdicts.get(verdict, 0) + 1
+        self._reasons.add(outcome.reason or str(outcome.status))
+        if verdict is Verdict.DROP_TOKEN:
+            self._drop_count += 1
+            if len(self._drops) < FIRST_DROPS:
+                self._drops.append(outcome)
+            self._drop(outcome)
+
+    def report(self, reader: TokenReader, end: End) -> Report:
+        """Return the report so far."""
+        now = self._clock.monotonic()
+        began_at = now if self._began_at is None else self._began_at
+        elapsed = (now if self._ended_at is None else self._ended_at) - began_at
+        verdicts = dict(self._verdicts)
+        if self._accepted:
+            verdicts[_ACCEPTED] = self._accepted
+        times = self._round_trips
+        return Report(
+            read=reader.read,
+            settled=self.settled,
+            duplicates=reader.duplicates,
+            accepted=self._accepted,
+            verdicts=MappingProxyType(verdicts),
+            reasons=MappingProxyType(dict(self._reasons.counts)),
+            drops=tuple(self._drops),
+            drop_count=self._drop_count,
+            source_exhausted=reader.exhausted,
+            deadline_passed=end is End.DEADLINE,
+            elapsed=elapsed,
+            rate=self._answered / elapsed if elapsed > 0 else 0.0,
+            p50=times.percentile(50),
+            p95=times.percentile(95),
+            p99=times.percentile(99),
+            maximum=times.maximum,
+            connections=len(self._connections),
         )

@@ -50,8 +50,7 @@ class WaitingRoom:
             raise ClientClosed("the client is closed; nothing was sent")
         attachment = self._attachment
         if attachment is None:
-            attachment = self._attachment = self._engine.attach(self)
-            attachment.drains = True
+            attachment = self._attachment = self._engine.attach(self, checked=True, drains=True)
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         push.context = future
         push.owner = attachment

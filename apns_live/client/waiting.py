@@ -49,6 +49,7 @@ class Waiting:
     def hold(self, push: Push, until: float) -> None:
         """Keep a push until a monotonic time."""
         push.state = _HELD
+        push.owner.held += 1
         self._count += 1
         heapq.heappush(self._held, (until, self._count, push))
 
@@ -75,7 +76,14 @@ class Waiting:
         while held and (held[0][0] <= now or held[0][2].state != _HELD):
             _, _, push = heapq.heappop(held)
             if push.state == _HELD:
+                push.owner.held -= 1
                 self.add(push)
+
+    def settled(self, push: Push) -> None:
+        """Note that a push has its outcome, wherever it is."""
+        if push.state == _HELD:
+            push.owner.held -= 1
+        push.state = PushState.SETTLED
 
     def next_release(self) -> float | None:
         """Return when the next held push becomes ready."""

@@ -1,0 +1,289 @@
+"""The one reader of a caller's tokens, whatever they come from.
+
+Reading never waits: `TokenReader.take` returns what is there now, and ``wake`` is called when there
+is more. A source that raises ends the reading; what it gave before still gets its outcomes. Rules
+of all fan-outs: docs/fan-out.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from itertools import islice
+from time import perf_counter
+
+from ..errors import InvalidInput, SourceCancelled
+from ..guard import RAISED, logger
+
+Tokens = Iterable[str] | AsyncIterable[str]
+
+READ_AHEAD = 2_000
+"""Tokens that an async source may give before they are asked for."""
+SLOW = 0.01
+"""Seconds of reading after which the event loop gets a turn, and what was read leaves."""
+_MOST_AT_ONCE = 32
+"""Tokens between two looks at the time."""
+_TAKEN_AT_MOST = 10_000
+IN_MEMORY: tuple[type, ...] = (list, tuple, set, frozenset, dict)
+
+
+def read_tokens(tokens: object, *, dedupe: bool = False) -> TokenReader:
+    """Return the reader for an iterable or an async iterable of tokens.
+
+    ``dedupe`` leaves repeated tokens out. Raises `InvalidInput` when it is no iterable of tokens.
+    """
+    if isinstance(tokens, TokenReader):
+        return tokens
+    if not isinstance(tokens, (str, bytes, bytearray)):
+        if isinstance(tokens, AsyncIterable):
+            return _AsyncReader(tokens, dedupe=dedupe)
+        if isinstance(tokens, Iterable):
+            return _PlainReader(tokens, dedupe=dedupe)
+    raise InvalidInput(
+        f"{type(tokens).__name__} is no iterable of tokens",
+        field="tokens",
+        remedy="Give a list, a generator or an async generator; for one token use send().",
+    )
+
+
+class TokenReader:
+    """Reads a source once. Made by `read_tokens`; subclasses say where tokens come from.
+
+    ``read`` counts tokens with their repeats, ``duplicates`` those that ``dedupe`` left out.
+    """
+
+    def __init__(self, *, dedupe: bool = False) -> None:
+        self.read = 0
+        self.duplicates = 0
+        self.exhausted = False
+        """The source was read to its end."""
+        self.error: BaseException | None = None
+        """What the source raised; it ends the reading."""
+        self.stopped = False
+        self._seen: set[int] | None = set() if dedupe else None
+        self._wake: Callable[[], object] = _nobody
+
+    @property
+    def ended(self) -> bool:
+        """Whether `take` will return nothing more."""
+        return self.stopped or self.exhausted or self.error is not None
+
+    def open(self, wake: Callable[[], object]) -> None:
+        """Begin, on the running event loop; ``wake`` is called when `take` should be tried again."""
+        self._wake = wake
+
+    def take(self, limit: int) -> list[str]:
+        """Return at most ``limit`` tokens that are there now; nothing at the end, or for now."""
+        looked_at = 0
+        while not self.ended and looked_at < _TAKEN_AT_MOST:
+            tokens = self._next(limit)
+            if not tokens:
+                return tokens
+            looked_at += len(tokens)
+            fresh = self._count(tokens)
+            if fresh:
+                return fresh
+        if looked_at:
+            asyncio.get_running_loop().call_soon(self._wake)
+        return []
+
+    async def some(self, limit: int) -> list[str]:
+        """Return at least one token and at most ``limit``, as soon as there are any; [] at the end.
+
+        In place of ``open`` and ``take``. Raises what the source raised, behind its last token.
+        """
+        while True:
+            changed = asyncio.Event()
+            if self._wake is _nobody:
+                self.open(changed.set)
+            self._wake = changed.set
+            tokens = self.take(limit)
+            if tokens:
+                return tokens
+            if self.error is not None:
+                raise self.error
+            if self.ended:
+                return []
+            await changed.wait()
+
+    def stop(self) -> list[str]:
+        """Read no more. Return the tokens that the source has given and nobody took."""
+        self.stopped = True
+        return self._count(self._left())
+
+    async def aclose(self) -> None:
+        """Stop, and wait until the source is closed."""
+        self.stop()
+
+    def _next(self, limit: int) -> list[str]:
+        """Return at most ``limit`` tokens; nothing: wait for ``wake``. Set ``exhausted``, ``error``."""
+        raise NotImplementedError
+
+    def _left(self) -> list[str]:
+        """Return, once, the tokens that were given and not taken."""
+        return []
+
+    def _count(self, tokens: list[str]) -> list[str]:
+        self.read += len(tokens)
+        seen = self._seen
+        if seen is None:
+            return tokens
+        fresh: list[str] = []
+        for token in tokens:
+            # 64 bits of a hash keyed anew in each process: a million tokens collide
+            # with a chance of about one in 37 million.
+            key = hash(token.lower()) if isinstance(token, str) else id(token)
+            if key in seen:
+                self.duplicates += 1
+            else:
+                seen.add(key)
+                fresh.append(token)
+        return fresh
+
+
+class _PlainReader(TokenReader):
+    """An iterable: a list, a generator, a cursor. Read on the event loop, in short slices."""
+
+    def __init__(self, tokens: Iterable[str], *, dedupe: bool) -> None:
+        super().__init__(dedupe=dedupe)
+        self._tokens = tokens
+        self._iterator: Iterator[str] = iter(())
+        self._slice = _TAKEN_AT_MOST if isinstance(tokens, IN_MEMORY) else 1
+        self._resting = False
+
+    def open(self, wake: Callable[[], object]) -> None:
+        super().open(wake)
+        try:
+            self._iterator = iter(self._tokens)
+        except RAISED as error:
+            self.error = shown(error)
+
+    def _next(self, limit: int) -> list[str]:
+        tokens: list[str] = []
+        if self._resting:
+            return tokens
+        began = perf_counter()
+        while len(tokens) < limit:
+            wanted = min(self._slice, limit - len(tokens))
+            had = len(tokens)
+            try:
+                # What came before an error is kept: extend appends as it goes.
+                tokens.extend(islice(self._iterator, wanted))
+            except RAISED as error:
+                self.error = shown(error)
+                break
+            if len(tokens) - had < wanted:
+                self.exhausted = True
+                break
+            if self._slice > _MOST_AT_ONCE:
+                continue
+            if perf_counter() - began > SLOW:
+                self._slice = max(1, self._slice // 4)
+                self._resting = True
+                asyncio.get_running_loop().call_soon(self._rested)
+                break
+            self._slice = min(self._slice * 2, _MOST_AT_ONCE)
+        return tokens
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._wake()
+
+
+class _AsyncReader(TokenReader):
+    """An async iterable, read a little ahead by a task of its own."""
+
+    def __init__(self, tokens: AsyncIterable[str], *, dedupe: bool) -> None:
+        super().__init__(dedupe=dedupe)
+        self._tokens = tokens
+        self._ahead: deque[str] = deque()
+        self._over = False
+        self._failure: BaseException | None = None
+        self._room: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def open(self, wake: Callable[[], object]) -> None:
+        super().open(wake)
+        self._room = asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(
+            self._read(self._room), name="apns_live reads tokens"
+        )
+
+    def _next(self, limit: int) -> list[str]:
+        ahead = self._ahead
+        tokens = [ahead.popleft() for _ in range(min(limit, len(ahead)))]
+        if self._room is not None and len(ahead) < READ_AHEAD:
+            self._room.set()
+        if not ahead and self._over:
+            self._finish()
+        return tokens
+
+    def _left(self) -> list[str]:
+        if self._task is not None:
+            self._task.cancel()
+        left = list(self._ahead)
+        self._ahead.clear()
+        return left
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        if self._task is not None:
+            await asyncio.wait((self._task,))
+
+    async def _read(self, room: asyncio.Event) -> None:
+        ahead = self._ahead
+        iterator: AsyncIterator[str] | None = None
+        try:
+            iterator = aiter(self._tokens)
+            async for token in iterator:
+                if self.stopped:
+                    break
+                ahead.append(token)
+                if len(ahead) == 1:
+                    self._wake()
+                while len(ahead) >= READ_AHEAD and not self.stopped:
+                    room.clear()
+                    await room.wait()
+        except RAISED as error:
+            self._failure = shown(error)
+        finally:
+            await _close(iterator)
+            self._over = True
+            if not ahead:
+                self._finish()
+            self._wake()
+
+    def _finish(self) -> None:
+        """Report the end of the source, once its last token is taken."""
+        if self.stopped:
+            return
+        if self._failure is None:
+            self.exhausted = True
+        else:
+            self.error = self._failure
+
+
+async def _close(iterator: object) -> None:
+    close = getattr(iterator, "aclose", None)
+    if close is not None:
+        try:
+            await close()
+        except RAISED:
+            logger.exception("the source of tokens raised while it was closed")
+
+
+def shown(error: BaseException) -> BaseException:
+    """Return what the caller is to see: a CancelledError would end their task, not tell them."""
+    if not isinstance(error, asyncio.CancelledError):
+        return error
+    shown = SourceCancelled(
+        "the source of tokens raised CancelledError: what it waits for was cancelled. "
+        "Tokens read before have their outcomes"
+    )
+    shown.__cause__ = error
+    return shown
+
+
+def _nobody() -> None:
+    """Wake nobody: not open yet."""

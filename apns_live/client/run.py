@@ -1,0 +1,246 @@
+"""The caller's side of every fan-out: start, iterate, wait, stop. Rules: docs/fan-out.md.
+
+A run is `NEW`, then `READING`, then `LANDING` (nothing more is read or leaves; what is out gets its
+answer), then `OVER`. The subclass sends; see the methods that it must have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from ..errors import ClientClosed
+from ..outcome import Outcome
+from .attachment import End
+from .reading import TokenReader
+
+ReportT = TypeVar("ReportT")
+
+UNREAD_LIMIT = 10_000
+"""Outcomes that nobody has read yet, and pushes on their way: at so many, sending pauses."""
+WATERMARK = UNREAD_LIMIT // 2
+"""Unread outcomes at which a paused run goes on."""
+
+
+class Life(enum.Enum):
+    """Where a run is between being made and being over."""
+
+    NEW = "not started"
+    READING = "running"
+    LANDING = "landing"
+    OVER = "done"
+
+
+class Outbox:
+    """Outcomes that wait for the caller, and the caller who waits for outcomes."""
+
+    __slots__ = ("_future", "kept", "listener", "unread")
+
+    def __init__(self) -> None:
+        self.unread: deque[Outcome] = deque()
+        self.kept = True
+        """Whether anybody will read outcomes; `wait()` does not."""
+        self.listener: Callable[[], object] | None = None
+        """Called at every change, on the event loop: for a caller on another thread."""
+        self._future: asyncio.Future[None] | None = None
+
+    def put(self, outcomes: Iterable[Outcome]) -> None:
+        """Keep outcomes for the caller."""
+        if self.kept:
+            self.unread.extend(outcomes)
+        self.tell()
+
+    def discard(self) -> None:
+        """Keep none from now on."""
+        self.kept = False
+        self.unread.clear()
+
+    def tell(self) -> None:
+        """Wake the caller: something changed."""
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+        if self.listener is not None:
+            self.listener()
+
+    async def changed(self) -> None:
+        """Return after the next `tell`."""
+        if self._future is None or self._future.done():
+            self._future = asyncio.get_running_loop().create_future()
+        await self._future
+
+
+class BaseRun(ABC, Generic[ReportT]):
+    """A fan-out as its caller sees it."""
+
+    def __init__(self, reader: TokenReader) -> None:
+        self._reader = reader
+        self.outbox = Outbox()
+        self.life = Life.NEW
+        self.end = End.OPEN
+        """Why no more tokens are read; `End.OPEN` while they are."""
+        self._failure: BaseException | None = None
+
+    # What the caller does
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def __aiter__(self) -> AsyncIterator[Outcome]:
+        """Yield outcomes as they come, not in the order of the tokens.
+
+        Raises what the source of tokens raised, behind the outcomes of what it gave.
+        """
+        self.start()
+        outbox = self.outbox
+        unread = outbox.unread
+        try:
+            while True:
+                while unread:
+                    yield unread.popleft()
+                    if len(unread) == WATERMARK:
+                        self.resume()
+                if self.life is Life.OVER:
+                    break
+                self.resume()
+                await outbox.changed()
+        finally:
+            self.stop()
+        await self.finish()
+
+    async def wait(self) -> ReportT:
+        """Send to every token without looking at single outcomes; return the report.
+
+        Raises what the source of tokens raised, after what was read has its outcomes.
+        """
+        self.start()
+        self.outbox.discard()
+        self.resume()
+        try:
+            while self.life is not Life.OVER:
+                await self.outbox.changed()
+        finally:
+            self.stop()
+        await self.finish()
+        return self.report
+
+    def stop(self) -> None:
+        """Read no more tokens and give up what has not left; outcomes go on to come.
+
+        What was read and has not left is NOT_SENT, what has left waits for its answer. Leaving an
+        iteration early or cancelling `wait` does this.
+        """
+        if self.life is Life.READING or self.life is Life.LANDING:
+            self.halt(End.STOPPED)
+            self._withdraw()
+            self.review()
+
+    async def aclose(self) -> None:
+        """Stop, wait for the answers to what has left, and throw unread outcomes away."""
+        self.stop()
+        self.outbox.discard()
+        if self.life is Life.NEW and self.end is End.OPEN:
+            self.end = End.STOPPED
+        try:
+            while self.life in (Life.READING, Life.LANDING):
+                await self.outbox.changed()
+        finally:
+            await self._release()
+
+    @property
+    @abstractmethod
+    def report(self) -> ReportT:
+        """What it came to so far."""
+
+    # What the sending side calls
+
+    def start(self) -> None:
+        """Begin, once. Raises `ClientClosed` when it cannot."""
+        if self.life is Life.NEW:
+            if self.end is not End.OPEN:
+                raise ClientClosed("this run was closed before it began; nothing was sent")
+            self._begin()
+            self.life = Life.READING
+            self._reader.open(self.resume)
+            self.review()
+            self.resume()
+
+    def halt(self, end: End) -> None:
+        """Read no more tokens, because of ``end``; the first cause counts."""
+        if self.end is End.OPEN:
+            self.end = end
+            self._never_left(self._reader.stop())
+            if self.life is Life.READING:
+                self.life = Life.LANDING
+
+    def fail(self, error: BaseException) -> None:
+        """Stop, and raise ``error`` in front of the caller once everything has its outcome."""
+        if self._failure is None:
+            self._failure = error
+        self.halt(End.FAILED)
+        self._withdraw()
+        self.review()
+
+    def review(self) -> None:
+        """Look whether the source has ended and whether every token has its outcome."""
+        reader = self._reader
+        if self.life is Life.READING and reader.ended:
+            self._failure = self._failure or reader.error
+            self.halt(End.EXHAUSTED if reader.exhausted else End.SOURCE_FAILED)
+        if self.life is Life.LANDING and not self._under_way():
+            self.life = Life.OVER
+            self._ended()
+        if self.life is Life.OVER:
+            self.outbox.tell()
+
+    def sweep(self) -> None:
+        """Give tokens that a reader on another thread handed over behind the end their outcome."""
+        self._never_left(self._reader.stop())
+
+    async def finish(self) -> None:
+        """Let go of what the run holds; raise what ended it."""
+        await self._release()
+        if self._failure is not None:
+            error, self._failure = self._failure, None
+            raise error
+
+    # What the subclass must have
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Start sending, on the running event loop. Raises `ClientClosed`."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Ask for tokens again: there are more, or there is room for more."""
+
+    @abstractmethod
+    def _withdraw(self) -> None:
+        """Give every token that was read and has not left its outcome, NOT_SENT."""
+
+    @abstractmethod
+    def _never_left(self, tokens: list[str]) -> None:
+        """Give these tokens, which nobody took from the reader, their outcome."""
+
+    @abstractmethod
+    def _under_way(self) -> bool:
+        """Whether a token that was read still lacks its outcome."""
+
+    def _ended(self) -> None:
+        """Note that every token has its outcome."""
+
+    async def _release(self) -> None:
+        """Let go of what the run holds, when its caller leaves."""
+        await self._reader.aclose()

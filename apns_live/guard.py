@@ -1,0 +1,36 @@
+"""A caller's own code, called from our loops: what it raises is logged once and stops nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+logger = logging.getLogger("apns_live")
+
+RAISED = (Exception, asyncio.CancelledError)
+"""What a caller's code may raise without an effect on others. KeyboardInterrupt and SystemExit end
+the program and pass."""
+
+
+class Guarded:
+    """A callback of the caller's: a hook, ``on_outcome``, ``drops_to``.
+
+    The first exception is logged with its traceback; later ones are counted in ``failures``.
+    """
+
+    __slots__ = ("_call", "_name", "failures")
+
+    def __init__(self, call: Callable[..., object], name: str) -> None:
+        self._call = call
+        self._name = name
+        self.failures = 0
+
+    def __call__(self, *arguments: object) -> None:
+        """Call it."""
+        try:
+            self._call(*arguments)
+        except RAISED:
+            self.failures += 1
+            if self.failures == 1:
+                logger.exception("%s raised; further errors of it are not logged", self._name)
