@@ -19,13 +19,13 @@ from typing import Any
 
 from apns_live import Endpoint
 from apns_live.activities.apps import App, Apps
-from apns_live.activities.audience import Audience
-from apns_live.activities.devices import Devices
-from apns_live.activities.imports.fields import Belongings, Facts
-from apns_live.activities.imports.writing import Writer
-from apns_live.activities.operations import Operations
-from apns_live.activities.records import DeviceRecord, TokenRecord, store_tags
+from apns_live.activities.people.devices import Devices
+from apns_live.activities.people.imports.fields import Belongings, Facts
+from apns_live.activities.people.imports.writing import Writer
+from apns_live.activities.people.records import DeviceRecord, TokenRecord, store_tags
+from apns_live.activities.read.operations import Operations
 from apns_live.activities.requests import AlertText, Presentation, Start
+from apns_live.activities.requests.audience import Audience
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import Sealer
 from apns_live.activities.store.upgrade import upgrade
@@ -104,7 +104,7 @@ async def register(address: str, count: int) -> dict[str, float]:
 
 
 async def _tag(database: Database, app: App, count: int) -> None:
-    from apns_live.activities.audience import Segments
+    from apns_live.activities.people.audience import Segments
 
     writer = Writer(database, SystemClock(), app)
     follows = Belongings(tags=store_tags({"follows": "final"}))

@@ -9,19 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .accept.broadcast_channels import ChannelView, CreateChannel
+    from .accept.idempotency import Key, Once
+    from .accept.receipts import ReceiptRecord
+    from .accept.streams import Streamed
     from .apps import App
-    from .audience import Audience
-    from .broadcast_channels import ChannelView, CreateChannel
-    from .idempotency import Key, Once
-    from .notifications import Notify
-    from .receipts import ReceiptRecord
-    from .records import DeviceRecord, TokenRecord
+    from .people.records import DeviceRecord, TokenRecord
     from .requests import Accepted, AlertText, CatalogText, End, Presentation, Start, Update
+    from .requests.audience import Audience
+    from .requests.notify import Notify
     from .service import Service
     from .settings import ServiceSettings
     from .store.database import Database
     from .store.sealing import Sealer
-    from .streams import Streamed
 
 __all__ = [
     "Accepted",
@@ -52,24 +52,24 @@ _ROOMS = {
     "Accepted": ".requests",
     "AlertText": ".requests",
     "App": ".apps",
-    "Audience": ".audience",
+    "Audience": ".requests.audience",
     "CatalogText": ".requests",
-    "ChannelView": ".broadcast_channels",
-    "CreateChannel": ".broadcast_channels",
+    "ChannelView": ".accept.broadcast_channels",
+    "CreateChannel": ".accept.broadcast_channels",
     "Database": ".store.database",
-    "DeviceRecord": ".records",
+    "DeviceRecord": ".people.records",
     "End": ".requests",
-    "Key": ".idempotency",
-    "Notify": ".notifications",
-    "Once": ".idempotency",
+    "Key": ".accept.idempotency",
+    "Notify": ".requests.notify",
+    "Once": ".accept.idempotency",
     "Presentation": ".requests",
-    "ReceiptRecord": ".receipts",
+    "ReceiptRecord": ".accept.receipts",
     "Sealer": ".store.sealing",
     "Service": ".service",
     "ServiceSettings": ".settings",
     "Start": ".requests",
-    "Streamed": ".streams",
-    "TokenRecord": ".records",
+    "Streamed": ".accept.streams",
+    "TokenRecord": ".people.records",
     "Update": ".requests",
 }
 

@@ -19,29 +19,29 @@ from typing import Any
 
 from ..client import Endpoint
 from ..clock import Clock, SystemClock
+from .accept.activities import Activities
+from .accept.broadcast_channels import Channels
+from .accept.notifications import Notifications
+from .accept.receipts import Receipts
+from .accept.streams import Streams
+from .accept.tokens import Joining
 from .apps import App, Apps
-from .audience import Audiences, Segments
-from .broadcast_channels import Channels
-from .courier import Courier, CourierStatistics, Notifier
-from .devices import Devices
-from .directory import Directory
-from .imports import Imports
-from .joining import Joining
-from .lifecycle import Activities
-from .notifications import Notifications
-from .operations import Operations
-from .people import People
-from .pruning import Pruning, Retention
-from .receipts import Receipts
-from .scheduler import Scheduler
+from .due.pruning import Pruning, Retention
+from .due.scheduler import Scheduler
+from .people.audience import Audiences, Segments
+from .people.devices import Devices
+from .people.directory import Directory
+from .people.imports import Imports
+from .people.people import People
+from .read.operations import Operations
+from .read.watch import Watchers
+from .send import Courier, CourierStatistics, Notifier
 from .settings import ServiceSettings
 from .store.commit import GroupCommit
 from .store.database import Database
 from .store.sealing import Sealer
 from .store.sole import sole
 from .store.upgrade import check
-from .streams import Streams
-from .watch import Watchers
 
 logger = logging.getLogger("apns_live.activities")
 

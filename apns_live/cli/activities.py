@@ -18,8 +18,8 @@ from .store_access import (
 )
 
 if TYPE_CHECKING:
+    from ..activities.accept.activities import Activities
     from ..activities.apps import App
-    from ..activities.lifecycle import Activities
     from ..activities.store.database import Database
 
 app = typer.Typer(
@@ -120,7 +120,7 @@ def history(
 def _reader(database: Database) -> Activities:
     import secrets
 
-    from ..activities.lifecycle import Activities
+    from ..activities.accept.activities import Activities
     from ..clock import SystemClock
 
     return Activities(database, SystemClock(), lambda: secrets.token_hex(8))

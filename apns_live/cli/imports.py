@@ -15,9 +15,9 @@ from .store_access import AppOption, StoreOption, run_for_app
 
 if TYPE_CHECKING:
     from ..activities.apps import App
-    from ..activities.imports import Layout, Progress, Report
-    from ..activities.imports.fields import Kind
-    from ..activities.imports.reading import Form
+    from ..activities.people.imports import Layout, Progress, Report
+    from ..activities.people.imports.fields import Kind
+    from ..activities.people.imports.reading import Form
     from ..activities.store.database import Database
 
 app = typer.Typer(
@@ -90,7 +90,7 @@ def _command(kind: Kind, text: str) -> Callable[..., int]:
         store: StoreOption = None,
     ) -> int:
         async def work(database: Database, one: App) -> Report:
-            from ..activities.imports import Imports
+            from ..activities.people.imports import Imports
             from ..clock import SystemClock
 
             layout = _layout(form, vendor, column, default, ignore_others, registered_at)
@@ -153,8 +153,8 @@ def _layout(
     ignore_others: bool,
     registered_at: str | None,
 ) -> Layout:
-    from ..activities.imports import Layout
-    from ..activities.imports.fields import OLDEST, moment
+    from ..activities.people.imports import Layout
+    from ..activities.people.imports.fields import OLDEST, moment
 
     pairs = [_pair(text, "--column") for text in columns or []]
     return Layout(

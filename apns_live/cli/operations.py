@@ -50,7 +50,7 @@ def list_operations(
     """Print a page of operations, the oldest first."""
 
     async def work(database: Database, one: App) -> list[dict[str, Any]]:
-        from ..activities.operations import Operations
+        from ..activities.read.operations import Operations
 
         return await Operations(database).page(one, after=after, limit=limit, activity=activity)
 
@@ -76,7 +76,7 @@ def show(
     """Print an operation and its counters."""
 
     async def work(database: Database, one: App) -> dict[str, Any]:
-        from ..activities.operations import Operations
+        from ..activities.read.operations import Operations
 
         return await Operations(database).get(one, operation)
 
@@ -108,7 +108,7 @@ def export(
         )
 
     async def work(database: Database, one: App) -> None:
-        from ..activities.operations import Operations
+        from ..activities.read.operations import Operations
 
         if form == "csv":
             shared.screen.line(_csv(_COLUMNS))

@@ -9,7 +9,7 @@ from sqlalchemy import exists, select
 from starlette.requests import Request
 
 from ..activities.apps import App
-from ..activities.audience import Audience
+from ..activities.requests.audience import Audience
 from ..activities.store import schema
 from ..errors import NotFound
 from .keys import ApiKey

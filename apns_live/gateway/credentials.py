@@ -23,7 +23,7 @@ from sqlalchemy import select, update
 
 from ..activities import checks
 from ..activities.apps import App
-from ..activities.records import DeviceRecord
+from ..activities.people.records import DeviceRecord
 from ..activities.store import schema
 from ..activities.store.database import Database
 from ..activities.store.sealing import Sealer

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from ..reasons import TABLE as REASONS
 
 if TYPE_CHECKING:
-    from ..activities.courier.carrier import CarrierStatistics
+    from ..activities.send.apns_clients import CarrierStatistics
     from .context import Gateway
 
 MEDIA_TYPE = "text/plain; version=0.0.4"

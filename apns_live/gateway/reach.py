@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from sqlalchemy import ColumnElement, select
 
-from ..activities.audience import Audience
+from ..activities.requests.audience import Audience
 from ..activities.store import schema
 from ..errors import NotAllowed, NotFound
 from .keys import ApiKey

@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from apns_live.activities.audience import Audience
-from apns_live.activities.idempotency import Key
-from apns_live.activities.imports import Imports
-from apns_live.activities.imports.importer import Layout
-from apns_live.activities.joining import Joining
-from apns_live.activities.notifications import Notifications, Notify
-from apns_live.activities.receipts import ReceiptRecord, Receipts
-from apns_live.activities.records import DeviceRecord, TokenRecord
+from apns_live.activities.accept.idempotency import Key
+from apns_live.activities.accept.notifications import Notifications
+from apns_live.activities.accept.receipts import ReceiptRecord, Receipts
+from apns_live.activities.accept.tokens import Joining
+from apns_live.activities.people.imports import Imports
+from apns_live.activities.people.imports.importer import Layout
+from apns_live.activities.people.records import DeviceRecord, TokenRecord
 from apns_live.activities.requests import AlertText, End, Presentation, Update
+from apns_live.activities.requests.audience import Audience
+from apns_live.activities.requests.notify import Notify
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.errors import InvalidInput

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apns_live.activities.content_states import auto_dismiss_seconds, equal, normalise
+from apns_live.activities.cards.content_states import auto_dismiss_seconds, equal, normalise
 from apns_live.errors import InvalidPayload
 
 NOW = 1_800_000_000.0

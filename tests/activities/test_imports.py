@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import select
 
 from apns_live.activities.apps import App, Apps
-from apns_live.activities.devices import Devices
-from apns_live.activities.imports import Imports, Layout, Progress, Report
-from apns_live.activities.people import People
-from apns_live.activities.records import DeviceRecord, TokenRecord
+from apns_live.activities.people.devices import Devices
+from apns_live.activities.people.imports import Imports, Layout, Progress, Report
+from apns_live.activities.people.people import People
+from apns_live.activities.people.records import DeviceRecord, TokenRecord
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import Sealer, new_key

@@ -8,17 +8,17 @@ import msgspec
 import pytest
 from sqlalchemy import func, insert, select
 
+from apns_live.activities.accept.activities import Activities
+from apns_live.activities.accept.idempotency import KEPT_MILLISECONDS, Key, fingerprint
+from apns_live.activities.accept.streams import Streams
 from apns_live.activities.apps import App, Apps
-from apns_live.activities.audience import Audience
-from apns_live.activities.devices import Devices
-from apns_live.activities.idempotency import KEPT_MILLISECONDS, Key, fingerprint
-from apns_live.activities.lifecycle import Activities
-from apns_live.activities.records import DeviceRecord
+from apns_live.activities.people.devices import Devices
+from apns_live.activities.people.records import DeviceRecord
 from apns_live.activities.requests import AlertText, End, Presentation, Start, Update
+from apns_live.activities.requests.audience import Audience
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import Sealer, new_key
-from apns_live.activities.streams import Streams
 from apns_live.errors import ActivityEnded, Conflict, InvalidInput, NotFound
 from apns_live.testing.clock import SimulatedClock
 

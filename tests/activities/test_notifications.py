@@ -6,8 +6,9 @@ import msgspec
 import pytest
 from sqlalchemy import update
 
-from apns_live.activities.audience import Audience
-from apns_live.activities.notifications import Notifications, Notify
+from apns_live.activities.accept.notifications import Notifications
+from apns_live.activities.requests.audience import Audience
+from apns_live.activities.requests.notify import Notify
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.errors import Conflict, InvalidInput, NotFound

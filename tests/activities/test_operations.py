@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import delete, insert, select
 
-from apns_live.activities.operations import Operations, persons_reached
-from apns_live.activities.records import DeviceRecord
+from apns_live.activities.people.records import DeviceRecord
+from apns_live.activities.read.operations import Operations, persons_reached
 from apns_live.activities.requests import Update
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
@@ -131,7 +131,7 @@ async def test_outcomes_are_read_in_pages_and_exported_whole(
         "created_at": rooms.now,
     }
     for size in (1, 2, 5, 6):
-        monkeypatch.setattr("apns_live.activities.operations.EXPORT_PAGE", size)
+        monkeypatch.setattr("apns_live.activities.read.operations.EXPORT_PAGE", size)
         exported = [entry async for entry in operations.export(rooms.app, name)]
         assert exported == first + rest
 

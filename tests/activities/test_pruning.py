@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
-from apns_live.activities import pruning
-from apns_live.activities.pruning import EVERY, Pruning, Retention
+from apns_live.activities.due import pruning
+from apns_live.activities.due.pruning import EVERY, Pruning, Retention
 from apns_live.activities.requests import End, Update
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database

@@ -17,7 +17,7 @@ from apns_live.activities import Audience, Database, TokenRecord
 from apns_live.activities.store import schema
 from apns_live.errors import ActivityEnded, Conflict
 from apns_live.testing import FakeApns, SimulatedClock
-from tests.activities.courier.world import World, a_start, an_end, an_update, phone_settings
+from tests.activities.send.world import World, a_start, an_end, an_update, phone_settings
 
 EXAMPLES = settings(
     max_examples=max(12, settings.default.max_examples // 4),

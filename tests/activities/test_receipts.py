@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from apns_live.activities.audience import Audience
-from apns_live.activities.notifications import Notifications, Notify
-from apns_live.activities.receipts import MAX_RECORDS, ReceiptRecord, Receipts
+from apns_live.activities.accept.notifications import Notifications
+from apns_live.activities.accept.receipts import MAX_RECORDS, ReceiptRecord, Receipts
+from apns_live.activities.requests.audience import Audience
+from apns_live.activities.requests.notify import Notify
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.errors import InvalidInput, NotFound

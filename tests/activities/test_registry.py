@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from apns_live.activities.apps import App, Apps
-from apns_live.activities.devices import Devices
-from apns_live.activities.people import People
-from apns_live.activities.records import DeviceRecord, TokenRecord
+from apns_live.activities.people.devices import Devices
+from apns_live.activities.people.people import People
+from apns_live.activities.people.records import DeviceRecord, TokenRecord
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import Sealer, new_key

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from apns_live.activities import expiry, missing, timetable
-from apns_live.activities.operations import Operations
+from apns_live.activities.due import due as timetable
+from apns_live.activities.due import expiry
+from apns_live.activities.due import missing_tokens as missing
+from apns_live.activities.due.scheduler import LONGEST, Scheduler
+from apns_live.activities.read.operations import Operations
 from apns_live.activities.requests import End, Presentation, Update
-from apns_live.activities.scheduler import LONGEST, Scheduler
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.errors import ActivityEnded, InvalidInput

@@ -9,16 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
+from apns_live.activities.accept.activities import Activities
+from apns_live.activities.accept.idempotency import Key
+from apns_live.activities.accept.streams import Streams
 from apns_live.activities.apps import App, Apps
-from apns_live.activities.audience import Audience
-from apns_live.activities.idempotency import Key
-from apns_live.activities.lifecycle import Activities
 from apns_live.activities.requests import AlertText, End, Presentation, Start, Update
+from apns_live.activities.requests.audience import Audience
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import Sealer, new_key
 from apns_live.activities.store.upgrade import upgrade
-from apns_live.activities.streams import Streams
 from apns_live.errors import InvalidInput, KeyReused, NotFound
 from apns_live.testing.clock import SimulatedClock
 

@@ -23,11 +23,11 @@ from apns_live.activities import (
     Start,
     Update,
 )
-from apns_live.activities import scheduler as scheduling
+from apns_live.activities.due import scheduler as scheduling
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.testing import FakeApns, SimulatedClock
-from tests.activities.courier.world import ALERT, TYPE, World, phone_settings
+from tests.activities.send.world import ALERT, TYPE, World, phone_settings
 
 HOUR = 3600.0
 EVERY = 450.0

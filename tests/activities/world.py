@@ -7,18 +7,19 @@ from typing import Any
 
 from sqlalchemy import func, insert, select
 
+from apns_live.activities.accept.activities import Activities
+from apns_live.activities.accept.idempotency import Key
+from apns_live.activities.accept.streams import Streams
 from apns_live.activities.apps import App, Apps
-from apns_live.activities.audience import Audience, Audiences, Segments
-from apns_live.activities.devices import Devices
-from apns_live.activities.idempotency import Key
-from apns_live.activities.lifecycle import Activities
-from apns_live.activities.people import People
-from apns_live.activities.records import DeviceRecord, TokenRecord
+from apns_live.activities.people.audience import Audiences, Segments
+from apns_live.activities.people.devices import Devices
+from apns_live.activities.people.people import People
+from apns_live.activities.people.records import DeviceRecord, TokenRecord
 from apns_live.activities.requests import AlertText, Presentation, Start
+from apns_live.activities.requests.audience import Audience
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import Sealer, new_key
-from apns_live.activities.streams import Streams
 from apns_live.testing.clock import SimulatedClock
 
 ALERT = Presentation(alert=AlertText(title="Kick-off", body="It begins"))

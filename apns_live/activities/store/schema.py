@@ -214,7 +214,7 @@ segments = Table(
     _app(),
     Column("public_id", String(64), nullable=False),
     Column("name", String(200), nullable=False),
-    Column("filter", Text, nullable=False),  # a filter tree as JSON; see activities/audience
+    Column("filter", Text, nullable=False),  # a filter tree as JSON; see people/audience
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("app_id", "public_id"),
     UniqueConstraint("app_id", "name"),

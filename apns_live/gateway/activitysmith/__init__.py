@@ -13,7 +13,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...activities.webhooks import WebhookRelay
+from ...activities.cards.webhooks import WebhookRelay
 from ..context import Gateway
 from . import live, pushes, streaming
 from .calling import Handler, route

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...activities.audience import Audience
+from ...activities.requests.audience import Audience
 from ..keys import ApiKey
 from .refusals import CHANNELS, Refused
 

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...activities import Service
+from ...activities.accept.idempotency import Key
 from ...activities.apps import App
-from ...activities.idempotency import Key
 from ...activities.times import milliseconds, to_text
 from ...errors import InvalidInput, NotAllowed
 from ..bodies import read_json

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from ...activities.buttons import Button, check_button
+from ...activities.cards.buttons import Button, check_button
 from ...errors import InvalidInput
 
 MAX_URL = 2_048

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ...activities.buttons import Button, TapSigner
-from ...activities.content_states import State
+from ...activities.cards.buttons import Button, TapSigner
+from ...activities.cards.content_states import State
 from ...errors import ActivitiesError, InvalidInput
 from .requests import SECONDARY_TYPES, SLOTS
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from ...activities.audience import Audience
-from ...activities.notifications import Notify
+from ...activities.requests.audience import Audience
+from ...activities.requests.notify import Notify
 from . import requests, store
 from .answers import await_result, without_nothing
 from .audiences import audience_of, slugs_of

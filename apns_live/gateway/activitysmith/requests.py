@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from ...activities import checks
-from ...activities.buttons import Button
+from ...activities.cards.buttons import Button
 from ...errors import InvalidInput
 from . import fields
 

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ...activities.audience import Audience
-from ...activities.buttons import Button, TapSigner
-from ...activities.content_states import State
+from ...activities.cards.buttons import Button, TapSigner
+from ...activities.cards.content_states import State
 from ...activities.requests import End, Presentation
+from ...activities.requests.audience import Audience
 from ...activities.times import milliseconds
 from ...errors import NotAllowed
 from ..context import Gateway

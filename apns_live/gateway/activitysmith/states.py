@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...activities.content_states import Phase, State, auto_dismiss_seconds, equal, normalise
+from ...activities.cards.content_states import Phase, State, auto_dismiss_seconds, equal, normalise
 from ...activities.requests import AlertText
 from .requests import DISMISSAL, SLOTS, AlertWords
 

@@ -9,10 +9,11 @@ import msgspec
 from sqlalchemy import Row, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ...activities.accept.idempotency import Key
 from ...activities.apps import App
-from ...activities.audience import Audience, Audiences
-from ...activities.idempotency import Key
-from ...activities.operations import persons_reached
+from ...activities.people.audience import Audiences
+from ...activities.read.operations import persons_reached
+from ...activities.requests.audience import Audience
 from ...activities.store import schema
 from ...activities.store.database import Database
 from ...outcome import Verdict

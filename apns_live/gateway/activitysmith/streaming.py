@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ...activities import checks
+from ...activities.accept.streams import Streamed
 from ...activities.requests import End, Presentation, Start, Update
-from ...activities.streams import Streamed
 from ...activities.times import to_text
 from ...errors import InvalidInput
 from . import requests, states, store

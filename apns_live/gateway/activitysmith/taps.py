@@ -12,9 +12,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...activities.buttons import TapSigner
+from ...activities.cards.buttons import TapSigner
+from ...activities.cards.webhooks import WebhookRelay
 from ...activities.times import milliseconds
-from ...activities.webhooks import WebhookRelay
 from ...errors import ActivitiesError
 from ..context import Gateway
 from . import webhook_store

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import delete, insert, select
 
 from ...activities.apps import App
-from ...activities.buttons import Button
+from ...activities.cards.buttons import Button
 from ...activities.store import schema
 from ...activities.store.database import Database
 from ...activities.store.statements import insert_into

@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from ...activities import checks
-from ...activities.audience import Audience
 from ...activities.requests import End, Presentation, Start, Update
+from ...activities.requests.audience import Audience
 from ...errors import InvalidInput
 from .audience import read_audience
 from .dates import read_date

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ...activities.idempotency import Key, Once
+from ...activities.accept.idempotency import Key, Once
 from ...activities.requests import Accepted
 from ...errors import InvalidInput, NotAllowed
 from ..problems import classify

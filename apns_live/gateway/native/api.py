@@ -16,9 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ...activities.accept.idempotency import Key
 from ...activities.apps import App
 from ...activities.checks import encodable
-from ...activities.idempotency import Key
 from ...errors import BadBody, InvalidInput, NotAllowed, NotFound
 from ..bodies import check_depth, check_media_type, read_bytes
 from ..context import Gateway

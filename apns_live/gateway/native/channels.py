@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from ...activities.broadcast_channels import ChannelView, CreateChannel
+from ...activities.accept.broadcast_channels import ChannelView, CreateChannel
 from ...activities.times import to_text
 from .activities import REPLAYED
 from .answers import Time

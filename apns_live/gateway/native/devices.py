@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from ...activities.records import DeviceRecord, TokenRecord, check_token
+from ...activities.people.records import DeviceRecord, TokenRecord, check_token
 from ...activities.times import milliseconds, to_text
 from ...errors import InvalidInput
 from .answers import CountAnswer, Time

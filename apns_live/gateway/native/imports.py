@@ -8,9 +8,9 @@ from typing import Any, Literal
 import msgspec
 from starlette.responses import Response
 
-from ...activities.imports.fields import KINDS, Kind
-from ...activities.imports.importer import Layout
-from ...activities.imports.reading import Form
+from ...activities.people.imports.fields import KINDS, Kind
+from ...activities.people.imports.importer import Layout
+from ...activities.people.imports.reading import Form
 from ...errors import BadBody
 from ..bodies import Upload, spooled
 from ..problems import problem, respond

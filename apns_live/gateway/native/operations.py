@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import StreamingResponse
 
-from ...activities.receipts import Event, ReceiptRecord
+from ...activities.accept.receipts import Event, ReceiptRecord
 from ..reach import check_activity
 from .answers import CountAnswer, PageAnswer, Time, page
 from .api import Call, Routes

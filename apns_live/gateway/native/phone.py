@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import select
 
-from ...activities.receipts import Event, ReceiptRecord
+from ...activities.accept.receipts import Event, ReceiptRecord
 from ...activities.store import schema
 from ...errors import InvalidInput, NotAllowed, NotFound
 from .answers import CountAnswer

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from ...activities.audience import Audience
-from ...activities.notifications import Notify
 from ...activities.requests import AlertText, End, Presentation, Start, Update, Urgency
+from ...activities.requests.audience import Audience
+from ...activities.requests.notify import Notify
 from ...activities.times import to_text
 from ...errors import InvalidInput
 from ..settings import BULK

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from ...activities.idempotency import Once
-from ...activities.streams import Streamed
+from ...activities.accept.idempotency import Once
+from ...activities.accept.streams import Streamed
 from ...activities.times import to_text
 from ..reach import check_audience, check_stream
 from .activities import REPLAYED

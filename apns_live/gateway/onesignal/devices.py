@@ -23,9 +23,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...activities import TokenRecord, checks
+from ...activities.accept.receipts import ReceiptRecord
 from ...activities.apps import App
-from ...activities.devices import Guard
-from ...activities.receipts import ReceiptRecord
+from ...activities.people.devices import Guard
 from ...activities.store import schema
 from ...errors import InvalidInput, NotAllowed, NotFound
 from ..callers import address_of, is_named, refuse, secret_of

@@ -10,8 +10,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ...activities.audience.segments import DEFAULTS, Segment
 from ...activities.checks import identifier
+from ...activities.people.audience.segments import DEFAULTS, Segment
 from ...errors import InvalidInput, NotFound
 from .answers import answer
 from .calls import Call

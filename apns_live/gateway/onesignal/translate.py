@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from ...activities import checks
-from ...activities.audience import Audience
 from ...activities.requests import AlertText, End, Presentation, Start, Update, Urgency
+from ...activities.requests.audience import Audience
 from ...errors import InvalidInput
 from .filters import read_filters
 from .words import NO_TARGET

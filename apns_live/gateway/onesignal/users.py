@@ -14,7 +14,7 @@ from starlette.responses import Response
 from ...activities import DeviceRecord
 from ...activities.apps import App
 from ...activities.checks import identifier
-from ...activities.people import public_id_of
+from ...activities.people.people import public_id_of
 from ...activities.store import schema
 from ...errors import InvalidInput, NotFound
 from ..context import Gateway

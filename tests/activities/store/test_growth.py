@@ -3,8 +3,8 @@
 from sqlalchemy import event
 
 from apns_live.activities.apps import Apps
-from apns_live.activities.devices import Devices
-from apns_live.activities.records import DeviceRecord
+from apns_live.activities.people.devices import Devices
+from apns_live.activities.people.records import DeviceRecord
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.growth import Growth, analyse_outgrown
 from apns_live.activities.store.sealing import Sealer, new_key

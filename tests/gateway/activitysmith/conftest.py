@@ -8,7 +8,6 @@ import pytest
 from apns_live.activities.store.database import Database
 from apns_live.cli.with_fake import Place, trying
 from apns_live.testing import FakeApns, SimulatedClock
-from tests.activities.courier.world import phone_settings
 from tests.activities.databases import (  # noqa: F401 - fixtures
     database,
     postgres_address,
@@ -16,6 +15,7 @@ from tests.activities.databases import (  # noqa: F401 - fixtures
     sqlite_template,
     store_address,
 )
+from tests.activities.send.world import phone_settings
 from tests.gateway.activitysmith.live import Live
 from tests.gateway.activitysmith.world import TYPE, SmithWorld
 

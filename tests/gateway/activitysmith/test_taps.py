@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import select
 
+from apns_live.activities.cards.webhooks import WebhookRelay
 from apns_live.activities.store import schema
-from apns_live.activities.webhooks import WebhookRelay
 from apns_live.gateway.settings import GatewaySettings
 from tests.activities.conftest import Tls, tls  # noqa: F401 - fixture
 from tests.gateway.activitysmith.world import SmithWorld

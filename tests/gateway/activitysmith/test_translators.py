@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from apns_live.activities.apps import App
-from apns_live.activities.buttons import Button, TapSigner
+from apns_live.activities.cards.buttons import Button, TapSigner
 from apns_live.errors import InvalidInput, InvalidSetting
 from apns_live.gateway.activitysmith import fields, requests, states
 from apns_live.gateway.activitysmith.audiences import audience_of, effective

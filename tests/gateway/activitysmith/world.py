@@ -10,14 +10,14 @@ from fastapi import FastAPI
 from sqlalchemy import update
 
 from apns_live.activities import DeviceRecord, TokenRecord
+from apns_live.activities.cards.webhooks import WebhookRelay
 from apns_live.activities.store import schema
-from apns_live.activities.webhooks import WebhookRelay
 from apns_live.gateway.activitysmith import routes
 from apns_live.gateway.app import create_app
 from apns_live.gateway.context import Gateway
 from apns_live.gateway.scopes import ALL
 from apns_live.gateway.settings import GatewaySettings
-from tests.activities.courier.world import World
+from tests.activities.send.world import World
 
 TYPE = "SmithCard"
 

@@ -6,7 +6,7 @@ import json
 
 from apns_live.activities import Audience
 from apns_live.activities.store import schema
-from tests.activities.courier.world import a_start
+from tests.activities.send.world import a_start
 from tests.gateway.braze.test_life import Caller
 from tests.gateway.braze.world import VendorWorld
 

@@ -15,7 +15,7 @@ from apns_live.activities.store.database import Database
 from apns_live.gateway import Gateway, GatewaySettings, create_app
 from apns_live.gateway.scopes import ALL
 from apns_live.testing import FakeApns, SimulatedClock
-from tests.activities.courier.world import World
+from tests.activities.send.world import World
 
 TYPE = "Match"
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from sqlalchemy import event
 
-from apns_live.activities.directory import Directory
+from apns_live.activities.people.directory import Directory
 from apns_live.activities.store.database import Database
 from tests.activities.plans import every_query_indexed
 

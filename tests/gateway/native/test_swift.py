@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apns_live.activities.content_states import COLORS, TYPES
+from apns_live.activities.cards.content_states import COLORS, TYPES
 from apns_live.gateway.activitysmith.requests import STATE
 from apns_live.gateway.native import describe
 

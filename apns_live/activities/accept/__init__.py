@@ -1,0 +1,1 @@
+"""Take a call in: one transaction, then an answer. Nothing here sends."""

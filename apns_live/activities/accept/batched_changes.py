@@ -1,0 +1,307 @@
+"""Updates and ends of many activities in one transaction, with a few statements for all of them.
+
+This is the busiest write of the service. What each costs is: its share of four statements, and the
+encoding of its state. Several changes of one activity in a group count as several versions; the
+row is written once, with the newest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from sqlalchemy import Integer, bindparam, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ...errors import ActivityEnded, ApnsLiveError, NotFound
+from ..apps import App
+from ..requests import Accepted, End, Update
+from ..requests.messages import broadcast_warning
+from ..store import schema
+from ..store.bulk import with_rows
+
+_COUNT_KEPT_ABOVE = 2_000
+_COUNT_KEPT_SECONDS = 2.0
+_COUNTS_KEPT = 1_000
+
+_activities = schema.activities
+_members = schema.activity_devices
+_READ = select(
+    _activities.c.id,
+    _activities.c.public_id,
+    _activities.c.version,
+    _activities.c.revision,
+    _activities.c.status,
+    _activities.c.end_reason,
+    _activities.c.update_count,
+    _activities.c.channel_id,
+).where(
+    _activities.c.app_id == bindparam("app"),
+    _activities.c.public_id.in_(bindparam("ids", expanding=True)),
+)
+# In the order of their rows: two processes that lock the same rows cannot wait in a circle.
+_READ_LOCKED = _READ.order_by(_activities.c.id).with_for_update()
+_COUNT = (
+    select(_members.c.activity_id, func.count(_members.c.token), func.count(_members.c.id))
+    .where(
+        _members.c.activity_id.in_(bindparam("rows", expanding=True)),
+        _members.c.retired_at.is_(None),
+    )
+    .group_by(_members.c.activity_id)
+)
+# Named in the order in which `_change` and `together` give them.
+_OPERATION = {
+    "app_id": "BIGINT",
+    "public_id": "TEXT",
+    "kind": "TEXT",
+    "activity_id": "BIGINT",
+    "version": "BIGINT",
+    "caller": "TEXT",
+    "dialect": "TEXT",
+    "status": "TEXT",
+    "request": "TEXT",
+    "created_at": "BIGINT",
+    "targeted": "BIGINT",
+    "queued": "BIGINT",
+}
+_ADD_OPERATIONS = f"""
+INSERT INTO operations ({", ".join(_OPERATION)})
+SELECT {", ".join(f"given.{name}" for name in _OPERATION)} FROM {{given}} WHERE true
+ORDER BY given.version
+"""  # noqa: S608 - names of columns
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """A checked update or end without an idempotency key. ``now`` is milliseconds since 1970."""
+
+    app: App
+    request: Update | End
+    now: int
+
+
+class Changed(msgspec.Struct, frozen=True, gc=False):
+    """What became of one. ``row`` is the activity's; ``written`` whether there is something to send."""
+
+    row: int
+    answer: Accepted
+    written: bool
+
+
+class _Standing:
+    """One activity within the group: as it was read, and as it will be written."""
+
+    __slots__ = ("changes", "read", "revision", "status", "update_count", "version")
+
+    def __init__(self, read: Any) -> None:
+        self.read = read
+        self.version: int = read.version
+        self.revision: int | None = read.revision
+        self.status: str = read.status
+        self.update_count: int = read.update_count
+        self.changes: dict[str, Any] = {}
+
+
+Single = Callable[[AsyncConnection, Change], Awaitable[Changed]]
+
+
+class Changing:
+    """Handles changes together. ``single`` handles one by itself: those of scheduled activities."""
+
+    def __init__(
+        self, new_id: Callable[[], str], monotonic: Callable[[], float], single: Single
+    ) -> None:
+        self._new_id = new_id
+        self._monotonic = monotonic
+        self._single = single
+        self._counts: dict[int, tuple[float, int, int]] = {}
+
+    async def together(
+        self, connection: AsyncConnection, items: Sequence[Change]
+    ) -> Sequence[Changed | Exception]:
+        """Store all that can be; return a result or an error for each. See `GroupCommit`."""
+        standing = await _read(connection, items)
+        answers: list[Changed | Exception | None] = [None] * len(items)
+        operations: list[tuple[int, dict[str, Any]]] = []
+        for index, item in enumerate(items):
+            found = standing.get((item.app.row, item.request.id))
+            if found is None:
+                answers[index] = NotFound(
+                    f"the app {item.app.id!r} has no activity {item.request.id!r}: start it first"
+                )
+            elif found.status == "scheduled":
+                pass  # below, by itself
+            elif (answer := _refused(found, item.request)) is not None:
+                answers[index] = answer
+            else:
+                operations.append((index, self._change(found, item)))
+        changed = [found for found in standing.values() if found.changes]
+        await _write(connection, changed)
+        counts = await self._reached(connection, [found.read.id for found in changed])
+        for index, operation in operations:
+            devices, queued = counts[operation["activity_id"]]
+            item = items[index]
+            channel = standing[item.app.row, item.request.id].read.channel_id
+            operation["targeted"] = devices + queued
+            if channel is not None:  # one push for all of them, which need no token
+                devices, queued = devices + queued, 0
+                operation["targeted"] = 1
+            operation["queued"] = queued
+            answers[index] = Changed(
+                operation["activity_id"],
+                Accepted(
+                    operation=operation["public_id"],
+                    activity=item.request.id,
+                    status="accepted",
+                    version=operation["version"],
+                    devices=devices,
+                    queued=queued,
+                    warning=broadcast_warning(item.app, channel, item.request.presentation.alert),
+                ),
+                written=True,
+            )
+        if operations:
+            rows = [[values[name] for name in _OPERATION] for _, values in operations]
+            await with_rows(connection, _ADD_OPERATIONS, _OPERATION, rows)
+        return [
+            await self._by_itself(connection, items[index]) if answer is None else answer
+            for index, answer in enumerate(answers)
+        ]
+
+    async def _by_itself(self, connection: AsyncConnection, item: Change) -> Changed | Exception:
+        try:
+            return await self._single(connection, item)
+        except ApnsLiveError as error:  # raised before anything is written
+            return error
+
+    def _change(self, found: _Standing, item: Change) -> dict[str, Any]:
+        """Take a change into what will be written; return its operation."""
+        request, now = item.request, item.now
+        ends = isinstance(request, End)
+        found.version += 1
+        found.update_count += not ends
+        presentation = _text(request.presentation)
+        changes = found.changes
+        changes["version"] = found.version
+        changes["message"] = presentation
+        changes["updated_at"] = now
+        changes["update_count"] = found.update_count
+        if request.content_state is not None:
+            changes["content_state"] = _text(request.content_state)
+        if request.revision is not None:
+            changes["revision"] = found.revision = request.revision
+        if request.tags is not None:
+            changes["tags"] = _text(request.tags)
+        if request.metadata is not None:
+            changes["metadata"] = _text(request.metadata)
+        if isinstance(request, End):
+            found.status = changes["status"] = "ended"
+            changes["ended_at"] = now
+            changes["end_reason"] = request.reason
+        return {
+            "app_id": item.app.row,
+            "public_id": request.operation or self._new_id(),
+            "kind": "end" if ends else "update",
+            "activity_id": found.read.id,
+            "version": found.version,
+            "caller": "",
+            "dialect": request.dialect,
+            "status": "accepted",
+            # Kept for its alert, which must ring although a newer state takes its place.
+            "request": presentation,
+            "created_at": now,
+        }
+
+    async def _reached(
+        self, connection: AsyncConnection, rows: Sequence[int]
+    ) -> dict[int, tuple[int, int]]:
+        """Return how many devices of each have a living token, and how many have none yet.
+
+        Of an activity with thousands of devices the figures may be two seconds old: counting them
+        for every update would cost more than the update.
+        """
+        now = self._monotonic()
+        counts: dict[int, tuple[int, int]] = dict.fromkeys(rows, (0, 0))
+        ask: list[int] = []
+        for row in rows:
+            kept = self._counts.get(row)
+            if kept is not None and kept[0] > now:
+                counts[row] = kept[1], kept[2]
+            else:
+                self._counts.pop(row, None)
+                ask.append(row)
+        if ask:
+            for row, with_token, living in await connection.execute(_COUNT, {"rows": ask}):
+                counts[row] = with_token, living - with_token
+                if living > _COUNT_KEPT_ABOVE and len(self._counts) < _COUNTS_KEPT:
+                    self._counts[row] = (
+                        now + _COUNT_KEPT_SECONDS,
+                        with_token,
+                        living - with_token,
+                    )
+        return counts
+
+
+async def _read(
+    connection: AsyncConnection, items: Sequence[Change]
+) -> dict[tuple[int, str], _Standing]:
+    query = _READ if connection.dialect.name == "sqlite" else _READ_LOCKED
+    by_app: dict[int, dict[str, None]] = {}
+    for item in items:
+        by_app.setdefault(item.app.row, {})[item.request.id] = None
+    return {
+        (app, row.public_id): _Standing(row)
+        for app, ids in sorted(by_app.items())
+        for row in await connection.execute(query, {"app": app, "ids": list(ids)})
+    }
+
+
+def _refused(found: _Standing, request: Update | End) -> Changed | Exception | None:
+    """Return the answer of a change that writes nothing, or None."""
+    if found.status == "ended":
+        if isinstance(request, End):
+            return _unchanged(found, "ignored")
+        reason = found.changes.get("end_reason", found.read.end_reason)
+        return ActivityEnded(
+            f"the activity {found.read.public_id!r} has ended ({reason}): start a new one"
+        )
+    known = found.revision
+    if request.revision is not None and known is not None and request.revision <= known:
+        return _unchanged(found, "superseded")
+    return None
+
+
+def _unchanged(found: _Standing, status: str) -> Changed:
+    return Changed(
+        found.read.id,
+        Accepted(operation="", activity=found.read.public_id, status=status, version=found.version),
+        written=False,
+    )
+
+
+async def _write(connection: AsyncConnection, changed: Sequence[_Standing]) -> None:
+    """Write the rows; those that change the same columns share a statement."""
+    by_columns: dict[tuple[str, ...], list[list[Any]]] = {}
+    for found in changed:
+        columns = tuple(sorted(found.changes))
+        row = [found.read.id, *(found.changes[name] for name in columns)]
+        by_columns.setdefault(columns, []).append(row)
+    for columns, rows in by_columns.items():
+        kinds = {"row_id": "BIGINT", **{f"new_{name}": _kind(name) for name in columns}}
+        await with_rows(connection, _update(columns), kinds, rows)
+
+
+@lru_cache(maxsize=256)
+def _update(columns: tuple[str, ...]) -> str:
+    """Return the statement for these columns; there are a few dozen at most."""
+    changes = ", ".join(f"{name} = given.new_{name}" for name in columns)
+    return f"UPDATE activities SET {changes} FROM {{given}} WHERE activities.id = given.row_id"  # noqa: S608
+
+
+def _kind(name: str) -> str:
+    return "BIGINT" if isinstance(_activities.c[name].type, Integer) else "TEXT"
+
+
+def _text(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

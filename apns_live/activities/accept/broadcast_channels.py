@@ -1,0 +1,369 @@
+"""Apple's broadcast channels of an app: made, deleted and compared on Apple's side, remembered here.
+
+Apple lists ids alone; names, storage policies and dates are known only of what was made or read
+here. Source: Apple, "Sending channel management requests to APNs".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ...channels import MAX_CHANNELS
+from ...client import Client
+from ...clock import Clock
+from ...errors import ChannelError, InvalidInput, NotFound
+from ...payload import check_channel
+from .. import checks
+from ..apps import App
+from ..store import schema
+from ..store.database import Database
+from ..store.statements import chunks, insert_into
+from ..times import milliseconds
+from .idempotency import Key, Once, once
+
+PAGE = 100
+UNKNOWN_POLICY = -1
+"""Stored for a channel that is known from Apple's list alone; shown as None."""
+_FULL = "CannotCreateChannelConfig"
+_GONE = frozenset({"BadChannelId", "ChannelNotRegistered"})
+
+ClientFor = Callable[[App, str], AbstractAsyncContextManager[Client]]
+"""Holds the client that pushes for an app in an environment."""
+
+
+class CreateChannel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A new channel.
+
+    ``storage_policy`` 1 keeps the newest message for up to 8 hours, 0 keeps nothing and allows more
+    pushes. It cannot be changed later.
+    """
+
+    storage_policy: int = 1
+    environment: str | None = None
+    name: str | None = None
+
+
+class ChannelView(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel as callers see it. ``storage_policy`` is None where only the id is known.
+
+    ``created_at`` is when it became known here, milliseconds since 1970.
+    """
+
+    id: str
+    environment: str
+    storage_policy: int | None
+    name: str | None
+    created_at: int
+
+
+class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
+    """What a comparison with Apple's list found: ids that were new here, and ids that are gone."""
+
+    channels: int
+    added: list[str]
+    removed: list[str]
+
+
+class Channels:
+    """Creates, lists and deletes channels through the app's own client.
+
+    What Apple refuses is raised as `ChannelError`, no way there as `ManagementUnreachable` or
+    `ConnectFailed`, a missing provider key as `ActivitiesError`.
+    """
+
+    def __init__(self, database: Database, clock: Clock, client_for: ClientFor) -> None:
+        self._database = database
+        self._clock = clock
+        self._client_for = client_for
+
+    async def create(
+        self, app: App, request: CreateChannel | None = None, *, key: Key | None = None
+    ) -> Once[ChannelView]:
+        """Create a channel at Apple's and remember it.
+
+        Of two calls with the same key at the same moment one may create a channel more at Apple's;
+        it is deleted again. Raises `InvalidInput` and what the class says; when Apple's answer is
+        lost the channel may exist: `reconcile` finds it.
+        """
+        request = request or CreateChannel()
+        checks.conform(request)
+        environment = _environment(app, request.environment)
+        if request.name is not None:
+            checks.identifier(request.name, "name", limit=200)
+        if request.storage_policy not in (0, 1):
+            raise InvalidInput(
+                f"{request.storage_policy!r:.20} is no storage policy",
+                field="storage_policy",
+                remedy="Give 1 (the newest message is stored) or 0 (nothing is stored).",
+            )
+        if key is not None and (known := await self._answered(app, key, request)) is not None:
+            return known
+        try:
+            async with self._client_for(app, environment) as client:
+                made = str(await client.channels.create(request.storage_policy))
+        except ChannelError as error:
+            if error.reason == _FULL:
+                raise await self._full(app, environment, error) from error
+            raise
+        view = ChannelView(
+            id=made,
+            environment=environment,
+            storage_policy=request.storage_policy,
+            name=request.name,
+            created_at=milliseconds(self._clock),
+        )
+
+        async def remember() -> ChannelView:
+            await self._remember(connection, app, view)
+            return view
+
+        async with self._database.write() as connection:
+            done = await once(
+                connection, app, key, request, ChannelView, remember, now=view.created_at
+            )
+        if done.answer.id != made:
+            async with self._client_for(app, environment) as client:
+                await client.channels.delete(made)
+        return done
+
+    async def _answered(
+        self, app: App, key: Key, request: CreateChannel
+    ) -> Once[ChannelView] | None:
+        """Return the first answer if this key was used; raise as `once` for another request."""
+        table = schema.idempotency
+        async with self._database.read() as connection:
+            found = (
+                await connection.execute(
+                    select(table.c.key).where(
+                        table.c.app_id == app.row,
+                        table.c.caller == key.caller,
+                        table.c.key == key.key,
+                    )
+                )
+            ).scalar()
+        if found is None:
+            return None
+
+        async def too_old() -> ChannelView:
+            raise _ForgottenError
+
+        try:
+            async with self._database.write() as connection:
+                now = milliseconds(self._clock)
+                return await once(connection, app, key, request, ChannelView, too_old, now=now)
+        except _ForgottenError:
+            return None
+
+    async def _full(self, app: App, environment: str, error: ChannelError) -> ChannelError:
+        """Say what the limit is, and what of it is known here."""
+        table = schema.channels
+        async with self._database.read() as connection:
+            known = (
+                await connection.execute(
+                    select(func.count()).where(
+                        table.c.app_id == app.row,
+                        table.c.environment == environment,
+                        table.c.deleted_at.is_(None),
+                    )
+                )
+            ).scalar_one()
+        remedy = (
+            "Delete channels that no activity follows; reconcile first, so that all of them are "
+            "known. Many activities of one match can share one channel."
+        )
+        return ChannelError(
+            f"the app {app.id!r} has the {MAX_CHANNELS:,} channels that Apple allows in "
+            f"{environment} ({known:,} of them are known here). {remedy}",
+            status=error.status,
+            reason=error.reason,
+            remedy=remedy,
+            request_id=error.request_id,
+        )
+
+    async def list(
+        self,
+        app: App,
+        *,
+        environment: str | None = None,
+        after: str | None = None,
+        limit: int = PAGE,
+    ) -> list[ChannelView]:
+        """Return a page of the channels that are known here, by id; ``after`` is the last one's id.
+
+        Raises `InvalidInput`. Apple is not asked: see `reconcile`.
+        """
+        table = schema.channels
+        query = (
+            select(table)
+            .where(
+                table.c.app_id == app.row,
+                table.c.environment == _environment(app, environment),
+                table.c.deleted_at.is_(None),
+            )
+            .order_by(table.c.channel_id)
+            .limit(checks.page_limit(limit))
+        )
+        if after is not None:
+            query = query.where(table.c.channel_id > after)
+        async with self._database.read() as connection:
+            return [_view(row) for row in await connection.execute(query)]
+
+    async def get(self, app: App, channel: str, *, environment: str | None = None) -> ChannelView:
+        """Return a channel; one that is not known here, or only by its id, is looked up at Apple's.
+
+        Raises `InvalidInput`, `NotFound` when there is none, and what the class says.
+        """
+        channel, environment = _channel(channel), _environment(app, environment)
+        async with self._database.read() as connection:
+            row = await self._row(connection, app, environment, channel)
+        if row is not None and row.storage_policy != UNKNOWN_POLICY:
+            return _view(row)
+        try:
+            async with self._client_for(app, environment) as client:
+                found = await client.channels.read(channel)
+        except ChannelError as error:
+            if error.status == 404 or error.reason in _GONE:
+                raise _unknown(app, environment, channel) from error
+            raise
+        view = ChannelView(
+            id=channel,
+            environment=environment,
+            storage_policy=found.storage_policy,
+            name=None if row is None else row.name,
+            created_at=milliseconds(self._clock) if row is None else row.created_at,
+        )
+        async with self._database.write() as connection:
+            await self._remember(connection, app, view)
+        return view
+
+    async def delete(self, app: App, channel: str, *, environment: str | None = None) -> bool:
+        """Delete a channel for good; return whether Apple still had it.
+
+        Activities that follow it get nothing more. Raises `InvalidInput` and what the class says.
+        """
+        channel, environment = _channel(channel), _environment(app, environment)
+        async with self._client_for(app, environment) as client:
+            was_there = await client.channels.delete(channel)
+        async with self._database.write() as connection:
+            await self._forget(connection, app, environment, [channel])
+        return was_there
+
+    async def reconcile(self, app: App, *, environment: str | None = None) -> Reconciled:
+        """Take over Apple's list: add what is new here, forget what is gone.
+
+        Raises `InvalidInput` and what the class says.
+        """
+        environment = _environment(app, environment)
+        begun = milliseconds(self._clock)
+        async with self._client_for(app, environment) as client:
+            listed = {str(channel) for channel in await client.channels.list()}
+        table = schema.channels
+        async with self._database.write() as connection:
+            rows = (
+                await connection.execute(
+                    select(table.c.channel_id, table.c.created_at).where(
+                        table.c.app_id == app.row,
+                        table.c.environment == environment,
+                        table.c.deleted_at.is_(None),
+                    )
+                )
+            ).all()
+            known = {row.channel_id for row in rows}
+            # One that was created while Apple wrote its list is not gone.
+            removed = sorted(
+                row.channel_id
+                for row in rows
+                if row.channel_id not in listed and row.created_at < begun
+            )
+            added = sorted(listed - known)
+            await self._forget(connection, app, environment, removed)
+            for channel in added:
+                view = ChannelView(
+                    id=channel,
+                    environment=environment,
+                    storage_policy=None,
+                    name=None,
+                    created_at=begun,
+                )
+                await self._remember(connection, app, view)
+        return Reconciled(channels=len(listed), added=added, removed=removed)
+
+    async def _row(
+        self, connection: AsyncConnection, app: App, environment: str, channel: str
+    ) -> Row[Any] | None:
+        table = schema.channels
+        return (
+            await connection.execute(
+                select(table).where(
+                    table.c.app_id == app.row,
+                    table.c.environment == environment,
+                    table.c.channel_id == channel,
+                    table.c.deleted_at.is_(None),
+                )
+            )
+        ).one_or_none()
+
+    async def _remember(self, connection: AsyncConnection, app: App, view: ChannelView) -> None:
+        policy = UNKNOWN_POLICY if view.storage_policy is None else view.storage_policy
+        values = {
+            "storage_policy": policy,
+            "name": view.name,
+            "deleted_at": None,
+            "created_at": view.created_at,
+        }
+        statement = insert_into(connection, schema.channels).values(
+            app_id=app.row, environment=view.environment, channel_id=view.id, **values
+        )
+        await connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["app_id", "environment", "channel_id"], set_=values
+            )
+        )
+
+    async def _forget(
+        self, connection: AsyncConnection, app: App, environment: str, channels: Iterable[str]
+    ) -> None:
+        table = schema.channels
+        for part in chunks(channels):
+            await connection.execute(
+                update(table)
+                .where(
+                    table.c.app_id == app.row,
+                    table.c.environment == environment,
+                    table.c.channel_id.in_(part),
+                    table.c.deleted_at.is_(None),
+                )
+                .values(deleted_at=milliseconds(self._clock))
+            )
+
+
+class _ForgottenError(Exception):
+    """The key was used so long ago that it is free again."""
+
+
+def _environment(app: App, environment: str | None) -> str:
+    return app.environment if environment is None else checks.environment(environment)
+
+
+def _channel(channel: str) -> str:
+    return str(check_channel(channel))
+
+
+def _view(row: Row[Any]) -> ChannelView:
+    return ChannelView(
+        id=row.channel_id,
+        environment=row.environment,
+        storage_policy=None if row.storage_policy == UNKNOWN_POLICY else row.storage_policy,
+        name=row.name,
+        created_at=row.created_at,
+    )
+
+
+def _unknown(app: App, environment: str, channel: str) -> NotFound:
+    return NotFound(f"the app {app.id!r} has no channel {channel!r} in {environment}")

@@ -1,0 +1,111 @@
+"""The same write told twice is done once, and answered alike for 30 days.
+
+The record is written in the transaction of the write itself: whoever comes second, at the same
+moment or after a crash between accepting and answering, finds it and gets the first answer. A
+different body under a used key is `KeyReused`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ...errors import KeyReused
+from .. import checks
+from ..apps import App
+from ..store import schema
+from ..store.statements import insert_into
+
+Answer = TypeVar("Answer", bound=msgspec.Struct)
+
+KEPT_MILLISECONDS = 30 * 24 * 3600 * 1000
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """An idempotency key as a caller gave it. ``caller`` keeps the keys of callers apart.
+
+    ``digest`` stands for the caller's own request where the one that was made of it also holds the
+    time of day or a fresh id, and so would not be the same when it is repeated.
+    """
+
+    caller: str
+    key: str
+    digest: bytes | None = None
+
+
+class Once(msgspec.Struct, Generic[Answer], frozen=True):
+    """An answer, and whether it is the first one said again."""
+
+    answer: Answer
+    replayed: bool
+
+
+async def once(
+    connection: AsyncConnection,
+    app: App,
+    key: Key | None,
+    request: msgspec.Struct,
+    kind: type[Answer],
+    do: Callable[[], Awaitable[Answer]],
+    *,
+    now: int,
+) -> Once[Answer]:
+    """Run ``do`` inside the caller's transaction unless this key was used before.
+
+    ``now`` is milliseconds since 1970. Raises `KeyReused` when the key was used with another body,
+    and whatever ``do`` raises; then the transaction, and the key with it, is undone.
+    """
+    if key is None:
+        return Once(await do(), replayed=False)
+    checks.identifier(key.key, "idempotency_key")
+    table = schema.idempotency
+    place = {"app_id": app.row, "caller": key.caller, "key": key.key}
+    where = [table.c[name] == value for name, value in place.items()]
+    digest = fingerprint(request) if key.digest is None else key.digest
+    await connection.execute(
+        delete(table).where(*where, table.c.created_at < now - KEPT_MILLISECONDS)
+    )
+    # The empty answer claims the key: on PostgreSQL a second caller waits here for our commit.
+    claimed = await connection.execute(
+        insert_into(connection, table)
+        .values(**place, body_hash=digest, response="", created_at=now)
+        .on_conflict_do_nothing()
+    )
+    if not claimed.rowcount:
+        row = (
+            await connection.execute(select(table.c.body_hash, table.c.response).where(*where))
+        ).one()
+        if not hmac.compare_digest(bytes(row.body_hash), digest):
+            raise KeyReused(
+                f"the idempotency key {key.key[:16]!r} was used for another request: "
+                "use a new key for each request, and the same one only to repeat it"
+            )
+        return Once(msgspec.json.decode(row.response, type=kind), replayed=True)
+    answer = await do()
+    await connection.execute(
+        update(table).where(*where).values(response=msgspec.json.encode(answer).decode())
+    )
+    return Once(answer, replayed=False)
+
+
+def fingerprint(request: msgspec.Struct) -> bytes:
+    """Return a digest of a request in which the order of keys, and 9 or 9.0, make no difference."""
+    value = _plain(msgspec.to_builtins(request, order="deterministic"))
+    body = msgspec.json.encode([type(request).__name__, value], order="deterministic")
+    return hashlib.sha256(body).digest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return value

@@ -1,0 +1,292 @@
+"""What the app itself reports of an activity or a notification: that it came, was tapped, is gone.
+
+APNs answers 200 also for pushes that no phone shows, so these reports are the only word from the
+phone. Each is kept once for a device, a subject and an event; told again, the newest time counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, get_args
+
+import msgspec
+from sqlalchemy import Select, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ...clock import Clock
+from ...errors import InvalidInput
+from .. import checks
+from ..apps import App
+from ..read.operations import activity_row, operation_row
+from ..store import schema
+from ..store.database import Database
+from ..store.statements import chunks, insert_into
+from ..times import milliseconds
+
+Event = Literal["received", "clicked", "dismissed", "ended", "confirmed"]
+EVENTS: tuple[str, ...] = get_args(Event)
+GONE = frozenset({"dismissed", "ended"})
+"""After these no card is left on the device, so its activity token is retired."""
+
+MAX_RECORDS = 1_000
+PAGE = 100
+
+Left = Callable[[int, str], object]
+"""Called with an activity's row and a token that is gone."""
+
+
+class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One report of a device. It is about an activity, or about an operation (a notification).
+
+    ``at`` is when it happened, milliseconds since 1970 as the phone saw it; None for now.
+    """
+
+    device: str
+    event: Event
+    activity: str | None = None
+    operation: str | None = None
+    at: int | None = None
+
+
+class Receipts:
+    """Stores and reads receipts. ``left`` is told of activity tokens whose card is gone."""
+
+    def __init__(
+        self, database: Database, clock: Clock, *, left: Left = lambda activity, token: None
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._left = left
+
+    async def record(self, app: App, records: Iterable[ReceiptRecord]) -> int:
+        """Store receipts; return how many were told. Repeats change nothing but the newest time.
+
+        A ``dismissed`` or ``ended`` activity gets no more pushes on that device. Raises
+        `InvalidInput` and stores nothing when one of them is wrong, or names a device, activity or
+        operation that the app does not have.
+        """
+        now = milliseconds(self._clock)
+        checked = [
+            _checked(record, f"receipts[{index}]", now) for index, record in enumerate(records)
+        ]
+        if len(checked) > MAX_RECORDS:
+            raise InvalidInput(
+                f"has {len(checked)} records",
+                field="receipts",
+                remedy=f"Give at most {MAX_RECORDS:,} at once.",
+            )
+        gone: list[tuple[int, str]] = []
+        async with self._database.write() as connection:
+            rows = await self._rows(connection, app, checked, now)
+            # One order of locks for everybody.
+            rows.sort(key=lambda row: (row["activity_id"], row["device_id"], row["operation_id"]))
+            for part in chunks(_newest(rows)):
+                await connection.execute(_insert(connection), part)
+            ended = [row for row in rows if row["event"] in GONE and row["activity_id"]]
+            for row in ended:
+                gone += await _retire(connection, row, now)
+        for activity, token in gone:
+            self._left(activity, token)
+        return len(checked)
+
+    async def page(
+        self,
+        app: App,
+        *,
+        activity: str | None = None,
+        operation: str | None = None,
+        after: int = 0,
+        limit: int = PAGE,
+    ) -> list[dict[str, Any]]:
+        """Return a page of receipts; ``after`` is the last page's last ``row``.
+
+        Of one activity, of one operation, or of the whole app. Raises `NotFound`, and `InvalidInput`
+        for both at once or a limit outside 1 to 1,000.
+        """
+        receipts, devices = schema.receipts, schema.devices
+        activities, operations = schema.activities, schema.operations
+        query = (
+            select(
+                receipts,
+                devices.c.public_id.label("device"),
+                activities.c.public_id.label("activity"),
+                operations.c.public_id.label("operation"),
+            )
+            .join(devices, devices.c.id == receipts.c.device_id)
+            .outerjoin(activities, activities.c.id == receipts.c.activity_id)
+            .outerjoin(operations, operations.c.id == receipts.c.operation_id)
+            .where(receipts.c.id > after)
+            .order_by(receipts.c.id)
+            .limit(checks.page_limit(limit))
+        )
+        async with self._database.read() as connection:
+            query = await _of_subject(connection, query, app, activity, operation)
+            rows = (await connection.execute(query)).all()
+        return [
+            {
+                "row": row.id,
+                "device": row.device,
+                "event": row.event,
+                "activity": row.activity,
+                "operation": row.operation,
+                "happened_at": row.happened_at,
+                "created_at": row.created_at,
+            }
+            for row in rows
+        ]
+
+    async def counters(
+        self, app: App, *, activity: str | None = None, operation: str | None = None
+    ) -> dict[str, int]:
+        """Return how many devices reported each event; every event is there, also with 0.
+
+        Of one activity, or of one operation. Raises `NotFound`, and `InvalidInput` unless exactly
+        one is given.
+        """
+        if activity is None and operation is None:
+            raise InvalidInput(
+                "is missing", field="activity", remedy="Name an activity or an operation."
+            )
+        table = schema.receipts
+        query = select(table.c.event, func.count()).group_by(table.c.event)
+        async with self._database.read() as connection:
+            query = await _of_subject(connection, query, app, activity, operation)
+            found = {event: int(count) for event, count in await connection.execute(query)}
+        return {event: found.get(event, 0) for event in EVENTS}
+
+    async def _rows(
+        self, connection: AsyncConnection, app: App, records: Sequence[ReceiptRecord], now: int
+    ) -> list[dict[str, Any]]:
+        devices, activities, operations = schema.devices, schema.activities, schema.operations
+        names = {
+            "device": (devices.c.public_id, devices.c.app_id, devices.c.id),
+            "activity": (activities.c.public_id, activities.c.app_id, activities.c.id),
+            "operation": (operations.c.public_id, operations.c.app_id, operations.c.id),
+        }
+        known: dict[str, dict[str, int]] = {}
+        for name, (public_id, app_id, row_id) in names.items():
+            wanted = dict.fromkeys(
+                value for record in records if (value := getattr(record, name)) is not None
+            )
+            known[name] = {}
+            for part in chunks(wanted):
+                found = await connection.execute(
+                    select(public_id, row_id).where(app_id == app.row, public_id.in_(part))
+                )
+                known[name].update((text, row) for text, row in found)
+        for index, record in enumerate(records):
+            for name, rows in known.items():
+                value = getattr(record, name)
+                if value is not None and value not in rows:
+                    raise InvalidInput(
+                        f"{value!r:.80} is no {name} of the app",
+                        field=f"receipts[{index}].{name}",
+                        remedy=_REMEDIES[name],
+                    )
+        return [
+            {
+                "app_id": app.row,
+                "device_id": known["device"][record.device],
+                "activity_id": known["activity"].get(record.activity or "", 0),
+                "operation_id": known["operation"].get(record.operation or "", 0),
+                "event": record.event,
+                "happened_at": now if record.at is None else record.at,
+                "created_at": now,
+            }
+            for record in records
+        ]
+
+
+_REMEDIES = {
+    "device": "Register the device first.",
+    "activity": "Give the id that the activity was started with.",
+    "operation": "Give the id that the notification was answered with.",
+}
+
+
+def _checked(record: ReceiptRecord, field: str, now: int) -> ReceiptRecord:
+    if record.event not in EVENTS:
+        raise InvalidInput(
+            f"{record.event!r:.40} is no event",
+            field=f"{field}.event",
+            remedy=f"Give one of {', '.join(EVENTS)}.",
+        )
+    checks.conform(record, field)
+    checks.identifier(record.device, f"{field}.device", limit=64)
+    if (record.activity is None) == (record.operation is None):
+        raise InvalidInput(
+            "names neither an activity nor an operation, or both",
+            field=f"{field}.activity",
+            remedy="Name the one that the report is about.",
+        )
+    for name in ("activity", "operation"):
+        if (value := getattr(record, name)) is not None:
+            checks.identifier(value, f"{field}.{name}")
+    if record.at is None:
+        return record
+    if record.at < 10**11:
+        raise InvalidInput(
+            f"{record.at!r:.40} is no time in milliseconds",
+            field=f"{field}.at",
+            remedy="Give milliseconds since 1970, or leave it out.",
+        )
+    # A phone's clock may be ahead; a time of the future would beat every later one.
+    return msgspec.structs.replace(record, at=min(record.at, now))
+
+
+def _newest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep the newest of several reports of the same: a statement may touch a row once."""
+    kept: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        place = (row["device_id"], row["activity_id"], row["operation_id"], row["event"])
+        if place not in kept or row["happened_at"] > kept[place]["happened_at"]:
+            kept[place] = row
+    return list(kept.values())
+
+
+def _insert(connection: AsyncConnection) -> Any:
+    table = schema.receipts
+    statement = insert_into(connection, table)
+    return statement.on_conflict_do_update(
+        index_elements=["device_id", "activity_id", "operation_id", "event"],
+        set_={"happened_at": statement.excluded.happened_at},
+        where=statement.excluded.happened_at > table.c.happened_at,
+    )
+
+
+async def _retire(
+    connection: AsyncConnection, row: dict[str, Any], now: int
+) -> list[tuple[int, str]]:
+    """Retire the activity token of a device whose card is gone; return it for whoever sends."""
+    table = schema.activity_devices
+    place = [
+        table.c.activity_id == row["activity_id"],
+        table.c.device_id == row["device_id"],
+        table.c.retired_at.is_(None),
+    ]
+    tokens = (await connection.execute(select(table.c.token).where(*place))).scalars().all()
+    await connection.execute(
+        update(table).where(*place).values(retired_at=now, retired_reason=row["event"])
+    )
+    return [(row["activity_id"], token) for token in tokens if token is not None]
+
+
+async def _of_subject(
+    connection: AsyncConnection,
+    query: Select[Any],
+    app: App,
+    activity: str | None,
+    operation: str | None,
+) -> Select[Any]:
+    table = schema.receipts
+    if activity is not None and operation is not None:
+        raise InvalidInput(
+            "stands beside an activity",
+            field="operation",
+            remedy="Name an activity or an operation.",
+        )
+    if activity is not None:
+        return query.where(table.c.activity_id == await activity_row(connection, app, activity))
+    if operation is not None:
+        return query.where(table.c.operation_id == await operation_row(connection, app, operation))
+    return query.where(table.c.app_id == app.row)

@@ -1,0 +1,1 @@
+"""Helpers for what a card shows: content states, buttons, webhooks."""

@@ -1,0 +1,139 @@
+"""Starts and ends that callers have set a time for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from sqlalchemy import ColumnElement, Row, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..accept.activities import ACTIVE_MILLISECONDS, Activities
+from ..apps import App
+from ..requests import End, Presentation
+from ..store import schema
+from ..store.database import Database
+
+if TYPE_CHECKING:
+    from .scheduler import Done
+
+logger = logging.getLogger("apns_live.activities")
+
+BATCH = 100
+MISSED = "its end had passed before it could be started"
+
+Kind = Literal["start", "end"]
+
+
+class Timetable:
+    """Does the starts, or the ends, that are due. One batch is one transaction."""
+
+    def __init__(self, database: Database, activities: Activities, kind: Kind) -> None:
+        self._database = database
+        self._activities = activities
+        self._kind = kind
+
+    @classmethod
+    def steps(cls, database: Database, activities: Activities) -> tuple[Timetable, Timetable]:
+        """Return one for starts and one for ends."""
+        return cls(database, activities, "start"), cls(database, activities, "end")
+
+    async def run(self, done: Done, now: int) -> int | None:
+        """Do a batch; see `Step`."""
+        table = schema.activities
+        column = table.c.start_at if self._kind == "start" else table.c.end_at
+        status = "scheduled" if self._kind == "start" else "active"
+        waiting = (
+            select(table.c.id, column.label("due"))
+            .where(table.c.status == status, column.is_not(None))
+            .order_by(column)
+            .limit(BATCH + 1)
+        )
+        async with self._database.read() as connection:
+            found = (await connection.execute(waiting)).all()
+        due = [row.id for row in found[:BATCH] if row.due <= now]
+        if due:
+            async with self._database.write() as connection:
+                rows = await _held(connection, due, status, column <= now)
+                apps = await apps_of(connection, (row.app_id for row in rows))
+                for row in rows:
+                    if self._kind == "start":
+                        await _start(connection, row, now)
+                    else:
+                        await self._end(connection, apps[row.app_id], row, now)
+                    done.written.append((apps[row.app_id], row.id))
+        return found[len(due)].due if len(due) < len(found) else None
+
+    async def _end(self, connection: AsyncConnection, app: App, row: Row[Any], now: int) -> None:
+        end = End(
+            id=row.public_id,
+            reason="scheduled",
+            presentation=msgspec.json.decode(row.end_message, type=Presentation),
+            dialect=row.dialect,
+        )
+        await self._activities.change_within(connection, app, row, end, now)
+
+
+async def _start(connection: AsyncConnection, row: Row[Any], now: int) -> None:
+    activities, operations = schema.activities, schema.operations
+    waiting = (operations.c.activity_id == row.id, operations.c.status == "scheduled")
+    if row.end_at is not None and row.end_at <= now:
+        logger.warning("the activity %r was not started: %s", row.public_id, MISSED)
+        await connection.execute(
+            update(activities)
+            .where(activities.c.id == row.id)
+            .values(
+                status="ended", ended_at=now, end_reason="missed", retired_at=now, updated_at=now
+            )
+        )
+        await connection.execute(
+            update(operations)
+            .where(*waiting)
+            .values(status="failed", reason=MISSED, finished_at=now)
+        )
+        return
+    await connection.execute(
+        update(activities)
+        .where(activities.c.id == row.id)
+        .values(
+            status="active",
+            started_at=now,
+            expires_at=now + ACTIVE_MILLISECONDS,
+            updated_at=now,
+        )
+    )
+    # The start carries the newest state, so what was put in the meantime needs no push.
+    await connection.execute(
+        update(operations)
+        .where(*waiting, operations.c.kind != "start")
+        .values(status="superseded", finished_at=now)
+    )
+    await connection.execute(
+        update(operations).where(*waiting, operations.c.kind == "start").values(status="accepted")
+    )
+
+
+async def _held(
+    connection: AsyncConnection, ids: Sequence[int], status: str, still: ColumnElement[bool]
+) -> Sequence[Row[Any]]:
+    """Return the rows that are still due, locked; another process may have been faster."""
+    table = schema.activities
+    return (
+        await connection.execute(
+            select(table)
+            .where(table.c.id.in_(ids), table.c.status == status, still)
+            .order_by(table.c.id)
+            .with_for_update(skip_locked=True)
+        )
+    ).all()
+
+
+async def apps_of(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, App]:
+    """Return apps by their row ids."""
+    wanted = set(ids)
+    if not wanted:
+        return {}
+    found = await connection.execute(select(schema.apps).where(schema.apps.c.id.in_(wanted)))
+    return {row.id: App.from_row(row) for row in found}

@@ -1,0 +1,113 @@
+"""Devices that took a start and never handed in an activity token: reported, once each.
+
+APNs answers 200 for a start that the phone then refuses (its budget is spent, Live Activities are
+switched off), and a phone may show the card and never wake the app that would send the token. Both
+look the same from here: started, and no token came. Such a device can get no update, unless the
+activity follows a broadcast channel; then no token is expected.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..store import schema
+from ..store.database import Database
+from .due import apps_of
+
+if TYPE_CHECKING:
+    from .scheduler import Done
+
+logger = logging.getLogger("apns_live.activities")
+
+BATCH = 1_000
+_ROUND = 1_000
+"""Milliseconds: a start that takes minutes is looked at once a second, not once for each page."""
+
+
+class MissingTokens:
+    """Finds devices whose token is overdue. ``token_wait`` is seconds."""
+
+    def __init__(self, database: Database, token_wait: float) -> None:
+        self._database = database
+        self._wait = int(token_wait * 1000)
+        self._seconds = token_wait
+
+    async def run(self, done: Done, now: int) -> int | None:
+        """Report a batch; see `Step`."""
+        table = schema.activity_devices
+        overdue = (
+            table.c.token.is_(None),
+            table.c.missing_reported_at.is_(None),
+            table.c.retired_at.is_(None),
+        )
+        waiting = (
+            select(table.c.id, table.c.started_at, table.c.activity_id)
+            .where(*overdue, table.c.started_at.is_not(None))
+            .order_by(table.c.started_at)
+            .limit(BATCH + 1)
+        )
+        async with self._database.read() as connection:
+            found = (await connection.execute(waiting)).all()
+        rows = [row for row in found[:BATCH] if row.started_at + self._wait <= now]
+        due = [row.id for row in rows]
+        if due:
+            async with self._database.write() as connection:
+                await _hold(connection, {row.activity_id for row in rows})
+                reported = await connection.execute(
+                    update(table)
+                    .where(table.c.id.in_(due), *overdue)
+                    .values(missing_reported_at=now)
+                    .returning(table.c.activity_id)
+                )
+                await self._report(connection, Counter(reported.scalars()), done)
+        if len(due) == len(found):
+            return None
+        later: int = found[len(due)].started_at + self._wait
+        return later if later <= now else max(later, now + _ROUND)
+
+    async def _report(self, connection: AsyncConnection, counts: Counter[int], done: Done) -> None:
+        activities, operations = schema.activities, schema.operations
+        if not counts:
+            return
+        rows = (
+            await connection.execute(
+                select(activities.c.id, activities.c.app_id, activities.c.public_id).where(
+                    activities.c.id.in_(counts), activities.c.channel_id.is_(None)
+                )
+            )
+        ).all()
+        apps = await apps_of(connection, (row.app_id for row in rows))
+        for row in rows:
+            count = counts[row.id]
+            changed = await connection.execute(
+                update(operations)
+                .where(operations.c.activity_id == row.id, operations.c.kind == "start")
+                .values(missing=operations.c.missing + count)
+                .returning(operations.c.id)
+            )
+            done.operations += changed.scalars()
+            done.activities.append(row.id)
+            logger.warning(
+                "the activity %r of the app %r was started on %d devices that sent no token "
+                "within %g s: they get no updates until one comes",
+                row.public_id,
+                apps[row.app_id].id,
+                count,
+                self._seconds,
+            )
+
+
+async def _hold(connection: AsyncConnection, activities: set[int]) -> None:
+    """Lock the operations before the devices, in the order in which results are written too."""
+    table = schema.operations
+    await connection.execute(
+        select(table.c.id)
+        .where(table.c.activity_id.in_(activities), table.c.kind == "start")
+        .order_by(table.c.id)
+        .with_for_update()
+    )

@@ -1,0 +1,252 @@
+"""What is forgotten after its time, in small batches beside everything else.
+
+A batch is one transaction of at most `BATCH` rows, found by the index on its time and read on from
+where the last one ended (the rows that a batch deleted are still in PostgreSQL's index until it is
+vacuumed, and would be passed over again and again). Between batches others get their turn.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Table, and_, delete, or_, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ...clock import Clock
+from ..accept.idempotency import KEPT_MILLISECONDS
+from ..store import schema
+from ..store.database import Database
+from ..times import milliseconds
+
+logger = logging.getLogger("apns_live.activities")
+
+EVERY = 3600.0
+"""Seconds from the end of one round to the next."""
+PAUSE = 0.05
+"""Seconds between two batches."""
+BATCH = 1_000
+PARENTS = 20
+"""Activities, or operations, whose rows are deleted together."""
+_DAY = 86_400_000.0
+_FINISHED = ("done", "superseded", "failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How many days each kind of row is kept.
+
+    ``outcomes`` counts for the operations that they belong to and for the log of webhook calls too,
+    ``activities`` from the moment when no card can be left, ``tokens`` from their retirement, also
+    for broadcast channels that were deleted. The answers for idempotency keys are kept for 30 days.
+    """
+
+    outcomes: float = 30.0
+    receipts: float = 30.0
+    activities: float = 30.0
+    tokens: float = 30.0
+    audit: float = 365.0
+
+
+class Pruning:
+    """Deletes what is past its time, in rounds. ``round`` does one; ``run`` does them for ever."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        retention: Retention | None = None,
+        *,
+        every: float = EVERY,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._retention = retention or Retention()
+        self._every = every
+        self.rounds = 0
+        self.deleted = 0
+        """Rows, of those that have a time of their own, since the start."""
+
+    async def run(self) -> None:
+        """Prune once now and then after each interval, until cancelled."""
+        while True:
+            deleted = await self.round()
+            if deleted:
+                logger.info("pruned %s", ", ".join(f"{n} {name}" for name, n in deleted.items()))
+            await self._clock.sleep(self._every)
+
+    async def round(self) -> dict[str, int]:
+        """Delete everything that is past its time; return how many rows of each table."""
+        now, keep = milliseconds(self._clock), self._retention
+        before = {
+            "outcomes": now - int(keep.outcomes * _DAY),
+            "receipts": now - int(keep.receipts * _DAY),
+            "activities": now - int(keep.activities * _DAY),
+            "tokens": now - int(keep.tokens * _DAY),
+            "audit": now - int(keep.audit * _DAY),
+        }
+        deleted: dict[str, int] = {}
+        for table, time, limit in (
+            (schema.outcomes, schema.outcomes.c.created_at, before["outcomes"]),
+            (schema.idempotency, schema.idempotency.c.created_at, now - KEPT_MILLISECONDS),
+            (schema.receipts, schema.receipts.c.created_at, before["receipts"]),
+            (schema.webhook_calls, schema.webhook_calls.c.created_at, before["outcomes"]),
+            (schema.audit_log, schema.audit_log.c.created_at, before["audit"]),
+            (schema.start_tokens, schema.start_tokens.c.retired_at, before["tokens"]),
+            (schema.device_tokens, schema.device_tokens.c.retired_at, before["tokens"]),
+            (schema.channels, schema.channels.c.deleted_at, before["tokens"]),
+        ):
+            deleted[table.name] = await self._old(table, time, limit)
+        deleted["operations"] = await self._operations(before["outcomes"])
+        deleted["activities"] = await self._activities(before["activities"])
+        self.rounds += 1
+        self.deleted += sum(deleted.values())
+        return {name: count for name, count in deleted.items() if count}
+
+    async def _pause(self) -> None:
+        await self._clock.sleep(PAUSE)
+
+    async def _old(self, table: Table, time: ColumnElement[Any], limit: int) -> int:
+        """Delete the rows of a table whose time is before ``limit``."""
+        key = list(table.primary_key.columns)
+        after: ColumnElement[bool] = time.is_not(None)
+        total = 0
+        while True:
+            async with self._database.write() as connection:
+                rows = (
+                    await connection.execute(
+                        select(time.label("time"), *key)
+                        .where(time < limit, after)
+                        .order_by(time)
+                        .limit(BATCH)
+                    )
+                ).all()
+                if rows:
+                    gone = [tuple(row)[1:] for row in rows]
+                    place = key[0].in_([one[0] for one in gone])
+                    if len(key) > 1:
+                        place = tuple_(*key).in_(gone)
+                    # Looked at again: a token may have come back to life since it was read.
+                    await connection.execute(delete(table).where(place, time < limit))
+            total += len(rows)
+            if len(rows) < BATCH:
+                return total
+            after = time >= rows[-1].time
+            await self._pause()
+
+    async def _operations(self, limit: int) -> int:
+        """Delete finished operations; those that are not are passed over."""
+        table = schema.operations
+        # One that failed for now, and still does after all that time, will not be sent any more.
+        finished = table.c.status.in_(_FINISHED)
+
+        async def remove(connection: AsyncConnection, ids: Sequence[int]) -> bool:
+            for child in (schema.outcomes, schema.receipts, schema.intended_pages):
+                if not await _thin(connection, child, child.c.operation_id, ids):
+                    return False
+            await connection.execute(delete(table).where(table.c.id.in_(ids), finished))
+            return True
+
+        return await self._parents(
+            lambda after: (
+                select(table.c.id, table.c.created_at.label("time"))
+                .where(
+                    table.c.created_at < limit, finished, _behind(table.c.created_at, table, after)
+                )
+                .order_by(table.c.created_at, table.c.id)
+                .limit(PARENTS)
+            ),
+            remove,
+        )
+
+    async def _activities(self, limit: int) -> int:
+        """Delete activities that ended long ago, with everything that belongs to them."""
+        table = schema.activities
+        children = (
+            schema.activity_devices,
+            schema.receipts,
+            schema.webhook_calls,
+        )
+
+        async def remove(connection: AsyncConnection, ids: Sequence[int]) -> bool:
+            operations = schema.operations
+            own = (
+                (
+                    await connection.execute(
+                        select(operations.c.id)
+                        .where(operations.c.activity_id.in_(ids))
+                        .limit(BATCH)
+                    )
+                )
+                .scalars()
+                .all()
+            )
+            for child in (schema.outcomes, schema.receipts):
+                if not await _thin(connection, child, child.c.operation_id, own):
+                    return False
+            if own:
+                await connection.execute(delete(operations).where(operations.c.id.in_(own)))
+            if len(own) == BATCH:
+                return False
+            for child in children:
+                if not await _thin(connection, child, child.c.activity_id, ids):
+                    return False
+            await connection.execute(delete(table).where(table.c.id.in_(ids)))
+            return True
+
+        return await self._parents(
+            lambda after: (
+                select(table.c.id, table.c.retired_at.label("time"))
+                .where(
+                    table.c.status == "ended",
+                    table.c.retired_at < limit,
+                    _behind(table.c.retired_at, table, after),
+                )
+                .order_by(table.c.retired_at, table.c.id)
+                .limit(PARENTS)
+            ),
+            remove,
+        )
+
+    async def _parents(
+        self,
+        page: Callable[[Row[Any] | None], Any],
+        remove: Callable[[AsyncConnection, Sequence[int]], Any],
+    ) -> int:
+        """Delete rows that own others: first what they own, a batch at a time, then themselves."""
+        total = 0
+        last: Row[Any] | None = None
+        while True:
+            async with self._database.read() as connection:
+                rows = (await connection.execute(page(last))).all()
+            if not rows:
+                return total
+            last = rows[-1]
+            ids = [row.id for row in rows]
+            while True:
+                async with self._database.write() as connection:
+                    done = await remove(connection, ids)
+                await self._pause()
+                if done:
+                    break
+            total += len(rows)
+
+
+async def _thin(
+    connection: AsyncConnection, table: Table, owner: ColumnElement[int], ids: Sequence[int]
+) -> bool:
+    """Delete at most a batch of the rows that belong to ``ids``; return whether none is left."""
+    if not ids:
+        return True
+    some = select(table.c.id).where(owner.in_(ids)).limit(BATCH)
+    gone = await connection.execute(delete(table).where(table.c.id.in_(some)))
+    return gone.rowcount < BATCH
+
+
+def _behind(time: ColumnElement[Any], table: Table, last: Row[Any] | None) -> ColumnElement[bool]:
+    if last is None:
+        return time.is_not(None)
+    # The first half says to the index where to begin.
+    return and_(time >= last.time, or_(time > last.time, table.c.id > last.id))

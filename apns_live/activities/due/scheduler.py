@@ -1,0 +1,150 @@
+"""What happens to activities by the clock: due starts and ends, the system's own end, lost tokens.
+
+Everything due is found by index, done in batches of one transaction each, and done whenever it is
+found late: after a pause of the process, or a jump of the clock, it catches up. In between the
+scheduler sleeps until the next thing is due, and is woken by writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from ...clock import Clock
+from ..accept.activities import Activities, Written
+from ..apps import App
+from ..store.database import Database
+from ..times import milliseconds
+from .due import Timetable
+from .expiry import Expiry
+from .missing_tokens import MissingTokens
+
+logger = logging.getLogger("apns_live.activities")
+
+LONGEST = 60.0
+"""Seconds that it sleeps at most: the wall clock may jump, and timers do not see that."""
+BREATH = 0.25
+"""Seconds between two looks at least, however often it is woken."""
+
+
+class Changed(Protocol):
+    """Who follows activities and operations."""
+
+    def __call__(self, *, activities: Iterable[int] = (), operations: Iterable[int] = ()) -> object:
+        """Rows have changed; called after the commit."""
+
+
+class Done:
+    """What a batch did, told after its commit."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[App, int]] = []
+        self.left: list[tuple[int, str]] = []
+        self.activities: list[int] = []
+        self.operations: list[int] = []
+
+
+class Step(Protocol):
+    """One kind of thing that becomes due."""
+
+    async def run(self, done: Done, now: int) -> int | None:
+        """Do one batch of what is due at ``now``; return when to look again, in milliseconds.
+
+        A time that has passed means that there is more to do; None that nothing is in sight.
+        """
+
+
+class Scheduler:
+    """Runs beside the service as long as it is open.
+
+    ``token_wait`` is how many seconds after a start a token may take before it counts as missing.
+    ``written`` wakes whoever sends, ``left`` is told of tokens that are retired, ``changed`` of rows
+    that somebody may be watching.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        activities: Activities,
+        *,
+        token_wait: float,
+        written: Written = lambda app, row: None,
+        left: Callable[[int, str], object] = lambda activity, token: None,
+        changed: Changed = lambda *, activities=(), operations=(): None,
+    ) -> None:
+        self._clock = clock
+        self._written = written
+        self._left = left
+        self._changed = changed
+        self._steps: tuple[Step, ...] = (
+            *Timetable.steps(database, activities),
+            Expiry(database, "active"),
+            Expiry(database, "ended"),
+            MissingTokens(database, token_wait),
+        )
+        self._longest = min(LONGEST, token_wait)
+        self._woken = asyncio.Event()
+        self._sleeping = self._resting = False
+        self.looks = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for time to pass."""
+        return self._resting or (self._sleeping and not self._woken.is_set())
+
+    def wake(self) -> None:
+        """Look again: something was written. Cheap; may be called often."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Do what is due, for ever."""
+        while True:
+            self._woken.clear()
+            due = await self.catch_up()
+            await self._sleep_until(due)
+
+    async def catch_up(self) -> int | None:
+        """Do everything that is due now; return when the next thing is, in milliseconds."""
+        self.looks += 1
+        dues: list[int] = []
+        for step in self._steps:
+            while True:
+                done = Done()
+                now = milliseconds(self._clock)
+                due = await step.run(done, now)
+                self._tell(done)
+                if due is None:
+                    break
+                if due > now:
+                    dues.append(due)
+                    break
+        return min(dues, default=None)
+
+    def _tell(self, done: Done) -> None:
+        for app, row in done.written:
+            self._written(app, row)
+        for activity, token in done.left:
+            self._left(activity, token)
+        activities = [*done.activities, *(row for _, row in done.written)]
+        if activities or done.operations:
+            self._changed(activities=activities, operations=done.operations)
+
+    async def _sleep_until(self, due: int | None) -> None:
+        wait = self._longest
+        if due is not None:
+            wait = min(wait, due / 1000 - self._clock.time())
+        begin = self._clock.monotonic()
+        timer = self._clock.call_later(max(wait, BREATH), self._woken.set)
+        self._sleeping = True
+        try:
+            await self._woken.wait()
+            breath = BREATH - (self._clock.monotonic() - begin)
+            if breath > 0:
+                self._resting = True
+                await self._clock.sleep(breath)
+        finally:
+            self._sleeping = self._resting = False
+            timer.cancel()

@@ -1,0 +1,1 @@
+"""The people and devices behind activities: registration, listings, audiences, imports."""

@@ -1,0 +1,349 @@
+"""From the values of one line to the facts that are stored: names, types, checks.
+
+CSV has flat columns and JSON Lines may nest: ``tag.team`` in a header and ``{"tags": {"team": ...}}``
+say the same. Nothing is guessed: a name that means nothing here is an error, unless the caller says
+that the others are to be left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from ....errors import InvalidInput
+from ... import checks
+from ..people import ALIASES_PER_USER
+from ..records import (
+    DeviceRecord,
+    StoredValue,
+    TokenRecord,
+    check_device,
+    check_token,
+    store_attribute,
+    store_tags,
+)
+from .reading import REASON
+
+Kind = Literal["devices", "users", "tokens"]
+KINDS: tuple[Kind, ...] = ("devices", "users", "tokens")
+OLDEST = 10**11
+"""When a token without a time counts as registered (1973): it never replaces one with a time."""
+
+_DEVICE_TIMES = ("first_session", "last_session")
+_DEVICE_FIELDS = tuple(name for name in DeviceRecord.__struct_fields__ if name != "id")
+_WHEN = ("registered_at", "environment")
+KNOWN: dict[Kind, tuple[str, ...]] = {
+    "devices": ("id", *_DEVICE_FIELDS, "groups", "device_token", *_WHEN),
+    "users": ("id", "groups"),
+    "tokens": ("device", "user", "kind", "token", "attributes_type", *_WHEN),
+}
+"""The plain names of each kind of file."""
+NESTED: dict[Kind, dict[str, str]] = {
+    "devices": {"tag": "tags", "attribute": "attributes", "start_token": "start_tokens"},
+    "users": {"tag": "tags", "attribute": "attributes", "alias": "aliases"},
+    "tokens": {},
+}
+"""The first part of a dotted column, and the key under which JSON nests the same."""
+TYPES = ("text", "number", "boolean", "date", "list")
+_TRUE, _FALSE = frozenset({"true", "t", "yes", "1"}), frozenset({"false", "f", "no", "0"})
+_PLAIN_DATE = re.compile(r"\d{4}-\d\d-\d\d\Z")
+
+
+class Belongings(msgspec.Struct, kw_only=True):
+    """What a device or a user has besides its own columns, in stored form."""
+
+    tags: dict[str, StoredValue | None] = {}
+    attributes: dict[str, list[StoredValue]] = {}
+    groups: tuple[str, ...] = ()
+    aliases: dict[str, str] = {}
+
+
+class Facts(msgspec.Struct, kw_only=True):
+    """What one line tells, checked."""
+
+    devices: list[tuple[DeviceRecord, Belongings]] = []
+    users: list[tuple[str, Belongings]] = []
+    tokens: list[TokenRecord] = []
+
+
+def facts_of(
+    kind: Kind,
+    values: Mapping[str, Any],
+    *,
+    texts: bool,
+    now: int,
+    registered_at: int = OLDEST,
+) -> Facts:
+    """Return what one line of our own layout tells.
+
+    ``values`` is nested already (see `nested`); with ``texts`` every value is a text, as in CSV. Times
+    are milliseconds since 1970. Raises `InvalidInput` with the column as its field.
+    """
+    values = {name: value for name, value in values.items() if value is not None and value != ""}
+    try:
+        if kind == "users":
+            return Facts(users=[_user(values)])
+        if kind == "tokens":
+            return _token(values, now, registered_at)
+        return _device(values, texts, now, registered_at)
+    except InvalidInput as error:
+        raise type(error)(
+            error.problem, field=error.field.removeprefix("line."), remedy=error.remedy
+        ) from None
+
+
+def nested(
+    kind: Kind,
+    flat: Mapping[str, Any],
+    columns: Mapping[str, str],
+    *,
+    ignore_unknown: bool,
+    ignored: set[str],
+) -> dict[str, Any]:
+    """Return the values of a line under our names.
+
+    ``columns`` maps a name in the file to ours; what it maps to an empty text is left out, and so is
+    with ``ignore_unknown`` whatever has no meaning here. Raises `InvalidInput` for an unknown name.
+    """
+    made: dict[str, Any] = {}
+    groups = NESTED[kind]
+    keys = set(groups.values())
+    for name, value in flat.items():
+        target = columns.get(name, name)
+        head, dot, rest = target.partition(".")
+        if target in KNOWN[kind] or (target in keys and isinstance(value, Mapping)):
+            made[target] = {**made.get(target, {}), **value} if target in keys else value
+        elif dot and head in groups and rest:
+            where, kind_of_value = _typed(head, rest)
+            place = made.setdefault(groups[head], {})
+            place[where] = _cell(value, kind_of_value, target) if kind_of_value else value
+        elif not target or ignore_unknown:
+            ignored.add(name)
+        elif name != REASON:
+            dotted = [f"{head}.NAME" for head in groups]
+            raise InvalidInput(
+                "is unknown",
+                field=str(name)[:80],
+                remedy=f"Known here: {', '.join([*KNOWN[kind], *dotted])}.",
+            )
+    return made
+
+
+def moment(value: object, field: str) -> int:
+    """Return milliseconds since 1970 for a number of them or an ISO 8601 time with its zone.
+
+    Raises `InvalidInput`, also for a number of seconds.
+    """
+    remedy = "Give milliseconds since 1970, or a time such as 2026-01-31T20:00:00Z."
+    if isinstance(value, str):
+        text = value.strip()
+        if text.isascii() and text.isdigit() and len(text) < 20:
+            value = int(text)
+        else:
+            try:
+                parsed = datetime.fromisoformat(
+                    text.removesuffix(" UTC") + "+00:00" * text.endswith(" UTC")
+                )
+            except ValueError:
+                raise InvalidInput("is no time", field=field, remedy=remedy) from None
+            if parsed.tzinfo is None:
+                raise InvalidInput("has no time zone", field=field, remedy=remedy)
+            return int(parsed.timestamp() * 1000)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInput("is no time", field=field, remedy=remedy)
+    if value < OLDEST:
+        raise InvalidInput(f"{value} looks like seconds", field=field, remedy=remedy)
+    if value >= 2**53:
+        raise InvalidInput(f"{value} is out of range", field=field, remedy=remedy)
+    return value
+
+
+def _device(values: dict[str, Any], texts: bool, now: int, registered_at: int) -> Facts:
+    told = {name: values[name] for name in ("id", *_DEVICE_FIELDS) if name in values}
+    for name in _DEVICE_TIMES:
+        if name in told:
+            told[name] = moment(told[name], name)
+    for name in ("push_enabled", "frequent_updates"):
+        if texts and name in told:
+            told[name] = _boolean(told[name], name)
+    record = check_device(_convert(told, DeviceRecord, texts, required="id"), "line")
+    facts = Facts(devices=[(record, _belongings(values, users=False))])
+    when = values.get("registered_at")
+    at = registered_at if when is None else moment(when, "registered_at")
+    place = {
+        "device": record.id,
+        "registered_at": at,
+        "environment": values.get("environment"),
+    }
+    given: list[tuple[str, dict[str, Any]]] = [
+        (f"start_token.{scope}", {"kind": "start", "scope": scope, "token": token})
+        for scope, token in _mapping(values, "start_tokens").items()
+        if token not in {None, ""}
+    ]
+    if "device_token" in values:
+        given.append(("device_token", {"kind": "device", "token": values["device_token"]}))
+    for column, token in given:
+        facts.tokens.append(_checked_token({**place, **token}, now, column))
+    return facts
+
+
+def _user(values: dict[str, Any]) -> tuple[str, Belongings]:
+    return checks.identifier(values.get("id"), "id"), _belongings(values, users=True)
+
+
+def _token(values: dict[str, Any], now: int, registered_at: int) -> Facts:
+    kind = values.get("kind", "start" if "attributes_type" in values else None)
+    if kind not in {"start", "device"}:
+        raise InvalidInput(
+            "is missing" if kind is None else f"{kind!r:.40} cannot be imported",
+            field="kind",
+            remedy="Give start (with attributes_type) or device. The app registers the tokens of "
+            "running activities itself.",
+        )
+    when = values.get("registered_at")
+    token = {
+        "device": values.get("device"),
+        "kind": kind,
+        "token": values.get("token"),
+        "scope": values.get("attributes_type", ""),
+        "registered_at": registered_at if when is None else moment(when, "registered_at"),
+        "environment": values.get("environment"),
+    }
+    facts = Facts(tokens=[_checked_token(token, now, "token")])
+    if "user" in values:
+        device = _convert({"id": token["device"], "user": values["user"]}, DeviceRecord, False)
+        facts.devices.append((check_device(device, "line"), Belongings()))
+    return facts
+
+
+_COLUMNS = {"scope": "attributes_type"}
+
+
+def _checked_token(values: dict[str, Any], now: int, column: str) -> TokenRecord:
+    try:
+        return check_token(_convert(values, TokenRecord, False), now=now, field="line")
+    except InvalidInput as error:
+        name = error.field.removeprefix("line.")
+        name = column if name in {"token", ""} or "." in column else _COLUMNS.get(name, name)
+        raise type(error)(error.problem, field=name, remedy=error.remedy) from None
+
+
+def _belongings(values: Mapping[str, Any], *, users: bool) -> Belongings:
+    aliases = _mapping(values, "aliases") if users else {}
+    if len(aliases) > ALIASES_PER_USER or {"external_id", "onesignal_id"} & aliases.keys():
+        raise InvalidInput(
+            "holds a reserved label or more than 20 aliases",
+            field="aliases",
+            remedy="external_id and onesignal_id are kept for the user's own ids.",
+        )
+    attributes: dict[str, list[StoredValue]] = {}
+    for name, value in _mapping(values, "attributes").items():
+        field = f"attribute.{name}"
+        checks.identifier(name, field, limit=128)
+        attributes[name] = (
+            [] if value in (None, "") else store_attribute(_dated(value, field), field)
+        )
+    return Belongings(
+        tags=store_tags(_mapping(values, "tags"), "tag"),
+        attributes=attributes,
+        groups=_groups(values.get("groups")),
+        aliases={
+            checks.identifier(label, f"alias.{label}", limit=128): checks.identifier(
+                value, f"alias.{label}"
+            )
+            for label, value in aliases.items()
+            if value not in (None, "")
+        },
+    )
+
+
+def _groups(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    names = value.split(";") if isinstance(value, str) else value
+    if not isinstance(names, list):
+        raise InvalidInput(
+            "is no list", field="groups", remedy="Give slugs with ; between them, or a JSON list."
+        )
+    stripped = [name.strip() if isinstance(name, str) else name for name in names]
+    return tuple(dict.fromkeys(checks.slug(name, "groups") for name in stripped if name != ""))
+
+
+def _mapping(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = values.get(name, {})
+    if not isinstance(value, dict):
+        raise InvalidInput("is no object", field=name, remedy="Give a JSON object.")
+    return value
+
+
+def _typed(head: str, rest: str) -> tuple[str, str]:
+    name, colon, kind = rest.rpartition(":")
+    if head == "attribute" and colon and kind in TYPES:
+        return name, kind
+    return rest, ""
+
+
+def _cell(value: object, kind: str, field: str) -> object:
+    """Return the text of a CSV cell as the type that its column's name asks for."""
+    if not isinstance(value, str) or value == "":
+        return value
+    if kind == "boolean":
+        return _boolean(value, field)
+    if kind == "list":
+        return [part.strip() for part in value.split(";")]
+    if kind == "date":
+        return {"date": value}
+    if kind == "number":
+        try:
+            return float(value)
+        except ValueError:
+            raise InvalidInput(
+                f"{value[:32]!r} is no number", field=field, remedy="Give a number."
+            ) from None
+    return value
+
+
+def _dated(value: object, field: str) -> object:
+    if not isinstance(value, dict):
+        return value
+    text = value.get("date") if len(value) == 1 else None
+    if isinstance(text, str):
+        if _PLAIN_DATE.match(text):
+            try:
+                return date.fromisoformat(text)
+            except ValueError:
+                text = ""
+        else:
+            return datetime.fromtimestamp(moment(text, field) / 1000, UTC)
+    raise InvalidInput(
+        "is no date",
+        field=field,
+        remedy='Write {"date": "2026-01-31"} or a full time with its zone.',
+    )
+
+
+def _boolean(value: object, field: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = value.casefold() if isinstance(value, str) else ""
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise InvalidInput("is no boolean", field=field, remedy="Give true or false.")
+
+
+def _convert(values: dict[str, Any], kind: type[Any], texts: bool, required: str = "device") -> Any:
+    if values.get(required) is None:
+        raise InvalidInput("is missing", field=required, remedy="Every line needs one.")
+    try:
+        return msgspec.convert(values, kind, strict=not texts)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).partition(" - at `$.")
+        raise InvalidInput(
+            f"is of the wrong type ({problem[:80]})",
+            field=path.rstrip("`") or "line",
+            remedy="See the list of columns.",
+        ) from None

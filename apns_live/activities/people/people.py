@@ -1,0 +1,285 @@
+"""Users with their aliases, the tags and custom attributes of users and devices, and groups."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ...clock import Clock
+from ...errors import InvalidInput, NotFound
+from .. import checks
+from ..apps import App
+from ..store import schema
+from ..store.database import Database
+from ..store.statements import chunks, insert_into
+from ..times import milliseconds
+from .records import StoredValue, store_attribute, store_tags
+
+Subject = Literal["user", "device"]
+ALIASES_PER_USER = 20
+
+
+async def rows_of_users(
+    connection: AsyncConnection, app: App, external_ids: Iterable[str], now: int
+) -> dict[str, int]:
+    """Return the row ids of users by external id, adding those that are new."""
+    table = schema.users
+    found: dict[str, int] = {}
+    for part in chunks(dict.fromkeys(external_ids)):
+        await connection.execute(
+            insert_into(connection, table).on_conflict_do_nothing(
+                index_elements=["app_id", "external_id"]
+            ),
+            [
+                {
+                    "app_id": app.row,
+                    "public_id": public_id_of(app, external_id),
+                    "external_id": external_id,
+                    "created_at": now,
+                }
+                for external_id in part
+            ],
+        )
+        rows = await connection.execute(
+            select(table.c.external_id, table.c.id).where(
+                table.c.app_id == app.row, table.c.external_id.in_(part)
+            )
+        )
+        found.update({row.external_id: row.id for row in rows})
+    return found
+
+
+def public_id_of(app: App, external_id: str) -> str:
+    """Return a user's own id: a UUID drawn from app and external id, the same on every machine."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"apns-live:{app.id}:{external_id}"))
+
+
+class People:
+    """Users, tags, custom attributes and groups of each app."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def add_user(
+        self, app: App, external_id: str, *, aliases: Mapping[str, str] | None = None
+    ) -> str:
+        """Add a user, or aliases to one that is there; return the user's public id.
+
+        An alias that named another user names this one from now on. Raises `InvalidInput`.
+        """
+        checks.identifier(external_id, "external_id")
+        pairs = {
+            checks.identifier(label, "aliases", limit=128): checks.identifier(
+                value, f"aliases.{label}"
+            )
+            for label, value in (aliases or {}).items()
+        }
+        if len(pairs) > ALIASES_PER_USER or {"external_id", "onesignal_id"} & pairs.keys():
+            raise InvalidInput(
+                "holds a reserved label or more than 20 aliases",
+                field="aliases",
+                remedy="external_id and onesignal_id are kept for the user's own ids.",
+            )
+        now = milliseconds(self._clock)
+        table = schema.user_aliases
+        async with self._database.write() as connection:
+            row = (await rows_of_users(connection, app, [external_id], now))[external_id]
+            for label, value in pairs.items():
+                statement = insert_into(connection, table)
+                await connection.execute(
+                    statement.values(
+                        app_id=app.row, user_id=row, label=label, value=value
+                    ).on_conflict_do_update(
+                        index_elements=["app_id", "label", "value"], set_={"user_id": row}
+                    )
+                )
+        return public_id_of(app, external_id)
+
+    async def set_tags(
+        self, app: App, subject: Subject, public_id: str, tags: Mapping[str, object]
+    ) -> None:
+        """Set tags; an empty text or None removes one. Raises `InvalidInput` or `NotFound`."""
+        rows = {
+            name: [value] if value is not None else []
+            for name, value in store_tags(tags, "tags").items()
+        }
+        await self._set(app, subject, public_id, "tag", rows)
+
+    async def set_attributes(
+        self, app: App, subject: Subject, public_id: str, attributes: Mapping[str, object]
+    ) -> None:
+        """Set custom attributes; None removes one. Raises `InvalidInput` or `NotFound`."""
+        rows: dict[str, list[StoredValue]] = {}
+        for name, value in attributes.items():
+            field = f"attributes.{name}"
+            checks.identifier(name, field, limit=128)
+            rows[name] = [] if value is None else store_attribute(value, field)
+        await self._set(app, subject, public_id, "custom", rows)
+
+    async def _set(
+        self,
+        app: App,
+        subject: Subject,
+        public_id: str,
+        namespace: str,
+        rows: Mapping[str, Sequence[StoredValue]],
+    ) -> None:
+        if not rows:
+            return
+        table = schema.attributes
+        now = milliseconds(self._clock)
+        async with self._database.write() as connection:
+            owner = await self._owner(connection, app, subject, public_id)
+            column = table.c.user_id if subject == "user" else table.c.device_id
+            for part in chunks(rows):
+                await connection.execute(
+                    delete(table).where(
+                        column == owner, table.c.namespace == namespace, table.c.name.in_(part)
+                    )
+                )
+            values = [
+                {
+                    "app_id": app.row,
+                    f"{subject}_id": owner,
+                    "namespace": namespace,
+                    "name": name,
+                    "kind": value.kind,
+                    "position": position,
+                    "text": value.text,
+                    "number": value.number,
+                    "updated_at": now,
+                }
+                for name, entries in rows.items()
+                for position, value in enumerate(entries)
+            ]
+            for some in chunks(values):
+                await connection.execute(insert(table), some)
+
+    async def _owner(
+        self, connection: AsyncConnection, app: App, subject: Subject, public_id: str
+    ) -> int:
+        if subject == "user":
+            table = schema.users
+            condition = table.c.external_id == public_id
+        else:
+            table = schema.devices
+            condition = table.c.public_id == public_id
+        row: int | None = (
+            await connection.execute(
+                select(table.c.id).where(and_(table.c.app_id == app.row, condition))
+            )
+        ).scalar()
+        if row is None:
+            raise NotFound(f"the app {app.id!r} has no {subject} {public_id!r}: add it first")
+        return row
+
+    async def forget_user(self, app: App, external_id: str) -> None:
+        """Delete a user with aliases, tags and attributes; devices stay, without a user.
+
+        Raises `NotFound`.
+        """
+        table = schema.users
+        async with self._database.write() as connection:
+            gone = await connection.execute(
+                delete(table).where(table.c.app_id == app.row, table.c.external_id == external_id)
+            )
+        if not gone.rowcount:
+            raise NotFound(f"the app {app.id!r} has no user {external_id!r}")
+
+    async def add_group(self, app: App, slug: str, *, name: str | None = None) -> None:
+        """Add a group, or rename it. Raises `InvalidInput`."""
+        checks.slug(slug, "slug")
+        title = slug if name is None else checks.identifier(name, "name", limit=200)
+        table = schema.groups
+        async with self._database.write() as connection:
+            statement = insert_into(connection, table).values(
+                app_id=app.row, slug=slug, name=title, created_at=milliseconds(self._clock)
+            )
+            await connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["app_id", "slug"], set_={"name": title}
+                )
+                if name is not None
+                else statement.on_conflict_do_nothing()
+            )
+
+    async def groups(self, app: App) -> list[dict[str, Any]]:
+        """Return the groups of an app by slug."""
+        table = schema.groups
+        async with self._database.read() as connection:
+            rows = await connection.execute(
+                select(table.c.slug, table.c.name)
+                .where(table.c.app_id == app.row)
+                .order_by(table.c.slug)
+            )
+            return [{"slug": row.slug, "name": row.name} for row in rows]
+
+    async def remove_group(self, app: App, slug: str) -> None:
+        """Delete a group; its devices and users stay. Raises `NotFound`."""
+        table = schema.groups
+        async with self._database.write() as connection:
+            gone = await connection.execute(
+                delete(table).where(table.c.app_id == app.row, table.c.slug == slug)
+            )
+        if not gone.rowcount:
+            raise NotFound(f"the app {app.id!r} has no group {slug!r}")
+
+    async def join_group(self, app: App, slug: str, subject: Subject, public_id: str) -> None:
+        """Put a device, or a user with all devices, into a group. Raises `NotFound`."""
+        await self._membership(app, slug, subject, public_id, join=True)
+
+    async def leave_group(self, app: App, slug: str, subject: Subject, public_id: str) -> None:
+        """Take a device or user out of a group; nothing happens if it was not in. Raises `NotFound`."""
+        await self._membership(app, slug, subject, public_id, join=False)
+
+    async def _membership(
+        self, app: App, slug: str, subject: Subject, public_id: str, *, join: bool
+    ) -> None:
+        table = schema.group_members
+        groups = schema.groups
+        async with self._database.write() as connection:
+            group: int | None = (
+                await connection.execute(
+                    select(groups.c.id).where(groups.c.app_id == app.row, groups.c.slug == slug)
+                )
+            ).scalar()
+            if group is None:
+                raise NotFound(f"the app {app.id!r} has no group {slug!r}: add it first")
+            owner = await self._owner(connection, app, subject, public_id)
+            place = {"group_id": group, f"{subject}_id": owner}
+            if join:
+                await connection.execute(
+                    insert_into(connection, table).values(place).on_conflict_do_nothing()
+                )
+            else:
+                await connection.execute(
+                    delete(table).where(*(table.c[name] == value for name, value in place.items()))
+                )
+
+    async def move_devices(self, app: App, devices: Sequence[str], user: str | None) -> int:
+        """Give devices to a user, or to nobody; return how many there were.
+
+        Raises `InvalidInput`.
+        """
+        if user is not None:
+            checks.identifier(user, "user")
+        table = schema.devices
+        now = milliseconds(self._clock)
+        moved = 0
+        async with self._database.write() as connection:
+            owner = None
+            if user is not None:
+                owner = (await rows_of_users(connection, app, [user], now))[user]
+            for part in chunks(devices):
+                result = await connection.execute(
+                    update(table)
+                    .where(table.c.app_id == app.row, table.c.public_id.in_(part))
+                    .values(user_id=owner, updated_at=now)
+                )
+                moved += result.rowcount
+        return moved

@@ -1,0 +1,207 @@
+"""What the service is told about devices and people, one record a fact, checked before it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from ...errors import InvalidInput
+from .. import checks
+
+AttributeValue = str | int | float | bool | datetime | date | list[str | int | float]
+_MAX_NUMBER = 1e300
+TokenKind = Literal["start", "activity", "device"]
+
+
+class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A device as told by a caller; a field that is None was not told, and stays as it was.
+
+    Times are milliseconds since 1970; ``session_time`` is seconds.
+    """
+
+    id: str
+    user: str | None = None
+    language: str | None = None
+    country: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    app_version: str | None = None
+    os_version: str | None = None
+    first_session: int | None = None
+    last_session: int | None = None
+    session_count: int | None = None
+    session_time: int | None = None
+    amount_spent: float | None = None
+    push_enabled: bool | None = None
+    frequent_updates: bool | None = None
+
+
+class TokenRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A token of a device. ``registered_at`` is milliseconds since 1970, as the phone saw it.
+
+    ``scope`` is the attributes type of a start token, the id of the activity of an activity token,
+    and empty for a device token.
+    """
+
+    device: str
+    kind: TokenKind
+    token: str
+    registered_at: int
+    scope: str = ""
+    environment: str | None = None
+
+
+def check_device(record: DeviceRecord, field: str = "device") -> DeviceRecord:
+    """Return the record with its values in their stored form. Raises `InvalidInput`."""
+    checks.conform(record, field)
+    changes: dict[str, Any] = {"id": checks.identifier(record.id, f"{field}.id", limit=64)}
+    if record.user is not None:
+        changes["user"] = checks.identifier(record.user, f"{field}.user")
+    if record.language is not None:
+        changes["language"] = checks.language(record.language, f"{field}.language")
+    if record.country is not None:
+        changes["country"] = checks.country(record.country, f"{field}.country")
+    for name, limit in (("latitude", 90.0), ("longitude", 180.0)):
+        value = getattr(record, name)
+        if value is not None and not -limit <= value <= limit:
+            raise InvalidInput(
+                f"{value} is out of range",
+                field=f"{field}.{name}",
+                remedy=f"Give {-limit:g} to {limit:g} degrees.",
+            )
+    for name in ("app_version", "os_version"):
+        value = getattr(record, name)
+        if value is not None:
+            limit = 64 if name == "app_version" else 32
+            changes[name] = checks.identifier(value, f"{field}.{name}", limit=limit)
+    for name in ("first_session", "last_session", "session_count", "session_time", "amount_spent"):
+        value = getattr(record, name)
+        most = 2**31 if name == "session_count" else 2**53
+        if value is not None and not 0 <= value < most:
+            raise InvalidInput(
+                f"{value} is out of range", field=f"{field}.{name}", remedy="Give 0 or more."
+            )
+    return msgspec.structs.replace(record, **changes)
+
+
+def check_token(record: TokenRecord, *, now: int, field: str = "token") -> TokenRecord:
+    """Return the record with its values in their stored form; ``now`` is milliseconds.
+
+    A registration from the future would beat every later one, so it is cut to ``now``.
+    """
+    checks.conform(record, field)
+    changes: dict[str, Any] = {
+        "device": checks.identifier(record.device, f"{field}.device", limit=64),
+        "token": checks.token(record.token, f"{field}.token"),
+        "registered_at": min(record.registered_at, now),
+    }
+    if not record.registered_at >= 10**11:
+        raise InvalidInput(
+            f"{record.registered_at} is no time in milliseconds",
+            field=f"{field}.registered_at",
+            remedy="Give milliseconds since 1970.",
+        )
+    if record.environment is not None:
+        checks.environment(record.environment, f"{field}.environment")
+    if record.kind == "start":
+        checks.attributes_type(record.scope, f"{field}.scope")
+    elif record.kind == "activity":
+        checks.identifier(record.scope, f"{field}.scope")
+    elif record.scope:
+        raise InvalidInput(
+            "means nothing for a device token", field=f"{field}.scope", remedy="Leave it out."
+        )
+    return msgspec.structs.replace(record, **changes)
+
+
+class StoredValue(msgspec.Struct, frozen=True):
+    """One value of a tag or custom attribute as it is stored: text or number, and of what kind."""
+
+    kind: str
+    text: str | None
+    number: float | None
+
+
+def store_attribute(value: object, field: str) -> list[StoredValue]:
+    """Return the rows for a custom attribute: one, or one for each item of an array.
+
+    Raises `InvalidInput` for anything but text, number, boolean, date and lists of text or number.
+    """
+    if isinstance(value, (list, tuple)):
+        rows = [_store_scalar(item, f"{field}[{index}]") for index, item in enumerate(value)]
+        if any(row.kind not in {"string", "number"} for row in rows) or len(rows) > 500:
+            raise InvalidInput(
+                "is no list of at most 500 texts or numbers",
+                field=field,
+                remedy="Arrays hold texts or numbers.",
+            )
+        return [StoredValue("array", row.text, row.number) for row in rows]
+    return [_store_scalar(value, field)]
+
+
+def _store_scalar(value: object, field: str) -> StoredValue:
+    if isinstance(value, bool):
+        return StoredValue("boolean", None, float(value))
+    if isinstance(value, (int, float)):
+        if not abs(value) < _MAX_NUMBER:  # also false for NaN
+            raise InvalidInput("is not finite", field=field, remedy="Give a finite number.")
+        return StoredValue("number", None, float(value))
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise InvalidInput("has no time zone", field=field, remedy="Give an aware datetime.")
+        return StoredValue("date", None, value.timestamp() * 1000)
+    if isinstance(value, date):
+        days = (value - date(1970, 1, 1)).days
+        return StoredValue("date", None, days * 86_400_000.0)
+    if isinstance(value, str):
+        if len(value) > 1024 or "\x00" in value:
+            raise InvalidInput(
+                "has over 1024 characters, or a NUL", field=field, remedy="Shorten it."
+            )
+        return StoredValue("string", checks.encodable(value, field), None)
+    raise InvalidInput(
+        f"is of type {type(value).__name__}",
+        field=field,
+        remedy="Give a text, number, boolean, date, or a list of texts or numbers.",
+    )
+
+
+def store_tags(tags: Mapping[str, object], field: str = "tags") -> dict[str, StoredValue | None]:
+    """Return the rows for tags; an empty text or None removes a tag. Numbers compare as numbers.
+
+    A tag's value that reads as a number is stored with both its text and its number, since callers
+    write ``{"level": "12"}`` and then ask for ``level > 9``.
+    """
+    rows: dict[str, StoredValue | None] = {}
+    for name, value in tags.items():
+        where = f"{field}.{name}"
+        checks.identifier(name, where, limit=128)
+        if value is None or value == "":
+            rows[name] = None
+            continue
+        if isinstance(value, bool):
+            value = "true" if value else "false"  # noqa: PLW2901 - the form that filters ask for
+        if isinstance(value, (int, float)):
+            if not abs(value) < _MAX_NUMBER:
+                raise InvalidInput("is not finite", field=where, remedy="Give a finite number.")
+            rows[name] = StoredValue("number", f"{value:g}", float(value))
+            continue
+        if not isinstance(value, str) or len(value) > 1024 or "\x00" in value:
+            raise InvalidInput(
+                "is no text or number", field=where, remedy="Tags hold texts of 1024 characters."
+            )
+        rows[name] = StoredValue("string", checks.encodable(value, where), _as_number(value))
+    return rows
+
+
+def _as_number(text: str) -> float | None:
+    if len(text) > 32 or not text.isascii():
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if abs(number) < _MAX_NUMBER else None

@@ -1,0 +1,1 @@
+"""Answer questions about activities and operations, and follow them."""

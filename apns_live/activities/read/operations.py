@@ -1,0 +1,213 @@
+"""What was accepted from callers and what became of it on every device, read in pages.
+
+Pages are read by row id: a reader that comes back with the last ``row`` of a page goes on behind
+it, whatever was added meanwhile. Nothing here holds more than a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sqlalchemy import Row, Select, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ...errors import NotFound
+from ...outcome import Verdict
+from ..apps import App
+from ..checks import page_limit
+from ..store import schema
+from ..store.database import Database
+from .queued_counts import still_queued
+
+PAGE = 100
+EXPORT_PAGE = 1_000
+
+
+class Operations:
+    """Reads operations and their outcomes.
+
+    An operation's ``status`` is ``scheduled`` (a start that is not due), ``accepted``, ``running``,
+    ``done``, ``superseded`` (something newer took its place before it was sent) or ``failed``. One
+    that is ``running`` and has a ``reason`` waits: it says for what, and when it is tried again. A
+    failed one without ``finished_at`` goes on when a key is added. The kind ``limit`` stands for the
+    ends on single devices that had too many activities.
+    Times are milliseconds since 1970.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, app: App, public_id: str) -> dict[str, Any]:
+        """Return an operation with its counters. Raises `NotFound`.
+
+        ``queued`` devices have no token yet: they get the newest state when they hand it in, and are
+        counted no more. ``missing`` ones were started and handed in none in time; ``users`` are the persons behind the accepted pushes of a start or
+        notification that is done, a device of nobody counting as one.
+        """
+        table = schema.operations
+        async with self._database.read() as connection:
+            row = (
+                await connection.execute(
+                    _shown().where(table.c.app_id == app.row, table.c.public_id == public_id)
+                )
+            ).one_or_none()
+            if row is None:
+                raise _unknown(app, public_id)
+            queued = await still_queued(connection, [row])
+        return operation_view(row, queued[row.id])
+
+    async def page(
+        self, app: App, *, after: int = 0, limit: int = PAGE, activity: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Return a page of operations, the oldest first; ``after`` is the last page's last ``row``.
+
+        ``activity`` keeps to those of one activity. Raises `NotFound`, and `InvalidInput` for a
+        limit outside 1 to 1,000.
+        """
+        table = schema.operations
+        query = _shown().where(table.c.id > after).order_by(table.c.id).limit(page_limit(limit))
+        async with self._database.read() as connection:
+            if activity is None:
+                query = query.where(table.c.app_id == app.row)
+            else:
+                row = await activity_row(connection, app, activity)
+                query = query.where(table.c.activity_id == row)
+            rows = (await connection.execute(query)).all()
+            queued = await still_queued(connection, rows)
+        return [operation_view(row, queued[row.id]) for row in rows]
+
+    async def outcomes(
+        self, app: App, public_id: str, *, after: int = 0, limit: int = PAGE
+    ) -> list[dict[str, Any]]:
+        """Return a page of an operation's outcomes, one a device, in the order they came in.
+
+        ``after`` is the last page's last ``row``. A device that was forgotten since has the id None.
+        Raises `NotFound`, and `InvalidInput` for a limit outside 1 to 1,000.
+        """
+        async with self._database.read() as connection:
+            operation = await operation_row(connection, app, public_id)
+            return await _outcomes(connection, operation, after, page_limit(limit))
+
+    async def export(self, app: App, public_id: str) -> AsyncIterator[dict[str, Any]]:
+        """Read all outcomes of an operation, a page at a time. Raises `NotFound`."""
+        async with self._database.read() as connection:
+            operation = await operation_row(connection, app, public_id)
+        after = 0
+        while True:
+            # A connection a page: a slow reader keeps none, and no snapshot, open.
+            async with self._database.read() as connection:
+                page = await _outcomes(connection, operation, after, EXPORT_PAGE)
+            for outcome in page:
+                yield outcome
+            if len(page) < EXPORT_PAGE:
+                return
+            after = page[-1]["row"]
+
+
+async def activity_row(connection: AsyncConnection, app: App, public_id: str) -> int:
+    """Return the row id of an activity. Raises `NotFound`."""
+    table = schema.activities
+    row: int | None = (
+        await connection.execute(
+            select(table.c.id).where(table.c.app_id == app.row, table.c.public_id == public_id)
+        )
+    ).scalar()
+    if row is None:
+        raise NotFound(f"the app {app.id!r} has no activity {public_id!r}: start it first")
+    return row
+
+
+async def operation_row(connection: AsyncConnection, app: App, public_id: str) -> int:
+    """Return the row id of an operation. Raises `NotFound`."""
+    table = schema.operations
+    row: int | None = (
+        await connection.execute(
+            select(table.c.id).where(table.c.app_id == app.row, table.c.public_id == public_id)
+        )
+    ).scalar()
+    if row is None:
+        raise _unknown(app, public_id)
+    return row
+
+
+async def persons_reached(connection: AsyncConnection, operation: int) -> int:
+    """Count the persons behind an operation's accepted pushes; a device of nobody counts as one."""
+    outcomes, devices = schema.outcomes, schema.devices
+    persons, alone = (
+        await connection.execute(
+            select(
+                func.count(devices.c.user_id.distinct()),
+                func.count() - func.count(devices.c.user_id),
+            )
+            .select_from(outcomes)
+            .outerjoin(devices, devices.c.id == outcomes.c.device_id)
+            .where(
+                outcomes.c.operation_id == operation,
+                outcomes.c.verdict == Verdict.ACCEPTED.value,
+            )
+        )
+    ).one()
+    return int(persons + alone)
+
+
+def operation_view(row: Row[Any], queued: int) -> dict[str, Any]:
+    """Return an operation as callers see it; ``queued`` is how many still wait for their token."""
+    return {
+        "row": row.id,
+        "id": row.public_id,
+        "kind": row.kind,
+        "activity": row.activity,
+        "version": row.version,
+        "status": row.status,
+        "reason": row.reason,
+        "caller": row.caller,
+        "dialect": row.dialect,
+        "targeted": row.targeted,
+        "accepted": row.accepted,
+        "queued": queued,
+        "failed": row.failed,
+        "missing": row.missing,
+        "users": row.users,
+        "created_at": row.created_at,
+        "finished_at": row.finished_at,
+    }
+
+
+def _shown() -> Select[Any]:
+    operations, activities = schema.operations, schema.activities
+    return select(operations, activities.c.public_id.label("activity")).outerjoin(
+        activities, activities.c.id == operations.c.activity_id
+    )
+
+
+async def _outcomes(
+    connection: AsyncConnection, operation: int, after: int, limit: int
+) -> list[dict[str, Any]]:
+    outcomes, devices = schema.outcomes, schema.devices
+    rows = await connection.execute(
+        select(outcomes, devices.c.public_id.label("device"))
+        .outerjoin(devices, devices.c.id == outcomes.c.device_id)
+        .where(outcomes.c.operation_id == operation, outcomes.c.id > after)
+        .order_by(outcomes.c.id)
+        .limit(limit)
+    )
+    return [
+        {
+            "row": row.id,
+            "device": row.device,
+            "verdict": row.verdict,
+            "status": row.status,
+            "reason": row.reason,
+            "apns_id": row.apns_id,
+            "priority": row.priority,
+            "created_at": row.created_at,
+        }
+        for row in rows
+    ]
+
+
+def _unknown(app: App, public_id: str) -> NotFound:
+    return NotFound(
+        f"the app {app.id!r} has no operation {public_id!r}: it was never accepted, or was pruned"
+    )

@@ -1,0 +1,175 @@
+"""Following an operation or an activity as it happens.
+
+A watcher holds one flag and no queue: when something changed it reads the newest state from the
+store, so a slow reader sees fewer steps and never an old one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ...clock import Clock
+from ...errors import InvalidInput, NotFound
+from ..apps import App
+from ..store import schema
+from ..store.database import Database
+from .queued_counts import still_queued
+
+_KINDS = ("start", "update", "end")
+_LARGE = 2_000
+_SECONDS = 2.0
+FINISHED = frozenset({"done", "superseded", "failed"})
+_Place = tuple[str, int]
+
+
+class Watchers:
+    """Everybody who follows something, by what they follow."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._queued_counts: dict[int, tuple[float, int]] = {}
+        self._flags: dict[_Place, set[asyncio.Event]] = {}
+        self._closed = False
+
+    def __len__(self) -> int:
+        return sum(len(flags) for flags in self._flags.values())
+
+    def changed(self, *, activities: Iterable[int] = (), operations: Iterable[int] = ()) -> None:
+        """Say that rows have changed; call it after the commit."""
+        if not self._flags:
+            return
+        for kind, rows in (("activity", activities), ("operation", operations)):
+            for row in rows:
+                for flag in self._flags.get((kind, row), ()):
+                    flag.set()
+
+    def close(self) -> None:
+        """End every iteration."""
+        self._closed = True
+        for flags in self._flags.values():
+            for flag in flags:
+                flag.set()
+
+    def watch(
+        self, app: App, *, operation: str | None = None, activity: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """See `Service.watch`."""
+        if (operation is None) == (activity is None):
+            raise InvalidInput(
+                "names none, or both",
+                field="operation, activity",
+                remedy="Give the id of one operation, or of one activity.",
+            )
+        if operation is not None:
+            return self._follow(app, "operation", operation)
+        return self._follow(app, "activity", str(activity))
+
+    async def _follow(self, app: App, kind: str, public_id: str) -> AsyncIterator[dict[str, Any]]:
+        read = self._operation if kind == "operation" else self._activity
+        row, shown, over = await read(app, public_id)
+        flag = asyncio.Event()
+        place = (kind, row)
+        self._flags.setdefault(place, set()).add(flag)
+        try:
+            last: dict[str, Any] | None = None
+            while True:
+                # Read again after the flag is in place: nothing is missed in between.
+                flag.clear()
+                _, shown, over = await read(app, public_id)
+                if shown != last:
+                    last = shown
+                    yield shown
+                if over or self._closed:
+                    return
+                await flag.wait()
+        finally:
+            self._flags[place].discard(flag)
+            if not self._flags[place]:
+                del self._flags[place]
+
+    async def _queued(self, connection: AsyncConnection, row: Row[Any]) -> int:
+        """Return how many devices wait for a token; where they are many, as of two seconds ago."""
+        now = self._clock.monotonic()
+        known = self._queued_counts.pop(row.id, None)
+        if known is None or known[0] <= now:
+            known = now + _SECONDS, (await still_queued(connection, [row]))[row.id]
+        over = row.status in FINISHED and row.finished_at is not None
+        if known[1] > _LARGE and not over and len(self._queued_counts) < _LARGE:
+            self._queued_counts[row.id] = known
+        return known[1]
+
+    async def _operation(self, app: App, public_id: str) -> tuple[int, dict[str, Any], bool]:
+        table, activities = schema.operations, schema.activities
+        async with self._database.read() as connection:
+            row = (
+                await connection.execute(
+                    select(table, activities.c.public_id.label("activity"))
+                    .outerjoin(activities, activities.c.id == table.c.activity_id)
+                    .where(table.c.app_id == app.row, table.c.public_id == public_id)
+                )
+            ).one_or_none()
+            if row is None:
+                raise NotFound(f"the app {app.id!r} has no operation {public_id!r}")
+            queued = await self._queued(connection, row)
+        shown = {"activity": row.activity, **_counted(row, queued)}
+        return row.id, shown, row.status in FINISHED and row.finished_at is not None
+
+    async def _activity(self, app: App, public_id: str) -> tuple[int, dict[str, Any], bool]:
+        table, operations = schema.activities, schema.operations
+        async with self._database.read() as connection:
+            row = (
+                await connection.execute(
+                    select(table).where(table.c.app_id == app.row, table.c.public_id == public_id)
+                )
+            ).one_or_none()
+            if row is None:
+                raise NotFound(f"the app {app.id!r} has no activity {public_id!r}: start it first")
+            newest = (
+                await connection.execute(
+                    select(operations)
+                    .where(
+                        operations.c.app_id == app.row,
+                        operations.c.activity_id == row.id,
+                        operations.c.kind.in_(_KINDS),
+                    )
+                    .order_by(operations.c.id.desc())
+                    .limit(1)
+                )
+            ).one_or_none()
+            queued = 0 if newest is None else await self._queued(connection, newest)
+        shown = {
+            "activity": row.public_id,
+            "status": row.status,
+            "version": row.version,
+            "content_state": msgspec.json.decode(row.content_state),
+            "updated_at": row.updated_at,
+            "ended_at": row.ended_at,
+            "end_reason": row.end_reason,
+            "operation": None if newest is None else _counted(newest, queued),
+        }
+        over = row.status == "ended" and (newest is None or newest.status in FINISHED)
+        return row.id, shown, over
+
+
+def _counted(row: Row[Any], queued: int) -> dict[str, Any]:
+    return {
+        "operation": row.public_id,
+        "kind": row.kind,
+        "version": row.version,
+        "status": row.status,
+        "reason": row.reason,
+        "targeted": row.targeted,
+        "accepted": row.accepted,
+        "queued": queued,
+        "failed": row.failed,
+        "missing": row.missing,
+        "created_at": row.created_at,
+        "finished_at": row.finished_at,
+    }

@@ -1,0 +1,42 @@
+"""Whom a caller names. `apns_live.activities.people.audience` finds the devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Audience(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who should get it. The parts that are given are joined by OR, then the exclusions apply.
+
+    ``users`` are external ids, ``user_ids`` the users' own, ``devices`` subscription ids,
+    ``segments`` names or ids, ``groups`` slugs, ``filter`` a tree as JSON.
+    """
+
+    everyone: bool = False
+    users: tuple[str, ...] = ()
+    user_ids: tuple[str, ...] = ()
+    aliases: dict[str, tuple[str, ...]] = {}
+    devices: tuple[str, ...] = ()
+    segments: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    filter: dict[str, Any] | None = None
+    exclude_users: tuple[str, ...] = ()
+    exclude_devices: tuple[str, ...] = ()
+    exclude_segments: tuple[str, ...] = ()
+    exclude_groups: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is included."""
+        return not (
+            self.everyone
+            or self.users
+            or self.user_ids
+            or any(self.aliases.values())
+            or self.devices
+            or self.segments
+            or self.groups
+            or self.filter
+        )

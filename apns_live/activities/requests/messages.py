@@ -1,0 +1,148 @@
+"""From the stored state of an activity to the message that a phone gets, in its language."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row
+
+from ... import payload
+from ..apps import App
+from .requests import AlertText, CatalogText, Presentation, Text
+from .start_again import Started
+
+
+def presentation_of(activity: Row[Any] | Started) -> Presentation:
+    """Return what goes with the stored state."""
+    return msgspec.json.decode(activity.message, type=Presentation)
+
+
+def start_alert_of(activity: Row[Any] | Started) -> AlertText | None:
+    """Return the alert that the activity was started with, whatever updates carried since."""
+    return msgspec.json.decode(activity.start_alert, type=AlertText | None)
+
+
+def languages_of(alert: AlertText | None) -> frozenset[str]:
+    """Return the languages that an alert has texts for; empty when it has one for all."""
+    if alert is None:
+        return frozenset()
+    return frozenset(
+        tag for text in (alert.title, alert.body) if isinstance(text, dict) for tag in text
+    )
+
+
+def choose(text: Text, language: str | None) -> str:
+    """Return the text for a device's language: exact, then its base language, then English."""
+    return text if isinstance(text, str) else _chosen(text, language)[1]
+
+
+def _chosen(text: dict[str, str], language: str | None) -> tuple[str, str]:
+    by_tag = {tag.lower(): value for tag, value in text.items()}
+    wanted = (language or "en").lower()
+    while wanted:
+        if wanted in by_tag:
+            return wanted, by_tag[wanted]
+        wanted = wanted.rpartition("-")[0]
+    return "en", by_tag["en"]
+
+
+def spoken_on_channels(app: App) -> str:
+    """Return the language of an app's broadcasts: its setting ``language``, English by default."""
+    return str(app.settings.get("language", "en"))
+
+
+def broadcast_warning(app: App, channel: str | None, alert: AlertText | None) -> str:
+    """Return what a caller should know of an alert by language on a channel; empty if nothing."""
+    if channel is None or alert is None:
+        return ""
+    by_language = [
+        text
+        for text, key in ((alert.title, alert.title_key), (alert.body, alert.body_key))
+        if isinstance(text, dict) and key is None and len(set(text.values())) > 1
+    ]
+    if not by_language:
+        return ""
+    spoken = spoken_on_channels(app)
+    used = ", ".join(dict.fromkeys(_chosen(text, spoken)[0] for text in by_language))
+    return (
+        f"a broadcast is one push for all: this alert rings in {used} on every device. Give title_key "
+        "and body_key, and each phone takes the text from the app's own string catalogue"
+    )
+
+
+def best_language(languages: frozenset[str], language: str | None) -> str:
+    """Return which of the texts' languages a device gets, so that devices share one encoding."""
+    if not languages:
+        return ""
+    return choose({**{tag: tag for tag in languages}, "en": "en"}, language)
+
+
+def start_message(activity: Started, language: str, *, now: float) -> payload.Start:
+    """Return the start for the newest state; ``now`` is seconds since 1970.
+
+    Its priority is the start's own: a quiet update that came meanwhile makes no start quiet.
+    """
+    shown = presentation_of(activity)
+    return payload.Start(
+        content_state=msgspec.json.decode(activity.content_state),
+        attributes_type=activity.attributes_type,
+        attributes=msgspec.json.decode(activity.attributes),
+        alert=alert_in(start_alert_of(activity), language),
+        stale_date=_stale(shown, now),
+        relevance_score=shown.relevance_score,
+        input_push_channel=activity.channel_id,
+        priority=5 if activity.quiet else None,
+    )
+
+
+def change_message(
+    activity: Row[Any], alert_text: AlertText | None, language: str | None, *, now: float
+) -> payload.Update | payload.End:
+    """Return the update, or the end, for the newest state, with an alert in one language.
+
+    ``alert_text`` is what is to ring with it: its own alert, or that of a state whose place it took.
+    """
+    shown = presentation_of(activity)
+    state = msgspec.json.decode(activity.content_state)
+    alert = alert_in(alert_text, language)
+    if activity.status != "ended":
+        return payload.Update(
+            content_state=state,
+            alert=alert,
+            stale_date=_stale(shown, now),
+            relevance_score=shown.relevance_score,
+        )
+    dismissal = shown.dismissal_date
+    if shown.dismiss_after is not None:
+        dismissal = (
+            0 if shown.dismiss_after == 0 else activity.ended_at / 1000 + shown.dismiss_after
+        )
+    return payload.End(
+        content_state=state,
+        alert=alert,
+        dismissal_date=dismissal,
+        relevance_score=shown.relevance_score,
+    )
+
+
+def alert_in(alert: AlertText | None, language: str | None) -> payload.Alert | None:
+    """Return the alert in one language."""
+    if alert is None:
+        return None
+    return payload.Alert(
+        title=words_of(alert.title_key) or choose(alert.title, language),
+        body=words_of(alert.body_key) or choose(alert.body, language),
+        sound=alert.sound,
+    )
+
+
+def words_of(text: CatalogText | None) -> payload.Localized | None:
+    """Return a text from the app's string catalogue as APNs spells it. Raises `InvalidPayload`."""
+    return None if text is None else payload.Localized(text.key, text.args)
+
+
+def _stale(shown: Presentation, now: float) -> float | None:
+    if shown.stale_after is not None:
+        return now + shown.stale_after
+    return shown.stale_date

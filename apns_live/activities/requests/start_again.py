@@ -1,0 +1,157 @@
+"""A start under an id that is there already: on more devices, or anew after the end.
+
+Some vendors' servers start an activity for fifty people at a time under one id, and use an id again
+when its activity is over. Then the activity gets the newer state, and its further devices are
+started with it; one that has ended makes room by giving up its id.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ...errors import Conflict
+from ..apps import App
+from ..store import schema
+from .audience import Audience
+from .requests import AlertText, Start
+
+LONGEST = 255
+
+
+class Further(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a start says that differs from its activity's other starts; None: as the activity says.
+
+    Kept in the operation's ``request``.
+    """
+
+    audience: Audience | None = None
+    attributes: dict[str, Any] | None = None
+    alert: AlertText | None = None
+    quiet: bool = False
+    """Whether the start itself goes at priority 5, whatever updates say since."""
+
+
+def first_further(request: Start) -> Further:
+    """Return what an activity's first start says for itself: nothing, unless it is quiet.
+
+    What is written down is complete, as for the starts that come after.
+    """
+    if request.presentation.urgency != "quiet":
+        return Further()
+    return Further(audience=request.audience, quiet=True)
+
+
+def read_further(operation: Row[Any]) -> Further:
+    """Return what a start operation says for itself."""
+    return msgspec.json.decode(operation.request, type=Further)
+
+
+class Started:
+    """An activity's row as one of its starts tells it."""
+
+    __slots__ = ("_row", "attributes", "quiet", "start_alert")
+
+    def __init__(self, row: Row[Any], further: Further) -> None:
+        self._row = row
+        self.quiet = further.quiet
+        self.attributes: str = row.attributes
+        self.start_alert: str = row.start_alert
+        if further.attributes is not None:
+            self.attributes = msgspec.json.encode(further.attributes).decode()
+        if further.alert is not None:
+            self.start_alert = msgspec.json.encode(further.alert).decode()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._row, name)
+
+
+async def standing(connection: AsyncConnection, app: App, public_id: str) -> Row[Any] | None:
+    """Return the activity that has an id, locked, or None. One that has ended gives the id up."""
+    table = schema.activities
+    row = (
+        await connection.execute(
+            select(table)
+            .where(table.c.app_id == app.row, table.c.public_id == public_id)
+            .with_for_update()
+        )
+    ).one_or_none()
+    if row is None or row.status != "ended":
+        return row
+    mark = f"~{row.id}"
+    await connection.execute(
+        update(table)
+        .where(table.c.id == row.id)
+        .values(public_id=f"{public_id[: LONGEST - len(mark)]}{mark}")
+    )
+    return None
+
+
+def check_same(row: Row[Any], request: Start) -> None:
+    """Raise `Conflict` unless a start fits the activity that is running under its id."""
+    if row.status != "active" or request.start_at is not None or request.end_at is not None:
+        raise Conflict(f"the activity {row.public_id!r} is scheduled: wait for it, or end it first")
+    if row.attributes_type not in ("", request.attributes_type):
+        raise Conflict(
+            f"the activity {row.public_id!r} is one of {row.attributes_type}, "
+            f"not of {request.attributes_type}: choose another id"
+        )
+
+
+async def join_start(
+    connection: AsyncConnection, row: Row[Any], request: Start, attributes: dict[str, Any]
+) -> Further:
+    """Note in the activity that it is started on more devices; return what its start says.
+
+    Who may reach the activity is who may reach all of its devices, so its audience grows. What the
+    starts before read of it is written down with them.
+    """
+    activities, operations = schema.activities, schema.operations
+    known = msgspec.json.decode(row.audience, type=Audience)
+    changes: dict[str, Any] = {}
+    if not row.attributes_type:
+        # Its devices made it known: this is its first start.
+        changes = {
+            "attributes_type": request.attributes_type,
+            "attributes": msgspec.json.encode(attributes).decode(),
+            "start_alert": msgspec.json.encode(request.presentation.alert).decode(),
+        }
+    grown = _together(known, request.audience)
+    if grown != known:
+        changes["audience"] = msgspec.json.encode(grown).decode()
+        first = msgspec.json.encode(Further(audience=known)).decode()
+        await connection.execute(
+            update(operations)
+            .where(
+                operations.c.activity_id == row.id,
+                operations.c.kind == "start",
+                operations.c.request == "{}",
+            )
+            .values(request=first)
+        )
+    if changes:
+        await connection.execute(
+            update(activities).where(activities.c.id == row.id).values(changes)
+        )
+    return Further(
+        audience=request.audience,
+        attributes=attributes,
+        alert=request.presentation.alert,
+        quiet=request.presentation.urgency == "quiet",
+    )
+
+
+def _together(one: Audience, other: Audience) -> Audience:
+    """Return an audience that holds both; where that cannot be said simply, everyone."""
+    if one == other or one.is_empty:
+        return other
+    for groups, rest in (
+        (one, Audience(groups=one.groups)),
+        (other, Audience(groups=other.groups)),
+    ):
+        if groups != rest:
+            return Audience(everyone=True)
+    return Audience(groups=tuple(dict.fromkeys([*one.groups, *other.groups])))

@@ -1,0 +1,209 @@
+"""Checks of starts, updates and ends before anything is stored: a phone ignores a bad one silently."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from ... import payload
+from ...errors import InvalidInput, InvalidToken
+from .. import checks
+from ..apps import App
+from .messages import words_of
+from .requests import AlertText, End, Presentation, Start, Text, Update
+
+_ANY_ID = "0" * 36
+"""In place of an id that is made later, to check the size."""
+
+
+def checked_start(app: App, request: Start, now: int) -> Start:
+    """Return the request as it is stored; ``now`` is milliseconds. Raises `InvalidInput`."""
+    _check_common(request)
+    checks.attributes_type(request.attributes_type)
+    if request.environment is not None:
+        checks.environment(request.environment)
+    if request.stream_key is not None:
+        checks.stream_key(request.stream_key)
+    if request.audience.is_empty:
+        raise InvalidInput(
+            "names nobody",
+            field="audience",
+            remedy="Name users, devices, groups, segments or a filter; or say everyone.",
+        )
+    if request.channel is not None:
+        _check_channel(request.channel)
+    begin = now / 1000 if request.start_at is None else request.start_at
+    for name in ("start_at", "end_at"):
+        if (value := getattr(request, name)) is not None and not 1e9 <= value < 1e11:
+            raise InvalidInput(
+                f"{value} is no time in seconds since 1970",
+                field=name,
+                remedy="Give seconds, not milliseconds.",
+            )
+    if request.end_at is not None and request.end_at <= begin:
+        raise InvalidInput(
+            "is not after the start", field="end_at", remedy="Give a time after start_at and now."
+        )
+    if request.presentation.alert is None:
+        raise InvalidInput(
+            "is missing",
+            field="presentation.alert",
+            remedy="A phone ignores a start without an alert: give title and body.",
+        )
+    check_message(request.content_state, request.presentation, "update", now / 1000)
+    if request.end_presentation != Presentation():
+        if request.end_at is None:
+            raise InvalidInput(
+                "means nothing without end_at",
+                field="end_presentation",
+                remedy="Give end_at, or leave it out.",
+            )
+        check_message(
+            request.content_state,
+            request.end_presentation,
+            "end",
+            now / 1000,
+            field="end_presentation",
+        )
+    presentation = request.presentation
+    payload.encode(
+        payload.Start(
+            content_state=request.content_state,
+            attributes_type=request.attributes_type,
+            attributes=with_id(request, request.id or _ANY_ID),
+            alert=_alert(presentation.alert),
+            relevance_score=presentation.relevance_score,
+            input_push_channel=request.channel,
+        ),
+        now=now / 1000,
+    )
+    return checked_labels(request)
+
+
+def with_id(request: Start, public_id: str) -> dict[str, Any]:
+    """Return the attributes of a start with the activity's id where ``id_attribute`` says.
+
+    Raises `InvalidInput` when the path leads through something that is no object.
+    """
+    if not request.id_attribute:
+        return request.attributes
+    *path, name = request.id_attribute.split(".")
+    attributes = dict(request.attributes)
+    place = attributes
+    for step in path:
+        below = place.setdefault(step, {})
+        if not isinstance(below, dict):
+            raise InvalidInput(
+                "is no object",
+                field=f"attributes.{step}",
+                remedy=f"The activity's id goes to {request.id_attribute}: leave room for it.",
+            )
+        place[step] = place = dict(below)
+    place.setdefault(name, public_id)
+    return attributes
+
+
+def _check_common(request: Start | Update | End) -> None:
+    checks.conform(request)
+    checks.revision(request.revision)
+    checks.identifier(request.dialect, "dialect", limit=16)
+
+
+def _check_channel(channel: str) -> None:
+    try:
+        payload.check_channel(channel)
+    except InvalidToken as error:
+        raise InvalidToken(error.problem, field="channel", remedy=error.remedy) from None
+
+
+Changed = TypeVar("Changed", Update, End)
+
+
+def checked_change(request: Changed, now: float) -> Changed:
+    """Return an update or end as it is stored; ``now`` is seconds. Raises `InvalidInput`."""
+    _check_common(request)
+    if isinstance(request, End):
+        checks.identifier(request.reason, "reason", limit=64)
+    event = "end" if isinstance(request, End) else "update"
+    check_message(request.content_state, request.presentation, event, now)
+    return checked_labels(request)
+
+
+Labelled = TypeVar("Labelled", Start, Update, End)
+
+
+def checked_labels(request: Labelled) -> Labelled:
+    """Return the request with its tags and metadata checked. Raises `InvalidInput`."""
+    if not request.tags and not request.metadata:
+        return request
+    changes: dict[str, Any] = {}
+    if request.tags is not None:
+        changes["tags"] = tuple(checks.tags(request.tags))
+    if request.metadata is not None:
+        changes["metadata"] = checks.metadata(request.metadata)
+    return msgspec.structs.replace(request, **changes)
+
+
+def check_message(
+    content_state: dict[str, Any] | None,
+    presentation: Presentation,
+    event: str,
+    now: float,
+    *,
+    field: str = "presentation",
+) -> None:
+    """Encode what would be sent, so that a bad state is refused before anything is stored."""
+    for name in ("stale_after", "dismiss_after"):
+        if (value := getattr(presentation, name)) is not None and not 0 <= value < 1e9:
+            raise InvalidInput(
+                f"{value} is no number of seconds",
+                field=f"{field}.{name}",
+                remedy="Give seconds from now, 0 or more.",
+            )
+    alert = None if presentation.alert is None else _alert(presentation.alert)
+    if event == "update":
+        if presentation.dismissal_date is not None or presentation.dismiss_after is not None:
+            raise InvalidInput(
+                "means something on an end only",
+                field="presentation.dismissal_date",
+                remedy="Leave it out, or end the activity.",
+            )
+        message: payload.Message = payload.Update(
+            content_state=content_state or {},
+            alert=alert,
+            stale_date=presentation.stale_date,
+            relevance_score=presentation.relevance_score,
+        )
+    else:
+        message = payload.End(
+            content_state=content_state,
+            alert=alert,
+            dismissal_date=presentation.dismissal_date,
+            stale_date=presentation.stale_date,
+            relevance_score=presentation.relevance_score,
+        )
+    payload.encode(message, now=now)
+
+
+def _alert(alert: AlertText | None) -> payload.Alert | None:
+    """Return the longest form of an alert by language, which is what its size is checked with."""
+    if alert is None:
+        return None
+    return payload.Alert(
+        title=words_of(alert.title_key) or _longest(alert.title, "presentation.alert.title"),
+        body=words_of(alert.body_key) or _longest(alert.body, "presentation.alert.body"),
+        sound=alert.sound,
+    )
+
+
+def _longest(text: Text, field: str) -> str:
+    if isinstance(text, str):
+        return text
+    if "en" not in text:
+        raise InvalidInput(
+            "has no entry for en", field=field, remedy="Give en: others fall back on it."
+        )
+    for tag in text:
+        checks.language(tag, f"{field}.{tag}")
+    return max(text.values(), key=lambda value: len(value.encode("utf-8", "replace")))

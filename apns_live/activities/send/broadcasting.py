@@ -1,0 +1,141 @@
+"""Activities that follow a broadcast channel: one push for each newest state, whoever listens.
+
+Apple, "Sending broadcast push notification requests to APNs". A broadcast has one text, so of an
+alert by language the app's own goes out. It is counted as one outcome, of device 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, select
+
+from ...channels import BroadcastChannel
+from ...clock import Clock
+from ...delivery.lane import HEADROOM_URGENT
+from ...delivery.pacing import NEVER, again_at
+from ...errors import ApnsLiveError, InvalidInput
+from ...outcome import Outcome, Verdict
+from ..apps import App
+from ..requests import Presentation
+from ..requests.messages import change_message, presentation_of, spoken_on_channels
+from ..store import schema
+from ..store.database import Database
+from .apns_clients import Carriers
+from .recorder import Recorder
+from .refusals import CREDENTIALS, refusal_of
+
+TRIES = 4
+STAMPS_KEPT = 10_000
+_PRIORITIES = {"urgent": 10, "quiet": 5}
+
+
+class Broadcasting:
+    """Sends the newest state of an activity to its channel. Its caller keeps it to one at a time."""
+
+    def __init__(
+        self, database: Database, clock: Clock, carriers: Carriers, recorder: Recorder
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._carriers = carriers
+        self._recorder = recorder
+        self._stamps: dict[int, int] = {}
+
+    def not_before(self, activity: Row[Any]) -> float:
+        """Return when the next push may leave, in seconds: timestamps never run far ahead of now."""
+        return float(self._stamp_after(activity) - HEADROOM_URGENT)
+
+    def _stamp_after(self, activity: Row[Any]) -> int:
+        return max(self._stamps.get(activity.id, 0), activity.last_timestamp or 0) + 1
+
+    async def send(self, app: App, activity: Row[Any], operations: Sequence[Row[Any]]) -> str:
+        """Send a state and note what became of it; ``operations`` are those that it fulfils.
+
+        Returns why APNs refuses the credentials, if it does; then nothing is noted.
+        """
+        newest = next(
+            (row for row in reversed(operations) if row.version == activity.version),
+            operations[-1],
+        )
+        alert = next(
+            (
+                presentation.alert
+                for row in reversed(operations)
+                if (presentation := msgspec.json.decode(row.request, type=Presentation)).alert
+            ),
+            None,
+        )
+        try:
+            outcome = await self._send(app, activity, alert)
+        except InvalidInput as error:
+            self._recorder.batch.finished.append((activity.id, activity.version, str(error)[:255]))
+            await self._recorder.written()
+            return ""
+        if outcome.verdict in CREDENTIALS:
+            return refusal_of(outcome)
+        batch = self._recorder.batch
+        batch.add(app.row, newest.id, 0, outcome)
+        reason = None
+        if not outcome.accepted:
+            reason = f"{outcome.reason or outcome.verdict.value} {outcome.detail}".strip()[:255]
+        batch.finished.append((activity.id, activity.version, reason))
+        batch.stamps.append((activity.id, self._stamps.get(activity.id, 0)))
+        if activity.status == "ended":
+            batch.ended.append((activity.id, activity.version))
+        await self._recorder.written()
+        if activity.status == "ended" or len(self._stamps) > STAMPS_KEPT:
+            self._stamps.pop(activity.id, None)  # the store has it by now
+        return ""
+
+    async def _send(self, app: App, activity: Row[Any], alert: Any) -> Outcome:
+        channel = await self._channel(app, activity)
+        attempt = 0
+        while True:
+            now = self._clock.time()
+            message = change_message(activity, alert, spoken_on_channels(app), now=now)
+            # A second ahead: a start of this very second must not look newer to a phone.
+            stamp = max(int(now) + 1, self._stamp_after(activity))
+            self._stamps[activity.id] = stamp
+            urgency = presentation_of(activity).urgency
+            message = replace(
+                message,
+                timestamp=stamp,
+                # An alert rings at once, whatever its state's urgency, and an end arrives at once.
+                priority=None
+                if alert is not None or activity.status == "ended"
+                else _PRIORITIES.get(urgency or ""),
+            )
+            async with self._carriers.use(app, activity.environment) as carrier:
+                try:
+                    outcome = await carrier.client.broadcast(message, channel)
+                except InvalidInput:
+                    raise
+                except ApnsLiveError as error:
+                    return Outcome(
+                        token=activity.channel_id, verdict=Verdict.NOT_SENT, detail=str(error)
+                    )
+            when = again_at(outcome, attempt, now)
+            if outcome.accepted or when == NEVER or attempt == TRIES - 1:
+                return outcome
+            attempt += 1
+            await self._clock.sleep(max(0.0, when - self._clock.time()))
+
+    async def _channel(self, app: App, activity: Row[Any]) -> BroadcastChannel:
+        """Return the channel with its storage policy, if it is known: it decides on the expiration."""
+        table = schema.channels
+        async with self._database.read() as connection:
+            policy = (
+                await connection.execute(
+                    select(table.c.storage_policy).where(
+                        table.c.app_id == app.row,
+                        table.c.environment == activity.environment,
+                        table.c.channel_id == activity.channel_id,
+                    )
+                )
+            ).scalar()
+        known = policy if policy in (0, 1) else None
+        return BroadcastChannel(activity.channel_id, storage_policy=known)

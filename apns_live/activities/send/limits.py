@@ -1,0 +1,306 @@
+"""How many living activities of an app one device may have: beyond it an older one gives way.
+
+The activity ends on that device alone and lives on everywhere else. Who must give way is decided in
+the transaction that brings the new one, and the end is owed from then on, also through a crash. It
+leaves beside the new start, which does not wait for its answer. What became of it stands in the
+activity's history, as one operation of the kind ``limit`` for all of its devices. An activity that
+follows a broadcast channel cannot be ended on one device: it counts, and stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ... import payload
+from ...clock import Clock
+from ...errors import InvalidInput, StoreError, TransportError
+from ...outcome import Outcome, Verdict
+from ..apps import App
+from ..requests import Presentation
+from ..settings import ServiceSettings
+from ..store import schema
+from ..store.bulk import with_rows
+from ..store.database import Database
+from ..store.statements import insert_into
+from ..times import milliseconds
+from .apns_clients import Carriers, NoKey
+from .results import Batch, write
+
+logger = logging.getLogger("apns_live.activities")
+
+KIND = "limit"
+PAGE = 2_000
+AGAIN = 60.0
+"""Seconds until an end that did not arrive is tried again."""
+_GIVE_UP = 12 * 3_600_000
+"""Milliseconds after which no card can be left."""
+_AHEAD = 3
+"""Seconds that the end is stamped ahead, as updates under way may be stamped up to two."""
+_TRY_AGAIN = 1.0
+_OVER = frozenset({Verdict.ACCEPTED, Verdict.DROP_TOKEN, Verdict.FIX_REQUEST})
+
+Evicted = tuple[int, str | None]
+"""An activity's row and a token that it is to be ended on."""
+
+_CROWDED = """
+SELECT known.id, known.activity_id, known.device_id, known.token, activities.channel_id,
+    activities.message,
+    COALESCE(known.started_at, known.joined_at, known.registered_at) AS begun
+FROM {given}
+JOIN activity_devices AS known ON known.device_id = given.device
+JOIN activities ON activities.id = known.activity_id
+WHERE known.retired_at IS NULL AND activities.status = 'active' AND :most < (
+    SELECT count(*) FROM activity_devices AS other
+    JOIN activities AS theirs ON theirs.id = other.activity_id
+    WHERE other.device_id = given.device AND other.retired_at IS NULL
+        AND theirs.status = 'active')
+"""
+
+_END = """
+UPDATE activity_devices SET retired_at = :now, retired_reason = 'limit', ending_at = :now
+FROM {given} WHERE activity_devices.id = given.id AND activity_devices.retired_at IS NULL
+"""
+
+
+class Limits:
+    """Keeps each device within its limit.
+
+    ``left`` is told of tokens that get no more updates, ``changed`` of activities whose history has
+    more.
+
+    The limit is the service's, or the app's own (``device_limit`` and ``device_limit_ends`` among
+    its settings).
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        carriers: Carriers,
+        settings: ServiceSettings,
+        *,
+        left: Callable[[int, str], object],
+        changed: Callable[[Iterable[int]], object] = lambda activities: None,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._carriers = carriers
+        self._settings = settings
+        self._left = left
+        self._changed = changed
+        self._woken = asyncio.Event()
+        self._woken.set()
+        self._sleeping = False
+        self.ended = 0
+        """Activities that were ended on one device since the start."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether an end is to be sent now."""
+        return self._woken.is_set() or not self._sleeping
+
+    def of(self, app: App) -> int | None:
+        """Return the limit of an app; None for none."""
+        most: int | None = app.settings.get("device_limit", self._settings.device_limit)
+        return most
+
+    async def within(
+        self, connection: AsyncConnection, app: App, new: Sequence[tuple[int, int]], now: int
+    ) -> list[Evicted]:
+        """Let others give way to what was just started; return what `tell` is to be told.
+
+        ``new`` are activities with a device each, whose rows are in the store by now; ``now`` is
+        milliseconds. Runs in the caller's transaction.
+        """
+        most = self.of(app)
+        if most is None or not new:
+            return []
+        devices = [(device,) for device in dict.fromkeys(device for _, device in new)]
+        rows = await with_rows(connection, _CROWDED, {"device": "BIGINT"}, devices, most=most)
+        crowded: dict[int, list[Row[Any]]] = {}
+        for row in rows:
+            crowded.setdefault(row.device_id, []).append(row)
+        kept = set(new)
+        chosen: list[Row[Any]] = []
+        order = self._order(app)
+        for device, living in crowded.items():
+            candidates = [
+                row
+                for row in living
+                if row.channel_id is None and (row.activity_id, device) not in kept
+            ]
+            chosen += sorted(candidates, key=order)[: len(living) - most]
+        if chosen:
+            given = sorted((row.id,) for row in chosen)  # one order of locks for everybody
+            await with_rows(connection, _END, {"id": "BIGINT"}, given, now=now)
+        return [(row.activity_id, row.token) for row in chosen]
+
+    def _order(self, app: App) -> Callable[[Row[Any]], tuple[float, int]]:
+        """Return the key by which the first to give way comes first."""
+        if app.settings.get("device_limit_ends", self._settings.device_limit_ends) == "oldest":
+            return lambda row: (row.begun or 0, row.id)
+        scores: dict[str, float] = {}
+
+        def relevance(row: Row[Any]) -> tuple[float, int]:
+            if row.message not in scores:
+                shown = msgspec.json.decode(row.message, type=Presentation)
+                scores[row.message] = shown.relevance_score or 0.0
+            return scores[row.message], row.begun or 0
+
+        return relevance
+
+    def tell(self, evicted: Sequence[Evicted]) -> None:
+        """Send the ends of `within`; call it after the commit."""
+        for activity, token in evicted:
+            if token is not None:
+                self._left(activity, token)
+        if evicted:
+            self._woken.set()
+
+    def wake(self) -> None:
+        """Look again: a token came that an end may be owed to."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Send the ends that are owed, for ever."""
+        while True:
+            self._woken.clear()
+            try:
+                due = await self._send()
+            except (SQLAlchemyError, StoreError, OSError):
+                logger.exception("ends that are owed could not be read; trying again")
+                due = self._clock.time() + _TRY_AGAIN
+            timer = None
+            if due is not None:
+                wait = max(due - self._clock.time(), 0.0)
+                timer = self._clock.call_later(wait, self._woken.set)
+            self._sleeping = True
+            try:
+                await self._woken.wait()
+            finally:
+                self._sleeping = False
+                if timer is not None:
+                    timer.cancel()
+
+    async def _send(self) -> float | None:
+        """Send what is due; return when to look again, in seconds since 1970."""
+        members, activities = schema.activity_devices, schema.activities
+        query = (
+            select(members)
+            .where(members.c.ending_at.is_not(None), members.c.token.is_not(None))
+            .order_by(members.c.ending_at)
+            .limit(PAGE)
+        )
+        while True:
+            now = milliseconds(self._clock)
+            async with self._database.read() as connection:
+                rows = (await connection.execute(query)).all()
+                due = [row for row in rows if row.ending_at <= now]
+                if not due:
+                    return rows[0].ending_at / 1000 if rows else None
+                wanted = {row.activity_id for row in due}
+                found = (
+                    await connection.execute(
+                        select(activities, schema.apps.c.id.label("app"))
+                        .join(schema.apps, schema.apps.c.id == activities.c.app_id)
+                        .where(activities.c.id.in_(wanted))
+                    )
+                ).all()
+                apps = await connection.execute(
+                    select(schema.apps).where(schema.apps.c.id.in_({row.app_id for row in found}))
+                )
+                by_row = {row.id: App.from_row(row) for row in apps}
+            states = {row.id: row for row in found}
+            groups: dict[tuple[int, str], list[Row[Any]]] = {}
+            for row in due:
+                groups.setdefault((row.activity_id, row.environment), []).append(row)
+            for (activity, environment), group in groups.items():
+                state = states[activity]
+                await self._end(by_row[state.app_id], state, environment, group)
+
+    async def _end(
+        self, app: App, activity: Row[Any], environment: str, rows: Sequence[Row[Any]]
+    ) -> None:
+        """End one activity on some devices, and note who need not be told again."""
+        over: dict[str, Outcome] = {}
+        now = self._clock.time()
+        message = payload.End(
+            content_state=msgspec.json.decode(activity.content_state),
+            dismissal_date=0,
+            timestamp=max(int(now), activity.last_timestamp or 0) + _AHEAD,
+        )
+        try:
+            async with (
+                self._carriers.use(app, environment) as carrier,
+                carrier.client.fan_out(message, [row.token for row in rows]) as run,
+            ):
+                async for outcome in run:
+                    if outcome.verdict in _OVER:
+                        over[outcome.token] = outcome
+        except (NoKey, InvalidInput, TransportError) as error:
+            logger.warning(
+                "the activity %r could not be ended on %d devices over their limit: %s",
+                activity.public_id,
+                len(rows),
+                error,
+            )
+        self.ended += len(over)
+        moment = milliseconds(self._clock)
+        table = schema.activity_devices
+        statement = (
+            update(table)
+            .where(table.c.id == bindparam("row"), table.c.token == bindparam("sent"))
+            .values(ending_at=bindparam("next"))
+        )
+        values = [
+            {
+                "row": row.id,
+                "sent": row.token,
+                "next": None
+                if row.token in over or moment - row.retired_at > _GIVE_UP
+                else moment + int(AGAIN * 1000),
+            }
+            for row in rows
+        ]
+        batch = Batch()
+        async with self._database.write() as connection:
+            if over:
+                operation = await _operation(connection, activity, len(over), moment)
+                for row in rows:
+                    if row.token in over:
+                        batch.add(app.row, operation, row.device_id, over[row.token])
+                await write(connection, batch, now=moment)
+            await connection.execute(statement, values)
+        self._changed([activity.id])
+
+
+async def _operation(
+    connection: AsyncConnection, activity: Row[Any], devices: int, now: int
+) -> int:
+    """Return the operation under which an activity's ends on single devices stand, for more of them."""
+    table = schema.operations
+    added = insert_into(connection, table).values(
+        app_id=activity.app_id,
+        public_id=f"limit-{activity.id}",
+        kind=KIND,
+        activity_id=activity.id,
+        status="done",
+        targeted=devices,
+        created_at=now,
+        finished_at=now,
+    )
+    more = {"targeted": table.c.targeted + devices, "finished_at": now}
+    row = await connection.execute(
+        added.on_conflict_do_update(index_elements=["app_id", "public_id"], set_=more).returning(
+            table.c.id
+        )
+    )
+    return int(row.scalar_one())

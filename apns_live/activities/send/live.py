@@ -1,0 +1,300 @@
+"""A living activity in memory: its tokens in delivery, and which device each of them is.
+
+Its devices are grouped by environment and language. Each group is one `LiveActivity` of delivery, so
+that a translated alert is encoded once a language, and latest state wins within each.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row
+
+from ...delivery import Delivery, LiveActivity, Version
+from ...errors import InvalidInput, PayloadTooLarge
+from ...outcome import Outcome
+from ...payload import End, Update
+from ..apps import App
+from ..requests import AlertText
+from ..requests.member import Member
+from ..requests.messages import change_message, presentation_of
+
+_VERSIONS_KEPT = 64
+
+
+@dataclass(slots=True)
+class Newest:
+    """The state that is to reach everybody. ``alert_version`` is 0 when nothing is to ring."""
+
+    activity: Row[Any]
+    alert: AlertText | None
+    alert_version: int
+
+    @property
+    def version(self) -> int:
+        """The stored version."""
+        return int(self.activity.version)
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is the activity's last."""
+        return bool(self.activity.status == "ended")
+
+
+Decided = Callable[["Live", int, int, Outcome], object]
+"""Called with the live activity, a device, the stored version, and the outcome."""
+
+
+class Group:
+    """The devices of an activity that share environment and language."""
+
+    __slots__ = (
+        "_devices",
+        "_live",
+        "_numbers",
+        "_tickets",
+        "_version",
+        "delivery",
+        "language",
+        "target",
+    )
+
+    def __init__(self, live: Live, delivery: Delivery, language: str) -> None:
+        self._live = live
+        self.delivery = delivery
+        self.language = language
+        self._devices = array("q")
+        self._numbers: dict[int, int] = {}
+        self._tickets: deque[tuple[Version, int]] = deque()
+        self._version = 0
+        self.target: LiveActivity = self._open()
+
+    def _open(self) -> LiveActivity:
+        target = self.delivery.activity(f"{self._live.row} {self.language}")
+        target.on_decided = self._decided
+        return target
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody waits for the newest state."""
+        return self.target.idle
+
+    def put(self, newest: Newest, *, floor: int, now: float) -> None:
+        """Make a state the newest. ``floor`` is a timestamp that it must be above, seconds."""
+        target = self.target
+        if target.over or (target.lane.ended and not newest.ends):
+            self._numbers.clear()
+            self._tickets.clear()
+            target = self.target = self._open()
+            self._version = 0
+        if target.lane.ended:
+            return
+        # An alert that was put here before is carried on by delivery, to those who lack it.
+        alert = newest.alert if newest.alert_version > self._version else None
+        target.lane.last_timestamp = max(target.lane.last_timestamp, floor)
+        if target.guard.stopped:
+            target.resume()
+        shown = presentation_of(newest.activity)
+        message = change_message(newest.activity, alert, self.language, now=now)
+        # An alert of another state makes this one urgent, whatever its own urgency.
+        borrowed = alert is not None and newest.alert_version != newest.version
+        urgency = None if borrowed else shown.urgency
+        try:
+            ticket = self._offer(target, message, urgency)
+        except PayloadTooLarge:
+            if alert is None or newest.alert_version == newest.version:
+                raise
+            # The alert was another state's; it does not fit beside this one.
+            message = change_message(newest.activity, None, self.language, now=now)
+            ticket = self._offer(target, message, shown.urgency)
+        if ticket.number is not None:
+            # It has left, or is about to: what follows is stamped above all that an earlier
+            # process can have sent.
+            target.lane.last_timestamp = max(target.lane.last_timestamp, self._live.ahead)
+        self._version = newest.version
+        self._tickets.append((ticket, newest.version))
+        self._settle_numbers()
+
+    @staticmethod
+    def _offer(target: LiveActivity, message: Update | End, urgency: Any) -> Version:
+        if isinstance(message, End):
+            return target.end(message)
+        return target.put(message, urgency=urgency)
+
+    def _settle_numbers(self) -> None:
+        """Note under which number of its own delivery published our versions."""
+        waiting: deque[tuple[Version, int]] = deque()
+        for ticket, version in self._tickets:
+            if ticket.number is not None:
+                self._numbers[ticket.number] = version
+            elif not ticket.done():
+                waiting.append((ticket, version))
+        self._tickets = waiting
+        while len(self._numbers) > _VERSIONS_KEPT:
+            del self._numbers[next(iter(self._numbers))]
+
+    def join(self, member: Member, newest: Newest | None) -> bool:
+        """Add a device; False if its token is here already."""
+        standing: Any = "new"
+        if newest is not None:
+            if member.acknowledged >= newest.version:
+                standing = "current"
+            elif newest.alert_version > 0 and member.acknowledged < newest.alert_version:
+                standing = "behind"
+        return self._join(member, standing)
+
+    def join_late(self, member: Member, version: int) -> bool:
+        """Add a device that has just handed in its token: what rang before does not ring for it."""
+        return self._join(member, "current" if member.acknowledged >= version else "new")
+
+    def _join(self, member: Member, standing: Any) -> bool:
+        target = self.target
+        if not target.join(
+            member.token, frequent_pushes_enabled=member.frequent_updates, standing=standing
+        ):
+            return False
+        place = target.audience.index[member.token]
+        devices = self._devices
+        while len(devices) <= place:
+            devices.append(0)
+        devices[place] = member.device
+        # Joining is cheap and may be for thousands: delivery is told once, by its caller.
+        return True
+
+    def leave(self, token: str) -> bool:
+        """Take a token out; False if it is not here."""
+        return self.target.leave(token)
+
+    def _decided(self, place: int, number: int, outcome: Outcome) -> None:
+        if number not in self._numbers:
+            self._settle_numbers()
+        self._live.decided(self._live, self._devices[place], self._numbers.get(number, 0), outcome)
+
+
+class Live:
+    """One activity's groups, and how far the store knows of them."""
+
+    def __init__(self, app: App, row: int, decided: Decided) -> None:
+        self.app = app
+        self.row = row
+        self.decided = decided
+        self.newest: Newest | None = None
+        self.groups: dict[tuple[str, str], Group] = {}
+        self.operations: dict[int, int] = {}
+        """Operation by version, of the versions that may still get outcomes."""
+        self.complete = False
+        """Whether every device with a token is in a group, so that an update need not look."""
+        self.incomplete = False
+        """Whether devices are known to be missing, so that they must be read."""
+        self.loading = False
+        self.to_read = False
+        """Whether its devices are about to be read: nobody here may be all there are."""
+        self.read_whole = False
+        """Whether all of them, and not only those that are behind."""
+        self.unfinished = False
+        """Whether operations are open up to the newest version."""
+        self.gone: set[str] = set()
+        """Tokens that left while the store was being read."""
+        self.floor = 0
+        self.ahead = 0
+        """What timestamps must be above after the first state that is put here, seconds."""
+        self.refusal = ""
+        """Why APNs refuses the credentials, if it did."""
+
+    @property
+    def environments(self) -> set[str]:
+        """The environments of its devices."""
+        return {environment for environment, _ in self.groups}
+
+    @property
+    def version(self) -> int:
+        """The version that is the newest here; 0 before the first."""
+        return 0 if self.newest is None else self.newest.version
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody waits for the newest state."""
+        reading = self.loading or self.to_read
+        return not reading and all(group.settled for group in self.groups.values())
+
+    @property
+    def behind(self) -> bool:
+        """Whether somebody here does not have the newest state that was published."""
+        return any(group.target.audience.behind for group in self.groups.values())
+
+    @property
+    def stopped(self) -> str:
+        """Why sending was stopped; empty if it was not."""
+        return next(
+            (
+                group.target.guard.stopped
+                for group in self.groups.values()
+                if group.target.guard.stopped
+            ),
+            "",
+        )
+
+    @property
+    def weight(self) -> int:
+        """Roughly how many tokens of memory it takes."""
+        return 20 + sum(len(group.target.audience) + 20 for group in self.groups.values())
+
+    def advance(self, newest: Newest, *, floor: int, now: float) -> None:
+        """Let everybody here have a newer state. Raises `InvalidInput` if it cannot be encoded."""
+        self.newest = newest
+        self.floor = max(self.floor, floor)
+        for group in self.groups.values():
+            group.put(newest, floor=self.floor, now=now)
+
+    def group(
+        self, environment: str, language: str | None, delivery: Delivery, now: float
+    ) -> Group:
+        """Return the group, made when there is none yet; it then has the newest state."""
+        place = (environment, (language or "").lower())
+        group = self.groups.get(place)
+        if group is None:
+            group = self.groups[place] = Group(self, delivery, place[1])
+            if self.newest is not None:
+                group.put(self.newest, floor=self.floor, now=now)
+        elif group.target.over and self.newest is not None:
+            group.put(self.newest, floor=self.floor, now=now)
+        return group
+
+    def leave(self, token: str) -> None:
+        """Take a token out, wherever it is."""
+        if self.loading:
+            self.gone.add(token)
+        for group in self.groups.values():
+            if group.leave(token):
+                return
+
+    def let_go(self) -> None:
+        """Forget everything; the store has it."""
+        for group in self.groups.values():
+            group.delivery.let_go(group.target)
+
+    def last_timestamp(self) -> int:
+        """Return the newest timestamp that any of its pushes had, seconds since 1970."""
+        return max((group.target.lane.last_timestamp for group in self.groups.values()), default=0)
+
+
+def join_all(
+    live: Live,
+    members: Iterable[Member],
+    group_of: Callable[[Member], Group],
+    join: Callable[[Group, Member], bool],
+) -> None:
+    """Join members one by one; a token that is another activity's yet is taken from there."""
+    for member in members:
+        group = group_of(member)
+        try:
+            join(group, member)
+        except InvalidInput:
+            other = group.delivery.owner(member.token)
+            if other is None or not other.leave(member.token):
+                raise
+            join(group, member)

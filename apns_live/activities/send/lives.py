@@ -1,0 +1,415 @@
+"""The activities that are in memory, and reading their tokens from the store.
+
+An activity comes into memory when it has something to send and goes when it has ended, or when
+idle ones hold too many tokens. What is in memory may be a part of its tokens: those that were
+behind. An update concerns everybody, so it has the rest read, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import msgspec
+from sqlalchemy import BigInteger, Row, Select, bindparam, select, tuple_
+
+from ...clock import Clock
+from ...delivery import Delivery
+from ...errors import InvalidInput
+from ...outcome import Outcome, Verdict
+from ..apps import App
+from ..requests import Presentation
+from ..requests.member import Member
+from ..store import schema
+from ..store.bulk import page_of
+from ..store.database import Database
+from ..times import milliseconds
+from .apns_clients import Carriers
+from .backlog import is_open
+from .live import Live, Newest, join_all
+from .recorder import Recorder
+from .refusals import CREDENTIALS, refusal_of
+from .results import Batch, Written, refusal
+
+PAGE = 2_000
+RECENT = 10.0
+"""Seconds after a start within which an update takes care to be stamped later than the start."""
+AFTER_CRASH = 2
+"""Seconds that a timestamp of an earlier process may be ahead of now. What follows the first push
+after a crash is stamped above that."""
+_OPERATIONS_KEPT = 64
+
+
+class Lives:
+    """Every activity in memory."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        carriers: Carriers,
+        recorder: Recorder,
+        most: int,
+        refused: Callable[[App, int, str], object],
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._carriers = carriers
+        self._recorder = recorder
+        self._most = most
+        self._refused = refused
+        self._lives: dict[int, Live] = {}
+        self._touched: set[Live] = set()
+        self._weight = 0
+
+    def __len__(self) -> int:
+        return len(self._lives)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are in memory."""
+        return sum(
+            len(group.target.audience)
+            for live in self._lives.values()
+            for group in live.groups.values()
+        )
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for the newest state, or that is not written down."""
+        return bool(self._touched) or any(
+            live.unfinished or not live.settled for live in self._lives.values()
+        )
+
+    def lacks(self, row: int) -> bool:
+        """Whether an activity is in memory and misses devices that are in the store."""
+        live = self._lives.get(row)
+        return live is not None and (live.incomplete or live.to_read)
+
+    def known(self, rows: Iterable[int]) -> dict[int, int]:
+        """Return up to which version the open changes of activities are known, where they are."""
+        return {
+            row: live.version
+            for row in rows
+            if (live := self._lives.get(row)) is not None
+            and live.unfinished
+            and live.complete
+            and not live.incomplete
+        }
+
+    # The newest state.
+
+    def advance(
+        self, app: App, activity: Row[Any], operations: Sequence[Row[Any]], *, recovered: bool
+    ) -> Callable[[], Awaitable[None]] | None:
+        """Let everybody have the newest state; return what reads those who are not in memory.
+
+        ``recovered``: an earlier process may have sent a part of it. Raises `InvalidInput` when
+        the state cannot be sent.
+        """
+        if activity.version == 0:
+            return None
+        live = self._lives.pop(activity.id, None)
+        if live is None:
+            live = Live(app, activity.id, self._decided)
+        self._lives[activity.id] = live
+        for environment in live.environments:
+            self._carriers.known(app, environment)  # it is used
+        live.operations.update((row.version, row.id) for row in operations)
+        while len(live.operations) > _OPERATIONS_KEPT:
+            del live.operations[next(iter(live.operations))]
+        changes = [row for row in operations if row.kind != "start" and is_open(row)]
+        newer = activity.version > live.version
+        if newer:
+            floor = self._floor(activity, operations, recovered=recovered, open_=len(changes))
+            if recovered:
+                live.ahead = int(self._clock.time()) + AFTER_CRASH
+            else:
+                # Also where the first state after a crash had no time to leave.
+                floor = max(floor, live.ahead)
+            newest = self._newest(activity, changes, live)
+            try:
+                live.advance(newest, floor=floor, now=self._clock.time())
+            except InvalidInput:
+                live.unfinished = False  # what is open fails: nothing of it rings later
+                raise
+        live.unfinished |= bool(changes)
+        self.touch(live)
+        # After a crash those that have the state already are left in peace.
+        live.read_whole |= bool(changes) and activity.status != "ended" and not recovered
+        if live.complete:
+            live.to_read = False  # everybody is here, and has the newest state
+        elif newer or live.incomplete:
+            live.to_read = True
+        if not live.to_read:
+            return None
+        # It stays so until it is read: a read that is under way may have begun before this state.
+        live.incomplete = False
+        return lambda: self._read(live)
+
+    @staticmethod
+    def _newest(activity: Row[Any], changes: Sequence[Row[Any]], live: Live) -> Newest:
+        """Return the state with the alert that is to ring: its own, or one whose state it replaced.
+
+        Only what is not finished rings; who joins later gets the state alone.
+        """
+        for row in reversed(changes):
+            alert = msgspec.json.decode(row.request, type=Presentation).alert
+            if alert is not None:
+                return Newest(activity, alert, row.version)
+        before = live.newest
+        if live.unfinished and before is not None and before.alert is not None:
+            return Newest(activity, before.alert, before.alert_version)
+        return Newest(activity, None, 0)
+
+    def _floor(
+        self, activity: Row[Any], operations: Sequence[Row[Any]], *, recovered: bool, open_: int
+    ) -> int:
+        """Return a timestamp in seconds that the state must be above, so that phones take it.
+
+        Of ``open_`` changes that were not finished when a process died, the first may have left at
+        that very second, and each further one a second ahead of the one before. What is finished has
+        its timestamp in the store.
+        """
+        now = int(self._clock.time())
+        floor = activity.last_timestamp or 0
+        if recovered:
+            floor = max(floor, now + min(max(open_ - 1, 0), AFTER_CRASH))
+        starting = any(row.kind == "start" and is_open(row) for row in operations)
+        if starting or (activity.started_at or 0) / 1000 + RECENT > now:
+            floor = max(floor, now)
+        return int(floor)
+
+    # Reading tokens.
+
+    async def _read(self, live: Live) -> None:
+        """Join the tokens that the store has: all, or those that are behind."""
+        whole, live.read_whole = live.read_whole, False
+        live.loading, live.to_read = True, False
+        read = False
+        try:
+            query = _members(live.row, None if whole else live.version)
+            after = (-1, 0)
+            while True:
+                async with self._database.read() as connection:
+                    rows = await page_of(
+                        connection, query, {"version_after": after[0], "row_after": after[1]}
+                    )
+                if not rows:
+                    break
+                after = max((row[4], row[0]) for row in rows)
+                await self._join_read(live, rows)
+                if len(rows) < PAGE:
+                    break
+                await asyncio.sleep(0)
+            live.complete = live.complete or whole
+            live.to_read &= not live.complete
+            read = True
+        finally:
+            if not read:
+                # Not for all: whoever asked for it decides what becomes of the operations.
+                live.incomplete, live.unfinished = True, False
+            live.loading = False
+            live.gone.clear()
+            self.touch(live)
+
+    async def _join_read(self, live: Live, rows: Iterable[Sequence[Any]]) -> None:
+        members = [
+            Member(
+                device, token, environment, acknowledged, language,
+                None if frequent is None else bool(frequent),
+            )
+            for _, device, token, environment, acknowledged, language, frequent in rows
+            if token not in live.gone
+        ]  # fmt: skip
+        async with AsyncExitStack() as stack:
+            deliveries = {
+                environment: (
+                    await stack.enter_async_context(self._carriers.use(live.app, environment))
+                ).delivery
+                for environment in {member.environment for member in members}
+            }
+            now = self._clock.time()
+            join_all(
+                live,
+                [member for member in members if member.token not in live.gone],
+                lambda member: live.group(
+                    member.environment, member.language, deliveries[member.environment], now
+                ),
+                lambda group, member: group.join(member, live.newest),
+            )
+
+    # Who comes and goes.
+
+    def join(self, app: App, row: int, members: Sequence[Member]) -> bool:
+        """Take in devices with a new token; False when the activity has to be read first."""
+        live = self._lives.get(row)
+        if live is None:
+            return False
+        carriers = {
+            environment: self._carriers.known(app, environment)
+            for environment in {member.environment for member in members}
+        }
+        if live.newest is None or None in carriers.values():
+            live.complete, live.incomplete = False, True
+            return False
+        now = self._clock.time()
+        join_all(
+            live,
+            members,
+            lambda member: live.group(
+                member.environment,
+                member.language,
+                carriers[member.environment].delivery,  # type: ignore[union-attr]
+                now,
+            ),
+            lambda group, member: group.join_late(member, live.version),
+        )
+        self.touch(live)
+        return True
+
+    def leave(self, row: int, token: str) -> None:
+        """Take a token out."""
+        live = self._lives.get(row)
+        if live is not None:
+            live.leave(token)
+            self.touch(live)
+
+    def forget(self, row: int) -> None:
+        """Let go of an activity that has no card left anywhere."""
+        live = self._lives.get(row)
+        if live is not None:
+            live.to_read = False  # nobody is left to be read
+        if live is not None and live.settled:
+            self._touched.discard(live)
+            self._let_go(live)
+
+    # What came of it.
+
+    def touch(self, live: Live) -> None:
+        """See soon whether an activity has settled."""
+        self._touched.add(live)
+        self._recorder.soon()
+
+    def _decided(self, live: Live, device: int, version: int, outcome: Outcome) -> None:
+        if outcome.verdict in CREDENTIALS:
+            # It is no answer about this device, which stays behind and is read again.
+            live.refusal = refusal_of(outcome)
+            self.touch(live)
+            return
+        batch = self._recorder.batch
+        operation = live.operations.get(version)
+        if operation is not None:
+            batch.add(live.app.row, operation, device, outcome)
+        if outcome.verdict is Verdict.ACCEPTED:
+            batch.acknowledged.append((live.row, device, outcome.token, version))
+        elif outcome.verdict is Verdict.DROP_TOKEN:
+            batch.refused.append(refusal(live.app.row, outcome, milliseconds(self._clock)))
+        self.touch(live)
+
+    def close_settled(self, batch: Batch) -> None:
+        """Note in a batch what is finished by what is in it."""
+        touched, self._touched = self._touched, set()
+        for live in touched:
+            if self._lives.get(live.row) is not live or live.newest is None:
+                continue
+            if not live.settled:
+                if not (live.behind or live.loading or live.to_read):
+                    # Held for its time with nobody to send to: nothing else would call us.
+                    self.touch(live)
+                continue
+            if live.refusal:
+                batch.stamps.append((live.row, live.last_timestamp()))
+                self._let_go(live)
+                self._refused(live.app, live.row, live.refusal)
+                continue
+            if live.unfinished:
+                live.unfinished = False
+                batch.finished.append((live.row, live.version, live.stopped[:255] or None))
+            batch.stamps.append((live.row, live.last_timestamp()))
+            if live.newest.ends:
+                batch.ended.append((live.row, live.version))
+
+    def wrote(self, batch: Batch, written: Written) -> None:
+        """Let go of what has ended, and of idle ones when there are too many."""
+        for row, version in batch.ended:
+            live = self._lives.get(row)
+            if live is not None and live.settled and live.version == version:
+                self._let_go(live)
+        for row in written.kept:
+            if (live := self._lives.get(row)) is not None:
+                live.complete, live.incomplete = False, True
+        self._make_room()
+
+    @staticmethod
+    def rows_of(batch: Batch) -> set[int]:
+        """Return the activities that a batch tells something new of."""
+        return {row[0] for row in batch.acknowledged} | {row[0] for row in batch.finished}
+
+    def _let_go(self, live: Live) -> None:
+        if live not in self._touched:
+            del self._lives[live.row]
+            live.let_go()
+
+    def release(self, delivery: Delivery) -> bool:
+        """Let go of what idles on a delivery; return whether nothing is left on it."""
+        bound = [
+            live
+            for live in self._lives.values()
+            if any(group.delivery is delivery for group in live.groups.values())
+        ]
+        if not all(self._idles(live) for live in bound):
+            return False
+        for live in bound:
+            self._let_go(live)
+        return True
+
+    def _idles(self, live: Live) -> bool:
+        return live.settled and not live.unfinished and live not in self._touched
+
+    def _make_room(self) -> None:
+        """Forget idle activities, the longest unused first, when they hold too much."""
+        if sum(live.weight for live in self._lives.values()) <= self._most:
+            return
+        weight = sum(live.weight for live in self._lives.values())
+        for live in list(self._lives.values()):
+            if weight <= self._most:
+                return
+            if self._idles(live):
+                weight -= live.weight
+                self._let_go(live)
+
+
+def _members(activity: int, behind: int | None) -> Select[Any]:
+    """Return the query for a page of an activity's living tokens, those behind a version or all.
+
+    In the order of the index that says who is behind, so that a page costs the same wherever it is.
+    """
+    members, devices = schema.activity_devices, schema.devices
+    version, row = members.c.acknowledged_version, members.c.id
+    after_version = bindparam("version_after", type_=BigInteger)
+    after_row = bindparam("row_after", type_=BigInteger)
+    query = (
+        select(
+            row,
+            members.c.device_id,
+            members.c.token,
+            members.c.environment,
+            version,
+            devices.c.language,
+            devices.c.frequent_updates,
+        )
+        .join(devices, devices.c.id == members.c.device_id)
+        .where(
+            members.c.activity_id == activity,
+            members.c.retired_at.is_(None),
+            members.c.token.is_not(None),
+            tuple_(version, row) > tuple_(after_version, after_row),
+        )
+        .order_by(version, row)
+        .limit(PAGE)
+    )
+    return query if behind is None else query.where(version < behind)
