@@ -12,14 +12,18 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-_EXTRA_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/sbin")
+
+def _folders() -> str:
+    """Return PATH with the sbin beside each bin, where Debian keeps servers. Empty finds nothing."""
+    path = os.environ.get("PATH", "").split(os.pathsep)
+    beside = [str(Path(one).with_name("sbin")) for one in path if Path(one).name == "bin"]
+    return os.pathsep.join([*path, *beside])
 
 
 def _executable(*names: str) -> Callable[[], str | None]:
     def find() -> str | None:
-        search = os.pathsep.join([os.environ.get("PATH", ""), *_EXTRA_FOLDERS])
         for name in names:
-            if found := shutil.which(name, path=search):
+            if found := shutil.which(name, path=_folders()):
                 return found
         return None
 

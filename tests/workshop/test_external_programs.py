@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,8 +35,12 @@ def test_skips():
 
 def run_pytest(folder: Path, text: str, *options: str, required: bool) -> tuple[int, str]:
     (folder / "test_it.py").write_text(text)
+    # One program is there, whatever this machine has.
+    node = folder / "bin" / "node"
+    node.parent.mkdir()
+    node.touch(mode=0o755)
     environment = {
-        "PATH": os.environ["PATH"],
+        "PATH": str(node.parent),
         "APNS_LIVE_REQUIRE_EXTERNALS": "1" if required else "",
         "PYTHONPATH": str(ROOT),
     }
@@ -60,7 +63,7 @@ def run_pytest(folder: Path, text: str, *options: str, required: bool) -> tuple[
 def test_absent_means_left_out_and_said(tmp_path: Path, options: tuple[str, ...]) -> None:
     code, output = run_pytest(tmp_path, TESTS, *options, required=False)
     assert code == 0, output
-    assert output.count("Not run, program absent here: node-apn (2 tests)") == 1
+    assert output.count("Not run, program absent here: node-apn (2 tests)\n") == 1
     assert "1 passed" in output
 
 
@@ -81,6 +84,19 @@ def test_a_misspelt_program_is_an_error(tmp_path: Path) -> None:
     code, output = run_pytest(tmp_path, text, required=False)
     assert code != 0
     assert "unknown external program" in output
+
+
+def test_an_empty_path_hides_every_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert {name for name, find in PROGRAMS.items() if find()} == set()
+
+
+def test_servers_are_found_beside_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("bin", "sbin"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "sbin" / "nginx").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert PROGRAMS["nginx"]() == str(tmp_path / "sbin" / "nginx")
 
 
 def test_what_is_known_is_looked_for() -> None:
