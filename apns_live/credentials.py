@@ -234,9 +234,10 @@ class ProviderTokens:
     def for_connection(self, held: ProviderToken | None) -> ProviderToken:
         """Return ``held`` until it is ``max_age`` old, then the current window's.
 
-        None stands for a connection that has not shown a token yet.
+        None stands for a connection that has not shown a token yet. A token from the future was
+        made before the clock was set back, and is not returned.
         """
-        if held is not None and self._clock.time() - held.issued_at < self._max_age:
+        if held is not None and 0 <= self._clock.time() - held.issued_at < self._max_age:
             return held
         return self.current()
 

@@ -132,7 +132,14 @@ class TransportError(ApnsLiveError):
 
 
 class ConnectFailed(TransportError):
-    """No connection could be opened; the message names the step that failed."""
+    """No connection could be opened; the message names the step and the address.
+
+    ``permanent``: the same will happen again until somebody changes something.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent
 
 
 class ManagementUnreachable(ConnectFailed):

@@ -312,6 +312,7 @@ class Client:
             self._engine.counters,
             transport=self._transport,
             waiting=len(self._room) + self._engine.waiting(),
+            pause=self._engine.pause(self.clock.monotonic()),
         )
 
     async def aclose(self, *, drain: float | None = None) -> None:

@@ -32,6 +32,7 @@ TOTAL_LIMIT = 60.0
 _BAR_BATCH = 1000
 _ROUNDS = 8
 """How often in one turn of the event loop sources are asked again when nothing may leave."""
+_NO_WINDOW = "The server granted no window for all of the body, so it cannot have acted on it."
 _READY = PushState.READY
 
 
@@ -59,6 +60,7 @@ class Engine:
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self._backoff = PoolBackoff()
+        self._paused_because = ""
         self._slow = TokenBackoff(slow_tokens)
         self._bar: Bar | None = None
         self._resting = False
@@ -344,6 +346,10 @@ class Engine:
         match answer.row.retry:
             case Retry.BACKOFF_POOL:
                 pool_delay = self._backoff.refused(now, push.sent_at, answer.retry_after)
+                told = (
+                    "" if answer.retry_after is None else f", Retry-After {answer.retry_after:g} s"
+                )
+                self._paused_because = f"{answer.status} {answer.reason}{told}"
                 self._arm(self._backoff.until)
             case Retry.BACKOFF_TOKEN:
                 token_delay = self._slow.delay(push.token, now)
@@ -382,6 +388,9 @@ class Engine:
         for push in pushes:
             if loss is Loss.UNPROCESSED or loss is Loss.REFUSED:
                 self._replay(push, loss, now, detail)
+            elif loss is Loss.INCOMPLETE:
+                outcome = unanswered(push, Verdict.NOT_SENT, loss.value, now, detail=_NO_WINDOW)
+                self._settle(push, outcome)
             else:
                 self._settle(push, unknown(push, loss, now, detail, carrier.number))
         self._flush()
@@ -519,11 +528,11 @@ class Engine:
         if push.state == PushState.NEW:
             push.owner.in_hand += 1  # its source gives it up before it was taken
         now = self.clock.monotonic()
+        outcome: Outcome | None
         if push.state == PushState.IN_FLIGHT:
-            carrier = push.carrier
-            if carrier is None or not carrier.abandon(push, Loss.CANCELLED):
+            outcome = self._abandon(push, Loss.CANCELLED, now)
+            if outcome is None:
                 return False
-            outcome = unknown(push, Loss.CANCELLED, now, "", carrier.number)
         else:
             outcome = unanswered(push, Verdict.NOT_SENT, "cancelled", now)
         if report:
@@ -544,16 +553,27 @@ class Engine:
         if push.state == PushState.NEW:
             push.owner.in_hand += 1
         if push.state == PushState.IN_FLIGHT:
-            carrier = push.carrier
-            if carrier is None or not carrier.abandon(push, Loss.DEADLINE):
+            outcome = self._abandon(push, Loss.DEADLINE, now)
+            if outcome is None:
                 return
-            self._settle(push, unknown(push, Loss.DEADLINE, now, "", carrier.number))
+            self._settle(push, outcome)
         elif push.message.useless_at <= self.clock.time():
             self._settle_late(push, Verdict.EXPIRED, "expired", now)
         else:
             self._settle_late(push, Verdict.NOT_SENT, reason, now)
         self._flush()
         self.wake()
+
+    @staticmethod
+    def _abandon(push: Push, loss: Loss, now: float) -> Outcome | None:
+        """Reset a push's stream and return its outcome; None when it is not on the wire."""
+        carrier = push.carrier
+        left = None if carrier is None else carrier.abandon(push)
+        if carrier is None or left is None:
+            return None
+        if left:
+            return unknown(push, loss, now, "", carrier.number)
+        return unanswered(push, Verdict.NOT_SENT, loss.value, now, detail=_NO_WINDOW)
 
     def cancel_waiting(self, attachment: Attachment) -> None:
         """Give up everything of one source that is not on the wire."""
@@ -578,11 +598,11 @@ class Engine:
         """Reset the streams of one source (or of all) and report them as unknown."""
         now = self.clock.monotonic()
         for push in self.transport.in_flight() if self.transport is not None else ():
-            carrier = push.carrier
             if attachment is not None and push.owner is not attachment:
                 continue
-            if carrier is not None and carrier.abandon(push, loss):
-                self._settle(push, unknown(push, loss, now, "", carrier.number))
+            outcome = self._abandon(push, loss, now)
+            if outcome is not None:
+                self._settle(push, outcome)
         self._flush()
 
     def close_waiting(self) -> None:
@@ -616,6 +636,14 @@ class Engine:
         detail = self._why_waiting() if push.attempts == 0 else ""
         self._settle(push, unanswered(push, verdict, reason, now, detail=detail))
 
+    def pause(self, now: float) -> tuple[float, str]:
+        """Return for how many seconds nothing leaves, and the answer that asked for it."""
+        left = self._backoff.until - now
+        return (left, self._paused_because) if left > 0 else (0.0, "")
+
     def _why_waiting(self) -> str:
+        seconds, because = self.pause(self.clock.monotonic())
+        if seconds:
+            return f"APNs answered {because}: nothing leaves for another {seconds:.0f} s."
         failure = getattr(self.transport, "last_failure", "")
         return f"No connection took it; the last try failed: {failure}" if failure else ""

@@ -51,11 +51,11 @@ class _Carrier:
         """Take no new pushes."""
         self.retired = self.retired or cause
 
-    def abandon(self, push: Push, loss: Loss) -> bool:
-        """Give up a push in flight without reporting it."""
+    def abandon(self, push: Push) -> bool | None:
+        """Give up a push in flight without reporting it; see `Carrier`."""
         task = self.in_flight.pop(push, None)
         if task is None:
-            return False
+            return None
         self.lost += 1
         task.cancel()
         return True

@@ -27,7 +27,7 @@ class WaitingRoom:
         self._limit = limit
         self._waiting: deque[Push] = deque()
         self._present = 0
-        """Pushes that wait: cancelled ones stay in the deque until it is their turn."""
+        """Places taken: cancelled pushes stay in the deque until it is their turn."""
         self._doors: deque[asyncio.Future[None]] = deque()
         self._timed: set[Push] = set()
         self._timer: Timer | None = None
@@ -44,9 +44,12 @@ class WaitingRoom:
         if deadline is not None:
             push.deadline = now + deadline
         push.created = now
-        if self._present >= self._capacity:
+        if self._present < self._capacity:
+            self._present += 1
+        else:
             await self._find_place(push)
         if self._closed:
+            self._left(1)
             raise ClientClosed("the client is closed; nothing was sent")
         attachment = self._attachment
         if attachment is None:
@@ -55,7 +58,6 @@ class WaitingRoom:
         push.context = future
         push.owner = attachment
         self._waiting.append(push)
-        self._present += 1
         if push.deadline:
             self._timed.add(push)
             self._arm(push.deadline)
@@ -72,6 +74,7 @@ class WaitingRoom:
             raise
 
     async def _find_place(self, push: Push) -> None:
+        """Return once a place is ours. It is counted from the moment in which the door opens."""
         patience = self._queue_timeout
         if push.deadline:
             patience = min(patience, push.deadline - push.created)
@@ -87,7 +90,7 @@ class WaitingRoom:
                     "nothing was sent. APNs is slow or not reachable, or this is more than it takes"
                 ) from None
             if door.done() and not door.cancelled():
-                self._open_door()  # the place was ours; it goes to the next
+                self._left(1)  # the place was ours; it goes to the next
             raise
         finally:
             timer.cancel()
@@ -120,10 +123,8 @@ class WaitingRoom:
         for push in self.take(len(self._waiting)):
             push.state = PushState.NEW
             self._engine.expire(push, "closed")
-        for door in self._doors:
-            if not door.done():
-                door.set_result(None)
-        self._doors.clear()
+        while self._open_door():
+            pass
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -142,6 +143,7 @@ class WaitingRoom:
         while self._doors:
             door = self._doors.popleft()
             if not door.done():
+                self._present += 1
                 door.set_result(None)
                 return True
         return False

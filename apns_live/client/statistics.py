@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ..outcome import Outcome, Verdict
@@ -75,6 +75,10 @@ class Statistics:
     connections_failed: int
     last_failure: str
     """What the last connection that could not be opened said; "" when there was none."""
+    paused_for: float
+    """Seconds for which nothing leaves because APNs asked for it; connections are ``paused``."""
+    paused_because: str
+    """The answer that asked for it: status, reason, Retry-After."""
     waiting: int
     """Pushes that were taken on and are not on the wire."""
     in_flight: int
@@ -98,13 +102,19 @@ def snapshot(
     *,
     transport: Transport,
     waiting: int,
+    pause: tuple[float, str],
 ) -> Statistics:
     """Return a frozen copy."""
     verdicts = dict(counters.verdicts)
     if counters.accepted:
         verdicts[Verdict.ACCEPTED] = counters.accepted
     times = counters.round_trips
+    paused_for, paused_because = pause
     connections = transport.links()
+    if paused_for:
+        connections = tuple(
+            replace(link, state="paused") if link.state == "ready" else link for link in connections
+        )
     return Statistics(
         transport=transport.name,
         header_decoder=transport.header_decoder,
@@ -112,6 +122,8 @@ def snapshot(
         connections_opened=transport.opened,
         connections_failed=transport.failed,
         last_failure=transport.last_failure,
+        paused_for=paused_for,
+        paused_because=paused_because,
         waiting=waiting,
         in_flight=sum(link.open_streams for link in connections),
         accepted=counters.accepted,

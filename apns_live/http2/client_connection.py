@@ -267,6 +267,10 @@ class ClientConnection(Connection):
             return f"all {self.max_concurrent_streams} streams that the server allows are open"
         return "the connection's flow-control window has no room for the whole request"
 
+    def request_has_left(self, stream_id: int) -> bool:
+        """Tell whether nothing of the request waits for the server's windows."""
+        return stream_id not in self._queue
+
     def cancel(self, stream_id: int, code: int = ErrorCode.CANCEL) -> None:
         """Reset a stream; without effect on one that is over. Its slot is free at once."""
         if self._forget_stream(stream_id):

@@ -420,9 +420,9 @@ class Connection(ABC):
             raise connection_error(f"RST_STREAM on stream {stream_id}, which is idle")
         self._spend("RST_STREAM")
         code = int.from_bytes(payload, "big")
+        processed = code != ErrorCode.REFUSED_STREAM and stream_id not in self._queue
         if self._forget_stream(stream_id):
             self._closed.remember(stream_id, Ending.PEERS)
-            processed = code != ErrorCode.REFUSED_STREAM
             events.append(StreamReset(stream_id, code, processed))
 
     def _take_settings(

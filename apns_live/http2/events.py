@@ -37,7 +37,7 @@ class StreamReset(msgspec.Struct, gc=False):
     """A stream ended without a response.
 
     ``processed`` is false only when the peer certainly did not act on the request: it sent
-    REFUSED_STREAM (RFC 9113, section 8.7). ``local`` is true when we reset the stream
+    REFUSED_STREAM (RFC 9113, section 8.7), or not all of the request had left. ``local`` is true when we reset the stream
     because the peer broke a rule on it; ``message`` then names the rule.
     """
 

@@ -6,12 +6,17 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from ..errors import ConnectFailed, InvalidSetting
 from .endpoint import Endpoint
 from .proxy import Proxy
+
+_HEAD_START = 0.25
+"""Seconds that one address has before the next is tried beside it (RFC 8305, section 5)."""
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 """Family and socket address, as `socket.getaddrinfo` gives them."""
@@ -53,8 +58,9 @@ def make_ssl_context(endpoint: Endpoint, given: ssl.SSLContext | None = None) ->
 class Connector:
     """Opens connections to one endpoint.
 
-    Several addresses are used in turn: each connection begins with the next one, and goes on to
-    the others when that fails.
+    Several addresses are used in turn: each connection begins with the next one. When that fails,
+    or does not answer within 250 ms, the others are tried beside it, the other address family
+    first, and the first to answer wins (Happy Eyeballs, RFC 8305).
     """
 
     def __init__(
@@ -71,11 +77,16 @@ class Connector:
         self._proxy = proxy
         self._turn = 0
 
-    async def open(self, make_protocol: Callable[[], asyncio.Protocol]) -> str:
-        """Open one connection and return the peer's address as text. Raise `ConnectFailed`."""
+    async def open(
+        self, make_protocol: Callable[[], asyncio.Protocol], tried: list[str] | None = None
+    ) -> str:
+        """Open one connection and return the peer's address as text. Raise `ConnectFailed`.
+
+        The addresses that it tries are added to ``tried``, for whoever cancels it.
+        """
         host, port = self.endpoint.host, self.endpoint.port
         first_hop = (host, port) if self._proxy is None else (self._proxy.host, self._proxy.port)
-        sock, where = await self._open_socket(*first_hop)
+        sock, where = await self._open_socket(*first_hop, [] if tried is None else tried)
         taken = False
 
         def make() -> asyncio.Protocol:
@@ -103,7 +114,8 @@ class Connector:
             if isinstance(error, ssl.SSLCertVerificationError):
                 raise ConnectFailed(
                     f"TLS to {host}:{port} ({where}): the certificate was refused: "
-                    f"{error.verify_message}. A proxy that opens TLS, or a missing ca_file?"
+                    f"{error.verify_message}. A proxy that opens TLS, or a missing ca_file?",
+                    permanent=True,
                 ) from error
             if isinstance(error, (OSError, EOFError)):
                 raise ConnectFailed(f"TLS to {host}:{port} ({where}): {error}") from error
@@ -113,11 +125,14 @@ class Connector:
             transport.abort()
             raise ConnectFailed(
                 f"ALPN: {host}:{port} ({where}) chose {chosen or 'nothing'} instead of h2. "
-                "Something between here and APNs that opens TLS, most likely a proxy, speaks no HTTP/2."
+                "Something between here and APNs that opens TLS, most likely a proxy, speaks no HTTP/2.",
+                permanent=True,
             )
         return where
 
-    async def _open_socket(self, host: str, port: int) -> tuple[socket.socket, str]:
+    async def _open_socket(
+        self, host: str, port: int, tried: list[str]
+    ) -> tuple[socket.socket, str]:
         try:
             addresses = list(await self._resolver(host, port))
         except OSError as error:
@@ -126,21 +141,56 @@ class Connector:
             raise ConnectFailed(f"DNS: no address for {host}")
         start = self._turn % len(addresses)
         self._turn += 1
+        left = deque(_alternate(addresses[start:] + addresses[:start]))
+        racing: dict[asyncio.Task[socket.socket], str] = {}
         failures: list[str] = []
-        for family, address in addresses[start:] + addresses[:start]:
-            where = f"{address[0]}:{address[1]}"
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            try:
-                sock.setblocking(False)
-                with contextlib.suppress(OSError):
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                await asyncio.get_running_loop().sock_connect(sock, address)
-            except OSError as error:
-                sock.close()
-                failures.append(f"{where}: {error.strerror or error}")
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return sock, where
+        try:
+            while left or racing:
+                if left:
+                    address = left.popleft()
+                    tried.append(f"{address[1][0]}:{address[1][1]}")
+                    racing[asyncio.ensure_future(_connect(*address))] = tried[-1]
+                done, _ = await asyncio.wait(
+                    racing,
+                    timeout=_HEAD_START if left else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done:
+                    where = racing[task]
+                    problem = task.exception()
+                    if problem is None:
+                        del racing[task]
+                        return task.result(), where
+                    del racing[task]
+                    if not isinstance(problem, OSError):
+                        raise problem
+                    failures.append(f"{where}: {problem.strerror or problem}")
+        finally:
+            for task in racing:
+                task.cancel()
+            for late in await asyncio.gather(*racing, return_exceptions=True):
+                if isinstance(late, socket.socket):
+                    late.close()
         raise ConnectFailed(f"TCP to {host}: " + "; ".join(failures[:8]))
+
+
+def _alternate(addresses: Sequence[Address]) -> list[Address]:
+    """Return the addresses with their families in turn (RFC 8305, section 4)."""
+    families: dict[socket.AddressFamily, list[Address]] = {}
+    for address in addresses:
+        families.setdefault(address[0], []).append(address)
+    rows = zip_longest(*families.values())
+    return [address for row in rows for address in row if address is not None]
+
+
+async def _connect(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

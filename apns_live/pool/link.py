@@ -37,6 +37,10 @@ _CHUNK = 256
 
 _SMOOTHING = 0.2
 
+STEADY_AFTER = 10.0
+WORTHWHILE = 100
+"""A connection that lasted so many seconds, or brought so many answers, was worth opening."""
+
 PROBE_PATIENCE = 1.0
 """Seconds after which others take over from a link that was idle and does not answer its PING."""
 
@@ -164,6 +168,16 @@ class Link(asyncio.Protocol):
         """Whether it ended, not by our wish, before a push was accepted on it."""
         return self.is_closed() and not self.accepted and not self.deliberate
 
+    def was_dropped(self) -> bool:
+        """Whether it ended, not by our wish, before it was of much use."""
+        age = self._clock.monotonic() - self.opened_at
+        return (
+            self.is_closed()
+            and not self.deliberate
+            and age < STEADY_AFTER
+            and self.answered < WORTHWHILE
+        )
+
     def shows_current_token(self) -> bool:
         """Whether a new connection would show the same provider token."""
         return self.tokens.current().value == self.token.value
@@ -231,7 +245,12 @@ class Link(asyncio.Protocol):
 
     def _pull(self, now: float) -> None:
         http2, feed, in_flight = self._http2, self._feed, self.in_flight
-        self.token = self.tokens.for_connection(self.token)
+        token = self.tokens.for_connection(self.token)
+        if token.issued_at < self.token.issued_at:
+            # Another token would come too soon for this connection (Apple: 20 minutes).
+            self.retire("its provider token is from the future: the clock was set back")
+            return
+        self.token = token
         message = headers = owner = None
         timeout = 0.0
         first = last = 0
@@ -287,10 +306,11 @@ class Link(asyncio.Protocol):
             self.full_since = now
 
     def _flush(self) -> None:
-        if self._transport is not None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
             data = self._http2.data_to_send()
             if data:
-                self._transport.write(data)
+                transport.write(data)
 
     # Bytes in
 
@@ -486,15 +506,26 @@ class Link(asyncio.Protocol):
                 transport.close()
         lost = list(self.in_flight.values())
         self.in_flight.clear()
-        self.losses += len(lost)
         self._owner.link_closed(self, cause)
-        if lost:
-            self._feed.lost(self, lost, loss, self._clock.monotonic(), detail or cause)
+        self._lose(lost, loss, Loss.UNPROCESSED, self._clock.monotonic(), detail or cause)
 
-    def abandon(self, push: Push, loss: Loss) -> bool:
-        """Reset one stream and forget it: the slot returns, nothing is reported."""
+    def _lose(
+        self, pushes: list[Push], loss: Loss, unsent: Loss, now: float, detail: str = ""
+    ) -> None:
+        """Report pushes as lost: as ``unsent`` those whose body has not all left."""
+        self.losses += len(pushes)
+        halves: dict[Loss, list[Push]] = {}
+        for push in pushes:
+            has_left = self._http2.request_has_left(push.stream_id)
+            halves.setdefault(loss if has_left else unsent, []).append(push)
+        for why, half in halves.items():
+            self._feed.lost(self, half, why, now, detail)
+
+    def abandon(self, push: Push) -> bool | None:
+        """Reset one stream and forget it: the slot returns, nothing is reported; see `Carrier`."""
         if self.in_flight.get(push.stream_id) is not push:
-            return False
+            return None
+        has_left = self._http2.request_has_left(push.stream_id)
         del self.in_flight[push.stream_id]
         self.losses += 1
         self._http2.cancel(push.stream_id, ErrorCode.CANCEL)
@@ -504,7 +535,7 @@ class Link(asyncio.Protocol):
             self._close_if_drained()
         elif not self.in_flight:
             self._became_idle(self._clock.monotonic())
-        return True
+        return has_left
 
     # Time
 
@@ -547,12 +578,13 @@ class Link(asyncio.Protocol):
         options = self._options
         overdue = self._timeouts.due(now, self.in_flight)
         if overdue:
-            for push in overdue:
-                del self.in_flight[push.stream_id]
-                self._http2.cancel(push.stream_id, ErrorCode.CANCEL)
-            self.losses += len(overdue)
+            streams = [push.stream_id for push in overdue]
+            for stream_id in streams:
+                del self.in_flight[stream_id]
+            self._lose(overdue, Loss.RESPONSE_TIMEOUT, Loss.INCOMPLETE, now)
+            for stream_id in streams:
+                self._http2.cancel(stream_id, ErrorCode.CANCEL)
             self._flush()
-            self._feed.lost(self, overdue, Loss.RESPONSE_TIMEOUT, now)
             self._close_if_drained()
             if not self.in_flight:
                 self._became_idle(now)

@@ -24,6 +24,12 @@ from .transport import Bar, Feed, Hooks, LinkStatistics
 
 logger = logging.getLogger("apns_live.pool")
 
+_GIVE_UP_AFTER = 5
+"""Connections in a row that failed for something that will not change by itself."""
+
+_DROP_BACKOFF_LIMIT = 5.0
+"""Seconds at most between connections that a peer accepts pushes on and then drops."""
+
 _GOODBYE = 0.25
 """Seconds that the TLS goodbye may take once everything else is done."""
 
@@ -62,6 +68,8 @@ class Pool:
         self._timer_at = 0.0
         self._last_connect_at = float("-inf")
         self._failures = 0
+        self._permanent_failures = 0
+        self._drops = 0
         self._backoff_until = float("-inf")
         self._bar: Bar | None = None
         self._preferred: ProviderToken | None = None
@@ -102,8 +110,7 @@ class Pool:
     def credentials_refused(self, reason: str, detail: str) -> None:
         """Bar connecting for a backoff that grows: connecting again would not help for now."""
         self._failures += 1
-        delay = self._backoff()
-        self._backoff_until = max(self._backoff_until, self._clock.monotonic() + delay)
+        self._back_off(self._backoff(self._failures, self._options.backoff_limit))
         self._set_bar(Bar(self._backoff_until, reason, detail))
 
     def keep_oldest_token(self, refused: ProviderToken) -> None:
@@ -245,16 +252,20 @@ class Pool:
         timeout = self._options.connect_timeout
         timer = self._clock.call_later(timeout, give_up)
         failure = ""
+        permanent = False
+        tried: list[str] = []
         try:
-            await self._connector.open(lambda: link)
+            await self._connector.open(lambda: link, tried)
             await link.settled
         except ConnectFailed as error:
-            failure = str(error)
+            failure, permanent = str(error), error.permanent
         except asyncio.CancelledError:
             if not overdue:
                 link.close("the client is closing")
                 raise
             failure = f"no connection to {self._connector.endpoint.host} within {timeout:g} s"
+            if tried:
+                failure += f" (tried {', '.join(tried[:8])})"
         except Exception as error:
             # A link that stayed as it is would be waited for for ever.
             logger.exception("connection %d could not be opened", link.number)
@@ -263,17 +274,20 @@ class Pool:
             timer.cancel()
             self._connecting.pop(link.number, None)
         if failure:
-            self._connect_failed(link, failure)
+            self._connect_failed(link, failure, permanent)
 
-    def _backoff(self) -> float:
-        options = self._options
-        ceiling = options.backoff_first * 2.0 ** min(self._failures - 1, 30)
-        return self._uniform() * min(ceiling, options.backoff_limit)
+    def _backoff(self, failures: int, limit: float) -> float:
+        """Return seconds to wait after so many failures in a row, with full jitter."""
+        ceiling = self._options.backoff_first * 2.0 ** min(failures - 1, 30)
+        return self._uniform() * min(ceiling, limit)
 
-    def _connect_failed(self, link: Link, message: str) -> None:
+    def _connect_failed(self, link: Link, message: str, permanent: bool) -> None:
         self.failed += 1
         self.last_failure = message
         link.close(message)
+        self._permanent_failures = self._permanent_failures + 1 if permanent else 0
+        if self._permanent_failures >= _GIVE_UP_AFTER:
+            self._set_bar(Bar(self._backoff_until, "connect_failed", message))
 
     # What links report
 
@@ -285,7 +299,7 @@ class Pool:
 
     def link_accepted(self, link: Link) -> None:
         """Note a link's first accepted push: connecting works again."""
-        self._failures = 0
+        self._failures = self._permanent_failures = 0
         self._backoff_until = float("-inf")
         self._set_bar(None)
 
@@ -330,13 +344,22 @@ class Pool:
         if link.failed():
             self.last_failure = cause
             self._failures += 1
-            delay = self._backoff()
-            until = self._clock.monotonic() + delay
-            self._backoff_until = max(self._backoff_until, until)
+            delay = self._backoff(self._failures, self._options.backoff_limit)
+            self._back_off(delay)
             self._call(self._hooks.connect_failed, cause, delay)
+        elif link.was_dropped():
+            # Nothing is wrong with the first; a peer that goes on like this is not hammered.
+            self._drops += 1
+            if self._drops > 1:
+                self._back_off(self._backoff(self._drops - 1, _DROP_BACKOFF_LIMIT))
+        elif not link.deliberate:
+            self._drops = 0
         if self._nothing_open is not None and not self._links:
             self._nothing_open.set()
         self.wake()
+
+    def _back_off(self, delay: float) -> None:
+        self._backoff_until = max(self._backoff_until, self._clock.monotonic() + delay)
 
     def _set_bar(self, bar: Bar | None) -> None:
         if bar is not self._bar:

@@ -74,5 +74,6 @@ class Proxy:
         if not 200 <= int(words[1]) < 300:
             hint = "; give it user:password@" if words[1] == "407" else ""
             raise ConnectFailed(
-                f"proxy {self.host}:{self.port} refused a tunnel to {host}:{port}: {line[:80]}{hint}"
+                f"proxy {self.host}:{self.port} refused a tunnel to {host}:{port}: {line[:80]}{hint}",
+                permanent=words[1] in ("403", "407"),
             )

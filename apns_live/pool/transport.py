@@ -20,7 +20,10 @@ class Loss(enum.Enum):
     """Why a push has no answer."""
 
     UNPROCESSED = "unprocessed"
-    """Above a GOAWAY's last stream: the peer certainly did not act on it (RFC 9113, 6.8)."""
+    """The peer certainly did not act on it: it is above a GOAWAY's last stream (RFC 9113, 6.8), or
+    the connection ended before all of its body had left."""
+    INCOMPLETE = "request_incomplete"
+    """No answer in time, and no window for all of its body: the peer cannot have acted on it."""
     REFUSED = "refused_stream"
     """REFUSED_STREAM: as certain (RFC 9113, 8.7)."""
     CONNECTION = "connection_lost"
@@ -92,8 +95,11 @@ class Carrier(Protocol):
     def retire(self, cause: str) -> None:
         """Take no new pushes; close when those in flight are answered."""
 
-    def abandon(self, push: Push, loss: Loss) -> bool:
-        """Give up a push in flight without reporting it; False when it is not in flight here."""
+    def abandon(self, push: Push) -> bool | None:
+        """Give up a push in flight without reporting it; None when it is not in flight here.
+
+        True when the peer may have acted on it, False when some of its body never left.
+        """
 
 
 class Feed(Protocol):

@@ -93,7 +93,7 @@ async def test_a_proxy_that_refuses_is_named(
 ) -> None:
     async with proxy(answer) as (port, _):
         url = f"http://127.0.0.1:{port}"
-        async with client_for(timed_fake, clock=clock, proxy=url) as client:
+        async with client_for(timed_fake, clock=clock, proxy=url, uniform=lambda: 1.0) as client:
             outcome = await pass_time(client, clock, client.send(UPDATE, token(1), deadline=1.0))
     assert outcome.verdict is Verdict.NOT_SENT
     assert f"proxy 127.0.0.1:{port}" in outcome.detail
@@ -120,7 +120,9 @@ async def test_alpn_other_than_h2_names_a_proxy_as_the_likely_cause(
         context.set_alpn_protocols(protocols)
     async with silent_server(context) as port:
         endpoint = Endpoint("localhost", port, ca_file=certificate)
-        async with client_for(fake, environment=endpoint, clock=clock) as client:
+        async with client_for(
+            fake, environment=endpoint, clock=clock, uniform=lambda: 1.0
+        ) as client:
             outcome = await pass_time(client, clock, client.send(UPDATE, token(1), deadline=1.0))
     assert outcome.verdict is Verdict.NOT_SENT
     assert "ALPN" in outcome.detail

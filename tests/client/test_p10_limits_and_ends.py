@@ -125,7 +125,7 @@ async def test_p11_an_untrusted_certificate_is_named(
     timed_fake: FakeApns, clock: SimulatedClock
 ) -> None:
     timed_fake.fault("fail_tls", untrusted=True)
-    async with client_for(timed_fake, clock=clock) as client:
+    async with client_for(timed_fake, clock=clock, uniform=lambda: 1.0) as client:
         outcome = await pass_time(client, clock, client.send(UPDATE, token(1), deadline=2.0))
         assert outcome.verdict is Verdict.NOT_SENT
         assert "certificate was refused" in outcome.detail
