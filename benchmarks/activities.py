@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.activities_work import BATCH, CONNECTIONS, FOLLOWERS
 from benchmarks.conditions import conditions, program_version
 from benchmarks.report import Bar, Report
+from tests.postgres import postgres
 from tests.programs import program
 from tests.servers import Server, nginx
 
