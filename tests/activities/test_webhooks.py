@@ -183,6 +183,26 @@ async def test_a_name_that_resolves_to_loopback_is_refused(tls) -> None:
     assert hooks.requests == []
 
 
+async def test_a_proxy_of_the_environment_is_not_asked(
+    tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy would resolve the name anew, and call an address that nobody has checked."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.9:9")  # nobody listens there
+    hooks = Hooks("204 No Content")
+    async with (
+        serving(hooks, tls.server) as port,
+        WebhookRelay(
+            tls=tls.client,
+            resolver=resolving(["127.0.0.1"]),
+            clock=Clock(),
+            allow=frozenset({"hooks.example"}),
+        ) as relay,
+    ):
+        url = f"https://hooks.example:{port}/hook"
+        call = await relay.call(Button("Tap", "webhook", url), event_id="e")
+    assert (call.ok, call.status) == (True, 204)
+
+
 async def test_a_redirect_is_not_followed(tls) -> None:
     hooks = Hooks("302 Found\r\nlocation: https://127.0.0.1/\r\ncontent-length: 0")
     async with (

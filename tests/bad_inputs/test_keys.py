@@ -157,9 +157,18 @@ def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
 
 
 def test_a_huge_file_is_not_read_to_its_end(tmp_path):
+    # More than any memory holds, and nothing on the disk.
     path = tmp_path / "AuthKey_TEST123KEY.p8"
-    path.write_bytes(b"x" * 70_000)
+    with path.open("wb") as huge:
+        huge.truncate(1 << 40)
     check(key("huge", lambda: file(path), "path", "offered for download"))
+
+
+def test_a_file_larger_than_a_key_is_refused_for_its_size(tmp_path):
+    path = tmp_path / "AuthKey_TEST123KEY.p8"
+    path.write_text(PEM + "\n" * 70_000)
+    with pytest.raises(InvalidKey, match="over 65536 bytes"):
+        file(path)
 
 
 @pytest.mark.parametrize("row", [*FILES, *TEXTS], ids=lambda row: row.name)

@@ -39,8 +39,12 @@ async def test_names_of_other_machines_are_refused(stage):
     ],
 )
 async def test_other_sites_change_nothing(stage, headers, status):
+    stage.fake.devices.add_device("phone-1")
     answer = await stage.client.post("/v1/reset", content=b"{}", headers=headers)
     assert answer.status_code == status
+    # Only the call that is allowed has reset the fake.
+    left = [] if status == 204 else ["phone-1"]
+    assert list(stage.fake.devices.devices) == left
 
 
 async def test_our_own_page_may_change_things(stage):

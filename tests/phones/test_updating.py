@@ -264,6 +264,37 @@ def test_activity_tokens_may_rotate(make_sender):
     assert activity.token.text == last
 
 
+def test_a_token_comes_at_once_when_its_delay_is_0(make_sender):
+    sender = make_sender(token_delay=(0, 0))
+    phone = sender.phones.add_device(attributes_types=[GAME])
+    sender.start(phone.token_of("start").text)
+    (activity,) = phone.activities
+    assert activity.token is not None
+    assert sender.update(activity.token.text, timestamp=int(sender.now) + 1).state == "delivered"
+
+
+def test_what_wakes_an_activity_does_not_rotate_its_token_early(make_sender):
+    sender = make_sender(rotate_activity_token=1800)
+    _, activity = sender.started()
+    old = activity.token.text
+    sender.update(old, stale_date=int(sender.now) + 60)
+    sender.clock.advance_sync(61)
+    assert activity.stale
+    assert activity.token.text == old
+
+
+def test_what_wakes_an_activity_does_not_make_it_stale_early(make_sender):
+    sender = make_sender(rotate_activity_token=30)
+    _, activity = sender.started()
+    old = activity.token.text
+    sender.update(old, stale_date=int(sender.now) + 60)
+    sender.clock.advance_sync(31)
+    assert activity.token.text != old
+    assert not activity.stale
+    sender.clock.advance_sync(30)
+    assert activity.stale
+
+
 def test_tokens_die(sender):
     _phone, activity = sender.started()
     token = activity.token

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -182,3 +183,16 @@ async def test_groups_are_bounded(database: Database) -> None:
     async with database.read() as connection:
         count = (await connection.execute(select(func.count()).select_from(schema.apps))).scalar()
     assert count == 30
+
+
+async def test_a_transaction_that_cannot_begin_is_busy_for_all_who_wait(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    async with Database.open(folder / "s.db") as database:
+        folder.rmdir()
+        commits = GroupCommit(database)
+        results = await asyncio.gather(
+            *(commits.run(adding(name)) for name in "abc"), return_exceptions=True
+        )
+        assert [type(result) for result in results] == [Busy, Busy, Busy]
+        assert len(commits) == 0

@@ -1,6 +1,8 @@
 """Opening, upgrading and sealing: what the store promises before it holds a row."""
 
 import asyncio
+import contextlib
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -101,8 +103,23 @@ async def test_sqlite_is_set_up_to_survive(tmp_path: Path, setting: str, expecte
         assert (await connection.exec_driver_sql("PRAGMA foreign_keys")).scalar() == 1
 
 
-async def test_a_writer_that_reads_first_waits_for_another_process(tmp_path: Path) -> None:
-    """BEGIN IMMEDIATE: a transaction that reads, then writes, is never refused half-way."""
+async def test_a_writer_that_has_only_read_keeps_other_processes_from_writing(
+    tmp_path: Path, sqlite_template: Path
+) -> None:
+    """BEGIN IMMEDIATE: else its own write would be refused, because what it read is old."""
+    path = shutil.copy(sqlite_template, tmp_path / "s.db")
+    async with Database.open(path) as database:
+        with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+            async with database.write() as connection:
+                await connection.execute(select(schema.apps.c.id))
+                with pytest.raises(sqlite3.OperationalError, match="locked"):
+                    other.execute("BEGIN IMMEDIATE")
+                await connection.execute(insert(schema.apps), an_app("a"))
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("ROLLBACK")
+
+
+async def test_a_writer_waits_for_another_process(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     async with Database.open(path) as database:
         await upgrade(database)

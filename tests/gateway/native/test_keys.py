@@ -344,3 +344,22 @@ def test_the_command_makes_lists_rotates_and_revokes(
     assert said("keys", "revoke", rotated["id"], "--app", "a")["revoked"]
     assert run(["keys", "create", "--app", "a", "--name", "n", "--scope", "all"]) == 2
     assert "is no scope" in capsys.readouterr().err
+
+
+def test_limits_forget_who_was_quiet_longest_and_nobody_whose_request_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("apns_live.gateway.limits._REMEMBERED", 10)
+    clock = SimulatedClock()
+    limits = Limits(GatewaySettings(), clock)
+    running = limits.enter_as("running", 1)
+    for number in range(100):
+        with limits.enter_as(f"address {number}", 1):
+            pass
+    assert len(limits._states) <= 11
+    # The newest are remembered, and so is the one whose request runs.
+    for known in ("running", "address 99"):
+        with pytest.raises(TooManyRequests):
+            limits.enter_as(known, 1)
+    with running:
+        limits.enter_as("address 0", 1)
