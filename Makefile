@@ -56,6 +56,7 @@ check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.workshop.house
 	$(BIN)/python -m tests.workshop.audit
 	$(MAKE) docs
 
