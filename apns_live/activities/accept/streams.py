@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, exists, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
@@ -132,6 +132,10 @@ class Streams:
             return Streamed(operation="paused", key=name)
         running = await _activity(connection, stream.activity_id)
         if running is None or running.status == "ended":
+            return await self._start(connection, app, stream, request, now, touched)
+        if await _is_gone(connection, running):
+            gone = End(id=running.public_id, reason="dismissed", dialect=request.dialect)
+            await self._activities.change_within(connection, app, running, gone, now)
             return await self._start(connection, app, stream, request, now, touched)
         if _must_rotate(running, request, now):
             ended = End(
@@ -348,6 +352,35 @@ async def _activity(connection: AsyncConnection, row: int | None) -> Row[Any] | 
     return (
         await connection.execute(select(table).where(table.c.id == row).with_for_update())
     ).one_or_none()
+
+
+def nobody_left() -> ColumnElement[bool]:
+    """Return the condition that no device has an activity's card any more: all swiped it away, or left.
+
+    One whose start is under way, that has been on no device yet, or that follows a channel, is not
+    meant.
+    """
+    activities, members = schema.activities, schema.activity_devices
+    operations = schema.operations
+    on = members.c.activity_id == activities.c.id
+    starting = (
+        operations.c.activity_id == activities.c.id,
+        operations.c.kind == "start",
+        operations.c.finished_at.is_(None),
+    )
+    return and_(
+        activities.c.channel_id.is_(None),
+        exists().where(on).correlate(activities),
+        not_(exists().where(on, members.c.retired_at.is_(None)).correlate(activities)),
+        not_(exists().where(*starting).correlate(activities)),
+    )
+
+
+async def _is_gone(connection: AsyncConnection, running: Row[Any]) -> bool:
+    query = select(schema.activities.c.id).where(
+        schema.activities.c.id == running.id, nobody_left()
+    )
+    return (await connection.execute(query)).scalar() is not None
 
 
 def _must_rotate(running: Row[Any], request: Start, now: int) -> bool:

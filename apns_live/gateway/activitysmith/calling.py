@@ -58,6 +58,11 @@ class Call:
         return self._caller
 
     @property
+    def lenient(self) -> bool:
+        """Whether fields that nobody knows are ignored."""
+        return self.chosen.unknown_fields == "ignore"
+
+    @property
     def now(self) -> float:
         """Seconds since 1970."""
         return self.gateway.clock.time()

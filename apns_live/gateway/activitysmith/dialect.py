@@ -26,6 +26,8 @@ class DialectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     - ``answer_wait``: seconds that an answer waits for APNs, so that it can count devices; 0 answers
       at once, and counts those that it is on its way to.
     - ``metrics_on_demand``: the first value makes a metric; otherwise it has to be made before.
+    - ``unknown_fields``: whether a field that the API does not have is refused or ignored. What
+      ActivitySmith's own clients send is never refused.
     """
 
     attributes_type: str = "ActivitySmithAttributes"
@@ -35,6 +37,7 @@ class DialectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     at_limit: Literal["refuse", "end_oldest"] = "refuse"
     answer_wait: float = 3.0
     metrics_on_demand: bool = False
+    unknown_fields: Literal["refuse", "ignore"] = "refuse"
 
 
 def settings_of(app: App) -> DialectSettings:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from ...activities.cards.buttons import Button, check_button
 from ...errors import InvalidInput
 
+IGNORED = object()
+"""The shape of a field that the vendor's own clients send where it means nothing."""
+_UNKNOWN = object()
 MAX_URL = 2_048
 MAX_CHANNELS = 100
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -44,16 +47,29 @@ def as_object(value: object, field: str) -> dict[str, Any]:
     return value
 
 
-def only(value: Mapping[str, object], known: Iterable[str], field: str = "") -> None:
-    """Refuse unknown fields: a misspelt one is never ignored. Raises `InvalidInput`."""
-    allowed = frozenset(known)
-    for name in value:
-        if name not in allowed:
-            raise InvalidInput(
-                "is unknown",
-                field=f"{field}.{name[:64]}" if field else name[:64],
-                remedy=f"Known here: {', '.join(sorted(allowed))}.",
-            )
+def known(value: Any, shape: Any, *, lenient: bool = False, field: str = "") -> Any:
+    """Return a value with the fields of its shape alone. Raises `InvalidInput`.
+
+    A shape is a mapping of names to shapes, a list of one shape for all entries, or None for what is
+    read elsewhere. Unknown fields are an error, unless ``lenient``; those that are `IGNORED` are not.
+    """
+    if isinstance(shape, list) and isinstance(value, list):
+        return [
+            known(entry, shape[0], lenient=lenient, field=f"{field}[{index}]")
+            for index, entry in enumerate(value)
+        ]
+    if not isinstance(shape, Mapping) or not isinstance(value, dict):
+        return value
+    kept = {}
+    for name, entry in value.items():
+        where = f"{field}.{name[:64]}" if field else name[:64]
+        inner = shape.get(name, _UNKNOWN)
+        if inner is _UNKNOWN and not lenient:
+            names = sorted(name for name, inner in shape.items() if inner is not IGNORED)
+            raise InvalidInput("is unknown", field=where, remedy=f"Known here: {', '.join(names)}.")
+        if inner is not _UNKNOWN and inner is not IGNORED:
+            kept[name] = known(entry, inner, lenient=lenient, field=where)
+    return kept
 
 
 def text(
@@ -107,9 +123,7 @@ def channels(body: Mapping[str, Any]) -> tuple[str, ...] | None:
     found: list[tuple[str, ...]] = []
     target = body.get("target")
     if target is not None:
-        as_object(target, "target")
-        only(target, ("channels",), "target")
-        found.append(_slugs(target.get("channels"), "target.channels"))
+        found.append(_slugs(as_object(target, "target").get("channels"), "target.channels"))
     if body.get("channels") is not None:
         found.append(_slugs(body["channels"], "channels"))
     if len(set(found)) > 1:
@@ -144,7 +158,6 @@ def _slugs(value: object, field: str) -> tuple[str, ...]:
 def action(value: object, field: str, *, any_scheme: bool = False) -> Button:
     """Return a checked button; ``any_scheme`` lets it open an installed app. Raises `InvalidInput`."""
     body = as_object(value, field)
-    only(body, ("title", "type", "url", "method", "body"), field)
     # Clients send a method with every button and null for what they do not set.
     given = {name: entry for name, entry in body.items() if entry is not None}
     if given.get("type") != "webhook":

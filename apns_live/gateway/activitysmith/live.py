@@ -28,7 +28,7 @@ from .streaming import put_state
 
 async def start(call: Call) -> dict[str, Any]:
     """Start an activity on every device of the target."""
-    said = requests.start(call.body)
+    said = requests.start(call.body, lenient=call.lenient)
     once = call.once()
     state = states.complete(said.state or {}, phase="start", now=call.now)
     slugs = await reached(call, said.channels)
@@ -60,7 +60,7 @@ async def start(call: Call) -> dict[str, Any]:
 
 async def update(call: Call) -> dict[str, Any]:
     """Give an activity a new state; behind a stream's former one, a new activity is started."""
-    said = requests.update(call.body)
+    said = requests.update(call.body, lenient=call.lenient)
     once = call.once()
     card = await own_card(call, said.activity, "update")
     if card.ended and card.stream_key is not None:
@@ -102,7 +102,7 @@ async def update(call: Call) -> dict[str, Any]:
 
 async def end(call: Call) -> dict[str, Any]:
     """End an activity; one that has ended is left alone."""
-    said = requests.end(call.body)
+    said = requests.end(call.body, lenient=call.lenient)
     once = call.once()
     card = await own_card(call, said.activity, "end")
     if card.ended and not await store.was_told(call.service.database, call.app, once):

@@ -24,7 +24,7 @@ EXPIRY = 24 * 3600.0
 
 async def send(call: Call) -> dict[str, Any]:
     """Send a push notification."""
-    said = requests.notification(call.body)
+    said = requests.notification(call.body, lenient=call.lenient)
     once = call.once()
     slugs = await reached(call, said.channels, for_pushes=True)
     if not await store.was_told(call.service.database, call.app, once):
@@ -49,7 +49,7 @@ async def send(call: Call) -> dict[str, Any]:
 async def replace(call: Call) -> dict[str, Any]:
     """Put another notification in the place of one, where it was received, without a sound."""
     name = call.part("notification_id")
-    said = requests.notification(call.body, replacement=True)
+    said = requests.notification(call.body, replacement=True, lenient=call.lenient)
     once = call.once()
     former = await store.labels_of(call.service.database, call.app, name)
     if former is None:
@@ -94,7 +94,7 @@ async def replace(call: Call) -> dict[str, Any]:
 
 async def badge(call: Call) -> dict[str, Any]:
     """Set the number on the app's icon."""
-    said = requests.badge(call.body)
+    said = requests.badge(call.body, lenient=call.lenient)
     once = call.once()
     slugs = await reached(call, said.channels, for_pushes=True)
     if not await store.was_told(call.service.database, call.app, once):
@@ -128,7 +128,7 @@ async def badge(call: Call) -> dict[str, Any]:
 async def metric_value(call: Call) -> dict[str, Any]:
     """Store the newest value of a metric."""
     key = requests.metric_key(call.part("key"))
-    said = requests.metric(call.body)
+    said = requests.metric(call.body, lenient=call.lenient)
     await _metrics(call).give(call.app, key, said, make=call.chosen.metrics_on_demand)
     return {"success": True}
 

@@ -1,7 +1,8 @@
 """The bodies of this dialect, read and checked: JSON in, frozen records out. Nothing is looked up.
 
-Every request object is closed: an unknown field is an error. ``null`` counts as absent, except for
-a button, where it takes the button off the card.
+Every request object is closed: an unknown field is an error, unless the app's settings say otherwise
+(``lenient``). ``null`` counts as absent, except for a button, which it takes off the card, and for a
+field of the content state that a card keeps.
 """
 
 from __future__ import annotations
@@ -105,66 +106,66 @@ class MetricCall(msgspec.Struct, frozen=True):
     measured_at: int | None
 
 
-def start(body: object) -> LiveCall:
+_BUTTON = dict.fromkeys(("title", "type", "url", "method", "body"))
+_TARGET = {"channels": None}
+_STATE = dict.fromkeys(STATE)
+_FINAL = dict.fromkeys((*STATE, *DISMISSAL))
+_CALL: dict[str, Any] = {
+    "content_state": _STATE,
+    **dict.fromkeys(SLOTS, _BUTTON),
+    "tags": None,
+    "metadata": None,
+    # ActivitySmith's GitHub Action puts it into every body.
+    "activity_id": fields.IGNORED,
+}
+_ALERT = {"alert": {"title": None, "body": None}}
+_START = {**_CALL, **_ALERT, "target": _TARGET}
+_UPDATE = {**_CALL, "activity_id": None}
+_END = {**_UPDATE, "content_state": _FINAL}
+_STREAM = {**_START, "content_state": _FINAL, "channels": None}
+_STREAM_END = {**_CALL, **_ALERT, "content_state": _FINAL}
+_REPLACEMENT: dict[str, Any] = {
+    **dict.fromkeys(
+        ("title", "message", "subtitle", "media", "redirection", "payload", "badge", "icon")
+    ),
+    "actions": [_BUTTON],
+    "tags": None,
+    "metadata": None,
+    "activity_id": fields.IGNORED,
+}
+_PUSH = {**_REPLACEMENT, "sound": None, "interruption_level": None, "target": _TARGET}
+_BADGE = {"badge": None, "target": _TARGET}
+_METRIC = dict.fromkeys(("value", "timestamp"))
+
+
+def start(body: object, *, lenient: bool = False) -> LiveCall:
     """Read the body of a start. Raises `InvalidInput`."""
-    return _live(body, ("content_state", *SLOTS, "alert", "target", "tags", "metadata"))
+    return _live(body, _START, lenient)
 
 
-def update(body: object) -> LiveCall:
+def update(body: object, *, lenient: bool = False) -> LiveCall:
     """Read the body of an update. Raises `InvalidInput`."""
-    return _live(body, ("activity_id", "content_state", *SLOTS, "tags", "metadata"), named=True)
+    return _live(body, _UPDATE, lenient)
 
 
-def end(body: object) -> LiveCall:
+def end(body: object, *, lenient: bool = False) -> LiveCall:
     """Read the body of an end. Raises `InvalidInput`."""
-    return _live(
-        body,
-        ("activity_id", "content_state", *SLOTS, "tags", "metadata"),
-        named=True,
-        dismissal=True,
-    )
+    return _live(body, _END, lenient)
 
 
-def stream(body: object) -> LiveCall:
+def stream(body: object, *, lenient: bool = False) -> LiveCall:
     """Read the body of a stream's PUT. Raises `InvalidInput`."""
-    return _live(
-        body,
-        ("content_state", *SLOTS, "alert", "channels", "target", "tags", "metadata"),
-        dismissal=True,
-    )
+    return _live(body, _STREAM, lenient)
 
 
-def stream_end(body: object) -> LiveCall:
+def stream_end(body: object, *, lenient: bool = False) -> LiveCall:
     """Read the body of a stream's DELETE or pause, which may be absent. Raises `InvalidInput`."""
-    return _live(
-        {} if body is None else body,
-        ("content_state", *SLOTS, "alert", "tags", "metadata"),
-        dismissal=True,
-        required=False,
-    )
+    return _live({} if body is None else body, _STREAM_END, lenient, required=False)
 
 
-def notification(body: object, *, replacement: bool = False) -> PushCall:
+def notification(body: object, *, replacement: bool = False, lenient: bool = False) -> PushCall:
     """Read a push notification, or what replaces one. Raises `InvalidInput`."""
-    given = fields.as_object(body, "body")
-    first = () if replacement else ("sound", "interruption_level", "target")
-    fields.only(
-        given,
-        (
-            "title",
-            "message",
-            "subtitle",
-            "media",
-            "redirection",
-            "actions",
-            "payload",
-            "badge",
-            "icon",
-            "tags",
-            "metadata",
-            *first,
-        ),
-    )
+    given = _read(body, _REPLACEMENT if replacement else _PUSH, lenient)
     custom: dict[str, Any] = {}
     for name, read in (
         ("media", fields.https_address),
@@ -203,18 +204,16 @@ def notification(body: object, *, replacement: bool = False) -> PushCall:
     )
 
 
-def badge(body: object) -> BadgeCall:
+def badge(body: object, *, lenient: bool = False) -> BadgeCall:
     """Read a badge count. Raises `InvalidInput`."""
-    given = fields.as_object(body, "body")
-    fields.only(given, ("badge", "target"))
+    given = _read(body, _BADGE, lenient)
     number = fields.integer(given, "badge", minimum=0, maximum=MAX_BADGE, required=True)
     return BadgeCall(number or 0, fields.channels(given))
 
 
-def metric(body: object) -> MetricCall:
+def metric(body: object, *, lenient: bool = False) -> MetricCall:
     """Read a metric's value. Raises `InvalidInput`."""
-    given = fields.as_object(body, "body")
-    fields.only(given, ("value", "timestamp"))
+    given = _read(body, _METRIC, lenient)
     value = given.get("value")
     fits = isinstance(value, str) and 1 <= len(value) <= 64 and value.isprintable()
     if isinstance(value, bool) or not (fits or isinstance(value, (int, float))):
@@ -237,19 +236,19 @@ def metric_key(key: str) -> str:
     return key
 
 
+def _read(body: object, shape: Mapping[str, Any], lenient: bool) -> dict[str, Any]:
+    read: dict[str, Any] = fields.known(fields.as_object(body, "body"), shape, lenient=lenient)
+    return read
+
+
 def _live(
-    body: object,
-    known: tuple[str, ...],
-    *,
-    named: bool = False,
-    dismissal: bool = False,
-    required: bool = True,
+    body: object, shape: Mapping[str, Any], lenient: bool, *, required: bool = True
 ) -> LiveCall:
-    given = fields.as_object(body, "body")
-    fields.only(given, known)
+    given = _read(body, shape, lenient)
+    named = shape["activity_id"] is None
     state = given.get("content_state")
     if state is not None or required:
-        state = _state(state, (*STATE, *DISMISSAL) if dismissal else STATE)
+        state = _state(state)
     return LiveCall(
         state=state,
         activity=checks.identifier(given.get("activity_id"), "activity_id") if named else "",
@@ -265,9 +264,8 @@ def _live(
     )
 
 
-def _state(value: object, known: tuple[str, ...]) -> dict[str, Any]:
+def _state(value: object) -> dict[str, Any]:
     state = fields.as_object(value, "content_state")
-    fields.only(state, known, "content_state")
     for name, factor in (("auto_dismiss_minutes", 60), ("auto_dismiss_seconds", 1)):
         given = state.get(name)
         if given is None:
@@ -279,14 +277,13 @@ def _state(value: object, known: tuple[str, ...]) -> dict[str, Any]:
                 field=f"content_state.{name}",
                 remedy="Give 0 to remove the card at once.",
             )
-    return {name: entry for name, entry in state.items() if entry is not None}
+    return state
 
 
 def _alert(value: object) -> AlertWords | None:
     if value is None:
         return None
     given = fields.as_object(value, "alert")
-    fields.only(given, ("title", "body"), "alert")
     words = AlertWords(fields.text(given, "title", "alert"), fields.text(given, "body", "alert"))
     return None if words == AlertWords() else words
 

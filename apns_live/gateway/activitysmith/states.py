@@ -14,6 +14,7 @@ END_DISMISSAL = 180.0
 STREAM_DISMISSAL = 120.0
 """The same after the end of a stream."""
 _WINDOW = ("started_at", "ends_at", "frozen_remaining", "frozen_elapsed")
+_LOOKS = ("subtitle", "color", "icon", "badge", "step_color", "step_colors")
 _PARTS = 3
 
 
@@ -27,12 +28,16 @@ def complete(
 ) -> State:
     """Return the checked state without buttons. ``current`` is the state of the running card.
 
-    ``steady`` (streams): a timer that is put again as it was goes on, and does not begin anew.
-    Ending a timer without a duration freezes it. Raises `InvalidPayload`.
+    How the card looks stays as it is where an update or end does not say it; ``null`` takes it off.
+    ``steady`` (streams): the state is whole, and a timer that is put again as it was goes on, and
+    does not begin anew. Ending a timer without a duration freezes it. Raises `InvalidPayload`.
     """
     given = {name: value for name, value in state.items() if name not in DISMISSAL}
     card = _known(current)
-    kind = given.get("type", None if card is None else card.get("type"))
+    kind = given.get("type") or (None if card is None else card.get("type"))
+    if card is not None and not steady and card.get("type") == kind:
+        given = {name: card[name] for name in _LOOKS if name in card} | given
+    given = {name: value for name, value in given.items() if value is not None}
     if kind == "timer" and "duration_seconds" not in given:
         if phase == "end":
             given["is_running"] = False

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, func, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...activities.accept.idempotency import Key
+from ...activities.accept.streams import nobody_left
 from ...activities.apps import App
 from ...activities.people.audience import Audiences
 from ...activities.read.operations import persons_reached
@@ -46,13 +47,15 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
     paused: bool
     card: Card | None
+    gone: bool = False
+    """Nobody has the card any more: everyone swiped it away."""
     tags: tuple[str, ...]
     metadata: dict[str, Any]
 
     @property
     def running(self) -> Card | None:
         """The activity that a put updates."""
-        return None if self.card is None or self.card.ended else self.card
+        return None if self.card is None or self.card.ended or self.gone else self.card
 
 
 class Crowd(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,12 +106,15 @@ async def stream_of(database: Database, app: App, key: str) -> Stream | None:
         if row.activity_id is not None:
             card = (
                 await connection.execute(
-                    select(activities).where(activities.c.id == row.activity_id)
+                    select(activities, nobody_left().label("gone")).where(
+                        activities.c.id == row.activity_id
+                    )
                 )
             ).one_or_none()
     return Stream(
         paused=row.paused_at is not None,
         card=None if card is None else _card(card),
+        gone=card is not None and bool(card.gone),
         tags=tuple(msgspec.json.decode(row.tags)),
         metadata=msgspec.json.decode(row.metadata),
     )
@@ -197,6 +203,7 @@ async def crowd(
         activities.c.app_id == app.row,
         activities.c.status == "active",
         activities.c.dialect == DIALECT,
+        not_(nobody_left()),
     )
     async with database.read() as connection:
         total: int = (

@@ -33,7 +33,7 @@ _KEY_RULE = "stream_key must contain only letters, numbers, underscores, and hyp
 async def put(call: Call) -> dict[str, Any]:
     """Bring the activity behind a key up to a state, starting it where none runs."""
     key = _key(call)
-    said = requests.stream(call.body)
+    said = requests.stream(call.body, lenient=call.lenient)
     stream = await store.stream_of(call.service.database, call.app, key)
     slugs = await reached(call, said.channels)
     if stream is not None and stream.running is not None:
@@ -102,7 +102,7 @@ async def put_state(
 async def end(call: Call) -> dict[str, Any]:
     """End what runs behind a key, and forget the key."""
     key = _key(call)
-    said = requests.stream_end(call.body)
+    said = requests.stream_end(call.body, lenient=call.lenient)
     once = call.once()
     stream = await store.stream_of(call.service.database, call.app, key)
     if stream is None and not await store.was_told(call.service.database, call.app, once):
@@ -135,7 +135,7 @@ async def end(call: Call) -> dict[str, Any]:
 async def pause(call: Call) -> dict[str, Any]:
     """End what runs behind a key; puts are answered with ``paused`` until it is resumed."""
     key = _key(call)
-    said = requests.stream_end(call.body)
+    said = requests.stream_end(call.body, lenient=call.lenient)
     stream = await store.stream_of(call.service.database, call.app, key)
     if stream is None:
         raise _unknown(key)

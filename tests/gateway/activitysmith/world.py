@@ -174,5 +174,9 @@ class SmithWorld(World):
         return json.loads(phone.activities[-1].content)
 
     @staticmethod
+    def id_of(card: Any) -> str:
+        return str(json.loads(card.attributes)["activity_id"])
+
+    @staticmethod
     def attributes(phone: Any) -> Any:
         return json.loads(phone.activities[-1].attributes)
