@@ -13,6 +13,7 @@ from . import (
     broadcast,
     budget,
     channels,
+    contract,
     demo,
     fake,
     fan_out,
@@ -61,6 +62,7 @@ app.command("lint")(lint.lint)
 app.command("fake")(fake.fake)
 app.command("gateway")(gateway.gateway)
 app.add_typer(channels.app, name="channels")
+app.add_typer(contract.app, name="contract")
 app.add_typer(token.app, name="token")
 app.add_typer(budget.app, name="budget")
 app.add_typer(store.app, name="store")

@@ -1,0 +1,165 @@
+"""A typed msgspec decode that accepts most good states at once, and never one that Swift refuses.
+
+msgspec is stricter than Swift on every point but those that ``made`` looks for in the text; what it
+does not accept goes to the exact checker. A type that it cannot express has no such decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Union
+
+import msgspec
+
+from .scalars import INTEGERS
+from .shapes import (
+    Cases,
+    Field,
+    Mapping,
+    Nullable,
+    Raw,
+    Record,
+    Scalar,
+    Sequence,
+    Shape,
+)
+from .values import MAX_DEPTH
+
+_BORDER = (1 << 63) - 1
+_ZEROS = "0" * 40
+
+
+class Inexpressible(Exception):
+    """The shape has something that no msgspec type stands for."""
+
+
+def acceptor(shape: Shape) -> Callable[[str], bool] | None:
+    """Return a function that is true only for states that decode, or None."""
+    try:
+        typed = _Typed()
+        decode = msgspec.json.Decoder(typed.of(shape)).decode
+    except (Inexpressible, TypeError, RecursionError):
+        return None
+    floating = typed.floating
+
+    def accepts(text: str) -> bool:
+        # Numbers that Swift finds too small: msgspec makes zero of them.
+        if floating and ("e-" in text or "E-" in text or _ZEROS in text):
+            return False
+        if len(text) > MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH:
+            return False
+        try:
+            decode(text)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return False
+        return True
+
+    return accepts
+
+
+class _Typed:
+    """Makes msgspec types of shapes. ``floating``: one of them holds floating-point numbers."""
+
+    def __init__(self) -> None:
+        self.floating = False
+        self._making: set[int] = set()
+
+    def of(self, shape: Shape) -> Any:
+        """Return the type that accepts a part of what the shape accepts."""
+        if id(shape) in self._making:
+            raise Inexpressible("a type that holds itself")
+        self._making.add(id(shape))
+        try:
+            return self._of(shape)
+        finally:
+            self._making.discard(id(shape))
+
+    def _of(self, shape: Shape) -> Any:
+        match shape:
+            case Scalar():
+                return self._scalar(shape.swift)
+            case Nullable():
+                return Union[self.of(shape.of), None]  # noqa: UP007 - built at run time
+            case Sequence():
+                return list[self.of(shape.of)]  # type: ignore[misc]
+            case Mapping():
+                return dict[self._key(shape.keys), self.of(shape.of)]  # type: ignore[misc]
+            case Record(bare=False):
+                return self._struct(shape.fields)
+            case Raw(values=None):
+                return self.of(shape.of)
+            case Raw(values=values) if values and isinstance(next(iter(values)), str | int):
+                _ascii(values)
+                return Literal[tuple(values)]
+            case Cases():
+                return self._cases(shape)
+        raise Inexpressible(shape.swift)
+
+    def _scalar(self, name: str) -> Any:
+        if name in INTEGERS:
+            low, high = INTEGERS[name]
+            return Annotated[int, msgspec.Meta(ge=max(low, -_BORDER - 1), le=min(high, _BORDER))]
+        if name in _PATTERNS:
+            return Annotated[str, msgspec.Meta(pattern=_PATTERNS[name])]
+        if name in _LIMITS:
+            self.floating = True
+            limit = _LIMITS[name]
+            return Annotated[float, msgspec.Meta(ge=-limit, le=limit)]
+        return {"String": str, "Bool": bool}[name]
+
+    @staticmethod
+    def _key(keys: str | frozenset[str]) -> Any:
+        if isinstance(keys, frozenset):
+            _ascii(keys)
+            return Literal[tuple(keys)]
+        return str if keys == "String" else Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,18}$")]
+
+    def _struct(self, fields: list[Field], base: type = msgspec.Struct, unset: bool = False) -> Any:
+        # A key that Swift would find in another Unicode form must not be overlooked.
+        _ascii(f.key for f in fields)
+        made: list[Any] = []
+        for number, f in enumerate(fields):
+            kind = self.of(f.shape)
+            if unset:
+                made.append((f"f{number}", Union[kind, msgspec.UnsetType], msgspec.UNSET))  # noqa: UP007
+            elif f.optional:
+                made.append((f"f{number}", Union[kind, None], None))  # noqa: UP007
+            else:
+                made.append((f"f{number}", kind))
+        rename = {f"f{number}": f.key for number, f in enumerate(fields)}
+        made.sort(key=len)  # those without a default first; the order does not matter here
+        return msgspec.defstruct("State", made, bases=(base,), rename=rename, gc=False)
+
+    def _cases(self, shape: Cases) -> Any:
+        fields = [Field(case.key, Record(case.key, case.fields)) for case in shape.cases]
+        return self._struct(fields, _OneOf, unset=True)
+
+
+class _OneOf(msgspec.Struct):
+    """An object of which exactly one known key is set."""
+
+    def __post_init__(self) -> None:
+        known = [
+            name for name in self.__struct_fields__ if getattr(self, name) is not msgspec.UNSET
+        ]
+        if len(known) != 1:
+            raise ValueError("not exactly one case")
+
+
+def _ascii(keys: Any) -> None:
+    if not all(str(key).isascii() for key in keys):
+        raise Inexpressible("a key of other letters")
+
+
+_PATTERNS = {
+    "UUID": r"^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$(?!\n)",
+    "Data": r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$(?!\n)",
+    "URL": r"^https?://[A-Za-z0-9.-]+(?:/[^\s]*)?$(?!\n)",
+}
+_LIMITS = {
+    "Double": 1.7e308,
+    "CGFloat": 1.7e308,
+    "Date": 1.7e308,
+    "Float": 3.4e38,
+    "Decimal": 1e100,
+}

@@ -1,0 +1,190 @@
+"""An app's contract: which content states its Live Activities decode.
+
+contract = Contract.read("MatchAttributes.swift", "Models.swift")
+verdict = contract.check("MatchAttributes", '{"home": 1, "away": 0}')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import InvalidInput
+from . import decode
+from .accept import acceptor
+from .resolve import Resolver
+from .shapes import Shape, Unknown
+from .syntax import Declaration, read
+from .values import BrokenText, NotJson, Real, parse
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What Swift's decoder makes of one document.
+
+    ``ok`` is None where the source does not tell; ``message`` then says why. ``kind`` is the case
+    of Swift's DecodingError, ``path`` its coding path (an element of an array is ``Index 3``; for
+    keyNotFound the missing key stands at its end; it is empty where a number does not fit).
+    """
+
+    ok: bool | None
+    kind: str | None = None
+    path: tuple[str, ...] = ()
+    message: str = ""
+
+
+_DECODES = Verdict(True)
+
+
+class Checker:
+    """Decodes documents by one shape."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self._accepts = acceptor(shape)
+        self._decode = decode.compile_shape(shape)
+
+    def check(self, document: str | bytes) -> Verdict:
+        """Return what Swift makes of this JSON text. Never raises for what the text holds."""
+        if self._accepts is not None and isinstance(document, str) and self._accepts(document):
+            return _DECODES
+        try:
+            fault = self._decode(parse(document))
+        except NotJson as error:
+            return Verdict(False, decode.DATA_CORRUPTED, (), f"This is not valid JSON: {error}.")
+        return _DECODES if fault is None else _verdict(fault)
+
+
+class StateType:
+    """One attributes type of the app: its content state, and the attributes of a start."""
+
+    def __init__(self, resolver: Resolver, declaration: Declaration) -> None:
+        self.name = declaration.name.rpartition(".")[2]
+        self.qualified = declaration.qualified
+        self.place = declaration.place
+        self.state = Checker(resolver.content_state(declaration))
+        self.attributes = Checker(resolver.attributes(declaration))
+
+
+class Contract:
+    """Every attributes type of an app, read from its Swift source."""
+
+    def __init__(self, sources: Mapping[str, str]) -> None:
+        """Read ``sources`` (file name to text). Raises InvalidInput without the extra."""
+        declarations = [item for name, text in sources.items() for item in read(text, name)]
+        resolver = Resolver(declarations)
+        self.types: dict[str, StateType] = {}
+        for declaration in resolver.attributes_types():
+            found = StateType(resolver, declaration)
+            self.types.setdefault(found.name, found)
+            self.types.setdefault(found.qualified, found)
+
+    @classmethod
+    def read(cls, *paths: str | Path) -> Contract:
+        """Read files, or folders with all their .swift files. Raises InvalidInput."""
+        sources: dict[str, str] = {}
+        for path in map(Path, paths):
+            for file in sorted(path.rglob("*.swift")) if path.is_dir() else [path]:
+                try:
+                    sources[str(file)] = file.read_bytes().decode("utf-8-sig", "replace")
+                except OSError as error:
+                    raise InvalidInput(
+                        f"{file} cannot be read: {error.strerror}",
+                        field="contract",
+                        remedy="Name the Swift files that declare your ActivityAttributes.",
+                    ) from error
+        return cls(sources)
+
+    @property
+    def names(self) -> list[str]:
+        """The types, once each, in the order of the source."""
+        return list(dict.fromkeys(found.name for found in self.types.values()))
+
+    def check(self, attributes_type: str, document: str | bytes) -> Verdict:
+        """Return what the phone makes of a content state of this attributes type."""
+        found = self.types.get(attributes_type)
+        if found is None:
+            return self._no_such(attributes_type)
+        return found.state.check(document)
+
+    def check_attributes(self, attributes_type: str, document: str | bytes) -> Verdict:
+        """Return what the phone makes of the attributes of a start."""
+        found = self.types.get(attributes_type)
+        if found is None:
+            return self._no_such(attributes_type)
+        return found.attributes.check(document)
+
+    def _no_such(self, name: str) -> Verdict:
+        known = ", ".join(self.names) or "none"
+        return Verdict(
+            None, message=f"No file declares {name} as ActivityAttributes (found: {known})."
+        )
+
+
+# ---- messages
+
+
+def _verdict(fault: decode.Fault) -> Verdict:
+    where = fault.where[::-1]
+    path = () if fault.lost else tuple(where)
+    if fault.kind is None:
+        return Verdict(None, None, path, f"Cannot tell: {_place(where)}{fault.remedy}.")
+    return Verdict(False, fault.kind, path, _message(fault, where))
+
+
+def _place(where: Iterable[str]) -> str:
+    shown = ""
+    for step in where:
+        index = step.removeprefix("Index ")
+        shown += f"[{index}]" if step.startswith("Index ") and index.isdigit() else f".{step}"
+    return f"{shown.lstrip('.')}: " if shown else ""
+
+
+def _message(fault: decode.Fault, where: list[str]) -> str:
+    place = _place(where)
+    if fault.kind == decode.KEY_NOT_FOUND:
+        return (
+            f"{place}is missing. Swift does not use a property's default here. "
+            "Send the key, or make the property optional in the app."
+        ).replace(": is", " is")
+    found = _found(fault.found)
+    if fault.kind == decode.VALUE_NOT_FOUND:
+        return f"{place}Swift needs {fault.need} and finds {found}. Send a value."
+    remedy = fault.remedy
+    if not remedy and isinstance(fault.found, str) and not isinstance(fault.found, Real):
+        if "Date" in fault.need:
+            remedy = "Send the seconds since 2001-01-01 UTC as a number; apple_date() makes them."
+        elif fault.need in decode.SCALARS:
+            remedy = "Send it without quotes."
+    if not remedy:
+        remedy = "Send what the app declares."
+    return f"{place}Swift needs {fault.need} and finds {found}. {remedy}"
+
+
+def _found(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case Real() | int():
+            text = str(value) if not isinstance(value, int) or abs(value) < 10**40 else "a number"
+            return text if len(text) <= 40 else "a long number"
+        case str():
+            return "a string"
+        case BrokenText():
+            return "a string with a bad escape or character"
+        case list():
+            return "an array"
+        case dict():
+            return (
+                f"an object with {len(value)} keys" if len(value) != 1 else "an object with 1 key"
+            )
+    return "nothing"
+
+
+def unknowns(shape: Shape) -> str:
+    """Return why nothing can be told of a whole type, or an empty string."""
+    return shape.reason if isinstance(shape, Unknown) else ""

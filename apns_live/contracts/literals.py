@@ -1,0 +1,93 @@
+"""Swift literals: raw values of enums and the types that initial values show."""
+
+from __future__ import annotations
+
+import re
+
+from .scalars import INTEGERS
+from .shapes import words
+from .syntax import TypeName, parse_type
+
+_INTEGER = re.compile(r"(-?)\s*(0x[0-9a-fA-F_]+|0o[0-7_]+|0b[01_]+|[0-9][0-9_]*)\Z")
+_REAL = re.compile(r"-?\s*[0-9][0-9_]*(?:\.[0-9][0-9_]*)?(?:[eE][+-]?[0-9_]+)?\Z")
+_ESCAPE = re.compile(r"\\(?:u\{([0-9a-fA-F]{1,8})\}|(.)|\Z)", re.DOTALL)
+_SIMPLE = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "\\": "\\", '"': '"', "'": "'"}
+_CALL = re.compile(
+    r"([A-Z]\w*(?:\.[A-Z]\w*)*(?:<.*>)?|\[[^\[\]]*\](?=\())(\(.*\)|\.\w+(?:\(.*\))?)\Z", re.DOTALL
+)
+
+
+def raw_literal(text: str, raw: str) -> str | int | float | None:
+    """Return the value of a raw value's literal, or None where it is not a plain one."""
+    text = text.strip()
+    if raw == "String":
+        return _string(text)
+    if raw == "Bool":
+        return None
+    integer = _INTEGER.match(text)
+    if integer:
+        value = int(integer[2].replace("_", ""), 0 if integer[2][:2] in _PREFIXES else 10)
+        value = -value if integer[1] else value
+        return value if raw in INTEGERS else float(value)
+    if raw not in INTEGERS and _REAL.match(text):
+        return float(text.replace("_", "").replace(" ", ""))
+    return None
+
+
+_PREFIXES = ("0x", "0o", "0b")
+
+
+def _string(text: str) -> str | None:
+    hashes = len(text) - len(text.lstrip("#"))
+    body = text[hashes : len(text) - hashes]
+    if body.startswith('"""') or len(body) < 2 or body[0] != '"' or body[-1] != '"':
+        return None
+    body = body[1:-1]
+    if hashes:
+        return None if "\\" + "#" * hashes in body else body
+    plain = True
+
+    def unescape(match: re.Match[str]) -> str:
+        nonlocal plain
+        if match[1]:
+            return chr(int(match[1], 16))
+        plain = plain and match[2] in _SIMPLE
+        return _SIMPLE.get(match[2] or "", "")
+
+    result = _ESCAPE.sub(unescape, body)
+    return result if plain else None
+
+
+def infer(value: str) -> TypeName | None:
+    """Return the type that an initial value gives a property, or None where that is not plain."""
+    value = value.strip()
+    if value in {"true", "false"}:
+        return parse_type("Bool")
+    if _INTEGER.match(value):
+        return parse_type("Int")
+    if _REAL.match(value):
+        return parse_type("Double")
+    if value.startswith(('"', "#")):
+        return parse_type("String") if _is_one_string(value) else None
+    if value.startswith("[") and value.endswith("]") and ":" not in value:
+        kinds = {
+            (infer(item) or parse_type("?")).text for item in value[1:-1].split(",") if item.strip()
+        }
+        return parse_type(f"[{kinds.pop()}]") if len(kinds) == 1 and kinds <= _PLAIN else None
+    call = _CALL.match(value)
+    if call is None or _CHAINED.search(call[2]):
+        return None
+    if call[2].startswith("."):
+        # Date.now, Status.idle: taken for a value of the type it is asked of, as enum cases and
+        # the well-known constants are.
+        return parse_type(call[1]) if f"{call[1]}{call[2]}" in _CONSTANTS else None
+    return parse_type(call[1])
+
+
+_PLAIN = frozenset({"Int", "Double", "String", "Bool"})
+_CHAINED = re.compile(r"\)\s*[.\[?!+*/-]")
+_CONSTANTS = words("Date.now Date.distantPast Date.distantFuture Decimal.zero Double.pi")
+
+
+def _is_one_string(value: str) -> bool:
+    return re.fullmatch(r'#*"(?:[^"\\\n]|\\[^(]|\\\([^()"]*\))*"#*', value) is not None

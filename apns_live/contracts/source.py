@@ -1,0 +1,265 @@
+"""Swift source made ready for parsing: comments, other platforms and function bodies blanked.
+
+Only declarations tell how a type decodes. What is blanked keeps its lines, so that line numbers
+hold, and no construct inside a function body can confuse the grammar.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from .shapes import words
+
+
+@dataclass
+class Prepared:
+    """Swift text of declarations only. ``conditions`` maps a line to the ``#if`` it depends on."""
+
+    text: str
+    conditions: dict[int, str] = field(default_factory=dict)
+
+    def condition(self, first: int, last: int) -> str:
+        """Return the condition that any of these lines depends on, or an empty string."""
+        return next(
+            (self.conditions[n] for n in range(first, last + 1) if n in self.conditions), ""
+        )
+
+
+def prepare(source: str) -> Prepared:
+    """Blank what does not declare, and decide ``#if`` for an iPhone where that can be decided."""
+    text, bare = _without_comments(source.replace("\r\n", "\n").replace("\r", "\n"))
+    return _without_bodies(*_decided(text, bare))
+
+
+# ---- comments and strings
+
+
+def _without_comments(source: str) -> tuple[str, str]:
+    """Return the text without comments, and the same without what strings hold."""
+    text, bare, at = [], [], 0
+    for match in _TOKEN.finditer(source):
+        if match.start() < at:
+            continue
+        between = source[at : match.start()]
+        end = match.end()
+        if match[0].startswith("/"):
+            end = _comment_end(source, match.start())
+            kept = inside = _blank(source[match.start() : end])
+        else:
+            end = _string_end(source, match.start())
+            kept = source[match.start() : end]
+            inside = '"' + _blank(kept[1:-1]) + '"' if len(kept) > 1 else kept
+        text += [between, kept]
+        bare += [between, inside]
+        at = end
+    return "".join([*text, source[at:]]), "".join([*bare, source[at:]])
+
+
+_TOKEN = re.compile(r'//|/\*|#*"')
+_NESTED = re.compile(r"/\*|\*/")
+
+
+def _comment_end(source: str, start: int) -> int:
+    if source.startswith("//", start):
+        end = source.find("\n", start)
+        return len(source) if end < 0 else end
+    depth = 0
+    for match in _NESTED.finditer(source, start):
+        depth += 1 if match[0] == "/*" else -1
+        if depth == 0:
+            return match.end()
+    return len(source)
+
+
+def _string_end(source: str, start: int) -> int:
+    hashes = len(source) - len(source[start:].lstrip("#")) - start
+    quotes = '"""' if source.startswith('"""', start + hashes) else '"'
+    closing, escape = quotes + "#" * hashes, "\\" + "#" * hashes
+    at = start + hashes + len(quotes)
+    while at < len(source):
+        if source.startswith(escape, at):
+            at += len(escape)
+            at = _interpolation_end(source, at) if source[at : at + 1] == "(" else at + 1
+        elif source.startswith(closing, at):
+            return at + len(closing)
+        elif quotes == '"' and source[at] == "\n":
+            return at  # no string of one line goes on past it
+        else:
+            at += 1
+    return len(source)
+
+
+def _interpolation_end(source: str, at: int) -> int:
+    depth = 0
+    while at < len(source):
+        if source[at] == '"':
+            at = _string_end(source, at)
+            continue
+        depth += {"(": 1, ")": -1}.get(source[at], 0)
+        at += 1
+        if depth == 0:
+            break
+    return at
+
+
+def _blank(text: str) -> str:
+    return re.sub(r"[^\n]", " ", text)
+
+
+# ---- conditional compilation
+
+_DIRECTIVE = re.compile(r"[ \t]*#[ \t]*(if|elseif|else|endif)\b(.*)")
+_THERE = words(
+    "ActivityKit AlarmKit AppIntents Combine CoreGraphics CoreLocation Foundation Observation "
+    "Swift SwiftUI UIKit UserNotifications WidgetKit"
+)
+_ELSEWHERE = words("AppKit Cocoa Glibc Musl WinSDK Android FoundationEssentials")
+
+
+def _decided(text: str, bare: str) -> tuple[str, str, dict[int, str]]:
+    """Blank the branches that no iPhone compiles; note the lines that depend on the rest."""
+    lines, bare_lines = text.split("\n"), bare.split("\n")
+    conditions: dict[int, str] = {}
+    # Each open #if: is the branch taken (None: cannot tell), was one taken before, its words.
+    stack: list[tuple[bool | None, bool | None, str]] = []
+    for number, line in enumerate(bare_lines):
+        directive = _DIRECTIVE.match(line)
+        if directive:
+            word, rest = directive[1], directive[2].strip()
+            if word == "if":
+                holds = _holds(rest)
+                stack.append((holds, holds, f"#if {rest}"))
+            elif stack and word == "endif":
+                stack.pop()
+            elif stack:
+                _, before, words = stack[-1]
+                holds = True if word == "else" else _holds(rest)
+                taken = _both(holds, _negated(before))
+                stack[-1] = (taken, _negated(_both(_negated(before), _negated(holds))), words)
+            kept = False
+        else:
+            kept = all(taken is not False for taken, _, _ in stack)
+            doubts = [words for taken, _, words in stack if taken is None]
+            if kept and doubts:
+                conditions[number + 1] = doubts[0]
+        if not kept:
+            lines[number], bare_lines[number] = _blank(line), _blank(line)
+    return "\n".join(lines), "\n".join(bare_lines), conditions
+
+
+def _negated(value: bool | None) -> bool | None:
+    return None if value is None else not value
+
+
+def _both(left: bool | None, right: bool | None) -> bool | None:
+    if left is False or right is False:
+        return False
+    return None if left is None or right is None else True
+
+
+def _holds(condition: str) -> bool | None:
+    """Return whether a condition holds on an iPhone, or None."""
+    tokens = re.findall(r"&&|\|\||[!()]|[^\s!()&|]+", condition)
+    value, rest = _either(tokens)
+    return None if rest else value
+
+
+def _either(tokens: list[str]) -> tuple[bool | None, list[str]]:
+    value, tokens = _all(tokens)
+    while tokens[:1] == ["||"]:
+        other, tokens = _all(tokens[1:])
+        value = _negated(_both(_negated(value), _negated(other)))
+    return value, tokens
+
+
+def _all(tokens: list[str]) -> tuple[bool | None, list[str]]:
+    value, tokens = _one(tokens)
+    while tokens[:1] == ["&&"]:
+        other, tokens = _one(tokens[1:])
+        value = _both(value, other)
+    return value, tokens
+
+
+def _one(tokens: list[str]) -> tuple[bool | None, list[str]]:
+    if not tokens:
+        return None, []
+    word, tokens = tokens[0], tokens[1:]
+    if word == "!":
+        value, tokens = _one(tokens)
+        return _negated(value), tokens
+    if word == "(":
+        value, tokens = _either(tokens)
+        return value, tokens[1:]
+    argument = ""
+    if tokens[:1] == ["("]:
+        closing = tokens.index(")") if ")" in tokens else len(tokens)
+        argument, tokens = "".join(tokens[1:closing]), tokens[closing + 1 :]
+    match word:
+        case "true" | "false":
+            return word == "true", tokens
+        case "os":
+            return argument == "iOS", tokens
+        case "canImport":
+            module = argument.split(",")[0].split(".")[0]
+            return (True if module in _THERE else False if module in _ELSEWHERE else None), tokens
+        case "targetEnvironment":
+            return False, tokens
+        case "swift" | "compiler":
+            version = re.match(r">=(\d+)", argument)
+            return (True if version and int(version[1]) <= 5 else None), tokens
+    return None, tokens
+
+
+# ---- bodies
+
+_FUNCTION = re.compile(r"(?<![.\w`])(?:func|init|deinit|subscript)\b")
+_AFTER = re.compile(
+    r"[{}]|\b(?:func|var|let|case|struct|enum|protocol|extension|typealias|init|deinit|subscript)\b"
+)
+_COMPUTED = re.compile(r"(?<![.\w`])var\s+`?\w+`?\s*:[^={};\n]*?\s*\{")
+_OBSERVED = re.compile(r"\s*(?:@\w+(?:\([^)]*\))?\s*)*(?:willSet|didSet)\b")
+
+
+def _without_bodies(text: str, bare: str, conditions: dict[int, str]) -> Prepared:
+    closing = _pairs(bare)
+    cut: list[tuple[int, int]] = []
+    for match in sorted(
+        [*_FUNCTION.finditer(bare), *_COMPUTED.finditer(bare)], key=lambda match: match.start()
+    ):
+        if cut and match.start() < cut[-1][1]:
+            continue
+        if match[0].startswith("var"):
+            start = match.end() - 1
+            observed = _OBSERVED.match(bare, start + 1)
+            end = closing.get(start)
+            if end:
+                cut.append((start, end + 1) if observed else (start + 1, end))
+            continue
+        at = match.end()
+        parenthesis = re.compile(r"[^(){}]*\(").match(bare, at)
+        if parenthesis:
+            at = closing.get(parenthesis.end() - 1, at)
+        after = _AFTER.search(bare, at)
+        end = closing.get(after.start()) if after and after[0] == "{" else None
+        if after and end:
+            cut.append((after.start() + 1, end))
+    parts, at = [], 0
+    for start, end in cut:
+        parts += [text[at:start], _blank(text[start:end])]
+        at = end
+    return Prepared("".join([*parts, text[at:]]), conditions)
+
+
+def _pairs(bare: str) -> dict[int, int]:
+    """Return the place of the closing bracket for each opening one."""
+    pairs: dict[int, int] = {}
+    open_at: dict[str, list[int]] = {"{": [], "(": []}
+    for match in re.finditer(r"[{}()]", bare):
+        if match[0] in open_at:
+            open_at[match[0]].append(match.start())
+            continue
+        opened = open_at["{" if match[0] == "}" else "("]
+        if opened:
+            pairs[opened.pop()] = match.start()
+    return pairs

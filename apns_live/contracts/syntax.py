@@ -1,0 +1,390 @@
+"""Swift source as declarations: types, properties, enum cases, what they inherit and extend.
+
+tree-sitter parses; this file only picks what says how a type decodes. A construct that the grammar
+does not know marks the type around it as broken, so that nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import InvalidInput
+from .shapes import words
+from .source import Prepared, prepare
+
+
+@dataclass(frozen=True)
+class TypeName:
+    """A type as it is written.
+
+    ``kind`` is ``named`` (parts with their arguments), ``optional``, ``array``, ``dictionary``, or
+    ``other`` for what no JSON decodes to (tuples, functions, ``any P``).
+    """
+
+    kind: str
+    text: str
+    parts: tuple[tuple[str, tuple[TypeName, ...]], ...] = ()
+    of: tuple[TypeName, ...] = ()
+
+
+@dataclass
+class Property:
+    """A stored property that is not static."""
+
+    name: str
+    type: TypeName | None  # None: inferred from ``value``
+    value: str  # the initial value's text, or ""
+    constant: bool  # ``let``
+    attributes: list[str]
+    modifiers: list[str]
+    line: int
+    condition: str = ""
+
+
+@dataclass
+class Parameter:
+    """An associated value."""
+
+    label: str
+    type: TypeName
+    default: bool
+
+
+@dataclass
+class EnumCase:
+    """One case, with its raw value's text or its associated values."""
+
+    name: str
+    raw: str
+    parameters: list[Parameter]
+    condition: str = ""
+
+
+@dataclass
+class Declaration:
+    """A type, an extension or a typealias."""
+
+    kind: str  # struct, class, enum, actor, protocol, extension, typealias
+    name: str  # of an extension: what it extends, with dots
+    file: str
+    line: int
+    parent: Declaration | None = None
+    inherits: list[TypeName] = field(default_factory=list)
+    generics: list[str] = field(default_factory=list)
+    attributes: list[str] = field(default_factory=list)
+    private: bool = False
+    constrained: bool = False  # an extension with a where clause
+    target: TypeName | None = None  # of a typealias
+    types: list[Declaration] = field(default_factory=list)
+    properties: list[Property] = field(default_factory=list)
+    computed: set[str] = field(default_factory=set)
+    cases: list[EnumCase] = field(default_factory=list)
+    inits: list[tuple[str, int]] = field(default_factory=list)  # signature and line
+    functions: list[str] = field(default_factory=list)  # signatures
+    condition: str = ""
+    broken: int = 0  # the line that could not be read
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for messages."""
+        return f"{self.file}:{self.line}"
+
+    @property
+    def qualified(self) -> str:
+        """The name with the types around it."""
+        return f"{self.parent.qualified}.{self.name}" if self.parent else self.name
+
+
+def read(source: str, file: str) -> list[Declaration]:
+    """Return the top-level declarations of a file. Raises InvalidInput without tree-sitter."""
+    prepared = prepare(source)
+    try:
+        import tree_sitter  # noqa: PLC0415 - an extra; senders without contracts need none
+        import tree_sitter_swift  # noqa: PLC0415
+    except ImportError as error:
+        raise InvalidInput(
+            "reading Swift source needs tree-sitter",
+            remedy="Install it: pip install 'apns-live[contracts]'.",
+        ) from error
+    language = tree_sitter.Language(tree_sitter_swift.language())
+    tree = tree_sitter.Parser(language).parse(prepared.text.encode())
+    reader = _Reader(file, prepared)
+    reader.members(tree.root_node, None)
+    reader.add_lost()
+    return reader.top
+
+
+_TYPES = ("class_declaration", "protocol_declaration", "typealias_declaration")
+_LOST = re.compile(r"(struct|class|extension)\s+([\w.]+)\s*:([^{}=;]*)\{")
+
+
+class _Reader:
+    def __init__(self, file: str, prepared: Prepared) -> None:
+        self._file = file
+        self._prepared = prepared
+        self.top: list[Declaration] = []
+        self._seen: set[int] = set()  # lines of type declarations
+
+    def members(self, body: Any, owner: Declaration | None) -> None:
+        """Read what stands in a body; what the grammar cannot read is searched for types."""
+        for node in body.named_children:
+            if node.type in _TYPES:
+                self._type(node, owner)
+            elif node.type == "ERROR" or node.is_missing:
+                if owner is not None:
+                    owner.broken = owner.broken or _line(node)
+                self.members(node, owner)
+            elif owner is not None:
+                self._member(node, owner)
+            elif node.has_error:
+                self.members(node, owner)
+
+    def add_lost(self) -> None:
+        """Add types that conform to something but are missing from the tree, as broken ones."""
+        for match in _LOST.finditer(self._prepared.text):
+            line = self._prepared.text.count("\n", 0, match.start()) + 1
+            if line not in self._seen:
+                lost = Declaration(match[1], match[2], self._file, line, broken=line)
+                lost.inherits = [parse_type(name) for name in _split(match[3])]
+                self.top.append(lost)
+
+    def _type(self, node: Any, owner: Declaration | None) -> None:
+        keyword = node.child_by_field_name("declaration_kind")
+        kind = keyword.text.decode() if keyword else node.type.partition("_")[0]
+        name = node.child_by_field_name("name")
+        declaration = Declaration(
+            kind, _bare(name) if name else "", self._file, _line(node), parent=owner
+        )
+        self._seen.add(_line(name) if name else _line(node))
+        self._seen.add(_line(node))
+        declaration.condition = self._prepared.condition(_line(node), _line(node))
+        declaration.attributes, modifiers = _modifiers(node)
+        declaration.private = bool({"private", "fileprivate"} & set(modifiers))
+        body = None
+        for child in node.children:
+            match child.type:
+                case "inheritance_specifier":
+                    declaration.inherits.append(parse_type(child.text.decode()))
+                case "type_parameters":
+                    declaration.generics = [
+                        re.split(r"[:\s]", part.strip())[0]
+                        for part in _split(child.text.decode()[1:-1])
+                    ]
+                case "type_constraints":
+                    declaration.constrained = True
+                case "class_body" | "enum_class_body" | "protocol_body":
+                    body = child
+                case "ERROR":
+                    declaration.broken = _line(child)
+        if kind == "typealias":
+            declaration.target = parse_type(node.text.decode().partition("=")[2])
+        if owner is None:
+            self.top.append(declaration)
+        else:
+            owner.types.append(declaration)
+        if body is not None:
+            self.members(body, declaration)
+
+    def _member(self, node: Any, owner: Declaration) -> None:
+        match node.type:
+            case "property_declaration":
+                self._properties(node, owner)
+            case "enum_entry":
+                self._cases(node, owner)
+            case "init_declaration":
+                signature = " ".join(node.text.decode().partition("{")[0].split())
+                owner.inits.append((signature, _line(node)))
+            case "function_declaration":
+                owner.functions.append(" ".join(node.text.decode().partition("{")[0].split()))
+                return  # its body is blank; what the grammar trips over there says nothing
+            case _:
+                if node.type not in _HARMLESS:
+                    owner.broken = owner.broken or _line(node)
+        if node.has_error and not owner.broken:
+            owner.broken = _line(node)
+
+    def _properties(self, node: Any, owner: Declaration) -> None:
+        attributes, modifiers = _modifiers(node)
+        condition = self._prepared.condition(_line(node), _line(node))
+        constant = False
+        current: Property | None = None
+        found: list[Property] = []
+        field_of = [node.field_name_for_child(at) for at in range(node.child_count)]
+        for at, child in enumerate(node.children):
+            match child.type:
+                case "value_binding_pattern":
+                    constant = child.text.decode().startswith("let")
+                case "pattern" if field_of[at] == "name":
+                    current = Property(
+                        _bare(child), None, "", constant, attributes, modifiers, _line(child)
+                    )
+                    current.condition = condition
+                    found.append(current)
+                case "type_annotation" if current:
+                    current.type = parse_type(child.text.decode().lstrip(": \n\t"))
+                case "computed_property" if current:
+                    found.remove(current)
+                    owner.computed.add(current.name)
+                case _ if current and field_of[at] == "value":
+                    current.value = child.text.decode()
+        if not {"static", "class", "lazy"} & set(modifiers):
+            # `var a, b: Int`: the type stands behind the last name and is that of all before it.
+            following: TypeName | None = None
+            for item in reversed(found):
+                following = item.type or (None if item.value else following)
+                item.type = following
+            owner.properties += found
+            if not all(re.fullmatch(r"\w+", item.name) for item in found):
+                owner.broken = owner.broken or _line(node)  # a pattern such as (a, b)
+
+    def _cases(self, node: Any, owner: Declaration) -> None:
+        condition = self._prepared.condition(_line(node), _line(node))
+        field_of = [node.field_name_for_child(at) for at in range(node.child_count)]
+        current: EnumCase | None = None
+        for at, child in enumerate(node.children):
+            if field_of[at] == "name":
+                current = EnumCase(_bare(child), "", [], condition)
+                owner.cases.append(current)
+            elif current and child.type == "enum_type_parameters":
+                current.parameters = [
+                    _parameter(part) for part in _split(child.text.decode()[1:-1])
+                ]
+            elif current and field_of[at] == "raw_value":
+                # A negative number is a prefix and a literal.
+                current.raw += child.text.decode()
+            elif current and child.type in {"-", "prefix_expression"}:
+                current.raw += child.text.decode()
+
+
+_HARMLESS = words(
+    "deinit_declaration subscript_declaration associatedtype_declaration operator_declaration "
+    "macro_declaration comment multiline_comment directive protocol_property_declaration "
+    "protocol_function_declaration import_declaration precedence_group_declaration diagnostic "
+    "willset_didset_block shebang_line statement_label"
+)
+
+
+def _line(node: Any) -> int:
+    return int(node.start_point[0]) + 1
+
+
+def _bare(node: Any) -> str:
+    return re.sub(r"\s+", "", node.text.decode()).replace("`", "")
+
+
+def _modifiers(node: Any) -> tuple[list[str], list[str]]:
+    """Return the attributes (without @) and the other modifiers of a declaration."""
+    attributes, others = [], []
+    for child in node.children:
+        if child.type == "attribute":
+            attributes.append(child.text.decode().lstrip("@"))
+        if child.type != "modifiers":
+            continue
+        for modifier in child.children:
+            text = modifier.text.decode()
+            if modifier.type == "attribute":
+                attributes.append(text.lstrip("@"))
+            else:
+                others.append(text.partition("(")[0])
+    return attributes, others
+
+
+def _parameter(text: str) -> Parameter:
+    label = re.match(r"\s*(?:(`?\w+`?)\s+)?`?(\w+)`?\s*:(?!:)", text)
+    rest = text[label.end() :] if label else text
+    type_text, _, default = _at_depth(rest, "=")
+    name = (label[1] or label[2]).replace("`", "") if label else ""
+    return Parameter("" if name == "_" else name, parse_type(type_text), bool(default.strip()))
+
+
+def _at_depth(text: str, mark: str) -> tuple[str, str, str]:
+    """Partition at the first mark outside of brackets."""
+    depth = 0
+    for at, character in enumerate(text):
+        if character == mark and depth == 0:
+            return text[:at], mark, text[at + 1 :]
+        depth += {"(": 1, "[": 1, "<": 1, ")": -1, "]": -1, ">": -1}.get(character, 0)
+        if character == ">" and text[at - 1 : at] == "-":
+            depth += 1
+    return text, "", ""
+
+
+def _split(text: str) -> list[str]:
+    """Split at the commas outside of brackets."""
+    parts, rest = [], text
+    while rest.strip():
+        part, _, rest = _at_depth(rest, ",")
+        parts.append(part.strip())
+    return [part for part in parts if part]
+
+
+# ---- types
+
+_ATTRIBUTE = re.compile(
+    r"\s*(?:@[\w.]+(?:\([^)]*\))?\s+|(?:inout|borrowing|consuming|nonisolated)\s+)"
+)
+_NAME = re.compile(r"\s*`?(\w+)`?")
+
+
+def parse_type(text: str) -> TypeName:
+    """Parse a type as it is written."""
+    text = " ".join(text.split())
+    found, rest = _type(text)
+    return found if not rest.strip() else TypeName("other", text)
+
+
+def _type(text: str) -> tuple[TypeName, str]:
+    start = text
+    while attribute := _ATTRIBUTE.match(text):
+        text = text[attribute.end() :]
+    text = text.lstrip()
+    if text.startswith("["):
+        first, rest = _type(text[1:])
+        rest = rest.lstrip()
+        if rest.startswith(":"):
+            second, rest = _type(rest[1:])
+            result = TypeName("dictionary", "", of=(first, second))
+        else:
+            result = TypeName("array", "", of=(first,))
+        rest = rest.lstrip()
+        if not rest.startswith("]"):
+            return TypeName("other", start), ""
+        rest = rest[1:]
+    elif text.startswith("("):
+        inner, closing, rest = _at_depth(text[1:], ")")
+        only, left = _type(inner) if closing else (TypeName("other", inner), "")
+        if not closing or left.strip() or re.match(r"\s*(?:async\s+|throws\s+)*->", rest):
+            return TypeName("other", start), ""
+        result = only
+    else:
+        parts: list[tuple[str, tuple[TypeName, ...]]] = []
+        rest = text
+        while name := _NAME.match(rest):
+            if name[1] in {"any", "some"} and rest[name.end() :][:1] == " ":
+                return TypeName("other", start), ""
+            rest = rest[name.end() :]
+            arguments: tuple[TypeName, ...] = ()
+            if rest.lstrip().startswith("<"):
+                inner, closing, rest = _at_depth(rest.lstrip()[1:], ">")
+                arguments = tuple(parse_type(part) for part in _split(inner))
+            parts.append((name[1], arguments))
+            if not rest.lstrip().startswith("."):
+                break
+            rest = rest.lstrip()[1:]
+        if not parts:
+            return TypeName("other", start), ""
+        result = TypeName("named", ".".join(part for part, _ in parts), tuple(parts))
+    while rest[:1] in {"?", "!"}:
+        result, rest = TypeName("optional", "", of=(result,)), rest[1:]
+    used = start[: len(start) - len(rest)].strip()
+    return TypeName(result.kind, used, result.parts, result.of), rest
+
+
+def walk(declarations: list[Declaration]) -> Iterator[Declaration]:
+    """Yield all declarations, outer ones first."""
+    for declaration in declarations:
+        yield declaration
+        yield from walk(declaration.types)
