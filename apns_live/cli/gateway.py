@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..activities import ServiceSettings
     from ..activities.store.sealing import Sealer
     from ..gateway import GatewaySettings
+    from ..gateway.wire.certificates import Certificates
 
 DEFAULT_DIRECTORY = Path("apns-live-data")
 DATABASE_FILE = "live.db"
@@ -82,7 +83,8 @@ def gateway(
             "needs the other one too", field="--certificate, --private-key", remedy="Give both."
         )
     try:
-        import apns_live.gateway  # noqa: F401 - to say at once which part is missing
+        from ..gateway.serving import raise_descriptor_limit
+        from ..gateway.wire.certificates import Certificates
     except ImportError as error:
         raise MissingPart("gateway", error.name) from error
 
@@ -95,13 +97,23 @@ def gateway(
         directory,
         host,
         port,
-        certificate,
-        private_key,
+        None if certificate is None else Certificates(certificate, private_key),
         settings=tuned.gateway(),
         service=tuned.service(),
     )
-    asyncio.run(_with_fake(options, ready) if with_fake else _alone(options, ready))
+    raise_descriptor_limit()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_with_fake(options, ready) if with_fake else _alone(options, ready))
     return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's; it is not there on every system."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 class _Options:
@@ -113,8 +125,7 @@ class _Options:
         directory: Path | None,
         host: str,
         port: int,
-        certificate: Path | None,
-        private_key: Path | None,
+        certificates: Certificates | None,
         *,
         settings: GatewaySettings,
         service: ServiceSettings,
@@ -123,8 +134,7 @@ class _Options:
         self.directory = directory
         self.host = host
         self.port = port
-        self.certificate = certificate
-        self.private_key = private_key
+        self.certificates = certificates
         self.settings = settings
         self.service = service
 
@@ -142,13 +152,12 @@ async def _alone(options: _Options, ready: Any) -> None:
         Service.open(
             address, sealing=embedded_sealer(directory), settings=options.service
         ) as service,
-        stopping() as stop,
+        stopping(options.certificates) as stop,
         serving(
             create_app(service, settings=options.settings),
             host=options.host,
             port=options.port,
-            certificate=options.certificate,
-            key=options.private_key,
+            certificates=options.certificates,
         ) as url,
     ):
         facts = {
@@ -179,12 +188,11 @@ async def _with_fake(options: _Options, ready: Any) -> None:
             database=options.database,
             host=options.host,
             port=options.port,
-            certificate=options.certificate,
-            private_key=options.private_key,
+            certificates=options.certificates,
             settings=options.settings,
             service=options.service,
         )
-        async with trying(place) as facts, stopping() as stop:
+        async with trying(place) as facts, stopping(options.certificates) as stop:
             ready(facts)
             await stop.wait()
 
@@ -227,24 +235,19 @@ def embedded_sealer(directory: Path) -> Sealer:
 
 
 @contextlib.asynccontextmanager
-async def stopping() -> AsyncIterator[asyncio.Event]:
-    """Yield an event that SIGTERM and SIGINT set."""
+async def stopping(certificates: Certificates | None = None) -> AsyncIterator[asyncio.Event]:
+    """Yield an event that SIGTERM and SIGINT set. SIGHUP reads the certificates again."""
     stop = asyncio.Event()
-    with _handlers(stop):
-        yield stop
-
-
-@contextlib.contextmanager
-def _handlers(stop: asyncio.Event) -> Iterator[None]:
+    actions: dict[int, Callable[[], None]] = dict.fromkeys(
+        (signal.SIGTERM, signal.SIGINT), stop.set
+    )
+    if certificates is not None:
+        actions[signal.SIGHUP] = certificates.reload
     loop = asyncio.get_running_loop()
-    handled = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Only the main thread may; elsewhere the block's end is the way.
-        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-            loop.add_signal_handler(number, stop.set)
-            handled.append(number)
-    try:
-        yield
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
+    with contextlib.ExitStack() as stack:
+        for number, action in actions.items():
+            # Only the main thread may; elsewhere the block's end is the way.
+            with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+                loop.add_signal_handler(number, action)
+                stack.callback(loop.remove_signal_handler, number)
+        yield stop

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..activities import Service, ServiceSettings
     from ..activities.apps import App
     from ..gateway import GatewaySettings
+    from ..gateway.wire.certificates import Certificates
 
 ATTRIBUTES_TYPE = "DemoAttributes"
 BUNDLE_ID = "com.example.demo"
@@ -54,8 +55,7 @@ class Place:
     database: str | None = None
     host: str = "localhost"
     port: int = 0
-    certificate: Path | None = None
-    private_key: Path | None = None
+    certificates: Certificates | None = None
     settings: GatewaySettings | None = None
     service: ServiceSettings | None = None
 
@@ -101,8 +101,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
                 recorder,
                 host=place.host,
                 port=place.port,
-                certificate=place.certificate,
-                key=place.private_key,
+                certificates=place.certificates,
             )
         )
         phones = await enter(_Phones(url, inspector, keys["native"]))

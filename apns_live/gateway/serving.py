@@ -1,23 +1,40 @@
-"""Serving the app with hypercorn: HTTP/1.1 and HTTP/2, over TLS when there is a certificate."""
+"""Serving the app: HTTP/1.1 and HTTP/2 on one port, over TLS when there is a certificate.
+
+uvicorn speaks HTTP/1.1, our own frames HTTP/2 (docs/decisions/0015); who may connect, how long a
+connection may wait, and what closing does, is decided here.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
+import resource
 import socket
+import ssl
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from dataclasses import replace
+from email.utils import formatdate
 from typing import Any, cast
 
-from hypercorn.asyncio import serve as serve_app
-from hypercorn.config import Config
 from starlette.types import ASGIApp
+from uvicorn.config import Config
+from uvicorn.lifespan.on import LifespanOn
+from uvicorn.server import ServerState
 
-from ..errors import InvalidSetting
+from ..errors import ApnsLiveError, InvalidSetting
+from .wire.certificates import Certificates
+from .wire.door import Arrival, Door, DoorLimits, DoorStatistics
+from .wire.http1 import Http1
+from .wire.http2 import Http2
 
-_BACKLOG = 1_024
+_BACKLOG = 2_048
+_MOST_FILES = 65_536
+_OTHER_FILES = 256
+"""Descriptors kept for what is no connection of a caller: the database, APNs, files."""
 
 
 @asynccontextmanager
@@ -26,43 +43,138 @@ async def serving(
     *,
     host: str = "localhost",
     port: int = 0,
-    certificate: Path | None = None,
-    key: Path | None = None,
+    certificates: Certificates | None = None,
+    limits: DoorLimits | None = None,
+    statistics: DoorStatistics | None = None,
     drain: float = 5.0,
 ) -> AsyncIterator[str]:
     """Serve an app until the block ends; yields its URL once the port listens.
 
     ``drain`` is how many seconds requests under way have to finish. Raises `InvalidSetting` when
-    the address cannot be used. Without TLS, HTTP/2 is spoken with prior knowledge (RFC 9113, 3.3).
+    the address cannot be used. HTTP/2 is agreed on by ALPN, or spoken with prior knowledge without
+    TLS (RFC 9113, 3.3).
     """
     listeners = _listeners(host, port)
-    bound = listeners[0].getsockname()[1]
-    config = Config()
-    # Hypercorn makes sockets of its own of the numbers, and closes those.
-    numbers = [f"fd://{listener.detach()}" for listener in listeners]
-    config.bind = numbers
-    if certificate is not None:
-        config.certfile = str(certificate)
-        config.keyfile = None if key is None else str(key)
-    config.backlog = _BACKLOG
-    config.include_server_header = False
-    config.accesslog = None
-    config.errorlog = None
-    config.graceful_timeout = drain
-    config.shutdown_timeout = drain + 5.0
-    config.keep_alive_timeout = 75.0
-    config.h11_max_incomplete_size = 32_768
-    stop = asyncio.Event()
-    task = asyncio.create_task(
-        serve_app(cast("Any", app), config, shutdown_trigger=cast("Any", stop.wait), mode="asgi")
-    )
-    scheme = "http" if certificate is None else "https"
-    name = f"[{host}]" if ":" in host else host
+    server = _Server(app, certificates, _fitting(limits or DoorLimits()), statistics)
     try:
-        yield f"{scheme}://{name}:{bound}"
+        await server.start(listeners)
+        scheme = "http" if certificates is None else "https"
+        name = f"[{host}]" if ":" in host else host
+        yield f"{scheme}://{name}:{listeners[0].getsockname()[1]}"
     finally:
-        stop.set()
-        await task
+        await server.close(drain)
+        for listener in listeners:
+            listener.close()
+
+
+class _Server:
+    """What stands between the listening sockets and the app."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        certificates: Certificates | None,
+        limits: DoorLimits,
+        statistics: DoorStatistics | None,
+    ) -> None:
+        self._config = Config(
+            cast("Any", app),
+            http=Http1,
+            ws="none",
+            lifespan="auto",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=cast("Any", limits.idle),
+        )
+        self._config.load()
+        self._certificates = certificates
+        self._door = Door(limits, statistics)
+        self._state = ServerState()
+        self._lifespan = LifespanOn(self._config)
+        self._servers: list[asyncio.Server] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._clock: asyncio.Task[None] | None = None
+
+    async def start(self, listeners: list[socket.socket]) -> None:
+        """Open the app, then listen."""
+        await self._lifespan.startup()
+        if self._lifespan.should_exit:
+            raise ApnsLiveError("the app did not start; the log says why")
+        self._tick()
+        loop = asyncio.get_running_loop()
+        self._clock = loop.create_task(self._ticking())
+        for listener in listeners:
+            self._servers.append(
+                await loop.create_server(self._arrival, sock=listener, backlog=_BACKLOG)
+            )
+
+    async def close(self, drain: float) -> None:
+        """Take no more, let requests under way finish, and cut off what does not."""
+        for server in self._servers:
+            server.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        if self._state.tasks:
+            _, late = await asyncio.wait(self._state.tasks, timeout=drain)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        tasks = [*self._handshakes, *((self._clock,) if self._clock else ())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._clock is not None and not self._lifespan.error_occurred:
+            await self._lifespan.shutdown()
+
+    def _arrival(self) -> Arrival:
+        return Arrival(self._door, self._context, self._speak, self._handshakes)
+
+    def _context(self) -> ssl.SSLContext | None:
+        return None if self._certificates is None else self._certificates.context()
+
+    def _speak(self, agreed: str | None) -> asyncio.Protocol:
+        return self._http2() if agreed == "h2" else self._http1()
+
+    def _http1(self) -> Http1:
+        return Http1(self._config, self._state, self._lifespan.state, self._door, self._http2)
+
+    def _http2(self) -> Http2:
+        return Http2(self._config, self._state, self._lifespan.state, self._door)
+
+    def _tick(self) -> None:
+        date = formatdate(time.time(), usegmt=True).encode()
+        self._state.default_headers[:] = [(b"date", date)]
+        self._door.sweep()
+        if self._certificates is not None:
+            self._certificates.look()
+
+    async def _ticking(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self._tick()
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the limit of open files as far as the system lets us; return it. For a program's start."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _fitting(limits: DoorLimits) -> DoorLimits:
+    """Return limits that leave descriptors for everything else."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files == resource.RLIM_INFINITY:
+        return limits
+    most = min(limits.connections, max(16, files - min(_OTHER_FILES, files // 2)))
+    return replace(limits, connections=most, per_address=min(limits.per_address, most * 4 // 5))
 
 
 @contextmanager

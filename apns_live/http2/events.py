@@ -33,6 +33,21 @@ class RequestReceived(msgspec.Struct, gc=False):
     truncated: bool = False
 
 
+class RequestStarted(msgspec.Struct, gc=False):
+    """The header block of a request. ``headers`` hold the pseudo-headers, in the order received."""
+
+    stream_id: int
+    headers: Headers
+
+
+class DataReceived(msgspec.Struct, gc=False):
+    """A piece of a body. ``size`` bytes of the stream's window are used up until they are granted."""
+
+    stream_id: int
+    content: bytes
+    size: int
+
+
 class StreamReset(msgspec.Struct, gc=False):
     """A stream ended without a response.
 
@@ -82,6 +97,8 @@ class PingAcknowledged(msgspec.Struct, gc=False):
 Event = (
     ResponseReceived
     | RequestReceived
+    | RequestStarted
+    | DataReceived
     | StreamReset
     | GoAwayReceived
     | SettingsReceived

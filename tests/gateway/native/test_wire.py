@@ -100,9 +100,10 @@ async def test_a_body_that_ends_too_early_is_400(live: Live) -> None:
 
 
 async def test_a_length_that_nobody_would_read_is_refused_at_once(live: Live) -> None:
-    for length in (b"99999999999", b"99999999999999999999", b"16777217"):
+    for length, status in ((b"99999999999", 413), (b"9" * 20, 400), (b"16777217", 413)):
         head = UPDATE + key(live) + b"Content-Length: " + length + b"\r\n\r\n"
-        assert (await said(live, head, ends=False)).startswith(b"HTTP/1.1 413")
+        answer = await said(live, head, ends=False)
+        assert answer.startswith(b"HTTP/1.1 %d" % status)
 
 
 async def test_what_is_left_of_a_large_body_is_read_and_then_told(live: Live) -> None:

@@ -1,0 +1,87 @@
+"""The TLS files of the gateway: checked at the start, and read again when they change."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+
+from ...errors import InvalidSetting
+
+logger = logging.getLogger("apns_live.gateway")
+
+_LOOK_EVERY = 10
+
+
+class Certificates:
+    """Holds the context of new connections. Raises `InvalidSetting` for files that cannot be used."""
+
+    def __init__(self, certificate: Path, key: Path | None) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._context = self._load()
+        self._seen = self._stamp()
+        self._ticks = 0
+
+    def context(self) -> ssl.SSLContext:
+        """Return the newest context."""
+        return self._context
+
+    def look(self) -> None:
+        """Read the files again if they changed; for once a second. Bad ones change nothing."""
+        self._ticks += 1
+        if self._ticks % _LOOK_EVERY == 0 and self._stamp() != self._seen:
+            self.reload()
+
+    def reload(self) -> None:
+        """Read the files again. Bad ones change nothing but the log."""
+        self._seen = self._stamp()
+        try:
+            self._context = self._load()
+        except InvalidSetting as error:
+            logger.error("the old certificate stays in use: %s", error)
+        else:
+            logger.info("read the certificate %s again", self._certificate)
+
+    def _stamp(self) -> tuple[tuple[int, int, int], ...]:
+        stamps = []
+        for path in (self._certificate, self._key):
+            try:
+                found = path.stat() if path is not None else None
+            except OSError:
+                found = None
+            if found is not None:
+                stamps.append((found.st_mtime_ns, found.st_ino, found.st_size))
+        return tuple(stamps)
+
+    def _load(self) -> ssl.SSLContext:
+        for path, name in ((self._certificate, "certificate"), (self._key, "private_key")):
+            try:
+                if path is not None:
+                    path.read_bytes()
+            except OSError as error:
+                raise InvalidSetting(
+                    f"{str(path)!r} cannot be read ({error.strerror})",
+                    field=name,
+                    remedy="Give the path of a PEM file.",
+                ) from None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        try:
+            # A key with a passphrase would be asked for on the terminal.
+            context.load_cert_chain(self._certificate, self._key, password=lambda: "")
+        except (ssl.SSLError, ValueError) as error:
+            reason = getattr(error, "reason", None) or str(error)
+            if reason == "KEY_VALUES_MISMATCH":
+                said, remedy = (
+                    "is not the key of the certificate",
+                    "Give the two that belong together.",
+                )
+            else:
+                said = f"and its private key cannot be used ({reason})"
+                remedy = (
+                    "Give PEM files: the chain with the server's certificate first, and its key."
+                )
+            field = "private_key" if reason == "KEY_VALUES_MISMATCH" else "certificate"
+            raise InvalidSetting(said, field=field, remedy=remedy) from None
+        return context

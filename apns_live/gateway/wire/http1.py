@@ -1,0 +1,311 @@
+"""HTTP/1.1: uvicorn's protocol on httptools (llhttp), with a bounded head and bounded waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, cast
+from urllib.parse import unquote
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from .door import DRAIN_BYTES, DRAIN_SECONDS, STUCK_SECONDS, Door
+
+logger = logging.getLogger("apns_live.gateway")
+
+HEAD_BYTES = 32_768
+"""Of request line and header fields together."""
+_PREFACE = b"PRI * HTTP/2.0"
+_UNREADABLE = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+)
+
+
+def _nothing() -> None:
+    """Do nothing more: the answer was cut off."""
+
+
+class _HeadTooLargeError(Exception):
+    """More than `HEAD_BYTES`."""
+
+
+class _Cycle(RequestResponseCycle):
+    """A request and its answer. A body that was cut short can still be answered."""
+
+    _cut = False
+    _read = False
+
+    def cut_short(self) -> None:
+        """Note that no more of the request will come. The connection closes behind the answer."""
+        self.keep_alive = False
+        self._cut = True
+        self.message_event.set()
+
+    async def run_asgi(self, app: Any) -> None:
+        """Let the app answer. An answer that it does not complete is cut off, so that it shows."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except Exception:
+            logger.exception("a request failed behind the app's own handling")
+        finally:
+            self.on_response = _nothing
+            if not self.response_complete and not self.disconnected:
+                self.transport.close()
+
+    async def receive(self) -> Any:
+        """Return the next piece of the body, or that there is none."""
+        if self._cut and not self.body and (self.more_body or self._read):
+            return {"type": "http.disconnect"}
+        message = await super().receive()
+        self._read = not message.get("more_body", False)
+        return message
+
+
+class _Closing:
+    """The transport of an answer behind which the connection closes, once the request is complete."""
+
+    def __init__(self, protocol: Http1) -> None:
+        self._protocol = protocol
+        self.write = protocol.transport.write
+        self.is_closing = protocol.transport.is_closing
+
+    def close(self) -> None:
+        """Close now, or when the rest of the request has come."""
+        self._protocol.close_behind_answer()
+
+
+class Http1(HttpToolsProtocol):
+    """One HTTP/1.1 connection. ``speak_http2`` takes over one that begins with HTTP/2's preface."""
+
+    cycle: _Cycle
+
+    def __init__(
+        self,
+        config: Config,
+        state: ServerState,
+        app_state: dict[str, Any],
+        door: Door,
+        speak_http2: Callable[[], asyncio.Protocol],
+    ) -> None:
+        super().__init__(config, state, app_state)
+        self.address = ""
+        self.deadline = 0.0
+        self._door = door
+        self._speak_http2 = speak_http2
+        self._head_left = HEAD_BYTES
+        self._in_head = False
+        self._busy = False
+        self._waits_for = "request"
+        self._drained = 0
+        self._closes = False
+        self._upgrading = b""
+        self._stuck: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self.address = self.client[0] if self.client else ""
+        self._door.waits(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the request that is under way, and the door."""
+        self.resume_writing()
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self._door.leave(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on. What is no HTTP gets 400, an endless head 431."""
+        if self.cycle is None and data.startswith(_PREFACE):
+            protocol = self._speak_http2()
+            self.connections.discard(self)
+            self.transport.set_protocol(protocol)
+            protocol.connection_made(self.transport)
+            protocol.data_received(data)
+            return
+        self._unset_keepalive_if_required()
+        if self._in_head:
+            self._head_left -= len(data)
+        try:
+            if self._head_left < 0:
+                raise _HeadTooLargeError
+            self._feed(data)
+        except httptools.HttpParserError as error:
+            too_large = isinstance(error.__context__, _HeadTooLargeError)
+            self._refuse(_UNREADABLE[too_large])
+        except _HeadTooLargeError:
+            self._refuse(_UNREADABLE[1])
+        else:
+            if not self._busy:
+                self._now_waits()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # No other protocol is spoken here: the request is answered as it is (RFC 9110, 7.8).
+            # The parser takes its body for the other protocol, so another one reads it again.
+            self.parser = httptools.HttpRequestParser(self)
+            head = self._head_without_upgrade()
+            self._upgrading = b""
+            self._feed(head + data[upgrade.args[0] :])
+
+    def _head_without_upgrade(self) -> bytes:
+        lines = [self._upgrading + b" " + self.url + b" HTTP/1.1"]
+        for name, value in self.headers:
+            if name == b"connection":
+                kept = b"close" if b"close" in value.lower() else b"keep-alive"
+                lines.append(b"connection: " + kept)
+            elif name not in {b"upgrade", b"http2-settings"}:
+                lines.append(name + b": " + value)
+        return b"\r\n".join((*lines, b"", b""))
+
+    def _refuse(self, answer: bytes) -> None:
+        if not self._busy:
+            self.transport.write(answer)
+        self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        super().on_message_begin()
+        self._head_left = HEAD_BYTES
+        self._in_head = True
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the request line."""
+        self._count(len(url))
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header field."""
+        self._count(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        self._head_left -= size
+        if self._head_left < 0:
+            raise _HeadTooLargeError
+
+    def on_headers_complete(self) -> None:
+        """Start the request, or let it wait for the one before it."""
+        self._in_head = False
+        parser, scope, before = self.parser, self.scope, self.cycle
+        method = parser.get_method()
+        if parser.should_upgrade():
+            if method == b"CONNECT":
+                raise httptools.HttpParserError("no proxy")
+            self._upgrading = method
+            return
+        version = parser.get_http_version()
+        if version == "1.1" and not any(name == b"host" for name, _ in self.headers):
+            raise httptools.HttpParserError("no Host")  # RFC 9112, section 3.2
+        url = httptools.parse_url(self.url)
+        scope["method"] = method.decode("ascii")
+        scope["http_version"] = version
+        scope["raw_path"] = url.path
+        scope["path"] = unquote(url.path.decode("ascii"))
+        scope["query_string"] = url.query or b""
+        self.cycle = cycle = _Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if not cycle.keep_alive:
+            cycle.transport = cast("asyncio.Transport", _Closing(self))
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+        if not self._busy:
+            self._busy = True
+            self._waits_for = ""
+            self._drained = 0
+            self._door.works(self)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answer a client that has sent all and still listens; TLS has no such state."""
+        if not self._busy or self.scheme == "https" or self.cycle.response_started:
+            return False  # a follower that says no more is gone
+        self.cycle.cut_short()
+        return True
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body; of one that was refused no more than a bounded rest."""
+        if self.cycle.response_complete:
+            self._drained += len(body)
+            if self._drained > DRAIN_BYTES:
+                self.transport.abort()
+            return
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note that all of the request has come."""
+        if self._upgrading:
+            return
+        cycle = self.cycle
+        cycle.more_body = False
+        cycle.message_event.set()
+        if cycle.response_complete and self._closes:
+            self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or wait for it."""
+        self._busy = bool(self.pipeline)
+        super().on_response_complete()
+        if not self._busy and not self.transport.is_closing():
+            self._now_waits()
+
+    def _now_waits(self) -> None:
+        """Tell the door what is waited for. The time for a head, or a rest, runs from its start."""
+        cycle = self.cycle
+        if cycle is not None and cycle.response_complete and cycle.more_body:
+            waits_for = "rest"
+        else:
+            waits_for = "head" if self._in_head else "request"
+        if waits_for == self._waits_for:
+            return
+        self._waits_for = waits_for
+        if waits_for == "rest":
+            self._door.waits(self, DRAIN_SECONDS)
+        elif waits_for == "head":
+            self._door.heads(self)
+        else:
+            self._door.waits(self)
+
+    def close_behind_answer(self) -> None:
+        """Close once the client has sent what it is sending: closed before, it misses the answer."""
+        if self.cycle.more_body:
+            self._closes = True
+        else:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        """Give a peer that does not read its time, and no more."""
+        super().pause_writing()
+        if self._stuck is None:
+            self._stuck = self.loop.call_later(STUCK_SECONDS, self.close_now)
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+        super().resume_writing()
+
+    def close_now(self) -> None:
+        """Close without waiting for the peer."""
+        self.transport.abort()
