@@ -7,7 +7,6 @@ the pool: one HTTP/2 connection of its own, kept while it lives, with the same p
 
 from __future__ import annotations
 
-import email.utils
 import json
 import socket
 import ssl
@@ -19,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from .answers import Answer, read_answer
 from .clock import Clock, SystemClock
 from .credentials import ProviderToken, ProviderTokens
 from .errors import (
@@ -29,7 +29,8 @@ from .errors import (
     ManagementUnreachable,
 )
 from .payload import ChannelId, check_bundle_id, check_channel
-from .reasons import Reason, Retry, classify
+from .reasons import Retry
+from .retry import Circumstances, Link, next_step
 
 MAX_CHANNELS = 10_000
 """Apple's limit for one app in one environment, and our bound on remembered storage policies."""
@@ -89,7 +90,6 @@ class _Link:
         self.client = client
         self.token = token
         self.users = 0
-        self.retired = False
 
 
 class Channels:
@@ -129,6 +129,7 @@ class Channels:
         self._deadline = deadline
         self._make_id = make_id or (lambda: str(uuid.uuid4()))
         self._link: _Link | None = None
+        self._retired: list[_Link] = []
         self._closed = False
         self._policies: OrderedDict[str, int] = OrderedDict()
 
@@ -207,14 +208,22 @@ class Channels:
         return self._policies.get(str(channel))
 
     async def replace_tokens(self, tokens: ProviderTokens) -> None:
+        """As `use_tokens`, and close the connection of the key before."""
+        self.use_tokens(tokens)
+        await self._close_retired()
+
+    def use_tokens(self, tokens: ProviderTokens) -> None:
         """Use another key's provider tokens from now on, on a connection of their own."""
         self._tokens = tokens
-        await self._retire()
+        if self._link is not None:
+            self._retire(self._link)
 
     async def aclose(self) -> None:
         """Close the connection. Calls in progress finish; later ones raise `ClientClosed`."""
         self._closed = True
-        await self._retire()
+        if self._link is not None:
+            self._retire(self._link)
+        await self._close_retired()
 
     # How a request goes out, and out again.
 
@@ -223,11 +232,9 @@ class Channels:
     ) -> httpx.Response:
         request_id = self._make_id()
         give_up = self._clock.monotonic() + self._deadline
-        attempt = 0
-        fresh_links = 0
+        tries, renewed = 0, False
         while True:
-            attempt += 1
-            link = self._current_link()
+            link = await self._current_link()
             link.users += 1
             try:
                 response = await link.client.request(
@@ -241,53 +248,42 @@ class Channels:
                     },
                 )
             except httpx.TransportError as error:
-                await self._retire(link)
+                self._retire(link)
                 if self._not_sent(error):
                     raise self._unreachable(error) from error
-                if not operation.repeatable or attempt > 1:
+                tries += 1
+                if not operation.repeatable or tries > 1:
                     raise self._unanswered(operation, request_id, error) from error
                 continue
             finally:
-                await self._release(link)
+                link.users -= 1
+                await self._close_retired()
             if response.status_code == operation.success:
                 return response
-            reason, row = _refusal(response)
-            wait = self._wait(row, response, operation, attempt)
-            if row.retry in (Retry.NEW_TOKEN_ONCE, Retry.NEW_LINK_ONCE, Retry.NEW_KEY_LINK):
-                # The connection is spent, and one replay is due where another one can differ.
-                await self._retire(link)
-                fresh_links += 1
-                renewed = self._tokens.current().value != link.token.value
-                if row.retry is Retry.NEW_TOKEN_ONCE and not renewed:
-                    wait = None
-                elif fresh_links == 1:
-                    wait = 0.0
-            elif row.retry is Retry.NEW_LINK:
-                await self._retire(link)
-            if wait is None or self._clock.monotonic() + wait > give_up:
-                raise self._refused(operation, response, reason, row, request_id)
-            if wait > 0:
-                await self._clock.sleep(wait)
+            fields = [(name.lower(), value) for name, value in response.headers.raw]
+            answer = read_answer(response.status_code, fields, response.content, self._clock.time())
+            step = next_step(
+                answer.row,
+                Circumstances(
+                    tries=tries,
+                    renewed=renewed,
+                    replay_safe=operation.repeatable,
+                    token_is_current=self._tokens.current().value == link.token.value,
+                    retry_after=answer.retry_after,
+                ),
+            )
+            if step.link is not Link.KEEP:
+                self._retire(link)
+                renewed = renewed or answer.row.retry is not Retry.NEW_LINK
+            delay = step.delay or 0.0
+            if not step.again or self._clock.monotonic() + delay > give_up:
+                raise self._refused(operation, answer, request_id, response)
+            tries += 1
+            if delay > 0:
+                await self._clock.sleep(delay)
 
-    def _wait(
-        self, row: Reason, response: httpx.Response, operation: _Operation, attempt: int
-    ) -> float | None:
-        """Return the seconds until the next try, or None when there is none (the retry table)."""
-        wanted = _retry_after(response.headers.get("retry-after", ""), self._clock.time())
-        match row.retry:
-            case Retry.BACKOFF_POOL:
-                wait = min(60.0, 2.0 ** (attempt - 1))
-            case Retry.BACKOFF_TOKEN:
-                wait = min(300.0, 5.0 * 2.0 ** (attempt - 1))
-            case Retry.NEW_LINK:
-                wait = 0.0 if attempt == 1 else min(60.0, 2.0 ** (attempt - 2))
-            case Retry.TWO_TRIES if operation.repeatable and attempt <= 2:
-                wait = (1.0, 10.0)[attempt - 1]
-            case _:
-                return None
-        return max(wait, wanted)
-
-    def _current_link(self) -> _Link:
+    async def _current_link(self) -> _Link:
+        await self._close_retired()
         if self._closed:
             raise ClientClosed("the client was closed; channel management is closed with it")
         if self._link is None:
@@ -320,19 +316,17 @@ class Channels:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         return context
 
-    async def _retire(self, link: _Link | None = None) -> None:
-        link = link or self._link
-        if link is None:
-            return
+    def _retire(self, link: _Link) -> None:
+        """Use another connection from now on; this one closes when nobody uses it."""
         if link is self._link:
             self._link = None
-        link.retired = True
-        if link.users == 0:
-            await link.client.aclose()
+        if link not in self._retired:
+            self._retired.append(link)
 
-    async def _release(self, link: _Link) -> None:
-        link.users -= 1
-        if link.retired and link.users == 0:
+    async def _close_retired(self) -> None:
+        unused = [link for link in self._retired if link.users == 0]
+        self._retired = [link for link in self._retired if link.users > 0]
+        for link in unused:
             await link.client.aclose()
 
     # What a caller is told.
@@ -372,25 +366,19 @@ class Channels:
         )
 
     def _refused(
-        self,
-        operation: _Operation,
-        response: httpx.Response,
-        reason: str,
-        row: Reason,
-        request_id: str,
+        self, operation: _Operation, answer: Answer, request_id: str, response: httpx.Response
     ) -> ChannelError:
-        status = response.status_code
-        remedy = row.remedy
-        if row.retry is Retry.NEW_TOKEN_ONCE:
-            skew = _clock_skew(response.headers.get("date", ""), self._clock.time())
+        remedy = answer.row.remedy
+        if answer.row.retry is Retry.NEW_TOKEN_ONCE:
+            skew = answer.skew
             remedy += f" It is {skew:+.0f} s off APNs' clock." if skew is not None else ""
-        elif operation.name != "delete" and reason == "BadPath":
+        elif operation.name != "delete" and answer.reason == "BadPath":
             remedy = "Check the channel id and the bundle id."
-        said = f"{status} {reason}" if reason else str(status)
+        said = f"{answer.status} {answer.reason}".rstrip()
         return ChannelError(
-            f"channel {operation.name}: {said}: {row.meaning}. {remedy}".rstrip(),
-            status=status,
-            reason=reason,
+            f"channel {operation.name}: {said}: {answer.row.meaning}. {remedy}".rstrip(),
+            status=answer.status,
+            reason=answer.reason,
             remedy=remedy,
             request_id=response.headers.get("apns-request-id", request_id),
         )
@@ -444,38 +432,6 @@ def _channel_header(channel: str) -> dict[str, str]:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _refusal(response: httpx.Response) -> tuple[str, Reason]:
-    """Return Apple's reason, as it came, and its row; whatever the body is."""
-    try:
-        content = json.loads(response.content)
-    except ValueError:
-        content = None
-    reason = content.get("reason", "") if isinstance(content, dict) else ""
-    reason = reason if isinstance(reason, str) else ""
-    return reason, classify(response.status_code, reason)
-
-
-def _retry_after(value: str, now: float) -> float:
-    """Return the seconds that a ``Retry-After`` (RFC 9110, 10.2.3) asks for; 0 for none."""
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    moment = _http_date(value)
-    return 0.0 if moment is None else max(0.0, moment - now)
-
-
-def _clock_skew(value: str, now: float) -> float | None:
-    moment = _http_date(value)
-    return None if moment is None else now - moment
-
-
-def _http_date(value: str) -> float | None:
-    try:
-        return email.utils.parsedate_to_datetime(value).timestamp()
-    except (ValueError, TypeError):
-        return None
 
 
 def _root_cause(error: BaseException) -> BaseException | None:

@@ -45,3 +45,47 @@ class SystemClock:
     async def sleep(self, delay: float) -> None:
         """Return after ``delay`` seconds."""
         await asyncio.sleep(delay)
+
+
+class Alarm:
+    """One timer that is moved to the earliest moment asked for, and calls ``ring`` then.
+
+    The moment may be a little off (rounding, two clocks): what ``ring`` asks for again at once
+    waits a tenth of a millisecond, so that an alarm cannot keep the event loop busy.
+    """
+
+    __slots__ = ("_clock", "_moment", "_ring", "_ringing", "_timer")
+
+    def __init__(self, clock: Clock, ring: Callable[[], object]) -> None:
+        self._clock = clock
+        self._ring = ring
+        self._ringing = False
+        self._timer: Timer | None = None
+        self._moment = 0.0
+
+    def set(self, moment: float) -> None:
+        """Ring at ``moment`` (monotonic seconds) at the latest."""
+        if self._timer is not None:
+            if self._moment <= moment:
+                return
+            self._timer.cancel()
+        delay = max(_SHORTEST if self._ringing else 0.0, moment - self._clock.monotonic())
+        self._moment = moment
+        self._timer = self._clock.call_later(delay, self._due)
+
+    def cancel(self) -> None:
+        """Do not ring."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _due(self) -> None:
+        self._timer = None
+        self._ringing = True
+        try:
+            self._ring()
+        finally:
+            self._ringing = False
+
+
+_SHORTEST = 0.0001

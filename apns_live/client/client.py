@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..clock import Clock, SystemClock
 from ..credentials import ProviderKey, ProviderTokens
-from ..errors import ClientClosed, InvalidInput, InvalidSetting
-from ..http2 import Indexing
+from ..errors import ClientClosed, InvalidSetting
 from ..outcome import Outcome
 from ..payload import EncodedMessage, Message, check_bundle_id, check_channel, check_token, encode
-from ..pool import Endpoint, HeaderSet, Hooks, Loss, Pool, PoolOptions, Push, Sendable, Transport
+from ..pool import Endpoint, Hooks, Loss, Pool, PoolOptions, Push, Sendable, Transport
 from ..pool.connect import Connector, Resolver, make_ssl_context, system_resolver
 from ..pool.endpoint import resolve_environment
 from ..pool.proxy import Proxy
+from ..retry import TOTAL_LIMIT
 from .attachment import Attachment, WorkSource
 from .drops import DropsTo
-from .engine import TOTAL_LIMIT, Engine
+from .edge import HomeLoop, check_deadline, check_seconds
+from .engine import Engine
 from .fan_out import Run
+from .headers import HeaderBook
 from .httpx_transport import HttpxTransport
 from .reading import Tokens, read_tokens
 from .single import WaitingRoom
@@ -31,8 +33,6 @@ from .statistics import Statistics, snapshot
 
 if TYPE_CHECKING:
     from ..channels import Channels
-
-_HEADER_SETS_KEPT = 1024
 
 
 class Client:
@@ -108,14 +108,15 @@ class Client:
             pool or PoolOptions(),
             **{name: value for name, value in given.items() if value is not None},
         )
-        self.proxy = None if proxy is None else Proxy.from_url(proxy)
+        tunnel = None if proxy is None else Proxy.from_url(proxy)
         self._proxy_url = proxy
         self.ssl_context = make_ssl_context(self.endpoint, ssl_context)
         self.hooks = hooks or Hooks()
         self._deterministic = deterministic_tokens
         self.provider_tokens = self._tokens_of(key)
-        self._never_index = never_index_authorization
-        self._header_sets: dict[tuple[object, ...], HeaderSet] = {}
+        self._headers = HeaderBook(
+            self.bundle_id, never_index_authorization=never_index_authorization
+        )
         self._engine = Engine(
             clock=self.clock, response_timeout=self.options.response_timeout, hooks=self.hooks
         )
@@ -125,7 +126,7 @@ class Client:
                 self.endpoint,
                 ssl_context=self.ssl_context,
                 resolver=resolver,
-                proxy=self.proxy,
+                proxy=tunnel,
             )
             self._transport = Pool(
                 self._engine,
@@ -157,12 +158,12 @@ class Client:
             limit=TOTAL_LIMIT,
         )
         self._channels: Channels | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._closing = False
-        self._closed = False
+        self._home = HomeLoop()
+        self._end: asyncio.Future[None] | None = None
+        """Set when closing begins, done when it has ended."""
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "closing" if self._closing else "open"
+        state = "closed" if self.is_closed() else "closing" if self._end else "open"
         return (
             f"<Client {state} {self.bundle_id} at {self.endpoint.host}:{self.endpoint.port} "
             f"key {self.provider_tokens.key.key_id} {self._transport!r}>"
@@ -177,11 +178,11 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.aclose()
+        await self.aclose(drain=None if kind is None else 0.0)
 
     def is_closed(self) -> bool:
         """Whether `aclose` has finished."""
-        return self._closed
+        return self._end is not None and self._end.done()
 
     # Sending
 
@@ -197,7 +198,7 @@ class Client:
         self._check_open()
         sendable = self._sendable(message)
         check_token(token, message=sendable.encoded)
-        _check_deadline(deadline)
+        check_deadline(deadline)
         return await self._room.send(Push(token, sendable), deadline)
 
     async def broadcast(
@@ -209,7 +210,7 @@ class Client:
         """
         self._check_open()
         check_channel(channel)
-        _check_deadline(deadline)
+        check_deadline(deadline)
         policy = getattr(channel, "storage_policy", None)
         if policy is None and self._channels is not None:
             policy = self._channels.storage_policy(channel)
@@ -233,14 +234,14 @@ class Client:
         that gets each outcome with DROP_TOKEN, or a file that they are written to as JSON Lines.
         """
         self._check_open()
-        _check_deadline(deadline)
+        check_deadline(deadline)
         return Run(
             self._engine,
             self._sendable(message),
             read_tokens(tokens, dedupe=dedupe),
             deadline=deadline,
             drops_to=drops_to,
-            may_start=lambda: not self._closing,
+            may_start=self._check_open,
         )
 
     @property
@@ -270,9 +271,9 @@ class Client:
     def prepare(self, encoded: EncodedMessage, *, channel: str | None = None) -> Sendable:
         """Return an encoded message with this client's headers, to share among many pushes."""
         if channel is None:
-            return Sendable(encoded, self._headers_of(encoded))
+            return Sendable(encoded, self._headers.of(encoded))
         path = f"/4/broadcasts/apps/{self.bundle_id}".encode("ascii")
-        return Sendable(encoded, self._headers_of(encoded, channel), fixed_path=path)
+        return Sendable(encoded, self._headers.of(encoded, channel), fixed_path=path)
 
     def attach(
         self,
@@ -281,15 +282,23 @@ class Client:
         retry: bool = True,
         response_timeout: float | None = None,
         deadline: float | None = None,
+        tokens_checked: bool = False,
     ) -> Attachment:
         """Let ``source`` bring work of its own; see `WorkSource`. Times are seconds from now.
 
         With ``retry=False`` it gets SLOW_DOWN, RETRY_LATER and UNKNOWN at once and decides itself;
-        what was certainly not processed is replayed either way.
+        what was certainly not processed is replayed either way. A token that cannot be one comes
+        back as FIX_REQUEST, unless ``tokens_checked`` says that `check_token` has seen them all.
         """
         self._check_open()
+        check_deadline(deadline)
+        check_deadline(response_timeout, "response_timeout")
         return self._engine.attach(
-            source, retry=retry, response_timeout=response_timeout, deadline=deadline
+            source,
+            retry=retry,
+            response_timeout=response_timeout,
+            deadline=deadline,
+            checked=tokens_checked,
         )
 
     # Keys, figures, the end
@@ -298,13 +307,10 @@ class Client:
         """Sign with another key from now on. Pushes in flight finish on their connections."""
         self._check_open()
         self.provider_tokens = self._tokens_of(key)
-        for headers in self._header_sets.values():
-            headers.forget()
+        self._headers.forget_tokens()
         self._transport.retire_all("the provider key was replaced", self.provider_tokens)
         if self._channels is not None:
-            replacing = self._channels.replace_tokens(self.provider_tokens)
-            self._tasks.add(task := asyncio.get_running_loop().create_task(replacing))
-            task.add_done_callback(self._tasks.discard)
+            self._channels.use_tokens(self.provider_tokens)
 
     def statistics(self) -> Statistics:
         """Return a frozen snapshot."""
@@ -318,12 +324,23 @@ class Client:
     async def aclose(self, *, drain: float | None = None) -> None:
         """Close: take nothing new, wait ``drain`` seconds for what is under way, then give up.
 
-        ``drain`` defaults to ``close_timeout``. What has not left then is NOT_SENT, what has is
-        UNKNOWN. May be called more than once.
+        ``drain`` defaults to ``close_timeout``; leaving ``async with`` by an exception drains
+        nothing. What has not left then is NOT_SENT, what has is UNKNOWN. May be called more than
+        once: each call returns when the client is closed.
         """
-        if self._closing:
+        if drain is not None:
+            check_seconds(drain, "drain", zero=True)
+        if self._end is not None:
+            if not self._end.done():
+                await asyncio.shield(self._end)
             return
-        self._closing = True
+        gone = self._home.has_ended()
+        if not gone:
+            self._home.check()
+        self._end = asyncio.get_running_loop().create_future()
+        if gone:  # and with its event loop everything that there was to close
+            self._end.set_result(None)
+            return
         patience = self.options.close_timeout if drain is None else drain
         deadline = self.clock.monotonic() + patience
         self._room.refuse_more()
@@ -332,15 +349,15 @@ class Client:
             if patience > 0:
                 await self._drained(deadline)
         finally:
-            self._room.close()
-            self._engine.close_waiting()
-            self._engine.abandon_in_flight(None, Loss.CLOSED)
-            await self._transport.aclose(deadline)
-            if self._tasks:
-                await asyncio.gather(*self._tasks, return_exceptions=True)
-            if self._channels is not None:
-                await self._channels.aclose()
-            self._closed = True
+            try:
+                self._room.close()
+                self._engine.close_waiting()
+                self._engine.abandon_in_flight(None, Loss.CLOSED)
+                await self._transport.aclose(deadline)
+                if self._channels is not None:
+                    await self._channels.aclose()
+            finally:
+                self._end.set_result(None)
 
     async def _drained(self, deadline: float) -> None:
         """Return when nothing is waiting or under way, at ``deadline`` at the latest."""
@@ -353,8 +370,9 @@ class Client:
     # Helpers
 
     def _check_open(self) -> None:
-        if self._closing:
+        if self._end is not None:
             raise ClientClosed("the client is closed; nothing was sent")
+        self._home.check()
 
     def _tokens_of(self, key: ProviderKey) -> ProviderTokens:
         return ProviderTokens(key, self.clock, deterministic=self._deterministic)
@@ -364,58 +382,7 @@ class Client:
             return message
         return self.prepare(encode(message, now=self.clock.time()))
 
-    def _headers_of(self, encoded: EncodedMessage, channel: str | None = None) -> HeaderSet:
-        key = (
-            channel,
-            encoded.topic_suffix,
-            encoded.push_type,
-            encoded.priority,
-            encoded.expiration,
-            encoded.collapse_id,
-        )
-        found = self._header_sets.get(key)
-        if found is None:
-            if len(self._header_sets) >= _HEADER_SETS_KEPT:
-                del self._header_sets[next(iter(self._header_sets))]
-            found = self._header_sets[key] = self._make_headers(encoded, channel)
-        return found
-
-    def _make_headers(self, encoded: EncodedMessage, channel: str | None) -> HeaderSet:
-        # Indexing follows Apple's "Sending notification requests to APNs".
-        fields = [(b"apns-push-type", encoded.push_type.encode(), Indexing.VALUE)]
-        if channel is None:
-            topic = (self.bundle_id + encoded.topic_suffix).encode()
-            fields.insert(0, (b"apns-topic", topic, Indexing.VALUE))
-        else:
-            fields.append((b"apns-channel-id", channel.encode(), Indexing.NAME))
-        fields.append((b"apns-priority", str(encoded.priority).encode(), Indexing.VALUE))
-        fields.append((b"apns-expiration", str(encoded.expiration).encode(), Indexing.NAME))
-        if encoded.collapse_id is not None:
-            fields.append((b"apns-collapse-id", encoded.collapse_id.encode(), Indexing.NAME))
-        return HeaderSet(
-            tuple(fields),
-            id_name=b"apns-id" if channel is None else b"apns-request-id",
-            never_index_authorization=self._never_index,
-        )
-
 
 def _check_number(field: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise InvalidSetting(f"{value!r} is not above 0", field=field, remedy="Give a number.")
-
-
-def _check_deadline(deadline: object) -> None:
-    if deadline is None:
-        return
-    if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or not deadline > 0:
-        raise InvalidInput(
-            f"{deadline!r} is not above 0",
-            field="deadline",
-            remedy="Give seconds from now, as a number.",
-        )
-    if deadline >= 100_000_000:
-        raise InvalidInput(
-            f"{deadline!r} is more than three years",
-            field="deadline",
-            remedy="Give seconds from now, not a time of day.",
-        )

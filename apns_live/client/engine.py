@@ -7,27 +7,22 @@ another try is due, or settled. Nothing here awaits; the event loop calls in.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 
-from ..clock import Clock, Timer
+from ..answers import Answer, read_answer
+from ..clock import Alarm, Clock
+from ..guard import Guarded
 from ..http2 import ResponseReceived
 from ..outcome import Outcome, Verdict
 from ..pool import Bar, Carrier, Hooks, Loss, Push, PushState, RequestIds, Transport
 from ..reasons import Retry
-from .answers import Answer, read_answer
+from ..retry import REPLAY_DELAYS, TOTAL_LIMIT, Circumstances, Link, Step, next_step
 from .attachment import Attachment, End, WorkSource
 from .backoff import PoolBackoff, TokenBackoff
 from .intake import Intake
 from .outcomes import clock_advice, refusal, unanswered, unknown
-from .retry import REPLAY_DELAYS, Circumstances, Link, Step, next_step
 from .statistics import Counters
 from .waiting import Waiting
-
-logger = logging.getLogger("apns_live.client")
-
-TOTAL_LIMIT = 60.0
-"""Seconds from being taken to the last try, whatever deadline and expiration allow."""
 
 _BAR_BATCH = 1000
 _ROUNDS = 8
@@ -53,12 +48,12 @@ class Engine:
         self.response_timeout = response_timeout
         self.counters = Counters()
         self.transport: Transport | None = None
-        self._hooks = hooks
+        hook = hooks.retry
+        self._retry_hook = None if hook is None else Guarded(hook, "the hook retry")
         self._total_limit = total_limit
         self._intake = Intake(ids or RequestIds(), self._settle)
         self._waiting = Waiting()
-        self._timer: Timer | None = None
-        self._timer_at = 0.0
+        self._alarm = Alarm(clock, self._tick)
         self._backoff = PoolBackoff()
         self._paused_because = ""
         self._slow = TokenBackoff(slow_tokens)
@@ -249,7 +244,7 @@ class Engine:
 
     def _watch_ready(self, push: Push, now: float) -> None:
         """Let a push that waits for a connection be looked at again when its time is up."""
-        self._arm(self._limit(push, now))
+        self._alarm.set(self._limit(push, now))
 
     # What came back
 
@@ -341,33 +336,31 @@ class Engine:
     def _circumstances(
         self, push: Push, answer: Answer, carrier: Carrier, now: float
     ) -> Circumstances:
-        pool_delay = token_delay = 0.0
+        backoff = None
         token_is_current = True
         match answer.row.retry:
             case Retry.BACKOFF_POOL:
-                pool_delay = self._backoff.refused(now, push.sent_at, answer.retry_after)
+                backoff = self._backoff.refused(now, push.sent_at, answer.retry_after)
                 told = (
                     "" if answer.retry_after is None else f", Retry-After {answer.retry_after:g} s"
                 )
                 self._paused_because = f"{answer.status} {answer.reason}{told}"
-                self._arm(self._backoff.until)
+                self._alarm.set(self._backoff.until)
             case Retry.BACKOFF_TOKEN:
-                token_delay = self._slow.delay(push.token, now)
+                backoff = self._slow.delay(push.token, now)
             case Retry.NEW_TOKEN_ONCE:
                 token_is_current = carrier.shows_current_token()
             case _:
                 pass
         return Circumstances(
             tries=push.tries,
-            replays=push.replays,
             renewed=push.renewed,
             replay_safe=push.message.encoded.replay_safe,
             may_retry=push.owner.retry and not self.closing,
             token_is_current=token_is_current,
             connection_fresh=carrier.fresh,
             retry_after=answer.retry_after,
-            pool_delay=pool_delay,
-            token_delay=token_delay,
+            backoff=backoff,
         )
 
     def _treat_link(self, carrier: Carrier, step: Step, answer: Answer) -> None:
@@ -424,12 +417,8 @@ class Engine:
             self._settle(push, outcome)
 
     def _try_again(self, push: Push, reason: str, delay: float, now: float) -> None:
-        hook = self._hooks.retry
-        if hook is not None:
-            try:
-                hook(push.request_id, reason, delay)
-            except Exception:
-                logger.exception("a hook raised")
+        if self._retry_hook is not None:
+            self._retry_hook(push.request_id, reason, delay)
         if delay > 0.0:
             self._hold(push, now + delay)
         else:
@@ -469,18 +458,9 @@ class Engine:
 
     def _hold(self, push: Push, until: float) -> None:
         self._waiting.hold(push, until)
-        self._arm(until)
-
-    def _arm(self, at: float) -> None:
-        if self._timer is not None:
-            if self._timer_at <= at:
-                return
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self.clock.call_later(max(0.0, at - self.clock.monotonic()), self._tick)
+        self._alarm.set(until)
 
     def _tick(self) -> None:
-        self._timer = None
         now = self.clock.monotonic()
         self._waiting.release(now)
         self._sweep_ready(now)
@@ -492,7 +472,7 @@ class Engine:
         if self._backoff.until > now:
             moments.append(self._backoff.until)
         if moments:
-            self._arm(max(min(moments), now))
+            self._alarm.set(min(moments))
         self.wake()
 
     def _sweep_ready(self, now: float) -> None:
@@ -612,9 +592,7 @@ class Engine:
             self._settle(push, unanswered(push, Verdict.NOT_SENT, "closed", now))
         self._waiting.clear()
         self._flush()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.cancel()
 
     # Outcomes
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..errors import ClientClosed
 from ..outcome import Outcome, Verdict
 from ..pool import Push, Sendable
 from .attachment import Attachment, End, Settled
@@ -33,7 +32,7 @@ class Run(BaseRun[Report]):
         *,
         deadline: float | None,
         drops_to: DropsTo | None,
-        may_start: Callable[[], bool],
+        may_start: Callable[[], object],
     ) -> None:
         super().__init__(reader)
         self._engine = engine
@@ -58,8 +57,7 @@ class Run(BaseRun[Report]):
     # The engine's side, in the order of events
 
     def _begin(self) -> None:
-        if not self._may_start():
-            raise ClientClosed("the client is closed; nothing was sent")
+        self._may_start()
         self._drops.open()
         self._tally.begin()
         self._attachment = self._engine.attach(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ..answers import Answer
 from ..errors import InvalidInput
 from ..guard import RAISED
 from ..outcome import Outcome, Verdict
 from ..pool import Loss, Push
-from .answers import Answer
-from .retry import Link, Step
+from ..retry import Link, Step
 
 WORTH_ANOTHER_TRY = (Verdict.RETRY_LATER, Verdict.SLOW_DOWN, Verdict.REFRESH_CREDENTIALS)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from ..clock import Clock, Timer
+from ..clock import Alarm, Clock
 from ..errors import ClientClosed, PoolFull
 from ..outcome import Outcome
 from ..pool import Push, PushState
@@ -30,8 +30,7 @@ class WaitingRoom:
         """Places taken: cancelled pushes stay in the deque until it is their turn."""
         self._doors: deque[asyncio.Future[None]] = deque()
         self._timed: set[Push] = set()
-        self._timer: Timer | None = None
-        self._timer_at = 0.0
+        self._alarm = Alarm(clock, self._tick)
         self._attachment: Attachment | None = None
         self._closed = False
 
@@ -60,9 +59,8 @@ class WaitingRoom:
         self._waiting.append(push)
         if push.deadline:
             self._timed.add(push)
-            self._arm(push.deadline)
-        if self._timer is None:
-            self._arm(now + self._limit)
+            self._alarm.set(push.deadline)
+        self._alarm.set(now + self._limit)
         attachment.wake()
         try:
             return await future
@@ -125,9 +123,7 @@ class WaitingRoom:
             self._engine.expire(push, "closed")
         while self._open_door():
             pass
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.cancel()
 
     def refuse_more(self) -> None:
         """Take no new calls; those that wait go on."""
@@ -148,16 +144,7 @@ class WaitingRoom:
                 return True
         return False
 
-    def _arm(self, at: float) -> None:
-        if self._timer is not None:
-            if self._timer_at <= at:
-                return
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._clock.call_later(max(0.0, at - self._clock.monotonic()), self._tick)
-
     def _tick(self) -> None:
-        self._timer = None
         now = self._clock.monotonic()
         wall = self._clock.time()
         late = [push for push in self._timed if push.deadline <= now]
@@ -176,4 +163,4 @@ class WaitingRoom:
             push.created + self._limit for push in self._waiting if push.state == PushState.NEW
         ]
         if moments:
-            self._arm(min(moments))
+            self._alarm.set(min(moments))

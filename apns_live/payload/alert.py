@@ -59,7 +59,7 @@ class Alert:
         check_words(self.body, "alert.body")
         if self.sound is not None:
             check_line(self.sound, "alert.sound")
-        if self.title is None and self.body is None and self.sound is None:
+        if not (self.title or self.body or self.sound):
             raise InvalidPayload(
                 "has neither title nor body nor sound",
                 field="alert",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from apns_live.client.backoff import PoolBackoff, TokenBackoff
-from apns_live.client.retry import Circumstances, Link, Step, next_step
 from apns_live.outcome import Verdict
 from apns_live.reasons import ROWS, Retry, classify
+from apns_live.retry import Circumstances, Link, Step, next_step
 
 
 def step(status: int, reason: str, **seen) -> Step:
@@ -56,19 +56,19 @@ def step(status: int, reason: str, **seen) -> Step:
             Step(True, 0.0, Verdict.REFRESH_CREDENTIALS, Link.RETIRE),
         ),
         (503, "Shutdown", {}, Step(True, 0.0, Verdict.RETRY_LATER, Link.RETIRE)),
-        (503, "ServiceUnavailable", {"pool_delay": 4.0}, Step(True, 4.0, Verdict.RETRY_LATER)),
-        (503, "Service Unavailable", {"pool_delay": 4.0}, Step(True, 4.0, Verdict.RETRY_LATER)),
+        (503, "ServiceUnavailable", {"backoff": 4.0}, Step(True, 4.0, Verdict.RETRY_LATER)),
+        (503, "Service Unavailable", {"backoff": 4.0}, Step(True, 4.0, Verdict.RETRY_LATER)),
         (
             503,
             "ServiceUnavailable",
-            {"pool_delay": 4.0, "retry_after": 9.0},
+            {"backoff": 4.0, "retry_after": 9.0},
             Step(True, 9.0, Verdict.RETRY_LATER),
         ),
-        (429, "TooManyRequests", {"token_delay": 10.0}, Step(True, 10.0, Verdict.SLOW_DOWN)),
+        (429, "TooManyRequests", {"backoff": 10.0}, Step(True, 10.0, Verdict.SLOW_DOWN)),
         (
             429,
             "TooManyRequests",
-            {"token_delay": 10.0, "may_retry": False},
+            {"backoff": 10.0, "may_retry": False},
             Step(False, 10.0, Verdict.SLOW_DOWN),
         ),
         (
@@ -136,6 +136,20 @@ def test_the_pool_backs_off_1_2_4_to_60_and_forgets_on_success() -> None:
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
     backoff.accepted()
     assert backoff.refused(now, now, None) == 1
+
+
+def test_a_retry_after_of_minutes_is_honoured_and_hours_are_capped() -> None:
+    backoff = PoolBackoff()
+    assert backoff.refused(0.0, 0.0, 120.0) == 120.0
+    assert backoff.refused(200.0, 200.0, 999_999.0) == 3600.0
+
+
+def test_both_spellings_of_a_token_wait() -> None:
+    backoff = TokenBackoff()
+    backoff.refused("AB", 0.0, 5.0)
+    assert backoff.wait("ab", 1.0) == 4.0
+    backoff.accepted("Ab")
+    assert backoff.wait("AB", 1.0) == 0.0
 
 
 def test_answers_of_one_burst_do_not_double() -> None:

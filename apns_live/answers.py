@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ..reasons import Reason, classify
+from .reasons import Reason, classify
 
 Headers = Sequence[tuple[bytes, bytes]]
 

@@ -1,0 +1,153 @@
+"""The one retry policy: what follows a refusal, and after how many seconds.
+
+`apns_live.reasons` names a policy for each reason; `POLICIES` has its numbers. Who reads them:
+the client's engine and channel management through `next_step`, its `client.backoff` for what waits
+meanwhile, and delivery's `pacing` for what the client hands up (`retry=False`), by verdict. The
+service's retries are delivery's. So a new reason is a row in `reasons`, one in the fake's own table,
+and a test; a new way to retry is an entry here besides. docs/errors.md is generated from both.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from .outcome import Verdict
+from .reasons import Reason, Retry
+
+TOTAL_LIMIT = 60.0
+"""Seconds from being taken on to the client's last try, whatever deadline and expiration allow.
+A longer delay ends in an outcome whose ``retry_at`` says when another try makes sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Seconds before each further try. The last is repeated when it is ``endless``."""
+
+    delays: tuple[float, ...]
+    endless: bool
+    words: str
+    """What happens, for docs/errors.md."""
+
+    def delay(self, tries: int) -> float | None:
+        """Return the seconds before the next try after ``tries`` of them; None for no more."""
+        if tries < len(self.delays):
+            return self.delays[tries]
+        return self.delays[-1] if self.endless else None
+
+    def backoff(self, tries: int) -> float:
+        """Return the seconds of the next wait, whether or not another try is due."""
+        return self.delays[min(tries, len(self.delays) - 1)]
+
+
+REPLAY_DELAYS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds before a push that was certainly not processed leaves again."""
+
+POLICIES: dict[Retry, Policy] = {
+    Retry.NEVER: Policy((), False, "nothing"),
+    Retry.NEW_TOKEN_ONCE: Policy(
+        (0.0,), False, "closes the connection; once more if a current provider token differs"
+    ),
+    Retry.NEW_LINK_ONCE: Policy(
+        (0.0,), False, "once more on another connection, with the oldest provider token still valid"
+    ),
+    Retry.NEW_KEY_LINK: Policy((0.0,), False, "once more on a new connection"),
+    Retry.NEW_LINK: Policy(
+        REPLAY_DELAYS, True, "on another connection: at once, then after 0.1 s, growing to 8 s"
+    ),
+    Retry.BACKOFF_POOL: Policy(
+        (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0), True, "everything waits: 1 s, doubling to 60 s"
+    ),
+    Retry.BACKOFF_TOKEN: Policy(
+        (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0),
+        True,
+        "this token waits, and no other: 5 s, doubling to 5 min",
+    ),
+    Retry.TWO_TRIES: Policy(
+        (1.0, 10.0), False, "after 1 s and after 10 s; never what must not come twice (a start)"
+    ),
+}
+
+
+class Link(enum.Enum):
+    """What is to be done with the connection that the answer came on."""
+
+    KEEP = "keep"
+    RETIRE = "retire"
+    RETIRE_KEEPING_OLDEST_TOKEN = "retire_keeping_oldest_token"
+    RETIRE_AND_BAR = "retire_and_bar"
+    """Connecting again would not help: nothing does for a while."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What the policy needs to know of a request and its connection."""
+
+    tries: int = 0
+    renewed: bool = False
+    """Whether its one try on a new connection or with a new provider token is used up."""
+    replay_safe: bool = True
+    may_retry: bool = True
+    """Whether the source of the push leaves retries to the client."""
+    token_is_current: bool = True
+    """Whether the connection already showed the provider token that a new one would show."""
+    connection_fresh: bool = False
+    """Whether the connection accepted nothing since it was opened or was idle for long."""
+    retry_after: float | None = None
+    backoff: float | None = None
+    """Seconds that the pool or the token waits now, where the policy is one of waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Either another try after ``delay`` seconds, or the end with ``verdict``.
+
+    With the end, ``delay`` says when another try by the caller makes sense; None: never.
+    """
+
+    again: bool
+    delay: float | None
+    verdict: Verdict
+    link: Link = Link.KEEP
+    may_have_been_sent: bool = False
+
+
+def next_step(row: Reason, seen: Circumstances) -> Step:
+    """Return what follows a refusal."""
+    policy = POLICIES[row.retry]
+    match row.retry:
+        case Retry.NEVER:
+            return Step(False, None, row.verdict)
+        case Retry.NEW_TOKEN_ONCE if seen.token_is_current or seen.renewed:
+            # The newest token that we can sign is too old for the server: a clock is wrong.
+            return Step(False, None, Verdict.OPERATOR, Link.RETIRE_AND_BAR)
+        case Retry.NEW_TOKEN_ONCE | Retry.NEW_KEY_LINK | Retry.NEW_LINK_ONCE:
+            oldest = row.retry is Retry.NEW_LINK_ONCE
+            link = Link.RETIRE_KEEPING_OLDEST_TOKEN if oldest else Link.RETIRE
+            if seen.renewed:
+                return Step(False, None, row.verdict, link)
+            return Step(seen.may_retry, 0.0, row.verdict, link)
+        case Retry.TWO_TRIES:
+            return _two_tries(row, policy, seen)
+        case Retry.NEW_LINK:
+            return _delayed(row, policy.delay(seen.tries), seen, Link.RETIRE)
+        case _:
+            delay = policy.delay(seen.tries) if seen.backoff is None else seen.backoff
+            return _delayed(row, delay, seen, Link.KEEP)
+
+
+def _delayed(row: Reason, delay: float | None, seen: Circumstances, link: Link) -> Step:
+    if delay is None:
+        return Step(False, None, row.verdict, link)
+    return Step(seen.may_retry, max(delay, seen.retry_after or 0.0), row.verdict, link)
+
+
+def _two_tries(row: Reason, policy: Policy, seen: Circumstances) -> Step:
+    link = Link.RETIRE if seen.connection_fresh else Link.KEEP
+    if not seen.replay_safe:
+        return Step(False, None, Verdict.UNKNOWN, link, may_have_been_sent=True)
+    delay = policy.delay(seen.tries)
+    if delay is None:
+        return Step(False, 60.0, row.verdict, link, may_have_been_sent=True)
+    delay = max(delay, seen.retry_after or 0.0)
+    return Step(seen.may_retry, delay, row.verdict, link, may_have_been_sent=True)
