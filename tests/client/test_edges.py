@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
 from collections import deque
 from collections.abc import Callable
@@ -25,45 +24,42 @@ UPDATE = Update(content_state={"home": 71})
 # One client, one event loop
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_client_on_a_second_event_loop_is_refused_at_once() -> None:
     with ThreadedFakeApns() as running:
         client = Client(**arguments(running))  # on no loop: it binds to the first
+        first = asyncio.new_event_loop()
+        sent = first.run_until_complete(client.send(UPDATE, token(1)))
+        assert sent.verdict is Verdict.ACCEPTED
 
-        async def send() -> Verdict:
-            return (await client.send(UPDATE, token(1))).verdict
-
-        assert asyncio.run(send()) is Verdict.ACCEPTED
-        with pytest.raises(WrongEventLoop, match="one Client in each event loop"):
-            asyncio.run(send())
-
-        async def others() -> None:
+        async def elsewhere() -> None:
+            with pytest.raises(WrongEventLoop, match="one Client in each event loop"):
+                await client.send(UPDATE, token(1))
             with pytest.raises(RuntimeError):
                 await client.fan_out(UPDATE, tokens(2)).wait()
             with pytest.raises(WrongEventLoop):
                 client.attach(Source())
-            # Its loop has ended, and its connections with it: there is nothing to close.
-            await client.aclose()
-            assert client.is_closed()
-            with pytest.raises(ClientClosed):
-                await client.send(UPDATE, token(1))
+            with pytest.raises(WrongEventLoop):
+                await client.aclose()
 
-        asyncio.run(others())
-        del client
-        gc.collect()  # the first loop's sockets end here, and warn
+        asyncio.run(elsewhere())
+        assert not client.is_closed()
+        first.run_until_complete(client.aclose())
+        assert client.is_closed()
+        first.close()
 
 
-def test_a_client_of_a_running_loop_cannot_be_closed_from_another() -> None:
+def test_a_client_whose_event_loop_has_ended_closes_at_once() -> None:
     with ThreadedFakeApns() as running:
         client = Client(**arguments(running))
-        first = asyncio.new_event_loop()
-        first.run_until_complete(client.send(UPDATE, token(1)))
-        second = asyncio.new_event_loop()
-        with pytest.raises(WrongEventLoop):
-            second.run_until_complete(client.aclose())
-        second.close()
-        first.run_until_complete(client.aclose())
-        first.close()
+
+        async def use() -> None:
+            client.attach(Source())
+
+        asyncio.run(use())
+        asyncio.run(client.aclose())
+        assert client.is_closed()
+        with pytest.raises(ClientClosed):
+            asyncio.run(use())
 
 
 # Closing
