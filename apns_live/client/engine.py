@@ -459,6 +459,7 @@ class Engine:
     def _hold(self, push: Push, until: float) -> None:
         self._waiting.hold(push, until)
         self._alarm.set(until)
+        push.owner.wake()  # it makes room for others of its source
 
     def _tick(self) -> None:
         now = self.clock.monotonic()
