@@ -154,7 +154,8 @@ async def _alone(options: _Options, ready: Any) -> None:
         ) as service,
         stopping(options.certificates) as stop,
         serving(
-            create_app(service, settings=options.settings),
+            app := create_app(service, settings=options.settings),
+            gateway=app.state.gateway,
             host=options.host,
             port=options.port,
             certificates=options.certificates,

@@ -86,6 +86,19 @@ TABLE: tuple[Tuning, ...] = (
     _gateway("requests", int, "Requests under way at the same time."),
     _gateway("waiting_requests", int, "Requests that may wait for a place."),
     _gateway("patience", float, "How long a request waits for a place.", "SECONDS"),
+    _gateway("bodies", int, "Bodies on their way at the same time, of one app half as many."),
+    _gateway("bodies_bytes", int, "Bytes of all bodies on their way."),
+    _gateway("body_seconds", float, "How long a body may take to come.", "SECONDS"),
+    _gateway("call_seconds", float, "How long a call may take then; more is 503.", "SECONDS"),
+    _gateway("connections", int, "Open connections."),
+    _gateway("connections_per_address", int, "Open connections of one address."),
+    _gateway(
+        "trusted_proxies",
+        list[str],
+        "Address or network of a proxy whose X-Forwarded-For is believed; may be repeated.",
+        "NETWORK",
+        flag="trusted-proxy",
+    ),
     _gateway("waiting_writes", int, "Writes that may wait for a commit."),
     _gateway("events", int, "Followers of events at the same time."),
     _gateway("heartbeat", float, "Between two signs of life to a follower.", "SECONDS"),
@@ -135,8 +148,9 @@ class Tuned:
         values = self._of("gateway")
         if "limits" in values:
             values["limits"] = _limits(values["limits"], self.sources["gateway", "limits"])
-        if "webhook_hosts" in values:
-            values["webhook_hosts"] = frozenset(values["webhook_hosts"])
+        for name in ("webhook_hosts", "trusted_proxies"):
+            if name in values:
+                values[name] = frozenset(values[name])
         if ("service", "audit_days") in self.values:
             values["audit_days"] = self.values["service", "audit_days"]
         made: GatewaySettings = self._made("gateway", GatewaySettings, values)

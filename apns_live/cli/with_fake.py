@@ -99,6 +99,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
         url = await enter(
             serving(
                 recorder,
+                gateway=app.state.gateway,
                 host=place.host,
                 port=place.port,
                 certificates=place.certificates,

@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from ..errors import ApnsLiveError
 from .context import Gateway
@@ -81,7 +82,7 @@ def create_app(
         title="apns_live",
         version=version("apns-live"),
         lifespan=lifespan,
-        middleware=[Middleware(Guard, gateway=gateway)],
+        middleware=[*_proxies(gateway.settings), Middleware(Guard, gateway=gateway)],
         # The framework's own pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
@@ -102,6 +103,12 @@ def create_app(
             app.include_router(router, include_in_schema=False)
     app.openapi = lambda: describe(app.version)  # type: ignore[method-assign]
     return app
+
+
+def _proxies(settings: GatewaySettings) -> list[Middleware]:
+    """Return what puts the caller's address in the place of a trusted proxy's."""
+    trusted = sorted(settings.trusted_proxies)
+    return [Middleware(ProxyHeadersMiddleware, trusted_hosts=trusted)] if trusted else []
 
 
 def _dialect(name: str, gateway: Gateway) -> APIRouter | None:

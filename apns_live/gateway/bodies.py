@@ -6,27 +6,33 @@ import asyncio
 import io
 import re
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from ..errors import BadBody
+from .admission import current_visit
 
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-_SECONDS = 30.0
+_SECONDS = 20.0
+_USED_SECONDS = 600.0
 
 
 async def read_bytes(request: Request, *, limit_bytes: int) -> bytes:
     """Return the body.
 
-    Raises `BadBody`: 413 as soon as it is over ``limit_bytes``, 408 when it does not come within 30
-    seconds.
+    Raises `BadBody`: 413 as soon as it is over ``limit_bytes``, 408 when it does not come in time;
+    and `Busy`. The call then has its place.
     """
     parts: list[bytes] = []
-    await _read(request, limit_bytes, _SECONDS, parts.append)
+    visit = current_visit()
+    seconds = _SECONDS if visit is None else visit.admission.settings.body_seconds
+    await _read(request, limit_bytes, seconds, parts.append)
+    if visit is not None:
+        await visit.enter()
     return b"".join(parts)
 
 
@@ -41,8 +47,11 @@ async def spooled(request: Request, *, limit_bytes: int, seconds: float) -> Asyn
     """Keep a large body in a file that has no name and goes at the end of the block.
 
     Nothing of it is used before it is complete. Raises `BadBody`: 413 when it is over
-    ``limit_bytes``, 408 when it is not complete within ``seconds``.
+    ``limit_bytes``, 408 when it is not complete within ``seconds``. Using it may take ten minutes.
     """
+    visit = current_visit()
+    if visit is not None:
+        visit.within(seconds + _USED_SECONDS)
     with tempfile.TemporaryFile(buffering=0) as file:
         await _read(request, limit_bytes, seconds, file.write)
         file.seek(0)
@@ -55,18 +64,26 @@ async def _read(
     declared = request.headers.get("content-length")
     if declared is not None and declared.isdecimal() and int(declared) > limit_bytes:
         raise _too_large(limit_bytes)
+    visit = current_visit()
     size = 0
     try:
-        async with asyncio.timeout(seconds):
-            async for part in request.stream():
-                size += len(part)
-                if size > limit_bytes:
-                    raise _too_large(limit_bytes)
-                take(part)
+        with _nobody() if visit is None else visit.admission.arriving(visit) as came:
+            async with asyncio.timeout(seconds):
+                async for part in request.stream():
+                    size += len(part)
+                    if size > limit_bytes:
+                        raise _too_large(limit_bytes)
+                    came(len(part))
+                    take(part)
     except TimeoutError:
         raise BadBody("the body did not come in time", status=408) from None
     except ClientDisconnect:
         raise BadBody("the connection was closed before the body was complete") from None
+
+
+@contextmanager
+def _nobody() -> Iterator[Callable[[int], None]]:
+    yield lambda _: None
 
 
 async def read_json(

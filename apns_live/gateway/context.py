@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..clock import Clock
 from ..errors import Busy
+from .admission import Admission
 from .audit import Audit
 from .credentials import DeviceCredentials
 from .faces import Faces
@@ -19,6 +20,7 @@ from .figures import Figures
 from .keys import Keys
 from .limits import Limits
 from .settings import GatewaySettings
+from .wire.door import DoorStatistics
 
 if TYPE_CHECKING:
     from ..activities import Service
@@ -49,10 +51,11 @@ class Gateway:
         self.is_open = False
         self.faces = Faces()
         self.figures = Figures(self)
-        self.followers = 0
+        self.followers: Counter[int] = Counter()
         self.importing: Counter[int] = Counter()
         self.counts: dict[tuple[str, str, int], int] = {}
-        self.under_way = 0
+        self.admission = Admission(self.settings)
+        self.door = DoorStatistics()
 
     @classmethod
     def over(cls, service: Service, settings: GatewaySettings | None = None) -> Gateway:
@@ -67,10 +70,12 @@ class Gateway:
         self.service = service
         self.clock = clock
         self.new_id = service.new_id
-        self.keys = Keys(database, clock, service.new_id)
+        self.keys = Keys(database, clock, service.new_id, self.admission.strangers)
         self.limits = Limits(self.settings, clock)
         self.audit = Audit(database, clock)
-        self.credentials = DeviceCredentials(database, clock, service.apps.sealer)
+        self.credentials = DeviceCredentials(
+            database, clock, service.apps.sealer, self.admission.strangers
+        )
         service.commits.limit(self.settings.waiting_writes)
         self.is_open = True
 

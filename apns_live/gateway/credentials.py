@@ -30,7 +30,8 @@ from ..activities.store.sealing import Sealer
 from ..activities.store.statements import insert_into
 from ..activities.times import milliseconds
 from ..clock import Clock
-from ..errors import InvalidInput
+from ..errors import InvalidInput, NotAllowed
+from .admission import Places, arrived, asking
 
 HEAD = "apnsdev1"
 _PURPOSE = "device credentials"
@@ -78,7 +79,10 @@ class _Known(msgspec.Struct):
 class DeviceCredentials:
     """Mints, checks and revokes credentials of devices."""
 
-    def __init__(self, database: Database, clock: Clock, sealer: Sealer) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, sealer: Sealer, strangers: Places | None = None
+    ) -> None:
+        self._strangers = strangers
         self._database = database
         self._clock = clock
         self._key = sealer.derive(_PURPOSE)
@@ -125,7 +129,10 @@ class DeviceCredentials:
         return credential, claims.expires_at
 
     async def check(self, credential: str) -> Phone | None:
-        """Return the phone of a credential, or None if it is not valid or has ended."""
+        """Return the phone of a credential, or None if it is not valid.
+
+        Raises `NotAllowed` (401) for one that was valid and has ended: its phone is no stranger.
+        """
         parts = credential.split(".")
         if len(credential) > _MAX_LENGTH or len(parts) != 3 or parts[0] != HEAD:
             return None
@@ -135,12 +142,15 @@ class DeviceCredentials:
             given = _decode(mac)
         except (msgspec.DecodeError, binascii.Error, ValueError):
             return None
-        if claims.expires_at <= self._clock.time():
-            return None
-        known = await self._load(claims.app, claims.device)
+        known = await self._find(claims.app, claims.device)
         value = bytes(32) if known is None else known.value
         if not hmac.compare_digest(self._mac(payload, value), given) or known is None:
             return None
+        if claims.expires_at <= self._clock.time():
+            raise NotAllowed(
+                "the device credential has ended: ask your server for another", status=401
+            )
+        await arrived(known.app.row)
         return Phone(app=known.app, claims=claims)
 
     async def revoke(self, app: App, device: str) -> bool:
@@ -187,12 +197,17 @@ class DeviceCredentials:
             value = (await connection.execute(select(table.c.secret_hash).where(*place))).scalar()
         return bytes(value or b"")
 
+    async def _find(self, app_id: str, device: str) -> _Known | None:
+        known = self._known.pop((app_id, device), None)
+        if known is None:
+            async with asking(self._strangers):
+                return await self._load(app_id, device)
+        if known.until < self._clock.monotonic():
+            return await self._load(app_id, device)
+        self._known[app_id, device] = known
+        return known
+
     async def _load(self, app_id: str, device: str) -> _Known | None:
-        place = app_id, device
-        known = self._known.get(place)
-        if known is not None and known.until >= self._clock.monotonic():
-            return known
-        self._known.pop(place, None)
         table, apps = schema.devices, schema.apps
         async with self._database.read() as connection:
             row = (
@@ -213,7 +228,7 @@ class DeviceCredentials:
             value=bytes(row.secret_hash),
             until=self._clock.monotonic() + _TRUSTED_SECONDS,
         )
-        self._known[place] = found
+        self._known[app_id, device] = found
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         return found

@@ -98,8 +98,20 @@ class Figures(Collector):
         for (route, method, status), count in gateway.counts.items():
             answers.add_metric((route, method, str(status)), count)
         yield answers
-        yield _gauge("http_requests", "Requests under way.", gateway.under_way)
-        yield _gauge("followers", "Open streams of events.", gateway.followers)
+        admission, door = gateway.admission, gateway.door
+        yield _gauge("http_requests", "Requests under way.", admission.under_way)
+        yield _gauge("http_bodies", "Bodies of requests on their way.", admission.bodies)
+        yield _gauge("http_connections", "Open connections of callers.", door.open)
+        yield _counter("http_connections_opened", "Connections of callers.", door.opened)
+        refused = CounterMetricFamily(
+            "apns_live_http_connections_refused",
+            "Connections turned away, or closed to make room, by reason.",
+            labels=("reason",),
+        )
+        for reason, count in door.refused.items():
+            refused.add_metric((reason,), count)
+        yield refused
+        yield _gauge("followers", "Open streams of events.", gateway.followers.total())
         yield _gauge("imports", "Imports under way.", gateway.imports)
         statistics = gateway.service.statistics()
         for name, what in _SERVICE_GAUGES.items():

@@ -1,4 +1,4 @@
-"""The outermost layer: bounds what is under way, counts answers, and hides defects.
+"""The outermost layer: gives every request its time, counts answers, and hides defects.
 
 Plain ASGI, because it is in the way of every request.
 """
@@ -6,133 +6,135 @@ Plain ASGI, because it is in the way of every request.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import deque
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import Busy
+from .admission import Visit
 from .context import Gateway
+from .logs import Seldom
+from .problems import classify
 
 logger = logging.getLogger("apns_live.gateway")
 
 _OTHER = "other"
-_DRAINED_BYTES = 16 * 1_048_576
-_DRAINED_SECONDS = 5.0
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 )
+_late = Seldom(logger, "calls were given up at their deadline")
 
 
 class Guard:
-    """Wraps the app. Answers 503 when more requests are under way than may be.
-
-    A request that finds no place waits for one half a second at most: a burst is served, and under
-    lasting overload a client that asks again at once costs little.
-    """
+    """Wraps the app. What takes longer than a call may is answered with 503."""
 
     def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
         self._app = app
         self._gateway = gateway
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    async def _enter(self) -> bool:
-        """Take a place; False when none came free in time."""
-        gateway = self._gateway
-        settings = gateway.settings
-        if gateway.under_way < settings.requests and not self._waiting:
-            gateway.under_way += 1
-            return True
-        if len(self._waiting) >= settings.waiting_requests:
-            return False
-        loop = asyncio.get_running_loop()
-        place: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(place)
-        timer = loop.call_later(settings.patience, place.cancel)
-        try:
-            await place
-        except asyncio.CancelledError:
-            if place.cancelled():
-                with contextlib.suppress(ValueError):
-                    self._waiting.remove(place)
-            elif place.done():
-                self._leave()  # the place was given at the moment at which the caller went
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            return False
-        finally:
-            timer.cancel()
-        return True
-
-    def _leave(self) -> None:
-        """Give the place to who waits longest, or back."""
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
-        self._gateway.under_way -= 1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
-        gateway = self._gateway
-        if not await self._enter():
-            gateway.count(_OTHER, scope["method"], 503)
-            busy = Busy("as many requests are under way as may be", retry_after=1.0)
-            await _drain(scope, receive)
-            await gateway.faces.refuse(scope, busy)(scope, receive, _with_headers(send))
-            return
-        started = False
-        inside = True
-        more_body = True
+        else:
+            await _Request(self._gateway, scope, receive, send).serve(self._app)
 
-        async def take() -> Message:
-            nonlocal more_body
-            message = await receive()
-            more_body = message["type"] == "http.request" and message.get("more_body", False)
-            return message
 
-        async def answer(message: Message) -> None:
-            nonlocal started, inside
-            if message["type"] == "http.response.start":
-                started = True
-                if inside and _is_endless(message):
-                    # Followers are counted by themselves; they must not keep others out.
-                    inside = False
-                    self._leave()
-                if more_body:
-                    await _drain(scope, take)
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
-                gateway.count(_route(scope), scope["method"], message["status"])
-            await send(message)
+class _Request:
+    """One request and its answer: of the app, or, when its time is over, of the gateway."""
 
+    def __init__(self, gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
+        self._gateway = gateway
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._task = asyncio.current_task()
+        self._refusal: asyncio.Task[None] | None = None
+        self._started = False
+        self._ended = False
+        client = scope.get("client")
+        method = scope["method"]
+        self._visit = Visit(
+            gateway.admission,
+            client[0] if client else "",
+            self._expire,
+            reads=method in _READING,
+            body=method not in _READING and method != "DELETE" and _has_body(scope),
+        )
+
+    async def serve(self, app: ASGIApp) -> None:
+        """Let the app answer."""
         try:
-            await self._app(scope, take, answer)
-        except Exception as error:
-            # Path only: a query or a header may hold what is nobody's business in a log.
-            logger.exception("%s %s failed", scope["method"], _route(scope))
-            if started:
+            with self._gateway.admission.visiting(self._visit):
+                await app(self._scope, self._receive, self._answer)
+        except asyncio.CancelledError:
+            if self._refusal is None or self._task is None or self._task.uncancel() > 0:
                 raise
-            await gateway.faces.refuse(scope, error)(scope, take, answer)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer
+            if self._refusal is None:
+                await self._fail(error)
         finally:
-            if inside:
-                self._leave()
+            self._ended = True
+            if self._refusal is not None:
+                await self._refusal
 
+    async def _fail(self, error: Exception) -> None:
+        if classify(error).status == 500:
+            # Path only: a query or a header may hold what is nobody's business in a log.
+            logger.exception("%s %s failed", self._scope["method"], _route(self._scope))
+        if self._started:
+            raise error
+        await self._gateway.faces.refuse(self._scope, error)(
+            self._scope, self._receive, self._answer
+        )
 
-def _with_headers(send: Send) -> Send:
-    async def answer(message: Message) -> None:
+    async def _answer(self, message: Message) -> None:
+        if self._refusal is not None:
+            return
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *_HEADERS]
-        await send(message)
+            self._started = True
+            if _is_endless(message):
+                # Followers are counted by themselves; they must not keep others out.
+                self._visit.leave()
+                self._visit.within(None)
+            self._begin(message)
+        await self._send(message)
 
-    return answer
+    def _begin(self, message: Message) -> None:
+        message["headers"] = [*message.get("headers", ()), *_HEADERS]
+        self._gateway.count(_route(self._scope), self._scope["method"], message["status"])
+
+    def _expire(self) -> None:
+        _late.say(_route(self._scope))
+        self._refusal = asyncio.get_running_loop().create_task(self._refuse_late())
+
+    async def _refuse_late(self) -> None:
+        """Answer in the app's place, and only then stop it: what it waits for may not let go."""
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._begin(message)
+            await self._send(message)
+
+        if not self._started:
+            busy = Busy("the call took longer than it may", retry_after=5.0)
+            await self._gateway.faces.refuse(self._scope, busy)(self._scope, self._receive, send)
+        if not self._ended and self._task is not None:
+            self._task.cancel()
+
+
+def _has_body(scope: Scope) -> bool:
+    length = None
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding":
+            return True
+        if name == b"content-length":
+            length = value
+    # HTTP/2 needs neither header for a body.
+    return length != b"0" if length is not None else scope.get("http_version") == "2"
 
 
 def _is_endless(message: Message) -> bool:
@@ -140,28 +142,6 @@ def _is_endless(message: Message) -> bool:
         name == b"content-type" and value.startswith(b"text/event-stream")
         for name, value in message.get("headers", ())
     )
-
-
-async def _drain(scope: Scope, take: Receive) -> None:
-    """Read what is left of a body before it is refused, within bounds.
-
-    The server closes the connection behind an answer that came before the end of the body, and a
-    client that is still writing then never sees the answer. One that announced more than would be
-    read is answered at once: most such clients look at what comes while they write.
-    """
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            if len(value) > 9 or int(value) > _DRAINED_BYTES:
-                return
-            break
-    left = _DRAINED_BYTES
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_DRAINED_SECONDS):
-            while left > 0:
-                message = await take()
-                left -= len(message.get("body", b""))
-                if message["type"] != "http.request" or not message.get("more_body", False):
-                    return
 
 
 def _route(scope: Scope) -> str:

@@ -25,6 +25,7 @@ from ..activities.store.database import Database
 from ..activities.times import milliseconds
 from ..clock import Clock
 from ..errors import Conflict, InvalidInput, NotFound
+from .admission import Places, arrived, asking
 from .scopes import Dialect, check_dialect, check_scopes
 
 HEADS: dict[str, str] = {
@@ -76,7 +77,14 @@ class Keys:
     revoked in this process ends at once, in another one within those five seconds.
     """
 
-    def __init__(self, database: Database, clock: Clock, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        new_id: Callable[[], str],
+        strangers: Places | None = None,
+    ) -> None:
+        self._strangers = strangers
         self._database = database
         self._clock = clock
         self._new_id = new_id
@@ -141,7 +149,10 @@ class Keys:
         lookup = _lookup_of(secret)
         digest = _digest(secret)
         known = self._known.get(lookup)
-        if known is None or known.until < self._clock.monotonic():
+        if known is None:
+            async with asking(self._strangers):
+                known = await self._load(lookup)
+        elif known.until < self._clock.monotonic():
             known = await self._load(lookup)
         if known is None:
             # Compared all the same: an unknown key takes as long as a wrong secret.
@@ -153,6 +164,7 @@ class Keys:
         if known.key.expires_at is not None and known.key.expires_at <= now:
             return None
         self._used[known.key.id] = now
+        await arrived(known.key.app.row)
         return known.key
 
     async def _load(self, lookup: str) -> _Remembered | None:

@@ -1,4 +1,6 @@
-"""What other libraries say at debug level is kept out where it holds secrets.
+"""Logs that stay short, and hold no secrets.
+
+What other libraries say at debug level is kept out where it holds secrets.
 
 The SQLite driver logs each statement with its values (tokens), the HPACK decoder each header of a
 request (keys), and SQLAlchemy each row. None of that is of use to who looks for a defect here, and
@@ -8,6 +10,8 @@ a log is read by more people than a database. Everything from INFO on stays.
 from __future__ import annotations
 
 import logging
+import time
+from collections import Counter
 
 LOGGERS = ("aiosqlite", "hpack.hpack", "hpack.table", "sqlalchemy.engine.Engine")
 
@@ -21,3 +25,27 @@ def keep_secrets_out() -> None:
     """Drop what these loggers say at debug level, whatever their levels are. May be repeated."""
     for name in LOGGERS:
         logging.getLogger(name).addFilter(above_debug)
+
+
+class Seldom:
+    """A warning about passing trouble: one line every ten seconds at most, with the count."""
+
+    def __init__(self, logger: logging.Logger, what: str, every: float = 10.0) -> None:
+        self._logger = logger
+        self._what = what
+        self._every = every
+        self._counts: Counter[str] = Counter()
+        self._said = -every
+
+    def say(self, about: str) -> None:
+        """Count one more, and write the line when it is time."""
+        self._counts[about] += 1
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the line of what was counted, if there is any and it is time."""
+        if self._counts and time.monotonic() - self._said >= self._every:
+            self._said = time.monotonic()
+            worst, _ = self._counts.most_common(1)[0]
+            self._logger.warning("%d %s; most: %s", self._counts.total(), self._what, worst)
+            self._counts.clear()

@@ -5,6 +5,7 @@ The dialects answer in their vendors' shapes, and can use `classify` to see what
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 
@@ -28,7 +29,11 @@ from ..errors import (
     TooManyRequests,
     TransportError,
 )
+from .logs import Seldom
 
+_trouble = Seldom(
+    logging.getLogger("apns_live.gateway"), "calls were refused because the database cannot be used"
+)
 MEDIA_TYPE = "application/problem+json"
 _PLACE = re.compile(r" - at `(?:key in )?`?\$?(?P<path>[^`]*)`?\Z")
 _UNKNOWN_FIELD = re.compile(r"unknown field `(?P<name>[^`]*)`")
@@ -134,6 +139,7 @@ def classify(error: BaseException) -> Problem:
         case ActivityEnded():
             return problem("activity_ended", 409, str(error))
         case StoreError():
+            _trouble.say(str(error)[:200])
             return problem("store_unavailable", 503, retry_after=5.0)
         case ChannelError(status=400 | 404 | 405 | 413):
             return problem("apns_refused", 422, str(error), remedy=error.remedy)

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from email.utils import formatdate
+from ipaddress import ip_network
 from typing import Any, cast
 
 from starlette.types import ASGIApp
@@ -26,6 +27,8 @@ from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import ServerState
 
 from ..errors import ApnsLiveError, InvalidSetting
+from .context import Gateway
+from .settings import GatewaySettings
 from .wire.certificates import Certificates
 from .wire.door import Arrival, Door, DoorLimits, DoorStatistics
 from .wire.http1 import Http1
@@ -44,16 +47,20 @@ async def serving(
     host: str = "localhost",
     port: int = 0,
     certificates: Certificates | None = None,
+    gateway: Gateway | None = None,
     limits: DoorLimits | None = None,
     statistics: DoorStatistics | None = None,
     drain: float = 5.0,
 ) -> AsyncIterator[str]:
     """Serve an app until the block ends; yields its URL once the port listens.
 
-    ``drain`` is how many seconds requests under way have to finish. Raises `InvalidSetting` when
+    The ``gateway`` behind the app sets limits and counts connections, without one ``limits`` and
+    ``statistics`` do. ``drain`` is how many seconds requests under way have to finish. Raises `InvalidSetting` when
     the address cannot be used. HTTP/2 is agreed on by ALPN, or spoken with prior knowledge without
     TLS (RFC 9113, 3.3).
     """
+    if gateway is not None:
+        limits, statistics = limits or _limits_of(gateway.settings), gateway.door
     listeners = _listeners(host, port)
     server = _Server(app, certificates, _fitting(limits or DoorLimits()), statistics)
     try:
@@ -166,6 +173,14 @@ def raise_descriptor_limit() -> int:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _limits_of(settings: GatewaySettings) -> DoorLimits:
+    return DoorLimits(
+        connections=settings.connections,
+        per_address=settings.connections_per_address,
+        proxies=[ip_network(one) for one in settings.trusted_proxies],
+    )
 
 
 def _fitting(limits: DoorLimits) -> DoorLimits:

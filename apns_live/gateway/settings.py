@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 from ..errors import InvalidSetting
@@ -43,6 +44,12 @@ class GatewaySettings:
     - ``credential_seconds``: how long a device credential holds; callers may ask for less.
     - ``requests``: requests under way at the same time; ``waiting_requests`` more may wait for
       ``patience``, and what comes then is answered with 503. Streams of events are not among them.
+    - ``bodies``: bodies on their way at the same time, of one app or address half as many, and
+      ``bodies_bytes`` of all of them together. A body has ``body_seconds`` to come, and a call
+      ``call_seconds`` from then on; what takes longer is answered with 503.
+    - ``connections``, ``connections_per_address``: open connections; above them idle ones are
+      closed, and new ones turned away.
+    - ``trusted_proxies``: addresses and networks whose ``X-Forwarded-For`` is believed.
     - ``waiting_writes``: writes that may wait for a commit; more are answered with 503.
     - ``audit_days``: how long the audit log is kept.
     - ``events``: followers by server-sent events at the same time; ``heartbeat`` keeps them open.
@@ -69,6 +76,13 @@ class GatewaySettings:
     requests: int = 128
     waiting_requests: int = 2_000
     patience: float = 0.25
+    bodies: int = 1_000
+    bodies_bytes: int = 268_435_456
+    body_seconds: float = 20.0
+    call_seconds: float = 25.0
+    connections: int = 10_000
+    connections_per_address: int = 8_000
+    trusted_proxies: frozenset[str] = frozenset()
     waiting_writes: int = 1_024
     audit_days: float = 365.0
     events: int = 200
@@ -92,6 +106,12 @@ class GatewaySettings:
             ("requests", 1),
             ("waiting_requests", 0),
             ("patience", 0.0),
+            ("bodies", 1),
+            ("bodies_bytes", 1_024),
+            ("body_seconds", 0.0),
+            ("call_seconds", 0.0),
+            ("connections", 1),
+            ("connections_per_address", 1),
             ("waiting_writes", 1),
             ("audit_days", 0.0),
             ("events", 0),
@@ -102,7 +122,15 @@ class GatewaySettings:
                 raise InvalidSetting(
                     f"{value!r} is not possible", field=name, remedy=f"Give at least {least}."
                 )
-
+        for network in self.trusted_proxies:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise InvalidSetting(
+                    f"{network!r:.60} is no address and no network",
+                    field="trusted_proxies",
+                    remedy="Give one such as 10.0.0.0/8.",
+                ) from None
         if self.bulk > BULK:
             raise InvalidSetting(
                 f"{self.bulk!r} is not possible", field="bulk", remedy=f"Give at most {BULK}."

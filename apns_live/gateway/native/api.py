@@ -20,6 +20,7 @@ from ...activities.accept.idempotency import Key
 from ...activities.apps import App
 from ...activities.checks import encodable
 from ...errors import BadBody, InvalidInput, NotAllowed, NotFound
+from ..admission import enter_now
 from ..bodies import check_depth, check_media_type, read_bytes
 from ..context import Gateway
 from ..credentials import HEAD, Phone
@@ -285,6 +286,8 @@ class Endpoint:
             raise InvalidInput("is unknown", field="query", remedy="This call takes no query.")
         if self._decoder is not None:
             call.body = await self._body(call.request)
+        elif operation.who != "anyone" and not operation.takes:
+            await enter_now()
         answer = await operation.handler(call)
         if isinstance(answer, Response):
             return answer

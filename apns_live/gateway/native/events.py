@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from ...errors import Busy
+from ..context import Gateway
 from ..reach import check_activity
 from .api import Call, Routes
 from .shapes import shown_times
@@ -62,25 +64,29 @@ def _stream(call: Call, events: AsyncIterator[dict[str, Any]], name: str, last: 
     if call.request.method == "HEAD":
         # Nothing may follow, and what follows here has no end.
         return Response(media_type=EVENT_STREAM, headers=_HEADERS)
-    if gateway.followers >= gateway.settings.events:
-        raise Busy(f"{gateway.followers} streams of events are open", retry_after=5.0)
-    gateway.followers += 1
+    most, app = gateway.settings.events, call.app.row
+    # An app leaves a quarter to the others.
+    if gateway.followers.total() >= most or gateway.followers[app] >= (most + 1) * 3 // 4:
+        raise Busy(f"{gateway.followers.total()} streams of events are open", retry_after=5.0)
+    gateway.followers[app] += 1
     text = _write(events, name, last, gateway.settings.heartbeat)
-    return _Following(text, gateway)
+    return _Following(text, gateway, app)
 
 
 class _Following(StreamingResponse):
     """Gives its place back at the end, also when it never began."""
 
-    def __init__(self, text: AsyncIterator[bytes], gateway: Any) -> None:
+    def __init__(self, text: AsyncIterator[bytes], gateway: Gateway, app: int) -> None:
         super().__init__(text, media_type=EVENT_STREAM, headers=_HEADERS)
         self._gateway = gateway
+        self._app = app
 
     async def __call__(self, *arguments: Any) -> None:
         try:
             await super().__call__(*arguments)
         finally:
-            self._gateway.followers -= 1
+            self._gateway.followers[self._app] -= 1
+            self._gateway.followers += Counter()  # drops what is zero
 
 
 async def _write(

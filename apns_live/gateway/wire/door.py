@@ -12,10 +12,13 @@ import logging
 import ssl
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import islice
 from typing import Protocol, cast
+
+from ..logs import Seldom
 
 logger = logging.getLogger("apns_live.gateway")
 
@@ -25,7 +28,6 @@ DRAIN_SECONDS = 5.0
 """What is read of a body that is still sent behind its refusal, so that the client sees the answer."""
 STUCK_SECONDS = 30.0
 """A peer that reads nothing for so long, while there is something for it, is cut off."""
-_SAY_EVERY = 10.0
 _LOOKED_AT = 1_000
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n"
@@ -45,7 +47,11 @@ class DoorLimits:
     per_address: int = 8_000
     idle: float = 75.0
     head: float = 10.0
-    proxies: Collection[str] = ()
+    proxies: Sequence[IPv4Network | IPv6Network] = ()
+
+    def speaks_for_many(self, address: str) -> bool:
+        """Whether an address is a proxy's."""
+        return any(ip_address(address) in network for network in self.proxies)
 
 
 class Connection(Protocol):
@@ -75,15 +81,14 @@ class Door:
         self.statistics = statistics or DoorStatistics()
         self._addresses: Counter[str] = Counter()
         self._waiting: OrderedDict[Connection, None] = OrderedDict()
-        self._said: Counter[str] = Counter()
-        self._said_at = -_SAY_EVERY
+        self._said = Seldom(logger, "connections were refused or closed to make room")
 
     def enter(self, address: str) -> bool:
         """Count a connection of an address; False when there is no room for it."""
         limits, statistics = self._limits, self.statistics
         if (
             self._addresses[address] >= limits.per_address
-            and address not in limits.proxies
+            and not limits.speaks_for_many(address)
             and not self._make_room(address)
         ):
             self.note("connections of one address", address)
@@ -126,25 +131,12 @@ class Door:
         for connection in [one for one in self._waiting if one.deadline <= now]:
             self._waiting.pop(connection, None)
             connection.close_now()
-        self._say()
+        self._said.flush()
 
     def note(self, reason: str, address: str) -> None:
-        """Count something that was refused, and say so in a line every ten seconds."""
+        """Count a connection that was refused, or closed to make room, and say so seldom."""
         self.statistics.refused[reason] += 1
-        self._said[f"{reason}, {address}"] += 1
-        self._say()
-
-    def _say(self) -> None:
-        if self._said and time.monotonic() - self._said_at >= _SAY_EVERY:
-            self._said_at = time.monotonic()
-            worst, _ = self._said.most_common(1)[0]
-            logger.warning(
-                "%d connections were refused or closed to make room (%d are open; most for: %s)",
-                self._said.total(),
-                self.statistics.open,
-                worst,
-            )
-            self._said.clear()
+        self._said.say(f"{reason}, {address}")
 
     def _make_room(self, address: str | None) -> bool:
         """Close the connection that did nothing for longest; of an address if one is named."""

@@ -54,7 +54,7 @@ async def test_an_activity_is_followed_to_its_end(live: Live) -> None:
     assert states[0] == 0
     assert states[-1] == 1
     assert states == sorted(states)
-    await live.until(lambda: live.gateway.followers == 0)
+    await live.until(lambda: live.gateway.followers.total() == 0)
 
 
 async def test_an_operation_is_followed_until_it_is_done(live: Live) -> None:
@@ -82,7 +82,7 @@ async def test_followers_are_bounded_and_leave(live: Live) -> None:
         assert (await anext(kinds))[0] == "activity"
         # A connection on which nothing happens is kept alive.
         assert (await anext(kinds))[0] == "heartbeat"
-    await live.until(lambda: live.gateway.followers == 0)
+    await live.until(lambda: live.gateway.followers.total() == 0)
     async with live.http.stream("GET", path) as again:
         assert again.status_code == 200
 
@@ -95,9 +95,9 @@ async def test_a_question_for_the_head_of_a_stream_ends(live: Live) -> None:
             answer = await live.http.head(path)
             assert answer.status_code == 200
             assert answer.headers["content-type"].startswith("text/event-stream")
-    assert live.gateway.followers == 0
+    assert live.gateway.followers.total() == 0
     assert (await live.http.head("/v1/activities/none/events")).status_code == 404
-    await live.until(lambda: live.gateway.under_way == 0)
+    await live.until(lambda: live.gateway.admission.under_way == 0)
 
 
 async def test_health_readiness_and_metrics(both: Live) -> None:
@@ -152,4 +152,4 @@ async def test_a_client_that_goes_away_takes_nothing_with_it(live: Live) -> None
     assert all(result is None or isinstance(result, TimeoutError) for result in results)
     answer = await live.http.post("/v1/activities/m1/update", json={"content_state": {"n": 1}})
     assert answer.status_code == 202
-    await live.until(lambda: live.gateway.under_way == 0)
+    await live.until(lambda: live.gateway.admission.under_way == 0)

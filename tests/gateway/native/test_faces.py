@@ -74,14 +74,19 @@ async def test_an_overload_speaks_the_callers_language(
     live: Live, faces: httpx.AsyncClient
 ) -> None:
     gateway: Gateway = live.api.state.gateway
-    gateway.under_way = 1  # as if one were served that does not end
-    for name, path in [*FACES.items(), *MORE]:
-        for method in ("GET", "POST"):
-            answer = await faces.request(method, path, content=b"x" * 100)
-            assert (answer.status_code, shape(answer)) == (503, name), path
-            assert int(answer.headers["retry-after"]) >= 1
-            assert answer.headers["x-content-type-options"] == "nosniff"
-    gateway.under_way = 0
+    gateway.admission.writes.under_way = 1  # as if one were served that does not end
+    for name, path in FACES.items():
+        key = await live.make_key(dialect=name)
+        answer = await faces.post(
+            path, content=b"x" * 100, headers={"authorization": f"Bearer {key}"}
+        )
+        assert (answer.status_code, shape(answer)) == (503, name), path
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        # Who is not known is told so, however much there is to do.
+        assert (await faces.post(path, content=b"x" * 100)).status_code in {401, 403}
+    assert (await faces.get("/healthz")).status_code == 200
+    gateway.admission.writes.under_way = 0
 
 
 async def test_what_is_not_there_speaks_it_too(live: Live, faces: httpx.AsyncClient) -> None:
@@ -119,25 +124,33 @@ async def test_a_large_body_and_a_defect_speak_it(
         assert "hunter2" not in defect.text
 
 
-async def test_a_burst_is_told_to_come_back_by_each_api(
-    live: Live, faces: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+async def test_a_call_that_takes_too_long_is_told_so_by_each_api(
+    live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real thing: requests that find no place, not a number that was set."""
-    release = asyncio.Event()
-    gateway: Gateway = live.api.state.gateway
+    """At its deadline, whatever it waits for; also mounted, where each path begins elsewhere."""
+    api = create_app(live.service, settings=GatewaySettings(call_seconds=0.0, body_seconds=0.0))
+    let_go = asyncio.Event()
 
     async def slow(secret: str) -> None:
-        await release.wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            let_go.set()
 
-    monkeypatch.setattr(gateway.keys, "find", slow)
-    bearer = {"authorization": "Bearer x"}
-    first = asyncio.create_task(faces.get("/v1/activities", headers=bearer))
-    await live.until(lambda: gateway.under_way == 1)
-    for name, path in FACES.items():
-        answer = await faces.post(path, json={}, headers=bearer)
-        assert (answer.status_code, shape(answer)) == (503, name)
-    release.set()
-    assert (await first).status_code == 401
+    monkeypatch.setattr(api.state.gateway.keys, "find", slow)
+    whole = Starlette(routes=[Mount("/live", api), Mount("/", api)])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(whole), base_url="http://x") as http:
+        for mount in ("/live", ""):
+            for name, path in [*FACES.items(), *MORE[:2]]:
+                let_go.clear()
+                answer = await http.post(
+                    mount + path, json={}, headers={"authorization": "Bearer x"}
+                )
+                if answer.status_code != 404:
+                    assert (answer.status_code, shape(answer)) == (503, name), path
+                    assert answer.headers["retry-after"] == "5"
+                    await let_go.wait()
+    assert api.state.gateway.admission.under_way == 0
 
 
 async def test_below_another_app_the_paths_are_the_same(live: Live) -> None:
@@ -149,7 +162,3 @@ async def test_below_another_app_the_paths_are_the_same(live: Live) -> None:
         for name, path in FACES.items():
             answer = await http.request("BREW", path)
             assert (answer.status_code, shape(answer)) == (405, name)
-        api.state.gateway.under_way = api.state.gateway.settings.requests
-        for name, path in FACES.items():
-            answer = await http.post(path, json={})
-            assert (answer.status_code, shape(answer)) == (503, name)

@@ -13,7 +13,7 @@ import pytest
 from apns_live.activities.apps import App, Apps
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import Sealer, new_key
-from apns_live.errors import InvalidInput
+from apns_live.errors import InvalidInput, NotAllowed
 from apns_live.gateway.credentials import DeviceCredentials
 from apns_live.testing.clock import SimulatedClock
 
@@ -67,7 +67,9 @@ async def test_a_credential_is_for_one_device_and_a_while(room: Room) -> None:
     for other in bad:
         assert await room.credentials.check(other) is None, other
     await room.clock.advance(601)
-    assert await room.credentials.check(credential) is None
+    with pytest.raises(NotAllowed, match="has ended"):
+        await room.credentials.check(credential)
+    assert await room.credentials.check(credential[:-2]) is None
 
 
 async def test_revoking_ends_them_here_and_soon_elsewhere(room: Room) -> None:
