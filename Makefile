@@ -15,6 +15,9 @@ PYTEST_ARGS ?=
 # REQUIRE_EXTERNALS=1: every outside program must be there, and a skip is a failure.
 REQUIRE_EXTERNALS ?=
 
+# The tests start several hundred processes; without byte code on disk each compiles everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check audit docs soak bench extras format clean
 

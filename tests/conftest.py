@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable
 import hypothesis
 import pytest
 
+from tests import warm
 from tests.programs import PROGRAMS, find_program
 
 REQUIRE_EXTERNALS = os.environ.get("APNS_LIVE_REQUIRE_EXTERNALS", "") not in ("", "0")
@@ -88,6 +89,7 @@ def pytest_make_collect_report(
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    warm.stop()
     output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["absent_programs"] = session.config.stash[_absent_key]

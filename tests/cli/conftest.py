@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.warm import WarmCommand
+
 COMMAND = [sys.executable, "-m", "apns_live.cli"]
 
 
@@ -30,7 +32,7 @@ class Result:
         return json.loads(line)
 
 
-class Started(subprocess.Popen[str]):
+class Started(WarmCommand):
     """A process that does not outlive its ``with``, whatever the test did."""
 
     def __exit__(self, *details: Any) -> None:
@@ -51,7 +53,7 @@ class Place:
 
     def start(self, *words: str, **more: Any) -> subprocess.Popen[str]:
         return Started(
-            [*COMMAND, *words],
+            words,
             cwd=self.directory,
             env={**self.environment(), **more.pop("env", {})},
             stdin=more.pop("stdin", subprocess.PIPE),
@@ -88,8 +90,8 @@ class Fake:
 
 def run_fake(directory: Path, *words: str) -> Iterator[Fake]:
     """Run ``apns-live fake`` until the test has ended."""
-    process = subprocess.Popen(
-        [*COMMAND, "fake", "--json", "--dir", str(directory), "--no-inspector", *words],
+    process = WarmCommand(
+        ["fake", "--json", "--dir", str(directory), "--no-inspector", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -25,7 +25,8 @@ from apns_live.cli.store_access import apps_of
 from apns_live.clock import SystemClock
 from tests.activities.conftest import pem  # noqa: F401 - a fixture
 from tests.activities.databases import _create, _run, postgres_address  # noqa: F401 - a fixture
-from tests.cli.conftest import COMMAND, Result, Started
+from tests.cli.conftest import Result, Started
+from tests.warm import run_command
 
 Cli = Callable[..., Result]
 
@@ -372,10 +373,7 @@ def test_a_process_of_its_own_reads_a_pipe(tmp_path: Path) -> None:
     }
 
     def call(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *words], cwd=tmp_path, env=environment, input=stdin, timeout=60,
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        return run_command(words, cwd=tmp_path, env=environment, input=stdin)
 
     assert call("store", "upgrade").returncode == 0
     assert call("apps", "add", "--bundle-id", "com.example.a", "--id", "a").returncode == 0
@@ -396,11 +394,9 @@ def test_an_import_from_a_silent_pipe_can_be_interrupted(tmp_path: Path) -> None
         ("store", "upgrade"),
         ("apps", "add", "--bundle-id", "com.example.a", "--id", "a"),
     ):
-        subprocess.run(
-            [*COMMAND, *words], cwd=tmp_path, env=environment, check=True, capture_output=True
-        )
+        assert run_command(words, cwd=tmp_path, env=environment).returncode == 0
     with Started(
-        [*COMMAND, "import", "users", "-", "--app", "a", "--batch", "1", "--rejects", "r.csv"],
+        ["import", "users", "-", "--app", "a", "--batch", "1", "--rejects", "r.csv"],
         cwd=tmp_path, env=environment, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip

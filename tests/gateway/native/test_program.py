@@ -7,7 +7,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.warm import WarmCommand, run_command
 
 START = {
     "id": "m1",
@@ -29,8 +30,8 @@ START = {
 def program(
     *words: str, **environment: str
 ) -> Iterator[tuple[dict[str, Any], subprocess.Popen[str]]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "apns_live.cli", "gateway", *words, "--port", "0", "--json"],
+    process = WarmCommand(
+        ["gateway", *words, "--port", "0", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -131,11 +132,8 @@ def test_the_embedded_defaults_are_private_and_stay(tmp_path: Path) -> None:
         mode = stat.S_IMODE((folder / name).stat().st_mode)
         assert mode == 0o600, name
     key = (folder / "store.key").read_text()
-    made = subprocess.run(
+    made = run_command(
         [
-            sys.executable,
-            "-m",
-            "apns_live.cli",
             "apps",
             "add",
             "--id",
@@ -144,10 +142,7 @@ def test_the_embedded_defaults_are_private_and_stay(tmp_path: Path) -> None:
             "com.example.scores",
             "--store",
             str(folder / "live.db"),
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
+        ]
     )
     assert made.stdout.strip() == "scores"
     with program("--dir", str(folder)) as (ready, process):
@@ -158,14 +153,8 @@ def test_the_embedded_defaults_are_private_and_stay(tmp_path: Path) -> None:
 
 def test_what_it_cannot_do_is_said_in_one_line(tmp_path: Path) -> None:
     def said(*words: str) -> str:
-        run = subprocess.run(
-            [sys.executable, "-m", "apns_live.cli", "gateway", *words],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env={**os.environ, "HOME": str(tmp_path)},
-            cwd=tmp_path,
-            check=False,
+        run = run_command(
+            ["gateway", *words], env={**os.environ, "HOME": str(tmp_path)}, cwd=tmp_path
         )
         assert run.returncode == 2, run.stderr
         assert "Traceback" not in run.stderr

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from apns_live.activities import ServiceSettings
 from apns_live.cli.gateway_settings import TABLE, Tuned, load
 from apns_live.errors import InvalidSetting
 from apns_live.gateway import GatewaySettings, Limit
+from tests.warm import run_command
 
 from .test_program import ended, program
 
@@ -164,14 +163,7 @@ def test_a_public_address_is_in_the_buttons(tmp_path: Path) -> None:
 
 
 def test_wrong_words_end_the_program_with_one_line(tmp_path: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "apns_live.cli", "gateway", "--public-url", "nowhere"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=tmp_path,
-        check=False,
-    )
+    run = run_command(["gateway", "--public-url", "nowhere"], cwd=tmp_path)
     assert run.returncode == 2
     assert "--public-url" in run.stderr
     assert "Traceback" not in run.stderr
