@@ -1,4 +1,4 @@
-"""Time as an argument: what every room asks for the time, and what a test puts in its place."""
+"""The clock interface: code asks it for the time, tests pass a simulated one."""
 
 from __future__ import annotations
 
@@ -89,3 +89,39 @@ class Alarm:
 
 
 _SHORTEST = 0.0001
+
+
+class SteadyTime:
+    """Wall-clock time without its steps: what waits and deadlines are counted in.
+
+    ``now()`` is the wall clock until somebody sets that: then it goes on as if nothing had happened,
+    and ``wall()`` gives what the clock shows. Slow corrections (NTP slewing) are followed.
+    """
+
+    STEP = 1.0
+    """Seconds of difference between two looks from which a change counts as a step."""
+
+    __slots__ = ("_anchor", "_clock", "_stepped", "step")
+
+    def __init__(self, clock: Clock, stepped: Callable[[float], object] | None = None) -> None:
+        self._clock = clock
+        self._stepped = stepped
+        self._anchor = clock.time() - clock.monotonic()
+        self.step = 0.0
+        """Seconds by which the wall clock was set ahead since the start; below 0: back."""
+
+    def now(self) -> float:
+        """Return steady seconds since 1970."""
+        wall = self._clock.time()
+        anchor = wall - self._clock.monotonic()
+        change = anchor - self._anchor
+        self._anchor = anchor
+        if not -self.STEP < change < self.STEP:
+            self.step += change
+            if self._stepped is not None:
+                self._stepped(change)
+        return wall - self.step
+
+    def wall(self) -> float:
+        """Return what the wall clock shows, seconds since 1970."""
+        return self._clock.time()

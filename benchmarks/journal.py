@@ -25,9 +25,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from apns_live.clock import SteadyTime, SystemClock
 from apns_live.delivery import Budget, Delivery, SqliteJournal, Urgency
-from apns_live.delivery.lane import State
 from apns_live.delivery.lanes import Lanes
+from apns_live.delivery.state import State
 from apns_live.payload import Update, encode
 from benchmarks.conditions import conditions, program_version
 from benchmarks.contenders import Plan, Watch, our_client, our_update, token_of, tokens
@@ -107,7 +108,7 @@ async def measure(port: int, ca_file: str, count: int, rounds: int) -> dict[str,
 def lane_bytes(count: int) -> tuple[float, float, float]:
     """Return bytes of an idle lane (its token included), microseconds to open one, and to submit to one."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    lanes = Lanes(Budget(per_hour=15), lambda *_: None)
+    lanes = Lanes(Budget(per_hour=15), SteadyTime(SystemClock()), lambda *_: None)
     with Watch() as watch:
         for number in range(count):
             lanes.open(token_of(number)).last_timestamp = 1_800_000_000 + number
@@ -118,7 +119,7 @@ def lane_bytes(count: int) -> tuple[float, float, float]:
             state = State(
                 encoded, urgency=Urgency.NORMAL, ticket=None, submitted_at=1_800_000_000.0
             )
-            lanes.offer(token_of(number), state, 1_900_000_000.0)
+            lanes.offer(token_of(number), state)
     offered = len(range(0, count, max(1, count // OFFERS)))
     return grown * 1024 / count, watch.cpu / count * 1e6, offering.cpu / offered * 1e6
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..delivery.budget import HOUR, Budget, Urgency, check_budget, check_urgency
-from ..delivery.lane import Lane, State
+from ..delivery.lane import Lane
+from ..delivery.state import State
 from ..errors import InvalidInput, InvalidSetting
 from ..outcome import Outcome, Verdict
 from ..payload import Alert, End, Update, encode
@@ -140,7 +141,7 @@ def simulate(
         if answered_at is not None:
             times.append(answered_at)
         elif lane.waiting is not None:
-            times.append(lane.ready_at(EPOCH + now, minimum_interval) - EPOCH)
+            times.append(lane.ready_at(EPOCH + now, EPOCH + now, minimum_interval) - EPOCH)
         if not times:
             break
         now = max(now, min(times))
@@ -158,9 +159,9 @@ def simulate(
         if (
             waiting is not None
             and answered_at is None
-            and lane.ready_at(EPOCH + now, minimum_interval) <= EPOCH + now + 1e-6
+            and lane.ready_at(EPOCH + now, EPOCH + now, minimum_interval) <= EPOCH + now + 1e-6
         ):
-            encoded = lane.depart(EPOCH + now, allowance)
+            encoded = lane.depart(EPOCH + now, EPOCH + now, allowance)
             decision = waiting.decision
             priority = constant_priority or encoded.priority
             arrived = now + round_trip / 2

@@ -2,10 +2,10 @@
 
 from .activity import LiveActivity, Version
 from .activity_report import ActivityReport
-from .budget import DEFAULT, FREQUENT, Budget, Urgency
+from .budget import DEFAULT, FREQUENT, OBSERVED, OBSERVED_FREQUENT, Budget, Law, Urgency
 from .delivery import Delivery
+from .guard import SpikeGuard
 from .journal import Journal
-from .pacing import SpikeGuard
 from .run import Run, RunReport
 from .sources import FileTokens, TokenPage, TokenSource
 from .sqlite_journal import SqliteJournal
@@ -15,12 +15,15 @@ from .tickets import Ticket
 __all__ = [
     "DEFAULT",
     "FREQUENT",
+    "OBSERVED",
+    "OBSERVED_FREQUENT",
     "ActivityReport",
     "Budget",
     "Delivery",
     "DeliveryStatistics",
     "FileTokens",
     "Journal",
+    "Law",
     "LiveActivity",
     "Run",
     "RunReport",

@@ -1,29 +1,44 @@
 """Live fan-out: one state to all the tokens of an activity, and only the newest.
 
-What is published goes through a lane (timestamp, budget, minimum interval, alerts carried while a
-state is held); who has it is the audience's business. A state is encoded once per version. Tokens
-differ only in what they missed: one that did not get the last alert, or the last push at priority
-10, gets it with the newest state, so there are at most a handful of encodings of one version.
+What is put goes through a lane (timestamp, budget, minimum interval, alerts carried while a state is
+held); it comes out as a `Publication`; who has it is the `Audience`'s business. `Activities` are
+those of one delivery, and whose token is whose.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
-from typing import Literal, Protocol
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Literal
 
 import msgspec
 
 from ..errors import InvalidInput
+from ..guard import Guarded
 from ..outcome import Outcome, Verdict
-from ..payload import EncodedMessage, End, Message, Update
+from ..payload import End, Update, check_token
 from .activity_report import ActivityReport
 from .audience import Audience
 from .budget import Budget, Urgency, UrgencyName, decide, for_device
-from .encoding import carry_alert, restamp, without_alert
-from .lane import HEADROOM_URGENT, Lane, State, superseded
-from .pacing import NEVER, SpikeGuard, Trouble, again_at
+from .dispatch import Dispatch
+from .encoding import one_spelling
+from .guard import SpikeGuard
+from .journal import ActivityRecord, MembersRecord, ProgressRecord, Record
+from .lane import HEADROOM_URGENT, Lane
+from .lanes import Lanes
+from .pacing import NEVER, Trouble, again_at
+from .publication import Publication, Variant
+from .records import (
+    audience_records,
+    lane_record,
+    publication_record,
+    restore_audience,
+    restore_lane,
+    restore_publication,
+)
+from .state import State, expired, make_state, unsent
 from .tickets import Ticket
 
 _ACCEPTED = Verdict.ACCEPTED
@@ -32,21 +47,21 @@ PROBLEMS_KEPT = 1000
 """Outcomes kept in a report; the hook sees all."""
 
 
-class Variant:
-    """One encoding of a version, as the client sends it."""
+class Life(enum.Enum):
+    """Where a live activity is. The guard may stop one that is open; `resume` goes on."""
 
-    __slots__ = ("sendable", "version")
-
-    def __init__(self, version: int, sendable: object) -> None:
-        self.version = version
-        self.sendable = sendable
+    OPEN = "open"
+    OVER = "over"
+    """It ended on all its phones."""
+    CLOSED = "closed"
+    """The delivery was closed, or its journal failed."""
 
 
 class Version(Ticket):
     """What `put` returns: awaiting it gives the report once every token has this state or a newer one.
 
     ``number`` is None while the state is held (a minimum interval, timestamps too far ahead);
-    ``outcome`` is set only when it was replaced before it was published, or too old.
+    ``outcome`` is set only when it was not published: replaced before, too old, or closed.
     """
 
     __slots__ = ("_activity", "number")
@@ -60,96 +75,77 @@ class Version(Ticket):
         return self._activity.settled().__await__()
 
 
-class Host(Protocol):
-    """What an activity needs of the delivery around it."""
+class Tally:
+    """What a live activity's pushes came to, over its whole life."""
 
-    def now(self) -> float:
-        """Return seconds since 1970."""
+    __slots__ = ("accepted", "counts", "demoted", "over_budget", "problems")
 
-    def state(
-        self,
-        message: Message,
-        lane: Lane | None,
-        *,
-        urgency: Urgency | UrgencyName | None,
-        revision: int | None,
-        deadline: float | None,
-        ticket: Ticket | None,
-    ) -> State:
-        """Check and encode a message."""
-
-    def prepare(self, encoded: EncodedMessage) -> object:
-        """Return the message as the client sends it."""
-
-    def make_item(self, token: str, sendable: object, context: object) -> object:
-        """Return a work item of the client."""
-
-    def stir(self, home: LiveActivity) -> None:
-        """Something may leave, or wants to be asked at another time."""
-
-    def joining(self, token: str, activity: LiveActivity) -> Lane | None:
-        """Claim a token; return its own lane, which ends by that. Raises InvalidInput."""
-
-    def parting(self, token: str) -> None:
-        """Release a token."""
-
-    def finished(self, activity: LiveActivity) -> None:
-        """Forget an activity that ended and has nothing left to do."""
+    def __init__(self) -> None:
+        self.accepted = self.demoted = self.over_budget = 0
+        self.counts: Counter[Verdict] = Counter()
+        self.problems: list[Outcome] = []
 
 
 class LiveActivity:
     """One activity on many phones. Made by ``delivery.activity(...)``."""
 
+    gated = True
+
     def __init__(
         self,
-        host: Host,
+        all_: Activities,
         activity: str,
         *,
-        budget: Budget,
-        minimum_interval: float = 0.0,
+        minimum_interval: float | None = None,
         guard: SpikeGuard | None = None,
-        on_problem: Callable[[Outcome], object] | None = None,
     ) -> None:
         self.activity = activity
         self.lane = Lane(activity)
         self.audience = Audience()
+        self.published = Publication(all_.dispatch.prepare)
         self.guard = guard or SpikeGuard()
-        self.journalled = False
-        self.changed = True
-        self.touched: set[int] = set()
-        """Places whose progress is to be written, with a journal."""
+        self.tally = Tally()
+        self.life = Life.OPEN
         self.queued = False
-        self.over = False
-        """Whether it ended on all its phones."""
-        self.current: EncodedMessage | None = None
-        self.alert: EncodedMessage | None = None
-        self.alert_version = self.ten_version = self.slow_ten_version = 0
-        self.slow_full_at = 0.0
-        self.last_moment = NEVER
-        self.demoted = self.over_budget = self.accepted_count = 0
-        self.submitted = self.held_back = 0
-        self.on_decided: Callable[[int, int, Outcome], object] | None = None
-        """Called with the place of a token, a version, and what that version came to for it: once
-        for each version that a token was sent or given up for, not for those that it skipped."""
-        self._host = host
-        self._budget = budget
-        self._minimum_interval = minimum_interval
-        self._on_problem = on_problem
-        self._expired_version = 0
-        self._lifetime = 0.0
-        self._quiet: set[int] = set()
-        self._variants: dict[tuple[bool, bool, int], Variant] = {}
-        self._counts: Counter[Verdict] = Counter()
-        self._problems: list[Outcome] = []
+        self.changed = True
+        """Whether its own record is to be written, with a journal."""
+        self._all = all_
+        self._time = all_.dispatch.time
+        self._minimum_interval = (
+            all_.minimum_interval if minimum_interval is None else minimum_interval
+        )
+        self._on_decided: Guarded | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._closed = ""
 
     def __repr__(self) -> str:
         audience = self.audience
+        state = ", ended" if self.lane.ended else ""
+        if self.life is Life.CLOSED:
+            state += ", closed"
         return (
             f"<LiveActivity {self.activity!r} version {audience.newest}, {len(audience)} tokens, "
-            f"{audience.behind} behind{', ended' if self.lane.ended else ''}>"
+            f"{audience.behind} behind{state}>"
         )
+
+    @property
+    def over(self) -> bool:
+        """Whether it ended on all its phones."""
+        return self.life is Life.OVER
+
+    @property
+    def on_decided(self) -> Callable[[int, int, Outcome], object] | None:
+        """Called with a token's place, a version, and what that came to for it.
+
+        Once for each version that the token was sent or given up for, not for those it skipped.
+        """
+        return self._on_decided
+
+    @on_decided.setter
+    def on_decided(self, callback: Callable[[int, int, Outcome], object] | None) -> None:
+        self._on_decided = None if callback is None else Guarded(callback, "on_decided")
+
+    # Who it is for.
 
     def join(
         self,
@@ -166,33 +162,30 @@ class LiveActivity:
         one, and InvalidInput when it belongs to another activity or has a push of its own under way.
         """
         if token in self.audience:
-            self._host.joining(token, self)
+            self._all.claim(token, self)
             self.audience.join(token)
-        else:
-            lane = self._host.joining(token, self)
-            newest = self.audience.newest
-            has = newest if standing == "current" else max(newest - 1, 0)
-            place = self.audience.join(token, confirmed=has)
-            if place is None:
-                return False
-            if lane is not None:
-                # Its own pushes may have stamped ahead of ours.
-                self.lane.last_timestamp = max(self.lane.last_timestamp, lane.last_timestamp)
-                if self.current is not None and lane.last_timestamp >= (
-                    self.current.timestamp or 0
-                ):
-                    self.audience.troubles[place] = Trouble(
-                        may_have_been_sent=True, timestamp=lane.last_timestamp
-                    )
-            if newest and self.alert_version == newest and standing == "new":
-                self._quiet.add(place)
-            if frequent_pushes_enabled is False:
-                self.audience.slow.add(place)
-            self._renew(self._host.now())
-            self._host.stir(self)
-            return True
-        self.frequent_pushes(token, frequent_pushes_enabled)
-        return False
+            self.frequent_pushes(token, frequent_pushes_enabled)
+            return False
+        lane = self._all.claim(token, self)
+        published, newest = self.published, self.audience.newest
+        has = newest if standing == "current" else max(newest - 1, 0)
+        place = self.audience.join(token, confirmed=has)
+        if place is None:
+            return False
+        if lane is not None:
+            # Its own pushes may have stamped ahead of ours.
+            stamp = lane.last_timestamp
+            self.lane.last_timestamp = max(self.lane.last_timestamp, stamp)
+            current = published.current
+            if current is not None and stamp >= (current.timestamp or 0):
+                self.audience.troubles[place] = Trouble(may_have_been_sent=True, timestamp=stamp)
+        if newest and published.alert_version == newest and standing == "new":
+            published.quiet.add(place)
+        if frequent_pushes_enabled is False:
+            self.audience.slow.add(place)
+        self.changed |= published.renew(self._time.now(), self._time.step)
+        self._all.dispatch.stir(self)
+        return True
 
     def join_all(self, tokens: Iterable[str]) -> int:
         """Add many tokens; return how many were new."""
@@ -202,19 +195,18 @@ class LiveActivity:
         """Remove a token. What is in flight to it is not taken back. False if it is no member."""
         gone = self.audience.leave(token)
         if gone:
-            self._host.parting(token)
-            self._after(self._host.now())
+            self._all.release(token)
+            self._after()
+            self._all.dispatch.commit(self)
         return gone
 
     def frequent_pushes(self, token: str, enabled: bool | None) -> None:
         """Note what a device says of ``frequentPushesEnabled``; False keeps it to the default budget."""
-        place = self.audience.index.get(token)
-        if place is None or enabled is None:
-            return
-        if enabled:
-            self.audience.slow.discard(place)
-        else:
-            self.audience.slow.add(place)
+        place = self.audience.index.get(one_spelling(token))
+        if place is not None and enabled is not None:
+            (self.audience.slow.discard if enabled else self.audience.slow.add)(place)
+
+    # What it says.
 
     def put(
         self,
@@ -254,10 +246,12 @@ class LiveActivity:
         revision: int | None,
         deadline: float | None,
     ) -> Version:
+        self._all.check_open()
         version = Version(self)
-        state = self._host.state(
+        state = make_state(
             message,
-            self.lane,
+            self._time,
+            last_timestamp=self.lane.last_timestamp,
             urgency=urgency,
             revision=revision,
             deadline=deadline,
@@ -267,24 +261,26 @@ class LiveActivity:
         if replaced is not None and replaced[0].ticket is not None:
             replaced[0].ticket.resolve(replaced[1])
         self.changed = True
-        self.submitted += 1
-        self.tick(self._host.now())
+        self._all.submitted += 1
+        self.tick(self._time.now())
         if self.lane.waiting is state:
-            self.held_back += 1
-        self._host.stir(self)
+            self._all.held_back += 1
+        self._all.dispatch.stir(self)
         return version
 
     def resume(self) -> None:
         """Go on after the fan-out was stopped."""
         self.guard.reset()
-        self._host.stir(self)
+        self._all.dispatch.stir(self)
+
+    # How it went.
 
     async def settled(self) -> ActivityReport:
         """Return the report once every token has the newest state, or cannot get it.
 
         Returns also when the fan-out is stopped (``report.stopped``) or the delivery closes.
         """
-        while not self._is_settled():
+        while not self.idle:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             try:
@@ -294,93 +290,99 @@ class LiveActivity:
                     self._waiters.remove(waiter)
         return self.report
 
-    def _is_settled(self) -> bool:
-        if self._closed or self.guard.stopped:
+    @property
+    def idle(self) -> bool:
+        """Whether every token has the newest state, or cannot get it, and none waits."""
+        if self.life is Life.CLOSED or self.guard.stopped:
             return True
         return self.audience.behind == 0 and self.lane.waiting is None
 
     @property
-    def idle(self) -> bool:
-        """Whether every token has the newest state, or cannot get it, and none waits."""
-        return self._is_settled()
-
-    @property
     def report(self) -> ActivityReport:
         """A snapshot."""
+        tally = self.tally
         return ActivityReport(
             activity=self.activity,
             version=self.audience.newest,
             tokens=len(self.audience),
             behind=self.audience.behind,
-            counts={**self._counts, _ACCEPTED: self.accepted_count},
-            problems=tuple(self._problems),
-            demoted=self.demoted,
-            over_budget=self.over_budget,
+            counts={**tally.counts, _ACCEPTED: tally.accepted},
+            problems=tuple(tally.problems),
+            demoted=tally.demoted,
+            over_budget=tally.over_budget,
             held=self.lane.waiting is not None,
             ended=self.lane.ended,
             stopped=self.guard.stopped or self._closed,
         )
 
-    # From here on: for the delivery around it.
+    # A home of `Dispatch`: publish, take, settle.
 
     def tick(self, now: float) -> None:
         """Publish what is due, queue what was held, give up what is too late."""
+        if self.life is not Life.OPEN:
+            return
         self.audience.tick(now)
-        if self.lane.waiting is not None and self.lane.ready_at(now, self._minimum_interval) <= now:
-            self._publish(now)
-        if now >= self.last_moment and self.audience.behind:
+        lane = self.lane
+        state = lane.waiting
+        if state is not None:
+            # One that is held until its last moment is published too: then each token is told.
+            wall = self._time.wall()
+            ready = lane.ready_at(now, wall, self._minimum_interval)
+            if min(ready, state.last_moment) <= now:
+                self._publish(state, now, wall)
+        if now >= self.published.last_moment and self.audience.behind:
             self._give_up()
 
     def next_time(self) -> float | None:
         """Return when `tick` has something to do, None when it has not."""
-        waits = self.audience.behind and self._expired_version != self.audience.newest
-        times = [self.last_moment if waits else NEVER]
-        if self.lane.waiting is not None:
-            times.append(self.lane.ready_at(self._host.now(), self._minimum_interval))
+        if self.life is not Life.OPEN:
+            return None
+        times = [NEVER]
+        if self.audience.behind and not self.published.expired:
+            times.append(self.published.last_moment)
+        state = self.lane.waiting
+        if state is not None:
+            now, wall = self._time.now(), self._time.wall()
+            ready = self.lane.ready_at(now, wall, self._minimum_interval)
+            times.append(min(ready, state.last_moment))
         held = self.audience.next_time()
         if held is not None:
             times.append(held)
         first = min(times)
         return None if first == NEVER else first
 
-    def _publish(self, now: float) -> None:
-        state = self.lane.waiting
-        if state is None:
-            return
+    def _publish(self, state: State, now: float, wall: float) -> None:
         urgency = Urgency.URGENT if state.is_end else state.urgency
-        slow_decision = decide(for_device(self._budget, False), self.slow_full_at, urgency, now)
-        encoded = self.lane.depart(now, self._budget)
+        budget = self._all.budget
+        slow = decide(for_device(budget, False), self.published.slow_account, urgency, now)
+        self.lane.depart(now, wall, budget)
         self.lane.flying = None
         version = self.audience.publish()
-        self.slow_full_at = slow_decision.full_at
-        if state.decision is not None:
-            self.demoted += state.decision.demoted
-            self.over_budget += state.decision.over_budget
-        if encoded.priority == 10:
-            self.ten_version = version
-        if slow_decision.priority == 10:
-            self.slow_ten_version = version
-        if encoded.has_alert:
-            self.alert, self.alert_version = encoded, version
-        self.current = encoded
-        self.last_moment = state.last_moment
-        self._lifetime = state.lifetime
-        self._quiet.clear()
-        self._variants.clear()
+        self.published.publish(version, state, slow)
         self.changed = True
+        decision = state.decision
+        if decision is not None:
+            for tally in (self.tally, self._all):
+                tally.demoted += decision.demoted
+                tally.over_budget += decision.over_budget
         if isinstance(state.ticket, Version):
             state.ticket.number = version
 
     @property
     def pending(self) -> bool:
         """Whether `take` may return something."""
-        return self.audience.pending and not self.guard.stopped
+        return self.audience.pending and self._sends
+
+    @property
+    def _sends(self) -> bool:
+        return self.life is Life.OPEN and not self.guard.stopped
 
     def take(self, limit: int, now: float) -> list[object]:
         """Return work items for at most ``limit`` tokens."""
-        if self.current is None or self.guard.stopped:
+        published = self.published
+        if not self.pending or published.current is None:
             return []
-        if now >= self.last_moment:
+        if now >= published.last_moment:
             self._give_up()
             return []
         audience = self.audience
@@ -389,10 +391,10 @@ class LiveActivity:
             return []
         newest, tokens = audience.newest, audience.tokens
         cursor, confirmed = audience.cursor, audience.confirmed
-        make = self._host.make_item
+        make = self._all.dispatch.make_item
         usual_version = newest - 1
-        usual = self._variant(self.current, usual_version, quiet=False, slow=False)
-        special = bool(audience.troubles or audience.slow or self._quiet)
+        usual = published.variant(usual_version)
+        special = bool(audience.troubles or audience.slow or published.quiet)
         items: list[object] = []
         for place in places:
             variant = usual
@@ -403,98 +405,68 @@ class LiveActivity:
                 variant = own
             cursor[place] = newest
             items.append(make(tokens[place], variant.sendable, (self, place, variant)))
-        if self.journalled:
-            self.touched.update(places)
+        self._touch(places)
         return items
 
     def _variant_for(self, place: int, now: float) -> Variant | None:
-        trouble = self.audience.troubles.get(place)
-        current = self.current
-        if current is None:
-            return None
-        doubtful = trouble is not None and trouble.may_have_been_sent
-        if trouble and doubtful and trouble.timestamp >= (current.timestamp or 0):
-            renewed = self._restamp(current, now)
-            if renewed is None:
-                self.audience.again(place, self.lane.last_timestamp + 1 - HEADROOM_URGENT, now)
+        """Return the encoding for a token that is not like most; None when it has to wait."""
+        published, lane, audience = self.published, self.lane, self.audience
+        trouble = audience.troubles.get(place)
+        current = published.current
+        if (
+            trouble is not None
+            and trouble.may_have_been_sent
+            and current is not None
+            and trouble.timestamp >= (current.timestamp or 0)
+        ):
+            # It may have got this version: a newer timestamp makes the phone take it again.
+            wall = self._time.wall()
+            stamp = max(int(wall), lane.last_timestamp + 1)
+            set_back = published.is_pressing and lane.last_timestamp > wall + HEADROOM_URGENT
+            if stamp > wall + HEADROOM_URGENT and not set_back:
+                audience.again(place, stamp - HEADROOM_URGENT + (now - wall), now)
                 return None
-            current = renewed
-        return self._variant(
-            current,
-            self.audience.confirmed[place],
-            quiet=place in self._quiet,
-            slow=place in self.audience.slow,
+            lane.last_timestamp = stamp
+            published.restamp(stamp)
+            self.changed = True
+        return published.variant(
+            audience.confirmed[place],
+            quiet=place in published.quiet,
+            slow=place in audience.slow,
         )
 
-    def _variant(
-        self, encoded: EncodedMessage, confirmed: int, *, quiet: bool, slow: bool
-    ) -> Variant:
-        """Return the encoding for a token that has version ``confirmed``."""
-        ring = confirmed < self.alert_version and not quiet
-        ten = confirmed < (self.slow_ten_version if slow else self.ten_version) or ring
-        key = (ring, ten, self.audience.newest)
-        variant = self._variants.get(key)
-        if variant is None:
-            if ring and not encoded.has_alert and self.alert is not None:
-                encoded = carry_alert(encoded, self.alert) or encoded
-            elif not ring and encoded.has_alert:
-                encoded = without_alert(encoded)
-            encoded = restamp(encoded, encoded.timestamp or 0, 10 if ten else 5)
-            variant = Variant(self.audience.newest, self._host.prepare(encoded))
-            self._variants[key] = variant
-        return variant
-
-    def _restamp(self, current: EncodedMessage, now: float) -> EncodedMessage | None:
-        """Give the newest version a newer timestamp, for a token that may have got the old one.
-
-        Returns None while the timestamps are as far ahead as they may be.
-        """
-        stamp = max(int(now), self.lane.last_timestamp + 1)
-        if stamp > now + HEADROOM_URGENT:
-            return None
-        self.lane.last_timestamp = stamp
-        self.current = restamp(current, stamp, current.priority)
-        self._variants.clear()
-        self.changed = True
-        return self.current
-
-    def _renew(self, now: float) -> None:
-        """Give the newest state a new expiration for one who joins after it ran out.
-
-        Only where the expiration is our default and there is neither stale date nor deadline: then
-        nobody said that the state is worth nothing by now.
-        """
-        if self.current is None or now < self.last_moment or not self._lifetime:
-            return
-        self.last_moment = now + self._lifetime
-        self._expired_version = 0
-        self.current = msgspec.structs.replace(self.current, expiration=int(self.last_moment))
-        self._variants.clear()
-        self.changed = True
+    def leaves(self, place: int, variant: Variant) -> bool:
+        """Return whether an item whose intent was committed still leaves; else it comes again."""
+        if variant.version == self.audience.newest and self._sends:
+            return True
+        self.audience.put_back(place)
+        self._touch((place,))
+        return False
 
     def settle(self, place: int, variant: Variant, outcome: Outcome, now: float) -> None:
         """Take the answer to one push."""
         audience = self.audience
         if outcome.verdict is _ACCEPTED:
-            self.accepted_count += 1
-            if self.on_decided is not None:
-                self.on_decided(place, variant.version, outcome)
+            self.tally.accepted += 1
+            if self._on_decided is not None:
+                self._on_decided(place, variant.version, outcome)
             if audience.troubles:
                 audience.troubles.pop(place, None)
             audience.accepted(place, variant.version)
         else:
             self._failed(place, variant, outcome, now)
-        if self.journalled:
-            self.touched.add(place)
+        self._touch((place,))
 
     def _failed(self, place: int, variant: Variant, outcome: Outcome, now: float) -> None:
         audience = self.audience
-        self._counts[outcome.verdict] += 1
+        self.tally.counts[outcome.verdict] += 1
         self.guard.answered(outcome)
         token = audience.tokens[place]
         if outcome.verdict is Verdict.DROP_TOKEN:
+            leaving = audience.is_leaving(place)
             audience.dropped(place)
-            self._host.parting(token)
+            if not leaving:
+                self._all.release(token)
             self._report(place, variant.version, outcome)
             return
         trouble = audience.troubles.get(place)
@@ -504,17 +476,16 @@ class LiveActivity:
             audience.given_up(place, variant.version)
             self._report(place, variant.version, outcome)
             return
-        if variant.version == audience.newest and when >= self.last_moment:
+        if variant.version == audience.newest and when >= self.published.last_moment:
             late = msgspec.structs.replace(
                 outcome,
                 verdict=Verdict.EXPIRED,
                 detail="the state's last moment comes before the next try",
             )
             audience.given_up(place, variant.version)
-            self._counts[Verdict.EXPIRED] += 1
+            self.tally.counts[Verdict.EXPIRED] += 1
             self._report(place, variant.version, late)
             return
-        stamp = self.lane.last_timestamp
         if trouble is None:
             audience.troubles[place] = trouble = Trouble()
         trouble.failures = failures + 1
@@ -522,50 +493,51 @@ class LiveActivity:
         if outcome.may_have_been_sent:
             trouble.may_have_been_sent = True
             # Of an older version the stamp is older too; of this one it is at most the lane's last.
-            trouble.timestamp = max(
-                trouble.timestamp, stamp if variant.version == audience.newest else 0
-            )
+            if variant.version == audience.newest:
+                trouble.timestamp = max(trouble.timestamp, self.lane.last_timestamp)
         audience.again(place, when, now)
 
     def settled_batch(self, accepted: int, now: float) -> None:
         """Finish a batch of answers."""
-        self.guard.judge(accepted)
-        self._after(now)
-
-    def _after(self, now: float) -> None:
         del now
-        if self._is_settled():
-            self._release()
-            if self.lane.ended and not self.guard.stopped and not self._closed:
-                self._host.finished(self)
+        self.guard.judge(accepted)
+        self._after()
+
+    def _touch(self, places: Sequence[int]) -> None:
+        if self._all.dispatch.writer is not None:
+            self.audience.progressed.update(places)
+
+    def _after(self) -> None:
+        if not self.idle:
+            return
+        self._release()
+        if self.lane.ended and self._sends:
+            self._all.forget(self)
 
     def _report(self, place: int, version: int, outcome: Outcome) -> None:
-        if self.on_decided is not None:
-            self.on_decided(place, version, outcome)
-        if len(self._problems) < PROBLEMS_KEPT:
-            self._problems.append(outcome)
-        if self._on_problem is not None:
-            self._on_problem(outcome)
+        if self._on_decided is not None:
+            self._on_decided(place, version, outcome)
+        if len(self.tally.problems) < PROBLEMS_KEPT:
+            self.tally.problems.append(outcome)
+        if self._all.on_problem is not None:
+            self._all.on_problem(outcome)
 
     def _give_up(self) -> None:
-        places = self.audience.give_up_waiting()
-        self._expired_version = self.audience.newest
+        """Give up the newest version for the tokens that still wait for it."""
+        audience = self.audience
+        places = audience.give_up_waiting()
+        self.published.expired = True
         if not places:
             return
-        self._counts[Verdict.EXPIRED] += len(places)
-        priority = self.current.priority if self.current else 5
-        everyone = self._on_problem or self.on_decided
+        self.tally.counts[Verdict.EXPIRED] += len(places)
+        current = self.published.current
+        priority = current.priority if current else 5
+        everyone = self._all.on_problem or self._on_decided
         for place in places if everyone else places[:PROBLEMS_KEPT]:
-            late = Outcome(
-                token=self.audience.tokens[place],
-                verdict=Verdict.EXPIRED,
-                priority=priority,
-                detail="its deadline, expiration or stale date passed before APNs accepted it",
-            )
-            self._report(place, self.audience.newest, late)
-        if self.journalled:
-            self.touched.update(places)
-        self._after(self._host.now())
+            self._report(place, audience.newest, expired(audience.tokens[place], priority, None))
+        self._touch(places)
+        self._after()
+        self._all.dispatch.commit(self)
 
     def _release(self) -> None:
         waiters, self._waiters = self._waiters, []
@@ -574,9 +546,149 @@ class LiveActivity:
                 waiter.set_result(None)
 
     def close(self, why: str) -> None:
-        """Let everybody who waits go: the delivery closes."""
-        self._closed = why
+        """Let everybody who waits go: the delivery closes, or its journal failed."""
+        if self.life is Life.OPEN:
+            self.life, self._closed = Life.CLOSED, why
         state, self.lane.waiting = self.lane.waiting, None
         if state is not None and state.ticket is not None:
-            state.ticket.resolve(superseded(self.activity, state, why))
+            state.ticket.resolve(unsent(self.activity, state.encoded.priority, why))
         self._release()
+
+    # A home of the journal's writer.
+
+    def collect(self) -> list[Record]:
+        """Return what changed since the last time."""
+        own = lane_record(self.lane)
+        if self.over:
+            return [ActivityRecord(activity=self.activity, lane=own, finished=True)]
+        records: list[Record] = []
+        if self.changed:
+            self.changed = False
+            records.append(publication_record(self.activity, own, self.published))
+        return records + audience_records(self.activity, self.audience)
+
+    @property
+    def unrecorded(self) -> bool:
+        """Whether `collect` has something."""
+        audience = self.audience
+        return self.changed or bool(audience.changed or audience.progressed)
+
+    def committed(self) -> None:
+        """Note that what was collected is safe."""
+
+    def restore(
+        self,
+        record: ActivityRecord,
+        shards: Sequence[tuple[MembersRecord, ProgressRecord | None]],
+        now: float,
+    ) -> int:
+        """Fill a new live activity with what was kept; return how many tokens were in doubt."""
+        self.lane = restore_lane(record.lane, now)
+        restore_publication(self.published, record)
+        self.audience.newest = record.version
+        self.changed = False
+        return restore_audience(self.audience, shards, self.lane.last_timestamp)
+
+
+class Activities:
+    """The live activities of one delivery, by name, and by the tokens that belong to them.
+
+    The counts are of all that there were.
+    """
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        lanes: Lanes,
+        *,
+        check_open: Callable[[], None],
+        budget: Budget,
+        minimum_interval: float,
+        on_problem: Guarded | None,
+    ) -> None:
+        self.dispatch = dispatch
+        self.check_open = check_open
+        self.budget = budget
+        self.minimum_interval = minimum_interval
+        self.on_problem = on_problem
+        self.submitted = self.held_back = self.demoted = self.over_budget = 0
+        self._lanes = lanes
+        self._by_name: dict[str, LiveActivity] = {}
+        self._owners: dict[str, LiveActivity] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __iter__(self) -> Generator[LiveActivity]:
+        yield from list(self._by_name.values())
+
+    def get(self, name: str) -> LiveActivity | None:
+        """Return the activity with this name."""
+        return self._by_name.get(name)
+
+    def owner(self, token: str) -> LiveActivity | None:
+        """Return the activity that a token belongs to."""
+        return self._owners.get(one_spelling(token))
+
+    def make(
+        self,
+        name: str,
+        *,
+        minimum_interval: float | None = None,
+        guard: SpikeGuard | None = None,
+    ) -> LiveActivity:
+        """Add an activity."""
+        activity = LiveActivity(self, name, minimum_interval=minimum_interval, guard=guard)
+        self._by_name[name] = activity
+        return activity
+
+    def restore(
+        self,
+        record: ActivityRecord,
+        shards: Sequence[tuple[MembersRecord, ProgressRecord | None]],
+        now: float,
+    ) -> int:
+        """Add an activity that a journal kept; return how many of its tokens were in doubt."""
+        activity = self.make(record.activity)
+        in_doubt = activity.restore(record, shards, now)
+        self._owners.update(dict.fromkeys(activity.audience.index, activity))
+        return in_doubt
+
+    def claim(self, token: str, activity: LiveActivity) -> Lane | None:
+        """Give a token to an activity; return its own lane, which ends by that.
+
+        Raises InvalidToken, and InvalidInput when it is another's or has a push under way.
+        """
+        check_token(token)
+        other = self.owner(token)
+        if other is not None and other is not activity:
+            raise InvalidInput(
+                f"token {token[:8]}... belongs to the activity {other.activity!r}",
+                field="token",
+                remedy="Take it out there first; an activity token is one activity on one phone.",
+            )
+        lane = self._lanes.get(token)
+        if lane is not None and not self._lanes.forget(token):
+            raise InvalidInput(
+                f"token {token[:8]}... has a push of its own under way",
+                field="token",
+                remedy="Await that push, then join.",
+            )
+        self._owners[one_spelling(token)] = activity
+        return lane
+
+    def release(self, token: str) -> None:
+        """Release a token."""
+        self._owners.pop(one_spelling(token), None)
+
+    def forget(self, activity: LiveActivity) -> None:
+        """Forget an activity that is over, and its tokens."""
+        if self._by_name.get(activity.activity) is not activity:
+            return
+        del self._by_name[activity.activity]
+        activity.life = Life.OVER
+        for token in activity.audience.index:
+            if self._owners.get(token) is activity:
+                del self._owners[token]
+        self.dispatch.leave(activity)
+        self.dispatch.commit(activity)

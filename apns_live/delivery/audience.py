@@ -13,6 +13,7 @@ import heapq
 from array import array
 from collections import deque
 
+from .encoding import one_spelling
 from .pacing import Trouble
 
 IDLE, FLYING, PASSED, LATE, HELD, LEAVING, GONE = range(7)
@@ -24,7 +25,9 @@ class Audience:
     """Which token has which version.
 
     ``cursor`` is the newest version that was sent to a token, ``confirmed`` the newest that APNs
-    accepted for it. ``behind`` counts the tokens that do not have ``newest`` confirmed.
+    accepted for it. ``behind`` counts the tokens that do not have ``newest`` confirmed. ``changed``
+    are the places whose token is to be recorded, ``progressed`` those whose versions are. Upper and
+    lower case of a token are one.
     """
 
     __slots__ = (
@@ -39,6 +42,7 @@ class Audience:
         "cursor",
         "index",
         "newest",
+        "progressed",
         "slow",
         "status",
         "tokens",
@@ -54,6 +58,7 @@ class Audience:
         self.troubles: dict[int, Trouble] = {}
         self.slow: set[int] = set()
         self.changed: set[int] = set()
+        self.progressed: set[int] = set()
         self.newest = 0
         self.behind = 0
         self._late: deque[int] = deque()
@@ -66,11 +71,12 @@ class Audience:
         return len(self.index)
 
     def __contains__(self, token: object) -> bool:
-        return token in self.index
+        return isinstance(token, str) and one_spelling(token) in self.index
 
     def join(self, token: str, *, confirmed: int = 0) -> int | None:
         """Add a token that has version ``confirmed``; return its place, None if it is here already."""
-        place = self.index.get(token)
+        key = one_spelling(token)
+        place = self.index.get(key)
         if place is not None:
             if self.status[place] == LEAVING:
                 self.status[place] = PASSED
@@ -88,7 +94,7 @@ class Audience:
             self.status.append(IDLE)
             # The circle is one place longer: a sweep under way must not end one place early.
             self._remaining += self._remaining > 0
-        self.index[token] = place
+        self.index[key] = place
         self.changed.add(place)
         if confirmed != self.newest:
             self.behind += 1
@@ -104,7 +110,7 @@ class Audience:
 
     def leave(self, token: str) -> bool:
         """Remove a token; one that is in flight goes when its answer is there. False if unknown."""
-        place = self.index.get(token)
+        place = self.index.get(one_spelling(token))
         if place is None or self.status[place] == LEAVING:
             return False
         if self.confirmed[place] != self.newest or self.status[place] != IDLE:
@@ -117,7 +123,7 @@ class Audience:
 
     def remove(self, place: int) -> None:
         """Empty a place. Its owner has taken it out of ``behind``."""
-        del self.index[self.tokens[place]]
+        del self.index[one_spelling(self.tokens[place])]
         self.tokens[place] = ""
         self.status[place] = GONE
         self.troubles.pop(place, None)
@@ -127,9 +133,18 @@ class Audience:
         # the status, and a new token there is queued itself, so serving it early is harmless.
         self._free.append(place)
 
-    def free_place(self, place: int) -> None:
-        """Offer an empty place to the next token that joins."""
-        self._free.append(place)
+    def extend(self, places: int) -> None:
+        """Add empty places until there are ``places``: those that a journal kept empty."""
+        while len(self.tokens) < places:
+            self.tokens.append("")
+            self.cursor.append(0)
+            self.confirmed.append(0)
+            self.status.append(GONE)
+
+    def restored(self) -> None:
+        """Offer the empty places to tokens that join; nothing is to be recorded."""
+        self._free = [place for place, status in enumerate(self.status) if status == GONE]
+        self.changed.clear()
 
     def publish(self) -> int:
         """Open the next version for everybody; return it."""

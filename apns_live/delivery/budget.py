@@ -5,8 +5,8 @@ shows nothing while APNs still answers 200 (Apple, "Starting and updating Live A
 ActivityKit push notifications": priority 10 counts, priority 5 does not). The size of the budget
 is unpublished, so the presets here are guesses that circulate, and are marked so.
 
-An account is one float, the moment at which it would be full again (the generic cell rate
-algorithm), so that a million idle activities cost eight bytes each for it.
+How a phone counts is not published either, so the law is a setting (`Law`). An account is a moment
+and what had been used of it then, whatever the law: it survives a restart, and a change of the law.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from __future__ import annotations
 import enum
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ..errors import InvalidSetting
+from .encoding import one_spelling
 
 HOUR = 3600.0
 
@@ -54,24 +55,46 @@ def check_urgency(value: Urgency | str | None, *, has_alert: bool) -> Urgency:
         ) from None
 
 
+class Law(enum.StrEnum):
+    """How the pushes of an hour are counted."""
+
+    BUCKET = "bucket"
+    """A token bucket ``reserve + burst`` deep, refilled with the rest of ``per_hour`` over an hour.
+    Depth and refill together are ``per_hour``, so no hour sees more, wherever the phone's begins."""
+    WINDOW = "window"
+    """A window of an hour that begins with the first counted push after the last one ended. So iOS
+    17.2 and later were seen to count (iphone field notes, 2026-11; unverified)."""
+
+
+class Account(NamedTuple):
+    """What an activity has used: ``used`` pushes, as of ``start`` (seconds since 1970).
+
+    In a window, the pushes since it began at ``start``; in a bucket, the pushes that were missing
+    from it at ``start``.
+    """
+
+    start: float
+    used: float
+
+
+FULL = Account(0.0, 0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """The priority-10 pushes that one activity may get in any 60 minutes.
+    """The priority-10 pushes that one activity may get in an hour.
 
-    ``per_hour`` bounds every rolling hour. ``reserve`` of them are for urgent states and ends.
-    ``burst`` is how many normal states may go at priority 10 one after another before the pace
-    of the refill holds them back. ``starts_per_hour`` is the account of one device for
-    push-to-start. ``verified`` is False where the figures are guesses.
-
-    It is a token bucket: ``reserve + burst`` deep, refilled with the rest of ``per_hour`` over an
-    hour. Depth and refill together are ``per_hour``, so a clock hour cannot see more either,
-    wherever the phone's hour begins.
+    ``reserve`` of them are for urgent states and ends. ``burst`` is how many normal states may go
+    at priority 10 one after another in a bucket; a window has no pace. ``starts_per_hour`` is the
+    account of one device for push-to-start. ``law`` says how an hour is counted (`Law`).
+    ``verified`` is False where the figures are guesses. Raises InvalidSetting for one that cannot be.
     """
 
     per_hour: int
     reserve: int = 4
     burst: int = 3
     starts_per_hour: int = 8
+    law: Law = Law.BUCKET
     verified: bool = False
     name: str = "custom"
 
@@ -87,9 +110,16 @@ class Budget:
             raise InvalidSetting(
                 f"{self.reserve} is below 0", field="budget.reserve", remedy="Give 0 or more."
             )
-        if self.reserve + self.burst >= self.per_hour:
+        try:
+            object.__setattr__(self, "law", Law(self.law))
+        except ValueError:
             raise InvalidSetting(
-                f"reserve {self.reserve} and burst {self.burst} leave nothing of {self.per_hour} to refill",
+                f"{self.law!r} is no law", field="budget.law", remedy='Use "bucket" or "window".'
+            ) from None
+        kept = self.depth if self.law is Law.BUCKET else self.reserve
+        if kept >= self.per_hour:
+            raise InvalidSetting(
+                f"reserve {self.reserve} and burst {self.burst} leave nothing of {self.per_hour}",
                 field="budget",
                 remedy="Keep reserve + burst below per_hour.",
             )
@@ -97,24 +127,40 @@ class Budget:
     @property
     def depth(self) -> int:
         """How many pushes a full account holds."""
-        return self.reserve + self.burst
+        return self.per_hour if self.law is Law.WINDOW else self.reserve + self.burst
 
     @property
     def refill_time(self) -> float:
-        """Seconds until one more push is in the account."""
+        """Seconds until one more push is in a bucket."""
         return HOUR / (self.per_hour - self.depth)
 
-    def level(self, full_at: float, now: float) -> float:
-        """Return how many pushes an account holds that is full at ``full_at``; below 0 is debt."""
-        missing = full_at - now
-        return self.depth - missing / self.refill_time if missing > 0 else float(self.depth)
+    def at(self, account: Account, now: float) -> Account:
+        """Return the account as it stands at ``now``: what has come back since is not used."""
+        start, used = account
+        start = min(start, now)  # the clock may have been set back since
+        if self.law is Law.WINDOW:
+            return FULL if now - start >= HOUR else Account(start, used)
+        left = used - (now - start) / self.refill_time
+        return FULL if left <= 0 else Account(now, left)
+
+    def level(self, account: Account, now: float) -> float:
+        """Return how many pushes an account holds; below 0 is debt."""
+        return self.depth - self.at(account, now).used
 
 
 DEFAULT = Budget(per_hour=15, reserve=4, burst=3, name="default")
 """15 an hour: a figure that circulates, not Apple's. Unverified."""
 FREQUENT = Budget(per_hour=60, reserve=8, burst=12, name="frequent")
 """With ``NSSupportsLiveActivitiesFrequentUpdates``; the size is a guess. Unverified."""
-PRESETS: dict[str, Budget] = {"default": DEFAULT, "frequent": FREQUENT}
+OBSERVED = Budget(per_hour=15, reserve=4, law=Law.WINDOW, starts_per_hour=10, name="observed")
+"""As seen on iOS 17.2 and later, for a device that is not in use. Unverified."""
+OBSERVED_FREQUENT = Budget(
+    per_hour=229, reserve=20, law=Law.WINDOW, starts_per_hour=10, name="observed-frequent"
+)
+"""As seen in a device log of iOS 26.6 (229 to 236 left) with frequent updates. Unverified."""
+PRESETS: dict[str, Budget] = {
+    budget.name: budget for budget in (DEFAULT, FREQUENT, OBSERVED, OBSERVED_FREQUENT)
+}
 
 
 def check_budget(value: Budget | str) -> Budget:
@@ -126,7 +172,7 @@ def check_budget(value: Budget | str) -> Budget:
         raise InvalidSetting(
             f"{value!r} is no budget",
             field="budget",
-            remedy='Use "default", "frequent" or Budget(per_hour=...).',
+            remedy=f"Use one of {', '.join(PRESETS)}, or Budget(per_hour=...).",
         )
     return preset
 
@@ -136,12 +182,12 @@ class Decision:
     """What one push is sent with, and the account after it."""
 
     priority: int
-    full_at: float
+    account: Account
     demoted: bool = False
     over_budget: bool = False
 
 
-def decide(budget: Budget, full_at: float, urgency: Urgency, now: float) -> Decision:
+def decide(budget: Budget, account: Account, urgency: Urgency, now: float) -> Decision:
     """Choose the priority of a push that leaves at ``now`` and charge the account.
 
     Urgent (and every end) gets 10 even when the account is empty, and is marked ``over_budget``
@@ -149,28 +195,29 @@ def decide(budget: Budget, full_at: float, urgency: Urgency, now: float) -> Deci
     so that an hour of alarms is not followed by a day of silence.
     """
     if urgency is Urgency.QUIET:
-        return Decision(5, full_at)
-    level = budget.level(full_at, now)
-    charged = max(full_at, now) + budget.refill_time
+        return Decision(5, account)
+    start, used = budget.at(account, now)
+    left = budget.depth - used
+    charged = Account(start or now, used + 1)
     # Differences of large floats: a push is not refused for the sake of a rounding error.
     if urgency is Urgency.NORMAL:
-        if level >= budget.reserve + 1 - 1e-6:
+        if left >= budget.reserve + 1 - 1e-6:
             return Decision(10, charged)
-        return Decision(5, full_at, demoted=True)
-    if level >= 1 - 1e-6:
+        return Decision(5, account, demoted=True)
+    if left >= 1 - 1e-6:
         return Decision(10, charged)
-    deepest = now + (budget.depth + budget.reserve) * budget.refill_time
-    return Decision(10, min(charged, max(deepest, full_at)), over_budget=True)
+    deepest = budget.depth + budget.reserve
+    return Decision(10, Account(start or now, min(used + 1, max(deepest, used))), over_budget=True)
 
 
 def for_device(budget: Budget, frequent_pushes_enabled: bool | None) -> Budget:
     """Return the budget for a device that reported ``frequentPushesEnabled``.
 
-    A device that says no gets at most the default budget (Apple, ``ActivityAuthorizationInfo``:
-    send the value to your server and slow down when it is false).
+    A device that says no gets at most the default budget of the same law (Apple,
+    ``ActivityAuthorizationInfo``: send the value to your server and slow down when it is false).
     """
     if frequent_pushes_enabled is False and budget.per_hour > DEFAULT.per_hour:
-        return DEFAULT
+        return OBSERVED if budget.law is Law.WINDOW else DEFAULT
     return budget
 
 
@@ -186,16 +233,17 @@ class StartAccounts:
     def __init__(self, per_hour: int = 8, *, devices: int = 100_000) -> None:
         self._budget = Budget(per_hour=per_hour + 1, reserve=0, burst=per_hour)
         self._devices = devices
-        self._full_at: OrderedDict[str, float] = OrderedDict()
+        self._accounts: OrderedDict[str, Account] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._full_at)
+        return len(self._accounts)
 
     def charge(self, token: str, now: float) -> bool:
         """Count a start for ``token``; return whether it is over the account."""
-        full_at = self._full_at.pop(token, 0.0)
-        decision = decide(self._budget, full_at, Urgency.URGENT, now)
-        self._full_at[token] = decision.full_at
-        if len(self._full_at) > self._devices:
-            self._full_at.popitem(last=False)
+        token = one_spelling(token)
+        account = self._accounts.pop(token, FULL)
+        decision = decide(self._budget, account, Urgency.URGENT, now)
+        self._accounts[token] = decision.account
+        if len(self._accounts) > self._devices:
+            self._accounts.popitem(last=False)
         return decision.over_budget

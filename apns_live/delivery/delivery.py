@@ -8,41 +8,78 @@
         await match.put(Update(content_state=...))
         async with delivery.fan_out(Start(...), tokens, name="kickoff-17") as run:
             report = await run.wait()
+
+The path of one update, and the module of each step::
+
+    submit(message, token)            put(message)                    fan_out(message, tokens)
+    state.py  check, encode           state.py  check, encode         sources.py  read
+    lane.py   newest state waits      lane.py   newest state waits    ledger.py   read, intended,
+    lanes.py  due now, or timed       publication.py  a version                   settled
+              |                       audience.py  who lacks it                   |
+              |                               |                                   |
+              +------- singles.py ------- activity.py ------- run.py -------------+
+                                              |
+    dispatch.py   the client has room: lanes first, then activities and fan-outs in turn
+                  (timetable.py: some wait for a time; writer.py: with a journal, for a commit)
+                                              |
+                              client, pool, http2, APNs
+                                              |
+    dispatch.py   each answer goes back to where its push came from
+    pacing.py     again, and when?  (guard.py: stop what is refused everywhere)
+    tickets.py    exactly one outcome
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from ..clock import Clock, SystemClock
-from ..errors import ActivityEnded, ClientClosed, DeliveryError, InvalidInput, InvalidSetting
+import msgspec
+
+from ..clock import Clock, SteadyTime, SystemClock
+from ..errors import ClientClosed, DeliveryError, InvalidInput, InvalidSetting, JournalError
+from ..guard import Guarded
 from ..outcome import Outcome, Verdict
 from ..payload import End, Message, Update, check_token, encode
-from .activity import LiveActivity
-from .budget import Budget, Urgency, UrgencyName, check_budget, check_urgency
+from .activity import Activities, LiveActivity
+from .budget import Budget, Urgency, UrgencyName, check_budget
 from .dispatch import Dispatch, Sender
-from .encoding import from_journal
+from .guard import SpikeGuard
 from .journal import Journal
-from .lane import Lane, State
+from .lane import HEADROOM_URGENT, Lane
 from .lanes import Lanes
-from .pacing import SpikeGuard
-from .records import restore_activity, restore_lane
+from .records import restore_lane, restore_state
 from .run import Run
-from .sources import Tokens
+from .singles import Singles
+from .sources import Tokens, TrackedReader
+from .state import State, check_deadline, make_state
 from .statistics import DeliveryStatistics
 from .tickets import Ticket
 
+logger = logging.getLogger("apns_live.delivery")
+
 _CLOSED = "the delivery was closed before this left"
+
+
+class Phase(enum.Enum):
+    """Where a delivery is in its life."""
+
+    NEW = "not open"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
 
 
 class Delivery:
     """Ordered delivery over ``client``. Use it as an async context manager.
 
-    - ``budget``: "default", "frequent" or a `Budget`; per activity.
+    - ``budget``: a preset ("default", "frequent", "observed", "observed-frequent") or a `Budget`;
+      per activity.
     - ``journal``: a `Journal`, or None for none.
     - ``minimum_interval``: seconds between two silent states of one activity; the last one always
       goes out. Urgent states and ends do not wait for it.
@@ -52,8 +89,8 @@ class Delivery:
     - ``on_problem``: called with what ended a token or a version of a live activity.
     - ``lane_lifetime``: seconds that an idle lane is remembered.
 
-    Raises InvalidSetting for a setting that cannot be, JournalError when the journal cannot be
-    opened.
+    What a callback raises is logged and stops nothing. Raises InvalidSetting for a setting that
+    cannot be, JournalError when the journal cannot be opened.
     """
 
     def __init__(
@@ -85,35 +122,52 @@ class Delivery:
                     remedy=f"Give at least {least} seconds.",
                 )
         self.budget = check_budget(budget)
+        self.in_doubt = 0
+        """States and tokens that an earlier life left in doubt, sent again at the start."""
         self._clock: Clock = clock or getattr(client, "clock", None) or SystemClock()
+        self._time = SteadyTime(self._clock, _clock_was_set)
         self._journal = journal
-        self._minimum_interval = minimum_interval
         self._response_timeout = response_timeout
         self._close_timeout = close_timeout
-        self._on_problem = on_problem
-        self._lanes = Lanes(
-            self.budget, self._decided, minimum_interval=minimum_interval, lifetime=lane_lifetime
-        )
         self._dispatch = Dispatch(
             client,
             self._clock,
-            self._lanes,
+            self._time,
             journal=journal,
             commit_interval=commit_interval,
-            state=self._state,
-            decided=self._decided,
-            on_outcome=on_outcome,
+            on_outcome=Guarded(on_outcome, "on_outcome") if on_outcome else None,
+            failed=self._journal_failed,
         )
+        self._lanes = Lanes(
+            self.budget,
+            self._time,
+            self._decided,
+            minimum_interval=minimum_interval,
+            lifetime=lane_lifetime,
+        )
+        self._singles = Singles(
+            self._dispatch,
+            self._decided,
+            starts_per_hour=self.budget.starts_per_hour,
+            lanes=self._lanes,
+        )
+        self._activities = Activities(
+            self._dispatch,
+            self._lanes,
+            check_open=self._check_open,
+            budget=self.budget,
+            minimum_interval=minimum_interval,
+            on_problem=Guarded(on_problem, "on_problem") if on_problem else None,
+        )
+        self._runs: dict[str, Run] = {}
         self._submitted = 0
         self._counts: Counter[Verdict] = Counter()
-        self._open = False
-        self._closed = False
-        self.in_doubt = 0
-        """States and tokens that an earlier life left in doubt, sent again at the start."""
+        self._phase = Phase.NEW
+        self._draining: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        state = "open" if self._open else "closed" if self._closed else "not open"
-        return f"<Delivery {state}, {len(self._lanes)} lanes, {len(self._dispatch.activities)} activities>"
+        return f"<Delivery {self._phase.value}, {len(self._lanes)} lanes, {len(self._activities)} activities>"
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -129,7 +183,7 @@ class Delivery:
 
     async def open(self) -> None:
         """Open the journal, take up what an earlier life left, and begin to deliver."""
-        if self._open or self._closed:
+        if self._phase is not Phase.NEW:
             raise DeliveryError("a delivery is opened once; make a new one.")
         if self._journal is not None:
             await self._journal.open()
@@ -138,85 +192,101 @@ class Delivery:
             except BaseException:
                 await self._journal.close()
                 raise
-        self._open = True
-        self._dispatch.open(self._response_timeout)
-        self._dispatch.stir_lanes()
-        for activity in list(self._dispatch.activities.values()):
-            activity.tick(self._dispatch.now())
+        self._phase = Phase.OPEN
+        self._dispatch.open(self._singles, self._response_timeout)
+        self._dispatch.stir(self._singles)
+        for activity in self._activities:
+            activity.tick(self._time.now())
             self._dispatch.stir(activity)
 
     async def _restore(self, journal: Journal) -> None:
-        now = self._dispatch.now()
+        now, wall = self._time.now(), self._time.wall()
+        newest = 0
         after = ""
         while records := await journal.lanes(after, 10_000):
             for record in records:
-                lane = restore_lane(record, now)
+                newest = max(newest, record.last_timestamp)
                 self.in_doubt += record.intended
-                self._lanes.adopt(lane, now)
+                self._lanes.adopt(restore_lane(record, now))
             after = records[-1].token
         for kept in await journal.activities():
-            activity = self._make_activity(kept.activity, None, None)
+            newest = max(newest, kept.lane.last_timestamp)
             members = await journal.members(kept.activity)
-            self.in_doubt += restore_activity(activity, kept, members, now)
-            activity.journalled = True
-            self._dispatch.activities[kept.activity] = activity
-            self._dispatch.homes.update(dict.fromkeys(activity.audience.index, activity))
+            self.in_doubt += self._activities.restore(kept, members, now)
         for wakeup in await journal.wakeups():
-            if wakeup.message is not None:
-                state = State(
-                    from_journal(wakeup.message),
-                    urgency=Urgency(wakeup.urgency),
-                    ticket=Ticket(),
-                    submitted_at=now,
-                    revision=wakeup.revision,
-                    deadline=wakeup.deadline,
-                )
-                self._dispatch.wakeups.wait(wakeup.device, state)
-        self._dispatch.wakeups.changed.clear()
+            state = restore_state(wakeup, now)
+            if state is not None:
+                self._singles.wakeups.keep(wakeup.device, state)
+        if newest > wall + HEADROOM_URGENT:
+            _clock_was_set(wall - newest)
 
     async def aclose(self, *, drain: float | None = None) -> None:
         """Send what is due and wait for the answers, ``drain`` seconds at most; then stop.
 
         What has not left by then is NOT_SENT; with a journal it is kept, and goes in the next life.
+        Cancelled, it waits for no more answers: everything gets its outcome, the journal is closed,
+        then CancelledError is raised. A second call waits for the first.
         """
-        if not self._open:
+        if self._phase is Phase.OPEN:
+            self._phase = Phase.CLOSING
+            loop = asyncio.get_running_loop()
+            limit = self._close_timeout if drain is None else drain
+            self._draining = loop.create_task(self._drain(limit), name="apns-live-drains")
+            self._closing = loop.create_task(self._close(self._draining), name="apns-live-closes")
+        if self._closing is None or self._draining is None:
             return
-        self._open, self._closed = False, True
-        dispatch = self._dispatch
-        for run in list(dispatch.runs):
-            await run.aclose()
-        limit = self._clock.monotonic() + (self._close_timeout if drain is None else drain)
-        while self._clock.monotonic() < limit and dispatch.error is None:
-            busy = dispatch.in_flight or self._lanes.pending or dispatch.lanes_ready
-            busy = busy or dispatch.errands.pending or dispatch.activities_ready
-            if not busy and not any(home.pending for home in dispatch.activities.values()):
-                break
+        try:
+            await asyncio.shield(self._closing)
+        except asyncio.CancelledError:
+            self._draining.cancel()
+            await asyncio.wait((self._closing,))
+            raise
+
+    async def _drain(self, limit: float) -> None:
+        for run in list(self._runs.values()):
+            run.stop()
+        give_up = self._clock.monotonic() + limit
+        while self._dispatch.error is None and (self._dispatch.busy or self._runs):
+            if self._clock.monotonic() >= give_up:
+                return
             await self._clock.sleep(0.01)
-        dispatch.detach()
-        if dispatch.writer is not None:
-            if dispatch.error is None:
-                await dispatch.writer.flush(dispatch.lane_home, dispatch.wakeups)
-            await dispatch.writer.close()
-        self._let_go()
-        if self._journal is not None:
-            await self._journal.close()
+
+    async def _close(self, draining: asyncio.Task[None]) -> None:
+        writer = self._dispatch.writer
+        try:
+            await asyncio.wait((draining,))
+            self._dispatch.detach()
+            if writer is not None and self._dispatch.error is None:
+                await writer.flush(self._singles)
+        except JournalError:
+            logger.exception("the journal failed while the delivery was closed")
+        finally:
+            draining.cancel()
+            self._dispatch.detach()
+            self._let_go()
+            self._phase = Phase.CLOSED
+            if writer is not None:
+                await writer.close()
+            if self._journal is not None:
+                await self._journal.close()
 
     def _let_go(self) -> None:
         """Give everything that still waits its outcome."""
         kept = "; the journal keeps it" if self._journal is not None else ""
-        for lane in self._lanes.waiting():
-            tried = bool(lane.trouble and lane.trouble.may_have_been_sent)
-            for state, doubt in ((lane.flying, True), (lane.waiting, tried)):
-                if state is not None:
-                    self._decided(lane.token, state, _unsent(lane.token, state, kept, doubt=doubt))
-        for errand in self._dispatch.errands.close():
-            doubt = bool(errand.trouble and errand.trouble.may_have_been_sent)
-            outcome = _unsent(errand.token, errand.state, "", doubt=doubt)
-            self._decided(errand.token, errand.state, outcome)
-        for state in self._dispatch.wakeups.close():
-            self._decided("", state, _unsent("", state, kept, doubt=False))
-        for activity in self._dispatch.activities.values():
+        self._singles.stop(_CLOSED, kept=kept, flying=True)
+        for activity in self._activities:
             activity.close(_CLOSED + kept)
+        for run in list(self._runs.values()):
+            run.abandon(_CLOSED + kept)
+
+    def _journal_failed(self, error: JournalError) -> None:
+        """Nothing leaves without its intent: what has not left gets its outcome now."""
+        why = str(error)
+        self._singles.stop(why, flying=False)
+        for activity in self._activities:
+            activity.close(why)
+        for run in list(self._runs.values()):
+            run.fail(error)
 
     # Single activity tokens.
 
@@ -234,13 +304,14 @@ class Delivery:
         Cancelled before the push left, it is taken back.
         """
         ticket = Ticket()
-        state = self._submit(
-            message, token, urgency=urgency, revision=revision, deadline=deadline, ticket=ticket
+        lane, state = self._submit(
+            message, token, ticket, urgency=urgency, revision=revision, deadline=deadline
         )
         try:
             return await ticket
         except asyncio.CancelledError:
-            self._withdraw(token, state)
+            if self._phase is Phase.OPEN:
+                self._singles.withdraw(lane, state)
             raise
 
     def submit(
@@ -260,84 +331,63 @@ class Delivery:
         one is SUPERSEDED at once. ``deadline`` is seconds from now.
 
         Raises InvalidPayload and InvalidToken for what cannot be sent, ActivityEnded after an end,
-        InvalidInput for a token that belongs to a live activity, ClientClosed when not open.
+        InvalidInput for a token that belongs to a live activity or a deadline that cannot be,
+        ClientClosed when not open, JournalError when the journal has failed.
         """
         ticket = Ticket()
-        self._submit(
-            message, token, urgency=urgency, revision=revision, deadline=deadline, ticket=ticket
-        )
+        self._submit(message, token, ticket, urgency=urgency, revision=revision, deadline=deadline)
         return ticket
 
     def _submit(
         self,
         message: Message,
         token: str,
+        ticket: Ticket,
         *,
         urgency: Urgency | UrgencyName | None,
         revision: int | None,
         deadline: float | None,
-        ticket: Ticket,
-    ) -> State:
+    ) -> tuple[Lane, State]:
         self._check_open()
         token = str(check_token(token, message=message))
-        dispatch = self._dispatch
-        if isinstance(message, Update | End):
-            home = dispatch.homes.get(token)
-            if home is not None:
-                raise InvalidInput(
-                    f"token {token[:8]}... belongs to the live activity {home.activity!r}",
-                    field="token",
-                    remedy="Put the state there: two senders cannot keep one order.",
-                )
-            lane = self._lanes.open(token)
-            state = self._state(
-                message,
-                lane,
-                urgency=urgency,
-                revision=revision,
-                deadline=deadline,
-                ticket=ticket,
+        ordered = isinstance(message, Update | End)
+        home = self._activities.owner(token) if ordered else None
+        if home is not None:
+            raise InvalidInput(
+                f"token {token[:8]}... belongs to the live activity {home.activity!r}",
+                field="token",
+                remedy="Put the state there: two senders cannot keep one order.",
             )
-            self._submitted += 1
-            self._lanes.offer(token, state, dispatch.now())
-            if dispatch.writer is not None:
-                dispatch.writer.soon(dispatch.lane_home)
-        else:
-            state = self._state(
-                message, None, urgency=urgency, revision=None, deadline=deadline, ticket=ticket
-            )
-            self._submitted += 1
-            dispatch.errands.add(token, state)
-        dispatch.stir_lanes()
-        return state
-
-    def _withdraw(self, token: str, state: State) -> None:
-        lane = self._lanes.get(token)
-        if lane is not None and lane.waiting is state:
-            # An end that is taken back leaves the activity open again.
-            lane.waiting = None
-            lane.ended = lane.ended and not state.is_end
-        else:
-            self._dispatch.errands.withdraw(state)
+        lane = self._lanes.get(token) if ordered else None
+        last = (lane.last_timestamp if lane else 0) if ordered else None
+        state = make_state(
+            message,
+            self._time,
+            last_timestamp=last,
+            urgency=urgency,
+            revision=revision if ordered else None,
+            deadline=deadline,
+            ticket=ticket,
+            token=token,
+        )
+        place = self._singles.offer if ordered else self._singles.run
+        self._submitted += 1
+        return place(token, state), state
 
     def forget(self, token: str) -> bool:
         """Forget the lane of a token that is not used any more; False when something is under way."""
-        gone = self._lanes.forget(token)
-        if gone and self._dispatch.writer is not None:
-            self._dispatch.lane_home.forgotten.append(token)
-            self._dispatch.writer.soon(self._dispatch.lane_home)
-        return gone
+        return self._singles.forget(token)
 
     def frequent_pushes(self, token: str, enabled: bool) -> None:
         """Note what a device says of ``frequentPushesEnabled`` for the activity with this token.
 
         False keeps the activity to the default budget, whatever budget the delivery has.
         """
-        home = self._dispatch.homes.get(token)
+        home = self._activities.owner(token)
         if home is not None:
             home.frequent_pushes(token, enabled)
         else:
-            self._lanes.open(check_token(token)).frequent = enabled
+            self._lanes.open(str(check_token(token))).frequent = enabled
 
     # Live activities.
 
@@ -358,17 +408,15 @@ class Delivery:
             raise InvalidInput(
                 f"{activity!r} is no name", field="activity", remedy="Give one line of text."
             )
-        known = self._dispatch.activities.get(activity)
+        known = self._activities.get(activity)
         if known is None:
-            known = self._make_activity(activity, minimum_interval, guard)
-            known.journalled = self._journal is not None
-            self._dispatch.activities[activity] = known
+            known = self._activities.make(activity, minimum_interval=minimum_interval, guard=guard)
         known.join_all(tokens)
         return known
 
     def owner(self, token: str) -> LiveActivity | None:
         """Return the live activity that a token belongs to."""
-        return self._dispatch.homes.get(token)
+        return self._activities.owner(token)
 
     def let_go(self, activity: LiveActivity) -> bool:
         """Forget a live activity that nothing is under way for; it did not end, and may come back.
@@ -376,25 +424,11 @@ class Delivery:
         Not for a delivery with a journal, which keeps its activities. False when something is
         under way, or it is not one of this delivery's.
         """
-        known = self._dispatch.activities.get(activity.activity) is activity
+        known = self._activities.get(activity.activity) is activity
         if not known or self._journal is not None or not activity.idle:
             return False
-        self._dispatch.finished(activity)
+        self._activities.forget(activity)
         return True
-
-    def _make_activity(
-        self, activity: str, minimum_interval: float | None, guard: SpikeGuard | None
-    ) -> LiveActivity:
-        return LiveActivity(
-            self._dispatch,
-            activity,
-            budget=self.budget,
-            minimum_interval=self._minimum_interval
-            if minimum_interval is None
-            else minimum_interval,
-            guard=guard,
-            on_problem=self._on_problem,
-        )
 
     # Fan-outs.
 
@@ -415,24 +449,30 @@ class Delivery:
         sent again, what was not sent is sent, what is unknown is sent again for updates and ends
         and reported as UNKNOWN for starts; ``resend_unknown`` says otherwise. ``tokens`` may be
         None when a journalled one was read to its end. ``deadline`` is seconds from now.
+
+        Raises InvalidPayload and InvalidInput for arguments that cannot be, DeliveryError while a
+        fan-out of this name is under way.
         """
         self._check_open()
+        check_deadline(deadline)
         if not name:
             raise InvalidInput(
                 "a fan-out needs a name", field="name", remedy="Name what it is for: kickoff-17."
             )
-        if any(run.name == name for run in self._dispatch.runs):
+        if name in self._runs:
             raise DeliveryError(f"a fan-out named {name!r} is under way; await that one.")
-        encoded = encode(message, now=self._dispatch.now())
         return Run(
             self._dispatch,
+            self._runs,
+            self._check_open,
             name,
-            encoded,
-            tokens,
+            encode(message, now=self._time.wall()),
+            TrackedReader(tokens),
+            journal=self._journal,
             deadline=deadline,
             resend_unknown=resend_unknown,
             guard=guard,
-            starts=self._dispatch.starts,
+            starts=self._singles.starts,
             on_outcome=on_outcome,
         )
 
@@ -453,66 +493,47 @@ class Delivery:
         """
         self._check_open()
         ticket = Ticket()
-        state = self._state(
-            message, None, urgency=urgency, revision=revision, deadline=deadline, ticket=ticket
+        state = make_state(
+            message,
+            self._time,
+            urgency=urgency,
+            revision=revision,
+            deadline=deadline,
+            ticket=ticket,
         )
-        for decided in self._dispatch.wakeups.wait(device, state):
-            self._decided(*decided)
-        if self._dispatch.writer is not None:
-            self._dispatch.writer.soon(self._dispatch.wakeups)
+        self._singles.wait_for_token(device, state)
         return ticket
 
     def hand_in(self, device: str, token: str) -> bool:
         """Give the activity token of a device; return whether a state waited for it, which leaves now."""
         self._check_open()
-        token = str(check_token(token))
-        state = self._dispatch.wakeups.hand_in(device)
-        if state is None:
-            return False
-        dispatch = self._dispatch
-        try:
-            self._lanes.offer(token, state, dispatch.now())
-        except ActivityEnded:
-            self._decided(token, state, _unsent(token, state, "; the activity ended", doubt=False))
-        if dispatch.writer is not None:
-            # One transaction: the state is either still a wakeup or already in its lane.
-            dispatch.writer.soon(dispatch.wakeups)
-            dispatch.writer.soon(dispatch.lane_home)
-        dispatch.stir_lanes()
-        return True
+        return self._singles.hand_in(device, str(check_token(token)))
 
     async def flush(self) -> None:
         """Return when everything submitted so far is in the journal. Raises JournalError."""
-        writer = self._dispatch.writer
-        if writer is not None:
-            await writer.flush(self._dispatch.lane_home, self._dispatch.wakeups)
+        if self._dispatch.writer is not None:
+            await self._dispatch.writer.flush(self._singles)
 
     def statistics(self) -> DeliveryStatistics:
         """Return a frozen snapshot. Looks at every live activity, not at every token."""
-        dispatch = self._dispatch
-        activities = dispatch.activities.values()
+        dispatch, lanes, activities = self._dispatch, self._lanes, self._activities
         writer = dispatch.writer
-        past = dispatch.past
         return DeliveryStatistics(
-            lanes=len(self._lanes),
-            lanes_waiting=self._lanes.due_count + len(dispatch.lanes_ready),
-            lanes_held=self._lanes.timed_count,
-            activities=len(dispatch.activities),
+            lanes=len(lanes),
+            lanes_waiting=lanes.due_count + dispatch.waiting,
+            lanes_held=lanes.timed_count,
+            activities=len(activities),
             activity_tokens=sum(len(home.audience) for home in activities),
             tokens_behind=sum(home.audience.behind for home in activities),
-            runs=len(dispatch.runs),
-            wakeups=len(dispatch.wakeups),
+            runs=len(self._runs),
+            wakeups=len(self._singles.wakeups),
             in_flight=dispatch.in_flight,
-            submitted=self._submitted + past.submitted + sum(home.submitted for home in activities),
+            submitted=self._submitted + activities.submitted,
             outcomes=dict(dispatch.outcomes),
             decided=dict(self._counts),
-            demoted=self._lanes.demoted + past.demoted + sum(home.demoted for home in activities),
-            over_budget=self._lanes.over_budget
-            + past.over_budget
-            + sum(home.over_budget for home in activities),
-            held_back=self._lanes.held
-            + past.held_back
-            + sum(home.held_back for home in activities),
+            demoted=lanes.demoted + activities.demoted,
+            over_budget=lanes.over_budget + activities.over_budget,
+            held_back=lanes.held + activities.held_back,
             journal_commits=writer.commits if writer else 0,
             journal_records=writer.records if writer else 0,
             budget=self.budget.name,
@@ -524,61 +545,23 @@ class Delivery:
     def _check_open(self) -> None:
         if self._dispatch.error is not None:
             raise self._dispatch.error
-        if not self._open:
+        if self._phase is not Phase.OPEN:
             raise ClientClosed(
                 "the delivery is not open; use it inside `async with Delivery(...)`."
             )
 
-    def _state(
-        self,
-        message: Message,
-        lane: Lane | None,
-        *,
-        urgency: Urgency | UrgencyName | None,
-        revision: int | None,
-        deadline: float | None,
-        ticket: Ticket | None,
-    ) -> State:
-        """Check and encode a message, with the timestamp it would leave with now."""
-        if deadline is not None and deadline <= 0:
-            raise InvalidInput(
-                f"{deadline!r} seconds from now is over",
-                field="deadline",
-                remedy="Give seconds from now, above 0.",
-            )
-        now = self._dispatch.now()
-        given = getattr(message, "timestamp", None)
-        stamp = None
-        if lane is not None and given is None:
-            stamp = max(int(now), lane.last_timestamp + 1)
-        encoded = encode(message, now=now, timestamp=stamp)
-        if urgency is None and getattr(message, "priority", None) is not None:
-            urgency = Urgency.URGENT if encoded.priority == 10 else Urgency.QUIET
-        own = getattr(message, "expiration", None) is None
-        renewable = own and encoded.stale_date is None and deadline is None
-        return State(
-            encoded,
-            urgency=check_urgency(urgency, has_alert=encoded.has_alert),
-            ticket=ticket,
-            submitted_at=now,
-            revision=revision,
-            deadline=None if deadline is None else now + deadline,
-            given_timestamp=encoded.timestamp if given is not None else None,
-            lifetime=encoded.expiration - now if renewable else 0.0,
-        )
-
-    def _decided(self, token: str, state: State, outcome: Outcome) -> None:
-        del token
+    def _decided(self, state: State, outcome: Outcome) -> None:
         self._counts[outcome.verdict] += 1
         if state.ticket is not None:
+            if state.token != outcome.token:
+                outcome = msgspec.structs.replace(outcome, token=state.token)
             state.ticket.resolve(outcome)
 
 
-def _unsent(token: str, state: State, more: str, *, doubt: bool) -> Outcome:
-    return Outcome(
-        token=token,
-        verdict=Verdict.UNKNOWN if doubt else Verdict.NOT_SENT,
-        priority=state.encoded.priority,
-        may_have_been_sent=doubt,
-        detail=_CLOSED + more,
-    )
+def _clock_was_set(change: float) -> None:
+    if change < 0:
+        logger.warning(
+            "the clock was set back by %.0f s. Alerts and ends go with the last timestamp of their "
+            "activity + 1; its silent updates wait until the clock has passed that timestamp",
+            -change,
+        )

@@ -3,43 +3,34 @@
 Lanes are first because each has at most one push in flight and somebody waits for it; activities
 and fan-outs share what is left in equal slices, so that a long fan-out delays nobody.
 
-With a journal nothing is handed out before its intent is committed: what is picked goes through the
-writer first and waits, committed, in a short row. If a newer state comes meanwhile, the old one is
-taken back out of the row.
+With a journal nothing leaves before its intent is committed: what is picked goes through the writer
+first and waits, committed, in a short row. What has been replaced meanwhile is left out then.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from ..client import WorkItem
-from ..clock import Clock, Timer
-from ..errors import InvalidInput, JournalError
+from ..clock import Clock, SteadyTime
+from ..errors import JournalError
+from ..guard import Guarded
 from ..outcome import Outcome, Verdict
-from ..payload import EncodedMessage, check_token
-from .activity import LiveActivity
-from .budget import StartAccounts
-from .errands import Errand, Errands
-from .journal import Journal, LaneRecord, Record
-from .lane import Lane, State
-from .lanes import INTENDED, RESTING, Lanes
-from .records import activity_records, lane_record
-from .run import Run
-from .wakeups import Wakeups
-from .writer import Writer
+from ..payload import EncodedMessage
+from .journal import Journal
+from .timetable import Timetable
+from .writer import Recorded, Writer
 
 _ACCEPTED = Verdict.ACCEPTED
 AHEAD = 900
-"""Intents committed and not left, and answers not yet recorded, of lanes and activities together.
-1,000 are promised: the client may hold a few that are not on the wire."""
+"""Intents committed and not left, of lanes and activities together. 1,000 are promised: the client
+may hold a few that are not on the wire."""
 SLICE = 64
 """The least that an activity or a fan-out gets when several share the room."""
-HOUSEKEEPING = 5.0
-_STALE = 256
-"""Timers that an earlier one has replaced and that may lie around."""
 
 
 class Attachment(Protocol):
@@ -50,9 +41,6 @@ class Attachment(Protocol):
 
     def detach(self) -> None:
         """No more work comes from here."""
-
-    def cancel(self, item: Any) -> object:
-        """Give up one item."""
 
 
 class Sender(Protocol):
@@ -72,103 +60,90 @@ class Sender(Protocol):
         """Return the message with this client's headers."""
 
 
-Home = LiveActivity | Run
+class Home(Recorded, Protocol):
+    """Who has pushes: the lanes, a live activity, a fan-out. An item's context is (home, key, extra)."""
 
+    queued: bool
+    """Written by `Ring`."""
+    gated: bool
+    """Whether `Dispatch` has its intents committed; a fan-out does that itself."""
 
-class _LaneHome:
-    """Lanes and single pushes, as one of those who get answers and keep records."""
+    @property
+    def pending(self) -> bool:
+        """Whether `take` may return something."""
 
-    def __init__(self, dispatch: Dispatch) -> None:
-        self._dispatch = dispatch
-        self._collected: list[tuple[Lane, State]] = []
-        self.forgotten: list[str] = []
-        self._unrecorded = 0
+    @property
+    def unrecorded(self) -> bool:
+        """Whether there is something to record."""
 
-    def settle(self, key: Lane | Errand, _: object, outcome: Outcome, now: float) -> None:
-        dispatch = self._dispatch
-        if isinstance(key, Errand):
-            dispatch.errands.settle(key, outcome, now)
-            return
-        dispatch.lanes.settled(key, outcome, now)
-        if dispatch.lanes.get(key.token) is not key:
-            self.forgotten.append(key.token)
+    def take(self, limit: int, now: float) -> list[Any]:
+        """Return at most ``limit`` items that leave now."""
+
+    def leaves(self, key: Any, extra: Any) -> bool:
+        """Return whether an item whose intent was committed still leaves."""
+
+    def settle(self, key: Any, extra: Any, outcome: Outcome, now: float) -> None:
+        """Take the answer to one item."""
 
     def settled_batch(self, accepted: int, now: float) -> None:
-        del accepted, now
-        self._dispatch.stir_lanes()
-        if self._dispatch.writer is not None:
-            self._dispatch.writer.soon(self)
+        """Finish a batch of answers."""
 
-    def collect(self) -> Sequence[Record]:
-        lanes = self._dispatch.lanes
-        changed = lanes.changed or set()
-        records: list[Record] = [lane_record(lane) for lane in changed]
-        records.extend(
-            LaneRecord(
-                token=token,
-                last_timestamp=0,
-                revision=None,
-                full_at=0.0,
-                left_at=0.0,
-                ended=False,
-                frequent=None,
-                forgotten=True,
-            )
-            for token in self.forgotten
-            if token not in lanes
-        )
-        self._collected = [
-            (lane, lane.flying)
-            for lane in changed
-            if lane.place == INTENDED and lane.flying is not None
-        ]
-        self.forgotten.clear()
-        changed.clear()
-        return records
+    def next_time(self) -> float | None:
+        """Return when `tick` has something to do, None when it has not."""
 
-    def committed(self) -> None:
-        self._dispatch.lanes_ready.extend(self._collected)
-        self._collected = []
-        self._dispatch.recorded()
+    def tick(self, now: float) -> None:
+        """Do what is due at ``now``."""
 
 
-class _ActivityHome:
-    """A live activity as one of those who keep records."""
+class Ring:
+    """Homes that have something to send, in turn; ``first`` before all others."""
 
-    def __init__(self, dispatch: Dispatch, activity: LiveActivity) -> None:
-        self._dispatch = dispatch
-        self.activity = activity
-        self.picked: list[Any] = []
-        self._collected: list[Any] = []
+    def __init__(self, first: Home | None, rests: Callable[[Home], object]) -> None:
+        self._first = first
+        self._rests = rests
+        self._homes: deque[Home] = deque()
 
-    def collect(self) -> Sequence[Record]:
-        self._collected, self.picked = self.picked, []
-        return activity_records(self.activity)
+    def __bool__(self) -> bool:
+        return bool(self._homes) or (self._first is not None and self._first.pending)
 
-    def committed(self) -> None:
-        self._dispatch.activities_ready.extend(self._collected)
-        self._collected = []
-        self._dispatch.recorded()
+    def add(self, home: Home) -> None:
+        """Queue a home, unless it is queued."""
+        if not home.queued and home is not self._first:
+            home.queued = True
+            self._homes.append(home)
 
+    def remove(self, home: Home) -> None:
+        """Ask a home no more."""
+        if home.queued:
+            home.queued = False
+            self._homes.remove(home)
 
-class PastActivities:
-    """What the activities that have ended add to the statistics."""
-
-    __slots__ = ("demoted", "held_back", "over_budget", "submitted")
-
-    def __init__(self) -> None:
-        self.submitted = self.demoted = self.over_budget = self.held_back = 0
-
-    def add(self, activity: LiveActivity) -> None:
-        """Keep the counts of one that ended."""
-        self.submitted += activity.submitted
-        self.demoted += activity.demoted
-        self.over_budget += activity.over_budget
-        self.held_back += activity.held_back
+    def pull(self, limit: int, now: float) -> list[Any]:
+        """Return at most ``limit`` items; ``rests`` is called with each home that has no more."""
+        items: list[Any] = []
+        first, homes = self._first, self._homes
+        if first is not None and first.pending and limit > 0:
+            items.extend(first.take(limit, now))
+            self._rests(first)
+        while homes and len(items) < limit:
+            home = homes.popleft()
+            room = limit - len(items)
+            share = room if not homes else max(SLICE, room // (len(homes) + 1))
+            got = home.take(min(share, room), now)
+            items.extend(got)
+            if got and home.pending:
+                homes.append(home)
+            else:
+                home.queued = False
+                self._rests(home)
+        return items
 
 
 class Dispatch:
-    """The `WorkSource` of a delivery. See the module for its rules."""
+    """The `WorkSource` of a delivery. See the module for its rules.
+
+    ``failed`` is called once, when the journal cannot be written.
+    """
 
     make_item: Callable[..., Any] = WorkItem
 
@@ -176,136 +151,95 @@ class Dispatch:
         self,
         client: Sender,
         clock: Clock,
-        lanes: Lanes,
+        time: SteadyTime,
         *,
         journal: Journal | None,
         commit_interval: float,
-        state: Callable[..., State],
-        decided: Callable[[str, State, Outcome], None],
-        on_outcome: Callable[[Outcome], object] | None,
+        on_outcome: Guarded | None,
+        failed: Callable[[JournalError], object],
     ) -> None:
-        self.clock = clock
-        self.lanes = lanes
-        self.journal = journal
-        self.state = state
+        self.time = time
         self.prepare = client.prepare
-        self.starts = StartAccounts(lanes.budget.starts_per_hour)
-        self.errands = Errands(self.starts, decided)
-        self.wakeups = Wakeups()
-        self.activities: dict[str, LiveActivity] = {}
-        self.runs: set[Run] = set()
-        self.homes: dict[str, LiveActivity] = {}
         self.outcomes: Counter[Verdict] = Counter()
-        self.past = PastActivities()
         self.in_flight = 0
         self.error: JournalError | None = None
-        self.lanes_ready: deque[tuple[Lane, State]] = deque()
-        self.activities_ready: deque[Any] = deque()
+        self.times: Timetable[Home] = Timetable(clock, time, self._due)
         self.writer: Writer | None = None
-        self.lane_home = _LaneHome(self)
-        self._activity_homes: dict[str, _ActivityHome] = {}
         self._client = client
         self._on_outcome = on_outcome
-        self._ring: deque[Home] = deque()
+        self._failed = failed
         self._attachment: Attachment | None = None
-        self._timers: list[tuple[float, int, Home | None]] = []
-        self._timer_count = 0
-        self._timer: Timer | None = None
-        self._timer_at = 0.0
-        self._home_times: dict[Home | None, float] = {}
+        self._ring = Ring(None, self._rests)
+        """Homes that may send as they are."""
+        self._gated = self._ring
+        """Homes whose intents are to be committed first: the same without a journal."""
+        self._ready: deque[Any] = deque()
+        self._intended = 0
         if journal is not None:
-            lanes.changed = set()
-            self.writer = Writer(journal, clock, interval=commit_interval, failed=self._fail)
+            self.writer = Writer(
+                journal,
+                clock,
+                interval=commit_interval,
+                released=self._released,
+                failed=self._fail,
+            )
 
-    def open(self, response_timeout: float) -> None:
+    def open(self, lanes: Home, response_timeout: float) -> None:
         """Begin to hand out work."""
-        self._attachment = self._client.attach(self, retry=False, response_timeout=response_timeout)
-        if self.writer is not None:
+        self._gated = Ring(lanes, self._rests)
+        if self.writer is None:
+            self._ring = self._gated
+        else:
             self.writer.start()
-        self._timer_for(None, self.now() + HOUSEKEEPING)
+        self._attachment = self._client.attach(self, retry=False, response_timeout=response_timeout)
 
     def detach(self) -> None:
         """Hand out nothing more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.times.close()
         attachment, self._attachment = self._attachment, None
         if attachment is not None:
             attachment.detach()
 
-    def now(self) -> float:
-        """Return seconds since 1970."""
-        return self.clock.time()
+    @property
+    def waiting(self) -> int:
+        """Items that wait for a commit or, committed, for a connection."""
+        return self._intended
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is in flight or may leave now."""
+        return bool(self.in_flight or self._intended or self._ring or self._gated)
 
     # WorkSource: what the client calls.
 
     def take(self, limit: int) -> Sequence[Any]:
         """Return at most ``limit`` work items that may leave now."""
-        now = self.clock.time()
+        if self.error is not None or self._attachment is None:
+            return ()
+        now = self.time.now()
         items: list[Any] = []
-        if self.errands.pending:
-            prepare, make = self.prepare, self.make_item
-            for errand in self.errands.pick(limit, now):
-                message = prepare(errand.state.encoded)
-                items.append(make(errand.token, message, (self.lane_home, errand, None)))
-        self._take_lanes(items, limit, now)
-        if self.activities_ready:
-            self._take_ready(items, limit)
-        ring = self._ring
-        while ring and len(items) < limit:
-            home = ring.popleft()
-            room = limit - len(items)
-            share = room if not ring else max(SLICE, room // (len(ring) + 1))
-            got = home.take(min(share, room), now)
-            items.extend(got)
-            if got and home.pending:
-                ring.append(home)
-            else:
-                home.queued = False
-                when = home.next_time()
-                if when is not None:
-                    self._timer_for(home, when)
+        if self.writer is not None:
+            ready = self._ready
+            while ready and len(items) < limit:
+                item = ready.popleft()
+                self._intended -= 1
+                home, key, extra = item.context
+                if home.leaves(key, extra):
+                    items.append(item)
+                elif home.pending:
+                    self._gated.add(home)
+            self._intend(now)
+        items.extend(self._ring.pull(limit - len(items), now))
         self.in_flight += len(items)
         return items
 
-    def _take_lanes(self, items: list[Any], limit: int, now: float) -> None:
-        prepare, make, lane_home = self.prepare, self.make_item, self.lane_home
-        if self.writer is None:
-            if self.lanes.pending and len(items) < limit:
-                for lane in self.lanes.pick(limit - len(items), now):
-                    if lane.flying is not None:
-                        message = prepare(lane.flying.encoded)
-                        items.append(make(lane.token, message, (lane_home, lane, None)))
-                self._lane_timer()
-            return
-        ready = self.lanes_ready
-        while ready and len(items) < limit:
-            lane, state = ready.popleft()
-            if lane.flying is not state or lane.place != INTENDED:
-                continue
-            lane.place = RESTING
-            items.append(make(lane.token, prepare(state.encoded), (lane_home, lane, None)))
-        if self.lanes.pending:
-            self._intend_lanes(now)
-
-    def _take_ready(self, items: list[Any], limit: int) -> None:
-        ready = self.activities_ready
-        while ready and len(items) < limit:
-            item = ready.popleft()
-            activity, place, variant = item.context
-            if variant.version != activity.audience.newest or activity.guard.stopped:
-                activity.audience.put_back(place)
-                self.stir(activity)
-                continue
-            items.append(item)
-        self.recorded()
-
     def settled(self, outcomes: Sequence[tuple[Any, Outcome]]) -> None:
         """Take what became of items."""
-        now = self.clock.time()
+        now = self.time.now()
+        step = self.time.step
         self.in_flight -= len(outcomes)
-        touched: dict[Any, int] = {}
-        last: Any = None
+        touched: dict[Home, int] = {}
+        last: Home | None = None
         accepted = 0
         counts = self.outcomes
         for item, outcome in outcomes:
@@ -318,7 +252,7 @@ class Dispatch:
                 accepted += 1
             else:
                 counts[outcome.verdict] += 1
-            home.settle(key, extra, outcome, now)
+            home.settle(key, extra, _steady(outcome, step) if step else outcome, now)
         if last is not None:
             touched[last] = touched.get(last, 0) + accepted
         counts[_ACCEPTED] += sum(touched.values())
@@ -327,227 +261,75 @@ class Dispatch:
                 self._on_outcome(outcome)
         for home, accepted in touched.items():
             home.settled_batch(accepted, now)
-            if home is not self.lane_home:
-                if self.writer is not None and isinstance(home, LiveActivity):
-                    self._note_activity(home, at_once=False)
-                self.stir(home)
+            self.stir(home)
 
     # What lanes, activities and fan-outs call.
 
-    def wake(self) -> None:
-        """Tell the client that there may be work."""
-        if self._attachment is not None and self.error is None:
-            self._attachment.wake()
-
-    def stir_lanes(self) -> None:
-        """Lanes or single pushes changed."""
-        if self.writer is not None and self.lanes.pending:
-            self._intend_lanes(self.now())
-        if self.lanes.pending or self.errands.pending or self.lanes_ready:
-            self.wake()
-        self._lane_timer()
-
     def stir(self, home: Home) -> None:
-        """Queue an activity or fan-out that changed, and see when it wants to be asked again."""
-        if self.writer is not None and isinstance(home, LiveActivity):
-            self._intend_activity(home)
-        elif home.pending and not home.queued:
-            home.queued = True
-            self._ring.append(home)
-        if home.queued or self.activities_ready:
-            self.wake()
-        when = home.next_time()
-        if when is not None:
-            self._timer_for(home, when)
+        """Queue a home that changed, see what is to be recorded, and when it wants to be asked again."""
+        if self._attachment is None or self.error is not None:
+            return
+        if home.pending:
+            (self._gated if home.gated else self._ring).add(home)
+        if self.writer is not None:
+            self._intend(self.time.now())
+            if home.unrecorded:
+                self.writer.soon(home)
+        self._wake()
+        self.times.at(home, home.next_time())
 
-    def enter(self, home: Run) -> None:
-        """Take in a fan-out that begins."""
-        self.runs.add(home)
-
-    async def depart(self, home: Run) -> None:
-        """Let go of a fan-out that is over, and record the rest."""
-        self.runs.discard(home)
-        if home.queued:
-            home.queued = False
-            self._ring.remove(home)
-        self._home_times.pop(home, None)
-        if self.writer is not None and self.error is None:
-            await self.writer.flush(home)
-
-    def commit(self, home: Run, *, at_once: bool) -> None:
-        """Record what a fan-out has."""
+    def commit(self, home: Home, *, at_once: bool = False) -> None:
+        """Record what a home has."""
         if self.writer is not None:
             (self.writer.now if at_once else self.writer.soon)(home)
 
-    def joining(self, token: str, activity: LiveActivity) -> Lane | None:
-        """Claim a token for an activity; return its own lane, which ends by that."""
-        check_token(token)
-        other = self.homes.get(token)
-        if other is not None and other is not activity:
-            raise InvalidInput(
-                f"token {token[:8]}... belongs to the activity {other.activity!r}",
-                field="token",
-                remedy="Take it out there first; an activity token is one activity on one phone.",
-            )
-        lane = self.lanes.get(token)
-        if lane is not None and not self.lanes.forget(token):
-            raise InvalidInput(
-                f"token {token[:8]}... has a push of its own under way",
-                field="token",
-                remedy="Await that push, then join.",
-            )
-        if lane is not None:
-            self.lane_home.forgotten.append(token)
-        self.homes[token] = activity
-        return lane
+    def leave(self, home: Home) -> None:
+        """Ask a home no more."""
+        self._ring.remove(home)
+        self._gated.remove(home)
+        self.times.forget(home)
 
-    def parting(self, token: str) -> None:
-        """Release a token."""
-        self.homes.pop(token, None)
+    # The inside.
 
-    def finished(self, activity: LiveActivity) -> None:
-        """Forget an activity that has ended on all its phones."""
-        if self.activities.get(activity.activity) is not activity:
+    def _wake(self) -> None:
+        if self._attachment is not None and (self._ready or self._ring):
+            self._attachment.wake()
+
+    def _rests(self, home: Home) -> None:
+        self.times.at(home, home.next_time())
+
+    def _due(self, home: Home, now: float) -> None:
+        home.tick(now)
+        self.stir(home)
+
+    def _intend(self, now: float) -> None:
+        """Pick what may leave next and have its intents committed."""
+        room = AHEAD - self._intended
+        if self.writer is None or self._attachment is None or room <= 0 or not self._gated:
             return
-        del self.activities[activity.activity]
-        for token in activity.audience.index:
-            self.homes.pop(token, None)
-        self._home_times.pop(activity, None)
-        activity.over = True
-        self.past.add(activity)
-        if self.writer is not None:
-            self._note_activity(activity, at_once=False)
-
-    # Intents.
-
-    def _outstanding(self) -> int:
-        return len(self.lanes_ready) + len(self.activities_ready)
-
-    def _intend_lanes(self, now: float) -> None:
-        room = AHEAD - self._outstanding()
-        if room <= 0 or self.error is not None or self.writer is None:
-            return
-        for lane in self.lanes.pick(room, now):
-            lane.place = INTENDED
-        self.writer.now(self.lane_home)
-
-    def _intend_activity(self, activity: LiveActivity) -> None:
-        if self.writer is None:
-            return
-        room = AHEAD - self._outstanding()
-        home = self._activity_home(activity)
-        if self.error is None and room > len(home.picked) and activity.pending:
-            home.picked.extend(activity.take(room - len(home.picked), self.now()))
-        if home.picked:
+        items = self._gated.pull(room, now)
+        self._intended += len(items)
+        for home in {item.context[0]: None for item in items}:
             self.writer.now(home)
-        elif activity.changed or activity.touched or activity.audience.changed:
-            self.writer.soon(home)
+        if items:
+            self.writer.now(items[-1].context[0], items)
 
-    def _activity_home(self, activity: LiveActivity) -> _ActivityHome:
-        home = self._activity_homes.get(activity.activity)
-        if home is None or home.activity is not activity:
-            home = self._activity_homes[activity.activity] = _ActivityHome(self, activity)
-        return home
-
-    def _note_activity(self, activity: LiveActivity, *, at_once: bool) -> None:
-        if self.writer is None:
-            return
-        home = self._activity_home(activity)
-        (self.writer.now if at_once else self.writer.soon)(home)
-        if activity.over:
-            del self._activity_homes[activity.activity]
-
-    def recorded(self) -> None:
-        """Intend more, now that a commit is done."""
-        now = self.now()
-        if self.lanes.pending:
-            self._intend_lanes(now)
-        if self._outstanding() < AHEAD // 2:
-            for activity in list(self.activities.values()) if self.activities else ():
-                if activity.pending:
-                    self._intend_activity(activity)
-        if self.lanes_ready or self.activities_ready:
-            self.wake()
+    def _released(self, items: list[Any]) -> None:
+        """Let items leave whose intents are committed."""
+        self._ready.extend(items)
+        self._intend(self.time.now())
+        self._wake()
 
     def _fail(self, error: JournalError) -> None:
         """Nothing leaves without its intent: the journal is broken, so everything stops."""
         self.error = error
-        for run in list(self.runs):
-            run.fail(error)
-        for activity in list(self.activities.values()):
-            activity.close(str(error))
+        self._ready.clear()
+        self._intended = 0
+        self._failed(error)
 
-    # Time.
 
-    def _lane_timer(self) -> None:
-        for when in (self.lanes.next_time(), self.errands.next_time()):
-            if when is not None:
-                self._timer_for(None, when)
-
-    def _timer_for(self, home: Home | None, when: float) -> None:
-        known = self._home_times.get(home)
-        if known is not None and known <= when:
-            return
-        self._home_times[home] = when
-        self._timer_count += 1
-        heapq.heappush(self._timers, (when, self._timer_count, home))
-        if len(self._timers) > 2 * len(self._home_times) + _STALE:
-            self._drop_stale()
-        self._arm()
-
-    def _drop_stale(self) -> None:
-        """Forget times that an earlier one has replaced: they would stay until they come."""
-        times = self._home_times.items()
-        self._timers = [(when, number, home) for number, (home, when) in enumerate(times)]
-        self._timer_count = len(self._timers)
-        heapq.heapify(self._timers)
-
-    def _arm(self) -> None:
-        if not self._timers or self._attachment is None:
-            return
-        when = self._timers[0][0]
-        if self._timer is not None:
-            if self._timer_at <= when:
-                return
-            self._timer.cancel()
-        self._timer_at = when
-        self._timer = self.clock.call_later(max(0.0, when - self.now()), self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        now = self.now()
-        while self._timers and self._timers[0][0] <= now:
-            when, _, home = heapq.heappop(self._timers)
-            if self._home_times.get(home) != when:
-                continue
-            del self._home_times[home]
-            if home is None:
-                self._tick_lanes(now)
-            else:
-                home.tick(now)
-                self.stir(home)
-        self._arm()
-
-    def _tick_lanes(self, now: float) -> None:
-        self.lanes.tick(now)
-        self.errands.tick(now)
-        self.lanes.expire_due(now)
-        for device, state in self.wakeups.expired(now):
-            self._client_decides(device, state)
-        if self.writer is not None and self.wakeups.changed:
-            self.writer.soon(self.wakeups)
-        self.lanes.sweep(now)
-        self.stir_lanes()
-        self._timer_for(None, now + HOUSEKEEPING)
-
-    def _client_decides(self, device: str, state: State) -> None:
-        del device
-        if state.ticket is not None:
-            state.ticket.resolve(
-                Outcome(
-                    token="",
-                    verdict=Verdict.EXPIRED,
-                    priority=state.encoded.priority,
-                    detail="no token was handed in for this device before the state's last moment",
-                )
-            )
+def _steady(outcome: Outcome, step: float) -> Outcome:
+    """Return an outcome whose ``retry_at``, told by the wall clock, is steady time."""
+    if not outcome.retry_at:
+        return outcome
+    return msgspec.structs.replace(outcome, retry_at=outcome.retry_at - step)

@@ -51,6 +51,12 @@ def without_alert(encoded: EncodedMessage) -> EncodedMessage:
     return _replace(encoded, body=_encode(payload), has_alert=False)
 
 
+def one_spelling(token: str) -> str:
+    """Return the key of a token: upper and lower case are one. The same object where it can be."""
+    lower = token.lower()
+    return token if lower == token else lower
+
+
 def to_journal(encoded: EncodedMessage) -> Message:
     """Return what a journal keeps of a message."""
     return Message(**{field: getattr(encoded, field) for field in Message.__struct_fields__})

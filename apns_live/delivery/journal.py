@@ -129,12 +129,14 @@ class LaneRecord(msgspec.Struct, kw_only=True):
     """The lane of one activity token, or the publishing lane of a live activity."""
 
     token: str
-    last_timestamp: int
-    revision: int | None
-    full_at: float
-    left_at: float
-    ended: bool
-    frequent: bool | None
+    last_timestamp: int = 0
+    revision: int | None = None
+    window_start: float = 0.0
+    used: float = 0
+    """The budget's account, see `apns_live.delivery.budget.Account`."""
+    left_at: float = 0.0
+    ended: bool = False
+    frequent: bool | None = None
     urgency: int = 1
     deadline: float | None = None
     message: Message | None = None

@@ -10,129 +10,157 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 
+from ..clock import SteadyTime
 from ..outcome import Outcome, Verdict
 from .budget import Budget
-from .lane import Lane, State
-from .pacing import NEVER
+from .encoding import one_spelling
+from .errands import Errand
+from .lane import Decided, Lane
+from .pacing import NEVER, Trouble
+from .state import State, unsent
 
 RESTING, DUE, TIMED, INTENDED = range(4)
-"""Where a lane is: nowhere; in the row; in the heap; its intent is being committed."""
-
-Decided = Callable[[str, State, Outcome], None]
+"""Where a lane is: nowhere; in the row; in the heap; picked, and its intent is being committed."""
 
 
 class Lanes:
-    """The lanes of all activity tokens that are not in a live activity.
+    """The lanes of all activity tokens that are not in a live activity, and of single pushes.
 
-    ``decided`` is called with every state that got its outcome. ``lifetime`` is how many seconds an
-    idle lane is remembered: an activity lives eight hours and may stay on the Lock Screen for four
-    more (Apple, "ActivityKit"), after that its token means nothing.
+    ``decided`` is called with every state that got its outcome, ``changed`` with every lane whose
+    record changed. ``lifetime`` is how many seconds an idle lane is remembered: an activity lives
+    eight hours and may stay on the Lock Screen for four more (Apple, "ActivityKit"), after that its
+    token means nothing.
     """
 
     def __init__(
         self,
         budget: Budget,
-        decided: Decided,
+        time: SteadyTime,
+        decided: Callable[[State, Outcome], object],
         *,
+        changed: Callable[[Lane], object] = lambda lane: None,
         minimum_interval: float = 0.0,
         lifetime: float = 12 * 3600.0,
     ) -> None:
         self.budget = budget
-        self.minimum_interval = minimum_interval
-        self.lifetime = lifetime
-        self.changed: set[Lane] | None = None
-        """Lanes whose record is to be written; None without a journal."""
+        self.changed = changed
+        self.demoted = self.over_budget = self.held = 0
+        self._time = time
         self._decided = decided
+        self._minimum_interval = minimum_interval
+        self._lifetime = lifetime
         self._lanes: dict[str, Lane] = {}
+        self._errands: set[Errand] = set()
         self._due: deque[Lane] = deque()
         self._timed: list[tuple[float, int, Lane]] = []
         self._count = 0
         self._purge: Iterator[str] | None = None
-        self.demoted = self.over_budget = self.held = 0
+        self._stopped = ""
 
     def __len__(self) -> int:
         return len(self._lanes)
 
-    def __contains__(self, token: object) -> bool:
-        return token in self._lanes
-
     def get(self, token: str) -> Lane | None:
-        """Return the lane of a token, None when it has none."""
-        return self._lanes.get(token)
+        """Return the lane of a token, None when it has none. Upper and lower case are one token."""
+        return self._lanes.get(one_spelling(token))
 
     def open(self, token: str) -> Lane:
         """Return the lane of a token, made when it has none."""
-        lane = self._lanes.get(token)
+        key = one_spelling(token)
+        lane = self._lanes.get(key)
         if lane is None:
-            self._lanes[token] = lane = Lane(token)
+            self._lanes[key] = lane = Lane(token)
         return lane
 
     def forget(self, token: str) -> bool:
         """Forget an idle lane; False when it is not idle or not there."""
-        lane = self._lanes.get(token)
+        lane = self.get(token)
         if lane is None or not lane.idle:
             return False
-        del self._lanes[token]
+        self._remove(lane)
         return True
 
-    def adopt(self, lane: Lane, now: float) -> None:
-        """Take over a lane that a journal kept."""
-        self._lanes[lane.token] = lane
-        self._place(lane, now)
+    def is_kept(self, lane: Lane) -> bool:
+        """Return whether this lane is still the one of its token."""
+        return self._lanes.get(one_spelling(lane.token)) is lane
 
-    def offer(self, token: str, state: State, now: float) -> Lane:
+    def adopt(self, lane: Lane) -> None:
+        """Take over a lane that a journal kept; one past its life is forgotten."""
+        now = self._time.now()
+        self._lanes[one_spelling(lane.token)] = lane
+        if lane.idle and now - lane.left_at > self._lifetime:
+            self._remove(lane)
+        else:
+            self._place(lane, now)
+
+    def offer(self, token: str, state: State) -> Lane:
         """Take a state for a token. Raises ActivityEnded after its end."""
         lane = self.open(token)
         recalled = lane.place == INTENDED and lane.flying is not None
         replaced = lane.offer(state)
-        if replaced is not None:
-            self._decided(token, *replaced)
-            if replaced[0] is state:
-                return lane
+        self._tell(replaced)
+        if replaced is not None and replaced[0] is state:
+            return lane
         if recalled:
             lane.place = RESTING
-            gone = lane.recall()
-            if gone is not None:
-                self._decided(token, *gone)
+            self._tell(lane.recall())
         self._note(lane)
-        self._place(lane, now)
+        self._place(lane, self._time.now())
         if lane.place == TIMED:
             self.held += 1
         return lane
 
-    def pick(self, limit: int, now: float) -> list[Lane]:
+    def run(self, errand: Errand) -> None:
+        """Take a single push."""
+        self._errands.add(errand)
+        self._place(errand, self._time.now())
+
+    def withdraw(self, lane: Lane, state: State) -> bool:
+        """Take back a state that has not left; False when it has."""
+        if lane.place == INTENDED and lane.flying is state:
+            lane.place = RESTING
+            self._tell(lane.recall())
+        if not lane.withdraw(state):
+            return False
+        self._note(lane)
+        self._release(lane)
+        return True
+
+    def pick(self, limit: int) -> list[Lane]:
         """Return lanes whose state has just departed, at most ``limit``."""
+        now, wall = self._time.now(), self._time.wall()
         picked: list[Lane] = []
         due = self._due
         while due and len(picked) < limit:
             lane = due.popleft()
             lane.place = RESTING
-            gone = lane.expire(now)
-            if gone is not None:
-                self._decided(lane.token, *gone)
-                self._note(lane)
+            if self._expired(lane, now):
                 continue
-            if lane.ready_at(now, self.minimum_interval) > now:
+            if lane.ready_at(now, wall, self._minimum_interval) > now:
                 self._place(lane, now)
                 continue
-            lane.depart(now, self.budget)
+            lane.depart(now, wall, self.budget)
             state = lane.flying
             if state is not None and state.decision is not None:
                 self.demoted += state.decision.demoted
-                self.over_budget += state.decision.over_budget
+                self.over_budget += state.decision.over_budget and lane.journalled
             self._note(lane)
             picked.append(lane)
         return picked
 
     def settled(self, lane: Lane, outcome: Outcome, now: float) -> None:
         """Take the answer to a lane's push."""
-        for state, decided in lane.settle(outcome, now):
-            self._decided(lane.token, state, decided)
+        for decided in lane.settle(outcome, now):
+            self._tell(decided)
+        if outcome.verdict is Verdict.DROP_TOKEN and not lane.ended and self.is_kept(lane):
+            self._remove(lane)
+            return
         self._note(lane)
-        if lane.waiting is not None:
+        if self._stopped:
+            self._give_up(lane, self._stopped, flying=False)
+        elif lane.waiting is not None:
             self._place(lane, now)
-        elif outcome.verdict is Verdict.DROP_TOKEN and not lane.ended:
-            self._lanes.pop(lane.token, None)
+        self._release(lane)
 
     def next_time(self) -> float | None:
         """Return when `tick` has something to do, None when it has not."""
@@ -157,61 +185,95 @@ class Lanes:
         """Queue the lanes whose time has come; give up what is past its last moment."""
         while self._timed and self._timed[0][0] <= now:
             when, _, lane = heapq.heappop(self._timed)
-            if lane.place != TIMED or lane.wake_at != when:
-                continue
-            lane.place = RESTING
-            self._place(lane, now)
+            if lane.place == TIMED and lane.wake_at == when:
+                lane.place = RESTING
+                self._place(lane, now)
 
-    def expire_due(self, now: float) -> None:
-        """Give up what is past its last moment while it waits for a connection."""
+    def keep_house(self, now: float, count: int = 10_000) -> None:
+        """Give up what waits for a connection past its last moment; look at some idle lanes.
+
+        Lanes that have been idle for longer than their lifetime are forgotten.
+        """
         for lane in self._due:
-            gone = lane.expire(now)
-            if gone is not None:
-                self._decided(lane.token, *gone)
-                self._note(lane)
-
-    def waiting(self) -> Iterator[Lane]:
-        """Return the lanes that have a state which is not settled."""
-        return (lane for lane in self._lanes.values() if not lane.idle)
-
-    def sweep(self, now: float, count: int = 10_000) -> int:
-        """Look at some lanes and forget those idle for longer than their lifetime; return how many."""
+            self._expired(lane, now)
         tokens = list(islice(self._purge, count)) if self._purge is not None else []
         if not tokens:
             self._purge = iter(list(self._lanes))
-            return 0
-        forgotten = 0
         for token in tokens:
-            lane = self._lanes.get(token)
-            if lane is not None and lane.idle and now - lane.left_at > self.lifetime:
-                del self._lanes[token]
-                forgotten += 1
-        return forgotten
+            idle = self._lanes.get(token)
+            if idle is not None and idle.idle and now - idle.left_at > self._lifetime:
+                self._remove(idle)
+
+    def stop(self, why: str, *, kept: str = "", flying: bool) -> None:
+        """Let nothing more leave: everything that waits gets its outcome, ``why`` in its detail.
+
+        With ``flying`` also what has left and is not answered, which is UNKNOWN then. ``kept`` is
+        said of lanes alone: a journal has them.
+        """
+        self._stopped = why
+        self._due.clear()
+        self._timed.clear()
+        for lane in list(self._lanes.values()):
+            self._give_up(lane, why + kept, flying=flying)
+        for errand in list(self._errands):
+            self._give_up(errand, why, flying=flying)
+
+    def _give_up(self, lane: Lane, why: str, *, flying: bool) -> None:
+        trouble = lane.trouble
+        state = lane.flying
+        if state is not None and lane.place == INTENDED:
+            lane.flying = None
+            self._tell((state, unsent(lane.token, state.encoded.priority, why, trouble)))
+        elif state is not None and flying:
+            lane.flying = None
+            doubt = Trouble(attempts=1, may_have_been_sent=True)
+            self._tell((state, unsent(lane.token, state.encoded.priority, why, doubt)))
+        lane.place = RESTING
+        state, lane.waiting = lane.waiting, None
+        if state is not None:
+            self._tell((state, unsent(lane.token, state.encoded.priority, why, trouble)))
+        self._release(lane)
+
+    def _tell(self, decided: Decided | None) -> None:
+        if decided is not None:
+            self._decided(*decided)
+
+    def _expired(self, lane: Lane, now: float) -> bool:
+        gone = lane.expire(now)
+        if gone is None:
+            return False
+        self._tell(gone)
+        self._note(lane)
+        self._release(lane)
+        return True
 
     def _note(self, lane: Lane) -> None:
-        if self.changed is not None:
-            self.changed.add(lane)
+        if lane.journalled:
+            self.changed(lane)
+
+    def _remove(self, lane: Lane) -> None:
+        del self._lanes[one_spelling(lane.token)]
+        self._note(lane)
+
+    def _release(self, lane: Lane) -> None:
+        if isinstance(lane, Errand) and lane.idle:
+            self._errands.discard(lane)
 
     def _place(self, lane: Lane, now: float) -> None:
         """Put a lane where its waiting state belongs."""
         state = lane.waiting
         if lane.flying is not None or state is None or lane.place == DUE:
             return
-        gone = lane.expire(now)
-        if gone is not None:
+        if self._expired(lane, now):
             lane.place = RESTING
-            self._decided(lane.token, *gone)
-            self._note(lane)
             return
-        when = lane.ready_at(now, self.minimum_interval)
+        when = lane.ready_at(now, self._time.wall(), self._minimum_interval)
         if when <= now:
             lane.place = DUE
             self._due.append(lane)
             return
         when = min(when, state.last_moment)
-        if lane.place == TIMED and lane.wake_at == when:
-            return
-        if when == NEVER:
+        if when == NEVER or (lane.place == TIMED and lane.wake_at == when):
             return
         lane.place = TIMED
         lane.wake_at = when

@@ -15,7 +15,7 @@ nothing waits for a commit. Pure: no clock, no client, no file.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -43,18 +43,26 @@ READ_AHEAD = 4 * SHARD
 
 _VERDICT_OF = {code: verdict for verdict, code in CODE.items()}
 _pack = msgspec.msgpack.Encoder().encode
+_NONE: Mapping[int, Outcome] = {}
 
 
 class Shard:
-    """Some tokens with a verdict byte each. ``stored``: the journal has the tokens."""
+    """At most SHARD tokens with a verdict byte each. ``stored``: the journal has the tokens."""
 
     __slots__ = ("left", "stored", "tokens", "verdicts")
 
     def __init__(self, tokens: Sequence[str], verdicts: bytearray, *, stored: bool) -> None:
-        self.tokens = tokens
+        self.tokens = list(tokens)
         self.verdicts = verdicts
         self.left = verdicts.count(PENDING) + verdicts.count(UNSENT)
         self.stored = stored
+
+    def grow(self, tokens: Sequence[str]) -> None:
+        """Add tokens behind the others."""
+        self.tokens.extend(tokens)
+        self.verdicts.extend(bytes(len(tokens)))
+        self.left += len(tokens)
+        self.stored = False
 
 
 class Ledger:
@@ -103,18 +111,39 @@ class Ledger:
         self.ready.append(position)
         self.intents_open += 1
 
-    def add(self, tokens: Sequence[str], after: str | None, digest: bytes) -> None:
-        """Take in tokens just read, and where the source goes on behind them."""
-        number, self._next_shard = self._next_shard, self._next_shard + 1
-        self._shards[number] = Shard(tokens, bytearray(len(tokens)), stored=False)
-        start = number * SHARD
-        self._positions.extend(range(start, start + len(tokens)))
-        self.unintended += len(tokens)
+    def add(
+        self,
+        tokens: Sequence[str],
+        after: str | None,
+        digest: bytes,
+        refused: Mapping[int, Outcome] = _NONE,
+    ) -> None:
+        """Take in tokens just read, and where the source goes on behind them.
+
+        ``refused`` are the outcomes of those that are no tokens, by their index.
+        """
         record = self.record
+        at = 0
+        while at < len(tokens):
+            shard = self._shards.get(self._next_shard - 1)
+            if shard is None or len(shard.tokens) >= SHARD:
+                shard = self._shards[self._next_shard] = Shard([], bytearray(), stored=False)
+                self._next_shard += 1
+            number, had = self._next_shard - 1, len(shard.tokens)
+            more = tokens[at : at + SHARD - had]
+            start = number * SHARD + had - at
+            shard.grow(more)
+            self._touched.add(number)
+            wanted = [start + at + index for index in range(len(more)) if at + index not in refused]
+            self._positions.extend(wanted)
+            self.unintended += len(wanted)
+            for index in range(at, at + len(more)) if refused else ():
+                if index in refused:
+                    self.settle(start + index, refused[index])
+            at += len(more)
         record.read += len(tokens)
         record.shards = self._next_shard
         record.after, record.digest = after, digest
-        self._touched.add(number)
         self.changed = True
 
     @property
@@ -230,6 +259,16 @@ class Ledger:
             for number, shard in self._shards.items()
             for index, code in enumerate(shard.verdicts)
             if code in (PENDING, UNSENT)
+        ]
+
+    def out(self) -> list[int]:
+        """Return, after `withdraw`, the positions that have left and are not answered."""
+        waiting = set(self._positions)
+        return [
+            number * SHARD + index
+            for number, shard in self._shards.items()
+            for index, code in enumerate(shard.verdicts)
+            if code == PENDING and number * SHARD + index not in waiting
         ]
 
     def collect(self) -> list[Record]:

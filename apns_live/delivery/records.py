@@ -6,9 +6,8 @@ import sys
 from array import array
 from collections.abc import Sequence
 
-from .activity import LiveActivity
-from .audience import GONE
-from .budget import Urgency
+from .audience import Audience
+from .budget import Account, Urgency
 from .encoding import from_journal, to_journal
 from .journal import (
     SHARD,
@@ -17,9 +16,12 @@ from .journal import (
     MembersRecord,
     ProgressRecord,
     Record,
+    WakeupRecord,
 )
-from .lane import Lane, State
-from .pacing import Trouble
+from .lane import Lane
+from .pacing import NEVER, Trouble
+from .publication import Publication
+from .state import State
 from .tickets import Ticket
 
 
@@ -34,7 +36,8 @@ def lane_record(lane: Lane) -> LaneRecord:
         token=lane.token,
         last_timestamp=lane.last_timestamp,
         revision=lane.revision,
-        full_at=lane.full_at,
+        window_start=lane.account.start,
+        used=lane.account.used,
         left_at=lane.left_at,
         ended=lane.ended,
         frequent=lane.frequent,
@@ -45,131 +48,117 @@ def lane_record(lane: Lane) -> LaneRecord:
     )
 
 
+def forgotten_lane(token: str) -> LaneRecord:
+    """Return the record of a lane that need not be kept any more."""
+    return LaneRecord(token=token, forgotten=True)
+
+
 def restore_lane(record: LaneRecord, now: float) -> Lane:
     """Return the lane that was kept. What may have left goes again, with a newer timestamp."""
     lane = Lane(record.token)
     lane.last_timestamp = record.last_timestamp
     lane.revision = record.revision
-    lane.full_at = record.full_at
-    lane.left_at = record.left_at
+    lane.account = Account(record.window_start, record.used)
+    # A clock that was set back in between must not hold the lane until it has caught up.
+    lane.left_at = min(record.left_at, now)
     lane.ended = record.ended
     lane.frequent = record.frequent
-    if record.message is not None:
-        lane.waiting = State(
-            from_journal(record.message),
-            urgency=Urgency(record.urgency),
-            ticket=Ticket(),
-            submitted_at=now,
-            revision=record.revision,
-            deadline=record.deadline,
-        )
-        if record.intended:
-            lane.trouble = Trouble(attempts=1, may_have_been_sent=True)
+    lane.waiting = restore_state(record, now)
+    if lane.waiting is not None and record.intended:
+        lane.trouble = Trouble(attempts=1, may_have_been_sent=True)
     return lane
 
 
-def activity_records(activity: LiveActivity) -> list[Record]:
-    """Return what changed of a live activity since this was last asked."""
-    records: list[Record] = []
-    audience = activity.audience
-    if activity.over:
-        return [
-            ActivityRecord(
-                activity=activity.activity, lane=lane_record(activity.lane), finished=True
-            )
-        ]
-    if activity.changed:
-        activity.changed = False
-        deadline = None if activity.last_moment == float("inf") else activity.last_moment
-        records.append(
-            ActivityRecord(
-                activity=activity.activity,
-                lane=lane_record(activity.lane),
-                version=audience.newest,
-                current=to_journal(activity.current) if activity.current else None,
-                alert=to_journal(activity.alert) if activity.alert else None,
-                alert_version=activity.alert_version,
-                ten_version=activity.ten_version,
-                deadline=deadline,
-            )
-        )
-    shards = {place // SHARD for place in audience.changed}
-    records.extend(
-        MembersRecord(
-            activity=activity.activity,
-            number=number,
-            tokens=tuple(audience.tokens[number * SHARD : (number + 1) * SHARD]),
-        )
-        for number in sorted(shards)
+def restore_state(record: LaneRecord | WakeupRecord, now: float) -> State | None:
+    """Return the state that was kept, if there was one."""
+    if record.message is None:
+        return None
+    return State(
+        from_journal(record.message),
+        urgency=Urgency(record.urgency),
+        ticket=Ticket(),
+        submitted_at=now,
+        revision=record.revision,
+        deadline=record.deadline,
     )
-    shards |= {place // SHARD for place in activity.touched}
+
+
+def publication_record(name: str, lane: LaneRecord, published: Publication) -> ActivityRecord:
+    """Return what is kept of what an activity publishes."""
+    return ActivityRecord(
+        activity=name,
+        lane=lane,
+        version=published.version,
+        current=to_journal(published.current) if published.current else None,
+        alert=to_journal(published.alert) if published.alert else None,
+        alert_version=published.alert_version,
+        ten_version=published.ten_version,
+        deadline=None if published.last_moment == NEVER else published.last_moment,
+    )
+
+
+def restore_publication(published: Publication, record: ActivityRecord) -> None:
+    """Fill a new publication with what was kept."""
+    published.version = record.version
+    published.current = from_journal(record.current) if record.current else None
+    published.alert = from_journal(record.alert) if record.alert else None
+    published.alert_version = record.alert_version
+    published.ten_version = published.slow_ten_version = record.ten_version
+    if record.deadline is not None:
+        published.last_moment = record.deadline
+
+
+def audience_records(name: str, audience: Audience) -> list[Record]:
+    """Return what changed of an audience since this was last asked."""
+    records: list[Record] = []
+    shards = {place // SHARD for place in audience.changed}
+    for number in sorted(shards):
+        tokens = tuple(audience.tokens[number * SHARD : (number + 1) * SHARD])
+        records.append(MembersRecord(activity=name, number=number, tokens=tokens))
+    shards |= {place // SHARD for place in audience.progressed}
     for number in sorted(shards):
         part = slice(number * SHARD, (number + 1) * SHARD)
         records.append(
             ProgressRecord(
-                activity=activity.activity,
+                activity=name,
                 number=number,
                 confirmed=_little(audience.confirmed[part]),
                 intended=_little(audience.cursor[part]),
             )
         )
     audience.changed.clear()
-    activity.touched.clear()
+    audience.progressed.clear()
     return records
 
 
-def restore_activity(
-    activity: LiveActivity,
-    record: ActivityRecord,
+def restore_audience(
+    audience: Audience,
     shards: Sequence[tuple[MembersRecord, ProgressRecord | None]],
-    now: float,
+    last_timestamp: int,
 ) -> int:
-    """Fill a new live activity with what was kept; return how many tokens were in doubt.
+    """Fill a new audience whose ``newest`` is set; return how many tokens were in doubt.
 
-    Those get the newest state again, with a newer timestamp.
+    Those get the newest state again, with a timestamp above ``last_timestamp``.
     """
-    activity.lane = restore_lane(record.lane, now)
-    audience = activity.audience
-    activity.current = from_journal(record.current) if record.current else None
-    activity.alert = from_journal(record.alert) if record.alert else None
-    activity.alert_version = record.alert_version
-    activity.ten_version = activity.slow_ten_version = record.ten_version
-    if record.deadline is not None:
-        activity.last_moment = record.deadline
-    audience.newest = record.version
     in_doubt = 0
     for members, progress in shards:
-        while len(audience.tokens) < members.number * SHARD:
-            _empty_place(activity)
         confirmed = _from_little(progress.confirmed) if progress else array("I")
         intended = _from_little(progress.intended) if progress else array("I")
+        audience.extend(members.number * SHARD)
         for index, token in enumerate(members.tokens):
             if not token:
-                _empty_place(activity)
+                audience.extend(len(audience.tokens) + 1)
                 continue
             # A token behind may have been told anything up to the newest; it is behind all the same.
-            has = min(confirmed[index], record.version) if index < len(confirmed) else 0
+            has = min(confirmed[index], audience.newest) if index < len(confirmed) else 0
             place = audience.join(token, confirmed=has)
-            if place is None:
-                continue
-            if index < len(intended) and intended[index] > has:
+            if place is not None and index < len(intended) and intended[index] > has:
                 in_doubt += 1
                 audience.troubles[place] = Trouble(
-                    may_have_been_sent=True, timestamp=activity.lane.last_timestamp
+                    may_have_been_sent=True, timestamp=last_timestamp
                 )
-    for place, status in enumerate(audience.status):
-        if status == GONE:
-            audience.free_place(place)
-    audience.changed.clear()
+    audience.restored()
     return in_doubt
-
-
-def _empty_place(activity: LiveActivity) -> None:
-    audience = activity.audience
-    audience.tokens.append("")
-    audience.cursor.append(0)
-    audience.confirmed.append(0)
-    audience.status.append(GONE)
 
 
 def _little(numbers: array[int]) -> bytes:

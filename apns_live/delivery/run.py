@@ -1,32 +1,40 @@
 """A named fan-out: tokens from a source, one outcome each, and nothing lost when the process dies.
 
-What is where is the `Ledger`'s business; here it is read, sent, tried again and told.
+The caller's side, and the rules for break, cancel, deadline and sources, are those of every fan-out
+(`apns_live.client.run`, docs/fan-out.md). What is where is the `Ledger`'s business; here it is read,
+sent, tried again and told.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
 
 import msgspec
 
-from ..errors import DeliveryError
+from ..client.attachment import End
+from ..client.outcomes import refused_token
+from ..client.run import UNREAD_LIMIT, BaseRun, Life
+from ..errors import DeliveryError, InvalidToken, JournalError
+from ..guard import Guarded
 from ..outcome import Outcome, Verdict
-from ..payload import EncodedMessage
+from ..payload import EncodedMessage, check_token
 from .budget import StartAccounts
+from .dispatch import Dispatch
 from .encoding import from_journal, to_journal
-from .journal import Journal, Known, Record, RunRecord
+from .guard import SpikeGuard
+from .journal import SHARD, Journal, Known, Record, RunRecord
 from .ledger import AHEAD, STEP, Ledger, verdict_of
-from .pacing import NEVER, SpikeGuard, Trouble, again_at, last_moment
-from .sources import Reader, Tokens
+from .pacing import NEVER, Trouble, again_at, last_moment
+from .sources import TrackedReader
+from .state import expired, unsent
 
 _ACCEPTED = Verdict.ACCEPTED
-UNREAD_OUTCOMES = 10_000
+_TRIED_AGAIN = frozenset({Verdict.RETRY_LATER, Verdict.NOT_SENT, Verdict.SLOW_DOWN})
+_TOO_LATE = "its deadline or expiration passed"
 PROBLEMS_KEPT = 1000
 
 
@@ -53,279 +61,194 @@ class RunReport:
     elapsed: float
     """Seconds of this life."""
 
+    @property
+    def settled(self) -> int:
+        """Tokens that have their outcome."""
+        return sum(self.counts.values())
 
-class RunHost(Protocol):
-    """What a run needs of the delivery around it."""
-
-    journal: Journal | None
-
-    def now(self) -> float:
-        """Return seconds since 1970."""
-
-    def prepare(self, encoded: EncodedMessage) -> object:
-        """Return the message as the client sends it."""
-
-    def make_item(self, token: str, sendable: object, context: object) -> object:
-        """Return a work item of the client."""
-
-    def stir(self, home: Run) -> None:
-        """Something may leave, or wants to be asked at another time."""
-
-    def commit(self, home: Run, *, at_once: bool) -> None:
-        """There is something to record."""
-
-    def enter(self, home: Run) -> None:
-        """Take in the run, which begins."""
-
-    async def depart(self, home: Run) -> None:
-        """Let go of the run, which is over, and record the rest."""
+    @property
+    def accepted(self) -> int:
+        """Tokens whose push APNs took."""
+        return self.counts.get(Verdict.ACCEPTED, 0)
 
 
-class Run:
+class _Tally:
+    """What a fan-out came to, for its report."""
+
+    __slots__ = (
+        "counts",
+        "ended",
+        "exhausted",
+        "problems",
+        "resent",
+        "resumed",
+        "started",
+        "unread",
+    )
+
+    def __init__(self) -> None:
+        self.counts: Counter[Verdict] = Counter()
+        self.problems: list[Outcome] = []
+        self.resent = 0
+        self.resumed = self.exhausted = False
+        self.unread = 0
+        """Tokens that the source had given when it was stopped; they were never taken on."""
+        self.started = self.ended = 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        self.counts[outcome.verdict] += 1
+        if outcome.verdict is not _ACCEPTED and len(self.problems) < PROBLEMS_KEPT:
+            self.problems.append(outcome)
+
+
+class _Retries:
+    """Tokens that did not accept their push: what is known of them, and who waits for a time."""
+
+    __slots__ = ("held", "over_budget", "troubles")
+
+    def __init__(self) -> None:
+        self.held: list[tuple[float, int]] = []
+        self.troubles: dict[int, Trouble] = {}
+        self.over_budget: set[int] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self.troubles or self.over_budget)
+
+    def doubtful(self, position: int) -> bool:
+        """Return whether a push of this token may have been processed."""
+        trouble = self.troubles.get(position)
+        return trouble is not None and trouble.may_have_been_sent
+
+    def take_held(self) -> list[int]:
+        """Return the positions that wait for a time; they wait no more."""
+        held, self.held = self.held, []
+        return [position for _, position in held]
+
+
+class Run(BaseRun[RunReport]):
     """A fan-out under delivery. Made by ``delivery.fan_out(...)``.
 
     Iterate over it for the outcomes, or ``await run.wait()``; nothing starts before. 10,000 unread
-    outcomes pause it. Leaving it early (``break`` and the end of ``async with``) cancels what has
-    not left; with a journal the same name goes on later.
+    outcomes pause it. Leaving it early cancels what has not left; with a journal the same name goes
+    on later. Raises JournalError when the journal fails.
     """
+
+    gated = False
+    unrecorded = False
 
     def __init__(
         self,
-        host: RunHost,
+        dispatch: Dispatch,
+        under_way: dict[str, Run],
+        check_open: Callable[[], None],
         name: str,
         encoded: EncodedMessage,
-        tokens: Tokens | None,
+        reader: TrackedReader,
         *,
+        journal: Journal | None,
         deadline: float | None = None,
         resend_unknown: bool | None = None,
         guard: SpikeGuard | None = None,
         starts: StartAccounts | None = None,
         on_outcome: Callable[[Outcome], object] | None = None,
     ) -> None:
+        super().__init__(reader)
         self.name = name
         self.guard = guard or SpikeGuard()
-        self._host = host
+        self.queued = False
+        self._dispatch = dispatch
+        self._under = under_way
+        self._check_open = check_open
         self._encoded = encoded
-        self._tokens = tokens
+        self._tokens = reader
+        self._journal = journal
         self._deadline = deadline
         self._resend_unknown = resend_unknown
         self._starts = starts if encoded.event == "start" else None
-        self._on_outcome = on_outcome
-        self._journalled = host.journal is not None
+        self._on_outcome = Guarded(on_outcome, "on_outcome") if on_outcome else None
         self._sendable: object = None
         self._last_moment = NEVER
         self._ledger = Ledger(
-            RunRecord(name=name, message=to_journal(encoded)), journalled=self._journalled
+            RunRecord(name=name, message=to_journal(encoded)), journalled=journal is not None
         )
-        self._held: list[tuple[float, int]] = []
-        self._troubles: dict[int, Trouble] = {}
-        self._over: set[int] = set()
+        self._retries = _Retries()
+        self._tally = _Tally()
         self._in_flight = 0
-        self._counts: Counter[Verdict] = Counter()
-        self._problems: list[Outcome] = []
-        self._unread: deque[Outcome] = deque()
-        self._iterated = False
-        self._exhausted = False
-        self._resumed = False
-        self._resent = 0
-        self._started = 0.0
-        self._ended = 0.0
         self._stopped = ""
-        self._error: BaseException | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()
-        self._room = asyncio.Event()
-        self._over_with = False
-        self.queued = False
+        self._opening: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
+        stopped = f", {self._stopped}" if self._stopped else ""
         return (
-            f"<Run {self.name!r} read {self._ledger.record.read}, ready {len(self._ledger.ready)}, "
-            f"in flight {self._in_flight}{', ' + self._stopped if self._stopped else ''}>"
+            f"<Run {self.name!r} {self.life.value}: read {self._ledger.record.read}, "
+            f"ready {len(self._ledger.ready)}, in flight {self._in_flight}{stopped}>"
         )
-
-    # What the caller does.
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def __aiter__(self) -> AsyncIterator[Outcome]:
-        self._iterated = True
-        self._begin()
-        while True:
-            while self._unread:
-                outcome = self._unread.popleft()
-                if len(self._unread) == UNREAD_OUTCOMES // 2:
-                    self.pump()
-                yield outcome
-            if self._over_with:
-                break
-            self._changed.clear()
-            await self._changed.wait()
-        await self._finish()
-
-    async def wait(self) -> RunReport:
-        """Run to the end and return the report. Raises JournalError when the journal fails."""
-        self._begin()
-        while not self._over_with:
-            self._changed.clear()
-            await self._changed.wait()
-            self._unread.clear()
-        await self._finish()
-        return self.report
-
-    async def aclose(self) -> None:
-        """Stop: cancel what has not left, wait for what has. Without effect after the end."""
-        if self._task is None and not self._over_with:
-            return
-        if not self._over_with:
-            self._stop("it was closed before its end")
-            while not self._over_with:
-                self._changed.clear()
-                await self._changed.wait()
-        await self._finish(reraise=False)
 
     @property
     def report(self) -> RunReport:
         """A snapshot."""
-        counts = self._counts
+        tally, record = self._tally, self._ledger.record
+        read = record.read + tally.unread
+        now = self._dispatch.time.now()
         return RunReport(
             name=self.name,
-            counts=dict(counts),
-            read=self._ledger.record.read,
-            unsettled=self._ledger.record.read - sum(counts.values()),
-            exhausted=self._exhausted,
-            finished=self._ledger.record.finished,
-            problems=tuple(self._problems),
-            resent=self._resent,
-            resumed=self._resumed,
+            counts=dict(tally.counts),
+            read=read,
+            unsettled=read - sum(tally.counts.values()),
+            exhausted=tally.exhausted or self._tokens.exhausted,
+            finished=record.finished,
+            problems=tuple(tally.problems),
+            resent=tally.resent,
+            resumed=tally.resumed,
             stopped=self._stopped,
-            elapsed=(self._ended or self._host.now()) - self._started if self._started else 0.0,
+            elapsed=(tally.ended or now) - tally.started if tally.started else 0.0,
         )
 
-    # The inside.
+    # Begin: look into the journal, then read.
 
     def _begin(self) -> None:
-        if self._task is None and not self._over_with:
-            self._started = self._host.now()
-            self._host.enter(self)
-            self._task = asyncio.get_running_loop().create_task(
-                self._read(), name=f"apns-live-run-{self.name}"
+        if self.name in self._under:
+            raise DeliveryError(f"a fan-out named {self.name!r} is under way; await that one.")
+        self._check_open()
+        self._tally.started = self._dispatch.time.now()
+        if self._journal is None:
+            self._begin_reading(None)
+        self._under[self.name] = self
+        if self._journal is not None:
+            self._opening = asyncio.get_running_loop().create_task(
+                self._open(self._journal), name=f"apns-live-run-{self.name}"
             )
 
-    async def _finish(self, *, reraise: bool = True) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await self._host.depart(self)
-        if not self._ended:
-            self._ended = self._host.now()
-        if reraise and self._error is not None:
-            raise self._error
-
-    def _close_down(self) -> None:
-        self._over_with = True
-        self._changed.set()
-
-    def _stop(self, why: str) -> None:
-        """Let nothing more leave; what was read and not sent is NOT_SENT in this life."""
-        if self._stopped:
-            return
-        self._stopped = why
-        for position in (*self._ledger.withdraw(), *(position for _, position in self._held)):
-            trouble = self._troubles.get(position)
-            if trouble is None or not trouble.may_have_been_sent:
-                self._ledger.unsent(position)
-        self._held.clear()
-        self._commit(at_once=True)
-        self._close_down_when_landed()
-
-    def _close_down_when_landed(self) -> None:
-        if not self._stopped or self._in_flight or self._over_with:
-            return
-        # The journal keeps these as unsent: the same name goes on with them.
-        for position, token in self._ledger.unsettled():
-            trouble = self._troubles.get(position)
-            doubt = bool(trouble and trouble.may_have_been_sent)
-            self._note(
-                Outcome(
-                    token=token,
-                    verdict=Verdict.UNKNOWN if doubt else Verdict.NOT_SENT,
-                    priority=self._encoded.priority,
-                    attempts=trouble.attempts if trouble else 0,
-                    may_have_been_sent=doubt,
-                    detail=self._stopped,
-                )
-            )
-        self._close_down()
-
-    def fail(self, error: BaseException) -> None:
-        """End with an error: the journal failed, or the source did."""
-        self._error = error
-        self._stopped = self._stopped or str(error)
-        self._close_down()
-
-    async def _read(self) -> None:
+    async def _open(self, journal: Journal) -> None:
         try:
-            reader = await self._open()
-            ledger = self._ledger
-            while reader is not None and not self._stopped:
-                while not ledger.wants_tokens:
-                    self._room.clear()
-                    await self._room.wait()
-                tokens = await reader.next()
-                if not tokens:
-                    break
-                ledger.add(tokens, reader.after, reader.digest)
-                self.pump()
-                self._host.stir(self)
-                # A plain iterable never waits: let the others have the loop between two shards.
-                await asyncio.sleep(0)
-            if reader is not None:
-                self._exhausted = ledger.record.exhausted = reader.exhausted
-                ledger.changed = True
-                self._commit(at_once=False)
-            self._maybe_done()
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the source is the caller's code; its error is theirs to see
+            known = await journal.run(self.name)
+            if known is not None:
+                await self._restore(journal, known)
+            self._begin_reading(known)
+            self.review()
+        except Exception as error:  # noqa: BLE001 - a journal is the caller's own; its error is theirs to see
             self.fail(error)
 
-    async def _open(self) -> Reader | None:
-        journal = self._host.journal
-        known = await journal.run(self.name) if journal is not None else None
-        reader: Reader | None
-        if journal is None or known is None:
-            if self._tokens is None:
-                raise DeliveryError(
-                    f"there is no fan-out named {self.name!r} in the journal; give its tokens to begin it."
-                )
-            if self._deadline is not None:
-                self._ledger.record.deadline = self._host.now() + self._deadline
-            reader = Reader(self._tokens)
-        else:
-            reader = await self._restore(journal, known)
-        encoded = self._encoded
+    def _begin_reading(self, known: RunRecord | None) -> None:
+        if known is None and not self._tokens.is_given:
+            raise DeliveryError(
+                f"there is no fan-out named {self.name!r} in the journal; give its tokens to begin it."
+            )
+        if known is not None and not known.exhausted and not self._tokens.is_given:
+            raise DeliveryError(
+                f"the source of {self.name!r} was not read to its end; give the same tokens again."
+            )
+        time, record = self._dispatch.time, self._ledger.record
+        if known is None and self._deadline is not None:
+            record.deadline = time.now() + self._deadline
         self._last_moment = last_moment(
-            deadline=self._ledger.record.deadline,
-            expiration=encoded.expiration,
-            stale_date=encoded.stale_date,
+            deadline=record.deadline, expiration=self._encoded.expiration, step=time.step
         )
-        self._sendable = self._host.prepare(encoded)
-        self.pump()
-        self._host.stir(self)
-        return reader
+        self._sendable = self._dispatch.prepare(self._encoded)
+        self._tokens.begin(known)
+        self.resume()
 
-    async def _restore(self, journal: Journal, known: RunRecord) -> Reader | None:
+    async def _restore(self, journal: Journal, known: RunRecord) -> None:
         """Go on where an earlier life stopped: by the verdict bytes of what is not finished."""
         kept = from_journal(known.message)
         if kept.event != self._encoded.event:
@@ -333,47 +256,76 @@ class Run:
                 f"the fan-out {self.name!r} in the journal sends {kept.event!r}, not {self._encoded.event!r}. "
                 "Use another name for another message."
             )
-        self._encoded, self._resumed, self._exhausted = kept, True, known.exhausted
+        tally = self._tally
+        self._encoded, tally.resumed, tally.exhausted = kept, True, known.exhausted
         ledger = self._ledger = Ledger(known, journalled=True)
         ledger.changed = False
         resend = kept.replay_safe if self._resend_unknown is None else self._resend_unknown
-        self._counts.update({Verdict(name): count for name, count in known.counts.items()})
+        tally.counts.update({Verdict(name): count for name, count in known.counts.items()})
         first = 0
         while shards := await journal.shards(self.name, first, 100):
             for record in shards:
                 for position, token, what, code in ledger.load(record):
                     if what is Known.SETTLED:
-                        self._counts[verdict_of(code)] += 1
+                        tally.counts[verdict_of(code)] += 1
                     elif what is Known.UNKNOWN and resend:
-                        self._resent += 1
-                        self._troubles[position] = Trouble(attempts=1, may_have_been_sent=True)
+                        tally.resent += 1
+                        self._retries.troubles[position] = Trouble(
+                            attempts=1, may_have_been_sent=True
+                        )
                         ledger.resend(position)
                     elif what is Known.UNKNOWN:
                         self._settle(position, _in_doubt(token, kept.priority))
             first = shards[-1].number + 1
         self._commit(at_once=True)
-        if known.exhausted:
-            return None
-        if self._tokens is None:
-            raise DeliveryError(
-                f"the source of {self.name!r} was not read to its end; give the same tokens again."
-            )
-        return Reader(self._tokens, skip=known.read, after=known.after, digest=known.digest)
 
-    def pump(self) -> None:
-        """Let more tokens through the gate of intents, as far as there is room behind it."""
-        if self._stopped or self._sendable is None:
+    def resume(self) -> None:
+        """Read on, as far as there is room, and let tokens through the gate of intents."""
+        if not self._sends:
             return
-        if not (self._iterated and len(self._unread) >= UNREAD_OUTCOMES) and self._ledger.intend():
+        ledger, reader = self._ledger, self._tokens
+        while ledger.wants_tokens:
+            tokens = reader.take(SHARD)
+            if not tokens:
+                break
+            self._take_in(tokens)
+        self._pump()
+        self._dispatch.stir(self)
+        if reader.ended:
+            self.review()
+
+    @property
+    def _sends(self) -> bool:
+        """Whether tokens may leave: also those that were read before the source ended."""
+        active = self.life is Life.READING or self.life is Life.LANDING
+        return active and not self._stopped and self._sendable is not None
+
+    def _take_in(self, tokens: list[str]) -> None:
+        refused: dict[int, Outcome] = {}
+        for index, token in enumerate(tokens):
+            try:
+                check_token(token, message=self._encoded)
+            except InvalidToken as error:
+                outcome = refused_token(token, error, self._encoded.priority)
+                refused[index] = outcome
+                # What is kept must be one line of text.
+                tokens[index] = outcome.token.encode("ascii", "backslashreplace").decode()
+                tokens[index] = tokens[index].replace("\n", "\\n")
+        digest = b"" if self._journal is None else self._tokens.digest
+        self._ledger.add(tokens, self._tokens.after, digest, refused)
+        for outcome in refused.values():
+            self._tell(outcome)
+
+    def _pump(self) -> None:
+        room = self._sends and len(self.outbox.unread) < UNREAD_LIMIT
+        if room and self._ledger.intend():
             self._commit(at_once=True)
-        if self._ledger.wants_tokens:
-            self._room.set()
 
     def _commit(self, *, at_once: bool) -> None:
-        if self._journalled:
-            self._host.commit(self, at_once=at_once)
+        if self._journal is not None:
+            self._dispatch.commit(self, at_once=at_once)
 
-    # For the writer.
+    # A home of the journal's writer.
 
     def collect(self) -> list[Record]:
         """Return what changed since the last commit."""
@@ -382,38 +334,46 @@ class Run:
     def committed(self) -> None:
         """Let the intents that were collected last leave: they are safe."""
         self._ledger.committed()
-        self.pump()
+        self._pump()
         if self._ledger.ready:
-            self._host.stir(self)
+            self._dispatch.stir(self)
 
-    # For the delivery around it.
+    # A home of `Dispatch`.
 
     @property
     def pending(self) -> bool:
         """Whether `take` may return something."""
-        return bool(self._ledger.ready) and not self._stopped
+        return bool(self._ledger.ready) and self._sends
 
     def take(self, limit: int, now: float) -> list[object]:
         """Return work items for at most ``limit`` tokens."""
-        if self._stopped:
+        if not self.pending:
             return []
         if now >= self._last_moment:
             self._expire()
             return []
-        make, sendable, starts = self._host.make_item, self._sendable, self._starts
+        make, sendable, starts = self._dispatch.make_item, self._sendable, self._starts
         left = self._ledger.take(limit)
         items = [make(token, sendable, (self, position, None)) for position, token in left]
         if starts is not None:
-            self._over.update(position for position, token in left if starts.charge(token, now))
+            self._retries.over_budget.update(
+                position for position, token in left if starts.charge(token, now)
+            )
         self._in_flight += len(items)
-        if not self._journalled or len(self._ledger.ready) < STEP:
-            self.pump()
+        if self._journal is None or len(self._ledger.ready) < STEP:
+            self._pump()
         return items
+
+    def leaves(self, position: int, extra: object) -> bool:
+        """Return True: a fan-out has its intents committed by itself."""
+        return True
 
     def settle(self, position: int, _: object, outcome: Outcome, now: float) -> None:
         """Take the answer to one push."""
+        if self.life is Life.OVER:
+            return
         self._in_flight -= 1
-        if outcome.verdict is not _ACCEPTED or self._troubles or self._over:
+        if outcome.verdict is not _ACCEPTED or self._retries:
             final = self._considered(position, outcome, now)
             if final is None:
                 return
@@ -422,9 +382,10 @@ class Run:
 
     def _considered(self, position: int, outcome: Outcome, now: float) -> Outcome | None:
         """Return the final outcome of a push, or None when it goes again."""
-        trouble = self._troubles.pop(position, None)
-        if position in self._over:
-            self._over.discard(position)
+        retries = self._retries
+        trouble = retries.troubles.pop(position, None)
+        if position in retries.over_budget:
+            retries.over_budget.discard(position)
             outcome = msgspec.structs.replace(outcome, over_budget=True)
         accepted = outcome.verdict is _ACCEPTED
         if trouble is not None:
@@ -445,30 +406,28 @@ class Run:
             return msgspec.structs.replace(
                 outcome,
                 verdict=Verdict.EXPIRED,
-                detail="its deadline, expiration or stale date comes before the next try",
+                detail="its deadline or expiration comes before the next try",
             )
         doubt = outcome.may_have_been_sent
-        self._troubles[position] = Trouble(failures + 1, when, outcome.attempts, doubt)
+        retries.troubles[position] = Trouble(failures + 1, when, outcome.attempts, doubt, outcome)
         if not doubt:
             self._ledger.unsent(position)
         if self._stopped:
             return None
         if when > now:
-            heapq.heappush(self._held, (when, position))
+            heapq.heappush(retries.held, (when, position))
         elif self._ledger.again(position):
             self._commit(at_once=True)
         return None
 
     def _settle(self, position: int, outcome: Outcome) -> None:
         self._ledger.settle(position, outcome)
-        self._note(outcome)
+        self._tell(outcome)
 
-    def _note(self, outcome: Outcome) -> None:
-        self._counts[outcome.verdict] += 1
-        if outcome.verdict is not _ACCEPTED and len(self._problems) < PROBLEMS_KEPT:
-            self._problems.append(outcome)
-        if self._iterated:
-            self._unread.append(outcome)
+    def _tell(self, outcome: Outcome) -> None:
+        self._tally.add(outcome)
+        if self.outbox.kept:
+            self.outbox.unread.append(outcome)
         if self._on_outcome is not None:
             self._on_outcome(outcome)
 
@@ -476,68 +435,127 @@ class Run:
         """Finish a batch of answers."""
         del now
         if self.guard.judge(accepted):
-            self._stop(self.guard.stopped)
-        if self._journalled:
+            self._stopped = self.guard.stopped
+            self.stop()
+        if self._journal is not None:
             self._commit(at_once=self._ledger.unrecorded >= AHEAD // 2)
         if self._ledger.has_room:
-            self.pump()
-        if self._iterated:
-            self._changed.set()
-        self._maybe_done()
-
-    def _maybe_done(self) -> None:
-        if self._over_with:
-            return
-        if self._stopped:
-            self._close_down_when_landed()
-        elif self._exhausted and not (self._ledger.waiting or self._held or self._in_flight):
-            self._ledger.record.finished = True
-            self._ledger.changed = True
-            self._commit(at_once=True)
-            self._close_down()
+            self.resume()
+        self.outbox.tell()
+        self.review()
 
     def next_time(self) -> float | None:
         """Return when `tick` has something to do, None when it has not."""
-        if self._over_with:
+        if self.life is not Life.READING and self.life is not Life.LANDING:
             return None
-        times = [] if self._last_moment == NEVER else [self._last_moment]
-        if self._held:
-            times.append(self._held[0][0])
-        return min(times) if times else None
+        held = self._retries.held
+        first = min(self._last_moment, held[0][0]) if held else self._last_moment
+        return None if first == NEVER else first
 
     def tick(self, now: float) -> None:
         """Queue what was held; end what is past its last moment."""
-        while self._held and self._held[0][0] <= now:
-            _, position = heapq.heappop(self._held)
-            if self._ledger.again(position):
+        if self.life is Life.OVER:
+            return
+        held = self._retries.held
+        while held and held[0][0] <= now:
+            if self._ledger.again(heapq.heappop(held)[1]):
                 self._commit(at_once=True)
-        if now >= self._last_moment and not self._over_with:
+        if now >= self._last_moment:
             self._expire()
+
+    # The end.
 
     def _expire(self) -> None:
         """End it at its last moment: nothing more is read or sent; what was read is answered."""
         self._last_moment = NEVER
-        late = [*self._ledger.give_up(), *(position for _, position in self._held)]
-        self._held.clear()
+        late = [*self._ledger.give_up(), *self._retries.take_held()]
+        self._stopped = self._stopped or _TOO_LATE
+        self.halt(End.DEADLINE)
+        priority = self._encoded.priority
         for position in late:
-            tried = self._troubles.pop(position, None)
+            trouble = self._retries.troubles.pop(position, None)
+            token = self._ledger.token(position)
             self._settle(
                 position,
-                Outcome(
-                    token=self._ledger.token(position),
-                    verdict=Verdict.EXPIRED if tried else Verdict.NOT_SENT,
-                    priority=self._encoded.priority,
-                    attempts=tried.attempts if tried else 0,
-                    may_have_been_sent=bool(tried and tried.may_have_been_sent),
-                    detail="the deadline, expiration or stale date passed",
-                ),
+                expired(token, priority, trouble, _TOO_LATE)
+                if trouble
+                else unsent(token, priority, _TOO_LATE),
             )
-        self._stopped = "its deadline, expiration or stale date passed"
         self._commit(at_once=True)
-        self._close_down_when_landed()
+        self.outbox.tell()
+        self.review()
 
+    def halt(self, end: End) -> None:
+        """Read no more tokens, because of ``end``; the first cause counts."""
+        super().halt(end)
+        if self.end is End.EXHAUSTED:
+            self._tally.exhausted = self._ledger.record.exhausted = True
+            self._ledger.changed = True
+            self._commit(at_once=False)
 
-_TRIED_AGAIN = frozenset({Verdict.RETRY_LATER, Verdict.NOT_SENT, Verdict.SLOW_DOWN})
+    def _withdraw(self) -> None:
+        """Let nothing more leave. What was read and not sent is told when the last answer is there."""
+        self._stopped = self._stopped or str(self._failure or "it was closed before its end")
+        for position in (*self._ledger.withdraw(), *self._retries.take_held()):
+            if not self._retries.doubtful(position):
+                self._ledger.unsent(position)
+        self._commit(at_once=True)
+
+    def _never_left(self, tokens: list[str]) -> None:
+        self._tally.unread += len(tokens)
+        for token in tokens:
+            why = self._stopped or self.end.value
+            name = token if isinstance(token, str) else f"<{type(token).__name__}>"
+            self._tell(unsent(name, self._encoded.priority, why))
+
+    def _under_way(self) -> bool:
+        if self._in_flight:
+            return True
+        return not self._stopped and bool(self._ledger.waiting or self._retries.held)
+
+    def _ended(self) -> None:
+        ledger = self._ledger
+        self._tally.ended = self._dispatch.time.now()
+        if self._stopped:
+            # The journal keeps these as unsent: the same name goes on with them.
+            for position, token in ledger.unsettled():
+                trouble = self._retries.troubles.get(position)
+                self._tell(unsent(token, self._encoded.priority, self._stopped, trouble))
+        elif self._tally.exhausted:
+            ledger.record.finished = True
+            ledger.changed = True
+        self._commit(at_once=True)
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._under.get(self.name) is self:
+            del self._under[self.name]
+        self._dispatch.leave(self)
+
+    async def _release(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait((self._opening,))
+        await super()._release()
+        writer = self._dispatch.writer
+        if writer is not None and self._failure is None and self._dispatch.error is None:
+            try:
+                await writer.flush(self)
+            except JournalError as error:
+                self._failure = self._failure or error
+
+    def abandon(self, why: str) -> None:
+        """End it now, whatever is in flight: the delivery closes."""
+        self._stopped = self._stopped or why
+        self.halt(End.CLOSED)
+        self._withdraw()
+        if self._in_flight:
+            self._in_flight = 0
+            for position in self._ledger.out():
+                before = self._retries.troubles.get(position) or Trouble()
+                self._retries.troubles[position] = Trouble(
+                    attempts=before.attempts + 1, may_have_been_sent=True
+                )
+        self.review()
 
 
 def _in_doubt(token: str, priority: int) -> Outcome:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from itertools import islice
+from collections import deque
+from collections.abc import AsyncIterable, Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from ..client.reading import TokenReader, read_tokens, shown
 from ..errors import InvalidInput, JournalError
-from .journal import SHARD
+from ..guard import RAISED
+from .journal import SHARD, RunRecord
 
 
 class TokenPage(NamedTuple):
@@ -55,91 +58,172 @@ class FileTokens:
             return TokenPage(tokens, str(file.tell())) if tokens else None
 
 
-class Reader:
-    """Reads shards from whatever the caller gave.
+class _PagedReader(TokenReader):
+    """A `TokenSource`, read one page ahead by a task of its own."""
 
-    ``skip`` tokens were read in an earlier life; a plain iterable must begin with the same ones
-    (``digest``), a `TokenSource` goes on behind ``after``.
+    def __init__(self, source: TokenSource) -> None:
+        super().__init__()
+        self.after: str | None = None
+        """Where the source goes on behind what was taken."""
+        self._source = source
+        self._pages: deque[TokenPage] = deque()
+        self._room = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def open(self, wake: Callable[[], object]) -> None:
+        super().open(wake)
+        self._task = asyncio.get_running_loop().create_task(
+            self._read(), name="apns_live reads pages of tokens"
+        )
+
+    def _next(self, limit: int) -> list[str]:
+        del limit  # a page is taken whole: the source goes on behind it
+        if not self._pages:
+            return []
+        page = self._pages.popleft()
+        self._room.set()
+        self.after = page.after
+        return list(page.tokens)
+
+    def _left(self) -> list[str]:
+        if self._task is not None:
+            self._task.cancel()
+        left = [token for page in self._pages for token in page.tokens]
+        self._pages.clear()
+        return left
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        if self._task is not None:
+            await asyncio.wait((self._task,))
+
+    async def _read(self) -> None:
+        after = self.after
+        failure: BaseException | None = None
+        try:
+            while True:
+                page = await self._source.read(after=after, limit=SHARD)
+                if page is None or not page.tokens:
+                    break
+                if len(page.tokens) > SHARD:
+                    raise InvalidInput(
+                        f"a page has {len(page.tokens)} tokens",
+                        field="tokens",
+                        remedy=f"Return at most `limit` tokens, here {SHARD}.",
+                    )
+                after = page.after
+                self._pages.append(page)
+                self._wake()
+                self._room.clear()
+                while self._pages:
+                    await self._room.wait()
+        except RAISED as error:
+            failure = shown(error)
+        if not self.stopped:
+            self.exhausted, self.error = failure is None, failure
+        self._wake()
+
+
+class TrackedReader(TokenReader):
+    """The reader of a fan-out under delivery: it knows how to find its place again.
+
+    Nothing is read before `begin`. Tokens that an earlier life read are passed over: a
+    `TokenSource` goes on behind ``after``, a plain source must begin with the same ones (``digest``).
+    Raises InvalidInput for what is no source of tokens.
     """
 
-    def __init__(
-        self, tokens: Tokens, *, skip: int = 0, after: str | None = None, digest: bytes = b""
-    ) -> None:
-        self.after = after
-        self.digest = b""
-        self.exhausted = False
-        self._source: TokenSource | None = None
-        self._plain: Iterator[str] | None = None
-        self._slow: AsyncIterator[str] | None = None
-        self._skip = skip
-        self._expected = digest
-        if isinstance(tokens, str | bytes):
-            raise InvalidInput(
-                "one string was given",
-                field="tokens",
-                remedy="Give a list of tokens, even for one.",
-            )
-        if isinstance(tokens, TokenSource):
-            self._source = tokens
-            self.digest = digest
-        elif isinstance(tokens, AsyncIterable):
-            self._slow = aiter(tokens)
-        elif isinstance(tokens, Iterable):
-            self._plain = iter(tokens)
-        else:
-            raise InvalidInput(
-                f"{type(tokens).__name__} is neither iterable nor a TokenSource",
-                field="tokens",
-                remedy="Give an iterable, an async iterable or an object with read(after=..., limit=...).",
-            )
+    def __init__(self, tokens: Tokens | None) -> None:
+        super().__init__()
+        self.is_given = tokens is not None
+        self._pages = _PagedReader(tokens) if isinstance(tokens, TokenSource) else None
+        self._inner: TokenReader = self._pages or read_tokens(() if tokens is None else tokens)
+        self._digest = _Digest()
+        self._skip = 0
+        self._expected = b""
+        self._open = self._begun = False
 
-    async def next(self) -> list[str]:
-        """Return the next tokens, at most a shard; empty at the end.
+    @property
+    def after(self) -> str | None:
+        """Where a `TokenSource` goes on."""
+        return self._pages.after if self._pages is not None else None
 
-        Raises JournalError when a plain iterable is not the one that was begun with.
-        """
-        if self.exhausted:
+    @property
+    def digest(self) -> bytes:
+        """What the tokens of a plain source that were taken come to."""
+        return b"" if self._pages is not None else self._digest.value()
+
+    def open(self, wake: Callable[[], object]) -> None:
+        """Be ready to read; `begin` begins."""
+        super().open(wake)
+        self._open = True
+        self._go()
+
+    def begin(self, record: RunRecord | None) -> None:
+        """Begin to read, behind what ``record`` says was read before."""
+        if record is not None:
+            self.exhausted = record.exhausted
+            if self._pages is not None:
+                self._pages.after = record.after
+            else:
+                self._skip, self._expected = record.read, record.digest
+        self._begun = True
+        self._go()
+
+    def _go(self) -> None:
+        if self._open and self._begun and not self.ended:
+            self._inner.open(self._wake)
+
+    def _next(self, limit: int) -> list[str]:
+        if not self._begun:
             return []
-        if self._source is not None:
-            page = await self._source.read(after=self.after, limit=SHARD)
-            if page is None or not page.tokens:
-                self.exhausted = True
-                return []
-            self.after = page.after
-            return list(page.tokens)
-        while self._skip:
-            skipped = await self._some(min(SHARD, self._skip))
-            if not skipped:
-                break
+        inner = self._inner
+        while self._expected:
+            skipped = inner.take(self._skip)
+            self._digest.add(skipped)
             self._skip -= len(skipped)
-            self.digest = _digest(self.digest, skipped)
-        if self._expected:
-            if self._skip or self.digest != self._expected:
-                raise JournalError(
-                    "the tokens are not those that this fan-out was begun with. Give the same ones in "
-                    "the same order, or another name."
+            if self._skip and not inner.ended:
+                return []
+            if self._digest.value() != self._expected:
+                self.error = JournalError(
+                    "the tokens are not those that this fan-out was begun with. Give the same ones "
+                    "in the same order, or another name."
                 )
+                return []
             self._expected = b""
-        tokens = await self._some(SHARD)
-        if not tokens:
-            self.exhausted = True
-        else:
-            self.digest = _digest(self.digest, tokens)
+        tokens = inner.take(limit)
+        if self._pages is None:
+            self._digest.add(tokens)
+        self.exhausted, self.error = inner.exhausted, inner.error
         return tokens
 
-    async def _some(self, limit: int) -> list[str]:
-        if self._plain is not None:
-            return list(islice(self._plain, limit))
-        tokens: list[str] = []
-        if self._slow is None:
-            return tokens
-        async for token in self._slow:
-            tokens.append(token)
-            if len(tokens) == limit:
-                break
-        return tokens
+    def _left(self) -> list[str]:
+        return self._inner.stop()[self._skip :]
+
+    async def aclose(self) -> None:
+        """Stop, and wait until the source is closed."""
+        await super().aclose()
+        await self._inner.aclose()
 
 
-def _digest(before: bytes, tokens: list[str]) -> bytes:
-    # Shards of an iterable are always full but the last, so a second reading cuts it alike.
-    return hashlib.blake2b(before + "\n".join(tokens).encode(), digest_size=16).digest()
+class _Digest:
+    """A running digest of tokens. It depends on their order alone, not on how they were cut."""
+
+    def __init__(self) -> None:
+        self._full = b""
+        self._rest: list[str] = []
+
+    def add(self, tokens: list[str]) -> None:
+        self._rest.extend(
+            token if isinstance(token, str) else type(token).__name__ for token in tokens
+        )
+        while len(self._rest) >= SHARD:
+            self._full = _hash(self._full, self._rest[:SHARD])
+            del self._rest[:SHARD]
+
+    def value(self) -> bytes:
+        return _hash(self._full, self._rest) if self._rest else self._full
+
+
+def _hash(before: bytes, tokens: list[str]) -> bytes:
+    text = "\n".join(tokens).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(before + text, digest_size=16).digest()

@@ -29,7 +29,7 @@ from .journal import (
     WakeupRecord,
 )
 
-_VERSION = 1
+_VERSION = 2
 _TABLES = """
 CREATE TABLE run (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE shard (run TEXT NOT NULL, number INTEGER NOT NULL, tokens TEXT NOT NULL,

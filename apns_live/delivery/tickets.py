@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 
+from ..guard import Guarded
 from ..outcome import Outcome
 
 
@@ -20,7 +21,7 @@ class Ticket:
     def __init__(self) -> None:
         self._outcome: Outcome | None = None
         self._waiters: list[asyncio.Future[Outcome]] | None = None
-        self._callback: Callable[[Outcome], object] | None = None
+        self._callback: Guarded | None = None
 
     def __repr__(self) -> str:
         return f"<Ticket {self._outcome.verdict.value if self._outcome else 'waiting'}>"
@@ -35,11 +36,15 @@ class Ticket:
         return self._outcome is not None
 
     def when_done(self, callback: Callable[[Outcome], object]) -> None:
-        """Call ``callback`` with the outcome, at once if it is known. One callback a ticket."""
+        """Call ``callback`` with the outcome, at once if it is known. One callback a ticket.
+
+        What it raises is logged and stops nothing.
+        """
+        guarded = Guarded(callback, "the callback given to when_done()")
         if self._outcome is not None:
-            callback(self._outcome)
+            guarded(self._outcome)
         else:
-            self._callback = callback
+            self._callback = guarded
 
     def resolve(self, outcome: Outcome) -> None:
         """Set the outcome; a second one is ignored, since a push has exactly one."""

@@ -8,19 +8,28 @@ it (a start token, a user id). When the token is handed in, the state goes out o
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from ..errors import ActivityEnded
 from ..outcome import Outcome
 from .encoding import to_journal
 from .journal import Record, WakeupRecord
-from .lane import State, inherit, superseded
+from .state import State, expired, inherit, superseded, unsent
+
+_UNCLAIMED = "no token was handed in for this device before the state's last moment"
 
 
 class Wakeups:
-    """The newest state per device, the oldest given up when more than ``most`` wait."""
+    """The newest state per device; beyond ``most`` devices the oldest is given up.
 
-    def __init__(self, *, most: int = 1_000_000) -> None:
+    ``decided`` is called with every state that got its outcome here.
+    """
+
+    def __init__(
+        self, decided: Callable[[State, Outcome], object], *, most: int = 1_000_000
+    ) -> None:
         self.changed: set[str] = set()
+        self._decided = decided
         self._states: OrderedDict[str, State] = OrderedDict()
         self._most = most
 
@@ -30,38 +39,34 @@ class Wakeups:
     def __contains__(self, device: object) -> bool:
         return device in self._states
 
-    def wait(self, device: str, state: State) -> list[tuple[str, State, Outcome]]:
-        """Keep ``state`` for ``device``; return what it replaced, or itself when it is older.
+    def wait(self, device: str, state: State) -> None:
+        """Keep ``state`` for ``device`` in the place of an older one.
 
         Raises ActivityEnded when an end waits already.
         """
-        decided: list[tuple[str, State, Outcome]] = []
         before = self._states.get(device)
         if before is not None:
             if before.is_end:
                 raise ActivityEnded(
                     "an end waits for this device's token already; nothing may follow it."
                 )
-            older = (
-                state.revision is not None
-                and before.revision is not None
-                and state.revision <= before.revision
-            )
-            if older and not state.is_end:
-                return [
-                    ("", state, superseded("", state, f"revision {state.revision} is not newer"))
-                ]
-            decided.append(("", before, superseded("", before, inherit(state, before))))
-        self._states[device] = state
-        self._states.move_to_end(device)
+            revisions = state.revision, before.revision
+            if None not in revisions and not state.is_end and revisions[0] <= revisions[1]:  # type: ignore[operator]
+                older = superseded("", state, f"revision {state.revision} is not newer")
+                self._decided(state, older)
+                return
+            self._decided(before, superseded("", before, inherit(state, before)))
+        self.keep(device, state)
         self.changed.add(device)
         if len(self._states) > self._most:
             lost, oldest = self._states.popitem(last=False)
             self.changed.add(lost)
-            decided.append(
-                ("", oldest, superseded("", oldest, "too many devices wait for a token"))
-            )
-        return decided
+            self._decided(oldest, superseded("", oldest, "too many devices wait for a token"))
+
+    def keep(self, device: str, state: State) -> None:
+        """Keep a state as the newest, whatever was there."""
+        self._states[device] = state
+        self._states.move_to_end(device)
 
     def hand_in(self, device: str) -> State | None:
         """Return the state that waited for this device's token, once."""
@@ -70,40 +75,35 @@ class Wakeups:
             self.changed.add(device)
         return state
 
-    def expired(self, now: float, count: int = 1000) -> list[tuple[str, State]]:
-        """Take out states whose last moment has passed, looking at the ``count`` oldest."""
+    def tick(self, now: float, count: int = 1000) -> None:
+        """Give up states whose last moment has passed, looking at the ``count`` oldest."""
         gone = [
             device
             for device, _ in zip(self._states, range(count), strict=False)
             if self._states[device].last_moment <= now
         ]
         self.changed.update(gone)
-        return [(device, self._states.pop(device)) for device in gone]
+        for device in gone:
+            state = self._states.pop(device)
+            self._decided(state, expired("", state.encoded.priority, None, _UNCLAIMED))
 
-    def close(self) -> list[State]:
-        """Take out everything."""
-        states = list(self._states.values())
-        self._states.clear()
-        return states
+    def stop(self, why: str) -> None:
+        """Give everything its outcome."""
+        states, self._states = self._states, OrderedDict()
+        for state in states.values():
+            self._decided(state, unsent("", state.encoded.priority, why))
 
     def collect(self) -> list[Record]:
         """Return the records of what changed."""
         records: list[Record] = []
         for device in self.changed:
             state = self._states.get(device)
-            records.append(
-                WakeupRecord(device=device)
-                if state is None
-                else WakeupRecord(
-                    device=device,
-                    urgency=int(state.urgency),
-                    revision=state.revision,
-                    deadline=state.deadline,
-                    message=to_journal(state.encoded),
-                )
-            )
+            record = WakeupRecord(device=device)
+            if state is not None:
+                record.urgency = int(state.urgency)
+                record.revision = state.revision
+                record.deadline = state.deadline
+                record.message = to_journal(state.encoded)
+            records.append(record)
         self.changed.clear()
         return records
-
-    def committed(self) -> None:
-        """Note that what was collected is safe."""

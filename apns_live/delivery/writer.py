@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from ..clock import Clock, Timer
+from ..clock import Alarm, Clock
 from ..errors import JournalError
 from .journal import Journal, Record
 
@@ -27,7 +27,11 @@ class Recorded(Protocol):
 
 
 class Writer:
-    """Commits what changed. ``interval`` is seconds; ``failed`` is called once, with the error."""
+    """Commits what changed.
+
+    ``interval`` is seconds. ``released`` is called after a commit with the items that waited for
+    it, ``failed`` once, with the error of a commit: nothing is written after that.
+    """
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class Writer:
         clock: Clock,
         *,
         interval: float = 0.2,
+        released: Callable[[list[Any]], object],
         failed: Callable[[JournalError], object],
     ) -> None:
         self.commits = self.records = 0
@@ -42,11 +47,13 @@ class Writer:
         self._journal = journal
         self._clock = clock
         self._interval = interval
+        self._released = released
         self._failed = failed
         self._changed: dict[Recorded, None] = {}
-        self._go = asyncio.Event()
-        self._timer: Timer | None = None
+        self._items: list[Any] = []
         self._waiters: list[asyncio.Future[None]] = []
+        self._go = asyncio.Event()
+        self._alarm = Alarm(clock, self._go.set)
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -56,78 +63,95 @@ class Writer:
 
     def soon(self, home: Recorded) -> None:
         """Commit what ``home`` has within the interval."""
+        if self._closing or self.error is not None:
+            return
         self._changed[home] = None
-        if self._timer is None and not self._go.is_set():
-            self._timer = self._clock.call_later(self._interval, self._go.set)
+        if not self._go.is_set():
+            self._later()
 
-    def now(self, home: Recorded) -> None:
-        """Commit what ``home`` has as soon as the last commit is done."""
+    def now(self, home: Recorded, items: Sequence[Any] = ()) -> None:
+        """Commit what ``home`` has as soon as the last commit is done; ``items`` wait for that."""
+        if self._closing or self.error is not None:
+            return
         self._changed[home] = None
+        self._items.extend(items)
         self._go.set()
 
     async def flush(self, *homes: Recorded) -> None:
         """Return when what ``homes`` (and everything said before) have is committed.
 
-        Raises JournalError when the journal has failed.
+        Raises JournalError when the journal has failed, or the writer was closed.
         """
-        for home in homes:
-            self._changed[home] = None
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.error is None and (self._task is None or self._task.done()):
+            raise JournalError("the journal is closed")
         if self.error is not None:
             raise self.error
+        self._changed.update(dict.fromkeys(homes))
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         self._go.set()
         await waiter
 
     async def close(self) -> None:
-        """Write the rest and stop."""
+        """Write the rest and stop. Does not raise: an error was told to ``failed``."""
         self._closing = True
         self._go.set()
         task, self._task = self._task, None
         if task is not None:
-            await task
+            await asyncio.wait((task,))
+
+    def _later(self) -> None:
+        self._alarm.set(self._clock.monotonic() + self._interval)
 
     async def _run(self) -> None:
-        while True:
-            await self._go.wait()
-            self._go.clear()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            while self._changed or self._waiters:
-                if not await self._commit():
-                    return
-                if not self._go.is_set() and not self._closing:
-                    break
-                self._go.clear()
-            if self._closing and not self._changed:
-                return
-            if self._changed and self._timer is None:
-                self._timer = self._clock.call_later(self._interval, self._go.set)
-
-    async def _commit(self) -> bool:
-        homes = list(self._changed)
-        self._changed.clear()
-        waiters, self._waiters = self._waiters, []
-        records: list[Record] = []
         try:
-            for home in homes:
-                records.extend(home.collect())
-            await self._journal.write(records)
+            while True:
+                await self._go.wait()
+                self._go.clear()
+                self._alarm.cancel()
+                while self._changed or self._waiters:
+                    await self._commit()
+                    if not self._go.is_set() and not self._closing:
+                        break
+                    self._go.clear()
+                if self._closing:
+                    return
+                if self._changed:
+                    self._later()
         except Exception as problem:  # noqa: BLE001 - whatever it is, nothing may leave without its intent
             error = problem if isinstance(problem, JournalError) else JournalError(repr(problem))
             error.__cause__ = None if error is problem else problem
-            self.error = error
-            self._failed(error)
-            for waiter in (*waiters, *self._waiters):
-                if not waiter.done():
-                    waiter.set_exception(error)
-            return False
+            self._fail(error)
+        except asyncio.CancelledError:
+            self._fail(JournalError("writing the journal was cancelled: the event loop ends"))
+            raise
+
+    async def _commit(self) -> None:
+        homes, self._changed = list(self._changed), {}
+        items, self._items = self._items, []
+        waiters = list(self._waiters)
+        records: list[Record] = []
+        for home in homes:
+            records.extend(home.collect())
+        await self._journal.write(records)
         self.commits += 1
         self.records += len(records)
         for home in homes:
             home.committed()
+        self._released(items)
+        del self._waiters[: len(waiters)]
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        return True
+
+    def _fail(self, error: JournalError) -> None:
+        self.error = error
+        self._alarm.cancel()
+        self._changed.clear()
+        self._items.clear()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+                waiter.exception()  # one that nobody awaits any more is no news
+        self._failed(error)

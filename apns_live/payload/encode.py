@@ -30,6 +30,8 @@ UPDATE_LIFETIME = 3600
 SILENT_UPDATE_LIFETIME = 900
 END_LIFETIME = 4 * 3600
 NOTIFICATION_LIFETIME = 24 * 3600
+_STALE_SOON = 60
+"""A stale date nearer than this ends nothing: it tells the phone to draw the state as outdated."""
 
 
 class EncodedMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -240,7 +242,7 @@ def _expiration(
         return base + START_LIFETIME
     if message.event == "end":
         return base + END_LIFETIME
-    if stale_date is not None and stale_date > now:
+    if stale_date is not None and stale_date >= base + _STALE_SOON:
         return min(stale_date, base + UPDATE_LIFETIME)
     return base + (UPDATE_LIFETIME if message.alert is not None else SILENT_UPDATE_LIFETIME)
 

@@ -79,8 +79,8 @@ class HeaderSet:
 class Sendable:
     """An encoded message with the headers of one client: ready for any number of tokens.
 
-    ``useless_at`` is the wall time (seconds since 1970) after which sending it makes no sense,
-    because its stale date or its expiration has passed; infinity when it has neither.
+    ``useless_at`` is its expiration (seconds since 1970), infinity when it has none. A stale date
+    that has passed is no reason not to send: the phone draws the state as outdated.
     """
 
     __slots__ = ("body", "encoded", "fixed_path", "headers", "priority", "useless_at")
@@ -93,12 +93,7 @@ class Sendable:
         self.priority = encoded.priority
         self.headers = headers
         self.fixed_path = fixed_path
-        useless_at = float("inf")
-        if encoded.expiration > 0:
-            useless_at = float(encoded.expiration)
-        if encoded.stale_date is not None:
-            useless_at = min(useless_at, float(encoded.stale_date))
-        self.useless_at = useless_at
+        self.useless_at = float(encoded.expiration) if encoded.expiration > 0 else float("inf")
 
     def path(self, token: str) -> bytes:
         """Return the ``:path`` for one token."""

@@ -91,9 +91,11 @@ class MemoryClient:
         self.most_in_flight = 0
         self.flying: dict[str, int] = {}
         self.overtaken: list[str] = []
+        self.bodies: list[bytes] = []
         self.sent = 0
         self.open = True
         self.watch_lanes = True
+        self.keep_bodies = False
         self._attachments: list[MemoryAttachment] = []
         self._woken = False
 
@@ -142,6 +144,8 @@ class MemoryClient:
             groups.setdefault((min(fate.delay, timeout), late), []).append((item, fate))
         self.in_flight += len(items)
         self.sent += len(items)
+        if self.keep_bodies:
+            self.bodies.extend(item.message.body for item in items)
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         for (delay, late), group in groups.items():
             self.clock.call_later(delay, lambda g=group, x=late: self._answer(attachment, g, x))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from apns_live.delivery.budget import (
     DEFAULT,
     FREQUENT,
+    FULL,
     Budget,
     StartAccounts,
     Urgency,
@@ -26,12 +27,12 @@ from apns_live.delivery.budget import (
 )
 def test_no_rolling_hour_sees_more_than_the_budget_unless_flagged(per_hour, reserve, gaps):
     budget = Budget(per_hour=per_hour, reserve=reserve, burst=1)
-    now, full_at = 1_000_000.0, 0.0
+    now, account = 1_000_000.0, FULL
     within: deque[float] = deque()
     for gap, urgency in gaps:
         now += gap
-        decision = decide(budget, full_at, urgency, now)
-        full_at = decision.full_at
+        decision = decide(budget, account, urgency, now)
+        account = decision.account
         if decision.priority == 10 and not decision.over_budget:
             within.append(now)
         while within and within[0] <= now - 3600:
@@ -47,16 +48,16 @@ def test_no_rolling_hour_sees_more_than_the_budget_unless_flagged(per_hour, rese
 
 
 def test_normal_leaves_the_reserve_and_debt_is_bounded():
-    now, full_at = 1000.0, 0.0
+    now, account = 1000.0, FULL
     tens = 0
     for _ in range(30):
-        decision = decide(DEFAULT, full_at, Urgency.NORMAL, now)
-        full_at, tens = decision.full_at, tens + (decision.priority == 10)
+        decision = decide(DEFAULT, account, Urgency.NORMAL, now)
+        account, tens = decision.account, tens + (decision.priority == 10)
     assert tens == DEFAULT.burst
-    assert DEFAULT.level(full_at, now) == pytest.approx(DEFAULT.reserve)
+    assert DEFAULT.level(account, now) == pytest.approx(DEFAULT.reserve)
     for _ in range(1000):
-        full_at = decide(DEFAULT, full_at, Urgency.URGENT, now).full_at
-    assert DEFAULT.level(full_at, now) == pytest.approx(-DEFAULT.reserve)
+        account = decide(DEFAULT, account, Urgency.URGENT, now).account
+    assert DEFAULT.level(account, now) == pytest.approx(-DEFAULT.reserve)
 
 
 def test_presets_are_marked_unverified_and_devices_are_respected():

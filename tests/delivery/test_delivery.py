@@ -246,12 +246,12 @@ async def test_slow_down_slows_that_token_only(delivery, clock, phone, client):
     assert phone.history[TOKEN] == [2]
 
 
-async def test_stale_date_and_deadline_end_retries(delivery, clock, client):
+async def test_expiration_and_deadline_end_retries(delivery, clock, client):
     client.fate = lambda token, message, now: Fate(status=503, reason="ServiceUnavailable")
-    stale = delivery.submit(state(1, stale_date=clock.time() + 4), TOKEN)
+    late = delivery.submit(state(1, expiration=clock.time() + 4), TOKEN)
     due = delivery.submit(state(1), OTHER, deadline=3.0)
     await clock.advance(30)
-    for ticket in (stale, due):
+    for ticket in (late, due):
         assert ticket.outcome.verdict is Verdict.EXPIRED
         assert ticket.outcome.reason == "ServiceUnavailable"
         assert ticket.outcome.attempts >= 2

@@ -249,10 +249,10 @@ def test_the_guard_also_stops_when_credentials_are_refused():
     assert not any(judged(accepted=1) for _ in range(30))
 
 
-async def test_stale_states_are_given_up(delivery, clock, client):
+async def test_expired_states_are_given_up(delivery, clock, client):
     client.fate = lambda token, message, now: Fate(status=503, reason="ServiceUnavailable")
     match = delivery.activity("match", tokens=tokens(5))
-    version = match.put(state(1, stale_date=clock.time() + 5))
+    version = match.put(state(1, expiration=clock.time() + 5))
     await clock.advance(10)
     report = await version
     assert report.counts[Verdict.EXPIRED] == 5
@@ -359,9 +359,9 @@ async def test_what_it_remembers_of_times_does_not_grow_with_what_it_sends(deliv
         await clock.advance(0.5)
     await clock.advance(5)
     assert {history[-1] for history in phone.history.values()} == {199}
-    dispatch = delivery._dispatch
-    assert len(dispatch._timers) <= 2 * len(dispatch._home_times) + 256
-    assert len(dispatch._home_times) <= len(matches) + 1
+    times = delivery._dispatch.times
+    assert len(times._heap) <= 2 * len(times) + 256
+    assert len(times) <= len(matches) + 1
 
 
 def test_a_guard_is_small_however_its_answers_come():

@@ -49,8 +49,9 @@ def kill(delivery, client):
     dispatch = delivery._dispatch
     dispatch.detach()
     dispatch.writer._task.cancel()
-    for run in dispatch.runs:
-        run._task.cancel()
+    for run in list(delivery._runs.values()):
+        run._commit = lambda at_once: None
+        run.abandon("killed")
     journal = delivery._journal
     journal._thread.shutdown(wait=True)
     journal._connection.close()
@@ -270,7 +271,7 @@ async def test_another_list_under_the_same_name_is_refused(path):
             await delivery.fan_out(End(), names, name="r").wait()
         with pytest.raises(DeliveryError, match="no fan-out named"):
             await delivery.fan_out(START, None, name="other").wait()
-        with pytest.raises(InvalidInput, match="one string"):
+        with pytest.raises(InvalidInput, match="no iterable of tokens"):
             await delivery.fan_out(START, "abcd", name="third").wait()
         with pytest.raises(InvalidInput, match="needs a name"):
             delivery.fan_out(START, names, name="")

@@ -1,0 +1,126 @@
+"""The newest version of a live activity, encoded for tokens that differ in what they missed.
+
+A state is encoded once per version. A token that did not get the last alert, or the last push at
+priority 10, gets it with the newest state, so there are at most a handful of encodings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from ..payload import EncodedMessage
+from .budget import FULL, Account, Decision
+from .encoding import carry_alert, restamp, without_alert
+from .pacing import NEVER
+from .state import State
+
+
+class Variant:
+    """One encoding of a version, as the client sends it."""
+
+    __slots__ = ("sendable", "version")
+
+    def __init__(self, version: int, sendable: object) -> None:
+        self.version = version
+        self.sendable = sendable
+
+
+class Publication:
+    """The newest version, and which versions had an alert (``alert_version``) and priority 10.
+
+    ``ten_version`` is the newest with priority 10, ``slow_ten_version`` the same for devices
+    without frequent pushes, which have an account of their own.
+    """
+
+    __slots__ = (
+        "_lifetime",
+        "_prepare",
+        "_variants",
+        "alert",
+        "alert_version",
+        "current",
+        "expired",
+        "last_moment",
+        "quiet",
+        "slow_account",
+        "slow_ten_version",
+        "ten_version",
+        "version",
+    )
+
+    def __init__(self, prepare: Callable[[EncodedMessage], object]) -> None:
+        self.version = 0
+        self.current: EncodedMessage | None = None
+        self.alert: EncodedMessage | None = None
+        self.alert_version = self.ten_version = self.slow_ten_version = 0
+        self.slow_account: Account = FULL
+        self.last_moment = NEVER
+        """Steady seconds since 1970 after which the newest version is not sent any more."""
+        self.expired = False
+        """Whether the newest version was given up for the tokens that waited for it."""
+        self.quiet: set[int] = set()
+        """Places that joined after the newest version rang."""
+        self._prepare = prepare
+        self._lifetime = 0.0
+        self._variants: dict[tuple[bool, bool], Variant] = {}
+
+    def publish(self, version: int, state: State, slow: Decision) -> None:
+        """Make a state that has just departed from its lane the newest version."""
+        encoded = state.encoded
+        self.version = version
+        self.current = encoded
+        self.slow_account = slow.account
+        if encoded.priority == 10:
+            self.ten_version = version
+        if slow.priority == 10:
+            self.slow_ten_version = version
+        if encoded.has_alert:
+            self.alert, self.alert_version = encoded, version
+        self.last_moment, self.expired = state.last_moment, False
+        self._lifetime = state.lifetime
+        self.quiet.clear()
+        self._variants.clear()
+
+    @property
+    def is_pressing(self) -> bool:
+        """Whether it ends the activity or rings."""
+        return self.current is not None and (self.current.event == "end" or self.current.has_alert)
+
+    def variant(self, confirmed: int, *, quiet: bool = False, slow: bool = False) -> Variant:
+        """Return the encoding for a token that has version ``confirmed``."""
+        ring = confirmed < self.alert_version and not quiet
+        ten = ring or confirmed < (self.slow_ten_version if slow else self.ten_version)
+        key = (ring, ten)
+        variant = self._variants.get(key)
+        if variant is None:
+            encoded = self.current
+            assert encoded is not None  # noqa: S101 - asked for only when something was published
+            if ring and not encoded.has_alert and self.alert is not None:
+                encoded = carry_alert(encoded, self.alert) or encoded
+            elif not ring and encoded.has_alert:
+                encoded = without_alert(encoded)
+            encoded = restamp(encoded, encoded.timestamp or 0, 10 if ten else 5)
+            variant = self._variants[key] = Variant(self.version, self._prepare(encoded))
+        return variant
+
+    def restamp(self, stamp: int) -> None:
+        """Give the newest version a newer timestamp."""
+        if self.current is not None:
+            self.current = restamp(self.current, stamp, self.current.priority)
+            self._variants.clear()
+
+    def renew(self, now: float, step: float) -> bool:
+        """Give the newest version a new expiration, for a token that joins after it ran out.
+
+        Only where the expiration is our default and there is no deadline: then nobody said that the
+        state is worth nothing by now. Returns whether it did.
+        """
+        if self.current is None or now < self.last_moment or not self._lifetime:
+            return False
+        self.last_moment, self.expired = now + self._lifetime, False
+        expiration = int(self.last_moment + step)
+        self.current = msgspec.structs.replace(self.current, expiration=expiration)
+        self._variants.clear()
+        return True

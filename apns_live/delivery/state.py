@@ -1,0 +1,185 @@
+"""One submitted state: what it says, what its sender wants of it, and what became of it."""
+
+from __future__ import annotations
+
+from ..clock import SteadyTime
+from ..errors import InvalidInput
+from ..outcome import Outcome, Verdict
+from ..payload import EncodedMessage, Message, encode
+from .budget import FULL, Account, Decision, Urgency, UrgencyName, check_urgency
+from .encoding import carry_alert
+from .pacing import Trouble, last_moment
+from .tickets import Ticket
+
+_LONGEST = 100_000_000.0
+
+
+class State:
+    """What it says and what the caller wants of it.
+
+    ``lifetime`` is the seconds until its expiration where that is only our default, else 0. Times
+    are steady seconds since 1970 (`apns_live.clock.SteadyTime`).
+    """
+
+    __slots__ = (
+        "account_before",
+        "deadline",
+        "decision",
+        "encoded",
+        "given_timestamp",
+        "last_moment",
+        "lifetime",
+        "revision",
+        "submitted_at",
+        "ticket",
+        "token",
+        "urgency",
+    )
+
+    def __init__(
+        self,
+        encoded: EncodedMessage,
+        *,
+        urgency: Urgency,
+        submitted_at: float,
+        ticket: Ticket | None = None,
+        token: str = "",
+        revision: int | None = None,
+        deadline: float | None = None,
+        given_timestamp: int | None = None,
+        lifetime: float = 0.0,
+        step: float = 0.0,
+    ) -> None:
+        self.encoded = encoded
+        self.urgency = urgency
+        self.ticket = ticket
+        self.token = token
+        """The token as the caller gave it."""
+        self.submitted_at = submitted_at
+        self.revision = revision
+        self.given_timestamp = given_timestamp
+        self.deadline = deadline
+        self.lifetime = lifetime
+        self.decision: Decision | None = None
+        self.account_before: Account = FULL
+        self.last_moment = last_moment(deadline=deadline, expiration=encoded.expiration, step=step)
+
+    @property
+    def is_end(self) -> bool:
+        """Whether this is the activity's last state."""
+        return self.encoded.event == "end"
+
+    @property
+    def is_pressing(self) -> bool:
+        """Whether it does not wait for a pace: it ends the activity, or it rings."""
+        return self.is_end or self.encoded.has_alert
+
+
+def check_deadline(deadline: float | None) -> float | None:
+    """Return a deadline in seconds from now. Raises InvalidInput for one that cannot be."""
+    if deadline is None:
+        return None
+    number = isinstance(deadline, int | float) and not isinstance(deadline, bool)
+    if number and 0 < deadline < _LONGEST:
+        return deadline
+    raise InvalidInput(
+        f"{deadline!r} is not above 0 and below three years",
+        field="deadline",
+        remedy="Give seconds from now, as a number; not a time of day.",
+    )
+
+
+def make_state(
+    message: Message,
+    time: SteadyTime,
+    *,
+    last_timestamp: int | None = None,
+    urgency: Urgency | UrgencyName | None = None,
+    revision: int | None = None,
+    deadline: float | None = None,
+    ticket: Ticket | None = None,
+    token: str = "",
+) -> State:
+    """Check and encode a message; ``last_timestamp`` is its lane's, None when it has no lane.
+
+    Raises InvalidPayload and InvalidInput for what cannot be sent.
+    """
+    deadline = check_deadline(deadline)
+    now = time.now()
+    wall = time.wall()
+    given = getattr(message, "timestamp", None)
+    stamp = None
+    if last_timestamp is not None and given is None:
+        stamp = max(int(wall), last_timestamp + 1)
+    encoded = encode(message, now=wall, timestamp=stamp)
+    if urgency is None and getattr(message, "priority", None) is not None:
+        urgency = Urgency.URGENT if encoded.priority == 10 else Urgency.QUIET
+    renewable = getattr(message, "expiration", None) is None and deadline is None
+    return State(
+        encoded,
+        urgency=check_urgency(urgency, has_alert=encoded.has_alert),
+        ticket=ticket,
+        token=token,
+        submitted_at=now,
+        revision=revision,
+        deadline=None if deadline is None else now + deadline,
+        given_timestamp=encoded.timestamp if given is not None else None,
+        lifetime=max(0.0, encoded.expiration - wall) if renewable else 0.0,
+        step=time.step,
+    )
+
+
+def inherit(newer: State, older: State) -> str:
+    """Let ``newer`` carry what ``older`` still had to do; return a sentence if that was not possible."""
+    newer.urgency = max(newer.urgency, older.urgency)
+    if not older.encoded.has_alert or newer.encoded.has_alert:
+        return ""
+    combined = carry_alert(newer.encoded, older.encoded)
+    if combined is None:
+        return "its alert did not fit into the state that replaced it and was lost; shorten one of them"
+    newer.encoded = combined
+    return "its alert travels with the state that replaced it"
+
+
+# What became of a state that APNs did not accept.
+
+
+def superseded(token: str, state: State, detail: str, trouble: Trouble | None = None) -> Outcome:
+    """Return the outcome of a state whose place was taken."""
+    return Outcome(
+        token=token,
+        verdict=Verdict.SUPERSEDED,
+        priority=state.encoded.priority,
+        detail=detail,
+        attempts=trouble.attempts if trouble else 0,
+        may_have_been_sent=trouble.may_have_been_sent if trouble else False,
+    )
+
+
+def expired(token: str, priority: int, trouble: Trouble | None, detail: str = "") -> Outcome:
+    """Return the outcome of a push whose deadline or expiration passed."""
+    last = trouble.last if trouble else None
+    return Outcome(
+        token=token,
+        verdict=Verdict.EXPIRED,
+        status=last.status if last else 0,
+        reason=last.reason if last else "",
+        apns_id=last.apns_id if last else "",
+        priority=priority,
+        attempts=trouble.attempts if trouble else 0,
+        may_have_been_sent=trouble.may_have_been_sent if trouble else False,
+        detail=detail or "its deadline or expiration passed before APNs accepted it",
+    )
+
+
+def unsent(token: str, priority: int, why: str, trouble: Trouble | None = None) -> Outcome:
+    """Return the outcome of a push that does not leave (again): NOT_SENT, or UNKNOWN after a try."""
+    doubt = bool(trouble and trouble.may_have_been_sent)
+    return Outcome(
+        token=token,
+        verdict=Verdict.UNKNOWN if doubt else Verdict.NOT_SENT,
+        priority=priority,
+        attempts=trouble.attempts if trouble else 0,
+        may_have_been_sent=doubt,
+        detail=why,
+    )
