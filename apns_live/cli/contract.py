@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,6 +144,98 @@ def _sentence(number: int, kind: str, verdict: Verdict) -> str:
     if verdict.ok is None:
         return f"line {number}, {kind}: {verdict.message}"
     return f"line {number}, {kind}: refused ({verdict.kind}). {verdict.message}"
+
+
+@app.command("example")
+@command()
+def example(
+    shared: Shared,
+    files: Annotated[list[Path], _FILES],
+    attributes_type: Annotated[
+        str | None, typer.Option("--type", help="One attributes type; all by default.")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many of each type.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed makes the same states.")] = 0,
+) -> int:
+    """Make content states that the app decodes; with --json as `check --states` reads them."""
+    from ..contracts import Contract
+    from ..contracts.examples import example as make
+
+    contract = Contract.read(*files)
+    chance = random.Random(seed)  # noqa: S311 - examples, not secrets
+    for name in _chosen(contract, attributes_type):
+        for _ in range(count):
+            try:
+                state = make(contract.types[name].state.shape, chance)
+            except LookupError as error:
+                raise InvalidInput(f"{name} has no example: {error.args[0]}") from error
+            text = json.dumps(
+                state, ensure_ascii=False, indent=None if shared.screen.json_mode else 2
+            )
+            shared.screen.answer({"type": name, "json": text}, f"{name}\n{text}")
+    return ExitCode.OK
+
+
+@app.command("python")
+@command()
+def python(
+    shared: Shared,
+    files: Annotated[list[Path], _FILES],
+    attributes_type: Annotated[
+        str | None, typer.Option("--type", help="One attributes type; all by default.")
+    ] = None,
+) -> int:
+    """Write typed models (msgspec) of the content states: what they encode, the app decodes."""
+    from ..contracts import Contract
+    from ..contracts.models import python_models
+
+    contract = Contract.read(*files)
+    names = _chosen(contract, attributes_type)
+    text = python_models({f"{name}State": contract.types[name].state.shape for name in names})
+    shared.screen.answer({"types": names, "python": text}, text.rstrip("\n"))
+    return ExitCode.OK
+
+
+@app.command("diff")
+@command()
+def diff(
+    shared: Shared,
+    old: Annotated[Path, typer.Argument(help="The old version's Swift file or folder.")],
+    new: Annotated[Path, typer.Argument(help="The new version's.")],
+) -> int:
+    """Say which states of the old app go blank under the new one, and the reverse."""
+    from ..contracts import Contract
+    from ..contracts.compare import losses
+
+    before, after = Contract.read(old), Contract.read(new)
+    found = []
+    for name in dict.fromkeys([*before.names, *after.names]):
+        for direction, one, other in (("old to new", before, after), ("new to old", after, before)):
+            if name not in other.types:
+                reasons = [f"there is no {name}"]
+            elif name not in one.types:
+                continue
+            else:
+                reasons = losses(one.types[name].state, other.types[name].state)
+            found += [
+                {"type": name, "direction": direction, "reason": reason} for reason in reasons
+            ]
+    if shared.screen.json_mode:
+        shared.screen.answer({"same": not found, "losses": found}, "")
+    for item in found if not shared.screen.json_mode else []:
+        shared.screen.line(f"{item['type']}, states {item['direction']}: {item['reason']}")
+    if not found and not shared.screen.json_mode:
+        shared.screen.line("every state of one version decodes under the other")
+    return ExitCode.NOT_ACCEPTED if found else ExitCode.OK
+
+
+def _chosen(contract: Any, name: str | None) -> list[str]:
+    if name is None:
+        return list(contract.names)
+    if name not in contract.types:
+        known = ", ".join(contract.names) or "none"
+        raise InvalidInput(f"no file declares {name}", field="--type", remedy=f"Found: {known}.")
+    return [name]
 
 
 def _list_types(shared: Shared, contract: Any) -> int:

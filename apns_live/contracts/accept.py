@@ -26,7 +26,7 @@ from .shapes import (
 from .values import MAX_DEPTH
 
 _BORDER = (1 << 63) - 1
-_ZEROS = "0" * 40
+_TINY = ("e-", "E-", "0e", "0E", "0" * 40)
 
 
 class Inexpressible(Exception):
@@ -38,13 +38,13 @@ def acceptor(shape: Shape) -> Callable[[str], bool] | None:
     try:
         typed = _Typed()
         decode = msgspec.json.Decoder(typed.of(shape)).decode
-    except (Inexpressible, TypeError, RecursionError):
+    except (Inexpressible, TypeError, ValueError, RecursionError):  # msgspec has limits
         return None
     floating = typed.floating
 
     def accepts(text: str) -> bool:
-        # Numbers that Swift finds too small: msgspec makes zero of them.
-        if floating and ("e-" in text or "E-" in text or _ZEROS in text):
+        # Numbers that Swift finds too small, or takes for such: msgspec makes zero of them.
+        if floating and any(mark in text for mark in _TINY):
             return False
         if len(text) > MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH:
             return False

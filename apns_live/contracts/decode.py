@@ -6,7 +6,8 @@ answers None or a Fault. Fields are decoded in Swift's order, so the first fault
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import cycle, repeat
 from typing import Any, Final
 
 from . import scalars
@@ -220,18 +221,29 @@ def _nullable(of: Check) -> Check:
     return lambda value: None if value is None else of(value)
 
 
+def _worst(faults: Iterable[Fault | None]) -> Fault | None:
+    """Return the first refusal, else the first doubt."""
+    doubt = None
+    for fault in faults:
+        if fault is not None:
+            if fault.kind is not None:
+                return fault
+            doubt = doubt or fault
+    return doubt
+
+
+def _elements(value: list[Any], checks: Iterable[Check]) -> Iterator[Fault | None]:
+    for index, (item, of) in enumerate(zip(value, checks, strict=False)):
+        fault = of(item)
+        if fault is not None:
+            yield fault.at(f"Index {index}")
+
+
 def _sequence(of: Check) -> Check:
     def check(value: Any) -> Fault | None:
         if type(value) is not list:
             return _mismatch("an array", value)
-        doubt = None
-        for index, item in enumerate(value):
-            fault = of(item)
-            if fault is not None:
-                if fault.kind is not None:
-                    return fault.at(f"Index {index}")
-                doubt = doubt or fault.at(f"Index {index}")
-        return doubt
+        return _worst(_elements(value, repeat(of)))
 
     return check
 
@@ -240,18 +252,15 @@ def _fixed(shape: Fixed, checks: list[Check]) -> Check:
     def check(value: Any) -> Fault | None:
         if type(value) is not list:
             return _mismatch("an array", value)
-        doubt = None
-        for index, of in enumerate(checks):
-            if index >= len(value):
-                need = f"{len(checks)} elements ({shape.swift})"
-                return Fault(VALUE_NOT_FOUND, need, value).at(f"Index {index}")
-            fault = of(value[index])
-            if fault is not None and fault.kind is not None:
-                return fault.at(f"Index {index}")
-            doubt = doubt or fault
-        if doubt is None and shape.ordered and _number(value[0]) > _number(value[1]):
+        fault = _worst(_elements(value, checks))
+        if fault is not None and fault.kind is not None:
+            return fault
+        if len(value) < len(checks):
+            need = f"{len(checks)} elements ({shape.swift})"
+            return Fault(VALUE_NOT_FOUND, need, value).at(f"Index {len(value)}")
+        if fault is None and shape.ordered and _number(value[0]) > _number(value[1]):
             return Fault(DATA_CORRUPTED, shape.swift, value, remedy="Send the lower bound first.")
-        return doubt
+        return fault
 
     return check
 
@@ -268,24 +277,22 @@ def _keyed(value: Any, need: str) -> Fault:
 
 def _mapping(shape: Mapping, of: Check) -> Check:
     keys = shape.keys
+    refusal = DATA_CORRUPTED if shape.converted else TYPE_MISMATCH
 
-    def check(value: Any) -> Fault | None:
-        if type(value) is not dict:
-            return _keyed(value, "an object")
-        doubt = None
+    def entries(value: dict[str, Any]) -> Iterator[Fault | None]:
         for key, item in value.items():
             if keys == "Int" and not scalars.is_int_key(key):
-                return Fault(TYPE_MISMATCH, "Int (as a key)", key).at(key)
+                yield Fault(refusal, "an Int as key", key).at(key)
             if isinstance(keys, frozenset) and key not in keys:
-                return Fault(DATA_CORRUPTED, "one of the enum's keys", key).at(key)
+                remedy = f"Use one of: {', '.join(sorted(keys))}."
+                yield Fault(refusal, shape.swift, key, remedy=remedy).at(key)
             fault = of(item)
             if fault is not None:
-                if fault.kind is not None:
-                    return fault.at(key)
-                doubt = doubt or fault.at(key)
-        return doubt
+                yield fault.at(key)
 
-    return check
+    return lambda value: (
+        _worst(entries(value)) if type(value) is dict else _keyed(value, "an object")
+    )
 
 
 def _pairs(key: Check, of: Check) -> Check:
@@ -294,14 +301,7 @@ def _pairs(key: Check, of: Check) -> Check:
             return _mismatch("an array (keys and values in turn)", value)
         if len(value) % 2:
             return Fault(DATA_CORRUPTED, "keys and values in turn (an even count)", value)
-        doubt = None
-        for index, item in enumerate(value):
-            fault = (of if index % 2 else key)(item)
-            if fault is not None:
-                if fault.kind is not None:
-                    return fault.at(f"Index {index}")
-                doubt = doubt or fault.at(f"Index {index}")
-        return doubt
+        return _worst(_elements(value, cycle((key, of))))
 
     return check
 
@@ -310,11 +310,9 @@ def _decode_fields(fields: _Fields, value: dict[str, Any]) -> Fault | None:
     doubt = None
     for key, of, optional, unknown in fields:
         item = value.get(key, MISSING)
-        if item is None and optional:
+        if optional and (item is None or item is MISSING):
             continue
         if item is MISSING and not unknown:
-            if optional:
-                continue
             fault: Fault | None = Fault(KEY_NOT_FOUND, "", MISSING)
         else:
             fault = of(item)

@@ -6,6 +6,7 @@ import re
 
 from .scalars import INTEGERS
 from .shapes import words
+from .source import string_end
 from .syntax import TypeName, parse_type
 
 _INTEGER = re.compile(r"(-?)\s*(0x[0-9a-fA-F_]+|0o[0-7_]+|0b[01_]+|[0-9][0-9_]*)\Z")
@@ -74,6 +75,9 @@ def infer(value: str) -> TypeName | None:
             (infer(item) or parse_type("?")).text for item in value[1:-1].split(",") if item.strip()
         }
         return parse_type(f"[{kinds.pop()}]") if len(kinds) == 1 and kinds <= _PLAIN else None
+    if value.endswith(".none"):
+        named = parse_type(value.removesuffix(".none"))
+        return named if named.kind == "optional" or value.startswith("Optional<") else None
     call = _CALL.match(value)
     if call is None or _CHAINED.search(call[2]):
         return None
@@ -90,4 +94,4 @@ _CONSTANTS = words("Date.now Date.distantPast Date.distantFuture Decimal.zero Do
 
 
 def _is_one_string(value: str) -> bool:
-    return re.fullmatch(r'#*"(?:[^"\\\n]|\\[^(]|\\\([^()"]*\))*"#*', value) is not None
+    return string_end(value, 0) == len(value)

@@ -49,7 +49,7 @@ _ALIASES = {
     "StringLiteralType": "String",
 }
 _MODULES = words("Swift Foundation CoreGraphics ActivityKit CoreLocation")
-_LISTS = frozenset({"Array", "Set", "ContiguousArray", "ArraySlice"})
+_LISTS = frozenset({"Array", "Set", "ContiguousArray"})
 _DOUBLE, _DATE = Scalar("Double"), Scalar("Date")
 _FIXED: dict[str, Shape] = {
     **{name: Fixed(name, (_DOUBLE, _DOUBLE)) for name in ("CGPoint", "CGSize", "CGVector")},
@@ -67,10 +67,10 @@ _PLAIN = words(
     "ExpressibleByDictionaryLiteral ExpressibleByFloatLiteral ExpressibleByIntegerLiteral "
     "ExpressibleByNilLiteral ExpressibleByStringInterpolation ExpressibleByStringLiteral Hashable "
     "Identifiable LocalizedError LosslessStringConvertible NSObject NSObjectProtocol "
-    "ObservableObject OptionSet RawRepresentable Sendable SendableMetatype SetAlgebra Strideable "
+    "ObservableObject OneSignalLiveActivityContentState OptionSet RawRepresentable Sendable SendableMetatype SetAlgebra Strideable "
     "Transferable View"
 )
-_DECODABLE = frozenset({"Codable", "Decodable", "ActivityAttributes"})
+_DECODABLE = words("Codable Decodable ActivityAttributes OneSignalLiveActivityContentState")
 _RAW_TYPES = frozenset({"String", "Bool", "Double", "Float", *INTEGERS}) - {"Int128", "UInt128"}
 _TYPE_ATTRIBUTES = words(
     "available frozen MainActor objc objcMembers unchecked preconcurrency retroactive "
@@ -94,6 +94,7 @@ class Resolver:
         self._top = declarations
         self._shapes: dict[tuple[int, str], Shape] = {}
         self._extensions: dict[int, list[Declaration]] = {}
+        self._depth = 0
         self._named: dict[str, list[Declaration]] = {}
         for declaration in declarations:
             if declaration.kind != "extension":
@@ -112,7 +113,11 @@ class Resolver:
         found = []
         for declaration in walk(self._top):
             if declaration.kind in {"struct", "class", "enum", "actor"}:
-                if "ActivityAttributes" in self._conformances(declaration)[0]:
+                names, unknown = self._conformances(declaration)
+                # A vendor's protocol such as OneSignalLiveActivityAttributes refines Apple's.
+                refined = any(name.endswith("Attributes") for name in unknown)
+                state = self._nested(declaration, "ContentState")
+                if "ActivityAttributes" in names or (refined and state is not None):
                     found.append(declaration)
             elif (  # an extension of a type that no file declares
                 declaration.kind == "extension"
@@ -173,26 +178,24 @@ class Resolver:
         while scope is not None:
             home = (self._by_path(scope) or scope) if scope.kind == "extension" else scope
             found = self._nested(home, name)
-            if found is None and home.kind == "class":
-                above = self._superclass(home)
-                found = self._nested(above, name) if above else None
             if found is not None:
                 return found
             if home.name == name and home.kind != "extension":
                 return home
-            scope = home.parent
+            # An extension of A.B does not see what A holds.
+            scope = scope.parent
         return self._pick(self._named.get(name, []), file)
 
-    def _declared(self, name: TypeName, scope: Declaration) -> Declaration | None:
+    def _declared(self, name: TypeName, scope: Declaration, depth: int = 0) -> Declaration | None:
         """Return the declaration that a written type names, through aliases."""
         parts = [part for part, _ in name.parts]
-        if name.kind != "named" or not parts:
+        if name.kind != "named" or not parts or depth > _DEEPEST:
             return None
         found = self._lookup(parts[0], scope, scope.file)
         for part in parts[1:]:
             found = self._nested(found, part) if found else None
-        if found is not None and found.kind == "typealias" and found.target and found is not scope:
-            return self._declared(found.target, found)
+        if found is not None and found.kind == "typealias" and found.target:
+            return self._declared(found.target, found, depth + 1)
         return found
 
     # ---- conformances
@@ -220,7 +223,6 @@ class Resolver:
                 if any(_custom_init(part) for part in self._parts(found)):
                     unknown.append(f"{text} (it has its own init(from:))")
             elif found.kind == "typealias" and found.target:
-                names.discard(text)
                 waiting += [(n, found) for n in _composed([found.target])]
         return names, unknown
 
@@ -337,8 +339,8 @@ class Resolver:
             declared = self._declared(key_name, scope)
             if declared and "CodingKeyRepresentable" in self._conformances(declared)[0]:
                 if key.values is None:
-                    return Mapping(swift, key.of.swift, of)
-                return Mapping(swift, frozenset(map(str, key.values)), of)
+                    return Mapping(swift, key.of.swift, of, True)
+                return Mapping(swift, frozenset(map(str, key.values)), of, True)
         return Pairs(swift, key, of)
 
     # ---- shapes of declared types
@@ -362,15 +364,18 @@ class Resolver:
             swift += f"<{', '.join(shape.swift for shape in used.values())}>"
         key = (id(declaration), ",".join(f"{n}={id(s)}:{s.swift}" for n, s in bound.items()))
         if key not in self._shapes:
-            if len(self._shapes) > _MOST_SHAPES:
-                return Unknown(swift, "its generic types never come to an end")
+            if self._depth > _DEEPEST:
+                return Unknown(declaration.name, "its types never come to an end")
             made = self._blank(declaration, swift)
             self._shapes[key] = made
+            self._depth += 1
             try:
                 self._fill(made, declaration, bound)
             except Unreadable as reason:
                 made = Unknown(swift, str(reason))
                 self._shapes[key] = made
+            finally:
+                self._depth -= 1
         return self._shapes[key]
 
     def _blank(self, declaration: Declaration, swift: str) -> Shape:
@@ -397,13 +402,16 @@ class Resolver:
 
     def _readable(self, declaration: Declaration) -> None:
         """Raise Unreadable where something decodes this type in a way that the source hides."""
-        twins = [t for t in self._named.get(declaration.name, []) if t is not declaration]
-        if declaration.parent is None and any(
-            not (t.private or declaration.private) and t.kind != "extension" for t in twins
-        ):
-            raise Unreadable(
-                f"{declaration.name} is declared twice: {_places([declaration, *twins])}"
-            )
+        outermost = declaration
+        while outermost.parent is not None:
+            outermost = outermost.parent
+        twins = [
+            twin
+            for twin in self._named.get(outermost.name, [])
+            if twin.text != outermost.text and not (twin.private or outermost.private)
+        ]
+        if twins and outermost.kind != "extension":
+            raise Unreadable(f"{outermost.name} is declared twice: {_places([outermost, *twins])}")
         if declaration.kind in {"protocol", "actor"}:
             raise Unreadable(f"{declaration.name} is {_article(declaration.kind)}")
         names, unknown = self._conformances(declaration)
@@ -570,7 +578,9 @@ class Resolver:
         if base in self._overridden or "T" in self._overridden:
             reason = f"an extension of KeyedDecodingContainer decodes {base} in its own way"
             return Field(key, Unknown(shape.swift, reason), name=name)
-        if isinstance(shape, Nullable):
+        # A generic parameter that stands for an optional is decoded as any other: null may be nil,
+        # but the key must be there.
+        if isinstance(shape, Nullable) and written.text not in bound:
             return Field(key, shape.of, optional=True, name=name)
         return Field(key, shape, name=name)
 
@@ -598,7 +608,7 @@ class Resolver:
             made.cases.append(Case(keys[case.name], fields))
 
 
-_MOST_SHAPES = 5_000
+_DEEPEST = 30  # types inside each other, and aliases of aliases
 
 
 def _composed(names: list[TypeName]) -> list[TypeName]:

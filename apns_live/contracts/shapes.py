@@ -65,12 +65,14 @@ class Fixed(Shape):
 class Mapping(Shape):
     """A dictionary that Swift keeps as a JSON object.
 
-    ``keys`` is ``"String"`` or ``"Int"``, or the raw values of a ``CodingKeyRepresentable`` enum.
+    ``keys`` is ``"String"`` or ``"Int"``, or the raw values of an enum; ``converted`` where they
+    stand for a ``CodingKeyRepresentable`` type.
     """
 
     swift: str
     keys: str | frozenset[str]
     of: Shape
+    converted: bool = False
 
 
 @dataclass(eq=False)

@@ -6,6 +6,7 @@ hold, and no construct inside a function body can confuse the grammar.
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 
@@ -47,13 +48,17 @@ def _without_comments(source: str) -> tuple[str, str]:
             end = _comment_end(source, match.start())
             kept = inside = _blank(source[match.start() : end])
         else:
-            end = _string_end(source, match.start())
+            end = string_end(source, match.start())
             kept = source[match.start() : end]
             inside = '"' + _blank(kept[1:-1]) + '"' if len(kept) > 1 else kept
         text += [between, kept]
         bare += [between, inside]
         at = end
-    return "".join([*text, source[at:]]), "".join([*bare, source[at:]])
+    whole, outside = "".join([*text, source[at:]]), "".join([*bare, source[at:]])
+    for match in re.finditer(r"[ \t]+;", outside):  # the grammar wants a semicolon at once
+        swapped = ";" + match[0][:-1]
+        whole = whole[: match.start()] + swapped + whole[match.end() :]
+    return whole, re.sub(r"([ \t]+);", r";\1", outside)
 
 
 _TOKEN = re.compile(r'//|/\*|#*"')
@@ -72,7 +77,8 @@ def _comment_end(source: str, start: int) -> int:
     return len(source)
 
 
-def _string_end(source: str, start: int) -> int:
+def string_end(source: str, start: int) -> int:
+    """Return the place behind the string literal that begins here."""
     hashes = len(source) - len(source[start:].lstrip("#")) - start
     quotes = '"""' if source.startswith('"""', start + hashes) else '"'
     closing, escape = quotes + "#" * hashes, "\\" + "#" * hashes
@@ -94,7 +100,7 @@ def _interpolation_end(source: str, at: int) -> int:
     depth = 0
     while at < len(source):
         if source[at] == '"':
-            at = _string_end(source, at)
+            at = string_end(source, at)
             continue
         depth += {"(": 1, ")": -1}.get(source[at], 0)
         at += 1
@@ -135,8 +141,8 @@ def _decided(text: str, bare: str) -> tuple[str, str, dict[int, str]]:
             elif stack:
                 _, before, words = stack[-1]
                 holds = True if word == "else" else _holds(rest)
-                taken = _both(holds, _negated(before))
-                stack[-1] = (taken, _negated(_both(_negated(before), _negated(holds))), words)
+                taken = _and(holds, _not(before))
+                stack[-1] = (taken, _not(_and(_not(before), _not(holds))), words)
             kept = False
         else:
             kept = all(taken is not False for taken, _, _ in stack)
@@ -148,67 +154,56 @@ def _decided(text: str, bare: str) -> tuple[str, str, dict[int, str]]:
     return "\n".join(lines), "\n".join(bare_lines), conditions
 
 
-def _negated(value: bool | None) -> bool | None:
+def _not(value: bool | None) -> bool | None:
     return None if value is None else not value
 
 
-def _both(left: bool | None, right: bool | None) -> bool | None:
-    if left is False or right is False:
-        return False
-    return None if left is None or right is None else True
+def _and(left: bool | None, right: bool | None) -> bool | None:
+    return False if False in (left, right) else None if None in (left, right) else True
+
+
+_ATOM = re.compile(
+    r"(?P<operator>&&|\|\||!(?!=)|[()])|(?P<name>\w+)(?:\s*\((?P<argument>[^()]*)\))?|\S"
+)
+_PYTHON = {"&&": " and ", "||": " or ", "!": " not ", "(": "(", ")": ")"}
 
 
 def _holds(condition: str) -> bool | None:
     """Return whether a condition holds on an iPhone, or None."""
-    tokens = re.findall(r"&&|\|\||[!()]|[^\s!()&|]+", condition)
-    value, rest = _either(tokens)
-    return None if rest else value
+    parts: list[str] = []
+    unknown: set[str] = set()
+    for atom in _ATOM.finditer(condition):
+        value = None if atom["operator"] else _atom(atom["name"] or "", atom["argument"] or "")
+        if value is None and not atom["operator"]:
+            unknown.add(atom[0])
+        parts.append(_PYTHON.get(atom[0]) or (repr(atom[0]) if value is None else str(value)))
+    if len(unknown) > 6:
+        return None
+    outcomes = set()
+    for choice in itertools.product((True, False), repeat=len(unknown)):
+        chosen = dict(zip(map(repr, sorted(unknown)), map(str, choice), strict=True))
+        try:  # only and, or, not, parentheses, True and False are left
+            outcomes.add(eval("".join(chosen.get(p, p) for p in parts), {}))  # noqa: S307
+        except SyntaxError:
+            return None
+    return outcomes.pop() if len(outcomes) == 1 else None
 
 
-def _either(tokens: list[str]) -> tuple[bool | None, list[str]]:
-    value, tokens = _all(tokens)
-    while tokens[:1] == ["||"]:
-        other, tokens = _all(tokens[1:])
-        value = _negated(_both(_negated(value), _negated(other)))
-    return value, tokens
-
-
-def _all(tokens: list[str]) -> tuple[bool | None, list[str]]:
-    value, tokens = _one(tokens)
-    while tokens[:1] == ["&&"]:
-        other, tokens = _one(tokens[1:])
-        value = _both(value, other)
-    return value, tokens
-
-
-def _one(tokens: list[str]) -> tuple[bool | None, list[str]]:
-    if not tokens:
-        return None, []
-    word, tokens = tokens[0], tokens[1:]
-    if word == "!":
-        value, tokens = _one(tokens)
-        return _negated(value), tokens
-    if word == "(":
-        value, tokens = _either(tokens)
-        return value, tokens[1:]
-    argument = ""
-    if tokens[:1] == ["("]:
-        closing = tokens.index(")") if ")" in tokens else len(tokens)
-        argument, tokens = "".join(tokens[1:closing]), tokens[closing + 1 :]
-    match word:
+def _atom(name: str, argument: str) -> bool | None:
+    match name:
         case "true" | "false":
-            return word == "true", tokens
+            return name == "true"
         case "os":
-            return argument == "iOS", tokens
+            return argument.strip() == "iOS"
         case "canImport":
-            module = argument.split(",")[0].split(".")[0]
-            return (True if module in _THERE else False if module in _ELSEWHERE else None), tokens
+            module = re.split(r"[,.]", argument.strip())[0]
+            return True if module in _THERE else False if module in _ELSEWHERE else None
         case "targetEnvironment":
-            return False, tokens
+            return False
         case "swift" | "compiler":
-            version = re.match(r">=(\d+)", argument)
-            return (True if version and int(version[1]) <= 5 else None), tokens
-    return None, tokens
+            version = re.match(r"\s*>=\s*(\d+)", argument)
+            return True if version and int(version[1]) <= 5 else None
+    return None
 
 
 # ---- bodies

@@ -86,6 +86,7 @@ class Declaration:
     functions: list[str] = field(default_factory=list)  # signatures
     condition: str = ""
     broken: int = 0  # the line that could not be read
+    text: str = ""  # all of it, to tell copies from other types of the name
 
     @property
     def place(self) -> str:
@@ -160,6 +161,7 @@ class _Reader:
         )
         self._seen.add(_line(name) if name else _line(node))
         self._seen.add(_line(node))
+        declaration.text = "".join(node.text.decode().split())
         declaration.condition = self._prepared.condition(_line(node), _line(node))
         declaration.attributes, modifiers = _modifiers(node)
         declaration.private = bool({"private", "fileprivate"} & set(modifiers))

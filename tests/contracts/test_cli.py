@@ -60,3 +60,29 @@ def test_types_are_listed(tmp_path: Path) -> None:
     (tmp_path / "Match.swift").write_text(SWIFT)
     code, out, _ = run(tmp_path, "check", ".")
     assert (code, out) == (0, "MatchAttributes (Match.swift:2)\n")
+
+
+def test_examples_can_be_checked_and_models_are_python(tmp_path: Path) -> None:
+    (tmp_path / "Match.swift").write_text(SWIFT)
+    code, made, _ = run(tmp_path, "example", "Match.swift", "--count", "20", "--json")
+    assert code == 0
+    code, out, _ = run(tmp_path, "check", "Match.swift", "--states", "-", stdin=made)
+    assert (code, out) == (0, "20 decode, 0 are refused, 0 cannot be told\n")
+    code, models, _ = run(tmp_path, "python", "Match.swift")
+    assert code == 0
+    (tmp_path / "models.py").write_text(models)
+    use = "from models import MatchAttributesState as S; print(S(home=1, start=2.5).encode().decode())"
+    done = subprocess.run(
+        [sys.executable, "-c", use], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == '{"home":1,"start":2.5}\n'
+
+
+def test_diff_tells_both_directions(tmp_path: Path) -> None:
+    (tmp_path / "Old.swift").write_text(SWIFT)
+    (tmp_path / "New.swift").write_text(SWIFT.replace("away: Int?", "away: Int"))
+    code, out, _ = run(tmp_path, "diff", "Old.swift", "New.swift")
+    assert code == 1
+    assert "MatchAttributes, states old to new: away is missing" in out
+    assert "new to old" not in out
+    assert run(tmp_path, "diff", "Old.swift", "Old.swift")[0] == 0

@@ -1,0 +1,183 @@
+"""Typed Python models (msgspec) of an app's content states: what they encode, the app decodes."""
+
+from __future__ import annotations
+
+import keyword
+import re
+
+from ..errors import InvalidInput
+from .scalars import INTEGERS
+from .shapes import (
+    Cases,
+    Field,
+    Fixed,
+    Mapping,
+    Nullable,
+    Raw,
+    Record,
+    Scalar,
+    Sequence,
+    Shape,
+    words,
+)
+
+_HEAD = r'''"""Content states of the app's Live Activities, written by `apns-live contract python`.
+
+An object that the app could not decode raises when it is made. Lists and dictionaries inside are
+not to be changed afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Union, get_type_hints
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType, field
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all models. Raises msgspec.ValidationError or ValueError for a value that misfits."""
+
+    one_case: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self), include_extras=True)
+        given = {n: getattr(self, n) for n in self.__struct_fields__}
+        given = {name: value for name, value in given.items() if value is not UNSET}
+        for name, value in given.items():
+            msgspec.convert(value, hints[name])
+            _not_tiny(value)
+        if self.one_case and len(given) != 1:
+            raise ValueError("give exactly one case")
+
+    def encode(self) -> bytes:
+        """Return the JSON."""
+        return msgspec.json.encode(self)
+
+
+def _not_tiny(value: Any) -> None:
+    if isinstance(value, float) and 0 < abs(value) < 1e-30:
+        raise ValueError("a number other than 0 may not be smaller than 1e-30")
+    if isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            _not_tiny(item)
+
+
+Double = Annotated[float, Meta(ge=-1.7e308, le=1.7e308)]
+Float = Annotated[float, Meta(ge=-3.4e38, le=3.4e38)]
+Decimal = Annotated[float, Meta(ge=-1e100, le=1e100)]
+Date = Annotated[float, Meta(ge=-1e300, le=1e300)]  # seconds since 2001-01-01 UTC
+UUID = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$(?!\n)")]
+Data = Annotated[  # Base64
+    str, Meta(pattern=r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$(?!\n)")
+]
+URL = Annotated[str, Meta(pattern=r"^https?://[A-Za-z0-9.-]+(?:/[!-~]*)?$(?!\n)")]
+'''
+_BORDER = (1 << 63) - 1
+_TAKEN = words(
+    "encode one_case Annotated Any Literal Union Meta UnsetType UNSET field list dict tuple str int bool "
+    "float Double Float Decimal Date UUID Data URL"
+)
+
+
+def python_models(types: dict[str, Shape]) -> str:
+    """Return a module with a model of each named shape. Raises InvalidInput for what has none."""
+    writer = _Writer()
+    names = [f"{name} = {writer.type_of(shape)}" for name, shape in types.items()]
+    return "\n\n".join([_HEAD, *writer.classes, "\n".join(names)]) + "\n"
+
+
+class _Writer:
+    def __init__(self) -> None:
+        self.classes: list[str] = []
+        self._names: dict[int, str] = {}
+        self._kept: list[Shape] = []  # so that no id is used twice
+
+    def type_of(self, shape: Shape) -> str:
+        """Return the annotation of a shape; its class is written on the way."""
+        match shape:
+            case Scalar(swift=name) if name in INTEGERS:
+                low, high = INTEGERS[name]
+                return f"Annotated[int, Meta(ge={max(low, -_BORDER - 1)}, le={min(high, _BORDER)})]"
+            case Scalar(swift=name):
+                return {"String": "str", "Bool": "bool", "CGFloat": "Double"}.get(name, name)
+            case Nullable():
+                return f"Union[{self.type_of(shape.of)}, None]"
+            case Sequence():
+                return f"list[{self.type_of(shape.of)}]"
+            case Fixed(ordered=False):
+                return f"tuple[{', '.join(self.type_of(of) for of in shape.of)}]"
+            case Mapping(keys="Int"):
+                key = self.type_of(Scalar("Int"))
+                return f"dict[{key}, {self.type_of(shape.of)}]"
+            case Mapping():
+                key = "str" if isinstance(shape.keys, str) else _literal(sorted(shape.keys))
+                return f"dict[{key}, {self.type_of(shape.of)}]"
+            case Raw(values=None):
+                return self.type_of(shape.of)
+            case Raw(values=values) if values and not isinstance(next(iter(values)), float):
+                return _literal(list(values))
+            case Record() | Cases():
+                return self._class(shape)
+        raise _no_model(shape, getattr(shape, "reason", "it cannot be typed"))
+
+    def _class(self, shape: Record | Cases) -> str:
+        if id(shape) in self._names:
+            return self._names[id(shape)]
+        name = re.sub(r"\W+", "_", shape.swift.replace(".", "")).strip("_")
+        while name in self._names.values():
+            name += "_"
+        self._names[id(shape)] = name
+        self._kept.append(shape)
+        lines = [
+            f"class {name}(State, frozen=True, kw_only=True):",
+            f'    """{shape.swift}."""',
+            "",
+        ]
+        if isinstance(shape, Record):
+            fields = shape.fields
+        else:
+            lines += ["    one_case = True"]
+            inner = [
+                (case.key, Record(f"{shape.swift}.{case.key}", case.fields)) for case in shape.cases
+            ]
+            fields = [Field(key, record, name=key) for key, record in inner]
+        used: set[str] = set()
+        for item in fields:
+            own = _identifier(item.name or item.key, used)
+            kind = self.type_of(item.shape)
+            key = f"name={item.key!r}"
+            if re.search(r'[\\"\x00-\x1f]', item.key):
+                raise _no_model(shape, f"msgspec takes no key like {item.key!r}")
+            if isinstance(shape, Cases):
+                lines.append(f"    {own}: Union[{kind}, UnsetType] = field(default=UNSET, {key})")
+            elif item.optional:
+                lines.append(
+                    f"    {own}: Union[{kind}, None, UnsetType] = field(default=UNSET, {key})"
+                )
+            else:
+                lines.append(f"    {own}: {kind} = field({key})")
+        self.classes.append("\n".join(lines))
+        return name
+
+
+def _no_model(shape: Shape, reason: str) -> InvalidInput:
+    return InvalidInput(
+        f"{shape.swift} has no Python model: {reason}",
+        field="contract",
+        remedy="Write this state yourself and check it with apns-live contract check.",
+    )
+
+
+def _identifier(name: str, used: set[str]) -> str:
+    name = re.sub(r"\W", "_", name)
+    if name.startswith("_") or not name.isidentifier():
+        name = f"value{name}"
+    while keyword.iskeyword(name) or name in used or name in _TAKEN:
+        name += "_"
+    used.add(name)
+    return name
+
+
+def _literal(values: list[str] | list[str | int | float]) -> str:
+    return f"Literal[{', '.join(map(repr, values))}]"
