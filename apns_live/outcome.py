@@ -8,8 +8,8 @@ import enum
 import msgspec
 
 
-class Verdict(enum.Enum):
-    """What the caller should make of a push.
+class Verdict(enum.StrEnum):
+    """What the caller should make of a push. It is its value's text, so JSON carries it.
 
     There is no "delivered": APNs answers 200 also for pushes that no phone will show.
     """
@@ -80,6 +80,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     elapsed: float = 0.0
     detail: str = ""
     """A sentence for a person where there is more to say than the reason."""
+
+    def __repr__(self) -> str:
+        token = self.token if len(self.token) <= 8 else f"{self.token[:8]}..."
+        told = [f"token={token!r}, verdict={self.verdict.name}"]
+        for field in self.__struct_fields__[2:]:
+            value = getattr(self, field)
+            if value or field == "status":
+                told.append(f"{field}={value!r}")
+        return f"Outcome({', '.join(told)})"
 
     @property
     def accepted(self) -> bool:

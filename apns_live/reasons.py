@@ -293,7 +293,7 @@ ROWS: tuple[Reason, ...] = (
 
 TABLE: dict[str, Reason] = {row.name: row for row in ROWS}
 
-_BY_STATUS: dict[int, tuple[Verdict, Retry]] = {
+BY_STATUS: dict[int, tuple[Verdict, Retry]] = {
     410: (Verdict.DROP_TOKEN, Retry.NEVER),
     429: (Verdict.SLOW_DOWN, Retry.BACKOFF_TOKEN),
     500: (Verdict.RETRY_LATER, Retry.TWO_TRIES),
@@ -316,7 +316,7 @@ def classify(status: int, name: str) -> Reason:
         return known
     if status == 200:
         return Reason(name, (200,), Verdict.ACCEPTED, Retry.NEVER, "accepted", "")
-    verdict, retry = _BY_STATUS.get(
+    verdict, retry = BY_STATUS.get(
         status,
         (Verdict.RETRY_LATER, Retry.TWO_TRIES)
         if status >= 500

@@ -69,6 +69,23 @@ POLICIES: dict[Retry, Policy] = {
 }
 
 
+LOST: tuple[tuple[str, str, str], ...] = (
+    (
+        "GOAWAY, stream above its last id",
+        "on another connection at once, as often as it happens: it was not processed",
+        "`RETRY_LATER`",
+    ),
+    (
+        "REFUSED_STREAM",
+        "again at once, then after 0.1 s, growing to 8 s, eight times: it was not processed",
+        "`RETRY_LATER`",
+    ),
+    ("no answer in time, connection lost", "nothing: it may have been processed", "`UNKNOWN`"),
+    ("not sent before the deadline, or the close", "nothing", "`NOT_SENT`"),
+)
+"""What becomes of a push without an answer, for docs/errors.md."""
+
+
 class Link(enum.Enum):
     """What is to be done with the connection that the answer came on."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,8 @@ SANDBOX = Endpoint(
     manage_port=2195,
 )
 ENVIRONMENTS = {"production": PRODUCTION, "sandbox": SANDBOX}
+_MEANT = {"prod": "production", "live": "production", "dev": "sandbox", "development": "sandbox"}
+"""What other tools call the two."""
 
 
 def resolve_environment(environment: str | Endpoint) -> Endpoint:
@@ -87,9 +90,13 @@ def resolve_environment(environment: str | Endpoint) -> Endpoint:
         return environment
     found = ENVIRONMENTS.get(environment) if isinstance(environment, str) else None
     if found is None:
+        meant = _MEANT.get(str(environment).strip().lower()) or next(
+            iter(difflib.get_close_matches(str(environment).lower(), ENVIRONMENTS, n=1)), ""
+        )
+        ask = f'Did you mean "{meant}"? ' if meant else ""
         raise InvalidSetting(
-            f"{environment!r} is no environment",
+            f"{environment!r:.80} is no environment",
             field="environment",
-            remedy='Say "production", "sandbox", or give an Endpoint(host, port).',
+            remedy=f'{ask}Say "production", "sandbox", or give an Endpoint(host, port).',
         )
     return found

@@ -105,6 +105,13 @@ class Ring(Sequence[T], Generic[T]):
             return list(self._entries)[index]
         return self._entries[index]
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (Ring, list, tuple)):
+            return list(self) == list(other)
+        return NotImplemented
+
+    __hash__ = object.__hash__
+
     def __repr__(self) -> str:
         return f"<Ring of {len(self)} entries, {self.total} in all>"
 

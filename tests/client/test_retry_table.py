@@ -7,7 +7,7 @@ import pytest
 from apns_live.client.backoff import PoolBackoff, TokenBackoff
 from apns_live.outcome import Verdict
 from apns_live.reasons import ROWS, Retry, classify
-from apns_live.retry import Circumstances, Link, Step, next_step
+from apns_live.retry import POLICIES, Circumstances, Link, Step, next_step
 
 
 def step(status: int, reason: str, **seen) -> Step:
@@ -172,3 +172,14 @@ def test_token_backoff_doubles_to_5_minutes_and_is_bounded() -> None:
     assert len(backoff) == 100
     backoff.sweep(now + 1000)
     assert not backoff
+
+
+def test_the_page_shows_the_table() -> None:
+    """docs/errors.md is generated: ``python -m tests.workshop.retry_table``."""
+    from tests.workshop.retry_table import PAGE, page_with_table
+
+    assert PAGE.read_text() == page_with_table(PAGE.read_text())
+
+
+def test_every_policy_has_an_entry_and_a_reason() -> None:
+    assert set(POLICIES) == set(Retry) == {row.retry for row in ROWS}

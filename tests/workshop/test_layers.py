@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -66,6 +67,7 @@ def test_an_upward_import_is_found(tmp_path: Path) -> None:
     (package / "http2" / "__init__.py").write_text("import apns_live.pool\n")
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     layers = next(c for c in contracts["contracts"] if c["type"] == "layers")["layers"]
+    layers = [re.sub(r"\w+", r"(\g<0>)", layer) for layer in layers]  # most rooms are not here
     (tmp_path / "pyproject.toml").write_text(
         '[tool.importlinter]\nroot_packages = ["apns_live"]\n'
         '[[tool.importlinter.contracts]]\nname = "layers"\ntype = "layers"\n'
