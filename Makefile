@@ -19,7 +19,7 @@ REQUIRE_EXTERNALS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check audit docs soak bench extras format clean
+.PHONY: help demo test bare check audit docs soak bench extras format clean
 
 help:
 	@echo 'make demo     start a local fake APNs and send a Live Activity to 20,000 simulated phones'
@@ -53,6 +53,17 @@ test: $(VENV)/.installed-test
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	APNS_LIVE_HYPOTHESIS_PROFILE=ci APNS_LIVE_REQUIRE_EXTERNALS=$(REQUIRE_EXTERNALS) \
 		$(BIN)/python -m pytest -q -n $(JOBS) --basetemp="$$folder/pytest" $(PYTEST_ARGS)
+
+# As on a machine that has no program but Python: what depends on what is there, and what opens files.
+BARE := tests/workshop tests/interop tests/plugin tests/inspector tests/cli/test_tools.py \
+	tests/activities/store tests/delivery/test_runs.py tests/gateway/native tests/gateway/braze \
+	tests/testing_wire/test_real_clients.py
+bare: $(VENV)/.installed-test
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && mkdir "$$folder/no-programs" && \
+	for name in sh true useradd; do \
+		ln -s "$$(command -v $$name || echo /usr/sbin/$$name)" "$$folder/no-programs/$$name"; done && \
+	APNS_LIVE_HYPOTHESIS_PROFILE=ci APNS_LIVE_NODE_MODULES= PATH="$$folder/no-programs" \
+		$(BIN)/python -m pytest -q -n $(JOBS) --basetemp="$$folder/pytest" $(BARE) $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

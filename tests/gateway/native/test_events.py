@@ -79,9 +79,10 @@ async def test_followers_are_bounded_and_leave(live: Live) -> None:
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) >= 1
         kinds = events(first)
-        assert (await anext(kinds))[0] == "activity"
-        # A connection on which nothing happens is kept alive.
-        assert (await anext(kinds))[0] == "heartbeat"
+        # A connection on which nothing happens is kept alive; a slow reading may be such a time.
+        seen = {(await anext(kinds))[0]}
+        while seen != {"activity", "heartbeat"}:
+            seen.add((await anext(kinds))[0])
     await live.until(lambda: live.gateway.followers.total() == 0)
     async with live.http.stream("GET", path) as again:
         assert again.status_code == 200
