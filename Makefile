@@ -19,7 +19,7 @@ REQUIRE_EXTERNALS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bare check audit docs soak bench extras format clean
+.PHONY: help demo test bare check audit docs soak mutants bench extras format clean
 
 help:
 	@echo 'make demo     start a local fake APNs and send a Live Activity to 20,000 simulated phones'
@@ -27,6 +27,7 @@ help:
 	@echo 'make check    lint, types, layers, known vulnerabilities, documentation'
 	@echo 'make extras   install the wheel alone and with each extra, and import what it brings'
 	@echo 'make soak     the long runs: a million fuzzed inputs, 200 kills, fresh random examples'
+	@echo 'make mutants  what the tests notice when the deciding modules are broken (MUTANTS="--sample 400")'
 	@echo 'make bench    all measurements, written to docs/measurements/'
 
 $(BIN)/python:
@@ -79,6 +80,12 @@ docs: $(VENV)/.installed-test
 
 extras: $(VENV)/.installed-test
 	$(BIN)/python -m tests.workshop.extras
+
+# How many small changes to the modules that decide something the tests notice. Minutes, by MUTANTS.
+MUTANTS ?= --sample 100
+mutants: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutants]'
+	$(BIN)/python -m tests.workshop.mutants --jobs $(JOBS) $(MUTANTS)
 
 # The full counts. An hour or more.
 soak: $(VENV)/.installed-test
