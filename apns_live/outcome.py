@@ -55,8 +55,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Apple's reason, kept as received, known or not; or ours, in lower case, when none came."""
     apns_id: str = ""
     """The ``apns-id`` (for a broadcast the ``apns-request-id``) of the push: stable over retries."""
-    apns_unique_id: str = ""
-    """The key of the Push Notifications Console's delivery log, where APNs sent one."""
+    unique_id: object = ""
+    """What `apns_unique_id` reads: text, or the text as it came, which is decoded then."""
     timestamp: datetime.datetime | None = None
     """The aware time that a 410 carries: when APNs confirmed that the token was no longer valid."""
     attempts: int = 0
@@ -89,6 +89,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             if value or field == "status":
                 told.append(f"{field}={value!r}")
         return f"Outcome({', '.join(told)})"
+
+    @property
+    def apns_unique_id(self) -> str:
+        """The key of the Push Notifications Console's delivery log, where APNs sent one."""
+        return str(self.unique_id)
 
     @property
     def accepted(self) -> bool:

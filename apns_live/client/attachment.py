@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..clock import Timer
 from ..outcome import Outcome
-from ..pool import Push
+from ..pool import Push, Sendable
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -54,6 +54,16 @@ class WorkSource(Protocol):
         """
 
 
+class TokenSource(Protocol):
+    """A source of work that gives bare tokens for one message; see `WorkSource`."""
+
+    def take(self, limit: int) -> Sequence[str]:
+        """Return up to ``limit`` tokens; nothing when there is nothing now."""
+
+    def settled(self, outcomes: Settled) -> None:
+        """Take outcomes: each token that was taken comes back exactly once."""
+
+
 class Attachment:
     """The tie between a `WorkSource` and a client; made by ``Client.attach``."""
 
@@ -68,6 +78,7 @@ class Attachment:
         "held",
         "idle",
         "in_hand",
+        "message",
         "on_stop",
         "response_timeout",
         "retry",
@@ -77,7 +88,7 @@ class Attachment:
     def __init__(
         self,
         engine: Engine,
-        source: WorkSource,
+        source: WorkSource | TokenSource,
         *,
         retry: bool,
         response_timeout: float,
@@ -85,6 +96,7 @@ class Attachment:
         on_stop: Callable[[], object] | None = None,
         checked: bool = False,
         drains: bool = False,
+        message: Sendable | None = None,
     ) -> None:
         self._engine = engine
         self.source = source
@@ -95,6 +107,8 @@ class Attachment:
         self.on_stop = on_stop
         self.checked = checked
         """The source has checked its tokens itself."""
+        self.message = message
+        """What all its items say: then ``source.take`` gives bare tokens, and we make the pushes."""
         self.drains = drains
         """When True, closing the client keeps draining this source: its items were accepted."""
         self.end = End.OPEN

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import repeat
 
-from ..answers import Answer, read_answer
+from ..answers import Answer, header, read_answer
 from ..clock import Alarm, Clock
 from ..guard import Guarded
-from ..http2 import ResponseReceived
+from ..http2 import EncodedString, ResponseReceived
 from ..outcome import Outcome, Verdict
-from ..pool import Bar, Carrier, Hooks, Loss, Push, PushState, RequestIds, Transport
+from ..pool import Bar, Carrier, Hooks, Loss, Push, PushState, RequestIds, Sendable, Transport
 from ..reasons import Retry
 from ..retry import REPLAY_DELAYS, TOTAL_LIMIT, Circumstances, Link, Step, next_step
-from .attachment import Attachment, End, WorkSource
+from .attachment import Attachment, End, TokenSource, WorkSource
 from .backoff import PoolBackoff, TokenBackoff
 from .intake import Intake
 from .outcomes import clock_advice, refusal, unanswered, unknown
@@ -40,7 +41,7 @@ class Engine:
         clock: Clock,
         response_timeout: float,
         hooks: Hooks,
-        ids: Callable[[], str] | None = None,
+        ids: RequestIds | None = None,
         total_limit: float = TOTAL_LIMIT,
         slow_tokens: int = 10_000,
     ) -> None:
@@ -66,7 +67,7 @@ class Engine:
 
     def attach(
         self,
-        source: WorkSource,
+        source: WorkSource | TokenSource,
         *,
         retry: bool = True,
         response_timeout: float | None = None,
@@ -74,11 +75,13 @@ class Engine:
         on_stop: Callable[[], object] | None = None,
         checked: bool = False,
         drains: bool = False,
+        message: Sendable | None = None,
     ) -> Attachment:
         """Tie a source to the engine; ``deadline`` is seconds from now.
 
         ``on_stop`` is called when nothing more will be taken: at the deadline, or at the close.
-        With ``checked`` the source has checked its tokens; ``drains`` as in `Attachment`.
+        With ``checked`` the source has checked its tokens; ``drains`` and ``message`` as in
+        `Attachment`.
         """
         now = self.clock.monotonic()
         attachment = Attachment(
@@ -90,6 +93,7 @@ class Engine:
             on_stop=on_stop,
             checked=checked,
             drains=drains,
+            message=message,
         )
         self._intake.add(attachment)
         if deadline is not None:
@@ -146,14 +150,16 @@ class Engine:
 
     # The feed: what the transport asks
 
-    def take(self, limit: int, now: float) -> Sequence[Push]:
-        """Return up to ``limit`` pushes that may leave at once."""
+    def take(
+        self, limit: int, now: float, carrier: Carrier | None = None, stream_id: int = 0
+    ) -> Sequence[Push]:
+        """Return up to ``limit`` pushes that may leave at once; see `Feed`."""
         if now < self._backoff.until or self._bar is not None:
             return ()
         for _ in range(_ROUNDS):
             pushes = self._leavable(self._waiting.take(limit), now)
             if not pushes:
-                pushes = self._leavable(self._from_sources(limit, now), now)
+                pushes = self._leavable(self._from_sources(limit, now, carrier, stream_id), now)
             if pushes or not (self._intake.hungry() or self._waiting.ready):
                 return pushes
         # All of them were refused, late or held. The event loop gets a turn before more are.
@@ -162,8 +168,10 @@ class Engine:
             asyncio.get_running_loop().call_soon(self._rested)
         return ()
 
-    def _from_sources(self, limit: int, now: float) -> Sequence[Push]:
-        pushes = self._intake.take(limit, now)
+    def _from_sources(
+        self, limit: int, now: float, carrier: Carrier | None, stream_id: int
+    ) -> Sequence[Push]:
+        pushes = self._intake.take(limit, now, carrier, stream_id)
         if len(pushes) > limit:  # a source that gave more than it was asked for
             self._waiting.put_in_front(pushes[limit:])
             pushes = pushes[:limit]
@@ -188,6 +196,8 @@ class Engine:
                 break
         else:
             return pushes
+        for push in pushes:
+            push.stays()
         leaving = [push for push in pushes if self._may_leave(push, now, wall)]
         self._flush()
         return leaving
@@ -224,7 +234,7 @@ class Engine:
     def give_back(self, pushes: Sequence[Push]) -> None:
         """Take back pushes that did not leave after all; they are the next to go."""
         for push in pushes:
-            push.state = PushState.READY
+            push.stays()
         self._waiting.put_in_front(pushes)
 
     def has_work(self) -> bool:
@@ -248,19 +258,30 @@ class Engine:
 
     # What came back
 
-    def answered(
-        self, carrier: Carrier, batch: Sequence[tuple[Push, ResponseReceived]], now: float
+    def accepted(
+        self,
+        carrier: Carrier,
+        pushes: Sequence[Push],
+        unique_ids: Sequence[EncodedString],
+        now: float,
     ) -> None:
-        """Make an outcome of each answer, or another try."""
-        accepted = 0
-        number = carrier.number
+        """Make an outcome of each of these acceptances."""
+        self._accept(carrier.number, pushes, unique_ids, now)
+        self._flush()
+
+    def _accept(
+        self, number: int, pushes: Sequence[Push], unique_ids: Sequence[object], now: float
+    ) -> None:
         verdict = Verdict.ACCEPTED
+        settled = PushState.SETTLED
         sent_at = created = -1.0
         round_trip = queue_time = elapsed = 0.0
         same = 0
-        slow = self._slow
+        owner: Attachment | None = None
+        message: Sendable | None = None
+        outcomes: list[tuple[Push, Outcome]] = []
         latencies = self.counters.round_trips
-        for push, response in batch:
+        for push, unique_id in zip(pushes, unique_ids or repeat("")):  # noqa: B905 - endless
             if push.sent_at != sent_at or push.created != created:
                 if same:
                     latencies.add(round_trip, same)
@@ -270,20 +291,15 @@ class Engine:
                 queue_time = sent_at - created
                 elapsed = now - created
             same += 1
-            if response.status != 200:
-                self._refused(push, response, carrier, now)
-                continue
-            accepted += 1
-            unique_id = ""
-            for name, value in response.headers:
-                if name == b"apns-unique-id":
-                    unique_id = value.decode("latin-1")
-                    break
-            push.state = PushState.SETTLED
-            owner = push.owner
-            outcomes = owner.batch
-            if not outcomes:
-                self._intake.mark(owner)
+            if push.message is not message:
+                message = push.message
+                priority = message.priority
+            if push.owner is not owner:
+                owner = push.owner
+                outcomes = owner.batch
+                if not outcomes:
+                    self._intake.mark(owner)
+            push.state = settled
             outcomes.append(
                 (
                     push,
@@ -292,9 +308,9 @@ class Engine:
                         verdict=verdict,
                         status=200,
                         apns_id=push.request_id,
-                        apns_unique_id=unique_id,
+                        unique_id=unique_id,
                         attempts=push.attempts,
-                        priority=push.message.priority,
+                        priority=priority,
                         connection_id=number,
                         queue_time=queue_time,
                         round_trip=round_trip,
@@ -302,13 +318,24 @@ class Engine:
                     ),
                 )
             )
-            if slow:
-                slow.accepted(push.token)
-        if same:
-            latencies.add(round_trip, same)
-        if accepted:
-            self.counters.accepted += accepted
-            self._backoff.accepted()
+        latencies.add(round_trip, same)
+        if self._slow:
+            for push in pushes:
+                self._slow.accepted(push.token)
+        self.counters.accepted += len(pushes)
+        self._backoff.accepted()
+
+    def answered(
+        self, carrier: Carrier, batch: Sequence[tuple[Push, ResponseReceived]], now: float
+    ) -> None:
+        """Make an outcome of each answer, or another try."""
+        for push, response in batch:
+            if response.status == 200:
+                unique_id = header(response.headers, b"apns-unique-id")
+                self._accept(carrier.number, [push], [unique_id], now)
+            else:
+                self.counters.round_trips.add(now - push.sent_at, 1)
+                self._refused(push, response, carrier, now)
         self._flush()
 
     def _refused(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ..outcome import Outcome, Verdict
-from ..pool import Push, Sendable
+from ..pool import Sendable
 from .attachment import Attachment, End, Settled
 from .drops import DropSink, DropsTo
 from .engine import Engine
@@ -61,23 +61,25 @@ class Run(BaseRun[Report]):
         self._drops.open()
         self._tally.begin()
         self._attachment = self._engine.attach(
-            self, deadline=self._deadline, on_stop=self._stopped_from_outside
+            self,
+            deadline=self._deadline,
+            on_stop=self._stopped_from_outside,
+            message=self._message,
         )
 
-    def take(self, limit: int) -> Sequence[Push]:
-        """Return pushes for the next tokens."""
+    def take(self, limit: int) -> list[str]:
+        """Return the next tokens; the engine makes pushes of them."""
         attachment = self._attachment
         if self.end is not End.OPEN or attachment is None or attachment.held >= HELD_LIMIT:
-            return ()
+            return []
         room = UNREAD_LIMIT - (attachment.in_hand - attachment.held) - len(self.outbox.unread)
         if room <= 0:
-            return ()
+            return []
         tokens = self._reader.take(min(limit, room))
         if self._reader.ended:
             # Behind this turn: the pushes below are in hand only then.
             self._engine.soon(self.review)
-        message = self._message
-        return [Push(token, message) for token in tokens]
+        return tokens
 
     def settled(self, outcomes: Settled) -> None:
         """Count outcomes and keep them for the caller."""

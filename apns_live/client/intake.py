@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from ..errors import InvalidToken
 from ..guard import RAISED
 from ..outcome import Outcome
-from ..payload import check_token
-from ..pool import Push, PushState, Sendable
+from ..payload import are_tokens, check_token
+from ..pool import Carrier, Push, PushState, RequestIds, Sendable, pushes_that_leave
 from .attachment import Attachment, End
 from .outcomes import refused_token
 
@@ -22,7 +23,7 @@ from .outcomes import refused_token
 class Intake:
     """The attached sources. ``refuse`` gets each push whose token cannot be one."""
 
-    def __init__(self, ids: Callable[[], str], refuse: Callable[[Push, Outcome], object]) -> None:
+    def __init__(self, ids: RequestIds, refuse: Callable[[Push, Outcome], object]) -> None:
         self._ids = ids
         self._refuse = refuse
         self._attachments: list[Attachment] = []
@@ -51,13 +52,18 @@ class Intake:
         """Whether some source may have work."""
         return any(not attachment.idle for attachment in self._attachments)
 
-    def take(self, limit: int, now: float) -> Sequence[Push]:
-        """Return up to ``limit`` new pushes; when several sources have work, a share from each."""
+    def take(
+        self, limit: int, now: float, carrier: Carrier | None = None, stream_id: int = 0
+    ) -> Sequence[Push]:
+        """Return up to ``limit`` new pushes; when several sources have work, a share from each.
+
+        For ``carrier`` and ``stream_id`` see `Feed.take`.
+        """
         hungry = [attachment for attachment in self._attachments if not attachment.idle]
         if not hungry:
             return ()
         if len(hungry) == 1:
-            return self._take_from(hungry[0], limit, now)
+            return self._take_from(hungry[0], limit, now, carrier, stream_id)
         self._turn += 1
         at = self._turn % len(hungry)
         taken: list[Push] = []
@@ -68,11 +74,17 @@ class Intake:
             taken += self._take_from(attachment, min(share, limit - len(taken)), now)
         return taken
 
-    def _take_from(self, attachment: Attachment, limit: int, now: float) -> Sequence[Push]:
+    def _take_from(
+        self,
+        attachment: Attachment,
+        limit: int,
+        now: float,
+        carrier: Carrier | None = None,
+        stream_id: int = 0,
+    ) -> Sequence[Push]:
         try:
-            items = attachment.source.take(limit)
-            if type(items) is not list:
-                items = list(items)
+            taken = attachment.source.take(limit)
+            items: list[Any] = taken if type(taken) is list else list(taken)
         except RAISED as error:
             attachment.idle = True
             complain("a source of work raised in take()", error)
@@ -80,21 +92,29 @@ class Intake:
         if not items:
             attachment.idle = True
             return ()
+        message = attachment.message
+        if message is not None:
+            attachment.in_hand += len(items)
+            if carrier is not None and len(items) <= limit and are_tokens(items):
+                tokens = cast("list[str]", items)
+                ids = self._ids.many(len(tokens))
+                return pushes_that_leave(tokens, message, ids, attachment, now, carrier, stream_id)
+            attachment.in_hand -= len(items)
+            items = [Push(token, message) for token in cast("list[str]", items)]
         strange = [item for item in items if not isinstance(item, Push)]
         if strange:
             wrong = TypeError(f"{type(strange[0]).__name__} is no WorkItem")
             complain("a source of work gave something else than a WorkItem", wrong)
             items = [item for item in items if isinstance(item, Push)]
         attachment.in_hand += len(items)
-        ids = self._ids
         ready = PushState.READY
-        for push in items:
+        for push, request_id in zip(items, self._ids.many(len(items)), strict=True):
             push.owner = attachment
             push.state = ready
             if not push.created:
                 push.created = now
             if not push.request_id:
-                push.request_id = ids()
+                push.request_id = request_id
         return items if attachment.checked else self._with_good_tokens(items)
 
     def _with_good_tokens(self, items: list[Push]) -> list[Push]:

@@ -3,6 +3,7 @@
 from apns_live.http2.client_connection import ClientConnection
 from apns_live.http2.constants import CLIENT_PREFACE, ErrorCode, FrameType, Setting
 from apns_live.http2.events import (
+    AnswersReceived,
     Event,
     GoAwayReceived,
     PingAcknowledged,
@@ -14,12 +15,14 @@ from apns_live.http2.events import (
 )
 from apns_live.http2.frames import frame
 from apns_live.http2.header_encoder import Indexing, PreparedHeaders
-from apns_live.http2.headers import HeaderDecoder
+from apns_live.http2.headers import EncodedString, HeaderDecoder
 from apns_live.http2.server_connection import ServerConnection, StreamView
 
 __all__ = [
     "CLIENT_PREFACE",
+    "AnswersReceived",
     "ClientConnection",
+    "EncodedString",
     "ErrorCode",
     "Event",
     "FrameType",

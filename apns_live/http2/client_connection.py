@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from struct import pack
 
 from apns_live.errors import Http2Error, Http2StreamError
+from apns_live.http2.answer_forms import AnswerForm, form_of
 from apns_live.http2.closed_streams import Ending
 from apns_live.http2.connection import (
     BUDGET_PER_EXCHANGE,
@@ -22,9 +24,10 @@ from apns_live.http2.constants import (
     PADDED,
     PRIORITY,
     ErrorCode,
+    FrameType,
     Setting,
 )
-from apns_live.http2.events import Event, Headers, ResponseReceived
+from apns_live.http2.events import AnswersReceived, Event, Headers, ResponseReceived
 from apns_live.http2.field_rules import content_length, split_response, trailers_problem
 from apns_live.http2.flow_control import ReceiveWindow, append_content
 from apns_live.http2.frames import (
@@ -33,12 +36,19 @@ from apns_live.http2.frames import (
     reset_frame,
     window_update_frame,
 )
-from apns_live.http2.header_encoder import LENGTHS, PATH, PreparedHeaders, RequestEncoder
-from apns_live.http2.headers import HeaderDecoder
+from apns_live.http2.header_encoder import (
+    PATH,
+    Prefix,
+    PreparedHeaders,
+    RequestEncoder,
+    encode_integer,
+)
+from apns_live.http2.headers import EncodedString, HeaderDecoder
 
 _MAX_HEADER_LIST = 65_536
 _CONNECTION_WINDOW = 1_048_576
-_LENGTHS_KNOWN = len(LENGTHS)
+_FORMS_KEPT = 4
+_RESET = 4 << 8 | FrameType.RST_STREAM
 _RELEVANT_FLAGS = END_STREAM | END_HEADERS | PADDED | PRIORITY
 _WHOLE_RESPONSE = END_STREAM | END_HEADERS
 _BODILESS = (204, 304)
@@ -71,6 +81,17 @@ class _Stream:
         self.length = 0
 
 
+class _Template:
+    """What requests of equal sizes share: nine texts each, four of them empty until they are filled."""
+
+    __slots__ = ("body", "key", "parts")
+
+    def __init__(self, key: tuple[object, ...], body: bytes, parts: list[str]) -> None:
+        self.key = key
+        self.body = body
+        self.parts = parts
+
+
 def _interim_problem(status: int) -> str:
     return f"an interim response {status} that HTTP/2 does not allow"
 
@@ -95,7 +116,8 @@ class ClientConnection(Connection):
     ``authority`` goes into every request. ``max_response_body`` (bytes) bounds the body of one
     response: a longer one is reset with CANCEL. ``initial_window`` and ``connection_window``
     (bytes) are what the server may send before we grant more, per stream and in all.
-    ``first_stream_id`` (odd) lets a test begin near the end of the stream ids.
+    ``first_stream_id`` (odd) lets a test begin near the end of the stream ids. With
+    ``batch_answers`` plain answers of a form seen before come as `AnswersReceived`.
     """
 
     def __init__(
@@ -107,6 +129,7 @@ class ClientConnection(Connection):
         initial_window: int = DEFAULT_WINDOW,
         connection_window: int = _CONNECTION_WINDOW,
         first_stream_id: int = 1,
+        batch_answers: bool = False,
         flood_budget: int = FLOOD_BUDGET,
     ) -> None:
         self._requests = RequestEncoder(authority)
@@ -118,7 +141,9 @@ class ClientConnection(Connection):
             flood_budget=flood_budget,
         )
         self._prefixes = self._requests.prefixes
-        self._decode = self._decoder.decode
+        self._kept_template: _Template | None = None
+        self._batch_answers = batch_answers
+        self._forms: list[AnswerForm] = []
         self._initial_window = initial_window
         self._max_response_body = max_response_body
         self._next_id = first_stream_id
@@ -138,6 +163,9 @@ class ClientConnection(Connection):
         self._out.append(CLIENT_PREFACE)
         self._send_settings(
             {
+                # Whatever the server would put into its table, answers do not depend on it. One
+                # that never says so is taken too: its blocks are then all decoded.
+                Setting.HEADER_TABLE_SIZE: 0,
                 Setting.ENABLE_PUSH: 0,
                 Setting.INITIAL_WINDOW_SIZE: self._initial_window,
                 Setting.MAX_HEADER_LIST_SIZE: _MAX_HEADER_LIST,
@@ -152,6 +180,11 @@ class ClientConnection(Connection):
         """How many requests may start now, as far as the number of streams goes."""
         free = self._limit - len(self._waiting) - len(self._streams)
         return max(min(free, self.stream_ids_left), 0)
+
+    @property
+    def next_stream_id(self) -> int:
+        """The stream of the next request."""
+        return self._next_id
 
     @property
     def open_streams(self) -> int:
@@ -174,72 +207,121 @@ class ClientConnection(Connection):
         return max((MAXIMUM_STREAM_ID - self._next_id) // 2 + 1, 0)
 
     def has_room_for(self, body_length: int) -> bool:
-        """Tell whether a whole request with a body of so many bytes can start now.
+        """Tell whether a whole request with a body of so many bytes can start now."""
+        return self.room_for(body_length) > 0
 
-        The connection's window holds all of it, so that no HEADERS waits half open for others'
-        windows. (A body above 65,535 bytes could never start so: it starts when a window of
+    def room_for(self, body_length: int) -> int:
+        """Return how many whole requests with bodies of so many bytes can start now.
+
+        The connection's window holds all of them, so that no HEADERS waits half open for others'
+        windows. (A body above 65,535 bytes could never start so: one starts when a window of
         65,535 is free.) What is above its own stream's window leaves as the server grants more.
         """
-        return (
-            self._limit > len(self._waiting) + len(self._streams)
-            and (body_length if body_length < DEFAULT_WINDOW else DEFAULT_WINDOW)
-            <= self.connection_window
-        )
+        room = self.available_streams
+        if body_length and room:
+            needed = body_length if body_length < DEFAULT_WINDOW else DEFAULT_WINDOW
+            room = min(room, max(self.connection_window, 0) // needed)
+        return min(room, 1) if body_length > DEFAULT_WINDOW else room
 
     def send_request(
         self, headers: PreparedHeaders, path: bytes, request_id: bytes, body: bytes
     ) -> int:
-        """Queue one request and return its stream id.
+        """Queue one request and return its stream id; see `send_requests`."""
+        paths, ids = [path.decode("latin-1")], [request_id.decode("latin-1")]
+        return self.send_requests(headers, "", paths, ids, body)
 
-        Raises Http2Error when there is no room: ask ``has_room_for`` first.
+    def send_requests(
+        self,
+        headers: PreparedHeaders,
+        folder: str,
+        names: Sequence[str],
+        request_ids: Sequence[str],
+        body: bytes,
+    ) -> int:
+        """Queue one request for each name and id; return the first stream id, the rest follow by 2.
+
+        The path of each is ``folder`` and its name. Text is ASCII (each character one byte).
+        Raises Http2Error when there is no room for all of them: ask ``room_for`` first.
         """
-        length = len(body)
-        path_length = len(path)
-        id_length = len(request_id)
-        kept = self._prefixes.get(headers)
-        encoder = self._requests
-        if (
-            kept is None
-            or kept[0] != encoder.generation
-            or not 0 < length <= self._quick_body
-            or length > self._send_window - self._queue.waiting_bytes
-            or len(self._waiting) + len(self._streams) >= self._limit
-            or path_length >= _LENGTHS_KNOWN
-            or id_length >= _LENGTHS_KNOWN
-        ):
-            return self._send_slowly(headers, path, request_id, body)
-        stream_id = self._next_id
-        self._next_id = stream_id + 2
-        if stream_id >= MAXIMUM_STREAM_ID - 1:
+        count = len(names)
+        if count > self.room_for(len(body)):
+            raise Http2Error(self._why_no_room(), ErrorCode.REFUSED_STREAM)
+        first = self._next_id
+        done = 0
+        while done < count:
+            prefix = self._prefixes.get(headers)
+            if (
+                prefix is None
+                or prefix.generation != self._requests.generation
+                or not 0 < len(body) <= self._quick_body
+            ):
+                path = (folder + names[done]).encode("latin-1")
+                self._send_slowly(headers, path, request_ids[done].encode("latin-1"), body)
+                done += 1
+                continue
+            alike = len({*map(len, names)}) == len({*map(len, request_ids)}) == 1
+            end = count if alike else done + 1
+            sizes = (len(folder) + len(names[done]), len(request_ids[done]))
+            self._send_alike(
+                self._template(headers, prefix, sizes, folder, body),
+                names[done:end],
+                request_ids[done:end],
+                len(body),
+            )
+            done = end
+        return first
+
+    def _template(
+        self,
+        headers: PreparedHeaders,
+        prefix: Prefix,
+        sizes: tuple[int, int],
+        folder: str,
+        body: bytes,
+    ) -> _Template:
+        """Return what requests of these sizes have in common; the last one is kept."""
+        kept = self._kept_template
+        key = (headers, prefix.generation, sizes, folder)
+        if kept is not None and kept.key == key and kept.body is body:
+            return kept
+        path_size, id_size = (encode_integer(size, 7) for size in sizes)
+        before_path = PATH + path_size
+        before_id = prefix.shared + prefix.id_head + id_size
+        block_length = len(before_path) + len(before_id) + sum(sizes)
+        head = FRAME_HEADER.pack(block_length << 8 | 1, END_HEADERS, 0)[:5]
+        data_head = FRAME_HEADER.pack(len(body) << 8, END_STREAM, 0)[:5]
+        parts = (head, before_path, before_id, data_head, body)
+        text = [part.decode("latin-1") for part in parts]
+        text[1] += folder
+        template = _Template(
+            key, body, [text[0], "", text[1], "", text[2], "", text[3], "", text[4]]
+        )
+        self._kept_template = template
+        return template
+
+    def _send_alike(
+        self, template: _Template, names: Sequence[str], request_ids: Sequence[str], length: int
+    ) -> None:
+        """Queue requests of equal sizes: text is joined, and becomes bytes once."""
+        count = len(names)
+        first = self._next_id
+        self._next_id = end = first + 2 * count
+        streams = range(first, end, 2)
+        packed = pack(f">{count}L", *streams).decode("latin-1")
+        ids = [packed[at : at + 4] for at in range(0, 4 * count, 4)]
+        text = template.parts * count
+        text[1::9] = text[7::9] = ids
+        text[3::9] = names
+        text[5::9] = request_ids
+        self._out.append("".join(text).encode("latin-1"))
+        self._send_window -= length * count
+        self._waiting.update(dict.fromkeys(streams, length))
+        if end > MAXIMUM_STREAM_ID:
             self._limit = 0
-        _, shared, id_head = kept
-        path_head = LENGTHS[path_length]
-        id_size = LENGTHS[id_length]
-        block_length = (
-            1 + len(path_head) + path_length + len(shared) + len(id_head) + len(id_size) + id_length
-        )
-        pack = FRAME_HEADER.pack
-        self._out += (
-            pack(block_length << 8 | 1, END_HEADERS, stream_id),
-            PATH,
-            path_head,
-            path,
-            shared,
-            id_head,
-            id_size,
-            request_id,
-            pack(length << 8, END_STREAM, stream_id),
-            body,
-        )
-        self._send_window -= length
-        self._waiting[stream_id] = length
-        return stream_id
 
     def _send_slowly(
         self, headers: PreparedHeaders, path: bytes, request_id: bytes, body: bytes
-    ) -> int:
-        if not self.has_room_for(len(body)):
-            raise Http2Error(self._why_no_room(), ErrorCode.REFUSED_STREAM)
+    ) -> None:
         stream_id = self._next_id
         self._next_id = stream_id + 2
         if stream_id >= MAXIMUM_STREAM_ID - 1:
@@ -248,13 +330,12 @@ class ClientConnection(Connection):
         self._out += header_frames(stream_id, block, self._max_frame_size, end_stream=not body)
         if not body:
             self._waiting[stream_id] = 0
-            return stream_id
+            return
         stream = _Stream(0, self._initial_window)
         stream.request_waits = True
         self._streams[stream_id] = stream
         self._queue.add(stream_id, memoryview(body))
         self._flush()
-        return stream_id
 
     def _why_no_room(self) -> str:
         if not self._ready:
@@ -288,20 +369,22 @@ class ClientConnection(Connection):
     # --- responses ---------------------------------------------------------------------------
 
     def _take_frames(self, data: bytes, events: list[Event]) -> int:
+        """Handle every whole frame; an answer alone in its frame, and what follows it, in line."""
         at = 0
         end = len(data)
         unpack = FRAME_HEADER.unpack_from
         waiting = self._waiting
-        decode = self._decode
-        check = self._check
-        append = events.append
+        streams = self._streams
+        forms = self._forms
+        batch: AnswersReceived | None = None
         answered = 0
         while end - at >= 9:
             word, flags, stream_id = unpack(data, at)
             start = at + 9
-            stop = start + (word >> 8)
-            if stop > end:
+            at = start + (word >> 8)
+            if at > end:
                 self._check_unfinished(word)
+                at = start - 9
                 break
             if (
                 word & 0xFF == 1
@@ -310,22 +393,57 @@ class ClientConnection(Connection):
                 and self._block is None
                 and word <= 0x400001
             ):
-                status, headers, problem = split_response(decode(data[start:stop]), check)
-                if not problem and (headers or status < 200):
-                    problem = _bodiless_problem(status, headers)
-                if problem:
-                    error = Http2StreamError(problem, ErrorCode.PROTOCOL_ERROR, stream_id)
-                    self._stream_error(error, events)
+                for form in forms:
+                    if form.match(data, start, at):
+                        if batch is None:
+                            batch = AnswersReceived([], [])
+                            events.append(batch)
+                        batch.stream_ids.append(stream_id)
+                        if form.kept >= 0:
+                            string = EncodedString(form.kept_string(data, start))
+                            batch.unique_ids.append(string)
+                        del waiting[stream_id]
+                        break
                 else:
-                    del waiting[stream_id]
-                    append(ResponseReceived(stream_id, status, headers, b""))
-                    answered += 1
+                    self._take_answer(stream_id, data[start:at], events)
+                    batch = None
+                answered += 1
+            elif (
+                word == _RESET
+                and stream_id & 1
+                and stream_id < self._next_id
+                and stream_id not in waiting
+                and stream_id not in streams
+                and self._block is None
+            ):
+                self._spend("RST_STREAM")  # behind an answer; nginx sends one each time
             else:
-                self._take_frame(word, flags, stream_id & 0x7FFFFFFF, data[start:stop], events)
-            at = stop
+                self._take_frame(word, flags, stream_id & 0x7FFFFFFF, data[start:at], events)
+                batch = None
         if answered:
             self._budget = min(self._budget + answered * BUDGET_PER_EXCHANGE, self._budget_full)
         return at
+
+    def _take_answer(self, stream_id: int, block: bytes, events: list[Event]) -> None:
+        """Take a response without a body, and keep its form if others will have it."""
+        fields = self._decoder.decode(block)
+        status, headers, problem = split_response(fields, self._check)
+        if not problem and (headers or status < 200):
+            problem = _bodiless_problem(status, headers)
+        if problem:
+            error = Http2StreamError(problem, ErrorCode.PROTOCOL_ERROR, stream_id)
+            self._stream_error(error, events)
+            return
+        del self._waiting[stream_id]
+        events.append(ResponseReceived(stream_id, status, headers, b""))
+        if status == 200 and self._batch_answers:
+            form = form_of(block, fields, table_is_empty=self._decoder.table_is_empty)
+            if form is not None:
+                # An answer with an id more or less is reported in a batch of its own.
+                if self._forms and (form.kept >= 0) is not (self._forms[0].kept >= 0):
+                    self._forms.clear()
+                self._forms.insert(0, form)
+                del self._forms[_FORMS_KEPT:]
 
     def _check_headers_allowed(self, stream_id: int) -> None:
         if self._is_idle(stream_id):
@@ -353,7 +471,7 @@ class ClientConnection(Connection):
         if stream is None:
             self._ignore_headers(stream_id, block)
             return
-        fields = self._decode(block)
+        fields = self._decoder.decode(block)
         if stream.status:
             problem = trailers_problem(fields, self._check)
             if not problem and not ends_stream:

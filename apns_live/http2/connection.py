@@ -439,8 +439,6 @@ class Connection(ABC):
             if changes is None:
                 self._spend("SETTINGS acknowledgement")
                 return
-            if Setting.HEADER_TABLE_SIZE in changes:
-                self._decoder.allow_table_size(changes[Setting.HEADER_TABLE_SIZE])
             self._settings_in_force(changes)
             events.append(SettingsAcknowledged(changes))
             return

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from apns_live.http2.headers import EncodedString
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -18,6 +20,16 @@ class ResponseReceived(msgspec.Struct, gc=False):
     status: int
     headers: Headers
     body: bytes
+
+
+class AnswersReceived(msgspec.Struct, gc=False):
+    """Whole answers with status 200 and no body, told by their form (``answer_forms.py``).
+
+    ``unique_ids`` are their ``apns-unique-id``, one for each stream, or empty if they have none.
+    """
+
+    stream_ids: list[int]
+    unique_ids: list[EncodedString]
 
 
 class RequestReceived(msgspec.Struct, gc=False):
@@ -96,6 +108,7 @@ class PingAcknowledged(msgspec.Struct, gc=False):
 
 Event = (
     ResponseReceived
+    | AnswersReceived
     | RequestReceived
     | RequestStarted
     | DataReceived

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from hpack.table import HeaderTable
 
@@ -198,6 +199,15 @@ class HeaderEncoder:
         return (head if index else head + encode_string(name)) + encode_string(value)
 
 
+class Prefix(NamedTuple):
+    """What is kept of prepared headers while the encoder's ``generation`` stays the same."""
+
+    generation: int
+    shared: bytes
+    id_head: bytes
+    """What stands before the length of the id."""
+
+
 class RequestEncoder(HeaderEncoder):
     """A client's encoder: what pushes share is kept for as long as the table stays the same."""
 
@@ -206,8 +216,7 @@ class RequestEncoder(HeaderEncoder):
     def __init__(self, authority: bytes) -> None:
         super().__init__()
         self._authority = authority
-        self.prefixes: dict[PreparedHeaders, tuple[int, bytes, bytes]] = {}
-        """Generation, shared fields, and what stands before the length of the id."""
+        self.prefixes: dict[PreparedHeaders, Prefix] = {}
 
     def request_block(self, headers: PreparedHeaders, path: bytes, request_id: bytes) -> bytes:
         """Return the whole block of one request, and keep its shared part if that will last."""
@@ -222,7 +231,7 @@ class RequestEncoder(HeaderEncoder):
             head = encode_integer(index, 4)
             if not index:
                 head += encode_string(headers.id_name)
-            self.prefixes[headers] = (before, shared, head)
+            self.prefixes[headers] = Prefix(before, shared, head)
         else:
             self.prefixes.pop(headers, None)
         return b"".join((update, PATH, encode_string(path), shared, identifier))

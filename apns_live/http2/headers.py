@@ -14,7 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import hpack
+from hpack.exceptions import HPACKError
 from hpack.exceptions import OversizedHeaderListError as HpackOversized
+from hpack.huffman_table import decode_huffman
 
 from apns_live.errors import Http2ConnectionError, InvalidSetting
 from apns_live.http2.constants import DEFAULT_HEADER_TABLE_SIZE, ErrorCode
@@ -37,6 +39,22 @@ LENIENCIES: dict[str, str] = {}
 _MEMO_LIMIT = 64
 _MEMO_BYTES = 64
 _Decode = Callable[[bytes, bool], list[Any]]
+
+
+class EncodedString(bytes):
+    """A string as it came in a header block (RFC 7541, section 5.2); ``str()`` decodes it.
+
+    It was never looked at, so ``str()`` is empty when the text is not properly coded.
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        try:
+            text = decode_huffman(self[1:]) if self[0] & 0x80 else self[1:]
+        except (HPACKError, IndexError):
+            return ""
+        return bytes(text).decode("latin-1")
 
 
 def _too_large() -> Http2ConnectionError:
@@ -140,6 +158,11 @@ class HeaderDecoder:
         self._shrink_needed = False
         self._constants: dict[bytes, list[DecodedField]] = {}
         self._shapes: dict[int, tuple[bytes, bool]] = {}
+
+    @property
+    def table_is_empty(self) -> bool:
+        """Whether the peer keeps nothing in its table, and told us so."""
+        return self._table_size == 0
 
     def allow_table_size(self, size: int) -> None:
         """Apply our acknowledged HEADER_TABLE_SIZE (0 to 4096 bytes).

@@ -463,6 +463,8 @@ class ServerConnection(Connection):
         self._peer_initial_window = self._peers.values[Setting.INITIAL_WINDOW_SIZE]
 
     def _settings_in_force(self, changes: Mapping[int, int]) -> None:
+        if Setting.HEADER_TABLE_SIZE in changes:
+            self._decoder.allow_table_size(changes[Setting.HEADER_TABLE_SIZE])
         self._acknowledged = True
         if Setting.MAX_HEADER_LIST_SIZE in changes:
             self._list_limit = changes[Setting.MAX_HEADER_LIST_SIZE]

@@ -7,7 +7,8 @@ its length must not be assumed (64 digits for a device, 160 for an activity have
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from ..errors import InvalidPayload, InvalidSetting, InvalidToken
 
@@ -20,6 +21,7 @@ MAX_CHANNEL_LENGTH = 256
 MAX_COLLAPSE_ID_BYTES = 64
 MAX_BUNDLE_ID_LENGTH = 255
 
+_HEX_DIGITS = b"0123456789abcdefABCDEF"
 _HEX = re.compile(rf"[0-9a-fA-F]{{2,{MAX_TOKEN_DIGITS}}}").fullmatch
 _CHANNEL = re.compile(rf"(?=.{{1,{MAX_CHANNEL_LENGTH}}}\Z)[A-Za-z0-9+/_-]+={{0,2}}").fullmatch
 _BUNDLE_ID = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*").fullmatch
@@ -89,6 +91,20 @@ def check_token(token: str, *, message: Message | EncodedMessage | None = None) 
     elif message is not None:
         _check_kind(token, message)
     return token
+
+
+def are_tokens(tokens: Sequence[object]) -> bool:
+    """Tell whether all are plain text that can stand in a path; typed tokens are not looked at.
+
+    When it is False, `check_token` says which one is wrong, and why.
+    """
+    if {*map(type, tokens)} != {str}:
+        return False
+    digits = cast("Sequence[str]", tokens)
+    if any(size & 1 or not 2 <= size <= MAX_TOKEN_DIGITS for size in {*map(len, digits)}):
+        return False
+    text = "".join(digits)
+    return text.isascii() and not text.encode().translate(None, _HEX_DIGITS)
 
 
 def check_channel(channel: str) -> str:

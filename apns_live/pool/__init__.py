@@ -4,8 +4,16 @@ from .decision import Decision, LinkView, PoolView, decide
 from .endpoint import PRODUCTION, SANDBOX, Endpoint
 from .options import PoolOptions
 from .pool import Pool
-from .push import HeaderSet, Push, PushState, RequestIds, Sendable
-from .transport import Bar, Carrier, Feed, Hooks, LinkStatistics, Loss, Transport
+from .push import (
+    Carrier,
+    HeaderSet,
+    Push,
+    PushState,
+    RequestIds,
+    Sendable,
+    pushes_that_leave,
+)
+from .transport import Bar, Feed, Hooks, LinkStatistics, Loss, Transport
 
 __all__ = [
     "PRODUCTION",
@@ -29,4 +37,5 @@ __all__ = [
     "Sendable",
     "Transport",
     "decide",
+    "pushes_that_leave",
 ]

@@ -1,7 +1,9 @@
 """One TLS connection to APNs, as an asyncio protocol around the sans-I/O HTTP/2 connection.
 
-A link pulls work when it has room (streams and windows), writes once per turn of the event loop,
-and reports answers in batches. There is no task, future or timer per push.
+The way of a batch of pushes: ``feed`` asks the client for as many as there is room for, ``_pull``
+hands them to the HTTP/2 connection and ``_flush`` writes once; ``data_received`` takes what comes
+back, ``_events`` reports it in batches, and the room that it made is filled again. There is no task,
+future or timer per push.
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ import asyncio
 import enum
 import logging
 from collections.abc import Sequence
-from typing import Protocol, cast
+from itertools import groupby
+from typing import Protocol
 
-from ..clock import Clock, Timer
+from ..clock import Alarm, Clock
 from ..credentials import ProviderToken, ProviderTokens
 from ..errors import Http2ConnectionError
 from ..http2 import (
+    AnswersReceived,
     ClientConnection,
     ErrorCode,
     GoAwayReceived,
@@ -25,24 +29,18 @@ from ..http2 import (
     StreamReset,
 )
 from .decision import LinkView
+from .liveness import PROBE_PATIENCE, Liveness
 from .options import PoolOptions
 from .push import Push, PushState
+from .record import LinkRecord
 from .timeouts import ResponseTimeouts
 from .transport import Feed, LinkStatistics, Loss
+from .wire import Wire
 
 logger = logging.getLogger("apns_live.pool")
 
 _CHUNK = 256
 """How many pushes are taken at a time; bounds what has to be given back."""
-
-_SMOOTHING = 0.2
-
-STEADY_AFTER = 10.0
-WORTHWHILE = 100
-"""A connection that lasted so many seconds, or brought so many answers, was worth opening."""
-
-PROBE_PATIENCE = 1.0
-"""Seconds after which others take over from a link that was idle and does not answer its PING."""
 
 
 class LinkState(enum.Enum):
@@ -99,54 +97,32 @@ class Link(asyncio.Protocol):
     ) -> None:
         self.number = number
         self.state = LinkState.CONNECTING
-        self.tokens = tokens
-        self.token = tokens.for_connection(held)
-        self.accepted = 0
-        self.answered = 0
-        self.losses = 0
-        self.opened_at = clock.monotonic()
-        self.full_since: float | None = None
-        self.idle_since: float | None = None
-        self.round_trip = 0.0
-        self.best_limit = 0
-        self.refused_last = False
-        self.fresh = True
-        """Nothing was accepted since it was opened or was idle for long."""
-        self.address = ""
         self.cause = ""
+        self.deliberate = False
+        """It was ended for a reason of ours, which says nothing about the way to APNs."""
+        self.token = tokens.for_connection(held)
+        self.record = LinkRecord(clock.monotonic())
+        self.wire = Wire()
         self.in_flight: dict[int, Push] = {}
+        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once the link is ready or gone."""
+        self._tokens = tokens
         self._owner = owner
         self._feed = feed
         self._clock = clock
         self._options = options
-        self._http2 = ClientConnection(authority=authority)
-        self._transport: asyncio.Transport | None = None
-        self.leaving: asyncio.Transport | None = None
-        """Closed by us, and not gone yet; see ``gone``."""
+        self._http2 = ClientConnection(authority=authority, batch_answers=True)
+        self._liveness = Liveness(self.record.opened_at, options)
         self._timeouts = ResponseTimeouts()
-        self._timer: Timer | None = None
-        self._timer_at = 0.0
-        self._last_heard = self.opened_at
-        self._quiet_since = self.opened_at
-        """When the present wait for an answer began: the later of last heard and first sent."""
-        self._ping_sent_at: float | None = None
-        self._pings = 0
-        self._waits_for_ack = False
-        """It was idle for long: only the PING's answer makes it usable again."""
-        self._paused = False
-        self._feeding = False
-        self.deliberate = False
-        """It was ended for a reason of ours, which says nothing about the way to APNs."""
-        loop = asyncio.get_running_loop()
-        self.settled: asyncio.Future[None] = loop.create_future()
-        self.gone: asyncio.Future[None] = loop.create_future()
-        """Done once the link is ready or gone."""
+        self._alarm = Alarm(clock, self._tick)
+        self._body_size = 0
+        """Bytes of the body that left last: what the next one is guessed to have."""
 
     def __repr__(self) -> str:
         return (
-            f"<Link {self.number} {self.state.value} {self.address or 'no address'} "
+            f"<Link {self.number} {self.state.value} {self.wire.address or 'no address'} "
             f"streams {len(self.in_flight)}/{self._http2.max_concurrent_streams} "
-            f"accepted {self.accepted} answered {self.answered}"
+            f"accepted {self.record.accepted} answered {self.record.answered}"
             f"{' cause ' + self.cause if self.cause else ''}>"
         )
 
@@ -154,7 +130,7 @@ class Link(asyncio.Protocol):
 
     def is_available(self) -> bool:
         """Whether it may take pushes (it may still be full)."""
-        return self.state is LinkState.READY and not self._paused
+        return self.state is LinkState.READY and not self.wire.paused
 
     def is_closed(self) -> bool:
         """Whether it is gone."""
@@ -164,64 +140,60 @@ class Link(asyncio.Protocol):
         """Whether it takes pushes now or will."""
         return self.state is not LinkState.DRAINING and self.state is not LinkState.CLOSED
 
+    def is_opening(self) -> bool:
+        """Whether the server's SETTINGS have not come yet."""
+        return self.state in (LinkState.CONNECTING, LinkState.WAITING_FOR_SETTINGS)
+
     def failed(self) -> bool:
         """Whether it ended, not by our wish, before a push was accepted on it."""
-        return self.is_closed() and not self.accepted and not self.deliberate
+        return self.is_closed() and not self.record.accepted and not self.deliberate
 
     def was_dropped(self) -> bool:
         """Whether it ended, not by our wish, before it was of much use."""
-        age = self._clock.monotonic() - self.opened_at
-        return (
-            self.is_closed()
-            and not self.deliberate
-            and age < STEADY_AFTER
-            and self.answered < WORTHWHILE
-        )
+        worth = self.record.was_worth_opening(self._clock.monotonic())
+        return self.is_closed() and not self.deliberate and not worth
 
     def shows_current_token(self) -> bool:
         """Whether a new connection would show the same provider token."""
-        return self.tokens.current().value == self.token.value
+        return self._tokens.current().value == self.token.value
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing was accepted since it was opened or was idle for long."""
+        return self.record.fresh
 
     def view(self) -> LinkView:
         """Return what the pool's decision needs to know."""
-        connecting = self.state in (LinkState.CONNECTING, LinkState.WAITING_FOR_SETTINGS)
+        record = self.record
+        opening = self.is_opening()
         return LinkView(
             number=self.number,
-            connecting=connecting,
+            connecting=opening,
             usable=self.state is LinkState.READY or self._probe_is_young(),
             draining=not self.is_alive(),
-            accepted=self.accepted > 0,
+            accepted=record.accepted > 0,
             limit=self._http2.max_concurrent_streams,
-            best_limit=self.best_limit,
-            refused_last=self.refused_last,
-            full_since=self.full_since,
-            idle_since=None if self.in_flight or connecting else self.idle_since,
-            round_trip=self.round_trip,
-        )
-
-    def _probe_is_young(self) -> bool:
-        """Whether it was idle and its PING may still be answered any moment."""
-        return (
-            self.state is LinkState.PROBING
-            and self._waits_for_ack
-            and self._ping_sent_at is not None
-            and self._clock.monotonic() - self._ping_sent_at < PROBE_PATIENCE
+            best_limit=record.best_limit,
+            refused_last=record.refused_last,
+            full_since=record.full_since,
+            idle_since=None if self.in_flight or opening else record.idle_since,
+            round_trip=record.round_trip,
         )
 
     def statistics(self) -> LinkStatistics:
         """Return a frozen snapshot."""
-        now = self._clock.monotonic()
+        record = self.record
         return LinkStatistics(
             connection_id=self.number,
             state=self.state.value,
-            address=self.address,
+            address=self.wire.address,
             open_streams=len(self.in_flight),
             max_streams=self._http2.max_concurrent_streams,
-            accepted=self.accepted,
-            answered=self.answered,
-            lost=self.losses,
-            age=now - self.opened_at,
-            round_trip=self.round_trip,
+            accepted=record.accepted,
+            answered=record.answered,
+            lost=record.losses,
+            age=self._clock.monotonic() - record.opened_at,
+            round_trip=record.round_trip,
             provider_token_age=max(0.0, self._clock.time() - self.token.issued_at),
         )
 
@@ -229,100 +201,97 @@ class Link(asyncio.Protocol):
 
     def feed(self) -> None:
         """Pull as much work as there is room for, and write it in one go."""
-        if self.state is not LinkState.READY or self._paused or self._feeding:
+        if not self.is_available():
             return
         now = self._clock.monotonic()
         if not self.in_flight and self._needs_probe(now):
             return
-        self._feeding = True
-        try:
-            self._pull(now)
-        finally:
-            self._feeding = False
+        self._pull(now)
         self._flush()
-        if self.full_since is not None:
+        if self.record.full_since is not None:
             self._owner.link_full(self, now)
 
     def _pull(self, now: float) -> None:
-        http2, feed, in_flight = self._http2, self._feed, self.in_flight
-        token = self.tokens.for_connection(self.token)
+        token = self._tokens.for_connection(self.token)
         if token.issued_at < self.token.issued_at:
             # Another token would come too soon for this connection (Apple: 20 minutes).
             self.retire("its provider token is from the future: the clock was set back")
             return
         self.token = token
-        message = headers = owner = None
-        timeout = 0.0
-        first = last = 0
-        send_request, has_room_for = http2.send_request, http2.has_room_for
+        feed, http2 = self._feed, self._http2
         full = False
-        if not in_flight:
-            self._quiet_since = now
         while not full:
-            room = http2.available_streams
+            room = http2.room_for(self._body_size)
             if room <= 0:
                 full = True
                 break
-            pushes = feed.take(room if room < _CHUNK else _CHUNK, now)
+            first = http2.next_stream_id
+            pushes = feed.take(min(room, _CHUNK), now, self, first)
             if not pushes:
                 break
-            for at, push in enumerate(pushes):
-                if push.message is not message:
-                    message = push.message
-                    headers = message.headers.prepared(self.token)
-                    body, fixed_path = message.body, message.fixed_path
-                    size = len(body)
-                if not has_room_for(size):
+            if pushes[-1].stream_id == first + 2 * (len(pushes) - 1) and pushes[0].carrier is self:
+                full = not self._send(pushes, now)  # made for this moment, all alike
+                continue
+            at = 0
+            for _, group in groupby(pushes, lambda push: (id(push.message), id(push.owner))):
+                alike = list(group)
+                at += len(alike)
+                if not self._send(alike, now):
                     feed.give_back(pushes[at:])
                     full = True
                     break
-                last = send_request(
-                    headers,  # type: ignore[arg-type]
-                    fixed_path or b"/3/device/" + push.token.encode(),
-                    push.request_id.encode(),
-                    body,
-                )
-                in_flight[last] = push
-                push.carrier = self
-                push.stream_id = last
-                push.sent_at = now
-                push.attempts += 1
-                push.state = PushState.IN_FLIGHT
-                if push.owner is not owner:
-                    if owner is not None:
-                        self._timeouts.started(now, timeout, first, last - 2)
-                    owner, first = push.owner, last
-                    timeout = owner.response_timeout
-        if owner is not None:
-            self._timeouts.started(now, timeout, first, last)
-            self.idle_since = None
-            silence = self._quiet_since + self._options.silence_before_ping
-            self._arm(min(silence, now + timeout))
         if http2.stream_ids_left <= 0:
             self.retire("stream ids used up")
+        record = self.record
         if not full or not feed.has_work():
-            self.full_since = None
-        elif self.full_since is None:
-            self.full_since = now
+            record.full_since = None
+        elif record.full_since is None:
+            record.full_since = now
+
+    def _send(self, pushes: Sequence[Push], now: float) -> bool:
+        """Send pushes of one message and one source; give back, and return False, what has no room."""
+        message = pushes[0].message
+        body = message.body
+        self._body_size = len(body)
+        room = self._http2.room_for(len(body))
+        if room < len(pushes):
+            self._feed.give_back(pushes[room:])
+            pushes = pushes[:room]
+            if not pushes:
+                return False
+        to_channel = bool(message.fixed_path)
+        first = self._http2.send_requests(
+            message.headers.prepared(self.token),
+            message.folder,
+            [""] * len(pushes) if to_channel else [push.token for push in pushes],
+            [push.request_id for push in pushes],
+            body,
+        )
+        streams = range(first, first + 2 * len(pushes), 2)
+        if pushes[0].stream_id != first or pushes[0].state != PushState.IN_FLIGHT:
+            for push, stream_id in zip(pushes, streams, strict=True):
+                push.leaves(self, stream_id, now)
+        if not self.in_flight:
+            self._liveness.begins_to_wait(now)
+        self.in_flight.update(zip(streams, pushes, strict=True))
+        timeout = pushes[0].owner.response_timeout
+        self._timeouts.started(now, timeout, first, streams[-1])
+        self.record.idle_since = None
+        self._alarm.set(min(self._liveness.next_look(waiting=True), now + timeout))
+        return room >= len(pushes)
 
     def _flush(self) -> None:
-        transport = self._transport
-        if transport is not None and not transport.is_closing():
-            data = self._http2.data_to_send()
-            if data:
-                transport.write(data)
+        if self.wire.is_open():
+            self.wire.write(self._http2.data_to_send())
 
     # Bytes in
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send our preface and wait for the server's SETTINGS."""
+        self.wire.open(transport, self._options.write_buffer)
         if self.state is not LinkState.CONNECTING:
-            cast("asyncio.Transport", transport).abort()
+            self.wire.close(at_once=True)
             return
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=self._options.write_buffer)
-        peer = transport.get_extra_info("peername")
-        self.address = f"{peer[0]}:{peer[1]}" if peer else ""
         self.state = LinkState.WAITING_FOR_SETTINGS
         self._http2.start()
         self._flush()
@@ -332,9 +301,8 @@ class Link(asyncio.Protocol):
         if self.state is LinkState.CLOSED:
             return
         now = self._clock.monotonic()
-        self._last_heard = self._quiet_since = now
-        if self._ping_sent_at is not None and not self._waits_for_ack:
-            self._alive_again()
+        if self._liveness.heard(now):
+            self._no_doubt()
         try:
             self._events(self._http2.receive(data), now)
         except Http2ConnectionError as error:
@@ -353,51 +321,49 @@ class Link(asyncio.Protocol):
         self._flush()
 
     def _events(self, events: Sequence[object], now: float) -> None:
+        """Report what happened: runs of answers as one batch each, the rest one by one."""
         in_flight = self.in_flight
-        answers: list[tuple[Push, ResponseReceived]] = []
-        accepted = 0
-        for event in events:
-            if type(event) is ResponseReceived:
-                push = in_flight.pop(event.stream_id, None)
-                if push is None:
-                    continue
-                if event.status == 200:
-                    accepted += 1
-                    self.refused_last = False
-                elif 400 <= event.status < 500 and event.status != 410:
-                    self.refused_last = True
-                answers.append((push, event))
+        for kind, run in groupby(events, type):
+            if kind is AnswersReceived:
+                for batch in run:
+                    assert isinstance(batch, AnswersReceived)  # noqa: S101 - groupby says so
+                    pushes = [in_flight.pop(stream_id) for stream_id in batch.stream_ids]
+                    self._answered(len(pushes), len(pushes), pushes[0], now)
+                    self._feed.accepted(self, pushes, batch.unique_ids, now)
+            elif kind is ResponseReceived:
+                self._responses([one for one in run if isinstance(one, ResponseReceived)], now)
             else:
-                self._other_event(event, now)
+                for event in run:
+                    self._other_event(event, now)
+
+    def _responses(self, responses: list[ResponseReceived], now: float) -> None:
+        answers = [
+            (push, response)
+            for response in responses
+            if (push := self.in_flight.pop(response.stream_id, None)) is not None
+        ]
         if answers:
-            self._report(answers, accepted, now)
+            statuses = [response.status for _, response in answers]
+            self._answered(len(answers), statuses.count(200), answers[0][0], now)
+            self.record.refused_last = 400 <= statuses[-1] < 500 and statuses[-1] != 410
+            self._feed.answered(self, answers, now)
+
+    def _answered(self, count: int, accepted: int, sample: Push, now: float) -> None:
+        first = accepted > 0 and self.record.accepted == 0
+        self.record.answers(count, accepted, now - sample.sent_at)
+        if first:
+            self._owner.link_accepted(self)
 
     def _became_idle(self, now: float) -> None:
-        if self.idle_since is None and self.is_alive():
-            self.idle_since = now
-            self._arm(now + self._options.idle_ping_interval)
+        if self.record.idle_since is None and self.is_alive():
+            self.record.idle_since = now
+            self._alarm.set(now + self._options.idle_ping_interval)
             self._owner.link_idle(self)
-
-    def _report(
-        self, answers: list[tuple[Push, ResponseReceived]], accepted: int, now: float
-    ) -> None:
-        self.answered += len(answers)
-        sample = now - answers[0][0].sent_at
-        if self.round_trip:
-            self.round_trip += _SMOOTHING * (sample - self.round_trip)
-        else:
-            self.round_trip = sample
-        if accepted:
-            first = self.accepted == 0
-            self.accepted += accepted
-            self.fresh = False
-            if first:
-                self._owner.link_accepted(self)
-        self._feed.answered(self, answers, now)
 
     def _other_event(self, event: object, now: float) -> None:
         if isinstance(event, SettingsReceived):
-            self.best_limit = max(self.best_limit, self._http2.max_concurrent_streams)
+            limit = self._http2.max_concurrent_streams
+            self.record.best_limit = max(self.record.best_limit, limit)
             if self.state is LinkState.WAITING_FOR_SETTINGS:
                 self.state = LinkState.READY
                 self._settle()
@@ -405,18 +371,17 @@ class Link(asyncio.Protocol):
         elif isinstance(event, StreamReset):
             push = self.in_flight.pop(event.stream_id, None)
             if push is not None:
-                self.losses += 1
+                self.record.losses += 1
                 loss = Loss.RESET if event.processed else Loss.REFUSED
                 detail = event.message or f"RST_STREAM with error code {event.error_code}"
                 self._feed.lost(self, [push], loss, now, detail)
         elif isinstance(event, GoAwayReceived):
             self._going_away(event, now)
         elif isinstance(event, PingAcknowledged):
-            self._alive_again()
+            self._no_doubt()
 
-    def _alive_again(self) -> None:
-        self._ping_sent_at = None
-        self._waits_for_ack = False
+    def _no_doubt(self) -> None:
+        self._liveness.no_doubt()
         if self.state is LinkState.PROBING:
             self.state = LinkState.READY
 
@@ -431,11 +396,11 @@ class Link(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Stop pulling work: the socket does not take what we wrote."""
-        self._paused = True
+        self.wire.paused = True
 
     def resume_writing(self) -> None:
         """Pull work again."""
-        self._paused = False
+        self.wire.paused = False
         self.feed()
 
     def eof_received(self) -> bool:
@@ -445,17 +410,15 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Report everything in flight as lost."""
         cause = self.cause or (f"connection lost: {exc}" if exc else "closed by the peer")
-        self._transport = self.leaving = None
+        self.wire.lost()
         self._end(cause, Loss.CONNECTION)
-        if not self.gone.done():
-            self.gone.set_result(None)
 
     # Ends
 
     def retire(self, cause: str) -> None:
         """Take no new pushes; close when those in flight are answered."""
         self.deliberate = True
-        if self.state in (LinkState.CONNECTING, LinkState.WAITING_FOR_SETTINGS):
+        if self.is_opening():
             self.close(cause)
         else:
             self._drain(cause)
@@ -465,7 +428,7 @@ class Link(asyncio.Protocol):
     def _drain(self, cause: str) -> None:
         if self.is_alive():
             self.cause = cause
-            self.full_since = None
+            self.record.full_since = None
             self.state = LinkState.DRAINING
             logger.info("connection %d takes no more pushes: %s", self.number, cause)
             self._owner.link_unusable(self)
@@ -482,7 +445,7 @@ class Link(asyncio.Protocol):
         """Say GOAWAY and close now; what is in flight is reported as ``loss``."""
         if self.state is LinkState.CLOSED:
             return
-        if self._transport is not None:
+        if self.wire.is_open():
             self._http2.close(ErrorCode.NO_ERROR)
             self._flush()
         self._end(cause, loss)
@@ -493,17 +456,9 @@ class Link(asyncio.Protocol):
         self.state = LinkState.CLOSED
         self.cause = cause
         self._settle()
-        self.full_since = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            self.leaving = transport
-            if loss is Loss.PEER_SILENT:
-                transport.abort()
-            else:
-                transport.close()
+        self.record.full_since = None
+        self._alarm.cancel()
+        self.wire.close(at_once=loss is Loss.PEER_SILENT)
         lost = list(self.in_flight.values())
         self.in_flight.clear()
         self._owner.link_closed(self, cause)
@@ -513,7 +468,7 @@ class Link(asyncio.Protocol):
         self, pushes: list[Push], loss: Loss, unsent: Loss, now: float, detail: str = ""
     ) -> None:
         """Report pushes as lost: as ``unsent`` those whose body has not all left."""
-        self.losses += len(pushes)
+        self.record.losses += len(pushes)
         halves: dict[Loss, list[Push]] = {}
         for push in pushes:
             has_left = self._http2.request_has_left(push.stream_id)
@@ -527,10 +482,9 @@ class Link(asyncio.Protocol):
             return None
         has_left = self._http2.request_has_left(push.stream_id)
         del self.in_flight[push.stream_id]
-        self.losses += 1
+        self.record.losses += 1
         self._http2.cancel(push.stream_id, ErrorCode.CANCEL)
-        if not self._feeding:
-            self._flush()
+        self._flush()
         if self.state is LinkState.DRAINING:
             self._close_if_drained()
         elif not self.in_flight:
@@ -539,89 +493,67 @@ class Link(asyncio.Protocol):
 
     # Time
 
+    def _probe_is_young(self) -> bool:
+        return self.state is LinkState.PROBING and self._liveness.probe_is_young(
+            self._clock.monotonic()
+        )
+
     def _needs_probe(self, now: float) -> bool:
         """PING before reuse after a long idle time; the first push goes behind its answer."""
-        if now - self._last_heard < self._options.idle_before_probe:
+        if not self._liveness.was_idle_for_long(now):
             return False
-        if not self._feed.has_work():
-            return True
-        self.state = LinkState.PROBING
-        self.fresh = True
-        self._waits_for_ack = True
-        self._ping(now)
+        if self._feed.has_work():
+            self.state = LinkState.PROBING
+            self.record.fresh = True
+            self._liveness.must_answer = True
+            self._ping(now)
         return True
 
     def _ping(self, now: float) -> None:
-        self._pings += 1
-        self._http2.ping(self._pings.to_bytes(8, "big"))
+        self._http2.ping(self._liveness.ping(now))
         self._flush()
-        if self._ping_sent_at is None:
-            self._ping_sent_at = now
-        patience = self._options.silence_before_ping
-        if self._waits_for_ack:
-            patience = PROBE_PATIENCE
-        self._arm(now + min(patience, self._options.ping_timeout))
-
-    def _arm(self, at: float) -> None:
-        if self._timer is not None:
-            if self._timer_at <= at:
-                return
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._clock.call_later(max(0.0, at - self._clock.monotonic()), self._tick)
+        look = self._liveness.next_look(waiting=bool(self.in_flight))
+        self._alarm.set(min(look, now + PROBE_PATIENCE) if self._liveness.must_answer else look)
 
     def _tick(self) -> None:
-        self._timer = None
         if self.state in (LinkState.CLOSED, LinkState.CONNECTING):
             return
         now = self._clock.monotonic()
-        options = self._options
+        liveness = self._liveness
         overdue = self._timeouts.due(now, self.in_flight)
         if overdue:
-            streams = [push.stream_id for push in overdue]
-            for stream_id in streams:
-                del self.in_flight[stream_id]
-            self._lose(overdue, Loss.RESPONSE_TIMEOUT, Loss.INCOMPLETE, now)
-            for stream_id in streams:
-                self._http2.cancel(stream_id, ErrorCode.CANCEL)
-            self._flush()
-            self._close_if_drained()
-            if not self.in_flight:
-                self._became_idle(now)
+            self._give_up(overdue, now)
             if self.is_closed():
                 return
-        ping_sent_at = self._ping_sent_at
-        if ping_sent_at is not None and now - ping_sent_at >= options.ping_timeout:
-            silent = now - self._last_heard
+        if liveness.is_dead(now):
+            silent = now - liveness.last_heard
             logger.warning("connection %d: silent for %.1f s, given up", self.number, silent)
-            self._end(f"no answer to PING for {options.ping_timeout:g} s", Loss.PEER_SILENT)
+            patience = self._options.ping_timeout
+            self._end(f"no answer to PING for {patience:g} s", Loss.PEER_SILENT)
             return
-        if self._waits_for_ack and not self._probe_is_young():
+        if liveness.must_answer and not self._probe_is_young():
             self._owner.link_unusable(self)
-        if self.in_flight and now - self._quiet_since >= options.silence_before_ping:
-            if self.state is LinkState.READY:
+        if liveness.wants_ping(now, waiting=bool(self.in_flight)):
+            if self.in_flight and self.state is LinkState.READY:
                 self.state = LinkState.PROBING
-                self.full_since = None
+                self.record.full_since = None
                 self._owner.link_unusable(self)
-            self._quiet_since = now
-            self._ping(now)
-        elif not self.in_flight and now - self._last_heard >= options.idle_ping_interval:
             self._ping(now)
         if overdue:
             self.feed()
-        self._rearm(now)
+        if not self.is_closed():
+            deadline = self._timeouts.next_deadline() if self.in_flight else None
+            look = liveness.next_look(waiting=bool(self.in_flight))
+            self._alarm.set(max(look if deadline is None else min(look, deadline), now))
 
-    def _rearm(self, now: float) -> None:
-        if self.state is LinkState.CLOSED:
-            return
-        moments = []
-        if self.in_flight:
-            moments.append(self._quiet_since + self._options.silence_before_ping)
-            deadline = self._timeouts.next_deadline()
-            if deadline is not None:
-                moments.append(deadline)
-        elif self._ping_sent_at is None:
-            moments.append(self._last_heard + self._options.idle_ping_interval)
-        if self._ping_sent_at is not None:
-            moments.append(self._ping_sent_at + self._options.ping_timeout)
-        self._arm(max(min(moments), now))
+    def _give_up(self, overdue: list[Push], now: float) -> None:
+        streams = [push.stream_id for push in overdue]
+        for stream_id in streams:
+            del self.in_flight[stream_id]
+        self._lose(overdue, Loss.RESPONSE_TIMEOUT, Loss.INCOMPLETE, now)
+        for stream_id in streams:
+            self._http2.cancel(stream_id, ErrorCode.CANCEL)
+        self._flush()
+        self._close_if_drained()
+        if not self.in_flight:
+            self._became_idle(now)

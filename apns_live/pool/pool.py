@@ -160,7 +160,9 @@ class Pool:
         simulates are the seconds of pushes, not those of sockets.
         """
         for last in (False, True):
-            leaving = [(link.leaving, link.gone) for link in self._leaving if link.leaving]
+            leaving = [
+                (link.wire.leaving, link.wire.gone) for link in self._leaving if link.wire.leaving
+            ]
             if last:
                 for transport, _ in leaving:
                     transport.abort()
@@ -294,8 +296,8 @@ class Pool:
     def link_ready(self, link: Link) -> None:
         """Note that a link may carry pushes."""
         self.opened += 1
-        logger.info("connection %d to %s is ready", link.number, link.address)
-        self._call(self._hooks.connection_opened, link.number, link.address)
+        logger.info("connection %d to %s is ready", link.number, link.wire.address)
+        self._call(self._hooks.connection_opened, link.number, link.wire.address)
 
     def link_accepted(self, link: Link) -> None:
         """Note a link's first accepted push: connecting works again."""
@@ -335,7 +337,7 @@ class Pool:
         """Forget a link that is gone."""
         if link in self._links:
             self._links.remove(link)
-        self._leaving = [each for each in (*self._leaving, link) if each.leaving]
+        self._leaving = [each for each in (*self._leaving, link) if each.wire.leaving]
         task = self._connecting.get(link.number)
         if task is not None and task is not asyncio.current_task():
             task.cancel()

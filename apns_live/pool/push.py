@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from itertools import count, repeat
+from typing import Any, Protocol
 
 import msgspec
 
 from ..credentials import ProviderToken
 from ..http2 import Indexing, PreparedHeaders
 from ..payload import EncodedMessage
-
-if TYPE_CHECKING:
-    from .transport import Carrier
 
 Fields = tuple[tuple[bytes, bytes, Indexing], ...]
 
@@ -29,6 +27,34 @@ class PushState(IntEnum):
     IN_FLIGHT = 2
     HELD = 3
     SETTLED = 4
+
+
+class Carrier(Protocol):
+    """The connection that carried a push."""
+
+    @property
+    def number(self) -> int:
+        """Its id in outcomes."""
+
+    @property
+    def token(self) -> ProviderToken:
+        """The provider token that it shows."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing was accepted since it was opened or was idle for long."""
+
+    def shows_current_token(self) -> bool:
+        """Whether a new connection would show the same provider token."""
+
+    def retire(self, cause: str) -> None:
+        """Take no new pushes; close when those in flight are answered."""
+
+    def abandon(self, push: Push) -> bool | None:
+        """Give up a push in flight without reporting it; None when it is not in flight here.
+
+        True when the peer may have acted on it, False when some of its body never left.
+        """
 
 
 class HeaderSet:
@@ -83,7 +109,7 @@ class Sendable:
     that has passed is no reason not to send: the phone draws the state as outdated.
     """
 
-    __slots__ = ("body", "encoded", "fixed_path", "headers", "priority", "useless_at")
+    __slots__ = ("body", "encoded", "fixed_path", "folder", "headers", "priority", "useless_at")
 
     def __init__(
         self, encoded: EncodedMessage, headers: HeaderSet, *, fixed_path: bytes = b""
@@ -93,6 +119,8 @@ class Sendable:
         self.priority = encoded.priority
         self.headers = headers
         self.fixed_path = fixed_path
+        self.folder = fixed_path.decode("ascii") or "/3/device/"
+        """What stands before the token in the path; all of it for a broadcast."""
         self.useless_at = float(encoded.expiration) if encoded.expiration > 0 else float("inf")
 
     def path(self, token: str) -> bytes:
@@ -132,8 +160,62 @@ class Push(msgspec.Struct, eq=False, gc=False):
     last: Any = None
     """The last refusal, kept while it waits for another try."""
 
+    def leaves(self, carrier: Carrier, stream_id: int, now: float) -> None:
+        """Note that it goes onto the wire."""
+        self.state = PushState.IN_FLIGHT
+        self.carrier = carrier
+        self.stream_id = stream_id
+        self.sent_at = now
+        self.attempts += 1
+
+    def stays(self) -> None:
+        """Note that it did not leave after all."""
+        if self.state == PushState.IN_FLIGHT:
+            self.carrier = None
+            self.sent_at = 0.0
+            self.attempts -= 1
+        self.state = PushState.READY
+
     def __repr__(self) -> str:
         return f"<Push {self.request_id or 'new'} {PushState(self.state).name} to {self.token[:8]}>"
+
+
+def pushes_that_leave(
+    tokens: Sequence[str],
+    message: Sendable,
+    ids: Sequence[str],
+    owner: object,
+    now: float,
+    carrier: Carrier,
+    stream_id: int,
+) -> list[Push]:
+    """Return a push for each token, on the wire from ``stream_id`` on: one call makes it complete."""
+    # In the order of the fields: context, deadline, state, created, sent_at, attempts, tries,
+    # replays, renewed, carrier, stream_id.
+    return list(
+        map(
+            Push,
+            tokens,
+            repeat(message),
+            repeat(None),
+            ids,
+            repeat(0.0),
+            repeat(owner),
+            repeat(PushState.IN_FLIGHT),
+            repeat(now),
+            repeat(now),
+            repeat(1),
+            repeat(0),
+            repeat(0),
+            repeat(False),
+            repeat(carrier),
+            count(stream_id, 2),
+        )
+    )
+
+
+_PAGE = 4096
+_LAST_DIGITS = [f"{number:03x}" for number in range(_PAGE)]
 
 
 class RequestIds:
@@ -154,5 +236,16 @@ class RequestIds:
 
     def __call__(self) -> str:
         """Return the next id."""
-        self._count = count = (self._count + 1) & 0xFFFF_FFFF_FFFF
-        return f"{self._prefix}{count:012x}"
+        return self.many(1)[0]
+
+    def many(self, number: int) -> list[str]:
+        """Return the next ids, made a page at a time: they differ in their last three digits."""
+        ids: list[str] = []
+        while len(ids) < number:
+            first = self._count = (self._count + 1) & 0xFFFF_FFFF_FFFF
+            at = first % _PAGE
+            digits = _LAST_DIGITS[at : at + number - len(ids)]
+            page = f"{self._prefix}{first // _PAGE:09x}"
+            ids += [page + last for last in digits]
+            self._count = first + len(digits) - 1
+        return ids

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..credentials import ProviderToken, ProviderTokens
-from ..http2 import ResponseReceived
-from .push import Push
+from ..http2 import EncodedString, ResponseReceived
+from .push import Carrier, Push
 
 
 class Loss(enum.Enum):
@@ -81,38 +81,32 @@ class Hooks:
     """apns-id, reason, seconds until the next try"""
 
 
-class Carrier(Protocol):
-    """The connection that carried a push."""
-
-    number: int
-    token: ProviderToken
-    fresh: bool
-    """Nothing was accepted since it was opened or was idle for long."""
-
-    def shows_current_token(self) -> bool:
-        """Whether a new connection would show the same provider token."""
-
-    def retire(self, cause: str) -> None:
-        """Take no new pushes; close when those in flight are answered."""
-
-    def abandon(self, push: Push) -> bool | None:
-        """Give up a push in flight without reporting it; None when it is not in flight here.
-
-        True when the peer may have acted on it, False when some of its body never left.
-        """
-
-
 class Feed(Protocol):
     """Where a transport gets pushes, and where it reports. Implemented by the client's engine."""
 
-    def take(self, limit: int, now: float) -> Sequence[Push]:
-        """Return up to ``limit`` pushes that may leave at once."""
+    def take(
+        self, limit: int, now: float, carrier: Carrier | None = None, stream_id: int = 0
+    ) -> Sequence[Push]:
+        """Return up to ``limit`` pushes that may leave at once.
+
+        For a ``carrier`` that sends all of them now, in streams from ``stream_id`` on, they may be
+        made so already (`Push.leaves`): then they are all of one message and one source.
+        """
 
     def give_back(self, pushes: Sequence[Push]) -> None:
         """Take back pushes that did not leave after all; they are the next to go."""
 
     def has_work(self) -> bool:
         """Whether ``take`` would return something now."""
+
+    def accepted(
+        self,
+        carrier: Carrier,
+        pushes: Sequence[Push],
+        unique_ids: Sequence[EncodedString],
+        now: float,
+    ) -> None:
+        """Report plain acceptances, with their ``apns-unique-id`` if they have one."""
 
     def answered(
         self, carrier: Carrier, batch: Sequence[tuple[Push, ResponseReceived]], now: float

@@ -240,7 +240,7 @@ async def test_nothing_is_written_to_a_transport_that_is_closing(fake: FakeApns)
     async with client_for(fake) as client:
         assert (await client.send(UPDATE, token(0))).accepted
         (link,) = client._transport._links  # type: ignore[attr-defined]
-        transport = link._transport
+        transport = link.wire._transport
         real = transport.write
         transport.write = lambda data: (writes.append(transport.is_closing()), real(data))
         transport.abort()
