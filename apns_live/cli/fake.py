@@ -71,6 +71,10 @@ def fake(
         list[str] | None,
         _option("JSON Schema of the content state of an attributes type.", _DAY, "TYPE=FILE"),
     ] = None,
+    contract: Annotated[
+        list[Path] | None,
+        _option("Swift file of the app, by which its phones decode; repeat.", _DAY, "FILE"),
+    ] = None,
     face: Annotated[
         str, _option("wire (our own, fast, every fault) or asgi (hypercorn).", _DAY, "wire|asgi")
     ] = "wire",
@@ -136,6 +140,7 @@ def fake(
         "seed": seed,
         "devices": devices,
         "schemas": _schemas(schema or []),
+        "contract": tuple(contract or ()),
         "face": face,
         "environment": environment,
         "strict": strict,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..clock import Clock, SystemClock
 from ..credentials import ProviderKey, ProviderTokens
-from ..errors import ClientClosed, InvalidSetting
+from ..errors import ClientClosed, InvalidPayload, InvalidSetting
 from ..outcome import Outcome
 from ..payload import EncodedMessage, Message, check_bundle_id, check_channel, check_token, encode
 from ..pool import Endpoint, Hooks, Loss, Pool, PoolOptions, Push, Sendable, Transport
@@ -33,6 +33,7 @@ from .statistics import Statistics, snapshot
 
 if TYPE_CHECKING:
     from ..channels import Channels
+    from ..contracts import Contract
 
 
 class Client:
@@ -51,6 +52,8 @@ class Client:
     which must verify. ``hooks``: plain callables that are told what happens.
     ``never_index_authorization``: keep the provider token out of the header tables.
     ``deterministic_tokens``: see `ProviderTokens`. ``pool``: every other number of the pool.
+    ``contracts``: the app's Swift source (`apns_live.contracts`); what the app certainly does not
+    decode raises `InvalidPayload` before it is sent.
 
     Raises `InvalidSetting` for what cannot work.
     """
@@ -77,6 +80,7 @@ class Client:
         never_index_authorization: bool = False,
         deterministic_tokens: bool = True,
         pool: PoolOptions | None = None,
+        contracts: Contract | None = None,
         uniform: Callable[[], float] = random.random,
     ) -> None:
         if not isinstance(key, ProviderKey):
@@ -112,6 +116,7 @@ class Client:
         self._proxy_url = proxy
         self.ssl_context = make_ssl_context(self.endpoint, ssl_context)
         self.hooks = hooks or Hooks()
+        self._contracts = contracts
         self._deterministic = deterministic_tokens
         self.provider_tokens = self._tokens_of(key)
         self._headers = HeaderBook(
@@ -269,7 +274,16 @@ class Client:
     # For delivery and other sources of work
 
     def prepare(self, encoded: EncodedMessage, *, channel: str | None = None) -> Sendable:
-        """Return an encoded message with this client's headers, to share among many pushes."""
+        """Return an encoded message with this client's headers, to share among many pushes.
+
+        Raises `InvalidPayload` for a state that the contract refuses.
+        """
+        if self._contracts is not None and encoded.push_type == "liveactivity":
+            verdict = self._contracts.check_payload(encoded.body)
+            if verdict.ok is False:
+                raise InvalidPayload(
+                    f"the app does not decode it: {verdict.message}", field="message"
+                )
         if channel is None:
             return Sendable(encoded, self._headers.of(encoded))
         path = f"/4/broadcasts/apps/{self.bundle_id}".encode("ascii")

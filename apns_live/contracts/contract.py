@@ -16,7 +16,7 @@ from ..errors import InvalidInput
 from . import decode
 from .accept import acceptor
 from .resolve import Resolver
-from .shapes import Shape, Unknown
+from .shapes import Field, Record, Shape, Unknown
 from .syntax import Declaration, read
 from .values import BrokenText, NotJson, Real, parse
 
@@ -48,7 +48,9 @@ class Checker:
 
     def check(self, document: str | bytes) -> Verdict:
         """Return what Swift makes of this JSON text. Never raises for what the text holds."""
-        if self._accepts is not None and isinstance(document, str) and self._accepts(document):
+        if isinstance(document, bytes):
+            document = document.decode("utf-8", "surrogateescape")
+        if self._accepts is not None and self._accepts(document):
             return _DECODES
         try:
             fault = self._decode(parse(document))
@@ -66,6 +68,11 @@ class StateType:
         self.place = declaration.place
         self.state = Checker(resolver.content_state(declaration))
         self.attributes = Checker(resolver.attributes(declaration))
+        aps = [
+            Field("content-state", self.state.shape, optional=True),
+            Field("attributes", self.attributes.shape, optional=True),
+        ]
+        self.payload = Checker(Record("payload", [Field("aps", Record("aps", aps))]))
 
 
 class Contract:
@@ -80,6 +87,8 @@ class Contract:
             found = StateType(resolver, declaration)
             self.types.setdefault(found.name, found)
             self.types.setdefault(found.qualified, found)
+        self.names = list(dict.fromkeys(found.name for found in self.types.values()))
+        """The types, once each, in the order of the source."""
 
     @classmethod
     def read(cls, *paths: str | Path) -> Contract:
@@ -97,11 +106,6 @@ class Contract:
                     ) from error
         return cls(sources)
 
-    @property
-    def names(self) -> list[str]:
-        """The types, once each, in the order of the source."""
-        return list(dict.fromkeys(found.name for found in self.types.values()))
-
     def check(self, attributes_type: str, document: str | bytes) -> Verdict:
         """Return what the phone makes of a content state of this attributes type."""
         found = self.types.get(attributes_type)
@@ -116,11 +120,40 @@ class Contract:
             return self._no_such(attributes_type)
         return found.attributes.check(document)
 
+    def check_payload(self, body: str | bytes) -> Verdict:
+        """Return what the phone makes of a whole Live Activity payload.
+
+        Only a start names its type. Without one the state must decode as some type of the app.
+        """
+        name = _decode_head(body).aps.attributes_type
+        if name is not None:
+            return (
+                self.types[name].payload.check(body) if name in self.types else self._no_such(name)
+            )
+        first = None
+        for known in self.names:
+            verdict = self.types[known].payload.check(body)
+            if verdict.ok is not False:
+                return verdict
+            first = first or verdict
+        return first or _DECODES
+
     def _no_such(self, name: str) -> Verdict:
         known = ", ".join(self.names) or "none"
         return Verdict(
             None, message=f"No file declares {name} as ActivityAttributes (found: {known})."
         )
+
+
+class _Aps(msgspec.Struct, rename="kebab"):
+    attributes_type: str | None = None
+
+
+class _Head(msgspec.Struct):
+    aps: _Aps
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
 
 
 # ---- messages

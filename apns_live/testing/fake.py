@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from time import time as wall_time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
+from apns_live.contracts import Contract
 from apns_live.errors import FakeError
 
 from .certificates import (
@@ -74,7 +75,9 @@ class FakeApns:
     without saying so; ``spelling`` ``documented`` uses the reasons of the documentation where the
     wire differs. ``latency`` and ``spread`` are seconds. Accepted pushes
     go to simulated phones with ``phone_settings`` and JSON ``schemas`` of content states (by
-    attributes type, a file or the schema itself), or to ``phones`` if there are others.
+    attributes type, a file or the schema itself), or to ``phones`` if there are others. With
+    ``contract`` (the app's Swift files) phones decode as the app does, and ``undecodable`` names
+    the field.
     ``clock`` is the time of phones, faults and latency; provider tokens are held against it too,
     unless none is given: then the clock can be moved while tokens are held against the machine's.
     ``directory`` gets certificates and keys; a temporary one unless given. ``scenario`` is a file,
@@ -111,6 +114,7 @@ class FakeApns:
         phones: Phones | None = None,
         phone_settings: PhoneSettings | None = None,
         schemas: Mapping[str, str | Path | Mapping[str, object]] | None = None,
+        contract: Contract | str | Path | Sequence[str | Path] | None = None,
         scenario: str | Path | Mapping[str, Any] | None = None,
         record_limit: int = 10_000,
     ) -> None:
@@ -145,7 +149,11 @@ class FakeApns:
         if phones is not None:
             self.state.phones = phones
         else:
-            self._populate(phone_settings or plan.phone_settings(self.seed, schemas))
+            phones_of = self._populate(phone_settings or plan.phone_settings(self.seed, schemas))
+            if contract is not None and not isinstance(contract, Contract):
+                files = [contract] if isinstance(contract, str | Path) else contract
+                contract = Contract.read(*files)
+            phones_of.kit.schemas.contract = contract
         for each in (bundle_id, *bundle_ids):
             self.state.add_app(each, team_id)
         plan.apply(self.state)
@@ -444,7 +452,7 @@ class FakeApns:
     def _name(self) -> str:
         return "localhost" if self.host in ("localhost", "127.0.0.1", "::1") else self.host
 
-    def _populate(self, settings: PhoneSettings) -> None:
+    def _populate(self, settings: PhoneSettings) -> SimulatedPhones:
         limit = self.recorder.pushes.limit
         log = DeliveryLog(pushes=limit, entries=2 * limit)
         phones = SimulatedPhones(settings, clock=self.clock, log=log, bundle_id=self.bundle_id)
@@ -454,6 +462,7 @@ class FakeApns:
         )
         self.recorder.on_refusal = log.refusal
         self.state.phones = self.simulated_phones = phones
+        return phones
 
     def _prepare(self) -> None:
         if self._prepared:

@@ -28,7 +28,8 @@ class ServeOptions:
     """What ``apns-live fake`` takes. None leaves the choice to the scenario, then to the default.
 
     ``latency`` is seconds, or text: ``40ms``, or ``40ms+10ms`` for a fixed part and the mean of a
-    drawn part. ``schemas`` maps attributes types to files with a JSON Schema of the content state.
+    drawn part. ``schemas`` maps attributes types to files with a JSON Schema of the content state;
+    ``contract`` names the app's Swift files, by which the phones decode.
     ``token`` guards the inspector and the control API, and is required on any address that is not
     this machine's own. ``inspector_port`` None leaves the inspector out.
     """
@@ -43,6 +44,7 @@ class ServeOptions:
     seed: int | None = None
     devices: Literal["auto", "strict"] | None = None
     schemas: Mapping[str, Path] = field(default_factory=dict)
+    contract: tuple[Path, ...] = ()
     face: Literal["wire", "asgi"] = "wire"
     environment: Environment | None = None
     strict: bool | None = None
@@ -102,6 +104,7 @@ async def serve(
         spread=spread,
         scenario=options.scenario,
         schemas=dict(options.schemas),
+        contract=options.contract or None,
     )
     stop = stop or asyncio.Event()
     async with fake, _inspector(fake, options) as inspector:

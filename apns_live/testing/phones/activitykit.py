@@ -245,7 +245,8 @@ class ActivityKit:
         if size > DATA_LIMIT:
             return words.TOO_LARGE, f"attributes and content state are {size} bytes, over 4096"
         if len(self.schemas):
-            problem = self.schemas.problem(attributes_type, content)
+            problem = self.schemas.problem(attributes_type, content) if content else ""
+            problem = problem or self.schemas.attributes_problem(attributes_type, attributes)
             if problem:
                 return words.UNDECODABLE, problem
         return None

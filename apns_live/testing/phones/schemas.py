@@ -1,4 +1,4 @@
-"""Content states held to JSON Schemas, as the app's Swift type would hold them.
+"""Content states held to the app's Swift source, or to JSON Schemas in its place.
 
 ActivityKit decodes with default decoders: a missing key that is not optional, an unknown enum case
 or a date as text discards the whole push without a word (Apple, "Starting and updating Live
@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from apns_live.contracts import Contract
 from apns_live.errors import FakeError
 
 _REMEMBERED = 1024
@@ -24,11 +25,13 @@ class ContentStateSchemas:
     def __init__(self, schemas: Mapping[str, Mapping[str, object]]) -> None:
         self._validators: dict[str, Any] = {}
         self._verdicts: dict[tuple[str, bytes], str] = {}
+        self.contract: Contract | None = None
+        """The app's Swift source, whose decoder the phones have."""
         for name, schema in schemas.items():
             self.add(name, schema)
 
     def __len__(self) -> int:
-        return len(self._validators)
+        return len(self._validators) + (self.contract is not None)
 
     def add(self, attributes_type: str, schema: Mapping[str, object]) -> None:
         """Hold content states of ``attributes_type`` to ``schema`` from now on.
@@ -54,8 +57,14 @@ class ContentStateSchemas:
     def problem(self, attributes_type: str | None, content_state: bytes) -> str:
         """Return what keeps the state from decoding, ``""`` if nothing is known against it.
 
-        An unknown type (None) is held to the schema if there is exactly one.
+        An unknown type (None) is held to the contract or schema if there is exactly one.
         """
+        if self.contract is not None:
+            names = self.contract.names
+            kind = attributes_type or (names[0] if len(names) == 1 else "")
+            verdict = self.contract.check(kind, content_state)
+            if verdict.ok is False:
+                return f"content-state does not decode: {verdict.message}"
         validators = self._validators
         if attributes_type is None:
             if len(validators) != 1:
@@ -65,13 +74,22 @@ class ContentStateSchemas:
         if validator is None:
             return ""
         key = (attributes_type, content_state)
-        verdict = self._verdicts.get(key)
-        if verdict is None:
-            verdict = self._judge(validator, content_state)
+        problem = self._verdicts.get(key)
+        if problem is None:
+            problem = self._judge(validator, content_state)
             if len(self._verdicts) >= _REMEMBERED:
                 self._verdicts.clear()
-            self._verdicts[key] = verdict
-        return verdict
+            self._verdicts[key] = problem
+        return problem
+
+    def attributes_problem(self, attributes_type: str | None, attributes: bytes) -> str:
+        """Return what keeps a start's attributes from decoding, or an empty string."""
+        if self.contract is None or attributes_type is None or not attributes:
+            return ""
+        verdict = self.contract.check_attributes(attributes_type, attributes)
+        if verdict.ok is False:
+            return f"attributes do not decode: {verdict.message}"
+        return ""
 
     @staticmethod
     def _judge(
