@@ -11,7 +11,8 @@ import asyncio
 import enum
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, Unpack
 
 import msgspec
 
@@ -21,8 +22,8 @@ from ..outcome import Outcome, Verdict
 from ..payload import End, Update, check_token
 from .activity_report import ActivityReport
 from .audience import Audience
-from .budget import Budget, Urgency, UrgencyName, decide, for_device
-from .dispatch import Dispatch
+from .budget import Budget, Urgency, decide, for_device
+from .dispatch import Dispatch, Home
 from .encoding import one_spelling
 from .guard import SpikeGuard
 from .journal import ActivityRecord, MembersRecord, ProgressRecord, Record
@@ -38,7 +39,7 @@ from .records import (
     restore_lane,
     restore_publication,
 )
-from .state import State, expired, make_state, unsent
+from .state import Options, State, expired, make_state, unsent
 from .tickets import Ticket
 
 _ACCEPTED = Verdict.ACCEPTED
@@ -75,21 +76,19 @@ class Version(Ticket):
         return self._activity.settled().__await__()
 
 
+@dataclass(slots=True)
 class Tally:
     """What a live activity's pushes came to, over its whole life."""
 
-    __slots__ = ("accepted", "counts", "demoted", "over_budget", "problems")
+    accepted: int = 0
+    demoted: int = 0
+    over_budget: int = 0
+    counts: Counter[Verdict] = field(default_factory=Counter)
+    problems: list[Outcome] = field(default_factory=list)
 
-    def __init__(self) -> None:
-        self.accepted = self.demoted = self.over_budget = 0
-        self.counts: Counter[Verdict] = Counter()
-        self.problems: list[Outcome] = []
 
-
-class LiveActivity:
+class LiveActivity(Home):
     """One activity on many phones. Made by ``delivery.activity(...)``."""
-
-    gated = True
 
     def __init__(
         self,
@@ -106,7 +105,6 @@ class LiveActivity:
         self.guard = guard or SpikeGuard()
         self.tally = Tally()
         self.life = Life.OPEN
-        self.queued = False
         self.changed = True
         """Whether its own record is to be written, with a journal."""
         self._all = all_
@@ -211,15 +209,12 @@ class LiveActivity:
     def put(
         self,
         message: Update,
-        *,
-        urgency: Urgency | UrgencyName | None = None,
-        revision: int | None = None,
-        deadline: float | None = None,
+        **options: Unpack[Options],
     ) -> Version:
         """Make ``message`` the newest state. Costs the same for one token and for a million.
 
-        ``deadline`` is seconds from now after which it is not worth sending. Raises InvalidPayload
-        for a message that cannot be, ActivityEnded after `end`.
+        ``options`` are those of `Delivery.submit`. Raises InvalidPayload and InvalidInput for what
+        cannot be sent, ActivityEnded after `end`.
         """
         if not isinstance(message, Update):
             raise InvalidInput(
@@ -227,36 +222,21 @@ class LiveActivity:
                 field="message",
                 remedy="Use end() for an End; start with a fan-out to start tokens.",
             )
-        return self._offer(message, urgency, revision, deadline)
+        return self._offer(message, **options)
 
     def end(
         self,
         message: End | None = None,
-        *,
-        revision: int | None = None,
-        deadline: float | None = None,
+        **options: Unpack[Options],
     ) -> Version:
         """End the activity on all phones. Nothing may follow. Raises ActivityEnded the second time."""
-        return self._offer(message or End(), Urgency.URGENT, revision, deadline)
+        options["urgency"] = Urgency.URGENT
+        return self._offer(message or End(), **options)
 
-    def _offer(
-        self,
-        message: Update | End,
-        urgency: Urgency | UrgencyName | None,
-        revision: int | None,
-        deadline: float | None,
-    ) -> Version:
-        self._all.check_open()
+    def _offer(self, message: Update | End, **options: Unpack[Options]) -> Version:
+        self._all.dispatch.check_open()
         version = Version(self)
-        state = make_state(
-            message,
-            self._time,
-            last_timestamp=self.lane.last_timestamp,
-            urgency=urgency,
-            revision=revision,
-            deadline=deadline,
-            ticket=version,
-        )
+        state = make_state(message, self._time, self.lane.last_timestamp, ticket=version, **options)
         replaced = self.lane.offer(state)
         if replaced is not None and replaced[0].ticket is not None:
             replaced[0].ticket.resolve(replaced[1])
@@ -497,9 +477,8 @@ class LiveActivity:
                 trouble.timestamp = max(trouble.timestamp, self.lane.last_timestamp)
         audience.again(place, when, now)
 
-    def settled_batch(self, accepted: int, now: float) -> None:
+    def settled_batch(self, accepted: int) -> None:
         """Finish a batch of answers."""
-        del now
         self.guard.judge(accepted)
         self._after()
 
@@ -573,9 +552,6 @@ class LiveActivity:
         audience = self.audience
         return self.changed or bool(audience.changed or audience.progressed)
 
-    def committed(self) -> None:
-        """Note that what was collected is safe."""
-
     def restore(
         self,
         record: ActivityRecord,
@@ -601,13 +577,11 @@ class Activities:
         dispatch: Dispatch,
         lanes: Lanes,
         *,
-        check_open: Callable[[], None],
         budget: Budget,
         minimum_interval: float,
         on_problem: Guarded | None,
     ) -> None:
         self.dispatch = dispatch
-        self.check_open = check_open
         self.budget = budget
         self.minimum_interval = minimum_interval
         self.on_problem = on_problem

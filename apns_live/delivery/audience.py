@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections import deque
+from dataclasses import dataclass, field
 
 from .encoding import one_spelling
 from .pacing import Trouble
@@ -21,6 +22,7 @@ IDLE, FLYING, PASSED, LATE, HELD, LEAVING, GONE = range(7)
 flight; no token here."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Audience:
     """Which token has which version.
 
@@ -30,42 +32,22 @@ class Audience:
     lower case of a token are one.
     """
 
-    __slots__ = (
-        "_free",
-        "_held",
-        "_late",
-        "_pointer",
-        "_remaining",
-        "behind",
-        "changed",
-        "confirmed",
-        "cursor",
-        "index",
-        "newest",
-        "progressed",
-        "slow",
-        "status",
-        "tokens",
-        "troubles",
-    )
-
-    def __init__(self) -> None:
-        self.tokens: list[str] = []
-        self.index: dict[str, int] = {}
-        self.cursor = array("I")
-        self.confirmed = array("I")
-        self.status = bytearray()
-        self.troubles: dict[int, Trouble] = {}
-        self.slow: set[int] = set()
-        self.changed: set[int] = set()
-        self.progressed: set[int] = set()
-        self.newest = 0
-        self.behind = 0
-        self._late: deque[int] = deque()
-        self._held: list[tuple[float, int]] = []
-        self._free: list[int] = []
-        self._pointer = 0
-        self._remaining = 0
+    tokens: list[str] = field(default_factory=list)
+    index: dict[str, int] = field(default_factory=dict)
+    cursor: array[int] = field(default_factory=lambda: array("I"))
+    confirmed: array[int] = field(default_factory=lambda: array("I"))
+    status: bytearray = field(default_factory=bytearray)
+    troubles: dict[int, Trouble] = field(default_factory=dict)
+    slow: set[int] = field(default_factory=set)
+    changed: set[int] = field(default_factory=set)
+    progressed: set[int] = field(default_factory=set)
+    newest: int = 0
+    behind: int = 0
+    _late: deque[int] = field(default_factory=deque)
+    _held: list[tuple[float, int]] = field(default_factory=list)
+    _free: list[int] = field(default_factory=list)
+    _pointer: int = 0
+    _remaining: int = 0
 
     def __len__(self) -> int:
         return len(self.index)

@@ -37,17 +37,17 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 import msgspec
 
 from ..clock import Clock, SteadyTime, SystemClock
-from ..errors import ClientClosed, DeliveryError, InvalidInput, InvalidSetting, JournalError
+from ..errors import DeliveryError, InvalidInput, InvalidSetting, JournalError
 from ..guard import Guarded
 from ..outcome import Outcome, Verdict
 from ..payload import End, Message, Update, check_token, encode
 from .activity import Activities, LiveActivity
-from .budget import Budget, Urgency, UrgencyName, check_budget
+from .budget import Budget, check_budget
 from .dispatch import Dispatch, Sender
 from .guard import SpikeGuard
 from .journal import Journal
@@ -57,7 +57,7 @@ from .records import restore_lane, restore_state
 from .run import Run
 from .singles import Singles
 from .sources import Tokens, TrackedReader
-from .state import State, check_deadline, make_state
+from .state import Options, State, check_deadline, make_state
 from .statistics import DeliveryStatistics
 from .tickets import Ticket
 
@@ -154,7 +154,6 @@ class Delivery:
         self._activities = Activities(
             self._dispatch,
             self._lanes,
-            check_open=self._check_open,
             budget=self.budget,
             minimum_interval=minimum_interval,
             on_problem=Guarded(on_problem, "on_problem") if on_problem else None,
@@ -229,6 +228,7 @@ class Delivery:
         """
         if self._phase is Phase.OPEN:
             self._phase = Phase.CLOSING
+            self._dispatch.accepting = False
             loop = asyncio.get_running_loop()
             limit = self._close_timeout if drain is None else drain
             self._draining = loop.create_task(self._drain(limit), name="apns-live-drains")
@@ -294,19 +294,14 @@ class Delivery:
         self,
         message: Message,
         token: str,
-        *,
-        urgency: Urgency | UrgencyName | None = None,
-        revision: int | None = None,
-        deadline: float | None = None,
+        **options: Unpack[Options],
     ) -> Outcome:
         """Send a message in its order and return its outcome; arguments as in `submit`.
 
         Cancelled before the push left, it is taken back.
         """
         ticket = Ticket()
-        lane, state = self._submit(
-            message, token, ticket, urgency=urgency, revision=revision, deadline=deadline
-        )
+        lane, state = self._submit(message, token, ticket, **options)
         try:
             return await ticket
         except asyncio.CancelledError:
@@ -318,24 +313,22 @@ class Delivery:
         self,
         message: Message,
         token: str,
-        *,
-        urgency: Urgency | UrgencyName | None = None,
-        revision: int | None = None,
-        deadline: float | None = None,
+        **options: Unpack[Options],
     ) -> Ticket:
         """Hand over a message and return at once; awaiting the ticket gives the outcome.
 
         An `Update` or `End` goes on the lane of its token: at most one push in flight, a waiting
         state is replaced by a newer one (SUPERSEDED), an end is last. Other messages are sent as
-        they come. ``revision`` is the caller's own count: a state that is not newer than the last
-        one is SUPERSEDED at once. ``deadline`` is seconds from now.
+        they come. ``options``: ``urgency`` is "urgent", "normal" or "quiet" (`Urgency`);
+        ``revision`` the caller's own count, and a state that is not newer than the last one is
+        SUPERSEDED at once; ``deadline`` seconds from now after which it is not worth sending.
 
         Raises InvalidPayload and InvalidToken for what cannot be sent, ActivityEnded after an end,
         InvalidInput for a token that belongs to a live activity or a deadline that cannot be,
         ClientClosed when not open, JournalError when the journal has failed.
         """
         ticket = Ticket()
-        self._submit(message, token, ticket, urgency=urgency, revision=revision, deadline=deadline)
+        self._submit(message, token, ticket, **options)
         return ticket
 
     def _submit(
@@ -343,12 +336,9 @@ class Delivery:
         message: Message,
         token: str,
         ticket: Ticket,
-        *,
-        urgency: Urgency | UrgencyName | None,
-        revision: int | None,
-        deadline: float | None,
+        **options: Unpack[Options],
     ) -> tuple[Lane, State]:
-        self._check_open()
+        self._dispatch.check_open()
         token = str(check_token(token, message=message))
         ordered = isinstance(message, Update | End)
         home = self._activities.owner(token) if ordered else None
@@ -360,16 +350,7 @@ class Delivery:
             )
         lane = self._lanes.get(token) if ordered else None
         last = (lane.last_timestamp if lane else 0) if ordered else None
-        state = make_state(
-            message,
-            self._time,
-            last_timestamp=last,
-            urgency=urgency,
-            revision=revision if ordered else None,
-            deadline=deadline,
-            ticket=ticket,
-            token=token,
-        )
+        state = make_state(message, self._time, last, ticket=ticket, token=token, **options)
         place = self._singles.offer if ordered else self._singles.run
         self._submitted += 1
         return place(token, state), state
@@ -403,7 +384,7 @@ class Delivery:
 
         Raises InvalidToken for a token that cannot be one, InvalidInput for one of another activity.
         """
-        self._check_open()
+        self._dispatch.check_open()
         if not activity or "\n" in activity:
             raise InvalidInput(
                 f"{activity!r} is no name", field="activity", remedy="Give one line of text."
@@ -453,7 +434,7 @@ class Delivery:
         Raises InvalidPayload and InvalidInput for arguments that cannot be, DeliveryError while a
         fan-out of this name is under way.
         """
-        self._check_open()
+        self._dispatch.check_open()
         check_deadline(deadline)
         if not name:
             raise InvalidInput(
@@ -464,7 +445,6 @@ class Delivery:
         return Run(
             self._dispatch,
             self._runs,
-            self._check_open,
             name,
             encode(message, now=self._time.wall()),
             TrackedReader(tokens),
@@ -482,31 +462,21 @@ class Delivery:
         self,
         message: Update | End,
         device: str,
-        *,
-        urgency: Urgency | UrgencyName | None = None,
-        revision: int | None = None,
-        deadline: float | None = None,
+        **options: Unpack[Options],
     ) -> Ticket:
         """Keep a state for a device whose activity token has not arrived; the newest one stays.
 
         ``device`` is the caller's name for it (the start token, a user id). `hand_in` sends it.
         """
-        self._check_open()
+        self._dispatch.check_open()
         ticket = Ticket()
-        state = make_state(
-            message,
-            self._time,
-            urgency=urgency,
-            revision=revision,
-            deadline=deadline,
-            ticket=ticket,
-        )
+        state = make_state(message, self._time, ticket=ticket, **options)
         self._singles.wait_for_token(device, state)
         return ticket
 
     def hand_in(self, device: str, token: str) -> bool:
         """Give the activity token of a device; return whether a state waited for it, which leaves now."""
-        self._check_open()
+        self._dispatch.check_open()
         return self._singles.hand_in(device, str(check_token(token)))
 
     async def flush(self) -> None:
@@ -541,14 +511,6 @@ class Delivery:
         )
 
     # The inside.
-
-    def _check_open(self) -> None:
-        if self._dispatch.error is not None:
-            raise self._dispatch.error
-        if self._phase is not Phase.OPEN:
-            raise ClientClosed(
-                "the delivery is not open; use it inside `async with Delivery(...)`."
-            )
 
     def _decided(self, state: State, outcome: Outcome) -> None:
         self._counts[outcome.verdict] += 1

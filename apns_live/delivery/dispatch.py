@@ -9,6 +9,7 @@ first and waits, committed, in a short row. What has been replaced meanwhile is 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ import msgspec
 
 from ..client import WorkItem
 from ..clock import Clock, SteadyTime
-from ..errors import JournalError
+from ..errors import ClientClosed, JournalError
 from ..guard import Guarded
 from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage
@@ -60,36 +61,43 @@ class Sender(Protocol):
         """Return the message with this client's headers."""
 
 
-class Home(Recorded, Protocol):
+class Home(Recorded, ABC):
     """Who has pushes: the lanes, a live activity, a fan-out. An item's context is (home, key, extra)."""
 
-    queued: bool
-    """Written by `Ring`."""
-    gated: bool
+    gated = True
     """Whether `Dispatch` has its intents committed; a fan-out does that itself."""
+    queued = False
+    """Written by `Ring`."""
 
     @property
+    @abstractmethod
     def pending(self) -> bool:
         """Whether `take` may return something."""
 
     @property
     def unrecorded(self) -> bool:
         """Whether there is something to record."""
+        return False
 
+    @abstractmethod
     def take(self, limit: int, now: float) -> list[Any]:
         """Return at most ``limit`` items that leave now."""
 
     def leaves(self, key: Any, extra: Any) -> bool:
         """Return whether an item whose intent was committed still leaves."""
+        del key, extra
+        return True
 
+    @abstractmethod
     def settle(self, key: Any, extra: Any, outcome: Outcome, now: float) -> None:
         """Take the answer to one item."""
 
-    def settled_batch(self, accepted: int, now: float) -> None:
+    def settled_batch(self, accepted: int) -> None:
         """Finish a batch of answers."""
 
     def next_time(self) -> float | None:
         """Return when `tick` has something to do, None when it has not."""
+        return None
 
     def tick(self, now: float) -> None:
         """Do what is due at ``now``."""
@@ -163,6 +171,8 @@ class Dispatch:
         self.outcomes: Counter[Verdict] = Counter()
         self.in_flight = 0
         self.error: JournalError | None = None
+        self.accepting = False
+        """Whether new work is taken: from `open` until the delivery begins to close."""
         self.times: Timetable[Home] = Timetable(clock, time, self._due)
         self.writer: Writer | None = None
         self._client = client
@@ -192,6 +202,16 @@ class Dispatch:
         else:
             self.writer.start()
         self._attachment = self._client.attach(self, retry=False, response_timeout=response_timeout)
+        self.accepting = True
+
+    def check_open(self) -> None:
+        """Raise JournalError when the journal has failed, ClientClosed when no work is taken."""
+        if self.error is not None:
+            raise self.error
+        if not self.accepting:
+            raise ClientClosed(
+                "the delivery is not open; use it inside `async with Delivery(...)`."
+            )
 
     def detach(self) -> None:
         """Hand out nothing more."""
@@ -260,7 +280,7 @@ class Dispatch:
             for _, outcome in outcomes:
                 self._on_outcome(outcome)
         for home, accepted in touched.items():
-            home.settled_batch(accepted, now)
+            home.settled_batch(accepted)
             self.stir(home)
 
     # What lanes, activities and fan-outs call.

@@ -14,6 +14,8 @@ counted in the first, timestamps come from the second.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 
 from ..errors import ActivityEnded, DeliveryError
@@ -32,6 +34,7 @@ run of silent updates never makes an alert wait."""
 Decided = tuple[State, Outcome]
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Lane:
     """The order of one activity token.
 
@@ -39,37 +42,21 @@ class Lane:
     push left; all that must survive a restart.
     """
 
-    __slots__ = (
-        "account",
-        "ended",
-        "flying",
-        "frequent",
-        "last_timestamp",
-        "left_at",
-        "place",
-        "revision",
-        "token",
-        "trouble",
-        "waiting",
-        "wake_at",
-    )
+    token: str
+    last_timestamp: int = 0
+    revision: int | None = None
+    account: Account = FULL
+    left_at: float = 0.0
+    ended: bool = False
+    frequent: bool | None = None
+    flying: State | None = None
+    waiting: State | None = None
+    trouble: Trouble | None = None
+    place: int = 0
+    """Where it is queued; this and ``wake_at`` are for `Lanes`."""
+    wake_at: float = NEVER
 
     journalled = True
-
-    def __init__(self, token: str) -> None:
-        self.token = token
-        self.last_timestamp = 0
-        self.revision: int | None = None
-        self.account: Account = FULL
-        self.left_at = 0.0
-        self.ended = False
-        self.frequent: bool | None = None
-        self.flying: State | None = None
-        self.waiting: State | None = None
-        self.trouble: Trouble | None = None
-        # For whoever queues lanes:
-        self.place = 0
-        self.wake_at = NEVER
 
     def __repr__(self) -> str:
         marks = (("in flight", self.flying), ("waiting", self.waiting), ("ended", self.ended))

@@ -7,6 +7,7 @@ priority 10, gets it with the newest state, so there are at most a handful of en
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -17,16 +18,15 @@ from .pacing import NEVER
 from .state import State
 
 
+@dataclass(slots=True, eq=False)
 class Variant:
     """One encoding of a version, as the client sends it."""
 
-    __slots__ = ("sendable", "version")
-
-    def __init__(self, version: int, sendable: object) -> None:
-        self.version = version
-        self.sendable = sendable
+    version: int
+    sendable: object
 
 
+@dataclass(slots=True, eq=False)
 class Publication:
     """The newest version, and which versions had an alert (``alert_version``) and priority 10.
 
@@ -34,37 +34,22 @@ class Publication:
     without frequent pushes, which have an account of their own.
     """
 
-    __slots__ = (
-        "_lifetime",
-        "_prepare",
-        "_variants",
-        "alert",
-        "alert_version",
-        "current",
-        "expired",
-        "last_moment",
-        "quiet",
-        "slow_account",
-        "slow_ten_version",
-        "ten_version",
-        "version",
-    )
-
-    def __init__(self, prepare: Callable[[EncodedMessage], object]) -> None:
-        self.version = 0
-        self.current: EncodedMessage | None = None
-        self.alert: EncodedMessage | None = None
-        self.alert_version = self.ten_version = self.slow_ten_version = 0
-        self.slow_account: Account = FULL
-        self.last_moment = NEVER
-        """Steady seconds since 1970 after which the newest version is not sent any more."""
-        self.expired = False
-        """Whether the newest version was given up for the tokens that waited for it."""
-        self.quiet: set[int] = set()
-        """Places that joined after the newest version rang."""
-        self._prepare = prepare
-        self._lifetime = 0.0
-        self._variants: dict[tuple[bool, bool], Variant] = {}
+    prepare: Callable[[EncodedMessage], object]
+    version: int = 0
+    current: EncodedMessage | None = None
+    alert: EncodedMessage | None = None
+    alert_version: int = 0
+    ten_version: int = 0
+    slow_ten_version: int = 0
+    slow_account: Account = FULL
+    last_moment: float = NEVER
+    """Steady seconds since 1970 after which the newest version is not sent any more."""
+    expired: bool = False
+    """Whether the newest version was given up for the tokens that waited for it."""
+    quiet: set[int] = field(default_factory=set)
+    """Places that joined after the newest version rang."""
+    lifetime: float = 0.0
+    variants: dict[tuple[bool, bool], Variant] = field(default_factory=dict)
 
     def publish(self, version: int, state: State, slow: Decision) -> None:
         """Make a state that has just departed from its lane the newest version."""
@@ -79,9 +64,9 @@ class Publication:
         if encoded.has_alert:
             self.alert, self.alert_version = encoded, version
         self.last_moment, self.expired = state.last_moment, False
-        self._lifetime = state.lifetime
+        self.lifetime = state.lifetime
         self.quiet.clear()
-        self._variants.clear()
+        self.variants.clear()
 
     @property
     def is_pressing(self) -> bool:
@@ -93,7 +78,7 @@ class Publication:
         ring = confirmed < self.alert_version and not quiet
         ten = ring or confirmed < (self.slow_ten_version if slow else self.ten_version)
         key = (ring, ten)
-        variant = self._variants.get(key)
+        variant = self.variants.get(key)
         if variant is None:
             encoded = self.current
             assert encoded is not None  # noqa: S101 - asked for only when something was published
@@ -102,14 +87,14 @@ class Publication:
             elif not ring and encoded.has_alert:
                 encoded = without_alert(encoded)
             encoded = restamp(encoded, encoded.timestamp or 0, 10 if ten else 5)
-            variant = self._variants[key] = Variant(self.version, self._prepare(encoded))
+            variant = self.variants[key] = Variant(self.version, self.prepare(encoded))
         return variant
 
     def restamp(self, stamp: int) -> None:
         """Give the newest version a newer timestamp."""
         if self.current is not None:
             self.current = restamp(self.current, stamp, self.current.priority)
-            self._variants.clear()
+            self.variants.clear()
 
     def renew(self, now: float, step: float) -> bool:
         """Give the newest version a new expiration, for a token that joins after it ran out.
@@ -117,10 +102,10 @@ class Publication:
         Only where the expiration is our default and there is no deadline: then nobody said that the
         state is worth nothing by now. Returns whether it did.
         """
-        if self.current is None or now < self.last_moment or not self._lifetime:
+        if self.current is None or now < self.last_moment or not self.lifetime:
             return False
-        self.last_moment, self.expired = now + self._lifetime, False
+        self.last_moment, self.expired = now + self.lifetime, False
         expiration = int(self.last_moment + step)
         self.current = msgspec.structs.replace(self.current, expiration=expiration)
-        self._variants.clear()
+        self.variants.clear()
         return True

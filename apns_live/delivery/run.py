@@ -11,7 +11,7 @@ import asyncio
 import heapq
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -23,7 +23,7 @@ from ..guard import Guarded
 from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage, check_token
 from .budget import StartAccounts
-from .dispatch import Dispatch
+from .dispatch import Dispatch, Home
 from .encoding import from_journal, to_journal
 from .guard import SpikeGuard
 from .journal import SHARD, Journal, Known, Record, RunRecord
@@ -62,6 +62,16 @@ class RunReport:
     """Seconds of this life."""
 
     @property
+    def verdicts(self) -> dict[Verdict, int]:
+        """The counts, by the name that they have in every fan-out's report."""
+        return self.counts
+
+    @property
+    def source_exhausted(self) -> bool:
+        """Whether the source was read to its end."""
+        return self.exhausted
+
+    @property
     def settled(self) -> int:
         """Tokens that have their outcome."""
         return sum(self.counts.values())
@@ -72,28 +82,32 @@ class RunReport:
         return self.counts.get(Verdict.ACCEPTED, 0)
 
 
+@dataclass(slots=True)
+class _Plan:
+    """What is sent, and until when."""
+
+    encoded: EncodedMessage
+    deadline: float | None
+    resend_unknown: bool | None
+    starts: StartAccounts | None
+    sendable: object = None
+    """The message as the client sends it; None before the journal was asked for the name."""
+    last_moment: float = NEVER
+
+
+@dataclass(slots=True)
 class _Tally:
     """What a fan-out came to, for its report."""
 
-    __slots__ = (
-        "counts",
-        "ended",
-        "exhausted",
-        "problems",
-        "resent",
-        "resumed",
-        "started",
-        "unread",
-    )
-
-    def __init__(self) -> None:
-        self.counts: Counter[Verdict] = Counter()
-        self.problems: list[Outcome] = []
-        self.resent = 0
-        self.resumed = self.exhausted = False
-        self.unread = 0
-        """Tokens that the source had given when it was stopped; they were never taken on."""
-        self.started = self.ended = 0.0
+    counts: Counter[Verdict] = field(default_factory=Counter)
+    problems: list[Outcome] = field(default_factory=list)
+    resent: int = 0
+    resumed: bool = False
+    exhausted: bool = False
+    unread: int = 0
+    """Tokens that the source had given when it was stopped; they were never taken on."""
+    started: float = 0.0
+    ended: float = 0.0
 
     def add(self, outcome: Outcome) -> None:
         self.counts[outcome.verdict] += 1
@@ -101,15 +115,13 @@ class _Tally:
             self.problems.append(outcome)
 
 
+@dataclass(slots=True)
 class _Retries:
     """Tokens that did not accept their push: what is known of them, and who waits for a time."""
 
-    __slots__ = ("held", "over_budget", "troubles")
-
-    def __init__(self) -> None:
-        self.held: list[tuple[float, int]] = []
-        self.troubles: dict[int, Trouble] = {}
-        self.over_budget: set[int] = set()
+    held: list[tuple[float, int]] = field(default_factory=list)
+    troubles: dict[int, Trouble] = field(default_factory=dict)
+    over_budget: set[int] = field(default_factory=set)
 
     def __bool__(self) -> bool:
         return bool(self.troubles or self.over_budget)
@@ -125,7 +137,7 @@ class _Retries:
         return [position for _, position in held]
 
 
-class Run(BaseRun[RunReport]):
+class Run(BaseRun[RunReport], Home):
     """A fan-out under delivery. Made by ``delivery.fan_out(...)``.
 
     Iterate over it for the outcomes, or ``await run.wait()``; nothing starts before. 10,000 unread
@@ -134,13 +146,12 @@ class Run(BaseRun[RunReport]):
     """
 
     gated = False
-    unrecorded = False
+    _reader: TrackedReader
 
     def __init__(
         self,
         dispatch: Dispatch,
         under_way: dict[str, Run],
-        check_open: Callable[[], None],
         name: str,
         encoded: EncodedMessage,
         reader: TrackedReader,
@@ -155,19 +166,13 @@ class Run(BaseRun[RunReport]):
         super().__init__(reader)
         self.name = name
         self.guard = guard or SpikeGuard()
-        self.queued = False
         self._dispatch = dispatch
         self._under = under_way
-        self._check_open = check_open
-        self._encoded = encoded
-        self._tokens = reader
         self._journal = journal
-        self._deadline = deadline
-        self._resend_unknown = resend_unknown
-        self._starts = starts if encoded.event == "start" else None
         self._on_outcome = Guarded(on_outcome, "on_outcome") if on_outcome else None
-        self._sendable: object = None
-        self._last_moment = NEVER
+        self._plan = _Plan(
+            encoded, deadline, resend_unknown, starts if encoded.event == "start" else None
+        )
         self._ledger = Ledger(
             RunRecord(name=name, message=to_journal(encoded)), journalled=journal is not None
         )
@@ -195,7 +200,7 @@ class Run(BaseRun[RunReport]):
             counts=dict(tally.counts),
             read=read,
             unsettled=read - sum(tally.counts.values()),
-            exhausted=tally.exhausted or self._tokens.exhausted,
+            exhausted=tally.exhausted or self._reader.exhausted,
             finished=record.finished,
             problems=tuple(tally.problems),
             resent=tally.resent,
@@ -209,7 +214,7 @@ class Run(BaseRun[RunReport]):
     def _begin(self) -> None:
         if self.name in self._under:
             raise DeliveryError(f"a fan-out named {self.name!r} is under way; await that one.")
-        self._check_open()
+        self._dispatch.check_open()
         self._tally.started = self._dispatch.time.now()
         if self._journal is None:
             self._begin_reading(None)
@@ -230,37 +235,39 @@ class Run(BaseRun[RunReport]):
             self.fail(error)
 
     def _begin_reading(self, known: RunRecord | None) -> None:
-        if known is None and not self._tokens.is_given:
+        if known is None and not self._reader.is_given:
             raise DeliveryError(
                 f"there is no fan-out named {self.name!r} in the journal; give its tokens to begin it."
             )
-        if known is not None and not known.exhausted and not self._tokens.is_given:
+        if known is not None and not known.exhausted and not self._reader.is_given:
             raise DeliveryError(
                 f"the source of {self.name!r} was not read to its end; give the same tokens again."
             )
         time, record = self._dispatch.time, self._ledger.record
-        if known is None and self._deadline is not None:
-            record.deadline = time.now() + self._deadline
-        self._last_moment = last_moment(
-            deadline=record.deadline, expiration=self._encoded.expiration, step=time.step
+        if known is None and self._plan.deadline is not None:
+            record.deadline = time.now() + self._plan.deadline
+        self._plan.last_moment = last_moment(
+            deadline=record.deadline, expiration=self._plan.encoded.expiration, step=time.step
         )
-        self._sendable = self._dispatch.prepare(self._encoded)
-        self._tokens.begin(known)
+        self._plan.sendable = self._dispatch.prepare(self._plan.encoded)
+        self._reader.begin(known)
         self.resume()
 
     async def _restore(self, journal: Journal, known: RunRecord) -> None:
         """Go on where an earlier life stopped: by the verdict bytes of what is not finished."""
         kept = from_journal(known.message)
-        if kept.event != self._encoded.event:
+        if kept.event != self._plan.encoded.event:
             raise DeliveryError(
-                f"the fan-out {self.name!r} in the journal sends {kept.event!r}, not {self._encoded.event!r}. "
+                f"the fan-out {self.name!r} in the journal sends {kept.event!r}, not {self._plan.encoded.event!r}. "
                 "Use another name for another message."
             )
         tally = self._tally
-        self._encoded, tally.resumed, tally.exhausted = kept, True, known.exhausted
+        self._plan.encoded, tally.resumed, tally.exhausted = kept, True, known.exhausted
         ledger = self._ledger = Ledger(known, journalled=True)
         ledger.changed = False
-        resend = kept.replay_safe if self._resend_unknown is None else self._resend_unknown
+        resend = (
+            kept.replay_safe if self._plan.resend_unknown is None else self._plan.resend_unknown
+        )
         tally.counts.update({Verdict(name): count for name, count in known.counts.items()})
         first = 0
         while shards := await journal.shards(self.name, first, 100):
@@ -283,7 +290,7 @@ class Run(BaseRun[RunReport]):
         """Read on, as far as there is room, and let tokens through the gate of intents."""
         if not self._sends:
             return
-        ledger, reader = self._ledger, self._tokens
+        ledger, reader = self._ledger, self._reader
         while ledger.wants_tokens:
             tokens = reader.take(SHARD)
             if not tokens:
@@ -298,22 +305,25 @@ class Run(BaseRun[RunReport]):
     def _sends(self) -> bool:
         """Whether tokens may leave: also those that were read before the source ended."""
         active = self.life is Life.READING or self.life is Life.LANDING
-        return active and not self._stopped and self._sendable is not None
+        return active and not self._stopped and self._plan.sendable is not None
 
     def _take_in(self, tokens: list[str]) -> None:
+        encoded = self._plan.encoded
         refused: dict[int, Outcome] = {}
+        told: list[Outcome] = []
         for index, token in enumerate(tokens):
             try:
-                check_token(token, message=self._encoded)
+                check_token(token, message=encoded)
             except InvalidToken as error:
-                outcome = refused_token(token, error, self._encoded.priority)
-                refused[index] = outcome
+                outcome = refused_token(token, error, encoded.priority)
+                told.append(outcome)
                 # What is kept must be one line of text.
-                tokens[index] = outcome.token.encode("ascii", "backslashreplace").decode()
-                tokens[index] = tokens[index].replace("\n", "\\n")
-        digest = b"" if self._journal is None else self._tokens.digest
-        self._ledger.add(tokens, self._tokens.after, digest, refused)
-        for outcome in refused.values():
+                kept = outcome.token.encode("ascii", "backslashreplace").decode()
+                tokens[index] = kept = kept.replace("\n", "\\n").replace("\r", "\\r")
+                refused[index] = msgspec.structs.replace(outcome, token=kept)
+        digest = b"" if self._journal is None else self._reader.digest
+        self._ledger.add(tokens, self._reader.after, digest, refused)
+        for outcome in told:
             self._tell(outcome)
 
     def _pump(self) -> None:
@@ -349,10 +359,10 @@ class Run(BaseRun[RunReport]):
         """Return work items for at most ``limit`` tokens."""
         if not self.pending:
             return []
-        if now >= self._last_moment:
+        if now >= self._plan.last_moment:
             self._expire()
             return []
-        make, sendable, starts = self._dispatch.make_item, self._sendable, self._starts
+        make, sendable, starts = self._dispatch.make_item, self._plan.sendable, self._plan.starts
         left = self._ledger.take(limit)
         items = [make(token, sendable, (self, position, None)) for position, token in left]
         if starts is not None:
@@ -363,10 +373,6 @@ class Run(BaseRun[RunReport]):
         if self._journal is None or len(self._ledger.ready) < STEP:
             self._pump()
         return items
-
-    def leaves(self, position: int, extra: object) -> bool:
-        """Return True: a fan-out has its intents committed by itself."""
-        return True
 
     def settle(self, position: int, _: object, outcome: Outcome, now: float) -> None:
         """Take the answer to one push."""
@@ -397,12 +403,12 @@ class Run(BaseRun[RunReport]):
             return outcome
         self.guard.answered(outcome)
         failures = trouble.failures if trouble else 0
-        when = again_at(outcome, failures, now, replay_safe=self._encoded.replay_safe)
+        when = again_at(outcome, failures, now, replay_safe=self._plan.encoded.replay_safe)
         if when == NEVER:
             if outcome.may_have_been_sent and outcome.verdict in _TRIED_AGAIN:
                 return msgspec.structs.replace(outcome, verdict=Verdict.UNKNOWN)
             return outcome
-        if when >= self._last_moment:
+        if when >= self._plan.last_moment:
             return msgspec.structs.replace(
                 outcome,
                 verdict=Verdict.EXPIRED,
@@ -431,9 +437,8 @@ class Run(BaseRun[RunReport]):
         if self._on_outcome is not None:
             self._on_outcome(outcome)
 
-    def settled_batch(self, accepted: int, now: float) -> None:
+    def settled_batch(self, accepted: int) -> None:
         """Finish a batch of answers."""
-        del now
         if self.guard.judge(accepted):
             self._stopped = self.guard.stopped
             self.stop()
@@ -449,7 +454,7 @@ class Run(BaseRun[RunReport]):
         if self.life is not Life.READING and self.life is not Life.LANDING:
             return None
         held = self._retries.held
-        first = min(self._last_moment, held[0][0]) if held else self._last_moment
+        first = min(self._plan.last_moment, held[0][0]) if held else self._plan.last_moment
         return None if first == NEVER else first
 
     def tick(self, now: float) -> None:
@@ -460,18 +465,18 @@ class Run(BaseRun[RunReport]):
         while held and held[0][0] <= now:
             if self._ledger.again(heapq.heappop(held)[1]):
                 self._commit(at_once=True)
-        if now >= self._last_moment:
+        if now >= self._plan.last_moment:
             self._expire()
 
     # The end.
 
     def _expire(self) -> None:
         """End it at its last moment: nothing more is read or sent; what was read is answered."""
-        self._last_moment = NEVER
+        self._plan.last_moment = NEVER
         late = [*self._ledger.give_up(), *self._retries.take_held()]
         self._stopped = self._stopped or _TOO_LATE
         self.halt(End.DEADLINE)
-        priority = self._encoded.priority
+        priority = self._plan.encoded.priority
         for position in late:
             trouble = self._retries.troubles.pop(position, None)
             token = self._ledger.token(position)
@@ -506,7 +511,7 @@ class Run(BaseRun[RunReport]):
         for token in tokens:
             why = self._stopped or self.end.value
             name = token if isinstance(token, str) else f"<{type(token).__name__}>"
-            self._tell(unsent(name, self._encoded.priority, why))
+            self._tell(unsent(name, self._plan.encoded.priority, why))
 
     def _under_way(self) -> bool:
         if self._in_flight:
@@ -520,7 +525,7 @@ class Run(BaseRun[RunReport]):
             # The journal keeps these as unsent: the same name goes on with them.
             for position, token in ledger.unsettled():
                 trouble = self._retries.troubles.get(position)
-                self._tell(unsent(token, self._encoded.priority, self._stopped, trouble))
+                self._tell(unsent(token, self._plan.encoded.priority, self._stopped, trouble))
         elif self._tally.exhausted:
             ledger.record.finished = True
             ledger.changed = True

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ..errors import ActivityEnded
 from ..outcome import Outcome
 from .budget import StartAccounts
-from .dispatch import Dispatch
+from .dispatch import Dispatch, Home
 from .errands import Errand
 from .journal import Record
 from .lane import Lane
@@ -20,10 +20,8 @@ HOUSEKEEPING = 5.0
 """Seconds between two looks at what waits for a connection and at idle lanes."""
 
 
-class Singles:
+class Singles(Home):
     """What is sent to one token each."""
-
-    gated = True
 
     def __init__(
         self,
@@ -36,7 +34,6 @@ class Singles:
         self.lanes = lanes
         self.wakeups = Wakeups(decided)
         self.starts = StartAccounts(starts_per_hour)
-        self.queued = False
         self._dispatch = dispatch
         self._decided = decided
         self._changed: set[Lane] = set()
@@ -131,9 +128,6 @@ class Singles:
         if lane.flying is state:
             self.lanes.settled(lane, outcome, now)
 
-    def settled_batch(self, accepted: int, now: float) -> None:
-        """Finish a batch of answers."""
-
     def next_time(self) -> float | None:
         """Return when `tick` has something to do."""
         lanes = self.lanes.next_time()
@@ -164,6 +158,3 @@ class Singles:
                 records.append(forgotten_lane(lane.token))
         self._changed.clear()
         return records + self.wakeups.collect()
-
-    def committed(self) -> None:
-        """Note that what was collected is safe."""

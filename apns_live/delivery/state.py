@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import InitVar, dataclass
+from typing import TypedDict, Unpack
+
 from ..clock import SteadyTime
 from ..errors import InvalidInput
 from ..outcome import Outcome, Verdict
@@ -14,6 +17,7 @@ from .tickets import Ticket
 _LONGEST = 100_000_000.0
 
 
+@dataclass(slots=True, eq=False)
 class State:
     """What it says and what the caller wants of it.
 
@@ -21,48 +25,25 @@ class State:
     are steady seconds since 1970 (`apns_live.clock.SteadyTime`).
     """
 
-    __slots__ = (
-        "account_before",
-        "deadline",
-        "decision",
-        "encoded",
-        "given_timestamp",
-        "last_moment",
-        "lifetime",
-        "revision",
-        "submitted_at",
-        "ticket",
-        "token",
-        "urgency",
-    )
+    encoded: EncodedMessage
+    urgency: Urgency
+    submitted_at: float
+    ticket: Ticket | None = None
+    token: str = ""
+    """The token as the caller gave it."""
+    revision: int | None = None
+    deadline: float | None = None
+    given_timestamp: int | None = None
+    lifetime: float = 0.0
+    step: InitVar[float] = 0.0
+    decision: Decision | None = None
+    account_before: Account = FULL
+    last_moment: float = 0.0
 
-    def __init__(
-        self,
-        encoded: EncodedMessage,
-        *,
-        urgency: Urgency,
-        submitted_at: float,
-        ticket: Ticket | None = None,
-        token: str = "",
-        revision: int | None = None,
-        deadline: float | None = None,
-        given_timestamp: int | None = None,
-        lifetime: float = 0.0,
-        step: float = 0.0,
-    ) -> None:
-        self.encoded = encoded
-        self.urgency = urgency
-        self.ticket = ticket
-        self.token = token
-        """The token as the caller gave it."""
-        self.submitted_at = submitted_at
-        self.revision = revision
-        self.given_timestamp = given_timestamp
-        self.deadline = deadline
-        self.lifetime = lifetime
-        self.decision: Decision | None = None
-        self.account_before: Account = FULL
-        self.last_moment = last_moment(deadline=deadline, expiration=encoded.expiration, step=step)
+    def __post_init__(self, step: float) -> None:
+        self.last_moment = last_moment(
+            deadline=self.deadline, expiration=self.encoded.expiration, step=step
+        )
 
     @property
     def is_end(self) -> bool:
@@ -89,22 +70,29 @@ def check_deadline(deadline: float | None) -> float | None:
     )
 
 
+class Options(TypedDict, total=False):
+    """What a caller may say of a state: see `Delivery.submit`."""
+
+    urgency: Urgency | UrgencyName | None
+    revision: int | None
+    deadline: float | None
+
+
 def make_state(
     message: Message,
     time: SteadyTime,
-    *,
     last_timestamp: int | None = None,
-    urgency: Urgency | UrgencyName | None = None,
-    revision: int | None = None,
-    deadline: float | None = None,
+    *,
     ticket: Ticket | None = None,
     token: str = "",
+    **options: Unpack[Options],
 ) -> State:
     """Check and encode a message; ``last_timestamp`` is its lane's, None when it has no lane.
 
     Raises InvalidPayload and InvalidInput for what cannot be sent.
     """
-    deadline = check_deadline(deadline)
+    deadline = check_deadline(options.get("deadline"))
+    urgency = options.get("urgency")
     now = time.now()
     wall = time.wall()
     given = getattr(message, "timestamp", None)
@@ -121,7 +109,7 @@ def make_state(
         ticket=ticket,
         token=token,
         submitted_at=now,
-        revision=revision,
+        revision=options.get("revision"),
         deadline=None if deadline is None else now + deadline,
         given_timestamp=encoded.timestamp if given is not None else None,
         lifetime=max(0.0, encoded.expiration - wall) if renewable else 0.0,

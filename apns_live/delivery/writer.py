@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from ..clock import Alarm, Clock
 from ..errors import JournalError
 from .journal import Journal, Record
 
 
-class Recorded(Protocol):
+class Recorded:
     """Something with records."""
 
     def collect(self) -> Sequence[Record]:
         """Return what changed since the last time."""
+        raise NotImplementedError
 
     def committed(self) -> None:
         """Note that what was collected last is safe."""

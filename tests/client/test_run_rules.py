@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 
 from apns_live import Client, Outcome, ProviderKey, Update, Verdict, blocking
+from apns_live.delivery import Delivery
 from apns_live.errors import InvalidInput, SourceCancelled
 from apns_live.testing import FakeApns
 from tests.client.conftest import client_for, token, tokens
+from tests.delivery.memory_journal import MemoryJournal
 
 pytestmark = pytest.mark.wire
 UPDATE = Update(content_state={"home": 71})
@@ -31,6 +33,9 @@ class ClientRuns:
 
     def __init__(self, fake: FakeApns) -> None:
         self.client: Any = client_for(fake)
+
+    async def open(self) -> None:
+        """Open what opens."""
 
     def run(self, source: Any, **options: Any) -> Any:
         return self.client.fan_out(UPDATE, source, **options)
@@ -83,17 +88,59 @@ class BlockingRuns(ClientRuns):
         await asyncio.to_thread(self.client.close)
 
 
+class DeliveryRuns(ClientRuns):
+    """`Delivery.fan_out`, without a journal."""
+
+    def __init__(self, fake: FakeApns) -> None:
+        super().__init__(fake)
+        self.delivery = Delivery(self.client)
+        self.count = 0
+
+    async def open(self) -> None:
+        await self.delivery.open()
+
+    def run(self, source: Any, **options: Any) -> Any:
+        self.count += 1
+        return self.delivery.fan_out(UPDATE, source, name=str(self.count), **options)
+
+    async def close(self) -> None:
+        await self.delivery.aclose(drain=0.0)
+        await super().close()
+
+
+class JournalledRuns(DeliveryRuns):
+    """`Delivery.fan_out` with a journal."""
+
+    def __init__(self, fake: FakeApns) -> None:
+        super().__init__(fake)
+        self.delivery = Delivery(self.client, journal=MemoryJournal(), commit_interval=0.01)
+
+
 def _extend(seen: list[Outcome], run: Any) -> None:
     for outcome in run:
         seen.append(outcome)  # noqa: PERF402 - what came before an error counts
 
 
-KINDS: dict[str, Callable[[FakeApns], Any]] = {"client": ClientRuns, "blocking": BlockingRuns}
+KINDS: dict[str, Callable[[FakeApns], Any]] = {
+    "client": ClientRuns,
+    "blocking": BlockingRuns,
+    "delivery": DeliveryRuns,
+    "journalled": JournalledRuns,
+}
 
 
 @pytest.fixture(params=list(KINDS))
 async def runs(request: pytest.FixtureRequest, fake: FakeApns) -> AsyncIterator[Any]:
     # A blocking run is made from the loop's thread here, so its portal is another thread.
+    runs = await asyncio.to_thread(KINDS[request.param], fake)
+    await runs.open()
+    yield runs
+    await runs.close()
+
+
+@pytest.fixture(params=["client", "blocking"])
+async def client_runs(request: pytest.FixtureRequest, fake: FakeApns) -> AsyncIterator[Any]:
+    """The kinds with ``dedupe`` and ``drops_to``."""
     runs = await asyncio.to_thread(KINDS[request.param], fake)
     yield runs
     await runs.close()
@@ -256,30 +303,30 @@ async def test_waiting_goes_on_with_a_run_that_paused(runs: Any) -> None:
 
 
 async def test_drops_to_that_raises_is_logged_once(
-    runs: Any, fake: FakeApns, caplog: pytest.LogCaptureFixture
+    client_runs: Any, fake: FakeApns, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake.fault("answer", reason="Unregistered", timestamp=1_800_000_000_000)
 
     def full(outcome: Outcome) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    run = await made(runs, tokens(600), drops_to=full)
+    run = await made(client_runs, tokens(600), drops_to=full)
     with caplog.at_level(logging.ERROR, "apns_live"):
-        report = await asyncio.wait_for(runs.wait(run), 20)
+        report = await asyncio.wait_for(client_runs.wait(run), 20)
     assert report.drop_count == report.settled == 600
     assert len([each for each in caplog.records if "drops_to" in each.message]) == 1
 
 
-async def test_drops_to_on_a_full_disk(runs: Any, fake: FakeApns) -> None:
+async def test_drops_to_on_a_full_disk(client_runs: Any, fake: FakeApns) -> None:
     fake.fault("answer", reason="Unregistered", timestamp=1_800_000_000_000)
-    run = await made(runs, tokens(600), drops_to="/dev/full")
-    report = await asyncio.wait_for(runs.wait(run), 20)
+    run = await made(client_runs, tokens(600), drops_to="/dev/full")
+    report = await asyncio.wait_for(client_runs.wait(run), 20)
     assert report.drop_count == report.settled == 600
 
 
-async def test_two_spellings_of_a_token_are_one(runs: Any) -> None:
+async def test_two_spellings_of_a_token_are_one(client_runs: Any) -> None:
     source = [token(10), token(10).upper(), token(11)]
-    report = await runs.wait(await made(runs, source, dedupe=True))
+    report = await client_runs.wait(await made(client_runs, source, dedupe=True))
     assert (report.accepted, report.duplicates) == (2, 1)
 
 

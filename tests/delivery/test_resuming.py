@@ -1,0 +1,124 @@
+"""A fan-out finds its place again: bad tokens, sources that trickle, pages of the wrong size."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from apns_live.delivery import Delivery, TokenPage
+from apns_live.errors import InvalidInput, JournalError
+from apns_live.outcome import Verdict
+from apns_live.testing.clock import SimulatedClock
+
+from .double import Fate, MemoryClient
+from .memory_journal import MemoryJournal
+from .test_delivery import Phone, state
+from .test_live import tokens
+
+
+@pytest.fixture
+def clock():
+    return SimulatedClock()
+
+
+@pytest.fixture
+def phone():
+    return Phone()
+
+
+@pytest.fixture
+def client(clock, phone):
+    return MemoryClient(clock, received=phone, room=10)
+
+
+@pytest.fixture
+def journal():
+    return MemoryJournal()
+
+
+async def stopped_after(delivery, clock, run, count):
+    """Read ``count`` outcomes of a run, then leave it."""
+    reading = asyncio.ensure_future(_read(run, count))
+    await clock.advance_until(reading.done)
+    await reading
+
+
+async def _read(run, count):
+    async with run:
+        async for _ in run:
+            count -= 1
+            if not count:
+                break
+
+
+async def test_bad_tokens_do_not_shift_the_verdicts_of_others(client, clock, phone, journal):
+    names = tokens(60)
+    source = [*names[:20], "newline\n" + names[0], "two\n\nlines", "\ud800", *names[20:]]
+    async with Delivery(client, clock=clock, journal=journal, close_timeout=0.0) as delivery:
+        await stopped_after(delivery, clock, delivery.fan_out(state(1), source, name="r"), 30)
+    first = dict(phone.history)
+    assert 20 < len(first) < 60
+    async with Delivery(client, clock=clock, journal=journal, close_timeout=0.0) as delivery:
+        running = asyncio.ensure_future(delivery.fan_out(state(1), source, name="r").wait())
+        await clock.advance(60)
+        report = await running
+    assert report.counts == {Verdict.ACCEPTED: 60, Verdict.FIX_REQUEST: 3}
+    assert phone.history == {key: [1] for key in names}
+    assert all(len(events) == 1 for events in phone.events.values()), "nobody was sent it twice"
+    kept = await journal.problems("r", -1, 10)
+    assert [record.position for record in kept] == [20, 21, 22]
+
+
+async def test_a_source_that_trickles_is_known_again_however_it_is_cut(
+    client, clock, phone, journal
+):
+    names = tokens(2300)
+
+    async def slowly(pause_at):
+        for number, token in enumerate(names):
+            if number in pause_at:
+                await clock.sleep(0.5)
+            yield token
+
+    client.room = 2000
+    async with Delivery(client, clock=clock, journal=journal, close_timeout=0.0) as delivery:
+        run = delivery.fan_out(state(1), slowly(set(range(3, 1500, 97))), name="r")
+        await stopped_after(delivery, clock, run, 1200)
+    sent = len(phone.history)
+    assert 1200 <= sent < 2300
+    async with Delivery(client, clock=clock, journal=journal, close_timeout=0.0) as delivery:
+        run = delivery.fan_out(state(1), slowly({1, 700, 1100, 2000}), name="r")
+        running = asyncio.ensure_future(run.wait())
+        await clock.advance(60)
+        assert (await running).counts == {Verdict.ACCEPTED: 2300}
+        other = [*names[:5], "f" * 64, *names[6:]]
+        journal.kept_runs["r"].exhausted = False
+        waiting = asyncio.ensure_future(delivery.fan_out(state(1), other, name="r").wait())
+        await clock.advance(5)
+        with pytest.raises(JournalError, match="not those"):
+            await waiting
+    assert phone.history == {key: [1] for key in names}
+    assert all(len(events) == 1 for events in phone.events.values())
+
+
+async def test_a_page_that_is_too_large_is_an_error(client, clock):
+    class Greedy:
+        async def read(self, *, after, limit):
+            return TokenPage(tokens(limit + 1), "x")
+
+    async with Delivery(client, clock=clock, close_timeout=0.0) as delivery:
+        with pytest.raises(InvalidInput, match="1001 tokens"):
+            await delivery.fan_out(state(1), Greedy(), name="r").wait()
+
+
+async def test_a_run_whose_delivery_closes_reports_what_may_have_left(client, clock):
+    client.fate = lambda token, message, now: Fate(delay=100.0)
+    async with Delivery(client, clock=clock, close_timeout=0.5, response_timeout=60) as delivery:
+        running = asyncio.ensure_future(delivery.fan_out(state(1), tokens(30), name="r").wait())
+        await clock.advance(1)
+        closing = asyncio.ensure_future(delivery.aclose())
+        await clock.advance(2)
+        await closing
+    report = await running
+    assert report.counts == {Verdict.UNKNOWN: 10, Verdict.NOT_SENT: 20}
