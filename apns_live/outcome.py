@@ -37,7 +37,7 @@ class Verdict(enum.StrEnum):
     SUPERSEDED = "superseded"
     """A newer state took its place before it left."""
     EXPIRED = "expired"
-    """Its deadline or stale date passed before APNs accepted it."""
+    """Its deadline or expiration passed before APNs accepted it."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Unpack
@@ -22,7 +22,7 @@ from ..outcome import Outcome, Verdict
 from ..payload import End, Update, check_token
 from .activity_report import ActivityReport
 from .audience import Audience
-from .budget import Budget, Urgency, decide, for_device
+from .budget import Account, Budget, Urgency, decide, for_device
 from .dispatch import Dispatch, Home
 from .encoding import one_spelling
 from .guard import SpikeGuard
@@ -46,6 +46,8 @@ _ACCEPTED = Verdict.ACCEPTED
 Standing = Literal["new", "behind", "current"]
 PROBLEMS_KEPT = 1000
 """Outcomes kept in a report; the hook sees all."""
+ACCOUNTS_KEPT = 100_000
+"""Activities that were let go of whose accounts are remembered."""
 
 
 class Life(enum.Enum):
@@ -589,6 +591,7 @@ class Activities:
         self._lanes = lanes
         self._by_name: dict[str, LiveActivity] = {}
         self._owners: dict[str, LiveActivity] = {}
+        self._let_go: OrderedDict[str, tuple[Account, Account]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -613,8 +616,21 @@ class Activities:
     ) -> LiveActivity:
         """Add an activity."""
         activity = LiveActivity(self, name, minimum_interval=minimum_interval, guard=guard)
+        accounts = self._let_go.pop(name, None)
+        if accounts is not None:
+            activity.lane.account, activity.published.slow_account = accounts
         self._by_name[name] = activity
         return activity
+
+    def let_go(self, activity: LiveActivity) -> None:
+        """Forget an activity that did not end; its budget's accounts are remembered."""
+        self._let_go[activity.activity] = (
+            activity.lane.account,
+            activity.published.slow_account,
+        )
+        if len(self._let_go) > ACCOUNTS_KEPT:
+            self._let_go.popitem(last=False)
+        self.forget(activity)
 
     def restore(
         self,

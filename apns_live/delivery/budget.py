@@ -80,6 +80,16 @@ class Account(NamedTuple):
 FULL = Account(0.0, 0)
 
 
+class SharedAccount:
+    """The account of several activities on one phone (iOS was seen to pool them; unverified)."""
+
+    __slots__ = ("__weakref__", "account", "device")
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.account = FULL
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """The priority-10 pushes that one activity may get in an hour.
@@ -208,6 +218,13 @@ def decide(budget: Budget, account: Account, urgency: Urgency, now: float) -> De
         return Decision(10, charged)
     deepest = budget.depth + budget.reserve
     return Decision(10, Account(start or now, min(used + 1, max(deepest, used))), over_budget=True)
+
+
+def refund(account: Account, decision: Decision | None) -> Account:
+    """Return the account without a push that was charged and did not leave."""
+    if decision is None or decision.priority != 10:
+        return account
+    return Account(account.start, max(0, account.used - 1))
 
 
 def for_device(budget: Budget, frequent_pushes_enabled: bool | None) -> Budget:

@@ -206,7 +206,7 @@ class Delivery:
             for record in records:
                 newest = max(newest, record.last_timestamp)
                 self.in_doubt += record.intended
-                self._lanes.adopt(restore_lane(record, now))
+                self._lanes.adopt(restore_lane(record, now), record.device)
             after = records[-1].token
         for kept in await journal.activities():
             newest = max(newest, kept.lane.last_timestamp)
@@ -370,6 +370,15 @@ class Delivery:
         else:
             self._lanes.open(str(check_token(token))).frequent = enabled
 
+    def pool(self, token: str, device: str) -> None:
+        """Let activity tokens of one phone share an account: iOS was seen to pool an app's.
+
+        ``device`` is the caller's name for the phone. Of a live activity the account is that of its
+        versions, so its tokens are not pooled. Raises InvalidToken.
+        """
+        self._lanes.pool(str(check_token(token)), device)
+        self._dispatch.stir(self._singles)
+
     # Live activities.
 
     def activity(
@@ -408,7 +417,7 @@ class Delivery:
         known = self._activities.get(activity.activity) is activity
         if not known or self._journal is not None or not activity.idle:
             return False
-        self._activities.forget(activity)
+        self._activities.let_go(activity)
         return True
 
     # Fan-outs.

@@ -34,6 +34,6 @@ class Errand(Lane):
 
     def _charge(self, state: State, now: float, wall: float, budget: Budget) -> None:
         del wall, budget
-        if state.decision is None:
+        if state.decision is None:  # once, however often it is tried
             over = state.encoded.event == "start" and self._starts.charge(self.token, now)
             state.decision = Decision(state.encoded.priority, self.account, over_budget=over)

@@ -134,6 +134,8 @@ class LaneRecord(msgspec.Struct, kw_only=True):
     window_start: float = 0.0
     used: float = 0
     """The budget's account, see `apns_live.delivery.budget.Account`."""
+    device: str = ""
+    """The phone whose activities share that account; "" for none."""
     left_at: float = 0.0
     ended: bool = False
     frequent: bool | None = None

@@ -21,7 +21,7 @@ import msgspec
 from ..errors import ActivityEnded, DeliveryError
 from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage
-from .budget import FULL, Account, Budget, Urgency, decide, for_device
+from .budget import FULL, Account, Budget, SharedAccount, Urgency, decide, for_device, refund
 from .encoding import restamp
 from .pacing import NEVER, Trouble, again_at
 from .state import State, expired, inherit, superseded
@@ -49,6 +49,8 @@ class Lane:
     left_at: float = 0.0
     ended: bool = False
     frequent: bool | None = None
+    shared: SharedAccount | None = None
+    """The account that counts in the place of its own, see `Delivery.pool`."""
     flying: State | None = None
     waiting: State | None = None
     trouble: Trouble | None = None
@@ -144,11 +146,12 @@ class Lane:
     def _charge(self, state: State, now: float, wall: float, budget: Budget) -> None:
         stamp = self._next_timestamp(state, wall)
         urgency = Urgency.URGENT if state.is_end else state.urgency
+        purse = self.shared or self
         state.decision = decision = decide(
-            for_device(budget, self.frequent), self.account, urgency, now
+            for_device(budget, self.frequent), purse.account, urgency, now
         )
         state.encoded = restamp(state.encoded, stamp, decision.priority)
-        state.account_before, self.account = self.account, decision.account
+        purse.account = decision.account
         self.last_timestamp = stamp
 
     def recall(self) -> Decided | None:
@@ -159,7 +162,8 @@ class Lane:
         state, self.flying = self.flying, None
         if state is None:
             return None
-        self.account = state.account_before
+        purse = self.shared or self
+        purse.account = refund(purse.account, state.decision)
         if self.waiting is None:
             self.waiting = state
             return None

@@ -9,10 +9,11 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
+from weakref import WeakValueDictionary
 
 from ..clock import SteadyTime
 from ..outcome import Outcome, Verdict
-from .budget import Budget
+from .budget import Budget, SharedAccount
 from .encoding import one_spelling
 from .errands import Errand
 from .lane import Decided, Lane
@@ -56,6 +57,7 @@ class Lanes:
         self._count = 0
         self._purge: Iterator[str] | None = None
         self._stopped = ""
+        self._devices: WeakValueDictionary[str, SharedAccount] = WeakValueDictionary()
 
     def __len__(self) -> int:
         return len(self._lanes)
@@ -69,8 +71,21 @@ class Lanes:
         key = one_spelling(token)
         lane = self._lanes.get(key)
         if lane is None:
-            self._lanes[key] = lane = Lane(token)
+            # Its life begins now, also where nothing is sent yet; its first state need not wait.
+            begun = self._time.now() - self._minimum_interval
+            self._lanes[key] = lane = Lane(token, left_at=begun)
         return lane
+
+    def pool(self, token: str, device: str) -> None:
+        """Let the lane of a token share one account with the others of its device."""
+        lane = self.open(token)
+        shared = self._devices.get(device)
+        if shared is None:
+            shared = self._devices[device] = SharedAccount(device)
+        # Of several accounts the one that was charged most recently knows most.
+        shared.account = max(shared.account, lane.account)
+        lane.shared = shared
+        self._note(lane)
 
     def forget(self, token: str) -> bool:
         """Forget an idle lane; False when it is not idle or not there."""
@@ -84,10 +99,12 @@ class Lanes:
         """Return whether this lane is still the one of its token."""
         return self._lanes.get(one_spelling(lane.token)) is lane
 
-    def adopt(self, lane: Lane) -> None:
+    def adopt(self, lane: Lane, device: str = "") -> None:
         """Take over a lane that a journal kept; one past its life is forgotten."""
         now = self._time.now()
         self._lanes[one_spelling(lane.token)] = lane
+        if device:
+            self.pool(lane.token, device)
         if lane.idle and now - lane.left_at > self._lifetime:
             self._remove(lane)
         else:

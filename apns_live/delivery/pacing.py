@@ -1,6 +1,7 @@
 """What follows an answer that is not an acceptance: when to try again, and when to stop.
 
-Live state is worth seconds, so the waits are short where Apple advises minutes; everything ends at
+The seconds are those of `apns_live.retry.POLICIES`, the one policy; here they are read by verdict,
+since the client hands delivery each refusal at once (``retry=False``). Live state is worth seconds, so the waits are short where Apple advises minutes; everything ends at
 the deadline or the expiration, whichever is first. A stale date that has passed ends nothing: it tells
 the phone to draw the state as outdated.
 """
@@ -11,11 +12,11 @@ import math
 from dataclasses import dataclass
 
 from ..outcome import Outcome, Verdict
+from ..reasons import Retry
+from ..retry import POLICIES, Policy
 
-SLOW_DOWN_FIRST, SLOW_DOWN_MOST = 5.0, 300.0
-"""Seconds that a token waits after 429 TooManyRequests: doubling between these two."""
-RETRY_FIRST, RETRY_MOST = 1.0, 60.0
-"""Seconds after a 500 or 503 that names no time of its own."""
+_TOKEN = POLICIES[Retry.BACKOFF_TOKEN]
+_SERVER = POLICIES[Retry.BACKOFF_POOL]
 UNKNOWN_AT_ONCE = 3
 """How many times in a row a push without an answer is followed at once by the newest state."""
 NEVER = math.inf
@@ -41,28 +42,28 @@ def again_at(outcome: Outcome, failures: int, now: float, *, replay_safe: bool =
     start) is never repeated when it may have been processed.
     """
     verdict = outcome.verdict
-    if verdict is Verdict.UNKNOWN:
-        if not replay_safe:
-            return NEVER
-        if failures < UNKNOWN_AT_ONCE:
-            return now
-        return now + _doubled(1.0, 30.0, failures - UNKNOWN_AT_ONCE)
-    if outcome.may_have_been_sent and not replay_safe:
+    if not replay_safe and (outcome.may_have_been_sent or verdict is Verdict.UNKNOWN):
         return NEVER
-    if verdict is Verdict.SLOW_DOWN:
-        return max(outcome.retry_at, now + _doubled(SLOW_DOWN_FIRST, SLOW_DOWN_MOST, failures))
-    if verdict is Verdict.RETRY_LATER:
-        return max(outcome.retry_at, now + _doubled(RETRY_FIRST, RETRY_MOST, failures))
-    if verdict is Verdict.NOT_SENT:
-        # It did not leave (a link went away): at once, unless that goes on.
-        if failures == 0:
-            return max(outcome.retry_at, now)
-        return max(outcome.retry_at, now + _doubled(0.5, RETRY_MOST, failures - 1))
-    return NEVER
+    match verdict:
+        case Verdict.UNKNOWN:
+            wait = _after(_SERVER, failures, at_once=UNKNOWN_AT_ONCE)
+        case Verdict.SLOW_DOWN:
+            wait = _TOKEN.backoff(failures)
+        case Verdict.RETRY_LATER:
+            wait = _SERVER.backoff(failures)
+        case Verdict.NOT_SENT:
+            # It did not leave (a link went away): at once, unless that goes on.
+            wait = _after(_SERVER, failures, at_once=1)
+        case Verdict.REFRESH_CREDENTIALS if outcome.retry_at and not failures:
+            # Its connection is retired: one try on another, as the client does for its own.
+            wait = 0.0
+        case _:
+            return NEVER
+    return max(outcome.retry_at, now + wait)
 
 
-def _doubled(first: float, most: float, times: int) -> float:
-    return float(min(most, first * 2.0 ** min(times, 16)))
+def _after(policy: Policy, failures: int, *, at_once: int) -> float:
+    return policy.backoff(failures - at_once) if failures >= at_once else 0.0
 
 
 def last_moment(*, deadline: float | None, expiration: int, step: float = 0.0) -> float:

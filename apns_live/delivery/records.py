@@ -32,12 +32,14 @@ def lane_record(lane: Lane) -> LaneRecord:
     what the other had to say if that is not accepted.
     """
     state = lane.waiting or lane.flying
+    account = lane.shared.account if lane.shared else lane.account
     return LaneRecord(
         token=lane.token,
         last_timestamp=lane.last_timestamp,
         revision=lane.revision,
-        window_start=lane.account.start,
-        used=lane.account.used,
+        window_start=account.start,
+        used=account.used,
+        device=lane.shared.device if lane.shared else "",
         left_at=lane.left_at,
         ended=lane.ended,
         frequent=lane.frequent,

@@ -9,7 +9,7 @@ from ..clock import SteadyTime
 from ..errors import InvalidInput
 from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage, Message, encode
-from .budget import FULL, Account, Decision, Urgency, UrgencyName, check_urgency
+from .budget import Decision, Urgency, UrgencyName, check_urgency
 from .encoding import carry_alert
 from .pacing import Trouble, last_moment
 from .tickets import Ticket
@@ -37,7 +37,6 @@ class State:
     lifetime: float = 0.0
     step: InitVar[float] = 0.0
     decision: Decision | None = None
-    account_before: Account = FULL
     last_moment: float = 0.0
 
     def __post_init__(self, step: float) -> None:

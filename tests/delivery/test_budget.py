@@ -8,16 +8,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apns_live.delivery import Delivery
 from apns_live.delivery.budget import (
     DEFAULT,
     FREQUENT,
     FULL,
+    OBSERVED,
+    PRESETS,
+    Account,
     Budget,
+    Law,
     StartAccounts,
     Urgency,
+    check_budget,
     decide,
     for_device,
 )
+from apns_live.errors import InvalidSetting
+from apns_live.payload import Update
+from apns_live.testing.clock import SimulatedClock
+
+from .double import MemoryClient
+from .memory_journal import MemoryJournal
 
 
 @given(
@@ -76,3 +88,77 @@ def test_start_accounts_are_per_device_and_bounded():
     for n in range(500):
         accounts.charge(str(n), 1000.0)
     assert len(accounts) == 100
+
+
+def test_a_window_begins_with_the_first_push_after_the_last_one_ended():
+    now, account, tens = 1_000_000.0, FULL, 0
+    for _ in range(30):
+        decision = decide(OBSERVED, account, Urgency.NORMAL, now)
+        account, tens = decision.account, tens + (decision.priority == 10)
+        now += 100
+    assert tens == OBSERVED.per_hour - OBSERVED.reserve, "down to the reserve, without a pace"
+    assert account == (1_000_000.0, 11)
+    assert decide(OBSERVED, account, Urgency.NORMAL, 1_003_599.0).demoted
+    fresh = decide(OBSERVED, account, Urgency.NORMAL, 1_003_600.0)
+    assert (fresh.priority, fresh.account) == (10, (1_003_600.0, 1))
+    urgent = [decide(OBSERVED, account, Urgency.URGENT, 1_003_000.0)]
+    for _ in range(9):
+        urgent.append(decide(OBSERVED, urgent[-1].account, Urgency.URGENT, 1_003_000.0))
+    assert [each.over_budget for each in urgent] == [False] * 4 + [True] * 6
+    assert urgent[-1].account.used == OBSERVED.per_hour + OBSERVED.reserve
+
+
+@pytest.mark.parametrize("budget", PRESETS.values(), ids=PRESETS)
+def test_an_account_survives_a_change_of_law_and_a_clock_that_was_set_back(budget):
+    spent = Account(1_000_000.0, budget.depth)
+    for law in Law:
+        other = Budget(per_hour=30, reserve=4, law=law)
+        assert other.level(spent, 1_000_000.0) == other.depth - budget.depth
+        assert other.level(spent, 900_000.0) == other.depth - budget.depth
+        assert other.level(spent, 1_000_000.0 + 7 * 86_400) == other.depth
+
+
+def test_laws_and_budgets_that_cannot_be_are_refused():
+    for wrong in ({"law": "rolling"}, {"per_hour": 4, "law": "window"}, {"per_hour": 7}):
+        with pytest.raises(InvalidSetting, match="budget"):
+            Budget(**{"per_hour": 15, **wrong})
+    assert Budget(per_hour=5, law="window").law is Law.WINDOW
+    with pytest.raises(InvalidSetting, match="observed-frequent"):
+        check_budget("generous")
+
+
+async def test_accounts_survive_eviction_a_restart_and_are_shared_on_one_phone():
+    clock, journal = SimulatedClock(), MemoryJournal()
+    one, other = "aa" * 32, "bb" * 32
+
+    async def priorities(delivery, token, count):
+        seen = []
+        for n in range(count):
+            ticket = delivery.submit(Update(content_state={"n": n}), token)
+            await clock.advance(3)
+            seen.append(ticket.outcome.priority)
+        return seen
+
+    client = MemoryClient(clock)
+    async with Delivery(client, clock=clock, journal=journal, budget="observed") as delivery:
+        delivery.pool(one, "phone")
+        delivery.pool(other, "phone")
+        assert await priorities(delivery, one, 8) == [10] * 8
+        assert await priorities(delivery, other, 6) == [10] * 3 + [5] * 3
+    client = MemoryClient(clock)
+    async with Delivery(client, clock=clock, journal=journal, budget="observed") as delivery:
+        assert await priorities(delivery, one, 2) == [5, 5]
+        assert await priorities(delivery, "cc" * 32, 1) == [10]
+        await clock.advance(3600)
+        assert await priorities(delivery, one, 11) == [10] * 11
+        assert await priorities(delivery, other, 1) == [5]
+    client = MemoryClient(clock)
+    async with Delivery(client, clock=clock, budget="observed") as delivery:
+        sent = []
+        for n in range(14):
+            match = delivery.activity("match", tokens=[one])
+            match.put(Update(content_state={"n": n}))
+            await clock.advance(3)
+            sent.append(match.published.current.priority)
+            assert delivery.let_go(match)
+        assert sent == [10] * 11 + [5] * 3

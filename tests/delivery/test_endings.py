@@ -376,3 +376,24 @@ async def test_outcomes_are_told_of_the_token_as_it_was_given(delivery, clock):
     delivery.submit(state(1), TOKEN.upper()).when_done(seen.append)
     await clock.advance(1)
     assert seen[0].token == TOKEN.upper()
+
+
+async def test_refused_credentials_are_tried_once_more_on_the_connection_that_follows(
+    delivery, clock, client
+):
+    refused = Fate(
+        status=403,
+        reason="ExpiredProviderToken",
+        verdict=Verdict.REFRESH_CREDENTIALS,
+        retry_after=0.1,
+    )
+    fates = [refused]
+    client.fate = lambda token, message, now: fates.pop() if fates else Fate()
+    once = delivery.submit(state(1), TOKEN)
+    await clock.advance(2)
+    assert once.outcome.accepted
+    client.fate = lambda token, message, now: refused
+    again = delivery.submit(state(2), TOKEN)
+    await clock.advance(2)
+    assert again.outcome.verdict is Verdict.REFRESH_CREDENTIALS
+    assert again.outcome.attempts == 2
