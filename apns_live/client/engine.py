@@ -185,6 +185,9 @@ class Engine:
     def _leavable(self, pushes: Sequence[Push], now: float) -> Sequence[Push]:
         """Return those that may leave; settle or hold the others."""
         wall = self.clock.time()
+        alike = bool(pushes) and pushes[0].state == PushState.IN_FLIGHT  # see pushes_that_leave
+        if alike and pushes[0].message.useless_at > wall and not self._slow:
+            return pushes
         message = None
         slow = self._slow
         for push in pushes:
@@ -236,6 +239,12 @@ class Engine:
         for push in pushes:
             push.stays()
         self._waiting.put_in_front(pushes)
+
+    def may_have_work(self) -> bool:
+        """Whether ``take`` might return something: `has_work` without reading ahead."""
+        if self._bar is not None or self.clock.monotonic() < self._backoff.until:
+            return self.has_work()
+        return bool(self._waiting.ready) or self._intake.hungry()
 
     def has_work(self) -> bool:
         """Whether ``take`` would return something now."""

@@ -9,6 +9,7 @@ formed; nobody needs the ``apns-id``, and the ``apns-unique-id`` is decoded when
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 _IDS = frozenset({b"apns-id", b"apns-unique-id"})
 _KEPT = b"apns-unique-id"
@@ -17,41 +18,24 @@ _LONG = 0x7F
 """The length of a string that needs more than its first byte."""
 
 
-class AnswerForm:
+STRING_SIZES = tuple(
+    [1 << 30 if byte & _LONG == _LONG else 1 + (byte & _LONG) for byte in range(256)]
+)
+"""How long a string is with its length, by its first byte; a longer one fits nowhere."""
+
+
+class AnswerForm(NamedTuple):
     """A header block without the values of its ids: what stands before, between and behind them."""
 
-    __slots__ = ("kept", "parts", "tail")
+    parts: tuple[tuple[bytes, int], ...]
+    """Bytes and their number; each is followed by the length and text of an id."""
+    tail: bytes
+    kept: int
+    """The number of the id that is reported, which is the last, or -1."""
 
-    def __init__(self, parts: Sequence[bytes], tail: bytes, kept: int) -> None:
-        self.parts = tuple([(part, len(part)) for part in parts])
-        """Each is followed by the length and text of an id."""
-        self.tail = tail
-        self.kept = kept
-        """The number of the id that is reported, or -1."""
 
-    def match(self, data: bytes, at: int, stop: int) -> bool:
-        """Tell whether ``data[at:stop]`` has this form."""
-        for part, size in self.parts:
-            if not data.startswith(part, at):
-                return False
-            at += size
-            if at >= stop:
-                return False
-            length = data[at] & _LONG
-            if length == _LONG:
-                return False
-            at += 1 + length
-        return at + len(self.tail) == stop and data.startswith(self.tail, at)
-
-    def kept_string(self, data: bytes, at: int) -> bytes:
-        """Return the reported id of a block that matches, as an encoded string."""
-        for number, (_, size) in enumerate(self.parts):
-            at += size
-            end = at + 1 + (data[at] & _LONG)
-            if number == self.kept:
-                return data[at:end]
-            at = end
-        return b""
+NO_FORM = AnswerForm(((b"", 1 << 30),), b"", -1)
+"""Matches nothing: no block is so long."""
 
 
 def form_of(
@@ -93,7 +77,7 @@ def form_of(
             names.append(field[0])
             behind = at + 1 + length
         at += 1 + length
-    if not parts or at != len(block):
-        return None
     kept = names.index(_KEPT) if _KEPT in names else -1
-    return AnswerForm(parts, block[behind:], kept)
+    if not parts or at != len(block) or kept not in (-1, len(parts) - 1):
+        return None
+    return AnswerForm(tuple([(part, len(part)) for part in parts]), block[behind:], kept)

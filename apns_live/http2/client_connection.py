@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from struct import pack
 
 from apns_live.errors import Http2Error, Http2StreamError
-from apns_live.http2.answer_forms import AnswerForm, form_of
+from apns_live.http2.answer_forms import NO_FORM, STRING_SIZES, form_of
 from apns_live.http2.closed_streams import Ending
 from apns_live.http2.connection import (
     BUDGET_PER_EXCHANGE,
@@ -47,7 +47,6 @@ from apns_live.http2.headers import EncodedString, HeaderDecoder
 
 _MAX_HEADER_LIST = 65_536
 _CONNECTION_WINDOW = 1_048_576
-_FORMS_KEPT = 4
 _RESET = 4 << 8 | FrameType.RST_STREAM
 _RELEVANT_FLAGS = END_STREAM | END_HEADERS | PADDED | PRIORITY
 _WHOLE_RESPONSE = END_STREAM | END_HEADERS
@@ -143,7 +142,7 @@ class ClientConnection(Connection):
         self._prefixes = self._requests.prefixes
         self._kept_template: _Template | None = None
         self._batch_answers = batch_answers
-        self._forms: list[AnswerForm] = []
+        self._form = NO_FORM
         self._initial_window = initial_window
         self._max_response_body = max_response_body
         self._next_id = first_stream_id
@@ -161,6 +160,7 @@ class ClientConnection(Connection):
     def start(self) -> None:
         """Queue the preface, SETTINGS and the WINDOW_UPDATE of the connection."""
         self._out.append(CLIENT_PREFACE)
+        self._decoder.ask_for_no_table()
         self._send_settings(
             {
                 # Whatever the server would put into its table, answers do not depend on it. One
@@ -373,9 +373,10 @@ class ClientConnection(Connection):
         at = 0
         end = len(data)
         unpack = FRAME_HEADER.unpack_from
+        starts_with = data.startswith
         waiting = self._waiting
         streams = self._streams
-        forms = self._forms
+        parts, tail, kept = self._form
         batch: AnswersReceived | None = None
         answered = 0
         while end - at >= 9:
@@ -387,27 +388,32 @@ class ClientConnection(Connection):
                 at = start - 9
                 break
             if (
-                word & 0xFF == 1
-                and flags & _RELEVANT_FLAGS == _WHOLE_RESPONSE
+                flags & _RELEVANT_FLAGS == _WHOLE_RESPONSE
+                and word & 0xFF == 1
                 and stream_id in waiting
-                and self._block is None
                 and word <= 0x400001
+                and self._block is None
             ):
-                for form in forms:
-                    if form.match(data, start, at):
+                answered += 1
+                behind = begin = start
+                for part, size in parts:
+                    begin = behind + size
+                    if begin >= at or not starts_with(part, behind):
+                        break
+                    behind = begin + STRING_SIZES[data[begin]]
+                else:
+                    if behind + len(tail) == at and starts_with(tail, behind):
                         if batch is None:
                             batch = AnswersReceived([], [])
                             events.append(batch)
-                        batch.stream_ids.append(stream_id)
-                        if form.kept >= 0:
-                            string = EncodedString(form.kept_string(data, start))
-                            batch.unique_ids.append(string)
                         del waiting[stream_id]
-                        break
-                else:
-                    self._take_answer(stream_id, data[start:at], events)
-                    batch = None
-                answered += 1
+                        batch.stream_ids.append(stream_id)
+                        if kept >= 0:
+                            batch.unique_ids.append(EncodedString(data[begin:behind]))
+                        continue
+                self._take_answer(stream_id, data[start:at], events)
+                parts, tail, kept = self._form
+                batch = None
             elif (
                 word == _RESET
                 and stream_id & 1
@@ -439,11 +445,7 @@ class ClientConnection(Connection):
         if status == 200 and self._batch_answers:
             form = form_of(block, fields, table_is_empty=self._decoder.table_is_empty)
             if form is not None:
-                # An answer with an id more or less is reported in a batch of its own.
-                if self._forms and (form.kept >= 0) is not (self._forms[0].kept >= 0):
-                    self._forms.clear()
-                self._forms.insert(0, form)
-                del self._forms[_FORMS_KEPT:]
+                self._form = form
 
     def _check_headers_allowed(self, stream_id: int) -> None:
         if self._is_idle(stream_id):

@@ -140,6 +140,7 @@ class HeaderDecoder:
         "_shrink_needed",
         "_table_size",
         "_tolerated_size",
+        "_wants_none",
         "decoder_name",
     )
 
@@ -156,8 +157,16 @@ class HeaderDecoder:
         self._allowed_size = DEFAULT_HEADER_TABLE_SIZE
         self._tolerated_size = DEFAULT_HEADER_TABLE_SIZE
         self._shrink_needed = False
+        self._wants_none = False
         self._constants: dict[bytes, list[DecodedField]] = {}
         self._shapes: dict[int, tuple[bytes, bool]] = {}
+
+    def ask_for_no_table(self) -> None:
+        """Note that we announce a table of 0 bytes.
+
+        A peer that keeps its table all the same is decoded; one that gave it up may not take it back.
+        """
+        self._wants_none = True
 
     @property
     def table_is_empty(self) -> bool:
@@ -249,6 +258,8 @@ class HeaderDecoder:
             raise compression_error("the table size update that we asked for is missing")
         if updates:
             if updates[-1] > self._allowed_size:
+                raise compression_error("a table size update is above what we allow")
+            if self._table_size == 0 and self._wants_none and max(updates):
                 raise compression_error("a table size update is above what we allow")
             self._table_size = updates[-1]
             self._tolerated_size = self._allowed_size

@@ -243,7 +243,7 @@ class Link(asyncio.Protocol):
         if http2.stream_ids_left <= 0:
             self.retire("stream ids used up")
         record = self.record
-        if not full or not feed.has_work():
+        if not full or not feed.may_have_work():
             record.full_since = None
         elif record.full_since is None:
             record.full_since = now

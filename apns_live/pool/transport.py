@@ -96,6 +96,9 @@ class Feed(Protocol):
     def give_back(self, pushes: Sequence[Push]) -> None:
         """Take back pushes that did not leave after all; they are the next to go."""
 
+    def may_have_work(self) -> bool:
+        """Whether ``take`` might return something; cheap, and True when in doubt."""
+
     def has_work(self) -> bool:
         """Whether ``take`` would return something now."""
 
