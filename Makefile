@@ -53,7 +53,7 @@ demo: $(VENV)/.installed-demo
 test: $(VENV)/.installed-test
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	APNS_LIVE_HYPOTHESIS_PROFILE=ci APNS_LIVE_REQUIRE_EXTERNALS=$(REQUIRE_EXTERNALS) \
-		$(BIN)/python -m pytest -q -n $(JOBS) --basetemp="$$folder/pytest" $(PYTEST_ARGS)
+		$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --basetemp="$$folder/pytest" $(PYTEST_ARGS)
 
 # As on a machine that has no program but Python: what depends on what is there, and what opens files.
 BARE := tests/workshop tests/interop tests/plugin tests/inspector tests/cli/test_tools.py \

@@ -68,7 +68,7 @@ def test_hiding_does_hide() -> None:
 
 def test_the_table_of_needs_names_what_exists() -> None:
     extras = set(project()["optional-dependencies"])  # type: ignore[arg-type]
-    assert set(USER_EXTRAS) | {"docs", "test"} == extras
+    assert set(USER_EXTRAS) | {"docs", "mutants", "test"} == extras
     assert set(NEEDS.values()) <= extras
     assert set(IMPLIED) <= extras
     assert set(NEEDS) <= set(all_modules())

@@ -7,6 +7,7 @@ transaction keeps the one place for writers. Here a statement runs and is fetche
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -85,6 +86,24 @@ class OneHopCursor:
 
 class OneHopConnection(aiosqlite.Connection):
     """A connection of aiosqlite with other cursors."""
+
+    def __init__(self, open_file: Callable[[], sqlite3.Connection], chunk: int) -> None:
+        self._open_file = open_file
+        self._opened: sqlite3.Connection | None = None
+        super().__init__(self._open, chunk)
+
+    def _open(self) -> sqlite3.Connection:
+        self._opened = self._open_file()
+        return self._opened
+
+    def _close_opened(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """End the thread. Closes what it opened for a caller that was cancelled meanwhile."""
+        self._tx.put_nowait((None, self._close_opened))
+        return super().stop()
 
     def cursor(self) -> Any:
         """Return a cursor; the thread hears of it with the first statement."""

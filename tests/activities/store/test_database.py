@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy import insert, select, text
 
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
+from apns_live.activities.store.one_hop import connect
 from apns_live.activities.store.sealing import FILE_VARIABLE, VARIABLE, Sealer, new_key
 from apns_live.activities.store.upgrade import check, current_version, newest_version, upgrade
 from apns_live.errors import InvalidSetting, StoreError
@@ -117,6 +119,22 @@ async def test_a_writer_that_has_only_read_keeps_other_processes_from_writing(
                 await connection.execute(insert(schema.apps), an_app("a"))
             other.execute("BEGIN IMMEDIATE")
             other.execute("ROLLBACK")
+
+
+async def test_a_cancelled_opening_leaves_no_file_open(tmp_path: Path) -> None:
+    closed = threading.Event()
+
+    class Watched(sqlite3.Connection):
+        def close(self) -> None:
+            super().close()
+            closed.set()
+
+    opening = asyncio.create_task(connect(tmp_path / "s.db", factory=Watched))
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert await asyncio.to_thread(closed.wait, 10)
 
 
 async def test_a_writer_waits_for_another_process(tmp_path: Path) -> None:
