@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,16 +16,22 @@ from ..errors import InvalidSetting
 from .gateway_settings import Tuned, tunable
 from .options import Shared, command
 from .output import MissingPart
+from .store_access import (
+    DATABASE_FILE,
+    DEFAULT_DIRECTORY,
+    KEY_FILE,
+    KEY_VARIABLES,
+    VARIABLE,
+    configured_address,
+    key_file,
+)
 
 if TYPE_CHECKING:
     from ..activities import ServiceSettings
     from ..activities.store.sealing import Sealer
     from ..gateway import GatewaySettings
     from ..gateway.wire.certificates import Certificates
-
-DEFAULT_DIRECTORY = Path("apns-live-data")
-DATABASE_FILE = "live.db"
-KEY_FILE = "store.key"
+    from ..pool.endpoint import Endpoint
 
 
 @command()
@@ -36,9 +42,10 @@ def gateway(
         str | None,
         typer.Option(
             "--database",
+            "--store",
             metavar="URL",
             help="A file's path, sqlite:///PATH or postgresql://USER@HOST/NAME; "
-            "a file in the directory if absent.",
+            f"a file in the directory if absent. [{VARIABLE}]",
         ),
     ] = None,
     directory: Annotated[
@@ -92,14 +99,21 @@ def gateway(
         lines = [f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()]
         shared.screen.answer(facts, "\n".join(lines))
 
+    endpoints = tuned.endpoints()
+    if with_fake and endpoints:
+        raise InvalidSetting(
+            "and --apns name two", field="--with-fake", remedy="Leave one of them out."
+        )
     options = _Options(
-        database,
+        # What is tried, or named by --dir, has a database of its own, whatever the settings say.
+        database if with_fake or directory is not None else configured_address(database),
         directory,
         host,
         port,
         None if certificate is None else Certificates(certificate, private_key),
         settings=tuned.gateway(),
         service=tuned.service(),
+        endpoints=endpoints,
     )
     raise_descriptor_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -129,7 +143,9 @@ class _Options:
         *,
         settings: GatewaySettings,
         service: ServiceSettings,
+        endpoints: Mapping[str, Endpoint],
     ) -> None:
+        self.endpoints = endpoints
         self.database = database
         self.directory = directory
         self.host = host
@@ -148,9 +164,14 @@ async def _alone(options: _Options, ready: Any) -> None:
     if options.database is None or options.directory is not None:
         make_directory(directory)
     address = await embedded_database(options.database, directory)
+    beside = key_file(address) if options.directory is None else None
+    sealing = embedded_sealer(directory if beside is None else beside.parent, beside)
     async with (
         Service.open(
-            address, sealing=embedded_sealer(directory), settings=options.service
+            address,
+            sealing=sealing,
+            settings=options.service,
+            endpoints=options.endpoints,
         ) as service,
         stopping(options.certificates) as stop,
         serving(
@@ -220,18 +241,18 @@ async def embedded_database(
     return str(path)
 
 
-def embedded_sealer(directory: Path) -> Sealer:
+def embedded_sealer(directory: Path, file: Path | None = None) -> Sealer:
     """Return the sealer: of the environment if it names a key, else of a file that is made here."""
-    from ..activities.store.sealing import FILE_VARIABLE, VARIABLE, Sealer, new_key
+    from ..activities.store.sealing import Sealer, new_key
 
-    if os.environ.get(VARIABLE) or os.environ.get(FILE_VARIABLE):
+    if any(os.environ.get(name) for name in KEY_VARIABLES):
         return Sealer.from_environment()
-    path = directory / KEY_FILE
-    make_directory(directory)
+    path = file or directory / KEY_FILE
+    make_directory(path.parent)
     with contextlib.suppress(FileExistsError):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with os.fdopen(os.open(path, flags, 0o600), "w", encoding="ascii") as file:
-            file.write(new_key() + "\n")
+        with os.fdopen(os.open(path, flags, 0o600), "w", encoding="ascii") as made:
+            made.write(new_key() + "\n")
     return Sealer(path.read_text(encoding="ascii"))
 
 

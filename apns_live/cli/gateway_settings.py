@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 import typer
 
@@ -23,6 +24,7 @@ from ..settings import DEFAULT_FILE, PREFIX, suggestion
 if TYPE_CHECKING:
     from ..activities import ServiceSettings
     from ..gateway import GatewaySettings
+    from ..pool.endpoint import Endpoint
 
 Part = Literal["gateway", "service"]
 Kind = type[str] | type[int] | type[float] | type[bool] | type[list[str]]
@@ -58,7 +60,13 @@ def _of(part: Part) -> Callable[..., Tuning]:
 
 
 _gateway, _service = _of("gateway"), _of("service")
+_APNS = ("apns", "apns_manage", "apns_ca")
 TABLE: tuple[Tuning, ...] = (
+    _gateway(
+        "apns", str, "An APNs that runs elsewhere, such as a fake, in place of Apple's.", "URL"
+    ),
+    _gateway("apns_manage", str, "Its channel management.", "URL"),
+    _gateway("apns_ca", str, "PEM file of the certificates to trust there.", "FILE"),
     _gateway("public_url", str, "Where phones reach this gateway, for webhook buttons.", "URL"),
     _gateway(
         "webhook_hosts",
@@ -146,6 +154,8 @@ class Tuned:
         from ..gateway import GatewaySettings
 
         values = self._of("gateway")
+        for name in _APNS:
+            values.pop(name, None)
         if "limits" in values:
             values["limits"] = _limits(values["limits"], self.sources["gateway", "limits"])
         for name in ("webhook_hosts", "trusted_proxies"):
@@ -155,6 +165,57 @@ class Tuned:
             values["audit_days"] = self.values["service", "audit_days"]
         made: GatewaySettings = self._made("gateway", GatewaySettings, values)
         return made
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """Return what the environments are in place of Apple's; nothing without ``apns``.
+
+        Raises `InvalidSetting`.
+        """
+        from ..pool.endpoint import Endpoint
+
+        given = {name: self.values.get(("gateway", name)) for name in _APNS}
+        if given["apns"] is None:
+            for name in _APNS:
+                if given[name] is not None:
+                    raise InvalidSetting(
+                        "says nothing without --apns",
+                        field=self.sources["gateway", name],
+                        remedy="Give the URL of that APNs too.",
+                    )
+            return {}
+        host, port = self._host("apns")
+        manage_host, manage_port = (
+            self._host("apns_manage") if given["apns_manage"] else (None, None)
+        )
+        try:
+            endpoint = Endpoint(
+                host,
+                port or 443,
+                ca_file=given["apns_ca"],
+                manage_host=manage_host,
+                manage_port=manage_port,
+            )
+        except InvalidSetting as error:
+            name = {"ca_file": "apns_ca"}.get(error.field, "apns")
+            place = self.sources["gateway", name]
+            raise InvalidSetting(error.problem, field=place, remedy=error.remedy) from None
+        return {"production": endpoint, "sandbox": endpoint}
+
+    def _host(self, name: str) -> tuple[str, int | None]:
+        """Return host and port of an URL, of which there may be nothing else."""
+        text = str(self.values["gateway", name])
+        try:
+            url = urlsplit(text)
+            host, port = url.hostname, url.port
+        except ValueError:
+            host, port = None, None
+        if not host or text.rstrip("/") != f"https://{url.netloc}" or "@" in url.netloc:
+            raise InvalidSetting(
+                f"{text!r:.80} is not the address of an APNs",
+                field=self.sources["gateway", name],
+                remedy="Write https://HOST:PORT.",
+            )
+        return host, port
 
     def service(self) -> ServiceSettings:
         """Return the settings of the service. Raises `InvalidSetting`."""
@@ -211,6 +272,8 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> 
                 said = [part.strip() for part in said.split(",") if part.strip()]
         if said is None and (said := tables[one.part].get(one.name)) is not None:
             source = f"{path}: {one.part}.{one.name}"
+            if one.metavar == "FILE" and isinstance(said, str):
+                said = str(path.parent / said)  # the file may be read from anywhere
         if said is not None:
             tuned.values[place] = _converted(one, said, source)
             tuned.sources[place] = source

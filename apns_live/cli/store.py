@@ -61,7 +61,7 @@ def status(shared: Shared, store: StoreOption = None) -> int:
         }
 
     facts: dict[str, Any] = run(store, work, need="there")
-    facts["sealing_key"] = _sealing()
+    facts["sealing_key"] = _sealing(store)
     lines = [
         f"{facts['store']} ({facts['kind']}, {facts['bytes']:,} bytes)",
         f"version {facts['version'] or 'none'}, this release needs {facts['needed']}"
@@ -104,9 +104,9 @@ def new_key(
     return ExitCode.OK
 
 
-def _sealing() -> str:
+def _sealing(store: str | None) -> str:
     try:
-        sealer()
+        sealer(store)
     except InvalidSetting as error:
         return f"{error.problem}"
     return "set"

@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from ..activities.store.sealing import Sealer
 
 VARIABLE = "APNS_LIVE_STORE"
+DEFAULT_DIRECTORY = Path("apns-live-data")
+DATABASE_FILE = "live.db"
+KEY_FILE = "store.key"
+"""The sealing key's name beside an SQLite database."""
 KEY_VARIABLES = ("APNS_LIVE_STORE_KEY", "APNS_LIVE_STORE_KEY_FILE")
 
 Need = Literal["current", "there", "nothing"]
 StoreOption = Annotated[
     str | None,
     typer.Option(
+        "--database",
         "--store",
         metavar="URL",
         help=f"Database: a file's path, sqlite:///PATH or postgresql://USER@HOST/NAME. [{VARIABLE}]",
@@ -52,10 +57,27 @@ def dated(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def address(given: str | None) -> str:
-    """Return the database's address: option over variable over the settings file.
+    """Return the database's address. Raises `InvalidSetting` when nothing names one."""
+    if (found := named_address(given)) is not None:
+        return found
+    raise InvalidSetting(
+        "is missing",
+        field="database",
+        remedy=f"Set --database, {VARIABLE}, or url in [store] of {DEFAULT_FILE}: a file's path or "
+        "an URL.",
+    )
 
-    Raises `InvalidSetting` when none of them names one.
-    """
+
+def named_address(given: str | None) -> str | None:
+    """Return the database's address as `configured_address`, or a gateway's own in its usual place."""
+    if (found := configured_address(given)) is not None:
+        return found
+    file = DEFAULT_DIRECTORY / DATABASE_FILE
+    return str(file) if file.is_file() else None
+
+
+def configured_address(given: str | None) -> str | None:
+    """Return what names the database: option over variable over the settings file; None without."""
     if named := given or os.environ.get(VARIABLE):
         return named
     path, table = _table()
@@ -63,21 +85,34 @@ def address(given: str | None) -> str:
     if isinstance(url, str) and url:
         # A path in a file is relative to the file: it may be read from anywhere.
         return url if "://" in url else str(path.parent / url)
-    raise InvalidSetting(
-        "is missing",
-        field="store",
-        remedy=f"Set --store, {VARIABLE}, or url in [store] of {DEFAULT_FILE}: a file's path or an URL.",
-    )
+    return None
 
 
-def sealer() -> Sealer:
-    """Return the sealer of the provider keys. Raises `InvalidSetting` when no key is set."""
+def key_file(given: str | None) -> Path | None:
+    """Return where the sealing key of a database is looked for, if nothing in the environment says.
+
+    The settings file names it, or it lies beside the database's own file.
+    """
+    path, table = _table()
+    if table.get("key_file"):
+        return path.parent / str(table["key_file"])
+    url = named_address(given) or ""
+    scheme, found, place = url.partition("://")
+    if found and scheme.partition("+")[0] != "sqlite":
+        return None
+    # sqlite:///PATH: the third stroke belongs to the address.
+    return Path(place.removeprefix("/") if found else url).parent / KEY_FILE
+
+
+def sealer(given: str | None = None) -> Sealer:
+    """Return the sealer of a database's provider keys. Raises `InvalidSetting` when there is none."""
     from ..activities.store.sealing import FILE_VARIABLE, Sealer
 
     environment = dict(os.environ)
-    path, table = _table()
-    if not any(environment.get(name) for name in KEY_VARIABLES) and table.get("key_file"):
-        environment[FILE_VARIABLE] = str(path.parent / str(table["key_file"]))
+    if not any(environment.get(name) for name in KEY_VARIABLES):
+        file = key_file(given)
+        if file is not None and file.is_file():
+            environment[FILE_VARIABLE] = str(file)
     return Sealer.from_environment(environment)
 
 
@@ -90,7 +125,9 @@ def apps_of(database: Database, *, sealed: bool = False) -> Apps:
     # A key of this moment opens nothing, and nothing is to be opened.
     return Apps(
         database,
-        sealer() if sealed else Sealer(new_key()),
+        sealer(str(database.url.database) if database.is_sqlite else None)
+        if sealed
+        else Sealer(new_key()),
         SystemClock(),
         lambda: secrets.token_hex(8),
     )

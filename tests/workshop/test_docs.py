@@ -32,6 +32,7 @@ def test_the_site_builds_strictly_and_fetches_nothing(tmp_path: Path) -> None:
     assert len(built) > 15
     for page in built:
         assert not FETCHED.search(page.read_text()), page
+        assert "```" not in page.read_text(), f"{page} shows a block as it is written"
 
 
 def test_the_pattern_finds_what_is_fetched() -> None:
