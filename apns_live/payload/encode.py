@@ -14,9 +14,9 @@ from typing import Any, Literal
 import msgspec
 
 from ..errors import InvalidPayload, InvalidSetting
-from . import remarks
+from . import rules
 from .dates import epoch_seconds
-from .findings import PayloadWarning
+from .findings import Findings, PayloadWarning
 from .messages import ActivityMessage, End, Message, Start, Update
 from .notification import Background, Notification
 from .size import check_size
@@ -115,7 +115,7 @@ def _activity(
         )
     alert = message.alert
     stamp = _timestamp(message, now, timestamp)
-    warnings: list[PayloadWarning] = []
+    found = Findings(of_message=True)
     aps: dict[str, Any] = {"timestamp": stamp, "event": event}
     if message.content_state is not None:
         aps["content-state"] = plain_object(message.content_state, "content_state")
@@ -141,11 +141,12 @@ def _activity(
     if message.relevance_score is not None:
         aps["relevance-score"] = message.relevance_score
     expiration = _expiration(message, now, stale_date, storage_policy, broadcast=broadcast)
-    remarks.on_activity(message, aps, now=now, expiration=expiration, warnings=warnings)
-    payload = {"aps": aps, **_custom(message.custom, warnings, activity=True)}
+    given = None if message.expiration is None else expiration
+    rules.on_activity(aps, now=now, expiration=given, found=found)
+    payload = {"aps": aps, **_custom(message.custom, found, activity=True)}
     body = json_bytes(payload)
     if len(body) > 4096:
-        check_size(payload, body, target, warnings)
+        check_size(payload, body, target, found)
     default = 5 if event == "update" and alert is None else 10
     return EncodedMessage(
         body=body,
@@ -161,7 +162,7 @@ def _activity(
         event=event,
         timestamp=stamp,
         stale_date=stale_date,
-        warnings=tuple(warnings),
+        warnings=tuple(found.warnings),
         has_alert=alert is not None,
         replay_safe=event != "start",
         target=target,
@@ -171,20 +172,20 @@ def _activity(
 def _ordinary(
     message: Notification | Background, now: float, priority: int | None
 ) -> EncodedMessage:
-    warnings: list[PayloadWarning] = []
-    payload = {"aps": message.as_aps(), **_custom(message.custom, warnings, activity=False)}
+    found = Findings(of_message=True)
+    payload = {"aps": message.as_aps(), **_custom(message.custom, found, activity=False)}
     body = json_bytes(payload)
-    check_size(payload, body, "device", warnings)
+    check_size(payload, body, "device", found)
     if message.expiration is None:
         expiration = math.ceil(now) + NOTIFICATION_LIFETIME
     else:
         expiration = _explicit_expiration(message.expiration, now)
-        remarks.on_expiration(expiration, now, warnings)
+        rules.on_expiration(expiration, now, found)
     if isinstance(message, Notification):
         level = _priority(
             message.priority if priority is None else priority, 10, allowed=(10, 5, 1)
         )
-        remarks.on_notification(message, warnings)
+        rules.on_ordinary(payload["aps"], found)
     else:
         level = _priority(priority, 5, allowed=(5,))
     alert = isinstance(message, Notification)
@@ -196,7 +197,7 @@ def _ordinary(
         expiration=expiration,
         collapse_id=message.collapse_id,
         event=message.event,
-        warnings=tuple(warnings),
+        warnings=tuple(found.warnings),
         has_alert=alert,
         # A second copy of a notification is seen, unless a collapse id merges the two.
         replay_safe=not alert or message.collapse_id is not None,
@@ -264,9 +265,7 @@ def _priority(value: int | None, default: int, *, allowed: tuple[int, ...]) -> i
     )
 
 
-def _custom(
-    custom: Mapping[str, Any] | None, warnings: list[PayloadWarning], *, activity: bool
-) -> dict[str, Any]:
+def _custom(custom: Mapping[str, Any] | None, found: Findings, *, activity: bool) -> dict[str, Any]:
     if custom is None:
         return {}
     plain = plain_object(custom, "custom")
@@ -276,5 +275,5 @@ def _custom(
             field="custom.aps",
             remedy="Use the message's fields for what belongs in aps; custom keys stand beside it.",
         )
-    remarks.on_custom(plain, warnings, activity=activity)
+    rules.on_custom(plain, found, activity=activity)
     return plain

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import InvalidPayload, InvalidSetting
-from .findings import PayloadProblem, PayloadWarning
-from .lint_rules import Findings, check_ordinary, check_payload, kind_of
+from .findings import Findings, PayloadProblem, PayloadWarning
+from .rules import check_payload, kind_of
 from .size import ACTIVITY_DATA_LIMIT, LIMITS, activity_data_size, bytes_by_key
 from .values import json_bytes, plain_object
 
@@ -72,8 +72,6 @@ def lint(
     compact = len(json_bytes(payload))
     kind = kind_of(payload)
     check_payload(payload, kind, target, now, found)
-    if kind in {"alert", "background"}:
-        check_ordinary(payload["aps"], kind, found)
     _check_sizes(payload, kind, size, compact, target, found)
     return LintReport(
         kind,
@@ -94,63 +92,51 @@ def _read(
         try:
             plain = plain_object(data, "payload")
         except InvalidPayload as error:
-            found.problem("bad_value", error.field, f"{error.problem}. {error.remedy}")
+            found.problem("bad_value", error.field, problem=error.problem, remedy=error.remedy)
             return None, 0
         return plain, len(json_bytes(plain))
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
     size = len(raw)
     if raw.startswith(b"\xef\xbb\xbf"):
-        found.problem("byte_order_mark", "", "starts with a byte order mark. Save it without one.")
+        found.problem("byte_order_mark", "")
         raw = raw[3:]
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        found.problem(
-            "not_utf8", "", f"is not UTF-8 (byte {error.start + 1}). Save the file as UTF-8."
-        )
+        found.problem("not_utf8", "", at=error.start + 1)
         return None, size
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: dict[str, Any] = {}
         for key, value in pairs:
             if key in seen:
-                found.problem(
-                    "duplicate_key",
-                    key,
-                    "stands twice in one object; which one counts is left to chance. Keep one.",
-                )
+                found.problem("duplicate_key", key)
             seen[key] = value
         return seen
 
     def constant(name: str) -> None:
-        found.problem(
-            "no_json_number", "", f"holds {name}, which is no JSON. Use a number or null."
-        )
+        found.problem("no_json_number", "", name=name)
 
     try:
         value = json.loads(text, object_pairs_hook=members, parse_constant=constant)
     except json.JSONDecodeError as error:
-        found.problem(
-            "not_json", "", f"is no JSON: {error.msg} at line {error.lineno}, column {error.colno}."
-        )
+        why = f"{error.msg} at line {error.lineno}, column {error.colno}."
+        found.problem("not_json", "", why=why)
         return None, size
     except RecursionError:
-        found.problem("too_deep", "", "is nested too deeply. Flatten it.")
+        found.problem("too_deep", "")
         return None, size
     except ValueError:
-        found.problem("not_json", "", "holds a number with thousands of digits. Send text.")
+        found.problem("not_json", "", why="it holds a number with thousands of digits. Send text.")
         return None, size
     if not isinstance(value, dict):
-        found.problem("not_object", "", 'is no JSON object. It must be {"aps": {...}}.')
+        found.problem("not_object", "")
         return None, size
     try:
         return plain_object(value, "payload"), size
     except InvalidPayload as error:
-        found.problem(
-            "bad_value",
-            error.field.removeprefix("payload."),
-            f"{error.problem}. {error.remedy}",
-        )
+        field = error.field.removeprefix("payload.")
+        found.problem("bad_value", field, problem=error.problem, remedy=error.remedy)
         return None, size
 
 
@@ -164,28 +150,15 @@ def _check_sizes(
 ) -> None:
     limit = LIMITS[target]
     if compact > limit:
-        found.problem(
-            "too_large",
-            "",
-            f"has {compact} bytes, {compact - limit} over the limit of {limit}: APNs answers 413. "
-            "Shorten the largest keys.",
-        )
+        found.problem("too_large", "", size=compact, over=compact - limit, limit=limit)
     elif size > limit:
-        found.warning(
-            "spaces",
-            "",
-            f"has {size} bytes as written and {compact} without its spaces; the limit is {limit}. "
-            "Send it compact.",
-        )
+        found.warning("spaces", "", size=size, compact=compact, limit=limit)
     aps = payload.get("aps")
     if kind in {"start", "update", "end"} and isinstance(aps, Mapping):
         data = activity_data_size(aps)
         if data > ACTIVITY_DATA_LIMIT and compact <= limit:
             found.warning(
-                "activity_data_too_large",
-                "aps.content-state",
-                f"with the attributes has {data} bytes; a phone holds {ACTIVITY_DATA_LIMIT} of an "
-                "activity, whatever a broadcast may carry.",
+                "activity_data_too_large", "aps.content-state", size=data, limit=ACTIVITY_DATA_LIMIT
             )
 
 

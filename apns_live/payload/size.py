@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ..errors import PayloadTooLarge
-from .findings import PayloadWarning
+from .findings import Findings
 from .values import json_bytes
 
 LIMITS = {"device": 4096, "broadcast": 5120}
@@ -44,7 +44,7 @@ def check_size(
     payload: Mapping[str, Any],
     body: bytes,
     target: Literal["device", "broadcast"],
-    warnings: list[PayloadWarning],
+    found: Findings,
 ) -> None:
     """Raise `PayloadTooLarge` over the target's limit; warn over the phone's own."""
     limit = LIMITS[target]
@@ -68,13 +68,8 @@ def check_size(
     if isinstance(aps, Mapping) and len(body) > ACTIVITY_DATA_LIMIT:
         data = activity_data_size(aps)
         if data > ACTIVITY_DATA_LIMIT:
-            warnings.append(
-                PayloadWarning(
-                    "activity_data_too_large",
-                    "content_state",
-                    f"attributes and content state have {data} bytes; a phone holds {ACTIVITY_DATA_LIMIT} "
-                    "of an activity, whatever a broadcast may carry. Shorten them.",
-                )
+            found.warning(
+                "activity_data_too_large", "aps.content-state", size=data, limit=ACTIVITY_DATA_LIMIT
             )
 
 

@@ -1,0 +1,315 @@
+"""The one rule set: what Apple refuses, ignores, caps or does not document.
+
+`lint` holds all of it against a ready payload. `encode` holds against a message what its own fields
+did not refuse already: `on_activity`, `on_ordinary`, `on_custom`. Sources: Apple, "Starting and
+updating Live Activities with ActivityKit push notifications" and "Generating a remote notification".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .dates import DURATIONS_UP_TO, MILLISECONDS_FROM
+from .findings import Findings
+from .notification import INTERRUPTION_LEVELS
+
+EVENTS = ("start", "update", "end")
+TIMESTAMP_SLACK = 60
+LONGEST_STORAGE = 30 * 86_400
+LONGEST_DISMISSAL = 4 * 3600
+
+_ACTIVITY_KEYS = frozenset(
+    [
+        "alert",
+        "attributes",
+        "attributes-type",
+        "content-state",
+        "dismissal-date",
+        "event",
+        "input-push-channel",
+        "input-push-token",
+        "relevance-score",
+        "stale-date",
+        "timestamp",
+    ]
+)
+APS_KEYS = _ACTIVITY_KEYS | frozenset(
+    [
+        "badge",
+        "category",
+        "content-available",
+        "filter-criteria",
+        "interruption-level",
+        "mutable-content",
+        "sound",
+        "target-content-id",
+        "thread-id",
+    ]
+)
+"""Apple's keys inside ``aps``; beside it they mean nothing."""
+_SIGNS_OF_AN_ACTIVITY = _ACTIVITY_KEYS - {"alert", "relevance-score"}
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?")
+
+
+# A message, from encode
+
+
+def on_activity(
+    aps: Mapping[str, Any], *, now: float, expiration: int | None, found: Findings
+) -> None:
+    """Warn about an activity's dates, alert and inputs; ``expiration`` where the caller gave one."""
+    _dates(aps, aps["event"], now, found)
+    _alert(aps, found)
+    if aps["event"] == "start":
+        _inputs(aps, found)
+    if expiration is not None:
+        on_expiration(expiration, now, found)
+        if aps["event"] == "start" and expiration == 0:
+            found.warning("start_not_stored", "expiration")
+
+
+def on_expiration(expiration: int, now: float, found: Findings) -> None:
+    """Warn about an expiration of the caller's that APNs will not honour as given."""
+    if expiration and expiration <= now:
+        found.warning("expiration_past", "expiration")
+    elif expiration > now + LONGEST_STORAGE:
+        found.warning("expiration_capped", "expiration")
+
+
+def on_ordinary(aps: Mapping[str, Any], found: Findings) -> None:
+    """Warn about an ordinary push whose parts do not fit."""
+    if "sound" in aps and not aps.get("alert"):
+        found.warning("sound_without_title", "aps.sound")
+    level = aps.get("interruption-level")
+    if "filter-criteria" in aps and level in ("time-sensitive", "critical"):
+        found.warning("filter_ignored", "aps.filter-criteria", level=level)
+
+
+def on_custom(custom: Mapping[str, Any], found: Findings, *, activity: bool) -> None:
+    """Warn about keys beside ``aps`` that mean something only inside it."""
+    for key in custom:
+        if key in APS_KEYS:
+            found.warning("misplaced_key", f"custom.{key}", key=key)
+    if activity and custom:
+        found.warning("custom_undocumented", "custom")
+
+
+# A ready payload, from lint
+
+
+def kind_of(payload: Mapping[str, Any]) -> str:
+    """Return start, update, end, alert, background or unknown."""
+    aps = payload.get("aps")
+    if not isinstance(aps, Mapping):
+        return "unknown"
+    event = aps.get("event")
+    if isinstance(event, str) and event in EVENTS:
+        return event
+    if not _SIGNS_OF_AN_ACTIVITY.isdisjoint(aps):
+        return "unknown"
+    if "alert" in aps or "badge" in aps or "sound" in aps:
+        return "alert"
+    return "background" if "content-available" in aps else "unknown"
+
+
+def check_payload(
+    payload: Mapping[str, Any], kind: str, target: str, now: float | None, found: Findings
+) -> None:
+    """Hold every rule against a payload."""
+    aps = payload.get("aps")
+    if not isinstance(aps, Mapping):
+        found.problem("no_aps/kind" if "aps" in payload else "no_aps", "aps")
+    for key in payload:
+        if key in APS_KEYS:
+            found.problem("misplaced_key", key, key=key)
+        elif key != "aps" and kind in EVENTS:
+            found.warning("custom_undocumented", key)
+    if not isinstance(aps, Mapping):
+        return
+    if target == "broadcast" and kind in {"start", "alert", "background"}:
+        found.problem("not_for_broadcast", "aps.event" if kind == "start" else "aps")
+    of_an_activity = not _SIGNS_OF_AN_ACTIVITY.isdisjoint(aps)
+    if kind == "unknown":
+        if "event" in aps:
+            found.problem("bad_event", "aps.event", event=f"{aps['event']!r:.40}")
+        elif of_an_activity:
+            found.problem("no_event", "aps.event")
+        else:
+            found.problem("nothing", "aps")
+    if kind in EVENTS or of_an_activity:
+        _activity(aps, kind, now, found)
+    elif kind in {"alert", "background"}:
+        _ordinary(aps, found)
+
+
+def _ordinary(aps: Mapping[str, Any], found: Findings) -> None:
+    alert = aps.get("alert")
+    if alert is not None and not isinstance(alert, (str, Mapping)):
+        found.problem("bad_alert/ordinary", "aps.alert")
+    badge = aps.get("badge")
+    if badge is not None and (type(badge) is not int or badge < 0):
+        found.problem("bad_badge", "aps.badge")
+    level = aps.get("interruption-level")
+    if level is not None and level not in INTERRUPTION_LEVELS:
+        levels = ", ".join(INTERRUPTION_LEVELS)
+        found.problem("bad_interruption_level", "aps.interruption-level", levels=levels)
+    score = aps.get("relevance-score")
+    if score is not None and (not _is_number(score) or not 0 <= score <= 1):
+        found.problem("bad_relevance_score/ordinary", "aps.relevance-score")
+    for key in ("content-available", "mutable-content"):
+        _flag(aps, key, found)
+    on_ordinary(aps, found)
+    _unknown_keys(aps, APS_KEYS | {"url-args"}, found)
+
+
+def _activity(aps: Mapping[str, Any], kind: str, now: float | None, found: Findings) -> None:
+    _dates(aps, kind, now, found)
+    state = aps.get("content-state")
+    if state is None and kind == "end":
+        found.warning("no_final_state", "aps.content-state")
+    elif state is None:
+        found.problem("no_content_state", "aps.content-state")
+    elif not isinstance(state, Mapping):
+        found.problem("bad_content_state", "aps.content-state")
+    if kind == "start":
+        _start(aps, found)
+    else:
+        for key in ("attributes-type", "attributes", "input-push-token", "input-push-channel"):
+            if key in aps:
+                found.warning("only_for_start", f"aps.{key}")
+    if kind != "start" or aps.get("alert"):  # a start without an alert has been named already
+        _alert(aps, found)
+    score = aps.get("relevance-score")
+    if score is not None and not _is_number(score):
+        found.problem("bad_relevance_score", "aps.relevance-score")
+    if "sound" in aps:
+        found.warning("sound_outside_alert", "aps.sound")
+    for key in aps:
+        if key in APS_KEYS and key not in _ACTIVITY_KEYS and key != "sound":
+            found.warning("undocumented_for_activities", f"aps.{key}")
+    _unknown_keys(aps, APS_KEYS, found)
+    for key in ("content-state", "attributes"):
+        for path, leaf in _leaves(aps.get(key), f"aps.{key}"):
+            if isinstance(leaf, str) and _ISO_DATE.fullmatch(leaf):
+                found.warning("iso_date", path)
+            # From 2001 to 2096 in milliseconds: other large numbers are more likely ids.
+            elif _is_number(leaf) and 1e12 <= leaf < 4e12:
+                found.warning("milliseconds/state", path)
+
+
+def _start(aps: Mapping[str, Any], found: Findings) -> None:
+    name = aps.get("attributes-type")
+    if not isinstance(name, str) or not name:
+        found.problem("no_attributes_type", "aps.attributes-type")
+    elif "." in name:
+        found.problem("attributes_type_with_module", "aps.attributes-type")
+    elif not name.isidentifier():
+        found.problem("bad_attributes_type", "aps.attributes-type")
+    if not isinstance(aps.get("attributes"), Mapping):
+        found.problem("no_attributes", "aps.attributes")
+    if not aps.get("alert"):
+        found.problem("no_alert", "aps.alert")
+    _inputs(aps, found)
+
+
+# What a message and a payload have in common
+
+
+def _inputs(aps: Mapping[str, Any], found: Findings) -> None:
+    token, channel = aps.get("input-push-token"), aps.get("input-push-channel")
+    if token is not None and channel is not None:
+        found.problem("both_inputs", "aps.input-push-token")
+    elif token is None and channel is None:
+        found.warning("no_update_token", "aps.input-push-token")
+    _flag(aps, "input-push-token", found)
+    if channel is not None and (not isinstance(channel, str) or not channel):
+        found.problem("bad_channel", "aps.input-push-channel")
+
+
+def _alert(aps: Mapping[str, Any], found: Findings) -> None:
+    alert = aps.get("alert")
+    if alert is None:
+        return
+    if not isinstance(alert, Mapping):
+        found.problem("bad_alert/activity", "aps.alert")
+        return
+    sound = alert.get("sound")
+    if sound is not None and (not isinstance(sound, str) or not sound):
+        found.problem("bad_sound", "aps.alert.sound")
+    start = aps.get("event") == "start"
+    missing = []
+    for key, loc_key in (("title", "title-loc-key"), ("body", "loc-key")):
+        words = alert.get(key)
+        if words in (None, ""):
+            if loc_key not in alert:
+                missing.append(key)
+        elif not isinstance(words, str) and not (
+            isinstance(words, Mapping) and isinstance(words.get("loc-key"), str)
+        ):
+            found.problem("bad_alert/words", f"aps.alert.{key}")
+    if len(missing) == 2 and sound and not start:
+        found.warning("sound_without_title", "aps.alert.sound")
+    else:
+        for key in missing:
+            note = found.problem if start else found.warning
+            note("alert_incomplete", f"aps.alert.{key}")
+    for key in ("title-loc-key", "title-loc-args", "loc-key", "loc-args"):
+        if key in alert:
+            found.warning("flat_localisation", f"aps.alert.{key}")
+
+
+def _dates(aps: Mapping[str, Any], kind: str, now: float | None, found: Findings) -> None:
+    if "timestamp" not in aps:
+        found.problem("no_timestamp", "aps.timestamp")
+    if "dismissal-date" in aps and kind != "end":
+        found.problem("dismissal_date_without_end", "aps.dismissal-date")
+    for key in ("timestamp", "stale-date", "dismissal-date"):
+        if key in aps:
+            _date(key, aps[key], now, found)
+
+
+def _date(key: str, value: Any, now: float | None, found: Findings) -> None:
+    field = f"aps.{key}"
+    if not _is_number(value):
+        found.problem("bad_date/kind", field)
+    elif abs(value) >= MILLISECONDS_FROM:
+        found.problem("milliseconds", field)
+    elif value < DURATIONS_UP_TO and not (key == "dismissal-date" and value == 0):
+        # A message's dates were checked where they were read.
+        found.problem("bad_date/early", field)
+    elif now is not None:
+        if key == "timestamp" and abs(value - now) > TIMESTAMP_SLACK:
+            saying = "timestamp_old" if value < now else "timestamp_ahead"
+            found.warning(saying, field, seconds=round(abs(value - now)))
+        elif key == "stale-date" and value <= now:
+            found.warning("stale_date_past", field)
+        elif key == "dismissal-date" and value > now + LONGEST_DISMISSAL + 1:
+            found.warning("dismissal_date_capped", field)
+
+
+def _flag(aps: Mapping[str, Any], key: str, found: Findings) -> None:
+    if key in aps and (type(aps[key]) is not int or aps[key] != 1):
+        found.problem("bad_flag", f"aps.{key}")
+
+
+def _unknown_keys(aps: Mapping[str, Any], known: frozenset[str], found: Findings) -> None:
+    for key in aps:
+        if key not in known:
+            found.warning("unknown_key", f"aps.{key}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{path}[{index}]")
+    else:
+        yield path, value
