@@ -15,6 +15,7 @@ from ..credentials import ProviderKey
 from ..errors import ActivitiesError, InvalidInput, NotFound
 from ..payload import check_bundle_id
 from . import checks
+from .decodes import checked_contract
 from .store import schema
 from .store.database import Database
 from .store.sealing import Sealer
@@ -126,8 +127,9 @@ class Apps:
         """Merge settings into those of the app; a value of None removes one.
 
         Those that the service reads are ``budget`` (default or frequent), ``device_limit`` (living
-        activities on one device), ``device_limit_ends`` (oldest or least relevant) and ``language``
-        (of broadcasts, where an alert has several). Raises `InvalidInput`.
+        activities on one device), ``device_limit_ends`` (oldest or least relevant), ``language``
+        (of broadcasts, where an alert has several) and ``contract`` (see `activities.decodes`).
+        Raises `InvalidInput`.
         """
         _check_settings(settings)
         table = schema.apps
@@ -267,3 +269,5 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
             )
         if name == "language":
             checks.language(value, field)
+        if name == "contract":
+            checked_contract(value)

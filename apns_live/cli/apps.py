@@ -184,6 +184,46 @@ def remove_key(
     return ExitCode.OK
 
 
+@app.command("contract")
+@command()
+def contract(
+    shared: Shared,
+    app_id: AppArgument,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Swift files of one version of the app.", metavar="FILE.swift..."),
+    ] = None,
+    version: Annotated[
+        str, typer.Option("--app-version", metavar="TEXT", help="Which version the files are of.")
+    ] = "1",
+    mode: Annotated[
+        str, typer.Option("--mode", metavar="off|warn|refuse", help="What a bad state meets.")
+    ] = "refuse",
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Forget this version: nobody runs it any more.")
+    ] = False,
+    store: StoreOption = None,
+) -> int:
+    """Hold content states to the app's Swift source; see `apns-live contract`."""
+    if remove == bool(files):
+        raise InvalidInput("give Swift files, or --remove", field="FILE.swift")
+
+    async def work(database: Database, one: App) -> dict[str, Any]:
+        setting = one.settings.get("contract") or {}
+        versions: dict[str, Any] = dict(setting.get("versions", {}))
+        versions.pop(version, None)
+        if not remove:
+            versions[version] = {file.name: file.read_text("utf-8") for file in files or ()}
+        new = {"mode": mode, "versions": versions} if versions else None
+        await apps_of(database).configure(one, {"contract": new})
+        return {"app": one.id, "mode": mode, "versions": sorted(versions)}
+
+    facts = run_for_app(store, app_id, work)
+    said = ", ".join(facts["versions"]) or "none"
+    shared.screen.answer(facts, f"states of {app_id} are held to versions: {said} ({mode})")
+    return ExitCode.OK
+
+
 def _key(file: Path, key_id: str | None, team_id: str | None) -> dict[str, str]:
     from ..credentials import ProviderKey
     from ..keyfile import read_key_file

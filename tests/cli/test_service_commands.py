@@ -193,6 +193,13 @@ def test_apps_and_their_keys(store: Cli, pem: str, tmp_path: Path) -> None:  # n
     (tmp_path / "AuthKey_XYZ123DEFG.p8").write_text(pem)
     other = ("--key-file", "AuthKey_XYZ123DEFG.p8", "--team-id", "DEF123GHIJ", "--for", "sandbox")
     assert store("apps", "add-key", "scores", *other).code == 0
+    swift = "struct A: ActivityAttributes { struct ContentState: Codable { var x: Int } }"
+    (tmp_path / "A.swift").write_text(swift)
+    held = store("apps", "contract", "scores", "A.swift", "--app-version", "2.4", "--json")
+    assert held.json == {"app": "scores", "mode": "refuse", "versions": ["2.4"]}
+    assert store("apps", "contract", "scores").code == 2
+    gone = store("apps", "contract", "scores", "--app-version", "2.4", "--remove", "--json")
+    assert gone.json["versions"] == []
     shown = store("apps", "show", "scores")
     assert shown.out.count("opens with the sealing key") == 2
     assert "PRIVATE" not in shown.out

@@ -18,6 +18,7 @@ from ...clock import Clock
 from ...errors import ActivityEnded, Conflict, NotFound
 from .. import checks
 from ..apps import App
+from ..decodes import check_decodes
 from ..people.audience import Audiences
 from ..read.queued_counts import still_queued
 from ..requests import Accepted, End, Presentation, Start, Update
@@ -292,6 +293,7 @@ class Activities:
         key: Key | None = None,
     ) -> Accepted:
         """Store the next version of a living activity inside a transaction of the caller."""
+        check_decodes(app.settings, row.attributes_type, request.content_state)
         ends = isinstance(request, End)
         table = schema.activities
         version = row.version + 1

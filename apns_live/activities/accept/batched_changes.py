@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...errors import ActivityEnded, ApnsLiveError, NotFound
 from ..apps import App
+from ..decodes import has_contract
 from ..requests import Accepted, End, Update
 from ..requests.messages import broadcast_warning
 from ..store import schema
@@ -130,7 +131,7 @@ class Changing:
                 answers[index] = NotFound(
                     f"the app {item.app.id!r} has no activity {item.request.id!r}: start it first"
                 )
-            elif found.status == "scheduled":
+            elif found.status == "scheduled" or has_contract(item.app.settings):
                 pass  # below, by itself
             elif (answer := _refused(found, item.request)) is not None:
                 answers[index] = answer

@@ -10,6 +10,7 @@ from ... import payload
 from ...errors import InvalidInput, InvalidToken
 from .. import checks
 from ..apps import App
+from ..decodes import check_decodes
 from .messages import words_of
 from .requests import AlertText, End, Presentation, Start, Text, Update
 
@@ -66,6 +67,12 @@ def checked_start(app: App, request: Start, now: int) -> Start:
             now / 1000,
             field="end_presentation",
         )
+    check_decodes(
+        app.settings,
+        request.attributes_type,
+        request.content_state,
+        with_id(request, request.id or _ANY_ID),
+    )
     presentation = request.presentation
     payload.encode(
         payload.Start(

@@ -249,3 +249,26 @@ async def test_a_defect_is_answered_in_the_dialects_shape(
     monkeypatch.setattr(world.service.activities, "update", broken)
     answer = await caller.call("update", update_body(1, 0))
     assert (answer.status_code, answer.json()) == (500, {"message": "Internal Server Error"})
+
+
+async def test_a_state_that_the_app_does_not_decode(world: VendorWorld, caller: Caller) -> None:
+    source = """struct Match: ActivityAttributes { struct ContentState: Codable, Hashable {
+        var teamOneScore: Int; var teamTwoScore: Int }
+        var gameType: String }"""
+    contract = {"versions": {"1.0": {"Match.swift": source}}}
+    await world.add_users(1)
+    world.app = await world.service.apps.configure(world.app, {"contract": contract})
+    world.gateway.keys.forget()
+    assert (await caller.start(external_user_ids=["user-0"])).status_code == 201
+    answer = await caller.update("1", 0)
+    assert answer.status_code == 400
+    assert "teamOneScore: Swift needs Int and finds a string" in answer.text
+    answer = await caller.start(
+        activity_id="other", activity_attributes={}, external_user_ids=["user-0"]
+    )
+    assert answer.status_code == 400
+    assert "gameType is missing" in answer.text
+    warned = {"contract": contract | {"mode": "warn"}}
+    world.app = await world.service.apps.configure(world.app, warned)
+    world.gateway.keys.forget()
+    assert (await caller.update("1", 0)).status_code == 201

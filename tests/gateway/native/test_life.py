@@ -311,3 +311,38 @@ async def test_a_quiet_start_has_priority_5_and_no_update_changes_a_start(both: 
     operation = outcomes.json()["items"][0]["id"]
     found = (await both.http.get(f"/v1/operations/{operation}/outcomes")).json()["items"]
     assert [one["priority"] for one in found] == [5, 5]
+
+
+async def test_a_state_that_the_app_does_not_decode_is_refused(live: Live) -> None:
+    """Held to every version of the app in use; the field is the path of Swift's own error."""
+    source = "struct Match: ActivityAttributes { struct ContentState: Codable { var home: Int } }"
+    newer = source.replace("home: Int", "home: Int; var away: Int?")
+    contract = {"versions": {"1.0": {"Match.swift": source}, "2.0": {"Match.swift": newer}}}
+
+    async def configure(value: Any) -> Any:
+        return await live.http.patch("/v1/apps/a", json={"settings": {"contract": value}})
+
+    for bad, field in [
+        ({}, "settings.contract"),
+        (contract | {"mode": "strict"}, "settings.contract.mode"),
+        ({"versions": {"1.0": {"A.swift": "struct A {}"}}}, "settings.contract.versions.1.0"),
+        ({"versions": {"1.0": "struct A {}"}}, "settings.contract.versions.1.0"),
+    ]:
+        answer = await configure(bad)
+        assert (answer.status_code, answer.json()["field"]) == (422, field), answer.text
+    assert (await configure(contract)).status_code == 200
+    await live.start()
+    path = "/v1/activities/m1/update"
+    for state, field, said in [
+        ({"home": "1"}, "content_state.home", "typeMismatch"),
+        ({}, "content_state.home", "keyNotFound"),
+        ({"home": 1, "away": []}, "content_state.away", "version 2.0"),
+        ({"home": 74.59}, "content_state", "dataCorrupted"),
+    ]:
+        answer = await live.http.post(path, json={"content_state": state})
+        assert (answer.status_code, answer.json()["field"]) == (422, field), answer.text
+        assert said in answer.text
+    assert (await live.http.post(path, json={"content_state": {"home": 2}})).status_code == 202
+    assert (await configure(None)).status_code == 200
+    answer = await live.http.post(path, json={"content_state": {"home": "3"}})
+    assert answer.status_code == 202

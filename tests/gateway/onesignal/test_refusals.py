@@ -210,3 +210,16 @@ async def test_trouble_of_ours(
     assert (answer.status_code, only_error(answer)) == (status, "Service temporarily unavailable")
     if status == 503:
         assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_a_state_that_the_app_does_not_decode(world: VendorWorld, caller: Caller) -> None:
+    source = """struct Match: ActivityAttributes {
+        struct ContentState: Codable { var home: Int; var away: Int } }"""
+    contract = {"versions": {"1.0": {"Match.swift": source}}}
+    await world.add_users(1)
+    world.app = await world.service.apps.configure(world.app, {"contract": contract})
+    world.gateway.keys.forget()
+    answer = await caller.start(event_updates={"home": "0", "away": 0})
+    assert answer.status_code == 400
+    assert "home: Swift needs Int and finds a string" in only_error(answer)
+    assert (await caller.start()).status_code == 201

@@ -1,0 +1,88 @@
+"""Content states held to the contract of the app: its Swift source, stored in its settings.
+
+The setting ``contract`` is ``{"mode": "refuse", "versions": {"2.4": {"Match.swift": "..."}}}``: one
+set of files for each version of the app in use. A state must decode under all of them. ``mode`` is
+refuse (the caller gets `InvalidPayload`), warn (the log gets it) or off.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ..contracts import Contract, Verdict
+from ..errors import InvalidInput, InvalidPayload
+
+_log = logging.getLogger("apns_live.contracts")
+_encode = msgspec.json.Encoder().encode
+MODES = ("off", "warn", "refuse")
+
+
+def has_contract(settings: Mapping[str, Any]) -> bool:
+    """Return whether states of the app with these settings are checked."""
+    setting = settings.get("contract")
+    return setting is not None and setting.get("mode", "refuse") != "off"
+
+
+def check_decodes(
+    settings: Mapping[str, Any],
+    attributes_type: str,
+    content_state: Mapping[str, Any] | None,
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
+    """Hold a state, and the attributes of a start, to every version of the app in use.
+
+    Raises `InvalidPayload` with the field where the mode is refuse. What nobody can tell passes.
+    """
+    if not has_contract(settings):
+        return
+    setting = settings["contract"]
+    for version, files in setting["versions"].items():
+        contract = _contract(tuple(files.items()))
+        for field, value in (("content_state", content_state), ("attributes", attributes)):
+            if value is None:
+                continue
+            check = contract.check if field == "content_state" else contract.check_attributes
+            verdict = check(attributes_type, _encode(value))
+            if verdict.ok is False:
+                _tell(setting, version, field, verdict)
+
+
+def _tell(setting: Mapping[str, Any], version: str, field: str, verdict: Verdict) -> None:
+    place = ".".join((field, *verdict.path))
+    problem = f"version {version} of the app does not decode it ({verdict.kind}): {verdict.message}"
+    if setting.get("mode", "refuse") == "refuse":
+        raise InvalidPayload(problem.rstrip("."), field=place)
+    _log.warning("%s: %s", place, problem)
+
+
+def checked_contract(setting: Any) -> None:
+    """Check the setting before it is stored. Raises `InvalidInput`."""
+    field = "settings.contract"
+    if not isinstance(setting, Mapping) or not isinstance(setting.get("versions"), Mapping):
+        raise InvalidInput(
+            "has no versions",
+            field=field,
+            remedy='Give {"mode": "refuse", "versions": {"1.0": {"Match.swift": "<its text>"}}}.',
+        )
+    if setting.get("mode", "refuse") not in MODES:
+        raise InvalidInput("is no mode", field=f"{field}.mode", remedy="Give off, warn or refuse.")
+    for version, files in setting["versions"].items():
+        texts = files.items() if isinstance(files, Mapping) else [(None, None)]
+        if not all(isinstance(name, str) and isinstance(text, str) for name, text in texts):
+            raise InvalidInput("maps no file to its text", field=f"{field}.versions.{version}")
+        if not _contract(tuple(texts)).names:
+            raise InvalidInput(
+                "declares no ActivityAttributes type",
+                field=f"{field}.versions.{version}",
+                remedy="Give the files that declare your ActivityAttributes and what they use.",
+            )
+
+
+@functools.lru_cache(maxsize=64)
+def _contract(files: tuple[tuple[str, str], ...]) -> Contract:
+    return Contract(dict(files))
