@@ -141,7 +141,7 @@ async def _seed(service: Service, fake: FakeApns) -> tuple[App, str, dict[str, s
         environment="sandbox",
         # The phones' OneSignal calls carry no key; nobody but this machine reaches them here.
         settings={
-            "onesignal_device_calls": "open",
+            "onesignal_device_calls": "demo",
             "activitysmith": {"attributes_type": ATTRIBUTES_TYPE, "metrics_on_demand": True},
         },
     )

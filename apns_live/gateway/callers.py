@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import exists, select
 from starlette.requests import Request
 
+from ..activities.accept.streams import nobody_left
 from ..activities.apps import App
 from ..activities.requests.audience import Audience
 from ..activities.store import schema
@@ -82,6 +83,16 @@ async def knows_type(gateway: Gateway, app: App, attributes_type: str) -> bool:
     )
     async with gateway.service.database.read() as connection:
         return bool((await connection.execute(query)).scalar())
+
+
+async def is_gone(gateway: Gateway, app: App, activity: str) -> bool:
+    """Whether nobody has the card of an activity any more: everyone dismissed it."""
+    table = schema.activities
+    query = select(table.c.id).where(
+        table.c.app_id == app.row, table.c.public_id == activity, nobody_left()
+    )
+    async with gateway.service.database.read() as connection:
+        return (await connection.execute(query)).scalar() is not None
 
 
 async def reaches_anyone(

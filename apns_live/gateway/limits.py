@@ -11,6 +11,7 @@ from .keys import ApiKey
 from .settings import GatewaySettings
 
 _REMEMBERED = 50_000
+_MINUTE, _HOUR = 60.0, 3_600.0
 
 
 class _State:
@@ -62,19 +63,35 @@ class Limits:
         Raises `TooManyRequests` when the key's bucket is empty, or as many of its requests are
         under way as may be; the key's own limits come before those of its dialect.
         """
-        default = self._settings.limit_of(key.dialect)
-        per_minute = key.per_minute or default.per_minute
-        concurrent = key.concurrent or default.concurrent
-        if per_minute is None and concurrent is None:
+        limit, seconds = self._limit_of(key)
+        concurrent = key.concurrent or self._settings.limit_of(key.dialect).concurrent
+        if limit is None and concurrent is None:
             return _FREE
-        return self.enter_as(f"key {key.caller}", per_minute, concurrent)
+        return self.enter_as(f"key {key.caller}", limit, concurrent, seconds=seconds)
 
-    def enter_as(self, who: str, per_minute: int | None, concurrent: int | None = None) -> _Entered:
-        """Count a request of whoever ``who`` names: a device, an address. As `enter`."""
+    def _limit_of(self, key: ApiKey) -> tuple[int | None, float]:
+        """Return how many requests a key may make in how many seconds."""
+        default = self._settings.limit_of(key.dialect)
+        if key.per_minute is None and default.per_hour is not None:
+            return default.per_hour, _HOUR
+        return key.per_minute or default.per_minute, _MINUTE
+
+    def enter_as(
+        self,
+        who: str,
+        limit: int | None,
+        concurrent: int | None = None,
+        *,
+        seconds: float = _MINUTE,
+    ) -> _Entered:
+        """Count a request of whoever ``who`` names: a device, an address. As `enter`.
+
+        ``limit`` is how many may come in ``seconds``, by default a minute.
+        """
         now = self._clock.monotonic()
         state = self._states.get(who)
         if state is None:
-            state = self._states[who] = _State(float(per_minute or 0), now)
+            state = self._states[who] = _State(float(limit or 0), now)
             self._forget()
         else:
             self._states.move_to_end(who)
@@ -83,13 +100,13 @@ class Limits:
                 f"{state.under_way} requests of this key are under way, and {concurrent} may be",
                 retry_after=1.0,
             )
-        if per_minute is not None:
-            rate = per_minute / 60
-            state.tokens = min(per_minute, state.tokens + (now - state.filled) * rate)
+        if limit is not None:
+            rate = limit / seconds
+            state.tokens = min(limit, state.tokens + (now - state.filled) * rate)
             state.filled = now
             if state.tokens < 1:
                 raise TooManyRequests(
-                    f"more than {per_minute} requests a minute",
+                    f"more than {limit} requests {'an hour' if seconds == _HOUR else 'a minute'}",
                     retry_after=(1 - state.tokens) / rate,
                 )
             state.tokens -= 1
@@ -97,19 +114,19 @@ class Limits:
         return _Entered(state)
 
     def remaining(self, key: ApiKey) -> tuple[int | None, int | None, float]:
-        """Return a key's limit a minute, what is left of it, and seconds until it is full again.
+        """Return a key's limit, what is left of it, and seconds until it is full again.
 
         For the headers in which some dialects say so; None without a limit.
         """
-        per_minute = key.per_minute or self._settings.limit_of(key.dialect).per_minute
-        if per_minute is None:
+        limit, seconds = self._limit_of(key)
+        if limit is None:
             return None, None, 0.0
         state = self._states.get(f"key {key.caller}")
         if state is None:
-            return per_minute, per_minute, 0.0
-        rate = per_minute / 60
-        tokens = min(per_minute, state.tokens + (self._clock.monotonic() - state.filled) * rate)
-        return per_minute, int(tokens), (per_minute - tokens) / rate
+            return limit, limit, 0.0
+        rate = limit / seconds
+        tokens = min(limit, state.tokens + (self._clock.monotonic() - state.filled) * rate)
+        return limit, int(tokens), (limit - tokens) / rate
 
     def _forget(self) -> None:
         """Drop the callers that were quiet longest; one with requests under way stays."""

@@ -16,17 +16,22 @@ _TOKEN_LENGTH = 16
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Of one key: requests a minute (a bucket of that size), and at the same time. None: no limit."""
+    """Of one key: requests a minute or an hour (a bucket of that size), and at the same time.
+
+    None: no limit. ``per_hour`` takes the place of ``per_minute``.
+    """
 
     per_minute: int | None = None
     concurrent: int | None = None
+    per_hour: int | None = None
 
 
 DIALECT_LIMITS: Mapping[str, Limit] = {
     "native": Limit(),
     "activitysmith": Limit(per_minute=60),
-    "braze": Limit(per_minute=4_166),  # 250,000 an hour
+    "braze": Limit(per_hour=250_000),
     "onesignal": Limit(),
+    "fcm": Limit(per_minute=600_000),
 }
 
 

@@ -23,7 +23,7 @@ from ..people.audience import Audiences
 from ..read.queued_counts import still_queued
 from ..requests import Accepted, End, Presentation, Start, Update
 from ..requests.messages import broadcast_warning
-from ..requests.start_again import check_same, first_further, join_start, standing
+from ..requests.start_again import check_same, first_further, join_start, planned_end, standing
 from ..requests.validate import checked_change, checked_start, with_id
 from ..store import schema
 from ..store.commit import Batch, GroupCommit
@@ -310,7 +310,9 @@ class Activities:
         for name in ("tags", "metadata"):
             if (value := getattr(request, name)) is not None:
                 changes[name] = _json(value)
-        if isinstance(request, End):
+        if isinstance(request, Update):
+            changes |= planned_end(request)
+        else:
             changes |= {"status": "ended", "ended_at": now, "end_reason": request.reason}
             if row.status == "scheduled":
                 changes["retired_at"] = now

@@ -20,6 +20,7 @@ from ..apps import App
 from ..decodes import has_contract
 from ..requests import Accepted, End, Update
 from ..requests.messages import broadcast_warning
+from ..requests.start_again import planned_end
 from ..store import schema
 from ..store.bulk import with_rows
 
@@ -196,7 +197,9 @@ class Changing:
             changes["tags"] = _text(request.tags)
         if request.metadata is not None:
             changes["metadata"] = _text(request.metadata)
-        if isinstance(request, End):
+        if isinstance(request, Update):
+            changes |= planned_end(request)
+        else:
             found.status = changes["status"] = "ended"
             changes["ended_at"] = now
             changes["end_reason"] = request.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -23,13 +24,25 @@ def start_alert_of(activity: Row[Any] | Started) -> AlertText | None:
     return msgspec.json.decode(activity.start_alert, type=AlertText | None)
 
 
+_SAME: Mapping[str, str] = {
+    "zh-cn": "zh-hans",
+    "zh-sg": "zh-hans",
+    "zh-tw": "zh-hant",
+    "zh-hk": "zh-hant",
+    "zh-mo": "zh-hant",
+    "no": "nb",
+    "nn": "nb",
+    "iw": "he",
+    "in": "id",
+}
+"""Tags of one language, or of two that are read alike, as phones and vendors write them."""
+
+
 def languages_of(alert: AlertText | None) -> frozenset[str]:
-    """Return the languages that an alert has texts for; empty when it has one for all."""
-    if alert is None:
-        return frozenset()
-    return frozenset(
-        tag for text in (alert.title, alert.body) if isinstance(text, dict) for tag in text
-    )
+    """Return the languages that all texts of an alert have; empty when it has one for all."""
+    texts = () if alert is None else (alert.title, alert.body)
+    tags = [frozenset(text) for text in texts if isinstance(text, dict)]
+    return frozenset.intersection(*tags) if tags else frozenset()
 
 
 def choose(text: Text, language: str | None) -> str:
@@ -39,10 +52,12 @@ def choose(text: Text, language: str | None) -> str:
 
 def _chosen(text: dict[str, str], language: str | None) -> tuple[str, str]:
     by_tag = {tag.lower(): value for tag, value in text.items()}
+    by_tag = {_SAME.get(tag, tag): value for tag, value in by_tag.items()} | by_tag
     wanted = (language or "en").lower()
     while wanted:
-        if wanted in by_tag:
-            return wanted, by_tag[wanted]
+        for tag in (wanted, _SAME.get(wanted, wanted)):
+            if tag in by_tag:
+                return tag, by_tag[tag]
         wanted = wanted.rpartition("-")[0]
     return "en", by_tag["en"]
 
@@ -127,12 +142,13 @@ def change_message(
 
 
 def alert_in(alert: AlertText | None, language: str | None) -> payload.Alert | None:
-    """Return the alert in one language."""
+    """Return the alert in one language, the same for title and body."""
     if alert is None:
         return None
+    spoken = best_language(languages_of(alert), language)
     return payload.Alert(
-        title=words_of(alert.title_key) or choose(alert.title, language),
-        body=words_of(alert.body_key) or choose(alert.body, language),
+        title=words_of(alert.title_key) or choose(alert.title, spoken),
+        body=words_of(alert.body_key) or choose(alert.body, spoken),
         sound=alert.sound,
     )
 

@@ -79,13 +79,16 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Give an activity a new state. ``tags`` and ``metadata`` stay as they are when None.
 
-    ``operation`` as in `Start`.
+    ``end_at`` sets the time of its end (seconds since 1970), with ``end_presentation``; None leaves
+    it as it is. ``operation`` as in `Start`.
     """
 
     id: str
     content_state: dict[str, Any]
     presentation: Presentation = Presentation()
     revision: int | None = None
+    end_at: float | None = None
+    end_presentation: Presentation = Presentation()
     tags: tuple[str, ...] | None = None
     metadata: dict[str, str | int | float | bool] | None = None
     dialect: str = "native"

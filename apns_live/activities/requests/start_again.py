@@ -17,7 +17,7 @@ from ...errors import Conflict
 from ..apps import App
 from ..store import schema
 from .audience import Audience
-from .requests import AlertText, Start
+from .requests import AlertText, Start, Update
 
 LONGEST = 255
 
@@ -92,7 +92,7 @@ async def standing(connection: AsyncConnection, app: App, public_id: str) -> Row
 
 def check_same(row: Row[Any], request: Start) -> None:
     """Raise `Conflict` unless a start fits the activity that is running under its id."""
-    if row.status != "active" or request.start_at is not None or request.end_at is not None:
+    if row.status != "active" or request.start_at is not None:
         raise Conflict(f"the activity {row.public_id!r} is scheduled: wait for it, or end it first")
     if row.attributes_type not in ("", request.attributes_type):
         raise Conflict(
@@ -132,6 +132,7 @@ async def join_start(
             )
             .values(request=first)
         )
+    changes |= planned_end(request)
     if changes:
         await connection.execute(
             update(activities).where(activities.c.id == row.id).values(changes)
@@ -142,6 +143,16 @@ async def join_start(
         alert=request.presentation.alert,
         quiet=request.presentation.urgency == "quiet",
     )
+
+
+def planned_end(request: Start | Update) -> dict[str, Any]:
+    """Return the columns that a set time of the end changes; none where there is none."""
+    if request.end_at is None:
+        return {}
+    return {
+        "end_at": int(request.end_at * 1000),
+        "end_message": msgspec.json.encode(request.end_presentation).decode(),
+    }
 
 
 def _together(one: Audience, other: Audience) -> Audience:

@@ -35,17 +35,7 @@ def checked_start(app: App, request: Start, now: int) -> Start:
     if request.channel is not None:
         _check_channel(request.channel)
     begin = now / 1000 if request.start_at is None else request.start_at
-    for name in ("start_at", "end_at"):
-        if (value := getattr(request, name)) is not None and not 1e9 <= value < 1e11:
-            raise InvalidInput(
-                f"{value} is no time in seconds since 1970",
-                field=name,
-                remedy="Give seconds, not milliseconds.",
-            )
-    if request.end_at is not None and request.end_at <= begin:
-        raise InvalidInput(
-            "is not after the start", field="end_at", remedy="Give a time after start_at and now."
-        )
+    _check_moment(request.start_at, "start_at")
     if request.presentation.alert is None:
         raise InvalidInput(
             "is missing",
@@ -53,20 +43,7 @@ def checked_start(app: App, request: Start, now: int) -> Start:
             remedy="A phone ignores a start without an alert: give title and body.",
         )
     check_message(request.content_state, request.presentation, "update", now / 1000)
-    if request.end_presentation != Presentation():
-        if request.end_at is None:
-            raise InvalidInput(
-                "means nothing without end_at",
-                field="end_presentation",
-                remedy="Give end_at, or leave it out.",
-            )
-        check_message(
-            request.content_state,
-            request.end_presentation,
-            "end",
-            now / 1000,
-            field="end_presentation",
-        )
+    _check_end(request, begin, now / 1000)
     check_decodes(
         app.settings,
         request.attributes_type,
@@ -134,7 +111,35 @@ def checked_change(request: Changed, now: float) -> Changed:
         checks.identifier(request.reason, "reason", limit=64)
     event = "end" if isinstance(request, End) else "update"
     check_message(request.content_state, request.presentation, event, now)
+    if isinstance(request, Update):
+        _check_end(request, now, now)
     return checked_labels(request)
+
+
+def _check_end(request: Start | Update, begin: float, now: float) -> None:
+    """Check the set time of an end, and what goes with it. Times are seconds."""
+    _check_moment(request.end_at, "end_at")
+    if request.end_at is not None and request.end_at <= begin:
+        raise InvalidInput(
+            "is not after the start", field="end_at", remedy="Give a time after start_at and now."
+        )
+    if request.end_presentation == Presentation():
+        return
+    field = "end_presentation"
+    if request.end_at is None:
+        raise InvalidInput(
+            "means nothing without end_at", field=field, remedy="Give end_at, or leave it out."
+        )
+    check_message(request.content_state, request.end_presentation, "end", now, field=field)
+
+
+def _check_moment(value: float | None, field: str) -> None:
+    if value is not None and not 1e9 <= value < 1e11:
+        raise InvalidInput(
+            f"{value} is no time in seconds since 1970",
+            field=field,
+            remedy="Give seconds, not milliseconds.",
+        )
 
 
 Labelled = TypeVar("Labelled", Start, Update, End)

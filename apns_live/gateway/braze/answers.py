@@ -44,8 +44,7 @@ def refuse(error: Exception) -> Response:
     """Return the answer to an error. Nothing is shown of a defect."""
     match error:
         case BadBody(status=400):
-            # The one shape that both endpoints' pages show.
-            return _respond(400, {"error": error.problem})
+            return _respond(400, {"error": words.NOT_JSON})
         case BadBody():
             return _answer(error.status, _BY_STATUS[error.status], [error.problem])
         case PayloadTooLarge():

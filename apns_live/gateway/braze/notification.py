@@ -66,7 +66,7 @@ def _urgency(value: Mapping[str, Any], field: str) -> Urgency | None:
             )
         return "urgent" if priority > _NORMAL_PRIORITY else "quiet"
     available = value.get("content-available", value.get("content_available"))
-    return "quiet" if available is True or available == 1 else None
+    return "quiet" if available is True or available in (1, "1") else None
 
 
 def _score(value: object, field: str) -> float | None:

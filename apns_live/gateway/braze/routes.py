@@ -13,7 +13,7 @@ from starlette.responses import Response
 from ...activities.requests import End
 from ...errors import ActivityEnded, BadBody, InvalidInput, NotAllowed, NotFound
 from ..bodies import read_json
-from ..callers import check_id, find_caller, is_named, knows_type, reaches_anyone
+from ..callers import check_id, find_caller, is_gone, is_named, knows_type, reaches_anyone
 from ..context import Gateway
 from ..keys import ApiKey
 from ..reach import check_activity, check_audience
@@ -25,7 +25,6 @@ logger = logging.getLogger("apns_live.gateway")
 MAX_BYTES = 4_194_304
 """Braze, OpenAPI of the update endpoint: a request has at most 4 MB."""
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-_HOUR = 60
 
 Do = Callable[[Gateway, ApiKey, Mapping[str, Any]], Awaitable[Response]]
 
@@ -109,7 +108,7 @@ async def _start(gateway: Gateway, key: ApiKey, body: Mapping[str, Any]) -> Resp
 
 
 async def _update(gateway: Gateway, key: ApiKey, body: Mapping[str, Any]) -> Response:
-    asked = read_update(body)
+    asked = read_update(body, now=gateway.clock.time())
     _check_app(key, asked)
     request = asked.request
     activities = gateway.service.activities
@@ -117,9 +116,17 @@ async def _update(gateway: Gateway, key: ApiKey, body: Mapping[str, Any]) -> Res
     try:
         await check_activity(gateway, key, request.id)
         if isinstance(request, End):
-            await activities.end(key.app, request)
+            done = await activities.end(key.app, request)
         else:
-            await activities.update(key.app, request)
+            done = await activities.update(key.app, request)
+        answer = done.answer
+        reached = answer.devices + answer.queued
+        if (
+            answer.status == "accepted"
+            and not reached
+            and await is_gone(gateway, key.app, request.id)
+        ):
+            minor.append(words.NOBODY_LEFT.format(activity=request.id))
     except NotFound:
         # Braze accepts what it cannot deliver, and says so in its dashboard only.
         minor.append(words.UNKNOWN_ACTIVITY.format(activity=request.id))
@@ -141,6 +148,6 @@ def _say_limit(gateway: Gateway, key: ApiKey, response: Response) -> None:
     limit, left, seconds = gateway.limits.remaining(key)
     if limit is None or left is None:
         return
-    response.headers["x-ratelimit-limit"] = str(limit * _HOUR)
+    response.headers["x-ratelimit-limit"] = str(limit)
     response.headers["x-ratelimit-remaining"] = str(left)
     response.headers["x-ratelimit-reset"] = str(int(gateway.clock.time() + seconds))

@@ -21,8 +21,8 @@ from .notification import read_notification
 from .words import NO_RECIPIENTS, TOO_MANY_IDS
 
 MAX_EXTERNAL_IDS = 50
-LONG_PAST = 1e9
-"""Seconds since 1970: the year 2001. What is before has no other meaning than the past."""
+GONE = Presentation(dismiss_after=0.0)
+"""What goes with the end at a dismissal date: the card leaves the Lock Screen at once."""
 _TARGETS = ("external_user_ids", "segment_id", "custom_audience", "audience")
 
 
@@ -41,12 +41,11 @@ def read_start(
 ) -> Asked[Start]:
     """Return the start that a body of ``/messages/live_activity/start`` asks for.
 
-    ``now`` is seconds since 1970. ``dismissal_date`` is checked and means nothing on a start: a
-    phone heeds it with an end only. Raises `InvalidInput`.
+    ``now`` is seconds since 1970. At ``dismissal_date`` the card goes away: a phone heeds that date
+    with an end only, so the activity is ended then. Raises `InvalidInput`.
     """
     activity = _identifier(body, "activity_id")
-    if body.get("dismissal_date") is not None:
-        read_date(body["dismissal_date"], "dismissal_date")
+    dismissal = _date(body, "dismissal_date")
     shown = read_notification(body.get("notification"), start=True)
     return Asked(
         app_id=_identifier(body, "app_id"),
@@ -64,16 +63,20 @@ def read_start(
                 relevance_score=shown.relevance_score,
                 urgency=shown.urgency,
             ),
+            # One that has passed: at once, but a card there must have been.
+            end_at=None if dismissal is None else max(dismissal, now + 1.0),
+            end_presentation=Presentation() if dismissal is None else GONE,
             audience=read_target(body, now=now, max_ids=max_ids),
             dialect="braze",
         ),
     )
 
 
-def read_update(body: Mapping[str, Any]) -> Asked[Update | End]:
+def read_update(body: Mapping[str, Any], *, now: float) -> Asked[Update | End]:
     """Return the update, or the end, that a body of ``/messages/live_activity/update`` asks for.
 
-    Raises `InvalidInput`.
+    A ``dismissal_date`` takes the card away then, and at once where it has passed; ``now`` is
+    seconds since 1970. Raises `InvalidInput`.
     """
     activity = _identifier(body, "activity_id")
     content_state = _object(body, "content_state")
@@ -82,20 +85,27 @@ def read_update(body: Mapping[str, Any]) -> Asked[Update | End]:
         raise InvalidInput("is no boolean", field="end_activity", remedy="Give true or false.")
     shown = read_notification(body.get("notification"), start=False)
     dismissal = _date(body, "dismissal_date")
+    passed = dismissal is not None and dismissal <= now
     presentation = Presentation(
         alert=shown.alert,
         stale_date=_date(body, "stale_date"),
-        dismissal_date=_past_as_zero(dismissal) if ends else None,
         relevance_score=shown.relevance_score,
         urgency=shown.urgency,
     )
-    kind: type[Update | End] = End if ends else Update
-    return Asked(
-        app_id=_identifier(body, "app_id"),
-        request=kind(
-            id=activity, content_state=content_state, presentation=presentation, dialect="braze"
-        ),
-    )
+    request: Update | End
+    if ends or passed:
+        final = msgspec.structs.replace(presentation, dismissal_date=0.0 if passed else dismissal)
+        request = End(id=activity, content_state=content_state, presentation=final, dialect="braze")
+    else:
+        request = Update(
+            id=activity,
+            content_state=content_state,
+            presentation=presentation,
+            end_at=dismissal,
+            end_presentation=Presentation() if dismissal is None else GONE,
+            dialect="braze",
+        )
+    return Asked(app_id=_identifier(body, "app_id"), request=request)
 
 
 def read_target(
@@ -130,11 +140,6 @@ def _ids(value: object, field: str, max_ids: int | None) -> tuple[str, ...]:
             TOO_MANY_IDS, field=field, remedy=f"Give at most {max_ids}, or a segment."
         )
     return tuple(checks.identifier(one, f"{field}[{n}]") for n, one in enumerate(value))
-
-
-def _past_as_zero(moment: float | None) -> float | None:
-    """Long past means at once, which APNs spells 0."""
-    return 0.0 if moment is not None and moment < LONG_PAST else moment
 
 
 def _identifier(body: Mapping[str, Any], name: str) -> str:

@@ -26,9 +26,17 @@ SUCCESS = "success"
 FATAL = frozenset({NO_RECIPIENTS, TOO_MANY_IDS, NO_MESSAGE, INVALID_EXTRA, TOO_LONG})
 """Problems that are Braze's own words: they stand in ``message``, and ours beside them."""
 
+NOT_JSON = (
+    "\nProblem:\n  message body does not match declared format\nResolution:\n  when specifying "
+    "application/json as content-type, you must pass valid application/json in the request's 'body' "
+)
+"""The answer that both endpoints' pages show for a body that is no JSON object, to the letter."""
 UNKNOWN_ACTIVITY = (
     "No device has handed this gateway a token for the activity_id {activity!r}, so nothing was "
     "sent. The app must register its tokens here; see docs/vendors/braze.md"
+)
+NOBODY_LEFT = (
+    "No device has the activity {activity!r} any more, so nothing was sent: everyone dismissed it"
 )
 ENDED_ACTIVITY = "The activity {activity!r} has ended, so nothing was sent. Start a new one"
 UNKNOWN_TYPE = (

@@ -31,8 +31,8 @@ def refuse(error: Exception) -> Response:
     match error:
         case BadBody():
             return _errors(error.status, error.problem)
-        case InvalidInput() if error.problem == words.NO_TARGET:
-            return _errors(400, words.NO_TARGET)
+        case InvalidInput() if error.problem in (words.NO_TARGET, words.ALL_SENT):
+            return _errors(400, error.problem)
         case InvalidInput():
             return _errors(400, str(error))
         case NotAllowed():

@@ -93,7 +93,8 @@ def keyed(gateway: Gateway, do: Do) -> Endpoint:
         if key is None:
             raise NotAllowed(words.INVALID_KEY, status=401)
         with gateway.limits.enter(key):
-            if not is_named(key.app, request.path_params["app_id"], APP_SETTING):
+            name = request.path_params.get("app_id") or request.query_params.get("app_id", "")
+            if not is_named(key.app, name, APP_SETTING):
                 raise NotAllowed(words.WRONG_APP)
             return await do(Call(gateway, request, key))
 

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..context import Gateway
-from . import answers, devices, live, segments, subscriptions, users
+from . import answers, devices, live, messages, segments, subscriptions, users
 from .calls import Do, guarded, keyed
 
 PREFIXES = ("", "/api/v1")
@@ -24,6 +24,8 @@ _START_TOKEN = (
 KEYED: tuple[tuple[str, str, Do], ...] = (
     ("POST", "/apps/{app_id}/activities/activity/{activity_type}", live.start),
     ("POST", f"{_LIVE}/notifications", live.change),
+    ("GET", "/notifications/{notification_id}", messages.view),
+    ("DELETE", "/notifications/{notification_id}", messages.cancel),
     ("POST", "/apps/{app_id}/users", subscriptions.create_user),
     ("GET", _USER, users.view),
     ("PATCH", _USER, users.change),

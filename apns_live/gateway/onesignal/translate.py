@@ -43,6 +43,12 @@ def read_start(body: Mapping[str, Any], activity_type: str, *, notification: str
     if body.get("event") != "start":
         raise InvalidInput("is not start", field="event", remedy="Say start.")
     activity = checks.identifier(body.get("activity_id"), "activity_id")
+    if activity in (".", ".."):
+        raise InvalidInput(
+            f"{activity!r} cannot stand in an address",
+            field="activity_id",
+            remedy="Give another id: clients leave it out of the address of an update.",
+        )
     name = _name(body)
     attributes = _object(body, "event_attributes")
     state = _object(body, "event_updates")
@@ -50,6 +56,7 @@ def read_start(body: Mapping[str, Any], activity_type: str, *, notification: str
     for field, value in (("headings", headings), ("contents", contents)):
         if value is None:
             raise InvalidInput("is missing", field=field, remedy="Give a text for en at least.")
+    _check_languages(headings, contents)
     return AskedStart(
         request=Start(
             id=activity,
@@ -188,6 +195,7 @@ def _ids(value: object, field: str, *, limit: int = 255) -> tuple[str, ...]:
 
 def _alert(body: Mapping[str, Any]) -> AlertText | None:
     headings, contents = _texts(body, "headings"), _texts(body, "contents")
+    _check_languages(headings, contents)
     if headings is None and contents is None:
         _sound(body, default=False)
         return None
@@ -217,6 +225,19 @@ def _texts(body: Mapping[str, Any], field: str) -> dict[str, str] | None:
     if not texts.get("en"):
         raise InvalidInput("has no text for en", field=field, remedy="Give one: it is the default.")
     return texts
+
+
+def _check_languages(
+    headings: Mapping[str, str] | None, contents: Mapping[str, str] | None
+) -> None:
+    """Raise `InvalidInput` unless both texts, where both are given, have the same languages."""
+    if headings and contents and headings.keys() != contents.keys():
+        tags = ", ".join(sorted(headings.keys() ^ contents.keys()))
+        raise InvalidInput(
+            f"has other languages than contents: {tags}",
+            field="headings",
+            remedy="Give both texts in the same languages.",
+        )
 
 
 def _sound(body: Mapping[str, Any], *, default: bool) -> str | None:

@@ -5,10 +5,11 @@ Source: OneSignal, "Create User", "View User", "Update User", "Create Alias", "D
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row, delete, select
+from sqlalchemy import Row, delete, select, update
 from starlette.responses import Response
 
 from ...activities import DeviceRecord
@@ -16,6 +17,7 @@ from ...activities.apps import App
 from ...activities.checks import identifier
 from ...activities.people.people import public_id_of
 from ...activities.store import schema
+from ...activities.times import milliseconds
 from ...errors import InvalidInput, NotFound
 from ..context import Gateway
 from .answers import answer
@@ -23,6 +25,8 @@ from .calls import Call
 
 EXTERNAL = "external_id"
 OWN = "onesignal_id"
+_MOST_AT_ONCE = 1_000_000
+_MOST_SPENT = 1e12
 
 
 async def view(call: Call) -> Response:
@@ -32,11 +36,12 @@ async def view(call: Call) -> Response:
 
 
 async def change(call: Call) -> Response:
-    """PATCH of the same address. Deltas of sessions and purchases are for devices to tell."""
+    """PATCH of the same address."""
     call.need_whole("devices:write")
     external = await named(call)
     body = await call.body()
     await set_properties(call, external, body.get("properties"))
+    await _add_deltas(call, external, body.get("deltas"))
     found = await shown(call.gateway, call.app, external)
     return answer({"properties": found["properties"]}, 202)
 
@@ -202,6 +207,67 @@ async def set_properties(call: Call, external: str, value: object) -> None:
         await service.devices.tell(
             call.app, [DeviceRecord(id=row.public_id, **told) for row in rows]
         )
+
+
+async def _add_deltas(call: Call, external: str, value: object) -> None:
+    """Add sessions and purchases to what is known of the user's devices. Raises `InvalidInput`."""
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise InvalidInput("is no object", field="deltas", remedy="Give a JSON object.")
+    users, devices = schema.users, schema.devices
+    now = milliseconds(call.gateway.clock)
+    sessions = _delta(value.get("session_count"), "deltas.session_count")
+    more = {
+        "session_count": sessions,
+        "session_time": _delta(value.get("session_time"), "deltas.session_time"),
+        "amount_spent": _spent(value.get("purchases")),
+    }
+    changes: dict[str, Any] = {
+        name: devices.c[name] + amount for name, amount in more.items() if amount
+    }
+    if sessions:
+        changes["last_session"] = now
+    if not changes:
+        return
+    owner = select(users.c.id).where(
+        users.c.app_id == call.app.row, users.c.external_id == external
+    )
+    async with call.gateway.service.database.write() as connection:
+        await connection.execute(
+            update(devices)
+            .where(devices.c.app_id == call.app.row, devices.c.user_id == owner.scalar_subquery())
+            .values(**changes, updated_at=now)
+        )
+
+
+def _spent(value: object) -> float:
+    if value is None:
+        return 0.0
+    field = "deltas.purchases"
+    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+        raise InvalidInput("is no list of objects", field=field, remedy="Give purchases.")
+    total = 0.0
+    for index, one in enumerate(value):
+        try:
+            total += float(one.get("amount", "")) * _delta(one.get("count", 1), field)
+        except (TypeError, ValueError):
+            total = math.nan
+        if not 0 <= total < _MOST_SPENT:
+            raise InvalidInput(
+                "is no amount", field=f"{field}[{index}].amount", remedy='Give one such as "0.99".'
+            )
+    return total
+
+
+def _delta(value: object, field: str) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST_AT_ONCE:
+        raise InvalidInput(
+            "is no whole number from 0 up", field=field, remedy="Give how many more."
+        )
+    return value
 
 
 async def devices_of(gateway: Gateway, app: App, external: str) -> list[Row[Any]]:

@@ -29,6 +29,8 @@ NO_DEVICES = (
     "No device has handed this gateway an activity token for this activity_id yet: each gets the "
     "newest state when it does"
 )
+ALL_SENT = "Notification has already been sent to all recipients"
+NO_MESSAGE = "Notification not found"
 WRONG_APP = "The API key is not one of this app_id"
 CALLS_OFF = (
     "Device calls are off for this app. Set onesignal_device_calls to signed or open, or let the "

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from apns_live.gateway import GatewaySettings, Limit
+from apns_live.gateway.braze.words import NOT_JSON
 from tests.gateway.braze.test_life import Caller, start_body, update_body
 from tests.gateway.braze.world import VendorWorld
 
@@ -105,7 +106,7 @@ async def test_what_a_start_is_refused_for(
         assert answer.json()["message"] == message
         assert answer.json()["errors"]
     else:
-        assert answer.json().keys() == {"error"}
+        assert answer.json() == {"error": NOT_JSON}
     assert await world.operations() == []
 
 
@@ -211,6 +212,22 @@ async def test_segments_and_audiences_reach_whom_they_name(
     assert b'"not-blue"' in red.activities[0].attributes
 
 
+async def test_the_limit_is_250_000_an_hour_in_one_bucket(
+    world: VendorWorld, caller: Caller
+) -> None:
+    answer = await caller.update(1, 0)
+    begun = world.clock.time()
+    assert answer.headers["x-ratelimit-limit"] == "250000"
+    assert answer.headers["x-ratelimit-remaining"] == "249999"
+    assert 0 <= int(answer.headers["x-ratelimit-reset"]) - int(begun) <= 1
+    key = await world.gateway.keys.find(caller.headers["authorization"].removeprefix("Bearer "))
+    assert key is not None
+    for _ in range(5_000):  # more than a minute's share at once
+        with world.gateway.limits.enter(key):
+            pass
+    assert (await caller.update(1, 0)).headers["x-ratelimit-remaining"] == "244998"
+
+
 async def test_the_limit_and_its_headers(world: VendorWorld) -> None:
     await world.http.aclose()
     world.serve(GatewaySettings(limits={"braze": Limit(per_minute=2)}))
@@ -219,7 +236,7 @@ async def test_the_limit_and_its_headers(world: VendorWorld) -> None:
     for _ in range(2):
         answer = await caller.update(1, 0)
         assert answer.status_code == 201
-        assert answer.headers["x-ratelimit-limit"] == "120"
+        assert answer.headers["x-ratelimit-limit"] == "2"
         left.append(answer.headers["x-ratelimit-remaining"])
     assert left == ["1", "0"]
     answer = await caller.update(1, 0)

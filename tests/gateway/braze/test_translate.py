@@ -12,11 +12,15 @@ from apns_live.activities.requests import CatalogText
 from apns_live.errors import InvalidInput
 from apns_live.gateway.braze.audience import read_audience
 from apns_live.gateway.braze.dates import read_date
-from apns_live.gateway.braze.translate import read_start, read_update
+from apns_live.gateway.braze.translate import GONE, read_start, read_update
 from tests.gateway.braze.test_life import start_body, update_body
 
 NOW = 1_800_000_000.0
 ALERT = AlertText(title="Live Activity", body="It's game time!")
+
+
+def update_of(body: Any) -> Any:
+    return read_update(body, now=NOW)
 
 
 def test_a_start() -> None:
@@ -31,7 +35,8 @@ def test_a_start() -> None:
         "brazeActivityId": "match-17",
     }
     assert request.content_state == {"teamOneScore": 0, "teamTwoScore": 0}
-    # The dismissal date is heeded with an end only.
+    # A phone heeds the dismissal date with an end only, so the service ends it then.
+    assert (request.end_at, request.end_presentation) == (2_210_803_200.0, GONE)
     assert request.presentation == Presentation(alert=ALERT, stale_date=2_210_864_149.0)
     assert request.audience == Audience(users=("user-0", "user-1"))
     assert request.dialect == "braze"
@@ -87,6 +92,8 @@ NOTIFICATIONS: list[tuple[Any, Presentation]] = [
     ({"relevance_score": 0.5}, Presentation(relevance_score=0.5)),
     ({"content-available": True}, Presentation(urgency="quiet")),
     ({"content-available": 1}, Presentation(urgency="quiet")),
+    ({"content-available": "1"}, Presentation(urgency="quiet")),
+    ({"content-available": "0"}, Presentation()),
     ({"content-available": False}, Presentation()),
     ({"content-available": True, "apns_priority": 10}, Presentation(urgency="urgent")),
     ({"apns_priority": 5}, Presentation(urgency="quiet")),
@@ -111,7 +118,7 @@ NOTIFICATIONS: list[tuple[Any, Presentation]] = [
 
 @pytest.mark.parametrize(("notification", "presentation"), NOTIFICATIONS)
 def test_what_counts_of_a_notification(notification: Any, presentation: Presentation) -> None:
-    asked = read_update(update_body(1, 0, notification=notification))
+    asked = update_of(update_body(1, 0, notification=notification))
     assert asked.request == Update(
         id="match-17",
         content_state={"teamOneScore": 1, "teamTwoScore": 0},
@@ -129,15 +136,19 @@ def test_what_counts_of_a_notification(notification: Any, presentation: Presenta
     ],
 )
 def test_an_end(changes: dict[str, Any], dismissal: float | None) -> None:
-    asked = read_update(update_body(1, 0, end_activity=True, **changes))
+    asked = update_of(update_body(1, 0, end_activity=True, **changes))
     assert isinstance(asked.request, End)
     assert asked.request.presentation == Presentation(dismissal_date=dismissal)
 
 
-def test_a_dismissal_date_means_nothing_on_an_update() -> None:
-    asked = read_update(update_body(1, 0, end_activity=False, dismissal_date="2040-01-22"))
+def test_a_dismissal_date_on_an_update_is_the_time_of_the_end() -> None:
+    asked = update_of(update_body(1, 0, end_activity=False, dismissal_date="2040-01-22"))
     assert isinstance(asked.request, Update)
     assert asked.request.presentation == Presentation()
+    assert (asked.request.end_at, asked.request.end_presentation) == (2_210_803_200.0, GONE)
+    asked = update_of(update_body(1, 0, dismissal_date="2024-01-22T00:00:00+0000"))
+    assert isinstance(asked.request, End)
+    assert asked.request.presentation == Presentation(dismissal_date=0.0)
 
 
 TARGETS: list[tuple[dict[str, Any], Audience]] = [
@@ -331,5 +342,5 @@ BAD_UPDATES: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("changes", "field"), BAD_UPDATES)
 def test_bad_updates(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        read_update(update_body(1, 0, **changes))
+        update_of(update_body(1, 0, **changes))
     assert caught.value.field == field

@@ -55,6 +55,12 @@ class Caller:
             method, f"/apps/{self.app_id}{path}", headers=self.headers, **options
         )
 
+    async def message(self, method: str, name: str) -> Any:
+        """Ask for a notification by its id, as the SDKs do."""
+        return await self.world.http.request(
+            method, f"/notifications/{name}?app_id={self.app_id}", headers=self.headers
+        )
+
     async def start(self, activity_type: str = TYPE, **changes: Any) -> Any:
         return await self.start_with(start_body(**changes), activity_type)
 

@@ -157,3 +157,111 @@ async def test_languages(world: VendorWorld, caller: Caller) -> None:
 
 def title_on(phone: Any) -> Any:
     return json.loads(phone.activities[-1].alert)["title"]
+
+
+async def test_a_notification_is_looked_up_by_its_id(world: VendorWorld, caller: Caller) -> None:
+    phones = await world.add_users(2)
+    name = (await caller.start()).json()["notification_id"]
+    await world.shows(phones, "active", home=0)
+    await world.settled()
+    for report in ({"live_activity_id": ACTIVITY}, {}):
+        await world.http.put(
+            f"/notifications/{name}/report_received",
+            headers=caller.headers,
+            json={"app_id": "scores", "player_id": phones[0].id, **report},
+        )
+    found = await caller.message("GET", name)
+    assert found.status_code == 200
+    said = found.json()
+    counts = {"successful": 2, "failed": 0, "errored": 0, "received": 1, "converted": 0}
+    assert counts.items() <= said.items()
+    assert (said["id"], said["remaining"], said["canceled"]) == (name, 0, False)
+    assert said["completed_at"] >= said["queued_at"] > 1e9
+    assert said["platform_delivery_stats"] == {"ios": counts}
+    assert (await caller.message("GET", "x")).status_code == 404
+    # All of it has left, so there is nothing to call off.
+    answer = await caller.message("DELETE", name)
+    assert answer.status_code == 400
+    assert answer.json() == {"errors": ["Notification has already been sent to all recipients"]}
+
+
+async def test_a_start_that_waits_is_called_off(world: VendorWorld, caller: Caller) -> None:
+    [phone] = await world.add_users(1)
+    name = (await caller.start(include_aliases={"external_id": ["user-0"]})).json()[
+        "notification_id"
+    ]
+    answer = await caller.message("DELETE", name)
+    assert (answer.status_code, answer.json()) == (200, {"success": True})
+    await world.settled()
+    assert not [card for card in phone.activities if card.state == "active"]
+    assert (await caller.change()).status_code == 404
+
+
+async def test_an_id_that_no_address_can_hold(world: VendorWorld, caller: Caller) -> None:
+    await world.add_users(1)
+    for activity in (".", ".."):
+        answer = await caller.start(activity_id=activity)
+        assert answer.status_code == 400
+        assert "cannot stand in an address" in answer.json()["errors"][0]
+
+
+async def test_headings_have_the_languages_of_contents(world: VendorWorld, caller: Caller) -> None:
+    await world.add_users(1)
+    for answer in (
+        await caller.start(headings={"en": "Kick-off"}),
+        await caller.change(headings={"en": "Goal", "fr": "But"}, contents={"en": "1:0"}),
+    ):
+        assert answer.status_code == 400
+        assert "has other languages than contents" in answer.json()["errors"][0]
+
+
+async def test_one_language_for_both_texts(world: VendorWorld, caller: Caller) -> None:
+    spoken = {
+        "zh-CN": "zh-Hans",
+        "zh-Hans-CN": "zh-Hans",
+        "zh-TW": "zh-Hant",
+        "no": "nb",
+        "nn-NO": "nb",
+        "iw": "he",
+        "de-AT": "de",
+        "fr": "en",
+    }
+    phones = await world.add_users(len(spoken))
+    await world.service.devices.tell(
+        world.app,
+        [
+            DeviceRecord(id=phone.id, language=tag)
+            for phone, tag in zip(phones, spoken, strict=True)
+        ],
+    )
+    texts = {tag: tag for tag in dict.fromkeys(spoken.values())}
+    await caller.start(
+        headings=texts,
+        contents=texts,
+        include_aliases={"external_id": [f"user-{n}" for n in range(len(spoken))]},
+    )
+    await world.shows(phones, "active", home=0)
+    for phone, tag in zip(phones, spoken.values(), strict=True):
+        alert = json.loads(phone.activities[-1].alert)
+        assert (alert["title"], alert["body"]) == (tag, tag)
+
+
+async def test_deltas_of_a_user_count(world: VendorWorld, caller: Caller) -> None:
+    [phone] = await world.add_users(1, session_count=2)
+    path = "/users/by/external_id/user-0"
+    purchase = {"sku": "cup", "amount": "1.50", "iso": "EUR", "count": 2}
+    deltas = {"session_count": 3, "session_time": 60, "purchases": [purchase]}
+    assert (await caller.call("PATCH", path, {"deltas": deltas})).status_code == 202
+    known = await world.service.devices.get(world.app, phone.id)
+    facts = known["session_count"], known["session_time"], known["amount_spent"]
+    assert facts == (5, 60, 3.0)
+    assert known["last_session"] >= int(world.clock.time() * 1000) - 1_000
+    for bad in (
+        {"session_count": -1},
+        {"session_time": "1"},
+        {"purchases": {}},
+        {"purchases": [{"amount": "x"}]},
+        {"purchases": [{"amount": "nan", "count": 1}]},
+        [],
+    ):
+        assert (await caller.call("PATCH", path, {"deltas": bad})).status_code == 400, bad

@@ -55,8 +55,12 @@ STARTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ),
     ({"ios_sound": "nil"}, {"alert": AlertText(title=TITLES, body=BODIES)}),
     (
-        {"contents": {"en": "x", "zh-Hans": "y"}, "headings": {"en": "z", "fr": None}},
-        {"alert": AlertText(title={"en": "z"}, body={"en": "x", "zh-Hans": "y"}, sound="default")},
+        {"contents": {"en": "x", "fi": "y"}, "headings": {"en": "z", "fi": "w", "fr": None}},
+        {
+            "alert": AlertText(
+                title={"en": "z", "fi": "w"}, body={"en": "x", "fi": "y"}, sound="default"
+            )
+        },
     ),
     ({"unknown": 1, "sound": "old"}, {}),
 ]
