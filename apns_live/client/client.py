@@ -28,6 +28,7 @@ from .fan_out import Run
 from .headers import HeaderBook
 from .httpx_transport import HttpxTransport
 from .reading import Tokens, read_tokens
+from .recent import RecentMessage
 from .single import WaitingRoom
 from .statistics import Statistics, snapshot
 
@@ -163,6 +164,7 @@ class Client:
             limit=TOTAL_LIMIT,
         )
         self._channels: Channels | None = None
+        self._recent = RecentMessage(lambda message, now: self.prepare(encode(message, now=now)))
         self._home = HomeLoop()
         self._end: asyncio.Future[None] | None = None
         """Set when closing begins, done when it has ended."""
@@ -394,7 +396,7 @@ class Client:
     def _sendable(self, message: Message | Sendable) -> Sendable:
         if isinstance(message, Sendable):
             return message
-        return self.prepare(encode(message, now=self.clock.time()))
+        return self._recent.sendable(message, self.clock.time())
 
 
 def _check_number(field: str, value: object) -> None:
