@@ -11,40 +11,32 @@ from typing import Annotated, Any, Literal, Union
 
 import msgspec
 
+from . import shapes as s
 from .scalars import INTEGERS
-from .shapes import (
-    Cases,
-    Field,
-    Mapping,
-    Nullable,
-    Raw,
-    Record,
-    Scalar,
-    Sequence,
-    Shape,
-)
 from .values import MAX_DEPTH
 
 _BORDER = (1 << 63) - 1
-_TINY = ("e-", "E-", "0e", "0E", "0" * 40)
+_ZEROS = "0" * 40
 
 
 class Inexpressible(Exception):
     """The shape has something that no msgspec type stands for."""
 
 
-def acceptor(shape: Shape) -> Callable[[str], bool] | None:
+def acceptor(shape: s.Shape) -> Callable[[str], bool] | None:
     """Return a function that is true only for states that decode, or None."""
     try:
         typed = _Typed()
         decode = msgspec.json.Decoder(typed.of(shape)).decode
-    except (Inexpressible, TypeError, ValueError, RecursionError):  # msgspec has limits
+    except (Inexpressible, NotImplementedError, TypeError, ValueError, RecursionError):
         return None
     floating = typed.floating
 
     def accepts(text: str) -> bool:
         # Numbers that Swift finds too small, or takes for such: msgspec makes zero of them.
-        if floating and any(mark in text for mark in _TINY):
+        if floating and (
+            "e-" in text or "E-" in text or "0e" in text or "0E" in text or _ZEROS in text
+        ):
             return False
         if len(text) > MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH:
             return False
@@ -64,7 +56,7 @@ class _Typed:
         self.floating = False
         self._making: set[int] = set()
 
-    def of(self, shape: Shape) -> Any:
+    def of(self, shape: s.Shape) -> Any:
         """Return the type that accepts a part of what the shape accepts."""
         if id(shape) in self._making:
             raise Inexpressible("a type that holds itself")
@@ -74,24 +66,24 @@ class _Typed:
         finally:
             self._making.discard(id(shape))
 
-    def _of(self, shape: Shape) -> Any:
+    def _of(self, shape: s.Shape) -> Any:
         match shape:
-            case Scalar():
+            case s.Scalar():
                 return self._scalar(shape.swift)
-            case Nullable():
+            case s.Nullable():
                 return Union[self.of(shape.of), None]  # noqa: UP007 - built at run time
-            case Sequence():
+            case s.Sequence():
                 return list[self.of(shape.of)]  # type: ignore[misc]
-            case Mapping():
+            case s.Mapping():
                 return dict[self._key(shape.keys), self.of(shape.of)]  # type: ignore[misc]
-            case Record(bare=False):
-                return self._struct(shape.fields)
-            case Raw(values=None):
+            case s.Record():
+                return msgspec.Raw if shape.bare else self._struct(shape.fields)
+            case s.Raw(values=None):
                 return self.of(shape.of)
-            case Raw(values=values) if values and isinstance(next(iter(values)), str | int):
+            case s.Raw(values=values) if values and isinstance(next(iter(values)), str | int):
                 _ascii(values)
                 return Literal[tuple(values)]
-            case Cases():
+            case s.Cases():
                 return self._cases(shape)
         raise Inexpressible(shape.swift)
 
@@ -114,12 +106,19 @@ class _Typed:
             return Literal[tuple(keys)]
         return str if keys == "String" else Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,18}$")]
 
-    def _struct(self, fields: list[Field], base: type = msgspec.Struct, unset: bool = False) -> Any:
+    def _struct(
+        self, fields: list[s.Field], base: type = msgspec.Struct, unset: bool = False
+    ) -> Any:
         # A key that Swift would find in another Unicode form must not be overlooked.
         _ascii(f.key for f in fields)
         made: list[Any] = []
         for number, f in enumerate(fields):
-            kind = self.of(f.shape)
+            try:
+                kind = self.of(f.shape)
+            except Inexpressible:
+                if not f.optional:
+                    raise
+                kind = None  # accepted where it is missing or null
             if unset:
                 made.append((f"f{number}", Union[kind, msgspec.UnsetType], msgspec.UNSET))  # noqa: UP007
             elif f.optional:
@@ -130,8 +129,8 @@ class _Typed:
         made.sort(key=len)  # those without a default first; the order does not matter here
         return msgspec.defstruct("State", made, bases=(base,), rename=rename, gc=False)
 
-    def _cases(self, shape: Cases) -> Any:
-        fields = [Field(case.key, Record(case.key, case.fields)) for case in shape.cases]
+    def _cases(self, shape: s.Cases) -> Any:
+        fields = [s.Field(case.key, s.Record(case.key, case.fields)) for case in shape.cases]
         return self._struct(fields, _OneOf, unset=True)
 
 

@@ -125,7 +125,8 @@ class Contract:
 
         Only a start names its type. Without one the state must decode as some type of the app.
         """
-        name = _decode_head(body).aps.attributes_type
+        named = ("attributes-type" if isinstance(body, str) else b"attributes-type") in body  # type: ignore[operator]
+        name = _decode_head(body).aps.attributes_type if named else None
         if name is not None:
             return (
                 self.types[name].payload.check(body) if name in self.types else self._no_such(name)

@@ -11,20 +11,7 @@ from itertools import cycle, repeat
 from typing import Any, Final
 
 from . import scalars
-from .shapes import (
-    Cases,
-    Field,
-    Fixed,
-    Mapping,
-    Nullable,
-    Pairs,
-    Raw,
-    Record,
-    Scalar,
-    Sequence,
-    Shape,
-    Unknown,
-)
+from . import shapes as s
 from .values import BrokenNumber, BrokenObject, BrokenText, Real, canonical
 
 TYPE_MISMATCH: Final = "typeMismatch"
@@ -63,7 +50,7 @@ Check = Callable[[Any], Fault | None]
 _Fields = list[tuple[str, Check, bool, bool]]  # key, check, optional, unknown
 
 
-def compile_shape(shape: Shape) -> Check:
+def compile_shape(shape: s.Shape) -> Check:
     """Return the function that decodes by this shape."""
     return _Compiler().check(shape)
 
@@ -73,7 +60,7 @@ class _Compiler:
         self._made: dict[int, list[Check]] = {}
         self._making: set[int] = set()
 
-    def check(self, shape: Shape) -> Check:
+    def check(self, shape: s.Shape) -> Check:
         """Return the check of a shape; one that is being made is called through a cell."""
         cell = self._made.setdefault(id(shape), [])
         if cell:
@@ -84,33 +71,33 @@ class _Compiler:
         cell.append(self._make(shape))
         return cell[0]
 
-    def _make(self, shape: Shape) -> Check:
+    def _make(self, shape: s.Shape) -> Check:
         match shape:
-            case Scalar():
+            case s.Scalar():
                 return _scalar(shape.swift)
-            case Nullable():
+            case s.Nullable():
                 return _nullable(self.check(shape.of))
-            case Sequence():
+            case s.Sequence():
                 return _sequence(self.check(shape.of))
-            case Fixed():
+            case s.Fixed():
                 return _fixed(shape, [self.check(of) for of in shape.of])
-            case Mapping():
+            case s.Mapping():
                 return _mapping(shape, self.check(shape.of))
-            case Pairs():
+            case s.Pairs():
                 return _pairs(self.check(shape.key), self.check(shape.of))
-            case Record():
+            case s.Record():
                 return _record(shape, self._fields(shape.fields))
-            case Raw():
+            case s.Raw():
                 return _raw(shape, self.check(shape.of))
-            case Cases():
+            case s.Cases():
                 return _cases(shape, {case.key: self._fields(case.fields) for case in shape.cases})
-            case Unknown():
+            case s.Unknown():
                 return _unknown(shape)
         raise TypeError(f"no check for {shape!r}")
 
-    def _fields(self, fields: list[Field]) -> _Fields:
+    def _fields(self, fields: list[s.Field]) -> _Fields:
         return [
-            (canonical(f.key), self.check(f.shape), f.optional, isinstance(f.shape, Unknown))
+            (canonical(f.key), self.check(f.shape), f.optional, isinstance(f.shape, s.Unknown))
             for f in fields
         ]
 
@@ -248,7 +235,7 @@ def _sequence(of: Check) -> Check:
     return check
 
 
-def _fixed(shape: Fixed, checks: list[Check]) -> Check:
+def _fixed(shape: s.Fixed, checks: list[Check]) -> Check:
     def check(value: Any) -> Fault | None:
         if type(value) is not list:
             return _mismatch("an array", value)
@@ -275,7 +262,7 @@ def _keyed(value: Any, need: str) -> Fault:
     return _mismatch(need, value)
 
 
-def _mapping(shape: Mapping, of: Check) -> Check:
+def _mapping(shape: s.Mapping, of: Check) -> Check:
     keys = shape.keys
     refusal = DATA_CORRUPTED if shape.converted else TYPE_MISMATCH
 
@@ -323,7 +310,7 @@ def _decode_fields(fields: _Fields, value: dict[str, Any]) -> Fault | None:
     return doubt
 
 
-def _record(shape: Record, fields: _Fields) -> Check:
+def _record(shape: s.Record, fields: _Fields) -> Check:
     if shape.bare:
         return lambda value: None
 
@@ -335,7 +322,7 @@ def _record(shape: Record, fields: _Fields) -> Check:
     return check
 
 
-def _raw(shape: Raw, of: Check) -> Check:
+def _raw(shape: s.Raw, of: Check) -> Check:
     values = shape.values
     if values is None:
         return of
@@ -357,7 +344,7 @@ def _raw(shape: Raw, of: Check) -> Check:
     return check
 
 
-def _cases(shape: Cases, cases: dict[str, _Fields]) -> Check:
+def _cases(shape: s.Cases, cases: dict[str, _Fields]) -> Check:
     keyed = {canonical(key): fields for key, fields in cases.items()}
     shown = ", ".join(cases)
 
@@ -377,5 +364,5 @@ def _cases(shape: Cases, cases: dict[str, _Fields]) -> Check:
     return check
 
 
-def _unknown(shape: Unknown) -> Check:
+def _unknown(shape: s.Unknown) -> Check:
     return lambda value: Fault(None, shape.swift, value, remedy=shape.reason)

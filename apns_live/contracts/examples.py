@@ -6,60 +6,48 @@ import random
 import uuid
 from typing import Any
 
+from . import shapes as s
 from .scalars import INTEGERS
-from .shapes import (
-    Cases,
-    Field,
-    Fixed,
-    Mapping,
-    Nullable,
-    Pairs,
-    Raw,
-    Record,
-    Scalar,
-    Sequence,
-    Shape,
-)
 
 _WORDS = ("home", "Gate B12", "On time", "", "München", "Lap 3", "\U0001f680")
 _DEEP = 6
 
 
-def example(shape: Shape, chance: random.Random) -> Any:
+def example(shape: s.Shape, chance: random.Random) -> Any:
     """Return a value whose JSON decodes by the shape. Raises LookupError where none is known."""
     return _make(shape, chance, 0)
 
 
-def _make(shape: Shape, chance: random.Random, depth: int) -> Any:
+def _make(shape: s.Shape, chance: random.Random, depth: int) -> Any:
     if depth > _DEEP * 4:
         raise LookupError(f"{shape.swift} holds itself without an end")
     few = 0 if depth > _DEEP else chance.randint(0, 3)
     match shape:
-        case Scalar():
+        case s.Scalar():
             return _scalar(shape.swift, chance)
-        case Nullable():
+        case s.Nullable():
             return (
                 None if depth > _DEEP or chance.random() < 0.3 else _make(shape.of, chance, depth)
             )
-        case Sequence():
+        case s.Sequence():
             return [_make(shape.of, chance, depth + 1) for _ in range(few)]
-        case Fixed():
+        case s.Fixed():
             made = [_make(of, chance, depth + 1) for of in shape.of]
             return sorted(made) if shape.ordered else made
-        case Mapping():
+        case s.Mapping():
             keys = _keys(shape.keys, few, chance)
             return {key: _make(shape.of, chance, depth + 1) for key in keys}
-        case Pairs():
+        case s.Pairs():
             kinds = (shape.key, shape.of) * few
             return [_make(kind, chance, depth + 1) for kind in kinds]
-        case Record():
+        case s.Record():
             return _fields(shape.fields, chance, depth)
-        case Raw():
+        case s.Raw():
             if shape.values is None:
                 return _make(shape.of, chance, depth)
             if shape.values:
                 return chance.choice(list(shape.values))
-        case Cases():
+        case s.Cases():
             cases = (
                 shape.cases
                 if depth <= _DEEP
@@ -70,7 +58,7 @@ def _make(shape: Shape, chance: random.Random, depth: int) -> Any:
     raise LookupError(getattr(shape, "reason", f"{shape.swift} has no values"))
 
 
-def _fields(fields: list[Field], chance: random.Random, depth: int) -> dict[str, Any]:
+def _fields(fields: list[s.Field], chance: random.Random, depth: int) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for item in fields:
         if item.optional:

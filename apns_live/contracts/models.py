@@ -6,20 +6,9 @@ import keyword
 import re
 
 from ..errors import InvalidInput
+from . import shapes as s
 from .scalars import INTEGERS
-from .shapes import (
-    Cases,
-    Field,
-    Fixed,
-    Mapping,
-    Nullable,
-    Raw,
-    Record,
-    Scalar,
-    Sequence,
-    Shape,
-    words,
-)
+from .shapes import words
 
 _HEAD = r'''"""Content states of the app's Live Activities, written by `apns-live contract python`.
 
@@ -80,7 +69,7 @@ _TAKEN = words(
 )
 
 
-def python_models(types: dict[str, Shape]) -> str:
+def python_models(types: dict[str, s.Shape]) -> str:
     """Return a module with a model of each named shape. Raises InvalidInput for what has none."""
     writer = _Writer()
     names = [f"{name} = {writer.type_of(shape)}" for name, shape in types.items()]
@@ -91,37 +80,37 @@ class _Writer:
     def __init__(self) -> None:
         self.classes: list[str] = []
         self._names: dict[int, str] = {}
-        self._kept: list[Shape] = []  # so that no id is used twice
+        self._kept: list[s.Shape] = []  # so that no id is used twice
 
-    def type_of(self, shape: Shape) -> str:
+    def type_of(self, shape: s.Shape) -> str:
         """Return the annotation of a shape; its class is written on the way."""
         match shape:
-            case Scalar(swift=name) if name in INTEGERS:
+            case s.Scalar(swift=name) if name in INTEGERS:
                 low, high = INTEGERS[name]
                 return f"Annotated[int, Meta(ge={max(low, -_BORDER - 1)}, le={min(high, _BORDER)})]"
-            case Scalar(swift=name):
+            case s.Scalar(swift=name):
                 return {"String": "str", "Bool": "bool", "CGFloat": "Double"}.get(name, name)
-            case Nullable():
+            case s.Nullable():
                 return f"Union[{self.type_of(shape.of)}, None]"
-            case Sequence():
+            case s.Sequence():
                 return f"list[{self.type_of(shape.of)}]"
-            case Fixed(ordered=False):
+            case s.Fixed(ordered=False):
                 return f"tuple[{', '.join(self.type_of(of) for of in shape.of)}]"
-            case Mapping(keys="Int"):
-                key = self.type_of(Scalar("Int"))
+            case s.Mapping(keys="Int"):
+                key = self.type_of(s.Scalar("Int"))
                 return f"dict[{key}, {self.type_of(shape.of)}]"
-            case Mapping():
+            case s.Mapping():
                 key = "str" if isinstance(shape.keys, str) else _literal(sorted(shape.keys))
                 return f"dict[{key}, {self.type_of(shape.of)}]"
-            case Raw(values=None):
+            case s.Raw(values=None):
                 return self.type_of(shape.of)
-            case Raw(values=values) if values and not isinstance(next(iter(values)), float):
+            case s.Raw(values=values) if values and not isinstance(next(iter(values)), float):
                 return _literal(list(values))
-            case Record() | Cases():
+            case s.Record() | s.Cases():
                 return self._class(shape)
         raise _no_model(shape, getattr(shape, "reason", "it cannot be typed"))
 
-    def _class(self, shape: Record | Cases) -> str:
+    def _class(self, shape: s.Record | s.Cases) -> str:
         if id(shape) in self._names:
             return self._names[id(shape)]
         name = re.sub(r"\W+", "_", shape.swift.replace(".", "")).strip("_")
@@ -134,14 +123,15 @@ class _Writer:
             f'    """{shape.swift}."""',
             "",
         ]
-        if isinstance(shape, Record):
+        if isinstance(shape, s.Record):
             fields = shape.fields
         else:
             lines += ["    one_case = True"]
             inner = [
-                (case.key, Record(f"{shape.swift}.{case.key}", case.fields)) for case in shape.cases
+                (case.key, s.Record(f"{shape.swift}.{case.key}", case.fields))
+                for case in shape.cases
             ]
-            fields = [Field(key, record, name=key) for key, record in inner]
+            fields = [s.Field(key, record, name=key) for key, record in inner]
         used: set[str] = set()
         for item in fields:
             own = _identifier(item.name or item.key, used)
@@ -149,7 +139,7 @@ class _Writer:
             key = f"name={item.key!r}"
             if re.search(r'[\\"\x00-\x1f]', item.key):
                 raise _no_model(shape, f"msgspec takes no key like {item.key!r}")
-            if isinstance(shape, Cases):
+            if isinstance(shape, s.Cases):
                 lines.append(f"    {own}: Union[{kind}, UnsetType] = field(default=UNSET, {key})")
             elif item.optional:
                 lines.append(
@@ -161,7 +151,7 @@ class _Writer:
         return name
 
 
-def _no_model(shape: Shape, reason: str) -> InvalidInput:
+def _no_model(shape: s.Shape, reason: str) -> InvalidInput:
     return InvalidInput(
         f"{shape.swift} has no Python model: {reason}",
         field="contract",

@@ -10,26 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from . import shapes as s
 from .decode import SCALARS
 from .literals import infer, raw_literal
 from .scalars import INTEGERS
-from .shapes import (
-    Case,
-    Cases,
-    Field,
-    Fixed,
-    Mapping,
-    Nullable,
-    Pairs,
-    Raw,
-    RawValue,
-    Record,
-    Scalar,
-    Sequence,
-    Shape,
-    Unknown,
-    words,
-)
+from .shapes import words
 from .syntax import Declaration, EnumCase, Property, TypeName, parse_type, walk
 
 _ALIASES = {
@@ -50,13 +35,17 @@ _ALIASES = {
 }
 _MODULES = words("Swift Foundation CoreGraphics ActivityKit CoreLocation")
 _LISTS = frozenset({"Array", "Set", "ContiguousArray"})
-_DOUBLE, _DATE = Scalar("Double"), Scalar("Date")
-_FIXED: dict[str, Shape] = {
-    **{name: Fixed(name, (_DOUBLE, _DOUBLE)) for name in ("CGPoint", "CGSize", "CGVector")},
-    "CGRect": Fixed("CGRect", (Fixed("CGPoint", (_DOUBLE,) * 2), Fixed("CGSize", (_DOUBLE,) * 2))),
-    "Duration": Fixed("Duration", (Scalar("Int64"), Scalar("UInt64"))),
-    "DateInterval": Record("DateInterval", [Field("start", _DATE), Field("duration", _DOUBLE)]),
-    "Locale": Record("Locale", [Field("identifier", Scalar("String"))]),
+_DOUBLE, _DATE = s.Scalar("Double"), s.Scalar("Date")
+_FIXED: dict[str, s.Shape] = {
+    **{name: s.Fixed(name, (_DOUBLE, _DOUBLE)) for name in ("CGPoint", "CGSize", "CGVector")},
+    "CGRect": s.Fixed(
+        "CGRect", (s.Fixed("CGPoint", (_DOUBLE,) * 2), s.Fixed("CGSize", (_DOUBLE,) * 2))
+    ),
+    "Duration": s.Fixed("Duration", (s.Scalar("Int64"), s.Scalar("UInt64"))),
+    "DateInterval": s.Record(
+        "DateInterval", [s.Field("start", _DATE), s.Field("duration", _DOUBLE)]
+    ),
+    "Locale": s.Record("Locale", [s.Field("identifier", s.Scalar("String"))]),
 }
 # Protocols that bring no init(from:) of their own.
 _PLAIN = words(
@@ -80,7 +69,7 @@ _TYPE_ATTRIBUTES = words(
 _FIELD_ATTRIBUTES = words(
     "available objc nonobjc MainActor usableFromInline inlinable preconcurrency Sendable"
 )
-_Bound = dict[str, Shape]
+_Bound = dict[str, s.Shape]
 
 
 class Unreadable(Exception):
@@ -92,7 +81,7 @@ class Resolver:
 
     def __init__(self, declarations: list[Declaration]) -> None:
         self._top = declarations
-        self._shapes: dict[tuple[int, str], Shape] = {}
+        self._shapes: dict[tuple[int, str], s.Shape] = {}
         self._extensions: dict[int, list[Declaration]] = {}
         self._depth = 0
         self._named: dict[str, list[Declaration]] = {}
@@ -127,19 +116,19 @@ class Resolver:
                 found.append(declaration)
         return found
 
-    def content_state(self, attributes: Declaration) -> Shape:
+    def content_state(self, attributes: Declaration) -> s.Shape:
         """Return the shape of an attributes type's ContentState."""
         swift = f"{attributes.qualified}.ContentState"
         if attributes.kind == "extension":
-            return Unknown(swift, f"{attributes.name} is not in the files")
+            return s.Unknown(swift, f"{attributes.name} is not in the files")
         if attributes.broken and self._nested(attributes, "ContentState") is None:
-            return Unknown(swift, _broken(attributes))
+            return s.Unknown(swift, _broken(attributes))
         return self._shape(parse_type("ContentState"), attributes, {})
 
-    def attributes(self, attributes: Declaration) -> Shape:
+    def attributes(self, attributes: Declaration) -> s.Shape:
         """Return the shape of the attributes themselves, as a start carries them."""
         if attributes.kind == "extension":
-            return Unknown(attributes.name, f"{attributes.name} is not in the files")
+            return s.Unknown(attributes.name, f"{attributes.name} is not in the files")
         return self._of_declaration(attributes, {})
 
     # ---- names
@@ -233,10 +222,12 @@ class Resolver:
             if extension.kind == "extension" and "Decoding" in extension.name:
                 for signature in extension.functions:
                     match = re.search(
-                        r"func decode(?:IfPresent)?\b.*?_ \w+: ([^,]+)\.Type", signature
+                        r"func decode(?:IfPresent)?\b\s*(<.*?>)?\s*\(\s*_ \w+: ([^,]+)\.Type",
+                        signature,
                     )
                     if match:
-                        types.append(re.split(r"[<?]", match[1])[0].strip())
+                        base = re.split(r"[<?]", match[2])[0].strip()
+                        types.append("*" if re.search(rf"\b{base}\b", match[1] or "") else base)
         return types
 
     def _superclass(self, declaration: Declaration) -> Declaration | None:
@@ -247,20 +238,20 @@ class Resolver:
 
     # ---- shapes of written types
 
-    def _shape(self, name: TypeName, scope: Declaration, bound: _Bound) -> Shape:
+    def _shape(self, name: TypeName, scope: Declaration, bound: _Bound) -> s.Shape:
         match name.kind:
             case "optional":
-                return Nullable(self._shape(name.of[0], scope, bound))
+                return s.Nullable(self._shape(name.of[0], scope, bound))
             case "array":
                 of = self._shape(name.of[0], scope, bound)
-                return Sequence(f"[{of.swift}]", of)
+                return s.Sequence(f"[{of.swift}]", of)
             case "dictionary":
                 return self._dictionary(name.of[0], name.of[1], scope, bound)
             case "named":
                 return self._named_shape(name, scope, bound)
-        return Unknown(name.text, f"{name.text} is not a type that decodes from JSON")
+        return s.Unknown(name.text, f"{name.text} is not a type that decodes from JSON")
 
-    def _named_shape(self, name: TypeName, scope: Declaration, bound: _Bound) -> Shape:
+    def _named_shape(self, name: TypeName, scope: Declaration, bound: _Bound) -> s.Shape:
         (first, arguments), *rest = name.parts
         if not rest and first in bound:
             return bound[first]
@@ -277,12 +268,12 @@ class Resolver:
                 found = self._declared(found.target, found) or found
             nested = self._nested(found, part)
             if nested is None:
-                return Unknown(name.text, f"{name.text} is not in the files")
+                return s.Unknown(name.text, f"{name.text} is not in the files")
             found, arguments = nested, part_arguments
         shapes = [self._shape(argument, scope, bound) for argument in arguments]
         inner = dict(zip(found.generics, shapes, strict=False)) if shapes else {}
         if found.generics and not shapes:
-            return Unknown(name.text, f"the generic arguments of {name.text} are not written")
+            return s.Unknown(name.text, f"the generic arguments of {name.text} are not written")
         outer = bound if found.parent is not None else {}
         return self._of_declaration(found, {**outer, **inner})
 
@@ -294,28 +285,28 @@ class Resolver:
         text: str,
         scope: Declaration,
         bound: _Bound,
-    ) -> Shape:
+    ) -> s.Shape:
         """Return a type of the standard library or Foundation."""
         name = _ALIASES.get(name, name)
         if not rest and name in SCALARS and not arguments:
-            return Scalar(name)
+            return s.Scalar(name)
         if not rest and name in _FIXED:
             return _FIXED[name]
         if not rest and len(arguments) == 1:
             if name in _LISTS:
                 of = self._shape(arguments[0], scope, bound)
-                return Sequence(f"{name}<{of.swift}>", of)
+                return s.Sequence(f"{name}<{of.swift}>", of)
             if name == "Optional":
-                return Nullable(self._shape(arguments[0], scope, bound))
+                return s.Nullable(self._shape(arguments[0], scope, bound))
             if name in {"Range", "ClosedRange"}:
                 of = self._shape(arguments[0], scope, bound)
-                if isinstance(of, Scalar) and (
+                if isinstance(of, s.Scalar) and (
                     of.swift in INTEGERS or of.swift in {"Double", "Date"}
                 ):
-                    return Fixed(f"{name}<{of.swift}>", (of, of), ordered=True)
+                    return s.Fixed(f"{name}<{of.swift}>", (of, of), ordered=True)
         if not rest and name == "Dictionary" and len(arguments) == 2:
             return self._dictionary(arguments[0], arguments[1], scope, bound)
-        return Unknown(
+        return s.Unknown(
             text,
             f"{text} is neither in the files nor a type of Foundation whose decoding is known here. "
             "Pass the file that declares it",
@@ -323,36 +314,38 @@ class Resolver:
 
     def _dictionary(
         self, key_name: TypeName, value_name: TypeName, scope: Declaration, bound: _Bound
-    ) -> Shape:
+    ) -> s.Shape:
         key = self._shape(key_name, scope, bound)
         of = self._shape(value_name, scope, bound)
         swift = f"[{key.swift}: {of.swift}]"
-        if isinstance(key, Unknown):
-            return Unknown(swift, key.reason)
-        if isinstance(key, Scalar) and key.swift in {"String", "Int"}:
-            return Mapping(swift, key.swift, of)
+        if isinstance(key, s.Unknown):
+            return s.Unknown(swift, key.reason)
+        if isinstance(key, s.Scalar) and key.swift in {"String", "Int"}:
+            return s.Mapping(swift, key.swift, of)
         if (
-            isinstance(key, Raw)
-            and isinstance(key.of, Scalar)
+            isinstance(key, s.Raw)
+            and isinstance(key.of, s.Scalar)
             and key.of.swift in {"String", "Int"}
         ):
             declared = self._declared(key_name, scope)
             if declared and "CodingKeyRepresentable" in self._conformances(declared)[0]:
                 if key.values is None:
-                    return Mapping(swift, key.of.swift, of, True)
-                return Mapping(swift, frozenset(map(str, key.values)), of, True)
-        return Pairs(swift, key, of)
+                    return s.Mapping(swift, key.of.swift, of, True)
+                return s.Mapping(swift, frozenset(map(str, key.values)), of, True)
+        return s.Pairs(swift, key, of)
 
     # ---- shapes of declared types
 
-    def _of_declaration(self, declaration: Declaration, bound: _Bound) -> Shape:
+    def _of_declaration(self, declaration: Declaration, bound: _Bound) -> s.Shape:
         if declaration.kind == "typealias":
             if declaration.target is None:
-                return Unknown(declaration.name, f"{declaration.place}: an alias without a type")
+                return s.Unknown(declaration.name, f"{declaration.place}: an alias without a type")
             key = (id(declaration), "alias")
             if key in self._shapes:  # an alias of itself
-                return Unknown(declaration.name, f"{declaration.place}: the alias leads to itself")
-            self._shapes[key] = Unknown(declaration.name, "")
+                return s.Unknown(
+                    declaration.name, f"{declaration.place}: the alias leads to itself"
+                )
+            self._shapes[key] = s.Unknown(declaration.name, "")
             try:
                 scope = declaration.parent or declaration
                 return self._shape(declaration.target, scope, bound)
@@ -365,39 +358,41 @@ class Resolver:
         key = (id(declaration), ",".join(f"{n}={id(s)}:{s.swift}" for n, s in bound.items()))
         if key not in self._shapes:
             if self._depth > _DEEPEST:
-                return Unknown(declaration.name, "its types never come to an end")
+                return s.Unknown(declaration.name, "its types never come to an end")
             made = self._blank(declaration, swift)
             self._shapes[key] = made
             self._depth += 1
             try:
                 self._fill(made, declaration, bound)
             except Unreadable as reason:
-                made = Unknown(swift, str(reason))
+                made = s.Unknown(swift, str(reason))
                 self._shapes[key] = made
             finally:
                 self._depth -= 1
         return self._shapes[key]
 
-    def _blank(self, declaration: Declaration, swift: str) -> Shape:
+    def _blank(self, declaration: Declaration, swift: str) -> s.Shape:
         """Return the shape to be filled: a type may hold itself."""
         if declaration.kind == "enum":
-            return Raw(swift, Scalar("String")) if self._raw_type(declaration) else Cases(swift)
+            return (
+                s.Raw(swift, s.Scalar("String")) if self._raw_type(declaration) else s.Cases(swift)
+            )
         if self._raw_property(declaration):
-            return Raw(swift, Scalar("String"))
-        return Record(swift)
+            return s.Raw(swift, s.Scalar("String"))
+        return s.Record(swift)
 
-    def _fill(self, made: Shape, declaration: Declaration, bound: _Bound) -> None:
+    def _fill(self, made: s.Shape, declaration: Declaration, bound: _Bound) -> None:
         self._readable(declaration)
         match made:
-            case Raw() if declaration.kind == "enum":
+            case s.Raw() if declaration.kind == "enum":
                 raw = self._raw_type(declaration)
-                made.of = Scalar(raw)
+                made.of = s.Scalar(raw)
                 made.values = self._raw_values(declaration, raw)
-            case Raw():
+            case s.Raw():
                 made.of = self._raw_property(declaration) or made.of
-            case Cases():
+            case s.Cases():
                 self._fill_cases(made, declaration, bound)
-            case Record():
+            case s.Record():
                 self._fill_record(made, declaration, bound)
 
     def _readable(self, declaration: Declaration) -> None:
@@ -430,7 +425,7 @@ class Resolver:
                     )
                 outer = outer.parent
             custom = _custom_init(part)
-            if custom and not part.constrained:
+            if custom:
                 raise Unreadable(
                     f"{declaration.name} has its own init(from:) ({part.file}:{custom})"
                 )
@@ -443,6 +438,11 @@ class Resolver:
             for item in members:
                 if item.condition:
                     raise Unreadable(f"{declaration.name}.{item.name} depends on {item.condition}")
+        if names & _RAW:
+            own = any("rawValue" in part.computed for part in self._parts(declaration))
+            inits = [i for part in self._parts(declaration) for i, _ in part.inits]
+            if own or (declaration.kind == "enum" and not raw) or any(map(_FAILABLE.search, inits)):
+                raise Unreadable(f"{declaration.name} has its own rawValue ({declaration.place})")
         if unknown:
             raise Unreadable(
                 f"{declaration.name} conforms to {', '.join(sorted(unknown))}, which may bring its own "
@@ -474,17 +474,17 @@ class Resolver:
         text = _ALIASES.get(text, text)
         return text if found is None and text in _RAW_TYPES else ""
 
-    def _raw_values(self, declaration: Declaration, raw: str) -> dict[RawValue, str]:
+    def _raw_values(self, declaration: Declaration, raw: str) -> dict[s.RawValue, str]:
         for part in self._parts(declaration):
             for signature, line in part.inits:
                 if re.match(r".*\binit\W*\(\s*rawValue\b", signature):
                     raise Unreadable(
                         f"{declaration.name} has its own init(rawValue:) ({part.file}:{line})"
                     )
-        values: dict[RawValue, str] = {}
-        following: RawValue = 0
+        values: dict[s.RawValue, str] = {}
+        following: s.RawValue = 0
         for case in declaration.cases:
-            value: RawValue | None = following if raw != "String" else case.name
+            value: s.RawValue | None = following if raw != "String" else case.name
             if case.raw:
                 value = raw_literal(case.raw, raw)
             if value is None:
@@ -495,16 +495,16 @@ class Resolver:
             following = value + 1 if not isinstance(value, str) else value
         return values
 
-    def _raw_property(self, declaration: Declaration) -> Scalar | None:
+    def _raw_property(self, declaration: Declaration) -> s.Scalar | None:
         """Return the type of rawValue of a RawRepresentable struct that decodes as it."""
         if declaration.kind not in {"struct", "class"}:
             return None
-        if not self._conformances(declaration)[0] & {"RawRepresentable", "OptionSet"}:
+        if not self._conformances(declaration)[0] & _RAW:
             return None
         for item in declaration.properties:
             if item.name == "rawValue" and item.type is not None:
                 shape = self._shape(item.type, declaration, {})
-                if isinstance(shape, Scalar) and shape.swift in _RAW_TYPES:
+                if isinstance(shape, s.Scalar) and shape.swift in _RAW_TYPES:
                     return shape
         return None
 
@@ -531,11 +531,11 @@ class Resolver:
             pairs.append((case.name, key))
         return pairs
 
-    def _fill_record(self, made: Record, declaration: Declaration, bound: _Bound) -> None:
+    def _fill_record(self, made: s.Record, declaration: Declaration, bound: _Bound) -> None:
         above = self._superclass(declaration)
         if above is not None and self._conformances(above)[0] & _DECODABLE:
             inherited = self._of_declaration(above, {})  # a subclass inherits init(from:)
-            if not isinstance(inherited, Record):
+            if not isinstance(inherited, s.Record):
                 raise Unreadable(getattr(inherited, "reason", f"{above.name} is not a plain class"))
             made.fields, made.bare = inherited.fields, inherited.bare
             return
@@ -554,37 +554,37 @@ class Resolver:
                 continue  # let x = 1: never decoded
             made.fields.append(self._field(item, key, declaration, bound))
 
-    def _field(self, item: Property, key: str, declaration: Declaration, bound: _Bound) -> Field:
+    def _field(self, item: Property, key: str, declaration: Declaration, bound: _Bound) -> s.Field:
         place = f"{declaration.file}:{item.line}"
         wrappers = [a for a in map(_attribute, item.attributes) if a not in _FIELD_ATTRIBUTES]
         if wrappers:
             reason = f"{item.name} is wrapped by @{wrappers[0]} ({place})"
-            return Field(key, Unknown(f"@{wrappers[0]}", reason), name=item.name)
+            return s.Field(key, s.Unknown(f"@{wrappers[0]}", reason), name=item.name)
         if {"weak", "unowned"} & set(item.modifiers):
-            return Field(
-                key, Unknown("a reference", f"{item.name} is weak or unowned"), name=item.name
+            return s.Field(
+                key, s.Unknown("a reference", f"{item.name} is weak or unowned"), name=item.name
             )
         written = item.type or infer(item.value)
         if written is None:
             reason = f"the type of {item.name} is not written and not plain to see ({place})"
-            return Field(key, Unknown("?", reason), name=item.name)
+            return s.Field(key, s.Unknown("?", reason), name=item.name)
         return self._decoded(key, written, declaration, bound, item.name)
 
     def _decoded(
         self, key: str, written: TypeName, declaration: Declaration, bound: _Bound, name: str
-    ) -> Field:
+    ) -> s.Field:
         shape = self._shape(written, declaration, bound)
         base = re.split(r"[<?]", written.text)[0]
-        if base in self._overridden or "T" in self._overridden:
+        if {base, "*"} & set(self._overridden):
             reason = f"an extension of KeyedDecodingContainer decodes {base} in its own way"
-            return Field(key, Unknown(shape.swift, reason), name=name)
+            return s.Field(key, s.Unknown(shape.swift, reason), name=name)
         # A generic parameter that stands for an optional is decoded as any other: null may be nil,
         # but the key must be there.
-        if isinstance(shape, Nullable) and written.text not in bound:
-            return Field(key, shape.of, optional=True, name=name)
-        return Field(key, shape, name=name)
+        if isinstance(shape, s.Nullable) and written.text not in bound:
+            return s.Field(key, shape.of, optional=True, name=name)
+        return s.Field(key, shape, name=name)
 
-    def _fill_cases(self, made: Cases, declaration: Declaration, bound: _Bound) -> None:
+    def _fill_cases(self, made: s.Cases, declaration: Declaration, bound: _Bound) -> None:
         if not declaration.cases:
             raise Unreadable(f"{declaration.name} has no cases")
         renamed = self._coding_keys(declaration, "CodingKeys")
@@ -605,9 +605,11 @@ class Resolver:
                 if key is None:
                     continue  # left out: its default is used
                 fields.append(self._decoded(key, parameter.type, declaration, bound, label))
-            made.cases.append(Case(keys[case.name], fields))
+            made.cases.append(s.Case(keys[case.name], fields))
 
 
+_RAW = words("RawRepresentable OptionSet")
+_FAILABLE = re.compile(r"\binit\?\s*\(\s*rawValue\b")
 _DEEPEST = 30  # types inside each other, and aliases of aliases
 
 

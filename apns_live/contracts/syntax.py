@@ -76,7 +76,6 @@ class Declaration:
     generics: list[str] = field(default_factory=list)
     attributes: list[str] = field(default_factory=list)
     private: bool = False
-    constrained: bool = False  # an extension with a where clause
     target: TypeName | None = None  # of a typealias
     types: list[Declaration] = field(default_factory=list)
     properties: list[Property] = field(default_factory=list)
@@ -175,8 +174,6 @@ class _Reader:
                         re.split(r"[:\s]", part.strip())[0]
                         for part in _split(child.text.decode()[1:-1])
                     ]
-                case "type_constraints":
-                    declaration.constrained = True
                 case "class_body" | "enum_class_body" | "protocol_body":
                     body = child
                 case "ERROR":

@@ -43,6 +43,10 @@ FULL = (
         ("AliasLoopAttributes", "leads to itself"),
         ("BrokenAttributes", "could not be read"),
         ("ElsewhereAttributes", "is not in the files"),
+        ("FailableRawAttributes", "Code has its own rawValue"),
+        ("ComputedRawAttributes", "Code has its own rawValue"),
+        ("EnumRawAttributes", "Code has its own rawValue"),
+        ("WhereInitAttributes", "Held has its own init(from:)"),
         ("UnicodeFieldAttributes", "decodes Wrapped in its own way"),
     ],
 )
