@@ -135,14 +135,14 @@ class Ring:
             self._rests(first)
         while homes and len(items) < limit:
             home = homes.popleft()
+            home.queued = False  # what it takes may be its last: then it leaves
             room = limit - len(items)
             share = room if not homes else max(SLICE, room // (len(homes) + 1))
             got = home.take(min(share, room), now)
             items.extend(got)
             if got and home.pending:
-                homes.append(home)
+                self.add(home)
             else:
-                home.queued = False
                 self._rests(home)
         return items
 

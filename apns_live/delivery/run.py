@@ -500,7 +500,10 @@ class Run(BaseRun[RunReport], Home):
 
     def _withdraw(self) -> None:
         """Let nothing more leave. What was read and not sent is told when the last answer is there."""
-        self._stopped = self._stopped or str(self._failure or "it was closed before its end")
+        why = "it was closed before its end"
+        if self.end is End.FAILED:
+            why = str(self._failure) or repr(self._failure)
+        self._stopped = self._stopped or why
         for position in (*self._ledger.withdraw(), *self._retries.take_held()):
             if not self._retries.doubtful(position):
                 self._ledger.unsent(position)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from apns_live.delivery import Delivery, TokenPage
-from apns_live.errors import InvalidInput, JournalError
+from apns_live.errors import InvalidInput, JournalError, SourceCancelled
 from apns_live.outcome import Verdict
 from apns_live.testing.clock import SimulatedClock
 
@@ -122,3 +122,39 @@ async def test_a_run_whose_delivery_closes_reports_what_may_have_left(client, cl
         await closing
     report = await running
     assert report.counts == {Verdict.UNKNOWN: 10, Verdict.NOT_SENT: 20}
+
+
+async def test_a_run_whose_last_moment_comes_when_it_is_asked_for_work(client, clock):
+    client.open = False
+    async with Delivery(client, clock=clock, close_timeout=0.0) as delivery:
+        run = delivery.fan_out(state(1), tokens(16), name="r", deadline=5.0)
+        running = asyncio.ensure_future(run.wait())
+        await clock.settle()
+        # Asked at the very moment, before its timer rings.
+        delivery._dispatch.time.step -= 5.0
+        client.open = True
+        client.wake()
+        await clock.settle()
+        ticket = delivery.submit(state(2), tokens(17)[16])
+        await clock.advance(1)
+        assert (await running).counts == {Verdict.NOT_SENT: 16}
+        assert ticket.outcome.accepted
+
+
+@pytest.mark.parametrize("error", [LookupError(), asyncio.CancelledError()])
+async def test_closing_a_run_whose_source_failed_answers_what_was_read(
+    client, clock, journal, error
+):
+    async def broken():
+        for token in tokens(4):
+            yield token
+        raise error
+
+    client.open = False
+    async with Delivery(client, clock=clock, journal=journal, close_timeout=0.0) as delivery:
+        run = delivery.fan_out(state(1), broken(), name="r")
+        running = asyncio.ensure_future(run.wait())
+        await clock.advance(1)
+    with pytest.raises((LookupError, SourceCancelled)):
+        await running
+    assert run.report.counts == {Verdict.NOT_SENT: 4}
