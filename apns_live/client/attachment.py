@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ..clock import Timer
 from ..outcome import Outcome
 from ..pool import Push, Sendable
-
-if TYPE_CHECKING:
-    from .engine import Engine
 
 WorkItem = Push
 """What a source of work gives: ``WorkItem(token, message, context)``, with a prepared message."""
@@ -64,6 +61,22 @@ class TokenSource(Protocol):
         """Take outcomes: each token that was taken comes back exactly once."""
 
 
+class Host(Protocol):
+    """What an attachment asks of the engine."""
+
+    def wake(self) -> None:
+        """Let the transport look for work."""
+
+    def detach(self, attachment: Attachment, end: End) -> None:
+        """Take no more from a source."""
+
+    def cancel(self, push: Push, *, report: bool) -> bool:
+        """Give one push up."""
+
+    def cancel_waiting(self, attachment: Attachment) -> None:
+        """Give up everything of one source that is not on the wire."""
+
+
 class Attachment:
     """The tie between a `WorkSource` and a client; made by ``Client.attach``."""
 
@@ -87,7 +100,7 @@ class Attachment:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Host,
         source: WorkSource | TokenSource,
         *,
         retry: bool,

@@ -15,8 +15,9 @@ from typing import Any
 
 import httpx
 
-from ..clock import Clock, Timer
+from ..clock import Alarm, Clock
 from ..credentials import ProviderToken, ProviderTokens
+from ..guard import Guarded
 from ..http2 import ResponseReceived
 from ..pool import Bar, Endpoint, Feed, Hooks, LinkStatistics, Loss, PoolOptions, Push, PushState
 
@@ -81,24 +82,27 @@ class HttpxTransport:
         uniform: Callable[[], float] = random.random,
     ) -> None:
         self._feed = feed
-        self._endpoint = endpoint
         self._tokens = tokens
         self._clock = clock
-        self._options = options
         self._hooks = hooks
-        self._ssl = ssl_context
-        self._proxy = proxy
-        self._uniform = uniform
+        self._address = f"{endpoint.host}:{endpoint.port}"
         host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-        self._base = f"https://{host}:{endpoint.port}"
-        self._carrier: _Carrier | None = None
-        self._retired: list[_Carrier] = []
+        self._open: Callable[[], httpx.AsyncClient] = lambda: httpx.AsyncClient(
+            base_url=f"https://{host}:{endpoint.port}",
+            http1=False,
+            http2=True,
+            verify=ssl_context,
+            proxy=proxy,
+            trust_env=False,
+            timeout=httpx.Timeout(None, connect=options.connect_timeout),
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+        )
+        self._carriers: list[_Carrier] = []
+        """The newest, if it is not retired, takes pushes; the others wait for answers."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = 0
         self._wake_scheduled = False
-        self._timer: Timer | None = None
-        self._failures = 0
-        self._backoff_until = float("-inf")
+        self._backoff = _Backoff(options, clock, uniform, self._after_backoff)
         self._preferred: ProviderToken | None = None
         self._closing = False
         self.opened = 0
@@ -106,7 +110,7 @@ class HttpxTransport:
         self.last_failure = ""
 
     def __repr__(self) -> str:
-        return f"<HttpxTransport {self._endpoint.host} in flight {len(self.in_flight())}>"
+        return f"<HttpxTransport {self._address} in flight {len(self.in_flight())}>"
 
     def wake(self) -> None:
         """Look for work in this turn of the event loop."""
@@ -119,27 +123,26 @@ class HttpxTransport:
         if tokens is not None:
             self._tokens = tokens
             self._preferred = None
-            self._failures = 0
-            self._backoff_until = float("-inf")
+            self._backoff.reset()
             self._feed.barred(None)
-        if self._carrier is not None:
-            self._carrier.retire(cause)
+        if self._carriers:
+            self._carriers[-1].retire(cause)
         self.wake()
 
     def credentials_refused(self, reason: str, detail: str) -> None:
         """Send nothing for a backoff that grows."""
-        until = self._back_off()
+        until = self._backoff.failed()
         self._feed.barred(Bar(until, reason, detail))
 
     def keep_oldest_token(self, refused: ProviderToken) -> None:
         """Let the next connection start with the oldest provider token that is still valid."""
-        held = [carrier.token for carrier in self._retired if carrier.token is not refused]
+        held = [carrier.token for carrier in self._carriers[:-1] if carrier.token is not refused]
         valid = [token for token in held if self._tokens.for_connection(token) is token]
         self._preferred = min(valid, key=lambda token: token.issued_at, default=None)
 
     def in_flight(self) -> list[Push]:
         """Return the pushes that are on the wire."""
-        return [push for carrier in self._carriers() for push in carrier.in_flight]
+        return [push for carrier in self._carriers for push in carrier.in_flight]
 
     def links(self) -> tuple[LinkStatistics, ...]:
         """Return the connections as they are now (httpx opens them by itself)."""
@@ -148,7 +151,7 @@ class HttpxTransport:
             LinkStatistics(
                 connection_id=carrier.number,
                 state="draining" if carrier.retired else "ready",
-                address=f"{self._endpoint.host}:{self._endpoint.port}",
+                address=self._address,
                 open_streams=len(carrier.in_flight),
                 max_streams=_STREAMS,
                 accepted=carrier.accepted,
@@ -158,33 +161,27 @@ class HttpxTransport:
                 round_trip=carrier.round_trip,
                 provider_token_age=max(0.0, self._clock.time() - carrier.token.issued_at),
             )
-            for carrier in self._carriers()
+            for carrier in self._carriers
         )
 
     async def aclose(self, deadline: float) -> None:
         """Close; pushes still in flight are lost."""
         self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._backoff.cancel()
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
-        for carrier in self._carriers():
+        for carrier in self._carriers:
             await carrier.client.aclose()
-        self._carrier = None
-        self._retired.clear()
+        self._carriers.clear()
 
     # Work
-
-    def _carriers(self) -> list[_Carrier]:
-        current = [] if self._carrier is None else [self._carrier]
-        return self._retired + current
 
     def _pump(self) -> None:
         self._wake_scheduled = False
         now = self._clock.monotonic()
-        while not self._closing and now >= self._backoff_until:
+        while not self._closing and now >= self._backoff.until:
             carrier = self._current()
             room = _STREAMS - len(carrier.in_flight)
             pushes = self._feed.take(room, now) if room > 0 else ()
@@ -192,35 +189,25 @@ class HttpxTransport:
                 break
             for push in pushes:
                 self._start(push, carrier, now)
-        if now < self._backoff_until:
+        if now < self._backoff.until:
             self._feed.has_work()  # lets it settle what cannot wait
 
     def _current(self) -> _Carrier:
-        carrier = self._carrier
-        if carrier is not None and carrier.retired:
-            self._retired.append(carrier)
-            carrier = None
-            self._spawn(self._close_retired())
-        if carrier is None:
+        if not self._carriers or self._carriers[-1].retired:
+            if self._carriers:
+                self._spawn(self._close_retired())
             self._numbers += 1
-            client = httpx.AsyncClient(
-                http1=False,
-                http2=True,
-                verify=self._ssl,
-                proxy=self._proxy,
-                trust_env=False,
-                timeout=httpx.Timeout(None, connect=self._options.connect_timeout),
-                limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-            )
-            carrier = self._carrier = _Carrier(self._numbers, client, self._tokens, self._clock)
+            fresh = _Carrier(self._numbers, self._open(), self._tokens, self._clock)
             if self._preferred is not None:
-                carrier.token = self._tokens.for_connection(self._preferred)
+                fresh.token = self._tokens.for_connection(self._preferred)
+            self._carriers.append(fresh)
+        carrier = self._carriers[-1]
         carrier.token = carrier.tokens.for_connection(carrier.token)
         return carrier
 
     async def _close_retired(self) -> None:
-        for carrier in [one for one in self._retired if not one.in_flight]:
-            self._retired.remove(carrier)
+        for carrier in [one for one in self._carriers if one.retired and not one.in_flight]:
+            self._carriers.remove(carrier)
             await carrier.client.aclose()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -253,7 +240,7 @@ class HttpxTransport:
         response: httpx.Response | None = None
         try:
             response = await carrier.client.post(
-                self._base + path,
+                path,
                 headers=push.message.headers.plain(carrier.token, push.request_id),
                 content=push.message.body,
             )
@@ -289,8 +276,8 @@ class HttpxTransport:
         if response.status_code == 200:
             carrier.accepted += 1
             carrier.fresh = False
-            if self._failures:
-                self._failures = 0
+            if self._backoff.failures:
+                self._backoff.failures = 0
                 self._feed.barred(None)
         headers = [(name.lower(), value) for name, value in response.headers.raw]
         event = ResponseReceived(0, response.status_code, headers, response.content)
@@ -306,26 +293,50 @@ class HttpxTransport:
         push.carrier = None
         now = self._clock.monotonic()
         self._feed.give_back([push])
-        if now >= self._backoff_until:
+        if now >= self._backoff.until:
             self.failed += 1
             self.last_failure = message
-            until = self._back_off()
-            hook = self._hooks.connect_failed
-            if hook is not None:
-                hook(message, until - now)
-
-    def _back_off(self) -> float:
-        self._failures += 1
-        options = self._options
-        ceiling = options.backoff_first * 2.0 ** min(self._failures - 1, 30)
-        delay = self._uniform() * min(ceiling, options.backoff_limit)
-        self._backoff_until = self._clock.monotonic() + delay
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._clock.call_later(delay, self._after_backoff)
-        return self._backoff_until
+            until = self._backoff.failed()
+            if self._hooks.connect_failed is not None:
+                Guarded(self._hooks.connect_failed, "the hook connect_failed")(message, until - now)
 
     def _after_backoff(self) -> None:
-        self._timer = None
         self._feed.barred(None)
         self.wake()
+
+
+class _Backoff:
+    """How long nothing connects after failures: growing, with full jitter."""
+
+    def __init__(
+        self,
+        options: PoolOptions,
+        clock: Clock,
+        uniform: Callable[[], float],
+        over: Callable[[], object],
+    ) -> None:
+        self._options = options
+        self._clock = clock
+        self._uniform = uniform
+        self._alarm = Alarm(clock, over)
+        self.failures = 0
+        self.until = float("-inf")
+
+    def failed(self) -> float:
+        """Note a failure; return the time until which nothing connects."""
+        self.failures += 1
+        ceiling = self._options.backoff_first * 2.0 ** min(self.failures - 1, 30)
+        delay = self._uniform() * min(ceiling, self._options.backoff_limit)
+        self.until = self._clock.monotonic() + delay
+        self._alarm.cancel()
+        self._alarm.set(self.until)
+        return self.until
+
+    def reset(self) -> None:
+        """Forget the failures."""
+        self.failures = 0
+        self.until = float("-inf")
+
+    def cancel(self) -> None:
+        """Call nobody any more."""
+        self._alarm.cancel()

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from ..errors import InvalidPayload, InvalidSetting, InvalidToken
-
-if TYPE_CHECKING:
-    from .encode import EncodedMessage
-    from .messages import Message
 
 MAX_TOKEN_DIGITS = 1024
 MAX_CHANNEL_LENGTH = 256
@@ -28,6 +24,14 @@ _BUNDLE_ID = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*").fullmatch
 _TEAM_PREFIX = re.compile(r"(?=[A-Z]*[0-9])[A-Z0-9]{10}\.[^.]+\..+").fullmatch
 
 _TokenType = TypeVar("_TokenType", bound="_HexToken")
+
+
+class HasEvent(Protocol):
+    """A message, or an encoded one: it names its event."""
+
+    @property
+    def event(self) -> str:
+        """One of start, update, end, alert and background."""
 
 
 class _HexToken(str):
@@ -71,7 +75,7 @@ class ChannelId(str):
         return str.__new__(cls, _channel_text(text, "channel"))
 
 
-def check_token(token: str, *, message: Message | EncodedMessage | None = None) -> str:
+def check_token(token: str, *, message: HasEvent | None = None) -> str:
     """Return ``token`` unchanged if it can stand in a path, else raise `InvalidToken`.
 
     A typed token is also checked against ``message``: a `StartToken` takes a `Start`, and so on.
@@ -199,8 +203,7 @@ def check_collapse_id(text: object, field: str = "collapse_id") -> str:
     return str.__str__(text)
 
 
-def _check_kind(token: _HexToken, message: Message | EncodedMessage) -> None:
-    # Encoded messages name their event; the classes carry it too, so no import goes round.
+def _check_kind(token: _HexToken, message: HasEvent) -> None:
     event = message.event
     if event == "start":
         wanted: type[_HexToken] = StartToken
