@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidPayload
+from .refusals import refused
 from .values import check_text
 
 
@@ -24,17 +25,11 @@ class Localized:
     def __post_init__(self) -> None:
         check_line(self.loc_key, "loc_key")
         if isinstance(self.args, str) or not isinstance(self.args, Sequence):
-            raise InvalidPayload(
-                f"is a {type(self.args).__name__}, not a list of texts",
-                field="args",
-                remedy="Pass the values for the placeholders as a list of str.",
-            )
+            raise refused(InvalidPayload, "loc_args_kind", "args", kind=type(self.args).__name__)
         for index, value in enumerate(self.args):
             if not isinstance(value, str):
-                raise InvalidPayload(
-                    f"is a {type(value).__name__}, not text",
-                    field=f"args[{index}]",
-                    remedy="loc-args are texts: use str(), formatted as the reader should see it.",
+                raise refused(
+                    InvalidPayload, "loc_arg_kind", f"args[{index}]", kind=type(value).__name__
                 )
         object.__setattr__(
             self, "args", tuple(check_text(v, f"args[{i}]") for i, v in enumerate(self.args))
@@ -60,11 +55,7 @@ class Alert:
         if self.sound is not None:
             check_line(self.sound, "alert.sound")
         if not (self.title or self.body or self.sound):
-            raise InvalidPayload(
-                "has neither title nor body nor sound",
-                field="alert",
-                remedy="Give it a title and a body, or leave the alert out.",
-            )
+            raise refused(InvalidPayload, "alert_empty", "alert")
 
     def as_json(self) -> dict[str, Any]:
         """Return the value of the ``alert`` key, with localisation nested as ActivityKit wants."""
@@ -93,10 +84,8 @@ class CriticalSound:
     def __post_init__(self) -> None:
         check_line(self.name, "sound.name")
         if type(self.critical) is not bool:
-            raise InvalidPayload(
-                f"is a {type(self.critical).__name__}, not a boolean",
-                field="sound.critical",
-                remedy="Pass True or False.",
+            raise refused(
+                InvalidPayload, "boolean", "sound.critical", kind=type(self.critical).__name__
             )
         check_fraction(self.volume, "sound.volume")
 
@@ -112,11 +101,7 @@ def sound_from(value: object) -> str | CriticalSound:
     if isinstance(value, Mapping):
         unknown = [key for key in value if key not in {"critical", "name", "volume"}]
         if unknown:
-            raise InvalidPayload(
-                f"has the unknown key {unknown[0]!r:.40}",
-                field="sound",
-                remedy="A critical sound has critical, name and volume.",
-            )
+            raise refused(InvalidPayload, "sound_key", "sound", value=unknown[0])
         critical = value.get("critical", 1)
         return CriticalSound(
             name=value.get("name", "default"),
@@ -131,39 +116,25 @@ def check_words(value: object, field: str) -> None:
     if value is None or isinstance(value, Localized):
         return
     if not isinstance(value, str):
-        raise InvalidPayload(
-            f"is a {type(value).__name__}, not text",
-            field=field,
-            remedy="Pass a str, or Localized(loc_key, args).",
-        )
+        raise refused(InvalidPayload, "words_kind", field, kind=type(value).__name__)
     check_text(value, field)
 
 
 def check_line(value: object, field: str) -> str:
     """Return a non-empty text without control characters: a name, not prose."""
     if not isinstance(value, str):
-        raise InvalidPayload(
-            f"is a {type(value).__name__}, not text", field=field, remedy="Pass a str."
-        )
+        raise refused(InvalidPayload, "line_kind", field, kind=type(value).__name__)
     if not value:
-        raise InvalidPayload("is empty", field=field, remedy="Leave it out, or give it a value.")
+        raise refused(InvalidPayload, "line_empty", field)
     if any(letter < " " or letter == "\x7f" for letter in value):
-        raise InvalidPayload(
-            "holds a control character",
-            field=field,
-            remedy="Strip it: a name is one line of visible characters.",
-        )
+        raise refused(InvalidPayload, "line_control", field)
     return check_text(value, field)
 
 
 def check_fraction(value: object, field: str) -> None:
     """Refuse what is no number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise InvalidPayload(
-            f"is {value!r:.40}, not a number from 0 to 1",
-            field=field,
-            remedy="Pass a number between 0 and 1.",
-        )
+        raise refused(InvalidPayload, "fraction", field, value=value)
 
 
 def _nested(words: str | Localized) -> str | dict[str, Any]:

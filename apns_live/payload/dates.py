@@ -7,6 +7,7 @@ import math
 from typing import TypeAlias
 
 from ..errors import InvalidPayload
+from .refusals import refused
 
 DateInput: TypeAlias = datetime.datetime | datetime.timedelta | int | float
 """An aware datetime, a timedelta from now, or seconds since 1970."""
@@ -28,17 +29,9 @@ def apple_date(moment: datetime.datetime) -> float:
     datetime: a naive one means another moment on every machine.
     """
     if not isinstance(moment, datetime.datetime):
-        raise InvalidPayload(
-            f"apple_date takes a datetime, not {type(moment).__name__}",
-            field="moment",
-            remedy="Pass an aware datetime, such as datetime.now(timezone.utc).",
-        )
+        raise refused(InvalidPayload, "apple_date_kind", "moment", kind=type(moment).__name__)
     if moment.utcoffset() is None:
-        raise InvalidPayload(
-            "the datetime has no time zone",
-            field="moment",
-            remedy="Use an aware datetime, such as datetime.now(timezone.utc).",
-        )
+        raise refused(InvalidPayload, "apple_date_naive", "moment")
     return moment.timestamp() - APPLE_EPOCH
 
 
@@ -51,48 +44,26 @@ def epoch_seconds(value: object, *, now: float, field: str, zero_allowed: bool =
     """
     if isinstance(value, datetime.datetime):
         if value.utcoffset() is None:
-            raise InvalidPayload(
-                "is a datetime without a time zone",
-                field=field,
-                remedy="Use an aware datetime, such as datetime.now(timezone.utc).",
-            )
+            raise refused(InvalidPayload, "date_naive", field)
         number = value.timestamp()
     elif isinstance(value, datetime.timedelta):
         number = now + value.total_seconds()
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidPayload(
-            f"is {_named(value)}, not a date",
-            field=field,
-            remedy="Pass an aware datetime, a timedelta from now, or seconds since 1970.",
-        )
+        raise refused(InvalidPayload, "date_kind", field, kind=_named(value))
     else:
         number = _plausible(value, field, zero_allowed=zero_allowed)
     if number < 0 or number >= MILLISECONDS_FROM:
-        raise InvalidPayload(
-            "lies outside the years that APNs can be told",
-            field=field,
-            remedy="Pass a date between 1970 and 5138.",
-        )
+        raise refused(InvalidPayload, "date_range", field)
     return int(number)
 
 
 def _plausible(value: float, field: str, *, zero_allowed: bool) -> float:
     if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidPayload(
-            f"is {value}, not a date", field=field, remedy="Pass a finite number of seconds."
-        )
+        raise refused(InvalidPayload, "date_not_finite", field, value=value)
     if abs(value) >= MILLISECONDS_FROM:
-        raise InvalidPayload(
-            f"{value} is in milliseconds",
-            field=field,
-            remedy="Apple wants seconds since 1970: divide by 1000, or pass an aware datetime.",
-        )
+        raise refused(InvalidPayload, "date_milliseconds", field, value=value)
     if value < DURATIONS_UP_TO and not (value == 0 and zero_allowed):
-        raise InvalidPayload(
-            f"{value} as seconds since 1970 lies before 2001, so it must be a duration or an Apple date",
-            field=field,
-            remedy="Pass timedelta(seconds=...) for a time from now, or seconds since 1970.",
-        )
+        raise refused(InvalidPayload, "date_early", field, value=value)
     return value
 
 

@@ -19,6 +19,7 @@ from .dates import epoch_seconds
 from .findings import Findings, PayloadWarning
 from .messages import ActivityMessage, End, Message, Start, Update
 from .notification import Background, Notification
+from .refusals import refused
 from .size import check_size
 from .values import json_bytes, plain_object
 
@@ -77,23 +78,13 @@ def encode(
     the arguments beside the message.
     """
     if target not in ("device", "broadcast"):
-        raise InvalidSetting(
-            f"{target!r:.40} is no target", field="target", remedy="Pass 'device' or 'broadcast'."
-        )
+        raise refused(InvalidSetting, "target", "target", target=target)
     if isinstance(message, (Start, Update, End)):
         return _activity(message, now, timestamp, target, priority, storage_policy)
     if not isinstance(message, (Notification, Background)):
-        raise InvalidPayload(
-            f"is a {type(message).__name__}, not a message",
-            field="message",
-            remedy="Pass Start, Update, End, Notification or Background.",
-        )
+        raise refused(InvalidPayload, "message_kind", "message", kind=type(message).__name__)
     if target == "broadcast":
-        raise InvalidPayload(
-            f"is a {type(message).__name__}, which a channel cannot carry",
-            field="message",
-            remedy="Broadcast an Update or an End; send this one to device tokens.",
-        )
+        raise refused(InvalidPayload, "not_for_channel", "message", kind=type(message).__name__)
     return _ordinary(message, now, priority)
 
 
@@ -108,11 +99,7 @@ def _activity(
     event = message.event
     broadcast = target == "broadcast"
     if broadcast and event == "start":
-        raise InvalidPayload(
-            "is a Start, and a channel cannot start an activity",
-            field="message",
-            remedy="Send the start to push-to-start tokens with input_push_channel=, then broadcast updates.",
-        )
+        raise refused(InvalidPayload, "start_to_channel", "message")
     alert = message.alert
     stamp = _timestamp(message, now, timestamp)
     found = Findings(of_message=True)
@@ -221,20 +208,14 @@ def _expiration(
     broadcast: bool,
 ) -> int:
     if storage_policy not in (None, 0, 1):
-        raise InvalidSetting(
-            f"{storage_policy!r:.40} is no storage policy",
-            field="storage_policy",
-            remedy="Pass 0 (nothing stored) or 1 (the newest message stored), as the channel was made.",
+        raise refused(
+            InvalidSetting, "storage_policy", "storage_policy", storage_policy=storage_policy
         )
     unstored = broadcast and storage_policy == 0
     if message.expiration is not None:
         expiration = _explicit_expiration(message.expiration, now)
         if unstored and expiration:
-            raise InvalidPayload(
-                "is set, and a channel with storage policy 0 stores nothing",
-                field="expiration",
-                remedy="Leave it out or pass 0, or make a channel with storage policy 1.",
-            )
+            raise refused(InvalidPayload, "expiration_unstored", "expiration")
         return expiration
     if unstored:
         return 0
@@ -258,10 +239,8 @@ def _priority(value: int | None, default: int, *, allowed: tuple[int, ...]) -> i
     if type(value) is int and value in allowed:
         return value
     choices = " or ".join(str(level) for level in allowed)
-    raise InvalidPayload(
-        f"{value!r:.40} is no priority for this push",
-        field="priority",
-        remedy=f"Pass {choices}, or leave it out for {default}.",
+    raise refused(
+        InvalidPayload, "priority", "priority", value=value, choices=choices, default=default
     )
 
 
@@ -270,10 +249,6 @@ def _custom(custom: Mapping[str, Any] | None, found: Findings, *, activity: bool
         return {}
     plain = plain_object(custom, "custom")
     if "aps" in plain:
-        raise InvalidPayload(
-            "is Apple's own key",
-            field="custom.aps",
-            remedy="Use the message's fields for what belongs in aps; custom keys stand beside it.",
-        )
+        raise refused(InvalidPayload, "custom_aps", "custom.aps")
     rules.on_custom(plain, found, activity=activity)
     return plain

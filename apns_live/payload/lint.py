@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ..errors import InvalidPayload, InvalidSetting
 from .findings import Findings, PayloadProblem, PayloadWarning
+from .refusals import refused
 from .rules import check_payload, kind_of
 from .size import ACTIVITY_DATA_LIMIT, LIMITS, activity_data_size, bytes_by_key
 from .values import json_bytes, plain_object
@@ -53,9 +54,7 @@ def lint(
     for anything in the payload; `InvalidSetting` for an unknown target.
     """
     if target not in LIMITS:
-        raise InvalidSetting(
-            f"{target!r:.40} is no target", field="target", remedy="Pass 'device' or 'broadcast'."
-        )
+        raise refused(InvalidSetting, "target", "target", target=target)
     found = Findings()
     payload, size = _read(data, found)
     if payload is None:

@@ -15,6 +15,7 @@ from ..errors import InvalidPayload, InvalidToken
 from .alert import Alert
 from .dates import DateInput
 from .notification import Background, Notification
+from .refusals import refused
 from .tokens import ChannelId, check_channel, check_collapse_id
 
 
@@ -58,33 +59,17 @@ class Start:
 
     def __post_init__(self) -> None:
         if self.content_state is None:
-            raise InvalidPayload(
-                "is missing",
-                field="content_state",
-                remedy="A start shows a first state: pass the fields of the Swift ContentState.",
-            )
+            raise refused(InvalidPayload, "start_state_missing", "content_state")
         _check_attributes_type(self.attributes_type)
         if self.attributes is None:
-            raise InvalidPayload(
-                "is missing",
-                field="attributes",
-                remedy="Pass the activity's fixed attributes, {} if the Swift type has none.",
-            )
+            raise refused(InvalidPayload, "attributes_missing", "attributes")
         _check_start_alert(self.alert)
         _check_common(self.alert, self.relevance_score)
         if self.input_push_token is not None and type(self.input_push_token) is not bool:
-            raise InvalidPayload(
-                f"is {self.input_push_token!r:.40}, not a boolean",
-                field="input_push_token",
-                remedy="Pass True or False; it is sent as 1 or left out.",
-            )
+            raise refused(InvalidPayload, "flag", "input_push_token", value=self.input_push_token)
         if self.input_push_channel is not None:
             if self.input_push_token:
-                raise InvalidPayload(
-                    "was asked for together with input_push_channel",
-                    field="input_push_token",
-                    remedy="Choose one: an update token of its own, or a channel to listen to.",
-                )
+                raise refused(InvalidPayload, "both_inputs", "input_push_token")
             try:
                 check_channel(self.input_push_channel)
             except InvalidToken as error:
@@ -117,11 +102,7 @@ class Update:
 
     def __post_init__(self) -> None:
         if self.content_state is None:
-            raise InvalidPayload(
-                "is missing",
-                field="content_state",
-                remedy="An update is its new state: pass all fields of the Swift ContentState.",
-            )
+            raise refused(InvalidPayload, "update_state_missing", "content_state")
         _check_common(self.alert, self.relevance_score)
 
 
@@ -157,62 +138,34 @@ ActivityMessage: TypeAlias = Start | Update | End
 def _check_attributes_type(name: object) -> None:
     field = "attributes_type"
     if name is None or name == "":
-        raise InvalidPayload(
-            "is missing",
-            field=field,
-            remedy="Pass the name of the Swift ActivityAttributes type, such as 'ScoreAttributes'.",
-        )
+        raise refused(InvalidPayload, "attributes_type_missing", field)
     if not isinstance(name, str):
-        raise InvalidPayload(
-            f"is a {type(name).__name__}, not text",
-            field=field,
-            remedy="Pass the name of the Swift ActivityAttributes type as text.",
-        )
+        raise refused(InvalidPayload, "attributes_type_kind", field, kind=type(name).__name__)
     if "." in name:
-        raise InvalidPayload(
-            f"{name!r:.80} has a module or an outer type in front",
-            field=field,
-            remedy=f"Pass the type's name alone: {name.rpartition('.')[2]!r:.80}.",
+        raise refused(
+            InvalidPayload, "attributes_type_module", field, name=name, bare=name.rpartition(".")[2]
         )
     if not name.isidentifier():
-        raise InvalidPayload(
-            f"{name!r:.80} is no name of a Swift type",
-            field=field,
-            remedy="Pass the name exactly as the Swift source declares it, such as 'ScoreAttributes'.",
-        )
+        raise refused(InvalidPayload, "attributes_type_name", field, name=name)
 
 
 def _check_start_alert(alert: object) -> None:
     if alert is None:
-        raise InvalidPayload(
-            "is missing",
-            field="alert",
-            remedy="The phone drops a start without one: pass Alert(title=..., body=...).",
-        )
+        raise refused(InvalidPayload, "start_alert_missing", "alert")
     if isinstance(alert, Alert):
         for name in ("title", "body"):
             if not getattr(alert, name):
-                raise InvalidPayload(
-                    "is missing",
-                    field=f"alert.{name}",
-                    remedy="The alert of a start needs a title and a body.",
-                )
+                raise refused(InvalidPayload, "start_alert_words", f"alert.{name}")
 
 
 def _check_common(alert: object, relevance_score: object) -> None:
     if alert is not None and not isinstance(alert, Alert):
-        raise InvalidPayload(
-            f"is a {type(alert).__name__}, not an Alert",
-            field="alert",
-            remedy="Pass Alert(title=..., body=..., sound=...).",
-        )
+        raise refused(InvalidPayload, "alert_kind", "alert", kind=type(alert).__name__)
     if relevance_score is not None and (
         isinstance(relevance_score, bool)
         or not isinstance(relevance_score, (int, float))
         or not math.isfinite(relevance_score)
     ):
-        raise InvalidPayload(
-            f"is {relevance_score!r:.40}, not a finite number",
-            field="relevance_score",
-            remedy="Pass any finite number; the activity with the highest wins the Dynamic Island.",
+        raise refused(
+            InvalidPayload, "relevance_score", "relevance_score", relevance_score=relevance_score
         )

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from ..errors import InvalidPayload
 from .alert import CriticalSound, Localized, check_fraction, check_line, check_words, sound_from
 from .dates import DateInput
+from .refusals import refused
 from .tokens import check_collapse_id
 
 INTERRUPTION_LEVELS = ("passive", "active", "time-sensitive", "critical")
@@ -72,35 +73,25 @@ class Notification:
             or not isinstance(self.badge, int)
             or not 0 <= self.badge < 2**31
         ):
-            raise InvalidPayload(
-                f"is {self.badge!r:.40}, not a whole number from 0 up",
-                field="badge",
-                remedy="Pass the number to show on the icon, or 0 to remove it.",
-            )
+            raise refused(InvalidPayload, "badge", "badge", value=self.badge)
         level = self.interruption_level
         if level is not None and level not in INTERRUPTION_LEVELS:
-            raise InvalidPayload(
-                f"{level!r:.40} is no interruption level",
-                field="interruption_level",
-                remedy=f"Pass one of {', '.join(INTERRUPTION_LEVELS)}.",
+            raise refused(
+                InvalidPayload,
+                "interruption_level",
+                "interruption_level",
+                level=level,
+                choices=", ".join(INTERRUPTION_LEVELS),
             )
         if self.relevance_score is not None:
             check_fraction(self.relevance_score, "relevance_score")
         for name in ("mutable_content", "content_available"):
             if type(getattr(self, name)) is not bool:
-                raise InvalidPayload(
-                    f"is {getattr(self, name)!r:.40}, not a boolean",
-                    field=name,
-                    remedy="Pass True or False; it is sent as 1 or left out.",
-                )
+                raise refused(InvalidPayload, "flag", name, value=getattr(self, name))
         if self.collapse_id is not None:
             check_collapse_id(self.collapse_id)
         if not self._shows_something():
-            raise InvalidPayload(
-                "has nothing to show",
-                field="body",
-                remedy="Give it a title, body, badge or sound; use Background for a silent push.",
-            )
+            raise refused(InvalidPayload, "notification_empty", "body")
 
     def _shows_something(self) -> bool:
         return bool(self.title or self.subtitle or self.body) or not (

@@ -60,8 +60,14 @@ def on_activity(
     aps: Mapping[str, Any], *, now: float, expiration: int | None, found: Findings
 ) -> None:
     """Warn about an activity's dates, alert and inputs; ``expiration`` where the caller gave one."""
-    _dates(aps, aps["event"], now, found)
-    _alert(aps, found)
+    if (
+        abs(aps["timestamp"] - now) > TIMESTAMP_SLACK
+        or "stale-date" in aps
+        or "dismissal-date" in aps
+    ):
+        _dates(aps, aps["event"], now, found)
+    if "alert" in aps:
+        _alert(aps, found)
     if aps["event"] == "start":
         _inputs(aps, found)
     if expiration is not None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar, cast
 
 from ..errors import InvalidPayload, InvalidSetting, InvalidToken
+from .refusals import refused
 
 MAX_TOKEN_DIGITS = 1024
 MAX_CHANNEL_LENGTH = 256
@@ -85,11 +86,7 @@ def check_token(token: str, *, message: HasEvent | None = None) -> str:
             return token
         _hex_digits(token)
     if isinstance(token, ChannelId):
-        raise InvalidToken(
-            "is a channel id, not a token",
-            field="token",
-            remedy="Use broadcast() for channels; send() and fan_out() take tokens.",
-        )
+        raise refused(InvalidToken, "token_is_channel", "token")
     if not isinstance(token, _HexToken):
         _hex_digits(token)
     elif message is not None:
@@ -114,11 +111,7 @@ def are_tokens(tokens: Sequence[object]) -> bool:
 def check_channel(channel: str) -> str:
     """Return ``channel`` unchanged if it can be a channel id, else raise `InvalidToken`."""
     if isinstance(channel, _HexToken):
-        raise InvalidToken(
-            f"is a {type(channel).__name__}, not a channel id",
-            field="channel",
-            remedy="Use send() for tokens; broadcast() takes the id that channels.create() returned.",
-        )
+        raise refused(InvalidToken, "channel_kind", "channel", kind=type(channel).__name__)
     if not isinstance(channel, ChannelId):
         _channel_text(channel, "channel")
     return channel
@@ -131,75 +124,39 @@ def check_bundle_id(text: str) -> str:
     """
     field = "bundle_id"
     if not isinstance(text, str):
-        raise InvalidSetting(
-            f"is a {type(text).__name__}, not text",
-            field=field,
-            remedy="Pass the app's bundle id, such as 'com.example.scores'.",
-        )
+        raise refused(InvalidSetting, "bundle_id_kind", field, kind=type(text).__name__)
     if not text:
-        raise InvalidSetting(
-            "is empty",
-            field=field,
-            remedy="Pass the app's bundle id, such as 'com.example.scores'.",
-        )
+        raise refused(InvalidSetting, "bundle_id_empty", field)
     _no_hidden_characters(text, field, "the bundle id", InvalidSetting)
     if ".push-type." in text.lower() or text.lower().endswith(".push-type"):
         bare = text[: text.lower().index(".push-type")]
-        raise InvalidSetting(
-            "already has a topic suffix",
-            field=field,
-            remedy=f"Pass the bare bundle id ({bare!r:.80}); the suffix is added for each kind of push.",
-        )
+        raise refused(InvalidSetting, "bundle_id_suffix", field, bare=bare)
     if len(text) > MAX_BUNDLE_ID_LENGTH:
-        raise InvalidSetting(
-            f"has {len(text)} characters",
-            field=field,
-            remedy="Pass the app's bundle id, such as 'com.example.scores'.",
-        )
+        raise refused(InvalidSetting, "bundle_id_length", field, size=len(text))
     if "*" in text:
-        raise InvalidSetting(
-            "is a wildcard", field=field, remedy="Push needs the explicit bundle id of one app."
-        )
+        raise refused(InvalidSetting, "bundle_id_wildcard", field)
     if _TEAM_PREFIX(text):
-        raise InvalidSetting(
-            "starts with a team id",
-            field=field,
-            remedy=f"Pass the bundle id without the team in front: {text[11:]!r:.80}.",
-        )
+        raise refused(InvalidSetting, "bundle_id_team", field, bare=text[11:])
     if not _BUNDLE_ID(text):
-        raise InvalidSetting(
-            f"{text!r:.80} is no bundle id",
-            field=field,
-            remedy="A bundle id is letters, digits, hyphens and dots, such as 'com.example.scores'.",
-        )
+        raise refused(InvalidSetting, "bundle_id", field, text=text)
     return text
 
 
 def check_collapse_id(text: object, field: str = "collapse_id") -> str:
     """Return a value for ``apns-collapse-id``: 1 to 64 bytes of printable ASCII."""
     if not isinstance(text, str):
-        raise InvalidPayload(
-            f"is a {type(text).__name__}, not text", field=field, remedy="Pass a short text."
-        )
+        raise refused(InvalidPayload, "collapse_id_kind", field, kind=type(text).__name__)
     if not text:
-        raise InvalidPayload("is empty", field=field, remedy="Leave it out, or pass a short text.")
+        raise refused(InvalidPayload, "collapse_id_empty", field)
     _no_hidden_characters(text, field, "an id", InvalidPayload)
     if not text.isascii():
-        raise InvalidPayload(
-            "holds characters that a header cannot carry",
-            field=field,
-            remedy="Use printable ASCII, for example a hash of it in hex.",
-        )
+        raise refused(InvalidPayload, "collapse_id_not_ascii", field)
     if len(text) > MAX_COLLAPSE_ID_BYTES:
-        raise InvalidPayload(
-            f"has {len(text)} bytes; apns-collapse-id takes {MAX_COLLAPSE_ID_BYTES} at most",
-            field=field,
-            remedy="Use a shorter id, for example a hash of it in hex.",
+        raise refused(
+            InvalidPayload, "collapse_id_length", field, size=len(text), limit=MAX_COLLAPSE_ID_BYTES
         )
     if text != text.strip():
-        raise InvalidPayload(
-            "starts or ends with a space", field=field, remedy="Strip it: headers lose such spaces."
-        )
+        raise refused(InvalidPayload, "collapse_id_space", field)
     return str.__str__(text)
 
 
@@ -212,9 +169,14 @@ def _check_kind(token: _HexToken, message: HasEvent) -> None:
     else:
         wanted = DeviceToken
     if not isinstance(token, wanted):
-        raise InvalidToken(
-            f"is a {type(token).__name__} ({token[:8]}...), and {_EVENT_NAMES[event]} needs a {wanted.__name__}",
-            field="token",
+        raise refused(
+            InvalidToken,
+            "token_of_another_kind",
+            "token",
+            kind=type(token).__name__,
+            shown=token[:8],
+            message=_EVENT_NAMES[event],
+            wanted=wanted.__name__,
             remedy=_KIND_REMEDIES[wanted.__name__],
         )
 
@@ -231,63 +193,41 @@ _KIND_REMEDIES = {
     "ActivityToken": "Send it to the token that the activity reports in pushTokenUpdates.",
     "DeviceToken": "Send it to the token that UIKit registration gave the app.",
 }
-_HEX_REMEDY = 'Pass the token\'s bytes in hex, as the app prints them with String(format: "%02x").'
 
 
 def _hex_digits(text: object) -> str:
     if isinstance(text, (bytes, bytearray, memoryview)):
-        raise InvalidToken(
-            "is bytes, not text", field="token", remedy="Use token.hex() for raw bytes."
-        )
+        raise refused(InvalidToken, "token_bytes", "token")
     if not isinstance(text, str):
-        raise InvalidToken(
-            f"is a {type(text).__name__}, not text", field="token", remedy=_HEX_REMEDY
-        )
+        raise refused(InvalidToken, "token_kind", "token", kind=type(text).__name__)
     if _HEX(text) and not len(text) & 1:
         return str.__str__(text)
     if not text:
-        raise InvalidToken("is empty", field="token", remedy=_HEX_REMEDY)
+        raise refused(InvalidToken, "token_empty", "token")
     _no_hidden_characters(text, "token", "a token", InvalidToken)
     if text[0] == "<" or " " in text:
-        raise InvalidToken(
-            "looks like the printed description of a Data value",
-            field="token",
-            remedy="Drop the spaces and angle brackets, so that only hex digits remain.",
-        )
+        raise refused(InvalidToken, "token_description", "token")
     if len(text) > MAX_TOKEN_DIGITS:
-        raise InvalidToken(
-            f"has {len(text)} characters, more than any token",
-            field="token",
-            remedy=_HEX_REMEDY,
-        )
+        raise refused(InvalidToken, "token_length", "token", size=len(text))
     wrong = next(
         (at for at, letter in enumerate(text) if letter not in "0123456789abcdefABCDEF"), None
     )
     if wrong is None:
-        raise InvalidToken(
-            f"has {len(text)} hex digits, an odd number, so one is missing",
-            field="token",
-            remedy="Pass two digits for each byte; check that leading zeros are kept.",
-        )
-    raise InvalidToken(
-        f"is not hexadecimal (character {wrong + 1} of {len(text)})",
-        field="token",
-        remedy=_HEX_REMEDY,
-    )
+        raise refused(InvalidToken, "token_odd", "token", size=len(text))
+    raise refused(InvalidToken, "token_not_hex", "token", at=wrong + 1, size=len(text))
 
 
 def _channel_text(text: object, field: str) -> str:
-    remedy = "Pass the id that channels.create() returned, unchanged."
     if not isinstance(text, str):
-        raise InvalidToken(f"is a {type(text).__name__}, not text", field=field, remedy=remedy)
+        raise refused(InvalidToken, "channel_id_kind", field, kind=type(text).__name__)
     if not text:
-        raise InvalidToken("is empty", field=field, remedy=remedy)
+        raise refused(InvalidToken, "channel_id_empty", field)
     if _CHANNEL(text):
         return str.__str__(text)
     _no_hidden_characters(text, field, "a channel id", InvalidToken)
     if len(text) > MAX_CHANNEL_LENGTH:
-        raise InvalidToken(f"has {len(text)} characters", field=field, remedy=remedy)
-    raise InvalidToken("is not base64 text", field=field, remedy=remedy)
+        raise refused(InvalidToken, "channel_id_length", field, size=len(text))
+    raise refused(InvalidToken, "channel_not_base64", field)
 
 
 def _no_hidden_characters(

@@ -20,12 +20,11 @@ from typing import Any
 import msgspec
 
 from ..errors import InvalidPayload
+from .refusals import refused
 
 MAX_DEPTH = 32
 _LOWEST, _HIGHEST = -(2**63), 2**64 - 1  # Swift's Int and UInt64
 _SMALL = 1_000_000_000
-_SURROGATES = "holds half of a surrogate pair, which UTF-8 cannot carry"
-_SURROGATES_REMEDY = "Decode the text properly, or drop it with .encode('utf-8', 'ignore')."
 
 
 def _subclass_hook(value: object) -> object:
@@ -50,18 +49,10 @@ def plain_object(value: object, field: str) -> dict[str, Any]:
     the same object, not a copy. Raises `InvalidPayload` with the full path of what is refused.
     """
     if type(value) is not dict and isinstance(value, (str, list, tuple, bytes)):
-        raise InvalidPayload(
-            f"is a {type(value).__name__}, not an object with keys",
-            field=field,
-            remedy="Pass a mapping, a dataclass, a msgspec Struct or a pydantic model.",
-        )
+        raise refused(InvalidPayload, "not_an_object", field, kind=_kind(value))
     result = _walk(value, field, 0)
     if not isinstance(result, dict):
-        raise InvalidPayload(
-            f"is {_kind(value)}, not an object with keys",
-            field=field,
-            remedy="Pass a mapping, a dataclass, a msgspec Struct or a pydantic model.",
-        )
+        raise refused(InvalidPayload, "not_an_object", field, kind=_kind(value))
     return result
 
 
@@ -71,7 +62,7 @@ def check_text(value: str, field: str) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise InvalidPayload(_SURROGATES, field=field, remedy=_SURROGATES_REMEDY) from None
+            raise refused(InvalidPayload, "surrogates", field) from None
     return value if type(value) is str else str.__str__(value)
 
 
@@ -175,10 +166,8 @@ def _members(value: Any, path: str) -> Any:
         try:
             return value.model_dump(mode="python", by_alias=True, warnings=False)
         except Exception as error:
-            raise InvalidPayload(
-                f"model_dump() of {kind.__name__} failed: {type(error).__name__}",
-                field=path,
-                remedy="Pass a mapping of plain values.",
+            raise refused(
+                InvalidPayload, "model_dump", path, model=kind.__name__, kind=type(error).__name__
             ) from error
     if not dataclasses.is_dataclass(kind):
         return None
@@ -187,11 +176,7 @@ def _members(value: Any, path: str) -> Any:
         try:
             members[field.name] = getattr(value, field.name)
         except AttributeError:
-            raise InvalidPayload(
-                "was never set",
-                field=f"{path}.{field.name}",
-                remedy="Give the field a value or a default.",
-            ) from None
+            raise refused(InvalidPayload, "never_set", f"{path}.{field.name}") from None
     return members
 
 
@@ -230,39 +215,25 @@ def _exact(key: Any) -> str:
 
 def _key(key: object, path: str) -> str:
     if isinstance(key, enum.Enum) or not isinstance(key, str):
-        raise InvalidPayload(
-            f"has the key {key!r:.40}, which is {_kind(key)} and no text",
-            field=path,
-            remedy="JSON keys are text: write it as a str, exactly as the Swift property is named.",
-        )
+        raise refused(InvalidPayload, "key_kind", path, key=key, kind=_kind(key))
     if not key.isascii():
         try:
             key.encode()
         except UnicodeEncodeError:
-            raise InvalidPayload(
-                f"has a key that {_SURROGATES}", field=path, remedy=_SURROGATES_REMEDY
-            ) from None
+            raise refused(InvalidPayload, "key_surrogates", path) from None
     return _exact(key)
 
 
 def _integer(value: int, path: str) -> int:
     if _LOWEST <= value <= _HIGHEST:
         return value
-    raise InvalidPayload(
-        "is an integer of more than 64 bits",
-        field=path,
-        remedy="Swift's Int holds 64 bits: send a smaller number, or text.",
-    )
+    raise refused(InvalidPayload, "integer_range", path)
 
 
 def _number(value: float, path: str) -> float:
     if math.isfinite(value):
         return value
-    raise InvalidPayload(
-        f"is {value}, which JSON cannot carry",
-        field=path,
-        remedy="Send a finite number, or null for an optional Swift property.",
-    )
+    raise refused(InvalidPayload, "number_not_finite", path, value=value)
 
 
 def _too_deep(path: str) -> InvalidPayload:
