@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from ..gateway import GatewaySettings
     from ..pool.endpoint import Endpoint
 
+_KUBERNETES = re.compile(r"_(?:SERVICE_(?:HOST|PORT)\w*|PORT|PORT_\d+_(?:TCP|UDP|SCTP)\w*)$")
+"""What Kubernetes sets for a service of the name apns-live-gateway."""
 Part = Literal["gateway", "service"]
 Kind = type[str] | type[int] | type[float] | type[bool] | type[list[str]]
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
@@ -262,6 +265,7 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> 
     environ = os.environ if environ is None else environ
     path = Path(environ.get(f"{PREFIX}CONFIG") or DEFAULT_FILE)
     tables = _tables(path)
+    _check_variables(environ)
     tuned = Tuned()
     for place, one in _NAMES.items():
         said = given.get(f"{one.part}__{one.name}")
@@ -278,6 +282,19 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> 
             tuned.values[place] = _converted(one, said, source)
             tuned.sources[place] = source
     return tuned
+
+
+def _check_variables(environ: Mapping[str, str]) -> None:
+    """Refuse a misspelt variable: it must not be silence."""
+    known = [one.variable for one in TABLE]
+    for variable in environ:
+        ours = variable.startswith((f"{PREFIX}GATEWAY_", f"{PREFIX}SERVICE_"))
+        if ours and variable not in known and not _KUBERNETES.search(variable):
+            raise InvalidSetting(
+                "is not a setting",
+                field=variable,
+                remedy=suggestion(variable, known) or "docs/cli.md lists them.",
+            )
 
 
 def _parameter(one: Tuning) -> inspect.Parameter:

@@ -74,6 +74,7 @@ def create_app(
             finally:
                 upkeep.cancel()
                 await asyncio.gather(upkeep, return_exceptions=True)
+                await gateway.readiness.aclose()
                 await gateway.keys.write_usage()
                 if opening is not None:
                     gateway.detach()
@@ -131,6 +132,7 @@ async def _upkeep(gateway: Gateway) -> None:
     pruned = clock.monotonic() - _PRUNE_EVERY
     while True:
         try:
+            gateway.readiness.watch.look()
             if gateway.keys.usage_is_due():
                 await gateway.keys.write_usage()
             if clock.monotonic() - pruned >= _PRUNE_EVERY:

@@ -19,6 +19,7 @@ from .faces import Faces
 from .figures import Figures
 from .keys import Keys
 from .limits import Limits
+from .readiness import Readiness
 from .settings import GatewaySettings
 from .wire.door import DoorStatistics
 
@@ -43,12 +44,15 @@ class Gateway:
     limits: Limits
     audit: Audit
     credentials: DeviceCredentials
+    readiness: Readiness
     clock: Clock
     new_id: Callable[[], str]
 
     def __init__(self, settings: GatewaySettings | None = None) -> None:
         self.settings = settings or GatewaySettings()
         self.is_open = False
+        self.address = ""
+        """Where this gateway listens, once it does."""
         self.faces = Faces()
         self.figures = Figures(self)
         self.followers: Counter[int] = Counter()
@@ -76,6 +80,7 @@ class Gateway:
         self.credentials = DeviceCredentials(
             database, clock, service.apps.sealer, self.admission.strangers
         )
+        self.readiness = Readiness(service)
         service.commits.limit(self.settings.waiting_writes)
         self.is_open = True
 

@@ -67,7 +67,10 @@ async def serving(
         await server.start(listeners)
         scheme = "http" if certificates is None else "https"
         name = f"[{host}]" if ":" in host else host
-        yield f"{scheme}://{name}:{listeners[0].getsockname()[1]}"
+        url = f"{scheme}://{name}:{listeners[0].getsockname()[1]}"
+        if gateway is not None:
+            gateway.address = url
+        yield url
     finally:
         await server.close(drain)
         for listener in listeners:

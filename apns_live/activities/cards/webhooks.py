@@ -31,6 +31,8 @@ RETRY_DELAYS = (1.0, 5.0)
 RETRIED = frozenset({429, 500, 502, 503, 504})
 # 6to4 and Teredo carry an IPv4 address inside, NAT64 too: all are judged by what they carry.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("fec0::/10", "192.88.99.0/24")))
+"""Site-local addresses (RFC 3879) and the relays of 6to4 (RFC 7526): both deprecated, still routed."""
 _COMPATIBLE = ipaddress.ip_network("::/96")
 
 
@@ -70,6 +72,7 @@ def is_public(text: str) -> bool:
         and not address.is_multicast
         and not address.is_reserved
         and not address.is_unspecified
+        and not any(address in network for network in _NOT_PUBLIC)
     )
 
 

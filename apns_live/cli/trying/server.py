@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
@@ -24,6 +25,11 @@ from .samples import NAMES, STEPS, sample
 STATIC = Path(__file__).parent / "static"
 FILES = {"": "index.html", "try.css": "try.css", "try.js": "try.js"}
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
+_SECRETS = frozenset({"secret", "credential", "pem", "p8", "private_key"})
+_SECRET = re.compile(
+    r"-----BEGIN[^-]*PRIVATE KEY-----.*|\b(?:apnslive|apnsdev1|ask|braze|os_v2_app)[_.][\w.-]{16,}",
+    re.DOTALL,
+)
 _OPERATIONS = 60
 _PUSHES = 400
 HEADERS = {
@@ -81,7 +87,8 @@ class Page:
 
     async def _send(self, request: Request) -> Response:
         origin = request.headers.get("origin")
-        if origin is not None and httpx.URL(origin).host not in _LOCAL:
+        # Its own page alone: another one of this machine is another one.
+        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
             return _answer({"error": "another page may not call"}, 403)
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
             return _answer({"error": "send application/json"}, 415)
@@ -214,10 +221,21 @@ def _belongs(operation: Mapping[str, Any], call: Call) -> bool:
 
 
 def _readable(data: bytes) -> Any:
+    """Return a body for people to read, without the keys that it may hold."""
     try:
-        return json.loads(data)
+        return _shown_value(json.loads(data))
     except ValueError:
-        return data.decode("utf-8", "replace")
+        return _shown_value(data.decode("utf-8", "replace"))
+
+
+def _shown_value(value: Any, name: str = "") -> Any:
+    if isinstance(value, dict):
+        return {key: _shown_value(one, key) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_shown_value(one, name) for one in value]
+    if isinstance(value, str):
+        return "<hidden>" if name in _SECRETS else _SECRET.sub("<hidden>", value)
+    return value
 
 
 def _is_here(request: Request) -> bool:

@@ -102,8 +102,11 @@ class Call:
             self.headers[_REPLAYED] = "true"
 
     def base(self) -> str:
-        """Return the address of this gateway as phones reach it."""
-        return self.gateway.settings.public_url or str(self.request.base_url)
+        """Return the address of this gateway as phones reach it; empty when it is not known.
+
+        Never what the caller's Host says: phones would send their taps there.
+        """
+        return self.gateway.settings.public_url or self.gateway.address
 
 
 Handler = Callable[[Call], Awaitable[dict[str, Any]]]

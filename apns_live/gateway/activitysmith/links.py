@@ -65,6 +65,12 @@ class TapLinks:
             else:
                 if place == (self._app, self._place, digest):
                     return known
+        if self._base == PATH:
+            raise InvalidInput(
+                "a webhook button needs to know where phones reach this gateway",
+                field="action",
+                remedy="Set public_url of the gateway (--public-url).",
+            )
         return self._base + self._signer.sign(
             self._app, self._place, digest, expires=self._now + self._seconds
         )

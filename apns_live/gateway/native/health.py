@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from typing import Any
 
 import msgspec
-from sqlalchemy import text
 from starlette.responses import Response
 
-from ...errors import ApnsLiveError, NotAllowed, NotFound
+from ...errors import NotAllowed, NotFound
 from ..callers import refuse, secret_of
 from ..figures import MEDIA_TYPE
 from ..problems import problem, respond
@@ -18,13 +16,13 @@ from .api import Call, Routes
 
 routes = Routes("health")
 PLAIN = "text/plain"
-_READY_WITHIN = 2.0
 
 
-class HealthAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """All is well."""
+class HealthAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All is well, but for the warnings."""
 
     status: str
+    warnings: list[str] = []
 
 
 @routes("GET", "/healthz", "Does the process live", who="anyone", answers={200: HealthAnswer})
@@ -42,16 +40,16 @@ async def health(call: Call) -> HealthAnswer:
     refusals=frozenset({503}),
 )
 async def ready(call: Call) -> Any:
-    """Reads from the database; 503 when that fails, or while starting and closing."""
-    try:
-        async with asyncio.timeout(_READY_WITHIN):
-            async with call.service.database.read() as connection:
-                await connection.execute(text("SELECT 1"))
-    except (TimeoutError, OSError, ApnsLiveError):
-        return respond(
-            problem("store_unavailable", 503, "the database does not answer", retry_after=5.0)
-        )
-    return HealthAnswer(status="ready")
+    """Writes to the database, opens the provider keys; 503 says what fails, or is starting or closing.
+
+    ``warnings`` are what does not keep it from serving, such as a clock that was set.
+    """
+    readiness = call.gateway.readiness
+    problems = await readiness.problems()
+    if problems:
+        return respond(problem("store_unavailable", 503, "; ".join(problems), retry_after=5.0))
+    warning = readiness.watch.warning()
+    return HealthAnswer(status="ready", warnings=[warning] if warning else [])
 
 
 @routes(

@@ -73,6 +73,12 @@ class Guard:
 
     def _problem(self, method: str, headers: dict[bytes, str]) -> tuple[int, str]:
         host = headers.get(b"host", "")
+        origin = headers.get(b"origin")
+        try:
+            urlsplit(f"//{host}")
+            origin_host = None if origin is None else urlsplit(origin).netloc.lower()
+        except ValueError:
+            return 400, "the Host or Origin header is not an address"
         if self._token is None:
             if not _is_local(host):
                 return 403, "the Host header does not name this machine"
@@ -80,8 +86,7 @@ class Guard:
             return 401, "give the fake's --token as: Authorization: Bearer TOKEN"
         if method in _SAFE:
             return 0, ""
-        origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin_host is not None and origin_host != host.lower():
             return 403, "changes are taken from this server's own page only"
         if method != "DELETE":
             content_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()

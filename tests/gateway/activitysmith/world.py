@@ -49,6 +49,7 @@ class SmithWorld(World):
         self, settings: GatewaySettings | None = None, relay: WebhookRelay | None = None
     ) -> None:
         self.api = create_app(self.service, settings=settings, dialects=())
+        self.gateway.address = "http://gateway.example"
         self.api.include_router(routes(self.gateway, relay=relay))
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.api, client=("192.0.2.1", 4242)),

@@ -1,0 +1,177 @@
+"""Whether the gateway can serve: what /readyz asks, at most once a second however often it is called."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, text
+
+from ..activities.store import schema
+from ..clock import Clock
+from ..errors import ApnsLiveError
+
+try:
+    import fcntl
+except ImportError:  # Windows; there a database is served without that lock
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from ..activities import Service
+
+logger = logging.getLogger("apns_live.gateway")
+
+_WITHIN = 2.0
+_TRUSTED_SECONDS = 1.0
+_PAGES_EVERY = 60.0
+_PAGES_SHARE = 100
+_JUMP_SECONDS = 30.0
+_JUMP_TOLD_SECONDS = 900.0
+
+
+class ClockWatch:
+    """Notices that the wall clock was set: it then moves against the monotonic one."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset = clock.time() - clock.monotonic()
+        self._jump = 0.0
+        self._until = 0.0
+
+    def look(self) -> None:
+        """Compare the clocks, and log a jump of more than half a minute."""
+        now = self._clock.monotonic()
+        jump = self._clock.time() - now - self._offset
+        if abs(jump) > _JUMP_SECONDS:
+            self._offset += jump
+            self._jump = jump
+            self._until = now + _JUMP_TOLD_SECONDS
+            logger.warning(
+                "the clock was set by %+.0f s: times before and after do not compare", jump
+            )
+
+    def warning(self) -> str:
+        """Return a sentence for a quarter of an hour after a jump, else nothing."""
+        if self._clock.monotonic() < self._until:
+            return f"the clock was set by {self._jump:+.0f} s"
+        return ""
+
+
+class Readiness:
+    """Asks the parts. Each answer is a sentence of what is wrong."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._clock = service.clock
+        self._lock = asyncio.Lock()
+        self._problems: list[str] = []
+        self._asked = -_TRUSTED_SECONDS
+        self._pages: asyncio.Task[None] | None = None
+        self._pages_due = 0.0
+        self._damage = ""
+        self.watch = ClockWatch(service.clock)
+
+    async def problems(self) -> list[str]:
+        """Return what keeps the gateway from serving; nothing when it can."""
+        async with self._lock:
+            if self._clock.monotonic() - self._asked >= _TRUSTED_SECONDS:
+                self._problems = [one async for one in self._ask()]
+                self._asked = self._clock.monotonic()
+            return self._problems
+
+    async def aclose(self) -> None:
+        """End what still looks."""
+        if self._pages is not None:
+            self._pages.cancel()
+            await asyncio.gather(self._pages, return_exceptions=True)
+
+    async def _ask(self) -> AsyncIterator[str]:
+        self.watch.look()
+        try:
+            async with asyncio.timeout(_WITHIN):
+                async with self._service.database.write() as connection:
+                    # One page is written and committed: that fails on a full or read-only disk.
+                    await connection.execute(
+                        text("UPDATE alembic_version SET version_num = version_num")
+                    )
+                key = await self._unopened_key()
+        except TimeoutError:
+            yield "the database does not take a write in time"
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it says, it cannot be used
+            yield f"the database cannot be used ({_first_line(error)})"
+            return
+        if key:
+            yield key
+        if self._lock_is_lost():
+            yield "the lock beside the database is gone: another service may send everything again"
+        self._look_at_pages()
+        if self._damage:
+            yield self._damage
+
+    async def _unopened_key(self) -> str:
+        """Return what the first provider key says that the store key does not open."""
+        table, apps = schema.credentials, schema.apps
+        async with self._service.database.read() as connection:
+            rows = (
+                await connection.execute(
+                    select(table.c.sealed_key, table.c.key_id, apps.c.public_id).join(
+                        apps, table.c.app_id == apps.c.id
+                    )
+                )
+            ).all()
+        for row in rows:
+            try:
+                self._service.apps.sealer.open(
+                    bytes(row.sealed_key), app=row.public_id, key_id=row.key_id
+                )
+            except ApnsLiveError as error:
+                return str(error)
+        return ""
+
+    def _lock_is_lost(self) -> bool:
+        """Whether the file that keeps a second service away is not ours any more (SQLite alone)."""
+        database = self._service.database
+        if fcntl is None or not database.is_sqlite:
+            return False
+        path = Path(database.url.database or "").resolve()
+        try:
+            with path.with_name(path.name + "-serving").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    def _look_at_pages(self) -> None:
+        """Let SQLite look through its file now and then, a hundredth of the time."""
+        database = self._service.database
+        if (
+            database.is_sqlite
+            and self._clock.monotonic() >= self._pages_due
+            and (self._pages is None or self._pages.done())
+        ):
+            self._pages = asyncio.get_running_loop().create_task(self._check_pages())
+
+    async def _check_pages(self) -> None:
+        began = self._clock.monotonic()
+        try:
+            async with self._service.database.read() as connection:
+                said = str((await connection.execute(text("PRAGMA quick_check(1)"))).scalar())
+        except Exception as error:  # noqa: BLE001 - a damaged file says so in many ways
+            said = _first_line(error)
+        if said != "ok":
+            file = Path(self._service.database.url.database or "").name
+            self._damage = f"the database file {file} is damaged ({said:.200}): restore a backup"
+            logger.error("%s", self._damage)
+        took = self._clock.monotonic() - began
+        self._pages_due = self._clock.monotonic() + max(_PAGES_EVERY, _PAGES_SHARE * took)
+
+
+def _first_line(error: Exception) -> str:
+    text_of = str(getattr(error, "orig", None) or error).splitlines()
+    return (text_of[0] if text_of else type(error).__name__)[:200]
