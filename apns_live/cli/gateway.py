@@ -76,6 +76,14 @@ def gateway(
             help="Beside a fake APNs with five phones and an inspector, to try every API at once.",
         ),
     ] = False,
+    contract: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--contract",
+            metavar="FILE",
+            help="With --with-fake: Swift file of your app, by which states are held; repeat.",
+        ),
+    ] = None,
     *,
     tuned: Tuned,
 ) -> int:
@@ -99,6 +107,12 @@ def gateway(
         lines = [f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()]
         shared.screen.answer(facts, "\n".join(lines))
 
+    if contract and not with_fake:
+        raise InvalidSetting(
+            "means something with --with-fake only",
+            field="--contract",
+            remedy="Store it for an app: apns-live apps contract APP FILE.",
+        )
     endpoints = tuned.endpoints()
     if with_fake and endpoints:
         raise InvalidSetting(
@@ -114,6 +128,7 @@ def gateway(
         settings=tuned.gateway(),
         service=tuned.service(),
         endpoints=endpoints,
+        contract=tuple(contract or ()),
     )
     raise_descriptor_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -144,7 +159,9 @@ class _Options:
         settings: GatewaySettings,
         service: ServiceSettings,
         endpoints: Mapping[str, Endpoint],
+        contract: tuple[Path, ...] = (),
     ) -> None:
+        self.contract = contract
         self.endpoints = endpoints
         self.database = database
         self.directory = directory
@@ -213,6 +230,7 @@ async def _with_fake(options: _Options, ready: Any) -> None:
             certificates=options.certificates,
             settings=options.settings,
             service=options.service,
+            contract=options.contract,
         )
         async with trying(place) as facts, stopping(options.certificates) as stop:
             ready(facts)

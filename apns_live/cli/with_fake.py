@@ -20,10 +20,12 @@ import httpx
 from starlette.routing import Route
 
 from ..client import Endpoint
+from ..contracts import Contract
 from ..testing import FakeApns
 from ..testing.control import serve_control
 from .gateway import embedded_database, embedded_sealer
 from .trying.recording import Recorder
+from .trying.samples import Demo
 from .trying.server import Page
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from ..gateway import GatewaySettings
     from ..gateway.wire.certificates import Certificates
 
-ATTRIBUTES_TYPE = "DemoAttributes"
 BUNDLE_ID = "com.example.demo"
 SEGMENT = "everyone"
 GROUP = "demo"
@@ -58,6 +59,7 @@ class Place:
     certificates: Certificates | None = None
     settings: GatewaySettings | None = None
     service: ServiceSettings | None = None
+    contract: tuple[Path, ...] = ()
 
 
 @contextlib.asynccontextmanager
@@ -69,8 +71,15 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
 
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        contract = Contract.read(*place.contract) if place.contract else None
+        demo = Demo(contract)
         fake = await enter(
-            FakeApns(directory=place.directory / "fake", bundle_id=BUNDLE_ID, devices="strict")
+            FakeApns(
+                directory=place.directory / "fake",
+                bundle_id=BUNDLE_ID,
+                devices="strict",
+                contract=contract,
+            )
         )
         inspector = await enter(serve_control(fake))
         endpoint = Endpoint(**fake.endpoint._asdict())
@@ -88,9 +97,9 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
             )
         )
         app = create_app(service, settings=place.settings)
-        one, segment, keys = await _seed(service, fake)
+        one, segment, keys = await _seed(service, fake, place.contract, demo)
         recorder = Recorder(app)
-        page = Page(recorder, one.id, segment)
+        page = Page(recorder, one.id, segment, demo)
         stack.push_async_callback(page.aclose)
         app.router.routes += [
             Route(path, page.answer, methods=["GET", "POST"], name="try")
@@ -105,7 +114,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
                 certificates=place.certificates,
             )
         )
-        phones = await enter(_Phones(url, inspector, keys["native"]))
+        phones = await enter(_Phones(url, inspector, keys["native"], demo.attributes_type))
         await phones.make(PHONES)
         page.open(url, inspector, keys)
         yield {
@@ -129,7 +138,9 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
         }
 
 
-async def _seed(service: Service, fake: FakeApns) -> tuple[App, str, dict[str, str]]:
+async def _seed(
+    service: Service, fake: FakeApns, files: tuple[Path, ...], demo: Demo
+) -> tuple[App, str, dict[str, str]]:
     """Make the app, its key, people, segment, group, and an API key for each dialect."""
     from ..gateway.keys import Keys
     from ..gateway.scopes import ALL
@@ -142,9 +153,12 @@ async def _seed(service: Service, fake: FakeApns) -> tuple[App, str, dict[str, s
         # The phones' OneSignal calls carry no key; nobody but this machine reaches them here.
         settings={
             "onesignal_device_calls": "demo",
-            "activitysmith": {"attributes_type": ATTRIBUTES_TYPE, "metrics_on_demand": True},
+            "activitysmith": {"attributes_type": demo.attributes_type, "metrics_on_demand": True},
         },
     )
+    if files:
+        sources = {file.name: file.read_text("utf-8") for file in files}
+        app = await service.apps.configure(app, {"contract": {"versions": {"1": sources}}})
     await service.apps.add_key(
         app,
         fake.key_file.read_text(),
@@ -170,7 +184,8 @@ async def _seed(service: Service, fake: FakeApns) -> tuple[App, str, dict[str, s
 class _Phones:
     """The app on every simulated phone: hands tokens in, and nothing else."""
 
-    def __init__(self, url: str, inspector: str, key: str) -> None:
+    def __init__(self, url: str, inspector: str, key: str, attributes_type: str) -> None:
+        self._attributes_type = attributes_type
         self._gateway = httpx.AsyncClient(base_url=url, timeout=30.0, verify=False)  # noqa: S501 - ours
         self._fake = httpx.AsyncClient(base_url=inspector, timeout=90.0)
         self._key = key
@@ -197,7 +212,11 @@ class _Phones:
             await self._credential(name, user=f"user-{number}")
             made = await self._fake.post(
                 "/v1/devices",
-                json={"id": name, "bundle_id": BUNDLE_ID, "attributes_types": [ATTRIBUTES_TYPE]},
+                json={
+                    "id": name,
+                    "bundle_id": BUNDLE_ID,
+                    "attributes_types": [self._attributes_type],
+                },
             )
             made.raise_for_status()
         async with asyncio.timeout(30.0):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import random
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ...contracts import Contract
 
 STEPS = ("start", "update", "end")
 NAMES = {
@@ -30,9 +34,38 @@ class Sample:
     authorization: str = "Bearer"
 
 
-def sample(vendor: str, step: str, *, app: str, segment: str, activity: str) -> Sample:
+class Demo:
+    """What is shown: our order, or with a contract states that the app itself decodes."""
+
+    def __init__(self, contract: Contract | None = None) -> None:
+        self.attributes_type = "DemoAttributes"
+        self.states: dict[str, Any] = _STATES
+        self.attributes: Any = {}
+        if contract is not None and contract.names:
+            from ...contracts.examples import example
+
+            chance = random.Random(1)  # noqa: S311 - the same states each time
+            self.attributes_type = contract.names[0]
+            found = contract.types[self.attributes_type]
+            self.states = {step: example(found.state.shape, chance) for step in STEPS}
+            self.attributes = example(found.attributes.shape, chance)
+
+    def fill(self, one: Sample) -> Sample:
+        """Return the request with this type and its attributes in place of ours."""
+        body = dict(one.body)
+        for key in ("attributes_type", "activity_attributes_type"):
+            if key in body:
+                body[key] = self.attributes_type
+                body[key.removesuffix("_type")] = self.attributes
+        if "event_attributes" in body:
+            body["event_attributes"] = self.attributes
+        path = one.path.replace("DemoAttributes", self.attributes_type)
+        return replace(one, path=path, body=body)
+
+
+def sample(vendor: str, step: str, *, app: str, segment: str, activity: str, demo: Demo) -> Sample:
     """Return a step's request. Raises KeyError for what is not there."""
-    return _VENDORS[vendor](step, app, segment, activity, _STATES[step])
+    return demo.fill(_VENDORS[vendor](step, app, segment, activity, demo.states[step]))
 
 
 def _native(step: str, app: str, segment: str, activity: str, state: dict[str, Any]) -> Sample:

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from .recording import Call, Recorder
-from .samples import NAMES, STEPS, sample
+from .samples import NAMES, STEPS, Demo, sample
 
 STATIC = Path(__file__).parent / "static"
 FILES = {"": "index.html", "try.css": "try.css", "try.js": "try.js"}
@@ -45,8 +45,9 @@ HEADERS = {
 class Page:
     """Serves ``/try``. ``url``, ``inspector`` and ``keys`` are set once everything listens."""
 
-    def __init__(self, recorder: Recorder, app_id: str, segment: str) -> None:
+    def __init__(self, recorder: Recorder, app_id: str, segment: str, demo: Demo) -> None:
         self._recorder = recorder
+        self._demo = demo
         self._app_id = app_id
         self._segment = segment
         self._keys: Mapping[str, str] = {}
@@ -119,6 +120,7 @@ class Page:
             app=self._app_id,
             segment=self._segment,
             activity=self._running.get(vendor, "start-one-first"),
+            demo=self._demo,
         )
 
     async def _state(self) -> dict[str, Any]:

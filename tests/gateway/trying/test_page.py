@@ -172,3 +172,31 @@ async def test_walked_through_in_a_browser(ready: dict[str, Any], tmp_path: Path
 )
 def test_whose_call_it_is(path: str, dialect: str) -> None:
     assert dialect_of(path) == dialect
+
+
+async def test_with_a_contract_the_demo_shows_the_apps_own_type(tmp_path: Path) -> None:
+    game = Path(__file__).parents[2] / "contracts" / "Game.swift"
+    async with (
+        trying(Place(directory=tmp_path, contract=(game,))) as facts,
+        httpx.AsyncClient(base_url=facts["url"], timeout=30) as http,
+    ):
+        for vendor in ("native", "braze", "onesignal"):
+            for step in ("start", "update"):
+                asked = {"vendor": vendor, "step": step}
+                answer = await http.post("/try/send", json=asked)
+                assert answer.json()["status"] in {201, 202}, (vendor, step, answer.text)
+        state = (await http.get("/try/state")).json()
+        body = state["samples"]["native"]["steps"]["start"]["body"]
+        assert "GameAttributes" in str(body)
+        refused = await http.post(
+            "/v1/activities",
+            headers={"authorization": f"Bearer {facts['keys']['native']}"},
+            json={
+                "attributes_type": "GameAttributes",
+                "content_state": {"home": "1"},
+                "attributes": {"title": "Final"},
+                "alert": {"title": "Kick-off", "body": "Now"},
+                "audience": {"everyone": True},
+            },
+        )
+        assert (refused.status_code, refused.json()["field"]) == (422, "content_state.home")
