@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ..clock import Clock
 from ..credentials import ProviderKey
-from ..errors import ActivitiesError, InvalidInput, NotFound
+from ..errors import ActivitiesError, InvalidInput, NotFound, StoreError
 from ..payload import check_bundle_id
 from . import checks
 from .decodes import checked_contract
@@ -20,6 +22,11 @@ from .store import schema
 from .store.database import Database
 from .store.sealing import Sealer
 from .times import milliseconds
+
+_OPENED_KEPT = 10_000
+_TRUSTED = 60.0
+"""Seconds that a key which opened is not opened again for a check."""
+logger = logging.getLogger("apns_live.activities")
 
 ANY_ENVIRONMENT = "any"
 
@@ -44,7 +51,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
             name=row.name,
             bundle_id=row.bundle_id,
             environment=row.environment,
-            settings=json.loads(row.settings),
+            settings=_settings_of(row),
             created_at=row.created_at,
         )
 
@@ -68,6 +75,7 @@ class Apps:
         self._clock = clock
         self._new_id = new_id
         self._key_added = key_added
+        self._opened: dict[tuple[int, str], float] = {}
 
     @property
     def sealer(self) -> Sealer:
@@ -203,6 +211,24 @@ class Apps:
         pem = self._sealer.open(row.sealed_key, app=app.id, key_id=row.key_id)
         return ProviderKey.from_pem(pem, key_id=row.key_id, team_id=row.team_id)
 
+    async def check_key(self, app: App, environment: str) -> None:
+        """Raise `StoreError` when the key that pushes to ``environment`` is there and does not open.
+
+        What is accepted could never be sent. A key that opened is trusted for a minute.
+        """
+        place, now = (app.row, environment), self._clock.monotonic()
+        if self._opened.get(place, -math.inf) > now:
+            return
+        try:
+            await self.key(app, environment)
+        except StoreError:
+            raise
+        except ActivitiesError:
+            return  # none yet: it is sent when one is added
+        if len(self._opened) >= _OPENED_KEPT:
+            self._opened.clear()
+        self._opened[place] = now + _TRUSTED
+
     async def keys(self, app: App) -> Sequence[dict[str, Any]]:
         """Return what is known of an app's keys, without the keys, the oldest first."""
         table = schema.credentials
@@ -241,6 +267,15 @@ class Apps:
             place.append(table.c.environment == environment)
         async with self._database.write() as connection:
             return (await connection.execute(delete(table).where(*place))).rowcount
+
+
+def _settings_of(row: Row[Any]) -> dict[str, Any]:
+    """Return an app's settings; the defaults when they cannot be read, as other apps go on."""
+    try:
+        return dict(json.loads(row.settings))
+    except (ValueError, TypeError):
+        logger.exception("the settings of the app %r cannot be read", row.public_id)
+        return {}
 
 
 _CHOICES = {

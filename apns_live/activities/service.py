@@ -88,7 +88,9 @@ class Service:
             settings=settings,
             watchers=self.watchers,
         )
-        self.activities = Activities(database, clock, new_id, self._written, self.commits)
+        self.activities = Activities(
+            database, clock, new_id, self._written, self.commits, self.apps.check_key
+        )
         self.streams = Streams(
             database, clock, new_id, self.activities, self._written, self.commits
         )
@@ -111,7 +113,7 @@ class Service:
             changed=lambda rows: self.watchers.changed(operations=rows),
         )
         self.notifications = Notifications(
-            database, clock, new_id, self.audiences, self.notifier.accepting
+            database, clock, new_id, self.audiences, self.notifier.accepting, self.apps.check_key
         )
         self.scheduler = Scheduler(
             database,

@@ -6,7 +6,7 @@ it and the idempotency record together; the courier sees what is behind and send
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -40,6 +40,10 @@ Written = Callable[[App, int], None]
 """Called with the app and the activity's row after a commit."""
 
 
+CheckKey = Callable[[App, str], Awaitable[None]]
+"""Raises `StoreError` when an app's key for an environment is there and does not open."""
+
+
 class Activities:
     """Accepts what callers ask of activities. ``written`` wakes whoever sends it.
 
@@ -53,8 +57,10 @@ class Activities:
         new_id: Callable[[], str],
         written: Written = lambda app, row: None,
         commits: GroupCommit | None = None,
+        check_key: CheckKey | None = None,
     ) -> None:
         self._database = database
+        self._check_key = check_key
         self._clock = clock
         self._new_id = new_id
         self._written = written
@@ -68,12 +74,16 @@ class Activities:
     ) -> Once[Accepted]:
         """Accept a start. Raises `InvalidInput`, `InvalidPayload` or `Conflict` (the id is taken).
 
+        Raises `StoreError` when the app's provider key does not open: it could never be sent.
+
         ``again`` lets an id be used again: an activity that runs is started on the devices of this
         audience that it is not on yet, and gets this state; one that has ended gives its id up.
         """
         now = milliseconds(self._clock)
         public_id = self._new_id() if request.id is None else checks.identifier(request.id, "id")
         request = checked_start(app, request, now)
+        if self._check_key is not None:
+            await self._check_key(app, request.environment or app.environment)
 
         begin = self._start_again if again else self.start_within
 

@@ -22,6 +22,7 @@ from ..requests.notify import KIND, Notify, checked_notification
 from ..store import schema
 from ..store.database import Database
 from ..times import milliseconds
+from .activities import CheckKey
 from .idempotency import Key, Once, once
 
 Accepting = Callable[[App, int], object]
@@ -38,7 +39,9 @@ class Notifications:
         new_id: Callable[[], str],
         audiences: Audiences,
         accepting: Accepting = lambda app, row: None,
+        check_key: CheckKey | None = None,
     ) -> None:
+        self._check_key = check_key
         self._database = database
         self._clock = clock
         self._new_id = new_id
@@ -54,6 +57,8 @@ class Notifications:
         """
         now = milliseconds(self._clock)
         request = checked_notification(request, self._clock.time())
+        if self._check_key is not None:
+            await self._check_key(app, request.environment or app.environment)
         rows: list[int] = []
         async with self._database.write() as connection:
             done = await once(

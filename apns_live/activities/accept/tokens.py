@@ -179,6 +179,7 @@ class Joining:
                 ]
                 for record in records
             ]
+            rows.sort(key=lambda row: (row[1], row[2]))  # one order of locks for everybody
             before = await _standing(connection, rows)
             await with_rows(connection, _REGISTER, _COLUMNS, rows, now=now)
             moved = (await with_rows(connection, _MOVED, _COLUMNS, rows)).all()

@@ -67,10 +67,15 @@ class Timetable:
         return found[len(due)].due if len(due) < len(found) else None
 
     async def _end(self, connection: AsyncConnection, app: App, row: Row[Any], now: int) -> None:
+        try:
+            presentation = msgspec.json.decode(row.end_message, type=Presentation)
+        except msgspec.MsgspecError:
+            logger.exception("what goes with the end of %r cannot be read", row.public_id)
+            presentation = Presentation()
         end = End(
             id=row.public_id,
             reason="scheduled",
-            presentation=msgspec.json.decode(row.end_message, type=Presentation),
+            presentation=presentation,
             dialect=row.dialect,
         )
         await self._activities.change_within(connection, app, row, end, now)

@@ -9,6 +9,7 @@ without a push: a phone ignores what comes after. When the last card can be gone
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Row, case, func, select, update
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..accept.activities import ACTIVE_MILLISECONDS
 from ..store import schema
+from ..store.bulk import with_rows
 from ..store.database import Database
 from .due import apps_of
 
@@ -27,11 +29,22 @@ logger = logging.getLogger("apns_live.activities")
 SHOWN_MILLISECONDS = 4 * 3600 * 1000
 """How long an ended card may stay on the Lock Screen."""
 GONE_MILLISECONDS = ACTIVE_MILLISECONDS + SHOWN_MILLISECONDS
-BATCH = 50
+BATCH = 200
 TOKENS = 2_000
 """Tokens that are retired in one transaction."""
 _PATIENCE = 300_000
 """Milliseconds between two looks at an activity that devices join one after the other."""
+
+_ENDED = """
+UPDATE activities SET status = 'ended', ended_at = given.at, end_reason = 'expired', updated_at = :now
+FROM {given} WHERE activities.id = given.activity
+"""
+_GONE = """
+UPDATE activities SET retired_at = :now FROM {given} WHERE activities.id = given.activity
+"""
+_LATER = """
+UPDATE activities SET expires_at = given.at FROM {given} WHERE activities.id = given.activity
+"""
 
 _table = schema.activity_devices
 _begun = func.coalesce(_table.c.started_at, _table.c.joined_at, _table.c.registered_at)
@@ -57,71 +70,79 @@ class Expiry:
         async with self._database.read() as connection:
             found = (await connection.execute(waiting)).all()
         due = [row for row in found[:BATCH] if row.expires_at + self._after <= now]
-        for row in due:
-            if not await self._look(row, done, now):
-                return now  # a part of a large activity: there is more to do
+        old = [row.id for row in due if _since(row) + GONE_MILLISECONDS <= now]
+        if old and not await self._retire(old, done, now):
+            return now  # a part of large activities: there is more to do
+        if due:
+            await self._look(due, done, now)
         return found[len(due)].expires_at + self._after if len(due) < len(found) else None
 
-    async def _look(self, row: Row[Any], done: Done, now: int) -> bool:
-        """Do what is due for one activity; return whether that is all."""
+    async def _look(self, due: Sequence[Row[Any]], done: Done, now: int) -> None:
+        """Do what is due for some activities."""
         table = schema.activities
-        since = row.started_at or row.created_at
-        if since + GONE_MILLISECONDS <= now and not await self._retire(row, done, now):
-            return False
+        ids = [row.id for row in due]
         async with self._database.write() as connection:
-            still = (
-                await connection.execute(
-                    select(table.c.id)
-                    .where(
-                        table.c.id == row.id,
-                        table.c.status == self._status,
-                        table.c.retired_at.is_(None),
-                    )
-                    .with_for_update()
+            still = await connection.execute(
+                select(table.c.id)
+                .where(
+                    table.c.id.in_(ids),
+                    table.c.status == self._status,
+                    table.c.retired_at.is_(None),
                 )
-            ).scalar()
-            if still is None:
-                return True
-            newest, oldest = (
-                await connection.execute(
-                    select(func.max(_begun), func.min(_begun)).where(
-                        _table.c.activity_id == row.id, _table.c.retired_at.is_(None)
+                .order_by(table.c.id)
+                .with_for_update(skip_locked=True)
+            )
+            held = set(still.scalars())
+            begun = {
+                row.activity_id: row
+                for row in await connection.execute(
+                    select(
+                        _table.c.activity_id,
+                        func.max(_begun).label("newest"),
+                        func.min(_begun).label("oldest"),
                     )
+                    .where(_table.c.activity_id.in_(held), _table.c.retired_at.is_(None))
+                    .group_by(_table.c.activity_id)
                 )
-            ).one()
-            changes = self._changes(max(newest or 0, since), oldest, now)
-            await connection.execute(update(table).where(table.c.id == row.id).values(changes))
-            if "expires_at" not in changes:
-                if self._status == "active":
-                    await _close(connection, row, now)
-                apps = await apps_of(connection, [row.app_id])
-                done.written.append((apps[row.app_id], row.id))
-        return True
+            }
+            over: list[Row[Any]] = []
+            changes: dict[str, list[tuple[int, int]]] = {}
+            for row in due:
+                if row.id not in held:
+                    continue
+                found = begun.get(row.id)
+                newest, oldest = (0, None) if found is None else (found.newest, found.oldest)
+                statement, at = self._change(max(newest or 0, _since(row)), oldest, now)
+                changes.setdefault(statement, []).append((row.id, at))
+                if statement is not _LATER:
+                    over.append(row)
+            for statement, rows in changes.items():
+                columns = {"activity": "BIGINT", "at": "BIGINT"}
+                given = {} if statement is _LATER else {"now": now}
+                await with_rows(connection, statement, columns, rows, **given)
+            if over and self._status == "active":
+                await _close(connection, over, now)
+            apps = await apps_of(connection, (row.app_id for row in over))
+        done.written += [(apps[row.app_id], row.id) for row in over]
 
-    def _changes(self, begun: int, oldest: int | None, now: int) -> dict[str, Any]:
-        """Return what becomes of the activity's row."""
+    def _change(self, begun: int, oldest: int | None, now: int) -> tuple[str, int]:
+        """Return what becomes of an activity's row: a statement, and its time."""
         expiry = begun + ACTIVE_MILLISECONDS
         if self._status == "active":
             if expiry <= now:
-                return {
-                    "status": "ended",
-                    "ended_at": expiry,
-                    "end_reason": "expired",
-                    "updated_at": now,
-                }
+                return _ENDED, expiry
             if oldest is not None and oldest + GONE_MILLISECONDS < expiry:
                 expiry = max(oldest + GONE_MILLISECONDS, now + _PATIENCE)
-            return {"expires_at": expiry}
-        if begun + GONE_MILLISECONDS <= now:
-            return {"retired_at": now}
-        return {"expires_at": expiry}
+        elif begun + GONE_MILLISECONDS <= now:
+            return _GONE, now
+        return _LATER, expiry
 
-    async def _retire(self, row: Row[Any], done: Done, now: int) -> bool:
+    async def _retire(self, ids: Sequence[int], done: Done, now: int) -> bool:
         """Retire a batch of tokens whose card can be there no more; return whether none is left."""
         old = (
             select(_table.c.id)
             .where(
-                _table.c.activity_id == row.id,
+                _table.c.activity_id.in_(ids),
                 _table.c.retired_at.is_(None),
                 _begun <= now - GONE_MILLISECONDS,
             )
@@ -132,20 +153,24 @@ class Expiry:
                 update(_table)
                 .where(_table.c.id.in_(old), _table.c.retired_at.is_(None))
                 .values(retired_at=now, retired_reason="expired", ending_at=None)
-                .returning(_table.c.token)
+                .returning(_table.c.activity_id, _table.c.token)
             )
-            tokens = gone.scalars().all()
-        done.left += [(row.id, token) for token in tokens if token is not None]
+            tokens = gone.all()
+        done.left += [(row.activity_id, row.token) for row in tokens if row.token is not None]
         return len(tokens) < TOKENS
 
 
-async def _close(connection: AsyncConnection, row: Row[Any], now: int) -> None:
+def _since(row: Row[Any]) -> int:
+    return int(row.started_at or row.created_at)
+
+
+async def _close(connection: AsyncConnection, rows: Sequence[Row[Any]], now: int) -> None:
     """Finish the operations that waited for devices which will get nothing more."""
     table = schema.operations
     await connection.execute(
         update(table)
         .where(
-            table.c.activity_id == row.id,
+            table.c.activity_id.in_([row.id for row in rows]),
             table.c.status.in_(["accepted", "running"]),
             table.c.kind != "start",
         )
@@ -159,4 +184,7 @@ async def _close(connection: AsyncConnection, row: Row[Any], now: int) -> None:
             finished_at=now,
         )
     )
-    logger.info("the activity %r was ended by the system, 8 hours after it began", row.public_id)
+    for row in rows:
+        logger.info(
+            "the activity %r was ended by the system, 8 hours after it began", row.public_id
+        )

@@ -45,6 +45,9 @@ class Done:
         self.activities: list[int] = []
         self.operations: list[int] = []
 
+    def __bool__(self) -> bool:
+        return bool(self.written or self.left or self.activities or self.operations)
+
 
 class Step(Protocol):
     """One kind of thing that becomes due."""
@@ -107,21 +110,30 @@ class Scheduler:
             await self._sleep_until(due)
 
     async def catch_up(self) -> int | None:
-        """Do everything that is due now; return when the next thing is, in milliseconds."""
+        """Do everything that is due now; return when the next thing is, in milliseconds.
+
+        The steps take turns, a batch each, so that much of one kind does not hold up the others.
+        """
         self.looks += 1
-        dues: list[int] = []
-        for step in self._steps:
-            while True:
+        dues: dict[Step, int | None] = dict.fromkeys(self._steps, 0)
+        more = True
+        while more:
+            more = False
+            for step in self._steps:
+                due, now = dues[step], milliseconds(self._clock)
+                if due is None or due > now:
+                    continue
                 done = Done()
-                now = milliseconds(self._clock)
-                due = await step.run(done, now)
+                again = await step.run(done, now)
                 self._tell(done)
-                if due is None:
-                    break
-                if due > now:
-                    dues.append(due)
-                    break
-        return min(dues, default=None)
+                if done or self._woken.is_set():
+                    # What one has done, or a caller wrote, may be due for the others.
+                    self._woken.clear()
+                    dues = dict.fromkeys(self._steps, 0)
+                    more = True
+                dues[step] = again
+                more = more or (again is not None and again <= now)
+        return min((due for due in dues.values() if due is not None), default=None)
 
     def _tell(self, done: Done) -> None:
         for app, row in done.written:

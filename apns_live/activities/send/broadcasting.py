@@ -26,7 +26,7 @@ from ..store import schema
 from ..store.database import Database
 from .apns_clients import Carriers
 from .recorder import Recorder
-from .refusals import CREDENTIALS, refusal_of
+from .refusals import refusal_of, refuses_credentials
 
 TRIES = 4
 STAMPS_KEPT = 10_000
@@ -75,7 +75,7 @@ class Broadcasting:
             self._recorder.batch.finished.append((activity.id, activity.version, str(error)[:255]))
             await self._recorder.written()
             return ""
-        if outcome.verdict in CREDENTIALS:
+        if refuses_credentials(outcome):
             return refusal_of(outcome)
         batch = self._recorder.batch
         batch.add(app.row, newest.id, 0, outcome)

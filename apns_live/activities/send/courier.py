@@ -15,23 +15,27 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
+import msgspec
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...client import Client, Endpoint
 from ...clock import Clock
-from ...errors import ApnsLiveError, InvalidInput, StoreError
+from ...errors import ApnsLiveError, InvalidInput
 from ..apps import App, Apps
 from ..people.audience import Audiences
 from ..read.operations import persons_reached
 from ..read.watch import Watchers
+from ..requests import Presentation
 from ..requests.member import Member
 from ..settings import ServiceSettings
 from ..store.database import Database
+from ..store.failures import STORE_FAILURES
 from .apns_clients import Carrier, Carriers, CarrierStatistics, NoKey
 from .backlog import Backlog, is_open
 from .broadcasting import Broadcasting
 from .limits import Limits
+from .live import Live
 from .lives import Lives
 from .recorder import Recorder
 from .refusals import Pauses
@@ -42,6 +46,8 @@ logger = logging.getLogger("apns_live.activities")
 
 AT_ONCE = 200
 """Activities that are read together."""
+_READS = 4
+"""Sets of activities whose tokens are read side by side."""
 _TRY_AGAIN = 1.0
 _CLOSE_PATIENCE = 5.0
 
@@ -125,8 +131,13 @@ class Courier:
         self._again: set[tuple[str, int]] = set()
         self._awaited: set[int] = set()
         """Activities that a device waits for which has just joined."""
-        self._paused_starts: dict[int, int] = {}
-        """The activity of each start that waits after a refusal."""
+        self._begun: dict[int, int] = {}
+        """The activity of each start that was begun in this process and is not finished."""
+        self._later: dict[int, None] = {}
+        """Activities whose start waits until others are done."""
+        self._reading: set[int] = set()
+        """Activities whose tokens are being read."""
+        self._reads = asyncio.Semaphore(_READS)
         self._looking = False
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -190,6 +201,8 @@ class Courier:
             not self._backlog.empty
             or self._looking
             or self._tasks
+            or self._reading
+            or self._later
             or self._recorder.busy
             or self._lives.busy
         )
@@ -236,9 +249,14 @@ class Courier:
             self._looking = True
             try:
                 activities, operations = await self._backlog.read(rows, self._lives.known(rows))
+                to_read: list[Live] = []
                 for activity in activities:
-                    await self._look_at(activity, operations.get(activity.id, []))
-            except (SQLAlchemyError, StoreError, OSError):
+                    live = await self._look_safely(activity, operations.get(activity.id, []))
+                    if live is not None and live.row not in self._reading:
+                        to_read.append(live)
+                if to_read:
+                    await self._begin_to_read(to_read)
+            except STORE_FAILURES:
                 logger.exception("the store could not be read; trying again")
                 for row in rows:
                     self._backlog.add(row)
@@ -247,44 +265,64 @@ class Courier:
                 self._looking = False
                 self._moved()
 
-    async def _look_at(self, activity: Row[Any], operations: Sequence[Row[Any]]) -> None:
+    async def _look_safely(self, activity: Row[Any], operations: Sequence[Row[Any]]) -> Live | None:
+        """Look at an activity. What is wrong with its rows is its own: others go on."""
+        try:
+            return await self._look_at(activity, operations)
+        except STORE_FAILURES:
+            raise
+        except Exception as error:
+            logger.exception("the activity %r cannot be sent", activity.public_id)
+            await self._fail_unreadable(activity.id, error)
+            return None
+
+    async def _look_at(self, activity: Row[Any], operations: Sequence[Row[Any]]) -> Live | None:
+        """Begin what is to be done for an activity; return it if its tokens are to be read."""
         if activity.status == "scheduled":
-            return
+            return None
         app = await self._app(activity.app_id)
         if app is None:
-            return
+            return None
         starts = [
             row
             for row in operations
             if row.kind == "start" and is_open(row) and ("start", row.id) not in self._pauses
         ]
-        if starts:
-            self._spawn("start", activity.id, lambda: self._start(app, activity, starts[0]))
+        if starts and not self._starts_full(activity.id):
+            self._spawn(
+                "start", activity.id, lambda: self._start(app, activity, starts[0]), starts[:1]
+            )
             if len(starts) > 1:
                 self._again.add(("start", activity.id))
         wanted = _open_changes(operations)
         if activity.retired_at is not None and not wanted:
             self._lives.forget(activity.id)
-            return
+            return None
         if ("changes", activity.id) in self._pauses:
-            return
+            return None
         if activity.channel_id is not None:
             if wanted:
                 self._spawn("broadcast", activity.id, lambda: self._broadcast(app, activity))
-            return
+            return None
         awaited = activity.id in self._awaited
         self._awaited.discard(activity.id)
         if not (wanted or awaited or self._lives.lacks(activity.id)):
-            return
+            return None
         try:
-            reading = self._lives.advance(
+            return self._lives.advance(
                 app, activity, operations, recovered=self._was_open(activity.id)
             )
         except InvalidInput as error:
             await self._fail(await self._open_changes(activity.id), str(error), final=True)
-            return
-        if reading is not None:
-            self._spawn("read", activity.id, lambda: self._read(reading(), activity.id))
+            return None
+
+    def _starts_full(self, row: int) -> bool:
+        """Whether a start must wait for others; it is looked at again when one of them is done."""
+        running = sum(kind == "start" for kind, _ in self._tasks)
+        if running < 2 * self._settings.starts_at_once or ("start", row) in self._tasks:
+            return False
+        self._later[row] = None
+        return True
 
     def _was_open(self, row: int) -> bool:
         """Whether an earlier process may have sent something of this activity a moment ago."""
@@ -301,25 +339,41 @@ class Courier:
 
     # Work that takes a while: one task for each activity and kind.
 
-    def _spawn(self, kind: str, row: int, work: Callable[[], Any]) -> None:
+    def _spawn(
+        self,
+        kind: str,
+        row: int,
+        work: Callable[[], Any],
+        operations: Sequence[Row[Any]] = (),
+    ) -> None:
+        """Begin a piece of work; ``operations`` fail if it is broken."""
         place = (kind, row)
         if place in self._tasks:
             self._again.add(place)
             return
         if self._group is not None:
-            self._tasks[place] = self._group.create_task(self._keep(place, work))
+            self._tasks[place] = self._group.create_task(self._keep(place, work, operations))
 
-    async def _keep(self, place: tuple[str, int], work: Callable[[], Any]) -> None:
+    async def _keep(
+        self, place: tuple[str, int], work: Callable[[], Any], operations: Sequence[Row[Any]]
+    ) -> None:
         """Do one piece of work. Its errors are its own: others go on."""
         try:
             await work()
-        except (SQLAlchemyError, StoreError, OSError):
-            logger.exception("the store failed during a %s; trying again", place[0])
+        except (SQLAlchemyError, ApnsLiveError, OSError):
+            logger.exception("a %s failed for now; trying again", place[0])
             await self._clock.sleep(_TRY_AGAIN)
             self._again.add(place)
-        except Exception:
+        except Exception as error:
             logger.exception("a %s failed", place[0])
+            if place[0] == "broadcast":
+                await self._fail_unreadable(place[1], error)
+            elif operations:
+                await self._fail(operations, f"it cannot be sent: {error}", final=True)
         finally:
+            if place[0] == "start" and self._later:
+                self._backlog.add(later := next(iter(self._later)))
+                del self._later[later]
             del self._tasks[place]
             if place in self._again:
                 self._again.discard(place)
@@ -336,23 +390,25 @@ class Courier:
                 activity,
                 operation,
                 carrier,
-                resumed=operation.id not in self._paused_starts,
+                resumed=operation.id not in self._begun,
             )
             try:
                 whole = await fan_out.run()
             except InvalidInput as error:
                 await self._fail([operation], str(error), final=True)
                 return
+            finally:
+                if fan_out.taken_over:
+                    self._begun[operation.id] = activity.id
         if fan_out.refused:
             place = ("start", operation.id)
             reason = self._pauses.put_off(app.row, place, fan_out.refused)
-            self._paused_starts[operation.id] = activity.id
             logger.warning("operation %s waits: %s", operation.public_id, reason)
             self._recorder.batch.started.append((operation.id, "running", reason, False))
             await self._recorder.written()
             return
         self._pauses.done(("start", operation.id))
-        self._paused_starts.pop(operation.id, None)
+        self._begun.pop(operation.id, None)
         if fan_out.stopped:
             # Refused for ever as it is: a setting must change first.
             await self._fail([operation], fan_out.stopped, final=False)
@@ -387,11 +443,46 @@ class Courier:
         else:
             self._pauses.done(("changes", activity.id))
 
-    async def _read(self, reading: Any, row: int) -> None:
+    async def _begin_to_read(self, lives: Sequence[Live]) -> None:
+        """Begin to read the tokens of activities, once fewer others are being read."""
+        await self._reads.acquire()
+        if self._group is not None:
+            self._reading.update(live.row for live in lives)
+            self._group.create_task(self._read(lives))
+
+    async def _read(self, lives: Sequence[Live]) -> None:
         try:
-            await reading
-        except (NoKey, InvalidInput) as error:
-            await self._fail(await self._open_changes(row), str(error), final=False)
+            try:
+                failed, large = await self._lives.read_together(lives)
+            finally:
+                self._reads.release()
+            for live in large:
+                failed |= await self._lives.read(live)
+            for row, error in failed.items():
+                if isinstance(error, NoKey | InvalidInput):
+                    await self._fail(await self._open_changes(row), str(error), final=False)
+                else:
+                    logger.error("the activity %d cannot be sent", row, exc_info=error)
+                    await self._fail_unreadable(row, error)
+        except (SQLAlchemyError, ApnsLiveError, OSError):
+            logger.exception("the tokens of %d activities could not be read; again", len(lives))
+            await self._clock.sleep(_TRY_AGAIN)
+            for live in lives:
+                self._backlog.add(live.row)
+        finally:
+            for live in lives:
+                self._reading.discard(live.row)
+                if live.to_read:  # a state came meanwhile
+                    self._backlog.add(live.row)
+            self._moved()
+
+    async def _fail_unreadable(self, row: int, error: Exception) -> None:
+        """Let the changes of an activity fail that do not decode; all of them if its state does not."""
+        changes = await self._open_changes(row)
+        broken = [operation for operation in changes if not _decodes(operation)]
+        await self._fail(broken or changes, f"it cannot be sent: {error}", final=True)
+        if broken:
+            self._backlog.add(row)
 
     async def _open_changes(self, row: int) -> list[Row[Any]]:
         """Return all open updates and ends of an activity, also those that memory knows of."""
@@ -438,7 +529,7 @@ class Courier:
     def _pause_over(self, place: Hashable) -> None:
         kind, row = cast("tuple[str, int]", place)
         if kind == "start":
-            self._backlog.add(self._paused_starts[row])
+            self._backlog.add(self._begun[row])
         else:
             self._awaited.add(row)
             self._backlog.add(row)
@@ -478,6 +569,14 @@ class Courier:
             activities=self._lives.rows_of(batch),
             operations={*batch.counts, *written.operations},
         )
+
+
+def _decodes(operation: Row[Any]) -> bool:
+    try:
+        msgspec.json.decode(operation.request, type=Presentation)
+    except msgspec.MsgspecError:
+        return False
+    return True
 
 
 def _open_changes(operations: Sequence[Row[Any]]) -> list[Row[Any]]:

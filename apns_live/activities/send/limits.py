@@ -16,12 +16,11 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Row, bindparam, select, update
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ... import payload
 from ...clock import Clock
-from ...errors import InvalidInput, StoreError, TransportError
+from ...errors import InvalidInput, TransportError
 from ...outcome import Outcome, Verdict
 from ..apps import App
 from ..requests import Presentation
@@ -29,6 +28,7 @@ from ..settings import ServiceSettings
 from ..store import schema
 from ..store.bulk import with_rows
 from ..store.database import Database
+from ..store.failures import STORE_FAILURES
 from ..store.statements import insert_into
 from ..times import milliseconds
 from .apns_clients import Carriers, NoKey
@@ -151,7 +151,10 @@ class Limits:
 
         def relevance(row: Row[Any]) -> tuple[float, int]:
             if row.message not in scores:
-                shown = msgspec.json.decode(row.message, type=Presentation)
+                try:
+                    shown = msgspec.json.decode(row.message, type=Presentation)
+                except msgspec.MsgspecError:
+                    shown = Presentation()  # what nobody can read is not relevant
                 scores[row.message] = shown.relevance_score or 0.0
             return scores[row.message], row.begun or 0
 
@@ -175,7 +178,7 @@ class Limits:
             self._woken.clear()
             try:
                 due = await self._send()
-            except (SQLAlchemyError, StoreError, OSError):
+            except STORE_FAILURES:
                 logger.exception("ends that are owed could not be read; trying again")
                 due = self._clock.time() + _TRY_AGAIN
             timer = None
@@ -233,7 +236,7 @@ class Limits:
         over: dict[str, Outcome] = {}
         now = self._clock.time()
         message = payload.End(
-            content_state=msgspec.json.decode(activity.content_state),
+            content_state=_state_of(activity),
             dismissal_date=0,
             timestamp=max(int(now), activity.last_timestamp or 0) + _AHEAD,
         )
@@ -280,6 +283,15 @@ class Limits:
                 await write(connection, batch, now=moment)
             await connection.execute(statement, values)
         self._changed([activity.id])
+
+
+def _state_of(activity: Row[Any]) -> dict[str, Any]:
+    """Return the state of the last card; an empty one when the stored one cannot be read."""
+    try:
+        return msgspec.json.decode(activity.content_state, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        logger.exception("the state of the activity %r cannot be read", activity.public_id)
+        return {}
 
 
 async def _operation(

@@ -8,7 +8,7 @@ behind. An update concerns everybody, so it has the rest read, once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -17,20 +17,20 @@ from sqlalchemy import BigInteger, Row, Select, bindparam, select, tuple_
 
 from ...clock import Clock
 from ...delivery import Delivery
-from ...errors import InvalidInput
 from ...outcome import Outcome, Verdict
 from ..apps import App
 from ..requests import Presentation
 from ..requests.member import Member
 from ..store import schema
-from ..store.bulk import page_of
+from ..store.bulk import page_of, with_rows
 from ..store.database import Database
+from ..store.failures import STORE_FAILURES
 from ..times import milliseconds
 from .apns_clients import Carriers
 from .backlog import is_open
 from .live import Live, Newest, join_all
 from .recorder import Recorder
-from .refusals import CREDENTIALS, refusal_of
+from .refusals import refusal_of, refuses_credentials
 from .results import Batch, Written, refusal
 
 PAGE = 2_000
@@ -40,6 +40,17 @@ AFTER_CRASH = 2
 """Seconds that a timestamp of an earlier process may be ahead of now. What follows the first push
 after a crash is stamped above that."""
 _OPERATIONS_KEPT = 64
+
+
+_EVERY = 2**62
+_MEMBERS = """
+SELECT members.id, members.device_id, members.token, members.environment,
+    members.acknowledged_version, devices.language, devices.frequent_updates, members.activity_id
+FROM {given} JOIN activity_devices AS members ON members.activity_id = given.activity
+    AND members.retired_at IS NULL AND members.acknowledged_version < given.version
+JOIN devices ON devices.id = members.device_id
+WHERE members.token IS NOT NULL LIMIT :most
+"""
 
 
 class Lives:
@@ -104,8 +115,8 @@ class Lives:
 
     def advance(
         self, app: App, activity: Row[Any], operations: Sequence[Row[Any]], *, recovered: bool
-    ) -> Callable[[], Awaitable[None]] | None:
-        """Let everybody have the newest state; return what reads those who are not in memory.
+    ) -> Live | None:
+        """Publish the newest state to the tokens in memory; return the activity if others must be read.
 
         ``recovered``: an earlier process may have sent a part of it. Raises `InvalidInput` when
         the state cannot be sent.
@@ -130,10 +141,10 @@ class Lives:
             else:
                 # Also where the first state after a crash had no time to leave.
                 floor = max(floor, live.ahead)
-            newest = self._newest(activity, changes, live)
             try:
+                newest = self._newest(activity, changes, live)
                 live.advance(newest, floor=floor, now=self._clock.time())
-            except InvalidInput:
+            except Exception:
                 live.unfinished = False  # what is open fails: nothing of it rings later
                 raise
         live.unfinished |= bool(changes)
@@ -148,7 +159,7 @@ class Lives:
             return None
         # It stays so until it is read: a read that is under way may have begun before this state.
         live.incomplete = False
-        return lambda: self._read(live)
+        return live
 
     @staticmethod
     def _newest(activity: Row[Any], changes: Sequence[Row[Any]], live: Live) -> Newest:
@@ -185,10 +196,82 @@ class Lives:
 
     # Reading tokens.
 
-    async def _read(self, live: Live) -> None:
-        """Join the tokens that the store has: all, or those that are behind."""
+    async def read_together(
+        self, lives: Sequence[Live]
+    ) -> tuple[dict[int, Exception], Sequence[Live]]:
+        """Join the tokens that the store has of several activities, read in one page where they fit.
+
+        Returns why activities failed, and those that have too many tokens for a page.
+        """
+        whole = {live: self._begin(live) for live in lives}
+        done: set[Live] = set()
+        failed: dict[int, Exception] = {}
+        rows: dict[int, list[Sequence[Any]]] = {}
+        try:
+            given = [(live.row, _EVERY if whole[live] else live.version) for live in lives]
+            async with self._database.read() as connection:
+                columns = {"activity": "BIGINT", "version": "BIGINT"}
+                found = (await with_rows(connection, _MEMBERS, columns, given, most=PAGE + 1)).all()
+            if len(found) <= PAGE:
+                for row in found:
+                    rows.setdefault(row[-1], []).append(row[:-1])
+                for live in lives:
+                    try:
+                        await self._join_read(live, rows.get(live.row, ()))
+                    except STORE_FAILURES:
+                        raise
+                    except Exception as error:  # noqa: BLE001 - it is this activity's alone
+                        failed[live.row] = error
+                    else:
+                        done.add(live)
+            left = [live for live in lives if live not in done and live.row not in failed]
+        except BaseException:
+            left = []
+            raise
+        finally:
+            for live in set(lives).difference(left):
+                self._finish(live, whole[live], read=live in done)
+        for live in left:
+            live.loading = False
+            live.read_whole |= whole[live]
+        if len(left) < 2:
+            return failed, left
+        large: list[Live] = []
+        for half in (left[: len(left) // 2], left[len(left) // 2 :]):
+            more_failed, too_large = await self.read_together(half)
+            failed |= more_failed
+            large += too_large
+        return failed, large
+
+    @staticmethod
+    def _begin(live: Live) -> bool:
         whole, live.read_whole = live.read_whole, False
         live.loading, live.to_read = True, False
+        return whole
+
+    def _finish(self, live: Live, whole: bool, *, read: bool) -> None:
+        if read:
+            live.complete = live.complete or whole
+            live.to_read &= not live.complete
+        else:
+            # Not for all: whoever asked for it decides what becomes of the operations.
+            live.incomplete, live.unfinished = True, False
+        live.loading = False
+        live.gone.clear()
+        self.touch(live)
+
+    async def read(self, live: Live) -> dict[int, Exception]:
+        """Join the tokens of one activity, a page at a time; return why it failed, if it did."""
+        try:
+            await self._read(live)
+        except STORE_FAILURES:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is this activity's alone
+            return {live.row: error}
+        return {}
+
+    async def _read(self, live: Live) -> None:
+        whole = self._begin(live)
         read = False
         try:
             query = _members(live.row, None if whole else live.version)
@@ -205,16 +288,9 @@ class Lives:
                 if len(rows) < PAGE:
                     break
                 await asyncio.sleep(0)
-            live.complete = live.complete or whole
-            live.to_read &= not live.complete
             read = True
         finally:
-            if not read:
-                # Not for all: whoever asked for it decides what becomes of the operations.
-                live.incomplete, live.unfinished = True, False
-            live.loading = False
-            live.gone.clear()
-            self.touch(live)
+            self._finish(live, whole, read=read)
 
     async def _join_read(self, live: Live, rows: Iterable[Sequence[Any]]) -> None:
         members = [
@@ -295,7 +371,7 @@ class Lives:
         self._recorder.soon()
 
     def _decided(self, live: Live, device: int, version: int, outcome: Outcome) -> None:
-        if outcome.verdict in CREDENTIALS:
+        if refuses_credentials(outcome):
             # It is no answer about this device, which stays behind and is read again.
             live.refusal = refusal_of(outcome)
             self.touch(live)

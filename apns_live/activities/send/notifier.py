@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Row, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
-from ...errors import InvalidInput, StoreError
+from ...errors import InvalidInput
 from ..apps import App, Apps
 from ..requests.notify import KIND, Notify
 from ..store import schema
+from ..store.failures import STORE_FAILURES
 from .apns_clients import Carriers, NoKey
 from .notifying import NotificationFanOut
 from .refusals import Pauses
@@ -103,7 +103,7 @@ class Notifier:
                     .values(status="running", reason=None)
                 )
             self._overflowed = True
-        except (SQLAlchemyError, StoreError, OSError):
+        except STORE_FAILURES:
             logger.exception("the store failed; trying again")
             self._again |= again
             await self._setting.clock.sleep(_TRY_AGAIN)
@@ -170,7 +170,7 @@ class Notifier:
                     after = rows[-1]
                 else:
                     self._overflowed = True
-        except (SQLAlchemyError, StoreError, OSError):
+        except STORE_FAILURES:
             logger.exception("the store could not be read; trying again")
             self._overflowed = True
             await self._setting.clock.sleep(_TRY_AGAIN)
@@ -181,7 +181,7 @@ class Notifier:
         """Send one notification. Its errors are its own: others go on."""
         try:
             await self._send(row)
-        except (SQLAlchemyError, StoreError, OSError):
+        except STORE_FAILURES:
             logger.exception("the store failed during a notification; trying again")
             await self._setting.clock.sleep(_TRY_AGAIN)
             self._waiting[row] = None

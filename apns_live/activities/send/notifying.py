@@ -30,7 +30,7 @@ from ..store.bulk import page_of, with_rows
 from ..times import milliseconds
 from .apns_clients import Carrier
 from .pages import Pages
-from .refusals import CREDENTIALS, refusal_of
+from .refusals import refusal_of, refuses_credentials
 from .results import refusal
 from .starting import AHEAD, PAGE, Setting
 
@@ -93,7 +93,7 @@ class NotificationFanOut:
             if outcome.verdict is Verdict.NOT_SENT and outcome.reason in _OURS:
                 taken_back.append(device)
                 continue
-            if outcome.verdict in CREDENTIALS:
+            if refuses_credentials(outcome):
                 # It is no answer about this device: it is sent when the credentials are right.
                 self.refused = refusal_of(outcome)
                 taken_back.append(device)

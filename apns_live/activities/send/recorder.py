@@ -7,11 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from ...clock import Clock, Timer
-from ...errors import StoreError
 from ..store.database import Database
+from ..store.failures import STORE_FAILURES, is_temporary
 from ..times import milliseconds
 from .results import Batch, Written, write
 
@@ -161,7 +159,18 @@ class Recorder:
             try:
                 async with self._database.write() as connection:
                     return await write(connection, batch, now=milliseconds(self._clock))
-            except (SQLAlchemyError, StoreError, OSError):
+            except STORE_FAILURES as error:
+                if not is_temporary(error):
+                    return await self._write_halves(batch, error)
                 logger.exception("results could not be stored; trying again in %.1f s", pause)
                 await self._clock.sleep(pause)
                 pause = min(pause * 2, _RETRY_MOST)
+
+    async def _write_halves(self, batch: Batch, error: Exception) -> Written:
+        """Write a batch that the store refuses without the row that it refuses it for."""
+        halves = batch.halves()
+        if halves is None:
+            logger.error("a result cannot be stored and is dropped: %.200s", error)
+            return Written()
+        first, second = await self._write(halves[0]), await self._write(halves[1])
+        return Written(first.operations + second.operations, first.kept + second.kept)

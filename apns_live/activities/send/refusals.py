@@ -14,12 +14,27 @@ from datetime import UTC, datetime
 
 from ...clock import Clock, Timer
 from ...outcome import Outcome, Verdict
+from ...reasons import TABLE, normalise
 
 FIRST, MOST = 30.0, 900.0
 """Seconds of the first pause, which doubles, and of the longest."""
-CREDENTIALS = frozenset({Verdict.OPERATOR, Verdict.REFRESH_CREDENTIALS})
+_CREDENTIALS = frozenset(
+    name
+    for name, row in TABLE.items()
+    if row.verdict in (Verdict.OPERATOR, Verdict.REFRESH_CREDENTIALS)
+)
 KEPT = 10_000
 """Places whose tries are remembered; beyond it the oldest begins with the first pause again."""
+
+
+def refuses_credentials(outcome: Outcome) -> bool:
+    """Whether an outcome speaks of the credentials, by a reason that is known to.
+
+    A 403 with a reason that Apple has not documented may be about this device alone.
+    """
+    if outcome.verdict is Verdict.REFRESH_CREDENTIALS:
+        return True
+    return outcome.verdict is Verdict.OPERATOR and normalise(outcome.reason) in _CREDENTIALS
 
 
 def refusal_of(outcome: Outcome) -> str:

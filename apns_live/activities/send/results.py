@@ -10,10 +10,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...outcome import Outcome, Verdict
+from ..store import schema
 from ..store.bulk import run, with_rows
+
+_IN_ORDER = (
+    "outcomes",
+    "acknowledged",
+    "unstarted",
+    "refused_starts",
+    "refused_devices",
+    "refused",
+    "stamps",
+    "rewound",
+    "unsent",
+    "persons",
+    "finished",
+    "started",
+    "ended",
+)
+"""What a batch holds, in the order in which its parts may be written one by one."""
 
 
 @dataclass(slots=True)
@@ -60,6 +79,22 @@ class Batch:
             or self.ended
             or self.unsent
         )
+
+    def halves(self) -> tuple[Batch, Batch] | None:
+        """Return two batches, to be written in this order; None for one row that cannot be cut.
+
+        What finishes an operation comes last, so it is never there before its results.
+        """
+        rows = [(name, row) for name in _IN_ORDER for row in getattr(self, name)]
+        if len(rows) < 2:
+            return None
+        parts = Batch(), Batch()
+        for index, (name, row) in enumerate(rows):
+            part = parts[2 * index >= len(rows)]
+            getattr(part, name).append(row)
+            if name == "outcomes":
+                part.counts.setdefault(row[1], [0, 0])[row[3] != "accepted"] += 1
+        return parts
 
     def add(self, app: int, operation: int, device: int, outcome: Outcome) -> None:
         """Note one outcome."""
@@ -135,6 +170,13 @@ SELECT DISTINCT known.activity_id FROM {given} JOIN activity_devices AS known
 WHERE known.retired_at IS NULL
 """
 
+_HOLD = (
+    select(schema.activities.c.id)
+    .where(schema.activities.c.id.in_(bindparam("rows", expanding=True)))
+    .order_by(schema.activities.c.id)
+    .with_for_update(key_share=True)
+)
+
 _STAMPS = """
 UPDATE activities SET last_timestamp = given.stamp FROM {given}
 WHERE activities.id = given.activity
@@ -191,17 +233,19 @@ _REFUSED_COLUMNS = {"app": "BIGINT", "token": "TEXT", "before": "BIGINT", "reaso
 class Written:
     """What a batch changed beyond itself."""
 
-    operations: tuple[int, ...]
+    operations: tuple[int, ...] = ()
     """Operations that are finished by it."""
-    kept: tuple[int, ...]
+    kept: tuple[int, ...] = ()
     """Activities with a token that was refused and lives on: it was registered after the refusal."""
 
 
 async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Written:
     """Write a batch in the caller's transaction; ``now`` is milliseconds since 1970."""
-    # Activities before operations, as everybody locks them: the other way round two transactions
-    # wait for each other on PostgreSQL.
+    # Activities before operations, and each in the order of their rows, as everybody locks them:
+    # otherwise two transactions wait for each other on PostgreSQL.
     if batch.stamps:
+        if connection.dialect.name == "postgresql":
+            await connection.execute(_HOLD, {"rows": [row for row, _ in batch.stamps]})
         await with_rows(
             connection, _STAMPS, {"activity": "BIGINT", "stamp": "BIGINT"}, batch.stamps
         )
@@ -328,12 +372,16 @@ async def intend(
 _UNKNOWN = """
 INSERT INTO outcomes
     (app_id, operation_id, device_id, verdict, status, reason, apns_id, priority, created_at)
-SELECT :app, :operation, known.device_id, 'unknown', 0, 'restart', '', 10, :now
-FROM activity_devices AS known
-WHERE known.activity_id = :activity AND known.started_at IS NOT NULL AND known.device_id NOT IN (
+SELECT :app, :operation, left_over.device_id, 'unknown', 0, 'restart', '', 10, :now
+FROM (
+    SELECT known.device_id FROM activity_devices AS known
+    WHERE known.activity_id = :activity AND known.started_at IS NOT NULL
+    -- Not NOT IN, which PostgreSQL runs once a row where the list is long.
+    EXCEPT
     SELECT outcomes.device_id FROM outcomes JOIN operations ON operations.id = outcomes.operation_id
     -- An earlier start of the same activity may have settled it.
-    WHERE operations.activity_id = :activity AND operations.kind = 'start')
+    WHERE operations.activity_id = :activity AND operations.kind = 'start'
+) AS left_over
 """
 
 

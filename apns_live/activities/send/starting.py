@@ -33,7 +33,7 @@ from ..times import milliseconds
 from .apns_clients import Carrier
 from .limits import Limits
 from .recorder import Recorder
-from .refusals import CREDENTIALS, refusal_of
+from .refusals import refusal_of, refuses_credentials
 from .results import intend, refusal, report_unknown
 
 PAGE = 2_000
@@ -113,7 +113,6 @@ class StartFanOut:
         self._operation = operation
         self._further = read_further(operation)
         self._carrier = carrier
-        self._resumed = resumed
         self._ready: deque[WorkItem] = deque()
         self._unrecorded = 0
         self._changed = asyncio.Event()
@@ -122,6 +121,8 @@ class StartFanOut:
         self._taken_back: list[tuple[int, int]] = []
         self._over = False
         self._refusal = ""
+        self.taken_over = not resumed
+        """Whether what an earlier process began has been reported."""
         self.sent = 0
         self.accepted = 0
 
@@ -184,7 +185,7 @@ class StartFanOut:
         if outcome.verdict is Verdict.NOT_SENT and outcome.reason in _OURS:
             self._taken_back.append(item.context)
             return
-        if outcome.verdict in CREDENTIALS:
+        if refuses_credentials(outcome):
             # It is no answer about this device: it is sent when the credentials are right.
             self._taken_back.append(item.context)
             self._refusal = refusal_of(outcome)
@@ -236,7 +237,7 @@ class StartFanOut:
 
         Raises `InvalidInput` if the audience no longer resolves.
         """
-        if self._operation.status == "running" and self._resumed:
+        if self._operation.status == "running" and not self.taken_over:
             async with self._setting.database.write() as connection:
                 await report_unknown(
                     connection,
@@ -245,17 +246,30 @@ class StartFanOut:
                     operation=self._operation.id,
                     now=milliseconds(self._setting.clock),
                 )
+        self.taken_over = True
         attachment = self._carrier.sender.attach(self)
         try:
             finished = await self._read(attachment)
-            while self._unrecorded:
-                await self._wait()
+            await self._all_recorded()
+        except Exception:
+            # What is on its way has its results stored before anybody tries again: it would have
+            # two otherwise.
+            self._stop(attachment)
+            await self._all_recorded()
+            raise
         finally:
-            attachment.detach()
-            attachment.cancel_waiting()
-            self._over = True
-            self._rewind()
+            self._stop(attachment)
         return finished
+
+    def _stop(self, attachment: Any) -> None:
+        attachment.detach()
+        attachment.cancel_waiting()
+        self._over = True
+        self._rewind()
+
+    async def _all_recorded(self) -> None:
+        while self._unrecorded:
+            await self._wait()
 
     def _rewind(self) -> None:
         """Let the next run read again from the first device whose push certainly did not leave."""

@@ -3,8 +3,8 @@
 A commit costs about the same for one write as for fifty, and SQLite has one writer at a time. So
 writes stand in a queue; a worker takes what is there into one transaction, each request behind a
 SAVEPOINT of its own, and nobody is answered before the commit. A request that fails is rolled back
-to its savepoint and gets its own error; a commit that fails is `Busy` for everyone in it, which
-callers may repeat.
+to its savepoint and gets its own error; a commit that fails raises for everyone in it what
+`Database.write` raises.
 
 Requests of one kind can be handled together (`Batch`): then the whole group costs a few statements
 instead of a few for each. PostgreSQL commits side by side by itself, and transactions that lock
@@ -92,7 +92,7 @@ class GroupCommit:
     async def run(self, work: Work[Result]) -> Result:
         """Run ``work`` inside a transaction, behind a savepoint; return when it is committed.
 
-        Raises what ``work`` raises, and `Busy` when too much waits or the commit failed. A caller
+        Raises what ``work`` raises, what `Database.write` does, and `Busy` when too much waits. A caller
         that is cancelled leaves the queue; once its turn has come, the work is done all the same.
         """
         if not self._database.is_sqlite:
@@ -139,11 +139,9 @@ class GroupCommit:
         except Exception as error:  # noqa: BLE001 - those who wait are told
             if not taken:
                 self._take(taken)
-            busy = Busy(f"the commit failed ({type(error).__name__}): nothing was stored")
-            busy.__cause__ = error
             for waiting in taken:
                 if not waiting.future.done():
-                    waiting.future.set_exception(busy)
+                    waiting.future.set_exception(error)
             return
         self.commits += 1
         self.requests += len(results)

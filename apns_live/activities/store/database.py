@@ -4,29 +4,39 @@ SQLite takes one writer at a time. So its writes go through one connection that 
 ``BEGIN IMMEDIATE`` (a transaction that reads first and writes later can then never fail half-way
 with "database is locked"), and its reads through others, which WAL lets run beside the writer.
 PostgreSQL uses one pool for both.
+
+A database that cannot be used is a `StoreError`, one that may do the same work later `Busy`; both are
+made here alone (`store.failures`). Errors of a statement itself pass as they are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ...errors import InvalidSetting, StoreError
+from .failures import explained
 from .one_hop import connect
 
 Synchronous = Literal["NORMAL", "FULL"]
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
-_BUSY_MILLISECONDS = 30_000
+TIMEOUT = 10.0
+"""Seconds that a statement, a lock, or a free connection may take."""
+_CONNECT_TIMEOUT = 5.0
+_FOR_EVER = 3_600.0
+_GRACE = 1.0
+"""Seconds after which a server that does not keep to its own timeout is given up."""
 _WRITER_CACHE_KIB, _READER_CACHE_KIB = 8_192, 2_048
 """Pages that a connection to SQLite keeps. There are several, and the system keeps the file's too."""
 
@@ -42,25 +52,31 @@ class Database:
 
     @classmethod
     def open(
-        cls, url: str | Path, *, synchronous: Synchronous = "NORMAL", pool_size: int = 8
+        cls,
+        url: str | Path,
+        *,
+        synchronous: Synchronous = "NORMAL",
+        pool_size: int = 8,
+        timeout: float | None = TIMEOUT,
     ) -> Database:
         """Return a database for a file's path or an URL; connects when it is first used.
 
         ``synchronous`` is SQLite's: NORMAL survives kill -9, FULL survives a loss of power too.
+        ``timeout`` is how many seconds a statement, a lock or a free connection may take; None for
+        as long as it takes. An address with ``transaction_pooling=1`` goes through PgBouncer in
+        transaction mode: no state is kept in a session, so only this side watches the time.
         Raises `InvalidSetting` for an URL of another kind of database, and `StoreError` for a file
         in a folder that is not there.
         """
         parsed = _parse(url)
         if parsed.get_backend_name() == "postgresql":
-            engine = create_async_engine(
-                parsed, pool_size=pool_size, pool_pre_ping=True, hide_parameters=True
-            )
+            engine = _postgres_engine(parsed, pool_size, timeout)
             return cls(engine, engine, parsed)
         folder = Path(parsed.database or "").resolve().parent
         if not folder.is_dir():
             raise StoreError(f"{folder} is no folder: create it, or give another path")
-        writer = _sqlite_engine(parsed, synchronous, "BEGIN IMMEDIATE", 1, _WRITER_CACHE_KIB)
-        reader = _sqlite_engine(parsed, synchronous, "BEGIN", pool_size, _READER_CACHE_KIB)
+        writer = _sqlite_engine(parsed, synchronous, "BEGIN IMMEDIATE", 1, timeout)
+        reader = _sqlite_engine(parsed, synchronous, "BEGIN", pool_size, timeout)
         return cls(writer, reader, parsed)
 
     def __repr__(self) -> str:
@@ -78,30 +94,50 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction that may write; committed at the end, rolled back on an error."""
-        if self._one_writer is None:
-            async with _explained(self), self._writer.begin() as connection:
-                yield connection
-            return
-        # The lock queues writers in order; the pool of one connection would time out instead.
-        async with self._one_writer, _explained(self), self._writer.begin() as connection:
-            yield connection
+        """One transaction that may write; committed at the end, rolled back on an error.
+
+        Raises `Busy` when nothing was stored and the same may succeed later, and `StoreError`.
+        """
+        committing = False
+        try:
+            # The lock queues writers in order; the pool of one connection would time out instead.
+            async with self._one_writer or nullcontext(), self._writer.connect() as connection:
+                try:
+                    await connection.begin()
+                    yield connection
+                    committing = True
+                    await connection.commit()
+                except TimeoutError:
+                    await connection.invalidate()  # a rollback would wait for the same answer
+                    raise
+        except (SQLAlchemyError, OSError) as error:
+            raise explained(error, self, committing=committing) from error
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction that only reads, on a snapshot of its own."""
-        async with _explained(self), self._reader.connect() as connection:
-            yield connection
+        """One transaction that only reads, on a snapshot of its own. Raises as `write`."""
+        try:
+            async with self._reader.connect() as connection:
+                try:
+                    yield connection
+                except TimeoutError:
+                    await connection.invalidate()
+                    raise
+        except (SQLAlchemyError, OSError) as error:
+            raise explained(error, self) from error
 
     @asynccontextmanager
     async def own_connection(self) -> AsyncIterator[AsyncConnection]:
         """Give a connection without transactions, for what lives as long as it; then close it."""
-        async with _explained(self), self._writer.connect() as connection:
-            await connection.execution_options(isolation_level="AUTOCOMMIT")
-            try:
-                yield connection
-            finally:
-                await connection.invalidate()
+        try:
+            async with self._writer.connect() as connection:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                try:
+                    yield connection
+                finally:
+                    await connection.invalidate()
+        except (SQLAlchemyError, OSError) as error:
+            raise explained(error, self) from error
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -146,9 +182,42 @@ def _parse(url: str | Path) -> URL:
     return parsed.set(drivername=_DRIVERS[name])
 
 
+def _postgres_engine(url: URL, size: int, timeout: float | None) -> AsyncEngine:
+    pooled = url.query.get("transaction_pooling") == "1"
+    url = url.difference_update_query(["transaction_pooling"])
+    options: dict[str, Any] = {"timeout": _CONNECT_TIMEOUT}
+    if pooled:
+        # Another client's connection may serve the next transaction: names must be unique.
+        options |= {"statement_cache_size": 0, "prepared_statement_name_func": _statement_name}
+    if timeout is not None:
+        options["command_timeout"] = timeout + _GRACE
+        if not pooled:
+            milliseconds = str(int(timeout * 1000))
+            options["server_settings"] = {
+                "statement_timeout": milliseconds,
+                "lock_timeout": milliseconds,
+                # A process that was stopped must not hold its locks for ever.
+                "idle_in_transaction_session_timeout": milliseconds,
+            }
+    return create_async_engine(
+        url,
+        connect_args=options,
+        pool_size=size,
+        pool_timeout=timeout or _FOR_EVER,
+        pool_pre_ping=True,
+        hide_parameters=True,
+    )
+
+
+def _statement_name() -> str:
+    return f"__apns_live_{uuid.uuid4()}__"
+
+
 def _sqlite_engine(
-    url: URL, synchronous: Synchronous, begin: str, size: int, cache_kib: int
+    url: URL, synchronous: Synchronous, begin: str, size: int, timeout: float | None
 ) -> AsyncEngine:
+    cache_kib = _WRITER_CACHE_KIB if begin == "BEGIN IMMEDIATE" else _READER_CACHE_KIB
+    busy_milliseconds = int((timeout or _FOR_EVER) * 1000)
     place, options = url.get_dialect()().create_connect_args(url)
     engine = create_async_engine(
         url,
@@ -156,7 +225,7 @@ def _sqlite_engine(
         poolclass=AsyncAdaptedQueuePool,
         pool_size=size,
         max_overflow=0,
-        pool_timeout=60,
+        pool_timeout=timeout or _FOR_EVER,
         pool_use_lifo=True,  # few are busy at once; the others need not fill their caches
         hide_parameters=True,  # they are tokens, and errors go into logs
     )
@@ -166,7 +235,7 @@ def _sqlite_engine(
         # The driver's own BEGIN comes too late; transactions are begun below instead.
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+        cursor.execute(f"PRAGMA busy_timeout = {busy_milliseconds}")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute(f"PRAGMA synchronous = {synchronous}")
         cursor.execute("PRAGMA foreign_keys = ON")
@@ -179,12 +248,3 @@ def _sqlite_engine(
         connection.exec_driver_sql(begin)
 
     return engine
-
-
-@asynccontextmanager
-async def _explained(database: Database) -> AsyncIterator[None]:
-    """Turn "cannot connect" into an error of ours; errors of single statements pass as they are."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"{database!r} cannot be reached ({error}): check the address") from error

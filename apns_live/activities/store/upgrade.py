@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from alembic import command
@@ -45,7 +47,7 @@ async def upgrade(database: Database) -> str:
     Of several that do it at the same moment one does it, and the others wait for that. Raises `StoreError` when the database is newer than this code.
     """
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    async with database.write() as connection:
+    async with _patient(database) as patient, patient.write() as connection:
         if not database.is_sqlite:  # there a transaction that writes is alone anyway
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _KEY})
         before = await connection.run_sync(_revision)
@@ -56,6 +58,18 @@ async def upgrade(database: Database) -> str:
             )
         await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
     return newest_version()
+
+
+@asynccontextmanager
+async def _patient(database: Database) -> AsyncIterator[Database]:
+    """Give a database for work that may take minutes, such as an index over many rows."""
+    if database.is_sqlite:  # it has one writer, and no timeout of a statement
+        yield database
+        return
+    async with Database.open(
+        database.url.render_as_string(hide_password=False), pool_size=1, timeout=None
+    ) as patient:
+        yield patient
 
 
 async def check(database: Database) -> None:

@@ -1,0 +1,89 @@
+"""What a database's error means for whoever called: nobody's defect, try again, or not usable.
+
+PostgreSQL says it by SQLSTATE (PostgreSQL 18, appendix A), SQLite by the class of the error and its text.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
+
+from ...errors import Busy, StoreError
+
+STORE_FAILURES = (SQLAlchemyError, StoreError, Busy, OSError)
+"""What to catch where work on the store is tried again."""
+_AGAIN = frozenset(
+    {
+        "40001",  # serialization failure
+        "40P01",  # deadlock: the other one goes on
+        "53300",  # too many connections
+        "55P03",  # a lock was not given in time
+        "57014",  # cancelled: it took too long
+        "57P03",  # cannot connect now: it is starting
+        "25P03",  # the transaction stood idle too long
+    }
+)
+_UNUSABLE = ("08", "25006", "53", "57P", "58", "XX")
+"""Connection, read-only, out of disk or memory, shut down, input and output, damaged."""
+_LOCKED = ("database is locked", "database table is locked", "busy")
+_FILE = (
+    "disk",
+    "readonly",
+    "read-only",
+    "not a database",
+    "malformed",
+    "unable to open",
+    "is closed",
+)
+
+
+def explained(error: Exception, database: object, *, committing: bool = False) -> Exception:
+    """Return what callers are told of an error; the error itself when it is one of a statement.
+
+    ``committing``: the commit was under way, so nobody knows whether it counts.
+    """
+    kind = _kind(error)
+    if kind is None:
+        return error
+    what = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
+    cause = f"{type(error).__name__}: {what[0]}" if isinstance(error, OSError) else what[0]
+    if committing:
+        return StoreError(
+            f"{database!r} did not confirm the commit ({cause:.200}), so this may be stored or not: "
+            "read it again, or repeat the call with its idempotency key"
+        )
+    if kind is Busy:
+        return Busy(f"{database!r} cannot take it now ({cause:.200}): nothing was stored")
+    return StoreError(
+        f"{database!r} cannot be reached or used ({cause:.200}): check the address, the server, its disk and "
+        "its rights"
+    )
+
+
+def is_temporary(error: BaseException) -> bool:
+    """Whether the same work may succeed later; otherwise it is the work that is wrong."""
+    if isinstance(error, Busy | StoreError):
+        return True
+    return isinstance(error, SQLAlchemyError | OSError) and _kind(error) is not None
+
+
+def _kind(error: Exception) -> type[Busy | StoreError] | None:
+    if isinstance(error, NoConnectionFree | TimeoutError):
+        return Busy
+    if isinstance(error, OSError):
+        return StoreError
+    if not isinstance(error, DBAPIError) or isinstance(error, IntegrityError):
+        return None
+    if error.connection_invalidated:
+        return StoreError
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    if state:
+        if state in _AGAIN:
+            return Busy
+        return StoreError if state.startswith(_UNUSABLE) else None
+    text = str(error.orig).lower()
+    if any(words in text for words in _LOCKED):
+        return Busy
+    if any(words in text for words in _FILE) or isinstance(error.orig, OSError):
+        return StoreError
+    return None
