@@ -12,8 +12,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+)
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +41,15 @@ from .people.imports import Imports
 from .people.people import People
 from .read.operations import Operations
 from .read.watch import Watchers
-from .send import Courier, CourierStatistics, Notifier
+from .requests.member import Member
+from .send import Courier, CourierStatistics, Notifier, Poll
 from .settings import ServiceSettings
 from .store.commit import GroupCommit
 from .store.database import Database
+from .store.ownership import Onlooker, Ownership, owning
 from .store.sealing import Sealer
-from .store.sole import sole
 from .store.upgrade import check
+from .store.wakeups import Wakeups
 
 logger = logging.getLogger("apns_live.activities")
 
@@ -63,9 +71,21 @@ class Service:
         clock: Clock,
         new_id: Callable[[], str],
         settings: ServiceSettings,
+        ownership: Ownership | None = None,
+        origin: str = "",
     ) -> None:
         self.database = database
         self.clock = clock
+        self.ownership = ownership = ownership or Ownership()
+        self.sends = not isinstance(ownership, Onlooker)
+        """Whether this process sends; otherwise it accepts calls, and others send."""
+        self.wakeups = Wakeups(
+            database,
+            clock,
+            origin,
+            self._heard,
+            alone=database.is_sqlite and self.sends,
+        )
         self.new_id = new_id
         self.settings = settings
         self.watchers = Watchers(database, clock)
@@ -87,6 +107,7 @@ class Service:
             endpoints=endpoints,
             settings=settings,
             watchers=self.watchers,
+            ownership=ownership,
         )
         self.activities = Activities(
             database, clock, new_id, self._written, self.commits, self.apps.check_key
@@ -98,14 +119,15 @@ class Service:
             database,
             clock,
             self.devices,
-            joined=self.courier.joined,
-            left=self.courier.left,
+            joined=self._joined,
+            left=self._left,
             limits=self.courier.limits,
             commits=self.commits,
+            told=self.wakeups.joined,
         )
         self.channels = Channels(database, clock, self.courier.client)
         self.operations = Operations(database)
-        self.receipts = Receipts(database, clock, left=self.courier.left)
+        self.receipts = Receipts(database, clock, left=self._left)
         self.notifier = Notifier(
             self.courier.setting,
             self.apps,
@@ -113,15 +135,16 @@ class Service:
             changed=lambda rows: self.watchers.changed(operations=rows),
         )
         self.notifications = Notifications(
-            database, clock, new_id, self.audiences, self.notifier.accepting, self.apps.check_key
+            database, clock, new_id, self.audiences, self._accepting, self.apps.check_key
         )
         self.scheduler = Scheduler(
             database,
             clock,
             self.activities,
             token_wait=settings.token_wait,
+            ownership=ownership,
             written=self.courier.written,
-            left=self.courier.left,
+            left=self._left,
             changed=self.watchers.changed,
         )
         self.pruning = Pruning(
@@ -135,13 +158,19 @@ class Service:
                 audit=settings.audit_days,
             ),
         )
-        self.background: list[Background] = [
-            self.courier.run,
-            self.courier.limits.run,
-            self.notifier.run,
-            self.scheduler.run,
-            self.pruning.run,
-        ]
+        self.watchers.told = self.wakeups.tell
+        self.poll = Poll(database, origin, ownership, self.courier, self.notifier)
+        ownership.gained, ownership.lost = self._gained, self._lost
+        self.background: list[Background] = [self.wakeups.run, ownership.run]
+        if self.sends:
+            self.background += [
+                self.courier.run,
+                self.courier.limits.run,
+                self.notifier.run,
+                self.scheduler.run,
+                self.pruning.run,
+                self.poll.run,
+            ]
         """What runs beside as long as the service is open; started again if it fails."""
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -156,29 +185,42 @@ class Service:
         clock: Clock | None = None,
         new_id: Callable[[], str] | None = None,
         settings: ServiceSettings | None = None,
+        send: bool = True,
     ) -> AsyncIterator[Service]:
         """Open the service over a database, given as such or by its address.
 
+        Over one PostgreSQL any number of processes may do so, and share the work. With ``send=False``
+        this one accepts calls and leaves the sending to others.
+
         ``sealing`` opens the stored provider keys; by default it is taken from the environment.
         ``endpoints`` says what ``production`` and ``sandbox`` are: Apple's own, or an `Endpoint`.
-        What an earlier process accepted and did not finish goes on at once. Raises `StoreError`
-        when the database cannot be reached or is of another version, `Conflict` when another
-        service is open over it, and `InvalidSetting`.
+        What an earlier process accepted and did not finish goes on at once; after a crash on
+        PostgreSQL once its lease has run out (``settings.lease``). Raises `StoreError` when the
+        database cannot be reached or is of another version, `Conflict` when another process sends
+        for a SQLite file, and `InvalidSetting`.
         """
         owned = not isinstance(database, Database)
         opened = Database.open(database) if not isinstance(database, Database) else database
         try:
             await check(opened)
-            async with sole(opened):
+            settings, origin = settings or ServiceSettings(), uuid.uuid4().hex
+            async with AsyncExitStack() as stack:
+                ownership: Ownership = Onlooker()
+                if send:
+                    ownership = await stack.enter_async_context(
+                        owning(opened, origin, lease=settings.lease)
+                    )
                 service = cls(
                     opened,
                     sealing=sealing or Sealer.from_environment(),
                     endpoints={**ENDPOINTS, **(endpoints or {})},
                     clock=clock or SystemClock(),
                     new_id=new_id or (lambda: str(uuid.uuid4())),
-                    settings=settings or ServiceSettings(),
+                    settings=settings,
+                    ownership=ownership,
+                    origin=origin,
                 )
-                service._start()
+                await service._start()
                 try:
                     yield service
                 finally:
@@ -213,19 +255,57 @@ class Service:
         """Return a frozen snapshot of what this process is doing."""
         return self.courier.statistics()
 
-    def _written(self, app: App, row: int) -> None:
-        self.courier.written(app, row)
-        self.scheduler.wake()
+    # What happened here, after its commit: told to whoever sends, in this process or another.
 
-    def _key_added(self, app: App) -> None:
-        self.courier.key_added(app)
-        self.notifier.key_added(app)
+    def _written(self, app: App, row: int) -> None:
+        if self.sends:
+            self.courier.written(app, row)
+            self.scheduler.wake()
+        self.watchers.heard((row,), ())
+        self.wakeups.tell((row,), (), work=True)
+
+    def _accepting(self, app: App, row: int) -> None:
+        if self.sends:
+            self.notifier.accepting(app, row)
+        self.wakeups.tell((), (row,), work=True)
+
+    def _joined(self, app: App, row: int, version: int, members: Sequence[Member]) -> None:
+        if self.sends:
+            self.courier.joined(app, row, version, members)
+        self.wakeups.tell((row,), (), work=True)
 
     def _left(self, activity: int, token: str) -> None:
         self.courier.left(activity, token)
+        self.wakeups.left(activity, token)
 
-    def _start(self) -> None:
-        self.courier.open()
+    def _key_added(self, app: App) -> None:
+        if self.sends:
+            self.courier.key_added(app)
+            self.notifier.key_added(app)
+
+    def _heard(self, work: bool, changed: Sequence[Sequence[int]] | None) -> None:
+        """Take in what another process says: there is work, or rows have changed; None is any."""
+        if changed is None:
+            self.watchers.remind()
+        else:
+            self.watchers.heard(*changed)
+        if work and self.sends:
+            self.poll.wake()
+            self.scheduler.wake()
+
+    # What is owned.
+
+    async def _gained(self, partitions: frozenset[int]) -> None:
+        await self.courier.gained(partitions)
+        await self.notifier.gained(partitions)
+        self.courier.limits.wake()
+        self.scheduler.wake()
+
+    async def _lost(self, partitions: frozenset[int]) -> None:
+        await self.courier.lost(partitions)
+
+    async def _start(self) -> None:
+        await self.ownership.open()
         self._tasks = [asyncio.create_task(self._keep(work)) for work in self.background]
 
     async def _keep(self, work: Background) -> None:
@@ -261,4 +341,5 @@ class Service:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self.courier.aclose()
+            await self.wakeups.aclose()
             self.watchers.close()

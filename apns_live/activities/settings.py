@@ -27,6 +27,7 @@ class ServiceSettings:
     - ``key_check``: how often keys that were added by another process are looked for.
     - ``carriers_open``: apps, times their environments, that stay connected to APNs; beyond it the
       one that idles longest is closed. ``carrier_idle``: after how long an idle one is closed anyway.
+    - ``lease``: how long a worker that is gone keeps its share of the work, on PostgreSQL.
     - ``client``: keyword arguments for every `apns_live.Client`.
 
     Raises InvalidSetting for what cannot be.
@@ -47,6 +48,7 @@ class ServiceSettings:
     key_check: float = 60.0
     carriers_open: int = 100
     carrier_idle: float = 900.0
+    lease: float = 5.0
     client: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -63,6 +65,7 @@ class ServiceSettings:
             ("key_check", 1.0),
             ("carriers_open", 1),
             ("carrier_idle", 1.0),
+            ("lease", 1.0),
         ):
             value = getattr(self, name)
             if not least <= value < float("inf"):

@@ -28,6 +28,7 @@ from ..requests.validate import checked_change, checked_start, with_id
 from ..store import schema
 from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
+from ..store.ownership import partition_of
 from ..times import milliseconds
 from .batched_changes import Change, Changed, Changing
 from .idempotency import Key, Once, once
@@ -140,7 +141,7 @@ class Activities:
             connection,
             app,
             "start",
-            row.id,
+            (row.id, row.partition),
             version,
             request.dialect,
             now,
@@ -172,9 +173,11 @@ class Activities:
         # A segment, group, field or relation that nobody knows is refused now, not when it is sent.
         await self._audiences.clause(connection, app, request.audience)
         later = request.start_at is not None and request.start_at * 1000 > now
+        partition = partition_of(app.row, public_id)
         values = {
             "app_id": app.row,
             "public_id": public_id,
+            "partition": partition,
             "dialect": request.dialect,
             "stream_key": request.stream_key,
             "attributes_type": request.attributes_type,
@@ -204,7 +207,7 @@ class Activities:
             connection,
             app,
             "start",
-            row,
+            (row, partition),
             1,
             request.dialect,
             now,
@@ -333,7 +336,7 @@ class Activities:
             connection,
             app,
             "end" if ends else "update",
-            row.id,
+            (row.id, row.partition),
             version,
             request.dialect,
             now,
@@ -360,7 +363,7 @@ class Activities:
         connection: AsyncConnection,
         app: App,
         kind: str,
-        activity: int,
+        activity: tuple[int, int],
         version: int,
         dialect: str,
         now: int,
@@ -374,12 +377,14 @@ class Activities:
         chosen: str | None = None,
     ) -> str:
         public_id = chosen or self._new_id()
+        row, partition = activity
         await connection.execute(
             insert(schema.operations).values(
                 app_id=app.row,
                 public_id=public_id,
                 kind=kind,
-                activity_id=activity,
+                activity_id=row,
+                partition=partition,
                 version=version,
                 caller="" if key is None else key.caller,
                 dialect=dialect,

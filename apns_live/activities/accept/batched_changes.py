@@ -39,6 +39,7 @@ _READ = select(
     _activities.c.end_reason,
     _activities.c.update_count,
     _activities.c.channel_id,
+    _activities.c.partition,
 ).where(
     _activities.c.app_id == bindparam("app"),
     _activities.c.public_id.in_(bindparam("ids", expanding=True)),
@@ -67,6 +68,7 @@ _OPERATION = {
     "created_at": "BIGINT",
     "targeted": "BIGINT",
     "queued": "BIGINT",
+    "partition": "BIGINT",
 }
 _ADD_OPERATIONS = f"""
 INSERT INTO operations ({", ".join(_OPERATION)})
@@ -215,6 +217,7 @@ class Changing:
             # Kept for its alert, which must ring although a newer state takes its place.
             "request": presentation,
             "created_at": now,
+            "partition": found.read.partition,
         }
 
     async def _reached(

@@ -21,6 +21,7 @@ from ..requests import Accepted
 from ..requests.notify import KIND, Notify, checked_notification
 from ..store import schema
 from ..store.database import Database
+from ..store.ownership import partition_of
 from ..times import milliseconds
 from .activities import CheckKey
 from .idempotency import Key, Once, once
@@ -102,6 +103,7 @@ class Notifications:
                 .values(
                     app_id=app.row,
                     public_id=public_id,
+                    partition=partition_of(app.row, public_id),
                     kind=KIND,
                     caller="" if key is None else key.caller,
                     dialect=request.dialect,

@@ -7,7 +7,7 @@ if its id is unknown, the activity is made then, without a state until somebody 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from sqlalchemy import Row, select, update
@@ -24,6 +24,7 @@ from ..store import schema
 from ..store.bulk import with_rows
 from ..store.commit import GroupCommit
 from ..store.database import Database
+from ..store.ownership import partition_of
 from ..store.statements import chunks, insert_into
 from ..times import milliseconds
 
@@ -101,6 +102,10 @@ RETURNING activity_devices.activity_id, activity_devices.token
 """
 
 
+Told = Callable[[AsyncConnection, Iterable[int]], Awaitable[None]]
+"""Notes within a transaction, for other processes, that tokens of activities came."""
+
+
 class Joining:
     """Takes activity tokens in. ``joined`` and ``left`` tell whoever sends to them."""
 
@@ -114,6 +119,7 @@ class Joining:
         left: Left = lambda activity, token: None,
         limits: Limiting | None = None,
         commits: GroupCommit | None = None,
+        told: Told | None = None,
     ) -> None:
         self._database = database
         self._commits = commits or GroupCommit(database)
@@ -122,6 +128,7 @@ class Joining:
         self._joined = joined
         self._left = left
         self._limits = limits
+        self._told = told
 
     async def register_activity_tokens(
         self,
@@ -184,6 +191,8 @@ class Joining:
             await with_rows(connection, _REGISTER, _COLUMNS, rows, now=now)
             moved = (await with_rows(connection, _MOVED, _COLUMNS, rows)).all()
             after = await _standing(connection, rows)
+            if self._told is not None:
+                await self._told(connection, {activity for activity, _ in after})
             evicted: list[tuple[int, str | None]] = []
             if self._limits is not None:
                 new = [place for place in after if place not in before]
@@ -238,6 +247,7 @@ class Joining:
                     {
                         "app_id": app.row,
                         "public_id": public_id,
+                        "partition": partition_of(app.row, public_id),
                         "attributes_type": attributes_type,
                         "attributes": "{}",
                         "content_state": "{}",

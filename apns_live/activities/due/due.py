@@ -15,6 +15,7 @@ from ..apps import App
 from ..requests import End, Presentation
 from ..store import schema
 from ..store.database import Database
+from ..store.ownership import Ownership
 
 if TYPE_CHECKING:
     from .scheduler import Done
@@ -30,15 +31,23 @@ Kind = Literal["start", "end"]
 class Timetable:
     """Does the starts, or the ends, that are due. One batch is one transaction."""
 
-    def __init__(self, database: Database, activities: Activities, kind: Kind) -> None:
+    def __init__(
+        self, database: Database, activities: Activities, kind: Kind, ownership: Ownership
+    ) -> None:
         self._database = database
+        self._ownership = ownership
         self._activities = activities
         self._kind = kind
 
     @classmethod
-    def steps(cls, database: Database, activities: Activities) -> tuple[Timetable, Timetable]:
+    def steps(
+        cls, database: Database, activities: Activities, ownership: Ownership
+    ) -> tuple[Timetable, Timetable]:
         """Return one for starts and one for ends."""
-        return cls(database, activities, "start"), cls(database, activities, "end")
+        return (
+            cls(database, activities, "start", ownership),
+            cls(database, activities, "end", ownership),
+        )
 
     async def run(self, done: Done, now: int) -> int | None:
         """Do a batch; see `Step`."""
@@ -47,7 +56,7 @@ class Timetable:
         status = "scheduled" if self._kind == "start" else "active"
         waiting = (
             select(table.c.id, column.label("due"))
-            .where(table.c.status == status, column.is_not(None))
+            .where(table.c.status == status, column.is_not(None), self._ownership.mine(table))
             .order_by(column)
             .limit(BATCH + 1)
         )

@@ -19,6 +19,7 @@ from ..accept.activities import ACTIVE_MILLISECONDS
 from ..store import schema
 from ..store.bulk import with_rows
 from ..store.database import Database
+from ..store.ownership import Ownership
 from .due import apps_of
 
 if TYPE_CHECKING:
@@ -53,8 +54,11 @@ _begun = func.coalesce(_table.c.started_at, _table.c.joined_at, _table.c.registe
 class Expiry:
     """Looks at activities of one status whose time may be up: ``active`` ones end, ``ended`` ones go."""
 
-    def __init__(self, database: Database, status: Literal["active", "ended"]) -> None:
+    def __init__(
+        self, database: Database, status: Literal["active", "ended"], ownership: Ownership
+    ) -> None:
         self._database = database
+        self._ownership = ownership
         self._status = status
         self._after = 0 if status == "active" else SHOWN_MILLISECONDS
 
@@ -63,7 +67,11 @@ class Expiry:
         table = schema.activities
         waiting = (
             select(table)
-            .where(table.c.status == self._status, table.c.retired_at.is_(None))
+            .where(
+                table.c.status == self._status,
+                table.c.retired_at.is_(None),
+                self._ownership.mine(table),
+            )
             .order_by(table.c.expires_at)
             .limit(BATCH + 1)
         )

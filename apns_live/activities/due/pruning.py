@@ -31,6 +31,8 @@ BATCH = 1_000
 PARENTS = 20
 """Activities, or operations, whose rows are deleted together."""
 _DAY = 86_400_000.0
+_HEARD = 600_000
+"""Milliseconds after which every owner of an activity has heard of its tokens."""
 _FINISHED = ("done", "superseded", "failed")
 
 
@@ -97,6 +99,7 @@ class Pruning:
             (schema.start_tokens, schema.start_tokens.c.retired_at, before["tokens"]),
             (schema.device_tokens, schema.device_tokens.c.retired_at, before["tokens"]),
             (schema.channels, schema.channels.c.deleted_at, before["tokens"]),
+            (schema.token_changes, schema.token_changes.c.created_at, now - _HEARD),
         ):
             deleted[table.name] = await self._old(table, time, limit)
         deleted["operations"] = await self._operations(before["outcomes"])

@@ -16,6 +16,7 @@ from ...clock import Clock
 from ..accept.activities import Activities, Written
 from ..apps import App
 from ..store.database import Database
+from ..store.ownership import Ownership
 from ..times import milliseconds
 from .due import Timetable
 from .expiry import Expiry
@@ -74,6 +75,7 @@ class Scheduler:
         activities: Activities,
         *,
         token_wait: float,
+        ownership: Ownership | None = None,
         written: Written = lambda app, row: None,
         left: Callable[[int, str], object] = lambda activity, token: None,
         changed: Changed = lambda *, activities=(), operations=(): None,
@@ -82,10 +84,11 @@ class Scheduler:
         self._written = written
         self._left = left
         self._changed = changed
+        ownership = ownership or Ownership()
         self._steps: tuple[Step, ...] = (
-            *Timetable.steps(database, activities),
-            Expiry(database, "active"),
-            Expiry(database, "ended"),
+            *Timetable.steps(database, activities, ownership),
+            Expiry(database, "active", ownership),
+            Expiry(database, "ended", ownership),
             MissingTokens(database, token_wait),
         )
         self._longest = min(LONGEST, token_wait)

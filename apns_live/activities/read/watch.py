@@ -7,7 +7,7 @@ store, so a slow reader sees fewer steps and never an old one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -37,18 +37,34 @@ class Watchers:
         self._queued_counts: dict[int, tuple[float, int]] = {}
         self._flags: dict[_Place, set[asyncio.Event]] = {}
         self._closed = False
+        self.told: Callable[[Iterable[int], Iterable[int]], object] = (
+            lambda activities, operations: None
+        )
+        """Called with what has changed here, for those who follow it in other processes."""
 
     def __len__(self) -> int:
         return sum(len(flags) for flags in self._flags.values())
 
     def changed(self, *, activities: Iterable[int] = (), operations: Iterable[int] = ()) -> None:
         """Say that rows have changed; call it after the commit."""
+        activities, operations = list(activities), list(operations)
+        self.told(activities, operations)
+        self.heard(activities, operations)
+
+    def heard(self, activities: Iterable[int], operations: Iterable[int]) -> None:
+        """Say that rows have changed, here or elsewhere."""
         if not self._flags:
             return
         for kind, rows in (("activity", activities), ("operation", operations)):
             for row in rows:
                 for flag in self._flags.get((kind, row), ()):
                     flag.set()
+
+    def remind(self) -> None:
+        """Let everybody look: what changed elsewhere is not known, or may have been missed."""
+        for flags in self._flags.values():
+            for flag in flags:
+                flag.set()
 
     def close(self) -> None:
         """End every iteration."""

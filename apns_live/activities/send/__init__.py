@@ -2,5 +2,6 @@
 
 from .courier import Courier, CourierStatistics
 from .notifier import Notifier
+from .poll import Poll
 
-__all__ = ["Courier", "CourierStatistics", "Notifier"]
+__all__ = ["Courier", "CourierStatistics", "Notifier", "Poll"]

@@ -14,6 +14,7 @@ from ..apps import App
 from ..store import schema
 from ..store.bulk import with_rows
 from ..store.database import Database
+from ..store.ownership import PARTITIONS, Ownership
 
 MOST = 100_000
 """Activities that are remembered; beyond it the store is read again, which has them all."""
@@ -31,13 +32,15 @@ WHERE operations.finished_at IS NULL AND operations.kind IN ('start', 'update', 
 class Backlog:
     """Activities to look at, each once, the longest waiting first."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, ownership: Ownership) -> None:
         self._database = database
+        self._ownership = ownership
+        self._gained: frozenset[int] = frozenset()
         self._rows: dict[int, None] = {}
         self._overflowed = False
         self._reading = False
-        self.found: set[int] | None = None
-        """What the first look at the store found: an earlier process may have begun with it."""
+        self.found: set[int] = set()
+        """What was found when partitions were gained: an earlier owner may have begun with it."""
         self.waiting = asyncio.Event()
         self.emptied: Callable[[], object] = lambda: None
         """Called when nothing is to be looked at."""
@@ -48,7 +51,7 @@ class Backlog:
     @property
     def empty(self) -> bool:
         """Whether nothing is to be looked at."""
-        return not (self._rows or self._overflowed or self._reading)
+        return not (self._rows or self._overflowed or self._gained or self._reading)
 
     def add(self, row: int) -> None:
         """Look at an activity."""
@@ -63,11 +66,16 @@ class Backlog:
         self._overflowed = True
         self.waiting.set()
 
+    def take_over(self, partitions: frozenset[int]) -> None:
+        """Look at everything unfinished of partitions that another one owned before."""
+        self._gained |= partitions
+        self.waiting.set()
+
     async def take(self, limit: int) -> list[int]:
         """Return activities to look at now; waits until there are some."""
-        # The first look comes before all else: only then is it known what an earlier process began.
-        while not self._rows or (self._overflowed and self.found is None):
-            if self._overflowed:
+        # What was gained comes before all else: only then is it known what an earlier owner began.
+        while not self._rows or self._gained:
+            if self._overflowed or self._gained:
                 await self._read_again()
             else:
                 self.waiting.clear()
@@ -79,19 +87,22 @@ class Backlog:
         return taken
 
     async def _read_again(self) -> None:
-        self._overflowed, self._reading = False, True
+        gained, self._gained = self._gained, frozenset()
+        overflowed, self._overflowed, self._reading = self._overflowed, False, True
         try:
-            await self._read_all()
+            if gained:
+                await self._read_all(gained, self.found)
+            if overflowed:
+                await self._read_all(self._ownership.partitions, set())
         except BaseException:
-            self._overflowed = True
+            self._gained |= gained
+            self._overflowed |= overflowed
             raise
         finally:
             self._reading = False
-        if self.found is None:
-            self.found = set(self._rows)
 
-    async def _read_all(self) -> None:
-        """Read in pages who has an operation that is not finished."""
+    async def _read_all(self, partitions: frozenset[int], found: set[int]) -> None:
+        """Read in pages who has an operation that is not finished, and note it as found."""
         table = schema.operations
         for status in ("accepted", "running", "failed"):
             after = 0
@@ -105,6 +116,8 @@ class Backlog:
                 .order_by(table.c.id)
                 .limit(PAGE)
             )
+            if len(partitions) < PARTITIONS:
+                query = query.where(table.c.partition.in_(partitions))
             if status == "failed":
                 # Failed for now: a key was missing, and may be there by now.
                 query = query.where(table.c.finished_at.is_(None))
@@ -116,6 +129,7 @@ class Backlog:
                         self._overflowed = True
                         return
                     self._rows[row.activity_id] = None
+                    found.add(row.activity_id)
                 if len(page) < PAGE:
                     break
                 after = page[-1].id

@@ -72,12 +72,14 @@ class Broadcasting:
         try:
             outcome = await self._send(app, activity, alert)
         except InvalidInput as error:
+            self._recorder.batch.partitions.add(activity.partition)
             self._recorder.batch.finished.append((activity.id, activity.version, str(error)[:255]))
             await self._recorder.written()
             return ""
         if refuses_credentials(outcome):
             return refusal_of(outcome)
         batch = self._recorder.batch
+        batch.partitions.add(activity.partition)
         batch.add(app.row, newest.id, 0, outcome)
         reason = None
         if not outcome.accepted:

@@ -9,6 +9,7 @@ say who is behind.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,6 +32,7 @@ from ..requests.member import Member
 from ..settings import ServiceSettings
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
+from ..store.ownership import Ownership
 from .apns_clients import Carrier, Carriers, CarrierStatistics, NoKey
 from .backlog import Backlog, is_open
 from .broadcasting import Broadcasting
@@ -49,6 +51,8 @@ AT_ONCE = 200
 _READS = 4
 """Sets of activities whose tokens are read side by side."""
 _TRY_AGAIN = 1.0
+_LEAVE_PATIENCE = 0.5
+"""Seconds that work of partitions which are left may take to end, twice."""
 _CLOSE_PATIENCE = 5.0
 
 
@@ -88,21 +92,25 @@ class Courier:
         endpoints: Mapping[str, str | Endpoint],
         settings: ServiceSettings,
         watchers: Watchers,
+        ownership: Ownership,
     ) -> None:
+        self._ownership = ownership
         self._clock = clock
         self._apps = apps
         self._settings = settings
         self._watchers = watchers
         self._known_apps: dict[int, App] = {}
-        self._backlog = Backlog(database)
+        self._backlog = Backlog(database, ownership)
         self._backlog.emptied = self._moved
-        self._recorder = Recorder(database, clock, closing=self._closing, wrote=self._wrote)
+        self._recorder = Recorder(
+            database, clock, ownership, closing=self._closing, wrote=self._wrote
+        )
         self.carriers = Carriers(
             apps=apps,
             clock=clock,
             endpoints=endpoints,
             settings=settings,
-            shut=lambda: self._recorder.full,
+            shut=lambda: self._recorder.full or ownership.fenced,
         )
         self._recorder.flushed += [self.carriers.wake, self.carriers.shrink, self._moved]
         self.limits = Limits(
@@ -110,10 +118,13 @@ class Courier:
             clock,
             self.carriers,
             settings,
+            ownership,
             left=self.left,
             changed=lambda activities: watchers.changed(activities=activities),
         )
-        self._setting = Setting(database, clock, audiences, self._recorder, Room(), self.limits)
+        self._setting = Setting(
+            database, clock, audiences, self._recorder, Room(), self.limits, ownership
+        )
         self._lives = Lives(
             database=database,
             clock=clock,
@@ -128,6 +139,8 @@ class Courier:
         self._starts_allowed = asyncio.Semaphore(settings.starts_at_once)
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._partition_of: dict[tuple[str, int], int] = {}
+        """The partition of each task's activity."""
         self._again: set[tuple[str, int]] = set()
         self._awaited: set[int] = set()
         """Activities that a device waits for which has just joined."""
@@ -158,6 +171,17 @@ class Courier:
             self._awaited.add(row)
             self._backlog.add(row)
 
+    def accepted(self, activity: int, version: int) -> None:
+        """Say that the store has a version which another process may have accepted."""
+        if version > self._lives.known([activity]).get(activity, 0):
+            self._backlog.add(activity)
+
+    def heard(self, activity: int, token: str | None) -> None:
+        """Say that another process took a token out of an activity, or with None some in."""
+        if self._lives.hear(activity, token):
+            self._awaited.add(activity)
+            self._backlog.add(activity)
+
     def left(self, activity: int, token: str) -> None:
         """Say that a token is to be sent to no more."""
         self._lives.leave(activity, token)
@@ -180,9 +204,28 @@ class Courier:
 
     # Its life.
 
-    def open(self) -> None:
-        """Take up what an earlier process left."""
-        self._backlog.add_all()
+    async def gained(self, partitions: frozenset[int]) -> None:
+        """Take up partitions, with what an earlier owner left."""
+        self._backlog.take_over(partitions)
+        self.carriers.wake()
+
+    async def lost(self, partitions: frozenset[int]) -> None:
+        """Leave partitions; return when their results are stored, or after a while anyway."""
+        self._lives.abandon(partitions)
+        for fan_out in self._setting.running:
+            fan_out.wake()
+        tasks = [
+            task
+            for place, task in self._tasks.items()
+            if self._partition_of.get(place) in partitions
+        ]
+        if tasks:  # they see that they are not the owner any more, and stop
+            _, late = await asyncio.wait(tasks, timeout=_LEAVE_PATIENCE)
+            for task in late:
+                task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE_PATIENCE):
+                await self._recorder.flush()
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -278,7 +321,7 @@ class Courier:
 
     async def _look_at(self, activity: Row[Any], operations: Sequence[Row[Any]]) -> Live | None:
         """Begin what is to be done for an activity; return it if its tokens are to be read."""
-        if activity.status == "scheduled":
+        if activity.status == "scheduled" or activity.partition not in self._ownership.partitions:
             return None
         app = await self._app(activity.app_id)
         if app is None:
@@ -289,6 +332,7 @@ class Courier:
             if row.kind == "start" and is_open(row) and ("start", row.id) not in self._pauses
         ]
         if starts and not self._starts_full(activity.id):
+            self._partition_of["start", activity.id] = activity.partition
             self._spawn(
                 "start", activity.id, lambda: self._start(app, activity, starts[0]), starts[:1]
             )
@@ -302,6 +346,7 @@ class Courier:
             return None
         if activity.channel_id is not None:
             if wanted:
+                self._partition_of["broadcast", activity.id] = activity.partition
                 self._spawn("broadcast", activity.id, lambda: self._broadcast(app, activity))
             return None
         awaited = activity.id in self._awaited
@@ -327,7 +372,7 @@ class Courier:
     def _was_open(self, row: int) -> bool:
         """Whether an earlier process may have sent something of this activity a moment ago."""
         found = self._backlog.found
-        if not found or row not in found:
+        if row not in found:
             return False
         found.discard(row)
         return True
@@ -375,6 +420,7 @@ class Courier:
                 self._backlog.add(later := next(iter(self._later)))
                 del self._later[later]
             del self._tasks[place]
+            self._partition_of.pop(place, None)
             if place in self._again:
                 self._again.discard(place)
                 self._backlog.add(place[1])
@@ -404,6 +450,7 @@ class Courier:
             place = ("start", operation.id)
             reason = self._pauses.put_off(app.row, place, fan_out.refused)
             logger.warning("operation %s waits: %s", operation.public_id, reason)
+            self._recorder.batch.partitions.add(operation.partition)
             self._recorder.batch.started.append((operation.id, "running", reason, False))
             await self._recorder.written()
             return
@@ -422,6 +469,7 @@ class Courier:
             async with self._setting.database.read() as connection:
                 persons = await persons_reached(connection, operation.id)
             self._recorder.batch.persons.append((operation.id, persons))
+        self._recorder.batch.partitions.add(operation.partition)
         self._recorder.batch.started.append((operation.id, status, None, True))
         await self._recorder.written()
 
@@ -507,6 +555,7 @@ class Courier:
 
     async def _fail(self, operations: Sequence[Row[Any]], reason: str, *, final: bool) -> None:
         """Let operations fail; those that are not final are tried again when a key is added."""
+        self._recorder.batch.partitions.update(row.partition for row in operations)
         self._recorder.batch.started.extend(
             (row.id, "failed", reason[:255], final) for row in operations
         )

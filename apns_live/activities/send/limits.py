@@ -29,6 +29,7 @@ from ..store import schema
 from ..store.bulk import with_rows
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
+from ..store.ownership import NotOwner, Ownership
 from ..store.statements import insert_into
 from ..times import milliseconds
 from .apns_clients import Carriers, NoKey
@@ -86,6 +87,7 @@ class Limits:
         clock: Clock,
         carriers: Carriers,
         settings: ServiceSettings,
+        ownership: Ownership,
         *,
         left: Callable[[int, str], object],
         changed: Callable[[Iterable[int]], object] = lambda activities: None,
@@ -94,6 +96,7 @@ class Limits:
         self._clock = clock
         self._carriers = carriers
         self._settings = settings
+        self._ownership = ownership
         self._left = left
         self._changed = changed
         self._woken = asyncio.Event()
@@ -202,6 +205,10 @@ class Limits:
             .order_by(members.c.ending_at)
             .limit(PAGE)
         )
+        if not self._ownership.whole:
+            query = query.join(activities, activities.c.id == members.c.activity_id).where(
+                activities.c.partition.in_(self._ownership.partitions)
+            )
         while True:
             now = milliseconds(self._clock)
             async with self._database.read() as connection:
@@ -234,6 +241,8 @@ class Limits:
     ) -> None:
         """End one activity on some devices, and note who need not be told again."""
         over: dict[str, Outcome] = {}
+        if not self._ownership.holds(activity.partition):
+            raise NotOwner(frozenset({activity.partition}))
         now = self._clock.time()
         message = payload.End(
             content_state=_state_of(activity),
@@ -275,6 +284,7 @@ class Limits:
         ]
         batch = Batch()
         async with self._database.write() as connection:
+            await self._ownership.guard(connection, [activity.partition])
             if over:
                 operation = await _operation(connection, activity, len(over), moment)
                 for row in rows:
@@ -304,6 +314,7 @@ async def _operation(
         public_id=f"limit-{activity.id}",
         kind=KIND,
         activity_id=activity.id,
+        partition=activity.partition,
         status="done",
         targeted=devices,
         created_at=now,

@@ -178,9 +178,10 @@ class Group:
 class Live:
     """One activity's groups, and how far the store knows of them."""
 
-    def __init__(self, app: App, row: int, decided: Decided) -> None:
+    def __init__(self, app: App, row: int, partition: int, decided: Decided) -> None:
         self.app = app
         self.row = row
+        self.partition = partition
         self.decided = decided
         self.newest: Newest | None = None
         self.groups: dict[tuple[str, str], Group] = {}
@@ -271,6 +272,17 @@ class Live:
         for group in self.groups.values():
             if group.leave(token):
                 return
+
+    def has(self, token: str) -> bool:
+        """Whether a token is here."""
+        return any(token in group.target.audience.index for group in self.groups.values())
+
+    def abandon(self) -> None:
+        """Send nothing more: another worker has it now."""
+        for group in self.groups.values():
+            for token in list(group.target.audience.index):
+                group.leave(token)
+        self.let_go()
 
     def let_go(self) -> None:
         """Forget everything; the store has it."""

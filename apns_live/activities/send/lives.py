@@ -125,7 +125,7 @@ class Lives:
             return None
         live = self._lives.pop(activity.id, None)
         if live is None:
-            live = Live(app, activity.id, self._decided)
+            live = Live(app, activity.id, activity.partition, self._decided)
         self._lives[activity.id] = live
         for environment in live.environments:
             self._carriers.known(app, environment)  # it is used
@@ -354,6 +354,24 @@ class Lives:
             live.leave(token)
             self.touch(live)
 
+    def abandon(self, partitions: frozenset[int]) -> None:
+        """Send nothing more of partitions: another worker has them now."""
+        for live in [live for live in self._lives.values() if live.partition in partitions]:
+            del self._lives[live.row]
+            self._touched.discard(live)
+            live.abandon()
+
+    def hear(self, row: int, token: str | None) -> bool:
+        """Take in what another process wrote; return whether the activity is to be looked at."""
+        live = self._lives.get(row)
+        if token is not None:
+            if live is not None:
+                self.leave(row, token)
+            return False
+        if live is not None:
+            live.complete, live.incomplete = False, True
+        return True
+
     def forget(self, row: int) -> None:
         """Let go of an activity that has no card left anywhere."""
         live = self._lives.get(row)
@@ -377,6 +395,7 @@ class Lives:
             self.touch(live)
             return
         batch = self._recorder.batch
+        batch.partitions.add(live.partition)
         operation = live.operations.get(version)
         if operation is not None:
             batch.add(live.app.row, operation, device, outcome)
@@ -397,6 +416,7 @@ class Lives:
                     # Held for its time with nobody to send to: nothing else would call us.
                     self.touch(live)
                 continue
+            batch.partitions.add(live.partition)
             if live.refusal:
                 batch.stamps.append((live.row, live.last_timestamp()))
                 self._let_go(live)

@@ -47,7 +47,7 @@ class Notifier:
         self._at_once = at_once
         self._known_apps: dict[int, App] = {}
         self._waiting: dict[int, None] = {}
-        self._overflowed = True  # what an earlier process left is read first
+        self._overflowed = False
         self._woken = asyncio.Event()
         self._woken.set()
         self._running: set[int] = set()
@@ -77,6 +77,17 @@ class Notifier:
         while self.busy:
             self._idle.clear()
             await self._idle.wait()
+
+    def found(self, row: int) -> None:
+        """Say that the store has a notification which another process may have accepted."""
+        if row not in self._running and len(self._waiting) < PAGE:
+            self._waiting[row] = None
+            self._woken.set()
+
+    async def gained(self, partitions: frozenset[int]) -> None:
+        """Take up partitions, with what an earlier owner left."""
+        self._overflowed = True
+        self._woken.set()
 
     def key_added(self, app: App) -> None:
         """Take up again what failed for want of a key; call it after the commit."""
@@ -154,6 +165,7 @@ class Notifier:
                                         table.c.status == status,
                                         table.c.kind == KIND,
                                         table.c.id > after,
+                                        self._setting.ownership.mine(table),
                                     )
                                     .order_by(table.c.id)
                                     .limit(PAGE)
@@ -200,6 +212,8 @@ class Notifier:
                 await connection.execute(select(table).where(table.c.id == row))
             ).one_or_none()
         if operation is None or operation.status not in {"accepted", "running"}:
+            return
+        if operation.partition not in self._setting.ownership.partitions:
             return
         app = await self._app(operation.app_id)
         if app is None:

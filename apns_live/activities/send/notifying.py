@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ... import payload
 from ...client import WorkItem
@@ -27,6 +28,7 @@ from ..requests.messages import best_language
 from ..requests.notify import Notify, languages_of, message_of
 from ..store import schema
 from ..store.bulk import page_of, with_rows
+from ..store.ownership import NotOwner
 from ..times import milliseconds
 from .apns_clients import Carrier
 from .pages import Pages
@@ -80,12 +82,15 @@ class NotificationFanOut:
     def take(self, limit: int) -> Sequence[WorkItem]:
         """Give the client what is intended and waits."""
         ready = self._ready
+        if not self._setting.ownership.holds(self._operation.partition):
+            return ()
         return [ready.popleft() for _ in range(min(limit, len(ready)))]
 
     def settled(self, outcomes: Sequence[tuple[WorkItem, Outcome]]) -> None:
         """Note results."""
         recorder, operation = self._setting.recorder, self._operation.id
         batch, app = recorder.batch, self._app.row
+        batch.partitions.add(self._operation.partition)
         accepted = 0
         taken_back: list[int] = []
         for item, outcome in outcomes:
@@ -151,6 +156,7 @@ class NotificationFanOut:
             recorder = self._setting.recorder
             waiting = [item.context for item in self._ready]
             self._ready.clear()
+            recorder.batch.partitions.add(self._operation.partition)
             recorder.batch.unsent.append((self._operation.id, _list(waiting)))
             recorder.count(self, len(waiting))
             recorder.soon()
@@ -161,19 +167,21 @@ class NotificationFanOut:
         """Send to the whole audience. Raises `InvalidInput` if the audience no longer resolves."""
         unsent = await self._recover() if self._operation.status != "accepted" else []
         attachment = self._carrier.sender.attach(self)
+        self._setting.running.add(self)
         try:
             for page_row, devices in unsent:
                 await self._send_again(attachment, page_row, devices)
             async for page in self._read():
                 if not await self._send(attachment, page):
                     break
-            await self._all_recorded()
+            await self._all_recorded(attachment)
         except Exception:
             # What is on its way has its results stored before anybody tries again.
             self._stop(attachment)
-            await self._all_recorded()
+            await self._all_recorded(attachment)
             raise
         finally:
+            self._setting.running.discard(self)
             self._stop(attachment)
         if not self.stopped and not self.refused:
             await self._finish()
@@ -183,9 +191,15 @@ class NotificationFanOut:
         attachment.cancel_waiting()
         self._put_off()
 
-    async def _all_recorded(self) -> None:
+    async def _all_recorded(self, attachment: Any) -> None:
         while self._unrecorded:
+            if self._operation.partition not in self._setting.ownership.partitions:
+                self._stop(attachment)
             await self._wait()
+
+    def wake(self) -> None:
+        """Look again: partitions may have been lost."""
+        self._changed.set()
 
     async def _wait(self) -> None:
         self._changed.clear()
@@ -202,11 +216,14 @@ class NotificationFanOut:
 
     async def _send(self, attachment: Any, page: Sequence[Recipient]) -> bool:
         """Intend a page and let it leave; return whether to go on."""
+        if self._operation.partition not in self._setting.ownership.partitions:
+            raise NotOwner(frozenset({self._operation.partition}))
         devices = list(dict.fromkeys(recipient.device for recipient in page))
         if not await self._room(len(page)):
             return False
         try:
             async with self._setting.database.write() as connection:
+                await self._still_ours(connection)
                 done = self._pages.take_done()
                 if done:
                     pages = schema.intended_pages
@@ -240,6 +257,7 @@ class NotificationFanOut:
             return
         try:
             async with self._setting.database.write() as connection:
+                await self._still_ours(connection)
                 query = _tokens(self._app, self._environment).where(
                     schema.devices.c.id.in_(devices)
                 )
@@ -263,6 +281,9 @@ class NotificationFanOut:
             raise
         self._take_back_room(len(devices) - len(found))
         self._leave(attachment, page_row, found)
+
+    async def _still_ours(self, connection: AsyncConnection) -> None:
+        await self._setting.ownership.guard(connection, [self._operation.partition])
 
     def _take_back_room(self, count: int) -> None:
         self._unrecorded -= count
@@ -367,6 +388,7 @@ class NotificationFanOut:
         async with self._setting.database.read() as connection:
             persons = await persons_reached(connection, self._operation.id)
         async with self._setting.database.write() as connection:
+            await self._still_ours(connection)
             await connection.execute(
                 delete(pages).where(pages.c.operation_id == self._operation.id)
             )

@@ -7,9 +7,14 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from sqlalchemy import select
+
 from ...clock import Clock, Timer
+from ..store import schema
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES, is_temporary
+from ..store.ownership import NotOwner, Ownership
+from ..store.statements import chunks
 from ..times import milliseconds
 from .results import Batch, Written, write
 
@@ -38,12 +43,14 @@ class Recorder:
         self,
         database: Database,
         clock: Clock,
+        ownership: Ownership,
         *,
         closing: Callable[[Batch], None],
         wrote: Callable[[Batch, Written], None],
     ) -> None:
         self._database = database
         self._clock = clock
+        self._ownership = ownership
         self._closing = closing
         self._wrote = wrote
         self._due = asyncio.Event()
@@ -158,13 +165,34 @@ class Recorder:
         while True:
             try:
                 async with self._database.write() as connection:
+                    await self._ownership.guard(connection, batch.partitions)
                     return await write(connection, batch, now=milliseconds(self._clock))
+            except NotOwner as error:
+                logger.error("results are not stored: %s", error)
+                batch = await self._without(batch, error.partitions)
             except STORE_FAILURES as error:
                 if not is_temporary(error):
                     return await self._write_halves(batch, error)
                 logger.exception("results could not be stored; trying again in %.1f s", pause)
                 await self._clock.sleep(pause)
                 pause = min(pause * 2, _RETRY_MOST)
+
+    async def _without(self, batch: Batch, lost: frozenset[int]) -> Batch:
+        """Return a batch without what belongs to partitions of others, who do it again."""
+        operations, activities = batch.subjects()
+        gone: list[set[int]] = []
+        async with self._database.read() as connection:
+            for table, rows in ((schema.operations, operations), (schema.activities, activities)):
+                found: set[int] = set()
+                for part in chunks(rows):
+                    query = select(table.c.id).where(
+                        table.c.id.in_(part), table.c.partition.in_(lost)
+                    )
+                    found.update((await connection.execute(query)).scalars())
+                gone.append(found)
+        kept = batch.without(*gone)
+        kept.partitions = batch.partitions - lost
+        return kept
 
     async def _write_halves(self, batch: Batch, error: Exception) -> Written:
         """Write a batch that the store refuses without the row that it refuses it for."""

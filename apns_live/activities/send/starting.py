@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -29,6 +29,7 @@ from ..requests.messages import best_language, languages_of, start_alert_of, sta
 from ..requests.start_again import Started, read_further
 from ..store import schema
 from ..store.database import Database
+from ..store.ownership import NotOwner, Ownership
 from ..times import milliseconds
 from .apns_clients import Carrier
 from .limits import Limits
@@ -89,6 +90,9 @@ class Setting:
     recorder: Recorder
     room: Room
     limits: Limits
+    ownership: Ownership
+    running: set[Any] = field(default_factory=set)
+    """The fan-outs under way."""
 
 
 class StartFanOut:
@@ -139,6 +143,8 @@ class StartFanOut:
     def take(self, limit: int) -> Sequence[WorkItem]:
         """Give the client what is intended and waits. Part of `WorkSource`."""
         ready = self._ready
+        if not self._setting.ownership.holds(self._activity.partition):
+            return ()
         if len(ready) <= limit:
             items = list(ready)
             ready.clear()
@@ -150,6 +156,7 @@ class StartFanOut:
         recorder = self._setting.recorder
         batch = recorder.batch
         app, operation = self._app.row, self._operation.id
+        batch.partitions.add(self._activity.partition)
         accepted = 0
         rows = batch.outcomes
         for item, outcome in outcomes:
@@ -239,6 +246,7 @@ class StartFanOut:
         """
         if self._operation.status == "running" and not self.taken_over:
             async with self._setting.database.write() as connection:
+                await self._setting.ownership.guard(connection, [self._activity.partition])
                 await report_unknown(
                     connection,
                     app=self._app.row,
@@ -248,16 +256,18 @@ class StartFanOut:
                 )
         self.taken_over = True
         attachment = self._carrier.sender.attach(self)
+        self._setting.running.add(self)
         try:
             finished = await self._read(attachment)
-            await self._all_recorded()
+            await self._all_recorded(attachment)
         except Exception:
             # What is on its way has its results stored before anybody tries again: it would have
             # two otherwise.
             self._stop(attachment)
-            await self._all_recorded()
+            await self._all_recorded(attachment)
             raise
         finally:
+            self._setting.running.discard(self)
             self._stop(attachment)
         return finished
 
@@ -267,9 +277,15 @@ class StartFanOut:
         self._over = True
         self._rewind()
 
-    async def _all_recorded(self) -> None:
+    async def _all_recorded(self, attachment: Any) -> None:
         while self._unrecorded:
+            if self._activity.partition not in self._setting.ownership.partitions:
+                self._stop(attachment)
             await self._wait()
+
+    def wake(self) -> None:
+        """Look again: partitions may have been lost."""
+        self._changed.set()
 
     def _rewind(self) -> None:
         """Let the next run read again from the first device whose push certainly did not leave."""
@@ -280,6 +296,7 @@ class StartFanOut:
         self._taken_back.clear()
         if taken_back:
             batch = recorder.batch
+            batch.partitions.add(self._activity.partition)
             first = min(row for row, _ in taken_back)
             batch.unstarted += [(self._activity.id, device) for _, device in taken_back]
             batch.rewound.append((self._operation.id, first - 1, len(taken_back)))
@@ -309,6 +326,8 @@ class StartFanOut:
                 await self._wait()
             if self.stopped:
                 return True
+            if self._activity.partition not in setting.ownership.partitions:
+                raise NotOwner(frozenset({self._activity.partition}))
             await setting.room.take(len(page))
             self._unrecorded += len(page)
             left = 0
@@ -332,6 +351,7 @@ class StartFanOut:
     async def _intend(self, page: Sequence[Recipient]) -> tuple[Row[Any] | None, set[int], float]:
         table = schema.activities
         async with self._setting.database.write() as connection:
+            await self._setting.ownership.guard(connection, [self._activity.partition])
             # The row is held: an end that came first is seen, and one that comes later finds
             # these devices among those that it must reach.
             activity = (

@@ -88,6 +88,11 @@ class Database:
         return self._url.get_backend_name() == "sqlite"
 
     @property
+    def transaction_pooling(self) -> bool:
+        """Whether a pooler in transaction mode stands between: then nobody can LISTEN."""
+        return self._url.query.get("transaction_pooling") == "1"
+
+    @property
     def url(self) -> URL:
         """The address, with its password: not for logs."""
         return self._url

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -64,6 +65,11 @@ def _app_of_parent() -> Column[int]:
 def _few(name: str, *columns: str, where: str) -> Index:
     """Return an index over the few rows that ``where`` holds for; the others cost it nothing."""
     return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
+def _partition() -> Column[int]:
+    """Return the partition that a row belongs to: who owns it sends. See store/ownership."""
+    return Column("partition", SmallInteger, nullable=False, server_default="0")
 
 
 def _device(*, primary_key: bool = False) -> Column[int]:
@@ -291,6 +297,7 @@ activities = Table(
     Column("last_timestamp", BigInteger),  # the newest aps timestamp used, seconds
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    _partition(),
     UniqueConstraint("app_id", "public_id"),
     Index(None, "app_id", "status", "id"),
     Index(None, "app_id", "stream_key", "id"),
@@ -393,6 +400,7 @@ operations = Table(  # what was accepted from a caller, in order
     Column("reason", String(255)),  # why it failed; with finished_at NULL it is tried again
     Column("created_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
+    _partition(),
     UniqueConstraint("app_id", "public_id"),
     Index(None, "app_id", "id"),
     Index(None, "activity_id", "id"),
@@ -551,4 +559,31 @@ metric_values = Table(  # the newest value of what a widget shows
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("app_id", "key"),
+)
+
+leases = Table(  # who sends for a partition; see store/ownership
+    "leases",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("owner", String(64), nullable=False),
+    Column("epoch", BigInteger, nullable=False),  # grows with each new owner
+    Column("expires_at", BigInteger, nullable=False),  # by the database's clock
+)
+
+workers = Table(  # who shares the partitions
+    "workers",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+token_changes = Table(  # tokens that came or left, for the owners of their activities to hear of
+    "token_changes",
+    metadata,
+    _row_id(),
+    Column("origin", String(64), nullable=False),  # the process that wrote it knows
+    Column("activity_id", RowId, nullable=False),
+    Column("token", String(512)),  # one that left; NULL: others came
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "created_at"),  # pruning
 )

@@ -24,7 +24,7 @@ async def test_operations_and_activity_are_of_one_moment(
         await world.service.activities.update(world.app, an_update(1))
         return await read(connection, rows)
 
-    backlog = Backlog(world.database)
+    backlog = Backlog(world.database, world.service.ownership)
     [started] = await world.operations()
     known = {started.activity_id: 1} if part == "_newer" else None
     monkeypatch.setattr(Backlog, part, staticmethod(slow))

@@ -45,8 +45,9 @@ async def test_a_start_without_a_key_fails_and_goes_on_when_the_key_comes(world:
 async def test_a_key_that_does_not_open_is_a_clear_failure(world: World) -> None:
     phones = await world.add_phones(2)
     await world.close()
-    await world.open(sealing=Sealer(new_key()))
+    # Accepted by a process that could open it, and sent by one that cannot.
     await world.service.activities.start(world.app, a_start())
+    await world.open(sealing=Sealer(new_key()))
     await world.settled()
     [start] = await world.operations()
     assert start.status == "failed"

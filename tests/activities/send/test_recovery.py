@@ -248,15 +248,15 @@ async def test_what_comes_while_those_behind_are_read_reaches_everybody(
             update(table).where(table.c.kind == "update").values(status="running", finished_at=None)
         )
     reading, go = asyncio.Event(), asyncio.Event()
-    page_of = lives.page_of
+    with_rows = lives.with_rows
 
-    async def slow(*args: Any) -> Any:
-        rows = await page_of(*args)
+    async def slow(*args: Any, **named: Any) -> Any:
+        rows = await with_rows(*args, **named)
         reading.set()
         await go.wait()
         return rows
 
-    monkeypatch.setattr(lives, "page_of", slow)
+    monkeypatch.setattr(lives, "with_rows", slow)
     await world.open()
     await world.until(reading.is_set)
     if change == "end":

@@ -70,7 +70,7 @@ class World:
         self.database = database
         self.sealing = Sealer(KEY)
         self.settings = ServiceSettings(
-            drain=0.0, client={"max_connections": 2, "response_timeout": 30.0}
+            drain=0.0, lease=60.0, client={"max_connections": 2, "response_timeout": 30.0}
         )
         self.endpoint = Endpoint(**fake.endpoint._asdict())
         self.handed_in: list[TokenRecord] = []

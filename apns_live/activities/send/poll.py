@@ -1,0 +1,158 @@
+"""Looks at the store for what other processes accepted: the truth behind every wake-up.
+
+Row ids are given before a commit and seen after it, so what is new is not only above the highest id that was
+seen. Each look begins at the highest id of a while ago, longer than a transaction may take, and passes over
+what it has seen since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, func, select
+
+from ..requests.notify import KIND
+from ..store import schema
+from ..store.database import Database
+from ..store.failures import STORE_FAILURES
+from ..store.ownership import Ownership
+from ..store.wakeups import POLL
+from .courier import Courier
+from .notifier import Notifier
+
+logger = logging.getLogger("apns_live.activities")
+
+PAGE = 2_000
+_LOOK_BACK = 60.0
+"""Seconds that a transaction certainly ends in; see the timeouts of `Database`."""
+_NEARLY_ALL = 2.0
+"""Seconds that nearly all end in: only now and then a look goes further back."""
+_FAR = 20
+"""Looks until one goes back all the way."""
+
+
+class _Window:
+    """The rows of a table from a while ago on, and which of them were seen."""
+
+    def __init__(self) -> None:
+        self.base = 0
+        self._seen: set[int] = set()
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def floor(self, now: float, back: float) -> int:
+        """Return the highest row that was seen ``back`` seconds ago."""
+        return max((row for when, row in self._marks if when < now - back), default=self.base)
+
+    def fresh(self, rows: list[int], now: float) -> set[int]:
+        """Return the rows that were not seen before."""
+        new = set(rows) - self._seen
+        self._seen |= new
+        if new:
+            self._marks.append((now, max(self._seen)))
+        while self._marks and self._marks[0][0] < now - _LOOK_BACK:
+            self.base = max(self.base, self._marks.popleft()[1])
+            self._seen = {row for row in self._seen if row > self.base}
+        return new
+
+
+class Poll:
+    """Tells courier and notifier of work that is new in the partitions held."""
+
+    def __init__(
+        self,
+        database: Database,
+        origin: str,
+        ownership: Ownership,
+        courier: Courier,
+        notifier: Notifier,
+    ) -> None:
+        self._database = database
+        self._origin = origin
+        self._ownership = ownership
+        self._courier = courier
+        self._notifier = notifier
+        self._operations = _Window()
+        self._tokens = _Window()
+        self._looks = 0
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look at once: another process said that something is new."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Look every quarter of a second, until cancelled."""
+        await self._begin()
+        while True:
+            try:
+                async with asyncio.timeout(POLL):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+            self._woken.clear()
+            try:
+                await self.look()
+            except STORE_FAILURES as error:
+                logger.warning("new work could not be looked for: %.200s", error)
+                await asyncio.sleep(POLL)
+
+    async def _begin(self) -> None:
+        """Begin at the newest rows: what is older is found when partitions are gained."""
+        async with self._database.read() as connection:
+            for window, table in (
+                (self._operations, schema.operations),
+                (self._tokens, schema.token_changes),
+            ):
+                newest = await connection.scalar(select(func.max(table.c.id)))
+                window.base = max((newest or 0) - PAGE, 0)
+
+    async def look(self) -> None:
+        """Look once. Raises as `Database.read`."""
+        now = time.monotonic()
+        self._looks += 1
+        back = _NEARLY_ALL if self._looks % _FAR else _LOOK_BACK
+        operations, tokens = schema.operations, schema.token_changes
+        found = await self._read(
+            select(
+                operations.c.id, operations.c.kind, operations.c.activity_id, operations.c.version
+            ).where(operations.c.status == "accepted", self._ownership.mine(operations)),
+            operations.c.id,
+            self._operations.floor(now, back),
+        )
+        fresh = self._operations.fresh([row.id for row in found], now)
+        for row in found:
+            if row.id not in fresh:
+                continue
+            if row.kind == KIND:
+                self._notifier.found(row.id)
+            elif row.activity_id is not None:
+                self._courier.accepted(row.activity_id, row.version)
+        heard = await self._read(
+            select(tokens.c.id, tokens.c.activity_id, tokens.c.token).where(
+                tokens.c.origin != self._origin
+            ),
+            tokens.c.id,
+            self._tokens.floor(now, back),
+        )
+        fresh = self._tokens.fresh([row.id for row in heard], now)
+        for row in heard:
+            if row.id in fresh:
+                self._courier.heard(row.activity_id, row.token)
+
+    async def _read(
+        self, query: Select[Any], place: ColumnElement[int], after: int
+    ) -> list[Row[Any]]:
+        rows: list[Row[Any]] = []
+        async with self._database.read() as connection:
+            while True:
+                page = (
+                    await connection.execute(query.where(place > after).order_by(place).limit(PAGE))
+                ).all()
+                rows += page
+                if len(page) < PAGE:
+                    return rows
+                after = page[-1].id

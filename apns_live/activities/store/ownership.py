@@ -1,0 +1,354 @@
+"""Who sends for which part of a database: partitions, owned by leases and fenced where results are written.
+
+Every activity and operation belongs to one of 256 partitions. On PostgreSQL each has a lease: an owner, an
+epoch that grows with each new owner, and an end by the database's clock. A worker renews all of its leases
+at once and counts their time on its own monotonic clock from *before* it asked, so it gives up earlier
+than the database does. `Ownership.guard` checks the epochs in the transaction that writes results, and holds
+the rows until it ends: whoever lost a partition changes nothing there any more. Nothing lives in a session,
+so PgBouncer in transaction mode will do.
+
+On SQLite one process owns all partitions, by a lock of the operating system on a file beside the database
+(so the file system must have such locks: not every network share does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO
+
+from sqlalchemy import ColumnElement, FromClause, bindparam, select, text, true
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ...errors import Conflict, StoreError
+from . import schema
+from .database import Database
+from .failures import STORE_FAILURES
+
+try:
+    import fcntl
+except ImportError:  # Windows; there a file is served without this guard
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger("apns_live.activities")
+
+PARTITIONS = 256
+LEASE = 5.0
+"""Seconds that a lease lasts by default."""
+PATIENCE = 5.0
+"""Seconds that a process which was just killed may take to be gone, on SQLite."""
+_RENEWALS = 4
+"""Renewals within one lease."""
+_SPARE = 0.2
+"""The share of a lease that must be left for a push to leave."""
+_BETWEEN = 0.05
+
+Changed = Callable[[frozenset[int]], Awaitable[None]]
+Monotonic = Callable[[], float]
+
+
+class NotOwner(StoreError):
+    """Another worker owns partitions by now. Nothing was stored; ``partitions`` says which."""
+
+    def __init__(self, partitions: frozenset[int]) -> None:
+        super().__init__(f"{len(partitions)} partitions have another owner by now")
+        self.partitions = partitions
+
+
+def partition_of(app: int, public_id: str) -> int:
+    """Return the partition of an app's activity, or of an operation that has none."""
+    return zlib.crc32(f"{app}\n{public_id}".encode()) % PARTITIONS
+
+
+async def _nothing(_: frozenset[int]) -> None:
+    """Do nothing."""
+
+
+class Ownership:
+    """Owns every partition, for ever. The base of `Leases`, and what SQLite has.
+
+    ``gained`` is told of partitions whose work is to be taken up, ``lost`` of those that are left: it
+    returns when nothing of theirs leaves any more.
+    """
+
+    def __init__(self) -> None:
+        self.gained: Changed = _nothing
+        self.lost: Changed = _nothing
+        self.offset = 0.0
+        """Seconds that the database's clock is ahead of this machine's."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self.partitions)} partitions>"
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """The partitions that are held now."""
+        return _ALL
+
+    @property
+    def whole(self) -> bool:
+        """Whether every partition is held."""
+        return len(self.partitions) == PARTITIONS
+
+    @property
+    def fenced(self) -> bool:
+        """Whether nothing may leave now: no lease is held with time to spare."""
+        return False
+
+    def holds(self, partition: int) -> bool:
+        """Whether a push of a partition may leave now."""
+        return True
+
+    def mine(self, table: FromClause) -> ColumnElement[bool]:
+        """Return the condition that a row of activities or operations is of a partition held now."""
+        return true() if self.whole else table.c.partition.in_(self.partitions)
+
+    async def guard(self, connection: AsyncConnection, partitions: Iterable[int]) -> None:
+        """Keep partitions until the transaction ends. Raises `NotOwner` if one is held no more."""
+
+    async def open(self) -> None:
+        """Begin to own."""
+        await self.gained(_ALL)
+
+    async def run(self) -> None:
+        """Go on owning until cancelled."""
+
+    async def aclose(self) -> None:
+        """Leave everything to others, at once."""
+
+
+_ALL = frozenset(range(PARTITIONS))
+
+# One moment for all leases of a statement, however long it runs. Milliseconds since 1970.
+_NOW = "(SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT))"
+_ROWS = text(
+    "INSERT INTO leases (partition, owner, epoch, expires_at) "
+    "SELECT generate_series(0, :most), '', 0, 0 ON CONFLICT DO NOTHING"
+)
+_HERE = text(
+    f"INSERT INTO workers (id, expires_at) VALUES (:owner, {_NOW} + :lease) "  # noqa: S608
+    "ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at"
+)
+_GONE_WORKERS = text(f"DELETE FROM workers WHERE expires_at <= {_NOW} OR id = :gone")  # noqa: S608
+_RENEW = text(
+    f"UPDATE leases SET expires_at = {_NOW} + :lease WHERE owner = :owner "  # noqa: S608
+    "RETURNING partition, epoch"
+)
+_COUNT = text(f"SELECT count(*) AS workers, {_NOW} AS now FROM workers")  # noqa: S608
+# FOR UPDATE also waits for whoever holds a row by `guard`; those are passed over.
+_CLAIM = text(
+    f"UPDATE leases SET owner = :owner, epoch = epoch + 1, expires_at = {_NOW} + :lease "  # noqa: S608
+    "WHERE partition IN (SELECT partition FROM leases WHERE expires_at <= "
+    f"{_NOW} ORDER BY random() LIMIT :most FOR UPDATE SKIP LOCKED) RETURNING partition, epoch"
+)
+_RELEASE = text(
+    "UPDATE leases SET owner = '', expires_at = 0 "
+    "WHERE owner = :owner AND partition = ANY(CAST(:partitions AS INTEGER[]))"
+)
+_leases = schema.leases
+_GUARD = (
+    select(_leases.c.partition, _leases.c.epoch)
+    .where(
+        _leases.c.partition.in_(bindparam("partitions", expanding=True)),
+        _leases.c.owner == bindparam("me"),
+    )
+    .order_by(_leases.c.partition)
+    # A renewal may go on beside it, a new owner may not.
+    .with_for_update(read=True, key_share=True)
+)
+
+
+class Onlooker(Ownership):
+    """Owns nothing: a process that accepts calls, and leaves sending to others."""
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """None."""
+        return frozenset()
+
+    @property
+    def fenced(self) -> bool:
+        """Nothing may leave, ever."""
+        return True
+
+    def holds(self, partition: int) -> bool:
+        """Hold nothing."""
+        return False
+
+    async def open(self) -> None:
+        """Begin with nothing."""
+
+
+class Leases(Ownership):
+    """Owns a fair share of the partitions of a PostgreSQL database. ``lease`` is seconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        owner: str,
+        *,
+        lease: float = LEASE,
+        monotonic: Monotonic = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__()
+        self._database = database
+        self._owner = owner
+        self._lease = lease
+        self._monotonic = monotonic
+        self._wall = wall
+        self._epochs: dict[int, int] = {}
+        self._leaving: frozenset[int] = frozenset()
+        self._deadline = 0.0
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """The partitions that are held now."""
+        return frozenset(self._epochs) - self._leaving
+
+    @property
+    def fenced(self) -> bool:
+        """Whether nothing may leave now."""
+        return self._monotonic() >= self._deadline - self._lease * _SPARE
+
+    def holds(self, partition: int) -> bool:
+        """Whether a push of a partition may leave now."""
+        return partition in self._epochs and partition not in self._leaving and not self.fenced
+
+    async def guard(self, connection: AsyncConnection, partitions: Iterable[int]) -> None:
+        """See `Ownership.guard`. Costs one statement."""
+        wanted = sorted(set(partitions))
+        rows = await connection.execute(_GUARD, {"partitions": wanted, "me": self._owner})
+        held = {row.partition: row.epoch for row in rows}
+        lost = [each for each in wanted if each not in held or held[each] != self._epochs.get(each)]
+        if lost:
+            raise NotOwner(frozenset(lost))
+
+    async def open(self) -> None:
+        """Take what is free. Raises `StoreError`."""
+        async with self._database.write() as connection:
+            await connection.execute(_ROWS, {"most": PARTITIONS - 1})
+        await self._renew()
+
+    async def run(self) -> None:
+        """Renew, and take or leave partitions as workers come and go, until cancelled."""
+        while True:
+            await asyncio.sleep(self._lease / _RENEWALS)
+            try:
+                async with asyncio.timeout(self._lease):
+                    await self._renew()
+            except STORE_FAILURES as error:
+                logger.warning("leases could not be renewed: %.200s", error)
+            if self._epochs and self._monotonic() >= self._deadline:
+                gone, self._epochs = frozenset(self._epochs), {}
+                logger.error("%d partitions were lost: their leases ran out", len(gone))
+                await self.lost(gone)
+
+    async def _renew(self) -> None:
+        asked, before = self._monotonic(), self._wall()
+        named = {"owner": self._owner, "lease": int(self._lease * 1000)}
+        async with self._database.write() as connection:
+            await connection.execute(_HERE, named)
+            await connection.execute(_GONE_WORKERS, {"gone": ""})
+            kept = {row.partition: row.epoch for row in await connection.execute(_RENEW, named)}
+            workers, now = (await connection.execute(_COUNT)).one()
+            share = -(-PARTITIONS // workers)
+            most = share - len(kept)
+            taken: dict[int, int] = {}
+            if most > 0:
+                claimed = await connection.execute(_CLAIM, {**named, "most": most})
+                taken = {row.partition: row.epoch for row in claimed}
+        self.offset = now / 1000 - (before + self._wall()) / 2
+        was_fenced = self.fenced
+        # What ran out here is as new as what another one had: its work is taken up again.
+        known = {} if self._monotonic() >= self._deadline else self._epochs
+        fresh = {each: epoch for each, epoch in kept.items() if known.get(each) != epoch}
+        gone = frozenset(self._epochs) - kept.keys() - self._leaving
+        self._epochs = {**kept, **taken}
+        self._deadline = asked + self._lease
+        if gone:
+            logger.error("%d partitions were taken by another worker", len(gone))
+            await self.lost(gone)
+        if taken or fresh or was_fenced:
+            await self.gained(frozenset(taken) | frozenset(fresh))
+        if len(self.partitions) > share:
+            await self._leave(frozenset(sorted(self.partitions)[share:]))
+
+    async def _leave(self, partitions: frozenset[int]) -> None:
+        """Release partitions once their results are stored."""
+        self._leaving |= partitions
+        try:
+            await self.lost(partitions)
+            async with self._database.write() as connection:
+                await connection.execute(
+                    _RELEASE, {"owner": self._owner, "partitions": sorted(partitions)}
+                )
+        finally:
+            self._epochs = {k: v for k, v in self._epochs.items() if k not in partitions}
+            self._leaving -= partitions
+
+    async def aclose(self) -> None:
+        """Release everything, so that others go on at once."""
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(
+                    _RELEASE, {"owner": self._owner, "partitions": sorted(self._epochs)}
+                )
+                await connection.execute(_GONE_WORKERS, {"gone": self._owner})
+        except STORE_FAILURES as error:
+            logger.warning("leases could not be released and run out: %.200s", error)
+        self._epochs = {}
+
+
+@asynccontextmanager
+async def owning(
+    database: Database,
+    owner: str,
+    *,
+    lease: float = LEASE,
+    patience: float = PATIENCE,
+) -> AsyncIterator[Ownership]:
+    """Give what owns partitions of a database; it begins with `Ownership.open`.
+
+    On SQLite it waits up to ``patience`` seconds, of the machine's time, for an earlier process to go.
+    Raises `Conflict` if that stays.
+    """
+    if not database.is_sqlite:
+        leases = Leases(database, owner, lease=lease)
+        try:
+            yield leases
+        finally:
+            await leases.aclose()
+        return
+    if fcntl is None:
+        yield Ownership()
+        return
+    with _lock_file(database).open("a") as file:
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + patience
+        while not _take(file):
+            if loop.time() >= give_up:
+                raise Conflict(
+                    f"another service sends for {database!r} already: end it first, or open this "
+                    "one with send=False. Two would send everything twice"
+                )
+            await asyncio.sleep(_BETWEEN)
+        yield Ownership()
+
+
+def _lock_file(database: Database) -> Path:
+    path = Path(database.url.database or "").resolve()
+    return path.with_name(path.name + "-serving")
+
+
+def _take(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

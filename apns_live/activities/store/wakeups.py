@@ -1,0 +1,170 @@
+"""Tells the other processes over a database what was committed, and hears it from them.
+
+One NOTIFY for all that was told within 20 ms. Nothing depends on it: whoever waits for something also looks
+at the store (`apns_live.activities.send.poll`, `Watchers.remind`), so a notification that is lost, or a
+pooler that cannot LISTEN, costs a quarter of a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import insert, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ...clock import Clock
+from ..times import milliseconds
+from . import schema
+from .database import Database
+from .failures import STORE_FAILURES
+
+logger = logging.getLogger("apns_live.activities")
+
+CHANNEL = "apns_live"
+TOGETHER = 0.02
+"""Seconds that notifications are collected for."""
+POLL = 0.25
+"""Seconds between two looks at the store."""
+_POLL_BESIDE = 2.0
+"""The same for watchers while notifications arrive."""
+_LISTEN_AGAIN = 1.0
+_MOST = 400
+"""Rows that a notification names: PostgreSQL takes 8,000 bytes. Beyond it everybody looks."""
+_NOTIFY = text("SELECT pg_notify(:channel, :payload)")
+
+_Payload = tuple[str, bool, tuple[list[int], list[int]] | None]
+Heard = Callable[[bool, Sequence[Sequence[int]] | None], object]
+"""Called with whether there is work elsewhere, and the activities and operations that changed, or None
+for any."""
+
+
+class Wakeups:
+    """One for each process. ``origin`` is its id."""
+
+    def __init__(
+        self, database: Database, clock: Clock, origin: str, heard: Heard, *, alone: bool
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._origin = origin
+        self._heard = heard
+        self.alone = alone
+        """Whether no other process works on the database: then there is nobody to tell."""
+        self._changed: tuple[set[int], set[int]] = (set(), set())
+        self._work = False
+        self._left: list[tuple[int, str]] = []
+        self._due = asyncio.Event()
+        self.listening = False
+
+    def tell(
+        self, activities: Iterable[int], operations: Iterable[int], *, work: bool = False
+    ) -> None:
+        """Say after the commit that rows have changed, and whether there is something to send."""
+        if not self.alone:
+            self._changed[0].update(activities)
+            self._changed[1].update(operations)
+            self._work |= work
+            self._due.set()
+
+    def left(self, activity: int, token: str) -> None:
+        """Say after the commit that a token is to be sent to no more."""
+        if not self.alone:
+            self._left.append((activity, token))
+            self._work = True
+            self._due.set()
+
+    async def joined(self, connection: AsyncConnection, activities: Iterable[int]) -> None:
+        """Note in the caller's transaction that tokens of activities came."""
+        if not self.alone:
+            await self._note(connection, [(activity, None) for activity in sorted(activities)])
+
+    async def _note(
+        self, connection: AsyncConnection, changes: Sequence[tuple[int, str | None]]
+    ) -> None:
+        now = milliseconds(self._clock)
+        values = [
+            {"origin": self._origin, "activity_id": activity, "token": token, "created_at": now}
+            for activity, token in changes
+        ]
+        if values:
+            await connection.execute(insert(schema.token_changes), values)
+
+    async def run(self) -> None:
+        """Tell and hear until cancelled."""
+        if self.alone:
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell())
+            group.create_task(self._remind())
+            if not self._database.is_sqlite and not self._database.transaction_pooling:
+                group.create_task(self._listen())
+
+    async def _tell(self) -> None:
+        while True:
+            await self._due.wait()
+            await asyncio.sleep(TOGETHER)
+            try:
+                await self.flush()
+            except STORE_FAILURES as error:
+                logger.warning("other processes could not be told: %.200s", error)
+                await asyncio.sleep(_LISTEN_AGAIN)
+                self._due.set()
+
+    async def flush(self) -> None:
+        """Tell what is to be told, at once."""
+        self._due.clear()
+        left, self._left = self._left, []
+        named, self._changed = self._changed, (set(), set())
+        work, self._work = self._work, False
+        rows = None if sum(map(len, named)) > _MOST else named
+        payload = msgspec.json.encode((self._origin, work, rows)).decode()
+        try:
+            async with self._database.write() as connection:
+                await self._note(connection, left)
+                if not self._database.is_sqlite:
+                    await connection.execute(_NOTIFY, {"channel": CHANNEL, "payload": payload})
+        except BaseException:
+            self._left = left + self._left
+            raise
+
+    async def _remind(self) -> None:
+        """Let watchers look now and then, whatever was heard."""
+        while True:
+            await asyncio.sleep(_POLL_BESIDE if self.listening else POLL)
+            self._heard(False, None)
+
+    async def _listen(self) -> None:
+        while True:
+            with contextlib.suppress(*STORE_FAILURES):
+                await self._listen_once()
+            self.listening = False
+            await asyncio.sleep(_LISTEN_AGAIN)
+
+    async def _listen_once(self) -> None:
+        """Listen until the connection ends."""
+        ended = asyncio.Event()
+        async with self._database.own_connection() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            driver.add_termination_listener(lambda _: ended.set())
+            await driver.add_listener(CHANNEL, self._on_notification)
+            self.listening = True
+            await ended.wait()
+
+    def _on_notification(self, _: Any, __: int, ___: str, payload: str) -> None:
+        try:
+            origin, work, rows = msgspec.json.decode(payload, type=_Payload)
+        except msgspec.MsgspecError:
+            return  # not one of ours
+        if origin != self._origin:
+            self._heard(work, rows)
+
+    async def aclose(self) -> None:
+        """Tell what is left."""
+        if not self.alone:
+            with contextlib.suppress(*STORE_FAILURES):
+                await self.flush()

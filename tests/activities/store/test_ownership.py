@@ -1,0 +1,231 @@
+"""One owner of a SQLite file; shares of a PostgreSQL database that move between workers, with a fence."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from apns_live.activities.store.database import Database
+from apns_live.activities.store.ownership import (
+    PARTITIONS,
+    Leases,
+    NotOwner,
+    owning,
+    partition_of,
+)
+from apns_live.activities.store.upgrade import upgrade
+from apns_live.errors import Conflict
+
+HOLDER = """
+import asyncio, sys
+from apns_live.activities.store.database import Database
+from apns_live.activities.store.ownership import owning
+
+async def main():
+    async with Database.open(sys.argv[1]) as database, owning(database, "one"):
+        print("held", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Database:
+    return Database.open(tmp_path / "store.db")
+
+
+async def _hold(database: Database) -> str:
+    async with owning(database, "two", patience=60.0):
+        return "held"
+
+
+async def test_a_file_has_one_owner_who_owns_all(file: Database) -> None:
+    async with owning(file, "one") as ownership:
+        assert ownership.whole
+        assert not ownership.fenced
+        with pytest.raises(Conflict, match="another service sends"):
+            async with owning(file, "two", patience=0.0):
+                raise AssertionError("two at once")
+
+
+async def test_the_next_one_follows_when_the_first_is_done(file: Database) -> None:
+    async with owning(file, "one"):
+        waiting = asyncio.ensure_future(_hold(file))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    assert await waiting == "held"
+
+
+async def test_an_error_within_lets_go(file: Database) -> None:
+    with pytest.raises(LookupError):
+        async with owning(file, "one"):
+            raise LookupError
+    assert await _hold(file) == "held"
+
+
+async def test_a_killed_process_lets_go(file: Database) -> None:
+    url = file.url.render_as_string(hide_password=False)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, url], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(Conflict):
+            async with owning(file, "two", patience=0.0):
+                raise AssertionError("two at once")
+        process.send_signal(signal.SIGKILL)
+        assert await _hold(file) == "held"
+
+
+# Leases.
+
+
+class Worker:
+    """Leases on a monotonic clock of its own, that note what was gained and lost."""
+
+    def __init__(self, database: Database, name: str) -> None:
+        self.now = 0.0
+        self.gained: set[int] = set()
+        self.lost: set[int] = set()
+        self.leases = Leases(database, name, lease=60.0, monotonic=lambda: self.now)
+        self.leases.gained = self._gain
+        self.leases.lost = self._lose
+
+    async def _gain(self, partitions: frozenset[int]) -> None:
+        self.gained |= partitions
+
+    async def _lose(self, partitions: frozenset[int]) -> None:
+        self.lost |= partitions
+
+    @property
+    def held(self) -> frozenset[int]:
+        return self.leases.partitions
+
+    async def renew(self) -> None:
+        await self.leases._renew()
+
+
+@pytest.fixture
+async def postgres(postgres_address: str, postgres_template: str) -> AsyncIterator[Database]:
+    from tests.activities.databases import _borrow, _give_back, _run
+
+    address = _run(_borrow(postgres_address, postgres_template))
+    async with Database.open(address) as database:
+        yield database
+    _run(_give_back(postgres_address, address))
+
+
+@asynccontextmanager
+async def workers(database: Database, count: int) -> AsyncIterator[list[Worker]]:
+    made = [Worker(database, f"worker-{number}") for number in range(count)]
+    for worker in made:
+        await worker.leases.open()
+    yield made
+
+
+async def expire(database: Database, owner: str) -> None:
+    """Let a worker's leases run out, as if it had been silent for a minute."""
+    async with database.write() as connection:
+        for statement in (
+            "UPDATE leases SET expires_at = 0 WHERE owner = :owner",
+            "UPDATE workers SET expires_at = 0 WHERE id = :owner",
+        ):
+            await connection.execute(text(statement), {"owner": owner})
+
+
+def test_partitions_are_even_and_do_not_change() -> None:
+    assert partition_of(1, "match-17") == 125
+    counts = [0] * PARTITIONS
+    for number in range(25_600):
+        counts[partition_of(1, f"activity-{number}")] += 1
+    assert 50 < min(counts) <= max(counts) < 170
+
+
+async def test_shares_move_as_workers_come_and_go(postgres: Database) -> None:
+    async with workers(postgres, 3) as (one, two, three):
+        assert len(one.held) == PARTITIONS
+        for _ in range(3):
+            for worker in (one, two, three):
+                await worker.renew()
+        assert {len(worker.held) for worker in (one, two, three)} <= {84, 85, 86}
+        assert one.held | two.held | three.held == set(range(PARTITIONS))
+        assert sum(len(worker.held) for worker in (one, two, three)) == PARTITIONS
+        # A clean end releases at once.
+        await three.leases.aclose()
+        for _ in range(2):
+            for worker in (one, two):
+                await worker.renew()
+        assert len(one.held) == len(two.held) == PARTITIONS // 2
+        # A crash ends with the lease.
+        await expire(postgres, "worker-1")
+        await one.renew()
+        assert len(one.held) == PARTITIONS
+
+
+async def test_a_late_writer_changes_nothing(postgres: Database) -> None:
+    async with workers(postgres, 2) as (one, two):
+        async with postgres.write() as connection:
+            await one.leases.guard(connection, [3, 7])
+        await expire(postgres, "worker-0")
+        await two.renew()
+        assert 3 in two.held
+        with pytest.raises(NotOwner) as caught:
+            async with postgres.write() as connection:
+                await one.leases.guard(connection, [3, 7])
+        assert caught.value.partitions <= {3, 7}
+        await one.renew()
+        assert two.held.isdisjoint(one.held)
+        assert one.lost >= two.held
+
+
+async def test_who_was_away_and_back_has_another_epoch(postgres: Database) -> None:
+    """The same process: what it wrote down before belongs to a life that is over."""
+    async with workers(postgres, 1) as (one,):
+        before = dict(one.leases._epochs)
+        await expire(postgres, "worker-0")
+        two = Worker(postgres, "other")
+        await two.leases.open()
+        await two.leases.aclose()
+        one.gained.clear()
+        await one.renew()
+        assert one.lost == one.gained == set(range(PARTITIONS))
+        assert all(one.leases._epochs[each] == before[each] + 2 for each in one.held)
+
+
+async def test_a_partition_is_not_taken_from_under_a_transaction(postgres: Database) -> None:
+    async with workers(postgres, 2) as (one, two):
+        async with postgres.write() as connection:
+            await one.leases.guard(connection, [3])
+            await expire(postgres, "worker-0")
+            await two.renew()
+            assert two.held == set(range(PARTITIONS)) - {3}
+        await two.renew()
+        assert 3 in two.held
+
+
+async def test_nothing_leaves_with_a_lease_that_is_about_to_end(postgres: Database) -> None:
+    async with workers(postgres, 1) as (one,):
+        assert one.leases.holds(3)
+        one.now = 47.0
+        assert one.leases.holds(3)
+        one.now = 49.0  # stopped for so long: a renewal may have come too late
+        assert one.leases.fenced
+        assert not one.leases.holds(3)
+        one.gained.clear()
+        await one.renew()
+        assert one.leases.holds(3)
+
+
+async def test_a_new_database_has_no_leases_until_somebody_opens(empty_database: Database) -> None:
+    await upgrade(empty_database)
+    async with empty_database.read() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM leases")) == 0
