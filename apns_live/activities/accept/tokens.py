@@ -7,7 +7,7 @@ if its id is unknown, the activity is made then, without a state until somebody 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sqlalchemy import Row, select, update
@@ -102,8 +102,9 @@ RETURNING activity_devices.activity_id, activity_devices.token
 """
 
 
-Told = Callable[[AsyncConnection, Iterable[int]], Awaitable[None]]
-"""Notes within a transaction, for other processes, that tokens of activities came."""
+Told = Callable[[AsyncConnection, Mapping[int, bool]], Awaitable[None]]
+"""Notes within a transaction, for other processes, which activities tokens came for, and whether one of
+them lacks the newest state."""
 
 
 class Joining:
@@ -192,7 +193,12 @@ class Joining:
             moved = (await with_rows(connection, _MOVED, _COLUMNS, rows)).all()
             after = await _standing(connection, rows)
             if self._told is not None:
-                await self._told(connection, {activity for activity, _ in after})
+                versions = {row.id: row.version for row in activities.values()}
+                came: dict[int, bool] = {}
+                for (activity, _), known in after.items():
+                    behind = known.acknowledged_version < versions[activity]
+                    came[activity] = came.get(activity, False) or behind
+                await self._told(connection, came)
             evicted: list[tuple[int, str | None]] = []
             if self._limits is not None:
                 new = [place for place in after if place not in before]

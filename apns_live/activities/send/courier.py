@@ -176,9 +176,14 @@ class Courier:
         if version > self._lives.known([activity]).get(activity, 0):
             self._backlog.add(activity)
 
-    def heard(self, activity: int, token: str | None) -> None:
-        """Say that another process took a token out of an activity, or with None some in."""
-        if self._lives.hear(activity, token):
+    def heard(self, activity: int, token: str | None, *, behind: bool) -> None:
+        """Say that another process took a token out of an activity, or with None some in.
+
+        ``behind``: one of those lacks the newest state.
+        """
+        if token is not None:
+            self._lives.leave(activity, token)
+        elif self._lives.grew(activity, behind=behind):
             self._awaited.add(activity)
             self._backlog.add(activity)
 

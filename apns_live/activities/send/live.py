@@ -273,10 +273,6 @@ class Live:
             if group.leave(token):
                 return
 
-    def has(self, token: str) -> bool:
-        """Whether a token is here."""
-        return any(token in group.target.audience.index for group in self.groups.values())
-
     def abandon(self) -> None:
         """Send nothing more: another worker has it now."""
         for group in self.groups.values():

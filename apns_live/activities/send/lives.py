@@ -361,16 +361,13 @@ class Lives:
             self._touched.discard(live)
             live.abandon()
 
-    def hear(self, row: int, token: str | None) -> bool:
-        """Take in what another process wrote; return whether the activity is to be looked at."""
+    def grew(self, row: int, *, behind: bool) -> bool:
+        """Note that devices are in the store which are not here; return whether to read them now."""
         live = self._lives.get(row)
-        if token is not None:
-            if live is not None:
-                self.leave(row, token)
-            return False
         if live is not None:
-            live.complete, live.incomplete = False, True
-        return True
+            live.complete = False
+            live.incomplete |= behind
+        return behind
 
     def forget(self, row: int) -> None:
         """Let go of an activity that has no card left anywhere."""

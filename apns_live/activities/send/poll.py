@@ -132,7 +132,7 @@ class Poll:
             elif row.activity_id is not None:
                 self._courier.accepted(row.activity_id, row.version)
         heard = await self._read(
-            select(tokens.c.id, tokens.c.activity_id, tokens.c.token).where(
+            select(tokens.c.id, tokens.c.activity_id, tokens.c.token, tokens.c.behind).where(
                 tokens.c.origin != self._origin
             ),
             tokens.c.id,
@@ -141,7 +141,7 @@ class Poll:
         fresh = self._tokens.fresh([row.id for row in heard], now)
         for row in heard:
             if row.id in fresh:
-                self._courier.heard(row.activity_id, row.token)
+                self._courier.heard(row.activity_id, row.token, behind=bool(row.behind))
 
     async def _read(
         self, query: Select[Any], place: ColumnElement[int], after: int

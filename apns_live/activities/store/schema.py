@@ -584,6 +584,7 @@ token_changes = Table(  # tokens that came or left, for the owners of their acti
     Column("origin", String(64), nullable=False),  # the process that wrote it knows
     Column("activity_id", RowId, nullable=False),
     Column("token", String(512)),  # one that left; NULL: others came
+    Column("behind", Boolean, nullable=False),  # some that came lack the newest state
     Column("created_at", BigInteger, nullable=False),
     Index(None, "created_at"),  # pruning
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -78,18 +78,28 @@ class Wakeups:
             self._work = True
             self._due.set()
 
-    async def joined(self, connection: AsyncConnection, activities: Iterable[int]) -> None:
-        """Note in the caller's transaction that tokens of activities came."""
+    async def joined(self, connection: AsyncConnection, activities: Mapping[int, bool]) -> None:
+        """Note in the caller's transaction which activities tokens came for.
+
+        The value says whether one of them lacks the newest state.
+        """
         if not self.alone:
-            await self._note(connection, [(activity, None) for activity in sorted(activities)])
+            changes = [(activity, None, activities[activity]) for activity in sorted(activities)]
+            await self._note(connection, changes)
 
     async def _note(
-        self, connection: AsyncConnection, changes: Sequence[tuple[int, str | None]]
+        self, connection: AsyncConnection, changes: Sequence[tuple[int, str | None, bool]]
     ) -> None:
         now = milliseconds(self._clock)
         values = [
-            {"origin": self._origin, "activity_id": activity, "token": token, "created_at": now}
-            for activity, token in changes
+            {
+                "origin": self._origin,
+                "activity_id": activity,
+                "token": token,
+                "behind": behind,
+                "created_at": now,
+            }
+            for activity, token, behind in changes
         ]
         if values:
             await connection.execute(insert(schema.token_changes), values)
@@ -125,7 +135,7 @@ class Wakeups:
         payload = msgspec.json.encode((self._origin, work, rows)).decode()
         try:
             async with self._database.write() as connection:
-                await self._note(connection, left)
+                await self._note(connection, [(*each, False) for each in left])
                 if not self._database.is_sqlite:
                     await connection.execute(_NOTIFY, {"channel": CHANNEL, "payload": payload})
         except BaseException:

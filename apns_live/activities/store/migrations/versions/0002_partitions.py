@@ -43,6 +43,7 @@ def upgrade() -> None:
         sa.Column("origin", sa.String(length=64), nullable=False),
         sa.Column("activity_id", _ROW_ID, nullable=False),
         sa.Column("token", sa.String(length=512), nullable=True),
+        sa.Column("behind", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_token_changes")),
     )
