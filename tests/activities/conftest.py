@@ -16,6 +16,7 @@ from tests.activities.databases import (  # noqa: F401 - fixtures
     database,
     empty_database,
     postgres_address,
+    postgres_store,
     postgres_template,
     sqlite_template,
     store_address,

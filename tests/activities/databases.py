@@ -182,6 +182,14 @@ async def store_address(
 
 
 @pytest.fixture
+async def postgres_store(postgres_address: str, postgres_template: str) -> AsyncIterator[str]:
+    """The address of a PostgreSQL database of the newest version, for this test alone."""
+    address = _run(_borrow(postgres_address, postgres_template))
+    yield address
+    _run(_give_back(postgres_address, address))
+
+
+@pytest.fixture
 async def database(store_address: str) -> AsyncIterator[Database]:
     """A database of the newest version, for this test alone."""
     async with Database.open(store_address) as database:

@@ -32,7 +32,7 @@ from ..requests.member import Member
 from ..settings import ServiceSettings
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
-from ..store.ownership import Ownership
+from ..store.ownership import NotOwner, Ownership
 from .apns_clients import Carrier, Carriers, CarrierStatistics, NoKey
 from .backlog import Backlog, is_open
 from .broadcasting import Broadcasting
@@ -146,6 +146,8 @@ class Courier:
         """Activities that a device waits for which has just joined."""
         self._begun: dict[int, int] = {}
         """The activity of each start that was begun in this process and is not finished."""
+        self._for_key: set[int] = set()
+        """Starts that failed here for now: they go on when a key is added, and not before."""
         self._later: dict[int, None] = {}
         """Activities whose start waits until others are done."""
         self._reading: set[int] = set()
@@ -334,7 +336,10 @@ class Courier:
         starts = [
             row
             for row in operations
-            if row.kind == "start" and is_open(row) and ("start", row.id) not in self._pauses
+            if row.kind == "start"
+            and is_open(row)
+            and ("start", row.id) not in self._pauses
+            and not (row.status == "failed" and row.id in self._for_key)
         ]
         if starts and not self._starts_full(activity.id):
             self._partition_of["start", activity.id] = activity.partition
@@ -410,6 +415,8 @@ class Courier:
         """Do one piece of work. Its errors are its own: others go on."""
         try:
             await work()
+        except NotOwner:
+            logger.info("a %s goes on with another worker", place[0])
         except (SQLAlchemyError, ApnsLiveError, OSError):
             logger.exception("a %s failed for now; trying again", place[0])
             await self._clock.sleep(_TRY_AGAIN)
@@ -561,6 +568,8 @@ class Courier:
     async def _fail(self, operations: Sequence[Row[Any]], reason: str, *, final: bool) -> None:
         """Let operations fail; those that are not final are tried again when a key is added."""
         self._recorder.batch.partitions.update(row.partition for row in operations)
+        if not final:
+            self._for_key.update(row.id for row in operations)
         self._recorder.batch.started.extend(
             (row.id, "failed", reason[:255], final) for row in operations
         )
@@ -601,6 +610,7 @@ class Courier:
         """Sign with a key that was just added, and try again what failed for want of one."""
         await self._refresh(app)
         self._pauses.end_those_of(app.row)
+        self._for_key.clear()
         await self._backlog.try_again(app)
 
     async def _refresh(self, app: App) -> None:

@@ -115,13 +115,9 @@ class Worker:
 
 
 @pytest.fixture
-async def postgres(postgres_address: str, postgres_template: str) -> AsyncIterator[Database]:
-    from tests.activities.databases import _borrow, _give_back, _run
-
-    address = _run(_borrow(postgres_address, postgres_template))
-    async with Database.open(address) as database:
+async def postgres(postgres_store: str) -> AsyncIterator[Database]:
+    async with Database.open(postgres_store) as database:
         yield database
-    _run(_give_back(postgres_address, address))
 
 
 @asynccontextmanager

@@ -1,0 +1,239 @@
+"""Several processes over one PostgreSQL: any takes any call, each sends its share, one that is gone is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from apns_live.activities import Audience, Notify, Service
+from apns_live.activities.store.database import Database
+from apns_live.errors import Conflict
+from apns_live.testing import FakeApns, SimulatedClock
+from tests.activities.send.world import World, a_start, an_end, an_update, phone_settings
+
+
+class Cluster(World):
+    """A world whose first service sends, with others beside it."""
+
+    address = ""
+    stack: AsyncExitStack
+
+    async def beside(self, *, send: bool = True) -> Service:
+        """Open another service over the same database."""
+        database = await self.stack.enter_async_context(Database.open(self.address))
+        return await self.stack.enter_async_context(
+            Service.open(
+                database,
+                sealing=self.sealing,
+                clock=self.clock,
+                new_id=self.new_id,
+                settings=self.settings,
+                endpoints={"production": self.endpoint, "sandbox": self.endpoint},
+                send=send,
+            )
+        )
+
+
+@pytest.fixture
+async def cluster(postgres_store: str) -> AsyncIterator[Cluster]:
+    clock = SimulatedClock()
+    async with (
+        Database.open(postgres_store) as database,
+        FakeApns(clock=clock, devices="strict", phone_settings=phone_settings()) as fake,
+        AsyncExitStack() as stack,
+    ):
+        cluster = Cluster(fake, clock, database)
+        cluster.address, cluster.stack = postgres_store, stack
+        await cluster.open()
+        cluster.app = await cluster.add_app()
+        yield cluster
+        await stack.aclose()
+        await cluster.close()
+
+
+async def share(*services: Service) -> None:
+    """Let workers come to their shares at once."""
+    for _ in range(3):
+        for service in services:
+            await service.ownership._renew()  # type: ignore[attr-defined]
+
+
+async def run_out(cluster: Cluster, service: Service) -> None:
+    """Let the leases of a service end as if it had been silent, and others take them."""
+    owner = service.ownership._owner  # type: ignore[attr-defined]
+    async with cluster.database.write() as connection:
+        for statement in (
+            "UPDATE leases SET expires_at = 0 WHERE owner = :owner",
+            "DELETE FROM workers WHERE id = :owner",
+        ):
+            await connection.execute(text(statement), {"owner": owner})
+
+
+async def test_what_one_accepts_another_sends(cluster: Cluster) -> None:
+    front = await cluster.beside(send=False)
+    phones = await cluster.add_phones(3)
+    await front.activities.start(cluster.app, a_start())
+    await cluster.until(lambda: cluster.shown(phones) == [("active", 0)] * 3)
+    # Phones hand their tokens to the one that does not send.
+    cluster.registering = False
+    await cluster.until(lambda: len(cluster.handed_in) == 3)
+    await front.tokens.register_activity_tokens(cluster.app, cluster.handed_in)
+    await front.activities.update(cluster.app, an_update(1))
+    await cluster.until(lambda: cluster.shown(phones) == [("active", 1)] * 3)
+    assert front.statistics().waiting == 0
+    await front.activities.end(cluster.app, an_end(2))
+    await cluster.until(lambda: cluster.shown(phones) == [("ended", 2)] * 3)
+
+
+async def test_a_notification_that_another_accepted_is_sent(cluster: Cluster) -> None:
+    front = await cluster.beside(send=False)
+    phone = (await cluster.add_phones(1))[0]
+    records = [
+        cluster.start_records(phone)[0].__class__(
+            device=phone.id,
+            kind="device",
+            token=token.text,
+            registered_at=cluster.now(),
+            environment="sandbox",
+        )
+        for token in phone.tokens
+        if token.kind == "device"
+    ]
+    await cluster.service.devices.register(cluster.app, records)
+    notify = Notify(audience=Audience(everyone=True), title="Hello", body="there")
+    await front.notifications.send(cluster.app, notify)
+    await cluster.until(lambda: any(b"Hello" in push.body for push in cluster.fake.pushes))
+
+
+async def test_a_token_that_came_elsewhere_gets_the_next_state(cluster: Cluster) -> None:
+    """The sender has the activity in memory, and must not think that it knows everybody."""
+    front = await cluster.beside(send=False)
+    phones = await cluster.add_phones(2)
+    await cluster.service.activities.start(cluster.app, a_start())
+    cluster.registering = False
+    await cluster.until(lambda: len(cluster.handed_in) == 2)
+    first, second = cluster.handed_in
+    await cluster.service.tokens.register_activity_tokens(cluster.app, [first])
+    await cluster.service.activities.update(cluster.app, an_update(1))
+    await cluster.until(lambda: ("active", 1) in cluster.shown(phones))
+    await cluster.result_of(cluster.service.settled())
+    await front.tokens.register_activity_tokens(cluster.app, [second])
+    await cluster.until(lambda: cluster.shown(phones) == [("active", 1)] * 2)
+    await cluster.service.activities.update(cluster.app, an_update(2))
+    await cluster.until(lambda: cluster.shown(phones) == [("active", 2)] * 2)
+
+
+async def test_two_workers_share_and_no_phone_is_started_twice(cluster: Cluster) -> None:
+    other = await cluster.beside()
+    await share(cluster.service, other)
+    assert cluster.service.ownership.partitions.isdisjoint(other.ownership.partitions)
+    phones = await cluster.add_phones(3)
+    names = [f"match-{number}" for number in range(4)]  # a phone shows five at most
+    for number, name in enumerate(names):
+        service = (cluster.service, other)[number % 2]
+        await service.activities.start(cluster.app, a_start(name))
+    await cluster.until(lambda: all(len(phone.activities) == 4 for phone in phones))
+    for n in range(1, 4):
+        for number, name in enumerate(names):
+            service = (cluster.service, other)[(number + n) % 2]
+            await service.activities.update(cluster.app, an_update(n, name))
+    await cluster.until(
+        lambda: all(cluster.state_of(phone, name) == 3 for phone in phones for name in names)
+    )
+    starts = [push.token for push in cluster.fake.pushes if b'"start"' in push.body]
+    assert len(starts) == len(phones) * len(names)
+
+
+async def test_what_a_dead_worker_held_goes_on_with_another(cluster: Cluster) -> None:
+    other = await cluster.beside()
+    phones = await cluster.add_phones(2)
+    names = [f"match-{number}" for number in range(4)]
+    for name in names:
+        await cluster.service.activities.start(cluster.app, a_start(name))
+    await share(cluster.service, other)
+    await cluster.until(lambda: all(len(phone.activities) == 4 for phone in phones))
+    await cluster.settled()
+    for task in other._tasks:  # it is gone, and says nothing
+        task.cancel()
+    await asyncio.gather(*other._tasks, return_exceptions=True)
+    for name in names:
+        await cluster.service.activities.update(cluster.app, an_update(5, name))
+    await run_out(cluster, other)
+    await cluster.service.ownership._renew()  # type: ignore[attr-defined]
+    assert cluster.service.ownership.whole
+    await cluster.until(
+        lambda: all(cluster.state_of(phone, name) == 5 for phone in phones for name in names)
+    )
+
+
+async def test_a_worker_that_was_stopped_sends_nothing_with_a_dead_lease(cluster: Cluster) -> None:
+    phones = await cluster.add_phones(2)
+    await cluster.service.activities.start(cluster.app, a_start())
+    await cluster.until(lambda: cluster.shown(phones) == [("active", 0)] * 2)
+    await cluster.settled()
+    before = len(cluster.fake.pushes)
+    leases: Any = cluster.service.ownership
+    leases._deadline = 0.0  # it wakes up, and its time is over
+    await cluster.service.activities.update(cluster.app, an_update(1))
+    await cluster.pass_time(2.0)
+    assert len(cluster.fake.pushes) == before
+    await leases._renew()
+    await cluster.until(lambda: cluster.shown(phones) == [("active", 1)] * 2)
+
+
+async def test_results_of_a_lost_lease_are_not_stored(cluster: Cluster) -> None:
+    phones = await cluster.add_phones(2)
+    await cluster.service.activities.start(cluster.app, a_start())
+    await cluster.until(lambda: cluster.shown(phones) == [("active", 0)] * 2)
+    await cluster.settled()
+    recorder = cluster.service.courier._recorder
+    operation, activity = (await cluster.operations())[0], (await cluster.members())[0].activity_id
+    async with cluster.database.write() as connection:
+        await connection.execute(text("UPDATE leases SET epoch = epoch + 1"))
+    recorder.batch.partitions.add(operation.partition)
+    row = (cluster.app.row, operation.id, 99, "accepted", 200, "", "late", 10)
+    recorder.batch.outcomes.append(row)
+    recorder.batch.counts[operation.id] = [1, 0]
+    recorder.batch.stamps.append((activity, 2**33))
+    await cluster.result_of(recorder.written())
+    assert not [row for row in await cluster.outcomes() if row.apns_id == "late"]
+    assert (await cluster.operations())[0].accepted == 2
+
+
+async def test_who_follows_on_one_sees_what_another_does(cluster: Cluster) -> None:
+    front = await cluster.beside(send=False)
+    await cluster.add_phones(2)
+    done = await cluster.service.activities.start(cluster.app, a_start())
+    seen: list[dict[str, Any]] = []
+
+    events = front.watch(cluster.app, operation=done.answer.operation)
+
+    async def follow() -> None:
+        seen.extend([event async for event in events])
+
+    await cluster.result_of(follow())
+    assert seen[-1]["status"] == "done"
+    assert seen[-1]["accepted"] == 2
+
+
+async def test_beside_a_file_only_one_sends(database: Database, tmp_path: Any) -> None:
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL takes many")
+    from apns_live.activities import Sealer
+    from apns_live.activities.store import ownership
+    from apns_live.activities.store.sealing import new_key
+
+    sealer = Sealer(new_key())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ownership, "PATIENCE", 0.0)
+        async with Service.open(database, sealing=sealer):
+            async with Service.open(database, sealing=sealer, send=False) as front:
+                assert not front.sends
+            with pytest.raises(Conflict, match="send=False"):
+                async with ownership.owning(database, "second", patience=0.0):
+                    pass
