@@ -25,6 +25,7 @@ from . import (
     send,
     store,
     token,
+    worker,
 )
 
 NAME = "apns-live"
@@ -61,6 +62,7 @@ app.command("broadcast")(broadcast.broadcast)
 app.command("lint")(lint.lint)
 app.command("fake")(fake.fake)
 app.command("gateway")(gateway.gateway)
+app.command("worker")(worker.worker)
 app.add_typer(channels.app, name="channels")
 app.add_typer(contract.app, name="contract")
 app.add_typer(token.app, name="token")

@@ -84,6 +84,13 @@ def gateway(
             help="With --with-fake: Swift file of your app, by which states are held; repeat.",
         ),
     ] = None,
+    send: Annotated[
+        bool,
+        typer.Option(
+            "--send/--no-send",
+            help="Send what is accepted, or leave that to other gateways and workers.",
+        ),
+    ] = True,
     *,
     tuned: Tuned,
 ) -> int:
@@ -129,14 +136,15 @@ def gateway(
         service=tuned.service(),
         endpoints=endpoints,
         contract=tuple(contract or ()),
+        send=send,
     )
     raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_with_fake(options, ready) if with_fake else _alone(options, ready))
     return 0
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Return uvloop's; it is not there on every system."""
     try:
         import uvloop
@@ -160,6 +168,7 @@ class _Options:
         service: ServiceSettings,
         endpoints: Mapping[str, Endpoint],
         contract: tuple[Path, ...] = (),
+        send: bool,
     ) -> None:
         self.contract = contract
         self.endpoints = endpoints
@@ -170,6 +179,7 @@ class _Options:
         self.certificates = certificates
         self.settings = settings
         self.service = service
+        self.send = send
 
 
 async def _alone(options: _Options, ready: Any) -> None:
@@ -189,6 +199,7 @@ async def _alone(options: _Options, ready: Any) -> None:
             sealing=sealing,
             settings=options.service,
             endpoints=options.endpoints,
+            send=options.send,
         ) as service,
         stopping(options.certificates) as stop,
         serving(

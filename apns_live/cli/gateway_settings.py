@@ -140,6 +140,7 @@ TABLE: tuple[Tuning, ...] = (
     _service("tokens_in_memory", int, "Activity tokens kept in memory."),
     _service("key_check", float, "Between two looks for new provider keys.", "SECONDS"),
     _service("carriers_open", int, "Apps that stay connected to APNs."),
+    _service("lease", float, "How long a worker that is gone keeps its share.", "SECONDS"),
     _service("carrier_idle", float, "Until an idle app's connections are closed.", "SECONDS"),
 )
 _NAMES = {(one.part, one.name): one for one in TABLE}
@@ -242,10 +243,12 @@ class Tuned:
             raise InvalidSetting(error.problem, field=place, remedy=error.remedy) from None
 
 
-def tunable(function: Callable[..., int]) -> Callable[..., int]:
+def tunable(
+    function: Callable[..., int], *, parts: tuple[Part, ...] = ("gateway", "service")
+) -> Callable[..., int]:
     """Give a command the options of the table; what is chosen is its keyword ``tuned``."""
     own = inspect.signature(function, eval_str=True)
-    options = [_parameter(one) for one in TABLE if not one.secret]
+    options = [_parameter(one) for one in TABLE if one.part in parts and not one.secret]
 
     @functools.wraps(function)
     def run(*args: Any, **given: Any) -> int:

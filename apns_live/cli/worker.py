@@ -1,0 +1,50 @@
+"""``apns-live worker``: send what gateways accept, without an HTTP API of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .gateway import loop_factory, stopping
+from .gateway_settings import Tuned, tunable
+from .options import Shared, command
+from .store_access import StoreOption, address, installed, sealer
+
+if TYPE_CHECKING:
+    from ..activities import ServiceSettings
+
+
+@command()
+@partial(tunable, parts=("service",))
+def worker(shared: Shared, store: StoreOption = None, *, tuned: Tuned) -> int:
+    """Send for a database until SIGTERM or SIGINT. Over PostgreSQL any number share the work.
+
+    Prints where it is when it is ready; with --json as one JSON line.
+    """
+    with installed():
+        import apns_live.activities.service  # noqa: F401 - to say at once which part is missing
+
+    def ready(facts: dict[str, Any]) -> None:
+        lines = [f"{name}: {value}" for name, value in facts.items()]
+        shared.screen.answer(facts, "\n".join(lines))
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_work(address(store), tuned.service(), ready))
+    return 0
+
+
+async def _work(where: str, settings: ServiceSettings, ready: Any) -> None:
+    from ..activities import Service
+
+    async with (
+        Service.open(where, sealing=sealer(), settings=settings) as service,
+        stopping() as stop,
+    ):
+        ready(
+            {
+                "database": repr(service.database).removeprefix("Database(").rstrip(")").strip("'"),
+                "apps": [one.id for one in await service.apps.list()],
+            }
+        )
+        await stop.wait()
