@@ -46,7 +46,7 @@ from .send import Courier, CourierStatistics, Notifier, Poll
 from .settings import ServiceSettings
 from .store.commit import GroupCommit
 from .store.database import Database
-from .store.ownership import Onlooker, Ownership, owning
+from .store.ownership import DatabaseClock, Onlooker, Ownership, owning
 from .store.sealing import Sealer
 from .store.upgrade import check
 from .store.wakeups import Wakeups
@@ -205,11 +205,14 @@ class Service:
             await check(opened)
             settings, origin = settings or ServiceSettings(), uuid.uuid4().hex
             async with AsyncExitStack() as stack:
-                ownership: Ownership = Onlooker()
+                ownership: Ownership = Onlooker(opened)
                 if send:
                     ownership = await stack.enter_async_context(
                         owning(opened, origin, lease=settings.lease)
                     )
+                if clock is None and not opened.is_sqlite:
+                    clock = DatabaseClock()
+                    clock.ownership = ownership
                 service = cls(
                     opened,
                     sealing=sealing or Sealer.from_environment(),

@@ -25,6 +25,7 @@ from typing import IO
 from sqlalchemy import ColumnElement, FromClause, bindparam, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ...clock import SystemClock
 from ...errors import Conflict, StoreError
 from . import schema
 from .database import Database
@@ -47,6 +48,8 @@ _RENEWALS = 4
 _SPARE = 0.2
 """The share of a lease that must be left for a push to leave."""
 _BETWEEN = 0.05
+_PRECISE, _JITTER = 0.2, 0.05
+"""Seconds that an answer may take which says what time it is, and of a difference that counts."""
 
 Changed = Callable[[frozenset[int]], Awaitable[None]]
 Monotonic = Callable[[], float]
@@ -121,6 +124,12 @@ class Ownership:
     async def aclose(self) -> None:
         """Leave everything to others, at once."""
 
+    def _measured(self, before: float, now: int, after: float) -> None:
+        """Note the database's time in milliseconds, asked for and answered at these moments here."""
+        offset = now / 1000 - (before + after) / 2
+        if after - before < _PRECISE and abs(offset - self.offset) > _JITTER:
+            self.offset = offset
+
 
 _ALL = frozenset(range(PARTITIONS))
 
@@ -139,6 +148,7 @@ _RENEW = text(
     f"UPDATE leases SET expires_at = {_NOW} + :lease WHERE owner = :owner "  # noqa: S608
     "RETURNING partition, epoch"
 )
+_CLOCK = text(f"SELECT {_NOW}")
 _COUNT = text(f"SELECT count(*) AS workers, {_NOW} AS now FROM workers")  # noqa: S608
 # FOR UPDATE also waits for whoever holds a row by `guard`; those are passed over.
 _CLAIM = text(
@@ -163,8 +173,24 @@ _GUARD = (
 )
 
 
+class DatabaseClock(SystemClock):
+    """The machine's clock, set by the database's, so that all processes over it agree on the time."""
+
+    def __init__(self) -> None:
+        self.ownership = Ownership()
+
+    def time(self) -> float:
+        """Return the database's time in seconds since 1970."""
+        return time.time() + self.ownership.offset
+
+
 class Onlooker(Ownership):
     """Owns nothing: a process that accepts calls, and leaves sending to others."""
+
+    def __init__(self, database: Database, *, wall: Callable[[], float] = time.time) -> None:
+        super().__init__()
+        self._database = database
+        self._wall = wall
 
     @property
     def partitions(self) -> frozenset[int]:
@@ -181,7 +207,22 @@ class Onlooker(Ownership):
         return False
 
     async def open(self) -> None:
-        """Begin with nothing."""
+        """Look at the database's clock. Raises `StoreError`."""
+        if self._database.is_sqlite:
+            return
+        before = self._wall()
+        async with self._database.read() as connection:
+            now = await connection.scalar(_CLOCK)
+        self._measured(before, now, self._wall())
+
+    async def run(self) -> None:
+        """Look at it now and then, until cancelled."""
+        while not self._database.is_sqlite:
+            await asyncio.sleep(LEASE)
+            try:
+                await self.open()
+            except STORE_FAILURES as error:
+                logger.warning("the database's clock could not be read: %.200s", error)
 
 
 class Leases(Ownership):
@@ -263,7 +304,7 @@ class Leases(Ownership):
             if most > 0:
                 claimed = await connection.execute(_CLAIM, {**named, "most": most})
                 taken = {row.partition: row.epoch for row in claimed}
-        self.offset = now / 1000 - (before + self._wall()) / 2
+        self._measured(before, now, self._wall())
         was_fenced = self.fenced
         # What ran out here is as new as what another one had: its work is taken up again.
         known = {} if self._monotonic() >= self._deadline else self._epochs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -69,7 +69,10 @@ def _stream(call: Call, events: AsyncIterator[dict[str, Any]], name: str, last: 
     if gateway.followers.total() >= most or gateway.followers[app] >= (most + 1) * 3 // 4:
         raise Busy(f"{gateway.followers.total()} streams of events are open", retry_after=5.0)
     gateway.followers[app] += 1
-    text = _write(events, name, last, gateway.settings.heartbeat)
+    given = call.request.headers.get("last-event-id", "")
+    after = int(given) if given.isascii() and given.isdigit() and len(given) < 16 else 0
+    numbers = numbers_of(after, call.service.clock.time)
+    text = _write(events, name, last, gateway.settings.heartbeat, numbers)
     return _Following(text, gateway, app)
 
 
@@ -89,11 +92,21 @@ class _Following(StreamingResponse):
             self._gateway.followers += Counter()  # drops what is zero
 
 
+def numbers_of(after: int, now: Callable[[], float]) -> Iterator[int]:
+    """Give growing ids, also beyond those that another replica gave: milliseconds since 1970."""
+    while True:
+        after = max(after + 1, int(now() * 1000))
+        yield after
+
+
 async def _write(
-    events: AsyncIterator[dict[str, Any]], name: str, last: str, heartbeat: float
+    events: AsyncIterator[dict[str, Any]],
+    name: str,
+    last: str,
+    heartbeat: float,
+    numbers: Iterator[int],
 ) -> AsyncIterator[bytes]:
     """Write events as text; a comment line now and then shows that the connection lives."""
-    number = 0
     coming: asyncio.Task[dict[str, Any]] | None = None
     try:
         yield b"retry: 2000\n\n"
@@ -109,9 +122,8 @@ async def _write(
                 break
             finally:
                 coming = None
-            number += 1
             data = msgspec.json.encode(shown_times(event)).decode()
-            yield f"event: {name}\nid: {number}\ndata: {data}\n\n".encode()
+            yield f"event: {name}\nid: {next(numbers)}\ndata: {data}\n\n".encode()
         yield f"event: {last}\ndata: {{}}\n\n".encode()
     finally:
         if coming is not None:

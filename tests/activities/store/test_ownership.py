@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,8 +17,10 @@ from sqlalchemy import text
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.ownership import (
     PARTITIONS,
+    DatabaseClock,
     Leases,
     NotOwner,
+    Onlooker,
     owning,
     partition_of,
 )
@@ -225,3 +228,20 @@ async def test_a_new_database_has_no_leases_until_somebody_opens(empty_database:
     await upgrade(empty_database)
     async with empty_database.read() as connection:
         assert await connection.scalar(text("SELECT count(*) FROM leases")) == 0
+
+
+async def test_a_wrong_clock_is_set_by_the_databases(postgres: Database) -> None:
+    wrong = 20.0
+    leases = Leases(postgres, "late", wall=lambda: time.time() - wrong)
+    await leases.open()
+    while not leases.offset:  # a slow answer does not say what time it is
+        await leases._renew()
+    assert abs(leases.offset - wrong) < 0.2
+    onlooker = Onlooker(postgres, wall=lambda: time.time() + wrong)
+    while not onlooker.offset:
+        await onlooker.open()
+    assert abs(onlooker.offset + wrong) < 0.2
+    clock = DatabaseClock()
+    assert abs(clock.time() - time.time()) < 0.2
+    clock.ownership = leases
+    assert abs(clock.time() - time.time() - wrong) < 0.4

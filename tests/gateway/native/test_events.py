@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from apns_live.gateway import GatewaySettings
+from apns_live.gateway.native.events import numbers_of
 
 from .conftest import Live
 
@@ -55,6 +56,14 @@ async def test_an_activity_is_followed_to_its_end(live: Live) -> None:
     assert states[-1] == 1
     assert states == sorted(states)
     await live.until(lambda: live.gateway.followers.total() == 0)
+
+
+def test_ids_grow_beyond_those_of_another_replica() -> None:
+    now = 5.0
+    numbers = numbers_of(7_000, lambda: now)
+    assert [next(numbers), next(numbers)] == [7_001, 7_002]
+    now = 8.0
+    assert [next(numbers), next(numbers)] == [8_000, 8_001]
 
 
 async def test_an_operation_is_followed_until_it_is_done(live: Live) -> None:
