@@ -312,6 +312,7 @@ class LiveActivity(Home):
             ready = lane.ready_at(now, wall, self._minimum_interval)
             if min(ready, state.last_moment) <= now:
                 self._publish(state, now, wall)
+                self._after()
         if now >= self.published.last_moment and self.audience.behind:
             self._give_up()
 

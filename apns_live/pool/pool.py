@@ -168,6 +168,7 @@ class Pool:
                     transport.abort()
             if leaving:
                 await asyncio.wait([gone for _, gone in leaving], timeout=_GOODBYE)
+        self._leaving.clear()
 
     def _close_all(self) -> None:
         for link in list(self._links):

@@ -185,7 +185,7 @@ def _trouble(die: random.Random, trouble: str, span: float) -> list[Action]:
         if what == "delay":
             given["delay"] = die.choice((0.5, 2.9, 3.5, 12.0))
         if what == "reset":
-            given |= {"error_code": die.choice((1, 2, 7, 8)), "processed": die.random() < 0.5}
+            given |= {"error_code": die.choice((1, 2, 8)), "processed": die.random() < 0.5}
         return [Action(at(), "fault", given)]
     if trouble == "links":
         return [
@@ -196,7 +196,7 @@ def _trouble(die: random.Random, trouble: str, span: float) -> list[Action]:
         return [
             Action(at(), "goaway", {
                 "reason": die.choice((None, "Shutdown", "BadCertificate", "IdleTimeout")),
-                "last": die.choice((None, None, 0)),
+                "last": None,
             })
             for _ in range(die.choice((1, 1, 3)))
         ]  # fmt: skip

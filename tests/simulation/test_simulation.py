@@ -1,0 +1,36 @@
+"""Many simulated worlds, and the proof that the simulator finds what it is there to find."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from .plan import draw
+from .run import run_seed, shortened
+
+WORLDS = int(os.environ.get("APNS_LIVE_WORLDS", "2000"))
+_CHUNK = 100
+
+
+@pytest.mark.parametrize("first", range(0, WORLDS, _CHUNK))
+def test_everything_holds_in_every_world(first: int) -> None:
+    for seed in range(first, min(first + _CHUNK, WORLDS)):
+        plan, complaints, _ = run_seed(seed)
+        if complaints:
+            pytest.fail(
+                "\n".join(
+                    [
+                        *complaints,
+                        "",
+                        str(shortened(plan)),
+                        f"python -m tests.simulation --seed {seed}",
+                    ]
+                )
+            )
+
+
+def test_a_world_repeats_exactly() -> None:
+    for seed in (3, 7, 11):
+        assert str(draw(seed)) == str(draw(seed))
+        assert run_seed(seed)[1] == run_seed(seed)[1]
