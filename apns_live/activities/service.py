@@ -120,14 +120,14 @@ class Service:
             clock,
             self.devices,
             joined=self._joined,
-            left=self._left,
+            left=self.courier.left,
             limits=self.courier.limits,
             commits=self.commits,
             told=self.wakeups.joined,
         )
         self.channels = Channels(database, clock, self.courier.client)
         self.operations = Operations(database)
-        self.receipts = Receipts(database, clock, left=self._left)
+        self.receipts = Receipts(database, clock, left=self.courier.left)
         self.notifier = Notifier(
             self.courier.setting,
             self.apps,
@@ -144,7 +144,7 @@ class Service:
             token_wait=settings.token_wait,
             ownership=ownership,
             written=self.courier.written,
-            left=self._left,
+            left=self.courier.left,
             changed=self.watchers.changed,
         )
         self.pruning = Pruning(
@@ -159,7 +159,10 @@ class Service:
             ),
         )
         self.watchers.told = self.wakeups.tell
-        self.poll = Poll(database, origin, ownership, self.courier, self.notifier)
+        self.courier.told_left = self.wakeups.left
+        self.poll = Poll(
+            database, origin, ownership, self.courier, self.notifier, self._time_may_bring
+        )
         ownership.gained, ownership.lost = self._gained, self._lost
         self.background: list[Background] = [self.wakeups.run, ownership.run]
         if self.sends:
@@ -279,7 +282,6 @@ class Service:
 
     def _left(self, activity: int, token: str) -> None:
         self.courier.left(activity, token)
-        self.wakeups.left(activity, token)
 
     def _key_added(self, app: App) -> None:
         if self.sends:
@@ -294,7 +296,12 @@ class Service:
             self.watchers.heard(*changed)
         if work and self.sends:
             self.poll.wake()
-            self.scheduler.wake()
+            self._time_may_bring()
+
+    def _time_may_bring(self) -> None:
+        """Let those look who wait for a time, which another process may have set."""
+        self.scheduler.wake()
+        self.courier.limits.wake()
 
     # What is owned.
 

@@ -153,6 +153,8 @@ class Courier:
         self._reading: set[int] = set()
         """Activities whose tokens are being read."""
         self._reads = asyncio.Semaphore(_READS)
+        self.told_left: Callable[[int, str], object] = lambda activity, token: None
+        """Called with tokens that left, for other processes."""
         self._looking = False
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -192,6 +194,7 @@ class Courier:
     def left(self, activity: int, token: str) -> None:
         """Say that a token is to be sent to no more."""
         self._lives.leave(activity, token)
+        self.told_left(activity, token)
 
     def key_added(self, app: App) -> None:
         """Say that an app has another key."""
@@ -603,6 +606,7 @@ class Courier:
         while True:
             await self._clock.sleep(self._settings.key_check)
             self.carriers.make_room()
+            self._known_apps.clear()  # another process may have changed their settings
             for app in {carrier.app.row: carrier.app for carrier in self.carriers}.values():
                 await self._refresh(app)
 

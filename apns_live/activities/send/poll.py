@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, func, select
@@ -31,6 +32,8 @@ _LOOK_BACK = 60.0
 """Seconds that a transaction certainly ends in; see the timeouts of `Database`."""
 _NEARLY_ALL = 2.0
 """Seconds that nearly all end in: only now and then a look goes further back."""
+_SECOND = 4
+"""Looks in a second."""
 _FAR = 20
 """Looks until one goes back all the way."""
 
@@ -60,7 +63,10 @@ class _Window:
 
 
 class Poll:
-    """Tells courier and notifier of work that is new in the partitions held."""
+    """Tells courier and notifier of work that is new in the partitions held.
+
+    ``now_and_then`` is called once a second.
+    """
 
     def __init__(
         self,
@@ -69,7 +75,9 @@ class Poll:
         ownership: Ownership,
         courier: Courier,
         notifier: Notifier,
+        now_and_then: Callable[[], object],
     ) -> None:
+        self._now_and_then = now_and_then
         self._database = database
         self._origin = origin
         self._ownership = ownership
@@ -114,6 +122,8 @@ class Poll:
         """Look once. Raises as `Database.read`."""
         now = time.monotonic()
         self._looks += 1
+        if not self._looks % _SECOND:
+            self._now_and_then()
         back = _NEARLY_ALL if self._looks % _FAR else _LOOK_BACK
         operations, tokens = schema.operations, schema.token_changes
         found = await self._read(

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from apns_live.activities import Audience, Notify, Service
+from apns_live.activities import Audience, Notify, Service, TokenRecord
 from apns_live.activities.store.database import Database
 from apns_live.errors import Conflict
 from apns_live.testing import FakeApns, SimulatedClock
-from tests.activities.send.world import World, a_start, an_end, an_update, phone_settings
+from tests.activities.send.world import TYPE, World, a_start, an_end, an_update, phone_settings
 
 
 class Cluster(World):
@@ -237,3 +237,34 @@ async def test_beside_a_file_only_one_sends(database: Database, tmp_path: Any) -
             with pytest.raises(Conflict, match="send=False"):
                 async with ownership.owning(database, "second", patience=0.0):
                     pass
+
+
+async def test_an_end_over_the_limit_is_sent_wherever_the_token_came(cluster: Cluster) -> None:
+    front = await cluster.beside(send=False)
+    await cluster.service.apps.configure(cluster.app, {"device_limit": 1})
+    cluster.app = await cluster.service.apps.get(cluster.app.id)
+    [phone] = await cluster.add_phones(1)
+    await cluster.service.activities.start(cluster.app, a_start())
+    await cluster.until(lambda: cluster.shown([phone]) == [("active", 0)])
+    await cluster.settled()
+    own = TokenRecord(
+        device=phone.id,
+        kind="activity",
+        token="ab" * 40,
+        registered_at=cluster.now(),
+        scope="begun-by-the-phone",
+        environment="sandbox",
+    )
+    await front.tokens.register_activity_tokens(cluster.app, [own], attributes_type=TYPE)
+    await cluster.until(lambda: phone.activities[0].state == "dismissed")
+
+
+async def test_a_start_that_is_due_soon_is_heard_of_without_notifications(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = await cluster.beside(send=False)
+    monkeypatch.setattr(front.wakeups, "tell", lambda *_, **__: None)
+    phones = await cluster.add_phones(1)
+    soon = cluster.clock.time() + 1.0
+    await front.activities.start(cluster.app, a_start(start_at=soon))
+    await cluster.until(lambda: cluster.shown(phones) == [("active", 0)], at_most=600.0)
