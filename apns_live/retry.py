@@ -3,7 +3,8 @@
 `apns_live.reasons` names a policy for each reason; `POLICIES` has its numbers. Who reads them:
 the client's engine and channel management through `next_step`, its `client.backoff` for what waits
 meanwhile, and delivery's `pacing` for what the client hands up (`retry=False`), by verdict. The
-service's retries are delivery's. So a new reason is a row in `reasons`, one in the fake's own table,
+service's retries are delivery's, and its pauses after a refused key are `REFUSED_KEY`
+(`activities.send.refusals`). So a new reason is a row in `reasons`, one in the fake's own table,
 and a test; a new way to retry is an entry here besides. docs/errors.md is generated from both.
 """
 
@@ -68,6 +69,11 @@ POLICIES: dict[Retry, Policy] = {
     ),
 }
 
+
+REFUSED_KEY = Policy(
+    (30.0, 60.0, 120.0, 240.0, 480.0, 900.0), True, "its pushes wait: 30 s, doubling to 15 min"
+)
+"""The service's own: an app whose key was refused (OPERATOR) waits, and is told when."""
 
 LOST: tuple[tuple[str, str, str], ...] = (
     (

@@ -66,7 +66,8 @@ def on_activity(
         or "dismissal-date" in aps
     ):
         _dates(aps, aps["event"], now, found)
-    if "alert" in aps:
+    alert = aps.get("alert")
+    if alert is not None and not (alert.get("title") and alert.get("body")):
         _alert(aps, found)
     if aps["event"] == "start":
         _inputs(aps, found)

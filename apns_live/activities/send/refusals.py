@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from ...clock import Clock, Timer
 from ...outcome import Outcome, Verdict
 from ...reasons import TABLE, normalise
+from ...retry import REFUSED_KEY
 
-FIRST, MOST = 30.0, 900.0
-"""Seconds of the first pause, which doubles, and of the longest."""
+FIRST, MOST = REFUSED_KEY.delays[0], REFUSED_KEY.delays[-1]
+"""Seconds of the first pause, which doubles, and of the longest: of the one policy."""
 _CREDENTIALS = frozenset(
     name
     for name, row in TABLE.items()
