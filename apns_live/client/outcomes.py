@@ -37,13 +37,20 @@ def unanswered(
     retry_at: float = 0.0,
     detail: str = "",
 ) -> Outcome:
-    """Return the outcome of a push that certainly did not reach APNs."""
+    """Return the outcome of a push whose last try certainly did not reach APNs.
+
+    An earlier try may have: after a 500 it waited for another one.
+    """
+    doubt = push.last is not None and push.last[1].may_have_been_sent
+    if doubt and verdict is Verdict.NOT_SENT:
+        verdict = Verdict.UNKNOWN
     return Outcome(
         token=push.token,
         verdict=verdict,
         reason=reason,
         apns_id=push.request_id,
         attempts=push.attempts,
+        may_have_been_sent=doubt,
         priority=push.message.priority,
         retry_at=retry_at,
         queue_time=(push.sent_at or now) - push.created,

@@ -112,6 +112,20 @@ async def test_a_second_close_waits_for_the_first(
 
 
 @pytest.mark.wire
+async def test_what_waits_after_a_500_may_have_been_sent(
+    timed_fake: FakeApns, clock: SimulatedClock
+) -> None:
+    """Given up before its second try it is UNKNOWN: a 500 does not say that nothing happened."""
+    timed_fake.fault("answer", reason="InternalServerError")
+    client = client_for(timed_fake, clock=clock)
+    sending = asyncio.ensure_future(client.send(UPDATE, token(1)))
+    await clock.settle(until=lambda: client.statistics().retries == 1)
+    await client.aclose(drain=0)
+    outcome = await sending
+    assert (outcome.verdict, outcome.may_have_been_sent) == (Verdict.UNKNOWN, True)
+
+
+@pytest.mark.wire
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf, True, "1"])
 async def test_seconds_that_are_none_are_refused(fake: FakeApns, value: object) -> None:
     async with client_for(fake) as client:
