@@ -1,7 +1,7 @@
 """Decode a JSON value by a shape as Swift's JSONDecoder does, and say where it stops.
 
-``compile_shape`` turns a shape into nested functions. Each takes a value of ``values.parse`` and
-answers None or a Fault. Fields are decoded in Swift's order, so the first fault is Swift's own.
+``compile_shape`` turns a shape into nested functions from a value of ``values.parse`` to None or a
+Fault. Fields are decoded in Swift's order, so the first fault is Swift's own.
 """
 
 from __future__ import annotations
@@ -22,22 +22,18 @@ MISSING: Final = object()
 
 
 class Fault:
-    """One value that does not decode, or (``kind`` None) of which nobody can tell.
+    """A value that does not decode, or (``kind`` None) of which nobody can tell.
 
-    ``where`` is the way to the value, from its end. Swift names no path where a number does not
-    fit or a string cannot be decoded: then ``lost`` is true.
+    ``where`` is the way to it, from its end. Swift names no path where a number does not fit or a
+    string cannot be decoded: then ``lost`` is true.
     """
 
     __slots__ = ("found", "kind", "lost", "need", "remedy", "where")
 
     def __init__(
-        self, kind: str | None, need: str, found: Any, *, lost: bool = False, remedy: str = ""
+        self, kind: str | None, need: str, found: Any, remedy: str = "", *, lost: bool = False
     ) -> None:
-        self.kind = kind
-        self.need = need
-        self.found = found
-        self.lost = lost
-        self.remedy = remedy
+        self.kind, self.need, self.found, self.remedy, self.lost = kind, need, found, remedy, lost
         self.where: list[str] = []
 
     def at(self, key: str) -> Fault:
@@ -50,108 +46,47 @@ Check = Callable[[Any], Fault | None]
 _Fields = list[tuple[str, Check, bool, bool]]  # key, check, optional, unknown
 
 
-def compile_shape(shape: s.Shape) -> Check:
+def compile_shape(shape: s.Shape, made: dict[int, list[Check]] | None = None) -> Check:
     """Return the function that decodes by this shape."""
-    return _Compiler().check(shape)
+    made = {} if made is None else made
+    if id(shape) in made:
+        filled = made[id(shape)]  # later, where a type holds itself
+        return filled[0] if filled else lambda value: filled[0](value)  # noqa: PLW0108
+    cell = made[id(shape)] = []
+    cell.append(_CHECKS[type(shape)](shape, lambda inner: compile_shape(inner, made)))
+    return cell[0]
 
 
-class _Compiler:
-    def __init__(self) -> None:
-        self._made: dict[int, list[Check]] = {}
-        self._making: set[int] = set()
-
-    def check(self, shape: s.Shape) -> Check:
-        """Return the check of a shape; one that is being made is called through a cell."""
-        cell = self._made.setdefault(id(shape), [])
-        if cell:
-            return cell[0]
-        if id(shape) in self._making:
-            return lambda value: cell[0](value)  # noqa: PLW0108 - the cell is filled later
-        self._making.add(id(shape))
-        cell.append(self._make(shape))
-        return cell[0]
-
-    def _make(self, shape: s.Shape) -> Check:
-        match shape:
-            case s.Scalar():
-                return _scalar(shape.swift)
-            case s.Nullable():
-                return _nullable(self.check(shape.of))
-            case s.Sequence():
-                return _sequence(self.check(shape.of))
-            case s.Fixed():
-                return _fixed(shape, [self.check(of) for of in shape.of])
-            case s.Mapping():
-                return _mapping(shape, self.check(shape.of))
-            case s.Pairs():
-                return _pairs(self.check(shape.key), self.check(shape.of))
-            case s.Record():
-                return _record(shape, self._fields(shape.fields))
-            case s.Raw():
-                return _raw(shape, self.check(shape.of))
-            case s.Cases():
-                return _cases(shape, {case.key: self._fields(case.fields) for case in shape.cases})
-            case s.Unknown():
-                return _unknown(shape)
-        raise TypeError(f"no check for {shape!r}")
-
-    def _fields(self, fields: list[s.Field]) -> _Fields:
-        return [
-            (canonical(f.key), self.check(f.shape), f.optional, isinstance(f.shape, s.Unknown))
-            for f in fields
-        ]
+_Compile = Callable[[s.Shape], Check]
 
 
 def _mismatch(need: str, value: Any) -> Fault:
-    """Return the fault of a value of the wrong JSON type."""
+    if type(value) is BrokenText or type(value) is BrokenObject:
+        return Fault(DATA_CORRUPTED, need, value, lost=True)
     return Fault(VALUE_NOT_FOUND if value is None else TYPE_MISMATCH, need, value)
 
 
-def _misfit(need: str, value: Any, remedy: str = "") -> Fault:
-    """Return the fault of a number that does not fit: Swift calls the whole text corrupt."""
-    return Fault(DATA_CORRUPTED, need, value, lost=True, remedy=remedy)
+def _number(need: str, fits: Callable[[int | Real], bool], remedy: str = "") -> Check:
+    """Check a number; to Swift one that does not fit makes the whole text corrupt."""
 
+    def check(value: Any) -> Fault | None:
+        kind = type(value)
+        if (kind is int or kind is Real) and fits(value):
+            return None
+        if kind is int or kind is Real or kind is BrokenNumber:
+            return Fault(DATA_CORRUPTED, need, value, remedy, lost=True)
+        return _mismatch(need, value)
 
-def _text_fault(need: str, value: Any) -> Fault:
-    if type(value) is BrokenText:
-        return Fault(DATA_CORRUPTED, need, value, lost=True)
-    return _mismatch(need, value)
-
-
-def _scalar(name: str) -> Check:
-    if name in scalars.INTEGERS:
-        return _integer(name, *scalars.INTEGERS[name])
-    return _SCALARS[name]
+    return check
 
 
 def _integer(name: str, low: int, high: int) -> Check:
-    def check(value: Any) -> Fault | None:
-        kind = type(value)
-        if kind is int:
-            if low <= value <= high:
-                return None
-        elif kind is Real:
-            if scalars.integer_fits(value, low, high):
-                return None
-        elif kind is not BrokenNumber:
-            return _mismatch(name, value)
-        return _misfit(name, value, f"Send a whole number from {low} to {high}.")
+    def fits(value: int | Real) -> bool:
+        if type(value) is int:
+            return low <= value <= high
+        return scalars.integer_fits(value, low, high)  # type: ignore[arg-type]
 
-    return check
-
-
-def _floating(name: str, fits: Callable[[int | Real], bool]) -> Check:
-    def check(value: Any) -> Fault | None:
-        kind = type(value)
-        if (kind is int and -(1 << 100) < value < 1 << 100) or (kind is Real and fits(value)):
-            return None
-        if kind is int and fits(value):
-            return None
-        if kind in {int, Real, BrokenNumber}:
-            return _misfit(name, value)
-        return _mismatch(name, value)
-
-    return check
+    return _number(name, fits, f"Send a whole number from {low} to {high}.")
 
 
 def _bool(value: Any) -> Fault | None:
@@ -161,51 +96,41 @@ def _bool(value: Any) -> Fault | None:
 
 
 def _string(value: Any) -> Fault | None:
-    return None if type(value) is str else _text_fault("String", value)
+    return None if type(value) is str else _mismatch("String", value)
 
 
 def _text(name: str, takes: Callable[[str], bool | None], remedy: str) -> Check:
     def check(value: Any) -> Fault | None:
         if type(value) is not str:
-            return _text_fault(f"String ({name})", value)
+            return _mismatch(f"String ({name})", value)
         taken = takes(value)
-        if taken:
-            return None
-        kind = DATA_CORRUPTED if taken is False else None
-        return Fault(kind, name, value, remedy=remedy)
+        return (
+            None
+            if taken
+            else Fault(DATA_CORRUPTED if taken is False else None, name, value, remedy)
+        )
 
     return check
 
 
-def _decimal(value: Any) -> Fault | None:
-    kind = type(value)
-    if kind is int or kind is Real:
-        return None if scalars.decimal_fits(value) else _misfit("Decimal", value)
-    return _misfit("Decimal", value) if kind is BrokenNumber else _mismatch("Decimal", value)
+def _double_fits(value: int | Real) -> bool:
+    return scalars.double_of(value) is not None
 
-
-_double = _floating("Double", lambda number: scalars.double_of(number) is not None)
 
 _SCALARS: dict[str, Check] = {
-    "Double": _double,
-    "CGFloat": _double,
-    "Date": _floating(
-        "Double (Date: seconds since 2001-01-01 UTC)",
-        lambda number: scalars.double_of(number) is not None,
-    ),
-    "Float": _floating("Float", scalars.float_fits),
+    **{name: _integer(name, *borders) for name, borders in scalars.INTEGERS.items()},
+    "Double": _number("Double", _double_fits),
+    "CGFloat": _number("Double", _double_fits),
+    "Date": _number("Double (Date: seconds since 2001-01-01 UTC)", _double_fits),
+    "Float": _number("Float", scalars.float_fits),
+    "Decimal": _number("Decimal", scalars.decimal_fits),
     "Bool": _bool,
     "String": _string,
-    "Decimal": _decimal,
     "UUID": _text("UUID", scalars.is_uuid, "Send 36 characters: 8-4-4-4-12 hex digits."),
     "Data": _text("Data", scalars.is_base64, "Send standard Base64 with its = padding."),
     "URL": _text("URL", scalars.is_url, "Send an absolute URL such as https://host/path."),
 }
-SCALARS = frozenset(_SCALARS) | frozenset(scalars.INTEGERS)
-
-
-def _nullable(of: Check) -> Check:
-    return lambda value: None if value is None else of(value)
+SCALARS = frozenset(_SCALARS)
 
 
 def _worst(faults: Iterable[Fault | None]) -> Fault | None:
@@ -226,44 +151,40 @@ def _elements(value: list[Any], checks: Iterable[Check]) -> Iterator[Fault | Non
             yield fault.at(f"Index {index}")
 
 
-def _sequence(of: Check) -> Check:
-    def check(value: Any) -> Fault | None:
-        if type(value) is not list:
-            return _mismatch("an array", value)
-        return _worst(_elements(value, repeat(of)))
-
-    return check
+def _nullable(shape: s.Nullable, of: _Compile) -> Check:
+    check = of(shape.of)
+    return lambda value: None if value is None else check(value)
 
 
-def _fixed(shape: s.Fixed, checks: list[Check]) -> Check:
+def _sequence(shape: s.Sequence, of: _Compile) -> Check:
+    check = of(shape.of)
+    return lambda value: (
+        _worst(_elements(value, repeat(check)))
+        if type(value) is list
+        else _mismatch("an array", value)
+    )
+
+
+def _fixed(shape: s.Fixed, of: _Compile) -> Check:
+    checks = [of(inner) for inner in shape.of]
+
     def check(value: Any) -> Fault | None:
         if type(value) is not list:
             return _mismatch("an array", value)
         fault = _worst(_elements(value, checks))
-        if fault is not None and fault.kind is not None:
-            return fault
-        if len(value) < len(checks):
-            need = f"{len(checks)} elements ({shape.swift})"
-            return Fault(VALUE_NOT_FOUND, need, value).at(f"Index {len(value)}")
-        if fault is None and shape.ordered and _number(value[0]) > _number(value[1]):
-            return Fault(DATA_CORRUPTED, shape.swift, value, remedy="Send the lower bound first.")
+        if fault is None or fault.kind is None:
+            if len(value) < len(checks):
+                need = f"{len(checks)} elements ({shape.swift})"
+                return Fault(VALUE_NOT_FOUND, need, value).at(f"Index {len(value)}")
+            if fault is None and shape.ordered and float(value[0]) > float(value[1]):
+                return Fault(DATA_CORRUPTED, shape.swift, value, "Send the lower bound first.")
         return fault
 
     return check
 
 
-def _number(value: Any) -> Any:
-    return float(value) if type(value) is Real else value
-
-
-def _keyed(value: Any, need: str) -> Fault:
-    if type(value) is BrokenObject:
-        return Fault(DATA_CORRUPTED, need, value, lost=True)
-    return _mismatch(need, value)
-
-
-def _mapping(shape: s.Mapping, of: Check) -> Check:
-    keys = shape.keys
+def _mapping(shape: s.Mapping, of: _Compile) -> Check:
+    keys, check = shape.keys, of(shape.of)
     refusal = DATA_CORRUPTED if shape.converted else TYPE_MISMATCH
 
     def entries(value: dict[str, Any]) -> Iterator[Fault | None]:
@@ -271,26 +192,33 @@ def _mapping(shape: s.Mapping, of: Check) -> Check:
             if keys == "Int" and not scalars.is_int_key(key):
                 yield Fault(refusal, "an Int as key", key).at(key)
             if isinstance(keys, frozenset) and key not in keys:
-                remedy = f"Use one of: {', '.join(sorted(keys))}."
-                yield Fault(refusal, shape.swift, key, remedy=remedy).at(key)
-            fault = of(item)
+                yield Fault(refusal, shape.swift, key, f"Use one of: {_list(keys)}.").at(key)
+            fault = check(item)
             if fault is not None:
                 yield fault.at(key)
 
     return lambda value: (
-        _worst(entries(value)) if type(value) is dict else _keyed(value, "an object")
+        _worst(entries(value)) if type(value) is dict else _mismatch("an object", value)
     )
 
 
-def _pairs(key: Check, of: Check) -> Check:
+def _pairs(shape: s.Pairs, of: _Compile) -> Check:
+    checks = of(shape.key), of(shape.of)
+
     def check(value: Any) -> Fault | None:
         if type(value) is not list:
             return _mismatch("an array (keys and values in turn)", value)
         if len(value) % 2:
             return Fault(DATA_CORRUPTED, "keys and values in turn (an even count)", value)
-        return _worst(_elements(value, cycle((key, of))))
+        return _worst(_elements(value, cycle(checks)))
 
     return check
+
+
+def _fields(fields: list[s.Field], of: _Compile) -> _Fields:
+    return [
+        (canonical(f.key), of(f.shape), f.optional, isinstance(f.shape, s.Unknown)) for f in fields
+    ]
 
 
 def _decode_fields(fields: _Fields, value: dict[str, Any]) -> Fault | None:
@@ -299,10 +227,8 @@ def _decode_fields(fields: _Fields, value: dict[str, Any]) -> Fault | None:
         item = value.get(key, MISSING)
         if optional and (item is None or item is MISSING):
             continue
-        if item is MISSING and not unknown:
-            fault: Fault | None = Fault(KEY_NOT_FOUND, "", MISSING)
-        else:
-            fault = of(item)
+        missing = item is MISSING and not unknown
+        fault = Fault(KEY_NOT_FOUND, "", MISSING) if missing else of(item)
         if fault is not None:
             if fault.kind is not None:
                 return fault.at(key)
@@ -310,59 +236,65 @@ def _decode_fields(fields: _Fields, value: dict[str, Any]) -> Fault | None:
     return doubt
 
 
-def _record(shape: s.Record, fields: _Fields) -> Check:
+def _record(shape: s.Record, of: _Compile) -> Check:
+    fields, need = _fields(shape.fields, of), f"an object ({shape.swift})"
     if shape.bare:
         return lambda value: None
+    return lambda value: (
+        _decode_fields(fields, value) if type(value) is dict else _mismatch(need, value)
+    )
+
+
+def _raw(shape: s.Raw, of: _Compile) -> Check:
+    check = of(shape.of)
+    if shape.values is None:
+        return check
+    values = {canonical(raw) if isinstance(raw, str) else raw for raw in shape.values}
+    remedy = f"Send one of: {_list(shape.values)}."
+
+    def among(value: Any) -> Fault | None:
+        fault = check(value)
+        if fault is None:
+            plain = canonical(value) if type(value) is str else value
+            if (float(value) if type(value) is Real else plain) not in values:
+                return Fault(DATA_CORRUPTED, shape.swift, value, remedy)
+        return fault
+
+    return among
+
+
+def _cases(shape: s.Cases, of: _Compile) -> Check:
+    cases = {canonical(case.key): _fields(case.fields, of) for case in shape.cases}
+    remedy = f"Send an object with exactly one of these keys: {_list(cases)}."
 
     def check(value: Any) -> Fault | None:
         if type(value) is not dict:
-            return _keyed(value, f"an object ({shape.swift})")
-        return _decode_fields(fields, value)
-
-    return check
-
-
-def _raw(shape: s.Raw, of: Check) -> Check:
-    values = shape.values
-    if values is None:
-        return of
-    texts = {canonical(raw) for raw in values if isinstance(raw, str)}
-    numbers = {raw for raw in values if not isinstance(raw, str)}
-    shown = ", ".join(map(str, values))
-
-    def check(value: Any) -> Fault | None:
-        fault = of(value)
-        if fault is not None:
-            return fault
-        if type(value) is str:
-            if value in texts or canonical(value) in texts:
-                return None
-        elif (float(value) if type(value) is Real else value) in numbers:
-            return None
-        return Fault(DATA_CORRUPTED, shape.swift, value, remedy=f"Send one of: {shown}.")
-
-    return check
-
-
-def _cases(shape: s.Cases, cases: dict[str, _Fields]) -> Check:
-    keyed = {canonical(key): fields for key, fields in cases.items()}
-    shown = ", ".join(cases)
-
-    def check(value: Any) -> Fault | None:
-        if type(value) is not dict:
-            return _keyed(value, f"an object ({shape.swift})")
-        known = [key for key in value if key in keyed]
+            return _mismatch(f"an object ({shape.swift})", value)
+        known = [key for key in value if key in cases]
         if len(known) != 1:
-            remedy = f"Send an object with exactly one of these keys: {shown}."
-            return Fault(TYPE_MISMATCH, shape.swift, value, remedy=remedy)
-        name = known[0]
-        if type(value[name]) is not dict:
-            return _keyed(value[name], f"an object ({shape.swift}.{name})").at(name)
-        fault = _decode_fields(keyed[name], value[name])
+            return Fault(TYPE_MISMATCH, shape.swift, value, remedy)
+        name, inner = known[0], value[known[0]]
+        if type(inner) is not dict:
+            return _mismatch(f"an object ({shape.swift}.{name})", inner).at(name)
+        fault = _decode_fields(cases[name], inner)
         return None if fault is None else fault.at(name)
 
     return check
 
 
-def _unknown(shape: s.Unknown) -> Check:
-    return lambda value: Fault(None, shape.swift, value, remedy=shape.reason)
+def _list(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))
+
+
+_CHECKS: dict[type, Callable[[Any, _Compile], Check]] = {
+    s.Scalar: lambda shape, of: _SCALARS[shape.swift],
+    s.Unknown: lambda shape, of: lambda value: Fault(None, shape.swift, value, shape.reason),
+    s.Nullable: _nullable,
+    s.Sequence: _sequence,
+    s.Fixed: _fixed,
+    s.Mapping: _mapping,
+    s.Pairs: _pairs,
+    s.Record: _record,
+    s.Raw: _raw,
+    s.Cases: _cases,
+}

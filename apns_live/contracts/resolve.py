@@ -34,7 +34,7 @@ _ALIASES = {
     "StringLiteralType": "String",
 }
 _MODULES = words("Swift Foundation CoreGraphics ActivityKit CoreLocation")
-_LISTS = frozenset({"Array", "Set", "ContiguousArray"})
+_BOUNDS = frozenset(INTEGERS) | {"Double", "Date"}
 _DOUBLE, _DATE = s.Scalar("Double"), s.Scalar("Date")
 _FIXED: dict[str, s.Shape] = {
     **{name: s.Fixed(name, (_DOUBLE, _DOUBLE)) for name in ("CGPoint", "CGSize", "CGVector")},
@@ -70,6 +70,7 @@ _FIELD_ATTRIBUTES = words(
     "available objc nonobjc MainActor usableFromInline inlinable preconcurrency Sendable"
 )
 _Bound = dict[str, s.Shape]
+_RAW = words("RawRepresentable OptionSet")
 
 
 class Unreadable(Exception):
@@ -85,51 +86,47 @@ class Resolver:
         self._extensions: dict[int, list[Declaration]] = {}
         self._depth = 0
         self._named: dict[str, list[Declaration]] = {}
-        for declaration in declarations:
-            if declaration.kind != "extension":
-                self._named.setdefault(declaration.name, []).append(declaration)
-        for extension in declarations:
-            if extension.kind == "extension":
-                extended = self._by_path(extension)
-                if extended is not None:
-                    self._extensions.setdefault(id(extended), []).append(extension)
-        self._overridden = self._container_overrides()
+        for each in declarations:
+            if each.kind != "extension":
+                self._named.setdefault(each.name, []).append(each)
+        for each in declarations:
+            extended = self._by_path(each) if each.kind == "extension" else None
+            if extended is not None:
+                self._extensions.setdefault(id(extended), []).append(each)
+        self._overridden = set(_container_overrides(declarations))
 
     # ---- what the app declares
 
     def attributes_types(self) -> list[Declaration]:
         """Return every type that conforms to ActivityAttributes, in the order of the source."""
-        found = []
-        for declaration in walk(self._top):
-            if declaration.kind in {"struct", "class", "enum", "actor"}:
-                names, unknown = self._conformances(declaration)
-                # A vendor's protocol such as OneSignalLiveActivityAttributes refines Apple's.
-                refined = any(name.endswith("Attributes") for name in unknown)
-                state = self._nested(declaration, "ContentState")
-                if "ActivityAttributes" in names or (refined and state is not None):
-                    found.append(declaration)
-            elif (  # an extension of a type that no file declares
-                declaration.kind == "extension"
-                and self._by_path(declaration) is None
-                and "ActivityAttributes" in {name.text for name in declaration.inherits}
-            ):
-                found.append(declaration)
-        return found
+        return [each for each in walk(self._top) if self._is_attributes(each)]
+
+    def _is_attributes(self, each: Declaration) -> bool:
+        if each.kind == "extension":  # of a type that no file declares
+            named = {name.text for name in each.inherits}
+            return "ActivityAttributes" in named and self._by_path(each) is None
+        if each.kind not in {"struct", "class", "enum", "actor"}:
+            return False
+        names, unknown = self._conformances(each)
+        # A vendor's protocol such as OneSignalLiveActivityAttributes refines Apple's.
+        refined = any(name.endswith("Attributes") for name in unknown)
+        return "ActivityAttributes" in names or (
+            refined and self._nested(each, "ContentState") is not None
+        )
 
     def content_state(self, attributes: Declaration) -> s.Shape:
         """Return the shape of an attributes type's ContentState."""
-        swift = f"{attributes.qualified}.ContentState"
-        if attributes.kind == "extension":
-            return s.Unknown(swift, f"{attributes.name} is not in the files")
-        if attributes.broken and self._nested(attributes, "ContentState") is None:
-            return s.Unknown(swift, _broken(attributes))
-        return self._shape(parse_type("ContentState"), attributes, {})
+        return self.attributes(attributes, parse_type("ContentState"))
 
-    def attributes(self, attributes: Declaration) -> s.Shape:
-        """Return the shape of the attributes themselves, as a start carries them."""
+    def attributes(self, attributes: Declaration, member: TypeName | None = None) -> s.Shape:
+        """Return the shape of the attributes, as a start carries them, or of a member type."""
         if attributes.kind == "extension":
             return s.Unknown(attributes.name, f"{attributes.name} is not in the files")
-        return self._of_declaration(attributes, {})
+        if member is None:
+            return self._of_declaration(attributes, {})
+        if attributes.broken and self._nested(attributes, member.text) is None:
+            return s.Unknown(member.text, _broken(attributes))
+        return self._shape(member, attributes, {})
 
     # ---- names
 
@@ -139,9 +136,7 @@ class Resolver:
             first, *rest = rest
         found = self._pick(self._named.get(first, []), extension.file)
         for part in rest:
-            if found is None:
-                return None
-            found = next((t for t in self._members(found) if t.name == part), None)
+            found = self._nested(found, part) if found else None
         if found is not None and found.kind == "typealias" and found.target:
             return self._declared(found.target, found)
         return found
@@ -149,19 +144,15 @@ class Resolver:
     @staticmethod
     def _pick(candidates: list[Declaration], file: str) -> Declaration | None:
         """Of equal names prefer one of the same file; a private one of another file is hidden."""
-        own = [c for c in candidates if c.file == file]
-        seen = own or [c for c in candidates if not c.private]
-        return seen[0] if seen else None
+        own = [c for c in candidates if c.file == file] or [c for c in candidates if not c.private]
+        return own[0] if own else None
 
     def _parts(self, declaration: Declaration) -> list[Declaration]:
         return [declaration, *self._extensions.get(id(declaration), [])]
 
-    def _members(self, declaration: Declaration) -> Iterator[Declaration]:
-        for part in self._parts(declaration):
-            yield from part.types
-
     def _nested(self, declaration: Declaration, name: str) -> Declaration | None:
-        return next((t for t in self._members(declaration) if t.name == name), None)
+        types = (inner for part in self._parts(declaration) for inner in part.types)
+        return next((inner for inner in types if inner.name == name), None)
 
     def _lookup(self, name: str, scope: Declaration | None, file: str) -> Declaration | None:
         while scope is not None:
@@ -171,17 +162,15 @@ class Resolver:
                 return found
             if home.name == name and home.kind != "extension":
                 return home
-            # An extension of A.B does not see what A holds.
-            scope = scope.parent
+            scope = scope.parent  # an extension of A.B does not see what A holds
         return self._pick(self._named.get(name, []), file)
 
     def _declared(self, name: TypeName, scope: Declaration, depth: int = 0) -> Declaration | None:
         """Return the declaration that a written type names, through aliases."""
-        parts = [part for part, _ in name.parts]
-        if name.kind != "named" or not parts or depth > _DEEPEST:
+        if name.kind != "named" or depth > _DEEPEST:
             return None
-        found = self._lookup(parts[0], scope, scope.file)
-        for part in parts[1:]:
+        found = self._lookup(name.parts[0][0], scope, scope.file)
+        for part, _ in name.parts[1:]:
             found = self._nested(found, part) if found else None
         if found is not None and found.kind == "typealias" and found.target:
             return self._declared(found.target, found, depth + 1)
@@ -193,9 +182,7 @@ class Resolver:
         """Return the names of all protocols, and of those that no file declares."""
         names: set[str] = set()
         unknown: list[str] = []
-        waiting = [
-            (name, part) for part in self._parts(declaration) for name in _composed(part.inherits)
-        ]
+        waiting = [(n, part) for part in self._parts(declaration) for n in _composed(part.inherits)]
         while waiting:
             name, scope = waiting.pop()
             text = name.text.rpartition(".")[2] if name.kind == "named" else name.text
@@ -207,7 +194,6 @@ class Resolver:
                 if text not in _PLAIN and not text.startswith("~"):
                     unknown.append(text)
             elif found.kind == "protocol":
-                names.add(f"protocol {text}")
                 waiting += [(n, p) for p in self._parts(found) for n in _composed(p.inherits)]
                 if any(_custom_init(part) for part in self._parts(found)):
                     unknown.append(f"{text} (it has its own init(from:))")
@@ -215,54 +201,49 @@ class Resolver:
                 waiting += [(n, found) for n in _composed([found.target])]
         return names, unknown
 
-    def _container_overrides(self) -> list[str]:
-        """Return the types that an extension of the decoding containers decodes differently."""
-        types = []
-        for extension in self._top:
-            if extension.kind == "extension" and "Decoding" in extension.name:
-                for signature in extension.functions:
-                    match = re.search(
-                        r"func decode(?:IfPresent)?\b\s*(<.*?>)?\s*\(\s*_ \w+: ([^,]+)\.Type",
-                        signature,
-                    )
-                    if match:
-                        base = re.split(r"[<?]", match[2])[0].strip()
-                        types.append("*" if re.search(rf"\b{base}\b", match[1] or "") else base)
-        return types
-
     def _superclass(self, declaration: Declaration) -> Declaration | None:
         if declaration.kind != "class" or not declaration.inherits:
             return None
         found = self._declared(declaration.inherits[0], declaration)
         return found if found is not None and found.kind == "class" else None
 
+    def _is_decodable(self, declaration: Declaration | None) -> bool:
+        return declaration is not None and bool(self._conformances(declaration)[0] & _DECODABLE)
+
     # ---- shapes of written types
 
     def _shape(self, name: TypeName, scope: Declaration, bound: _Bound) -> s.Shape:
+        if name.kind == "named":
+            return self._named_shape(name, scope, bound)
+        of = [self._shape(inner, scope, bound) for inner in name.of]
         match name.kind:
             case "optional":
-                return s.Nullable(self._shape(name.of[0], scope, bound))
+                return s.Nullable(of[0])
             case "array":
-                of = self._shape(name.of[0], scope, bound)
-                return s.Sequence(f"[{of.swift}]", of)
+                return s.Sequence(f"[{of[0].swift}]", of[0])
             case "dictionary":
-                return self._dictionary(name.of[0], name.of[1], scope, bound)
-            case "named":
-                return self._named_shape(name, scope, bound)
+                return self._dictionary(name.of[0], of[0], of[1], scope)
         return s.Unknown(name.text, f"{name.text} is not a type that decodes from JSON")
 
     def _named_shape(self, name: TypeName, scope: Declaration, bound: _Bound) -> s.Shape:
         (first, arguments), *rest = name.parts
         if not rest and first in bound:
             return bound[first]
-        if first == "Self" and not rest:
-            return self._of_declaration(self._by_path(scope) or scope, bound)
-        found = self._lookup(first, scope, scope.file)
-        if found is None and first in _MODULES and rest:
-            (first, arguments), *rest = rest
-            found = None
+        found = (
+            self._by_path(scope) or scope
+            if name.text == "Self"
+            else self._lookup(first, scope, scope.file)
+        )
         if found is None:
-            return self._standard(first, arguments, rest, name.text, scope, bound)
+            if first in _MODULES and len(rest) == 1:
+                (first, arguments), *rest = rest
+            of = [self._shape(argument, scope, bound) for argument in arguments]
+            standard = None if rest else self._standard(first, of, arguments, scope)
+            return standard or s.Unknown(
+                name.text,
+                f"{name.text} is neither in the files nor a type of Foundation whose decoding is "
+                "known here. Pass the file that declares it",
+            )
         for part, part_arguments in rest:
             if found.kind == "typealias" and found.target:
                 found = self._declared(found.target, found) or found
@@ -270,270 +251,196 @@ class Resolver:
             if nested is None:
                 return s.Unknown(name.text, f"{name.text} is not in the files")
             found, arguments = nested, part_arguments
-        shapes = [self._shape(argument, scope, bound) for argument in arguments]
-        inner = dict(zip(found.generics, shapes, strict=False)) if shapes else {}
-        if found.generics and not shapes:
+        of = [self._shape(argument, scope, bound) for argument in arguments]
+        if found.generics and not of and name.text != "Self":
             return s.Unknown(name.text, f"the generic arguments of {name.text} are not written")
-        outer = bound if found.parent is not None else {}
-        return self._of_declaration(found, {**outer, **inner})
+        outer = bound if found.parent is not None or name.text == "Self" else {}
+        return self._of_declaration(found, {**outer, **dict(zip(found.generics, of, strict=False))})
 
     def _standard(
-        self,
-        name: str,
-        arguments: tuple[TypeName, ...],
-        rest: list[tuple[str, tuple[TypeName, ...]]],
-        text: str,
-        scope: Declaration,
-        bound: _Bound,
-    ) -> s.Shape:
-        """Return a type of the standard library or Foundation."""
+        self, name: str, of: list[s.Shape], arguments: tuple[TypeName, ...], scope: Declaration
+    ) -> s.Shape | None:
+        """Return a type of the standard library or Foundation, or None."""
         name = _ALIASES.get(name, name)
-        if not rest and name in SCALARS and not arguments:
-            return s.Scalar(name)
-        if not rest and name in _FIXED:
-            return _FIXED[name]
-        if not rest and len(arguments) == 1:
-            if name in _LISTS:
-                of = self._shape(arguments[0], scope, bound)
-                return s.Sequence(f"{name}<{of.swift}>", of)
-            if name == "Optional":
-                return s.Nullable(self._shape(arguments[0], scope, bound))
-            if name in {"Range", "ClosedRange"}:
-                of = self._shape(arguments[0], scope, bound)
-                if isinstance(of, s.Scalar) and (
-                    of.swift in INTEGERS or of.swift in {"Double", "Date"}
-                ):
-                    return s.Fixed(f"{name}<{of.swift}>", (of, of), ordered=True)
-        if not rest and name == "Dictionary" and len(arguments) == 2:
-            return self._dictionary(arguments[0], arguments[1], scope, bound)
-        return s.Unknown(
-            text,
-            f"{text} is neither in the files nor a type of Foundation whose decoding is known here. "
-            "Pass the file that declares it",
-        )
+        match name, of:
+            case _, []:
+                return _FIXED.get(name) or (s.Scalar(name) if name in SCALARS else None)
+            case "Optional", [inner]:
+                return s.Nullable(inner)
+            case "Array" | "Set" | "ContiguousArray", [inner]:
+                return s.Sequence(f"{name}<{inner.swift}>", inner)
+            case "Range" | "ClosedRange", [s.Scalar(swift=inner)] if inner in _BOUNDS:
+                return s.Fixed(f"{name}<{inner}>", (of[0], of[0]), ordered=True)
+            case "Dictionary", [key, value]:
+                return self._dictionary(arguments[0], key, value, scope)
+        return None
 
     def _dictionary(
-        self, key_name: TypeName, value_name: TypeName, scope: Declaration, bound: _Bound
+        self, written: TypeName, key: s.Shape, of: s.Shape, scope: Declaration
     ) -> s.Shape:
-        key = self._shape(key_name, scope, bound)
-        of = self._shape(value_name, scope, bound)
         swift = f"[{key.swift}: {of.swift}]"
-        if isinstance(key, s.Unknown):
-            return s.Unknown(swift, key.reason)
-        if isinstance(key, s.Scalar) and key.swift in {"String", "Int"}:
-            return s.Mapping(swift, key.swift, of)
-        if (
-            isinstance(key, s.Raw)
-            and isinstance(key.of, s.Scalar)
-            and key.of.swift in {"String", "Int"}
-        ):
-            declared = self._declared(key_name, scope)
-            if declared and "CodingKeyRepresentable" in self._conformances(declared)[0]:
-                if key.values is None:
-                    return s.Mapping(swift, key.of.swift, of, True)
-                return s.Mapping(swift, frozenset(map(str, key.values)), of, True)
+        match key:
+            case s.Unknown():
+                return s.Unknown(swift, key.reason)
+            case s.Scalar(swift="String" | "Int"):
+                return s.Mapping(swift, key.swift, of)
+            case s.Raw(of=s.Scalar(swift="String" | "Int" as raw)):
+                declared = self._declared(written, scope)
+                if declared and "CodingKeyRepresentable" in self._conformances(declared)[0]:
+                    keys = raw if key.values is None else frozenset(map(str, key.values))
+                    return s.Mapping(swift, keys, of, converted=True)
         return s.Pairs(swift, key, of)
 
     # ---- shapes of declared types
 
     def _of_declaration(self, declaration: Declaration, bound: _Bound) -> s.Shape:
-        if declaration.kind == "typealias":
-            if declaration.target is None:
-                return s.Unknown(declaration.name, f"{declaration.place}: an alias without a type")
-            key = (id(declaration), "alias")
-            if key in self._shapes:  # an alias of itself
-                return s.Unknown(
-                    declaration.name, f"{declaration.place}: the alias leads to itself"
-                )
-            self._shapes[key] = s.Unknown(declaration.name, "")
-            try:
+        if self._depth > _DEEPEST:
+            return s.Unknown(
+                declaration.name, f"{declaration.place}: it leads to itself without end"
+            )
+        self._depth += 1
+        try:
+            if declaration.kind == "typealias":
                 scope = declaration.parent or declaration
-                return self._shape(declaration.target, scope, bound)
-            finally:
-                del self._shapes[key]
+                written = declaration.target or TypeName("other", declaration.name)
+                return self._shape(written, scope, bound)
+            return self._made(declaration, bound)
+        finally:
+            self._depth -= 1
+
+    def _made(self, declaration: Declaration, bound: _Bound) -> s.Shape:
         swift = declaration.qualified
-        used = {name: shape for name, shape in bound.items() if name in declaration.generics}
+        used = [shape.swift for name, shape in bound.items() if name in declaration.generics]
         if used:
-            swift += f"<{', '.join(shape.swift for shape in used.values())}>"
-        key = (id(declaration), ",".join(f"{n}={id(s)}:{s.swift}" for n, s in bound.items()))
+            swift += f"<{', '.join(used)}>"
+        key = (id(declaration), ",".join(f"{n}={id(of)}:{of.swift}" for n, of in bound.items()))
         if key not in self._shapes:
-            if self._depth > _DEEPEST:
-                return s.Unknown(declaration.name, "its types never come to an end")
-            made = self._blank(declaration, swift)
-            self._shapes[key] = made
-            self._depth += 1
             try:
-                self._fill(made, declaration, bound)
+                raw = self._readable(declaration)
+                made: s.Shape
+                if raw:
+                    made = self._shapes[key] = s.Raw(swift, s.Scalar(raw))
+                    if declaration.kind == "enum":
+                        made.values = _raw_values(declaration, raw)
+                elif declaration.kind == "enum":
+                    made = self._shapes[key] = s.Cases(swift)  # found again where it holds itself
+                    self._fill_cases(made, declaration, bound)
+                else:
+                    made = self._shapes[key] = s.Record(swift)
+                    self._fill_record(made, declaration, bound)
             except Unreadable as reason:
-                made = s.Unknown(swift, str(reason))
-                self._shapes[key] = made
-            finally:
-                self._depth -= 1
+                self._shapes[key] = s.Unknown(swift, str(reason))
         return self._shapes[key]
 
-    def _blank(self, declaration: Declaration, swift: str) -> s.Shape:
-        """Return the shape to be filled: a type may hold itself."""
-        if declaration.kind == "enum":
-            return (
-                s.Raw(swift, s.Scalar("String")) if self._raw_type(declaration) else s.Cases(swift)
-            )
-        if self._raw_property(declaration):
-            return s.Raw(swift, s.Scalar("String"))
-        return s.Record(swift)
+    def _readable(self, declaration: Declaration) -> str:
+        """Return the raw type, or an empty string.
 
-    def _fill(self, made: s.Shape, declaration: Declaration, bound: _Bound) -> None:
-        self._readable(declaration)
-        match made:
-            case s.Raw() if declaration.kind == "enum":
-                raw = self._raw_type(declaration)
-                made.of = s.Scalar(raw)
-                made.values = self._raw_values(declaration, raw)
-            case s.Raw():
-                made.of = self._raw_property(declaration) or made.of
-            case s.Cases():
-                self._fill_cases(made, declaration, bound)
-            case s.Record():
-                self._fill_record(made, declaration, bound)
-
-    def _readable(self, declaration: Declaration) -> None:
-        """Raise Unreadable where something decodes this type in a way that the source hides."""
+        Raises Unreadable where something decodes this type in a way that the source hides.
+        """
+        name, parts = declaration.name, self._parts(declaration)
         outermost = declaration
         while outermost.parent is not None:
             outermost = outermost.parent
         twins = [
-            twin
+            twin.place
             for twin in self._named.get(outermost.name, [])
             if twin.text != outermost.text and not (twin.private or outermost.private)
         ]
         if twins and outermost.kind != "extension":
-            raise Unreadable(f"{outermost.name} is declared twice: {_places([outermost, *twins])}")
+            raise Unreadable(
+                f"{outermost.name} is declared twice: {', '.join([outermost.place, *twins])}"
+            )
         if declaration.kind in {"protocol", "actor"}:
-            raise Unreadable(f"{declaration.name} is {_article(declaration.kind)}")
-        names, unknown = self._conformances(declaration)
+            raise Unreadable(f"{name} is of the kind {declaration.kind}")
+        above = self._superclass(declaration)
         raw = self._raw_type(declaration)
+        names, unknown = self._conformances(declaration)
         unknown = [
-            name for name in unknown if name != raw and name not in self._own_super(declaration)
+            n for n in unknown if n != raw and not (above and n == declaration.inherits[0].text)
         ]
-        for part in self._parts(declaration):
+        for part in parts:
             if part.broken:
                 raise Unreadable(_broken(part))
             outer: Declaration | None = part
             while outer is not None:
                 if outer.condition:
-                    raise Unreadable(
-                        f"{declaration.name} depends on {outer.condition} ({outer.place})"
-                    )
+                    raise Unreadable(f"{name} depends on {outer.condition} ({outer.place})")
                 outer = outer.parent
-            custom = _custom_init(part)
-            if custom:
-                raise Unreadable(
-                    f"{declaration.name} has its own init(from:) ({part.file}:{custom})"
-                )
-            for attribute in part.attributes:
-                if _attribute(attribute) not in _TYPE_ATTRIBUTES:
-                    raise Unreadable(
-                        f"@{_attribute(attribute)} may change how {declaration.name} decodes"
-                    )
+            if custom := _custom_init(part):
+                raise Unreadable(f"{name} has its own init(from:) ({part.file}:{custom})")
+            for attribute in map(_attribute, part.attributes):
+                if attribute not in _TYPE_ATTRIBUTES:
+                    raise Unreadable(f"@{attribute} may change how {name} decodes")
             members: list[Property | EnumCase] = [*part.properties, *part.cases]
             for item in members:
                 if item.condition:
-                    raise Unreadable(f"{declaration.name}.{item.name} depends on {item.condition}")
-        if names & _RAW:
-            own = any("rawValue" in part.computed for part in self._parts(declaration))
-            inits = [i for part in self._parts(declaration) for i, _ in part.inits]
-            if own or (declaration.kind == "enum" and not raw) or any(map(_FAILABLE.search, inits)):
-                raise Unreadable(f"{declaration.name} has its own rawValue ({declaration.place})")
+                    raise Unreadable(f"{name}.{item.name} depends on {item.condition}")
+        represents = bool(names & _RAW)
+        inits = [signature for part in parts for signature, _ in part.inits]
+        if raw and any(_RAW_INIT.search(signature) for signature in inits):
+            raise Unreadable(f"{name} has its own init(rawValue:) ({declaration.place})")
+        if represents and (
+            any("rawValue" in part.computed for part in parts)
+            or (declaration.kind == "enum" and not raw)
+            or any("init?" in signature and _RAW_INIT.search(signature) for signature in inits)
+        ):
+            raise Unreadable(f"{name} has its own rawValue ({declaration.place})")
         if unknown:
             raise Unreadable(
-                f"{declaration.name} conforms to {', '.join(sorted(unknown))}, which may bring its own "
+                f"{name} conforms to {', '.join(sorted(unknown))}, which may bring its own "
                 "init(from:). Pass the file that declares it"
             )
-        above = self._superclass(declaration)
-        if not names & _DECODABLE and not (above and self._conformances(above)[0] & _DECODABLE):
-            raise Unreadable(
-                f"no file says that {declaration.name} is Decodable ({declaration.place})"
-            )
-
-    def _own_super(self, declaration: Declaration) -> set[str]:
-        above = self._superclass(declaration)
-        return {declaration.inherits[0].text} if above else set()
+        if not names & _DECODABLE and not self._is_decodable(above):
+            raise Unreadable(f"no file says that {name} is Decodable ({declaration.place})")
+        if represents and not raw:
+            for item in declaration.properties:
+                if item.name == "rawValue" and item.type is not None:
+                    shape = self._shape(item.type, declaration, {})
+                    raw = shape.swift if shape.swift in _RAW_TYPES else ""
+        return raw
 
     def _raw_type(self, declaration: Declaration) -> str:
         """Return the raw type of an enum, or an empty string."""
         if declaration.kind != "enum" or not declaration.inherits:
             return ""
-        name = declaration.inherits[0]
-        for _ in range(8):
-            found = self._lookup(name.text, declaration.parent, declaration.file)
-            if found is None or found.kind != "typealias" or found.target is None:
-                break
-            name = found.target
+        first = declaration.inherits[0]
+        if self._lookup(first.text, declaration.parent, declaration.file) is None:
+            text = first.text.removeprefix("Swift.")
         else:
-            return ""
-        text = name.text.rpartition(".")[2] if name.text.startswith("Swift.") else name.text
+            alias = self._lookup(first.text, declaration.parent, declaration.file)
+            text = alias.target.text if alias and alias.kind == "typealias" and alias.target else ""
         text = _ALIASES.get(text, text)
-        return text if found is None and text in _RAW_TYPES else ""
+        return text if text in _RAW_TYPES else ""
 
-    def _raw_values(self, declaration: Declaration, raw: str) -> dict[s.RawValue, str]:
-        for part in self._parts(declaration):
-            for signature, line in part.inits:
-                if re.match(r".*\binit\W*\(\s*rawValue\b", signature):
-                    raise Unreadable(
-                        f"{declaration.name} has its own init(rawValue:) ({part.file}:{line})"
-                    )
-        values: dict[s.RawValue, str] = {}
-        following: s.RawValue = 0
-        for case in declaration.cases:
-            value: s.RawValue | None = following if raw != "String" else case.name
-            if case.raw:
-                value = raw_literal(case.raw, raw)
-            if value is None:
-                raise Unreadable(
-                    f"the raw value of {declaration.name}.{case.name} is not a literal"
-                )
-            values[value] = case.name
-            following = value + 1 if not isinstance(value, str) else value
-        return values
-
-    def _raw_property(self, declaration: Declaration) -> s.Scalar | None:
-        """Return the type of rawValue of a RawRepresentable struct that decodes as it."""
-        if declaration.kind not in {"struct", "class"}:
-            return None
-        if not self._conformances(declaration)[0] & _RAW:
-            return None
-        for item in declaration.properties:
-            if item.name == "rawValue" and item.type is not None:
-                shape = self._shape(item.type, declaration, {})
-                if isinstance(shape, s.Scalar) and shape.swift in _RAW_TYPES:
-                    return shape
-        return None
-
-    def _coding_keys(self, declaration: Declaration, name: str) -> list[tuple[str, str]] | None:
-        """Return (property, key) in the order of a CodingKeys enum, or None without one."""
+    def _coding_keys(self, declaration: Declaration, name: str) -> dict[str, str] | None:
+        """Return key by property in the order of a CodingKeys enum, or None without one."""
         keys = self._nested(declaration, name)
-        if keys is not None and keys.kind == "typealias" and keys.target:
-            keys = self._declared(keys.target, keys)
-            if keys is None:
-                raise Unreadable(f"{declaration.name}.{name} is an alias of what no file declares")
         if keys is None:
             return None
-        if keys.kind != "enum" or keys.broken or any(case.condition for case in keys.cases):
-            raise Unreadable(f"{keys.place}: {name} of {declaration.name} cannot be read")
+        if keys.kind == "typealias" and keys.target:
+            keys = self._declared(keys.target, keys)
+        if (
+            keys is None
+            or keys.kind != "enum"
+            or keys.broken
+            or any(c.condition for c in keys.cases)
+        ):
+            raise Unreadable(f"{name} of {declaration.name} cannot be read ({declaration.place})")
         for part in self._parts(keys):
             if "stringValue" in part.computed or part.inits or part.condition:
                 raise Unreadable(f"{part.place}: {name} of {declaration.name} makes its own keys")
         text = self._raw_type(keys) == "String"
-        pairs = []
+        found = {}
         for case in keys.cases:
             key = raw_literal(case.raw, "String") if text and case.raw else case.name
             if not isinstance(key, str):
                 raise Unreadable(f"{keys.place}: the key of {case.name} is not a literal")
-            pairs.append((case.name, key))
-        return pairs
+            found[case.name] = key
+        return found
 
     def _fill_record(self, made: s.Record, declaration: Declaration, bound: _Bound) -> None:
         above = self._superclass(declaration)
-        if above is not None and self._conformances(above)[0] & _DECODABLE:
+        if above is not None and self._is_decodable(above):
             inherited = self._of_declaration(above, {})  # a subclass inherits init(from:)
             if not isinstance(inherited, s.Record):
                 raise Unreadable(getattr(inherited, "reason", f"{above.name} is not a plain class"))
@@ -541,41 +448,37 @@ class Resolver:
             return
         stored = {item.name: item for item in declaration.properties}
         keys = self._coding_keys(declaration, "CodingKeys")
-        if keys is None:
-            keys = [(name, name) for name in stored]
+        keys = {name: name for name in stored} if keys is None else keys
         made.bare = not keys
-        for name, key in keys:
+        for name, key in keys.items():
             item = stored.get(name)
             if item is None:
                 raise Unreadable(
                     f"{declaration.name}.{name} has a coding key and no stored property"
                 )
-            if item.constant and item.value:
-                continue  # let x = 1: never decoded
-            made.fields.append(self._field(item, key, declaration, bound))
+            if not (item.constant and item.value):  # let x = 1 is never decoded
+                made.fields.append(self._field(item, key, declaration, bound))
 
     def _field(self, item: Property, key: str, declaration: Declaration, bound: _Bound) -> s.Field:
         place = f"{declaration.file}:{item.line}"
         wrappers = [a for a in map(_attribute, item.attributes) if a not in _FIELD_ATTRIBUTES]
+        written = item.type or infer(item.value)
         if wrappers:
             reason = f"{item.name} is wrapped by @{wrappers[0]} ({place})"
-            return s.Field(key, s.Unknown(f"@{wrappers[0]}", reason), name=item.name)
-        if {"weak", "unowned"} & set(item.modifiers):
-            return s.Field(
-                key, s.Unknown("a reference", f"{item.name} is weak or unowned"), name=item.name
-            )
-        written = item.type or infer(item.value)
-        if written is None:
+        elif {"weak", "unowned"} & set(item.modifiers):
+            reason = f"{item.name} is weak or unowned ({place})"
+        elif written is None:
             reason = f"the type of {item.name} is not written and not plain to see ({place})"
-            return s.Field(key, s.Unknown("?", reason), name=item.name)
-        return self._decoded(key, written, declaration, bound, item.name)
+        else:
+            return self._decoded(key, written, declaration, bound, item.name)
+        return s.Field(key, s.Unknown(item.name, reason), name=item.name)
 
     def _decoded(
         self, key: str, written: TypeName, declaration: Declaration, bound: _Bound, name: str
     ) -> s.Field:
         shape = self._shape(written, declaration, bound)
         base = re.split(r"[<?]", written.text)[0]
-        if {base, "*"} & set(self._overridden):
+        if {base, "*"} & self._overridden:
             reason = f"an extension of KeyedDecodingContainer decodes {base} in its own way"
             return s.Field(key, s.Unknown(shape.swift, reason), name=name)
         # A generic parameter that stands for an optional is decoded as any other: null may be nil,
@@ -587,50 +490,65 @@ class Resolver:
     def _fill_cases(self, made: s.Cases, declaration: Declaration, bound: _Bound) -> None:
         if not declaration.cases:
             raise Unreadable(f"{declaration.name} has no cases")
-        renamed = self._coding_keys(declaration, "CodingKeys")
-        keys = {case.name: case.name for case in declaration.cases}
-        if renamed is not None:
-            keys = dict(renamed)
+        keys = self._coding_keys(declaration, "CodingKeys")
         for case in declaration.cases:
-            if case.name not in keys:
+            key = case.name if keys is None else keys.get(case.name)
+            if key is None:
                 continue
-            inner = self._coding_keys(
+            labels = self._coding_keys(
                 declaration, f"{case.name[0].upper()}{case.name[1:]}CodingKeys"
             )
-            labels = None if inner is None else dict(inner)
             fields = []
             for index, parameter in enumerate(case.parameters):
                 label = parameter.label or f"_{index}"
-                key = label if labels is None else labels.get(label)
-                if key is None:
-                    continue  # left out: its default is used
-                fields.append(self._decoded(key, parameter.type, declaration, bound, label))
-            made.cases.append(s.Case(keys[case.name], fields))
+                inner = label if labels is None else labels.get(label)
+                if inner is not None:  # else left out: its default is used
+                    fields.append(self._decoded(inner, parameter.type, declaration, bound, label))
+            made.cases.append(s.Case(key, fields))
 
 
-_RAW = words("RawRepresentable OptionSet")
-_FAILABLE = re.compile(r"\binit\?\s*\(\s*rawValue\b")
 _DEEPEST = 30  # types inside each other, and aliases of aliases
+_RAW_INIT = re.compile(r"\binit\W*\(\s*rawValue\b")
+_FROM = re.compile(
+    r"\binit\b\W*(?:<[^>]*>)?\(\s*from\s+\w+\s*:\s*(?:any\s+|some\s+)?(?:Swift\.)?Decoder"
+)
+_OVERRIDE = re.compile(r"func decode(?:IfPresent)?\b\s*(<.*?>)?\s*\(\s*_ \w+: ([^,]+)\.Type")
+
+
+def _container_overrides(declarations: list[Declaration]) -> Iterator[str]:
+    """Yield the types that an extension of the decoding containers decodes differently; * for all."""
+    for extension in declarations:
+        if extension.kind == "extension" and "Decoding" in extension.name:
+            for match in filter(None, map(_OVERRIDE.search, extension.functions)):
+                base = re.split(r"[<?]", match[2])[0].strip()
+                yield "*" if re.search(rf"\b{base}\b", match[1] or "") else base
+
+
+def _raw_values(declaration: Declaration, raw: str) -> dict[s.RawValue, str]:
+    values: dict[s.RawValue, str] = {}
+    following: s.RawValue = 0
+    for case in declaration.cases:
+        implied = case.name if raw == "String" else following
+        value = raw_literal(case.raw, raw) if case.raw else implied
+        if value is None:
+            raise Unreadable(f"the raw value of {declaration.name}.{case.name} is not a literal")
+        values[value] = case.name
+        following = value if isinstance(value, str) else value + 1
+    return values
 
 
 def _composed(names: list[TypeName]) -> list[TypeName]:
     """Split `A & B` into its parts."""
     return [
-        parse_type(part) if name.kind == "other" and "&" in name.text else name
+        parse_type(part)
         for name in names
-        for part in (name.text.split("&") if name.kind == "other" else [""])
+        for part in (name.text.split("&") if name.kind == "other" else [name.text])
     ]
 
 
 def _custom_init(part: Declaration) -> int:
     """Return the line of an init(from decoder:), or 0."""
-    for signature, line in part.inits:
-        if re.search(
-            r"\binit\b\W*(?:<[^>]*>)?\(\s*from\s+\w+\s*:\s*(?:any\s+|some\s+)?(?:Swift\.)?Decoder",
-            signature,
-        ):
-            return line
-    return 0
+    return next((line for signature, line in part.inits if _FROM.search(signature)), 0)
 
 
 def _attribute(text: str) -> str:
@@ -639,11 +557,3 @@ def _attribute(text: str) -> str:
 
 def _broken(part: Declaration) -> str:
     return f"{part.file}:{part.broken} could not be read"
-
-
-def _article(kind: str) -> str:
-    return f"an {kind}" if kind[0] in "ae" else f"a {kind}"
-
-
-def _places(declarations: list[Declaration]) -> str:
-    return ", ".join(declaration.place for declaration in declarations)
