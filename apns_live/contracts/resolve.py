@@ -218,7 +218,7 @@ class Resolver:
         of = [self._shape(inner, scope, bound) for inner in name.of]
         match name.kind:
             case "optional":
-                return s.Nullable(of[0])
+                return s.Nullable(f"{of[0].swift}?", of[0])
             case "array":
                 return s.Sequence(f"[{of[0].swift}]", of[0])
             case "dictionary":
@@ -266,7 +266,7 @@ class Resolver:
             case _, []:
                 return _FIXED.get(name) or (s.Scalar(name) if name in SCALARS else None)
             case "Optional", [inner]:
-                return s.Nullable(inner)
+                return s.Nullable(f"{inner.swift}?", inner)
             case "Array" | "Set" | "ContiguousArray", [inner]:
                 return s.Sequence(f"{name}<{inner.swift}>", inner)
             case "Range" | "ClosedRange", [s.Scalar(swift=inner)] if inner in _BOUNDS:
@@ -499,11 +499,11 @@ class Resolver:
                 declaration, f"{case.name[0].upper()}{case.name[1:]}CodingKeys"
             )
             fields = []
-            for index, parameter in enumerate(case.parameters):
-                label = parameter.label or f"_{index}"
+            for index, (label, written) in enumerate(case.parameters):
+                label = label or f"_{index}"  # noqa: PLW2901
                 inner = label if labels is None else labels.get(label)
                 if inner is not None:  # else left out: its default is used
-                    fields.append(self._decoded(inner, parameter.type, declaration, bound, label))
+                    fields.append(self._decoded(inner, written, declaration, bound, label))
             made.cases.append(s.Case(key, fields))
 
 

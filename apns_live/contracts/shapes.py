@@ -1,7 +1,7 @@
 """What a Swift type expects of JSON, as data.
 
-The reader (``resolve``) makes shapes from Swift source; the checker, the example maker, the model
-writer and the comparison read them. A shape may hold itself (``indirect`` enums, lists of itself).
+The reader (``resolve``) makes shapes from Swift source; checker, examples, models and comparison
+read them. A shape may hold itself (``indirect`` enums, lists of itself).
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+@dataclass(eq=False)
 class Shape:
     """Base of every shape. ``swift`` is the type as Swift spells it."""
 
     swift: str
 
 
-@dataclass(eq=False)
 class Scalar(Shape):
     """A type that decodes itself from one JSON value: ``Int``, ``Date``, ``URL``, ``Decimal``."""
-
-    swift: str
 
 
 @dataclass(eq=False)
@@ -35,18 +33,12 @@ class Nullable(Shape):
 
     of: Shape
 
-    @property
-    def swift(self) -> str:  # type: ignore[override]  # noqa: D102
-        return f"{self.of.swift}?"
-
 
 @dataclass(eq=False)
 class Sequence(Shape):
-    """``[T]``, ``Set<T>`` and the like: a JSON array. ``count`` is set where Swift reads so many."""
+    """``[T]``, ``Set<T>`` and the like: a JSON array."""
 
-    swift: str
     of: Shape
-    count: int = 0
 
 
 @dataclass(eq=False)
@@ -56,7 +48,6 @@ class Fixed(Shape):
     With ``ordered`` the first element may not exceed the second.
     """
 
-    swift: str
     of: tuple[Shape, ...]
     ordered: bool = False
 
@@ -69,7 +60,6 @@ class Mapping(Shape):
     stand for a ``CodingKeyRepresentable`` type.
     """
 
-    swift: str
     keys: str | frozenset[str]
     of: Shape
     converted: bool = False
@@ -79,7 +69,6 @@ class Mapping(Shape):
 class Pairs(Shape):
     """A dictionary with other keys: Swift keeps it as an array of keys and values in turn."""
 
-    swift: str
     key: Shape
     of: Shape
 
@@ -101,7 +90,6 @@ class Record(Shape):
     ``bare`` marks a struct without stored properties: Swift never looks at its JSON.
     """
 
-    swift: str
     fields: list[Field] = field(default_factory=list)
     bare: bool = False
 
@@ -110,7 +98,6 @@ class Record(Shape):
 class Raw(Shape):
     """An enum or struct with a raw value. ``values`` is None where any raw value will do."""
 
-    swift: str
     of: Shape
     values: dict[RawValue, str] | None = None  # raw value -> case
 
@@ -127,7 +114,6 @@ class Case:
 class Cases(Shape):
     """An enum with synthesized coding (SE-0295): ``{"case": {"label": value, "_1": value}}``."""
 
-    swift: str
     cases: list[Case] = field(default_factory=list)
 
 
@@ -135,5 +121,4 @@ class Cases(Shape):
 class Unknown(Shape):
     """A type of which the source does not tell how it decodes."""
 
-    swift: str
     reason: str

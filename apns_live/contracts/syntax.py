@@ -45,21 +45,12 @@ class Property:
 
 
 @dataclass
-class Parameter:
-    """An associated value."""
-
-    label: str
-    type: TypeName
-    default: bool
-
-
-@dataclass
 class EnumCase:
     """One case, with its raw value's text or its associated values."""
 
     name: str
     raw: str
-    parameters: list[Parameter]
+    parameters: list[tuple[str, TypeName]]  # label and type of each associated value
     condition: str = ""
 
 
@@ -291,12 +282,12 @@ def _modifiers(node: Any) -> tuple[list[str], list[str]]:
     return attributes, others
 
 
-def _parameter(text: str) -> Parameter:
-    label = re.match(r"\s*(?:(`?\w+`?)\s+)?`?(\w+)`?\s*:(?!:)", text)
-    rest = text[label.end() :] if label else text
-    type_text, _, default = _at_depth(rest, "=")
-    name = (label[1] or label[2]).replace("`", "") if label else ""
-    return Parameter("" if name == "_" else name, parse_type(type_text), bool(default.strip()))
+def _parameter(text: str) -> tuple[str, TypeName]:
+    label = re.match(r"\s*(?:`?\w+`?\s+)?`?(\w+)`?\s*:(?!:)", text)
+    first = re.match(r"\s*`?(\w+)`?", text)
+    name = first[1] if label and first else ""
+    written = _at_depth(text[label.end() :] if label else text, "=")[0]
+    return "" if name == "_" else name, parse_type(written)
 
 
 def _at_depth(text: str, mark: str) -> tuple[str, str, str]:
@@ -322,64 +313,51 @@ def _split(text: str) -> list[str]:
 
 # ---- types
 
-_ATTRIBUTE = re.compile(
-    r"\s*(?:@[\w.]+(?:\([^)]*\))?\s+|(?:inout|borrowing|consuming|nonisolated)\s+)"
-)
-_NAME = re.compile(r"\s*`?(\w+)`?")
+_SKIPPED = re.compile(r"(?:@[\w.]+(?:\([^)]*\))?|inout|borrowing|consuming|nonisolated)\s+")
+_NAMED = re.compile(r"`?(\w+)`?\s*")
+_EFFECT = re.compile(r"\s*(?:async\s+|throws\s+)*->")
 
 
 def parse_type(text: str) -> TypeName:
     """Parse a type as it is written."""
     text = " ".join(text.split())
     found, rest = _type(text)
-    return found if not rest.strip() else TypeName("other", text)
+    return found if found and not rest.strip() else TypeName("other", text)
 
 
-def _type(text: str) -> tuple[TypeName, str]:
-    start = text
-    while attribute := _ATTRIBUTE.match(text):
-        text = text[attribute.end() :]
-    text = text.lstrip()
-    if text.startswith("["):
-        first, rest = _type(text[1:])
-        rest = rest.lstrip()
-        if rest.startswith(":"):
-            second, rest = _type(rest[1:])
-            result = TypeName("dictionary", "", of=(first, second))
-        else:
-            result = TypeName("array", "", of=(first,))
-        rest = rest.lstrip()
-        if not rest.startswith("]"):
-            return TypeName("other", start), ""
-        rest = rest[1:]
-    elif text.startswith("("):
-        inner, closing, rest = _at_depth(text[1:], ")")
-        only, left = _type(inner) if closing else (TypeName("other", inner), "")
-        if not closing or left.strip() or re.match(r"\s*(?:async\s+|throws\s+)*->", rest):
-            return TypeName("other", start), ""
-        result = only
+def _type(text: str) -> tuple[TypeName | None, str]:
+    """Return the type that the text begins with, and the rest."""
+    text = start = text.lstrip()
+    while skipped := _SKIPPED.match(text):
+        text = text[skipped.end() :]
+    found: TypeName | None
+    if text[:1] in {"[", "("}:
+        inner, closing, rest = _at_depth(text[1:], {"[": "]", "(": ")"}[text[0]])
+        key, colon, value = _at_depth(inner, ":")
+        of = tuple(parse_type(part) for part in ((key, value) if colon else (inner,)))
+        if not closing or _EFFECT.match(rest) or (text[0] == "(" and (colon or "," in inner)):
+            return None, ""
+        found = of[0] if text[0] == "(" else TypeName("dictionary" if colon else "array", "", of=of)
     else:
         parts: list[tuple[str, tuple[TypeName, ...]]] = []
-        rest = text
-        while name := _NAME.match(rest):
-            if name[1] in {"any", "some"} and rest[name.end() :][:1] == " ":
-                return TypeName("other", start), ""
+        rest, more = text, True
+        while more and (name := _NAMED.match(rest)):
             rest = rest[name.end() :]
             arguments: tuple[TypeName, ...] = ()
-            if rest.lstrip().startswith("<"):
-                inner, closing, rest = _at_depth(rest.lstrip()[1:], ">")
-                arguments = tuple(parse_type(part) for part in _split(inner))
+            if rest.startswith("<"):
+                inner, _, rest = _at_depth(rest[1:], ">")
+                arguments = tuple(map(parse_type, _split(inner)))
             parts.append((name[1], arguments))
-            if not rest.lstrip().startswith("."):
-                break
-            rest = rest.lstrip()[1:]
-        if not parts:
-            return TypeName("other", start), ""
-        result = TypeName("named", ".".join(part for part, _ in parts), tuple(parts))
+            more = rest.startswith(".")
+            rest = rest[1:] if more else rest
+        if not parts or parts[0][0] in {"any", "some"}:
+            return None, ""
+        found = TypeName("named", ".".join(part for part, _ in parts), tuple(parts))
+    rest = rest.lstrip()
     while rest[:1] in {"?", "!"}:
-        result, rest = TypeName("optional", "", of=(result,)), rest[1:]
+        found, rest = TypeName("optional", "", of=(found,)), rest[1:]
     used = start[: len(start) - len(rest)].strip()
-    return TypeName(result.kind, used, result.parts, result.of), rest
+    return TypeName(found.kind, used, found.parts, found.of), rest
 
 
 def walk(declarations: list[Declaration]) -> Iterator[Declaration]:
