@@ -29,6 +29,8 @@ _FILES = typer.Argument(
     metavar="FILE.swift...",
 )
 
+_Type = Annotated[str | None, typer.Option("--type", help="One attributes type; all by default.")]
+
 
 class _Line(msgspec.Struct):
     """One line of --states."""
@@ -72,32 +74,22 @@ def check(
 def _check_lines(shared: Shared, contract: Any, source: BinaryIO) -> int:
     counts = {True: 0, False: 0, None: 0}
     encode = msgspec.json.Encoder().encode
-    out = sys.stdout.buffer
     for first, block in _blocks(source):
         answers = []
         for number, line in enumerate(block, first):
             if not line.strip():
                 continue
             kind, document = _state(line, number)
-            verdict = contract.check(kind, document)
+            verdict: Verdict = contract.check(kind, document)
             counts[verdict.ok] += 1
             if shared.screen.json_mode:
-                answers.append(
-                    encode(
-                        {
-                            "type": kind,
-                            "ok": verdict.ok,
-                            "kind": verdict.kind,
-                            "path": verdict.path,
-                            "message": verdict.message,
-                        }
-                    )
-                )
+                answers.append(encode({"type": kind, **msgspec.structs.asdict(verdict)}))
             elif verdict.ok is not True:
-                answers.append(_sentence(number, kind, verdict).encode())
+                refused = "" if verdict.ok is None else f"refused ({verdict.kind}). "
+                answers.append(f"line {number}, {kind}: {refused}{verdict.message}".encode())
         if answers:
-            out.write(b"\n".join(answers) + b"\n")
-            out.flush()
+            sys.stdout.buffer.write(b"\n".join(answers) + b"\n")
+            sys.stdout.buffer.flush()
     if not shared.screen.json_mode:
         shared.screen.line(
             f"{counts[True]} decode, {counts[False]} are refused, {counts[None]} cannot be told"
@@ -140,20 +132,12 @@ def _state(line: bytes, number: int) -> tuple[str, str | bytes]:
     )
 
 
-def _sentence(number: int, kind: str, verdict: Verdict) -> str:
-    if verdict.ok is None:
-        return f"line {number}, {kind}: {verdict.message}"
-    return f"line {number}, {kind}: refused ({verdict.kind}). {verdict.message}"
-
-
 @app.command("example")
 @command()
 def example(
     shared: Shared,
     files: Annotated[list[Path], _FILES],
-    attributes_type: Annotated[
-        str | None, typer.Option("--type", help="One attributes type; all by default.")
-    ] = None,
+    attributes_type: _Type = None,
     count: Annotated[int, typer.Option("--count", min=1, help="How many of each type.")] = 1,
     seed: Annotated[int, typer.Option("--seed", help="The same seed makes the same states.")] = 0,
 ) -> int:
@@ -181,9 +165,7 @@ def example(
 def python(
     shared: Shared,
     files: Annotated[list[Path], _FILES],
-    attributes_type: Annotated[
-        str | None, typer.Option("--type", help="One attributes type; all by default.")
-    ] = None,
+    attributes_type: _Type = None,
 ) -> int:
     """Write typed models (msgspec) of the content states: what they encode, the app decodes."""
     from ..contracts import Contract

@@ -56,6 +56,8 @@ class Checker:
             fault = self._decode(parse(document))
         except NotJson as error:
             return Verdict(False, decode.DATA_CORRUPTED, (), f"This is not valid JSON: {error}.")
+        except RecursionError:
+            return Verdict(None, message="Cannot tell: it is nested too deep to be looked at.")
         return _DECODES if fault is None else _verdict(fault)
 
 
@@ -80,13 +82,17 @@ class Contract:
 
     def __init__(self, sources: Mapping[str, str]) -> None:
         """Read ``sources`` (file name to text). Raises InvalidInput without the extra."""
-        declarations = [item for name, text in sources.items() for item in read(text, name)]
-        resolver = Resolver(declarations)
         self.types: dict[str, StateType] = {}
-        for declaration in resolver.attributes_types():
-            found = StateType(resolver, declaration)
-            self.types.setdefault(found.name, found)
-            self.types.setdefault(found.qualified, found)
+        try:
+            resolver = Resolver(
+                [item for name, text in sources.items() for item in read(text, name)]
+            )
+            for declaration in resolver.attributes_types():
+                found = StateType(resolver, declaration)
+                self.types.setdefault(found.name, found)
+                self.types.setdefault(found.qualified, found)
+        except RecursionError:
+            raise InvalidInput("the Swift source is nested too deep", field="contract") from None
         self.names = list(dict.fromkeys(found.name for found in self.types.values()))
         """The types, once each, in the order of the source."""
 
@@ -109,16 +115,12 @@ class Contract:
     def check(self, attributes_type: str, document: str | bytes) -> Verdict:
         """Return what the phone makes of a content state of this attributes type."""
         found = self.types.get(attributes_type)
-        if found is None:
-            return self._no_such(attributes_type)
-        return found.state.check(document)
+        return found.state.check(document) if found else self._no_such(attributes_type)
 
     def check_attributes(self, attributes_type: str, document: str | bytes) -> Verdict:
         """Return what the phone makes of the attributes of a start."""
         found = self.types.get(attributes_type)
-        if found is None:
-            return self._no_such(attributes_type)
-        return found.attributes.check(document)
+        return found.attributes.check(document) if found else self._no_such(attributes_type)
 
     def check_payload(self, body: str | bytes) -> Verdict:
         """Return what the phone makes of a whole Live Activity payload.
@@ -180,43 +182,30 @@ def _message(fault: decode.Fault, where: list[str]) -> str:
     place = _place(where)
     if fault.kind == decode.KEY_NOT_FOUND:
         return (
-            f"{place}is missing. Swift does not use a property's default here. "
+            f"{place.removesuffix(': ')} is missing. Swift does not use a property's default here. "
             "Send the key, or make the property optional in the app."
-        ).replace(": is", " is")
-    found = _found(fault.found)
+        )
+    remedy = fault.remedy or "Send what the app declares."
     if fault.kind == decode.VALUE_NOT_FOUND:
-        return f"{place}Swift needs {fault.need} and finds {found}. Send a value."
-    remedy = fault.remedy
-    if not remedy and isinstance(fault.found, str) and not isinstance(fault.found, Real):
-        if "Date" in fault.need:
-            remedy = "Send the seconds since 2001-01-01 UTC as a number; apple_date() makes them."
-        elif fault.need in decode.SCALARS:
-            remedy = "Send it without quotes."
-    if not remedy:
-        remedy = "Send what the app declares."
-    return f"{place}Swift needs {fault.need} and finds {found}. {remedy}"
+        remedy = "Send a value."
+    elif type(fault.found) is str and "Date" in fault.need:
+        remedy = "Send the seconds since 2001-01-01 UTC as a number; apple_date() makes them."
+    elif type(fault.found) is str and fault.kind == decode.TYPE_MISMATCH:
+        remedy = "Send it without quotes." if fault.need in decode.SCALARS else remedy
+    return f"{place}Swift needs {fault.need} and finds {_found(fault.found)}. {remedy}"
 
 
 def _found(value: Any) -> str:
     match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
+        case None | True | False:
+            return {None: "null", True: "true", False: "false"}[value]
         case Real() | int():
-            text = str(value) if not isinstance(value, int) or abs(value) < 10**40 else "a number"
-            return text if len(text) <= 40 else "a long number"
+            return str(value) if type(value) is not int or abs(value) < 10**40 else "a long number"
         case str():
             return "a string"
         case BrokenText():
             return "a string with a bad escape or character"
-        case list():
-            return "an array"
-        case dict():
-            return (
-                f"an object with {len(value)} keys" if len(value) != 1 else "an object with 1 key"
-            )
-    return "nothing"
+    return "an array" if isinstance(value, list) else "an object"
 
 
 def unknowns(shape: Shape) -> str:

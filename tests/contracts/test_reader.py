@@ -8,6 +8,7 @@ import pytest
 
 from apns_live.contracts import Contract
 from apns_live.contracts.syntax import read, walk
+from apns_live.errors import InvalidInput
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "contracts"
 SOURCE = (FIXTURES / "cannot_tell.swift").read_text()
@@ -138,3 +139,16 @@ def test_no_source_crashes_the_reader() -> None:
         "\0",
     ):
         Contract({"odd.swift": text})
+
+
+def test_what_is_nested_too_deep_is_said_so() -> None:
+    source = (
+        "struct A: ActivityAttributes { struct ContentState: Codable { var of: [ContentState]? } }"
+    )
+    contract = Contract({"a.swift": source})
+    assert contract.check("A", '{"of": [{"of": [{"of": null}]}]}').ok is True
+    deep = '{"of":[' * 250 + "{}" + "]}" * 250
+    assert contract.check("A", deep).ok is not False
+    assert contract.check("A", '{"of":[' * 300 + "{}" + "]}" * 300).ok is False  # over 512 levels
+    with pytest.raises(InvalidInput, match="nested too deep"):
+        Contract({"a.swift": source.replace("[ContentState]", "[" * 3000 + "Int" + "]" * 3000)})
