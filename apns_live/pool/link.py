@@ -115,8 +115,6 @@ class Link(asyncio.Protocol):
         self._liveness = Liveness(self.record.opened_at, options)
         self._timeouts = ResponseTimeouts()
         self._alarm = Alarm(clock, self._tick)
-        self._body_size = 0
-        """Bytes of the body that left last: what the next one is guessed to have."""
 
     def __repr__(self) -> str:
         return (
@@ -221,7 +219,7 @@ class Link(asyncio.Protocol):
         feed, http2 = self._feed, self._http2
         full = False
         while not full:
-            room = http2.room_for(self._body_size)
+            room = http2.room_for(self.record.body_size)
             if room <= 0:
                 full = True
                 break
@@ -252,7 +250,7 @@ class Link(asyncio.Protocol):
         """Send pushes of one message and one source; give back, and return False, what has no room."""
         message = pushes[0].message
         body = message.body
-        self._body_size = len(body)
+        self.record.body_size = len(body)
         room = self._http2.room_for(len(body))
         if room < len(pushes):
             self._feed.give_back(pushes[room:])

@@ -16,6 +16,7 @@ class LinkRecord:
         "accepted",
         "answered",
         "best_limit",
+        "body_size",
         "fresh",
         "full_since",
         "idle_since",
@@ -33,6 +34,8 @@ class LinkRecord:
         self.round_trip = 0.0
         self.best_limit = 0
         """The largest number of streams that it ever allowed."""
+        self.body_size = 0
+        """Bytes of the body that left last: what the next one is guessed to have."""
         self.refused_last = False
         """Whether its latest answer was a 4xx that APNs counts as an error."""
         self.fresh = True
