@@ -219,6 +219,17 @@ class ProviderTokens:
         self._deterministic = deterministic
         self._latest: ProviderToken | None = None
 
+    def with_key(self, key: ProviderKey) -> ProviderTokens:
+        """Return the same rules for another key."""
+        return ProviderTokens(
+            key,
+            self._clock,
+            window=self._window,
+            settle=self._settle,
+            max_age=self._max_age,
+            deterministic=self._deterministic,
+        )
+
     def current(self) -> ProviderToken:
         """Return the token of the current window. Raises `CredentialError` when it cannot be signed."""
         window = int((self._clock.time() - self._settle) // self._window)

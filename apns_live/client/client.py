@@ -118,8 +118,7 @@ class Client:
         self.ssl_context = make_ssl_context(self.endpoint, ssl_context)
         self.hooks = hooks or Hooks()
         self._contracts = contracts
-        self._deterministic = deterministic_tokens
-        self.provider_tokens = self._tokens_of(key)
+        self.provider_tokens = ProviderTokens(key, self.clock, deterministic=deterministic_tokens)
         self._headers = HeaderBook(
             self.bundle_id, never_index_authorization=never_index_authorization
         )
@@ -322,7 +321,7 @@ class Client:
     def replace_key(self, key: ProviderKey) -> None:
         """Sign with another key from now on. Pushes in flight finish on their connections."""
         self._check_open()
-        self.provider_tokens = self._tokens_of(key)
+        self.provider_tokens = self.provider_tokens.with_key(key)
         self._headers.forget_tokens()
         self._transport.retire_all("the provider key was replaced", self.provider_tokens)
         if self._channels is not None:
@@ -389,9 +388,6 @@ class Client:
         if self._end is not None:
             raise ClientClosed("the client is closed; nothing was sent")
         self._home.check()
-
-    def _tokens_of(self, key: ProviderKey) -> ProviderTokens:
-        return ProviderTokens(key, self.clock, deterministic=self._deterministic)
 
     def _sendable(self, message: Message | Sendable) -> Sendable:
         if isinstance(message, Sendable):
