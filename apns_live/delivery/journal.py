@@ -1,4 +1,4 @@
-"""What must survive a crash, as records; and the protocol of whoever keeps them.
+"""What must survive a crash, as records; and who keeps them.
 
 Three questions are answered after a crash, for each token of a fan-out:
 
@@ -7,17 +7,17 @@ Three questions are answered after a crash, for each token of a fan-out:
     intent without outcome     unknown: it may have left. Update and end are sent again, a start is
                                reported as UNKNOWN unless the caller says otherwise
 
-So an intent is committed before a token may leave, and outcomes follow in batches. Everything a
-`Journal` gets comes through `write`: a batch of records that is committed as one transaction. A
-service with its own database implements the protocol there and has one truth; `SqliteJournal` is
-for everybody else.
+So an intent is committed before a token may leave, and outcomes follow in batches. A `Journal` keeps
+records as `Entry` values, each batch in one transaction. A service with its own database implements
+four methods there and has one truth; `SqliteJournal` is for everybody else.
 """
 
 from __future__ import annotations
 
 import enum
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -201,39 +201,145 @@ Record = (
     | WakeupRecord
 )
 
+ALL = -1
+"""In the place of an entry's number: every number of its name."""
 
-class Journal(Protocol):
+
+class Entry(NamedTuple):
+    """A value at its place. Entries of a kind are in the order of name, then number."""
+
+    kind: str
+    name: str
+    number: int
+    value: bytes | None
+    """None: nothing is kept there any more; with the number `ALL`, nothing of that name."""
+
+
+class Journal(ABC):
     """Where the records are kept. All methods raise JournalError when they cannot do it."""
 
+    @abstractmethod
     async def open(self) -> None:
         """Get ready; called once, before anything else."""
 
+    @abstractmethod
     async def close(self) -> None:
         """Release what `open` took. What was written stays."""
 
+    @abstractmethod
+    async def commit(self, entries: Sequence[Entry]) -> None:
+        """Keep the entries, all or none; return when they would survive what is promised."""
+
+    @abstractmethod
+    async def read(
+        self, kind: str, name: str | None, after: tuple[str, int], limit: int
+    ) -> list[Entry]:
+        """Return at most ``limit`` entries of a kind behind a name and number, in their order.
+
+        ``name`` None: of every name.
+        """
+
     async def write(self, records: Sequence[Record]) -> None:
-        """Keep the records, all or none; return when they would survive what is promised."""
+        """Keep the records, all or none."""
+        entries = [entry for record in records for entry in _entries(record)]
+        if entries:
+            await self.commit(entries)
 
     async def run(self, name: str) -> RunRecord | None:
         """Return a fan-out by its name."""
+        kept = await self._all("run", RunRecord, name)
+        return kept[0] if kept else None
 
     async def shards(self, run: str, first: int, limit: int) -> list[ShardRecord]:
         """Return at most ``limit`` unfinished shards of a run from number ``first`` on, in order."""
+        after = (run, first - 1)
+        tokens = await self.read("tokens", run, after, limit)
+        verdicts = await self.read("verdicts", run, after, limit)
+        return [
+            ShardRecord(
+                run=run,
+                number=number,
+                tokens=_decode(kept or b"", type=Tokens),
+                verdicts=codes or b"",
+            )
+            for (_, _, number, kept), (_, _, _, codes) in zip(tokens, verdicts, strict=True)
+        ]
 
     async def problems(self, run: str, after: int, limit: int) -> list[ProblemRecord]:
         """Return at most ``limit`` problems of a run whose position is greater than ``after``."""
+        kept = await self.read("problem", run, (run, after), limit)
+        return [
+            ProblemRecord(run=run, position=number, outcome=value or b"")
+            for _, _, number, value in kept
+        ]
 
     async def lanes(self, after: str, limit: int) -> list[LaneRecord]:
         """Return at most ``limit`` lanes whose token sorts after ``after``."""
+        kept = await self.read("lane", None, (after, 0), limit)
+        return [_decode(entry.value or b"", type=LaneRecord) for entry in kept]
 
     async def activities(self) -> list[ActivityRecord]:
         """Return the live activities that are not finished."""
+        return await self._all("activity", ActivityRecord)
 
     async def members(self, activity: str) -> list[tuple[MembersRecord, ProgressRecord | None]]:
         """Return the shards of a live activity, in order."""
+        members = await self._all("members", MembersRecord, activity)
+        progress = {
+            kept.number: kept for kept in await self._all("progress", ProgressRecord, activity)
+        }
+        return [(kept, progress.get(kept.number)) for kept in members]
 
     async def wakeups(self) -> list[WakeupRecord]:
         """Return the states that wait for a token."""
+        return await self._all("wakeup", WakeupRecord)
 
     async def forget_run(self, name: str) -> None:
         """Remove a fan-out and all that belongs to it."""
+        kinds = ("problem", "tokens", "verdicts", "run")
+        await self.commit([Entry(kind, name, ALL, None) for kind in kinds])
+
+    async def _all(self, kind: str, record: type[_Kept], name: str | None = None) -> list[_Kept]:
+        found: list[_Kept] = []
+        after = ("", ALL)
+        while entries := await self.read(kind, name, after, _PAGE):
+            found.extend(_decode(entry.value or b"", type=record) for entry in entries)
+            after = entries[-1].name, entries[-1].number
+        return found
+
+
+def _entries(record: Record) -> list[Entry]:
+    match record:
+        case RunRecord():
+            return [Entry("run", record.name, 0, _pack(record))]
+        case ShardRecord():
+            place = record.run, record.number
+            if record.finished:
+                return [Entry("tokens", *place, None), Entry("verdicts", *place, None)]
+            entries = [Entry("verdicts", *place, record.verdicts)]
+            if record.tokens is not None:
+                entries.append(Entry("tokens", *place, _pack(record.tokens)))
+            return entries
+        case ProblemRecord():
+            return [Entry("problem", record.run, record.position, record.outcome)]
+        case LaneRecord():
+            return [Entry("lane", record.token, 0, None if record.forgotten else _pack(record))]
+        case ActivityRecord():
+            if record.finished:
+                kinds = ("members", "progress", "activity")
+                return [Entry(kind, record.activity, ALL, None) for kind in kinds]
+            return [Entry("activity", record.activity, 0, _pack(record))]
+        case MembersRecord():
+            return [Entry("members", record.activity, record.number, _pack(record))]
+        case ProgressRecord():
+            return [Entry("progress", record.activity, record.number, _pack(record))]
+        case WakeupRecord():
+            gone = record.message is None
+            return [Entry("wakeup", record.device, 0, None if gone else _pack(record))]
+
+
+_Kept = TypeVar("_Kept", RunRecord, ActivityRecord, MembersRecord, ProgressRecord, WakeupRecord)
+Tokens = tuple[str, ...]
+_PAGE = 1000
+_pack = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.decode

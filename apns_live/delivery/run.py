@@ -344,9 +344,7 @@ class Run(BaseRun[RunReport], Home):
     def committed(self) -> None:
         """Let the intents that were collected last leave: they are safe."""
         self._ledger.committed()
-        self._pump()
-        if self._ledger.ready:
-            self._dispatch.stir(self)
+        self.resume()
 
     # A home of `Dispatch`.
 

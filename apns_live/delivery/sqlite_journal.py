@@ -17,38 +17,20 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from ..errors import InvalidSetting, JournalError
-from .journal import (
-    ActivityRecord,
-    LaneRecord,
-    MembersRecord,
-    ProblemRecord,
-    ProgressRecord,
-    Record,
-    RunRecord,
-    ShardRecord,
-    WakeupRecord,
-)
+from .journal import ALL, Entry, Journal
 
 _VERSION = 2
 _TABLES = """
-CREATE TABLE run (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE shard (run TEXT NOT NULL, number INTEGER NOT NULL, tokens TEXT NOT NULL,
-                    verdicts BLOB NOT NULL, PRIMARY KEY (run, number));
-CREATE TABLE problem (run TEXT NOT NULL, position INTEGER NOT NULL, outcome BLOB NOT NULL,
-                      PRIMARY KEY (run, position)) WITHOUT ROWID;
-CREATE TABLE lane (token TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE activity (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE members (activity TEXT NOT NULL, number INTEGER NOT NULL, tokens TEXT NOT NULL,
-                      PRIMARY KEY (activity, number));
-CREATE TABLE progress (activity TEXT NOT NULL, number INTEGER NOT NULL, confirmed BLOB NOT NULL,
-                       intended BLOB NOT NULL, PRIMARY KEY (activity, number)) WITHOUT ROWID;
-CREATE TABLE wakeup (device TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE entry (kind TEXT NOT NULL, name TEXT NOT NULL, number INTEGER NOT NULL, value BLOB NOT NULL,
+                    PRIMARY KEY (kind, name, number));
 """
+_KEEP = "INSERT OR REPLACE INTO entry VALUES (?,?,?,?)"
+_REMOVE = "DELETE FROM entry WHERE kind=? AND name=? AND number=?"
+_REMOVE_ALL = "DELETE FROM entry WHERE kind=? AND name=?"
 _Answer = TypeVar("_Answer")
-_pack = msgspec.msgpack.Encoder().encode
 
 
-class SqliteJournal:
+class SqliteJournal(Journal):
     """A `Journal` in the SQLite file at ``path``, which is made when it is not there (mode 0600).
 
     ``synchronous`` is "normal" or "full". ``busy_timeout`` is how many seconds a lock by another
@@ -142,180 +124,36 @@ class SqliteJournal:
                 f"{self.path}: {error}. Nothing leaves without its intent; check the disk and the file's rights."
             ) from error
 
-    def _all(self, question: str, *values: object) -> list[tuple[Any, ...]]:
-        return self._file.execute(question, values).fetchall()
+    async def commit(self, entries: Sequence[Entry]) -> None:
+        """Keep the entries in one transaction."""
+        await self._do(lambda: self._commit(entries))
 
-    async def write(self, records: Sequence[Record]) -> None:
-        """Commit the records in one transaction."""
-        if records:
-            await self._do(lambda: self._write(records))
-
-    def _write(self, records: Sequence[Record]) -> None:
+    def _commit(self, entries: Sequence[Entry]) -> None:
         connection = self._file
-        work: dict[str, list[tuple[object, ...]]] = {}
-        for record in records:
-            for statement, row in _rows(record):
-                work.setdefault(statement, []).append(row)
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for statement, rows in work.items():
-                if len(rows) == 1:
-                    connection.execute(statement, rows[0])
+            for kind, name, number, value in entries:
+                if value is not None:
+                    connection.execute(_KEEP, (kind, name, number, value))
+                elif number == ALL:
+                    connection.execute(_REMOVE_ALL, (kind, name))
                 else:
-                    connection.executemany(statement, rows)
+                    connection.execute(_REMOVE, (kind, name, number))
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
 
-    async def run(self, name: str) -> RunRecord | None:
-        """Return a fan-out by its name."""
-        rows = await self._do(lambda: self._all("SELECT record FROM run WHERE name=?", name))
-        return msgspec.msgpack.decode(rows[0][0], type=RunRecord) if rows else None
-
-    async def shards(self, run: str, first: int, limit: int) -> list[ShardRecord]:
-        """Return unfinished shards in order."""
-        rows = await self._do(
-            lambda: self._all(
-                "SELECT number, tokens, verdicts FROM shard WHERE run=? AND number>=? ORDER BY number LIMIT ?",
-                run,
-                first,
-                limit,
-            )
-        )
-        return [
-            ShardRecord(run=run, number=number, tokens=tuple(tokens.split("\n")), verdicts=verdicts)
-            for number, tokens, verdicts in rows
-        ]
-
-    async def problems(self, run: str, after: int, limit: int) -> list[ProblemRecord]:
-        """Return problems in order of position."""
-        rows = await self._do(
-            lambda: self._all(
-                "SELECT position, outcome FROM problem WHERE run=? AND position>? ORDER BY position LIMIT ?",
-                run,
-                after,
-                limit,
-            )
-        )
-        return [ProblemRecord(run=run, position=row[0], outcome=row[1]) for row in rows]
-
-    async def lanes(self, after: str, limit: int) -> list[LaneRecord]:
-        """Return lanes in order of token."""
-        rows = await self._do(
-            lambda: self._all(
-                "SELECT record FROM lane WHERE token>? ORDER BY token LIMIT ?", after, limit
-            )
-        )
-        return [msgspec.msgpack.decode(row[0], type=LaneRecord) for row in rows]
-
-    async def activities(self) -> list[ActivityRecord]:
-        """Return live activities by name."""
-        rows = await self._do(lambda: self._all("SELECT record FROM activity ORDER BY name"))
-        return [msgspec.msgpack.decode(row[0], type=ActivityRecord) for row in rows]
-
-    async def members(self, activity: str) -> list[tuple[MembersRecord, ProgressRecord | None]]:
-        """Return the shards of a live activity."""
-        rows = await self._do(
-            lambda: self._all(
-                "SELECT m.number, m.tokens, p.confirmed, p.intended FROM members m LEFT JOIN progress p "
-                "ON p.activity=m.activity AND p.number=m.number WHERE m.activity=? ORDER BY m.number",
-                activity,
-            )
-        )
-        return [
-            (
-                MembersRecord(activity=activity, number=number, tokens=tuple(tokens.split("\n"))),
-                None
-                if confirmed is None
-                else ProgressRecord(
-                    activity=activity, number=number, confirmed=confirmed, intended=intended
-                ),
-            )
-            for number, tokens, confirmed, intended in rows
-        ]
-
-    async def wakeups(self) -> list[WakeupRecord]:
-        """Return the states that wait for a token."""
-        rows = await self._do(lambda: self._all("SELECT record FROM wakeup ORDER BY device"))
-        return [msgspec.msgpack.decode(row[0], type=WakeupRecord) for row in rows]
-
-    async def forget_run(self, name: str) -> None:
-        """Remove a fan-out and all that belongs to it."""
-
-        def work() -> None:
-            connection = self._file
-            with connection:
-                connection.execute("BEGIN IMMEDIATE")
-                for statement in (
-                    "DELETE FROM problem WHERE run=?",
-                    "DELETE FROM shard WHERE run=?",
-                    "DELETE FROM run WHERE name=?",
-                ):
-                    connection.execute(statement, (name,))
-
-        await self._do(work)
-
-
-def _rows(record: Record) -> list[tuple[str, tuple[object, ...]]]:
-    """Return the statements, with their rows, that keep one record."""
-    match record:
-        case RunRecord():
-            return [("INSERT OR REPLACE INTO run VALUES (?,?)", (record.name, _pack(record)))]
-        case ShardRecord(finished=True):
-            return [("DELETE FROM shard WHERE run=? AND number=?", (record.run, record.number))]
-        case ShardRecord(tokens=None):
-            return [
-                (
-                    "UPDATE shard SET verdicts=? WHERE run=? AND number=?",
-                    (record.verdicts, record.run, record.number),
-                )
-            ]
-        case ShardRecord(tokens=tuple() as tokens):
-            return [
-                (
-                    "INSERT OR REPLACE INTO shard VALUES (?,?,?,?)",
-                    (record.run, record.number, "\n".join(tokens), record.verdicts),
-                )
-            ]
-        case ProblemRecord():
-            return [
-                (
-                    "INSERT OR REPLACE INTO problem VALUES (?,?,?)",
-                    (record.run, record.position, record.outcome),
-                )
-            ]
-        case LaneRecord(forgotten=True):
-            return [("DELETE FROM lane WHERE token=?", (record.token,))]
-        case LaneRecord():
-            return [("INSERT OR REPLACE INTO lane VALUES (?,?)", (record.token, _pack(record)))]
-        case ActivityRecord(finished=True):
-            return [
-                ("DELETE FROM members WHERE activity=?", (record.activity,)),
-                ("DELETE FROM progress WHERE activity=?", (record.activity,)),
-                ("DELETE FROM activity WHERE name=?", (record.activity,)),
-            ]
-        case ActivityRecord():
-            return [
-                ("INSERT OR REPLACE INTO activity VALUES (?,?)", (record.activity, _pack(record)))
-            ]
-        case MembersRecord():
-            return [
-                (
-                    "INSERT OR REPLACE INTO members VALUES (?,?,?)",
-                    (record.activity, record.number, "\n".join(record.tokens)),
-                )
-            ]
-        case ProgressRecord():
-            return [
-                (
-                    "INSERT OR REPLACE INTO progress VALUES (?,?,?,?)",
-                    (record.activity, record.number, record.confirmed, record.intended),
-                )
-            ]
-        case WakeupRecord(message=None):
-            return [("DELETE FROM wakeup WHERE device=?", (record.device,))]
-        case WakeupRecord():
-            return [("INSERT OR REPLACE INTO wakeup VALUES (?,?)", (record.device, _pack(record)))]
-    raise JournalError(f"no such record: {type(record).__name__}")
+    async def read(
+        self, kind: str, name: str | None, after: tuple[str, int], limit: int
+    ) -> list[Entry]:
+        """Return entries of a kind, in order."""
+        question = "SELECT * FROM entry WHERE kind=? AND (name, number)>(?,?)"
+        values: list[Any] = [kind, *after]
+        if name is not None:
+            question += " AND name=?"
+            values.append(name)
+        question += " ORDER BY name, number LIMIT ?"
+        rows = await self._do(lambda: self._file.execute(question, [*values, limit]).fetchall())
+        return [Entry(*row) for row in rows]

@@ -43,7 +43,9 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 def unknown_tokens(journal: Path) -> set[str]:
     connection = sqlite3.connect(journal)
-    rows = connection.execute("SELECT outcome FROM problem WHERE run=?", (NAME,)).fetchall()
+    rows = connection.execute(
+        "SELECT value FROM entry WHERE kind='problem' AND name=?", (NAME,)
+    ).fetchall()
     connection.close()
     outcomes = [msgspec.msgpack.decode(row[0], type=Outcome) for row in rows]
     assert {outcome.verdict for outcome in outcomes} <= {Verdict.UNKNOWN}

@@ -178,7 +178,7 @@ async def test_a_cancelled_send_that_was_journalled_does_not_go_out_after_a_rest
         for message, token in ((state(1), TOKEN), (End(content_state={"n": 2}), OTHER))
     ]
     await clock.advance(1)
-    assert len(journal.kept_lanes) == 2
+    assert len(journal.names("lane")) == 2
     for task in sending:
         task.cancel()
     await asyncio.gather(*sending, return_exceptions=True)
@@ -270,18 +270,18 @@ async def test_lanes_past_their_life_leave_the_journal(client, clock, journal):
     ) as delivery:
         delivery.submit(state(1), TOKEN)
         await clock.advance(5)
-        assert list(journal.kept_lanes) == [TOKEN]
+        assert journal.names("lane") == [TOKEN]
         await clock.advance(700)
         delivery.submit(state(1), OTHER)
         await clock.advance(60)
-        assert list(journal.kept_lanes) == [OTHER]
+        assert journal.names("lane") == [OTHER]
     await clock.advance(900)
     async with Delivery(
         client, clock=clock, journal=journal, lane_lifetime=600.0, close_timeout=0.0
     ) as delivery:
         await clock.advance(1)
         assert delivery.statistics().lanes == 0
-        assert not journal.kept_lanes, "one that outlived its life between two lives, too"
+        assert not journal.names("lane"), "one that outlived its life between two lives, too"
 
 
 async def test_an_ended_activity_leaves_nothing_behind(delivery, clock, journal):
@@ -295,7 +295,7 @@ async def test_an_ended_activity_leaves_nothing_behind(delivery, clock, journal)
         watched.append(weakref.ref(match))
         assert match.over
         del match
-    assert not journal.kept_activities
+    assert not journal.names("activity") + journal.names("members")
     gc.collect()
     assert [alive() for alive in watched] == [None] * 5
 

@@ -93,7 +93,7 @@ async def test_a_source_that_trickles_is_known_again_however_it_is_cut(
         await clock.advance(60)
         assert (await running).counts == {Verdict.ACCEPTED: 2300}
         other = [*names[:5], "f" * 64, *names[6:]]
-        journal.kept_runs["r"].exhausted = False
+        journal.not_exhausted("r")
         waiting = asyncio.ensure_future(delivery.fan_out(state(1), other, name="r").wait())
         await clock.advance(5)
         with pytest.raises(JournalError, match="not those"):
@@ -125,6 +125,8 @@ async def test_a_run_whose_delivery_closes_reports_what_may_have_left(client, cl
 
 
 async def test_a_run_whose_last_moment_comes_when_it_is_asked_for_work(client, clock):
+    raised: list[dict] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: raised.append(context))
     client.open = False
     async with Delivery(client, clock=clock, close_timeout=0.0) as delivery:
         run = delivery.fan_out(state(1), tokens(16), name="r", deadline=5.0)
@@ -139,6 +141,7 @@ async def test_a_run_whose_last_moment_comes_when_it_is_asked_for_work(client, c
         await clock.advance(1)
         assert (await running).counts == {Verdict.NOT_SENT: 16}
         assert ticket.outcome.accepted
+    assert not raised
 
 
 @pytest.mark.parametrize("error", [LookupError(), asyncio.CancelledError()])
@@ -158,3 +161,24 @@ async def test_closing_a_run_whose_source_failed_answers_what_was_read(
     with pytest.raises((LookupError, SourceCancelled)):
         await running
     assert run.report.counts == {Verdict.NOT_SENT: 4}
+
+
+async def test_a_run_goes_on_reading_when_only_commits_make_room(client, clock, journal):
+    names = tokens(4500)
+
+    class Pages:
+        async def read(self, *, after, limit):
+            at = int(after or 0)
+            return TokenPage(names[at : at + 900], str(at + 900)) if at < len(names) else None
+
+    client.open = False
+    async with Delivery(client, clock=clock, journal=journal, close_timeout=0.0) as delivery:
+        running = asyncio.ensure_future(delivery.fan_out(state(1), Pages(), name="r").wait())
+        await clock.advance(1)
+    assert (await running).read == 4500
+    client = MemoryClient(clock)  # answers to all that may leave at a time come together
+    async with Delivery(client, clock=clock, journal=journal, close_timeout=0.0) as delivery:
+        running = asyncio.ensure_future(delivery.fan_out(state(1), Pages(), name="r").wait())
+        await clock.advance(30)
+        assert running.done()
+    assert (await running).finished
