@@ -291,7 +291,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     report = Report("gateway", "The gateway under load", conditions())
     report.settings = {
-        "server": "one process, hypercorn over HTTP/1.1 on loopback, SQLite (WAL, synchronous NORMAL)",
+        "server": "one process, uvicorn with httptools and uvloop, HTTP/1.1 on loopback, SQLite (WAL, synchronous NORMAL)",
         "load": f"{given.connections} keep-alive connections in a closed loop, each updates its own "
         "activity, which one simulated phone follows; client and fake APNs share the other core",
         "beside": "a FastAPI route that takes the same body as JSON and answers, same server",

@@ -82,7 +82,10 @@ async def gateway(directory: Path, apns: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "empty":
-        asyncio.run(empty())
-    else:
-        asyncio.run(gateway(Path(sys.argv[2]), sys.argv[3:8]))
+    from apns_live.cli.gateway import loop_factory
+    from apns_live.gateway.serving import raise_descriptor_limit
+
+    raise_descriptor_limit()
+    work = empty() if sys.argv[1] == "empty" else gateway(Path(sys.argv[2]), sys.argv[3:8])
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(work)

@@ -1,6 +1,6 @@
 """Serving the app: HTTP/1.1 and HTTP/2 on one port, over TLS when there is a certificate.
 
-uvicorn speaks HTTP/1.1, our own frames HTTP/2 (docs/decisions/0015); who may connect, how long a
+uvicorn speaks HTTP/1.1, our own frames HTTP/2 (docs/decisions/0017); who may connect, how long a
 connection may wait, and what closing does, is decided here.
 """
 

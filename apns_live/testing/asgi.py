@@ -15,7 +15,9 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, cast
 
+from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio import serve
+from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
 
 from apns_live.errors import FakeError
@@ -25,6 +27,21 @@ from .engine import Engine, Plan
 from .listener import FaceOptions, listening_sockets
 from .state import ConnectionIdentity, Effect, Face, Request, Response
 from .wire import ConnectionSnapshot
+
+
+class _LettingGo(TCPServer):
+    """A connection that ends when its client has closed it.
+
+    hypercorn (0.17, 0.18) keeps the connection, and without TLS its descriptor, until the time for idle
+    connections is over, because its timer is not stopped.
+    """
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
+
+
+hypercorn_run.TCPServer = _LettingGo  # type: ignore[attr-defined]
 
 MAX_REQUESTS = sys.maxsize
 """Requests of one connection: APNs publishes no limit. At its own limit, 1,000, hypercorn would also

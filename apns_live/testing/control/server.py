@@ -18,6 +18,7 @@ from starlette.routing import Mount
 from starlette.routing import Route as StarletteRoute
 from starlette.staticfiles import StaticFiles
 
+import apns_live.testing.asgi  # noqa: F401 - lets hypercorn close what its client has closed
 from apns_live.errors import FakeError
 from apns_live.testing.fake import FakeApns
 from apns_live.testing.listener import is_loopback, listening_sockets
