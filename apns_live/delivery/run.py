@@ -543,7 +543,9 @@ class Run(BaseRun[RunReport], Home):
             await asyncio.wait((self._opening,))
         await super()._release()
         writer = self._dispatch.writer
-        if writer is not None and self._failure is None and self._dispatch.error is None:
+        # A delivery that closes writes the rest itself.
+        open_ = writer is not None and not writer.closing and self._dispatch.error is None
+        if writer is not None and open_ and self._failure is None:
             try:
                 await writer.flush(self)
             except JournalError as error:

@@ -55,7 +55,8 @@ class Writer:
         self._waiters: list[asyncio.Future[None]] = []
         self._go = asyncio.Event()
         self._alarm = Alarm(clock, self._go.set)
-        self._closing = False
+        self.closing = False
+        """Whether it writes the rest and takes no more."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -64,7 +65,7 @@ class Writer:
 
     def soon(self, home: Recorded) -> None:
         """Commit what ``home`` has within the interval."""
-        if self._closing or self.error is not None:
+        if self.closing or self.error is not None:
             return
         self._changed[home] = None
         if not self._go.is_set():
@@ -72,7 +73,7 @@ class Writer:
 
     def now(self, home: Recorded, items: Sequence[Any] = ()) -> None:
         """Commit what ``home`` has as soon as the last commit is done; ``items`` wait for that."""
-        if self._closing or self.error is not None:
+        if self.closing or self.error is not None:
             return
         self._changed[home] = None
         self._items.extend(items)
@@ -95,7 +96,7 @@ class Writer:
 
     async def close(self) -> None:
         """Write the rest and stop. Does not raise: an error was told to ``failed``."""
-        self._closing = True
+        self.closing = True
         self._go.set()
         task, self._task = self._task, None
         if task is not None:
@@ -112,10 +113,10 @@ class Writer:
                 self._alarm.cancel()
                 while self._changed or self._waiters:
                     await self._commit()
-                    if not self._go.is_set() and not self._closing:
+                    if not self._go.is_set() and not self.closing:
                         break
                     self._go.clear()
-                if self._closing:
+                if self.closing:
                     return
                 if self._changed:
                     self._later()

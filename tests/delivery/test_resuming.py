@@ -164,7 +164,7 @@ async def test_closing_a_run_whose_source_failed_answers_what_was_read(
 
 
 async def test_a_run_goes_on_reading_when_only_commits_make_room(client, clock, journal):
-    names = tokens(4500)
+    names = tokens(5400)
 
     class Pages:
         async def read(self, *, after, limit):
@@ -175,7 +175,7 @@ async def test_a_run_goes_on_reading_when_only_commits_make_room(client, clock, 
     async with Delivery(client, clock=clock, journal=journal, close_timeout=0.0) as delivery:
         running = asyncio.ensure_future(delivery.fan_out(state(1), Pages(), name="r").wait())
         await clock.advance(1)
-    assert (await running).read == 4500
+    assert (await running).read == 5400
     client = MemoryClient(clock)  # answers to all that may leave at a time come together
     async with Delivery(client, clock=clock, journal=journal, close_timeout=0.0) as delivery:
         running = asyncio.ensure_future(delivery.fan_out(state(1), Pages(), name="r").wait())
