@@ -45,6 +45,7 @@ PROGRAMS: dict[str, Callable[[], str | None]] = {
     "activitysmith-node": _node_module("activitysmith"),
     "chromium": _executable("chromium", "chromium-browser", "google-chrome"),
     "curl": _executable("curl"),
+    "firebase-admin-node": _node_module("firebase-admin"),
     "go": _executable("go"),
     "h2load": _executable("h2load"),
     "nghttp": _executable("nghttp"),

@@ -166,3 +166,11 @@ class OutcomeFiles:
         if verdict is Verdict.UNKNOWN or outcome.may_have_been_sent:
             return self.retry if self._retry_unknown else self.unknown
         return self.retry
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that its owner alone may read, in place of one that is there."""
+    path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)

@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -69,6 +70,24 @@ def gateway(
     private_key: Annotated[
         Path | None, typer.Option("--private-key", metavar="FILE", help="Its private key (PEM).")
     ] = None,
+    hostname: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hostname",
+            metavar="NAME",
+            help="Serve TLS with a certificate of an own authority for this name and localhost, for "
+            "SDKs that have a host built in; may be repeated.",
+        ),
+    ] = None,
+    proxy_port: Annotated[
+        int | None,
+        typer.Option(
+            "--proxy-port",
+            metavar="PORT",
+            help="With --hostname: a CONNECT proxy on localhost that leads here, whatever host is asked "
+            "for; 0 takes a free port.",
+        ),
+    ] = None,
     with_fake: Annotated[
         bool,
         typer.Option(
@@ -104,6 +123,14 @@ def gateway(
         raise InvalidSetting(
             "needs the other one too", field="--certificate, --private-key", remedy="Give both."
         )
+    if hostname and certificate is not None:
+        raise InvalidSetting(
+            "stands beside --certificate", field="--hostname", remedy="Give one of the two."
+        )
+    if proxy_port is not None and not (hostname or certificate):
+        raise InvalidSetting(
+            "leads to a port without TLS", field="--proxy-port", remedy="Give --hostname too."
+        )
     try:
         from ..gateway.serving import raise_descriptor_limit
         from ..gateway.wire.certificates import Certificates
@@ -132,6 +159,8 @@ def gateway(
         host,
         port,
         None if certificate is None else Certificates(certificate, private_key),
+        hostnames=tuple(hostname or ()),
+        proxy_port=proxy_port,
         settings=tuned.gateway(),
         service=tuned.service(),
         endpoints=endpoints,
@@ -164,6 +193,8 @@ class _Options:
         port: int,
         certificates: Certificates | None,
         *,
+        hostnames: tuple[str, ...],
+        proxy_port: int | None,
         settings: GatewaySettings,
         service: ServiceSettings,
         endpoints: Mapping[str, Endpoint],
@@ -177,9 +208,39 @@ class _Options:
         self.host = host
         self.port = port
         self.certificates = certificates
+        self.hostnames = hostnames
+        self.proxy_port = proxy_port
+        self.facts: dict[str, str] = {}
+        """What the ready line says of TLS."""
         self.settings = settings
         self.service = service
         self.send = send
+
+    def make_certificates(self, directory: Path) -> None:
+        """Make certificates for the names that were asked for, in a folder of the directory."""
+        if not self.hostnames:
+            return
+        from ..gateway.wire.certificates import Certificates
+        from ..testing.certificates import LOCAL_NAMES, certificates_in
+
+        made = certificates_in(directory / "tls", (*LOCAL_NAMES, *self.hostnames))
+        self.certificates = Certificates(made.certificate_file, made.key_file)
+        self.facts["ca_file"] = str(made.ca_file)
+
+    @contextlib.asynccontextmanager
+    async def proxy(self, url: str) -> AsyncIterator[None]:
+        """Run the CONNECT proxy, if it was asked for."""
+        if self.proxy_port is None:
+            yield
+            return
+        from .connect_proxy import connect_proxy
+
+        parts = urlsplit(url)
+        async with connect_proxy(
+            self.proxy_port, (parts.hostname or "localhost", parts.port or 443)
+        ) as address:
+            self.facts["proxy"] = address
+            yield
 
 
 async def _alone(options: _Options, ready: Any) -> None:
@@ -188,8 +249,9 @@ async def _alone(options: _Options, ready: Any) -> None:
     from ..gateway.serving import calm_collector, serving
 
     directory = options.directory or DEFAULT_DIRECTORY
-    if options.database is None or options.directory is not None:
+    if options.database is None or options.directory is not None or options.hostnames:
         make_directory(directory)
+    options.make_certificates(directory)
     address = await embedded_database(options.database, directory)
     beside = key_file(address) if options.directory is None else None
     sealing = embedded_sealer(directory if beside is None else beside.parent, beside)
@@ -209,11 +271,13 @@ async def _alone(options: _Options, ready: Any) -> None:
             port=options.port,
             certificates=options.certificates,
         ) as url,
+        options.proxy(url),
     ):
         facts = {
             "url": url,
             "database": repr(service.database).removeprefix("Database(").rstrip(")").strip("'"),
             "apps": [one.id for one in await service.apps.list()],
+            **options.facts,
         }
         with calm_collector():
             ready(facts)
@@ -233,6 +297,7 @@ async def _with_fake(options: _Options, ready: Any) -> None:
         if directory is None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="apns-live-")))
         make_directory(directory)
+        options.make_certificates(directory)
         place = Place(
             directory=directory,
             database=options.database,
@@ -243,8 +308,12 @@ async def _with_fake(options: _Options, ready: Any) -> None:
             service=options.service,
             contract=options.contract,
         )
-        async with trying(place) as facts, stopping(options.certificates) as stop:
-            ready(facts)
+        async with (
+            trying(place) as facts,
+            stopping(options.certificates) as stop,
+            options.proxy(facts["url"]),
+        ):
+            ready({**facts, **options.facts})
             await stop.wait()
 
 

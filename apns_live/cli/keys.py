@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import InvalidInput
+from .files import write_private
 from .options import Shared, command
 from .output import ExitCode
 from .store_access import AppOption, StoreOption, run_for_app
@@ -36,8 +39,8 @@ def create(
         str,
         typer.Option(
             "--dialect",
-            metavar="native|activitysmith|braze|onesignal",
-            help="Which API it is for.",
+            metavar="native|activitysmith|braze|onesignal|fcm",
+            help="Which API it is for. Of fcm the secret is a service account's file.",
         ),
     ] = "native",
     scope: Annotated[
@@ -57,28 +60,48 @@ def create(
     concurrent: Annotated[
         int | None, typer.Option("--concurrent", metavar="N", help="Requests at the same time.")
     ] = None,
+    url: Annotated[
+        str,
+        typer.Option(
+            "--url", metavar="URL", help="With fcm: the gateway's address, for token_uri."
+        ),
+    ] = "http://localhost:8000",
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file", metavar="FILE", help="Write the secret to this new file, for its owner alone."
+        ),
+    ] = None,
     store: StoreOption = None,
 ) -> int:
     """Make a key and print its secret: it is shown this once, and kept nowhere."""
 
     async def work(database: Database, one: App) -> dict[str, Any]:
-        from ..gateway.scopes import ALL
+        from ..gateway.scopes import ALL, SENDING
+        from ..gateway.service_accounts import with_token_uri
 
         keys, audit = _parts(database)
         key, secret = await keys.create(
             one,
             dialect=dialect,
-            scopes=ALL if every_scope else (scope or ()),
+            scopes=ALL if every_scope else scope or (SENDING if dialect == "fcm" else ()),
             groups=group,
             name=name,
             per_minute=per_minute,
             concurrent=concurrent,
         )
+        if key.dialect == "fcm":
+            secret = with_token_uri(secret, url)
         await audit.note(one, actor="cli", action="key.create", subject=key.id)
         return {"id": key.id, "secret": secret, "scopes": sorted(key.scopes), "dialect": dialect}
 
+    if file is not None and file.exists():
+        raise InvalidInput("is there already", field="--file", remedy="Name a new file.")
     facts = run_for_app(store, app_id, work)
-    shared.screen.answer(facts, facts["secret"])
+    if file is not None:
+        write_private(file, facts.pop("secret"))
+        facts["file"] = str(file)
+    shared.screen.answer(facts, facts.get("file") or facts["secret"])
     if not shared.screen.json_mode:
         shared.screen.note(f"key {facts['id']}: keep the secret, it is not shown again")
     return ExitCode.OK

@@ -23,6 +23,7 @@ from ..client import Endpoint
 from ..contracts import Contract
 from ..testing import FakeApns
 from ..testing.control import serve_control
+from .files import write_private
 from .gateway import embedded_database, embedded_sealer
 from .trying.recording import Recorder
 from .trying.samples import Demo
@@ -38,6 +39,7 @@ BUNDLE_ID = "com.example.demo"
 SEGMENT = "everyone"
 GROUP = "demo"
 PHONES = 5
+PROJECT = "demo-project"
 _FILE = "try.db"
 _DIALECTS = ("native", "activitysmith", "braze", "onesignal")
 _EVERYONE = {
@@ -67,6 +69,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
     """Run everything; yields the ready line's facts."""
     from ..activities import Service
     from ..gateway import create_app
+    from ..gateway.service_accounts import with_token_uri
     from ..gateway.serving import serving
 
     async with contextlib.AsyncExitStack() as stack:
@@ -97,7 +100,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
             )
         )
         app = create_app(service, settings=place.settings)
-        one, segment, keys = await _seed(service, fake, place.contract, demo)
+        one, segment, keys, account = await _seed(service, fake, place.contract, demo)
         recorder = Recorder(app)
         page = Page(recorder, one.id, segment, demo)
         stack.push_async_callback(page.aclose)
@@ -114,6 +117,8 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
                 certificates=place.certificates,
             )
         )
+        account_file = place.directory / "service-account.json"
+        write_private(account_file, with_token_uri(account, url))
         phones = await enter(_Phones(url, inspector, keys["native"], demo.attributes_type))
         await phones.make(PHONES)
         page.open(url, inspector, keys)
@@ -125,6 +130,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
             "bundle_id": BUNDLE_ID,
             "segment_id": segment,
             "keys": keys,
+            "fcm": {"project_id": PROJECT, "service_account": str(account_file)},
             "fake": {
                 "endpoint": fake.url,
                 "manage": fake.manage_url,
@@ -140,10 +146,10 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
 
 async def _seed(
     service: Service, fake: FakeApns, files: tuple[Path, ...], demo: Demo
-) -> tuple[App, str, dict[str, str]]:
-    """Make the app, its key, people, segment, group, and an API key for each dialect."""
+) -> tuple[App, str, dict[str, str], str]:
+    """Make the app, its key, people, segment, group, an API key for each dialect, an FCM account."""
     from ..gateway.keys import Keys
-    from ..gateway.scopes import ALL
+    from ..gateway.scopes import ALL, SENDING
 
     app = await service.apps.create(
         id=str(uuid.uuid4()),
@@ -153,6 +159,7 @@ async def _seed(
         # The phones' OneSignal calls carry no key; nobody but this machine reaches them here.
         settings={
             "onesignal_device_calls": "demo",
+            "fcm_project_id": PROJECT,
             "activitysmith": {"attributes_type": demo.attributes_type, "metrics_on_demand": True},
         },
     )
@@ -178,7 +185,8 @@ async def _seed(
         _, secrets[dialect] = await keys.create(
             app, dialect=dialect, scopes=ALL, name=f"demo {dialect}"
         )
-    return app, segment.id, secrets
+    _, account = await keys.create(app, dialect="fcm", scopes=SENDING, name="demo fcm")
+    return app, segment.id, secrets, account
 
 
 class _Phones:

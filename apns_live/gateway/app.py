@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("apns_live.gateway")
 
-DIALECTS = ("activitysmith", "braze", "onesignal")
+DIALECTS = ("activitysmith", "braze", "onesignal", "fcm")
 _UPKEEP_SECONDS = 15.0
 _PRUNE_EVERY = 3_600.0
 

@@ -3,11 +3,13 @@
 A secret is 256 random bits. Nobody can guess one, so a plain SHA-256 of it is enough: slow hashes
 (bcrypt, Argon2) guard what people choose, and would cost every request tens of milliseconds here.
 A secret's text is ``HEAD_LOOKUP_SECRET``; LOOKUP finds the row by an index, and the digest is then
-compared in constant time, so that the time of an answer tells nothing about a secret.
+compared in constant time, so that the time of an answer tells nothing about a secret. The secret of
+an ``fcm`` key is a service account's file; its row holds the public key in place of the digest.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -27,18 +29,21 @@ from ..clock import Clock
 from ..errors import Conflict, InvalidInput, NotFound
 from .admission import Places, arrived, asking
 from .scopes import Dialect, check_dialect, check_scopes
+from .service_accounts import new_account, project_of
 
 HEADS: dict[str, str] = {
     "native": "apnslive",
     "activitysmith": "ask",
     "braze": "braze",
     "onesignal": "os_v2_app",
+    "fcm": "fcm",
 }
 """How a secret begins, so that a person, or a scanner of leaked secrets, sees what it is."""
 _REMEMBERED = 10_000
 _TRUSTED_SECONDS = 5.0
 _USED_EVERY_SECONDS = 60.0
 _NOBODY = bytes(32)
+_LOOKUP = 32
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,13 +127,20 @@ class Keys:
             per_minute=per_minute,
             concurrent=concurrent,
         )
-        values, secret = self._row(key)
+        values, secret = await self._row(key)
         async with self._database.write() as connection:
             await connection.execute(insert(schema.api_keys), values)
         return key, secret
 
-    def _row(self, key: ApiKey) -> tuple[dict[str, Any], str]:
-        lookup, secret = _new_secret(key.dialect)
+    async def _row(self, key: ApiKey) -> tuple[dict[str, Any], str]:
+        lookup = secrets.token_hex(6)
+        if key.dialect == "fcm":
+            # Making an RSA key takes a tenth of a second or more.
+            project = project_of(key.app)
+            secret, proof = await asyncio.to_thread(new_account, project, lookup)
+        else:
+            secret = f"{HEADS[key.dialect]}_{lookup}_{secrets.token_hex(32)}"
+            proof = _digest(secret)
         return {
             "app_id": key.app.row,
             "public_id": key.id,
@@ -136,7 +148,7 @@ class Keys:
             "name": key.name,
             "dialect": key.dialect,
             "lookup": lookup,
-            "secret_hash": _digest(secret),
+            "secret_hash": proof,
             "scopes": json.dumps(sorted(key.scopes)),
             "groups": None if key.groups is None else json.dumps(sorted(key.groups)),
             "per_minute": key.per_minute,
@@ -146,20 +158,26 @@ class Keys:
 
     async def find(self, secret: str) -> ApiKey | None:
         """Return the key of a secret, or None if there is none, or it is revoked or expired."""
-        lookup = _lookup_of(secret)
         digest = _digest(secret)
-        known = self._known.get(lookup)
-        if known is None:
-            async with asking(self._strangers):
-                known = await self._load(lookup)
-        elif known.until < self._clock.monotonic():
-            known = await self._load(lookup)
+        known = await self._look_up(_lookup_of(secret))
         if known is None:
             # Compared all the same: an unknown key takes as long as a wrong secret.
             hmac.compare_digest(digest, _NOBODY)
             return None
         if not hmac.compare_digest(digest, known.digest):
             return None
+        return await self._in_use(known)
+
+    async def with_proof(self, lookup: str) -> tuple[ApiKey, bytes] | None:
+        """Return a service account's key and its public key (DER), or None as `find`."""
+        known = await self._look_up(lookup)
+        if known is None or known.key.dialect != "fcm":
+            return None
+        key = await self._in_use(known)
+        return None if key is None else (key, known.digest)
+
+    async def _in_use(self, known: _Remembered) -> ApiKey | None:
+        """Note that a key is used, and return it; None for one that has expired."""
         now = milliseconds(self._clock)
         if known.key.expires_at is not None and known.key.expires_at <= now:
             return None
@@ -167,9 +185,18 @@ class Keys:
         await arrived(known.key.app.row)
         return known.key
 
+    async def _look_up(self, lookup: str) -> _Remembered | None:
+        known = self._known.get(lookup)
+        if known is None:
+            async with asking(self._strangers):
+                return await self._load(lookup)
+        if known.until < self._clock.monotonic():
+            return await self._load(lookup)
+        return known
+
     async def _load(self, lookup: str) -> _Remembered | None:
         self._known.pop(lookup, None)
-        if not lookup:
+        if not 0 < len(lookup) <= _LOOKUP or not lookup.isalnum():
             return None
         table, apps = schema.api_keys, schema.apps
         async with self._database.read() as connection:
@@ -226,7 +253,7 @@ class Keys:
             raise Conflict(f"the key {key_id!r} was revoked or rotated before: create a new one")
         table = schema.api_keys
         key = msgspec.structs.replace(_key(row, app), id=self._new_id(), expires_at=None)
-        values, secret = self._row(key)
+        values, secret = await self._row(key)
         ends = milliseconds(self._clock) + int(overlap * 1000)
         async with self._database.write() as connection:
             changed = await connection.execute(
@@ -298,11 +325,6 @@ class Keys:
                 .values(last_used_at=bindparam("the_time")),
                 [{"the_key": key, "the_time": moment} for key, moment in used.items()],
             )
-
-
-def _new_secret(dialect: str) -> tuple[str, str]:
-    lookup = secrets.token_hex(6)
-    return lookup, f"{HEADS[dialect]}_{lookup}_{secrets.token_hex(32)}"
 
 
 def _lookup_of(secret: str) -> str:

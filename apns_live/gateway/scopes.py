@@ -7,8 +7,8 @@ from typing import Literal
 
 from ..errors import InvalidInput
 
-Dialect = Literal["native", "activitysmith", "braze", "onesignal"]
-DIALECTS: tuple[Dialect, ...] = ("native", "activitysmith", "braze", "onesignal")
+Dialect = Literal["native", "activitysmith", "braze", "onesignal", "fcm"]
+DIALECTS: tuple[Dialect, ...] = ("native", "activitysmith", "braze", "onesignal", "fcm")
 
 SCOPES: Mapping[str, str] = {
     "activities:start": "start activities",
@@ -26,6 +26,8 @@ SCOPES: Mapping[str, str] = {
     "admin": "manage the app, its provider keys and API keys; read the audit log",
 }
 ALL = frozenset(SCOPES)
+SENDING = ("activities:start", "activities:update", "activities:end", "notifications:send")
+"""What a service account may do when its maker names nothing: it has no other calls."""
 
 
 def check_scopes(names: Iterable[str], field: str = "scopes") -> frozenset[str]:

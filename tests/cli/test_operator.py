@@ -26,7 +26,7 @@ from tests.activities.conftest import pem  # noqa: F401 - a fixture
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ["gateway.md", "gateway-keys.md", "testing-your-app.md"] + [
-    f"vendors/{name}.md" for name in ("activitysmith", "braze", "onesignal")
+    f"vendors/{name}.md" for name in ("activitysmith", "braze", "onesignal", "fcm")
 ]
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TRY = "apns-live gateway --with-fake --port 0 --dir try --json"

@@ -60,7 +60,7 @@ class KeyBody(Strict, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(min_length=1, max_length=200)]
     scopes: Annotated[list[str], Meta(min_length=1, max_length=50)]
-    dialect: Literal["native", "activitysmith", "braze", "onesignal"] = "native"
+    dialect: Literal["native", "activitysmith", "braze", "onesignal", "fcm"] = "native"
     groups: Annotated[list[str], Meta(max_length=1_000)] | None = None
     per_minute: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
     concurrent: Annotated[int, Meta(ge=1, lt=2**31)] | None = None

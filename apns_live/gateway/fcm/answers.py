@@ -1,0 +1,197 @@
+"""Answers in Google's shape: ``{"error": {code, message, status, details}}``.
+
+Source: FCM, "ErrorCode" and "FCM error codes"; what an APNs reason becomes is the table of
+docs/vendors/fcm.md. Nothing is answered with 404 but a registration that is gone: SDKs take that
+status for a dead token, and apps delete theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from ...errors import (
+    BadBody,
+    Busy,
+    ClientClosed,
+    GatewayError,
+    InvalidInput,
+    NotAllowed,
+    PoolFull,
+    TooManyRequests,
+)
+from ...outcome import Outcome
+from ..problems import classify
+
+_TYPES = "type.googleapis.com"
+_FCM = f"{_TYPES}/google.firebase.fcm.v1"
+INVALID = "Request contains an invalid argument."
+_STATUS: Mapping[int, str] = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    501: "UNIMPLEMENTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_AUTH_REASONS = frozenset(
+    {
+        "BadCertificate",
+        "BadCertificateEnvironment",
+        "BadEnvironmentKeyIdInToken",
+        "BadEnvironmentKeyInToken",
+        "ExpiredProviderToken",
+        "Forbidden",
+        "InvalidProviderToken",
+        "MissingProviderToken",
+        "UnrelatedKeyIdInToken",
+    }
+)
+"""What APNs says when it is the app's own key that is wrong."""
+
+Details = Sequence[Mapping[str, Any]]
+
+
+class GoogleError(GatewayError):
+    """A refusal in Google's words. ``retry_after`` is seconds."""
+
+    def __init__(
+        self, code: int, message: str, details: Details = (), *, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.details = details
+        self.retry_after = retry_after
+
+
+def fcm(code: str) -> dict[str, str]:
+    """Return the detail that SDKs take an error's type from."""
+    return {"@type": f"{_FCM}.FcmError", "errorCode": code}
+
+
+def violation(field: str, description: str) -> dict[str, Any]:
+    """Return the detail that names a wrong field."""
+    named = {"field": field} if field else {}
+    return {
+        "@type": f"{_TYPES}/google.rpc.BadRequest",
+        "fieldViolations": [{**named, "description": description}],
+    }
+
+
+def info(reason: str) -> dict[str, Any]:
+    """Return the detail that says why credentials are refused."""
+    return {
+        "@type": f"{_TYPES}/google.rpc.ErrorInfo",
+        "reason": reason,
+        "domain": "googleapis.com",
+        "metadata": {"service": "fcm.googleapis.com"},
+    }
+
+
+def bad_field(field: str, text: str) -> GoogleError:
+    """Return the refusal of a body that is not of the API's shape."""
+    return GoogleError(400, text, [violation(field, text)])
+
+
+def refused(reason: str, field: str, description: str) -> GoogleError:
+    """Return what APNs would answer to a message that cannot be sent to it."""
+    details = [fcm("INVALID_ARGUMENT"), _apns(400, reason), violation(field, description)]
+    return GoogleError(400, INVALID, details)
+
+
+def failure_of(outcome: Outcome, *, unregistered: bool) -> GoogleError:
+    """Return the error that an outcome is. ``unregistered``: 410 as UNREGISTERED."""
+    reason, status = outcome.reason, outcome.status
+    apns = [_apns(status, reason)] if status else []
+
+    def error(code: int, kind: str, text: str, wait: float | None = None) -> GoogleError:
+        return GoogleError(code, text, [fcm(kind), *apns], retry_after=wait)
+
+    if status == 403 and reason in _AUTH_REASONS:
+        return error(401, "THIRD_PARTY_AUTH_ERROR", "Auth error from APNS or Web Push Service")
+    if status == 410 and unregistered:
+        return error(404, "UNREGISTERED", "Requested entity was not found.")
+    if status == 410:
+        return error(400, "INVALID_ARGUMENT", "APNs device token is disabled.")
+    if status == 413:
+        return GoogleError(400, INVALID)
+    if status == 429:
+        return error(429, "QUOTA_EXCEEDED", "Quota exceeded for this device.", 1.0)
+    if status == 503 or (not status and not outcome.may_have_been_sent):
+        return error(503, "UNAVAILABLE", "The service is currently unavailable.", 1.0)
+    if status >= 500:
+        return error(500, "INTERNAL", "Internal error encountered.")
+    if not status:
+        # No SDK tries this one again: a phone may have it.
+        return error(504, "INTERNAL", "APNs did not answer in time: the message may have arrived.")
+    return error(400, "INVALID_ARGUMENT", INVALID)
+
+
+def answer(body: Any, code: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an answer with a JSON body."""
+    return Response(msgspec.json.encode(body), code, headers, media_type="application/json")
+
+
+def refuse(error: Exception) -> Response:
+    """Return the answer to an error. Nothing is shown of a defect."""
+    refusal = _refusal_of(error)
+    body = {"code": refusal.code, "message": str(refusal), "status": _STATUS[refusal.code]}
+    headers = {}
+    if refusal.retry_after is not None:
+        headers["retry-after"] = str(max(1, math.ceil(refusal.retry_after)))
+    if refusal.code == 401:
+        headers["www-authenticate"] = 'Bearer realm="https://accounts.google.com/"'
+    details = {"details": list(refusal.details)} if refusal.details else {}
+    return answer({"error": {**body, **details}}, refusal.code, headers)
+
+
+def _refusal_of(error: Exception) -> GoogleError:
+    match error:
+        case GoogleError():
+            return error
+        case BadBody():
+            return bad_field("", f"Invalid JSON payload received. {error.problem}")
+        case InvalidInput():
+            details = [violation("message.apns.payload", str(error)), fcm("INVALID_ARGUMENT")]
+            return GoogleError(400, str(error), details)
+        case NotAllowed(status=401):
+            return GoogleError(401, str(error))
+        case NotAllowed():
+            return GoogleError(403, str(error), [fcm("SENDER_ID_MISMATCH")])
+        case TooManyRequests():
+            wait = error.retry_after
+            return GoogleError(429, str(error), [fcm("QUOTA_EXCEEDED")], retry_after=wait)
+        case Busy() | PoolFull() | ClientClosed():
+            return GoogleError(503, str(error), [fcm("UNAVAILABLE")], retry_after=1.0)
+    found = classify(error)
+    if found.status >= 500:
+        code = 503 if found.status == 503 else 500
+        return GoogleError(code, found.title, [fcm(_STATUS[code])], retry_after=found.retry_after)
+    return GoogleError(400, found.detail or INVALID, [fcm("INVALID_ARGUMENT")])
+
+
+def not_spoken(what: str) -> GoogleError:
+    """Return 501 for a part of the API that is not spoken here."""
+    return GoogleError(
+        501,
+        f"{what} is not implemented by this gateway: it sends to Apple devices, one token each.",
+    )
+
+
+def refusal(path: str, error: Exception) -> Response | None:
+    """Return the answer to what no route met, or None for a path that is not FCM's."""
+    if not path.startswith("/v1/projects/"):
+        return None
+    status = getattr(error, "status_code", None)
+    return refuse(not_spoken("This address or method") if status in (404, 405) else error)
+
+
+def _apns(status: int, reason: str) -> dict[str, Any]:
+    return {"@type": f"{_FCM}.ApnsError", "statusCode": status, "reason": reason}
