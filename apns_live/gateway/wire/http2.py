@@ -25,6 +25,9 @@ from .door import DRAIN_BYTES, DRAIN_SECONDS, STUCK_SECONDS, Door
 logger = logging.getLogger("apns_live.gateway")
 
 STREAMS = 128
+RUNNING = 2 * STREAMS
+"""Requests that the app may hold: a client opens the next stream as soon as it has an answer, and the
+app may not have let go of that one yet."""
 FLOOD_BUDGET = 1_000
 _FORBIDDEN = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
@@ -110,7 +113,7 @@ class Http2(asyncio.Protocol):
                 exchange.disconnect()
 
     def _begin(self, event: RequestStarted) -> None:
-        if self._running >= STREAMS or self._ends:
+        if self._running >= RUNNING or self._ends:
             self.wire.reset_stream(event.stream_id, ErrorCode.REFUSED_STREAM)
             return
         scope = _scope(event, self._base)
