@@ -8,7 +8,7 @@ import logging
 import random
 from collections.abc import Callable
 
-from ..clock import Clock, Timer
+from ..clock import Alarm, Clock
 from ..credentials import ProviderToken, ProviderTokens
 from ..errors import ConnectFailed
 from ..http2 import GoAwayReceived
@@ -18,17 +18,12 @@ from ..reasons import TABLE, normalise
 from .connect import Connector
 from .decision import PoolView, decide
 from .link import Link
+from .opening import Opening
 from .options import PoolOptions
 from .push import Push
 from .transport import Bar, Feed, Hooks, LinkStatistics
 
 logger = logging.getLogger("apns_live.pool")
-
-_GIVE_UP_AFTER = 5
-"""Connections in a row that failed for something that will not change by itself."""
-
-_DROP_BACKOFF_LIMIT = 5.0
-"""Seconds at most between connections that a peer accepts pushes on and then drops."""
 
 _GOODBYE = 0.25
 """Seconds that the TLS goodbye may take once everything else is done."""
@@ -57,27 +52,19 @@ class Pool:
         self._clock = clock
         self._options = options
         self._hooks = hooks
-        self._uniform = uniform
         self._links: list[Link] = []
         self._leaving: list[Link] = []
         self._numbers = 0
         self._connecting: dict[int, asyncio.Task[None]] = {}
         self._wake_scheduled = False
         self._review_at = float("-inf")
-        self._timer: Timer | None = None
-        self._timer_at = 0.0
-        self._last_connect_at = float("-inf")
-        self._failures = 0
-        self._permanent_failures = 0
-        self._drops = 0
-        self._backoff_until = float("-inf")
-        self._bar: Bar | None = None
+        self._alarm = Alarm(clock, self._pump)
+        self._opening = Opening(clock, options, uniform)
+        self._told: Bar | None = None
+        """The bar that whoever brings work knows of."""
         self._preferred: ProviderToken | None = None
         self._closing = False
         self._nothing_open: asyncio.Event | None = None
-        self.last_failure = ""
-        self.opened = 0
-        self.failed = 0
 
     def __repr__(self) -> str:
         state = "closing" if self._closing else "open"
@@ -88,6 +75,21 @@ class Pool:
         return self._closing and not self._links
 
     # The transport's face
+
+    @property
+    def opened(self) -> int:
+        """Connections that became ready."""
+        return self._opening.opened
+
+    @property
+    def failed(self) -> int:
+        """Connections that could not be opened."""
+        return self._opening.failed
+
+    @property
+    def last_failure(self) -> str:
+        """What the last connection that could not be opened said."""
+        return self._opening.last_failure
 
     def wake(self) -> None:
         """Look for work in this turn of the event loop."""
@@ -100,18 +102,16 @@ class Pool:
         if tokens is not None:
             self._tokens = tokens
             self._preferred = None
-            self._failures = 0
-            self._backoff_until = float("-inf")
-            self._set_bar(None)
+            self._opening.works()
+            self._tell_bar()
         for link in list(self._links):
             link.retire(cause)
         self.wake()
 
     def credentials_refused(self, reason: str, detail: str) -> None:
         """Bar connecting for a backoff that grows: connecting again would not help for now."""
-        self._failures += 1
-        self._back_off(self._backoff(self._failures, self._options.backoff_limit))
-        self._set_bar(Bar(self._backoff_until, reason, detail))
+        self._opening.refused(reason, detail)
+        self._tell_bar()
 
     def keep_oldest_token(self, refused: ProviderToken) -> None:
         """Let new links start with the oldest provider token that is still valid."""
@@ -130,9 +130,7 @@ class Pool:
     async def aclose(self, deadline: float) -> None:
         """Close every connection; those with pushes in flight at ``deadline`` at the latest."""
         self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.cancel()
         for task in list(self._connecting.values()):
             task.cancel()
         for link in list(self._links):
@@ -189,14 +187,14 @@ class Pool:
         if self._closing:
             return
         now = self._clock.monotonic()
-        if self._bar is not None and now >= self._bar.until:
-            self._set_bar(None)
+        if self._opening.is_over(now):
+            self._tell_bar()
         view = PoolView(
             now=now,
             waiting=self._feed.has_work(),
             links=tuple(link.view() for link in self._links),
-            last_connect_at=self._last_connect_at,
-            backoff_until=self._backoff_until,
+            last_connect_at=self._opening.last_connect_at,
+            backoff_until=self._opening.backoff_until,
             closing=self._closing,
         )
         decision = decide(view, self._options)
@@ -208,24 +206,12 @@ class Pool:
             self._open_link(now)
         self._review_at = now + self._options.connect_spacing
         if decision.ask_again_at is not None:
-            self._arm(decision.ask_again_at)
+            self._alarm.set(decision.ask_again_at)
             self._review_at = min(self._review_at, decision.ask_again_at)
-
-    def _arm(self, at: float) -> None:
-        if self._timer is not None:
-            if self._timer_at <= at:
-                return
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._clock.call_later(max(0.0, at - self._clock.monotonic()), self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        self._pump()
 
     def _open_link(self, now: float) -> None:
         self._numbers += 1
-        self._last_connect_at = now
+        self._opening.last_connect_at = now
         link = Link(
             self._numbers,
             owner=self,
@@ -277,46 +263,34 @@ class Pool:
             timer.cancel()
             self._connecting.pop(link.number, None)
         if failure:
-            self._connect_failed(link, failure, permanent)
-
-    def _backoff(self, failures: int, limit: float) -> float:
-        """Return seconds to wait after so many failures in a row, with full jitter."""
-        ceiling = self._options.backoff_first * 2.0 ** min(failures - 1, 30)
-        return self._uniform() * min(ceiling, limit)
-
-    def _connect_failed(self, link: Link, message: str, permanent: bool) -> None:
-        self.failed += 1
-        self.last_failure = message
-        link.close(message)
-        self._permanent_failures = self._permanent_failures + 1 if permanent else 0
-        if self._permanent_failures >= _GIVE_UP_AFTER:
-            self._set_bar(Bar(self._backoff_until, "connect_failed", message))
+            link.close(failure)
+            self._opening.connect_failed(failure, permanent=permanent)
+            self._tell_bar()
 
     # What links report
 
     def link_ready(self, link: Link) -> None:
         """Note that a link may carry pushes."""
-        self.opened += 1
+        self._opening.opened += 1
         logger.info("connection %d to %s is ready", link.number, link.wire.address)
         self._call(self._hooks.connection_opened, link.number, link.wire.address)
 
     def link_accepted(self, link: Link) -> None:
         """Note a link's first accepted push: connecting works again."""
-        self._failures = self._permanent_failures = 0
-        self._backoff_until = float("-inf")
-        self._set_bar(None)
+        self._opening.works()
+        self._tell_bar()
 
     def link_full(self, link: Link, now: float) -> None:
         """Think of growing: a link has no room while work waits."""
         if now >= self._review_at:
             self._review()
         else:
-            self._arm(self._review_at)
+            self._alarm.set(self._review_at)
 
     def link_idle(self, link: Link) -> None:
         """Think of closing a link later: it has nothing in flight."""
         if len(self._links) > self._options.min_connections and not self._closing:
-            self._arm(self._clock.monotonic() + self._options.idle_timeout)
+            self._alarm.set(self._clock.monotonic() + self._options.idle_timeout)
 
     def link_unusable(self, link: Link) -> None:
         """Let other links take over: this one takes no new pushes."""
@@ -330,9 +304,8 @@ class Pool:
         self._call(self._hooks.going_away, link.number, reason, event.last_stream_id)
         row = TABLE.get(normalise(reason))
         if row is not None and row.verdict in (Verdict.OPERATOR, Verdict.REFRESH_CREDENTIALS):
-            until = self._clock.monotonic() + self._options.credential_backoff
-            self._backoff_until = until
-            self._set_bar(Bar(until, reason, detail or f"{row.meaning}. {row.remedy}"))
+            self._opening.shut_out(reason, detail or f"{row.meaning}. {row.remedy}")
+            self._tell_bar()
 
     def link_closed(self, link: Link, cause: str) -> None:
         """Forget a link that is gone."""
@@ -345,31 +318,24 @@ class Pool:
         logger.info("connection %d closed: %s", link.number, cause)
         self._call(self._hooks.connection_closed, link.number, cause)
         if link.failed():
-            self.last_failure = cause
-            self._failures += 1
-            delay = self._backoff(self._failures, self._options.backoff_limit)
-            self._back_off(delay)
+            delay = self._opening.ended_unused(cause)
             self._call(self._hooks.connect_failed, cause, delay)
         elif link.was_dropped():
-            # Nothing is wrong with the first; a peer that goes on like this is not hammered.
-            self._drops += 1
-            if self._drops > 1:
-                self._back_off(self._backoff(self._drops - 1, _DROP_BACKOFF_LIMIT))
+            self._opening.was_dropped()
         elif not link.deliberate:
-            self._drops = 0
+            self._opening.has_lasted()
         if self._nothing_open is not None and not self._links:
             self._nothing_open.set()
         self.wake()
 
-    def _back_off(self, delay: float) -> None:
-        self._backoff_until = max(self._backoff_until, self._clock.monotonic() + delay)
-
-    def _set_bar(self, bar: Bar | None) -> None:
-        if bar is not self._bar:
-            self._bar = bar
+    def _tell_bar(self) -> None:
+        """Tell whoever brings work whether, and why, nothing connects."""
+        bar = self._opening.bar
+        if bar is not self._told:
+            self._told = bar
             self._feed.barred(bar)
             if bar is not None:
-                self._arm(bar.until)
+                self._alarm.set(bar.until)
 
     def _call(self, hook: Callable[..., object] | None, *arguments: object) -> None:
         if hook is not None:

@@ -130,9 +130,18 @@ class Transport(Protocol):
 
     name: str
     header_decoder: str
-    opened: int
-    failed: int
-    last_failure: str
+
+    @property
+    def opened(self) -> int:
+        """Connections that became ready."""
+
+    @property
+    def failed(self) -> int:
+        """Connections that could not be opened."""
+
+    @property
+    def last_failure(self) -> str:
+        """What the last connection that could not be opened said; "" when there was none."""
 
     def wake(self) -> None:
         """Say that there may be work."""
