@@ -29,7 +29,7 @@ async def test_the_try_page_takes_its_own_origin_alone() -> None:
     from starlette.applications import Starlette
     from starlette.routing import Route
 
-    page = Page(Recorder(Starlette()), "a", "s")
+    page = Page(Recorder(Starlette()), "a", "s", demo=None)  # type: ignore[arg-type]
     page.open("http://localhost:1", "http://localhost:2", {})
     app = Starlette(routes=[Route("/try/{name}", page.answer, methods=["POST"])])
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
