@@ -57,7 +57,7 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        self.close(drain=None if kind is None else 0.0)
 
     def send(self, message: Message, token: str, *, deadline: float | None = None) -> Outcome:
         """Send one push and return its outcome; as `apns_live.Client.send`."""

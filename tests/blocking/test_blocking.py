@@ -21,7 +21,7 @@ from apns_live.errors import (
     InvalidSetting,
     InvalidToken,
 )
-from apns_live.outcome import Verdict
+from apns_live.outcome import Outcome, Verdict
 from apns_live.payload import Alert, Start, Update
 from apns_live.testing import ThreadedFakeApns
 
@@ -248,6 +248,30 @@ def test_closed_means_closed(running: ThreadedFakeApns) -> None:
         client.send(UPDATE, "ab" * 32)
     with pytest.raises(ClientClosed):
         client.channels.list()
+
+
+def test_leaving_by_an_exception_does_not_drain(running: ThreadedFakeApns) -> None:
+    running.call(lambda fake: fake.fault("withhold", skip=1))
+    outcomes: list[Outcome] = []
+
+    def leave() -> None:
+        with blocking.Client(**arguments(running)) as client:
+            client.send(UPDATE, "ab" * 32)
+            sending = threading.Thread(
+                target=lambda: outcomes.append(client.send(UPDATE, "cd" * 32))
+            )
+            sending.start()
+            while not client.statistics().in_flight:
+                pass
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        leave()
+    # It drained for no second: the answer that never comes times out only after ten.
+    while not outcomes:
+        pass
+    assert outcomes[0].verdict is Verdict.UNKNOWN
+    assert outcomes[0].reason == "closed"
 
 
 def test_a_client_that_was_never_used_closes(running: ThreadedFakeApns) -> None:
