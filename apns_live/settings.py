@@ -302,7 +302,10 @@ def pem_of(text: str) -> str:
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean ...?`` with the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if not near and len(name) > 2:
+        near = [each for each in names if each.startswith(name.lower())]
     return f"Did you mean {near[0]}?" if near else ""
 
 

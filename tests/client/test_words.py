@@ -10,7 +10,8 @@ import pytest
 from apns_live import Outcome, Update, Verdict
 from apns_live.client import Endpoint
 from apns_live.errors import InvalidSetting
-from apns_live.pool.endpoint import resolve_environment
+from apns_live.pool.endpoint import ENVIRONMENTS, resolve_environment
+from apns_live.settings import suggestion
 from apns_live.testing import FakeApns
 from tests.client.conftest import client_for, token
 
@@ -45,6 +46,11 @@ def test_an_environment_that_is_nearly_one_is_suggested(given: str, meant: str) 
     with pytest.raises(InvalidSetting, match=f'mean "{meant}"'):
         resolve_environment(given)
     assert isinstance(resolve_environment(meant), Endpoint)
+
+
+def test_a_setting_suggests_what_an_abbreviation_means() -> None:
+    assert suggestion("prod", ENVIRONMENTS) == "Did you mean production?"
+    assert suggestion("staging", ENVIRONMENTS) == ""
 
 
 @pytest.mark.wire
