@@ -4,64 +4,14 @@ from __future__ import annotations
 
 import keyword
 import re
+from pathlib import Path
 
 from ..errors import InvalidInput
 from . import shapes as s
 from .scalars import INTEGERS
 from .shapes import words
 
-_HEAD = r'''"""Content states of the app's Live Activities, written by `apns-live contract python`.
-
-An object that the app could not decode raises when it is made. Lists and dictionaries inside are
-not to be changed afterwards.
-"""
-
-from __future__ import annotations
-
-from typing import Annotated, Any, ClassVar, Literal, Union, get_type_hints
-
-import msgspec
-from msgspec import UNSET, Meta, UnsetType, field
-
-
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all models. Raises msgspec.ValidationError or ValueError for a value that misfits."""
-
-    one_case: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        hints = get_type_hints(type(self), include_extras=True)
-        given = {n: getattr(self, n) for n in self.__struct_fields__}
-        given = {name: value for name, value in given.items() if value is not UNSET}
-        for name, value in given.items():
-            msgspec.convert(value, hints[name])
-            _not_tiny(value)
-        if self.one_case and len(given) != 1:
-            raise ValueError("give exactly one case")
-
-    def encode(self) -> bytes:
-        """Return the JSON."""
-        return msgspec.json.encode(self)
-
-
-def _not_tiny(value: Any) -> None:
-    if isinstance(value, float) and 0 < abs(value) < 1e-30:
-        raise ValueError("a number other than 0 may not be smaller than 1e-30")
-    if isinstance(value, (list, tuple, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            _not_tiny(item)
-
-
-Double = Annotated[float, Meta(ge=-1.7e308, le=1.7e308)]
-Float = Annotated[float, Meta(ge=-3.4e38, le=3.4e38)]
-Decimal = Annotated[float, Meta(ge=-1e100, le=1e100)]
-Date = Annotated[float, Meta(ge=-1e300, le=1e300)]  # seconds since 2001-01-01 UTC
-UUID = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$(?!\n)")]
-Data = Annotated[  # Base64
-    str, Meta(pattern=r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$(?!\n)")
-]
-URL = Annotated[str, Meta(pattern=r"^https?://[A-Za-z0-9.-]+(?:/[!-~]*)?$(?!\n)")]
-'''
+_HEAD = Path(__file__).with_name("models_head.txt")  # what every module of models begins with
 _BORDER = (1 << 63) - 1
 _TAKEN = words(
     "encode one_case Annotated Any Literal Union Meta UnsetType UNSET field list dict tuple str int bool "
@@ -73,7 +23,7 @@ def python_models(types: dict[str, s.Shape]) -> str:
     """Return a module with a model of each named shape. Raises InvalidInput for what has none."""
     writer = _Writer()
     names = [f"{name} = {writer.type_of(shape)}" for name, shape in types.items()]
-    return "\n\n".join([_HEAD, *writer.classes, "\n".join(names)]) + "\n"
+    return "\n\n".join([_HEAD.read_text("utf-8"), *writer.classes, "\n".join(names)]) + "\n"
 
 
 class _Writer:

@@ -20,12 +20,6 @@ class Prepared:
     text: str
     conditions: dict[int, str] = field(default_factory=dict)
 
-    def condition(self, first: int, last: int) -> str:
-        """Return the condition that any of these lines depends on, or an empty string."""
-        return next(
-            (self.conditions[n] for n in range(first, last + 1) if n in self.conditions), ""
-        )
-
 
 def prepare(source: str) -> Prepared:
     """Blank what does not declare, and decide ``#if`` for an iPhone where that can be decided."""

@@ -152,7 +152,7 @@ class _Reader:
         self._seen.add(_line(name) if name else _line(node))
         self._seen.add(_line(node))
         declaration.text = "".join(node.text.decode().split())
-        declaration.condition = self._prepared.condition(_line(node), _line(node))
+        declaration.condition = self._prepared.conditions.get(_line(node), "")
         declaration.attributes, modifiers = _modifiers(node)
         declaration.private = bool({"private", "fileprivate"} & set(modifiers))
         body = None
@@ -198,7 +198,7 @@ class _Reader:
 
     def _properties(self, node: Any, owner: Declaration) -> None:
         attributes, modifiers = _modifiers(node)
-        condition = self._prepared.condition(_line(node), _line(node))
+        condition = self._prepared.conditions.get(_line(node), "")
         constant = False
         current: Property | None = None
         found: list[Property] = []
@@ -231,7 +231,7 @@ class _Reader:
                 owner.broken = owner.broken or _line(node)  # a pattern such as (a, b)
 
     def _cases(self, node: Any, owner: Declaration) -> None:
-        condition = self._prepared.condition(_line(node), _line(node))
+        condition = self._prepared.conditions.get(_line(node), "")
         field_of = [node.field_name_for_child(at) for at in range(node.child_count)]
         current: EnumCase | None = None
         for at, child in enumerate(node.children):
