@@ -16,14 +16,13 @@ from .scalars import INTEGERS
 from .values import MAX_DEPTH
 
 _BORDER = (1 << 63) - 1
-_ZEROS = "0" * 40
 
 
 class Inexpressible(Exception):
     """The shape has something that no msgspec type stands for."""
 
 
-def acceptor(shape: s.Shape) -> Callable[[str], bool] | None:
+def acceptor(shape: s.Shape) -> Callable[[str | bytes], bool] | None:
     """Return a function that is true only for states that decode, or None."""
     try:
         typed = _Typed()
@@ -32,21 +31,35 @@ def acceptor(shape: s.Shape) -> Callable[[str], bool] | None:
         return None
     floating = typed.floating
 
-    def accepts(text: str) -> bool:
+    def accepts(document: Any) -> bool:
+        if type(document) is bytes and not document.isascii():
+            try:  # Swift decodes every key, msgspec only those that it knows
+                document = document.decode()
+            except UnicodeDecodeError:
+                return False
+        tiny, tinier, zero, nil, zeros, array, brace = _BYTES if type(document) is bytes else _TEXT
         # Numbers that Swift finds too small, or takes for such: msgspec makes zero of them.
         if floating and (
-            "e-" in text or "E-" in text or "0e" in text or "0E" in text or _ZEROS in text
+            tiny in document
+            or tinier in document
+            or zero in document
+            or nil in document
+            or zeros in document
         ):
             return False
-        if len(text) > MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH:
+        if len(document) > MAX_DEPTH and document.count(array) + document.count(brace) > MAX_DEPTH:
             return False
         try:
-            decode(text)
+            decode(document)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return False
         return True
 
     return accepts
+
+
+_TEXT = ("e-", "E-", "0e", "0E", "0" * 40, "[", "{")
+_BYTES = tuple(mark.encode() for mark in _TEXT)
 
 
 class _Typed:

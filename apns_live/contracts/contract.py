@@ -48,8 +48,6 @@ class Checker:
 
     def check(self, document: str | bytes) -> Verdict:
         """Return what Swift makes of this JSON text. Never raises for what the text holds."""
-        if isinstance(document, bytes):
-            document = document.decode("utf-8", "surrogateescape")
         if self._accepts is not None and self._accepts(document):
             return _DECODES
         try:
@@ -130,9 +128,8 @@ class Contract:
         named = ("attributes-type" if isinstance(body, str) else b"attributes-type") in body  # type: ignore[operator]
         name = _decode_head(body).aps.attributes_type if named else None
         if name is not None:
-            return (
-                self.types[name].payload.check(body) if name in self.types else self._no_such(name)
-            )
+            found = self.types.get(name)
+            return found.payload.check(body) if found else self._no_such(name)
         first = None
         for known in self.names:
             verdict = self.types[known].payload.check(body)
