@@ -134,7 +134,7 @@ class Apps:
     async def configure(self, app: App, settings: Mapping[str, Any]) -> App:
         """Merge settings into those of the app; a value of None removes one.
 
-        Those that the service reads are ``budget`` (default or frequent), ``device_limit`` (living
+        Those that the service reads are ``budget`` (a preset's name), ``device_limit`` (living
         activities on one device), ``device_limit_ends`` (oldest or least relevant), ``language``
         (of broadcasts, where an alert has several) and ``contract`` (see `activities.decodes`).
         Raises `InvalidInput`.
@@ -279,7 +279,7 @@ def _settings_of(row: Row[Any]) -> dict[str, Any]:
 
 
 _CHOICES = {
-    "budget": ("default", "frequent"),
+    "budget": ("default", "frequent", "observed", "observed-frequent"),
     "device_limit_ends": ("oldest", "least relevant"),
 }
 

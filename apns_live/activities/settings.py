@@ -19,7 +19,8 @@ class ServiceSettings:
       are kept.
     - ``device_limit``: living activities of one app on one device; None for no limit.
       ``device_limit_ends`` says which one gives way: the oldest, or the least relevant.
-    - ``budget``: the priority budget of apps that set none themselves.
+    - ``budget``: the priority budget of apps that set none themselves. By default an hour's pushes
+      at priority 10 may be spent at once, down to the reserve; ``default`` and ``frequent`` have a pace.
     - ``drain``: how long closing waits for what is under way.
     - ``starts_at_once``: starts that are fanned out side by side.
     - ``tokens_in_memory``: activity tokens kept of idle activities, so that their next update does
@@ -41,7 +42,7 @@ class ServiceSettings:
     audit_days: float = 365.0
     device_limit: int | None = None
     device_limit_ends: Literal["oldest", "least relevant"] = "oldest"
-    budget: Literal["default", "frequent"] = "default"
+    budget: Literal["default", "frequent", "observed", "observed-frequent"] = "observed"
     drain: float = 10.0
     starts_at_once: int = 64
     tokens_in_memory: int = 300_000

@@ -133,7 +133,7 @@ TABLE: tuple[Tuning, ...] = (
         "budget",
         str,
         "Priority budget of apps that set none themselves.",
-        choices=("default", "frequent"),
+        choices=("default", "frequent", "observed", "observed-frequent"),
     ),
     _service("drain", float, "How long closing waits for what is under way.", "SECONDS"),
     _service("starts_at_once", int, "Starts that are fanned out side by side."),

@@ -126,6 +126,22 @@ async def test_a_passed_stale_date_on_an_update(world: VendorWorld, caller: Call
     assert all(phone.activities[-1].stale for phone in phones)
 
 
+async def test_what_says_no_priority_goes_at_10_down_to_the_reserve(
+    world: VendorWorld, caller: Caller
+) -> None:
+    [phone] = await world.add_users(1)
+    await caller.start(external_user_ids=["user-0"], dismissal_date=None)
+    await world.shows([phone], "active", teamOneScore=0)
+    await world.have_tokens([phone])
+    for score in range(1, 14):
+        await world.clock.advance(5)
+        assert (await caller.update(score, 0)).status_code == 201
+        await world.shows([phone], "active", teamOneScore=score)
+    token = phone.activities[-1].token.text
+    sent = [push.priority for push in world.fake.pushes if push.token == token]
+    assert sent == [10] * 11 + [5] * 2  # 15 an hour, and 4 of them are kept for alerts and the end
+
+
 async def test_dates_to_come(world: VendorWorld, caller: Caller) -> None:
     [phone] = await world.add_users(1)
     begun = world.clock.time()
