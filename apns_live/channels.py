@@ -357,47 +357,32 @@ class Channels:
     def _malformed(
         self, operation: _Operation, response: httpx.Response, problem: str
     ) -> ChannelError:
+        status = response.status_code
         remedy = f"Check that {self._host}:{self._port} is Apple's management host."
-        return ChannelError(
-            f"channel {operation.name}: answered {response.status_code}, but {problem}. {remedy}",
-            status=response.status_code,
-            remedy=remedy,
-            request_id=response.headers.get("apns-request-id", ""),
-        )
+        request_id = response.headers.get("apns-request-id", "")
+        return _error(operation, f"answered {status}, but {problem}", remedy, request_id, status)
 
     def _refused(
         self, operation: _Operation, answer: Answer, request_id: str, response: httpx.Response
     ) -> ChannelError:
         remedy = answer.row.remedy
-        if answer.row.retry is Retry.NEW_TOKEN_ONCE:
-            skew = answer.skew
-            remedy += f" It is {skew:+.0f} s off APNs' clock." if skew is not None else ""
+        if answer.row.retry is Retry.NEW_TOKEN_ONCE and answer.skew is not None:
+            remedy += f" It is {answer.skew:+.0f} s off APNs' clock."
         elif operation.name != "delete" and answer.reason == "BadPath":
             remedy = "Check the channel id and the bundle id."
-        said = f"{answer.status} {answer.reason}".rstrip()
-        return ChannelError(
-            f"channel {operation.name}: {said}: {answer.row.meaning}. {remedy}".rstrip(),
-            status=answer.status,
-            reason=answer.reason,
-            remedy=remedy,
-            request_id=response.headers.get("apns-request-id", request_id),
-        )
+        said = f"{f'{answer.status} {answer.reason}'.rstrip()}: {answer.row.meaning}"
+        request_id = response.headers.get("apns-request-id", request_id)
+        return _error(operation, said, remedy, request_id, answer.status, answer.reason)
 
     def _unanswered(
         self, operation: _Operation, request_id: str, error: httpx.TransportError
     ) -> ChannelError:
-        remedy = (
-            "The channel may exist: list the channels before creating another."
-            if operation.name == "create"
-            else "Try again."
-        )
+        remedy = "Try again."
+        if operation.name == "create":
+            remedy = "The channel may exist: list the channels before creating another."
         what = "no answer in time" if isinstance(error, httpx.TimeoutException) else "no answer"
-        return ChannelError(
-            f"channel {operation.name}: {what} from {self._host}:{self._port} "
-            f"({type(error).__name__}). {remedy}",
-            remedy=remedy,
-            request_id=request_id,
-        )
+        where = f"{self._host}:{self._port} ({type(error).__name__})"
+        return _error(operation, f"{what} from {where}", remedy, request_id)
 
     @staticmethod
     def _not_sent(error: httpx.TransportError) -> bool:
@@ -424,6 +409,18 @@ class Channels:
             "port and may work all the same. Networks often block 2195 and 2196: open the port, "
             "use a proxy, or set the endpoint's manage_host and manage_port."
         )
+
+
+def _error(
+    operation: _Operation,
+    what: str,
+    remedy: str,
+    request_id: str,
+    status: int = 0,
+    reason: str = "",
+) -> ChannelError:
+    text = f"channel {operation.name}: {what}. {remedy}".rstrip()
+    return ChannelError(text, status=status, reason=reason, remedy=remedy, request_id=request_id)
 
 
 def _channel_header(channel: str) -> dict[str, str]:
