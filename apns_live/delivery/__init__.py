@@ -5,7 +5,7 @@ from .activity_report import ActivityReport
 from .budget import DEFAULT, FREQUENT, OBSERVED, OBSERVED_FREQUENT, Budget, Law, Urgency
 from .delivery import Delivery
 from .guard import SpikeGuard
-from .journal import Journal
+from .journal import Entry, Journal
 from .run import Run, RunReport
 from .sources import FileTokens, TokenPage, TokenSource
 from .sqlite_journal import SqliteJournal
@@ -21,6 +21,7 @@ __all__ = [
     "Budget",
     "Delivery",
     "DeliveryStatistics",
+    "Entry",
     "FileTokens",
     "Journal",
     "Law",
