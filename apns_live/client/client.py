@@ -163,7 +163,9 @@ class Client:
             limit=TOTAL_LIMIT,
         )
         self._channels: Channels | None = None
-        self._recent = RecentMessage(lambda message, now: self.prepare(encode(message, now=now)))
+        self._recent = RecentMessage(
+            lambda message, now: self.prepare(self.check_decodes(encode(message, now=now)))
+        )
         self._home = HomeLoop()
         self._end: asyncio.Future[None] | None = None
         """Set when closing begins, done when it has ended."""
@@ -221,7 +223,7 @@ class Client:
         if policy is None and self._channels is not None:
             policy = self._channels.storage_policy(channel)
         encoded = encode(message, now=self.clock.time(), target="broadcast", storage_policy=policy)
-        sendable = self.prepare(encoded, channel=channel)
+        sendable = self.prepare(self.check_decodes(encoded), channel=channel)
         return await self._room.send(Push(channel, sendable), deadline)
 
     def fan_out(
@@ -274,17 +276,18 @@ class Client:
 
     # For delivery and other sources of work
 
-    def prepare(self, encoded: EncodedMessage, *, channel: str | None = None) -> Sendable:
-        """Return an encoded message with this client's headers, to share among many pushes.
-
-        Raises `InvalidPayload` for a state that the contract refuses.
-        """
+    def check_decodes(self, encoded: EncodedMessage) -> EncodedMessage:
+        """Return the message. Raises `InvalidPayload` for what the contracts refuse."""
         if self._contracts is not None and encoded.push_type == "liveactivity":
             verdict = self._contracts.check_payload(encoded.body)
             if verdict.ok is False:
                 raise InvalidPayload(
                     f"the app does not decode it: {verdict.message}", field="message"
                 )
+        return encoded
+
+    def prepare(self, encoded: EncodedMessage, *, channel: str | None = None) -> Sendable:
+        """Return an encoded message with this client's headers, to share among many pushes."""
         if channel is None:
             return Sendable(encoded, self._headers.of(encoded))
         path = f"/4/broadcasts/apps/{self.bundle_id}".encode("ascii")

@@ -239,6 +239,7 @@ class LiveActivity(Home):
         self._all.dispatch.check_open()
         version = Version(self)
         state = make_state(message, self._time, self.lane.last_timestamp, ticket=version, **options)
+        self._all.dispatch.check_decodes(state.encoded)
         replaced = self.lane.offer(state)
         if replaced is not None and replaced[0].ticket is not None:
             replaced[0].ticket.resolve(replaced[1])

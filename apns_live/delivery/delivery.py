@@ -351,6 +351,7 @@ class Delivery:
         lane = self._lanes.get(token) if ordered else None
         last = (lane.last_timestamp if lane else 0) if ordered else None
         state = make_state(message, self._time, last, ticket=ticket, token=token, **options)
+        self._dispatch.check_decodes(state.encoded)
         place = self._singles.offer if ordered else self._singles.run
         self._submitted += 1
         return place(token, state), state
@@ -455,7 +456,7 @@ class Delivery:
             self._dispatch,
             self._runs,
             name,
-            encode(message, now=self._time.wall()),
+            self._dispatch.check_decodes(encode(message, now=self._time.wall())),
             TrackedReader(tokens),
             journal=self._journal,
             deadline=deadline,
@@ -480,6 +481,7 @@ class Delivery:
         self._dispatch.check_open()
         ticket = Ticket()
         state = make_state(message, self._time, ticket=ticket, **options)
+        self._dispatch.check_decodes(state.encoded)
         self._singles.wait_for_token(device, state)
         return ticket
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -203,6 +203,11 @@ class Dispatch:
             self.writer.start()
         self._attachment = self._client.attach(self, retry=False, response_timeout=response_timeout)
         self.accepting = True
+
+    def check_decodes(self, encoded: EncodedMessage) -> EncodedMessage:
+        """Return the message. Raises `InvalidPayload` for what the client's contracts refuse."""
+        check = getattr(self._client, "check_decodes", None)
+        return encoded if check is None else cast("EncodedMessage", check(encoded))
 
     def check_open(self) -> None:
         """Raise JournalError when the journal has failed, ClientClosed when no work is taken."""

@@ -10,6 +10,7 @@ import pytest
 from apns_live.client import Client, Endpoint
 from apns_live.contracts import Contract
 from apns_live.credentials import ProviderKey
+from apns_live.delivery import Delivery
 from apns_live.errors import InvalidPayload
 from apns_live.payload import Alert, Start, Update
 from apns_live.testing import FakeApns
@@ -48,6 +49,23 @@ async def test_the_client_refuses_before_anything_is_sent() -> None:
         )
         with pytest.raises(InvalidPayload, match=r"attributes\.title is missing"):
             await client.send(start, token)
+        assert len(fake.recorder.pushes) == 1
+
+
+async def test_delivery_refuses_where_it_is_called() -> None:
+    """Nothing of it may come up later, in the task that sends."""
+    contract = Contract.read(GAME)
+    async with FakeApns() as fake, client_of(fake, contracts=contract) as client:
+        async with Delivery(client) as delivery:
+            bad, good = Update(content_state={"home": "1"}), Update(content_state={"home": 1})
+            with pytest.raises(InvalidPayload, match="home: Swift needs Int"):
+                delivery.submit(bad, "ab" * 32)
+            with pytest.raises(InvalidPayload, match="home: Swift needs Int"):
+                delivery.submit_when_known(bad, "phone")
+            with pytest.raises(InvalidPayload, match="home: Swift needs Int"):
+                delivery.fan_out(bad, ["ab" * 32], name="goal")
+            outcome = await delivery.submit(good, "ab" * 32)
+            assert outcome.status == 200
         assert len(fake.recorder.pushes) == 1
 
 
