@@ -41,6 +41,8 @@ class Backlog:
         self._reading = False
         self.found: set[int] = set()
         """What was found when partitions were gained: an earlier owner may have begun with it."""
+        self.behind: set[int] = set()
+        """Activities of these that a token came for which lacks the newest state."""
         self.waiting = asyncio.Event()
         self.emptied: Callable[[], object] = lambda: None
         """Called when nothing is to be looked at."""
@@ -92,6 +94,7 @@ class Backlog:
         try:
             if gained:
                 await self._read_all(gained, self.found)
+                await self._read_behind(gained)
             if overflowed:
                 await self._read_all(self._ownership.partitions, set())
         except BaseException:
@@ -100,6 +103,20 @@ class Backlog:
             raise
         finally:
             self._reading = False
+
+    async def _read_behind(self, partitions: frozenset[int]) -> None:
+        """Read which tokens came lately: the earlier owner may not have sent to them any more."""
+        tokens, activities = schema.token_changes, schema.activities
+        query = (
+            select(tokens.c.activity_id)
+            .join(activities, activities.c.id == tokens.c.activity_id)
+            .where(tokens.c.behind, activities.c.partition.in_(partitions))
+            .distinct()
+        )
+        async with self._database.read() as connection:
+            rows = set((await connection.execute(query)).scalars())
+        self.behind |= rows
+        self._rows.update(dict.fromkeys(rows))
 
     async def _read_all(self, partitions: frozenset[int], found: set[int]) -> None:
         """Read in pages who has an operation that is not finished, and note it as found."""

@@ -362,8 +362,9 @@ class Courier:
                 self._partition_of["broadcast", activity.id] = activity.partition
                 self._spawn("broadcast", activity.id, lambda: self._broadcast(app, activity))
             return None
-        awaited = activity.id in self._awaited
+        awaited = activity.id in self._awaited or activity.id in self._backlog.behind
         self._awaited.discard(activity.id)
+        self._backlog.behind.discard(activity.id)
         if not (wanted or awaited or self._lives.lacks(activity.id)):
             return None
         try:

@@ -16,6 +16,7 @@ from ..apps import App, Apps
 from ..requests.notify import KIND, Notify
 from ..store import schema
 from ..store.failures import STORE_FAILURES
+from ..store.ownership import NotOwner
 from .apns_clients import Carriers, NoKey
 from .notifying import NotificationFanOut
 from .refusals import Pauses
@@ -193,6 +194,8 @@ class Notifier:
         """Send one notification. Its errors are its own: others go on."""
         try:
             await self._send(row)
+        except NotOwner:
+            logger.info("the notification %d goes on with another worker", row)
         except STORE_FAILURES:
             logger.exception("the store failed during a notification; trying again")
             await self._setting.clock.sleep(_TRY_AGAIN)

@@ -360,11 +360,14 @@ async def owning(
     Raises `Conflict` if that stays.
     """
     if not database.is_sqlite:
-        leases = Leases(database, owner, lease=lease)
-        try:
-            yield leases
-        finally:
-            await leases.aclose()
+        # A connection of its own: a renewal must not wait behind the work.
+        address = database.url.render_as_string(hide_password=False)
+        async with Database.open(address, pool_size=1, timeout=lease) as own:
+            leases = Leases(own, owner, lease=lease)
+            try:
+                yield leases
+            finally:
+                await leases.aclose()
         return
     if fcntl is None:
         yield Ownership()

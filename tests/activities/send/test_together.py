@@ -268,3 +268,21 @@ async def test_a_start_that_is_due_soon_is_heard_of_without_notifications(
     soon = cluster.clock.time() + 1.0
     await front.activities.start(cluster.app, a_start(start_at=soon))
     await cluster.until(lambda: cluster.shown(phones) == [("active", 0)], at_most=600.0)
+
+
+async def test_a_token_whose_owner_died_before_it_sent_is_served_by_the_next(
+    cluster: Cluster,
+) -> None:
+    """Every operation is finished by then: only the token says that somebody waits."""
+    front = await cluster.beside(send=False)
+    phones = await cluster.add_phones(1)
+    await cluster.service.activities.start(cluster.app, a_start())
+    cluster.registering = False
+    await cluster.until(lambda: len(cluster.handed_in) == 1)
+    await cluster.service.activities.update(cluster.app, an_update(1))
+    await cluster.result_of(cluster.service.settled())
+    await cluster.close()
+    await front.tokens.register_activity_tokens(cluster.app, cluster.handed_in)
+    assert cluster.shown(phones) == [("active", 0)]
+    await cluster.open()
+    await cluster.until(lambda: cluster.shown(phones) == [("active", 1)])
