@@ -271,7 +271,8 @@ class _Phones:
             if answer.status_code != 401:
                 break
             self._credentials.pop(device, None)  # it has ended: the server mints another
-        answer.raise_for_status()
+        if answer.status_code == 429 or answer.status_code >= 500:
+            answer.raise_for_status()  # handed in again; what is refused for good is not
         if token["kind"] == "start":
             self._started[device].set()
 
