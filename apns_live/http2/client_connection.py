@@ -245,7 +245,7 @@ class ClientConnection(Connection):
         """
         count = len(names)
         if count > self.room_for(len(body)):
-            raise Http2Error(self._why_no_room(), ErrorCode.REFUSED_STREAM)
+            raise Http2Error(self._why_no_room(count), ErrorCode.REFUSED_STREAM)
         first = self._next_id
         done = 0
         while done < count:
@@ -337,7 +337,7 @@ class ClientConnection(Connection):
         self._queue.add(stream_id, memoryview(body))
         self._flush()
 
-    def _why_no_room(self) -> str:
+    def _why_no_room(self, count: int) -> str:
         if not self._ready:
             return "no request may start before the server's SETTINGS arrived"
         if self.going_away:
@@ -346,6 +346,8 @@ class ClientConnection(Connection):
             return "the stream ids of this connection are used up"
         if self.available_streams == 0:
             return f"all {self.max_concurrent_streams} streams that the server allows are open"
+        if self.available_streams < count:
+            return f"{self.available_streams} streams are free, not {count}"
         return "the connection's flow-control window has no room for the whole request"
 
     def request_has_left(self, stream_id: int) -> bool:
