@@ -21,8 +21,6 @@ from apns_live.http2.constants import (
     END_STREAM,
     MAXIMUM_STREAM_ID,
     MAXIMUM_WINDOW,
-    PADDED,
-    PRIORITY,
     ErrorCode,
     FrameType,
     Setting,
@@ -48,7 +46,6 @@ from apns_live.http2.headers import EncodedString, HeaderDecoder
 _MAX_HEADER_LIST = 65_536
 _CONNECTION_WINDOW = 1_048_576
 _RESET = 4 << 8 | FrameType.RST_STREAM
-_RELEVANT_FLAGS = END_STREAM | END_HEADERS | PADDED | PRIORITY
 _WHOLE_RESPONSE = END_STREAM | END_HEADERS
 _BODILESS = (204, 304)
 
@@ -390,13 +387,12 @@ class ClientConnection(Connection):
                 at = start - 9
                 break
             if (
-                flags & _RELEVANT_FLAGS == _WHOLE_RESPONSE
-                and word & 0xFF == 1
+                flags == _WHOLE_RESPONSE
                 and stream_id in waiting
+                and word & 0xFF == 1
                 and word <= 0x400001
                 and self._block is None
             ):
-                answered += 1
                 behind = begin = start
                 for part, size in parts:
                     begin = behind + size
@@ -409,11 +405,12 @@ class ClientConnection(Connection):
                             batch = AnswersReceived([], [])
                             events.append(batch)
                         del waiting[stream_id]
+                        answered += 1
                         batch.stream_ids.append(stream_id)
                         if kept >= 0:
                             batch.unique_ids.append(EncodedString(data[begin:behind]))
                         continue
-                self._take_answer(stream_id, data[start:at], events)
+                answered += self._take_answer(stream_id, data[start:at], events)
                 parts, tail, kept = self._form
                 batch = None
             elif (
@@ -432,8 +429,11 @@ class ClientConnection(Connection):
             self._budget = min(self._budget + answered * BUDGET_PER_EXCHANGE, self._budget_full)
         return at
 
-    def _take_answer(self, stream_id: int, block: bytes, events: list[Event]) -> None:
-        """Take a response without a body, and keep its form if others will have it."""
+    def _take_answer(self, stream_id: int, block: bytes, events: list[Event]) -> bool:
+        """Take a response without a body, and keep its form if others will have it.
+
+        Return whether it was well formed.
+        """
         fields = self._decoder.decode(block)
         status, headers, problem = split_response(fields, self._check)
         if not problem and (headers or status < 200):
@@ -441,13 +441,14 @@ class ClientConnection(Connection):
         if problem:
             error = Http2StreamError(problem, ErrorCode.PROTOCOL_ERROR, stream_id)
             self._stream_error(error, events)
-            return
+            return False
         del self._waiting[stream_id]
         events.append(ResponseReceived(stream_id, status, headers, b""))
         if status == 200 and self._batch_answers:
             form = form_of(block, fields, table_is_empty=self._decoder.table_is_empty)
             if form is not None:
                 self._form = form
+        return True
 
     def _check_headers_allowed(self, stream_id: int) -> None:
         if self._is_idle(stream_id):
