@@ -223,6 +223,7 @@ class _Options:
         from ..gateway.wire.certificates import Certificates
         from ..testing.certificates import LOCAL_NAMES, certificates_in
 
+        make_directory(directory / "tls")
         made = certificates_in(directory / "tls", (*LOCAL_NAMES, *self.hostnames))
         self.certificates = Certificates(made.certificate_file, made.key_file)
         self.facts["ca_file"] = str(made.ca_file)
