@@ -73,6 +73,7 @@ def test_gateway_fake_and_phones_together(tmp_path: Path) -> None:
             "bundle_id",
             "segment_id",
             "keys",
+            "fcm",
             "fake",
         ]
         assert set(ready["keys"]) == {"native", "activitysmith", "braze", "onesignal"}
