@@ -40,6 +40,7 @@ SEGMENT = "everyone"
 GROUP = "demo"
 PHONES = 5
 PROJECT = "demo-project"
+_LOOK_SECONDS = 0.5
 _FILE = "try.db"
 _DIALECTS = ("native", "activitysmith", "braze", "onesignal")
 _EVERYONE = {
@@ -190,7 +191,7 @@ async def _seed(
 
 
 class _Phones:
-    """The app on every simulated phone: hands tokens in, and nothing else."""
+    """The app on every simulated phone: hands tokens in, and reports cards that were swiped away."""
 
     def __init__(self, url: str, inspector: str, key: str, attributes_type: str) -> None:
         self._attributes_type = attributes_type
@@ -199,16 +200,16 @@ class _Phones:
         self._key = key
         self._credentials: dict[str, str] = {}
         self._started: dict[str, asyncio.Event] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> _Phones:
-        self._task = asyncio.create_task(self._follow())
+        self._tasks = [asyncio.create_task(work()) for work in (self._follow, self._report)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._gateway.aclose()
         await self._fake.aclose()
 
@@ -247,6 +248,31 @@ class _Phones:
                     await asyncio.sleep(0.5)
             except httpx.HTTPError:
                 await asyncio.sleep(0.5)
+
+    async def _report(self) -> None:
+        """Tell the gateway of every card that its owner swiped away."""
+        told: set[str] = set()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            with contextlib.suppress(httpx.HTTPError):
+                answer = await self._fake.get(
+                    "/v1/activities", params={"state": "dismissed", "limit": 500}
+                )
+                cards = {card["id"]: card for card in answer.json()["items"]}
+                for name in cards.keys() - told:
+                    await self._report_one(cards[name])
+                told = set(cards)
+
+    async def _report_one(self, card: Mapping[str, Any]) -> None:
+        activity = activity_of(card["attributes"] or {})
+        if card["ended_by"] != "user" or activity is None or card["device"] not in self._started:
+            return
+        credential = await self._credential(card["device"])
+        await self._gateway.post(
+            "/v1/device/receipts",
+            json={"receipts": [{"event": "dismissed", "activity": activity}]},
+            headers={"authorization": f"Bearer {credential}"},
+        )
 
     async def _hand_in(self, token: Mapping[str, Any]) -> None:
         device = token["device"]

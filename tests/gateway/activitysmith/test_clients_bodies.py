@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import httpx
 import pytest
 
 from apns_live.activities.accept.receipts import ReceiptRecord
+from tests.gateway.activitysmith.live import Live
 from tests.gateway.activitysmith.world import SmithWorld
 
 START = "/api/live-activity/start"
@@ -152,3 +155,19 @@ async def test_a_stream_that_everyone_swiped_away_starts_again(world: SmithWorld
         assert world.card(phone)["value"] == "14"
     known = await world.service.activities.get(world.app, first["activity_id"])
     assert (known["status"], known["end_reason"]) == ("ended", "dismissed")
+
+
+async def test_the_demo_phones_report_what_is_swiped_away(live: Live) -> None:
+    headers = {"authorization": f"Bearer {live.secret}"}
+    async with httpx.AsyncClient(base_url=live.url, headers=headers, timeout=30.0) as caller:
+        for _ in range(5):  # four cards may be on a phone at the same time
+            async with asyncio.timeout(30.0):
+                while True:
+                    answer = await caller.post(START, json={"content_state": VALUE})
+                    if answer.status_code == 200:
+                        break
+                    assert answer.status_code == 429
+                    await asyncio.sleep(1.0)  # 60 calls a minute
+            for card in await live.cards(answer.json()["activity_id"]):
+                path = f"/v1/activities/{card['id']}/dismiss"
+                (await live.fake.post(path, json={})).raise_for_status()
