@@ -81,6 +81,9 @@ def _check_outcome(world: World, what: str, outcome: Outcome, times: int, *, sta
         world.complain(f"{what}, a start, was processed {times} times")
     if times > max(1, outcome.attempts) and not world.crashes:
         world.complain(f"{what} was processed {times} times in {outcome.attempts} attempts")
+    arrived = world.bytes_were_lost or outcome.apns_id in world.requested
+    if outcome.verdict is Verdict.UNKNOWN and not arrived:
+        world.complain(f"{what} is UNKNOWN, but its request never left: {outcome}")
     calm = not (world.doubtful or world.clock_was_wrong or outcome.reason == "deadline")
     if outcome.verdict is Verdict.UNKNOWN and calm:
         world.complain(f"{what} is UNKNOWN, though nothing went wrong: {outcome}")
@@ -127,13 +130,21 @@ def _check_fan_out(
         if token in fan_out.tokens and not named:
             times = len(by_message[token, fan_out.serial])
             starts = fan_out.event == "start"
-            _check_outcome(world, f"{what} to {token[:8]}", outcomes[0], times, starts=starts)
+            _check_outcome(world, f"{what} to {str(token)[:8]}", outcomes[0], times, starts=starts)
     report = fan_out.report
     if not fan_out.finished:
         return
     if not named and report.read != report.settled:
         world.complain(f"{what} read {report.read} tokens and settled {report.settled}")
     quiet = not set(given) & {"bad", "source_raises", "source_cancels", "callback_raises"}
+    slow = given["source"] == "slow async" and given["deadline"] is None and not given.get("bad")
+    if (
+        "bare" in given
+        and slow
+        and len(fan_out.tokens) >= 60
+        and report.read == len(fan_out.tokens)
+    ):
+        world.complain(f"{what} went on to its end after its caller had left the iteration")
     through = given["deadline"] is None and "break_after" not in given and quiet
     if through and not named and not given.get("cancel_after"):
         if report.read != len(fan_out.tokens):

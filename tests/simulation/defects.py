@@ -1,15 +1,125 @@
-"""Defects that were there once, to switch back on: the proof that the simulator can find them."""
+"""Defects that were there once, to switch back on: the proof that the simulator can find them.
+
+Each puts the mistake back into the part that had it, for as long as a block lasts.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
 
-DEFECTS: dict[str, Callable[[], AbstractContextManager[None]]] = {}
+from apns_live.client import intake
+from apns_live.client.run import BaseRun, Life
+from apns_live.client.single import WaitingRoom
+from apns_live.delivery import ledger
+from apns_live.delivery.activity import Activities
+from apns_live.delivery.audience import Audience
+from apns_live.delivery.journal import PENDING, UNSENT, Known
+from apns_live.http2.client_connection import ClientConnection
+
+
+def _a_sweep_ends_early_after_a_join() -> list[Any]:
+    join = Audience.join
+
+    def joined(self: Audience, *arguments: Any, **named: Any) -> Any:
+        before = self._remaining
+        place = join(self, *arguments, **named)
+        self._remaining = min(self._remaining, before)
+        return place
+
+    return [mock.patch.object(Audience, "join", joined)]
+
+
+def _a_token_of_none_reaches_the_connection() -> list[Any]:
+    def everything(self: intake.Intake, items: list[Any]) -> list[Any]:
+        return items
+
+    return [
+        mock.patch.object(intake, "are_tokens", return_value=True),
+        mock.patch.object(intake.Intake, "_with_good_tokens", everything),
+    ]
+
+
+def _each_malformed_token_is_one_call_deeper() -> list[Any]:
+    good_tokens = intake.Intake._with_good_tokens
+
+    def deeper(self: intake.Intake, items: list[Any]) -> list[Any]:
+        if len(items) < 2:
+            return good_tokens(self, items)
+        first = good_tokens(self, items[:1])
+        return first + deeper(self, items[1:])
+
+    return [mock.patch.object(intake.Intake, "_with_good_tokens", deeper)]
+
+
+def _ended_activities_are_kept() -> list[Any]:
+    def forget(self: Activities, activity: Any) -> None:
+        self.dispatch.commit(activity)
+
+    return [mock.patch.object(Activities, "forget", forget)]
+
+
+def _a_body_without_a_window_counts_as_sent() -> list[Any]:
+    return [mock.patch.object(ClientConnection, "request_has_left", return_value=True)]
+
+
+def _the_waiting_room_lets_everybody_in() -> list[Any]:
+    def open_all(self: WaitingRoom) -> bool:
+        doors, self._doors = self._doors, deque()
+        for door in doors:
+            if not door.done():
+                door.set_result(None)
+        return False
+
+    return [mock.patch.object(WaitingRoom, "_open_door", open_all)]
+
+
+def _a_run_goes_on_after_break() -> list[Any]:
+    async def iterate(self: BaseRun[Any]) -> Any:
+        self.start()
+        while True:
+            while self.outbox.unread:
+                yield self.outbox.unread.popleft()
+            if self.life is Life.OVER:
+                break
+            self.resume()
+            await self.outbox.changed()
+        await self.finish()
+
+    return [mock.patch.object(BaseRun, "__aiter__", iterate)]
+
+
+def _what_may_have_left_counts_as_not_sent() -> list[Any]:
+    def classify(position: int, intended: int, code: int) -> Known:
+        del position, intended
+        return Known.NOT_SENT if code in (PENDING, UNSENT) else Known.SETTLED
+
+    return [mock.patch.object(ledger, "classify", classify)]
+
+
+DEFECTS: dict[str, Callable[[], list[Any]]] = {
+    "a join during a sweep": _a_sweep_ends_early_after_a_join,
+    "a token of None": _a_token_of_none_reaches_the_connection,
+    "recursion": _each_malformed_token_is_one_call_deeper,
+    "ended activities leak": _ended_activities_are_kept,
+    "window 0": _a_body_without_a_window_counts_as_sent,
+    "waiting room": _the_waiting_room_lets_everybody_in,
+    "break": _a_run_goes_on_after_break,
+    "recovery of the ledger": _what_may_have_left_counts_as_not_sent,
+}
 
 
 @contextmanager
 def switched_on(name: str | None) -> Iterator[None]:
     """Put one defect back for as long as the block lasts; None for none."""
-    with DEFECTS[name]() if name else nullcontext():
+    patches = DEFECTS[name]() if name else []
+    for each in patches:
+        each.start()
+    try:
         yield
+    finally:
+        for each in patches:
+            each.stop()

@@ -76,12 +76,15 @@ def draw(seed: int) -> Plan:
         "splitting": die.choice((0.0, 0.0, 0.2)),
         "minimum_interval": die.choice((0.0, 0.0, 0.0, 1.0)),
         "commit_interval": die.choice((0.0, 0.2)),
+        "aftermath": die.choice((0.0, 0.0, 1.0, 13.0)),
         "disk_delay": die.choice((0.0, 0.001, 0.03)),
     }
     if "connecting" in troubles and die.random() < 0.3:
         settings["alpn"] = None if die.random() < 0.5 else "http/1.1"
     span = die.choice((0.5, 2.0, 10.0))
     actions = [_traffic(die, die.uniform(0.0, span), troubles) for _ in range(length)]
+    if die.random() < 0.15:
+        actions.extend(_surge(die, die.uniform(0.0, span)))
     for trouble in sorted(troubles):
         actions.extend(_trouble(die, trouble, span))
     actions.sort(key=lambda each: each.at)
@@ -130,11 +133,12 @@ def _traffic(die: random.Random, at: float, troubles: set[str]) -> Action:
             **_cancel(die, troubles),
         }
         if kind == "journalled":
-            given["name"] = f"run-{die.randrange(3)}"
+            given |= _named_run(die.randrange(3))
         if odd:
             given |= die.choice(
                 (
                     {"bad": sorted(die.sample(range(10), 3))},
+                    {"bad": range(1_200), "tokens": 1_200 if die.random() < 0.1 else 10},
                     {"break_after": die.choice((0, 1, 5))},
                     {"source_raises": die.choice((0, 3, 9))},
                     {"callback_raises": True},
@@ -156,6 +160,33 @@ def _traffic(die: random.Random, at: float, troubles: set[str]) -> Action:
     elif kind == "leave":
         given = {"activity": die.randrange(2), "tokens": die.choice((1, 3))}
     return Action(round(at, 3), kind, given)
+
+
+def _surge(die: random.Random, at: float) -> list[Action]:
+    """Draw a state that goes to many phones while others join."""
+    activity = die.randrange(2)
+    put = {"activity": activity, "event": "update", "count": 1}
+    joins = [
+        Action(
+            round(at + 0.6 + die.uniform(0.0, 0.4), 3), "join", {"activity": activity, "tokens": 1}
+        )
+        for _ in range(die.choice((1, 3)))
+    ]
+    return [
+        Action(round(at, 3), "join", {"activity": activity, "tokens": 40}),
+        Action(round(at + 0.5, 3), "put", put),
+        Action(round(at + 0.55, 3), "put", put),
+        *joins,
+    ]
+
+
+def _named_run(number: int) -> dict[str, Any]:
+    """A fan-out that is begun again under its name has the same tokens and message."""
+    return {
+        "name": f"run-{number}",
+        "tokens": (10, 60, 150)[number],
+        "event": ("start", "start", "update")[number],
+    }
 
 
 def _trouble(die: random.Random, trouble: str, span: float) -> list[Action]:
@@ -231,7 +262,14 @@ def _trouble(die: random.Random, trouble: str, span: float) -> list[Action]:
             Action(begin + 0.5, "disk", {"fails": False}),
         ]
     if trouble == "crash":
-        return [Action(at(), "crash", {}) for _ in range(die.choice((1, 1, 2)))]
+        # A fan-out that is under way, and the same one again in the next life.
+        when = at()
+        run = {"source": "list", "read": "all", "deadline": None, **_named_run(die.randrange(3))}
+        return [
+            Action(max(0.0, round(when - die.choice((0.01, 0.03, 0.1)), 3)), "journalled", run),
+            Action(when, "crash", {}),
+            Action(when + 0.2, "journalled", run),
+        ]
     if trouble == "connecting":
         what = die.choice(("refuse", "black_hole"))
         begin = die.choice((0.0, at()))

@@ -26,6 +26,7 @@ from apns_live.errors import (
     InvalidInput,
     JournalError,
 )
+from apns_live.pool import PushState
 from apns_live.testing import FakeApns, Fault
 from apns_live.testing.listener import FaceOptions
 from apns_live.testing.state import Push, QuietPhones, RegisteredKey
@@ -156,6 +157,10 @@ class World:
         self.lives: list[Life] = []
         self.doubtful = False
         """Whether pushes may be processed without an answer in this world."""
+        self.bytes_were_lost = False
+        """Whether what a client wrote may not have reached APNs."""
+        self.requested: set[str] = set()
+        """The id of each request that reached APNs whole."""
         self.crashes = 0
         self.clock_was_wrong = False
         self.members: dict[str, set[str]] = {}
@@ -198,6 +203,7 @@ class World:
                 weather.alpn = settings["alpn"]
             loop.network = self.network
             self.fake.listen(self._heard)
+            self._watch_requests()
             try:
                 loop.run_until_complete(self._story())
             except Exception as error:  # noqa: BLE001 - whatever it is, it is what was looked for
@@ -267,6 +273,7 @@ class World:
                 self._start(life, action)
             else:
                 self._trouble(action)
+        await asyncio.sleep(self.plan.settings["aftermath"])
         await self._calm()
         life = await self._revive(life)
         await self._settle(life)
@@ -306,7 +313,7 @@ class World:
     async def _crash(self, life: Life) -> None:
         """Stop a process as kill -9 does: nothing that it still does reaches anybody."""
         self.crashes += 1
-        self.doubtful = True
+        self.doubtful = self.bytes_were_lost = True
         life.ended = True
         for link in self.network.links:
             link.half_open("client")
@@ -417,11 +424,11 @@ class World:
                 Fault(**{key: value for key, value in given.items() if value is not None})
             )
         elif action.what in ("cut", "half_open"):
-            self.doubtful = True
+            self.doubtful = self.bytes_were_lost = True
             for link in links if given["all"] else links[:1]:
                 link.cut() if action.what == "cut" else link.half_open("client", "server")
         elif action.what == "goaway":
-            self.doubtful = True
+            self.doubtful = self.bytes_were_lost = True
             for link in links[:1]:
                 connection = link.server.protocol
                 if (
@@ -441,6 +448,23 @@ class World:
     def _heard(self, happening: object) -> None:
         if type(happening) is Push:
             self.processed.append((self.loop.time(), happening))
+            life = self.lives[-1]
+            room, most = life.client._room._waiting, self.plan.settings["waiting_room"]
+            if len(room) > most:
+                inside = sum(push.state == PushState.NEW for push in room)
+                if inside > most:
+                    self.complain(f"{inside} pushes are in a waiting room of {most}")
+
+    def _watch_requests(self) -> None:
+        engine = self.fake.engine
+        answer = engine.answer
+
+        def watched(request: Any, connection: Any) -> Any:
+            fields = dict(request.headers)
+            self.requested.add(fields.get(b"apns-id", b"").decode())
+            return answer(request, connection)
+
+        engine.answer = watched  # type: ignore[method-assign]
 
     # Callers
 
