@@ -311,35 +311,45 @@ class Journal(ABC):
 def _entries(record: Record) -> list[Entry]:
     match record:
         case RunRecord():
-            return [Entry("run", record.name, 0, _pack(record))]
+            return [Entry("run", record.name, 0, pack(record))]
         case ShardRecord():
             place = record.run, record.number
             if record.finished:
                 return [Entry("tokens", *place, None), Entry("verdicts", *place, None)]
             entries = [Entry("verdicts", *place, record.verdicts)]
             if record.tokens is not None:
-                entries.append(Entry("tokens", *place, _pack(record.tokens)))
+                entries.append(Entry("tokens", *place, pack(record.tokens)))
             return entries
         case ProblemRecord():
             return [Entry("problem", record.run, record.position, record.outcome)]
         case LaneRecord():
-            return [Entry("lane", record.token, 0, None if record.forgotten else _pack(record))]
+            return [Entry("lane", record.token, 0, None if record.forgotten else pack(record))]
         case ActivityRecord():
             if record.finished:
                 kinds = ("members", "progress", "activity")
                 return [Entry(kind, record.activity, ALL, None) for kind in kinds]
-            return [Entry("activity", record.activity, 0, _pack(record))]
+            return [Entry("activity", record.activity, 0, pack(record))]
         case MembersRecord():
-            return [Entry("members", record.activity, record.number, _pack(record))]
+            return [Entry("members", record.activity, record.number, pack(record))]
         case ProgressRecord():
-            return [Entry("progress", record.activity, record.number, _pack(record))]
+            return [Entry("progress", record.activity, record.number, pack(record))]
         case WakeupRecord():
             gone = record.message is None
-            return [Entry("wakeup", record.device, 0, None if gone else _pack(record))]
+            return [Entry("wakeup", record.device, 0, None if gone else pack(record))]
 
 
 _Kept = TypeVar("_Kept", RunRecord, ActivityRecord, MembersRecord, ProgressRecord, WakeupRecord)
 Tokens = tuple[str, ...]
 _PAGE = 1000
-_pack = msgspec.msgpack.Encoder().encode
+
+
+def _plain(value: object) -> str:
+    """Return a token that is a subclass of str (`StartToken`) as the text that it is."""
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be kept in a journal")
+
+
+pack = msgspec.msgpack.Encoder(enc_hook=_plain).encode
+"""Encode a record's value as it is kept."""
 _decode = msgspec.msgpack.decode

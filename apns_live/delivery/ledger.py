@@ -31,6 +31,7 @@ from .journal import (
     RunRecord,
     ShardRecord,
     classify,
+    pack,
 )
 
 AHEAD = 900
@@ -42,7 +43,6 @@ OPEN_SHARDS = 64
 READ_AHEAD = 4 * SHARD
 
 _VERDICT_OF = {code: verdict for verdict, code in CODE.items()}
-_pack = msgspec.msgpack.Encoder().encode
 _NONE: Mapping[int, Outcome] = {}
 
 
@@ -230,7 +230,7 @@ class Ledger:
             self.unrecorded += 1
             if outcome.verdict is not Verdict.ACCEPTED:
                 self._problems.append(
-                    ProblemRecord(run=self.record.name, position=position, outcome=_pack(outcome))
+                    ProblemRecord(run=self.record.name, position=position, outcome=pack(outcome))
                 )
         elif shard.left == 0:
             self._retire(number, shard)

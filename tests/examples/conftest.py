@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cli.conftest import COMMAND, Started
+from tests.cli.conftest import Started
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -45,8 +45,9 @@ class Fake:
 @pytest.fixture
 def fake(tmp_path: Path) -> Iterator[Fake]:
     folder = tmp_path / "fake"
-    command = [*COMMAND, "fake", "--json", "--dir", str(folder)]
-    with Started(command, stdout=subprocess.PIPE, text=True) as process:
+    with Started(
+        ["fake", "--json", "--dir", str(folder)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())
         with httpx.Client(base_url=ready["inspector"], timeout=60) as api:
@@ -58,11 +59,20 @@ def environment(fake: Fake) -> dict[str, str]:
     return {**kept, "APNS_LIVE_CONFIG": str(fake.settings), "PYTHONWARNINGS": "error"}
 
 
+class Program(subprocess.Popen[str]):
+    """A program that does not outlive its ``with``, whatever the test did."""
+
+    def __exit__(self, *details: Any) -> None:
+        if self.poll() is None:
+            self.kill()
+        super().__exit__(*details)
+
+
 @pytest.fixture
 def backend(fake: Fake, tmp_path: Path) -> Iterator[Callable[[], httpx.Client]]:
     """Start the football backend over one database, as often as asked; the last one is stopped first."""
     with ExitStack() as stack:
-        running: list[Started] = []
+        running: list[Program] = []
 
         def stop() -> None:
             # Asked to, and not killed: its workers are processes of its own.
@@ -74,7 +84,7 @@ def backend(fake: Fake, tmp_path: Path) -> Iterator[Callable[[], httpx.Client]]:
         def start() -> httpx.Client:
             stop()
             process = stack.enter_context(
-                Started(
+                Program(
                     [sys.executable, "-m", "hypercorn", "app:app", "--bind", "127.0.0.1:0"],
                     cwd=EXAMPLES / "football_match",
                     env={**environment(fake), "MATCH_STORE": str(tmp_path / "match.db")},
