@@ -313,7 +313,9 @@ class LiveActivity(Home):
             ready = lane.ready_at(now, wall, self._minimum_interval)
             if min(ready, state.last_moment) <= now:
                 self._publish(state, now, wall)
-                self._after()
+                if self.idle:
+                    # Nobody to serve; an ended one stays, because its tokens may still join.
+                    self._release()
         if now >= self.published.last_moment and self.audience.behind:
             self._give_up()
 

@@ -401,7 +401,9 @@ class World:
     async def _end_life(self, life: Life) -> None:
         life.closing = True
         began = self.loop.time()
-        kept = sum(not each.report.stopped for each in life.delivery._activities)
+        kept = sum(
+            not each.report.stopped and each.report.tokens > 0 for each in life.delivery._activities
+        )
         living = len(set(self.members) - self.activity_ended)
         if life is self.lives[-1] and not self.crashes and kept > living:
             self.complain(f"{kept} activities are kept, and {living} have not ended")
