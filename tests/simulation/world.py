@@ -55,7 +55,7 @@ _REGISTERED = RegisteredKey(KEY_ID, TEAM_ID, _private.public_key(), None, None, 
 _TLS = ssl.create_default_context()
 _life: contextvars.ContextVar[Life | None] = contextvars.ContextVar("life", default=None)
 
-logging.getLogger("apns_live").setLevel(logging.CRITICAL + 1)
+_logger = logging.getLogger("apns_live")
 
 
 class CallersOwn(Exception):
@@ -184,6 +184,8 @@ class World:
         loop.set_exception_handler(self._complain_of)
         loop.set_task_factory(self._make_task)
         asyncio.set_event_loop(loop)
+        level = _logger.level
+        _logger.setLevel(logging.CRITICAL + 1)  # what is logged here is of no interest, and costs
         try:
             self.fake = FakeApns(
                 clock=self.true_clock,
@@ -210,6 +212,7 @@ class World:
                 self.complain(f"the world ended early: {type(error).__name__}: {error}")
                 self._say_who_waits()
         finally:
+            _logger.setLevel(level)
             asyncio.set_event_loop(None)
             self._bury()
             loop.close()

@@ -15,6 +15,7 @@ from ..store import schema
 from ..store.bulk import with_rows
 from ..store.database import Database
 from ..store.ownership import PARTITIONS, Ownership
+from ..store.statements import chunks
 
 MOST = 100_000
 """Activities that are remembered; beyond it the store is read again, which has them all."""
@@ -107,14 +108,14 @@ class Backlog:
     async def _read_behind(self, partitions: frozenset[int]) -> None:
         """Read which tokens came lately: the earlier owner may not have sent to them any more."""
         tokens, activities = schema.token_changes, schema.activities
-        query = (
-            select(tokens.c.activity_id)
-            .join(activities, activities.c.id == tokens.c.activity_id)
-            .where(tokens.c.behind, activities.c.partition.in_(partitions))
-            .distinct()
-        )
+        rows: set[int] = set()
         async with self._database.read() as connection:
-            rows = set((await connection.execute(query)).scalars())
+            came = select(tokens.c.activity_id).where(tokens.c.behind).distinct()
+            for some in chunks((await connection.execute(came)).scalars().all()):
+                ours = select(activities.c.id).where(
+                    activities.c.id.in_(some), activities.c.partition.in_(partitions)
+                )
+                rows.update((await connection.execute(ours)).scalars())
         self.behind |= rows
         self._rows.update(dict.fromkeys(rows))
 

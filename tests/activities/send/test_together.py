@@ -221,9 +221,8 @@ async def test_who_follows_on_one_sees_what_another_does(cluster: Cluster) -> No
     assert seen[-1]["accepted"] == 2
 
 
-async def test_beside_a_file_only_one_sends(database: Database, tmp_path: Any) -> None:
-    if not database.is_sqlite:
-        pytest.skip("PostgreSQL takes many")
+@pytest.mark.parametrize("store_kind", ["sqlite"], indirect=True)
+async def test_beside_a_file_only_one_sends(database: Database) -> None:
     from apns_live.activities import Sealer
     from apns_live.activities.store import ownership
     from apns_live.activities.store.sealing import new_key

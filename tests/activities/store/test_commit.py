@@ -184,7 +184,7 @@ async def test_groups_are_bounded(database: Database) -> None:
     assert count == 30
 
 
-async def test_a_transaction_that_cannot_begin_is_busy_for_all_who_wait(tmp_path: Path) -> None:
+async def test_a_transaction_that_cannot_begin_is_told_to_all_who_wait(tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     async with Database.open(folder / "s.db") as database:
@@ -193,5 +193,5 @@ async def test_a_transaction_that_cannot_begin_is_busy_for_all_who_wait(tmp_path
         results = await asyncio.gather(
             *(commits.run(adding(name)) for name in "abc"), return_exceptions=True
         )
-        assert [type(result) for result in results] == [Busy, Busy, Busy]
+        assert [type(result) for result in results] == [StoreError] * 3
         assert len(commits) == 0

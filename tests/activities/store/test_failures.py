@@ -177,12 +177,11 @@ async def test_an_error_of_a_statement_passes_as_it_is(postgres_address: str) ->
             await read(database, "SELECT * FROM nowhere")
 
 
+@pytest.mark.parametrize("empty_database", ["postgresql"], indirect=True)
 async def test_resuming_a_large_start_asks_once_and_not_once_a_device(
     empty_database: Database,
 ) -> None:
-    """NOT IN over a list that is larger than work_mem is run once a row."""
-    if empty_database.is_sqlite:
-        pytest.skip("SQLite keeps the list in an index")
+    """NOT IN over a list that is larger than work_mem is run once a row; SQLite has an index."""
     await upgrade(empty_database)
     seen: list[str] = []
     async with empty_database.write() as connection:
