@@ -160,7 +160,7 @@ async def test_other_addresses_and_methods(world: VendorWorld, caller: Caller) -
         ("PUT", "/apps/scores/live_activities/a/notifications", 405),
         ("POST", "/apps/scores/live_activities/a", 404),
         ("POST", "/notifications", 404),
-        ("GET", "/notifications/n-1", 404),
+        ("GET", "/notifications/n-1", 403),  # a view without the app that its key is for
         ("GET", "/apps/scores", 404),
         ("POST", "/api/v1/apps/scores/nothing", 404),
     ):
