@@ -60,6 +60,8 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         super().__init__(selector)
         selector.loop = self
         self.network: Any = None
+        self.sockets: list[socket.socket] = []
+        """The sockets that were opened; nobody closes those of a process that crashed."""
         self.longest = longest
         self.turns_left = most_turns
         self._now = 0.0
@@ -94,6 +96,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", port))]
 
     async def sock_connect(self, sock: Any, address: Any) -> None:  # type: ignore[override]
+        self.sockets.append(sock)
         await self.network.tcp_connect(address)
 
     async def create_connection(  # type: ignore[override]

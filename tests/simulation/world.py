@@ -215,6 +215,8 @@ class World:
             _logger.setLevel(level)
             asyncio.set_event_loop(None)
             self._bury()
+            for each in loop.sockets:
+                each.close()
             loop.close()
             self.disk.close()
 
