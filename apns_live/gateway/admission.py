@@ -111,7 +111,7 @@ def _give_up(place: asyncio.Future[None]) -> None:
 class Visit:
     """One request on its way. ``expire`` is called when its time is over."""
 
-    __slots__ = ("_expire", "_inside", "_timer", "address", "admission", "app", "body", "places")
+    __slots__ = ("_expire", "_place_of", "_timer", "address", "admission", "app", "body", "places")
 
     def __init__(
         self,
@@ -124,7 +124,8 @@ class Visit:
     ) -> None:
         self.admission = admission
         self._expire = expire
-        self._inside = False
+        self._place_of: int | None = None
+        """The app whose place it holds: the place may have been taken before the app was known."""
         self._timer: asyncio.TimerHandle | None = None
         self.address = address
         self.app = 0
@@ -144,17 +145,18 @@ class Visit:
 
     async def enter(self) -> None:
         """Take the place of a call whose caller and body are there. Raises `Busy`."""
-        if not self._inside:
-            await self.places.enter(self.app)
-            self._inside = True
+        if self._place_of is None:
+            app = self.app
+            await self.places.enter(app)
+            self._place_of = app
             if self.body:
                 self.within(self.admission.settings.call_seconds)
 
     def leave(self) -> None:
         """Give the place back."""
-        if self._inside:
-            self._inside = False
-            self.places.leave(self.app)
+        if self._place_of is not None:
+            app, self._place_of = self._place_of, None
+            self.places.leave(app)
 
 
 _visit: ContextVar[Visit | None] = ContextVar("apns_live_visit", default=None)

@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from apns_live.gateway import GatewaySettings
+from apns_live.gateway.admission import Admission, Visit
+from apns_live.gateway.settings import GatewaySettings
 from tests.gateway.native.conftest import Live
 
 from .conftest import size
@@ -203,3 +205,13 @@ class TestStranger:
                 for number in range(5)
             ]
         assert [answer.status_code for answer in answers][3:] == [429, 429]
+
+
+async def test_a_place_taken_before_the_app_was_known_is_given_back() -> None:
+    admission = Admission(GatewaySettings())
+    for _ in range(2 * admission.settings.requests):
+        visit = Visit(admission, "10.0.0.1", lambda: None, reads=False, body=False)
+        with admission.visiting(visit):
+            await visit.enter()
+            visit.app = 7
+    assert admission.under_way == 0
