@@ -13,7 +13,6 @@ import pytest
 
 from apns_live.gateway import GatewaySettings
 from apns_live.gateway.admission import Admission, Visit
-from apns_live.gateway.settings import GatewaySettings
 from tests.gateway.native.conftest import Live
 
 from .conftest import size
