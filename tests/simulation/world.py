@@ -107,6 +107,8 @@ class FanOut:
     finished: bool = False
     began: bool = False
     read_through: bool = False
+    read_when_left: int | None = None
+    """How many tokens were read when the caller broke off."""
 
 
 class Life:
@@ -667,6 +669,7 @@ class World:
             async for outcome in outcomes:
                 fan_out.outcomes.append(outcome)
                 if limit is not None and len(fan_out.outcomes) > limit:
+                    fan_out.read_when_left = run.report.read
                     break
                 if given["read"] == "slowly":
                     await asyncio.sleep(0.02)
