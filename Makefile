@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo 'make demo     start a local fake APNs and send a Live Activity to 20,000 simulated phones'
-	@echo 'make test     the test suite (12 minutes at most on two cores)'
+	@echo 'make test     the test suite (last seen: 23 minutes on two busy cores)'
 	@echo 'make check    lint, types, layers, known vulnerabilities, documentation'
 	@echo 'make extras   install the wheel alone and with each extra, and import what it brings'
 	@echo 'make soak     the long runs: a million fuzzed inputs, 200 kills, fresh random examples'
