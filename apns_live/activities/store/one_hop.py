@@ -8,12 +8,15 @@ transaction keeps the one place for writers. Here a statement runs and is fetche
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import aiosqlite
+from aiosqlite.core import set_exception, set_result
 
 _CHUNK = 64
 
@@ -85,25 +88,34 @@ class OneHopCursor:
 
 
 class OneHopConnection(aiosqlite.Connection):
-    """A connection of aiosqlite with other cursors."""
+    """A connection of aiosqlite with other cursors, and with a thread that no closed loop can break."""
 
     def __init__(self, open_file: Callable[[], sqlite3.Connection], chunk: int) -> None:
         self._open_file = open_file
         self._opened: sqlite3.Connection | None = None
         super().__init__(self._open, chunk)
+        # A daemon: nobody waits for it when the program ends.
+        self._thread = threading.Thread(target=_serve, args=(self._tx,), daemon=True)
 
     def _open(self) -> sqlite3.Connection:
         self._opened = self._open_file()
         return self._opened
 
-    def _close_opened(self) -> None:
+    def _end(self) -> None:
         if self._opened is not None:
             self._opened.close()
+        self._connection = None
 
     def stop(self) -> asyncio.Future[Any] | None:
         """End the thread. Closes what it opened for a caller that was cancelled meanwhile."""
-        self._tx.put_nowait((None, self._close_opened))
-        return super().stop()
+        self._running = False
+        try:
+            done: asyncio.Future[Any] | None = asyncio.get_running_loop().create_future()
+        except RuntimeError:
+            done = None
+        self._tx.put_nowait((done, self._end))
+        self._tx.put_nowait((None, _last))
+        return done
 
     def cursor(self) -> Any:
         """Return a cursor; the thread hears of it with the first statement."""
@@ -114,11 +126,30 @@ class OneHopConnection(aiosqlite.Connection):
         return await self._execute(work, self._conn)  # type: ignore[no-untyped-call]
 
 
+def _last() -> None:
+    """Stand for the end of a thread in its queue."""
+
+
+def _serve(queue: aiosqlite.core._TxQueue) -> None:
+    """Run what the queue holds, as aiosqlite's own thread does, but outlive a loop that is closed.
+
+    aiosqlite's thread dies when it answers a call whose event loop was closed meanwhile, with the
+    file still open. Nobody waits for that answer; the rest of the queue must run all the same.
+    """
+    while (item := queue.get())[1] is not _last:
+        future, work = item
+        setter: Callable[..., None] = set_result
+        try:
+            answer = work()
+        except BaseException as error:  # noqa: BLE001 - the caller gets it, whatever it is
+            answer, setter = error, set_exception
+        if future is not None:
+            with contextlib.suppress(RuntimeError):
+                future.get_loop().call_soon_threadsafe(setter, future, answer)
+
+
 async def connect(*place: Any, **options: Any) -> OneHopConnection:
     """Open a connection; arguments are those of `sqlite3.connect`."""
     connection = OneHopConnection(lambda: sqlite3.connect(*place, **options), _CHUNK)
-    # Nobody waits for it when the program ends. Before aiosqlite 0.22 it was the thread itself.
-    thread: Any = getattr(connection, "_thread", connection)
-    thread.daemon = True
     await connection
     return connection

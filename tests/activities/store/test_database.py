@@ -137,6 +137,31 @@ async def test_a_cancelled_opening_leaves_no_file_open(tmp_path: Path) -> None:
     assert await asyncio.to_thread(closed.wait, 10)
 
 
+def test_a_loop_that_closes_while_a_statement_runs_leaves_no_file_open(tmp_path: Path) -> None:
+    """The thread answers a loop that is gone. It must go on and close the file."""
+    running, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class Watched(sqlite3.Connection):
+        def close(self) -> None:
+            super().close()
+            closed.set()
+
+    def slow(_: sqlite3.Connection) -> None:
+        running.set()
+        assert go_on.wait(10)
+
+    async def leave() -> None:
+        connection = await connect(tmp_path / "s.db", factory=Watched, check_same_thread=False)
+        statement = asyncio.create_task(connection.visit(slow))
+        assert await asyncio.to_thread(running.wait, 10)
+        statement.cancel()
+        connection.stop()
+
+    asyncio.run(leave())
+    go_on.set()
+    assert closed.wait(10)
+
+
 async def test_a_writer_waits_for_another_process(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     async with Database.open(path) as database:
