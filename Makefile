@@ -26,7 +26,7 @@ help:
 	@echo 'make test     the test suite (last seen: 23 minutes on two busy cores)'
 	@echo 'make check    lint, types, layers, known vulnerabilities, documentation'
 	@echo 'make extras   install the wheel alone and with each extra, and import what it brings'
-	@echo 'make soak     the long runs: a million fuzzed inputs, 200 kills, fresh random examples'
+	@echo 'make soak     the long runs: 200,000 simulated worlds, a million fuzzed inputs, 200 kills'
 	@echo 'make mutants  what the tests notice when the deciding modules are broken (MUTANTS="--sample 400")'
 	@echo 'make bench    all measurements, written to docs/measurements/'
 
@@ -87,9 +87,10 @@ mutants: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutants]'
 	$(BIN)/python -m tests.workshop.mutants --jobs $(JOBS) $(MUTANTS)
 
-# The full counts. An hour or more.
+# The full counts. An hour or more. Simulated worlds go on where an earlier run was stopped.
 soak: $(VENV)/.installed-test
 	@mkdir -p docs/measurements
+	APNS_LIVE_WORLDS=200000 $(BIN)/python -m tests.simulation --jobs $(JOBS) --state .soak-worlds.json
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	APNS_LIVE_HYPOTHESIS_PROFILE=soak APNS_LIVE_FUZZ=1000000 APNS_LIVE_KILLS=200 APNS_LIVE_ATTACKS=1 \
 		$(BIN)/python -m benchmarks record soak -- \

@@ -10,6 +10,7 @@ import argparse
 import gc
 import json
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -26,15 +27,25 @@ def main() -> int:
         "--seed", type=int, help="run this world alone and print what happens in it"
     )
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first seed")
-    parser.add_argument("--seeds", type=int, default=2_000, help="how many worlds")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=int(os.environ.get("APNS_LIVE_WORLDS", "2000")),
+        help="how many worlds (default: APNS_LIVE_WORLDS, or 2000)",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     parser.add_argument("--state", type=Path, help="a file that remembers how far the run has come")
     parser.add_argument("--defect", choices=sorted(defects.DEFECTS), help="switch a defect back on")
+    parser.add_argument(
+        "--prove", action="store_true", help="print how many seeds it takes to find each defect"
+    )
     parser.add_argument(
         "--keep-going", action="store_true", help="do not stop at the first failure"
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     chosen = parser.parse_args()
+    if chosen.prove:
+        return _prove(chosen)
     with defects.switched_on(chosen.defect):
         if chosen.seed is not None:
             return _one(chosen.seed, chosen.defect)
@@ -53,6 +64,26 @@ def _one(seed: int, defect: str | None) -> int:
     return 1
 
 
+def _prove(chosen: argparse.Namespace) -> int:
+    """Switch each defect on in its turn, and run worlds until one complains that does not else."""
+    found: dict[str, int | None] = {}
+    for name in defects.DEFECTS:
+        found[name] = next(
+            (
+                seed
+                for seed in range(chosen.first, chosen.first + chosen.seeds)
+                if defects.finds(name, seed)
+            ),
+            None,
+        )
+        if not chosen.json:
+            at = found[name]
+            print(f"{name}: {'not found' if at is None else f'world {at}'}", flush=True)
+    if chosen.json:
+        print(json.dumps(found))
+    return 1 if None in found.values() else 0
+
+
 def _command(seed: int, defect: str | None) -> str:
     more = f" --defect '{defect}'" if defect else ""
     return f"python -m tests.simulation --seed {seed}{more}"
@@ -61,7 +92,7 @@ def _command(seed: int, defect: str | None) -> str:
 def _many(chosen: argparse.Namespace) -> int:
     first, last = chosen.first, chosen.first + chosen.seeds
     if chosen.state is not None and chosen.state.exists():
-        first = max(first, json.loads(chosen.state.read_text())["next"])
+        first = min(last, max(first, json.loads(chosen.state.read_text())["next"]))
     failures: list[int] = []
     seconds: list[float] = []
     began = time.monotonic()
@@ -82,6 +113,8 @@ def _many(chosen: argparse.Namespace) -> int:
             if not chosen.json:
                 rate = len(seconds) / (time.monotonic() - began)
                 print(f"{seed + 1 - chosen.first} worlds, {rate:.0f} a second", flush=True)
+    if chosen.state is not None and not failures:
+        chosen.state.unlink(missing_ok=True)
     seconds.sort()
     figures = {
         "worlds": len(seconds),

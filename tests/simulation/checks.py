@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import types
-from collections import defaultdict
+from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cache
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +13,8 @@ import msgspec
 from apns_live import Outcome, Verdict
 
 if TYPE_CHECKING:
-    from .world import FanOut, Said, World
+    from .callers import FanOut, Said
+    from .world import World
 
 _SETTLED_WITHOUT_SENDING = frozenset({Verdict.NOT_SENT, Verdict.SUPERSEDED, Verdict.EXPIRED})
 _decode = msgspec.json.Decoder().decode
@@ -40,13 +41,14 @@ def check(world: World) -> None:
     for push in seen:
         by_token[push.token].append(push)
         by_message[push.token, push.serial].append(push)
-    for said in world.said.values():
+    for said in world.callers.said.values():
         _check_said(world, said, by_message)
-    for fan_out in world.fan_outs:
+    for fan_out in world.callers.fan_outs:
         _check_fan_out(world, fan_out, by_message)
     for token, pushes in by_token.items():
         _check_order(world, token, pushes)
     _check_newest(world, by_token)
+    _check_given_up(world)
     _check_alerts(world, by_token)
     _check_left_over(world)
 
@@ -137,13 +139,9 @@ def _check_fan_out(
     if not named and report.read != report.settled:
         world.complain(f"{what} read {report.read} tokens and settled {report.settled}")
     quiet = not set(given) & {"bad", "source_raises", "source_cancels", "callback_raises"}
-    left = fan_out.read_when_left
-    if (
-        left is not None
-        and "bare" in given
-        and given["source"] == "slow async"
-        and report.read > left + 5
-    ):
+    left = fan_out.asked_when_left
+    slow = "bare" in given and given["source"] == "slow async"
+    if left is not None and slow and fan_out.asked_for > left + 2:
         world.complain(f"{what} read on after its caller had left the iteration")
     through = given["deadline"] is None and "break_after" not in given and quiet
     if through and not named and not given.get("cancel_after"):
@@ -187,8 +185,8 @@ def _forgetful(world: World) -> bool:
 
 def _is_ordered(world: World, token: str, ordered: list[Seen]) -> bool:
     """Whether one lane or activity sent all of these; send() keeps no order."""
-    first = world.said.get(ordered[0].serial)
-    return first is not None and (bool(first.activity) or first.token in world.lane_tokens)
+    first = world.callers.said.get(ordered[0].serial)
+    return first is not None and (bool(first.activity) or first.token in world.callers.lane_tokens)
 
 
 def _check_newest(world: World, by_token: dict[str, list[Seen]]) -> None:
@@ -196,8 +194,8 @@ def _check_newest(world: World, by_token: dict[str, list[Seen]]) -> None:
     if _forgetful(world):
         return
     last_of: dict[str, Said] = {}
-    for said in world.said.values():
-        if said.token in world.lane_tokens:
+    for said in world.callers.said.values():
+        if said.token in world.callers.lane_tokens:
             last_of[said.token] = said
     for token, said in last_of.items():
         if said.outcome is None or not said.outcome.accepted:
@@ -205,11 +203,21 @@ def _check_newest(world: World, by_token: dict[str, list[Seen]]) -> None:
         shown = _shown(by_token[token])
         if shown != said.serial:
             world.complain(f"lane {token[:8]} shows state {shown}, not {said.serial}")
-    for name, said in world.last_accepted.items():
-        for token in sorted(world.members.get(name, ())):
+    for name, said in world.callers.last_accepted.items():
+        for token in sorted(world.callers.members.get(name, ())):
             shown = _shown(by_token[token])
-            if token not in world.given_up.get(name, ()) and shown != said:
+            if token not in world.callers.given_up.get(name, ()) and shown != said:
                 world.complain(f"{token[:8]} of {name} shows state {shown}, not {said}")
+
+
+def _check_given_up(world: World) -> None:
+    """Where nothing went wrong no token waits for a state until that is too old."""
+    if world.doubtful or world.clock_was_wrong or world.crashes:
+        return
+    for name, gone in world.callers.given_up.items():
+        late = [token for token, verdict in gone.items() if verdict is Verdict.EXPIRED]
+        if late:
+            world.complain(f"{len(late)} tokens of {name} were never sent a state: {late[0][:8]}")
 
 
 def _shown(pushes: list[Seen]) -> int:
@@ -224,8 +232,8 @@ def _shown(pushes: list[Seen]) -> int:
 
 def _check_alerts(world: World, by_token: dict[str, list[Seen]]) -> None:
     """No alert of a lane is lost, and none rings twice while nothing is in doubt."""
-    for said in world.said.values():
-        if not said.alert or said.token not in world.lane_tokens or said.outcome is None:
+    for said in world.callers.said.values():
+        if not said.alert or said.token not in world.callers.lane_tokens or said.outcome is None:
             continue
         text = f"alert {said.serial}"
         rings = sum(each.alert == text for each in by_token[said.token])
@@ -236,9 +244,9 @@ def _check_alerts(world: World, by_token: dict[str, list[Seen]]) -> None:
             world.complain(f"{text} rang {rings} times")
 
 
-_OURS = "apns_live"
-_EXEMPT = (types.ModuleType, type, types.FunctionType, types.MethodType, types.CodeType)
 _MUST_GO = frozenset({"Push", "Link", "State", "Ticket", "Version", "Errand"})
+_LOOKED_AT = 50
+"""Members of one container."""
 
 
 def _check_left_over(world: World) -> None:
@@ -261,29 +269,50 @@ def _held(root: object) -> dict[str, str]:
     """Return what must be gone and is still reachable inside our objects, with the way there."""
     found: dict[str, str] = {}
     known: set[int] = set()
-    todo: list[tuple[object, str, int]] = [(root, type(root).__name__, 0)]
+    todo: list[tuple[object, Any]] = [(root, (None, type(root).__name__))]
     while todo:
-        value, path, depth = todo.pop()
-        if id(value) in known or depth > 12 or isinstance(value, _EXEMPT):
+        value, way = todo.pop()
+        kind = type(value)
+        if id(value) in known:
             continue
         known.add(id(value))
-        kind = type(value)
-        if kind.__name__ in _MUST_GO and kind.__module__.startswith(_OURS):
-            found[kind.__name__] = path
+        if kind.__name__ in _MUST_GO and kind.__module__.startswith("apns_live"):
+            found[kind.__name__] = _spelled(way)
             continue
-        if isinstance(value, dict):
-            todo.extend((each, f"{path}[...]", depth + 1) for each in list(value.values())[:50])
-            todo.extend((each, f"{path} keys", depth + 1) for each in list(value)[:50])
-        elif isinstance(value, (list, tuple, set, frozenset)) or kind.__name__ == "deque":
-            todo.extend((each, f"{path}[...]", depth + 1) for each in list(value)[:50])  # type: ignore[call-overload]
-        elif kind.__module__.startswith(_OURS) and ".testing" not in kind.__module__:
-            names = set(getattr(value, "__dict__", ()))
-            for base in kind.__mro__:
-                slots = base.__dict__.get("__slots__", ())
-                names.update((slots,) if isinstance(slots, str) else slots)
-            todo.extend(
-                (getattr(value, name, None), f"{path}.{name}", depth + 1)
-                for name in names
-                if not name.startswith("__")
-            )
+        inside: Any = value
+        if kind in _MAPPINGS:
+            parts = [("[...]", each) for each in islice(inside.values(), _LOOKED_AT)]
+            parts += [(" keys", each) for each in islice(inside, _LOOKED_AT)]
+        elif kind in _CONTAINERS:
+            parts = [("[...]", each) for each in islice(inside, _LOOKED_AT)]
+        else:
+            parts = [(name, getattr(value, name, None)) for name in _slots(kind)]
+            parts += getattr(value, "__dict__", {}).items()
+        todo += [(each, (way, name)) for name, each in parts if _is_looked_into(type(each))]
     return found
+
+
+def _spelled(way: Any) -> str:
+    before, name = way
+    return name if before is None else f"{_spelled(before)}.{name}"
+
+
+_MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
+_CONTAINERS = (list, tuple, set, frozenset, deque)
+
+
+@cache
+def _is_looked_into(kind: type) -> bool:
+    if kind in _MAPPINGS or kind in _CONTAINERS:
+        return True
+    ours = kind.__module__.startswith("apns_live") and ".testing" not in kind.__module__
+    return ours and not issubclass(kind, type)
+
+
+@cache
+def _slots(kind: type) -> tuple[str, ...]:
+    names: list[str] = []
+    for base in kind.__mro__:
+        slots = base.__dict__.get("__slots__", ())
+        names += (slots,) if isinstance(slots, str) else slots
+    return tuple(name for name in names if not name.startswith("__"))

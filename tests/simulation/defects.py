@@ -6,12 +6,13 @@ Each puts the mistake back into the part that had it, for as long as a block las
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
 from apns_live.client import intake
+from apns_live.client.engine import Engine
 from apns_live.client.run import BaseRun, Life
 from apns_live.client.single import WaitingRoom
 from apns_live.delivery import ledger
@@ -19,6 +20,9 @@ from apns_live.delivery.activity import Activities
 from apns_live.delivery.audience import Audience
 from apns_live.delivery.journal import PENDING, UNSENT, Known
 from apns_live.http2.client_connection import ClientConnection
+from apns_live.pool import Push
+
+from .run import run_seed
 
 
 def _a_sweep_ends_early_after_a_join() -> list[Any]:
@@ -44,15 +48,17 @@ def _a_token_of_none_reaches_the_connection() -> list[Any]:
 
 
 def _each_malformed_token_is_one_call_deeper() -> list[Any]:
-    good_tokens = intake.Intake._with_good_tokens
+    def take(self: Engine, limit: int, now: float, *more: Any) -> Sequence[Push]:
+        if now < self._backoff.until or self._bar is not None:
+            return ()
+        pushes = self._leavable(self._waiting.take(limit), now)
+        if not pushes:
+            pushes = self._leavable(self._from_sources(limit, now, *(more or (None, 0))), now)
+        if pushes or not (self._intake.hungry() or self._waiting.ready):
+            return pushes
+        return take(self, limit, now, *more)
 
-    def deeper(self: intake.Intake, items: list[Any]) -> list[Any]:
-        if len(items) < 2:
-            return good_tokens(self, items)
-        first = good_tokens(self, items[:1])
-        return first + deeper(self, items[1:])
-
-    return [mock.patch.object(intake.Intake, "_with_good_tokens", deeper)]
+    return [mock.patch.object(Engine, "take", take)]
 
 
 def _ended_activities_are_kept() -> list[Any]:
@@ -123,3 +129,10 @@ def switched_on(name: str | None) -> Iterator[None]:
     finally:
         for each in patches:
             each.stop()
+
+
+def finds(name: str, seed: int) -> bool:
+    """Return whether a world fails with this defect and holds without it."""
+    with switched_on(name):
+        failed = bool(run_seed(seed)[1])
+    return failed and not run_seed(seed)[1]

@@ -6,7 +6,8 @@ import re
 import time
 
 from .checks import check
-from .plan import Plan, draw
+from .draw import draw
+from .plan import Plan
 from .world import World
 
 

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from .plan import draw
+from . import defects
+from .draw import draw
 from .run import run_seed, shortened
 
 WORLDS = int(os.environ.get("APNS_LIVE_WORLDS", "2000"))
@@ -34,3 +35,21 @@ def test_a_world_repeats_exactly() -> None:
     for seed in (3, 7, 11):
         assert str(draw(seed)) == str(draw(seed))
         assert run_seed(seed)[1] == run_seed(seed)[1]
+
+
+# Where `python -m tests.simulation --prove` finds each; run it again after a change to the drawing.
+FOUND_AT = {
+    "a join during a sweep": 115,
+    "a token of None": 117,
+    "recursion": 117,
+    "ended activities leak": 8,
+    "window 0": 221,
+    "waiting room": 8,
+    "break": 3,
+    "recovery of the ledger": 6,
+}
+
+
+@pytest.mark.parametrize("name", defects.DEFECTS)
+def test_a_defect_of_the_past_is_found(name: str) -> None:
+    assert defects.finds(name, FOUND_AT[name])
