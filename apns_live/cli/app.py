@@ -15,6 +15,7 @@ from . import (
     channels,
     contract,
     demo,
+    explain,
     fake,
     fan_out,
     gateway,
@@ -60,6 +61,7 @@ app.command("send")(send.send)
 app.command("fan-out")(fan_out.fan_out)
 app.command("broadcast")(broadcast.broadcast)
 app.command("lint")(lint.lint)
+app.command("explain")(explain.explain)
 app.command("fake")(fake.fake)
 app.command("gateway")(gateway.gateway)
 app.command("worker")(worker.worker)

@@ -27,17 +27,21 @@ STATES = (RECEIVED, STORED, DELIVERED, DELIVERED_FROM_STORAGE, DISCARDED)
 # Why a push is stored.
 DEVICE_OFFLINE = "device offline"
 POWER = "power"
+DEMOTED = "budget"
+"""The budget of priority 10 is spent: it waits for a burst, as priority 5 does."""
 
 # Why a push was discarded.
 BUDGET = "budget"
 START_BUDGET = "start budget"
 OLDER_TIMESTAMP = "older timestamp"
+FUTURE_TIMESTAMP = "future timestamp"
 UNDECODABLE = "undecodable"
 NO_ALERT = "no alert"
 ENDED = "ended"
 LIMIT = "limit"
 TOO_LARGE = "too large"
 DISABLED = "disabled"
+DENIED = "denied"
 LOW_POWER = "low power"
 WRONG_TOKEN = "wrong token"
 CHANNEL = "channel"
@@ -50,12 +54,14 @@ DISCARD_REASONS = (
     BUDGET,
     START_BUDGET,
     OLDER_TIMESTAMP,
+    FUTURE_TIMESTAMP,
     UNDECODABLE,
     NO_ALERT,
     ENDED,
     LIMIT,
     TOO_LARGE,
     DISABLED,
+    DENIED,
     LOW_POWER,
     WRONG_TOKEN,
     CHANNEL,
@@ -77,6 +83,7 @@ class PushRecord(msgspec.Struct, gc=False, eq=False):
     ``state``, ``why`` and ``detail`` say what the phone did (``state`` is ``""`` for a refused
     one). ``event`` and ``timestamp`` are the payload's, once a phone has read it. A broadcast
     counts its ``subscribers`` and to how many it was ``delivered``; its state is ``received``.
+    ``demoted``: it came over the budget and was delayed.
     """
 
     number: int
@@ -92,6 +99,7 @@ class PushRecord(msgspec.Struct, gc=False, eq=False):
     timestamp: float | None = None
     subscribers: int = 0
     delivered: int = 0
+    demoted: bool = False
 
 
 class LogEntry(msgspec.Struct, frozen=True, gc=False):

@@ -32,7 +32,7 @@ async def test_a_phone_its_tokens_and_an_activity(stage):
     stage.push(activity["token"], "update", {"score": 1})
     phone = await stage.get("/v1/devices/phone-1")
     assert phone["activities"][0]["content_state"] == {"score": 1}
-    assert phone["activities"][0]["budget"]["remaining"] == 14
+    assert phone["activities"][0]["budget"]["remaining"] == 228
     tokens = (await stage.get("/v1/tokens", kind="activity"))["items"]
     assert [each["token"] for each in tokens] == [activity["token"]]
     assert tokens[0]["activity"] == activity["id"]

@@ -22,7 +22,7 @@ class Watched:
     """Phones with budgets of 12 to 20 by the clock hour; notes what each did with its pushes."""
 
     def __init__(self, clock: SimulatedClock, constant: int | None) -> None:
-        law = BudgetLaw(kind="clock hour", capacity=(12, 20))
+        law = BudgetLaw(kind="clock hour", frequent_capacity=(12, 20))
         settings = PhoneSettings(
             seed=7,
             budget=law,

@@ -31,8 +31,7 @@ async def make(folder: Path) -> None:
         await dark.get_by_role("radio", name="Expanded").click()
         await load(play, light)
         await expect(light.locator(".push-row").first).to_be_visible()
-        await dark.get_by_role("radio", name="Ignored").click()
-        await dark.locator(".push-row", has_text="hourly budget").first.click()
+        await dark.locator(".push-row", has_text="Delayed").first.click()
         await expect(dark.locator("#detail .log-row").first).to_be_visible()
         for page, name in ((light, "inspector-light.png"), (dark, "inspector-dark.png")):
             await page.screenshot(path=folder / name)

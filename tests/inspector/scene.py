@@ -11,7 +11,10 @@ from apns_live import Alert, Client, End, Endpoint, Outcome, ProviderKey, Start,
 from apns_live.clock import Clock
 from apns_live.testing import FakeApns, SimulatedClock
 from apns_live.testing.control import serve_control
+from apns_live.testing.phones import PhoneSettings
 
+LAWS = PhoneSettings(frequent_pushes=False)
+"""The level of a phone that is not in use: a budget that a test can spend."""
 MORNING = 1_800_006_060.0
 """2027-01-15 09:41:00 UTC."""
 
@@ -57,7 +60,7 @@ async def scene(directory: Path | None = None) -> AsyncIterator[Scene]:
     """Run a scene. ``directory`` keeps certificates and keys."""
     clock = SimulatedClock(MORNING)
     async with (
-        FakeApns(directory=directory, clock=clock) as fake,
+        FakeApns(directory=directory, clock=clock, phone_settings=LAWS) as fake,
         serve_control(fake) as url,
         client_of(fake, clock) as client,
     ):

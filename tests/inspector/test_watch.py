@@ -51,7 +51,7 @@ async def test_a_push_that_is_ignored_says_why(play, open_page):
     phone = page.locator(".phone-item[data-id=anna]")
     await expect(phone.locator(".caption-last")).to_have_text("Ignored: older timestamp")
     row = page.locator(".push-row").first
-    await expect(row).to_contain_text("Not newer than what is shown.")
+    await expect(row).to_contain_text("Older than what is shown.")
     await page.get_by_role("radio", name="Ignored").click()
     await expect(page.locator(".push-row")).to_have_count(1)
     await row.click()
@@ -158,7 +158,7 @@ async def test_a_budget_refills_as_the_clock_moves(play, open_page):
     meter = page.locator(".phone-item .meter")
     await expect(meter).to_have_attribute("aria-valuenow", "0")
     await expect(meter).to_have_attribute("data-level", "spent")
-    await expect(page.locator(".caption-last")).to_have_text("Ignored: budget")
+    await expect(page.locator(".caption-last")).to_have_text("Delayed: budget")
     await page.get_by_label("How far to move the clock").fill("2")
     await page.get_by_label("Unit").select_option("h")
     await page.get_by_role("button", name="Advance", exact=True).click()
@@ -247,3 +247,18 @@ async def test_a_reset_empties_the_page(play, open_page):
     await expect(page.locator(".phone-item")).to_have_count(1)
     await expect(page.locator(".phone-item")).to_have_attribute("data-id", "after")
     await expect(page.locator(".push-row")).to_have_count(0)
+
+
+async def test_the_owner_answers_a_card_that_asks(play, open_page):
+    page = await open_page()
+    await play.start(play.phone("shy", consent="none"), MATCH)
+    phone = page.locator(".phone-item")
+    await expect(phone.locator(".flag")).to_contain_text("asks for consent")
+    await page.locator(".caption").click()
+    detail = page.locator("#detail")
+    await expect(detail).to_contain_text("waits for consent")
+    await detail.get_by_role("button", name="Always Allow").click()
+    await play.clock.advance(5)
+    await expect(phone.locator(".flag")).to_have_count(0)
+    await expect(detail).to_contain_text("Always Allow: update tokens come at once.")
+    assert play.fake.devices.devices["shy"].activities[0].token is not None

@@ -26,7 +26,9 @@ def sequence(seed, length=1500):
 
 def play(steps, **settings):
     sender = Sender(
-        budget=BudgetLaw(capacity=(3, 9)),
+        budget=BudgetLaw(frequent_capacity=(0, 2)),
+        silent_stream=0.5,
+        consent="allow",
         token_never=0.2,
         rotate_start_token=0.1,
         rotate_activity_token=5000,

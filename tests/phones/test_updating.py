@@ -7,7 +7,8 @@ from apns_live.testing.state import TokenCondition, TokenStatus
 from .conftest import ALERT, GAME
 
 
-def test_the_newest_timestamp_wins(sender):
+def test_the_newest_timestamp_wins(make_sender):
+    sender = make_sender(equal_timestamp="discard")
     _, activity = sender.started()
     now = int(sender.now)
     token = activity.token.text
@@ -19,18 +20,30 @@ def test_the_newest_timestamp_wins(sender):
     assert activity.ignored == 2
 
 
-def test_equal_timestamps_may_count_as_newer(make_sender):
-    sender = make_sender(equal_timestamp="accept")
+def test_equal_timestamps_are_not_older(sender):
     _, activity = sender.started()
     for number in (1, 2):
         assert sender.update(activity.token.text, {"n": number}).state == "delivered"
     assert activity.content_state == {"n": 2}
 
 
-def test_milliseconds_make_later_pushes_look_old(sender):
+def test_milliseconds_lie_in_the_future(sender):
+    phone, activity = sender.started()
+    record = sender.update(activity.token.text, timestamp=int(sender.now * 1000))
+    assert (record.state, record.why) == ("discarded", "future timestamp")
+    assert sender.update(activity.token.text).state == "delivered"
+    sender.start(phone.token_of("start").text, timestamp=int(sender.now * 1000))
+    sender.clock.advance_sync(5)
+    assert sender.update(phone.activities[-1].token.text).why == "older timestamp"
+
+
+def test_eight_hours_ahead_is_the_limit_and_an_end_is_exempt(sender):
     _, activity = sender.started()
-    assert sender.update(activity.token.text, timestamp=int(sender.now * 1000)).state == "delivered"
-    assert sender.update(activity.token.text).why == "older timestamp"
+    token, now = activity.token.text, int(sender.now)
+    assert sender.update(token, timestamp=now + 8 * 3600).state == "delivered"
+    assert sender.update(token, timestamp=now + 8 * 3600 + 60).why == "future timestamp"
+    assert sender.end(token, {"final": 1}, timestamp=now - 100).state == "delivered"
+    assert (activity.state, activity.content_state) == ("ended", {"final": 1})
 
 
 def test_a_stale_date_passes_and_is_moved_by_the_next_update(sender):
@@ -146,7 +159,8 @@ def test_dismissed_activities_are_forgotten_but_their_tokens_answer(sender):
     assert sender.update(tokens[0]).why == "ended"
 
 
-def test_the_hourly_budget_is_spent_and_priority_5_is_free(sender):
+def test_the_hourly_budget_is_spent_and_priority_5_is_free(make_sender):
+    sender = make_sender(budget=BudgetLaw(kind="rolling"), frequent_pushes=False)
     _, activity = sender.started()
     token = activity.token.text
     for _ in range(15):
@@ -162,9 +176,9 @@ def test_the_hourly_budget_is_spent_and_priority_5_is_free(sender):
 
 
 def test_frequent_updates_have_a_larger_budget_until_the_user_turns_them_off(sender):
-    phone, activity = sender.started(frequent_pushes=True)
+    phone, activity = sender.started()
     token = activity.token.text
-    for _ in range(60):
+    for _ in range(229):
         sender.clock.advance_sync(1)
         assert sender.update(token).state == "delivered"
     sender.clock.advance_sync(1)
@@ -175,7 +189,9 @@ def test_frequent_updates_have_a_larger_budget_until_the_user_turns_them_off(sen
 
 @pytest.mark.parametrize("kind", ["rolling", "clock hour", "bucket"])
 def test_budget_laws(make_sender, kind):
-    sender = make_sender(budget=BudgetLaw(kind=kind, capacity=4, window=3600))
+    sender = make_sender(
+        budget=BudgetLaw(kind=kind, capacity=4, window=3600), frequent_pushes=False
+    )
     _, activity = sender.started()
     sender.clock.advance_sync(3000)
     shown = []
@@ -186,12 +202,12 @@ def test_budget_laws(make_sender, kind):
     assert sum(first_hour) == 4
     expected = {"rolling": 4, "clock hour": 8, "bucket": 6}
     assert sum(shown) == expected[kind]
-    assert activity.budget.remaining(sender.now) >= 0
+    assert sender.phones.kit.budget_of(activity).remaining(sender.now) >= 0
 
 
 def test_a_capacity_is_drawn_for_each_activity(make_sender):
     law = BudgetLaw(capacity=(12, 20))
-    sender = make_sender(budget=law, seed=3)
+    sender = make_sender(budget=law, seed=3, frequent_pushes=False)
     found = {sender.phones.kit.capacity_of(sender.started()[1], law) for _ in range(60)}
     assert found <= set(range(12, 21))
     assert len(found) > 5
@@ -207,7 +223,9 @@ def test_no_budget_law_means_no_budget(make_sender):
 
 def test_an_end_may_be_exempt(make_sender):
     for exempt, state in ((False, "discarded"), (True, "delivered")):
-        sender = make_sender(budget=BudgetLaw(capacity=0, exempt_end=exempt))
+        sender = make_sender(
+            budget=BudgetLaw(kind="rolling", frequent_capacity=0, exempt_end=exempt)
+        )
         _, activity = sender.started()
         assert sender.end(activity.token.text).state == state
 

@@ -36,7 +36,7 @@ SCENARIO: dict[str, Any] = {
         {"action": "refuse_stream", "token": "0", "fraction": 0.05},
         {"action": "withhold", "token": "0", "fraction": 0.05},
     ],
-    "phones": {"token_never": 0.3, "budget": {"capacity": [1, 4]}},
+    "phones": {"token_never": 0.3, "budget": {"kind": "rolling", "frequent_capacity": [1, 4]}},
 }
 TOKENS, ROUNDS = 60, 5
 

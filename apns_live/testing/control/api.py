@@ -10,6 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from apns_live import explain
 from apns_live.testing.clock import RealClock, SimulatedClock
 from apns_live.testing.fake import FakeApns
 from apns_live.testing.log import LogEntry, PushRecord
@@ -155,7 +156,14 @@ class ControlApi:
         """Let the user open the app."""
         device = self._device(request)
         order = await self._body(request, shapes.OpenApp)
-        self.fake.devices.open_app(device, order.bundle_id)
+        self.fake.devices.open_app(device, order.bundle_id, reads_tokens=order.reads_tokens)
+        return answer(self._device_row(device))
+
+    async def consent(self, request: Request) -> Response:
+        """Let the owner answer a card that asks whether it may be shown and updated."""
+        device = self._device(request)
+        order = await self._body(request, shapes.Consent)
+        self.fake.devices.consent(device, order.answer)
         return answer(self._device_row(device))
 
     # Activities.
@@ -243,8 +251,8 @@ class ControlApi:
     async def rotate_token(self, request: Request) -> Response:
         """Issue a new token in the place of one."""
         token = self._token(request)
-        await self._body(request, shapes.Empty)
-        return answer(token_row(self.fake.devices.rotate(token)))
+        order = await self._body(request, shapes.Rotate)
+        return answer(token_row(self.fake.devices.rotate(token, quietly=order.quietly)))
 
     # Pushes and the log.
 
@@ -284,9 +292,7 @@ class ControlApi:
         record = self.fake.log.pushes.get(number)
         if record is None:
             raise BadRequestError("there is no such push, or no longer", field="number", status=404)
-        row = push_row(record, payload=True)
-        row.log = [log_row(entry) for entry in self.fake.log.entries_of(number)]
-        return answer(row)
+        return answer(push_row(record, payload=True, log=self.fake.log.entries_of(number)))
 
     async def list_log(self, request: Request) -> Response:
         """List what became of the pushes, the oldest first."""
@@ -395,6 +401,13 @@ class ControlApi:
             raise BadRequestError("too many readers of the event stream", status=429) from None
         stream = self.hub.stream(devices, pushes, payload)
         return StreamingResponse(stream, media_type="text/event-stream")
+
+    async def explain(self, request: Request) -> Response:
+        """Say what a word of a push's fate means, whose fault it is, and what to do."""
+        found = explain.find(request.path_params["word"])
+        if found is None:
+            raise BadRequestError("nothing is known of this word", field="word", status=404)
+        return answer(shapes.ExplainRow(*found[:-1]))
 
     # Helpers.
 

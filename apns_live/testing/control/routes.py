@@ -50,6 +50,7 @@ def routes(api: ControlApi) -> list[Route]:
         ),
         Route("DELETE", "/v1/devices/{id}", api.remove_device, status=204),
         Route("POST", "/v1/devices/{id}/open-app", api.open_app, shapes.DeviceRow, shapes.OpenApp),
+        Route("POST", "/v1/devices/{id}/consent", api.consent, shapes.DeviceRow, shapes.Consent),
         Route(
             "POST",
             "/v1/devices/{id}/activities",
@@ -106,7 +107,9 @@ def routes(api: ControlApi) -> list[Route]:
         ),
         Route("GET", "/v1/tokens/{token}", api.get_token, shapes.TokenRow),
         Route("POST", "/v1/tokens/{token}/kill", api.kill_token, shapes.TokenRow, shapes.KillToken),
-        Route("POST", "/v1/tokens/{token}/rotate", api.rotate_token, shapes.TokenRow, shapes.Empty),
+        Route(
+            "POST", "/v1/tokens/{token}/rotate", api.rotate_token, shapes.TokenRow, shapes.Rotate
+        ),
         Route(
             "GET",
             "/v1/pushes",
@@ -132,6 +135,7 @@ def routes(api: ControlApi) -> list[Route]:
             query=(*LOG_FILTERS, "after", "limit"),
             lists=True,
         ),
+        Route("GET", "/v1/explain/{word}", api.explain, shapes.ExplainRow),
         Route("GET", "/v1/faults", api.list_faults, dict, lists=True),
         Route("POST", "/v1/faults", api.add_fault, dict, dict, 201),
         Route("DELETE", "/v1/faults", api.remove_faults, status=204),

@@ -5,7 +5,7 @@ Times are seconds since 1970 on the fake's clock.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -50,17 +50,21 @@ class FakeRow(msgspec.Struct, omit_defaults=True):
 
 
 class BudgetRow(msgspec.Struct):
-    """A budget of pushes; ``refills_at`` says when ``remaining`` next grows."""
+    """A budget of pushes; ``refills_at`` says when ``remaining`` next grows.
+
+    ``pooled``: all activities of the app on this phone share it.
+    """
 
     capacity: int
     remaining: int
     window: float
     law: str
     refills_at: float | None
+    pooled: bool
 
 
 class StartBudgetRow(msgspec.Struct):
-    """The push-to-start budget of the first app on a phone."""
+    """The push-to-start budget of the first app on a phone; ``remaining`` may be below 0."""
 
     capacity: int
     remaining: int
@@ -68,7 +72,10 @@ class StartBudgetRow(msgspec.Struct):
 
 
 class TokenRow(msgspec.Struct):
-    """A token. ``kind``: device, start, activity; ``condition``: live, silent, expired, ..."""
+    """A token. ``kind``: device, start, activity, widgets, controls; ``condition``: live, silent, ...
+
+    ``told`` is False while the app's token stream kept quiet about it.
+    """
 
     token: str
     kind: str
@@ -79,10 +86,15 @@ class TokenRow(msgspec.Struct):
     activity: str | None
     automatic: bool
     sequence: int
+    told: bool
 
 
-class ActivityRow(msgspec.Struct):
-    """A Live Activity as it is shown."""
+class ActivityRow(msgspec.Struct, frozen=True):
+    """A Live Activity as it is shown.
+
+    ``asks``: its owner has not consented yet, so it has no token. ``pending`` is the state that waits
+    for the next refresh.
+    """
 
     id: str
     device: str
@@ -110,6 +122,8 @@ class ActivityRow(msgspec.Struct):
     updates: int
     ignored: int
     budget: BudgetRow | None
+    asks: bool
+    pending: Any
 
 
 class NotificationRow(msgspec.Struct):
@@ -136,6 +150,7 @@ class DeviceRow(msgspec.Struct):
     live_activities_enabled: bool
     frequent_pushes: bool
     has_dynamic_island: bool
+    consent: str
     tokens: list[TokenRow]
     start_budget: StartBudgetRow | None
     stored: int
@@ -158,8 +173,12 @@ class LogRow(msgspec.Struct):
     detail: str
 
 
-class PushRow(msgspec.Struct):
-    """One request to the push port, and what became of it."""
+class PushRow(msgspec.Struct, frozen=True):
+    """One request to the push port, and what became of it.
+
+    ``demoted``: it came over the budget and was delayed. ``explain`` is what to ask ``apns-live
+    explain`` and ``/v1/explain/{word}``; ``""`` when there is nothing to explain.
+    """
 
     number: int
     received_at: float
@@ -185,6 +204,8 @@ class PushRow(msgspec.Struct):
     detail: str
     subscribers: int
     delivered: int
+    demoted: bool
+    explain: str
     payload: Any = msgspec.UNSET
     body: str | msgspec.UnsetType = msgspec.UNSET
     log: list[LogRow] | msgspec.UnsetType = msgspec.UNSET
@@ -215,6 +236,17 @@ class ErrorRow(msgspec.Struct):
     remedy: str = ""
 
 
+class ExplainRow(msgspec.Struct):
+    """What a word of a push's fate means: the rows of ``apns-live explain``."""
+
+    name: str
+    kind: str
+    meaning: str
+    fault: str
+    remedy: str
+    log: str
+
+
 class Empty(msgspec.Struct, forbid_unknown_fields=True):
     """A body without fields."""
 
@@ -232,6 +264,15 @@ class NewDevice(msgspec.Struct, forbid_unknown_fields=True):
     live_activities_enabled: bool = True
     frequent_pushes: bool | None = None
     has_dynamic_island: bool = True
+    consent: str | None = None
+    widgets: bool = False
+    controls: list[str] = []
+
+
+class Consent(msgspec.Struct, forbid_unknown_fields=True):
+    """What the owner answers a card that asks: allow, always or deny; none forgets an answer."""
+
+    answer: Literal["none", "allow", "always", "deny"]
 
 
 class DeviceChanges(msgspec.Struct, forbid_unknown_fields=True):
@@ -246,9 +287,19 @@ class DeviceChanges(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class OpenApp(msgspec.Struct, forbid_unknown_fields=True):
-    """Which app the user opens; the fake's own when absent."""
+    """Which app the user opens; the fake's own when absent.
+
+    ``reads_tokens``: it reads the token properties at launch, and does not only wait for the streams.
+    """
 
     bundle_id: str | None = None
+    reads_tokens: bool = True
+
+
+class Rotate(msgspec.Struct, forbid_unknown_fields=True):
+    """``quietly``: the app's token stream does not tell of the new token."""
+
+    quietly: bool = False
 
 
 class NewActivity(msgspec.Struct, forbid_unknown_fields=True):

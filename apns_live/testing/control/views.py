@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from apns_live import explain
 from apns_live.testing.clock import RealClock
 from apns_live.testing.fake import FakeApns
 from apns_live.testing.faults import ActiveFault, Fault
@@ -31,6 +33,8 @@ from .shapes import (
     StartBudgetRow,
     TokenRow,
 )
+
+R = TypeVar("R", bound=msgspec.Struct)
 
 _BODY_SHOWN = 4096
 _DEEP = 400
@@ -102,50 +106,31 @@ def _version() -> str:
         return "0"
 
 
+def _copied(kind: type[R], thing: object, **special: Any) -> R:
+    """Return a row whose fields are the attributes of ``thing``, but for those that are given."""
+    names = (name for name in kind.__struct_fields__ if name not in special)
+    return kind(**special, **{name: getattr(thing, name) for name in names})
+
+
 def token_row(token: Token) -> TokenRow:
     """Return a token."""
-    return TokenRow(
-        token.text,
-        token.kind,
-        token.bundle_id,
-        token.attributes_type,
-        token.condition,
-        token.device.id,
-        token.activity.id if token.activity is not None else None,
-        token.automatic,
-        token.sequence,
-    )
+    activity = token.activity.id if token.activity is not None else None
+    return _copied(TokenRow, token, token=token.text, device=token.device.id, activity=activity)
 
 
 def activity_row(activity: Activity, phones: SimulatedPhones, now: float) -> ActivityRow:
     """Return an activity."""
-    return ActivityRow(
-        activity.id,
-        activity.device.id,
-        activity.bundle_id,
-        activity.attributes_type,
-        shown_json(activity.attributes),
-        shown_json(activity.content),
-        activity.timestamp,
-        activity.state,
-        activity.stale,
-        activity.started_at,
-        activity.updated_at,
-        activity.ended_at,
-        activity.ended_by,
-        activity.stale_date,
-        activity.dismissal_date,
-        activity.ends_at,
-        activity.relevance_score,
-        _alert(activity.alert),
-        activity.alerted_at,
-        activity.alerts,
-        activity.token.text if activity.token is not None else None,
-        activity.token_due,
-        activity.channel,
-        activity.updates,
-        activity.ignored,
-        _budget(activity, phones, now),
+    refresh = activity.refresh
+    return _copied(
+        ActivityRow,
+        activity,
+        device=activity.device.id,
+        attributes=shown_json(activity.attributes),
+        content_state=shown_json(activity.content),
+        pending=shown_json(refresh.content) if refresh is not None and refresh.due else None,
+        alert=_alert(activity.alert),
+        token=activity.token.text if activity.token is not None else None,
+        budget=_budget(activity, phones, now),
     )
 
 
@@ -155,35 +140,25 @@ def _alert(data: bytes) -> object:
 
 
 def _budget(activity: Activity, phones: SimulatedPhones, now: float) -> BudgetRow | None:
-    law = phones.settings.budget
-    if law is None:
+    law, budget = phones.kit.law_of(activity.device), phones.kit.budget_of(activity)
+    if law is None or budget is None:
         return None
-    budget = activity.budget
-    if budget is None:
-        capacity = phones.kit.capacity_of(activity, law)
-        return BudgetRow(capacity, capacity, law.window, law.kind, None)
-    return BudgetRow(
-        budget.capacity, budget.remaining(now), law.window, law.kind, budget.refills_at(now)
-    )
+    left, refills_at = budget.remaining(now), budget.refills_at(now)
+    return BudgetRow(budget.capacity, left, law.window, law.kind, refills_at, bool(law.pooled))
 
 
 def device_row(device: Device, phones: SimulatedPhones, now: float) -> DeviceRow:
     """Return a phone with its tokens, activities and notifications."""
-    return DeviceRow(
-        device.id,
-        f"{device.os_version[0]}.{device.os_version[1]}",
-        device.automatic,
-        device.online and not (device.offline_until or 0) > now,
-        device.awake,
-        device.low_power,
-        device.live_activities_enabled,
-        device.frequent_pushes,
-        device.has_dynamic_island,
-        [token_row(token) for token in device.tokens],
-        _start_budget(device, phones, now),
-        device.waiting,
-        [activity_row(activity, phones, now) for activity in device.activities],
-        [notification_row(record) for record in device.notifications or ()],
+    return _copied(
+        DeviceRow,
+        device,
+        os_version=f"{device.os_version[0]}.{device.os_version[1]}",
+        online=not (device.offline_until or 0) > now,
+        tokens=[token_row(token) for token in device.tokens],
+        start_budget=_start_budget(device, phones, now),
+        stored=device.waiting,
+        activities=[activity_row(activity, phones, now) for activity in device.activities],
+        notifications=[notification_row(record) for record in device.notifications or ()],
     )
 
 
@@ -191,11 +166,10 @@ def _start_budget(device: Device, phones: SimulatedPhones, now: float) -> StartB
     law = phones.settings.start_budget
     if law is None:
         return None
-    budgets = device.start_budgets
-    if not budgets:
-        return StartBudgetRow(law.capacity, law.capacity, law.window)
-    budget = next(iter(budgets.values()))
-    return StartBudgetRow(budget.capacity, budget.remaining(now), law.window)
+    starts = (each for key, each in (device.budgets or {}).items() if key[0] == "starts")
+    budget = next(starts, None)
+    left = law.capacity if budget is None else budget.remaining(now)
+    return StartBudgetRow(law.capacity, left, law.window)
 
 
 def notification_row(record: PushRecord) -> NotificationRow:
@@ -216,41 +190,39 @@ def notification_row(record: PushRecord) -> NotificationRow:
     )
 
 
-def push_row(record: PushRecord, *, payload: bool) -> PushRow:
+_OF_PUSH = (
+    *("received_at", "apns_id", "apns_unique_id", "token", "topic", "push_type", "priority"),
+    *("expiration", "collapse_id"),
+)
+
+
+def push_row(
+    record: PushRecord, *, payload: bool, log: Iterable[LogEntry] | None = None
+) -> PushRow:
     """Return a push; its decoded body only with ``payload``."""
     push = record.push
-    row = PushRow(
-        record.number,
-        push.received_at,
-        record.status,
-        record.reason,
-        push.apns_id,
-        push.apns_unique_id,
-        push.token,
-        push.channel_id,
-        push.topic,
-        push.push_type,
-        push.priority,
-        push.expiration,
-        push.collapse_id,
-        push.connection_id,
-        len(push.body),
-        event_of(record),
-        record.timestamp,
-        record.device,
-        record.activity,
-        record.state or None,
-        record.why,
-        record.detail,
-        record.subscribers,
-        record.delivered,
-    )
+    fields: dict[str, Any] = dict.fromkeys(("payload", "body", "log"), msgspec.UNSET)
     if payload:
         decoded = shown_json(push.body)
-        row.payload = decoded
+        fields["payload"] = decoded
         if decoded is None:
-            row.body = push.body[:_BODY_SHOWN].decode("utf-8", "replace")
-    return row
+            fields["body"] = push.body[:_BODY_SHOWN].decode("utf-8", "replace")
+    if log is not None:
+        fields["log"] = [log_row(entry) for entry in log]
+    word = record.why or record.reason
+    of_push = {name: getattr(push, name) for name in _OF_PUSH}
+    return _copied(
+        PushRow,
+        record,
+        **of_push,
+        channel=push.channel_id,
+        connection=push.connection_id,
+        size=len(push.body),
+        event=event_of(record),
+        state=record.state or None,
+        explain=word if explain.find(word) else "",
+        **fields,
+    )
 
 
 def event_of(record: PushRecord) -> str | None:
@@ -268,20 +240,8 @@ def log_row(entry: LogEntry) -> LogRow:
 
 def connection_row(snapshot: ConnectionSnapshot) -> ConnectionRow:
     """Return a connection."""
-    return ConnectionRow(
-        snapshot.connection_id,
-        snapshot.peer,
-        snapshot.face,
-        snapshot.opened_at,
-        snapshot.closed_at,
-        snapshot.state,
-        snapshot.open_streams,
-        snapshot.max_streams,
-        snapshot.window,
-        snapshot.bound_key,
-        snapshot.accepted,
-        snapshot.refused,
-    )
+    named = {"id": snapshot.connection_id, "key_id": snapshot.bound_key}
+    return _copied(ConnectionRow, snapshot, **named)
 
 
 _FAULT_DEFAULTS: dict[str, Any] = {

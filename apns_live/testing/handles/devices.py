@@ -177,6 +177,10 @@ class DeviceView:
         """Let the user open the app: late tokens arrive, the start budget refills."""
         self._read(lambda fake, device: fake.devices.open_app(device))
 
+    def consent(self, answer: str) -> None:
+        """Let the owner answer a card that asks: ``allow``, ``always`` or ``deny``; ``none`` forgets."""
+        self._read(lambda fake, device: fake.devices.consent(device, answer))
+
     def dismiss(self) -> None:
         """Let the user swipe the newest activity away."""
         self._read(lambda fake, device: fake.devices.dismiss(device.activities[-1]))

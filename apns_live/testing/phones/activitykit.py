@@ -1,7 +1,8 @@
 """What iOS does with a Live Activity push once it is on the phone.
 
 The order of the checks is ours where nobody has seen it: payload, kind of token, ended, budget,
-timestamp, content state. So a push that comes too late has spent its share of the budget.
+timestamp, content state. So a push that comes too late has spent its share of the budget. `rules.RULES`
+has the source of each rule.
 """
 
 from __future__ import annotations
@@ -12,18 +13,27 @@ from apns_live.testing import log as words
 from apns_live.testing.log import DeliveryLog, PushRecord
 from apns_live.testing.state import TokenCondition, TokenStatus
 
-from .budget import RollingBudget, make_budget
-from .decoding import DATA_LIMIT, Aps, UndecodableError, decode_activity, has_alert, is_object
+from .budget import Budget, WindowBudget, make_budget
+from .decoding import (
+    DATA_LIMIT,
+    Aps,
+    UndecodableError,
+    decode_activity,
+    has_alert,
+    is_object,
+    shows_alert,
+)
 from .draws import draw, draw_between, short_id
-from .model import ENDED_KEPT, Activity, Device, Token
+from .model import ENDED_KEPT, Activity, Device, Refresh, Token
 from .registry import Registry
 from .schedule import Schedule
 from .schemas import ContentStateSchemas
-from .settings import BudgetLaw, PhoneSettings
+from .settings import BEFORE_17_2, OBSERVED, BudgetLaw, Consent, PhoneSettings
 
 PUSH_TO_START = (17, 2)
 CHANNELS = (18, 0)
 """First iOS versions, per Apple's "Starting and updating Live Activities ..."."""
+REFRESHES = (18, 0)
 
 _EXPIRED, _UNREGISTERED = TokenCondition.EXPIRED, TokenCondition.UNREGISTERED
 
@@ -32,7 +42,8 @@ class ActivityKit:
     """Starts, updates, ends and ages activities.
 
     ``join`` and ``leave`` subscribe an activity to its channel; ``channel_exists`` says whether a
-    start may name one; ``touched`` is called with a phone whose look has changed.
+    start may name one; ``hold`` keeps a push that came over the budget for the next burst; ``touched`` is
+    called with a phone whose look has changed.
     """
 
     def __init__(
@@ -50,6 +61,7 @@ class ActivityKit:
         self.channel_exists: Callable[[str, str], bool] = lambda _bundle_id, _channel: True
         self.join: Callable[[Activity, float], object] = lambda _activity, _now: None
         self.leave: Callable[[Activity], object] = lambda _activity: None
+        self.hold: Callable[[PushRecord, Activity, float], object]
         self._log = log
 
     # Pushes.
@@ -92,45 +104,77 @@ class ActivityKit:
             detail = f"the activity was ended by the {activity.ended_by}"
             self.discard(record, now, device, activity, words.ENDED, detail)
             return
-        push = record.push
-        law = self.settings.budget
+        law = self.law_of(device)
         if (
-            push.priority >= 10  # an absent priority counts as 10
+            record.push.priority >= 10  # an absent priority counts as 10
             and law is not None
-            and push.channel_id is None
-            and not self._spend(activity, law, now)
+            and record.push.channel_id is None
+            and not record.demoted
+            and not self._budget(activity, law).spend(now)
             and not (law.exempt_end and aps.event == "end")
         ):
-            detail = "the hourly budget of priority-10 pushes is spent"
-            self.discard(record, now, device, activity, words.BUDGET, detail)
+            if law.demotes:
+                record.demoted = True
+                self.hold(record, activity, now)
+            else:
+                detail = "the hourly budget of priority-10 pushes is spent"
+                self.discard(record, now, device, activity, words.BUDGET, detail)
             return
         timestamp = aps.timestamp or 0
-        if timestamp < activity.timestamp or (
-            timestamp == activity.timestamp
-            and activity.content
-            and self.settings.equal_timestamp == "discard"
-        ):
-            detail = f"{timestamp:.15g} is not after {activity.timestamp:.15g}"
-            self.discard(record, now, device, activity, words.OLDER_TIMESTAMP, detail)
+        problem = "" if aps.event == "end" else self._time_problem(activity, timestamp, now)
+        if problem:
+            too_old = timestamp <= activity.timestamp
+            why = words.OLDER_TIMESTAMP if too_old else words.FUTURE_TIMESTAMP
+            self.discard(record, now, device, activity, why, problem)
             return
         content = bytes(aps.content_state) if is_object(aps.content_state) else b""
         if content:
-            problem = self._data_problem(activity.attributes_type, activity.attributes, content)
-            if problem:
-                self.discard(record, now, device, activity, *problem)
+            misfit = self._data_problem(activity.attributes_type, activity.attributes, content)
+            if misfit:
+                self.discard(record, now, device, activity, *misfit)
                 return
-            activity.content = content
-        activity.timestamp = timestamp
+        detail = self._show(activity, content, now, at_once=aps.event == "end")
+        activity.timestamp = max(timestamp, activity.timestamp)
         activity.updated_at = now
         activity.updates += 1
-        self._take_appearance(activity, aps, now)
-        self._log.note(record, now, state, device.id, activity.id)
+        detail = self._take_appearance(activity, aps, now) or detail
+        if record.demoted:
+            detail = "delayed: the hourly budget of priority-10 pushes was spent"
+        self._log.note(record, now, state, device.id, activity.id, detail=detail)
         if aps.event == "end":
             self.end(activity, now, "push", aps.dismissal_date)
         else:
             self.plan(activity)
             if self.touched is not None:
                 self.touched(device)
+
+    def _time_problem(self, activity: Activity, timestamp: float, now: float) -> str:
+        """Return why an update's timestamp does not count; an end is exempt."""
+        held = activity.timestamp
+        if timestamp < held or (
+            timestamp == held and activity.content and self.settings.equal_timestamp == "discard"
+        ):
+            return f"{timestamp:.15g} is not after {held:.15g}"
+        if timestamp > now + self.settings.future_limit:
+            hours = self.settings.future_limit / 3600
+            return f"{timestamp:.15g} is more than {hours:g} h ahead of the phone's clock"
+        return ""
+
+    def _show(self, activity: Activity, content: bytes, now: float, *, at_once: bool) -> str:
+        """Show a content state, at once or with the next refresh; return what the log says of it."""
+        interval = self.settings.refresh_interval
+        if not interval or activity.device.os_version < REFRESHES:
+            activity.content = content or activity.content
+            return ""
+        if activity.refresh is None:
+            activity.refresh = Refresh(activity.started_at)
+        refresh = activity.refresh
+        newest = content or refresh.content or activity.content
+        if not at_once and now < refresh.at + interval:
+            refresh.content, refresh.due = newest, refresh.at + interval
+            return f"shown with the next refresh, in {refresh.due - now:.3g} s"
+        activity.content, activity.refresh = newest, Refresh(now)
+        return ""
 
     def discard(
         self,
@@ -168,12 +212,12 @@ class ActivityKit:
         )
         activity.timestamp = aps.timestamp or 0
         activity.collapse_id = push.collapse_id
-        self._take_appearance(activity, aps, now)
-        self._log.note(record, now, state, device.id, activity.id)
+        detail = self._take_appearance(activity, aps, now)
+        self._log.note(record, now, state, device.id, activity.id, detail=detail)
         if aps.input_push_channel:
             activity.channel = aps.input_push_channel
         elif device.os_version < CHANNELS or _asked(aps.input_push_token):
-            self._promise_token(activity, now)
+            self._ask(activity, now)
         token.attributes_type = token.attributes_type or aps.attributes_type
         if (
             self.settings.rotate_start_token
@@ -197,6 +241,8 @@ class ActivityKit:
             return words.NO_ALERT, "Received start without an alert configuration"
         if not device.live_activities_enabled:
             return words.DISABLED, "Live Activities are switched off"
+        if device.consent == "deny":
+            return words.DENIED, "the owner answered Don't Allow to this app's Live Activities"
         if device.os_version < PUSH_TO_START:
             return words.DISABLED, "push-to-start needs iOS 17.2"
         if device.low_power:
@@ -252,47 +298,80 @@ class ActivityKit:
         return None
 
     @staticmethod
-    def _take_appearance(activity: Activity, aps: Aps, now: float) -> None:
+    def _take_appearance(activity: Activity, aps: Aps, now: float) -> str:
         activity.stale_date = aps.stale_date
         activity.stale = aps.stale_date is not None and aps.stale_date <= now
         activity.relevance_score = aps.relevance_score
-        if has_alert(aps):
-            activity.alert = bytes(aps.alert)
-            activity.alerted_at = now
-            activity.alerts += 1
+        if not has_alert(aps):
+            return ""
+        if not shows_alert(aps):
+            return "the alert has no title: nothing is announced, and no sound is played"
+        activity.alert = bytes(aps.alert)
+        activity.alerted_at = now
+        activity.alerts += 1
+        return ""
 
     # Budgets.
 
-    def _spend(self, activity: Activity, law: BudgetLaw, now: float) -> bool:
-        budget = activity.budget
+    def law_of(self, device: Device) -> BudgetLaw | None:
+        """Return the law of priority-10 pushes on a phone."""
+        law = self.settings.budget
+        return BEFORE_17_2 if law == OBSERVED and device.os_version < PUSH_TO_START else law
+
+    def budget_of(self, activity: Activity) -> Budget | None:
+        """Return the budget that an activity's pushes are counted in; None when there is no law."""
+        law = self.law_of(activity.device)
+        return None if law is None else self._budget(activity, law)
+
+    def _budget(self, activity: Activity, law: BudgetLaw) -> Budget:
+        device = activity.device
+        if device.budgets is None:
+            device.budgets = {}
+        key = ("pushes", activity.bundle_id if law.pooled else activity.id)
+        budget = device.budgets.get(key)
         if budget is None:
-            budget = activity.budget = make_budget(law, self.capacity_of(activity, law))
-        return budget.spend(now)
+            budget = device.budgets[key] = make_budget(law, self.capacity_of(activity, law))
+        return budget
 
     def capacity_of(self, activity: Activity, law: BudgetLaw) -> int:
-        """Return how many priority-10 pushes an activity has in each window."""
-        frequent = activity.device.frequent_pushes
-        capacity = law.frequent_capacity if frequent else law.capacity
+        """Return how many priority-10 pushes an activity, or its app, has in each window."""
+        device = activity.device
+        capacity = law.frequent_capacity if device.frequent_pushes else law.capacity
         if isinstance(capacity, int):
             return capacity
         low, high = capacity
-        return low + int((high - low + 1) * draw(self.settings.seed, "budget", activity.id))
+        who = f"{device.id} {activity.bundle_id}" if law.pooled else activity.id
+        return low + int((high - low + 1) * draw(self.settings.seed, "budget", who))
 
-    def start_budget_of(self, device: Device, bundle_id: str) -> RollingBudget | None:
+    def start_budget_of(self, device: Device, bundle_id: str) -> Budget | None:
         """Return the push-to-start budget of an app on a phone; None when there is no law."""
         law = self.settings.start_budget
         if law is None:
             return None
-        if device.start_budgets is None:
-            device.start_budgets = {}
-        budget = device.start_budgets.get(bundle_id)
-        if budget is None:
-            budget = device.start_budgets[bundle_id] = RollingBudget(law.capacity, law.window)
-        return budget
+        if device.budgets is None:
+            device.budgets = {}
+        return device.budgets.setdefault(
+            ("starts", bundle_id), WindowBudget(law.capacity, law.window, counts_refused=True)
+        )
 
     def _spend_start(self, device: Device, bundle_id: str, now: float) -> bool:
         budget = self.start_budget_of(device, bundle_id)
         return budget is None or budget.spend(now)
+
+    # Consent.
+
+    def consent(self, device: Device, answer: Consent, now: float) -> None:
+        """Let the owner answer: for the cards that ask now, and, but for Allow, for those to come."""
+        device.consent = answer
+        for activity in list(device.activities):
+            if answer == "deny" and activity.state == "active":
+                self.end(activity, now, "denied", now)
+            elif activity.asks and answer in {"allow", "always"}:
+                activity.asks = False
+                self._promise_token(activity, now)
+                self.plan(activity)
+        if self.touched is not None:
+            self.touched(device)
 
     # The life of an activity.
 
@@ -334,6 +413,12 @@ class ActivityKit:
         activity.ended_by = ended_by
         activity.dismissal_date = latest if dismissal_date is None else min(dismissal_date, latest)
         activity.token_due = activity.rotate_at = None
+        activity.asks = False
+        if activity.refresh is not None:
+            activity.content = activity.refresh.content or activity.content
+            activity.refresh = None
+        if activity.device.budgets:
+            activity.device.budgets.pop(("pushes", activity.id), None)
         self.leave(activity)
         law = self.settings.after_end
         if law == "410":
@@ -358,7 +443,11 @@ class ActivityKit:
     def _age(self, activity: Activity, now: float) -> None:
         device = activity.device
         if activity.token_due is not None and activity.token_due <= now:
+            activity.asks = False
             self.issue_token(activity, now)
+        refresh = activity.refresh
+        if refresh is not None and refresh.due is not None and refresh.due <= now:
+            activity.content, activity.refresh = refresh.content, Refresh(now)
         if activity.rotate_at is not None and activity.rotate_at <= now and activity.token:
             self.rotate(activity.token, now)
         if activity.state == "active":
@@ -397,6 +486,17 @@ class ActivityKit:
 
     # Tokens.
 
+    def _ask(self, activity: Activity, now: float) -> None:
+        """Ask the owner whether a card that was started by push may be updated."""
+        settings, consent = self.settings, activity.device.consent
+        if consent == "always":
+            self._promise_token(activity, now)
+            return
+        activity.asks = True
+        if consent == "allow":
+            bounds = settings.consent_delay
+            activity.token_due = now + draw_between(settings.seed, "consent", activity.id, bounds)
+
     def _promise_token(self, activity: Activity, now: float) -> None:
         settings = self.settings
         if settings.token_never and (
@@ -423,8 +523,11 @@ class ActivityKit:
         if self.settings.rotate_activity_token is not None:
             activity.rotate_at = now + self.settings.rotate_activity_token
 
-    def rotate(self, token: Token, now: float) -> Token:
-        """Replace a token; APNs goes on answering 200 for the old one, and nothing happens."""
+    def rotate(self, token: Token, now: float, *, quietly: bool = False) -> Token:
+        """Replace a token; APNs goes on answering 200 for the old one, and nothing happens.
+
+        ``quietly`` keeps the app's token stream silent: the app learns of it when it is opened.
+        """
         token.silent = True
         self.registry.bury(token)
         activity = token.activity
@@ -433,12 +536,18 @@ class ActivityKit:
             self.issue_token(activity, now)
             self.plan(activity)
             return activity.token or token
+        silent = self.settings.silent_stream
+        if silent and token.kind == "start" and not quietly:
+            quietly = (
+                draw(self.settings.seed, "stream", token.device.id, token.device.starts) < silent
+            )
         return self.registry.issue(
             token.kind,
             token.bundle_id,
             token.device,
             attributes_type=token.attributes_type,
             nth=token.device.starts + 1,
+            told=not quietly,
         )
 
     def kill(self, token: Token, condition: str, since: float) -> None:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from math import inf
-
 from .draws import draw
 from .model import Device
 from .settings import PhoneSettings
 
 
 def away_until(device: Device, settings: PhoneSettings, now: float) -> float:
-    """Return until when a phone has no network: 0 when it has one, ``inf`` when nobody knows.
+    """Return until when a phone has no network: 0 when it has one, infinite when nobody knows.
 
     The stretches of ``settings.offline`` follow from the seed, the phone and the time alone.
     """
-    if not device.online:
-        return inf
     until = device.offline_until
     if until is not None:
         if now < until:

@@ -1,8 +1,58 @@
-"""Budgets as the phones keep them: never negative, and cheap while nothing is spent."""
+"""Budgets as the phones keep them: cheap while nothing is spent."""
 
 from __future__ import annotations
 
 from .settings import BudgetLaw
+
+
+class WindowBudget:
+    """``capacity`` uses in a window that begins with the first use after the last one ended.
+
+    With ``counts_refused`` a use over the capacity is counted too, so that ``remaining`` falls below 0.
+    """
+
+    __slots__ = ("capacity", "counts_refused", "start", "used", "window")
+
+    def __init__(self, capacity: int, window: float, *, counts_refused: bool = False) -> None:
+        self.capacity = capacity
+        self.window = window
+        self.counts_refused = counts_refused
+        self.start = 0.0
+        self.used = 0
+
+    def _begins(self, now: float) -> float:
+        return now
+
+    def remaining(self, now: float) -> int:
+        """Return how many uses are left at ``now``."""
+        return self.capacity - (self.used if now < self.start + self.window else 0)
+
+    def spend(self, now: float) -> bool:
+        """Use one; False when none is left."""
+        if not self.used or now >= self.start + self.window:
+            self.start, self.used = self._begins(now), 0
+        allowed = self.used < self.capacity
+        if allowed or self.counts_refused:
+            self.used += 1
+        return allowed
+
+    def refills_at(self, now: float) -> float | None:
+        """Return when ``remaining`` next grows, or None when it is full."""
+        end = self.start + self.window
+        return end if self.used and now < end else None
+
+    def refill(self) -> None:
+        """Give everything back."""
+        self.used = 0
+
+
+class ClockHourBudget(WindowBudget):
+    """``capacity`` uses within each window of the clock, which starts at whole multiples of it."""
+
+    __slots__ = ()
+
+    def _begins(self, now: float) -> float:
+        return now // self.window * self.window
 
 
 class RollingBudget:
@@ -15,71 +65,26 @@ class RollingBudget:
         self.window = window
         self.uses: list[float] = []
 
-    def _forget(self, now: float) -> None:
-        uses, since = self.uses, now - self.window
-        while uses and uses[0] <= since:
-            uses.pop(0)
-
     def remaining(self, now: float) -> int:
         """Return how many uses are left at ``now``."""
-        self._forget(now)
+        self.uses = [use for use in self.uses if use > now - self.window]
         return self.capacity - len(self.uses)
 
     def spend(self, now: float) -> bool:
         """Use one; False when none is left."""
-        self._forget(now)
-        if len(self.uses) >= self.capacity:
+        if self.remaining(now) <= 0:
             return False
         self.uses.append(now)
         return True
 
     def refills_at(self, now: float) -> float | None:
         """Return when ``remaining`` next grows, or None when it is full."""
-        self._forget(now)
+        self.remaining(now)
         return self.uses[0] + self.window if self.uses else None
 
     def refill(self) -> None:
         """Give everything back."""
         self.uses.clear()
-
-
-class ClockHourBudget:
-    """``capacity`` uses within each window of the clock, which starts at whole multiples of it."""
-
-    __slots__ = ("capacity", "hour", "used", "window")
-
-    def __init__(self, capacity: int, window: float) -> None:
-        self.capacity = capacity
-        self.window = window
-        self.hour = -1
-        self.used = 0
-
-    def _turn(self, now: float) -> None:
-        hour = int(now // self.window)
-        if hour > self.hour:
-            self.hour, self.used = hour, 0
-
-    def remaining(self, now: float) -> int:
-        """Return how many uses are left at ``now``."""
-        self._turn(now)
-        return self.capacity - self.used
-
-    def spend(self, now: float) -> bool:
-        """Use one; False when none is left."""
-        self._turn(now)
-        if self.used >= self.capacity:
-            return False
-        self.used += 1
-        return True
-
-    def refills_at(self, now: float) -> float | None:
-        """Return when ``remaining`` next grows, or None when it is full."""
-        self._turn(now)
-        return (self.hour + 1) * self.window if self.used else None
-
-    def refill(self) -> None:
-        """Give everything back."""
-        self.used = 0
 
 
 class BucketBudget:
@@ -93,31 +98,26 @@ class BucketBudget:
         self.level = float(capacity)
         self.at = 0.0
 
-    def _fill(self, now: float) -> None:
+    def remaining(self, now: float) -> int:
+        """Return how many whole uses are left at ``now``."""
         if now > self.at:
             gained = (now - self.at) * self.capacity / self.window
             self.level = min(float(self.capacity), self.level + gained)
             self.at = now
-
-    def remaining(self, now: float) -> int:
-        """Return how many whole uses are left at ``now``."""
-        self._fill(now)
         return int(self.level)
 
     def spend(self, now: float) -> bool:
         """Use one; False when none is left."""
-        self._fill(now)
-        if self.level < 1.0:
+        if self.remaining(now) < 1:
             return False
         self.level -= 1.0
         return True
 
     def refills_at(self, now: float) -> float | None:
         """Return when ``remaining`` next grows, or None when it is full."""
-        self._fill(now)
+        missing = self.remaining(now) + 1 - self.level
         if self.level >= self.capacity:
             return None
-        missing = int(self.level) + 1 - self.level
         return now + missing * self.window / self.capacity
 
     def refill(self) -> None:
@@ -125,13 +125,15 @@ class BucketBudget:
         self.level = float(self.capacity)
 
 
-Budget = RollingBudget | ClockHourBudget | BucketBudget
+Budget = WindowBudget | RollingBudget | BucketBudget
+_KINDS: dict[str, type[WindowBudget | RollingBudget | BucketBudget]] = {
+    "window": WindowBudget,
+    "rolling": RollingBudget,
+    "clock hour": ClockHourBudget,
+    "bucket": BucketBudget,
+}
 
 
 def make_budget(law: BudgetLaw, capacity: int) -> Budget:
     """Return a full budget under ``law``."""
-    if law.kind == "rolling":
-        return RollingBudget(capacity, law.window)
-    if law.kind == "clock hour":
-        return ClockHourBudget(capacity, law.window)
-    return BucketBudget(capacity, law.window)
+    return _KINDS[law.kind](capacity, law.window)

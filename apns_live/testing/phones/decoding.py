@@ -112,11 +112,20 @@ def is_object(raw: msgspec.Raw) -> bool:
 
 
 def has_alert(aps: Aps) -> bool:
-    """Whether the payload has an alert that can be shown: text, or an object with something in it."""
+    """Whether the payload has an alert: text, or an object with something in it."""
     data = bytes(aps.alert)
     if data[:1] == b"{":
         return data[1:-1].strip() != b""
     return data[:1] == b'"' and data != b'""'
+
+
+def shows_alert(aps: Aps) -> bool:
+    """Whether an alert is announced: without a title it is silent and shows nothing."""
+    alert = as_json(bytes(aps.alert))
+    title = alert.get("title") if isinstance(alert, dict) else alert
+    if isinstance(title, dict):
+        title = title.get("loc-key")
+    return isinstance(title, str) and title != ""
 
 
 def as_json(data: bytes) -> object:

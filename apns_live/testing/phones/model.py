@@ -7,17 +7,18 @@ that most phones never need (budgets, storage, notifications) are made when they
 
 from __future__ import annotations
 
+from math import inf
 from typing import Literal
 
 from apns_live.testing.log import PushRecord
 from apns_live.testing.state import LIVE, TokenCondition, TokenStatus
+from apns_live.testing.topics import split
 
-from .budget import Budget, RollingBudget
+from .budget import Budget
 from .decoding import as_json
+from .settings import Consent
 
-TokenKind = Literal["device", "start", "activity"]
-
-LIVE_ACTIVITY_SUFFIX = ".push-type.liveactivity"
+TokenKind = Literal["device", "start", "activity", "widgets", "controls"]
 NOTIFICATIONS_KEPT = 20
 ENDED_KEPT = 3
 """Dismissed activities that a phone still lists."""
@@ -27,7 +28,9 @@ class Token:
     """One token that APNs knows, and whose it is.
 
     ``status`` is what APNs answers. ``silent`` means that APNs still answers 200 and nothing
-    happens. ``sequence`` counts all tokens of one fake in the order of issue.
+    happens. ``told`` is False while the app does not know of it: its token stream was silent.
+    ``sequence`` counts all tokens of one fake in the order of issue. ``attributes_type`` of a
+    control's token is the control's kind.
     """
 
     __slots__ = (
@@ -40,6 +43,7 @@ class Token:
         "silent",
         "status",
         "text",
+        "told",
         "topic",
     )
 
@@ -62,12 +66,13 @@ class Token:
         self.automatic = automatic
         self.status: TokenStatus = LIVE
         self.silent = False
+        self.told = True
         self.sequence = 0
 
     @property
     def bundle_id(self) -> str:
         """The app it belongs to."""
-        return self.topic.removesuffix(LIVE_ACTIVITY_SUFFIX)
+        return split(self.topic)[0]
 
     @property
     def condition(self) -> str:
@@ -83,17 +88,18 @@ class Token:
 class Activity:
     """One Live Activity on one phone. Content is kept as the JSON bytes that arrived.
 
-    ``state`` is ``active``, ``ended`` (still on the Lock Screen) or ``dismissed``. ``wake_at`` is
-    the time of its entry in the schedule.
+    ``state`` is ``active``, ``ended`` (still on the Lock Screen) or ``dismissed``. ``content`` is what
+    is shown; ``refresh`` the newer one that waits for the next refresh. ``asks`` while its owner has
+    not consented. ``wake_at`` is the time of its entry in the schedule.
     """
 
     __slots__ = (
         "alert",
         "alerted_at",
         "alerts",
+        "asks",
         "attributes",
         "attributes_type",
-        "budget",
         "bundle_id",
         "channel",
         "collapse_id",
@@ -106,6 +112,7 @@ class Activity:
         "expires_at",
         "id",
         "ignored",
+        "refresh",
         "relevance_score",
         "rotate_at",
         "rotations",
@@ -157,7 +164,8 @@ class Activity:
         self.expires_at: float | None = None
         self.channel: str | None = None
         self.collapse_id: str | None = None
-        self.budget: Budget | None = None
+        self.asks = False
+        self.refresh: Refresh | None = None
         self.updates = 0
         self.ignored = 0
         self.wake_at: float | None = None
@@ -175,7 +183,8 @@ class Activity:
     def next_due(self) -> float | None:
         """Return when something next happens to it by itself, or None."""
         due = self.token_due
-        for moment in (self.rotate_at, self.expires_at):
+        refresh_at = self.refresh.due if self.refresh is not None else None
+        for moment in (self.rotate_at, self.expires_at, refresh_at):
             if moment is not None and (due is None or moment < due):
                 due = moment
         if self.state == "active":
@@ -196,6 +205,17 @@ class Activity:
         return f"<Activity {self.id} ({kind}) on {self.device.id}, {self.state}>"
 
 
+class Refresh:
+    """When what is shown was last refreshed, and what waits for the next time (``due``)."""
+
+    __slots__ = ("at", "content", "due")
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.content = b""
+        self.due: float | None = None
+
+
 class StoredPush:
     """A push that waits for a phone. ``token`` is None for a broadcast, which has ``activity``."""
 
@@ -210,15 +230,18 @@ class StoredPush:
 class Device:
     """One simulated phone.
 
-    ``online`` is what was set by hand; ``offline_until`` ends a stretch without a network.
-    ``awake``: in use, so that pushes of priority 5 arrive at once.
+    ``offline_until`` ends a stretch without a network; infinite when ``online`` was set to False.
+    ``awake``: in use, so that pushes of priority 5 arrive at once. ``budgets`` are those of
+    ``("starts", bundle id)`` and ``("pushes", bundle id)``, or ``("pushes", activity id)`` unpooled.
     """
 
     __slots__ = (
         "activities",
         "automatic",
         "awake",
+        "budgets",
         "burst_at",
+        "consent",
         "frequent_pushes",
         "has_dynamic_island",
         "held",
@@ -227,11 +250,9 @@ class Device:
         "low_power",
         "notifications",
         "offline_until",
-        "online",
         "os_version",
         "removed",
         "serial",
-        "start_budgets",
         "starts",
         "stored",
         "tokens",
@@ -249,30 +270,36 @@ class Device:
         awake: bool = True,
         low_power: bool = False,
         live_activities_enabled: bool = True,
-        frequent_pushes: bool = False,
+        frequent_pushes: bool = True,
         has_dynamic_island: bool = True,
+        consent: Consent = "always",
     ) -> None:
         self.id = device_id
         self.serial = serial
         self.automatic = automatic
         self.os_version = os_version
-        self.online = online
         self.awake = awake
         self.low_power = low_power
         self.live_activities_enabled = live_activities_enabled
         self.frequent_pushes = frequent_pushes
         self.has_dynamic_island = has_dynamic_island
-        self.offline_until: float | None = None
+        self.consent: Consent = consent
+        self.offline_until: float | None = None if online else inf
         self.removed = False
         self.starts = 0
         self.tokens: list[Token] = []
         self.activities: list[Activity] = []
-        self.start_budgets: dict[str, RollingBudget] | None = None
+        self.budgets: dict[tuple[str, str], Budget] | None = None
         self.stored: dict[str, StoredPush] | None = None
         self.held: list[StoredPush] | None = None
         self.notifications: list[PushRecord] | None = None
         self.burst_at: float | None = None
         self.wake_at: float | None = None
+
+    @property
+    def online(self) -> bool:
+        """False while its network was taken away for good."""
+        return self.offline_until != inf
 
     @property
     def waiting(self) -> int:

@@ -11,19 +11,22 @@ from apns_live.errors import FakeError
 from apns_live.testing import log as words
 from apns_live.testing.log import DeliveryLog, PushRecord
 from apns_live.testing.state import Push, TokenStatus
+from apns_live.testing.topics import LIVE_ACTIVITY
 
 from .activitykit import PUSH_TO_START, ActivityKit
 from .availability import away_until, is_held, next_burst
 from .broadcasts import Feeds, kept_until
-from .decoding import UndecodableError, decode_activity, peek_event
+from .decoding import UndecodableError, as_json, decode_activity, peek_event
 from .draws import draw, short_id
-from .model import LIVE_ACTIVITY_SUFFIX, NOTIFICATIONS_KEPT, Activity, Device, StoredPush, Token
+from .model import NOTIFICATIONS_KEPT, Activity, Device, StoredPush, Token
 from .registry import Registry
 from .schedule import PhoneClock, Schedule, Sleeper
-from .settings import PhoneSettings, parse_version
+from .settings import PhoneSettings, check_consent, parse_version
 
 STORED_FOR = 30 * 86_400.0
 """Apple, "Sending notification requests to APNs": 30 days at most."""
+CONTROLS, WIDGETS = (18, 0), (26, 0)
+"""First iOS versions that take pushes of these types (Apple's pages of ControlCenter and WidgetKit)."""
 HELD_AT_MOST = 32
 """Pushes that wait for a burst on one phone; beyond it the oldest is discarded as replaced."""
 
@@ -57,6 +60,7 @@ class SimulatedPhones:
         self.kit = ActivityKit(settings, self.registry, self.schedule, self.log)
         self.kit.join = self._join
         self.kit.leave = self.feeds.leave
+        self.kit.hold = self._demote
         self._clock = clock
         self._last = 0.0
         self._tokens = self.registry.tokens
@@ -122,7 +126,7 @@ class SimulatedPhones:
         device = token.device
         activity = token.activity
         self.log.note(record, now, words.RECEIVED, device.id, activity.id if activity else "")
-        if device.offline_until is not None or not device.online or self.settings.offline:
+        if device.offline_until is not None or self.settings.offline:
             until = away_until(device, self.settings, now)
             if until:
                 self._store(StoredPush(record, token, None), now, until)
@@ -165,6 +169,8 @@ class SimulatedPhones:
         *,
         bundle_id: str | None = None,
         attributes_types: Sequence[str] = (),
+        widgets: bool = False,
+        controls: Sequence[str] = (),
         os_version: str | None = None,
         online: bool = True,
         awake: bool = True,
@@ -172,11 +178,13 @@ class SimulatedPhones:
         live_activities_enabled: bool = True,
         frequent_pushes: bool | None = None,
         has_dynamic_island: bool = True,
+        consent: str | None = None,
     ) -> Device:
         """Make a phone on which the app was opened once: its tokens are issued at once.
 
-        It has a device token, and from iOS 17.2 on a push-to-start token for each attributes type.
-        Raises ``FakeError`` when the id is taken or the version cannot be read.
+        It has a device token, from iOS 17.2 on a push-to-start token for each attributes type, from
+        iOS 18 on a token for each of ``controls``, and with ``widgets`` from iOS 26 on the widgets'
+        token. Raises ``FakeError`` when the id is taken, or the version or consent cannot be read.
         """
         settings = self.settings
         version = parse_version(os_version or settings.os_version)
@@ -193,6 +201,7 @@ class SimulatedPhones:
             if frequent_pushes is None
             else frequent_pushes,
             has_dynamic_island=has_dynamic_island,
+            consent=check_consent(consent or settings.consent),
         )
         self.registry.add_device(device)
         app = bundle_id or self.bundle_id
@@ -200,6 +209,10 @@ class SimulatedPhones:
         if version >= PUSH_TO_START:
             for attributes_type in attributes_types:
                 self.registry.issue("start", app, device, attributes_type=attributes_type)
+        for control in controls if version >= CONTROLS else ():
+            self.registry.issue("controls", app, device, attributes_type=control)
+        if widgets and version >= WIDGETS:
+            self.registry.issue("widgets", app, device)
         self._touch(device)
         return device
 
@@ -226,11 +239,14 @@ class SimulatedPhones:
         self.kit.kill(token, condition, moment)
         self._touch(token.device)
 
-    def rotate(self, token: Token) -> Token:
-        """Issue a new token in the place of one; the old one goes silent."""
+    def rotate(self, token: Token, *, quietly: bool = False) -> Token:
+        """Issue a new token in the place of one; the old one goes silent.
+
+        ``quietly``: the app's token stream does not tell of it, until the app is opened.
+        """
         if token.automatic:
             raise FakeError("this token was not issued by a phone of the fake: it cannot rotate")
-        new = self.kit.rotate(token, self.now())
+        new = self.kit.rotate(token, self.now(), quietly=quietly)
         self._touch(token.device)
         return new
 
@@ -244,39 +260,60 @@ class SimulatedPhones:
                 raise FakeError(
                     f"a phone has no switch {name!r}; it has {', '.join(sorted(allowed))}"
                 )
-            setattr(device, name, bool(value))
-        if changes.get("online"):
-            device.offline_until = None
-        if "frequent_pushes" in changes:
-            for activity in device.activities:
-                activity.budget = None
+            if name == "online":
+                device.offline_until = None if value else inf
+            else:
+                setattr(device, name, bool(value))
+        if "frequent_pushes" in changes and device.budgets:
+            kept = {key: each for key, each in device.budgets.items() if key[0] == "starts"}
+            device.budgets = kept
         now = self.now()
         if not away_until(device, self.settings, now):
             self._flush_stored(device, now)
-            if device.awake:
+            if changes.get("awake"):
                 self._flush_held(device, now)
         self._touch(device)
 
     def go_offline(self, device: Device, seconds: float | None = None) -> None:
         """Take the network away, for good or for a while."""
         if seconds is None:
-            device.online = False
+            device.offline_until = inf
         else:
             device.offline_until = self.now() + seconds
             self.schedule.add(device, device.offline_until)
         self._touch(device)
 
-    def open_app(self, device: Device, bundle_id: str | None = None) -> None:
-        """Open the app: missing activity tokens arrive, the start budget is full again."""
+    def open_app(
+        self, device: Device, bundle_id: str | None = None, *, reads_tokens: bool = True
+    ) -> None:
+        """Open the app: the start budget is full again, missing activity tokens arrive.
+
+        An app that ``reads_tokens`` at launch finds those that its token streams kept quiet about;
+        one that waits for the streams does not. A card that waits for consent stays without one.
+        """
         app = bundle_id or self.bundle_id
         now = self.now()
         for activity in list(device.activities):
-            if activity.state == "active" and activity.bundle_id == app and activity.token is None:
+            if activity.state != "active" or activity.bundle_id != app or activity.asks:
+                continue
+            if activity.token is None:
                 self.kit.issue_token(activity, now)
                 self.kit.plan(activity)
-        if device.start_budgets and app in device.start_budgets:
-            device.start_budgets[app].refill()
+        for token in device.tokens if reads_tokens else ():
+            if not token.told and token.bundle_id == app:
+                self.registry.tell(token)
+        starts = (device.budgets or {}).get(("starts", app))
+        if starts is not None:
+            starts.refill()
         self._touch(device)
+
+    def consent(self, device: Device, answer: str) -> None:
+        """Let the owner answer a card that asks: ``allow``, ``always`` or ``deny``; ``none`` forgets.
+
+        Allow holds for the cards that ask now: later ones ask again, and are allowed when seen.
+        Raises ``FakeError`` for another answer.
+        """
+        self.kit.consent(device, check_consent(answer), self.now())
 
     def delete_app(self, device: Device) -> None:
         """Delete the app: activities are gone, tokens answer 410 Unregistered."""
@@ -363,6 +400,7 @@ class SimulatedPhones:
                 awake=not settings.asleep
                 or draw(settings.seed, "asleep", device_id) >= settings.asleep,
                 frequent_pushes=settings.frequent_pushes,
+                consent=settings.consent,
             )
             self.registry.add_device(device)
         return device
@@ -377,7 +415,7 @@ class SimulatedPhones:
             if second is not None:
                 return second
         device = known.device if known is not None else self._automatic_device(text)
-        if not topic.endswith(LIVE_ACTIVITY_SUFFIX):
+        if not topic.endswith(LIVE_ACTIVITY):
             return self.registry.adopt(text, "device", topic, device)
         if peek_event(push.body) == "start":
             return self.registry.adopt(text, "start", topic, device)
@@ -388,12 +426,15 @@ class SimulatedPhones:
         return token
 
     def _deliver(self, record: PushRecord, token: Token, now: float, state: str) -> None:
-        if token.topic.endswith(LIVE_ACTIVITY_SUFFIX):
+        if token.topic.endswith(LIVE_ACTIVITY):
             self.kit.arrive(record, token, now, state)
             return
         device = token.device
         if token.silent:
             self.kit.discard(record, now, device, None, words.SILENT_TOKEN)
+            return
+        if token.kind in {"widgets", "controls"}:
+            self._reload(record, token, now, state)
             return
         if device.notifications is None:
             device.notifications = []
@@ -401,6 +442,17 @@ class SimulatedPhones:
         del device.notifications[:-NOTIFICATIONS_KEPT]
         self.log.note(record, now, state, device.id)
         self._touch(device)
+
+    def _reload(self, record: PushRecord, token: Token, now: float, state: str) -> None:
+        """Let widgets or a control reload: the body says that content changed, and nothing else."""
+        body = as_json(record.push.body)
+        aps = body.get("aps") if isinstance(body, dict) else None
+        if not isinstance(aps, dict) or aps.get("content-changed") is not True:
+            why = words.UNDECODABLE
+            detail = 'a push of this type says {"aps": {"content-changed": true}}'
+            self.kit.discard(record, now, token.device, None, why, detail)
+            return
+        self.log.note(record, now, state, token.device.id, detail=f"{token.kind} reload")
 
     def _hear(self, record: PushRecord, activity: Activity, now: float, state: str) -> None:
         try:
@@ -452,6 +504,9 @@ class SimulatedPhones:
             self.schedule.add(device, until)
         self._touch(device)
 
+    def _demote(self, record: PushRecord, activity: Activity, now: float) -> None:
+        self._hold(StoredPush(record, activity.token, activity), now)
+
     def _hold(self, item: StoredPush, now: float) -> None:
         record, token = item.record, item.token
         device = token.device if token is not None else _device_of(item.activity)
@@ -462,7 +517,8 @@ class SimulatedPhones:
             self._discard_waiting(device.held.pop(0), now, words.REPLACED)
         device.held.append(item)
         activity_id = shown.id if shown else ""
-        self.log.note(record, now, words.STORED, device.id, activity_id, words.POWER)
+        why = words.DEMOTED if record.demoted else words.POWER
+        self.log.note(record, now, words.STORED, device.id, activity_id, why)
         if device.burst_at is None:
             device.burst_at = next_burst(device, self.settings, now)
         self.schedule.add(device, device.burst_at)

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from apns_live.errors import FakeError
 from apns_live.testing.log import Ring
 from apns_live.testing.state import LIVE, UNKNOWN, TokenCondition, TokenStatus
+from apns_live.testing.topics import LIVE_ACTIVITY, SUFFIXES
 
 from .draws import ACTIVITY_TOKEN_BYTES, DEVICE_TOKEN_BYTES, make_token
-from .model import LIVE_ACTIVITY_SUFFIX, Activity, Device, Token, TokenKind
+from .model import Activity, Device, Token, TokenKind
 from .settings import PhoneSettings
 
 _log = logging.getLogger(__name__)
@@ -104,8 +105,12 @@ class Registry:
         attributes_type: str | None = None,
         activity: Activity | None = None,
         nth: int = 0,
+        told: bool = True,
     ) -> Token:
-        """Issue a token; its bytes follow from the seed, whose it is and how many it had before."""
+        """Issue a token; its bytes follow from the seed, whose it is and how many it had before.
+
+        ``told`` False keeps it from the app until `tell`.
+        """
         who = (
             f"{device.id}\0{bundle_id}\0{attributes_type or ''}\0{activity.id if activity else ''}"
         )
@@ -114,21 +119,28 @@ class Registry:
         while text in self.tokens:
             nth += 1
             text = make_token(self.settings.seed, kind, who, nth, size)
-        topic = bundle_id if kind == "device" else bundle_id + LIVE_ACTIVITY_SUFFIX
+        topic = bundle_id + ("" if kind == "device" else SUFFIXES.get(kind, LIVE_ACTIVITY))
         token = Token(text, kind, topic, device, attributes_type, activity)
         self.tokens[text] = token
         device.tokens.append(token)
         if activity is not None:
             activity.token = token
             activity.token_due = None
+        token.told = told
+        if told:
+            self.tell(token)
+        return token
+
+    def tell(self, token: Token) -> None:
+        """Let the app, and whoever listens, know of a token."""
+        token.told = True
         token.sequence = self.issued.last + 1
         self.issued.append(token)
         for listener in self.on_issue:
             _call(listener, token)
-        if activity is not None:
+        if token.activity is not None:
             for on_token in self.on_token:
-                _call(on_token, device, activity, text)
-        return token
+                _call(on_token, token.device, token.activity, token.text)
 
     def bury(self, token: Token) -> None:
         """Let a token that is of no more use be forgotten once there are many of them."""

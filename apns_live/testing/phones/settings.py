@@ -8,35 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from apns_live.errors import FakeError
 
 HOUR = 3600.0
-DAY = 86_400.0
+_KIND = Literal["window", "rolling", "clock hour", "bucket"]
+Consent = Literal["none", "allow", "always", "deny"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetLaw:
-    """The hourly budget of priority-10 pushes of one activity.
+    """The budget of pushes with priority 10. `rules.RULES` says who saw what; Apple publishes nothing.
 
-    Apple does not publish it ("Starting and updating Live Activities with ActivityKit push
-    notifications" only says that there is one, and that NSSupportsLiveActivitiesFrequentUpdates
-    raises it). 15 an hour circulates among practitioners; 60 with frequent updates is our guess.
-
-    ``kind``: ``rolling`` counts the pushes of the last ``window``; ``clock hour`` starts afresh at
-    each full window of the clock; ``bucket`` refills steadily. A capacity may be a range: each
-    activity then has its own, drawn from the seed. ``None`` instead of a law switches it off.
-    ``exempt_end`` lets an end through when the budget is spent.
+    ``kind``: ``window`` begins with the first counted push after the last window ended; ``rolling``
+    counts the pushes of the last ``window`` seconds; ``clock hour`` starts afresh at each full window
+    of the clock; ``bucket`` refills steadily. ``capacity`` is for a phone without frequent updates,
+    ``frequent_capacity`` with them; either may be a range from which the seed draws.
+    ``pooled`` counts all activities of one app on a phone together, and ``demotes`` delays a push
+    over the budget to the phone's next burst, where it is dropped otherwise. Left out, both hold for
+    ``window`` and for no other kind. ``exempt_end`` lets an end through when the budget is spent.
+    ``None`` instead of a law switches it off.
     """
 
-    kind: Literal["rolling", "clock hour", "bucket"] = "rolling"
+    kind: _KIND = "window"
     capacity: int | tuple[int, int] = 15
-    frequent_capacity: int | tuple[int, int] = 60
+    frequent_capacity: int | tuple[int, int] = 229
     window: float = HOUR
     exempt_end: bool = False
+    pooled: bool | None = None
+    demotes: bool | None = None
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(_KIND):
+            raise FakeError(f"budget kind is {self.kind!r}; use {', '.join(get_args(_KIND))}")
+        for name in ("pooled", "demotes"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, self.kind == "window")
         for name in ("capacity", "frequent_capacity"):
             value = getattr(self, name)
             low, high = value if isinstance(value, tuple) else (value, value)
@@ -46,23 +54,37 @@ class BudgetLaw:
             raise FakeError(f"budget window is {self.window!r}; give seconds above 0")
 
 
+OBSERVED = BudgetLaw()
+"""Seen on iOS 17.2 and later, unverified. The sender's presets hold the same figures; a test compares."""
+BEFORE_17_2 = BudgetLaw(kind="rolling", frequent_capacity=60)
+"""What phones before iOS 17.2 keep to where the law is `OBSERVED`: a figure that circulates, and a guess."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartBudgetLaw:
-    """How many push-to-starts one app may have on one phone in ``window``.
+    """How many push-to-starts one app may have on one phone in a window of ``window`` seconds.
 
-    An Apple engineer on the developer forums: about 10 in a short time, fixed, kept on the device,
-    not raised by the frequent updates setting. The refill is quoted as up to 24 hours; another
-    report says hourly. Opening the app refills it (reported).
+    The window begins with the first try after the last one ended. A start below 1 is refused on the
+    phone and still counted, so that further tries make it worse. Opening the app refills it.
     """
 
     capacity: int = 10
-    window: float = DAY
+    window: float = HOUR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhoneSettings:
-    """The laws of all phones of one fake.
+    """The laws of all phones of one fake. `rules.RULES` has the source of each.
 
+    ``consent``: what owners answer when a card that was started by push asks. ``none``: nothing yet,
+    and no activity token comes; ``allow``: Allow, once they have seen each card (``consent_delay``
+    seconds, between the bounds); ``always``: at once; ``deny``: nothing is shown.
+    ``frequent_pushes``: whether phones have the budget of frequent updates; False is the level of a
+    phone that is not in use.
+    ``refresh_interval``: seconds between two refreshes of what is shown, on iOS 18 and later, however
+    many pushes arrive; 5 to 15 were seen, about 60 in CarPlay. 0 shows every push.
+    ``silent_stream``: the share of new push-to-start tokens that the app's token stream keeps quiet
+    about; opening the app finds them.
     ``token_delay``: how long an activity token takes after the start, between the two bounds;
     ``token_never``: the share of started activities whose token does not come until the app is
     opened (9 of 14 starts on an idle phone in one report; 0 here, so that tests are not surprised).
@@ -71,8 +93,8 @@ class PhoneSettings:
     ``after_end``: what an ended activity's token answers. ``8 hours``: 200 until eight hours after
     the start, then 410 ExpiredToken (one report saw this); ``silent``: always 200 (three
     reports); ``410``: at once (one report).
-    ``equal_timestamp``: whether a push with the timestamp that is shown already is newer. Apple
-    does not say; ``discard`` keeps senders honest.
+    ``equal_timestamp``: whether a push with the timestamp that is shown already counts; ``discard``
+    is harsher than Apple's words. ``future_limit``: seconds that an update's timestamp may lie ahead.
     ``priority_5``: ``awake``: at once on a phone in use, in bursts on one that sleeps; ``bursts``:
     always; ``at once``: never held. ``burst_interval`` is the time between two bursts.
     ``asleep``: the share of automatic phones that sleep. ``offline``: the share of time that a
@@ -91,10 +113,15 @@ class PhoneSettings:
     start_budget: StartBudgetLaw | None = field(default_factory=StartBudgetLaw)
     token_delay: tuple[float, float] = (0.5, 2.0)
     token_never: float = 0.0
+    consent: Consent = "always"
+    consent_delay: tuple[float, float] = (5.0, 30.0)
+    refresh_interval: float = 0.0
     rotate_start_token: float = 0.0
+    silent_stream: float = 0.0
     rotate_activity_token: float | None = None
     after_end: Literal["8 hours", "silent", "410"] = "8 hours"
-    equal_timestamp: Literal["discard", "accept"] = "discard"
+    equal_timestamp: Literal["discard", "accept"] = "accept"
+    future_limit: float = 8 * HOUR
     priority_5: Literal["awake", "bursts", "at once"] = "awake"
     burst_interval: float = 60.0
     asleep: float = 0.0
@@ -106,23 +133,35 @@ class PhoneSettings:
     app_limit: int = 5
     device_limit: int = 10
     os_version: str = "18.0"
-    frequent_pushes: bool = False
+    frequent_pushes: bool = True
     schemas: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     max_devices: int = 250_000
     max_dead_tokens: int = 250_000
 
     def __post_init__(self) -> None:
-        for name in ("token_never", "rotate_start_token", "asleep", "offline"):
+        for name in ("token_never", "rotate_start_token", "silent_stream", "asleep", "offline"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise FakeError(f"phone setting {name} is {value!r}; give a share from 0 to 1")
-        low, high = self.token_delay
-        if not 0 <= low <= high:
-            raise FakeError("phone setting token_delay wants (shortest, longest) in seconds")
+        for name in ("token_delay", "consent_delay"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high:
+                raise FakeError(f"phone setting {name} wants (shortest, longest) in seconds")
+        if self.refresh_interval < 0:
+            raise FakeError("phone setting refresh_interval wants 0 or more seconds")
+        check_consent(self.consent)
         for name in ("burst_interval", "offline_cycle", "active_for"):
             if getattr(self, name) <= 0:
                 raise FakeError(f"phone setting {name} wants seconds above 0")
         parse_version(self.os_version)
+
+
+def check_consent(answer: str) -> Consent:
+    """Return a state of consent; raises ``FakeError`` for any other word."""
+    for each in get_args(Consent):
+        if each == answer:
+            return each  # type: ignore[no-any-return]
+    raise FakeError(f"consent is {answer!r:.40}; use {', '.join(get_args(Consent))}")
 
 
 def parse_version(text: str) -> tuple[int, int]:

@@ -186,7 +186,9 @@ function flags(device) {
     device.awake ? null : "asleep",
     device.low_power ? "low power" : null,
     device.live_activities_enabled ? null : "switched off",
-    device.stored ? `${device.stored} stored` : null,
+    device.consent === "deny" ? "denied" : null,
+    device.activities.some((each) => each.asks) ? "asks for consent" : null,
+    device.stored ? `${device.stored} waiting` : null,
   ].filter(Boolean);
 }
 

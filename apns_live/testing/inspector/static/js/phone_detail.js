@@ -12,6 +12,11 @@ import { eventOf } from "./pushes.js";
 import { detailOf, ENDED_BY, verdict } from "./words.js";
 
 const PUSHES = 40;
+const CONSENT = [
+  ["allow", "Allow"],
+  ["always", "Always Allow"],
+  ["deny", "Don't Allow"],
+];
 const SWITCHES = [
   ["online", "Online"],
   ["awake", "Awake"],
@@ -77,6 +82,7 @@ export class PhoneDetail {
     await trying(async () => {
       if (act === "switch") put(await call("PATCH", path, { [on]: !device[on] }));
       else if (act === "away") put(await call("PATCH", path, { offline_for: 600 }));
+      else if (act === "consent") put(await post(`${path}/consent`, { answer: on }));
       else if (act === "open-app") put(await post(`${path}/open-app`));
       else if (act === "delete") {
         await remove(path);
@@ -135,6 +141,15 @@ export class PhoneDetail {
         act("Away for 10 min", "away"),
         act("Delete the app", "delete", { danger: true }),
       ),
+      h("h3", null, "Consent"),
+      h("p", { class: "faint" }, consentOf(device)),
+      h(
+        "div",
+        { class: "actions", role: "group", "aria-label": "The owner's answer" },
+        CONSENT.filter(([answer]) => answer !== device.consent || asking(device)).map(
+          ([answer, label]) => act(label, "consent", { on: answer, danger: answer === "deny" }),
+        ),
+      ),
       h("h3", null, "Activities"),
       activities.length
         ? h(
@@ -156,6 +171,18 @@ export class PhoneDetail {
       log(this.pushes),
     ];
   }
+}
+
+const asking = (device) => device.activities.some((each) => each.asks);
+
+function consentOf(device) {
+  const said = {
+    none: "Not answered: a card that is started by push gets no update token.",
+    allow: "Allow: each card gets its update token once its owner has seen it.",
+    always: "Always Allow: update tokens come at once.",
+    deny: "Don't Allow: nothing is shown.",
+  }[device.consent];
+  return asking(device) ? `${said} A card on the Lock Screen asks now.` : said;
 }
 
 function act(label, name, { on = null, danger = false } = {}) {
@@ -216,9 +243,11 @@ function activityOf(activity, now) {
         "Token",
         activity.token
           ? h("code", null, `${firstDigits(activity.token)}…`)
-          : activity.token_due
-            ? when(activity.token_due, now)
-            : "never issued",
+          : activity.asks
+            ? "waits for consent"
+            : activity.token_due
+              ? when(activity.token_due, now)
+              : "never issued",
       ],
       ["Channel", activity.channel],
       ["Started", when(activity.started_at, now)],
@@ -238,6 +267,7 @@ function activityOf(activity, now) {
       ["Dismissal", when(activity.dismissal_date, now)],
       ["System ends it", active ? when(activity.ends_at, now) : null],
       ["Relevance", activity.relevance_score],
+      ["Next refresh", activity.pending ? "a newer state waits for it" : null],
       ["Updates", `${count(activity.updates)} shown, ${count(activity.ignored)} ignored`],
     ]),
     activity.state === "dismissed"
@@ -284,7 +314,7 @@ function tokens(device) {
         h(
           "span",
           { class: "state", "data-look": each.condition === "live" ? "active" : "closed" },
-          each.condition,
+          each.told ? each.condition : "app not told",
         ),
         h(
           "button",

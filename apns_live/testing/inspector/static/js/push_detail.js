@@ -24,6 +24,9 @@ export class PushDetail {
   async ask() {
     const found = await trying(() => get(`/v1/pushes/${this.number}`));
     if (found) this.push = found;
+    if (found?.explain) {
+      this.why = await trying(() => get(`/v1/explain/${encodeURIComponent(found.explain)}`));
+    }
     this.redraw();
   }
 
@@ -65,6 +68,19 @@ export class PushDetail {
         told.text && push.status === 200 ? h("p", null, foreign(told.text, "", 200)) : null,
         detailOf(push) ? h("p", { class: "faint" }, foreign(visible(push.detail), "", 300)) : null,
       ),
+      this.why
+        ? h(
+            "details",
+            { class: "json" },
+            h("summary", null, `Explain “${push.explain}”`),
+            facts([
+              ["Meaning", this.why.meaning],
+              ["Whose", this.why.fault],
+              ["What to do", this.why.remedy],
+              ["Log on the phone", this.why.log || null],
+            ]),
+          )
+        : h("span"),
       push.channel
         ? h(
             "p",

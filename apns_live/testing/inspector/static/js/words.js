@@ -1,9 +1,11 @@
 // The delivery log's vocabulary, for people.
 
 export const WHY = new Map([
-  ["budget", "The hourly budget of priority-10 pushes is spent."],
+  ["budget", "The hourly budget of priority-10 pushes is spent: delayed, as priority 5 is."],
   ["start budget", "The phone's push-to-start budget is spent."],
-  ["older timestamp", "Not newer than what is shown."],
+  ["older timestamp", "Older than what is shown."],
+  ["future timestamp", "More than 8 hours ahead of the phone's clock."],
+  ["denied", "The owner answered Don't Allow."],
   ["undecodable", "The phone cannot decode the payload or the content state."],
   ["no alert", "A start needs an alert."],
   ["ended", "The activity has ended or was dismissed."],
@@ -32,9 +34,13 @@ export function verdict(push) {
     case "delivered":
       return { kind: "delivered", label: "Delivered", text: "" };
     case "delivered from storage":
-      return { kind: "delivered", label: "Delivered late", text: "It had waited for the phone." };
+      return {
+        kind: "delivered",
+        label: "Delivered late",
+        text: push.demoted ? "Demoted: the budget was spent." : "It had waited for the phone.",
+      };
     case "stored":
-      return { kind: "stored", label: "Stored", text };
+      return { kind: "stored", label: push.demoted ? "Delayed" : "Stored", text };
     case "discarded":
       return { kind: "discarded", label: "Ignored", text };
     default:
@@ -53,4 +59,5 @@ export const ENDED_BY = new Map([
   ["app", "ended by the app"],
   ["system", "ended by the system after 8 hours"],
   ["user", "swiped away"],
+  ["denied", "its owner answered Don't Allow"],
 ]);
