@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ..outcome import Outcome, Verdict
 from ..pool import Sendable
 from .attachment import Attachment, End, Settled
-from .drops import DropSink, DropsTo
+from .drops import DropsTo
 from .engine import Engine
 from .reading import TokenReader
 from .report import Report, Tally
@@ -34,12 +34,11 @@ class Run(BaseRun[Report]):
         drops_to: DropsTo | None,
         may_start: Callable[[], object],
     ) -> None:
-        super().__init__(reader)
+        super().__init__(reader, drops_to)
         self._engine = engine
         self._message = message
         self._deadline = deadline
         self._may_start = may_start
-        self._drops = DropSink(drops_to)
         self._tally = Tally(engine.clock, self._drops.write)
         self._attachment: Attachment | None = None
 
@@ -128,4 +127,3 @@ class Run(BaseRun[Report]):
 
     def _ended(self) -> None:
         self._tally.end()
-        self._drops.close()

@@ -159,6 +159,7 @@ class HttpxTransport:
                 lost=carrier.lost,
                 age=now - carrier.opened_at,
                 round_trip=carrier.round_trip,
+                stalled_for=0.0,
                 provider_token_age=max(0.0, self._clock.time() - carrier.token.issued_at),
             )
             for carrier in self._carriers

@@ -17,6 +17,7 @@ from typing import Generic, Self, TypeVar
 from ..errors import ClientClosed
 from ..outcome import Outcome
 from .attachment import End
+from .drops import DropSink, DropsTo
 from .reading import TokenReader
 
 ReportT = TypeVar("ReportT")
@@ -77,8 +78,9 @@ class Outbox:
 class BaseRun(ABC, Generic[ReportT]):
     """A fan-out as its caller sees it."""
 
-    def __init__(self, reader: TokenReader) -> None:
+    def __init__(self, reader: TokenReader, drops_to: DropsTo | None) -> None:
         self._reader = reader
+        self._drops = DropSink(drops_to)
         self.outbox = Outbox()
         self.life = Life.NEW
         self.end = End.OPEN
@@ -202,6 +204,7 @@ class BaseRun(ABC, Generic[ReportT]):
         if self.life is Life.LANDING and not self._under_way():
             self.life = Life.OVER
             self._ended()
+            self._drops.close()
         if self.life is Life.OVER:
             self.outbox.tell()
 

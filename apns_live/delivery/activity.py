@@ -46,6 +46,8 @@ _ACCEPTED = Verdict.ACCEPTED
 Standing = Literal["new", "behind", "current"]
 PROBLEMS_KEPT = 1000
 """Outcomes kept in a report; the hook sees all."""
+ENDED_KEPT = 4 * 3600.0
+"""Seconds that an ended activity without tokens waits for some, when its end has no last moment."""
 ACCOUNTS_KEPT = 100_000
 """Activities that were let go of whose accounts are remembered."""
 
@@ -116,6 +118,8 @@ class LiveActivity(Home):
         )
         self._on_decided: Guarded | None = None
         self._waiters: list[asyncio.Future[None]] = []
+        self._ended_until = NEVER
+        """When an ended activity whose tokens never came is forgotten."""
         self._closed = ""
 
     def __repr__(self) -> str:
@@ -318,6 +322,13 @@ class LiveActivity(Home):
                     self._release()
         if now >= self.published.last_moment and self.audience.behind:
             self._give_up()
+        if now >= self._ended_until and self.idle:
+            self._all.forget(self)
+
+    def _await_tokens(self, now: float) -> None:
+        """Keep an ended activity for tokens that join after the end, while that is worth sending."""
+        last = self.published.last_moment
+        self._ended_until = now + ENDED_KEPT if last == NEVER else last
 
     def next_time(self) -> float | None:
         """Return when `tick` has something to do, None when it has not."""
@@ -334,6 +345,8 @@ class LiveActivity(Home):
         held = self.audience.next_time()
         if held is not None:
             times.append(held)
+        if self.idle:
+            times.append(self._ended_until)
         first = min(times)
         return None if first == NEVER else first
 
@@ -351,6 +364,8 @@ class LiveActivity(Home):
             for tally in (self.tally, self._all):
                 tally.demoted += decision.demoted
                 tally.over_budget += decision.over_budget
+        if state.is_end:
+            self._await_tokens(now)
         if isinstance(state.ticket, Version):
             state.ticket.number = version
 
@@ -569,6 +584,8 @@ class LiveActivity(Home):
         restore_publication(self.published, record)
         self.audience.newest = record.version
         self.changed = False
+        if self.lane.ended and self.lane.waiting is None:
+            self._await_tokens(now)
         return restore_audience(self.audience, shards, self.lane.last_timestamp)
 
 

@@ -41,6 +41,7 @@ from typing import Self, Unpack
 
 import msgspec
 
+from ..client.drops import DropsTo
 from ..clock import Clock, SteadyTime, SystemClock
 from ..errors import DeliveryError, InvalidInput, InvalidSetting, JournalError
 from ..guard import Guarded
@@ -430,6 +431,8 @@ class Delivery:
         *,
         name: str,
         deadline: float | None = None,
+        dedupe: bool = False,
+        drops_to: DropsTo | None = None,
         resend_unknown: bool | None = None,
         guard: SpikeGuard | None = None,
         on_outcome: Callable[[Outcome], object] | None = None,
@@ -440,6 +443,8 @@ class Delivery:
         sent again, what was not sent is sent, what is unknown is sent again for updates and ends
         and reported as UNKNOWN for starts; ``resend_unknown`` says otherwise. ``tokens`` may be
         None when a journalled one was read to its end. ``deadline`` is seconds from now.
+        ``dedupe`` and ``drops_to`` are as in `Client.fan_out`; both know of this life alone, so
+        a `TokenSource` that goes on behind what was read may repeat an earlier token.
 
         Raises InvalidPayload and InvalidInput for arguments that cannot be, DeliveryError while a
         fan-out of this name is under way.
@@ -457,13 +462,14 @@ class Delivery:
             self._runs,
             name,
             self._dispatch.check_decodes(encode(message, now=self._time.wall())),
-            TrackedReader(tokens),
+            TrackedReader(tokens, dedupe=dedupe),
             journal=self._journal,
             deadline=deadline,
             resend_unknown=resend_unknown,
             guard=guard,
             starts=self._singles.starts,
             on_outcome=on_outcome,
+            drops_to=drops_to,
         )
 
     # Wakeups.

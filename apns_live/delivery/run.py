@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ..client.attachment import End
+from ..client.drops import DropsTo
 from ..client.outcomes import refused_token
 from ..client.run import UNREAD_LIMIT, BaseRun, Life
 from ..errors import DeliveryError, InvalidToken, JournalError
@@ -45,7 +46,9 @@ class RunReport:
     name: str
     counts: dict[Verdict, int]
     read: int
-    """Tokens read from the source."""
+    """Tokens read from the source, with the repeats that were left out."""
+    duplicates: int
+    """Repeated tokens that ``dedupe`` left out, in this life."""
     unsettled: int
     """Tokens read that have no outcome yet."""
     exhausted: bool
@@ -80,6 +83,11 @@ class RunReport:
     def accepted(self) -> int:
         """Tokens whose push APNs took."""
         return self.counts.get(Verdict.ACCEPTED, 0)
+
+    @property
+    def drop_count(self) -> int:
+        """Tokens that APNs says to forget."""
+        return self.counts.get(Verdict.DROP_TOKEN, 0)
 
 
 @dataclass(slots=True)
@@ -162,8 +170,9 @@ class Run(BaseRun[RunReport], Home):
         guard: SpikeGuard | None = None,
         starts: StartAccounts | None = None,
         on_outcome: Callable[[Outcome], object] | None = None,
+        drops_to: DropsTo | None = None,
     ) -> None:
-        super().__init__(reader)
+        super().__init__(reader, drops_to)
         self.name = name
         self.guard = guard or SpikeGuard()
         self._dispatch = dispatch
@@ -198,7 +207,8 @@ class Run(BaseRun[RunReport], Home):
         return RunReport(
             name=self.name,
             counts=dict(tally.counts),
-            read=read,
+            read=read + self._reader.duplicates,
+            duplicates=self._reader.duplicates,
             unsettled=read - sum(tally.counts.values()),
             exhausted=tally.exhausted or self._reader.exhausted,
             finished=record.finished,
@@ -215,6 +225,7 @@ class Run(BaseRun[RunReport], Home):
         if self.name in self._under:
             raise DeliveryError(f"a fan-out named {self.name!r} is under way; await that one.")
         self._dispatch.check_open()
+        self._drops.open()
         self._tally.started = self._dispatch.time.now()
         if self._journal is None:
             self._begin_reading(None)
@@ -430,6 +441,8 @@ class Run(BaseRun[RunReport], Home):
 
     def _tell(self, outcome: Outcome) -> None:
         self._tally.add(outcome)
+        if outcome.verdict is Verdict.DROP_TOKEN:
+            self._drops.write(outcome)
         if self.outbox.kept:
             self.outbox.unread.append(outcome)
         if self._on_outcome is not None:

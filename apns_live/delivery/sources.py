@@ -61,8 +61,8 @@ class FileTokens:
 class _PagedReader(TokenReader):
     """A `TokenSource`, read one page ahead by a task of its own."""
 
-    def __init__(self, source: TokenSource) -> None:
-        super().__init__()
+    def __init__(self, source: TokenSource, *, dedupe: bool) -> None:
+        super().__init__(dedupe=dedupe)
         self.after: str | None = None
         """Where the source goes on behind what was taken."""
         self._source = source
@@ -132,11 +132,14 @@ class TrackedReader(TokenReader):
     Raises InvalidInput for what is no source of tokens.
     """
 
-    def __init__(self, tokens: Tokens | None) -> None:
-        super().__init__()
+    def __init__(self, tokens: Tokens | None, *, dedupe: bool = False) -> None:
         self.is_given = tokens is not None
-        self._pages = _PagedReader(tokens) if isinstance(tokens, TokenSource) else None
-        self._inner: TokenReader = self._pages or read_tokens(() if tokens is None else tokens)
+        pages = _PagedReader(tokens, dedupe=dedupe) if isinstance(tokens, TokenSource) else None
+        self._pages = pages
+        self._inner: TokenReader = pages or read_tokens(
+            () if tokens is None else tokens, dedupe=dedupe
+        )
+        super().__init__()
         self._digest = _Digest()
         self._skip = 0
         self._expected = b""
@@ -194,6 +197,7 @@ class TrackedReader(TokenReader):
         if self._pages is None:
             self._digest.add(tokens)
         self.exhausted, self.error = inner.exhausted, inner.error
+        self.duplicates = inner.duplicates
         return tokens
 
     def _left(self) -> list[str]:

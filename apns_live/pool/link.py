@@ -192,6 +192,7 @@ class Link(asyncio.Protocol):
             lost=record.losses,
             age=self._clock.monotonic() - record.opened_at,
             round_trip=record.round_trip,
+            stalled_for=self._stalled_for(self._clock.monotonic()),
             provider_token_age=max(0.0, self._clock.time() - self.token.issued_at),
         )
 
@@ -245,6 +246,8 @@ class Link(asyncio.Protocol):
             record.full_since = None
         elif record.full_since is None:
             record.full_since = now
+        if record.full_since is not None and not self.in_flight:
+            self._alarm.set(now + self._options.response_timeout - self._stalled_for(now))
 
     def _send(self, pushes: Sequence[Push], now: float) -> bool:
         """Send pushes of one message and one source; give back, and return False, what has no room."""
@@ -348,7 +351,7 @@ class Link(asyncio.Protocol):
 
     def _answered(self, count: int, accepted: int, sample: Push, now: float) -> None:
         first = accepted > 0 and self.record.accepted == 0
-        self.record.answers(count, accepted, now - sample.sent_at)
+        self.record.answers(count, accepted, now - sample.sent_at, now)
         if first:
             self._owner.link_accepted(self)
 
@@ -518,11 +521,14 @@ class Link(asyncio.Protocol):
             return
         now = self._clock.monotonic()
         liveness = self._liveness
+        stalled_for = self._stalled_for(now)
         overdue = self._timeouts.due(now, self.in_flight)
         if overdue:
             self._give_up(overdue, now)
-            if self.is_closed():
-                return
+        patience = overdue[0].owner.response_timeout if overdue else self._options.response_timeout
+        self._end_if_stalled(stalled_for, patience)
+        if self.is_closed():
+            return
         if liveness.is_dead(now):
             silent = now - liveness.last_heard
             logger.warning("connection %d: silent for %.1f s, given up", self.number, silent)
@@ -542,7 +548,26 @@ class Link(asyncio.Protocol):
         if not self.is_closed():
             deadline = self._timeouts.next_deadline() if self.in_flight else None
             look = liveness.next_look(waiting=bool(self.in_flight))
+            if stalled_for and not self.in_flight:
+                deadline = now + self._options.response_timeout - stalled_for
             self._alarm.set(max(look if deadline is None else min(look, deadline), now))
+
+    def _stalled_for(self, now: float) -> float:
+        """Return for how many seconds the peer's windows have let nothing leave."""
+        since = None
+        if not self.in_flight:
+            since = self.record.full_since
+        elif not self._http2.request_has_left(oldest := next(iter(self.in_flight))):
+            since = self.in_flight[oldest].sent_at
+        return 0.0 if since is None else max(0.0, now - max(since, self.record.answered_at))
+
+    def _end_if_stalled(self, stalled_for: float, patience: float) -> None:
+        """Let another connection take over where this one takes no body for as long as an answer may take."""
+        if stalled_for >= patience and self.is_alive():
+            cause = f"the server granted no window for {stalled_for:.0f} s"
+            logger.warning("connection %d: %s; another takes over", self.number, cause)
+            self._drain(cause)
+            self._close_if_drained()
 
     def _give_up(self, overdue: list[Push], now: float) -> None:
         streams = [push.stream_id for push in overdue]

@@ -15,6 +15,7 @@ class LinkRecord:
     __slots__ = (
         "accepted",
         "answered",
+        "answered_at",
         "best_limit",
         "body_size",
         "fresh",
@@ -30,6 +31,8 @@ class LinkRecord:
         self.opened_at = now
         self.accepted = 0
         self.answered = 0
+        self.answered_at = now
+        """When the last answer came; when it was opened before there was any."""
         self.losses = 0
         self.round_trip = 0.0
         self.best_limit = 0
@@ -43,8 +46,9 @@ class LinkRecord:
         self.full_since: float | None = None
         self.idle_since: float | None = None
 
-    def answers(self, count: int, accepted: int, round_trip: float) -> None:
+    def answers(self, count: int, accepted: int, round_trip: float, now: float) -> None:
         """Note a batch of answers."""
+        self.answered_at = now
         self.answered += count
         self.accepted += accepted
         if self.round_trip:

@@ -59,6 +59,8 @@ class LinkStatistics:
     lost: int
     age: float
     round_trip: float
+    stalled_for: float
+    """For how long the peer's windows have let nothing leave; it is replaced when an answer is due."""
     provider_token_age: float
 
 

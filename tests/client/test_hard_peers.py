@@ -235,6 +235,49 @@ async def test_a_body_that_never_left_whole_is_not_sent(
         assert (outcome.verdict, outcome.may_have_been_sent) == (Verdict.NOT_SENT, False)
 
 
+async def test_a_connection_whose_streams_get_no_window_is_replaced(
+    timed_fake: FakeApns, clock: SimulatedClock
+) -> None:
+    timed_fake.fault("slow_window", window=0, rate=0, times=1)
+    async with client_for(timed_fake, clock=clock, max_connections=1) as client:
+        task = asyncio.ensure_future(client.send(UPDATE, token(1)))
+        await clock.settle(until=lambda: client.statistics().in_flight == 1)
+        await clock.advance(5)
+        assert 4.0 < client.statistics().connections[0].stalled_for < 6.0
+        await clock.advance_until(task.done)
+        assert task.result().verdict is Verdict.NOT_SENT
+        outcome = await pass_time(client, clock, client.send(UPDATE, token(1)))
+        assert (outcome.accepted, outcome.connection_id) == (True, 2)
+        assert client.statistics().connections[0].stalled_for == 0.0
+
+
+async def test_a_connection_that_gets_no_window_at_all_is_replaced(
+    timed_fake: FakeApns, clock: SimulatedClock
+) -> None:
+    timed_fake.fault("slow_window", window=65_535, rate=0.0, times=1)
+    big = Update(content_state={"pad": "x" * 3000})
+    async with client_for(timed_fake, clock=clock, max_connections=1) as client:
+        run = client.fan_out(big, tokens(100))
+        task = asyncio.ensure_future(run.wait())
+        await clock.settle(until=lambda: run.report.accepted >= 15)
+        await clock.advance_until(task.done)
+        assert task.result().accepted == 100
+        assert 10.0 <= clock.monotonic() < 15.0
+        assert client.statistics().connections_opened == 2
+
+
+async def test_a_connection_with_a_slow_window_is_kept(
+    timed_fake: FakeApns, clock: SimulatedClock
+) -> None:
+    timed_fake.fault("slow_window", window=65_535, rate=1_000.0, times=1)
+    big = Update(content_state={"pad": "x" * 3000})
+    async with client_for(timed_fake, clock=clock, max_connections=1) as client:
+        task = asyncio.ensure_future(client.fan_out(big, tokens(30)).wait())
+        await clock.advance_until(task.done)
+        assert task.result().accepted == 30
+        assert client.statistics().connections_opened == 1
+
+
 async def test_nothing_is_written_to_a_transport_that_is_closing(fake: FakeApns) -> None:
     writes: list[bool] = []
     async with client_for(fake) as client:

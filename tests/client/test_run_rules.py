@@ -138,14 +138,6 @@ async def runs(request: pytest.FixtureRequest, fake: FakeApns) -> AsyncIterator[
     await runs.close()
 
 
-@pytest.fixture(params=["client", "blocking"])
-async def client_runs(request: pytest.FixtureRequest, fake: FakeApns) -> AsyncIterator[Any]:
-    """The kinds with ``dedupe`` and ``drops_to``."""
-    runs = await asyncio.to_thread(KINDS[request.param], fake)
-    yield runs
-    await runs.close()
-
-
 async def made(runs: Any, source: Any, **options: Any) -> Any:
     return await asyncio.to_thread(runs.run, source, **options)
 
@@ -303,31 +295,31 @@ async def test_waiting_goes_on_with_a_run_that_paused(runs: Any) -> None:
 
 
 async def test_drops_to_that_raises_is_logged_once(
-    client_runs: Any, fake: FakeApns, caplog: pytest.LogCaptureFixture
+    runs: Any, fake: FakeApns, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake.fault("answer", reason="Unregistered", timestamp=1_800_000_000_000)
 
     def full(outcome: Outcome) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    run = await made(client_runs, tokens(600), drops_to=full)
+    run = await made(runs, tokens(600), drops_to=full)
     with caplog.at_level(logging.ERROR, "apns_live"):
-        report = await asyncio.wait_for(client_runs.wait(run), 20)
+        report = await asyncio.wait_for(runs.wait(run), 20)
     assert report.drop_count == report.settled == 600
     assert len([each for each in caplog.records if "drops_to" in each.message]) == 1
 
 
-async def test_drops_to_on_a_full_disk(client_runs: Any, fake: FakeApns) -> None:
+async def test_drops_to_on_a_full_disk(runs: Any, fake: FakeApns) -> None:
     fake.fault("answer", reason="Unregistered", timestamp=1_800_000_000_000)
-    run = await made(client_runs, tokens(600), drops_to="/dev/full")
-    report = await asyncio.wait_for(client_runs.wait(run), 20)
+    run = await made(runs, tokens(600), drops_to="/dev/full")
+    report = await asyncio.wait_for(runs.wait(run), 20)
     assert report.drop_count == report.settled == 600
 
 
-async def test_two_spellings_of_a_token_are_one(client_runs: Any) -> None:
+async def test_two_spellings_of_a_token_are_one(runs: Any) -> None:
     source = [token(10), token(10).upper(), token(11)]
-    report = await client_runs.wait(await made(client_runs, source, dedupe=True))
-    assert (report.accepted, report.duplicates) == (2, 1)
+    report = await runs.wait(await made(runs, source, dedupe=True))
+    assert (report.accepted, report.duplicates, report.read) == (2, 1, 3)
 
 
 async def test_a_cancelled_wait_stops_the_run(fake: FakeApns) -> None:

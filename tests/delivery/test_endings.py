@@ -397,3 +397,41 @@ async def test_refused_credentials_are_tried_once_more_on_the_connection_that_fo
     await clock.advance(2)
     assert again.outcome.verdict is Verdict.REFRESH_CREDENTIALS
     assert again.outcome.attempts == 2
+
+
+# An activity that ends before it has tokens.
+
+
+async def test_tokens_that_join_after_the_end_get_it(client, clock, phone, delivery):
+    activity = delivery.activity("match")
+    activity.end(End(content_state={"n": 1}))
+    await clock.advance(3600)
+    assert delivery.activity("match") is activity
+    activity.join(TOKEN)
+    await clock.advance(5)
+    assert phone.history == {TOKEN: [1]}
+    assert delivery.statistics().activities == 0
+
+
+@pytest.mark.parametrize("expiration", [None, 0])
+async def test_an_ended_activity_without_tokens_is_forgotten(client, clock, delivery, expiration):
+    options = {} if expiration is None else {"expiration": expiration}
+    delivery.activity("match").end(End(content_state={"n": 1}, **options))
+    await clock.advance(3 * 3600)
+    assert delivery.statistics().activities == 1
+    await clock.advance(1.1 * 3600)
+    assert delivery.statistics().activities == 0
+
+
+async def test_an_ended_activity_without_tokens_is_forgotten_in_the_next_life(
+    client, clock, journal
+):
+    async with Delivery(client, clock=clock, journal=journal) as delivery:
+        delivery.activity("match").end(End(content_state={"n": 1}))
+        await delivery.flush()
+    async with Delivery(client, clock=clock, journal=journal) as delivery:
+        assert delivery.statistics().activities == 1
+        await clock.advance(4.1 * 3600)
+        assert delivery.statistics().activities == 0
+        await delivery.flush()
+    assert await journal.activities() == []

@@ -70,6 +70,24 @@ async def test_bad_tokens_do_not_shift_the_verdicts_of_others(client, clock, pho
     assert [record.position for record in kept] == [20, 21, 22]
 
 
+async def test_repeats_that_are_left_out_do_not_shift_the_others(client, clock, phone, journal):
+    names = tokens(60)
+    source = [*names[:20], *[each.upper() for each in names[:15]], *names[20:]]
+    async with Delivery(client, clock=clock, journal=journal, close_timeout=0.0) as delivery:
+        run = delivery.fan_out(state(1), source, name="r", dedupe=True)
+        await stopped_after(delivery, clock, run, 25)
+        assert run.report.duplicates == 15
+    assert 25 <= len(phone.history) < 60
+    journal.not_exhausted("r")
+    async with Delivery(client, clock=clock, journal=journal, close_timeout=0.0) as delivery:
+        run = delivery.fan_out(state(1), iter(source), name="r", dedupe=True)
+        running = asyncio.ensure_future(run.wait())
+        await clock.advance(60)
+        report = await running
+    assert (report.accepted, report.duplicates, report.unsettled) == (60, 15, 0)
+    assert phone.history == {key: [1] for key in names}
+
+
 async def test_a_source_that_trickles_is_known_again_however_it_is_cut(
     client, clock, phone, journal
 ):

@@ -78,9 +78,9 @@ def test_a_connection_was_worth_opening_when_it_lasted_or_worked() -> None:
     record = LinkRecord(0.0)
     assert not record.was_worth_opening(9.9)
     assert record.was_worth_opening(10.0)
-    record.answers(100, 99, 0.5)
+    record.answers(100, 99, 0.5, 1.0)
     assert record.was_worth_opening(0.1)
-    record.answers(1, 0, 1.0)
+    record.answers(1, 0, 1.0, 2.0)
     assert record.round_trip == pytest.approx(0.6)
     assert (record.answered, record.accepted, record.fresh) == (101, 99, False)
 
