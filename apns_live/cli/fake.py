@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ import typer
 
 from ..errors import InvalidSetting
 from .options import Shared, command
-from .output import MissingPart
+from .output import MissingPart, Screen
 
 _PLACE, _DAY, _WHO = "Where", "What kind of day", "Whose"
 
@@ -42,6 +43,14 @@ def fake(
             "DIR",
             "--dir",
         ),
+    ] = None,
+    ready_file: Annotated[
+        Path | None,
+        _option("Gets what is printed, as JSON, once every port listens.", _PLACE, "FILE"),
+    ] = None,
+    hostname: Annotated[
+        list[str] | None,
+        _option("Another name in the certificate, such as api.push.apple.com.", _PLACE, "NAME"),
     ] = None,
     token_file: Annotated[
         Path | None,
@@ -116,7 +125,7 @@ def fake(
 ) -> int:
     """Run a local APNs that behaves like Apple's, until SIGTERM or SIGINT.
 
-    Prints where it is when it is ready; with --json as one JSON line.
+    Prints where it is when it is ready; as one JSON line with --json, or where stdout is no terminal.
     """
     try:
         from ..testing.serve import ServeOptions, serve
@@ -147,6 +156,8 @@ def fake(
         "spelling": spelling,
         "cut_streams": cut_streams,
         "token": _token(token, token_file),
+        "hostnames": tuple(hostname or ()),
+        "ready_file": ready_file,
     }
     if bundle_id:
         given |= {"bundle_id": bundle_id[0], "bundle_ids": tuple(bundle_id[1:])}
@@ -156,7 +167,9 @@ def fake(
         if directory is not None:
             _write_settings(directory, facts)
         lines = [f"{name.replace('_', ' ')}: {value}" for name, value in facts.items() if value]
-        shared.screen.answer(facts, "\n".join(lines))
+        # A pipe or a file is read by a program.
+        screen = Screen(json_mode=shared.screen.json_mode or not sys.stdout.isatty())
+        screen.answer(facts, "\n".join(lines))
 
     async def run() -> None:
         stop = asyncio.Event()

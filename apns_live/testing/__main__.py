@@ -37,6 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--bundle-id", action="append", default=[], help="repeat it for several apps")
     add("--team-id", default=DEFAULT_TEAM_ID)
     add("--key-id", default=DEFAULT_KEY_ID)
+    add("--hostname", action="append", default=[], help="another name in the certificate")
+    add("--ready-file", type=Path, help="gets the ready line once every port listens")
     add("--token", help="guards the inspector and the control API")
     return parser
 
@@ -44,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 def options_from(arguments: list[str]) -> ServeOptions:
     """Return the options of a command line."""
     values = vars(_parser().parse_args(arguments))
+    values["hostnames"] = tuple(values.pop("hostname"))
     bundle_ids = values.pop("bundle_id") or [DEFAULT_BUNDLE_ID]
     schemas = {}
     for each in values.pop("schema"):

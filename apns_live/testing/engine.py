@@ -21,6 +21,8 @@ from .rules import respond
 from .state import ApnsState, ConnectionIdentity, Effect, Request, Response
 from .wheel import FakeClock, Wheel
 
+BODY_KEPT = 5121
+"""Bytes of a refused body that are remembered: one more than the largest that APNs takes."""
 Act = Literal["answer", "withhold", "stall", "reset", "goaway", "disconnect", "silence"]
 
 
@@ -63,6 +65,8 @@ class Engine:
         self.wall = wall
         self.latency = latency
         self.spread = spread
+        self.token_offset = 0.0
+        """Seconds that the clock of provider tokens was moved ahead of ``wall``."""
         self.wheel = Wheel(clock)
         self._connections = 0
 
@@ -78,7 +82,8 @@ class Engine:
         return self._respond(request, connection)
 
     def _respond(self, request: Request, connection: ConnectionIdentity) -> Response:
-        response = respond(request, connection, self.state, self.clock.time(), self.wall())
+        now, wall = self.clock.time(), self.wall() + self.token_offset
+        response = respond(request, connection, self.state, now, wall)
         if response.push is not None:
             self.recorder.accepted(response.push)
         elif response.reason:
@@ -126,12 +131,17 @@ class Engine:
         effects: tuple[Effect, ...] = ()
         if processed is None:
             unbound = connection.key is None
-            refusal = authorize(fields.get(b"authorization"), connection, self.state, self.wall())
+            wall = self.wall() + self.token_offset
+            refusal = authorize(fields.get(b"authorization"), connection, self.state, wall)
             if refusal:
                 return self._respond(request, connection)
             if unbound:
                 effects = (Effect.RAISE_STREAMS,)
         response = self._made_up(fault, fields, connection)
+        if response.reason == "ExpiredProviderToken":
+            # A client that obeys mints a new token at once: that is no update too many.
+            for seen in connection.seen.values():
+                seen.since = -math.inf
         self._record_refusal(request, connection, response)
         return msgspec.structs.replace(
             response, effects=(*(processed.effects if processed else effects), *response.effects)
@@ -217,7 +227,7 @@ class Engine:
                 priority=_text(fields, b"apns-priority"),
                 expiration=_text(fields, b"apns-expiration"),
                 collapse_id=_text(fields, b"apns-collapse-id"),
-                body=request.body,
+                body=request.body[:BODY_KEPT],
             )
         )
 

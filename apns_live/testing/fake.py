@@ -21,7 +21,7 @@ from .certificates import (
     untrusted_certificates,
 )
 from .channels import Channel, Channels
-from .clock import RealClock
+from .clock import RealClock, SimulatedClock
 from .engine import Engine
 from .faults import ACTIONS, Action, Fault, Faults
 from .jwt import TokenVerifier
@@ -80,6 +80,7 @@ class FakeApns:
     the field.
     ``clock`` is the time of phones, faults and latency; provider tokens are held against it too,
     unless none is given: then the clock can be moved while tokens are held against the machine's.
+    ``hostnames`` are further names in the certificate, for clients that have Apple's hosts built in.
     ``directory`` gets certificates and keys; a temporary one unless given. ``scenario`` is a file,
     or a mapping of the same shape (see ``apns_live.testing.scenario``); arguments win over it.
 
@@ -97,6 +98,7 @@ class FakeApns:
         environment: Environment | None = None,
         bundle_id: str = DEFAULT_BUNDLE_ID,
         bundle_ids: Iterable[str] = (),
+        hostnames: Iterable[str] = (),
         team_id: str = DEFAULT_TEAM_ID,
         key_id: str = DEFAULT_KEY_ID,
         devices: Literal["auto", "strict"] | None = None,
@@ -172,6 +174,7 @@ class FakeApns:
             idle_timeout=plan.optional_seconds("idle_timeout", idle_timeout),
         )
         self._wanted_ports = (port, manage_port)
+        self._hostnames = tuple(hostnames)
         self._given_directory = Path(directory) if directory is not None else None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._certificates: Certificates | None = None
@@ -391,6 +394,17 @@ class FakeApns:
             raise FakeError("the app has its 10,000 channels")
         return channel
 
+    async def advance(self, seconds: float, *, tokens: bool = False) -> None:
+        """Move the clock; what falls due happens, in order. ``tokens`` ages provider tokens too.
+
+        With a clock of your own they always age with it. Raises FakeError for one that cannot move.
+        """
+        if not isinstance(self.clock, RealClock | SimulatedClock):
+            raise FakeError("this fake's clock cannot be moved")
+        if tokens and isinstance(self.clock, RealClock):
+            self.engine.token_offset += seconds
+        await self.clock.advance(seconds)
+
     # --- what goes wrong at once ---------------------------------------------------------------
 
     def fault(self, action: Action, **values: Any) -> int:
@@ -474,8 +488,8 @@ class FakeApns:
         else:
             self._temporary = tempfile.TemporaryDirectory(prefix="apns-live-fake-")
             directory = Path(self._temporary.name)
-        names = LOCAL_NAMES if self._name == "localhost" else (*LOCAL_NAMES, self.host)
-        self._certificates = certificates_in(directory, names)
+        own = () if self._name == "localhost" else (self.host,)
+        self._certificates = certificates_in(directory, (*LOCAL_NAMES, *own, *self._hostnames))
         self._key_file = self.add_key(self.key_id)
 
     def _untrusted_context(self) -> ssl.SSLContext:

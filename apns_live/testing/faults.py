@@ -8,11 +8,15 @@ depend on the order in which pushes to different tokens arrive, so two runs of o
 
 from __future__ import annotations
 
+import math
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from typing import Any, Literal, get_args
+
+import msgspec
 
 from apns_live.errors import FakeError
 
@@ -112,29 +116,49 @@ class Fault:
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any]) -> Fault:
-        """Make a fault of a table from a file or of JSON; raises FakeError for unknown keys."""
-        known = {each.name for each in fields(cls)}
-        unknown = sorted(set(data) - known)
+        """Make a fault of a table from a file or of JSON; raises FakeError for what is no fault."""
+        unknown = sorted(set(data) - set(FAULT_FIELDS))
         if unknown:
+            known = ", ".join(sorted(FAULT_FIELDS))
+            raise FakeError(f"a fault has no {', '.join(unknown)}; it has {known}")
+        if data.get("action") not in ACTIONS:
             raise FakeError(
-                f"a fault has no {', '.join(unknown)}; it has {', '.join(sorted(known))}"
+                f"there is no action {data.get('action')!r}; there are {', '.join(get_args(Action))}"
             )
         values = dict(data)
-        if "action" not in values:
-            raise FakeError(f"a fault needs an action: {', '.join(get_args(Action))}")
-        nth = values.get("nth", ())
-        values["nth"] = (nth,) if isinstance(nth, int) else tuple(nth)
-        if "settings" in values:
-            values["settings"] = {int(key): value for key, value in values["settings"].items()}
+        for name in FAULT_DURATIONS:
+            value = values.get(name)
+            # Retry-After may be a date.
+            if value is not None and not (name == "retry_after" and isinstance(value, str)):
+                values[name] = parse_duration(value, name)
+        if isinstance(values.get("nth"), int):
+            values["nth"] = (values["nth"],)
         try:
-            return cls(**values)
-        except TypeError as error:
+            return msgspec.convert(values, cls, str_keys=True)
+        except msgspec.ValidationError as error:
             raise FakeError(f"fault {values.get('name') or values['action']}: {error}") from error
 
 
+FAULT_FIELDS = tuple(each.name for each in fields(Fault))
+FAULT_DURATIONS = ("after", "lasting", "delay", "spread", "per", "retry_after")
+"""Seconds, or text such as 40ms, in a scenario and in the control API."""
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|h)?\s*")
+
+
+def parse_duration(value: object, name: str = "duration") -> float:
+    """Return seconds of a number, or of text such as ``40ms``, ``2.5s``, ``1h``."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if 0 <= value < math.inf:
+            return float(value)
+    elif isinstance(value, str):
+        match = _DURATION.fullmatch(value)
+        if match:
+            return float(match[1]) * _UNITS[match[2] or ""]
+    raise FakeError(f"{name} is {value!r:.60}; give seconds, or text such as 40ms, 2s, 1h")
+
+
 def _problem(fault: Fault) -> str:
-    if fault.action not in get_args(Action):
-        return f"there is no action {fault.action!r}; there are {', '.join(get_args(Action))}"
     if not 0.0 <= fault.fraction <= 1.0:
         return "fraction must be between 0 and 1"
     if fault.every < 1 or fault.skip < 0 or (fault.times is not None and fault.times < 0):

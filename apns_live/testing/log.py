@@ -72,7 +72,6 @@ DISCARD_REASONS = (
     REPLACED,
 )
 
-_BODY_KEPT = 16_384
 _FIELD_KEPT = 512
 
 
@@ -240,7 +239,7 @@ class DeliveryLog:
             priority=_integer(refusal.priority) or 10,
             expiration=_integer(refusal.expiration),
             collapse_id=refusal.collapse_id[:_FIELD_KEPT] or None,
-            body=refusal.body[:_BODY_KEPT],
+            body=refusal.body,
             received_at=refusal.at,
             connection_id=refusal.connection_id,
             channel_id=refusal.channel_id[:_FIELD_KEPT] or None,

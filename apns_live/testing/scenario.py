@@ -37,53 +37,62 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from apns_live.errors import FakeError
 
 from .device import normal_token
-from .faults import Fault
+from .faults import Fault, parse_duration
 from .phones import BudgetLaw, PhoneSettings, StartBudgetLaw
 from .state import ApnsState, TokenCondition, TokenStatus
 
 T = TypeVar("T")
 
-_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|h)?\s*")
-_FAULT_DURATIONS = ("after", "lasting", "delay", "spread", "per", "retry_after")
-
-_CHOICES: dict[str, tuple[object, ...] | type] = {
-    "seed": int,
-    "environment": ("production", "development"),
-    "devices": ("auto", "strict"),
-    "spelling": ("wire", "documented"),
-    "strict": bool,
-    "cut_streams": bool,
-    "error_limit": int,
-    "first_streams": int,
-    "max_streams": int,
-}
 _DURATIONS = ("latency", "spread", "idle_timeout")
-_TABLES = ("app", "token", "fault", "phones", "schemas")
 
 
-def parse_duration(value: object, name: str = "duration") -> float:
-    """Return seconds of a number, or of text such as ``40ms``, ``2.5s``, ``1h``."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if value >= 0:
-            return float(value)
-    elif isinstance(value, str):
-        match = _DURATION.fullmatch(value)
-        if match:
-            return float(match[1]) * _UNITS[match[2] or ""]
-    raise FakeError(f"{name} is {value!r}; give seconds, or text such as 40ms, 2s, 1h")
+class AppTable(msgspec.Struct, forbid_unknown_fields=True):
+    """An App ID; ``broadcast`` is its capability in the developer portal."""
+
+    bundle_id: str
+    team_id: str | None = None
+    broadcast: bool = True
+
+
+class TokenTable(msgspec.Struct, forbid_unknown_fields=True):
+    """What APNs answers for a token, whatever the phones know; ``since`` is seconds since 1970."""
+
+    token: str
+    condition: TokenCondition
+    since: float = 0
+
+
+class ScenarioFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The shape of a scenario. Durations are seconds, or text such as 40ms, 2s, 1h."""
+
+    seed: int | None = None
+    environment: Literal["production", "development"] | None = None
+    devices: Literal["auto", "strict"] | None = None
+    spelling: Literal["wire", "documented"] | None = None
+    strict: bool | None = None
+    cut_streams: bool | None = None
+    error_limit: int | None = None
+    first_streams: int | None = None
+    max_streams: int | None = None
+    latency: float | str | None = None
+    spread: float | str | None = None
+    idle_timeout: float | str | None = None
+    app: list[AppTable] = []
+    token: list[TokenTable] = []
+    fault: list[dict[str, Any]] = []
+    phones: dict[str, Any] = {}
+    schemas: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,34 +127,26 @@ class Scenario:
 
     @classmethod
     def _checked(cls, data: Mapping[str, Any], where: str) -> Scenario:
-        unknown = sorted(set(data) - {*_CHOICES, *_DURATIONS, *_TABLES})
-        if unknown:
-            known = ", ".join(sorted({*_CHOICES, *_DURATIONS, *_TABLES}))
-            raise FakeError(
-                f"{where} has {', '.join(unknown)}, which means nothing; known: {known}"
-            )
-        values: dict[str, Any] = dict(data)
-        for name, allowed in _CHOICES.items():
-            if name in values:
-                _check_choice(where, name, values[name], allowed)
+        values = {name: each for name, each in data.items() if each is not None}
+        try:
+            checked = msgspec.convert(values, ScenarioFile)
+        except msgspec.ValidationError as error:
+            raise FakeError(f"{where}: {str(error).replace('$.', '')}") from error
         for name in _DURATIONS:
             if name in values:
                 values[name] = parse_duration(values[name], f"{where}: {name}")
         faults = []
-        for number, each in enumerate(values.pop("fault", ()), 1):
-            table = dict(each)
-            for name in _FAULT_DURATIONS:
-                if name in table and not (name == "retry_after" and isinstance(table[name], str)):
-                    table[name] = parse_duration(table[name], f"{where}: fault {number}: {name}")
+        values.pop("fault", None)
+        for number, table in enumerate(checked.fault, 1):
             try:
                 faults.append(Fault.from_mapping(table))
             except FakeError as error:
                 raise FakeError(f"{where}: fault {number}: {error}") from error
-        for number, token in enumerate(values.get("token", ()), 1):
-            _token_row(token, f"{where}: token {number}")
-        for number, app in enumerate(values.get("app", ()), 1):
-            if not isinstance(app.get("bundle_id"), str):
-                raise FakeError(f"{where}: app {number} needs a bundle_id")
+        values["app"] = checked.app
+        values["token"] = dict(
+            _token_row(row, f"{where}: token {number}")
+            for number, row in enumerate(checked.token, 1)
+        )
         return cls(values, tuple(faults))
 
     def choose(self, name: str, given: T | None, default: T) -> T:
@@ -185,11 +186,9 @@ class Scenario:
     def apply(self, state: ApnsState) -> None:
         """Register the apps and the conditions of tokens."""
         for app in self.values.get("app", ()):
-            team_id = app.get("team_id") or next(iter(state.apps.values())).team_id
-            state.add_app(app["bundle_id"], team_id, broadcast=app.get("broadcast", True))
-        for number, row in enumerate(self.values.get("token", ()), 1):
-            token, status = _token_row(row, f"token {number}")
-            state.overrides[token] = status
+            team_id = app.team_id or next(iter(state.apps.values())).team_id
+            state.add_app(app.bundle_id, team_id, broadcast=app.broadcast)
+        state.overrides.update(self.values.get("token", {}))
 
 
 def _made(kind: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -215,24 +214,8 @@ def _load_schema(name: str, source: str | Path | Mapping[str, object]) -> Mappin
     return schema
 
 
-def _check_choice(where: str, name: str, value: object, allowed: tuple[object, ...] | type) -> None:
-    if isinstance(allowed, tuple):
-        if value not in allowed:
-            raise FakeError(f"{where}: {name} is {value!r}; use {' or '.join(map(str, allowed))}")
-    elif type(value) is not allowed:
-        raise FakeError(f"{where}: {name} is {value!r}; it wants {allowed.__name__}")
-
-
-def _token_row(row: Mapping[str, Any], where: str) -> tuple[str, TokenStatus]:
-    token = normal_token(str(row.get("token", "")).encode("utf-8"))
+def _token_row(row: TokenTable, where: str) -> tuple[str, TokenStatus]:
+    token = normal_token(row.token.encode("utf-8"))
     if not token:
         raise FakeError(f"{where} needs a token in hex, at least 64 digits")
-    try:
-        condition = TokenCondition(row.get("condition"))
-    except ValueError as error:
-        known = ", ".join(each.value for each in TokenCondition)
-        raise FakeError(f"{where}: condition is {row.get('condition')!r}; use {known}") from error
-    since = row.get("since", 0)
-    if not isinstance(since, (int, float)) or isinstance(since, bool):
-        raise FakeError(f"{where}: since is {since!r}; give seconds since 1970")
-    return token, TokenStatus(condition, int(since * 1000))
+    return token, TokenStatus(row.condition, int(row.since * 1000))

@@ -11,15 +11,17 @@ import gc
 import importlib
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from apns_live.errors import FakeError
 
 from .fake import DEFAULT_BUNDLE_ID, DEFAULT_KEY_ID, DEFAULT_TEAM_ID, FakeApns
+from .faults import parse_duration
 from .listener import is_loopback
-from .scenario import parse_duration
 from .state import Environment, Spelling
 
 
@@ -31,7 +33,8 @@ class ServeOptions:
     drawn part. ``schemas`` maps attributes types to files with a JSON Schema of the content state;
     ``contract`` names the app's Swift files, by which the phones decode.
     ``token`` guards the inspector and the control API, and is required on any address that is not
-    this machine's own. ``inspector_port`` None leaves the inspector out.
+    this machine's own. ``inspector_port`` None leaves the inspector out. ``hostnames`` are further
+    names in the certificate. ``ready_file`` gets the ready line as JSON once every port listens.
     """
 
     host: str = "localhost"
@@ -54,7 +57,9 @@ class ServeOptions:
     bundle_ids: tuple[str, ...] = ()
     team_id: str = DEFAULT_TEAM_ID
     key_id: str = DEFAULT_KEY_ID
+    hostnames: tuple[str, ...] = ()
     token: str | None = field(default=None, repr=False)
+    ready_file: Path | None = None
 
 
 def parse_latency(value: float | str | None) -> tuple[float | None, float | None]:
@@ -84,43 +89,33 @@ async def serve(
             f"{options.host} can be reached from other machines: give a token, or serve on localhost"
         )
     latency, spread = parse_latency(options.latency)
+    apart = {"inspector_port", "token", "latency", "contract", "ready_file"}
+    given = {each.name: getattr(options, each.name) for each in fields(options)}
     fake = FakeApns(
-        host=options.host,
-        port=options.port,
-        manage_port=options.manage_port,
-        directory=options.directory,
-        face=options.face,
-        environment=options.environment,
-        bundle_id=options.bundle_id,
-        bundle_ids=options.bundle_ids,
-        team_id=options.team_id,
-        key_id=options.key_id,
-        devices=options.devices,
-        strict=options.strict,
-        spelling=options.spelling,
-        cut_streams=options.cut_streams,
-        seed=options.seed,
+        **{name: value for name, value in given.items() if name not in apart},
         latency=latency,
         spread=spread,
-        scenario=options.scenario,
-        schemas=dict(options.schemas),
         contract=options.contract or None,
     )
     stop = stop or asyncio.Event()
     async with fake, _inspector(fake, options) as inspector:
         with _stopped_by_signals(stop), _patient_collector():
-            ready(
-                {
-                    "endpoint": fake.url,
-                    "manage": fake.manage_url,
-                    "ca_file": str(fake.ca_file),
-                    "key_file": str(fake.key_file),
-                    "key_id": fake.key_id,
-                    "team_id": fake.team_id,
-                    "bundle_id": fake.bundle_id,
-                    "inspector": inspector,
-                }
-            )
+            facts = {
+                "endpoint": fake.url,
+                "manage": fake.manage_url,
+                "ca_file": str(fake.ca_file),
+                "key_file": str(fake.key_file),
+                "key_id": fake.key_id,
+                "team_id": fake.team_id,
+                "bundle_id": fake.bundle_id,
+                "inspector": inspector,
+            }
+            if options.ready_file is not None:
+                # It appears whole: whoever waits for it may read it at once.
+                partial = options.ready_file.with_name(options.ready_file.name + ".partial")
+                partial.write_bytes(msgspec.json.encode(facts) + b"\n")
+                partial.replace(options.ready_file)
+            ready(facts)
             await stop.wait()
 
 

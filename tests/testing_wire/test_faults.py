@@ -17,7 +17,7 @@ from apns_live.testing.scenario import parse_duration
 from apns_live.testing.serve import parse_latency
 from apns_live.testing.wheel import Wheel
 
-from .wire_client import token_of
+from .wire_client import WireClient, bearer, push_headers, token_of
 
 
 def struck(faults: Faults, token: str, **details: Any) -> bool:
@@ -290,3 +290,30 @@ async def test_the_wheel_keeps_order_and_shares_timers() -> None:
     wheel.close()
     await clock.advance(2)
     assert -1 not in seen
+
+
+async def test_an_expired_token_on_demand_is_no_update_too_many(tmp_path: Path) -> None:
+    """A client that obeys mints a new token at once, within the 20 minutes of the rule."""
+    async with FakeApns(directory=tmp_path) as fake, await WireClient.connect(fake) as client:
+        fake.fault("answer", reason="ExpiredProviderToken", times=1, skip=1)
+        first = push_headers(fake)
+        second = {**first, "authorization": bearer(fake, age=5)}
+        for headers, status in ((first, 200), (first, 403), (second, 200), (first, 429)):
+            assert (await client.exchange(token_of(1), headers)).status == status
+
+
+async def test_the_clock_may_age_provider_tokens_too(tmp_path: Path) -> None:
+    async with FakeApns(directory=tmp_path) as fake, await WireClient.connect(fake) as client:
+        headers = push_headers(fake)
+        await fake.advance(3700)
+        assert (await client.exchange(token_of(1), headers)).status == 200
+        await fake.advance(3700, tokens=True)
+        refused = await client.exchange(token_of(1), headers)
+        assert (refused.status, refused.body) == (403, b'{"reason":"ExpiredProviderToken"}')
+
+
+async def test_a_refused_body_is_kept_as_far_as_apns_would_read(tmp_path: Path) -> None:
+    async with FakeApns(directory=tmp_path) as fake, await WireClient.connect(fake) as client:
+        await client.exchange(token_of(1), push_headers(fake), b"x" * 50_000)
+        assert [len(refusal.body) for refusal in fake.refusals] == [5121]
+        assert [len(record.push.body) for record in fake.log.pushes] == [5121]

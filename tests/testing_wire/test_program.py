@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
 
 from apns_live.errors import FakeError
 from apns_live.testing import FakeApns, ThreadedFakeApns
@@ -54,13 +55,23 @@ async def test_the_program_says_when_it_is_ready_and_ends_cleanly(tmp_path: Path
 
 async def test_serving_in_a_loop_until_told_to_stop(tmp_path: Path) -> None:
     stop, lines = asyncio.Event(), []
-    options = ServeOptions(directory=tmp_path, inspector_port=None)
+    ready_file = tmp_path / "ready.json"
+    options = ServeOptions(
+        directory=tmp_path,
+        inspector_port=None,
+        ready_file=ready_file,
+        hostnames=("api.push.apple.com",),
+    )
     task = asyncio.create_task(serve(options, ready=lines.append, stop=stop))
     while not lines:
         await asyncio.sleep(0.01)
     stop.set()
     await task
     assert lines[0]["key_file"] == str(tmp_path / "AuthKey_ABC123DEFG.p8")
+    assert json.loads(ready_file.read_bytes()) == lines[0]
+    leaf = x509.load_pem_x509_certificate((tmp_path / "localhost.pem").read_bytes())
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "api.push.apple.com" in names.get_values_for_type(x509.DNSName)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.com"])
@@ -71,8 +82,22 @@ async def test_other_addresses_need_a_token(host: str) -> None:
 
 def test_the_command_line() -> None:
     options = options_from(
-        ["--port", "7001", "--schema", "Game=game.json", "--devices", "strict", "--seed", "4"]
+        [
+            "--port",
+            "7001",
+            "--schema",
+            "Game=game.json",
+            "--devices",
+            "strict",
+            "--seed",
+            "4",
+            "--ready-file",
+            "r.json",
+            "--hostname",
+            "apns.test",
+        ]
     )
+    assert (options.ready_file, options.hostnames) == (Path("r.json"), ("apns.test",))
     assert (options.port, options.devices, options.seed) == (7001, "strict", 4)
     assert options.schemas == {"Game": Path("game.json")}
     with pytest.raises(FakeError, match="TYPE=FILE"):

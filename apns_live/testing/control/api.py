@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from apns_live import explain
 from apns_live.testing.clock import RealClock, SimulatedClock
 from apns_live.testing.fake import FakeApns
+from apns_live.testing.handles.pushes import PUSH_FIELDS, PushView, explain_misfit, fitting
 from apns_live.testing.log import LogEntry, PushRecord
 from apns_live.testing.phones import Activity, Device, Token
 
@@ -74,6 +75,11 @@ class ControlApi:
         row = fake_row(self.fake, self.hub.started_at)
         row.clock, row.counts = clock_row(self.fake), counts_row(self.fake)
         return answer(row)
+
+    async def health(self, request: Request) -> Response:
+        """Answer when the fake takes pushes."""
+        check_names(request.query_params, ())
+        return answer(shapes.HealthRow())
 
     async def get_counts(self, request: Request) -> Response:
         """Count pushes by state and reason."""
@@ -294,6 +300,31 @@ class ControlApi:
             raise BadRequestError("there is no such push, or no longer", field="number", status=404)
         return answer(push_row(record, payload=True, log=self.fake.log.entries_of(number)))
 
+    async def verify(self, request: Request) -> Response:
+        """Say whether exactly so many pushes fit, and else which comes closest and how it differs."""
+        order = await self._body(request, shapes.Verify)
+        unknown = set(order.where) - PUSH_FIELDS
+        if unknown or not 0 <= order.count <= 1_000_000:
+            problem = f"a push has no {', '.join(map(repr, sorted(unknown)))}"[:300]
+            remedy = f"Use {', '.join(sorted(PUSH_FIELDS))}."
+            if not unknown:
+                problem, remedy = "a count is from 0 to 1,000,000", ""
+            raise BadRequestError(problem, field="where" if unknown else "count", remedy=remedy)
+        pushes = [PushView(record) for record in self.fake.log.pushes.after(max(0, order.after))]
+        fit, closest, different = fitting(pushes, order.where)
+        ok = len(fit) == order.count
+        return answer(
+            shapes.VerifiedRow(
+                ok,
+                order.count,
+                len(fit),
+                [push.number for push in fit[:LONGEST_LIST]],
+                None if ok or closest is None else closest.number,
+                [] if ok else [shapes.DifferenceRow(*each) for each in different],
+                "" if ok else explain_misfit(fit, pushes, order.where, order.count),
+            )
+        )
+
     async def list_log(self, request: Request) -> Response:
         """List what became of the pushes, the oldest first."""
         query = request.query_params
@@ -365,10 +396,9 @@ class ControlApi:
             raise BadRequestError(
                 "time only moves forward, 400 days at most at a time", field="seconds"
             )
-        clock = self.fake.clock
-        if not isinstance(clock, RealClock | SimulatedClock):
+        if not isinstance(self.fake.clock, RealClock | SimulatedClock):
             raise BadRequestError("this fake's clock cannot be moved", status=409)
-        await clock.advance(order.seconds)
+        await self.fake.advance(order.seconds, tokens=order.tokens)
         self.hub.changed(phones=True)
         return answer(clock_row(self.fake))
 

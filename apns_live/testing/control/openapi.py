@@ -7,6 +7,10 @@ from typing import Any
 
 import msgspec
 
+from apns_live.testing.faults import FAULT_DURATIONS
+from apns_live.testing.phones import PhoneSettings
+from apns_live.testing.scenario import ScenarioFile
+
 from .queries import LONGEST_LIST
 from .routes import Route
 from .shapes import ErrorRow
@@ -22,17 +26,24 @@ _ERRORS = {
     415: "the body is not declared as JSON",
     429: "too many readers of the event stream",
 }
+_DURATION = [{"type": "number", "minimum": 0}, {"type": "string"}, {"type": "null"}]
 _NUMBERS = {"after", "limit", "devices", "pushes"}
 _BOUNDS = {"limit": (1, LONGEST_LIST), "devices": (0, 5000), "pushes": (0, 5000)}
 
 
 def document(routes: list[Route], version: str) -> dict[str, Any]:
     """Return the document."""
-    types: set[type] = {ErrorRow}
+    types: set[type] = {ErrorRow, ScenarioFile, PhoneSettings}
     for route in routes:
         types |= {each for each in (route.takes, route.gives) if each not in {None, dict}}
     ordered = sorted(types, key=lambda each: each.__name__)
     schemas, components = msgspec.json.schema_components(ordered, ref_template=_REFERENCE)
+    for name in ("Fault", "FaultRow"):
+        for duration in FAULT_DURATIONS:
+            components[name]["properties"][duration] = {"anyOf": _DURATION}
+    scenario = components["ScenarioFile"]["properties"]
+    scenario["fault"]["items"] = {"$ref": _REFERENCE.format(name="Fault")}
+    scenario["phones"] = {"$ref": _REFERENCE.format(name="PhoneSettings")}
     by_type = dict(zip(ordered, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:

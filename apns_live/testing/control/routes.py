@@ -8,6 +8,8 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
+from apns_live.testing.faults import Fault
+
 from . import shapes
 from .api import ControlApi
 from .queries import ACTIVITY_FILTERS, LOG_FILTERS, PUSH_FILTERS, TOKEN_FILTERS
@@ -34,6 +36,7 @@ def routes(api: ControlApi) -> list[Route]:
     """Return every endpoint of an API. More specific paths come first."""
     return [
         Route("GET", "/v1/fake", api.get_fake, shapes.FakeRow),
+        Route("GET", "/v1/health", api.health, shapes.HealthRow),
         Route("GET", "/v1/counts", api.get_counts, shapes.CountsRow),
         Route(
             "GET",
@@ -126,6 +129,7 @@ def routes(api: ControlApi) -> list[Route]:
             query=(*PUSH_FILTERS, "after", "timeout"),
             may_be_empty=True,
         ),
+        Route("POST", "/v1/pushes/verify", api.verify, shapes.VerifiedRow, shapes.Verify),
         Route("GET", "/v1/pushes/{number}", api.get_push, shapes.PushRow),
         Route(
             "GET",
@@ -136,8 +140,8 @@ def routes(api: ControlApi) -> list[Route]:
             lists=True,
         ),
         Route("GET", "/v1/explain/{word}", api.explain, shapes.ExplainRow),
-        Route("GET", "/v1/faults", api.list_faults, dict, lists=True),
-        Route("POST", "/v1/faults", api.add_fault, dict, dict, 201),
+        Route("GET", "/v1/faults", api.list_faults, shapes.FaultRow, lists=True),
+        Route("POST", "/v1/faults", api.add_fault, shapes.FaultRow, Fault, 201),
         Route("DELETE", "/v1/faults", api.remove_faults, status=204),
         Route("DELETE", "/v1/faults/{id}", api.remove_fault, status=204),
         Route("GET", "/v1/clock", api.get_clock, shapes.ClockRow),

@@ -5,9 +5,12 @@ Times are seconds since 1970 on the fake's clock.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
+
+from apns_live.testing.faults import Fault
 
 
 class ClockRow(msgspec.Struct):
@@ -328,9 +331,58 @@ class KillToken(msgspec.Struct, forbid_unknown_fields=True, rename={"condition":
 
 
 class Advance(msgspec.Struct, forbid_unknown_fields=True):
-    """How far to move the clock, in seconds."""
+    """How far to move the clock, in seconds; ``tokens`` ages provider tokens too."""
 
     seconds: float
+    tokens: bool = False
+
+
+class HealthRow(msgspec.Struct):
+    """The fake takes pushes on both ports."""
+
+    status: Literal["ok"] = "ok"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultRow(Fault):
+    """A fault in force, with how often it was matched and how often it struck."""
+
+    id: int
+    matched: int
+    fired: int
+
+
+class Verify(msgspec.Struct, forbid_unknown_fields=True):
+    """How many pushes there must be that fit ``where``: fields of a push, or of its payload.
+
+    ``event``, ``content_state``, ``attributes``, ``attributes_type``, ``alert``, ``timestamp``,
+    ``token``, ``channel``, ``priority``, ``status``, ``reason``, ``state``, ``why`` and more. ``after``
+    leaves out pushes up to this number.
+    """
+
+    where: dict[str, Any] = {}
+    count: int = 1
+    after: int = 0
+
+
+class DifferenceRow(msgspec.Struct):
+    """One field that is not as expected."""
+
+    field: str
+    expected: Any
+    found: Any
+
+
+class VerifiedRow(msgspec.Struct):
+    """Whether exactly that many pushes fit, their numbers, and else the closest that does not fit."""
+
+    ok: bool
+    expected: int
+    found: int
+    numbers: list[int]
+    closest: int | None
+    differences: list[DifferenceRow]
+    text: str
 
 
 class GoAway(msgspec.Struct, forbid_unknown_fields=True):

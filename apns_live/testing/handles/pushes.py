@@ -12,7 +12,7 @@ from apns_live.testing.log import PushRecord
 from apns_live.testing.phones.decoding import as_json
 
 from .calling import PATIENCE, PAUSE, Caller, in_event_loop
-from .differences import describe, differences
+from .differences import Difference, describe, differences
 
 
 class PushView:
@@ -85,7 +85,7 @@ class PushView:
         return f"<push {self.number}: {self.event or self.push_type} to {where}, {fate}>"
 
 
-_FIELDS = frozenset(
+PUSH_FIELDS = frozenset(
     {
         "number",
         "status",
@@ -150,13 +150,19 @@ class PushBook(Sequence[PushView]):
         Waits up to ``timeout`` seconds for it. Inside a running event loop it does not wait, since
         that would keep the code under test from sending: use ``await pushes.expect_one(...)``.
         """
+        return self.verify(1, timeout=timeout, **wanted)[0]
+
+    def verify(self, count: int, *, timeout: float = PATIENCE, **wanted: Any) -> list[PushView]:
+        """Return the pushes that fit when there are exactly ``count``; AssertionError else.
+
+        Waits as `assert_one` does. The error shows the closest push and how it differs.
+        """
         _check(wanted)
         give_up = monotonic() + (0 if in_event_loop() else timeout)
         while True:
-            pushes = self._all()
-            found = [push for push in pushes if not differences(push, wanted)]
-            if found or monotonic() >= give_up:
-                return self._only(found, pushes, wanted)
+            found = self._fitting(count, wanted, late=monotonic() >= give_up)
+            if found is not None:
+                return found
             sleep(PAUSE)
 
     async def expect_one(self, *, timeout: float = PATIENCE, **wanted: Any) -> PushView:  # noqa: ASYNC109
@@ -164,46 +170,69 @@ class PushBook(Sequence[PushView]):
         _check(wanted)
         give_up = monotonic() + timeout
         while True:
-            pushes = self._all()
-            found = [push for push in pushes if not differences(push, wanted)]
-            if found or monotonic() >= give_up:
-                return self._only(found, pushes, wanted)
+            found = self._fitting(1, wanted, late=monotonic() >= give_up)
+            if found is not None:
+                return found[0]
             await asyncio.sleep(PAUSE)
 
     def assert_none(self, **wanted: Any) -> None:
         """AssertionError when a push fits."""
         _check(wanted)
-        found = [push for push in self._all() if not differences(push, wanted)]
+        found = fitting(self._all(), wanted)[0]
         if found:
             raise AssertionError(f"expected no push with {_text(wanted)}, but there is {found[0]}")
 
-    def _only(
-        self, found: list[PushView], pushes: list[PushView], wanted: dict[str, Any]
-    ) -> PushView:
-        if len(found) == 1:
-            return found[0]
-        kind = "refused push" if self._refused else "push"
-        if found:
-            listed = "".join(f"\n  {push!r}" for push in found)
-            raise AssertionError(
-                f"expected one {kind} with {_text(wanted)}, found {len(found)}:{listed}"
-            )
-        if not pushes:
-            raise AssertionError(f"expected a {kind} with {_text(wanted)}; none was recorded")
-        closest = min(pushes, key=lambda push: (len(differences(push, wanted)), -push.number))
-        text = describe(differences(closest, wanted))
-        raise AssertionError(
-            f"no {kind} fits, {len(pushes)} recorded; the closest is {closest!r}\n{text}"
-        )
+    def _fitting(self, count: int, wanted: dict[str, Any], *, late: bool) -> list[PushView] | None:
+        """Return the pushes that fit, None while there may be more to come."""
+        pushes = self._all()
+        found = fitting(pushes, wanted)[0]
+        if len(found) == count:
+            return found
+        if late or len(found) > count:
+            kind = "refused push" if self._refused else "push"
+            raise AssertionError(explain_misfit(found, pushes, wanted, count, kind))
+        return None
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self._all())) or "<no pushes>"
 
 
+def fitting(
+    pushes: Sequence[PushView], wanted: Mapping[str, Any]
+) -> tuple[list[PushView], PushView | None, list[Difference]]:
+    """Return the pushes that fit, and of the others the closest with its differences."""
+    misfits = [(differences(push, wanted), push) for push in pushes]
+    found = [push for different, push in misfits if not different]
+    others = [each for each in misfits if each[0]]
+    if not others:
+        return found, None, []
+    different, closest = min(others, key=lambda each: (len(each[0]), -each[1].number))
+    return found, closest, different
+
+
+def explain_misfit(
+    found: Sequence[PushView],
+    pushes: Sequence[PushView],
+    wanted: Mapping[str, Any],
+    count: int,
+    kind: str = "push",
+) -> str:
+    """Return why not exactly ``count`` pushes fit: those that do, or the closest that does not."""
+    number = "one" if count == 1 else str(count)
+    if found:
+        listed = "".join(f"\n  {push!r}" for push in found[:20])
+        return f"expected {number} {kind} with {_text(wanted)}, found {len(found)}:{listed}"
+    _, closest, different = fitting(pushes, wanted)
+    if closest is None:
+        return f"expected a {kind} with {_text(wanted)}; none was recorded"
+    head = f"no {kind} fits, {len(pushes)} recorded; the closest is {closest!r}"
+    return f"{head}\n{describe(different)}"
+
+
 def _check(wanted: Mapping[str, Any]) -> None:
-    unknown = set(wanted) - _FIELDS
+    unknown = set(wanted) - PUSH_FIELDS
     if unknown:
-        raise TypeError(f"a push has no {', '.join(sorted(unknown))}; it has {sorted(_FIELDS)}")
+        raise TypeError(f"a push has no {', '.join(sorted(unknown))}; it has {sorted(PUSH_FIELDS)}")
 
 
 def _text(wanted: Mapping[str, Any]) -> str:

@@ -9,9 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from apns_live.errors import FakeError
 from apns_live.testing.channels import Channel
-from apns_live.testing.clock import RealClock, SimulatedClock
 from apns_live.testing.fake import FakeApns, FakeEndpoint
 from apns_live.testing.faults import ActiveFault
 from apns_live.testing.log import LogEntry
@@ -65,15 +63,12 @@ class ClockHandle:
         """Return seconds since 1970."""
         return self._running.call(lambda fake: fake.clock.time())
 
-    def advance(self, seconds: float) -> None:
-        """Move forward; what falls due happens, in order, before this returns."""
+    def advance(self, seconds: float, *, tokens: bool = False) -> None:
+        """Move forward; what falls due happens, in order, before this returns.
 
-        async def move(fake: FakeApns) -> None:
-            if not isinstance(fake.clock, RealClock | SimulatedClock):
-                raise FakeError("this fake's clock cannot be moved")
-            await fake.clock.advance(seconds)
-
-        self._running.run(move)
+        ``tokens`` ages provider tokens too.
+        """
+        self._running.run(lambda fake: fake.advance(seconds, tokens=tokens))
 
 
 class RunningFake:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from apns_live.errors import FakeError
 
@@ -134,7 +134,7 @@ class PhoneSettings:
     device_limit: int = 10
     os_version: str = "18.0"
     frequent_pushes: bool = True
-    schemas: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     max_devices: int = 250_000
     max_dead_tokens: int = 250_000
 
