@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import ssl
 import statistics
 import sys
 import tempfile
@@ -79,7 +80,7 @@ class Bench:
             fake.team_id,
         )
 
-    async def fill(self, ready: dict[str, Any]) -> None:
+    async def fill(self, ready: dict[str, Any], verify: str | bool = True) -> None:
         """Let every phone start an activity itself and hand its token in."""
         tokens: list[dict[str, str]] = []
         for index in range(self.count):
@@ -99,15 +100,19 @@ class Bench:
                     "token": token.text,
                 }
             )
-        async with self.client(ready) as client:
+        async with self.client(ready, verify) as client:
             for first in range(0, self.count, 500):
                 body = {"tokens": tokens[first : first + 500]}
                 (await client.post("/v1/tokens", json=body)).raise_for_status()
 
-    def client(self, ready: dict[str, Any]) -> httpx.AsyncClient:
-        """Return a client of the gateway."""
+    def client(self, ready: dict[str, Any], verify: str | bool = True) -> httpx.AsyncClient:
+        """Return a client of the gateway; ``verify`` names the authority to trust."""
+        trust = ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify
         return httpx.AsyncClient(
-            base_url=ready["url"], headers={"authorization": f"Bearer {ready['key']}"}, timeout=30
+            base_url=ready["url"],
+            headers={"authorization": f"Bearer {ready['key']}"},
+            timeout=30,
+            verify=trust,
         )
 
     def requests(self, key: str, count: int | None = None) -> list[Callable[[], bytes]]:

@@ -1,7 +1,8 @@
 """The two servers that the load is put on, each in a process of its own: gateway, or empty route.
 
-``python -m benchmarks.gateway_servers KIND DIRECTORY [PORT CA_FILE KEY_FILE KEY_ID TEAM_ID]``
-prints one JSON line when it is ready and serves until SIGTERM.
+``python -m benchmarks.gateway_servers KIND DIRECTORY [PORT CA_FILE KEY_FILE KEY_ID TEAM_ID [CERTIFICATE KEY]]``
+prints one JSON line when it is ready and serves until SIGTERM. With a certificate and its key
+it serves TLS on localhost, and the line holds a service account too.
 """
 
 from __future__ import annotations
@@ -18,12 +19,17 @@ BUNDLE_ID = "com.example.demo"
 TYPE = "DemoAttributes"
 
 
-async def _serve(app: Any, facts: dict[str, Any]) -> None:
+async def _serve(app: Any, facts: dict[str, Any], *files: str) -> None:
     from apns_live.gateway.serving import calm_collector, serving
+    from apns_live.gateway.wire.certificates import Certificates
+
+    host, served = "127.0.0.1", None
+    if files:
+        host, served = "localhost", Certificates(Path(files[0]), Path(files[1]))
 
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with serving(app, host="127.0.0.1", drain=1.0) as url:
+    async with serving(app, host=host, certificates=served, drain=1.0) as url:
         with calm_collector():
             print(json.dumps({"url": url, **facts}), flush=True)
             await stop.wait()
@@ -50,9 +56,9 @@ async def gateway(directory: Path, apns: list[str]) -> None:
     from apns_live.activities.store.upgrade import upgrade
     from apns_live.errors import NotFound
     from apns_live.gateway import Keys, create_app
-    from apns_live.gateway.scopes import ALL
+    from apns_live.gateway.scopes import ALL, SENDING
 
-    port, ca_file, key_file, key_id, team_id = apns
+    port, ca_file, key_file, key_id, team_id, *certificates = apns
     endpoint = Endpoint("localhost", int(port), ca_file=ca_file)
     async with Database.open(directory / "live.db") as database:
         await upgrade(database)
@@ -78,7 +84,11 @@ async def gateway(directory: Path, apns: list[str]) -> None:
                 )
             keys = Keys(database, service.clock, service.new_id)
             _, secret = await keys.create(app, scopes=ALL, name="bench")
-            await _serve(create_app(service), {"key": secret})
+            facts: dict[str, Any] = {"key": secret}
+            if certificates:
+                _, text = await keys.create(app, dialect="fcm", scopes=SENDING, name="bench")
+                facts["account"] = json.loads(text)
+            await _serve(create_app(service), facts, *certificates)
 
 
 if __name__ == "__main__":
@@ -86,6 +96,6 @@ if __name__ == "__main__":
     from apns_live.gateway.serving import raise_descriptor_limit
 
     raise_descriptor_limit()
-    work = empty() if sys.argv[1] == "empty" else gateway(Path(sys.argv[2]), sys.argv[3:8])
+    work = empty() if sys.argv[1] == "empty" else gateway(Path(sys.argv[2]), sys.argv[3:10])
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(work)

@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 
 from tests import warm
-from tests.programs import PROGRAMS, find_program
+from tests.programs import OPTIONAL, PROGRAMS, find_program
 
 REQUIRE_EXTERNALS = os.environ.get("APNS_LIVE_REQUIRE_EXTERNALS", "") not in ("", "0")
 
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if unknown := sorted(set(names) - set(PROGRAMS)):
             raise pytest.UsageError(f"{item.nodeid}: unknown external program {unknown}")
         missing = [name for name in names if find_program(name) is None]
-        if missing and not REQUIRE_EXTERNALS:
+        if missing and (not REQUIRE_EXTERNALS or OPTIONAL & set(missing)):
             deselected.append(item)
             for name in missing:
                 absent[name] = absent.get(name, 0) + 1

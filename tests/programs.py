@@ -41,12 +41,25 @@ def _node_module(name: str) -> Callable[[], str | None]:
     return find
 
 
+def _folder(variable: str, pattern: str) -> Callable[[], str | None]:
+    def find() -> str | None:
+        folder = os.environ.get(variable, "")
+        return folder if folder and any(Path(folder).glob(pattern)) else None
+
+    return find
+
+
 PROGRAMS: dict[str, Callable[[], str | None]] = {
     "activitysmith-node": _node_module("activitysmith"),
     "chromium": _executable("chromium", "chromium-browser", "google-chrome"),
     "curl": _executable("curl"),
+    # A folder with a go.mod that requires firebase.google.com/go/v4, whose modules are there.
+    "firebase-admin-go": _folder("APNS_LIVE_FIREBASE_GO", "go.mod"),
+    # A folder of jars: mvn dependency:copy-dependencies of com.google.firebase:firebase-admin.
+    "firebase-admin-java": _folder("APNS_LIVE_FIREBASE_JAVA", "firebase-admin-*.jar"),
     "firebase-admin-node": _node_module("firebase-admin"),
     "go": _executable("go"),
+    "java": _executable("java"),
     "h2load": _executable("h2load"),
     "nghttp": _executable("nghttp"),
     "nghttpd": _executable("nghttpd"),
@@ -57,6 +70,10 @@ PROGRAMS: dict[str, Callable[[], str | None]] = {
     "taskset": _executable("taskset"),
 }
 """What may be named in ``@pytest.mark.external(...)``: name -> where it is, or None."""
+
+
+OPTIONAL = frozenset({"firebase-admin-go", "firebase-admin-java"})
+"""Not asked for by APNS_LIVE_REQUIRE_EXTERNALS: to build the one and to fetch the other takes minutes."""
 
 
 @functools.cache

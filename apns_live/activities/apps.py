@@ -17,7 +17,7 @@ from ..credentials import ProviderKey
 from ..errors import ActivitiesError, InvalidInput, NotFound, StoreError
 from ..payload import check_bundle_id
 from . import checks
-from .decodes import checked_contract
+from .app_settings import check_settings
 from .store import schema
 from .store.database import Database
 from .store.sealing import Sealer
@@ -96,7 +96,7 @@ class Apps:
         Raises `InvalidInput`, also when the id is taken.
         """
         public_id = self._new_id() if id is None else checks.identifier(id, "id", limit=64)
-        _check_settings(settings or {})
+        check_settings(settings or {})
         values = {
             "public_id": public_id,
             "name": checks.identifier(name, "name", limit=200),
@@ -136,10 +136,11 @@ class Apps:
 
         Those that the service reads are ``budget`` (a preset's name), ``device_limit`` (living
         activities on one device), ``device_limit_ends`` (oldest or least relevant), ``language``
-        (of broadcasts, where an alert has several) and ``contract`` (see `activities.decodes`).
-        Raises `InvalidInput`.
+        (of broadcasts, where an alert has several) and ``contract`` (see `activities.decodes`);
+        docs/vendors has those of the gateway's dialects. Names of your own begin with ``x_``.
+        Raises `InvalidInput`, also for names that nobody knows.
         """
-        _check_settings(settings)
+        check_settings(settings)
         table = schema.apps
         async with self._database.write() as connection:
             stored = (
@@ -276,33 +277,3 @@ def _settings_of(row: Row[Any]) -> dict[str, Any]:
     except (ValueError, TypeError):
         logger.exception("the settings of the app %r cannot be read", row.public_id)
         return {}
-
-
-_CHOICES = {
-    "budget": ("default", "frequent", "observed", "observed-frequent"),
-    "device_limit_ends": ("oldest", "least relevant"),
-}
-
-
-def _check_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse a setting of ours that nobody could follow. Others belong to whoever reads them."""
-    for name, value in settings.items():
-        field = f"settings.{name}"
-        if value is None:
-            continue
-        if name in _CHOICES and value not in _CHOICES[name]:
-            raise InvalidInput(
-                f"{value!r:.40} is no choice",
-                field=field,
-                remedy=f"Give {' or '.join(_CHOICES[name])}.",
-            )
-        if name == "device_limit" and (type(value) is not int or value < 1):
-            raise InvalidInput(
-                f"{value!r:.40} is no limit",
-                field=field,
-                remedy="Give 1 or more, or None for none.",
-            )
-        if name == "language":
-            checks.language(value, field)
-        if name == "contract":
-            checked_contract(value)

@@ -157,6 +157,7 @@ class Service:
                 tokens=settings.token_days,
                 audit=settings.audit_days,
             ),
+            time=self.scheduler.time,
         )
         self.watchers.told = self.wakeups.tell
         self.courier.told_left = self.wakeups.left

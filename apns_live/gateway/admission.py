@@ -239,6 +239,13 @@ async def enter_now() -> None:
         await visit.enter()
 
 
+def leave_now() -> None:
+    """Give the place back before the answer: the call waits for what is not in this process."""
+    visit = current_visit()
+    if visit is not None:
+        visit.leave()
+
+
 @contextlib.asynccontextmanager
 async def asking(places: Places | None) -> AsyncIterator[None]:
     """Look up a caller that is not known: a few at a time, of all that call."""

@@ -132,7 +132,7 @@ async def _upkeep(gateway: Gateway) -> None:
     pruned = clock.monotonic() - _PRUNE_EVERY
     while True:
         try:
-            gateway.readiness.watch.look()
+            gateway.service.scheduler.time.look()
             if gateway.keys.usage_is_due():
                 await gateway.keys.write_usage()
             if clock.monotonic() - pruned >= _PRUNE_EVERY:

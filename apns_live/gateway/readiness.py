@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, text
 
 from ..activities.store import schema
-from ..clock import Clock
 from ..errors import ApnsLiveError
 
 try:
@@ -28,36 +27,6 @@ _WITHIN = 2.0
 _TRUSTED_SECONDS = 1.0
 _PAGES_EVERY = 60.0
 _PAGES_SHARE = 100
-_JUMP_SECONDS = 30.0
-_JUMP_TOLD_SECONDS = 900.0
-
-
-class ClockWatch:
-    """Notices that the wall clock was set: it then moves against the monotonic one."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._offset = clock.time() - clock.monotonic()
-        self._jump = 0.0
-        self._until = 0.0
-
-    def look(self) -> None:
-        """Compare the clocks, and log a jump of more than half a minute."""
-        now = self._clock.monotonic()
-        jump = self._clock.time() - now - self._offset
-        if abs(jump) > _JUMP_SECONDS:
-            self._offset += jump
-            self._jump = jump
-            self._until = now + _JUMP_TOLD_SECONDS
-            logger.warning(
-                "the clock was set by %+.0f s: times before and after do not compare", jump
-            )
-
-    def warning(self) -> str:
-        """Return a sentence for a quarter of an hour after a jump, else nothing."""
-        if self._clock.monotonic() < self._until:
-            return f"the clock was set by {self._jump:+.0f} s"
-        return ""
 
 
 class Readiness:
@@ -72,7 +41,6 @@ class Readiness:
         self._pages: asyncio.Task[None] | None = None
         self._pages_due = 0.0
         self._damage = ""
-        self.watch = ClockWatch(service.clock)
 
     async def problems(self) -> list[str]:
         """Return what keeps the gateway from serving; nothing when it can."""
@@ -82,6 +50,11 @@ class Readiness:
                 self._asked = self._clock.monotonic()
             return self._problems
 
+    def warnings(self) -> list[str]:
+        """Return what does not keep it from serving."""
+        warning = self._service.scheduler.time.warning()
+        return [warning] if warning else []
+
     async def aclose(self) -> None:
         """End what still looks."""
         if self._pages is not None:
@@ -89,7 +62,7 @@ class Readiness:
             await asyncio.gather(self._pages, return_exceptions=True)
 
     async def _ask(self) -> AsyncIterator[str]:
-        self.watch.look()
+        self._service.scheduler.time.look()
         try:
             async with asyncio.timeout(_WITHIN):
                 async with self._service.database.write() as connection:

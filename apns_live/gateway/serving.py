@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import errno
 import gc
+import itertools
 import resource
 import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -30,11 +30,14 @@ from ..errors import ApnsLiveError, InvalidSetting
 from .context import Gateway
 from .settings import GatewaySettings
 from .wire.certificates import Certificates
-from .wire.door import Arrival, Door, DoorLimits, DoorStatistics
+from .wire.door import Arrival, Door, DoorLimits, DoorStatistics, turn_away
 from .wire.http1 import Http1
 from .wire.http2 import Http2
 
 _BACKLOG = 2_048
+_AT_ONCE = 32
+"""Connections that are taken before others get their turn."""
+_NO_ROOM_SECONDS = 0.1
 _MOST_FILES = 65_536
 _OTHER_FILES = 256
 """Descriptors kept for what is no connection of a caller: the database, APNs, files."""
@@ -103,8 +106,8 @@ class _Server:
         self._door = Door(limits, statistics)
         self._state = ServerState()
         self._lifespan = LifespanOn(self._config)
-        self._servers: list[asyncio.Server] = []
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._accepting: list[asyncio.Task[None]] = []
+        self._arriving: set[asyncio.Task[None]] = set()
         self._clock: asyncio.Task[None] | None = None
 
     async def start(self, listeners: list[socket.socket]) -> None:
@@ -115,15 +118,12 @@ class _Server:
         self._tick()
         loop = asyncio.get_running_loop()
         self._clock = loop.create_task(self._ticking())
-        for listener in listeners:
-            self._servers.append(
-                await loop.create_server(self._arrival, sock=listener, backlog=_BACKLOG)
-            )
+        self._accepting = [loop.create_task(self._accept(listener)) for listener in listeners]
 
     async def close(self, drain: float) -> None:
         """Take no more, let requests under way finish, and cut off what does not."""
-        for server in self._servers:
-            server.close()
+        for task in self._accepting:
+            task.cancel()
         for connection in list(self._state.connections):
             connection.shutdown()
         if self._state.tasks:
@@ -133,18 +133,32 @@ class _Server:
             await asyncio.gather(*late, return_exceptions=True)
         for connection in list(self._state.connections):
             connection.transport.abort()
-        tasks = [*self._handshakes, *((self._clock,) if self._clock else ())]
+        tasks = [*self._accepting, *self._arriving, *((self._clock,) if self._clock else ())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._clock is not None and not self._lifespan.error_occurred:
             await self._lifespan.shutdown()
 
-    def _arrival(self) -> Arrival:
-        return Arrival(self._door, self._context, self._speak, self._handshakes)
-
-    def _context(self) -> ssl.SSLContext | None:
-        return None if self._certificates is None else self._certificates.context()
+    async def _accept(self, listener: socket.socket) -> None:
+        """Let connections in, or turn them away, for ever."""
+        loop = asyncio.get_running_loop()
+        for number in itertools.count(1):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+            try:
+                connection, address = await loop.sock_accept(listener)
+            except OSError:  # no descriptor is left, or the peer is gone already
+                await asyncio.sleep(_NO_ROOM_SECONDS)
+                continue
+            context = None if self._certificates is None else self._certificates.context()
+            if not self._door.enter(address[0]):
+                turn_away(connection, plain=context is None)
+                continue
+            arrival = Arrival(self._door, address[0], self._speak)
+            task = loop.create_task(arrival.welcome(connection, context))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
 
     def _speak(self, agreed: str | None) -> asyncio.Protocol:
         return self._http2() if agreed == "h2" else self._http1()

@@ -305,6 +305,13 @@ async def test_an_audience_that_nobody_knows_is_refused_at_once(
         ({"device_limit": "3"}, "settings.device_limit"),
         ({"device_limit_ends": "newest"}, "settings.device_limit_ends"),
         ({"language": "not a language"}, "settings.language"),
+        ({"device_limits": 3}, "settings.device_limits"),
+        ({"mine": 1}, "settings.mine"),
+        ({"braze_app_id": [1]}, "settings.braze_app_id"),
+        ({"braze_max_external_ids": "50"}, "settings.braze_max_external_ids"),
+        ({"onesignal_device_calls": "on"}, "settings.onesignal_device_calls"),
+        ({"fcm_unregistered": "yes"}, "settings.fcm_unregistered"),
+        ({"activitysmith": 4}, "settings.activitysmith"),
     ],
 )
 async def test_a_setting_that_nobody_can_follow_is_refused(
@@ -318,9 +325,11 @@ async def test_a_setting_that_nobody_can_follow_is_refused(
             await write
         assert caught.value.field == field
     assert (await world.apps.get(world.app.id)).settings == {}
-    known = await world.apps.configure(world.app, {"language": "de", "device_limit": 2, "mine": 1})
-    assert known.settings == {"language": "de", "device_limit": 2, "mine": 1}
+    known = await world.apps.configure(
+        world.app, {"language": "de", "device_limit": 2, "x_mine": 1}
+    )
+    assert known.settings == {"language": "de", "device_limit": 2, "x_mine": 1}
     assert (await world.apps.configure(world.app, {"device_limit": None})).settings == {
         "language": "de",
-        "mine": 1,
+        "x_mine": 1,
     }

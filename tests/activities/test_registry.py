@@ -67,9 +67,9 @@ async def living(database: Database) -> dict[tuple[str, str], str]:
 
 
 async def test_apps_have_settings_and_ids_of_their_own(apps: Apps) -> None:
-    app = await apps.create(name="A", bundle_id="com.example.a", id="alpha", settings={"x": 1})
-    assert (app.id, app.environment, app.settings) == ("alpha", "production", {"x": 1})
-    assert (await apps.configure(app, {"y": 2, "x": None})).settings == {"y": 2}
+    app = await apps.create(name="A", bundle_id="com.example.a", id="alpha", settings={"x_a": 1})
+    assert (app.id, app.environment, app.settings) == ("alpha", "production", {"x_a": 1})
+    assert (await apps.configure(app, {"x_b": 2, "x_a": None})).settings == {"x_b": 2}
     with pytest.raises(InvalidInput, match="taken"):
         await apps.create(name="B", bundle_id="com.example.b", id="alpha")
     with pytest.raises(NotFound, match="beta"):

@@ -19,7 +19,7 @@ from ...clock import Clock
 from ..accept.idempotency import KEPT_MILLISECONDS
 from ..store import schema
 from ..store.database import Database
-from ..times import milliseconds
+from .steady import SteadyTime
 
 logger = logging.getLogger("apns_live.activities")
 
@@ -62,9 +62,11 @@ class Pruning:
         retention: Retention | None = None,
         *,
         every: float = EVERY,
+        time: SteadyTime | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
+        self._time = time or SteadyTime(clock)
         self._retention = retention or Retention()
         self._every = every
         self.rounds = 0
@@ -81,7 +83,7 @@ class Pruning:
 
     async def round(self) -> dict[str, int]:
         """Delete everything that is past its time; return how many rows of each table."""
-        now, keep = milliseconds(self._clock), self._retention
+        now, keep = self._time.milliseconds(), self._retention
         before = {
             "outcomes": now - int(keep.outcomes * _DAY),
             "receipts": now - int(keep.receipts * _DAY),

@@ -1,8 +1,8 @@
 """What happens to activities by the clock: due starts and ends, the system's own end, lost tokens.
 
 Everything due is found by index, done in batches of one transaction each, and done whenever it is
-found late: after a pause of the process, or a jump of the clock, it catches up. In between the
-scheduler sleeps until the next thing is due, and is woken by writes.
+found late: after a pause of the process it catches up, and after a jump of the clock once that has
+lasted (`SteadyTime`). In between the scheduler sleeps until the next thing is due, and is woken by writes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ..accept.activities import Activities, Written
 from ..apps import App
 from ..store.database import Database
 from ..store.ownership import Ownership
-from ..times import milliseconds
 from .due import Timetable
 from .expiry import Expiry
 from .missing_tokens import MissingTokens
+from .steady import SteadyTime
 
 logger = logging.getLogger("apns_live.activities")
 
@@ -81,6 +81,7 @@ class Scheduler:
         changed: Changed = lambda *, activities=(), operations=(): None,
     ) -> None:
         self._clock = clock
+        self.time = SteadyTime(clock)
         self._written = written
         self._left = left
         self._changed = changed
@@ -123,7 +124,7 @@ class Scheduler:
         while more:
             more = False
             for step in self._steps:
-                due, now = dues[step], milliseconds(self._clock)
+                due, now = dues[step], self.time.milliseconds()
                 if due is None or due > now:
                     continue
                 done = Done()
@@ -150,7 +151,7 @@ class Scheduler:
     async def _sleep_until(self, due: int | None) -> None:
         wait = self._longest
         if due is not None:
-            wait = min(wait, due / 1000 - self._clock.time())
+            wait = min(wait, (due - self.time.milliseconds()) / 1000)
         begin = self._clock.monotonic()
         timer = self._clock.call_later(max(wait, BREATH), self._woken.set)
         self._sleeping = True

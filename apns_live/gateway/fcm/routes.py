@@ -15,6 +15,7 @@ from ...activities.decodes import check_decodes
 from ...activities.send.apns_clients import NoKey
 from ...errors import BadBody, NotAllowed
 from .. import service_accounts as accounts
+from ..admission import leave_now
 from ..bodies import read_bytes, read_json
 from ..callers import is_named, refuse, secret_of
 from ..context import Gateway
@@ -130,6 +131,7 @@ async def _send(gateway: Gateway, request: Request, number: int) -> Response:
             check_decodes(app.settings, str(kind), state, attributes)
         if asked.validate_only:
             return answers.answer({"name": f"projects/{project}/messages/fake_message_id"})
+        leave_now()  # it waits for APNs, and the client bounds how many do
         try:
             async with gateway.service.courier.client(app, app.environment) as client:
                 sendable = client.prepare(asked.message)

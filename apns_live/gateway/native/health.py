@@ -48,8 +48,7 @@ async def ready(call: Call) -> Any:
     problems = await readiness.problems()
     if problems:
         return respond(problem("store_unavailable", 503, "; ".join(problems), retry_after=5.0))
-    warning = readiness.watch.warning()
-    return HealthAnswer(status="ready", warnings=[warning] if warning else [])
+    return HealthAnswer(status="ready", warnings=readiness.warnings())
 
 
 @routes(

@@ -8,7 +8,9 @@ for new ones when the house is full: the one that did nothing for longest goes f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 import ssl
 import time
 from collections import Counter, OrderedDict
@@ -16,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import islice
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from ..logs import Seldom
 
@@ -150,92 +152,58 @@ class Door:
 
 
 class Arrival(asyncio.Protocol):
-    """A new connection: let in or turned away, and taken through the TLS handshake if there is TLS.
+    """A connection that was let in: through the TLS handshake, if there is TLS, to the protocol that goes on.
 
-    ``speak`` makes the protocol that goes on, from the protocol's name that ALPN agreed on.
+    ``speak`` makes that protocol, from the protocol's name that ALPN agreed on.
     """
 
     def __init__(
-        self,
-        door: Door,
-        context: Callable[[], ssl.SSLContext | None],
-        speak: Callable[[str | None], asyncio.Protocol],
-        tasks: set[asyncio.Task[None]],
+        self, door: Door, address: str, speak: Callable[[str | None], asyncio.Protocol]
     ) -> None:
-        self._door = door
-        self._context = context
-        self._speak = speak
-        self._tasks = tasks
-        self._transport: asyncio.Transport | None = None
-        self._early = b""
-        self._inside = False
-        self.address = ""
+        self.address = address
         self.deadline = 0.0
+        self._door = door
+        self._speak = speak
+        self._task: asyncio.Task[None] | None = None
+        self._speaks = False
+
+    async def welcome(self, connection: socket.socket, context: ssl.SSLContext | None) -> None:
+        """Go on with an accepted connection. One that ends before it speaks leaves the door."""
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._door.waits(self, HANDSHAKE_SECONDS + 1)
+        options: dict[str, Any] = {}
+        if context is not None:
+            options = {
+                "ssl": context,
+                "ssl_handshake_timeout": HANDSHAKE_SECONDS,
+                "ssl_shutdown_timeout": DRAIN_SECONDS,
+            }
+        try:
+            # Not `start_tls` on what a server accepted: uvloop reads the client's first bytes before it.
+            await loop.connect_accepted_socket(lambda: self, connection, **options)
+        except (OSError, asyncio.CancelledError):  # what is no TLS, or too slow; nobody to tell
+            if not self._speaks:
+                self._door.leave(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Turn the connection away, or go on with it."""
-        self._transport = transport = cast("asyncio.Transport", transport)
-        peer = transport.get_extra_info("peername")
-        self.address = str(peer[0]) if peer else ""
-        context = self._context()
-        if not self._door.enter(self.address):
-            if context is None:
-                transport.write(_BUSY)
-            transport.close()
-            return
-        if context is None:
-            self._go_on(transport, None)
-            return
-        self._inside = True
-        self._door.waits(self, HANDSHAKE_SECONDS + 1)
-        transport.pause_reading()  # until TLS reads
-        task = asyncio.get_running_loop().create_task(self._secure(transport, context))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _secure(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            secured = await loop.start_tls(
-                transport,
-                self,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=DRAIN_SECONDS,
-            )
-        except (OSError, asyncio.CancelledError):
-            secured = None
-        if secured is None:  # what is no TLS, or was not complete in time; nobody to tell
-            self._gone()
-            transport.abort()
-            return
-        tls = secured.get_extra_info("ssl_object")
-        self._inside = False
+        """Hand the connection to the protocol that goes on."""
+        tls = transport.get_extra_info("ssl_object")
+        protocol = self._speak(None if tls is None else tls.selected_alpn_protocol())
+        self._speaks = True
         self._door.works(self)
-        self._go_on(secured, None if tls is None else tls.selected_alpn_protocol())
-
-    def _go_on(self, transport: asyncio.Transport, agreed: str | None) -> None:
-        protocol = self._speak(agreed)
-        transport.set_protocol(protocol)
+        cast("asyncio.Transport", transport).set_protocol(protocol)
         protocol.connection_made(transport)
-        if self._early:
-            protocol.data_received(self._early)
-
-    def data_received(self, data: bytes) -> None:
-        """Keep what comes right behind the handshake."""
-        self._early += data
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Forget it."""
-        self._gone()
-
-    def _gone(self) -> None:
-        if self._inside:
-            self._inside = False
-            self._door.leave(self)
 
     def close_now(self) -> None:
         """Close without waiting for the peer."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self._task is not None:
+            self._task.cancel()
+
+
+def turn_away(connection: socket.socket, *, plain: bool) -> None:
+    """Close a connection that there is no room for; without TLS it is told when to come again."""
+    with contextlib.suppress(OSError):
+        if plain:
+            connection.send(_BUSY)
+    connection.close()

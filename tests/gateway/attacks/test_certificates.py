@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from apns_live.errors import InvalidSetting
 from apns_live.gateway.serving import serving
 from apns_live.gateway.wire.certificates import Certificates
+from apns_live.testing.certificates import certificates_in
 from tests.servers import make_certificate
 
 from .conftest import small_app
@@ -67,3 +70,29 @@ async def test_new_files_are_used_without_a_restart(tmp_path: Path) -> None:
         for _ in range(10):
             certificates.look()
         assert await shown(port) == ssl.PEM_cert_to_DER_cert(new[0].read_text())
+
+
+def test_a_hello_that_is_there_before_its_connection_is_taken(tmp_path: Path) -> None:
+    """A client sends its first bytes at once; on a busy machine they wait beside the connection."""
+    uvloop = pytest.importorskip("uvloop")
+    made = certificates_in(tmp_path)
+    certificates = Certificates(made.certificate_file, made.key_file)
+
+    def ask(port: int) -> bytes:
+        context = ssl.create_default_context(cafile=str(made.ca_file))
+        with (
+            socket.create_connection(("localhost", port), timeout=10.0) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as secured,
+        ):
+            secured.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            return secured.recv(12)
+
+    async def main() -> bytes:
+        async with serving(small_app([]), certificates=certificates) as url:
+            asking = asyncio.create_task(asyncio.to_thread(ask, int(url.rpartition(":")[2])))
+            await asyncio.sleep(0)
+            time.sleep(0.2)
+            return await asking
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(main()) == b"HTTP/1.1 200"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sqlite3
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from sqlalchemy import text
 from apns_live.activities import Sealer
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import new_key
-from apns_live.gateway.readiness import ClockWatch, Readiness
+from apns_live.gateway.readiness import Readiness
 from tests.gateway.native.conftest import Live
 
 
@@ -81,33 +80,10 @@ async def test_a_destroyed_page(live: Live) -> None:
     assert any("damaged" in said for said in await one.problems())
 
 
-class Clock:
-    """A wall clock that is set, beside a monotonic one."""
-
-    def __init__(self) -> None:
-        self.wall, self.mono = 1_000_000.0, 50.0
-
-    def time(self) -> float:
-        return self.wall
-
-    def monotonic(self) -> float:
-        return self.mono
-
-    async def sleep(self, seconds: float) -> None:
-        self.mono += seconds
-
-
-def test_a_clock_that_is_set_is_told_for_a_while(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING)
-    clock = Clock()
-    watch = ClockWatch(clock)
-    clock.wall, clock.mono = clock.wall + 15, clock.mono + 15
-    watch.look()
-    assert (watch.warning(), caplog.records) == ("", [])
-    clock.wall, clock.mono = clock.wall + 86_415, clock.mono + 15
-    watch.look()
-    watch.look()
-    assert watch.warning() == "the clock was set by +86400 s"
-    assert len(caplog.records) == 1
-    clock.mono += 901
-    assert watch.warning() == ""
+async def test_a_clock_that_is_set_is_told(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (await live.http.get("/readyz")).json() == {"status": "ready"}
+    time = live.service.scheduler.time
+    monkeypatch.setattr(time, "_seen", time._seen - 86_400)
+    live.gateway.readiness._asked = -10.0
+    answer = await live.http.get("/readyz")
+    assert answer.json() == {"status": "ready", "warnings": ["the clock was set by +86400 s"]}
