@@ -24,7 +24,7 @@ from ...errors import (
     PoolFull,
     TooManyRequests,
 )
-from ...outcome import Outcome
+from ...outcome import Outcome, Verdict
 from ..problems import classify
 
 _TYPES = "type.googleapis.com"
@@ -122,7 +122,8 @@ def failure_of(outcome: Outcome, *, unregistered: bool) -> GoogleError:
         return error(400, "INVALID_ARGUMENT", "APNs device token is disabled.")
     if status == 413:
         return GoogleError(400, INVALID)
-    if status == 429:
+    if status == 429 or outcome.verdict is Verdict.SLOW_DOWN:
+        # Also one that did not leave, because the token was answered so a moment ago.
         return error(429, "QUOTA_EXCEEDED", "Quota exceeded for this device.", 1.0)
     if status == 503 or (not status and not outcome.may_have_been_sent):
         return error(503, "UNAVAILABLE", "The service is currently unavailable.", 1.0)
