@@ -260,6 +260,9 @@ async def test_go_and_java(served: Served, tmp_path: Path, command: Any) -> None
         assert said["started"].startswith(f"projects/{world.app.settings['fcm_project_id']}/")
         [card] = phone.activities
         assert json.loads(card.content) == {"n": 1}
+        async with asyncio.timeout(30.0):
+            while card.token is None:
+                await asyncio.sleep(0.01)
         asked = [
             f"{code} {token} {'update' if CODES[code][1] else 'alert'} 1"
             for code, token in TOKENS.items()
