@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from struct import pack
 
 from apns_live.errors import Http2Error, Http2StreamError
 from apns_live.http2.answer_forms import NO_FORM, STRING_SIZES, form_of
 from apns_live.http2.closed_streams import Ending
-from apns_live.http2.connection import (
-    BUDGET_PER_EXCHANGE,
-    FLOOD_BUDGET,
-    Connection,
-    connection_error,
-)
+from apns_live.http2.connection import Connection, connection_error
 from apns_live.http2.constants import (
     CLIENT_PREFACE,
     DEFAULT_WINDOW,
@@ -27,6 +21,7 @@ from apns_live.http2.constants import (
 )
 from apns_live.http2.events import AnswersReceived, Event, Headers, ResponseReceived
 from apns_live.http2.field_rules import content_length, split_response, trailers_problem
+from apns_live.http2.floods import FLOOD_BUDGET
 from apns_live.http2.flow_control import ReceiveWindow, append_content
 from apns_live.http2.frames import (
     FRAME_HEADER,
@@ -34,14 +29,9 @@ from apns_live.http2.frames import (
     reset_frame,
     window_update_frame,
 )
-from apns_live.http2.header_encoder import (
-    PATH,
-    Prefix,
-    PreparedHeaders,
-    RequestEncoder,
-    encode_integer,
-)
+from apns_live.http2.header_encoder import PreparedHeaders, RequestEncoder
 from apns_live.http2.headers import EncodedString, HeaderDecoder
+from apns_live.http2.request_templates import Template, Templates
 
 _MAX_HEADER_LIST = 65_536
 _CONNECTION_WINDOW = 1_048_576
@@ -75,17 +65,6 @@ class _Stream:
         self.declared = -1
         self.body: list[bytes] = []
         self.length = 0
-
-
-class _Template:
-    """What requests of equal sizes share: nine texts each, four of them empty until they are filled."""
-
-    __slots__ = ("body", "key", "parts")
-
-    def __init__(self, key: tuple[object, ...], body: bytes, parts: list[str]) -> None:
-        self.key = key
-        self.body = body
-        self.parts = parts
 
 
 def _interim_problem(status: int) -> str:
@@ -137,7 +116,7 @@ class ClientConnection(Connection):
             flood_budget=flood_budget,
         )
         self._prefixes = self._requests.prefixes
-        self._kept_template: _Template | None = None
+        self._templates = Templates()
         self._batch_answers = batch_answers
         self._form = NO_FORM
         self._initial_window = initial_window
@@ -260,7 +239,7 @@ class ClientConnection(Connection):
             end = count if alike else done + 1
             sizes = (len(folder) + len(names[done]), len(request_ids[done]))
             self._send_alike(
-                self._template(headers, prefix, sizes, folder, body),
+                self._templates.of(headers, prefix, sizes, folder, body),
                 names[done:end],
                 request_ids[done:end],
                 len(body),
@@ -268,51 +247,16 @@ class ClientConnection(Connection):
             done = end
         return first
 
-    def _template(
-        self,
-        headers: PreparedHeaders,
-        prefix: Prefix,
-        sizes: tuple[int, int],
-        folder: str,
-        body: bytes,
-    ) -> _Template:
-        """Return what requests of these sizes have in common; the last one is kept."""
-        kept = self._kept_template
-        key = (headers, prefix.generation, sizes, folder)
-        if kept is not None and kept.key == key and kept.body is body:
-            return kept
-        path_size, id_size = (encode_integer(size, 7) for size in sizes)
-        before_path = PATH + path_size
-        before_id = prefix.shared + prefix.id_head + id_size
-        block_length = len(before_path) + len(before_id) + sum(sizes)
-        head = FRAME_HEADER.pack(block_length << 8 | 1, END_HEADERS, 0)[:5]
-        data_head = FRAME_HEADER.pack(len(body) << 8, END_STREAM, 0)[:5]
-        parts = (head, before_path, before_id, data_head, body)
-        text = [part.decode("latin-1") for part in parts]
-        text[1] += folder
-        template = _Template(
-            key, body, [text[0], "", text[1], "", text[2], "", text[3], "", text[4]]
-        )
-        self._kept_template = template
-        return template
-
     def _send_alike(
-        self, template: _Template, names: Sequence[str], request_ids: Sequence[str], length: int
+        self, template: Template, names: Sequence[str], request_ids: Sequence[str], length: int
     ) -> None:
-        """Queue requests of equal sizes: text is joined, and becomes bytes once."""
+        """Queue requests of equal sizes."""
         count = len(names)
         first = self._next_id
         self._next_id = end = first + 2 * count
-        streams = range(first, end, 2)
-        packed = pack(f">{count}L", *streams).decode("latin-1")
-        ids = [packed[at : at + 4] for at in range(0, 4 * count, 4)]
-        text = template.parts * count
-        text[1::9] = text[7::9] = ids
-        text[3::9] = names
-        text[5::9] = request_ids
-        self._out.append("".join(text).encode("latin-1"))
+        self._out.append(template.filled(first, names, request_ids))
         self._send_window -= length * count
-        self._waiting.update(dict.fromkeys(streams, length))
+        self._waiting.update(dict.fromkeys(range(first, end, 2), length))
         if end > MAXIMUM_STREAM_ID:
             self._limit = 0
 
@@ -356,7 +300,7 @@ class ClientConnection(Connection):
         if self._forget_stream(stream_id):
             self._closed.remember(stream_id, Ending.OURS)
             self._out.append(reset_frame(stream_id, code))
-            self._exchange_done()  # the answer may be on its way, and is no flood
+            self._floods.earn()  # the answer may be on its way, and is no flood
 
     def close(self, code: int = ErrorCode.NO_ERROR, debug: bytes = b"") -> None:
         """Queue GOAWAY: nothing new starts, what is open may still be answered."""
@@ -391,7 +335,7 @@ class ClientConnection(Connection):
                 and stream_id in waiting
                 and word & 0xFF == 1
                 and word <= 0x400001
-                and self._block is None
+                and self._unfinished is None
             ):
                 behind = begin = start
                 for part, size in parts:
@@ -419,14 +363,14 @@ class ClientConnection(Connection):
                 and stream_id < self._next_id
                 and stream_id not in waiting
                 and stream_id not in streams
-                and self._block is None
+                and self._unfinished is None
             ):
-                self._spend("RST_STREAM")  # behind an answer; nginx sends one each time
+                self._floods.spend("RST_STREAM")  # behind an answer; nginx sends one each time
             else:
                 self._take_frame(word, flags, stream_id & 0x7FFFFFFF, data[start:at], events)
                 batch = None
         if answered:
-            self._budget = min(self._budget + answered * BUDGET_PER_EXCHANGE, self._budget_full)
+            self._floods.earn(answered)
         return at
 
     def _take_answer(self, stream_id: int, block: bytes, events: list[Event]) -> bool:
@@ -490,7 +434,7 @@ class ClientConnection(Connection):
             if status == 101 or ends_stream:
                 problem = _interim_problem(status)
             else:
-                self._spend("interim HEADERS")
+                self._floods.spend("interim HEADERS")
                 return
         if not problem:
             stream.declared, problem = content_length(headers)
@@ -506,7 +450,7 @@ class ClientConnection(Connection):
     ) -> None:
         stream = self._stream(stream_id)
         if stream is None:
-            self._spend("late DATA")
+            self._floods.spend("late DATA")
             self._late_frame(stream_id, "DATA")
             return
         stream.window.available -= size
@@ -551,7 +495,7 @@ class ClientConnection(Connection):
             self._out.append(reset_frame(stream_id, ErrorCode.CANCEL))
         body = stream.body[0] if len(stream.body) == 1 else b"".join(stream.body)
         events.append(ResponseReceived(stream_id, stream.status, stream.headers, body))
-        self._exchange_done()
+        self._floods.earn()
 
     # --- what the connection asks of a role ----------------------------------------------------
 

@@ -29,6 +29,7 @@ from apns_live.http2.events import (
     StreamReset,
 )
 from apns_live.http2.field_rules import FieldCheck
+from apns_live.http2.floods import FloodGuard
 from apns_live.http2.flow_control import ReceiveWindow, SendQueue
 from apns_live.http2.frames import (
     FRAME_HEADER,
@@ -46,15 +47,25 @@ from apns_live.http2.header_encoder import HeaderEncoder
 from apns_live.http2.headers import HeaderDecoder
 from apns_live.http2.settings import OurSettings, PeerSettings
 
-FLOOD_BUDGET = 10_000
-"""Frames without use that a peer may send before they outweigh the useful ones."""
-BUDGET_PER_EXCHANGE = 4
 _CONTINUATION_LIMIT = 256
+_LARGEST_BLOCK = 65_536
 
 
 def connection_error(message: str, code: int = ErrorCode.PROTOCOL_ERROR) -> Http2ConnectionError:
     """Return an error that ends the connection."""
     return Http2ConnectionError(message, code)
+
+
+class _Unfinished:
+    """A header block that still waits for CONTINUATION."""
+
+    __slots__ = ("block", "ends_stream", "frames", "stream_id")
+
+    def __init__(self, stream_id: int, block: bytes, *, ends_stream: bool) -> None:
+        self.stream_id = stream_id
+        self.block = bytearray(block)
+        self.ends_stream = ends_stream
+        self.frames = 0
 
 
 class Connection(ABC):
@@ -69,7 +80,6 @@ class Connection(ABC):
         connection_window: int,
         flood_budget: int,
     ) -> None:
-        self._role = "client" if client else "server"
         self._out: list[bytes] = []
         self._rest = b""
         self._encoder = encoder
@@ -87,16 +97,8 @@ class Connection(ABC):
         self._queue = SendQueue()
         self._flush_needed = False
         self._closed = ClosedStreams()
-        # A header block that still waits for CONTINUATION.
-        self._block: bytearray | None = None
-        self._block_stream = 0
-        self._block_ends_stream = False
-        self._block_frames = 0
-        self._largest_block = 65_536
-        self._budget_full = flood_budget
-        self._budget = flood_budget
-        self._undrained_replies = 0
-        self._max_frame_size = DEFAULT_FRAME_SIZE
+        self._unfinished: _Unfinished | None = None
+        self._floods = FloodGuard(flood_budget)
 
     # --- bytes out -------------------------------------------------------------------------
 
@@ -106,7 +108,7 @@ class Connection(ABC):
             return b""
         data = b"".join(self._out)
         self._out.clear()
-        self._undrained_replies = 0
+        self._floods.written()
         return data
 
     def send_raw(self, data: bytes) -> None:
@@ -147,6 +149,10 @@ class Connection(ABC):
         return self._decoder.decoder_name
 
     @property
+    def _max_frame_size(self) -> int:
+        return self._peers.values[Setting.MAX_FRAME_SIZE]
+
+    @property
     def connection_window(self) -> int:
         """Bytes of DATA that the peer lets us send now, less what waits for its stream's window."""
         return self._send_window - self._queue.waiting_bytes
@@ -165,8 +171,7 @@ class Connection(ABC):
         whole = bytes(data) if type(data) is not bytes else data
         if self._rest:
             whole = self._rest + whole
-        if self._budget < self._budget_full:
-            self._budget += 1
+        self._floods.heard()
         events: list[Event] = []
         try:
             used = self._take_frames(whole, events)
@@ -234,8 +239,9 @@ class Connection(ABC):
             self._refuse_greeting(word)
         if word >> 8 > DEFAULT_FRAME_SIZE:
             self._check_unfinished(word)
-        if self._block is not None and (
-            frame_type != FrameType.CONTINUATION or stream_id != self._block_stream
+        unfinished = self._unfinished
+        if unfinished is not None and (
+            frame_type != FrameType.CONTINUATION or stream_id != unfinished.stream_id
         ):
             raise connection_error("another frame came inside a header block")
         try:
@@ -268,32 +274,16 @@ class Connection(ABC):
                 raise connection_error("PRIORITY on stream 0")
             if len(payload) != 5:
                 raise connection_error("PRIORITY is not 5 bytes", ErrorCode.FRAME_SIZE_ERROR)
-            self._spend("PRIORITY")
+            self._floods.spend("PRIORITY")
         elif frame_type == FrameType.PUSH_PROMISE:
             raise connection_error("PUSH_PROMISE is not allowed here")
         else:
-            self._spend("unknown")  # RFC 9113, section 5.5: ignored
-
-    # --- floods ----------------------------------------------------------------------------
-
-    def _spend(self, what: str, amount: int = 1) -> None:
-        self._budget -= amount
-        if self._budget < 0:
-            raise connection_error(f"too many {what} frames", ErrorCode.ENHANCE_YOUR_CALM)
+            self._floods.spend("unknown")  # RFC 9113, section 5.5: ignored
 
     def _reply(self, data: bytes, what: str) -> None:
-        """Queue what the peer made us send; bounded even if nobody writes it out."""
-        self._spend(what)
-        self._undrained_replies += 1
-        if self._undrained_replies > self._budget_full:
-            raise connection_error(
-                f"too many {what} frames and none of the answers was read",
-                ErrorCode.ENHANCE_YOUR_CALM,
-            )
+        """Queue what the peer made us send."""
+        self._floods.reply(what)
         self._out.append(data)
-
-    def _exchange_done(self) -> None:
-        self._budget = min(self._budget + BUDGET_PER_EXCHANGE, self._budget_full)
 
     # --- header blocks ---------------------------------------------------------------------
 
@@ -308,31 +298,29 @@ class Connection(ABC):
         if flags & END_HEADERS:
             self._headers_complete(stream_id, block, ends_stream, events)
             return
-        self._block = bytearray(block)
-        self._block_stream = stream_id
-        self._block_ends_stream = ends_stream
-        self._block_frames = 0
+        self._unfinished = _Unfinished(stream_id, block, ends_stream=ends_stream)
 
     def _take_continuation(
         self, flags: int, stream_id: int, payload: bytes, events: list[Event]
     ) -> None:
-        if self._block is None:
+        unfinished = self._unfinished
+        if unfinished is None:
             raise connection_error("CONTINUATION without HEADERS")
-        self._block += payload
-        self._block_frames += 1
-        if self._block_frames > _CONTINUATION_LIMIT or len(self._block) > self._largest_block:
+        unfinished.block += payload
+        unfinished.frames += 1
+        if unfinished.frames > _CONTINUATION_LIMIT or len(unfinished.block) > _LARGEST_BLOCK:
             raise connection_error(
                 "a header block is larger than we allow", ErrorCode.ENHANCE_YOUR_CALM
             )
         if flags & END_HEADERS:
-            block = bytes(self._block)
-            self._block = None
-            self._headers_complete(stream_id, block, self._block_ends_stream, events)
+            self._unfinished = None
+            block = bytes(unfinished.block)
+            self._headers_complete(stream_id, block, unfinished.ends_stream, events)
 
     def _ignore_headers(self, stream_id: int, block: bytes) -> None:
         """Keep the decoder in step for a stream that is over, then apply the rules of 5.1."""
         self._decoder.decode(block)
-        self._spend("late HEADERS")
+        self._floods.spend("late HEADERS")
         self._late_frame(stream_id, "HEADERS")
 
     def _late_frame(self, stream_id: int, what: str) -> None:
@@ -361,7 +349,7 @@ class Connection(ABC):
             )
         content = strip_padding(payload, flags, "DATA") if flags & PADDED else payload
         if not content and not flags & END_STREAM:
-            self._spend("empty DATA")
+            self._floods.spend("empty DATA")
         self._data_received(stream_id, size, content, bool(flags & END_STREAM), events)
 
     def _take_window_update(self, stream_id: int, payload: bytes) -> None:
@@ -396,7 +384,7 @@ class Connection(ABC):
 
     def _spend_on_window(self) -> None:
         """Nothing waited for this WINDOW_UPDATE; a few of them come with each exchange."""
-        self._spend("WINDOW_UPDATE")
+        self._floods.spend("WINDOW_UPDATE")
 
     def _flush(self) -> None:
         finished = self._queue.flush(
@@ -418,7 +406,7 @@ class Connection(ABC):
             raise connection_error("RST_STREAM is not 4 bytes", ErrorCode.FRAME_SIZE_ERROR)
         if self._is_idle(stream_id):
             raise connection_error(f"RST_STREAM on stream {stream_id}, which is idle")
-        self._spend("RST_STREAM")
+        self._floods.spend("RST_STREAM")
         code = int.from_bytes(payload, "big")
         processed = code != ErrorCode.REFUSED_STREAM and stream_id not in self._queue
         if self._forget_stream(stream_id):
@@ -437,7 +425,7 @@ class Connection(ABC):
                 )
             changes = self._ours.acknowledge()
             if changes is None:
-                self._spend("SETTINGS acknowledgement")
+                self._floods.spend("SETTINGS acknowledgement")
                 return
             self._settings_in_force(changes)
             events.append(SettingsAcknowledged(changes))
@@ -452,7 +440,6 @@ class Connection(ABC):
         for identifier, value in pairs:
             if identifier == Setting.HEADER_TABLE_SIZE:
                 self._encoder.limit_table(value)
-        self._max_frame_size = self._peers.values[Setting.MAX_FRAME_SIZE]
         initial = self._peers.values[Setting.INITIAL_WINDOW_SIZE]
         if initial > before:
             self._check_stream_windows()
@@ -468,7 +455,7 @@ class Connection(ABC):
         if len(payload) != 8:
             raise connection_error("PING is not 8 bytes", ErrorCode.FRAME_SIZE_ERROR)
         if flags & ACK:
-            self._spend("PING acknowledgement")
+            self._floods.spend("PING acknowledgement")
             events.append(PingAcknowledged(payload))
         else:
             self._reply(ping_frame(payload, ack=True), "PING")
@@ -478,7 +465,7 @@ class Connection(ABC):
             raise connection_error("GOAWAY on a stream")
         if len(payload) < 8:
             raise connection_error("GOAWAY is shorter than 8 bytes", ErrorCode.FRAME_SIZE_ERROR)
-        self._spend("GOAWAY")
+        self._floods.spend("GOAWAY")
         last_stream_id, code, debug_data = parse_goaway(payload)
         unprocessed = self._peer_goes_away(last_stream_id)
         events.append(GoAwayReceived(last_stream_id, code, debug_data, unprocessed))

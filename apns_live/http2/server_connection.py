@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from apns_live.errors import Http2StreamError
 from apns_live.http2.closed_streams import Ending
-from apns_live.http2.connection import FLOOD_BUDGET, Connection, connection_error
+from apns_live.http2.connection import Connection, connection_error
 from apns_live.http2.constants import (
     CLIENT_PREFACE,
     DEFAULT_FRAME_SIZE,
@@ -25,6 +25,7 @@ from apns_live.http2.field_rules import (
     list_size,
     trailers_problem,
 )
+from apns_live.http2.floods import FLOOD_BUDGET
 from apns_live.http2.flow_control import ReceiveWindow, append_content
 from apns_live.http2.frames import (
     FRAME_HEADER,
@@ -243,7 +244,7 @@ class ServerConnection(Connection):
         if self._forget_stream(stream_id):
             self._closed.remember(stream_id, Ending.OURS)
             self._out.append(reset_frame(stream_id, code))
-            self._exchange_done()
+            self._floods.earn()
 
     # --- requests ------------------------------------------------------------------------------
 
@@ -260,7 +261,7 @@ class ServerConnection(Connection):
             if stop > end:
                 self._check_unfinished(word)
                 break
-            if self._ready and self._block is None and word < _USUAL_FRAME:
+            if self._ready and self._unfinished is None and word < _USUAL_FRAME:
                 # A request without padding and priority takes the short way.
                 frame_type = word & 0xFF
                 if frame_type == 0 and stream_id in streams and not flags & PADDED and stop > start:
@@ -317,7 +318,7 @@ class ServerConnection(Connection):
         self._last_stream_id = stream_id
         fields = self._decoder.decode(block)
         if self._closing or 0 <= self._goaway_last_id < stream_id:
-            self._spend("HEADERS after GOAWAY")
+            self._floods.spend("HEADERS after GOAWAY")
             self._closed.remember(stream_id, Ending.OURS)
             return
         if len(self._streams) >= self._stream_limit():
@@ -374,7 +375,7 @@ class ServerConnection(Connection):
     ) -> None:
         stream = self._streams.get(stream_id)
         if stream is None:
-            self._spend("late DATA")
+            self._floods.spend("late DATA")
             self._late_frame(stream_id, "DATA")
             return
         if stream.ended:
@@ -455,7 +456,7 @@ class ServerConnection(Connection):
         self._streams[stream_id].sent += size
 
     def _body_sent(self, stream_id: int) -> None:
-        self._exchange_done()
+        self._floods.earn()
         if self._streams[stream_id].ended:
             del self._streams[stream_id]
 

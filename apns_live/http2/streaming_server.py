@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from apns_live.http2.connection import BUDGET_PER_EXCHANGE
 from apns_live.http2.constants import END_HEADERS
 from apns_live.http2.events import DataReceived, Event, RequestStarted
 from apns_live.http2.frames import data_header, window_update_frame
@@ -82,7 +81,7 @@ class StreamingServerConnection(ServerConnection):
             self._data_sent(stream_id, size)
             at += size
             # The client answers each piece with WINDOW_UPDATE: those are no flood.
-            self._budget = min(self._budget + BUDGET_PER_EXCHANGE, self._budget_full)
+            self._floods.earn()
             if last:
                 self._body_sent(stream_id)
                 break

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apns_live.http2 import (
+    ClientConnection,
     ErrorCode,
     FrameType,
     RequestReceived,
@@ -276,7 +277,7 @@ def test_a_header_list_above_the_servers_limit_is_reset() -> None:
 def test_a_header_list_that_unfolds_to_megabytes_ends_the_connection() -> None:
     large = b"\x40\x01a\x7f\xa1\x1e" + b"x" * 4000  # one entry of 4001 bytes, then pointers to it
     for connection in (ready_server(), ready_client()):
-        if connection._role == "client":
+        if isinstance(connection, ClientConnection):
             push(connection)
         bomb = headers(1, large + b"\xbe" * 12_000, WHOLE)
         expect_connection_error(connection, bomb, ErrorCode.ENHANCE_YOUR_CALM)
