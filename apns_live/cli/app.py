@@ -15,6 +15,7 @@ from . import (
     channels,
     contract,
     demo,
+    doctor,
     explain,
     fake,
     fan_out,
@@ -61,6 +62,7 @@ app.command("send")(send.send)
 app.command("fan-out")(fan_out.fan_out)
 app.command("broadcast")(broadcast.broadcast)
 app.command("lint")(lint.lint)
+app.command("doctor")(doctor.doctor)
 app.command("explain")(explain.explain)
 app.command("fake")(fake.fake)
 app.command("gateway")(gateway.gateway)

@@ -439,3 +439,37 @@ def test_over_postgresql(cli: Cli, postgres_address: str, tmp_path: Path) -> Non
     refused = cli("store", "status", "--store", missing)
     assert refused.code == 2
     assert "does not exist" in refused.err
+
+
+def test_why_a_device_shows_nothing(store: Cli, app: str, tmp_path: Path) -> None:
+    asyncio.run(start_one("store.db"))
+    (tmp_path / "d.csv").write_text("id,os_version\nphone-1,17.4\n")
+    assert store("import", "devices", "d.csv", "--app", app).code == 0
+    now = int(SystemClock().time() * 1000)
+    hour = 3_600_000
+    with sqlite3.connect("store.db") as connection:
+        connection.executemany(
+            "INSERT INTO activity_devices (app_id, activity_id, device_id, started_at, environment)"
+            " VALUES (1, ?, 1, ?, 'sandbox')",
+            [(1, now - 9 * hour)],
+        )
+        connection.executemany(
+            "INSERT INTO outcomes (app_id, operation_id, device_id, verdict, status, reason, apns_id,"
+            " priority, created_at) VALUES (1, 1, 1, ?, 410, ?, 'id', 10, ?)",
+            [("drop_token", "Unregistered", now - hour // 2)] * 20,
+        )
+    connection.close()
+    asked = store("doctor", "--app", app, "--device", "phone-1", "--json")
+    assert asked.code == 1
+    found = {(each["check"], each["state"]) for each in asked.json["findings"]}
+    assert found == {
+        ("ios version", "warn"),
+        ("start token", "fail"),
+        ("budget", "warn"),
+        ("activity", "fail"),
+        ("token", "fail"),
+        ("outcome", "fail"),
+        ("device", "ok"),
+    }
+    assert all(each["remedy"] for each in asked.json["findings"] if each["state"] != "ok")
+    assert store("doctor", "--app", app, "--device", "nobody").code == 2

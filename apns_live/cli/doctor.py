@@ -1,0 +1,402 @@
+"""``apns-live doctor``: what keeps pushes from leaving, and why a phone shows nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ..errors import (
+    ApnsLiveError,
+    ConnectFailed,
+    CredentialError,
+    InvalidInput,
+    InvalidKey,
+    InvalidSetting,
+    PoolFull,
+    StoreError,
+)
+from .doctor_device import Finding, by_fake, by_store
+from .options import CONNECTION, Shared, command
+from .output import ExitCode
+from .store_access import StoreOption, named_address, opened
+
+if TYPE_CHECKING:
+    from ..outcome import Outcome
+    from ..pool.endpoint import Endpoint
+    from ..settings import Settings
+
+PATIENCE = 10.0
+"""Seconds for each connection, and for the answer to the test push."""
+DEAD_TOKEN = "00" * 32
+"""Well-formed, and nobody's: APNs judges the credentials before it (seen on the sandbox)."""
+LONG_AGO = 1_000_000_000
+"""The timestamp of a test push to a real token: every phone ignores what is older than it holds."""
+
+_CLOCK = "Set this machine's clock (NTP): a provider token may be an hour off at most."
+_KEY = (
+    "Key file, key id and team id must belong together, and the key must not be revoked: compare "
+    "them with Keys in Apple's developer portal. A clock that is over an hour off looks the same: "
+    f"{_CLOCK}"
+)
+_REASONS = {
+    "InvalidProviderToken": ("key", _KEY),
+    "MissingProviderToken": ("key", "A proxy may strip the authorization header."),
+    "ExpiredProviderToken": ("clock", _CLOCK),
+    "Forbidden": ("key", _KEY),
+    "BadEnvironmentKeyIdInToken": ("environment", ""),
+    "BadEnvironmentKeyInToken": ("environment", ""),
+    "TopicDisallowed": ("topic", ""),
+    "TopicMismatch": ("topic", ""),
+    "BadTopic": ("topic", ""),
+}
+_OF_TOKEN = {"BadDeviceToken", "Unregistered", "ExpiredToken", "DeviceTokenNotForTopic"}
+
+
+@command(CONNECTION)
+def doctor(
+    shared: Shared,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            metavar="TOKEN",
+            help="Ask APNs about this token, with a push that every phone ignores.",
+        ),
+    ] = None,
+    contract: Annotated[
+        list[Path] | None,
+        typer.Option("--contract", metavar="FILE", help="Swift file of the app; repeat."),
+    ] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            "--state", metavar="TYPE=JSON", help="Does this content state decode? Or TYPE=@FILE."
+        ),
+    ] = None,
+    store: StoreOption = None,
+    app: Annotated[
+        str | None, typer.Option("--app", metavar="ID", help="App of the device.")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="ID", help="Why does this device show nothing?"),
+    ] = None,
+    fake: Annotated[
+        str | None,
+        typer.Option("--fake", metavar="URL", help="Ask the inspector of a fake, not a database."),
+    ] = None,
+) -> int:
+    """Check settings, key, clock, DNS, TCP, TLS, proxy, credentials, store and a device's way.
+
+    Nothing is shown on any phone. Exit code 0: nothing is broken; 1: a check found problems; 3: APNs
+    cannot be reached, or refused key, team or topic.
+    """
+    findings: list[Finding] = []
+
+    async def examine() -> None:
+        async for found in _examine(shared, token, contract or [], state, store, app, device, fake):
+            findings.append(found)
+            if not shared.screen.json_mode:
+                mark = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}[found.state]
+                shared.screen.line(f"{mark} {found.check}: {found.said}")
+                if found.remedy and found.state != "ok":
+                    shared.screen.line(f"     {found.remedy}")
+
+    asyncio.run(examine())
+    failed = [found for found in findings if found.state == "fail"]
+    if shared.screen.json_mode:
+        rows = [found._asdict() for found in findings]
+        shared.screen.answer({"ok": not failed, "findings": rows}, "")
+    if not failed:
+        return ExitCode.OK
+    ways = {"dns", "tcp", "tls", "alpn", "proxy", "key", "clock", "environment", "topic", "push"}
+    return ExitCode.NO_WAY if ways & {each.check for each in failed} else ExitCode.NOT_ACCEPTED
+
+
+async def _examine(
+    shared: Shared,
+    token: str | None,
+    contract: list[Path],
+    state: str | None,
+    store: str | None,
+    app: str | None,
+    device: str | None,
+    fake: str | None,
+) -> AsyncIterator[Finding]:
+    if device is not None or fake is not None:
+        if device is None or (fake is None and app is None):
+            raise InvalidInput(
+                "needs --device, and --app or --fake",
+                field="--device",
+                remedy="Give --app ID --device ID for a database, or --fake URL --device ID.",
+            )
+        if fake is not None:
+            for each in by_fake(fake, device):
+                yield each
+            return
+        async for found in by_store(store, app or "", device):
+            yield found
+        return
+    if state is not None or contract:
+        yield _decodes(contract, state)
+        if token is None and not shared.arguments:
+            return
+    from ..pool.endpoint import ENVIRONMENTS
+
+    try:
+        settings = shared.settings()
+        key = settings.provider_key()
+        yield Finding("key", "ok", f"key {key.key_id} of team {key.team_id} signs")
+        named = settings.endpoint()
+        endpoint = ENVIRONMENTS[named] if isinstance(named, str) else named
+        arguments = settings.client_arguments()
+    except ApnsLiveError as error:
+        about = str(getattr(error, "field", "")).startswith(("key", "team_id"))
+        of_key = about or isinstance(error, InvalidKey | CredentialError)
+        check = "key" if of_key else "settings"
+        yield Finding(check, "fail", str(error), getattr(error, "remedy", ""))
+        return
+    reached = True
+    for host, port, needed in _doors(endpoint):
+        found = await _door(settings, replace(endpoint, host=host, port=port), needed=needed)
+        reached = reached and (found.state == "ok" or not needed)
+        yield found
+    if reached:
+        async for found in _pushes(arguments, token):
+            yield found
+    address = named_address(store)
+    if address is not None:
+        yield await _store(store, address)
+
+
+# What is known without the network.
+
+
+def _decodes(files: list[Path], text: str | None) -> Finding:
+    from ..contracts import Contract
+
+    name, equals, value = (text or "").partition("=")
+    if not files or not equals:
+        raise InvalidInput(
+            "go together",
+            field="--contract and --state",
+            remedy="Give --contract MatchAttributes.swift --state 'MatchAttributes={...}'.",
+        )
+    document = Path(value[1:]).read_text("utf-8") if value.startswith("@") else value
+    verdict = Contract.read(*files).check(name, document)
+    if verdict.ok:
+        return Finding("state", "ok", f"the app decodes this {name}")
+    state: Literal["warn", "fail"] = "fail" if verdict.ok is False else "warn"
+    remedy = (
+        "APNs would answer 200, and the phone show nothing. Change the state, or the Swift type."
+    )
+    return Finding("state", state, f"{name}: {verdict.message}", remedy)
+
+
+# The way to APNs.
+
+
+def _doors(endpoint: Endpoint) -> Iterator[tuple[str, int, bool]]:
+    """Yield host, port, and whether pushes need it."""
+    yield endpoint.host, endpoint.port, True
+    if endpoint.host.endswith(".push.apple.com"):
+        yield endpoint.host, 2197 if endpoint.port == 443 else 443, False
+    yield *endpoint.management, False
+
+
+async def _door(settings: Settings, endpoint: Endpoint, *, needed: bool) -> Finding:
+    from ..pool.connect import Connector, make_ssl_context
+    from ..pool.proxy import Proxy
+
+    where = f"{endpoint.host}:{endpoint.port}"
+    try:
+        context = make_ssl_context(endpoint)
+        proxy = None if settings.proxy is None else Proxy.from_url(settings.proxy)
+        connector = Connector(endpoint, ssl_context=context, proxy=proxy)
+        probe = _Probe()
+        async with asyncio.timeout(PATIENCE):
+            peer = await connector.open(lambda: probe)
+    except TimeoutError:
+        check, said = "tcp", f"{where} did not answer within {PATIENCE:g} s"
+        remedy = _closed(endpoint.port)
+    except ssl.SSLError as error:
+        check, said = "tls", f"{where}: {error}"
+        remedy = "Let ca_file name a PEM file with the certificates to trust."
+    except ConnectFailed as error:
+        check, remedy = _blame(error, endpoint)
+        said = str(error)
+    else:
+        probe.close()
+        way = "" if proxy is None else f" through the proxy {proxy.host}:{proxy.port}"
+        return Finding("tls", "ok", f"{where} ({peer}){way} speaks TLS and HTTP/2")
+    if needed:
+        return Finding(check, "fail", said, remedy)
+    purpose = "channel management" if endpoint.port not in {443, 2197} else "nothing yet"
+    return Finding(check, "warn", f"{said} (needed for {purpose} only)", remedy)
+
+
+class _Probe(asyncio.Protocol):
+    """A connection that says nothing."""
+
+    _transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def close(self) -> None:
+        if isinstance(self._transport, asyncio.Transport):
+            self._transport.abort()
+
+
+def _closed(port: int) -> str:
+    other = {443: " Apple serves 2197 as well.", 2197: " Apple serves 443 as well."}.get(port, "")
+    return f"Open port {port} for outgoing connections in the firewall, or check that a server is there.{other}"
+
+
+def _blame(error: ConnectFailed, endpoint: Endpoint) -> tuple[str, str]:
+    """Return which step failed, and what to do."""
+    said, cause = str(error), error.__cause__
+    kind = said.partition(":")[0].partition(" ")[0].lower()
+    if kind == "dns":
+        return "dns", f"Check the name {endpoint.host} and this machine's resolver."
+    if kind == "proxy":
+        return "proxy", (
+            f"Let the proxy open CONNECT to {endpoint.host}:{endpoint.port}, give it user:password@ "
+            "if it asks, or leave proxy out."
+        )
+    if kind == "alpn":
+        return (
+            "alpn",
+            "Go around the proxy or load balancer that opens TLS: APNs needs HTTP/2 end to end.",
+        )
+    if kind == "tcp":
+        return "tcp", _closed(endpoint.port)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        why = cause.verify_message.lower()
+        if "expired" in why or "not yet valid" in why:
+            return (
+                "tls",
+                f"The certificate's time is not now: renew it, or check the clock. {_CLOCK}",
+            )
+        if "mismatch" in why:
+            return (
+                "tls",
+                f"The certificate is for another name than {endpoint.host}: connect by its name.",
+            )
+        return "tls", (
+            "The server's authority is not trusted here. For Apple the system's roots must have "
+            "USERTrust RSA; for a fake, or behind a proxy that opens TLS, name its CA with ca_file."
+        )
+    return "tls", "Something that speaks no TLS answers there: check host and port, and proxies."
+
+
+# The credentials.
+
+
+async def _pushes(arguments: dict[str, Any], token: str | None) -> AsyncIterator[Finding]:
+    from ..client import Client
+
+    async with Client(**arguments) as client:
+        yield _judged(await _ask(client, DEAD_TOKEN), arguments["bundle_id"])
+        if token is not None:
+            yield _of_token(await _ask(client, token))
+
+
+async def _ask(client: Any, token: str) -> Outcome | Exception:
+    from ..payload import Update
+
+    message = Update(content_state={}, timestamp=LONG_AGO, priority=5, expiration=0)
+    try:
+        outcome: Outcome = await client.send(message, token, deadline=PATIENCE)
+    except (InvalidInput, PoolFull) as error:
+        return error
+    return outcome
+
+
+def _judged(outcome: Outcome | Exception, bundle_id: str) -> Finding:
+    from ..reasons import TABLE, normalise
+
+    if isinstance(outcome, Exception):
+        return Finding("push", "fail", str(outcome))
+    reason = normalise(outcome.reason)
+    if outcome.accepted or reason in _OF_TOKEN:
+        answer = reason or "200"
+        return Finding("push", "ok", f"APNs knows key, team and {bundle_id} (it answered {answer})")
+    row = TABLE.get(reason)
+    check, remedy = _REASONS.get(reason, ("push", ""))
+    said = f"{outcome.status} {outcome.reason}".strip()
+    if row is not None:
+        said, remedy = f"{said}: {row.meaning}", remedy or row.remedy
+    elif outcome.detail or not outcome.status:
+        said = f"no answer: {outcome.detail or outcome.reason or outcome.verdict.value}"
+    return Finding(check, "fail", said, remedy or "See apns-live explain for the reason.")
+
+
+def _of_token(outcome: Outcome | Exception) -> Finding:
+    from ..explain import find
+    from ..reasons import TABLE, normalise
+
+    if isinstance(outcome, Exception):
+        return Finding("token", "fail", str(outcome), getattr(outcome, "remedy", ""))
+    if outcome.accepted:
+        said = "APNs takes pushes to this token; that is no proof that a phone shows them"
+        row = find("dead start token")
+        return Finding("token", "ok", said, row.remedy if row else "")
+    name = normalise(outcome.reason)
+    reason, more = TABLE.get(name), find(name)
+    remedy = " ".join(each.remedy for each in (reason, more) if each is not None)
+    meaning = f": {reason.meaning}" if reason is not None else ""
+    return Finding("token", "fail", f"{outcome.status} {outcome.reason}{meaning}", remedy)
+
+
+# The store.
+
+
+async def _store(given: str | None, address: str) -> Finding:
+    locked = _locked(address)
+    if locked:
+        return locked
+    try:
+        async with opened(given) as database:
+            return Finding("store", "ok", f"{database!r} is of this release")
+    except (StoreError, InvalidSetting) as error:
+        remedy = (
+            getattr(error, "remedy", "") or "Run apns-live store upgrade, or name another database."
+        )
+        return Finding("store", "fail", str(error), remedy)
+    except ModuleNotFoundError as error:
+        remedy = "pip install 'apns-live[service]'"
+        return Finding("store", "fail", f"no module named {error.name!r}", remedy)
+
+
+def _locked(address: str) -> Finding | None:
+    """Return what is wrong when an SQLite file is locked by another process."""
+    scheme, found, place = address.partition("://")
+    if found and scheme.partition("+")[0] != "sqlite":
+        return None
+    path = Path(place.removeprefix("/") if found else address)
+    if not path.is_file():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=1.0)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            return None  # said better by whoever opens it as a store
+        remedy = (
+            "Another process holds a transaction open: end it (a backup, a shell), and let one process "
+            "alone send from an SQLite file; several need PostgreSQL."
+        )
+        return Finding("store", "fail", f"{path} is locked", remedy)
+    except sqlite3.DatabaseError:
+        return None
+    return None
