@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def _folders() -> str:
 def _executable(*names: str) -> Callable[[], str | None]:
     def find() -> str | None:
         for name in names:
+            beside = Path(sys.executable).with_name(name)  # some come with a Python package
+            if os.environ.get("PATH") and os.access(beside, os.X_OK):
+                return str(beside)
             if found := shutil.which(name, path=_folders()):
                 return found
         return None
@@ -57,16 +61,22 @@ PROGRAMS: dict[str, Callable[[], str | None]] = {
     "firebase-admin-go": _folder("APNS_LIVE_FIREBASE_GO", "go.mod"),
     # A folder of jars: mvn dependency:copy-dependencies of com.google.firebase:firebase-admin.
     "firebase-admin-java": _folder("APNS_LIVE_FIREBASE_JAVA", "firebase-admin-*.jar"),
+    "docker-compose": _executable("docker-compose"),
     "firebase-admin-node": _node_module("firebase-admin"),
     "go": _executable("go"),
     "java": _executable("java"),
     "h2load": _executable("h2load"),
+    "hadolint": _executable("hadolint"),
+    "haproxy": _executable("haproxy"),
     "nghttp": _executable("nghttp"),
     "nghttpd": _executable("nghttpd"),
     "nginx": _executable("nginx"),
     "node": _executable("node", "nodejs"),
     "node-apn": _node_module("@parse/node-apn"),
     "onesignal-node": _node_module("@onesignal/node-onesignal"),
+    "prometheus": _executable("prometheus"),
+    "promtool": _executable("promtool"),
+    "systemd-analyze": _executable("systemd-analyze"),
     "taskset": _executable("taskset"),
 }
 """What may be named in ``@pytest.mark.external(...)``: name -> where it is, or None."""

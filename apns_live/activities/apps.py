@@ -187,6 +187,23 @@ class Apps:
                 )
         self._key_added(app)
 
+    async def seal_anew(self, sealer: Sealer) -> int:
+        """Seal every provider key with another sealing key, in one transaction; return how many.
+
+        Raises `StoreError`, and changes nothing, when a key does not open with the present one.
+        """
+        table = schema.credentials
+        async with self._database.write() as connection:
+            query = select(table, schema.apps.c.public_id.label("app")).join(schema.apps)
+            rows = (await connection.execute(query)).all()
+            for row in rows:
+                place = {"app": row.app, "key_id": row.key_id}
+                sealed = sealer.seal(self._sealer.open(row.sealed_key, **place), **place)
+                change = update(table).where(table.c.id == row.id).values(sealed_key=sealed)
+                await connection.execute(change)
+        self._sealer = sealer
+        return len(rows)
+
     async def key(self, app: App, environment: str) -> ProviderKey:
         """Return the key that pushes to ``environment``.
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from .store_access import (
     VARIABLE,
     configured_address,
     key_file,
+    shown_address,
 )
 
 if TYPE_CHECKING:
@@ -137,10 +139,7 @@ def gateway(
     except ImportError as error:
         raise MissingPart("gateway", error.name) from error
 
-    def ready(facts: dict[str, Any]) -> None:
-        lines = [f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()]
-        shared.screen.answer(facts, "\n".join(lines))
-
+    ready = shared.screen.facts
     if contract and not with_fake:
         raise InvalidSetting(
             "means something with --with-fake only",
@@ -154,11 +153,11 @@ def gateway(
         )
     options = _Options(
         # What is tried, or named by --dir, has a database of its own, whatever the settings say.
-        database if with_fake or directory is not None else configured_address(database),
-        directory,
-        host,
-        port,
-        None if certificate is None else Certificates(certificate, private_key),
+        database=database if with_fake or directory else configured_address(database),
+        directory=directory,
+        host=host,
+        port=port,
+        certificates=None if certificate is None else Certificates(certificate, private_key),
         hostnames=tuple(hostname or ()),
         proxy_port=proxy_port,
         settings=tuned.gateway(),
@@ -167,6 +166,7 @@ def gateway(
         contract=tuple(contract or ()),
         send=send,
     )
+    tuned.configure_logs()
     raise_descriptor_limit()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_with_fake(options, ready) if with_fake else _alone(options, ready))
@@ -182,39 +182,23 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+@dataclass(slots=True, kw_only=True)
 class _Options:
-    """Where to serve, and over what."""
+    """Where to serve, and over what. ``facts`` is what the ready line says of TLS."""
 
-    def __init__(
-        self,
-        database: str | None,
-        directory: Path | None,
-        host: str,
-        port: int,
-        certificates: Certificates | None,
-        *,
-        hostnames: tuple[str, ...],
-        proxy_port: int | None,
-        settings: GatewaySettings,
-        service: ServiceSettings,
-        endpoints: Mapping[str, Endpoint],
-        contract: tuple[Path, ...] = (),
-        send: bool,
-    ) -> None:
-        self.contract = contract
-        self.endpoints = endpoints
-        self.database = database
-        self.directory = directory
-        self.host = host
-        self.port = port
-        self.certificates = certificates
-        self.hostnames = hostnames
-        self.proxy_port = proxy_port
-        self.facts: dict[str, str] = {}
-        """What the ready line says of TLS."""
-        self.settings = settings
-        self.service = service
-        self.send = send
+    database: str | None
+    directory: Path | None
+    host: str
+    port: int
+    certificates: Certificates | None
+    hostnames: tuple[str, ...]
+    proxy_port: int | None
+    settings: GatewaySettings
+    service: ServiceSettings
+    endpoints: Mapping[str, Endpoint]
+    contract: tuple[Path, ...]
+    send: bool
+    facts: dict[str, str] = field(default_factory=dict)
 
     def make_certificates(self, directory: Path) -> None:
         """Make certificates for the names that were asked for, in a folder of the directory."""
@@ -276,7 +260,7 @@ async def _alone(options: _Options, ready: Any) -> None:
     ):
         facts = {
             "url": url,
-            "database": repr(service.database).removeprefix("Database(").rstrip(")").strip("'"),
+            "database": shown_address(service.database),
             "apps": [one.id for one in await service.apps.list()],
             **options.facts,
         }

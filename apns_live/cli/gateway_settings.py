@@ -141,8 +141,17 @@ TABLE: tuple[Tuning, ...] = (
     _service("key_check", float, "Between two looks for new provider keys.", "SECONDS"),
     _service("carriers_open", int, "Apps that stay connected to APNs."),
     _service("lease", float, "How long a worker that is gone keeps its share.", "SECONDS"),
+    _service("log_format", str, "How log lines are written.", choices=("text", "json")),
+    _service(
+        "log_level",
+        str,
+        "What is logged, to standard error.",
+        choices=("debug", "info", "warning", "error"),
+    ),
+    _service("access_log", bool, "Log a line for each answer."),
     _service("carrier_idle", float, "Until an idle app's connections are closed.", "SECONDS"),
 )
+_LOG = ("log_format", "log_level", "access_log")
 _NAMES = {(one.part, one.name): one for one in TABLE}
 
 
@@ -225,11 +234,22 @@ class Tuned:
         """Return the settings of the service. Raises `InvalidSetting`."""
         from ..activities import ServiceSettings
 
-        values = self._of("service")
+        values = {name: value for name, value in self._of("service").items() if name not in _LOG}
         if "device_limit_ends" in values:
             values["device_limit_ends"] = values["device_limit_ends"].replace("-", " ")
         made: ServiceSettings = self._made("service", ServiceSettings, values)
         return made
+
+    def configure_logs(self) -> None:
+        """Set up the log of this program, as ``--log-format`` and its neighbours say."""
+        from ..activities.logs import configure
+
+        said = {name: self.values.get(("service", name)) for name in _LOG}
+        configure(
+            said["log_format"] or "text",
+            said["log_level"] or "info",
+            access=bool(said["access_log"]),
+        )
 
     def _of(self, part: Part) -> dict[str, Any]:
         return {name: value for (of, name), value in self.values.items() if of == part}

@@ -78,6 +78,11 @@ class Screen:
         """Write the answer: ``data`` with ``--json``, else ``text``."""
         self.line(to_json(data) if self.json_mode else text)
 
+    def facts(self, facts: Mapping[str, Any]) -> None:
+        """Write facts as an answer, one a line for people."""
+        lines = [f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()]
+        self.answer(facts, "\n".join(lines))
+
     def line(self, text: str) -> None:
         """Write one line to stdout."""
         sys.stdout.write(text + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from ..errors import InvalidSetting
 from .options import Shared, command
 from .output import ExitCode
-from .store_access import StoreOption, installed, run, sealer
+from .store_access import StoreOption, apps_of, installed, run, sealer, shown_address
 
 if TYPE_CHECKING:
     from ..activities.store.database import Database
@@ -32,7 +33,7 @@ def upgrade(shared: Shared, store: StoreOption = None) -> int:
         from ..activities.store.upgrade import upgrade as migrate
 
         before = await current_version(database)
-        return _shown(database), before, await migrate(database)
+        return shown_address(database), before, await migrate(database)
 
     where, before, version = run(store, work, need="nothing")
     said = "is up to date" if before == version else f"was upgraded from {before or 'nothing'}"
@@ -52,7 +53,7 @@ def status(shared: Shared, store: StoreOption = None) -> int:
 
         version = await current_version(database)
         return {
-            "store": _shown(database),
+            "store": shown_address(database),
             "kind": "SQLite" if database.is_sqlite else "PostgreSQL",
             "version": version,
             "needed": newest_version(),
@@ -104,20 +105,37 @@ def new_key(
     return ExitCode.OK
 
 
+@app.command("rotate-key")
+@command()
+def rotate_key(
+    shared: Shared,
+    to: Annotated[
+        Path, typer.Option("--to", metavar="FILE", help="The new sealing key, of `store new-key`.")
+    ],
+    store: StoreOption = None,
+) -> int:
+    """Seal every provider key with a new sealing key. Stop gateways and workers first."""
+
+    async def work(database: Database) -> int:
+        from ..activities.store.sealing import FILE_VARIABLE, Sealer
+
+        new = Sealer.from_environment({FILE_VARIABLE: str(to)})
+        return await apps_of(database, sealed=True).seal_anew(new)
+
+    count = run(store, work)
+    shared.screen.answer(
+        {"keys": count, "file": str(to)},
+        f"{count} provider keys are sealed with {to}: name it in APNS_LIVE_STORE_KEY_FILE now",
+    )
+    return ExitCode.OK
+
+
 def _sealing(store: str | None) -> str:
     try:
         sealer(store)
     except InvalidSetting as error:
         return f"{error.problem}"
     return "set"
-
-
-def _shown(database: Database) -> str:
-    return (
-        database.url.render_as_string(hide_password=True)
-        .replace("+aiosqlite", "")
-        .replace("+asyncpg", "")
-    )
 
 
 async def _bytes(database: Database) -> int:

@@ -6,8 +6,8 @@ import asyncio
 import os
 import secrets
 import tomllib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -177,38 +177,38 @@ def run_for_app(
     return run(given, inside)
 
 
-class installed:  # noqa: N801 - reads as a statement
+def shown_address(database: Database) -> str:
+    """Return a database's address for people: no password, no driver."""
+    shown = database.url.render_as_string(hide_password=True)
+    return shown.replace("+aiosqlite", "").replace("+asyncpg", "")
+
+
+@contextmanager
+def installed() -> Iterator[None]:
     """Say which extra is missing instead of which module."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, ModuleNotFoundError):
-            extra = "postgres" if (error.name or "").startswith("asyncpg") else "service"
-            raise MissingPart(extra, error.name) from error
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        extra = "postgres" if (error.name or "").startswith("asyncpg") else "service"
+        raise MissingPart(extra, error.name) from error
 
 
-class _usable:  # noqa: N801 - reads as a statement
+@contextmanager
+def _usable(database: Database) -> Iterator[None]:
     """Say in one line that a database cannot be used: no password of it, no statement."""
+    from sqlalchemy.exc import DBAPIError
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        from sqlalchemy.exc import DBAPIError
-
+    try:
+        yield
+    except Exception as error:
         if isinstance(error, DBAPIError):
             reason: BaseException = error.orig or error
         elif type(error).__module__.startswith("asyncpg"):
-            reason = error  # type: ignore[assignment]
+            reason = error
         else:
-            return
+            raise
         first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
-        raise StoreError(f"{self._database!r} cannot be used: {first}") from error
+        raise StoreError(f"{database!r} cannot be used: {first}") from error
 
 
 def _table() -> tuple[Path, dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .gateway import loop_factory, stopping
 from .gateway_settings import Tuned, tunable
 from .options import Shared, command
-from .store_access import StoreOption, address, installed, sealer
+from .store_access import StoreOption, address, installed, sealer, shown_address
 
 if TYPE_CHECKING:
     from ..activities import ServiceSettings
@@ -25,12 +25,9 @@ def worker(shared: Shared, store: StoreOption = None, *, tuned: Tuned) -> int:
     with installed():
         import apns_live.activities.service  # noqa: F401 - to say at once which part is missing
 
-    def ready(facts: dict[str, Any]) -> None:
-        lines = [f"{name}: {value}" for name, value in facts.items()]
-        shared.screen.answer(facts, "\n".join(lines))
-
+    tuned.configure_logs()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_work(address(store), tuned.service(), ready))
+        runner.run(_work(address(store), tuned.service(), shared.screen.facts))
     return 0
 
 
@@ -41,10 +38,6 @@ async def _work(where: str, settings: ServiceSettings, ready: Any) -> None:
         Service.open(where, sealing=sealer(), settings=settings) as service,
         stopping() as stop,
     ):
-        ready(
-            {
-                "database": repr(service.database).removeprefix("Database(").rstrip(")").strip("'"),
-                "apps": [one.id for one in await service.apps.list()],
-            }
-        )
+        apps = [one.id for one in await service.apps.list()]
+        ready({"database": shown_address(service.database), "apps": apps})
         await stop.wait()

@@ -289,11 +289,12 @@ class Engine:
         owner: Attachment | None = None
         message: Sendable | None = None
         outcomes: list[tuple[Push, Outcome]] = []
-        latencies = self.counters.round_trips
+        latencies, queues = self.counters.round_trips, self.counters.queue_times
         for push, unique_id in zip(pushes, unique_ids or repeat("")):  # noqa: B905 - endless
             if push.sent_at != sent_at or push.created != created:
                 if same:
                     latencies.add(round_trip, same)
+                    queues.add(queue_time, same)
                     same = 0
                 sent_at, created = push.sent_at, push.created
                 round_trip = now - sent_at
@@ -328,6 +329,7 @@ class Engine:
                 )
             )
         latencies.add(round_trip, same)
+        queues.add(queue_time, same)
         if self._slow:
             for push in pushes:
                 self._slow.accepted(push.token)
@@ -344,6 +346,7 @@ class Engine:
                 self._accept(carrier.number, [push], [unique_id], now)
             else:
                 self.counters.round_trips.add(now - push.sent_at, 1)
+                self.counters.queue_times.add(push.sent_at - push.created, 1)
                 self._refused(push, response, carrier, now)
         self._flush()
 

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from dataclasses import dataclass
+from itertools import accumulate
 
 _PER_DOUBLING = 16
 _UNIT = 1e-6
 _BUCKETS = 48 * _PER_DOUBLING
 _SCALE = _PER_DOUBLING / math.log(2.0)
+BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""Seconds up to which `Times` counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """A frozen histogram: how many durations there were, their sum in seconds, and ``counts``.
+
+    ``counts`` holds for each of `BOUNDS` how many durations did not exceed it.
+    """
+
+    count: int
+    total: float
+    counts: tuple[int, ...]
 
 
 class Histogram:
@@ -50,6 +67,13 @@ class Histogram:
             if seen >= wanted:
                 return min(_UNIT * math.exp2((bucket + 1) / _PER_DOUBLING), self.maximum)
         return self.maximum
+
+    def times(self) -> Times:
+        """Return what was counted up to each of `BOUNDS`, exact to about 5 percent."""
+        counts = [0] * (len(BOUNDS) + 1)
+        for bucket, times in self._counts.items():
+            counts[bisect_left(BOUNDS, _UNIT * math.exp2((bucket + 0.5) / _PER_DOUBLING))] += times
+        return Times(self.count, self.total, tuple(accumulate(counts[:-1])))
 
     @property
     def mean(self) -> float:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from ..outcome import Outcome, Verdict
 from ..pool import LinkStatistics, Transport
-from .histogram import Histogram
+from .histogram import Histogram, Times
 
 _REASONS_KEPT = 100
 _OTHER = "(other reasons)"
@@ -36,6 +36,7 @@ class Counters:
         "accepted",
         "cancelled",
         "lost",
+        "queue_times",
         "reasons",
         "replays",
         "retries",
@@ -51,6 +52,7 @@ class Counters:
         self.retries = 0
         self.verdicts: dict[Verdict, int] = {}
         self.reasons = ReasonCounts()
+        self.queue_times = Histogram()
         self.round_trips = Histogram()
 
     def count(self, outcome: Outcome) -> None:
@@ -95,6 +97,10 @@ class Statistics:
     round_trip_p95: float
     round_trip_p99: float
     round_trip_max: float
+    queue_times: Times
+    """From being taken on until leaving, of pushes that APNs answered."""
+    round_trips: Times
+    """From leaving until the answer."""
 
 
 def snapshot(
@@ -137,4 +143,6 @@ def snapshot(
         round_trip_p95=times.percentile(95),
         round_trip_p99=times.percentile(99),
         round_trip_max=times.maximum,
+        queue_times=counters.queue_times.times(),
+        round_trips=times.times(),
     )

@@ -26,8 +26,6 @@ from .wire.door import DoorStatistics
 if TYPE_CHECKING:
     from ..activities import Service
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
 
 class Gateway:
     """The gateway's parts. ``new_id`` makes ids, ``clock`` is the service's.
@@ -57,7 +55,6 @@ class Gateway:
         self.figures = Figures(self)
         self.followers: Counter[int] = Counter()
         self.importing: Counter[int] = Counter()
-        self.counts: dict[tuple[str, str, int], int] = {}
         self.admission = Admission(self.settings)
         self.door = DoorStatistics()
 
@@ -113,8 +110,3 @@ class Gateway:
         finally:
             self.importing[app] -= 1
             self.importing += Counter()  # drops what is zero
-
-    def count(self, route: str, method: str, status: int) -> None:
-        """Count an answer for /metrics; routes and methods are a known few."""
-        place = route, method if method in _METHODS else "other", status
-        self.counts[place] = self.counts.get(place, 0) + 1

@@ -23,6 +23,7 @@ from sqlalchemy import select, update
 
 from ..activities import checks
 from ..activities.apps import App
+from ..activities.observed import CALL
 from ..activities.people.records import DeviceRecord
 from ..activities.store import schema
 from ..activities.store.database import Database
@@ -150,6 +151,8 @@ class DeviceCredentials:
             raise NotAllowed(
                 "the device credential has ended: ask your server for another", status=401
             )
+        if (call := CALL.get()) is not None:
+            call.app = known.app.id
         await arrived(known.app.row)
         return Phone(app=known.app, claims=claims)
 

@@ -1,5 +1,7 @@
 """What /metrics says, in Prometheus' text format: this process, its service, its pushes.
 
+Durations are histograms in seconds, with the buckets of `apns_live.client.histogram`.
+
 Labels are routes, methods, statuses, verdicts and Apple's reasons: few, whatever callers do. No app,
 key or device is named.
 """
@@ -11,9 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
+from ..activities.store.ownership import PARTITIONS
+from ..client.histogram import BOUNDS, Histogram, Times
 from ..reasons import TABLE as REASONS
 
 if TYPE_CHECKING:
@@ -24,6 +33,7 @@ MEDIA_TYPE = "text/plain; version=0.0.4"
 Place = tuple[str, str]
 Count = tuple[str, str]
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SERVICE_GAUGES = {
     "waiting": "Activities that are to be looked at.",
     "starting": "Starts that are being fanned out.",
@@ -42,6 +52,10 @@ _CLIENT_COUNTERS = {
     "replays": "Pushes sent again because they were certainly not processed.",
     "connections_opened": "Connections to APNs that were opened.",
     "connections_failed": "Connections to APNs that could not be opened.",
+}
+_CLIENT_TIMES = {
+    "queue_times": ("push_queue_seconds", "From taking a push on until it leaves."),
+    "round_trips": ("push_round_trip_seconds", "From sending a push until APNs answers."),
 }
 _DELIVERY_GAUGES = {"tokens_behind": "Activity tokens without the newest state."}
 _DELIVERY_COUNTERS = {
@@ -76,6 +90,13 @@ class Figures(Collector):
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._tally = Tally()
+        self._answers: Counter[tuple[str, str, int]] = Counter()
+        self._answer_times: dict[str, Histogram] = {}
+
+    def count(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count an answer and its time; routes and methods are a known few."""
+        self._answers[route, method if method in _METHODS else "other", status] += 1
+        self._answer_times.setdefault(route, Histogram()).add(seconds)
 
     def text(self) -> bytes:
         """Return the figures of this moment in Prometheus' text format."""
@@ -95,9 +116,15 @@ class Figures(Collector):
             "Answers by route, method and status.",
             labels=("route", "method", "status"),
         )
-        for (route, method, status), count in gateway.counts.items():
+        for (route, method, status), count in self._answers.items():
             answers.add_metric((route, method, str(status)), count)
         yield answers
+        yield _histogram(
+            "http_request_duration_seconds",
+            "From a request's arrival until its answer begins, by route.",
+            "route",
+            {route: times.times() for route, times in self._answer_times.items()},
+        )
         admission, door = gateway.admission, gateway.door
         yield _gauge("http_requests", "Requests under way.", admission.under_way)
         yield _gauge("http_bodies", "Bodies of requests on their way.", admission.bodies)
@@ -118,6 +145,17 @@ class Figures(Collector):
             yield _gauge(f"service_{name}", what, getattr(statistics, name))
         for name, what in _SERVICE_COUNTERS.items():
             yield _counter(f"service_{name}", what, getattr(statistics, name))
+        kinds = statistics.operations
+        yield _histogram(
+            "operation_duration_seconds", "From accepting to the last answer.", "kind", kinds
+        )
+        ages = {"": statistics.state_ages}
+        yield _histogram("state_age_seconds", "Age of states when APNs took them.", "", ages)
+        ownership = gateway.service.ownership
+        yield _gauge("partitions", "Partitions that there are.", PARTITIONS)
+        owned = len(ownership.partitions)
+        yield _gauge("partitions_owned", "Partitions that this process sends for.", owned)
+        yield _gauge("leases_lost", "1 while sending waits for the leases.", ownership.fenced)
         yield from self._pushes(statistics.carriers)
 
     def _pushes(self, carriers: Iterable[CarrierStatistics]) -> Iterator[Metric]:
@@ -138,7 +176,15 @@ class Figures(Collector):
             for source, names in ((client, _CLIENT_GAUGES), (delivery, _DELIVERY_GAUGES)):
                 for name in names:
                     gauges[name] += getattr(source, name)
+            for name in _CLIENT_TIMES:
+                times: Times = getattr(client, name)
+                own[name, "count"], own[name, "micros"] = times.count, int(times.total * 1e6)
+                own.update({(name, str(at)): n for at, n in zip(BOUNDS, times.counts, strict=True)})
         sums = self._tally.add(counts)
+        for name, (family, what) in _CLIENT_TIMES.items():
+            summed = tuple(int(sums[name, str(bound)]) for bound in BOUNDS)
+            total = Times(int(sums[name, "count"]), sums[name, "micros"] / 1e6, summed)
+            yield _histogram(family, what, "", {"": total})
         for family, what, label in (
             ("apns_live_pushes", "Pushes by verdict.", "verdict"),
             ("apns_live_push_refusals", "Pushes that were not accepted, by reason.", "reason"),
@@ -153,6 +199,18 @@ class Figures(Collector):
             yield _gauge(f"pushes_{name}", what, gauges[name])
         for name, what in (_CLIENT_COUNTERS | _DELIVERY_COUNTERS).items():
             yield _counter(f"pushes_{name}", what, sums["plain", name])
+
+
+def _histogram(
+    name: str, what: str, label: str, series: Mapping[str, Times]
+) -> HistogramMetricFamily:
+    """Return histograms by the values of a label; without one there is a single series."""
+    family = HistogramMetricFamily(f"apns_live_{name}", what, labels=[label] if label else [])
+    for value, times in series.items():
+        buckets = [(str(at), count) for at, count in zip(BOUNDS, times.counts, strict=True)]
+        buckets.append(("+Inf", times.count))
+        family.add_metric([value] if label else [], buckets, times.total)
+    return family
 
 
 def _gauge(name: str, what: str, value: float) -> GaugeMetricFamily:

@@ -1,4 +1,4 @@
-"""The outermost layer: gives every request its time, counts answers, and hides defects.
+"""The outermost layer: names, times and traces each request, counts answers, and hides defects.
 
 Plain ASGI, because it is in the way of every request.
 """
@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import uuid
+from contextlib import nullcontext
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..activities.logs import ACCESS
+from ..activities.observed import CALL, Call, trace
 from ..errors import Busy
 from .admission import Visit
 from .context import Gateway
@@ -17,6 +23,8 @@ from .logs import Seldom
 from .problems import classify
 
 logger = logging.getLogger("apns_live.gateway")
+access = logging.getLogger(ACCESS)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 _OTHER = "other"
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -40,13 +48,24 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         else:
-            await _Request(self._gateway, scope, receive, send).serve(self._app)
+            call = Call(_request_id(scope))
+            CALL.set(call)
+            with _span(scope) as span:
+                await _Request(self._gateway, scope, receive, send, call, span).serve(self._app)
 
 
 class _Request:
     """One request and its answer: of the app, or, when its time is over, of the gateway."""
 
-    def __init__(self, gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        call: Call,
+        span: Any = None,
+    ) -> None:
         self._gateway = gateway
         self._scope = scope
         self._receive = receive
@@ -55,6 +74,9 @@ class _Request:
         self._refusal: asyncio.Task[None] | None = None
         self._started = False
         self._ended = False
+        self._call = call
+        self._span = span
+        self._began = asyncio.get_running_loop().time()
         client = scope.get("client")
         method = scope["method"]
         self._visit = Visit(
@@ -104,8 +126,22 @@ class _Request:
         await self._send(message)
 
     def _begin(self, message: Message) -> None:
-        message["headers"] = [*message.get("headers", ()), *_HEADERS]
-        self._gateway.count(_route(self._scope), self._scope["method"], message["status"])
+        request_id = (b"x-request-id", self._call.request_id.encode())
+        message["headers"] = [*message.get("headers", ()), *_HEADERS, request_id]
+        route, method, status = _route(self._scope), self._scope["method"], message["status"]
+        seconds = asyncio.get_running_loop().time() - self._began
+        self._gateway.figures.count(route, method, status, seconds)
+        if access.isEnabledFor(logging.INFO):
+            client = self._scope.get("client")
+            about = {"method": method, "route": route, "status": status}
+            about |= {"seconds": round(seconds, 6), "address": client[0] if client else ""}
+            # The route's pattern only: a path may name people, a query may hold what is secret.
+            access.info("answered", extra=about)
+        if self._span is not None:
+            self._span.update_name(f"{method} {route}")
+            self._span.set_attributes({"http.route": route, "http.response.status_code": status})
+            if status >= 500:
+                self._span.set_status(trace.StatusCode.ERROR)
 
     def _expire(self) -> None:
         _late.say(_route(self._scope))
@@ -124,6 +160,32 @@ class _Request:
             await self._gateway.faces.refuse(self._scope, busy)(self._scope, self._receive, send)
         if not self._ended and self._task is not None:
             self._task.cancel()
+
+
+def _request_id(scope: Scope) -> str:
+    """Return the caller's own id of the request if it is a plain one, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return bytes(value).decode()
+    return uuid.uuid4().hex
+
+
+def _span(scope: Scope) -> Any:
+    """Return a span of the request that joins the caller's trace.
+
+    Nothing without OpenTelemetry, nor where other instrumentation has begun one.
+    """
+    if trace is None or trace.get_current_span().get_span_context().is_valid:
+        return nullcontext()
+    from opentelemetry.propagate import extract  # noqa: PLC0415 - an extra
+
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    return trace.get_tracer("apns_live").start_as_current_span(
+        scope["method"],
+        extract(headers),
+        kind=trace.SpanKind.SERVER,
+        attributes={"http.request.method": scope["method"], "url.scheme": scope["scheme"]},
+    )
 
 
 def _has_body(scope: Scope) -> bool:

@@ -22,6 +22,7 @@ from sqlalchemy import Row, bindparam, insert, or_, select, update
 
 from ..activities import checks
 from ..activities.apps import App
+from ..activities.observed import CALL
 from ..activities.store import schema
 from ..activities.store.database import Database
 from ..activities.times import milliseconds
@@ -182,6 +183,8 @@ class Keys:
         if known.key.expires_at is not None and known.key.expires_at <= now:
             return None
         self._used[known.key.id] = now
+        if (call := CALL.get()) is not None:
+            call.app = known.key.app.id
         await arrived(known.key.app.row)
         return known.key
 

@@ -1,10 +1,8 @@
-"""Logs that stay short, and hold no secrets.
-
-What other libraries say at debug level is kept out where it holds secrets.
+"""What other libraries say at debug level is kept out of the log where it holds secrets.
 
 The SQLite driver logs each statement with its values (tokens), the HPACK decoder each header of a
-request (keys), and SQLAlchemy each row. None of that is of use to who looks for a defect here, and
-a log is read by more people than a database. Everything from INFO on stays.
+request (keys), and SQLAlchemy each row. None of that helps to find a defect here, and more people
+read a log than a database. Everything from INFO on stays.
 """
 
 from __future__ import annotations

@@ -238,6 +238,32 @@ def test_a_key_is_not_added_under_another_sealing_key(
     assert rows("apps") == 1
 
 
+def test_the_sealing_key_is_replaced_without_adding_keys_again(
+    store: Cli,
+    app: str,
+    pem: str,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "AuthKey_ABC123DEFG.p8").write_text(pem)
+    words = ("--key-file", "AuthKey_ABC123DEFG.p8", "--team-id", "DEF123GHIJ")
+    for place in ("sandbox", "production"):
+        assert store("apps", "add-key", app, *words, "--for", place).code == 0
+    assert store("store", "rotate-key", "--to", "no-such-file").code == 2
+    assert store("store", "new-key", "--file", "next-key").code == 0
+    before = os.environ["APNS_LIVE_STORE_KEY"]
+    assert store("store", "rotate-key", "--to", "next-key", "--json").json["keys"] == 2
+    assert "does not open" in store("apps", "show", app).out
+    refused = store("store", "rotate-key", "--to", "next-key")
+    assert refused.code == 2
+    assert "does not open with this store key" in refused.err
+    monkeypatch.delenv("APNS_LIVE_STORE_KEY")
+    monkeypatch.setenv("APNS_LIVE_STORE_KEY_FILE", "next-key")
+    shown = store("apps", "show", app).out
+    assert shown.count("opens with the sealing key") == 2
+    assert before not in shown
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

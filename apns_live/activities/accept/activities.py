@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
 from ...errors import ActivityEnded, Conflict, NotFound
-from .. import checks
+from .. import checks, observed
 from ..apps import App
 from ..decodes import check_decodes
 from ..people.audience import Audiences
@@ -110,6 +110,7 @@ class Activities:
             # Two at the same moment, and the other one was first: now it can be seen.
             done, row = await self._commits.run(store)
         self._written(app, row.id)
+        observed.accepted(done.answer.operation)
         return done
 
     async def _start_again(
@@ -266,6 +267,7 @@ class Activities:
             done, row = await self._commits.run(store)
         if done.answer.status == "accepted" and not done.replayed:
             self._written(app, row)
+            observed.accepted(done.answer.operation)
         return done
 
     async def _change_alone(self, connection: AsyncConnection, change: Change) -> Changed:

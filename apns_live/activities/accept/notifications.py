@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
 from ...errors import Conflict
+from .. import observed
 from ..apps import App
 from ..people.audience import Audiences
 from ..read.operations import operation_row
@@ -73,6 +74,7 @@ class Notifications:
             )
         for row in rows:
             self._accepting(app, row)
+        observed.accepted(done.answer.operation)
         return done
 
     async def _accept(

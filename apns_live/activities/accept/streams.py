@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
 from ...errors import NotFound
-from .. import checks
+from .. import checks, observed
 from ..apps import App
 from ..cards.content_states import equal
 from ..requests import End, Presentation, Start, Update
@@ -115,6 +115,7 @@ class Streams:
         done = await self._commits.run(store)
         for row in touched:
             self._written(app, row)
+        observed.accepted(done.answer.id)
         return done
 
     async def _put(
@@ -238,6 +239,7 @@ class Streams:
         done = await self._commits.run(store)
         for row in touched:
             self._written(app, row)
+        observed.accepted(done.answer.id)
         return done
 
     async def _end(

@@ -21,6 +21,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...client import Client, Endpoint
+from ...client.histogram import Times
 from ...clock import Clock
 from ...errors import ApnsLiveError, InvalidInput
 from ..apps import App, Apps
@@ -74,6 +75,10 @@ class CourierStatistics:
     """Batches of results written since the start."""
     results: int
     """Results written since the start."""
+    state_ages: Times
+    """How old the newest state was when APNs accepted it, for devices that were waiting for it."""
+    operations: Mapping[str, Times]
+    """From accepting an operation until every push of it was answered, by its kind."""
     watchers: int
     carriers: tuple[CarrierStatistics, ...]
     """The client's and delivery's own figures for each app and environment in use."""
@@ -282,6 +287,7 @@ class Courier:
 
     def statistics(self) -> CourierStatistics:
         """Return a frozen snapshot."""
+        state_ages, operations = self._recorder.observed.times()
         return CourierStatistics(
             waiting=len(self._backlog),
             starting=sum(kind == "start" for kind, _ in self._tasks),
@@ -291,6 +297,8 @@ class Courier:
             batches=self._recorder.batches,
             results=self._recorder.rows,
             watchers=len(self._watchers),
+            state_ages=state_ages,
+            operations=operations,
             carriers=self.carriers.statistics(),
         )
 

@@ -398,6 +398,9 @@ class Lives:
             batch.add(live.app.row, operation, device, outcome)
         if outcome.verdict is Verdict.ACCEPTED:
             batch.acknowledged.append((live.row, device, outcome.token, version))
+            if live.unfinished and live.newest is not None and version == live.version:
+                age = self._clock.time() - live.newest.activity.updated_at / 1000
+                self._recorder.observed.state_age.add(max(0.0, age))
         elif outcome.verdict is Verdict.DROP_TOKEN:
             batch.refused.append(refusal(live.app.row, outcome, milliseconds(self._clock)))
         self.touch(live)

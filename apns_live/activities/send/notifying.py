@@ -22,6 +22,7 @@ from ...client import WorkItem
 from ...delivery import SpikeGuard
 from ...outcome import Outcome, Verdict
 from ..apps import App
+from ..observed import Finished
 from ..people.audience import Recipient
 from ..read.operations import persons_reached
 from ..requests.messages import best_language
@@ -385,6 +386,7 @@ class NotificationFanOut:
 
     async def _finish(self) -> None:
         operations, pages = schema.operations, schema.intended_pages
+        now = milliseconds(self._setting.clock)
         async with self._setting.database.read() as connection:
             persons = await persons_reached(connection, self._operation.id)
         async with self._setting.database.write() as connection:
@@ -392,16 +394,18 @@ class NotificationFanOut:
             await connection.execute(
                 delete(pages).where(pages.c.operation_id == self._operation.id)
             )
-            await connection.execute(
+            counts = await connection.execute(
                 update(operations)
                 .where(operations.c.id == self._operation.id)
-                .values(
-                    status="done",
-                    reason=None,
-                    users=persons,
-                    finished_at=milliseconds(self._setting.clock),
-                )
+                .values(status="done", reason=None, users=persons, finished_at=now)
+                .returning(operations.c.accepted, operations.c.failed)
             )
+            accepted, failed = counts.one()
+        one = self._operation
+        self._setting.recorder.observed.finished(
+            [Finished(one.id, one.public_id, one.kind, "done", one.created_at, accepted, failed)],
+            now,
+        )
 
 
 def _tokens(app: App, environment: str) -> Select[Any]:

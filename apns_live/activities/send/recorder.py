@@ -10,6 +10,7 @@ from typing import Protocol
 from sqlalchemy import select
 
 from ...clock import Clock, Timer
+from ..observed import Observed
 from ..store import schema
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES, is_temporary
@@ -62,6 +63,7 @@ class Recorder:
         self.flushed: list[Callable[[], object]] = []
         """Called when results were written: sending may go on after a pause."""
         self.batches = self.rows = 0
+        self.observed = Observed()
 
     @property
     def writing(self) -> bool:
@@ -153,6 +155,8 @@ class Recorder:
             written = await self._write(batch)
             self.batches += 1
             self.rows += len(batch)
+            self.observed.pushed(batch.outcomes)
+            self.observed.finished(written.finished, milliseconds(self._clock))
             self._wrote(batch, written)
         for owner, count in owners.items():
             owner.recorded(count)
@@ -201,4 +205,8 @@ class Recorder:
             logger.error("a result cannot be stored and is dropped: %.200s", error)
             return Written()
         first, second = await self._write(halves[0]), await self._write(halves[1])
-        return Written(first.operations + second.operations, first.kept + second.kept)
+        return Written(
+            first.operations + second.operations,
+            first.finished + second.finished,
+            first.kept + second.kept,
+        )

@@ -6,14 +6,15 @@ so that an outcome, the counter it adds to and the version it acknowledges are n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Row, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...outcome import Outcome, Verdict
+from ..observed import Finished
 from ..store import schema
 from ..store.bulk import run, with_rows
 
@@ -221,13 +222,16 @@ WHERE operations.activity_id = given.activity AND operations.version <= given.ve
     -- Found by their activity, not among all that are open.
     AND operations.status || '' IN ('accepted', 'running', 'failed')
     AND operations.finished_at IS NULL
-RETURNING operations.id
+RETURNING operations.id, operations.public_id, operations.kind, operations.status,
+    operations.created_at, operations.accepted, operations.failed, operations.finished_at
 """
 
 _STARTED = """
 UPDATE operations SET status = given.status, reason = given.reason,
     finished_at = CASE WHEN given.final = 1 THEN CAST(:now AS BIGINT) ELSE NULL END
 FROM {given} WHERE operations.id = given.operation
+RETURNING operations.id, operations.public_id, operations.kind, operations.status,
+    operations.created_at, operations.accepted, operations.failed, operations.finished_at
 """
 
 _REWOUND = """
@@ -262,6 +266,7 @@ class Written:
 
     operations: tuple[int, ...] = ()
     """Operations that are finished by it."""
+    finished: tuple[Finished, ...] = ()
     kept: tuple[int, ...] = ()
     """Activities with a token that was refused and lives on: it was registered after the refusal."""
 
@@ -311,20 +316,23 @@ async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Writt
     if batch.refused:
         rows = await with_rows(connection, _KEPT, _REFUSED_COLUMNS, batch.refused)
         kept = tuple(rows.scalars())
-    return Written(await _close(connection, batch, now), kept)
+    finished = await _close(connection, batch, now)
+    operations = {row[0] for row in batch.started} | {one.row for one in finished}
+    return Written(tuple(operations), tuple(finished), kept)
 
 
-async def _close(connection: AsyncConnection, batch: Batch, now: int) -> tuple[int, ...]:
-    """Close what is finished."""
-    operations = [row[0] for row in batch.started]
+async def _close(connection: AsyncConnection, batch: Batch, now: int) -> list[Finished]:
+    """Close what is finished, and return it."""
+    finished: list[Finished] = []
     if batch.finished:
         columns = {"activity": "BIGINT", "version": "BIGINT", "reason": "TEXT"}
         closed = await with_rows(connection, _FINISHED, columns, batch.finished, now=now)
-        operations += closed.scalars()
+        finished += _finished(closed)
     if batch.started:
         columns = {"operation": "BIGINT", "status": "TEXT", "reason": "TEXT", "final": "BIGINT"}
         started = [(row[0], row[1], row[2], int(row[3])) for row in batch.started]
-        await with_rows(connection, _STARTED, columns, started, now=now)
+        rows = await with_rows(connection, _STARTED, columns, started, now=now)
+        finished += _finished(rows)
     if batch.rewound:
         columns = {"operation": "BIGINT", "position": "BIGINT", "devices": "BIGINT"}
         await with_rows(connection, _REWOUND, columns, batch.rewound)
@@ -337,7 +345,17 @@ async def _close(connection: AsyncConnection, batch: Batch, now: int) -> tuple[i
     if batch.ended:
         columns = {"activity": "BIGINT", "version": "BIGINT"}
         await with_rows(connection, _ENDED, columns, batch.ended, now=now)
-    return tuple(operations)
+    return finished
+
+
+def _finished(rows: Iterable[Row[Any]]) -> list[Finished]:
+    return [
+        Finished(
+            row.id, row.public_id, row.kind, row.status, row.created_at, row.accepted, row.failed
+        )
+        for row in rows
+        if row.finished_at is not None
+    ]
 
 
 _KNOWN = """

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from apns_live.client.histogram import BOUNDS, Histogram
 from apns_live.gateway import GatewaySettings
 from apns_live.gateway.figures import Figures, Tally
 from apns_live.outcome import Verdict
@@ -34,9 +35,12 @@ def read(text: str) -> dict[str, dict[tuple[str, ...], float]]:
     for family in text_string_to_metric_families(text):
         assert re.fullmatch(r"apns_live_[a-z0-9_]+", family.name), family.name
         assert family.documentation
-        assert family.type in {"counter", "gauge"}, family.name
+        assert family.type in {"counter", "gauge", "histogram"}, family.name
         for sample in family.samples:
-            assert sample.name == family.name + ("_total" if family.type == "counter" else "")
+            if family.type == "histogram":
+                assert family.name.endswith("_seconds")
+            else:
+                assert sample.name == family.name + ("_total" if family.type == "counter" else "")
             place = tuple(sample.labels.values())
             assert place not in found.setdefault(sample.name, {}), "a series twice"
             found[sample.name][place] = sample.value
@@ -58,6 +62,19 @@ async def test_what_was_done_is_counted(live: Live) -> None:
     assert figures["apns_live_service_results_total"][()] >= 6
     place = ("POST", "/v1/activities/{activity}/update", "202")
     assert figures["apns_live_http_answers_total"][place] == 1
+    for times, least in (
+        ("push_queue_seconds", 6),
+        ("push_round_trip_seconds", 6),
+        ("state_age_seconds", 3),
+    ):
+        counts = figures[f"apns_live_{times}_bucket"]
+        assert list(counts.values()) == sorted(counts.values())
+        assert counts["+Inf",] == figures[f"apns_live_{times}_count"][()] >= least
+        assert figures[f"apns_live_{times}_sum"][()] > 0
+    assert figures["apns_live_operation_duration_seconds_count"] == {("start",): 1, ("update",): 1}
+    assert figures["apns_live_http_request_duration_seconds_count"][place[1],] == 1
+    assert figures["apns_live_partitions_owned"] == figures["apns_live_partitions"] == {(): 256}
+    assert figures["apns_live_leases_lost"] == {(): 0}
     for word in (live.app.id + '"', "m1", "phone-1", "sandbox", live.key):
         assert word not in answer.text
 
@@ -91,6 +108,8 @@ async def test_reasons_that_a_server_invents_are_one_label(live: Live) -> None:
         replays=0,
         connections_opened=1,
         connections_failed=0,
+        queue_times=Histogram().times(),
+        round_trips=Histogram().times(),
     )
     delivery = SimpleNamespace(tokens_behind=0, demoted=0, over_budget=0)
     carrier: Any = SimpleNamespace(app="a", environment="sandbox", client=client, delivery=delivery)
@@ -100,6 +119,17 @@ async def test_reasons_that_a_server_invents_are_one_label(live: Live) -> None:
         ("BadDeviceToken", 2),
         ("other", 5),
     }
+
+
+def test_times_are_counted_up_to_each_bound() -> None:
+    histogram = Histogram()
+    for seconds in (0.0, 0.004, 0.02, 0.02, 7.0, 1_000.0):
+        histogram.add(seconds)
+    times = histogram.times()
+    counts = dict(zip(BOUNDS, times.counts, strict=True))
+    assert (counts[0.001], counts[0.005], counts[0.01], counts[0.025]) == (1, 2, 2, 4)
+    assert (counts[5.0], counts[10.0], counts[300.0], times.count) == (4, 5, 5, 6)
+    assert times.total == pytest.approx(1_007.044)
 
 
 def test_sums_never_sink_when_a_source_goes_or_begins_anew() -> None:
