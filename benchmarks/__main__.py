@@ -28,6 +28,7 @@ BENCHMARKS = {
     "journal": "what the journal costs",
     "gateway": "update calls beside an empty route, half load, overload, kill -9",
     "fcm": "firebase-admin's sendEach of 500 beside 500 native POSTs over HTTP/2",
+    "registrations": "activity tokens, one a call over HTTP: CPU and calls a second",
     "activities": "a million devices on SQLite and PostgreSQL: registering, and a start for a segment",
 }
 KEPT_LINES = 40

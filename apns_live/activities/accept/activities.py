@@ -65,7 +65,7 @@ class Activities:
         self._clock = clock
         self._new_id = new_id
         self._written = written
-        self._commits = commits or GroupCommit(database)
+        self._commits = GroupCommit(database) if commits is None else commits
         self._audiences = Audiences(database, clock)
         changing = Changing(new_id, clock.monotonic, self._change_alone)
         self._changes: Batch[Change, Changed] = Batch(changing.together)

@@ -71,7 +71,7 @@ class Streams:
         commits: GroupCommit | None = None,
     ) -> None:
         self._database = database
-        self._commits = commits or GroupCommit(database)
+        self._commits = GroupCommit(database) if commits is None else commits
         self._clock = clock
         self._new_id = new_id
         self._activities = activities

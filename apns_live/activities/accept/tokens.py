@@ -7,9 +7,10 @@ if its id is unknown, the activity is made then, without a state until somebody 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
 from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,12 +18,12 @@ from ...clock import Clock
 from ...errors import InvalidInput, NotFound
 from .. import checks
 from ..apps import App
-from ..people.devices import Devices, Guard
+from ..people.devices import Devices, Guard, stopped_by
 from ..people.records import TokenRecord, check_token
 from ..requests.member import Member
 from ..store import schema
 from ..store.bulk import with_rows
-from ..store.commit import GroupCommit
+from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
 from ..store.ownership import partition_of
 from ..store.statements import chunks, insert_into
@@ -107,6 +108,61 @@ Told = Callable[[AsyncConnection, Mapping[int, bool]], Awaitable[None]]
 them lacks the newest state."""
 
 
+_TOGETHER = 1_000
+"""Registrations that share statements."""
+
+
+class _Registration(msgspec.Struct, frozen=True, gc=False):
+    """The checked tokens of one call."""
+
+    app: App
+    records: Sequence[TokenRecord]
+    attributes_type: str
+    guard: Guard | None
+
+
+class _Turn(msgspec.Struct, frozen=True):
+    """What some registrations of one app changed; places are an activity's row with a device's."""
+
+    app: App
+    versions: dict[int, int]
+    after: dict[tuple[int, int], Row[Any]]
+    left: list[tuple[int, str]]
+    evicted: list[tuple[int, str | None]]
+
+    def behind(self) -> Iterator[tuple[int, bool]]:
+        """Yield each activity that tokens came for, and whether one lacks the newest state."""
+        for (activity, _), known in self.after.items():
+            yield activity, known.acknowledged_version < self.versions[activity]
+
+    def members(self) -> dict[int, list[Member]]:
+        """Return the living members that registered, by activity."""
+        members: dict[int, list[Member]] = {}
+        for (activity, device), known in self.after.items():
+            if known.retired_at is None:
+                frequent = known.frequent_updates
+                members.setdefault(activity, []).append(
+                    Member(
+                        device,
+                        known.token,
+                        known.environment,
+                        known.acknowledged_version,
+                        known.language,
+                        None if frequent is None else bool(frequent),
+                    )
+                )
+        return members
+
+
+class _Stored:
+    """What a group of registrations changed, told once after their commit."""
+
+    __slots__ = ("turns",)
+
+    def __init__(self) -> None:
+        self.turns: list[_Turn] = []
+
+
 class Joining:
     """Takes activity tokens in. ``joined`` and ``left`` tell whoever sends to them."""
 
@@ -123,7 +179,8 @@ class Joining:
         told: Told | None = None,
     ) -> None:
         self._database = database
-        self._commits = commits or GroupCommit(database)
+        self._commits = GroupCommit(database) if commits is None else commits
+        self._registrations: Batch[_Registration, _Stored] = Batch(self._together, self._tell)
         self._clock = clock
         self._devices = devices
         self._joined = joined
@@ -157,104 +214,114 @@ class Joining:
             checked.append(check_token(record, now=now, field=f"tokens[{index}]"))
         if attributes_type:
             checks.attributes_type(attributes_type)
-        for part in chunks(_newest(checked), 1_000):
-            await self._register(app, part, attributes_type, now, guard)
+        for part in chunks(checked, _TOGETHER):
+            await self._commits.run_with(
+                self._registrations, _Registration(app, part, attributes_type, guard)
+            )
         return len(checked)
+
+    async def _together(
+        self, connection: AsyncConnection, items: Sequence[_Registration]
+    ) -> Sequence[_Stored | Exception]:
+        """Store the registrations of many calls with a few statements for each app. See `GroupCommit`."""
+        stored = _Stored()
+        answers: list[_Stored | Exception] = []
+        by_app: dict[int, list[_Registration]] = {}
+        for item in items:
+            refused = await stopped_by(item.guard, connection)
+            answers.append(stored if refused is None else refused)
+            if refused is None:
+                by_app.setdefault(item.app.row, []).append(item)
+        now = milliseconds(self._clock)
+        came: dict[int, bool] = {}
+        for _, some in sorted(by_app.items()):
+            types: dict[str, str] = {}
+            for item in some:
+                for record in item.records:
+                    types.setdefault(record.scope, item.attributes_type)
+            for records in _turns(_newest(record for item in some for record in item.records)):
+                turn = await self._register(connection, some[0].app, records, types, now)
+                stored.turns.append(turn)
+                for activity, behind in turn.behind():
+                    came[activity] = came.get(activity, False) or behind
+        if self._told is not None:
+            await self._told(connection, came)
+        return answers
 
     async def _register(
         self,
+        connection: AsyncConnection,
         app: App,
         records: Sequence[TokenRecord],
-        attributes_type: str,
+        types: Mapping[str, str],
         now: int,
-        guard: Guard | None,
-    ) -> None:
-        async def store(connection: AsyncConnection) -> tuple[Any, ...]:
-            if guard is not None:
-                await guard(connection)
-            devices = await self._devices.rows(
-                connection, app, [record.device for record in records]
-            )
-            activities = await self._activities(connection, app, records, attributes_type, now)
-            rows = [
-                [
-                    app.row,
-                    activities[record.scope].id,
-                    devices[record.device],
-                    record.token,
-                    record.environment or activities[record.scope].environment,
-                    record.registered_at,
-                ]
-                for record in records
+    ) -> _Turn:
+        devices = await self._devices.rows(connection, app, [record.device for record in records])
+        activities = await self._activities(connection, app, records, types, now)
+        rows = [
+            [
+                app.row,
+                activities[record.scope].id,
+                devices[record.device],
+                record.token,
+                record.environment or activities[record.scope].environment,
+                record.registered_at,
             ]
-            rows.sort(key=lambda row: (row[1], row[2]))  # one order of locks for everybody
-            before = await _standing(connection, rows)
-            await with_rows(connection, _REGISTER, _COLUMNS, rows, now=now)
-            moved = (await with_rows(connection, _MOVED, _COLUMNS, rows)).all()
-            after = await _standing(connection, rows)
-            if self._told is not None:
-                versions = {row.id: row.version for row in activities.values()}
-                came: dict[int, bool] = {}
-                for (activity, _), known in after.items():
-                    behind = known.acknowledged_version < versions[activity]
-                    came[activity] = came.get(activity, False) or behind
-                await self._told(connection, came)
-            evicted: list[tuple[int, str | None]] = []
-            if self._limits is not None:
-                new = [place for place in after if place not in before]
-                evicted = await self._limits.within(connection, app, new, now)
-            return activities, before, moved, after, evicted
-
-        activities, before, moved, after, evicted = await self._commits.run(store)
+            for record in records
+        ]
+        rows.sort(key=lambda row: (row[1], row[2]))  # one order of locks for everybody
+        before = await _standing(connection, rows)
+        await with_rows(connection, _REGISTER, _COLUMNS, rows, now=now)
+        moved = (await with_rows(connection, _MOVED, _COLUMNS, rows)).all()
+        after = await _standing(connection, rows)
+        evicted: list[tuple[int, str | None]] = []
         if self._limits is not None:
-            self._limits.tell(evicted)
-            if any(known.retired_at is not None for known in after.values()):
-                self._limits.wake()
-        for gone in moved:
-            self._left(gone.activity_id, gone.token)
-        for place, known in before.items():
-            if known.token != after[place].token:
-                self._left(place[0], known.token)
+            new = [place for place in after if place not in before]
+            evicted = await self._limits.within(connection, app, new, now)
         versions = {row.id: row.version for row in activities.values()}
-        members: dict[int, list[Member]] = {}
-        for (activity, device), known in after.items():
-            if known.retired_at is None:
-                frequent = known.frequent_updates
-                members.setdefault(activity, []).append(
-                    Member(
-                        device,
-                        known.token,
-                        known.environment,
-                        known.acknowledged_version,
-                        known.language,
-                        None if frequent is None else bool(frequent),
-                    )
-                )
-        for activity, joined in members.items():
-            self._joined(app, activity, versions[activity], joined)
+        left = [(gone.activity_id, gone.token) for gone in moved]
+        left += [
+            (place[0], known.token)
+            for place, known in before.items()
+            if known.token != after[place].token
+        ]
+        return _Turn(app, versions, after, left, evicted)
+
+    def _tell(self, answers: Sequence[_Stored]) -> None:
+        """Tell whoever sends what was stored; ``answers`` may name one thing many times."""
+        for turn in (turn for stored in dict.fromkeys(answers) for turn in stored.turns):
+            if self._limits is not None:
+                self._limits.tell(turn.evicted)
+                if any(known.retired_at is not None for known in turn.after.values()):
+                    self._limits.wake()
+            for activity, token in turn.left:
+                self._left(activity, token)
+            for activity, members in turn.members().items():
+                self._joined(turn.app, activity, turn.versions[activity], members)
 
     async def _activities(
         self,
         connection: AsyncConnection,
         app: App,
         records: Sequence[TokenRecord],
-        attributes_type: str,
+        types: Mapping[str, str],
         now: int,
     ) -> dict[str, Row[Any]]:
         """Return the activities by id, locked against a change at the same moment."""
-        table = schema.activities
-        environments = {record.scope: record.environment for record in records}
+        environments: dict[str, str | None] = {}
+        for record in records:
+            environments.setdefault(record.scope, record.environment)
         found = await _find(connection, app, list(environments))
-        missing = [public_id for public_id in environments if public_id not in found]
+        missing = sorted(public_id for public_id in environments if public_id not in found)
         if missing:
             await connection.execute(
-                insert_into(connection, table).on_conflict_do_nothing(),
+                insert_into(connection, schema.activities).on_conflict_do_nothing(),
                 [
                     {
                         "app_id": app.row,
                         "public_id": public_id,
                         "partition": partition_of(app.row, public_id),
-                        "attributes_type": attributes_type,
+                        "attributes_type": types[public_id],
                         "attributes": "{}",
                         "content_state": "{}",
                         "version": 0,
@@ -310,7 +377,7 @@ class Joining:
         return bool(tokens)
 
 
-def _newest(records: Sequence[TokenRecord]) -> list[TokenRecord]:
+def _newest(records: Iterable[TokenRecord]) -> list[TokenRecord]:
     """Keep the newest of several registrations for one place: a statement may touch a row once."""
     kept: dict[tuple[str, str], TokenRecord] = {}
     for record in records:
@@ -321,13 +388,27 @@ def _newest(records: Sequence[TokenRecord]) -> list[TokenRecord]:
     return list(kept.values())
 
 
+def _turns(records: Iterable[TokenRecord]) -> list[list[TokenRecord]]:
+    """Cut records so that no token stands twice in a turn: who comes later takes it over."""
+    turns: list[dict[str, TokenRecord]] = []
+    for record in records:
+        for turn in turns:
+            if len(turn) < _TOGETHER and record.token not in turn:
+                turn[record.token] = record
+                break
+        else:
+            turns.append({record.token: record})
+    return [list(turn.values()) for turn in turns]
+
+
 async def _find(connection: AsyncConnection, app: App, ids: Sequence[str]) -> dict[str, Row[Any]]:
     table = schema.activities
     found: dict[str, Row[Any]] = {}
-    for part in chunks(ids):
+    for part in chunks(sorted(ids)):
         rows: Iterable[Row[Any]] = await connection.execute(
             select(table.c.id, table.c.public_id, table.c.version, table.c.environment)
             .where(table.c.app_id == app.row, table.c.public_id.in_(part))
+            .order_by(table.c.id)
             .with_for_update(read=True)
         )
         found.update((row.public_id, row) for row in rows)

@@ -11,25 +11,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import (
-    Table,
-    and_,
-    bindparam,
-    case,
-    delete,
-    func,
-    or_,
-    select,
-    update,
-)
+import msgspec
+from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
-from ...errors import InvalidInput, NotFound
+from ...errors import ApnsLiveError, InvalidInput, NotFound
 from .. import checks
 from ..apps import App
 from ..store import schema
-from ..store.commit import GroupCommit
+from ..store.bulk import with_rows
+from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
 from ..store.growth import Growth
 from ..store.statements import chunks, insert_into
@@ -58,6 +50,24 @@ Guard = Callable[[AsyncConnection], Awaitable[None]]
 """Runs first in a write's transaction, and stops the write by raising."""
 
 
+class _Registration(msgspec.Struct, frozen=True, gc=False):
+    """The checked tokens of one call."""
+
+    app: App
+    records: Sequence[TokenRecord]
+    guard: Guard | None
+
+
+async def stopped_by(guard: Guard | None, connection: AsyncConnection) -> Exception | None:
+    """Return the error with which a guard stops a write that is one of many; None if it may go on."""
+    try:
+        if guard is not None:
+            await guard(connection)
+    except ApnsLiveError as error:
+        return error
+    return None
+
+
 class Devices:
     """What is known of the devices of each app, and the tokens to reach them by.
 
@@ -72,7 +82,8 @@ class Devices:
         commits: GroupCommit | None = None,
     ) -> None:
         self._database = database
-        self._commits = commits or GroupCommit(database)
+        self._commits = GroupCommit(database) if commits is None else commits
+        self._registrations: Batch[_Registration, None] = Batch(self._together)
         self._clock = clock
         self._growth = Growth(database)
         self._left = left
@@ -143,45 +154,52 @@ class Devices:
                     remedy="Register activity tokens with the activities.",
                 )
 
-        async def store(connection: AsyncConnection) -> None:
-            if guard is not None:
-                await guard(connection)
-            await self.register_within(connection, app, checked)
-
-        await self._commits.run(store)
+        await self._commits.run_with(self._registrations, _Registration(app, checked, guard))
         await self._growth.stored(len(checked))
         return len(checked)
+
+    async def _together(
+        self, connection: AsyncConnection, items: Sequence[_Registration]
+    ) -> Sequence[Exception | None]:
+        """Store the registrations of many calls with a few statements for each app. See `GroupCommit`."""
+        answers = [await stopped_by(item.guard, connection) for item in items]
+        by_app: dict[int, tuple[App, list[TokenRecord]]] = {}
+        for item, refused in zip(items, answers, strict=True):
+            if refused is None:
+                by_app.setdefault(item.app.row, (item.app, []))[1].extend(item.records)
+        for _, (app, records) in sorted(by_app.items()):
+            await self.register_within(connection, app, records)
+        return answers
 
     async def register_within(
         self, connection: AsyncConnection, app: App, records: Sequence[TokenRecord]
     ) -> None:
         """Store checked start and device tokens inside a transaction of the caller."""
         rows = await self.rows(connection, app, [record.device for record in records])
-        for kind, table in _TABLES.items():
+        for kind, (register, moved) in _STATEMENTS.items():
             of_kind = [record for record in records if record.kind == kind]
-            for part in chunks(_newest(of_kind, app)):
-                await connection.execute(
-                    _register(connection, table),
+            for part in chunks(_newest(of_kind, app), _TOGETHER):
+                given = [
                     [
-                        {
-                            "app_id": app.row,
-                            "device_id": rows[record.device],
-                            "environment": record.environment or app.environment,
-                            "token": record.token,
-                            "registered_at": record.registered_at,
-                            **({"attributes_type": record.scope} if kind == "start" else {}),
-                        }
-                        for record in part
-                    ],
-                )
-                await _retire_moved(connection, table, app, [record.token for record in part])
+                        app.row,
+                        rows[record.device],
+                        record.scope,
+                        record.environment or app.environment,
+                        record.token,
+                        record.registered_at,
+                    ]
+                    for record in part
+                ]
+                given.sort()  # one order of locks for everybody
+                await with_rows(connection, register, _COLUMNS, given)
+                await with_rows(connection, moved, _COLUMNS, given)
 
     async def rows(
         self, connection: AsyncConnection, app: App, public_ids: Iterable[str]
     ) -> dict[str, int]:
         """Return the row ids of devices, adding those that are new."""
         now = milliseconds(self._clock)
-        wanted = dict.fromkeys(public_ids)
+        wanted = sorted(set(public_ids))  # one order of locks for everybody
         table = schema.devices
         found: dict[str, int] = {}
         for part in chunks(wanted):
@@ -317,7 +335,56 @@ class Devices:
 
 
 Refused = tuple[str, int | None, str]
-_TABLES: dict[str, Table] = {"start": schema.start_tokens, "device": schema.device_tokens}
+_TOGETHER = 1_000
+_COLUMNS = {
+    "app": "BIGINT",
+    "device": "BIGINT",
+    "scope": "TEXT",
+    "environment": "TEXT",
+    "token": "TEXT",
+    "registered": "BIGINT",
+}
+# Newest wins; the same one told again is not written again.
+_REGISTER = """
+INSERT INTO {table} AS known (app_id, {place}, token, registered_at)
+SELECT app, {given_place}, token, registered FROM {{given}} WHERE true
+ON CONFLICT ({place}) DO UPDATE SET
+    token = excluded.token,
+    registered_at = excluded.registered_at,
+    retired_at = CASE WHEN {alive} THEN NULL ELSE known.retired_at END,
+    retired_reason = CASE WHEN {alive} THEN NULL ELSE known.retired_reason END
+WHERE excluded.registered_at > known.registered_at
+    OR (excluded.registered_at = known.registered_at AND excluded.token <> known.token)
+"""
+_ALIVE = """known.token <> excluded.token OR known.retired_at IS NULL
+        OR excluded.registered_at > known.retired_at"""
+# A token stays with the device that registered it last: one phone, one push. A reinstalled app is a new
+# device to us and may hold the token of the old one.
+_MOVED = """
+UPDATE {table} SET retired_at = newer.registered_at, retired_reason = 'moved'
+FROM {{given}} JOIN {table} AS newer ON newer.app_id = given.app AND newer.token = given.token
+WHERE {table}.app_id = given.app AND {table}.token = given.token {same}
+    AND {table}.retired_at IS NULL AND newer.retired_at IS NULL
+    AND (newer.registered_at, newer.id) > ({table}.registered_at, {table}.id)
+"""
+
+
+def _statements(table: str, scope: str) -> tuple[str, str]:
+    """Return what registers tokens of a table, and what retires them where they were before."""
+    place, given_place, same = "device_id, environment", "device, environment", ""
+    if scope:
+        place, given_place = f"{place}, {scope}", f"{given_place}, scope"
+        same = f"AND newer.{scope} = {table}.{scope}"
+    return (
+        _REGISTER.format(table=table, place=place, given_place=given_place, alive=_ALIVE),
+        _MOVED.format(table=table, same=same),
+    )
+
+
+_STATEMENTS = {
+    "start": _statements("start_tokens", "attributes_type"),
+    "device": _statements("device_tokens", ""),
+}
 _PLACE_KEYS = 3  # the_app, the_id and updated_at stand in every update
 
 
@@ -366,33 +433,6 @@ def _newest(records: Sequence[TokenRecord], app: App) -> list[TokenRecord]:
     return list(kept.values())
 
 
-def _register(connection: AsyncConnection, table: Table) -> Any:
-    statement = insert_into(connection, table)
-    place = ["device_id", "environment"]
-    if "attributes_type" in table.c:
-        place.insert(1, "attributes_type")
-    new = statement.excluded
-    alive = or_(
-        table.c.token != new.token,
-        table.c.retired_at.is_(None),
-        new.registered_at > table.c.retired_at,
-    )
-    return statement.on_conflict_do_update(
-        index_elements=place,
-        set_={
-            "token": new.token,
-            "registered_at": new.registered_at,
-            "retired_at": case((alive, None), else_=table.c.retired_at),
-            "retired_reason": case((alive, None), else_=table.c.retired_reason),
-        },
-        # Newest wins; the same one told again is not written again.
-        where=or_(
-            new.registered_at > table.c.registered_at,
-            and_(new.registered_at == table.c.registered_at, new.token != table.c.token),
-        ),
-    )
-
-
 async def _find(connection: AsyncConnection, app: App, public_ids: Sequence[str]) -> dict[str, int]:
     table = schema.devices
     rows = await connection.execute(
@@ -401,49 +441,3 @@ async def _find(connection: AsyncConnection, app: App, public_ids: Sequence[str]
         )
     )
     return {row.public_id: row.id for row in rows}
-
-
-async def _retire_moved(
-    connection: AsyncConnection, table: Table, app: App, tokens: Sequence[str]
-) -> None:
-    """Leave a token with the device that registered it last: one phone, one push.
-
-    A reinstalled app is a new device to us and may hold the token of the old one.
-    """
-    same = [table.c.token]
-    if "attributes_type" in table.c:
-        same.append(table.c.attributes_type)
-    # Hardly any token has two holders, so those are looked for first.
-    shared = (
-        await connection.execute(
-            select(*same)
-            .where(
-                table.c.app_id == app.row,
-                table.c.token.in_(tokens),
-                table.c.retired_at.is_(None),
-            )
-            .group_by(*same)
-            .having(func.count() > 1)
-        )
-    ).all()
-    for place in shared:
-        holders = (
-            await connection.execute(
-                select(table.c.id, table.c.registered_at)
-                .where(
-                    table.c.app_id == app.row,
-                    table.c.retired_at.is_(None),
-                    *(column == value for column, value in zip(same, place, strict=True)),
-                )
-                .order_by(table.c.registered_at.desc(), table.c.id.desc())
-            )
-        ).all()
-        newest, *others = holders
-        await connection.execute(
-            update(table)
-            .where(
-                table.c.id.in_([holder.id for holder in others]),
-                table.c.registered_at <= newest.registered_at,
-            )
-            .values(retired_at=newest.registered_at, retired_reason="moved")
-        )

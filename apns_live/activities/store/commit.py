@@ -15,6 +15,7 @@ a transaction of its own.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
@@ -30,6 +31,8 @@ Item = TypeVar("Item")
 WAITING = 1_024
 GROUP = 128
 
+logger = logging.getLogger("apns_live.activities")
+
 Work = Callable[[AsyncConnection], Awaitable[Result]]
 Together = Callable[[AsyncConnection, Sequence[Item]], Awaitable[Sequence[Result | Exception]]]
 
@@ -39,28 +42,36 @@ class Batch(Generic[Item, Result]):
 
     ``together`` returns for each item its result, or the exception that it is to get; it must leave
     nothing behind of an item that it refuses. When it raises, every item is tried by itself.
+    ``committed`` is called after the commit with the results, whether or not their callers still wait.
     """
 
-    __slots__ = ("together",)
+    __slots__ = ("committed", "together")
 
-    def __init__(self, together: Together[Item, Result]) -> None:
+    def __init__(
+        self,
+        together: Together[Item, Result],
+        committed: Callable[[Sequence[Result]], object] = lambda results: None,
+    ) -> None:
         self.together = together
+        self.committed = committed
 
 
 class _Waiting:
     """One request in the queue: work of its own, or an item of a batch."""
 
-    __slots__ = ("batch", "future", "item", "work")
+    __slots__ = ("batch", "committed", "future", "item", "work")
 
     def __init__(
         self,
         future: asyncio.Future[Any],
         work: Work[Any] | None = None,
+        committed: Callable[[Any], object] | None = None,
         batch: Batch[Any, Any] | None = None,
         item: Any = None,
     ) -> None:
         self.future = future
         self.work = work
+        self.committed = committed
         self.batch = batch
         self.item = item
 
@@ -89,16 +100,23 @@ class GroupCommit:
         """Set how many requests may stand in the queue."""
         self._waiting_limit = waiting
 
-    async def run(self, work: Work[Result]) -> Result:
+    async def run(
+        self, work: Work[Result], committed: Callable[[Result], object] = lambda result: None
+    ) -> Result:
         """Run ``work`` inside a transaction, behind a savepoint; return when it is committed.
 
-        Raises what ``work`` raises, what `Database.write` does, and `Busy` when too much waits. A caller
-        that is cancelled leaves the queue; once its turn has come, the work is done all the same.
+        ``committed`` is called with the result after the commit. Raises what ``work`` raises, what
+        `Database.write` does, and `Busy` when too much waits. A caller that is cancelled leaves the queue;
+        once its turn has come, the work is done all the same, and so is what follows the commit.
         """
-        if not self._database.is_sqlite:
-            async with self._database.write() as connection:
-                return await work(connection)
-        result: Result = await self._wait(lambda future: _Waiting(future, work=work))
+        if self._database.is_sqlite:
+            done: Result = await self._wait(
+                lambda future: _Waiting(future, work=work, committed=committed)
+            )
+            return done
+        async with self._database.write() as connection:
+            result = await work(connection)
+        committed(result)
         return result
 
     async def run_with(self, batch: Batch[Item, Result], item: Item) -> Result:
@@ -145,6 +163,7 @@ class GroupCommit:
             return
         self.commits += 1
         self.requests += len(results)
+        _announce(results)
         for waiting, result, failure in results:
             if waiting.future.done():
                 continue
@@ -158,6 +177,22 @@ class GroupCommit:
             waiting = self._queue.popleft()
             if not waiting.future.done():
                 taken.append(waiting)
+
+
+def _announce(results: Sequence[tuple[_Waiting, Any, BaseException | None]]) -> None:
+    """Call what is to follow the commit, once for each batch."""
+    batches: dict[Batch[Any, Any], list[Any]] = {}
+    calls: list[tuple[Callable[[Any], object], Any]] = []
+    for waiting, result, failure in results:
+        if failure is None and waiting.batch is not None:
+            batches.setdefault(waiting.batch, []).append(result)
+        elif failure is None and waiting.committed is not None:
+            calls.append((waiting.committed, result))
+    for committed, given in (*calls, *((batch.committed, some) for batch, some in batches.items())):
+        try:
+            committed(given)
+        except Exception:
+            logger.exception("what follows a commit failed")
 
 
 async def _run_group(

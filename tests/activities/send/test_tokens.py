@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from apns_live.activities import AlertText, Presentation, TokenRecord
+from apns_live.activities.store import schema
 from apns_live.errors import InvalidInput, NotFound
 from tests.activities.send.test_recovery import follow
 from tests.activities.send.world import TYPE, World, a_start, an_end, an_update
@@ -224,3 +227,53 @@ async def test_frequent_updates_switched_off_keep_a_device_to_the_small_budget(
         living_token(slow).text
     ].count(10)
     assert TYPE
+
+
+def a_registration(world: World, device: str, token: str) -> TokenRecord:
+    return TokenRecord(
+        device=device, kind="activity", token=token, registered_at=world.now(), scope="match"
+    )
+
+
+async def test_registrations_of_many_calls_share_a_transaction(world: World) -> None:
+    phones = await follow(world, 1)
+    tokens, commits = world.service.tokens, world.service.commits
+    before = commits.commits, commits.requests
+
+    async def refuse(_: Any) -> None:
+        raise NotFound("it is somebody else's")
+
+    records = [a_registration(world, f"new-{n}", f"{n:064x}") for n in range(30)]
+    results = await asyncio.gather(
+        *(tokens.register_activity_tokens(world.app, [record]) for record in records),
+        tokens.register_activity_tokens(
+            world.app, [a_registration(world, "refused", "ab" * 32)], guard=refuse
+        ),
+        return_exceptions=True,
+    )
+    assert results[:-1] == [1] * 30
+    assert isinstance(results[-1], NotFound), "it alone, and it has stored nothing"
+    assert len(await world.members()) == 30 + len(phones)
+    assert commits.requests - before[1] == 31
+    assert commits.commits - before[0] < 5
+    await world.settled()
+    reasons = [row.retired_reason for row in await world.members()]
+    assert reasons.count("BadDeviceToken") == 30, "each was sent the state; APNs does not know them"
+
+
+async def test_a_token_that_two_devices_have_at_the_same_moment_stays_with_the_last(
+    world: World,
+) -> None:
+    await follow(world, 1)
+    both = [a_registration(world, name, "ab" * 32) for name in ("first", "second")]
+    await world.service.tokens.register_activity_tokens(world.app, both)
+    living = [
+        row.device_id
+        for row in await world.members()
+        if row.token == "ab" * 32 and row.retired_at is None
+    ]
+    async with world.service.database.read() as connection:
+        names = await connection.execute(
+            select(schema.devices.c.public_id).where(schema.devices.c.id.in_(living))
+        )
+    assert names.scalars().all() == ["second"]

@@ -195,3 +195,34 @@ async def test_a_transaction_that_cannot_begin_is_told_to_all_who_wait(tmp_path:
         )
         assert [type(result) for result in results] == [StoreError] * 3
         assert len(commits) == 0
+
+
+async def test_what_follows_a_commit_happens_although_the_caller_has_left(
+    database: Database,
+) -> None:
+    """Else a caller that goes away would leave something stored that nobody sends."""
+    commits, adding_all = GroupCommit(database), Adding()
+    told: list[Any] = []
+    leaving: asyncio.Task[str] | None = None
+
+    async def together(connection: AsyncConnection, items: Sequence[str]) -> Any:
+        results = await adding_all.together(connection, items)
+        assert leaving is not None
+        leaving.cancel()
+        return results
+
+    batch: Batch[str, str] = Batch(together, told.append)
+    leaving = asyncio.create_task(commits.run_with(batch, "a"))
+    results = await asyncio.gather(
+        leaving,
+        commits.run_with(batch, "bad"),
+        commits.run_with(batch, "b"),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert isinstance(results[1], InvalidInput)
+    assert results[2] == "b"
+    assert told == [["a", "b"]]
+    assert await commits.run(adding("c"), told.append) == "c"
+    assert told[1:] == ["c"]
+    assert await names(database) == {"a", "b", "c"}
