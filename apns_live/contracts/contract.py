@@ -126,7 +126,10 @@ class Contract:
         Only a start names its type. Without one the state must decode as some type of the app.
         """
         named = ("attributes-type" if isinstance(body, str) else b"attributes-type") in body  # type: ignore[operator]
-        name = _decode_head(body).aps.attributes_type if named else None
+        try:
+            name = _decode_head(body).aps.attributes_type if named else None
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            name = None  # what is no payload decodes as no type
         if name is not None:
             found = self.types.get(name)
             return found.payload.check(body) if found else self._no_such(name)

@@ -174,13 +174,13 @@ class FakeApns:
             idle_timeout=plan.optional_seconds("idle_timeout", idle_timeout),
         )
         self._wanted_ports = (port, manage_port)
-        self._hostnames = tuple(hostnames)
+        own = () if self._name == "localhost" else (host,)
+        self._names = (*LOCAL_NAMES, *own, *hostnames)
         self._given_directory = Path(directory) if directory is not None else None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._certificates: Certificates | None = None
         self._key_file: Path | None = None
         self._faces: list[WireFace] | list[AsgiFace] = []
-        self._prepared = False
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -240,8 +240,7 @@ class FakeApns:
             self.clock.close()
         if self._temporary is not None:
             self._temporary.cleanup()
-            self._temporary = None
-            self._prepared = False
+            self._temporary = self._certificates = None
 
     # --- where it is ---------------------------------------------------------------------------
 
@@ -479,17 +478,15 @@ class FakeApns:
         return phones
 
     def _prepare(self) -> None:
-        if self._prepared:
+        if self._certificates is not None:
             return
-        self._prepared = True
         if self._given_directory is not None:
             directory = self._given_directory
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         else:
             self._temporary = tempfile.TemporaryDirectory(prefix="apns-live-fake-")
             directory = Path(self._temporary.name)
-        own = () if self._name == "localhost" else (self.host,)
-        self._certificates = certificates_in(directory, (*LOCAL_NAMES, *own, *self._hostnames))
+        self._certificates = certificates_in(directory, self._names)
         self._key_file = self.add_key(self.key_id)
 
     def _untrusted_context(self) -> ssl.SSLContext:

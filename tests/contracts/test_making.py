@@ -102,7 +102,23 @@ def test_random_documents_crash_nothing(contract: Contract) -> None:
             text = text[:at] + odd + text[at + chance.randrange(3) :]
         document = text.encode() if chance.random() < 0.2 else text
         verdicts.add(contract.check(name, document).ok)
+        contract.check_attributes(name, document)
     assert verdicts == {True, False}
+
+
+def test_random_payloads_crash_nothing(contract: Contract) -> None:
+    chance = random.Random(11)
+    verdicts = set()
+    for _ in range(ROUNDS // 4):
+        name = chance.choice(contract.names)
+        state = example(contract.types[name].state.shape, chance)
+        aps = {"event": "start", "attributes-type": name, "attributes": {}, "content-state": state}
+        text = json.dumps(changed({"aps": aps}, chance))
+        if chance.random() < 0.5:
+            at = chance.randrange(len(text) + 1)
+            text = text[:at] + chance.choice('"\\{]\0é') + text[at + chance.randrange(3) :]
+        verdicts.add(contract.check_payload(text if chance.random() < 0.5 else text.encode()).ok)
+    assert False in verdicts
 
 
 OLD = """

@@ -518,7 +518,6 @@ class ActivityKit:
             activity.device,
             attributes_type=activity.attributes_type,
             activity=activity,
-            nth=activity.rotations,
         )
         if self.settings.rotate_activity_token is not None:
             activity.rotate_at = now + self.settings.rotate_activity_token
@@ -532,7 +531,6 @@ class ActivityKit:
         self.registry.bury(token)
         activity = token.activity
         if activity is not None:
-            activity.rotations += 1
             self.issue_token(activity, now)
             self.plan(activity)
             return activity.token or token

@@ -115,7 +115,6 @@ class Activity:
         "refresh",
         "relevance_score",
         "rotate_at",
-        "rotations",
         "stale",
         "stale_date",
         "started_at",
@@ -160,7 +159,6 @@ class Activity:
         self.token: Token | None = None
         self.token_due: float | None = None
         self.rotate_at: float | None = None
-        self.rotations = 0
         self.expires_at: float | None = None
         self.channel: str | None = None
         self.collapse_id: str | None = None
