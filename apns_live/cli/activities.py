@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Shared, command
+from .options import Shared, command, group, option
 from .output import ExitCode
 from .store_access import (
     AfterOption,
@@ -22,11 +22,7 @@ if TYPE_CHECKING:
     from ..activities.apps import App
     from ..activities.store.database import Database
 
-app = typer.Typer(
-    help="Look at the activities in the service's database.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = group("Look at the activities in the service's database.")
 
 ActivityArgument = Annotated[str, typer.Argument(metavar="ACTIVITY", help="Id of the activity.")]
 
@@ -37,8 +33,7 @@ def list_activities(
     shared: Shared,
     app_id: AppOption,
     status: Annotated[
-        str | None,
-        typer.Option("--status", metavar="scheduled|active|ended", help="Only these."),
+        str | None, option("Only these.", "--status", "scheduled|active|ended")
     ] = None,
     after: AfterOption = 0,
     limit: LimitOption = 100,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InvalidInput, NotFound
-from .options import Shared, command
+from .options import Shared, command, group, option
 from .output import ExitCode
 from .store_access import StoreOption, apps_of, run, run_for_app
 
@@ -16,30 +16,16 @@ if TYPE_CHECKING:
     from ..activities.apps import App
     from ..activities.store.database import Database
 
-app = typer.Typer(
-    help="Add apps and their provider keys to the service's database.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = group("Add apps and their provider keys to the service's database.")
 
 AppArgument = Annotated[str, typer.Argument(metavar="APP", help="Id of the app.")]
-KeyFile = Annotated[
-    Path | None,
-    typer.Option("--key-file", metavar="FILE", help="The .p8 file of the provider key."),
-]
+KeyFile = Annotated[Path | None, option("The .p8 file of the provider key.", "--key-file", "FILE")]
 KeyId = Annotated[
     str | None,
-    typer.Option(
-        "--key-id", metavar="ID", help="The key's ten characters; read from AuthKey_XXXXXXXXXX.p8."
-    ),
+    option("The key's ten characters; read from AuthKey_XXXXXXXXXX.p8.", "--key-id", "ID"),
 ]
-TeamId = Annotated[
-    str | None, typer.Option("--team-id", metavar="ID", help="The team's ten characters.")
-]
-KeyFor = Annotated[
-    str,
-    typer.Option("--for", metavar="production|sandbox|any", help="Which APNs the key serves."),
-]
+TeamId = Annotated[str | None, option("The team's ten characters.", "--team-id", "ID")]
+KeyFor = Annotated[str, option("Which APNs the key serves.", "--for", "production|sandbox|any")]
 
 
 @app.command("add")
@@ -47,21 +33,18 @@ KeyFor = Annotated[
 def add(
     shared: Shared,
     bundle_id: Annotated[
-        str,
-        typer.Option("--bundle-id", metavar="ID", help="The app's bundle id, without a suffix."),
+        str, option("The app's bundle id, without a suffix.", "--bundle-id", "ID")
     ],
     name: Annotated[
-        str | None, typer.Option("--name", metavar="TEXT", help="A name; the bundle id if absent.")
+        str | None, option("A name; the bundle id if absent.", "--name", "TEXT")
     ] = None,
-    app_id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="Its id here; made up if absent.")
-    ] = None,
+    app_id: Annotated[str | None, option("Its id here; made up if absent.", "--id", "ID")] = None,
     environment: Annotated[
         str,
-        typer.Option(
+        option(
+            "Where tokens belong that do not say it themselves.",
             "--environment",
-            metavar="production|sandbox",
-            help="Where tokens belong that do not say it themselves.",
+            "production|sandbox",
         ),
     ] = "production",
     key_file: KeyFile = None,
@@ -166,10 +149,7 @@ def remove_key(
     shared: Shared,
     app_id: AppArgument,
     key_id: Annotated[str, typer.Argument(metavar="KEY", help="The key's ten characters.")],
-    key_for: Annotated[
-        str | None,
-        typer.Option("--for", metavar="production|sandbox|any", help="Only there."),
-    ] = None,
+    key_for: Annotated[str | None, option("Only there.", "--for", "production|sandbox|any")] = None,
     store: StoreOption = None,
 ) -> int:
     """Delete a provider key. A service that runs goes on with it until it is restarted."""
@@ -194,13 +174,11 @@ def contract(
         typer.Argument(help="Swift files of one version of the app.", metavar="FILE.swift..."),
     ] = None,
     version: Annotated[
-        str, typer.Option("--app-version", metavar="TEXT", help="Which version the files are of.")
+        str, option("Which version the files are of.", "--app-version", "TEXT")
     ] = "1",
-    mode: Annotated[
-        str, typer.Option("--mode", metavar="off|warn|refuse", help="What a bad state meets.")
-    ] = "refuse",
+    mode: Annotated[str, option("What a bad state meets.", "--mode", "off|warn|refuse")] = "refuse",
     remove: Annotated[
-        bool, typer.Option("--remove", help="Forget this version: nobody runs it any more.")
+        bool, option("Forget this version: nobody runs it any more.", "--remove")
     ] = False,
     store: StoreOption = None,
 ) -> int:

@@ -10,7 +10,7 @@ import typer
 
 from ..outcome import Outcome
 from ..settings import Settings
-from .options import CONNECTION, MESSAGE, Shared, command
+from .options import CONNECTION, MESSAGE, Shared, command, option
 from .output import exit_code_for, outcome_as_json, outcome_as_text
 from .send import check_deadline, show_warnings
 
@@ -20,13 +20,11 @@ def broadcast(
     shared: Shared,
     channel: Annotated[str, typer.Argument(help="Channel id.", metavar="CHANNEL")],
     deadline: Annotated[
-        float | None, typer.Option(help="Seconds until it is given up.", metavar="SECONDS")
+        float | None, option("Seconds until it is given up.", metavar="SECONDS")
     ] = None,
     storage_policy: Annotated[
         int | None,
-        typer.Option(
-            help="The channel's policy, 0 or 1; asked of APNs if not given.", metavar="0|1"
-        ),
+        option("The channel's policy, 0 or 1; asked of APNs if not given.", metavar="0|1"),
     ] = None,
 ) -> int:
     """Send an update or an end to everybody who listens to a channel."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Shared, command
+from .options import Shared, command, option
 from .output import ExitCode
 
 app = typer.Typer(no_args_is_help=True, help="Plan priorities: what a phone's budget allows.")
@@ -26,33 +26,27 @@ def simulate(
     shared: Shared,
     updates: Annotated[
         str,
-        typer.Option(
+        option(
+            "JSON Lines or CSV with `at` (seconds from the start), urgency, alert, end.",
             "--updates",
-            metavar="FILE",
-            help="JSON Lines or CSV with `at` (seconds from the start), urgency, alert, end.",
+            "FILE",
         ),
     ],
-    budget: Annotated[
-        str, typer.Option("--budget", help="default, frequent, or pushes an hour.")
-    ] = "default",
+    budget: Annotated[str, option("default, frequent, or pushes an hour.", "--budget")] = "default",
     reserve: Annotated[
-        int, typer.Option("--reserve", help="Of a budget in numbers: kept for alerts and end.")
+        int, option("Of a budget in numbers: kept for alerts and end.", "--reserve")
     ] = 4,
     burst: Annotated[
-        int, typer.Option("--burst", help="Of a budget in numbers: normal updates in a row.")
+        int, option("Of a budget in numbers: normal updates in a row.", "--burst")
     ] = 3,
     minimum_interval: Annotated[
-        float, typer.Option("--minimum-interval", help="Seconds between silent updates.")
+        float, option("Seconds between silent updates.", "--minimum-interval")
     ] = 0.0,
     capacity: Annotated[
-        int, typer.Option("--phone-capacity", help="What the phone really has, an hour.")
+        int, option("What the phone really has, an hour.", "--phone-capacity")
     ] = 15,
-    law: Annotated[
-        Law, typer.Option("--phone-law", help="How the phone counts its hour.")
-    ] = Law.CLOCK_HOUR,
-    plot: Annotated[
-        str | None, typer.Option("--plot", metavar="FILE", help="Draw it: a .png or .svg.")
-    ] = None,
+    law: Annotated[Law, option("How the phone counts its hour.", "--phone-law")] = Law.CLOCK_HOUR,
+    plot: Annotated[str | None, option("Draw it: a .png or .svg.", "--plot", "FILE")] = None,
 ) -> int:
     """Show what would be sent at which priority, and what a phone would have shown."""
     from ..delivery.budget import Budget

@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import CONNECTION, Shared, command
+from .options import CONNECTION, Shared, command, group, option
 
 if TYPE_CHECKING:
     from ..channels import BroadcastChannel, Channels
 
-app = typer.Typer(
-    help="Create, list, show and delete broadcast channels.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = group("Create, list, show and delete broadcast channels.")
 
 _POLICIES = {
     None: "storage policy unknown",
@@ -33,9 +29,8 @@ def create(
     shared: Shared,
     storage_policy: Annotated[
         int,
-        typer.Option(
-            help="1 stores the newest message for 8 hours, 0 stores nothing; for good.",
-            metavar="0|1",
+        option(
+            "1 stores the newest message for 8 hours, 0 stores nothing; for good.", metavar="0|1"
         ),
     ] = 1,
 ) -> int:
@@ -49,9 +44,7 @@ def create(
 @command(CONNECTION)
 def list_channels(
     shared: Shared,
-    details: Annotated[
-        bool, typer.Option("--details", help="Ask for each one's storage policy too.")
-    ] = False,
+    details: Annotated[bool, option("Ask for each one's storage policy too.", "--details")] = False,
 ) -> int:
     """Print every channel of the app in this environment, one a line."""
 
@@ -84,7 +77,7 @@ def show(shared: Shared, channel: ChannelArgument) -> int:
 def delete(
     shared: Shared,
     channel: ChannelArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, option("Do not ask.", "--yes -y")] = False,
 ) -> int:
     """Delete a channel for good. One that is already gone is a success."""
     if not yes and not shared.screen.json_mode:

@@ -13,23 +13,19 @@ import msgspec
 import typer
 
 from ..errors import InvalidInput
-from .options import Shared, command
+from .options import Shared, command, group, option
 from .output import ExitCode
 
 if TYPE_CHECKING:
     from ..contracts import Verdict
 
-app = typer.Typer(
-    help="Check content states against the app's Swift source; needs apns-live[contracts].",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = group("Check content states against the app's Swift source; needs apns-live[contracts].")
 _FILES = typer.Argument(
     help="Swift files (or folders) that declare the ActivityAttributes and what they use.",
     metavar="FILE.swift...",
 )
 
-_Type = Annotated[str | None, typer.Option("--type", help="One attributes type; all by default.")]
+_Type = Annotated[str | None, option("One attributes type; all by default.", "--type")]
 
 
 class _Line(msgspec.Struct):
@@ -46,11 +42,11 @@ def check(
     files: Annotated[list[Path], _FILES],
     states: Annotated[
         str | None,
-        typer.Option(
-            "--states",
-            metavar="FILE|-",
-            help='JSON Lines {"type": "MatchAttributes", "json": "..."}; - reads stdin. '
+        option(
+            'JSON Lines {"type": "MatchAttributes", "json": "..."}; - reads stdin. '
             "Without it the types are listed.",
+            "--states",
+            "FILE|-",
         ),
     ] = None,
 ) -> int:
@@ -138,8 +134,8 @@ def example(
     shared: Shared,
     files: Annotated[list[Path], _FILES],
     attributes_type: _Type = None,
-    count: Annotated[int, typer.Option("--count", min=1, help="How many of each type.")] = 1,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed makes the same states.")] = 0,
+    count: Annotated[int, option("How many of each type.", "--count", min=1)] = 1,
+    seed: Annotated[int, option("The same seed makes the same states.", "--seed")] = 0,
 ) -> int:
     """Make content states that the app decodes; with --json as `check --states` reads them."""
     from ..contracts import Contract

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from ..errors import ConnectFailed, InvalidSetting
 from ..outcome import Verdict
 from ..settings import Settings
-from .options import Shared, command
+from .options import Shared, command, option
 from .output import ExitCode
 from .progress import Bar
 
@@ -44,18 +42,15 @@ class Step:
 @command()
 def demo(
     shared: Shared,
-    tokens: Annotated[int, typer.Option(help="Simulated phones.", metavar="N")] = 20_000,
-    rounds: Annotated[int, typer.Option(help="Rounds of updates.", metavar="N")] = 20,
-    connections: Annotated[int, typer.Option(help="Connections at most.", metavar="N")] = 8,
+    tokens: Annotated[int, option("Simulated phones.", metavar="N")] = 20_000,
+    rounds: Annotated[int, option("Rounds of updates.", metavar="N")] = 20,
+    connections: Annotated[int, option("Connections at most.", metavar="N")] = 8,
     latency: Annotated[
-        str | None, typer.Option(help="Let the fake answer after 40ms, say.", metavar="TIME")
+        str | None, option("Let the fake answer after 40ms, say.", metavar="TIME")
     ] = None,
-    scenario: Annotated[
-        Path | None, typer.Option(help="Scenario of the fake (TOML).", metavar="FILE")
-    ] = None,
+    scenario: Annotated[Path | None, option("Scenario of the fake (TOML).", metavar="FILE")] = None,
     progress: Annotated[
-        bool | None,
-        typer.Option("--progress/--no-progress", help="Show a bar; on a terminal by default."),
+        bool | None, option("Show a bar; on a terminal by default.", "--progress/--no-progress")
     ] = None,
 ) -> int:
     """Start a fake APNs, push a match to simulated phones, and show how it went.

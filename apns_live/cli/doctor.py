@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
 from ..errors import (
     ApnsLiveError,
     ConnectFailed,
@@ -24,7 +22,7 @@ from ..errors import (
     StoreError,
 )
 from .doctor_device import Finding, by_fake, by_store
-from .options import CONNECTION, Shared, command
+from .options import CONNECTION, Shared, command, option
 from .output import ExitCode
 from .store_access import StoreOption, named_address, opened
 
@@ -65,33 +63,23 @@ def doctor(
     shared: Shared,
     token: Annotated[
         str | None,
-        typer.Option(
-            "--token",
-            metavar="TOKEN",
-            help="Ask APNs about this token, with a push that every phone ignores.",
+        option(
+            "Ask APNs about this token, with a push that every phone ignores.", "--token", "TOKEN"
         ),
     ] = None,
     contract: Annotated[
-        list[Path] | None,
-        typer.Option("--contract", metavar="FILE", help="Swift file of the app; repeat."),
+        list[Path] | None, option("Swift file of the app; repeat.", "--contract", "FILE")
     ] = None,
     state: Annotated[
-        str | None,
-        typer.Option(
-            "--state", metavar="TYPE=JSON", help="Does this content state decode? Or TYPE=@FILE."
-        ),
+        str | None, option("Does this content state decode? Or TYPE=@FILE.", "--state", "TYPE=JSON")
     ] = None,
     store: StoreOption = None,
-    app: Annotated[
-        str | None, typer.Option("--app", metavar="ID", help="App of the device.")
-    ] = None,
+    app: Annotated[str | None, option("App of the device.", "--app", "ID")] = None,
     device: Annotated[
-        str | None,
-        typer.Option("--device", metavar="ID", help="Why does this device show nothing?"),
+        str | None, option("Why does this device show nothing?", "--device", "ID")
     ] = None,
     fake: Annotated[
-        str | None,
-        typer.Option("--fake", metavar="URL", help="Ask the inspector of a fake, not a database."),
+        str | None, option("Ask the inspector of a fake, not a database.", "--fake", "URL")
     ] = None,
 ) -> int:
     """Check settings, key, clock, DNS, TCP, TLS, proxy, credentials, store and a device's way.

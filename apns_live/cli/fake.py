@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InvalidSetting
-from .options import Shared, command
+from .options import Shared, command, option
 from .output import MissingPart, Screen
 
 _PLACE, _DAY, _WHO = "Where", "What kind of day", "Whose"
@@ -32,9 +32,7 @@ def fake(
     inspector_port: Annotated[
         int, _option("Port of the inspector and the control API.", _PLACE, "PORT")
     ] = 0,
-    no_inspector: Annotated[
-        bool, typer.Option("--no-inspector", help="Leave it out.", rich_help_panel=_PLACE)
-    ] = False,
+    no_inspector: Annotated[bool, option("Leave it out.", "--no-inspector", panel=_PLACE)] = False,
     directory: Annotated[
         Path | None,
         _option(
@@ -92,21 +90,17 @@ def fake(
     ] = None,
     strict: Annotated[
         bool | None,
-        typer.Option(
-            "--strict/--lenient",
-            help="Refuse what Apple tolerates without saying so.",
-            rich_help_panel=_DAY,
-        ),
+        option("Refuse what Apple tolerates without saying so.", "--strict/--lenient", panel=_DAY),
     ] = None,
     spelling: Annotated[
         str | None, _option("Reasons as seen or as documented.", _DAY, "wire|documented")
     ] = None,
     cut_streams: Annotated[
         bool | None,
-        typer.Option(
+        option(
+            "One stream after a refusal, back after a success.",
             "--cut-streams/--no-cut-streams",
-            help="One stream after a refusal, back after a success.",
-            rich_help_panel=_DAY,
+            panel=_DAY,
         ),
     ] = None,
     bundle_id: Annotated[
@@ -116,10 +110,10 @@ def fake(
     key_id: Annotated[str | None, _option("Key id.", _WHO, "ID")] = None,
     until_stdin_ends: Annotated[
         bool,
-        typer.Option(
+        option(
+            "Stop when stdin ends too: nothing is left behind by a program that dies.",
             "--until-stdin-ends",
-            help="Stop when stdin ends too: nothing is left behind by a program that dies.",
-            rich_help_panel=_PLACE,
+            panel=_PLACE,
         ),
     ] = False,
 ) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import CONNECTION, MESSAGE, Shared, command
+from .options import CONNECTION, MESSAGE, Shared, command, option
 from .output import CREDENTIAL_VERDICTS, ExitCode, Screen
 from .send import check_deadline, show_warnings
 
@@ -29,58 +29,54 @@ def fan_out(
         ),
     ],
     form: Annotated[
-        str,
-        typer.Option(
-            "--format", help="auto, csv, jsonl or text.", metavar="FORMAT", rich_help_panel=_FILES
-        ),
+        str, option("auto, csv, jsonl or text.", "--format", "FORMAT", panel=_FILES)
     ] = "auto",
     column: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "CSV column by name or number from 1, or JSON key; token if not given.",
             "--column",
-            help="CSV column by name or number from 1, or JSON key; token if not given.",
-            metavar="NAME",
-            rich_help_panel=_FILES,
+            "NAME",
+            panel=_FILES,
         ),
     ] = None,
     retry_file: Annotated[
         str | None,
-        typer.Option(
-            help="Write what was not accepted and may go out again; feed it back as FILE.",
+        option(
+            "Write what was not accepted and may go out again; feed it back as FILE.",
             metavar="FILE",
-            rich_help_panel=_FILES,
+            panel=_FILES,
         ),
     ] = None,
     drop_file: Annotated[
         str | None,
-        typer.Option(
-            help="Write the tokens to forget, with the reason (JSON Lines, or .csv).",
+        option(
+            "Write the tokens to forget, with the reason (JSON Lines, or .csv).",
             metavar="FILE",
-            rich_help_panel=_FILES,
+            panel=_FILES,
         ),
     ] = None,
     unknown_file: Annotated[
         str | None,
-        typer.Option(
-            help="Write starts that may have been processed; RETRY_FILE.unknown if not given.",
+        option(
+            "Write starts that may have been processed; RETRY_FILE.unknown if not given.",
             metavar="FILE",
-            rich_help_panel=_FILES,
+            panel=_FILES,
         ),
     ] = None,
     retry_unknown: Annotated[
         bool,
-        typer.Option(
+        option(
+            "Put those into the retry file too: some phones may show two cards.",
             "--retry-unknown",
-            help="Put those into the retry file too: some phones may show two cards.",
-            rich_help_panel=_FILES,
+            panel=_FILES,
         ),
     ] = False,
     deadline: Annotated[
-        float | None, typer.Option(help="Seconds until the rest is given up.", metavar="SECONDS")
+        float | None, option("Seconds until the rest is given up.", metavar="SECONDS")
     ] = None,
     progress: Annotated[
-        bool | None,
-        typer.Option("--progress/--no-progress", help="Show a bar; on a terminal by default."),
+        bool | None, option("Show a bar; on a terminal by default.", "--progress/--no-progress")
     ] = None,
 ) -> int:
     """Send one message to every token of a file, each token once.

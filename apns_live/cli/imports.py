@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from ..errors import InvalidInput
-from .options import Shared, command
+from .options import Shared, command, group, option
 from .output import ExitCode
 from .progress import Bar
 from .store_access import AppOption, StoreOption, run_for_app
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from ..activities.people.imports.reading import Form
     from ..activities.store.database import Database
 
-app = typer.Typer(
-    help="Import devices, users and tokens from CSV or JSON Lines. Fed twice, a file changes nothing.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
+app = group(
+    "Import devices, users and tokens from CSV or JSON Lines. Fed twice, a file changes nothing."
 )
 
 SHOWN = 10
@@ -32,44 +30,33 @@ SHOWN = 10
 File = Annotated[
     str, typer.Argument(metavar="FILE", help="CSV or JSON Lines, also as .gz; - reads stdin.")
 ]
-Format = Annotated[
-    str, typer.Option("--format", metavar="auto|csv|jsonl", help="How the file is written.")
-]
+Format = Annotated[str, option("How the file is written.", "--format", "auto|csv|jsonl")]
 Vendor = Annotated[
-    str | None,
-    typer.Option("--from", metavar="onesignal|braze", help="The file is this vendor's own export."),
+    str | None, option("The file is this vendor's own export.", "--from", "onesignal|braze")
 ]
 Columns = Annotated[
     list[str] | None,
-    typer.Option(
-        "--column", metavar="NAME=COLUMN", help="Where a field stands; =COLUMN leaves one out."
-    ),
+    option("Where a field stands; =COLUMN leaves one out.", "--column", "NAME=COLUMN"),
 ]
 Defaults = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="For lines that do not say it."),
+    list[str] | None, option("For lines that do not say it.", "--set", "NAME=VALUE")
 ]
 IgnoreOthers = Annotated[
-    bool, typer.Option("--ignore-others", help="Leave out columns that have no meaning here.")
+    bool, option("Leave out columns that have no meaning here.", "--ignore-others")
 ]
 RegisteredAt = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "For tokens without a time; without it they replace none that has one.",
         "--registered-at",
-        metavar="WHEN",
-        help="For tokens without a time; without it they replace none that has one.",
+        "WHEN",
     ),
 ]
 Rejects = Annotated[
-    str | None,
-    typer.Option(
-        "--rejects", metavar="FILE", help="Write refused lines there, to correct and feed again."
-    ),
+    str | None, option("Write refused lines there, to correct and feed again.", "--rejects", "FILE")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check every line, store nothing.")]
-Batch = Annotated[
-    int, typer.Option("--batch", metavar="N", min=1, max=10_000, help="Lines a transaction.")
-]
+DryRun = Annotated[bool, option("Check every line, store nothing.", "--dry-run")]
+Batch = Annotated[int, option("Lines a transaction.", "--batch", "N", min=1, max=10_000)]
 
 
 def _command(kind: Kind, text: str) -> Callable[..., int]:

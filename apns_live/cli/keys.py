@@ -10,7 +10,7 @@ import typer
 
 from ..errors import InvalidInput
 from .files import write_private
-from .options import Shared, command
+from .options import Shared, command, group, option
 from .output import ExitCode
 from .store_access import AppOption, StoreOption, run_for_app
 
@@ -20,11 +20,7 @@ if TYPE_CHECKING:
     from ..gateway.audit import Audit
     from ..gateway.keys import Keys
 
-app = typer.Typer(
-    help="Make, list, rotate and revoke API keys of the gateway.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = group("Make, list, rotate and revoke API keys of the gateway.")
 
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Id of the key.")]
 
@@ -34,43 +30,34 @@ KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Id of the key."
 def create(
     shared: Shared,
     app_id: AppOption,
-    name: Annotated[str, typer.Option("--name", metavar="TEXT", help="What it is for.")],
+    name: Annotated[str, option("What it is for.", "--name", "TEXT")],
     dialect: Annotated[
         str,
-        typer.Option(
+        option(
+            "Which API it is for. Of fcm the secret is a service account's file.",
             "--dialect",
-            metavar="native|activitysmith|braze|onesignal|fcm",
-            help="Which API it is for. Of fcm the secret is a service account's file.",
+            "native|activitysmith|braze|onesignal|fcm",
         ),
     ] = "native",
     scope: Annotated[
-        list[str] | None,
-        typer.Option("--scope", metavar="SCOPE", help="What it may do; may be repeated."),
+        list[str] | None, option("What it may do; may be repeated.", "--scope", "SCOPE")
     ] = None,
     every_scope: Annotated[
-        bool, typer.Option("--every-scope", help="It may do everything in its app.")
+        bool, option("It may do everything in its app.", "--every-scope")
     ] = False,
     group: Annotated[
-        list[str] | None,
-        typer.Option("--group", metavar="SLUG", help="Reach these groups only; may be repeated."),
+        list[str] | None, option("Reach these groups only; may be repeated.", "--group", "SLUG")
     ] = None,
-    per_minute: Annotated[
-        int | None, typer.Option("--per-minute", metavar="N", help="Requests a minute.")
-    ] = None,
+    per_minute: Annotated[int | None, option("Requests a minute.", "--per-minute", "N")] = None,
     concurrent: Annotated[
-        int | None, typer.Option("--concurrent", metavar="N", help="Requests at the same time.")
+        int | None, option("Requests at the same time.", "--concurrent", "N")
     ] = None,
     url: Annotated[
-        str,
-        typer.Option(
-            "--url", metavar="URL", help="With fcm: the gateway's address, for token_uri."
-        ),
+        str, option("With fcm: the gateway's address, for token_uri.", "--url", "URL")
     ] = "http://localhost:8000",
     file: Annotated[
         Path | None,
-        typer.Option(
-            "--file", metavar="FILE", help="Write the secret to this new file, for its owner alone."
-        ),
+        option("Write the secret to this new file, for its owner alone.", "--file", "FILE"),
     ] = None,
     store: StoreOption = None,
 ) -> int:
@@ -150,8 +137,7 @@ def rotate(
     key_id: KeyArgument,
     app_id: AppOption,
     overlap: Annotated[
-        float,
-        typer.Option("--overlap", metavar="SECONDS", help="How long the old secret goes on."),
+        float, option("How long the old secret goes on.", "--overlap", "SECONDS")
     ] = 86_400.0,
     store: StoreOption = None,
 ) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Shared, command
+from .options import Shared, command, option
 from .output import ExitCode
 
 
@@ -21,11 +21,9 @@ def lint(
         typer.Argument(help="Payload files (JSON with aps); - reads stdin.", metavar="FILE..."),
     ],
     broadcast: Annotated[
-        bool, typer.Option("--broadcast", help="For a channel: 5120 bytes, and no start.")
+        bool, option("For a channel: 5120 bytes, and no start.", "--broadcast")
     ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Let warnings count as problems.")
-    ] = False,
+    strict: Annotated[bool, option("Let warnings count as problems.", "--strict")] = False,
 ) -> int:
     """Check payloads: problems, warnings, the bytes of each key, and what will happen."""
     from ..payload.lint import lint as check

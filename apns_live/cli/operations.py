@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InvalidInput
-from .options import Shared, command
+from .options import Shared, command, group, option
 from .output import ExitCode, to_json
 from .store_access import (
     AfterOption,
@@ -24,11 +24,7 @@ if TYPE_CHECKING:
     from ..activities.apps import App
     from ..activities.store.database import Database
 
-app = typer.Typer(
-    help="Look at what was asked of the service, and export what became of it.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = group("Look at what was asked of the service, and export what became of it.")
 _COLUMNS = ("device", "verdict", "status", "reason", "apns_id", "priority", "created_at")
 _LISTED = ("id", "kind", "activity", "status", "targeted", "accepted", "queued", "failed")
 
@@ -41,7 +37,7 @@ def list_operations(
     shared: Shared,
     app_id: AppOption,
     activity: Annotated[
-        str | None, typer.Option("--activity", metavar="ID", help="Only those of this activity.")
+        str | None, option("Only those of this activity.", "--activity", "ID")
     ] = None,
     after: AfterOption = 0,
     limit: LimitOption = 100,
@@ -96,9 +92,7 @@ def export(
     shared: Shared,
     operation: OperationArgument,
     app_id: AppOption,
-    form: Annotated[
-        str, typer.Option("--format", metavar="jsonl|csv", help="How to write it.")
-    ] = "jsonl",
+    form: Annotated[str, option("How to write it.", "--format", "jsonl|csv")] = "jsonl",
     store: StoreOption = None,
 ) -> int:
     """Print what became of an operation on every device, one line each."""

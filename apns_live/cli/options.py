@@ -32,6 +32,18 @@ class Shared:
         return Settings.load(self.arguments, file=self.config)
 
 
+def option(
+    text: str, names: str = "", metavar: str | None = None, *, panel: str | None = None, **more: Any
+) -> Any:
+    """Return a typer option: what it does, its flags with a space between, what it takes."""
+    return typer.Option(*names.split(), help=text, metavar=metavar, rich_help_panel=panel, **more)
+
+
+def group(text: str) -> typer.Typer:
+    """Return a command that has others below it."""
+    return typer.Typer(help=text, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
 def _option(
     name: str, kind: Any, flags: str, text: str, panel: str, default: Any = None, **more: Any
 ) -> inspect.Parameter:

@@ -10,7 +10,7 @@ import typer
 
 from ..outcome import Outcome
 from ..settings import Settings
-from .options import CONNECTION, MESSAGE, Shared, command
+from .options import CONNECTION, MESSAGE, Shared, command, option
 from .output import Screen, exit_code_for, outcome_as_json, outcome_as_text
 
 
@@ -21,15 +21,13 @@ def send(
         str, typer.Argument(help="Start, activity or device token, in hex.", metavar="TOKEN")
     ],
     deadline: Annotated[
-        float | None, typer.Option(help="Seconds until it is given up.", metavar="SECONDS")
+        float | None, option("Seconds until it is given up.", metavar="SECONDS")
     ] = None,
     as_curl: Annotated[
-        bool,
-        typer.Option("--as-curl", help="Print the same push as a curl command; send nothing."),
+        bool, option("Print the same push as a curl command; send nothing.", "--as-curl")
     ] = False,
     show_secrets: Annotated[
-        bool,
-        typer.Option("--show-secrets", help="With --as-curl: print device and provider token."),
+        bool, option("With --as-curl: print device and provider token.", "--show-secrets")
     ] = False,
 ) -> int:
     """Send one push to one token and say what became of it."""

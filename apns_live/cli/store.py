@@ -6,21 +6,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from ..errors import InvalidSetting
-from .options import Shared, command
+from .options import Shared, command, group, option
 from .output import ExitCode
 from .store_access import StoreOption, apps_of, installed, run, sealer, shown_address
 
 if TYPE_CHECKING:
     from ..activities.store.database import Database
 
-app = typer.Typer(
-    help="Set up the database of the service, look at it, make a sealing key.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = group("Set up the database of the service, look at it, make a sealing key.")
 
 
 @app.command("upgrade")
@@ -78,8 +72,7 @@ def status(shared: Shared, store: StoreOption = None) -> int:
 def new_key(
     shared: Shared,
     file: Annotated[
-        str | None,
-        typer.Option("--file", metavar="FILE", help="Write it there, readable by you alone."),
+        str | None, option("Write it there, readable by you alone.", "--file", "FILE")
     ] = None,
 ) -> int:
     """Make a sealing key: whoever has it and the database can read the provider keys."""

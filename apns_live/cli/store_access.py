@@ -11,10 +11,9 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
 from ..errors import InvalidSetting, StoreError
 from ..settings import DEFAULT_FILE
+from .options import option
 from .output import MissingPart
 
 if TYPE_CHECKING:
@@ -32,20 +31,15 @@ KEY_VARIABLES = ("APNS_LIVE_STORE_KEY", "APNS_LIVE_STORE_KEY_FILE")
 Need = Literal["current", "there", "nothing"]
 StoreOption = Annotated[
     str | None,
-    typer.Option(
-        "--database",
-        "--store",
-        metavar="URL",
-        help=f"Database: a file's path, sqlite:///PATH or postgresql://USER@HOST/NAME. [{VARIABLE}]",
+    option(
+        f"Database: a file's path, sqlite:///PATH or postgresql://USER@HOST/NAME. [{VARIABLE}]",
+        "--database --store",
+        "URL",
     ),
 ]
-AppOption = Annotated[str, typer.Option("--app", metavar="ID", help="Id of the app.")]
-AfterOption = Annotated[
-    int, typer.Option("--after", metavar="ROW", min=0, help="Go on behind this row.")
-]
-LimitOption = Annotated[
-    int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="Rows at most.")
-]
+AppOption = Annotated[str, option("Id of the app.", "--app", "ID")]
+AfterOption = Annotated[int, option("Go on behind this row.", "--after", "ROW", min=0)]
+LimitOption = Annotated[int, option("Rows at most.", "--limit", "N", min=1, max=1_000)]
 _TIMES = ("start_at", "started_at", "end_at", "ended_at", "created_at", "updated_at", "finished_at")
 
 

@@ -11,14 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import CONNECTION, Shared, command
+from .options import CONNECTION, Shared, command, group, option
 from .output import ExitCode
 
-app = typer.Typer(
-    help="Inspect a provider token (JWT) or a device token; mint a provider token.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = group("Inspect a provider token (JWT) or a device token; mint a provider token.")
 _TYPICAL = {
     64: "the usual length of a device token",
     160: "seen for push-to-start and activity tokens",
@@ -29,9 +25,7 @@ _TYPICAL = {
 @command(CONNECTION)
 def mint(
     shared: Shared,
-    header: Annotated[
-        bool, typer.Option("--header", help="Print the whole authorization header.")
-    ] = False,
+    header: Annotated[bool, option("Print the whole authorization header.", "--header")] = False,
 ) -> int:
     """Print the provider token that every client with this key shows now. It is a secret."""
     from ..clock import SystemClock
