@@ -102,9 +102,7 @@ def new_key(
 @command()
 def rotate_key(
     shared: Shared,
-    to: Annotated[
-        Path, typer.Option("--to", metavar="FILE", help="The new sealing key, of `store new-key`.")
-    ],
+    to: Annotated[Path, option("The new sealing key, of `store new-key`.", "--to", "FILE")],
     store: StoreOption = None,
 ) -> int:
     """Seal every provider key with a new sealing key. Stop gateways and workers first."""
