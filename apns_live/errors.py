@@ -35,6 +35,7 @@
     |   |-- BadBody                           no JSON, too large, nested too deep
     |   |-- TooManyRequests                   over a key's rate or concurrency; has ``retry_after``
     |   `-- NotAllowed                        no key, a wrong key, or a key without the scope
+    |-- BenchError                            a sender, sink or server of `apns-live bench` failed
     `-- FakeError                             the local fake APNs was asked for something it cannot do
 
 A message says what is wrong, where, and what to do about it. No message holds a private key, a
@@ -289,6 +290,10 @@ class NotAllowed(GatewayError):
         super().__init__(message)
         self.status = status
         self.missing = missing
+
+
+class BenchError(ApnsLiveError):
+    """A sender, sink or server of ``apns-live bench`` failed, or cannot be had on this machine."""
 
 
 class FakeError(ApnsLiveError):

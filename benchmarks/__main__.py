@@ -1,36 +1,29 @@
 """``python -m benchmarks NAME [options]``: run one benchmark, or ``all``.
 
-A benchmark is a module here with ``main(arguments: list[str]) -> int``. ``record NAME -- COMMAND``
-runs another command and keeps the end of its output, with the conditions, in docs/measurements/.
+What users measure too is ``apns_live.bench``; here stand the pages of this repository, with bars, and
+the benchmarks of single parts. ``record NAME -- COMMAND`` runs another command and keeps the end of its
+output, with the conditions, in docs/measurements/.
 """
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from benchmarks.conditions import conditions
-from benchmarks.report import MEASUREMENTS, Report
+from benchmarks import published
+from benchmarks.pages import MEASUREMENTS, result
 
-BENCHMARKS = {
-    "throughput": "pushes a second on a bare loopback, beside other senders",
-    "distance": "pushes a second through a delay of 40 ms each way",
-    "latency": "how long one push takes at a given load",
-    "memory": "a million tokens: memory, and whether pushes grow dearer",
+OWN = {
     "wire": "our HTTP/2 by itself: what a request costs",
     "fake": "checked pushes a second that the fake APNs answers",
     "phones": "a hundred thousand simulated phones: memory and speed",
     "delivery": "the field case: latest state wins beside a plain queue",
     "journal": "what the journal costs",
-    "gateway": "update calls beside an empty route, half load, overload, kill -9",
     "fcm": "firebase-admin's sendEach of 500 beside 500 native POSTs over HTTP/2",
-    "registrations": "activity tokens, one a call over HTTP: CPU and calls a second",
-    "activities": "a million devices on SQLite and PostgreSQL: registering, and a start for a segment",
 }
+BENCHMARKS = published.NAMES | OWN
 KEPT_LINES = 40
 
 
@@ -41,33 +34,12 @@ def _usage() -> str:
     return "\n".join(lines)
 
 
-def _run(name: str, arguments: list[str]) -> int:
-    try:
-        module = importlib.import_module(f"benchmarks.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"benchmarks.{name}":
-            raise
-        print(f"no benchmark named {name}", file=sys.stderr)
-        return 2
-    if not inspect.signature(module.main).parameters:
-        sys.argv = [f"benchmarks {name}", *arguments]
-        return int(module.main() or 0)
-    return int(module.main(arguments) or 0)
-
-
 def _all(arguments: list[str]) -> int:
     worst = 0
     for name in BENCHMARKS:
         print(f"\n== {name}", flush=True)
-        command = [sys.executable, "-m", "benchmarks", name]
-        source = (Path(__file__).parent / f"{name}.py").read_text()
-        if "--record" in arguments and '"--record"' not in source:
-            # One that cannot write its page by itself: what it prints becomes the page.
-            others = [argument for argument in arguments if argument != "--record"]
-            code = _record([name, "--", *command, *others])
-        else:
-            code = subprocess.run([*command, *arguments], check=False).returncode
-        worst = max(worst, code)
+        command = [sys.executable, "-m", "benchmarks", name, *arguments]
+        worst = max(worst, subprocess.run(command, check=False).returncode)
     return worst
 
 
@@ -76,7 +48,7 @@ def _record(arguments: list[str]) -> int:
     if separator != "--" or not command:
         print("usage: python -m benchmarks record NAME -- COMMAND...", file=sys.stderr)
         return 2
-    before, begin = conditions(), time.monotonic()
+    found, begin = result(name, f"What `{name}` printed", {}), time.monotonic()
     tail: list[str] = []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -85,9 +57,8 @@ def _record(arguments: list[str]) -> int:
         for line in process.stdout:
             print(line, end="", flush=True)
             tail = [*tail, line.rstrip()][-KEPT_LINES:]
-    report = Report(name, f"What `{name}` printed", before)
-    report.settings = {"took": f"{time.monotonic() - begin:.0f} s"}
-    page = report.markdown() + "\n```text\n" + "\n".join(tail) + "\n```\n"
+    found.settings["took"] = f"{time.monotonic() - begin:.0f} s"
+    page = found.markdown() + "\n```text\n" + "\n".join(tail) + "\n```\n"
     MEASUREMENTS.mkdir(parents=True, exist_ok=True)
     (MEASUREMENTS / f"{name}.md").write_text(page)
     return process.returncode
@@ -103,7 +74,12 @@ def main(arguments: list[str]) -> int:
         return _all(rest)
     if name == "record":
         return _record(rest)
-    return _run(name, rest)
+    if name in published.NAMES:
+        return published.main(name, rest)
+    if name not in OWN:
+        print(f"no benchmark named {name}", file=sys.stderr)
+        return 2
+    return int(importlib.import_module(f"benchmarks.{name}").main(rest))
 
 
 if __name__ == "__main__":

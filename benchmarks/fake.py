@@ -29,8 +29,7 @@ from apns_live.http2 import (
     PreparedHeaders,
     ResponseReceived,
 )
-from benchmarks.conditions import conditions
-from benchmarks.report import MEASUREMENTS, Bar, Report
+from benchmarks.pages import Bar, figures, finish, options, result
 
 BAR = 30_000
 
@@ -98,7 +97,7 @@ def payload() -> bytes:
     ).encode()
 
 
-async def measure(ready: dict[str, str], options: argparse.Namespace, pid: int) -> dict[str, Any]:
+async def measure(ready: dict[str, str], given: argparse.Namespace, pid: int) -> dict[str, Any]:
     """Send for a while; return counts, seconds and the server's CPU seconds."""
     headers = PreparedHeaders(
         [
@@ -113,24 +112,24 @@ async def measure(ready: dict[str, str], options: argparse.Namespace, pid: int) 
             (b"apns-expiration", str(int(time.time()) + 3600).encode(), Indexing.VALUE),
         ]
     )
-    paths = [b"/3/device/%0160x" % (number * 2654435761) for number in range(options.tokens)]
+    paths = [b"/3/device/%0160x" % (number * 2654435761) for number in range(given.tokens)]
     context = ssl.create_default_context(cafile=ready["ca_file"])
     context.set_alpn_protocols(["h2"])
     port = int(ready["endpoint"].rpartition(":")[2])
     loop = asyncio.get_running_loop()
     statuses: dict[int, int] = {}
     loads = []
-    for _ in range(options.connections):
+    for _ in range(given.connections):
         load = Load(headers, paths, payload(), statuses)
         await loop.create_connection(lambda each=load: each, "localhost", port, ssl=context)
         loads.append(load)
     # Every phone is met once before the clock runs: making a phone is not what is measured.
-    while sum(statuses.values()) < options.tokens:  # noqa: ASYNC110 - a benchmark may poll
+    while sum(statuses.values()) < given.tokens:  # noqa: ASYNC110 - a benchmark may poll
         await asyncio.sleep(0.05)
     before, begin, cpu = sum(statuses.values()), time.perf_counter(), processor_seconds(pid)
     own = time.process_time()
-    await asyncio.sleep(options.seconds)
-    result = {
+    await asyncio.sleep(given.seconds)
+    seen = {
         "pushes": sum(statuses.values()) - before,
         "seconds": time.perf_counter() - begin,
         "server_cpu": processor_seconds(pid) - cpu,
@@ -141,18 +140,16 @@ async def measure(ready: dict[str, str], options: argparse.Namespace, pid: int) 
         load.running = False
         if load.transport is not None:
             load.transport.abort()
-    return result
+    return seen
 
 
 def main(arguments: list[str]) -> int:
     """Measure, print, and say whether the bar is met."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks fake", description=__doc__)
+    parser = options("fake", __doc__)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--tokens", type=int, default=100_000)
     parser.add_argument("--connections", type=int, default=4)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--record", action="store_true")
-    options = parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, "-m", "apns_live.testing", "--no-inspector", "--dir", directory]
@@ -163,41 +160,24 @@ def main(arguments: list[str]) -> int:
             if len(cores) > 1:
                 os.sched_setaffinity(server.pid, {cores[0]})
                 os.sched_setaffinity(0, {cores[1]})
-            result = asyncio.run(measure(ready, options, server.pid))
+            seen = asyncio.run(measure(ready, given, server.pid))
             memory = Path(f"/proc/{server.pid}/status").read_text()
         finally:
             server.terminate()
             server.wait(20)
             os.sched_setaffinity(0, set(cores))
-    rate = result["pushes"] / result["seconds"]
     resident = next(line for line in memory.splitlines() if line.startswith("VmRSS"))
-    report = Report(
-        "fake",
-        "The fake APNs: fully checked pushes a second, phones on",
-        conditions(),
-        {
-            "connections": str(options.connections),
-            "device tokens": f"{options.tokens:,}, each a phone with an activity",
-            "body": f"{len(payload())} bytes, the same for all; its JSON is decoded by the phones",
-            "server": f"exit code {server.returncode}, {resident.split(':')[1].strip()} resident",
-        },
-        ("", "value"),
-        [
-            ("pushes a second", f"{rate:,.0f}"),
-            ("server CPU per push", f"{result['server_cpu'] / result['pushes'] * 1e6:.1f} us"),
-            ("server's core used", f"{result['server_cpu'] / result['seconds']:.0%}"),
-            ("sender's core used", f"{result['own_cpu'] / result['seconds']:.0%}"),
-            ("statuses", json.dumps(result["statuses"])),
-        ],
-        [Bar("fully checked pushes on one core", rate, BAR, unit="pushes/s")],
-        raw=result,
-    )
-    if options.record:
-        MEASUREMENTS.mkdir(parents=True, exist_ok=True)
-        (MEASUREMENTS / "fake.md").write_text(report.markdown())
-    print(json.dumps(result) if options.json else report.text())
-    return 0 if report.met else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    settings = {
+        "connections": str(given.connections),
+        "device tokens": f"{given.tokens:,}, each a phone with an activity",
+        "body": f"{len(payload())} bytes, the same for all; its JSON is decoded by the phones",
+        "server": f"exit code {server.returncode}, {resident.split(':')[1].strip()} resident",
+        "statuses": json.dumps(seen["statuses"]),
+    }
+    found = result("fake", "The fake APNs: fully checked pushes a second, phones on", settings)
+    run = figures("the fake", server_CPU_us=seen["server_cpu"] / seen["pushes"] * 1e6)
+    run.count, run.wall, run.cpu = seen["pushes"], seen["seconds"], seen["own_cpu"]
+    run.sink_busy = seen["server_cpu"] / seen["seconds"]
+    found.runs = [run]
+    bar = Bar("fully checked pushes on one core", run.rate, BAR, unit="pushes/s")
+    return finish(found, [bar], given)

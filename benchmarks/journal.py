@@ -1,6 +1,6 @@
 """What order and durability cost: CPU and wall time of the same pushes, with and without.
 
-One process, one connection to one nginx worker on the other core. The contenders take turns in every
+One process, one connection to the sink on the other core. The contenders take turns in every
 round; a ratio is the median of the ratios of the rounds. CPU is that of the whole process, so the
 journal's own thread counts.
 
@@ -17,29 +17,50 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from apns_live.bench.machine import cores
+from apns_live.bench.runner import Load, message_of
+from apns_live.bench.senders import Plan, our_client
+from apns_live.bench.sinks import SinkOptions, sink
 from apns_live.clock import SteadyTime, SystemClock
 from apns_live.delivery import Budget, Delivery, SqliteJournal, Urgency
 from apns_live.delivery.lanes import Lanes
 from apns_live.delivery.state import State
 from apns_live.payload import Update, encode
-from benchmarks.conditions import conditions, program_version
-from benchmarks.contenders import Plan, Watch, our_client, our_update, token_of, tokens
-from benchmarks.report import Bar, Report
-from tests.programs import find_program, program
-from tests.servers import nginx
+from benchmarks.pages import Bar, figures, finish, options, result
 
-SERVER_CORE, SENDER_CORE = 0, 1
 NAMES = ("bare", "run", "journal", "full", "live", "live, journal")
 WARM_UP = 5_000
 OFFERS = 10_000
+
+
+class Watch:
+    """Wall and CPU time of this process between ``with`` and its end."""
+
+    wall = cpu = 0.0
+
+    def __enter__(self) -> Watch:
+        self.wall, self.cpu = -time.perf_counter(), -time.process_time()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.wall += time.perf_counter()
+        self.cpu += time.process_time()
+
+
+def tokens(begin: int, count: int) -> Iterator[str]:
+    """Yield ``count`` tokens that are made as they are asked for."""
+    return (f"{number:064x}" for number in range(begin, begin + count))
 
 
 async def _bare(client: Any, update: Update, count: int) -> Watch:
@@ -82,11 +103,11 @@ def _check(accepted: int, count: int) -> None:
         raise RuntimeError(f"{accepted} of {count} accepted")
 
 
-async def measure(port: int, ca_file: str, count: int, rounds: int) -> dict[str, list[list[float]]]:
+async def measure(plan: Plan, rounds: int) -> dict[str, list[list[float]]]:
     """Return (CPU, wall) seconds of each contender in each round."""
+    update, count = cast("Update", plan.message), plan.count or 0
     seen: dict[str, list[list[float]]] = {name: [] for name in NAMES}
-    update = our_update(350)
-    async with our_client(Plan(port, ca_file, count, 350)) as client:
+    async with our_client(plan) as client:
         await _bare(client, update, WARM_UP)
         for _ in range(rounds):
             for name in NAMES:
@@ -111,7 +132,7 @@ def lane_bytes(count: int) -> tuple[float, float, float]:
     lanes = Lanes(Budget(per_hour=15), SteadyTime(SystemClock()), lambda *_: None)
     with Watch() as watch:
         for number in range(count):
-            lanes.open(token_of(number)).last_timestamp = 1_800_000_000 + number
+            lanes.open(f"{number:064x}").last_timestamp = 1_800_000_000 + number
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     encoded = encode(Update(content_state={"home": 71}), now=1_800_000_000)
     with Watch() as offering:
@@ -119,7 +140,7 @@ def lane_bytes(count: int) -> tuple[float, float, float]:
             state = State(
                 encoded, urgency=Urgency.NORMAL, ticket=None, submitted_at=1_800_000_000.0
             )
-            lanes.offer(token_of(number), state)
+            lanes.offer(f"{number:064x}", state)
     offered = len(range(0, count, max(1, count // OFFERS)))
     return grown * 1024 / count, watch.cpu / count * 1e6, offering.cpu / offered * 1e6
 
@@ -131,66 +152,55 @@ def _median_ratio(seen: dict[str, list[list[float]]], name: str, to: str, what: 
 
 def main(arguments: list[str]) -> int:
     """Measure in a process of its own, next to its server."""
-    parser = argparse.ArgumentParser(prog="benchmarks journal", description=__doc__)
-    parser.add_argument("--sender", nargs=2, metavar=("PORT", "CA"), help=argparse.SUPPRESS)
+    parser = options("journal", __doc__)
     parser.add_argument("--lanes", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--record", action="store_true")
     given = parser.parse_args(arguments)
-    if given.sender:
-        port, ca_file = given.sender
-        print(json.dumps(asyncio.run(measure(int(port), ca_file, given.count, given.rounds))))
-        return 0
     if given.lanes:
         print(json.dumps(lane_bytes(given.lanes)))
         return 0
-    report = Report("journal", "What order and durability cost", conditions())
-    report.settings = {
-        "server": f"{program_version(program('nginx'), '-v')} on core {SERVER_CORE}, answers 200",
-        "sender": f"one process on core {SENDER_CORE}, one connection, {given.count:,} tokens, bodies of "
-        f"350 bytes, {given.rounds} rounds that alternate; ratios are medians of rounds",
+    size, opening, many = _lanes(1_000_000)
+    _, _, few = _lanes(10_000)
+    server_core, sender_core = cores()
+    with sink(SinkOptions(), server_core) as server:
+        if sender_core is not None:
+            os.sched_setaffinity(0, {sender_core})
+        busy, begin = server.cpu(), time.perf_counter()
+        load = Load(message=message_of(350), count=given.count)
+        seen = asyncio.run(measure(load.plan(server), given.rounds))
+        busy = (server.cpu() - busy) / (time.perf_counter() - begin)
+    settings = {
+        "sink": f"{server.name}, {busy:.0%} of its core busy",
+        "sender": f"one process, one connection, {given.count:,} tokens, bodies of 350 bytes, "
+        f"{given.rounds} rounds that alternate; ratios are medians of rounds",
     }
-    pinned = [taskset, "-c", str(SENDER_CORE)] if (taskset := find_program("taskset")) else []
-    python = [*pinned, sys.executable, "-m", "benchmarks.journal"]
-    with nginx(keepalive_requests=100_000_000, streams=1_000, core=SERVER_CORE) as server:
-        command = [*python, "--sender", str(server.port), server.ca_file]
-        command += ["--count", str(given.count), "--rounds", str(given.rounds)]
-        seen = json.loads(_output(command))
-    size, opening, many = json.loads(_output([*python, "--lanes", "1000000"]))
-    _, _, few = json.loads(_output([*python, "--lanes", "10000"]))
-    report.columns = ("sender", "CPU us/push", "wall us/push", "CPU to bare", "wall to bare")
+    found = result("journal", "What order and durability cost", settings)
     for name in NAMES:
-        cpu, wall = (statistics.median(figures[what] for figures in seen[name]) for what in (0, 1))
-        report.rows.append(
-            (name, f"{cpu / given.count * 1e6:.2f}", f"{wall / given.count * 1e6:.2f}",
-             f"{_median_ratio(seen, name, 'bare', 0):.2f}",
-             f"{_median_ratio(seen, name, 'bare', 1):.2f}")
-        )  # fmt: skip
-    report.bars = [
+        cpu, wall = (statistics.median(one[what] for one in seen[name]) for what in (0, 1))
+        found.runs.append(
+            figures(
+                name,
+                CPU_us_each=cpu / given.count * 1e6,
+                wall_us_each=wall / given.count * 1e6,
+                CPU_to_bare=_median_ratio(seen, name, "bare", 0),
+                wall_to_bare=_median_ratio(seen, name, "bare", 1),
+            )
+        )
+    found.notes = [
+        f"1,000,000 idle lanes: {size:.0f} bytes each, token included; {opening:.2f} us to open one",
+        f"to hand a state to a lane: {few:.2f} us among 10,000 lanes, {many:.2f} us among 1,000,000",
+    ]
+    bars = [
         Bar("journal to no journal, CPU", _median_ratio(seen, "journal", "run", 0), 1.3, False),
         Bar("journal to no journal, wall", _median_ratio(seen, "journal", "run", 1), 1.3, False),
         Bar("live update to bare fan-out, CPU", _median_ratio(seen, "live", "bare", 0), 1.5, False),
         Bar("bytes of an idle lane", size, 1024, False),
     ]
-    report.notes = [
-        f"1,000,000 idle lanes: {size:.0f} bytes each, token included; {opening:.2f} us to open one",
-        f"to hand a state to a lane: {few:.2f} us among 10,000 lanes, {many:.2f} us among 1,000,000",
-    ]
-    report.raw = seen
-    print(report.json() if given.json else report.text())
-    if given.record:
-        report.record()
-    return 0 if report.met else 1
+    return finish(found, bars, given)
 
 
-def _output(command: list[str]) -> str:
-    run = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-    if run.returncode:
-        raise RuntimeError(f"the sender failed: {run.stderr[-2000:]}")
-    return run.stdout.splitlines()[-1]
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+def _lanes(count: int) -> list[float]:
+    command = [sys.executable, "-m", "benchmarks", "journal", "--lanes", str(count)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True)
+    return list(json.loads(run.stdout.splitlines()[-1]))

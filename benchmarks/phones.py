@@ -5,21 +5,18 @@ No network and no HTTP/2: pushes are handed to the phones as the rules hand them
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import os
 import resource
 import statistics
-import sys
 from pathlib import Path
 from time import process_time
 
 from apns_live.testing.clock import SimulatedClock
 from apns_live.testing.phones import PhoneSettings, SimulatedPhones
 from apns_live.testing.state import Push
-from benchmarks.conditions import conditions
-from benchmarks.report import Bar, Report
+from benchmarks.pages import Bar, figures, finish, options, result
 
 TOPIC = "com.example.scores.push-type.liveactivity"
 
@@ -110,12 +107,9 @@ def updates(
 
 def main(arguments: list[str]) -> int:
     """Measure memory first, then updates at both priorities."""
-    parser = argparse.ArgumentParser(prog="benchmarks phones", description=__doc__)
+    parser = options("phones", __doc__)
     parser.add_argument("--phones", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--record", action="store_true")
-    parser.add_argument("--enforce", action="store_true")
     given = parser.parse_args(arguments)
     gc.collect()
     empty = resident_megabytes()
@@ -126,35 +120,27 @@ def main(arguments: list[str]) -> int:
     counted = statistics.median(updates(phones, clock, tokens, 10) for _ in range(given.rounds))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
-    report = Report("phones", "Simulated phones: memory and cost", conditions())
-    report.settings = {
+    settings = {
         "phones": f"{given.phones:,} automatic phones, one activity and its token each",
         "bodies": f"{len(body('update', 1_800_000_000, 1))} bytes an update, "
         f"{len(body('start', 1_800_000_000, 1))} a start; every push with strings of its own",
         "log": "on: the last 10,000 pushes and 20,000 changes of state",
+        "rounds": f"{given.rounds}, medians",
     }
-    report.columns = ("what", "us of CPU each")
-    report.rows = [
-        ("start: a phone and its activity", f"{started:.1f}"),
-        ("an activity token issued", f"{issued:.1f}"),
-        (f"update, priority 5 (median of {given.rounds})", f"{free:.2f}"),
-        (f"update, priority 10 (median of {given.rounds})", f"{counted:.2f}"),
+    found = result("phones", "Simulated phones: memory and cost", settings)
+    found.runs = [
+        figures("start: a phone and its activity", us_of_CPU_each=started),
+        figures("an activity token issued", us_of_CPU_each=issued),
+        figures("update, priority 5", us_of_CPU_each=free),
+        figures("update, priority 10", us_of_CPU_each=counted),
     ]
-    report.bars = [
-        Bar("memory of the phones", full - empty, 500, at_least=False, unit="MB"),
-        Bar("CPU of an update, priority 5", free, 10, at_least=False, unit="us"),
-    ]
-    report.notes = [
+    found.notes = [
         f"{(full - empty) * 1e6 / given.phones:,.0f} bytes a phone; the process holds {full:.0f} MB, "
         f"at its peak {peak:.0f} MB with the benchmark's own pushes.",
         f"The log counts {dict(phones.log.by_state)}.",
     ]
-    report.raw = {"memory": full - empty, "start": started, "update_5": free, "update_10": counted}
-    print(report.json() if given.json else report.text())
-    if given.record:
-        report.record()
-    return 1 if given.enforce and not report.met else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    bars = [
+        Bar("memory of the phones", full - empty, 500, at_least=False, unit="MB"),
+        Bar("CPU of an update, priority 5", free, 10, at_least=False, unit="us"),
+    ]
+    return finish(found, bars, given)

@@ -6,8 +6,6 @@ figures are CPU time, the best of several rounds.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable
 
@@ -25,8 +23,7 @@ from apns_live.http2 import (
     frame,
 )
 from apns_live.http2.headers import DECODER_VARIABLE, choose_decoder
-from benchmarks.conditions import conditions
-from benchmarks.report import Bar, Report
+from benchmarks.pages import Bar, figures, finish, options, result
 
 BATCH = 250
 BATCHES = 200
@@ -159,20 +156,17 @@ def measure_server(decoder: str, batches: int) -> tuple[float, float]:
 
 def main(arguments: list[str]) -> int:
     """Measure both roles with each decoder that is usable."""
-    parser = argparse.ArgumentParser(prog="benchmarks wire", description=__doc__)
+    parser = options("wire", __doc__)
     parser.add_argument("--batches", type=int, default=BATCHES)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--record", action="store_true")
-    parser.add_argument("--enforce", action="store_true")
     given = parser.parse_args(arguments)
-    report = Report("wire", "Our HTTP/2 by itself: microseconds of CPU a push", conditions())
-    report.settings = {
+    settings = {
         "work": f"batches of {BATCH} pushes of {BODY_BYTES} bytes, answers in one read, "
         f"best of {given.rounds} rounds of {given.batches} batches",
         "default decoder": f"{choose_decoder()} (see {DECODER_VARIABLE})",
     }
-    report.columns = ("what", "send_request", "data_to_send", "receive", "sum")
+    found = result("wire", "Our HTTP/2 by itself: microseconds of CPU a push", settings)
+    bars: list[Bar] = []
     kinds: dict[str, Callable[[], Answer]] = {
         "200, status only": lambda: _status_only,
         "200, apns-id plain": lambda: _plain,
@@ -183,26 +177,25 @@ def main(arguments: list[str]) -> int:
         for kind, make in kinds.items():
             rounds = [measure_client(decoder, make(), given.batches) for _ in range(given.rounds)]
             best = [min(figures) for figures in zip(*rounds, strict=True)]
-            cells = (*(f"{figure:.2f}" for figure in best), f"{sum(best):.2f}")
-            report.rows.append((f"client, {kind}, {decoder}", *cells))
+            sending, draining, receiving = best
+            name = f"client, {kind}, {decoder}"
+            found.runs.append(
+                figures(
+                    name, send_us=sending, drain_us=draining, receive_us=receiving, sum_us=sum(best)
+                )
+            )
             if decoder == choose_decoder() and kind == "200, apns-id plain":
                 for name, figure in (("send_request", best[0]), ("an answer", best[2])):
-                    report.bars.append(Bar(name, figure, TARGET, at_least=False, unit="us"))
+                    bars.append(Bar(name, figure, TARGET, at_least=False, unit="us"))
         server = [measure_server(decoder, given.batches) for _ in range(given.rounds)]
         receive, respond = (min(figures) for figures in zip(*server, strict=True))
-        report.rows.append(
-            (f"server, {decoder}", f"{respond:.2f} (answer)", "", f"{receive:.2f}",
-             f"{receive + respond:.2f}")
-        )  # fmt: skip
+        found.runs.append(
+            figures(
+                f"server, {decoder}", send_us=respond, receive_us=receive, sum_us=receive + respond
+            )
+        )
         if decoder == choose_decoder():
-            report.bars.append(
+            bars.append(
                 Bar("server, a push", receive + respond, SERVER_TARGET, at_least=False, unit="us")
             )
-    print(report.json() if given.json else report.text())
-    if given.record:
-        report.record()
-    return 0 if report.met or not given.enforce else 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    return finish(found, bars, given)

@@ -10,6 +10,7 @@ import typer
 from . import (
     activities,
     apps,
+    bench,
     broadcast,
     budget,
     channels,
@@ -67,6 +68,7 @@ app.command("explain")(explain.explain)
 app.command("fake")(fake.fake)
 app.command("gateway")(gateway.gateway)
 app.command("worker")(worker.worker)
+app.add_typer(bench.app, name="bench")
 app.add_typer(channels.app, name="channels")
 app.add_typer(contract.app, name="contract")
 app.add_typer(token.app, name="token")

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 
 # Extras that a user installs to run something of ours. `test` and `docs` are for work on the house.
-USER_EXTRAS = ("contracts", "fake", "service", "postgres", "gateway", "otel", "plot")
+USER_EXTRAS = ("contracts", "fake", "service", "postgres", "gateway", "otel", "plot", "bench")
 
 
 def project() -> dict[str, object]:

@@ -9,6 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 NEEDS: dict[str, str] = {
     "apns_live.activities": "service",
+    "apns_live.bench.gateway": "gateway",
+    "apns_live.bench.service": "service",
     "apns_live.cli.trying": "gateway",
     "apns_live.cli.with_fake": "gateway",
     "apns_live.gateway": "gateway",
@@ -20,7 +22,10 @@ NEEDS: dict[str, str] = {
 NOT_IMPORTED = ("apns_live.activities.store.migrations",)
 """What another program runs: Alembic's own scripts."""
 
-IMPLIED: dict[str, set[str]] = {"gateway": {"gateway", "service", "fake"}}
+IMPLIED: dict[str, set[str]] = {
+    "gateway": {"gateway", "service", "fake"},
+    "bench": {"bench", "gateway", "service", "fake", "plot"},
+}
 
 
 def all_modules() -> list[str]:

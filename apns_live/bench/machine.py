@@ -6,23 +6,25 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import resource
 import ssl
-import subprocess
+import sys
 import time
 from pathlib import Path
 
 LIBRARIES = ("apns-live", "jh2", "msgspec", "cryptography", "httpx", "h2", "aioapns", "uvloop")
 CALIBRATION_TURNS = 2_000_000
+CALIBRATION_ROUNDS = 5
 
 
-def calibrate(turns: int = CALIBRATION_TURNS) -> float:
+def calibrate(turns: int = CALIBRATION_TURNS, rounds: int = CALIBRATION_ROUNDS) -> float:
     """Return how many million turns a second one core makes of a fixed loop in pure Python.
 
-    The best of five, so that a busy neighbour does not make the core look slower than it is.
+    The best of the rounds, so that a busy neighbour does not make the core look slower than it is.
     Compare figures between machines by this number.
     """
     best = float("inf")
-    for _ in range(5):
+    for _ in range(rounds):
         value, table = 1, {}
         begin = time.perf_counter()
         for turn in range(turns):
@@ -43,6 +45,20 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def peak_bytes() -> int:
+    """Return this process's highest resident memory so far; Linux counts kilobytes, macOS bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def cores() -> tuple[int | None, int | None]:
+    """Return the core for servers and the core for the sender; None where nothing can be pinned."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None, None
+    allowed = sorted(os.sched_getaffinity(0))
+    return (allowed[0], allowed[1]) if len(allowed) > 1 else (None, None)
+
+
 def _version(distribution: str) -> str:
     try:
         return importlib.metadata.version(distribution)
@@ -50,19 +66,14 @@ def _version(distribution: str) -> str:
         return "absent"
 
 
-def program_version(path: str, flag: str) -> str:
-    """Return the first line that a program prints about its version."""
-    run = subprocess.run([path, flag], capture_output=True, text=True, timeout=20, check=False)
-    lines = (run.stdout + run.stderr).strip().splitlines()
-    return lines[0] if lines else "unknown"
-
-
 def conditions() -> dict[str, str]:
     """Return the conditions as printable pairs. Takes a second: it calibrates."""
+    pinned = cores() != (None, None)
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": cpu_model(),
-        "cores": str(os.cpu_count()),
+        "cores": f"{os.cpu_count()}, "
+        + ("servers and sender on one each" if pinned else "servers and sender not pinned"),
         "one core": f"{calibrate():.1f} million calibration turns a second",
         "load before": f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown",
         "system": f"{platform.system()} {platform.release()}",

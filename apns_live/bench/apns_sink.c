@@ -4,8 +4,9 @@
  *   cc -O2 -o apns_sink apns_sink.c -lnghttp2 -lssl -lcrypto
  *   apns_sink --cert FILE --key FILE [--port N] [--streams N] [--window BYTES] [--unique-id]
  *
- * Prints one JSON line with its port, serves on 127.0.0.1 until standard input closes, and prints one
- * more line with the requests that it answered and the CPU seconds that it took.
+ * Prints one JSON line with its port and serves on 127.0.0.1 until standard input closes. For each byte
+ * that it reads there, it prints a line with the requests answered and the CPU seconds taken so far.
+ * The window is that of a connection and of each stream: what was read is granted again after each read.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -42,9 +43,13 @@ struct connection {
     uint8_t out[CHUNK];
     size_t out_length;
     size_t out_at;
+    uint32_t read; /* bytes of bodies since the last grant */
+    uint32_t kept; /* bytes that are not granted again: the window is to be smaller than the first */
 };
 
-static uint32_t max_streams = 1000, stream_window = 65535;
+#define FIRST_WINDOW 65535 /* of every connection: RFC 9113, section 6.9.2 */
+
+static uint32_t max_streams = 1000, window = 65535;
 static int with_unique_id = 0;
 static uint64_t answered = 0;
 static struct stream *free_streams = NULL;
@@ -118,6 +123,16 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     return nghttp2_submit_response(session, frame->hd.stream_id, fields, count, NULL);
 }
 
+static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data,
+                   size_t length, void *user) {
+    (void)session;
+    (void)flags;
+    (void)id;
+    (void)data;
+    ((struct connection *)user)->read += (uint32_t)length;
+    return 0;
+}
+
 static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, void *user) {
     (void)code;
     (void)user;
@@ -174,11 +189,41 @@ static int flush_out(struct connection *c) {
 static int start_session(struct connection *c, const nghttp2_session_callbacks *callbacks) {
     nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, max_streams},
-        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, stream_window},
+        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, window},
     };
-    if (nghttp2_session_server_new(&c->session, callbacks, c))
+    nghttp2_option *option;
+    if (nghttp2_option_new(&option))
         return -1;
-    return nghttp2_submit_settings(c->session, NGHTTP2_FLAG_NONE, settings, 2);
+    nghttp2_option_set_no_auto_window_update(option, 1);
+    int failed = nghttp2_session_server_new2(&c->session, callbacks, c, option);
+    nghttp2_option_del(option);
+    if (failed)
+        return -1;
+    c->kept = window < FIRST_WINDOW ? FIRST_WINDOW - window : 0;
+    if (nghttp2_submit_settings(c->session, NGHTTP2_FLAG_NONE, settings, 2))
+        return -1;
+    return window <= FIRST_WINDOW
+               ? 0
+               : nghttp2_submit_window_update(c->session, NGHTTP2_FLAG_NONE, 0,
+                                              (int32_t)(window - FIRST_WINDOW));
+}
+
+/* Grant the connection what was read, less what is to be kept. */
+static int grant(struct connection *c) {
+    uint32_t kept = c->kept < c->read ? c->kept : c->read, given = c->read - kept;
+    c->kept -= kept;
+    c->read = 0;
+    return given ? nghttp2_submit_window_update(c->session, NGHTTP2_FLAG_NONE, 0, (int32_t)given)
+                 : 0;
+}
+
+static void report(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    printf("{\"answered\": %llu, \"cpu\": %.6f}\n", (unsigned long long)answered,
+           (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+               (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+    fflush(stdout);
 }
 
 /* Read, answer, write. Return -1 when the connection is over. */
@@ -203,7 +248,7 @@ static int serve(struct connection *c, const nghttp2_session_callbacks *callback
         while (have + 16384 <= sizeof buffer &&
                (length = SSL_read(c->tls, buffer + have, (int)(sizeof buffer - have))) > 0)
             have += (size_t)length;
-        if (have && nghttp2_session_mem_recv(c->session, buffer, have) < 0)
+        if (have && (nghttp2_session_mem_recv(c->session, buffer, have) < 0 || grant(c)))
             return -1;
         if (length <= 0) {
             int error = SSL_get_error(c->tls, length);
@@ -238,7 +283,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[at], "--streams"))
             max_streams = (uint32_t)atoi(value), at++;
         else if (!strcmp(argv[at], "--window"))
-            stream_window = (uint32_t)atoi(value), at++;
+            window = (uint32_t)atoi(value), at++;
         else
             cert = NULL, at = argc;
     }
@@ -262,6 +307,7 @@ int main(int argc, char **argv) {
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
 
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), on = 1;
@@ -287,6 +333,8 @@ int main(int argc, char **argv) {
                 char byte;
                 if (read(0, &byte, 1) <= 0)
                     serving = 0;
+                else
+                    report();
             } else if (events[at].data.ptr == &listener) {
                 int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
                 if (fd < 0)
@@ -307,10 +355,5 @@ int main(int argc, char **argv) {
             }
         }
     }
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    printf("{\"answered\": %llu, \"cpu\": %.6f}\n", (unsigned long long)answered,
-           (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-               (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
     return 0;
 }

@@ -1,0 +1,297 @@
+"""The gateway under load: update calls beside an empty route, registrations, half load, overload.
+
+The gateway runs on one core with SQLite; the sink in Apple's place and the load share the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from fastapi import Body, FastAPI
+
+from ..activities.store.sealing import new_key
+from ..gateway import create_app
+from ..gateway.scopes import ALL, SENDING
+from ..gateway.serving import calm_collector, raise_descriptor_limit, serving
+from ..gateway.wire.certificates import Certificates
+from .load import Make, Seen, closed_loop, request
+from .machine import conditions, cores
+from .processes import Worker, answer_until_closed, say, worker
+from .results import Result, Run, quantiles
+from .runner import Progress, provider_key
+from .service import new_app, opened
+from .sinks import Sink, SinkOptions, sink
+
+APP, TYPE = "bench", "DemoAttributes"
+STATE = {
+    "home": {"name": "FCB", "score": 1, "cards": [3, 17]},
+    "away": {"name": "BVB", "score": 0, "cards": []},
+    "minute": 12,
+    "period": "first half",
+    "headline": "A shot from far away, and the keeper has it",
+}
+_BATCH = 500
+
+
+# --- the two servers, each a worker
+
+
+def serve_empty(connection: Connection) -> None:
+    """Serve a route that parses the body and answers: what the framework costs by itself."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.post("/v1/activities/{activity}/update", status_code=202)
+    async def update(activity: str, body: dict[str, Any] = Body()) -> dict[str, Any]:  # noqa: B008
+        return {"operation": "", "activity": activity, "status": "accepted", "version": len(body)}
+
+    _run(_serve(connection, app, {}))
+
+
+Files = tuple[str, str]
+"""A certificate and its key, to serve TLS on localhost with; then there is an ``account`` for FCM."""
+
+
+def serve_gateway(
+    connection: Connection, address: str, port: int, ca_file: str, files: Files | None = None
+) -> None:
+    """Serve the gateway as the command does, with a key for each API that is measured."""
+    _run(_gateway(connection, address, port, ca_file, files))
+
+
+async def _gateway(
+    connection: Connection, address: str, port: int, ca_file: str, files: Files | None
+) -> None:
+    async with opened(address, new_key(), port, ca_file) as service:
+        app = await new_app(service, APP, provider_key())
+        served = create_app(service)
+        dialects = {"native": ALL, "braze": ALL, "onesignal": ALL} | (
+            {"fcm": SENDING} if files else {}
+        )
+        keys = {}
+        for dialect, scopes in dialects.items():
+            made = served.state.gateway.keys.create(
+                app, dialect=dialect, scopes=scopes, name=dialect
+            )
+            keys[dialect] = (await made)[1]
+        await _serve(connection, served, keys, files)
+
+
+async def _serve(
+    connection: Connection, app: Any, facts: dict[str, Any], files: Files | None = None
+) -> None:
+    host, certificates = "127.0.0.1", None
+    if files is not None:
+        host, certificates = "localhost", Certificates(*map(Path, files))
+    async with serving(app, host=host, certificates=certificates, drain=1.0) as url:
+        with calm_collector():
+            place = urlsplit(url)
+            say(connection, {"url": url, "host": place.hostname, "port": place.port, **facts})
+            await answer_until_closed(connection)
+
+
+def _run(work: Any) -> None:
+    raise_descriptor_limit()
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        from asyncio import new_event_loop  # type: ignore[assignment]
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(work)
+
+
+# --- the load
+
+
+class Traffic:
+    """Activities with ``phones`` tokens each, one activity for each connection, and calls for them."""
+
+    def __init__(self, activities: int, phones: int, count: int | None) -> None:
+        self.activities = activities
+        self.phones = phones
+        self._count = count
+        self._numbers = itertools.count(1)
+        self._devices = itertools.count()
+
+    def _each(self, call: Callable[[int], bytes]) -> list[Make]:
+        """Return a maker for each activity; together they make ``count`` requests, or go on."""
+        left = itertools.count() if self._count is None else iter(range(self._count))
+        return [
+            lambda index=index: None if next(left, None) is None else call(index)  # type: ignore[misc]
+            for index in range(self.activities)
+        ]
+
+    def _state(self) -> dict[str, Any]:
+        return {**STATE, "n": next(self._numbers)}
+
+    def setup(self, key: str) -> Iterator[bytes]:
+        """Yield the calls that hand in each phone's token for its activity."""
+        every = [
+            self._token(f"a{index}") for index in range(self.activities) for _ in range(self.phones)
+        ]
+        for first in range(0, len(every), _BATCH):
+            yield _post("/v1/tokens", {"tokens": every[first : first + _BATCH]}, f"Bearer {key}")
+
+    def _token(self, activity: str) -> dict[str, str]:
+        number = next(self._devices)
+        return {
+            "device": f"phone-{number}",
+            "kind": "activity",
+            "activity": activity,
+            "attributes_type": TYPE,
+            "token": f"{number:064x}",
+        }
+
+    def makers(self, what: str, keys: dict[str, Any]) -> list[Make]:
+        """Return the requests of one contender, a maker for each connection."""
+
+        def update(index: int) -> bytes:
+            body = {"content_state": self._state()}
+            return _post(f"/v1/activities/a{index}/update", body, f"Bearer {keys['native']}")
+
+        def braze(index: int) -> bytes:
+            body = {"app_id": APP, "activity_id": f"a{index}", "content_state": self._state()}
+            return _post("/messages/live_activity/update", body, f"Bearer {keys['braze']}")
+
+        def onesignal(index: int) -> bytes:
+            body = {"event": "update", "event_updates": self._state(), "name": "bench"}
+            path = f"/apps/{APP}/live_activities/a{index}/notifications"
+            return _post(path, body, f"Key {keys['onesignal']}")
+
+        def token(index: int) -> bytes:
+            tokens = [self._token(f"a{index}")]
+            return _post("/v1/tokens", {"tokens": tokens}, f"Bearer {keys['native']}")
+
+        calls = {"braze": braze, "onesignal": onesignal, "one token a call": token}
+        return self._each(calls.get(what, update))
+
+
+def _post(path: str, body: dict[str, Any], authorization: str) -> bytes:
+    return request("POST", path, msgspec.json.encode(body), authorization)
+
+
+class _Measuring:
+    """What every contender of one measurement shares."""
+
+    def __init__(
+        self, result: Result, seconds: float, sink: Sink, progress: Progress | None
+    ) -> None:
+        self._result = result
+        self._seconds = seconds
+        self._sink = sink
+        self._progress = progress
+
+    def run(
+        self,
+        name: str,
+        server: Worker,
+        place: dict[str, Any],
+        makers: list[Make],
+        turn: int = 0,
+        rate: float = 0.0,
+    ) -> Run:
+        """Load a server and add what was seen. CPU is the server's."""
+
+        def tell(now: float, seen: Seen) -> None:
+            if self._progress is not None:
+                self._progress(
+                    name, now, sum(seen.answers.values()), quantiles(seen.times[-1_000:])
+                )
+
+        at, (cpu, _), busy = time.time(), server.usage(), self._sink.cpu()
+        loop = closed_loop(
+            place["host"], place["port"], makers, seconds=self._seconds, rate=rate, tell=tell
+        )
+        seen = asyncio.run(loop)
+        (used, peak), busy = server.usage(), self._sink.cpu() - busy
+        answered = sum(seen.answers.values())
+        good = sum(count for status, count in seen.answers.items() if status < 300)
+        run = Run(
+            name=name,
+            round=turn,
+            count=answered,
+            failed=answered - good + seen.lost,
+            wall=seen.wall,
+            cpu=used - cpu,
+            sink_busy=busy / seen.wall,
+            at=at,
+            timeline=seen.timeline,
+            quantiles=quantiles(seen.times),
+            figures={"peak MB": peak / 1e6},
+        )
+        if seen.refusals:
+            run.figures |= {
+                "refused": len(seen.refusals),
+                "longest refusal ms": max(seen.refusals) * 1e3,
+                "refused without Retry-After": seen.without_retry_after,
+            }
+        self._result.runs.append(run)
+        return run
+
+
+def gateway(
+    seconds: float = 5.0,
+    *,
+    count: int | None = None,
+    connections: int = 64,
+    phones: int = 1,
+    overload: int = 0,
+    rounds: int = 3,
+    database: str | None = None,
+    options: SinkOptions | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Update calls beside an empty route, other APIs, registrations; then half load and overload.
+
+    ``count`` calls a contender, or as many as go in ``seconds``. ``phones`` follow each activity.
+    ``overload`` connections ask at the same time at the end, where refusals are no failures.
+    """
+    result = Result(measure="gateway", title="The gateway under load", conditions=conditions())
+    server_core, other_core = cores()
+    with (
+        tempfile.TemporaryDirectory(prefix="apns-live-bench-") as folder,
+        sink(options or SinkOptions(), other_core) as apns,
+        worker("the empty route", serve_empty, core=server_core) as plain,
+    ):
+        address = database or f"sqlite:///{Path(folder) / 'live.db'}"
+        arguments = (address, apns.port, apns.ca_file)
+        with worker("the gateway", serve_gateway, *arguments, core=server_core) as ours:
+            places = {"empty route": (plain, plain.receive())}
+            facts = ours.receive()
+            contenders = ("empty route", "update", "braze", "onesignal", "one token a call")
+            result.settings = {
+                "server": f"one process, HTTP/1.1 on loopback, {address.partition(':')[0]}",
+                "load": f"{connections} keep-alive connections in a closed loop, each for its own "
+                f"activity, which {phones} phones follow",
+                "sink": f"{apns.name}, on the core of the load",
+                "CPU": "the server's",
+                "rounds": f"{rounds}, alternating; figures are medians",
+            }
+            traffic = Traffic(max(connections, overload), phones, count)
+            calls = traffic.setup(facts["native"])
+            asyncio.run(
+                closed_loop(facts["host"], facts["port"], [lambda: next(calls, None)], seconds=600)
+            )
+            measuring = _Measuring(result, seconds, apns, progress)
+            for turn in range(rounds):
+                for name in contenders if turn % 2 == 0 else reversed(contenders):
+                    server, place = places.get(name, (ours, facts))
+                    makers = traffic.makers(name, facts)[:connections]
+                    measuring.run(name, server, place, makers, turn)
+            rates = sorted(run.rate for run in result.runs if run.name == "update")
+            half = rates[len(rates) // 2] / 2
+            makers = traffic.makers("update", facts)
+            measuring.run("update, half load", ours, facts, makers[:connections], rate=half)
+            if overload:
+                makers = traffic.makers("update", facts)
+                run = measuring.run(f"{overload} connections", ours, facts, makers)
+                run.failed -= int(run.figures.get("refused", 0))
+    return result

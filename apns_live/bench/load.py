@@ -1,0 +1,148 @@
+"""A closed loop of HTTP/1.1 requests over keep-alive connections, cheap enough not to be the limit."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+Make = Callable[[], bytes | None]
+"""Returns the next request of a connection, or None to close it."""
+
+_END = b"\r\n\r\n"
+_REFUSALS = (429, 503)
+_GRACE = 15.0
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the loop saw: answers by status, and how long each took, in seconds."""
+
+    answers: Counter[int] = field(default_factory=Counter)
+    times: list[float] = field(default_factory=list)
+    refusals: list[float] = field(default_factory=list)
+    without_retry_after: int = 0
+    lost: int = 0
+    timeline: list[tuple[float, int]] = field(default_factory=list)
+    wall: float = 0.0
+
+
+class _Connection(asyncio.Protocol):
+    """One keep-alive connection: asks again as soon as it was answered, or when it is due."""
+
+    def __init__(self, make: Make, seen: Seen, pause: Callable[[], float]) -> None:
+        self._make = make
+        self._seen = seen
+        self._pause = pause
+        self._buffer = b""
+        self._sent = 0.0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._ask()
+
+    def _ask(self) -> None:
+        if self._transport.is_closing():
+            return
+        request = self._make()
+        if request is None:
+            self._transport.close()
+            return
+        self._sent = time.perf_counter()
+        self._transport.write(request)  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(_END)
+        if end < 0:
+            return
+        head = self._buffer[:end].lower()
+        mark = head.find(b"content-length:")
+        length = int(head[mark + 15 :].split(b"\r\n", 1)[0]) if mark >= 0 else 0
+        if len(self._buffer) < end + 4 + length:
+            return
+        self._buffer = b""  # one request a time: nothing can follow
+        self._take(int(head[9:12]), head)
+
+    def _take(self, status: int, head: bytes) -> None:
+        seen, took = self._seen, time.perf_counter() - self._sent
+        seen.answers[status] += 1
+        if status in _REFUSALS:
+            seen.refusals.append(took)
+            seen.without_retry_after += b"retry-after:" not in head
+        else:
+            seen.times.append(took)
+        pause = self._pause()
+        if pause > 0:
+            asyncio.get_running_loop().call_later(pause, self._ask)
+        else:
+            self._ask()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._seen.lost += error is not None
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+async def closed_loop(
+    host: str,
+    port: int,
+    makers: Sequence[Make],
+    *,
+    seconds: float,
+    rate: float = 0.0,
+    tell: Callable[[float, Seen], None] | None = None,
+) -> Seen:
+    """Run one connection for each maker, until its maker returns None or ``seconds`` have passed.
+
+    ``rate``: answers a second of all together, by pausing between; else as fast as they come.
+    """
+    seen = Seen()
+    loop = asyncio.get_running_loop()
+    begin, until = time.perf_counter(), loop.time() + seconds
+    each = len(makers) / rate if rate else 0.0
+    connections = []
+    for index, make in enumerate(makers):
+        made = _Connection(
+            lambda make=make: make() if loop.time() < until else None,  # type: ignore[misc]
+            seen,
+            _paced(loop, each, loop.time() + each * index / len(makers)),
+        )
+        await loop.create_connection(lambda made=made: made, host, port)  # type: ignore[misc]
+        connections.append(made.done)
+    async with asyncio.TaskGroup() as group:
+        telling = group.create_task(_tell(seen, begin, tell))
+        _, waiting = await asyncio.wait(connections, timeout=seconds + _GRACE)
+        telling.cancel()
+    seen.lost += len(waiting)
+    seen.wall = time.perf_counter() - begin
+    return seen
+
+
+def _paced(loop: asyncio.AbstractEventLoop, each: float, due: float) -> Callable[[], float]:
+    def pause() -> float:
+        nonlocal due
+        due += each
+        return max(0.0, due - loop.time()) if each else 0.0
+
+    return pause
+
+
+async def _tell(seen: Seen, begin: float, tell: Callable[[float, Seen], None] | None) -> None:
+    while True:
+        await asyncio.sleep(0.25)
+        now = time.perf_counter() - begin
+        seen.timeline.append((round(now, 4), sum(seen.answers.values())))
+        if tell is not None:
+            tell(now, seen)
+
+
+def request(method: str, path: str, body: bytes, authorization: str) -> bytes:
+    """Return a request with a JSON body, ready to be written."""
+    return (
+        f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: {authorization}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    ).encode() + body

@@ -1,0 +1,100 @@
+"""What an audience needs: connections, processes, machines and database load, by arithmetic.
+
+One connection carries at most min(streams / RTT, window / (body x RTT)) pushes a second. What the pool
+gets of that at a distance, and what a push costs, are measured; a core is planned to be used to a share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .distance import carries
+from .results import Result, median
+from .sinks import SinkOptions
+
+POOL_SHARE = 0.8
+"""Of what windows can carry, what the pool is promised to use (docs/measurements/distance.md)."""
+CORE_SHARE = 0.7
+"""Of a core, what a process is planned to use: the rest is for bursts, retries and the collector."""
+MOST_CONNECTIONS = 64
+"""Connections of one process: so many are measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What is asked for. ``round_trip`` is seconds, ``body`` bytes, ``within`` seconds a state may take."""
+
+    audience: int
+    updates_per_minute: float
+    round_trip: float
+    body: int
+    within: float | None = None
+    cores_a_machine: int = 8
+    options: SinkOptions = field(default_factory=SinkOptions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """Microseconds of CPU a push: of the bare client, and of the service with every outcome stored."""
+
+    client: float
+    service: float
+
+
+def costs_of(results: Sequence[Result]) -> Costs | None:
+    """Return the costs that results of ``throughput`` and ``service`` hold; None without a fan_out."""
+    cpu: dict[str, list[float]] = {}
+    for result in results:
+        for run in result.runs:
+            if run.count and run.cpu:
+                name = "fan_out" if run.name.endswith("fan_out") else run.name
+                cpu.setdefault(name, []).append(run.cpu / run.count * 1e6)
+    if "fan_out" not in cpu:
+        return None
+    client = median(cpu["fan_out"])
+    return Costs(client=client, service=median(cpu["start"]) if "start" in cpu else 0.0)
+
+
+def plan(needs: Needs, costs: Costs) -> dict[str, float]:
+    """Return what is needed; the keys name their units."""
+    interval = 60.0 / needs.updates_per_minute
+    window = interval if needs.within is None else min(needs.within, interval)
+    rate = needs.audience / window
+    one = carries(1, needs.body, needs.round_trip, needs.options)
+    connections = math.ceil(rate / (one * POOL_SHARE))
+    found = {
+        "pushes a second": rate,
+        "a connection carries, pushes a second": one,
+        "connections": float(connections),
+    }
+    for name, cost in (("client", costs.client), ("service", costs.service)):
+        if not cost:
+            continue
+        able = 1e6 * CORE_SHARE / cost
+        processes = max(math.ceil(rate / able), math.ceil(connections / MOST_CONNECTIONS))
+        each = math.ceil(connections / processes)
+        found |= {
+            f"{name}: CPU us a push": cost,
+            f"{name}: processes": float(processes),
+            f"{name}: connections a process": float(each),
+            f"{name}: machines of {needs.cores_a_machine} cores": float(
+                math.ceil(processes / needs.cores_a_machine)
+            ),
+            f"{name}: a state reaches everyone in s": seconds_for(
+                needs, processes * each, processes * able
+            ),
+        }
+    return found | {
+        "database: outcomes a second": rate,
+        "database: rows read a second": rate,
+        "database: states written a second": needs.updates_per_minute / 60.0,
+        "network out, Mbit/s": rate * (needs.body + 130) * 8 / 1e6,
+    }
+
+
+def seconds_for(needs: Needs, connections: int, able: float) -> float:
+    """Return the seconds until everyone has a state, over so many connections and so much CPU."""
+    carried = carries(connections, needs.body, needs.round_trip, needs.options) * POOL_SHARE
+    return needs.audience / min(carried, able) + needs.round_trip

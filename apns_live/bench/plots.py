@@ -1,0 +1,124 @@
+"""One picture of a result: rates side by side, rate over time, percentile curves; conditions below."""
+
+from __future__ import annotations
+
+import textwrap
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from .results import Result, Run, median
+
+WIDTH = 7.5
+"""Inches of one panel."""
+
+
+def draw(result: Result, path: str | Path) -> None:
+    """Write the picture (PNG, or what the file's name ends with). Needs matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = [
+        panel
+        for panel, there in (
+            (_bars, any(run.rate for run in result.runs)),
+            (_over_time, any(len(run.timeline) > 1 for run in result.runs)),
+            (_percentiles, any(run.quantiles for run in result.runs)),
+        )
+        if there
+    ]
+    if not panels:
+        panels = [_figures]
+    below = _conditions(result, width=round(len(panels) * 100))
+    height = 4.6 + 0.17 * (below.count("\n") + 1)
+    figure = Figure(figsize=(WIDTH * len(panels), height), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(result.title, fontweight="bold")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for panel, one in zip(panels, axes, strict=True):
+        panel(one, result.named())
+    figure.supxlabel(below, fontsize=8, ha="left", x=0.01, family="monospace")
+    figure.savefig(path, dpi=110)
+
+
+def _conditions(result: Result, width: int) -> str:
+    pairs = {**result.conditions, **result.settings}
+    lines = [f"{key}: {value}" for key, value in pairs.items()] + result.notes
+    return "\n".join(piece for line in lines for piece in textwrap.wrap(line, width))
+
+
+def _bars(axes: Any, named: dict[str, list[Run]]) -> None:
+    names = [name for name, runs in named.items() if any(run.rate for run in runs)]
+    rates = [[run.rate for run in named[name]] for name in names]
+    middle = [median(each) for each in rates]
+    spread = [
+        [value - min(each) for value, each in zip(middle, rates, strict=True)],
+        [max(each) - value for value, each in zip(middle, rates, strict=True)],
+    ]
+    bars = axes.barh(names, middle, xerr=spread, color=[f"C{n}" for n in range(len(names))])
+    labels = []
+    for name, value in zip(names, middle, strict=True):
+        busy = median(run.sink_busy for run in named[name])
+        labels.append(f" {value:,.0f}/s" + (f", sink {busy:.0%} busy" if busy else ""))
+    axes.bar_label(bars, labels, fontsize=8)
+    axes.margins(x=0.35)
+    axes.invert_yaxis()
+    axes.set_title("Rate: median of the rounds, line from worst to best", fontsize=10)
+    axes.set_xlabel("a second")
+
+
+def _over_time(axes: Any, named: dict[str, list[Run]]) -> None:
+    for number, (name, runs) in enumerate(named.items()):
+        for run in runs:
+            points = [(0.0, 0), *run.timeline]
+            steps = [pair for pair in pairwise(points) if pair[1][0] - pair[0][0] > 0.01]
+            axes.plot(
+                [after[0] for _, after in steps],
+                [(after[1] - before[1]) / (after[0] - before[0]) for before, after in steps],
+                color=f"C{number}",
+                alpha=0.4 if run is not runs[-1] else 1.0,
+                label=name if run is runs[-1] else None,
+            )
+    axes.set_ylim(bottom=0)
+    axes.set_title("Rate over time, every round", fontsize=10)
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("a second")
+    axes.legend(fontsize=8)
+
+
+def _percentiles(axes: Any, named: dict[str, list[Run]]) -> None:
+    ticks: set[float] = set()
+    for number, (name, runs) in enumerate(named.items()):
+        shares = [share for share in runs[-1].quantiles if float(share) < 1]
+        if not shares:
+            continue
+        # Shares as 1 in so many: the tail gets the room that it deserves.
+        places = [1 / (1 - float(share)) for share in shares]
+        ticks |= {place for place in places if place > 1.9}
+        times = [
+            median(run.quantiles[share] for run in runs if run.quantiles) * 1e3 for share in shares
+        ]
+        axes.plot(places, times, marker=".", color=f"C{number}", label=name)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(
+        sorted(ticks), [f"{100 - 100 / tick:.4g}" for tick in sorted(ticks)], fontsize=8
+    )
+    axes.minorticks_off()
+    axes.grid(visible=True, alpha=0.3)
+    axes.set_title("Within how many ms that percentage was answered", fontsize=10)
+    axes.set_xlabel("percent of the answers")
+    axes.set_ylabel("ms")
+    axes.legend(fontsize=8)
+
+
+def _figures(axes: Any, named: dict[str, list[Run]]) -> None:
+    """Draw the first figure of each contender, for results without rates."""
+    names = list(named)
+    key = next(iter(named[names[0]][0].figures), "")
+    bars = axes.barh(
+        names, [median(run.figures.get(key, 0.0) for run in named[name]) for name in names]
+    )
+    axes.bar_label(bars, fmt=" {:,.4g}", fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel(key)

@@ -1,0 +1,113 @@
+"""Processes of the bench: each does one thing on one core, and talks to us over a pipe.
+
+A worker is a function whose first argument is its end of the pipe. It says "ready" and what it wants
+to say first, and then what its part is. A worker ends when our end is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ..errors import BenchError
+from .machine import peak_bytes
+
+_SPAWN = multiprocessing.get_context("spawn")
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 15.0
+
+
+class Worker:
+    """A process that we started, and our end of its pipe."""
+
+    def __init__(self, name: str, connection: Any) -> None:
+        self.name = name
+        self.connection = connection
+        self.process: Any = None
+
+    def receive(self, timeout: float = START_TIMEOUT) -> Any:
+        """Return what it says next. Raises BenchError when it failed or is silent (seconds)."""
+        try:
+            if not self.connection.poll(timeout):
+                raise BenchError(f"{self.name} said nothing for {timeout:.0f} s")
+            kind, said = self.connection.recv()
+        except (EOFError, ConnectionError):
+            raise BenchError(f"{self.name} ended without a word") from None
+        if kind == "failed":
+            raise BenchError(f"{self.name} failed: {said}")
+        return said
+
+    def usage(self) -> tuple[float, int]:
+        """Return CPU seconds used and peak memory in bytes. Only for a worker that serves."""
+        self.connection.send("usage")
+        used: tuple[float, int] = self.receive()
+        return used
+
+    def cpu(self) -> float:
+        """Return the CPU seconds that it has used. Only for a worker that serves."""
+        return self.usage()[0]
+
+
+@contextlib.contextmanager
+def worker(
+    name: str, work: Callable[..., None], *arguments: Any, core: int | None = None
+) -> Iterator[Worker]:
+    """Run ``work`` in a process of its own, pinned to ``core``, until the block ends."""
+    ours, theirs = _SPAWN.Pipe()
+    started = Worker(name, ours)
+    process = _SPAWN.Process(target=_run, args=(theirs, core, work, arguments), daemon=True)
+    started.process = process
+    process.start()
+    theirs.close()
+    try:
+        yield started
+    finally:
+        ours.close()
+        process.join(STOP_TIMEOUT)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _run(connection: Connection, core: int | None, work: Callable[..., None], given: Any) -> None:
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    try:
+        work(connection, *given)
+    except (KeyboardInterrupt, EOFError, BrokenPipeError):
+        return
+    except Exception as error:  # noqa: BLE001 - whatever it was, the parent says it
+        text = "".join(traceback.format_exception(error)[-3:])
+        with contextlib.suppress(OSError):
+            connection.send(("failed", text[-3000:]))
+
+
+def say(connection: Connection, said: Any) -> None:
+    """Say something to the parent, from inside a worker."""
+    connection.send(("said", said))
+
+
+async def answer_until_closed(connection: Connection) -> None:
+    """Answer each question for `Worker.usage` until the parent closes its end."""
+    closed = asyncio.Event()
+
+    def asked() -> None:
+        try:
+            connection.recv()
+            say(connection, (time.process_time(), peak_bytes()))
+        except (EOFError, OSError):
+            closed.set()
+
+    loop = asyncio.get_running_loop()
+    loop.add_reader(connection.fileno(), asked)
+    try:
+        await closed.wait()
+    finally:
+        loop.remove_reader(connection.fileno())

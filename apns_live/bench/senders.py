@@ -1,0 +1,441 @@
+"""The senders that are measured, each alone in a process of its own.
+
+A sender connects and sends a few pushes; when the parent is ready too, it sends what the plan says and
+tells how far it is. Imports, TLS and the first connection are outside the figures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import contextlib
+import gc
+import itertools
+import json
+import ssl
+import tempfile
+import time
+import tracemalloc
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, cast
+
+from .. import Client, Endpoint, ProviderKey
+from ..delivery import Delivery
+from ..outcome import Outcome
+from ..payload import Message, Update, encode
+from .machine import peak_bytes
+from .processes import say
+from .results import Run, quantiles
+
+BUNDLE_ID = "com.example.scores"
+TEAM_ID, KEY_ID = "DEF123GHIJ", "ABC123DEFG"
+WARM_UP = 200
+TICK = 0.25
+"""Seconds between two words to the parent."""
+EACH = 16
+"""Of so many answers, the time of one is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a sender is to do: ``count`` pushes, or pushes for ``seconds``."""
+
+    port: int
+    ca_file: str
+    key: str
+    """A provider key as PEM. The sink does not check it."""
+    message: Message
+    count: int | None = None
+    seconds: float = 5.0
+    connections: int = 1
+    concurrent: int = 1_000
+    """Tasks that send at the same time, for senders that send one push a call."""
+    rate: float = 0.0
+    """Pushes a second, for `paced`."""
+    updates: int = 0
+    every: float = 1.0
+    """States of an activity and the seconds between two, for `live`."""
+
+    def tokens(self, begin: int = WARM_UP) -> Iterator[str]:
+        """Yield device tokens as they are asked for, no two alike, until the plan is fulfilled."""
+        if self.count is not None:
+            yield from (f"{number:064x}" for number in range(begin, begin + self.count))
+            return
+        until = time.perf_counter() + self.seconds
+        for number in itertools.count(begin):
+            if not number & 63 and time.perf_counter() > until:
+                return
+            yield f"{number:064x}"
+
+    def body(self) -> bytes:
+        """Return the payload, for senders that take a ready one."""
+        return encode(self.message, now=time.time()).body
+
+    def headers(self) -> dict[str, str]:
+        """Return a push's headers, for senders that take them ready."""
+        encoded = encode(self.message, now=time.time())
+        return {
+            "authorization": "bearer " + "x" * 180,
+            "apns-topic": BUNDLE_ID + encoded.topic_suffix,
+            "apns-push-type": encoded.push_type,
+            "apns-priority": str(encoded.priority),
+            "apns-expiration": str(encoded.expiration),
+        }
+
+
+class Watch:
+    """Counts answers, takes the time of some, and tells the parent twice a second."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.answered = self.failed = 0
+        self.times: list[float] = []
+        self.figures: dict[str, float] = {}
+        self._timeline: list[tuple[float, int]] = []
+        self._wall = self._cpu = self._at = self._began = 0.0
+
+    def count(self, accepted: bool, took: float) -> None:
+        """Count one answer that took so many seconds."""
+        self.answered += 1
+        if not accepted:
+            self.failed += 1
+        if not self.answered % EACH:
+            self.times.append(took)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Take wall and CPU time of the block. Waits until the parent is ready."""
+        say(self._connection, "ready")
+        self._connection.recv()
+        self.answered = self.failed = 0
+        self.times.clear()
+        telling = asyncio.create_task(self._tell())
+        self._at, cpu, self._began = time.time(), time.process_time(), time.perf_counter()
+        try:
+            yield
+        finally:
+            self._wall = time.perf_counter() - self._began
+            self._cpu = time.process_time() - cpu
+            telling.cancel()
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.perf_counter() - self._began
+            self._timeline.append((round(now, 4), self.answered))
+            say(self._connection, (now, self.answered, quantiles(self.times[-1_000:])))
+
+    def run(self) -> Run:
+        """Return what was seen, without a name."""
+        return Run(
+            name="",
+            count=self.answered,
+            failed=self.failed,
+            wall=self._wall,
+            cpu=self._cpu,
+            at=self._at,
+            timeline=[*self._timeline, (round(self._wall, 4), self.answered)],
+            quantiles=quantiles(self.times),
+            figures=self.figures,
+        )
+
+
+Sender = Callable[[Plan, Watch], Awaitable[None]]
+
+
+def serve(connection: Connection, name: str, plan: Plan) -> None:
+    """Run the sender with this name; the last word is its `Run`."""
+    watch = Watch(connection)
+    asyncio.run(_await(SENDERS[name](plan, watch)))
+    say(connection, watch.run())
+
+
+async def _await(work: Awaitable[None]) -> None:
+    await work
+
+
+# --- ours
+
+
+def our_client(plan: Plan) -> Client:
+    """Return our client, pointed at the sink, with everything on as a user has it."""
+    key = ProviderKey.from_pem(plan.key.encode(), key_id=KEY_ID, team_id=TEAM_ID)
+    endpoint = Endpoint("localhost", plan.port, ca_file=plan.ca_file)
+    return Client(key, bundle_id=BUNDLE_ID, environment=endpoint, max_connections=plan.connections)
+
+
+async def fan_out(plan: Plan, watch: Watch) -> None:
+    """One fan_out whose outcomes are read."""
+    async with our_client(plan) as client:
+        await _fan_out(client, plan.message, (f"{number:064x}" for number in range(WARM_UP)), watch)
+        async with watch.running():
+            await _fan_out(client, plan.message, plan.tokens(), watch)
+        watch.figures["connections"] = len(client.statistics().connections)
+
+
+async def _fan_out(client: Client, message: Message, tokens: Iterator[str], watch: Watch) -> None:
+    # What `Watch.count` does, without a call for each outcome.
+    answered = failed = 0
+    async with client.fan_out(message, tokens) as run:
+        async for outcome in run:
+            answered += 1
+            if not outcome.accepted:
+                failed += 1
+            if not answered % EACH:
+                watch.times.append(outcome.round_trip)
+                watch.answered, watch.failed = answered, failed
+    watch.answered, watch.failed = answered, failed
+
+
+async def _concurrently(
+    plan: Plan, watch: Watch, send: Callable[[str], Awaitable[bool]], concurrent: int | None = None
+) -> None:
+    async def work(source: Iterator[str]) -> None:
+        for token in source:
+            begin = time.perf_counter()
+            accepted = await send(token)
+            watch.count(accepted, time.perf_counter() - begin)
+
+    async def all_of(source: Iterator[str]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrent or plan.concurrent):
+                group.create_task(work(source))
+
+    await send(f"{0:064x}")
+    await all_of(f"{number:064x}" for number in range(1, WARM_UP))
+    async with watch.running():
+        await all_of(plan.tokens())
+
+
+async def send(plan: Plan, watch: Watch) -> None:
+    """``client.send`` of one message object from many tasks at once."""
+    async with our_client(plan) as client:
+
+        async def one(token: str) -> bool:
+            return (await client.send(plan.message, token)).accepted
+
+        await _concurrently(plan, watch, one)
+
+
+async def paced(plan: Plan, watch: Watch) -> None:
+    """``client.send`` at a steady rate, whether or not earlier pushes were answered.
+
+    Time counts from when a push was due, so a sender that falls behind cannot hide it. The loop never
+    sleeps: a timer's tick of a millisecond would be most of what is measured. So CPU says nothing.
+    """
+    lag: list[float] = []
+    async with our_client(plan) as client:
+        await client.send(plan.message, f"{0:064x}")
+        total = plan.count or int(plan.rate * plan.seconds)
+
+        async def one(token: str, due: float) -> None:
+            lag.append(time.perf_counter() - due)
+            outcome = await client.send(plan.message, token)
+            watch.answered += 1
+            watch.failed += not outcome.accepted
+            watch.times.append(time.perf_counter() - due)
+
+        async with watch.running():
+            begin = time.perf_counter()
+            async with asyncio.TaskGroup() as group:
+                for number in range(total):
+                    due = begin + number / plan.rate
+                    while time.perf_counter() < due:  # noqa: ASYNC110 - it must not sleep
+                        await asyncio.sleep(0)
+                    group.create_task(one(f"{number + 1:064x}", due))
+    watch.figures["generator late, p99 ms"] = quantiles(lag)["0.99"] * 1e3
+
+
+async def live(plan: Plan, watch: Watch) -> None:
+    """States of one activity with ``count`` tokens; time counts from ``put`` until APNs' answer."""
+    message = cast("Update", plan.message)
+    put_at: list[float] = []
+    took: list[float] = []
+
+    def answered(outcome: Outcome) -> None:
+        # The push held the newest state of the moment when it was taken.
+        now = time.perf_counter()
+        newest = bisect.bisect_right(put_at, now - outcome.elapsed + 1e-6) - 1
+        watch.count(outcome.accepted, now - put_at[max(0, newest)])
+
+    async def everyone_has(version: Any, at: float) -> None:
+        await version
+        took.append(time.perf_counter() - at)
+
+    async with our_client(plan) as client, Delivery(client, on_outcome=answered) as delivery:
+        audience = (f"{number:064x}" for number in range(plan.count or 0))
+        match = delivery.activity("bench", tokens=audience)
+        await delivery.flush()
+        put_at.append(time.perf_counter())
+        await match.put(message)  # the first one also records who is there
+        await asyncio.sleep(plan.every)
+        async with watch.running():
+            put_at.clear()
+            async with asyncio.TaskGroup() as group:
+                for number in range(plan.updates):
+                    await asyncio.sleep(
+                        max(0.0, put_at[0] + number * plan.every - time.perf_counter())
+                        if put_at
+                        else 0.0
+                    )
+                    put_at.append(time.perf_counter())
+                    group.create_task(everyone_has(match.put(message), put_at[-1]))
+        watch.figures["all have it, median s"] = quantiles(took)["0.5"]
+        watch.figures["worst s"] = max(took)
+
+
+async def memory(plan: Plan, watch: Watch) -> None:
+    """Take the peak memory of one fan_out, and the CPU of its second tenth beside that of the last."""
+    total = plan.count or 1_000_000
+    marks = {total * tenth // 10: 0.0 for tenth in (1, 2, 9, 10)}
+    before = peak_bytes()
+
+    def passed(answered: int) -> None:
+        if answered in marks:
+            marks[answered] = time.process_time()
+
+    await _watched(plan, watch, passed)
+    early, until, late, end = marks.values()
+    watch.figures |= {
+        "peak MB": peak_bytes() / 1e6,
+        "before MB": before / 1e6,
+        "last tenth / second": (end - late) / max(until - early, 1e-9),
+    }
+
+
+async def traced_memory(plan: Plan, watch: Watch) -> None:
+    """Trace every allocation of one fan_out: how much more is held at its end than early on."""
+    total = plan.count or 1_000_000
+    held: list[int] = []
+
+    def passed(answered: int) -> None:
+        if answered in (total // 5, total):
+            gc.collect()
+            held.append(tracemalloc.get_traced_memory()[0])
+
+    tracemalloc.start()
+    await _watched(plan, watch, passed)
+    watch.figures["growth MB"] = (held[1] - held[0]) / 1e6
+
+
+async def _watched(plan: Plan, watch: Watch, passed: Callable[[int], None]) -> None:
+    async with (
+        our_client(plan) as client,
+        watch.running(),
+        client.fan_out(plan.message, plan.tokens()) as run,
+    ):
+        async for outcome in run:
+            watch.answered += 1
+            watch.failed += not outcome.accepted
+            passed(watch.answered)
+
+
+# --- others
+
+
+async def aioapns(plan: Plan, watch: Watch) -> None:
+    """Send with aioapns. It finds answers by their apns-id, which the sink echoes."""
+    from aioapns import APNs, NotificationRequest, PushType
+
+    message, headers = json.loads(plan.body()), plan.headers()
+    context = ssl.create_default_context(cafile=plan.ca_file)
+    context.set_alpn_protocols(["h2"])
+    sender = APNs(
+        key=plan.key,
+        key_id=KEY_ID,
+        team_id=TEAM_ID,
+        topic=headers["apns-topic"],
+        max_connections=plan.connections,
+        ssl_context=context,
+    )
+    kind = sender.pool.protocol_class
+    place = {"APNS_SERVER": "localhost", "APNS_PORT": plan.port}
+    sender.pool.protocol_class = type("Local", (kind,), place)
+
+    async def one(token: str) -> bool:
+        request = NotificationRequest(
+            device_token=token,
+            message=message,
+            priority=int(headers["apns-priority"]),
+            push_type=PushType(headers["apns-push-type"]),
+        )
+        return bool((await sender.send_notification(request)).is_successful)
+
+    await _concurrently(plan, watch, one)
+    sender.pool.close()
+
+
+async def httpx(plan: Plan, watch: Watch) -> None:
+    """Send with httpx over HTTP/2, 100 streams a connection (its own bound)."""
+    import httpx
+
+    body = plan.body()
+    limits = httpx.Limits(max_connections=plan.connections)
+    context = ssl.create_default_context(cafile=plan.ca_file)
+    async with httpx.AsyncClient(
+        http1=False,
+        http2=True,
+        verify=context,
+        limits=limits,
+        timeout=60,
+        headers=plan.headers(),
+        base_url=f"https://localhost:{plan.port}/3/device",
+    ) as client:
+
+        async def one(token: str) -> bool:
+            headers = {"apns-id": str(uuid.uuid4())}
+            answer = await client.post(f"/{token}", content=body, headers=headers)
+            return answer.status_code == 200
+
+        await _concurrently(plan, watch, one)
+
+
+async def pyapns(plan: Plan, watch: Watch) -> None:
+    """Send with pyapns_client, which sends one push after the other."""
+    from pyapns_client import APNSClient
+
+    body, headers = plan.body(), plan.headers()
+    del headers["authorization"]
+
+    class Ready:
+        """A notification as it wants them."""
+
+        def get_headers(self) -> dict[str, str]:
+            return headers
+
+        def get_json_data(self) -> bytes:
+            return body
+
+    with tempfile.TemporaryDirectory(prefix="apns-live-bench-") as folder:
+        key_file = Path(folder) / "key.p8"
+        key_file.touch(mode=0o600)
+        key_file.write_text(plan.key)
+        APNSClient.BASE_URLS = {"prod": f"https://localhost:{plan.port}"}
+        client = APNSClient("prod", plan.ca_file, str(key_file), KEY_ID, TEAM_ID)
+
+        async def one(token: str) -> bool:
+            client.push(Ready(), token)
+            await asyncio.sleep(0)  # lets the watch tell the parent
+            return True
+
+        await _concurrently(plan, watch, one, concurrent=1)
+        client.close()
+
+
+SENDERS: dict[str, Sender] = {
+    "fan_out": fan_out,
+    "send": send,
+    "paced": paced,
+    "live": live,
+    "memory": memory,
+    "traced memory": traced_memory,
+    "aioapns": aioapns,
+    "httpx": httpx,
+    "pyapns": pyapns,
+}
+PEERS = {"aioapns": "aioapns", "httpx": "httpx", "pyapns": "pyapns_client"}
+"""Other senders that run in Python -> the module that each needs."""

@@ -1,0 +1,192 @@
+"""The service on a database: registering devices, and a start for all of them with every outcome stored.
+
+Each part runs in a process of its own, so that its CPU and memory are the service's: the sink, and a
+database's server, are other processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from hashlib import blake2b
+from multiprocessing.connection import Connection
+from typing import Any
+
+from .. import Alert, Endpoint
+from .. import Start as StartMessage
+from ..activities import AlertText, Audience, Presentation, Service, ServiceSettings, Start
+from ..activities.people.records import TokenRecord
+from ..activities.read.operations import Operations
+from ..activities.store.database import Database
+from ..activities.store.sealing import Sealer, new_key
+from ..activities.store.upgrade import upgrade
+from .machine import peak_bytes
+from .measures import measuring
+from .processes import say, worker
+from .results import Result, Run
+from .runner import Contender, Load, Progress, provider_key, run_one
+from .senders import BUNDLE_ID, KEY_ID, TEAM_ID
+from .sinks import Sink, SinkOptions
+
+BATCH = 1_000
+"""Devices registered in one call: 2,000 tokens."""
+CONNECTIONS = 8
+TYPE = "MatchAttributes"
+STATE = {"home": 0, "away": 0, "pad": "x" * 100}
+
+
+@asynccontextmanager
+async def opened(address: str, store_key: str, port: int, ca_file: str) -> AsyncIterator[Service]:
+    """Open the service with the sink in Apple's place."""
+    endpoint = Endpoint("localhost", port, ca_file=ca_file)
+    async with Database.open(address) as database:
+        await upgrade(database)
+    async with Service.open(
+        address,
+        sealing=Sealer(store_key),
+        endpoints={"production": endpoint, "sandbox": endpoint},
+        settings=ServiceSettings(client={"max_connections": CONNECTIONS}),
+    ) as service:
+        yield service
+
+
+async def new_app(service: Service, name: str, key: str) -> Any:
+    """Return a new app of this name, with a key for both environments."""
+    app = await service.apps.create(id=name, name=name, bundle_id=BUNDLE_ID)
+    await service.apps.add_key(app, key, key_id=KEY_ID, team_id=TEAM_ID, environment="any")
+    return app
+
+
+def _tokens(number: int) -> Iterator[TokenRecord]:
+    for kind, scope in (("start", TYPE), ("device", "")):
+        token = blake2b(f"{kind}{number}".encode(), digest_size=32).hexdigest()
+        yield TokenRecord(
+            device=f"device-{number}",
+            kind=kind,  # type: ignore[arg-type]
+            scope=scope,
+            token=token,
+            registered_at=1_700_000_000_000 + number,
+        )
+
+
+async def _register(place: tuple[str, str, int, str], name: str, devices: int) -> Run:
+    async with opened(*place) as service:
+        app = await new_app(service, name, provider_key())
+        calls: list[float] = []
+        at, cpu, begin = time.time(), time.process_time(), time.perf_counter()
+        for first in range(0, devices, BATCH):
+            numbers = range(first, min(first + BATCH, devices))
+            records = [token for number in numbers for token in _tokens(number)]
+            called = time.perf_counter()
+            await service.devices.register(app, records)
+            calls.append(time.perf_counter() - called)
+        wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    figures = {"slowest call ms": max(calls) * 1e3, "peak MB": peak_bytes() / 1e6}
+    return Run(name="", count=2 * devices, wall=wall, cpu=cpu, at=at, figures=figures)
+
+
+async def _start(place: tuple[str, str, int, str], name: str, _: int) -> Run:
+    async with opened(*place) as service:
+        app = await service.apps.get(name)
+        request = Start(
+            attributes_type=TYPE,
+            attributes={"match": "final"},
+            content_state=STATE,
+            presentation=Presentation(alert=AlertText(title="Kick-off", body="The final begins.")),
+            audience=Audience(everyone=True),
+        )
+        at, cpu, begin = time.time(), time.process_time(), time.perf_counter()
+        answer = (await service.activities.start(app, request)).answer
+        answered = time.perf_counter()
+        while not _left(service):  # noqa: ASYNC110 - nothing else is to be woken by it
+            await asyncio.sleep(0.001)
+        first = time.perf_counter()
+        await service.settled()
+        wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
+        stored = await Operations(service.database).get(app, answer.operation)
+    return Run(
+        name="",
+        count=stored["accepted"] + stored["failed"],
+        failed=stored["failed"],
+        wall=wall,
+        cpu=cpu,
+        at=at,
+        figures={
+            "answered ms": (answered - begin) * 1e3,
+            "first push ms": (first - begin) * 1e3,
+            "peak MB": peak_bytes() / 1e6,
+        },
+    )
+
+
+def _left(service: Service) -> bool:
+    """Whether a push is on the wire, or was answered already."""
+    clients = [carrier.client for carrier in service.statistics().carriers]
+    return any(client.in_flight or client.accepted for client in clients)
+
+
+_PARTS = {"register": _register, "start": _start}
+
+
+def _serve(
+    connection: Connection, part: str, place: tuple[str, str, int, str], name: str, devices: int
+) -> None:
+    say(connection, asyncio.run(_PARTS[part](place, name, devices)))
+
+
+def service(
+    devices: int,
+    *,
+    database: str | None = None,
+    rounds: int = 1,
+    options: SinkOptions | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Measure registering and starting on ``database``, else on SQLite in a temporary folder.
+
+    Each round makes a new app in it, which stays: give a database that may be thrown away.
+    """
+    bare = StartMessage(
+        content_state=STATE,
+        attributes_type=TYPE,
+        attributes={"match": "final"},
+        alert=Alert(title="Kick-off", body="The final begins."),
+    )
+    load = Load(message=bare, count=devices, connections=CONNECTIONS)
+    title = f"The service: {devices:,} devices"
+    with (
+        measuring("service", title, load, options or SinkOptions()) as (result, sink, core),
+        tempfile.TemporaryDirectory(prefix="apns-live-bench-") as folder,
+    ):
+        address = database or f"sqlite:///{folder}/service.db"
+        result.settings |= {
+            "database": address.partition(":")[0],
+            "registered": f"two tokens a device, {BATCH:,} devices a call",
+            "start": "for everyone, from the call until every outcome is stored",
+            "fan_out": "the bare client with the same message",
+        }
+        place = (address, new_key(), sink.port, sink.ca_file)
+        for turn in range(rounds):
+            name = f"bench-{secrets.token_hex(4)}"
+            for part in _PARTS:
+                run = _part(part, place, name, devices, sink, core)
+                run.round = turn
+                result.runs.append(run)
+            fan_out = Contender("fan_out", sender="fan_out")
+            run = run_one(fan_out, load.plan(sink), sink, progress, core)
+            run.round = turn
+            result.runs.append(run)
+    return result
+
+
+def _part(part: str, place: Any, name: str, devices: int, sink: Sink, core: int | None) -> Run:
+    before = sink.cpu()
+    with worker(part, _serve, part, place, name, devices, core=core) as working:
+        run: Run = working.receive(3_600)
+    run.name = part
+    run.sink_busy = (sink.cpu() - before) / run.wall
+    return run
