@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from itertools import repeat
 
-from ..answers import Answer, header, read_answer
+from ..answers import Answer, header
 from ..clock import Alarm, Clock
 from ..guard import Guarded
 from ..http2 import EncodedString, ResponseReceived
 from ..outcome import Outcome, Verdict
 from ..pool import Bar, Carrier, Hooks, Loss, Push, PushState, RequestIds, Sendable, Transport
-from ..reasons import Retry
-from ..retry import REPLAY_DELAYS, TOTAL_LIMIT, Circumstances, Link, Step, next_step
+from ..retry import REPLAY_DELAYS, TOTAL_LIMIT, Link, Step
 from .attachment import Attachment, End, TokenSource, WorkSource
-from .backoff import PoolBackoff, TokenBackoff
 from .intake import Intake
-from .outcomes import clock_advice, refusal, unanswered, unknown
+from .outcomes import clock_advice, refusal, settle_accepted, unanswered, unknown
+from .refusals import Refusals
 from .statistics import Counters
 from .waiting import Waiting
 
@@ -55,9 +53,7 @@ class Engine:
         self._intake = Intake(ids or RequestIds(), self._settle)
         self._waiting = Waiting()
         self._alarm = Alarm(clock, self._tick)
-        self._backoff = PoolBackoff()
-        self._paused_because = ""
-        self._slow = TokenBackoff(slow_tokens)
+        self._refusals = Refusals(clock, slow_tokens)
         self._bar: Bar | None = None
         self._resting = False
         self._watcher: asyncio.Event | None = None
@@ -154,7 +150,7 @@ class Engine:
         self, limit: int, now: float, carrier: Carrier | None = None, stream_id: int = 0
     ) -> Sequence[Push]:
         """Return up to ``limit`` pushes that may leave at once; see `Feed`."""
-        if now < self._backoff.until or self._bar is not None:
+        if now < self._refusals.pool.until or self._bar is not None:
             return ()
         for _ in range(_ROUNDS):
             pushes = self._leavable(self._waiting.take(limit), now)
@@ -186,10 +182,10 @@ class Engine:
         """Return those that may leave; settle or hold the others."""
         wall = self.clock.time()
         alike = bool(pushes) and pushes[0].state == PushState.IN_FLIGHT  # see pushes_that_leave
-        if alike and pushes[0].message.useless_at > wall and not self._slow:
+        if alike and pushes[0].message.useless_at > wall and not self._refusals.tokens:
             return pushes
         message = None
-        slow = self._slow
+        slow = self._refusals.tokens
         for push in pushes:
             if push.message is not message:
                 message = push.message
@@ -212,7 +208,8 @@ class Engine:
         if push.deadline and push.deadline <= now:
             self._settle_late(push, Verdict.NOT_SENT, "deadline", now)
             return False
-        wait = self._slow.wait(push.token, now) if self._slow else 0.0
+        slow = self._refusals.tokens
+        wait = slow.wait(push.token, now) if slow else 0.0
         if wait > 0.0:
             self._wait_for_slow_token(push, now, wait)
             return False
@@ -242,7 +239,7 @@ class Engine:
 
     def may_have_work(self) -> bool:
         """Whether ``take`` might return something: `has_work` without reading ahead."""
-        if self._bar is not None or self.clock.monotonic() < self._backoff.until:
+        if self._bar is not None or self.clock.monotonic() < self._refusals.pool.until:
             return self.has_work()
         return bool(self._waiting.ready) or self._intake.hungry()
 
@@ -252,7 +249,7 @@ class Engine:
             self._settle_barred()
             return False
         now = self.clock.monotonic()
-        if now < self._backoff.until:
+        if now < self._refusals.pool.until:
             return False
         if self._waiting.first() is None:
             looked_at = self.take(1, now)
@@ -281,60 +278,9 @@ class Engine:
     def _accept(
         self, number: int, pushes: Sequence[Push], unique_ids: Sequence[object], now: float
     ) -> None:
-        verdict = Verdict.ACCEPTED
-        settled = PushState.SETTLED
-        sent_at = created = -1.0
-        round_trip = queue_time = elapsed = 0.0
-        same = 0
-        owner: Attachment | None = None
-        message: Sendable | None = None
-        outcomes: list[tuple[Push, Outcome]] = []
-        latencies, queues = self.counters.round_trips, self.counters.queue_times
-        for push, unique_id in zip(pushes, unique_ids or repeat("")):  # noqa: B905 - endless
-            if push.sent_at != sent_at or push.created != created:
-                if same:
-                    latencies.add(round_trip, same)
-                    queues.add(queue_time, same)
-                    same = 0
-                sent_at, created = push.sent_at, push.created
-                round_trip = now - sent_at
-                queue_time = sent_at - created
-                elapsed = now - created
-            same += 1
-            if push.message is not message:
-                message = push.message
-                priority = message.priority
-            if push.owner is not owner:
-                owner = push.owner
-                outcomes = owner.batch
-                if not outcomes:
-                    self._intake.mark(owner)
-            push.state = settled
-            outcomes.append(
-                (
-                    push,
-                    Outcome(
-                        token=push.token,
-                        verdict=verdict,
-                        status=200,
-                        apns_id=push.request_id,
-                        unique_id=unique_id,
-                        attempts=push.attempts,
-                        priority=priority,
-                        connection_id=number,
-                        queue_time=queue_time,
-                        round_trip=round_trip,
-                        elapsed=elapsed,
-                    ),
-                )
-            )
-        latencies.add(round_trip, same)
-        queues.add(queue_time, same)
-        if self._slow:
-            for push in pushes:
-                self._slow.accepted(push.token)
+        settle_accepted(number, pushes, unique_ids, now, self._intake.mark, self.counters)
+        self._refusals.accepted(pushes)
         self.counters.accepted += len(pushes)
-        self._backoff.accepted()
 
     def answered(
         self, carrier: Carrier, batch: Sequence[tuple[Push, ResponseReceived]], now: float
@@ -353,54 +299,17 @@ class Engine:
     def _refused(
         self, push: Push, response: ResponseReceived, carrier: Carrier, now: float
     ) -> None:
-        answer = read_answer(response.status, response.headers, response.body, self.clock.time())
-        if answer.row.verdict is Verdict.ACCEPTED:
-            # 200 is handled by the caller; no other status accepts.
-            answer = read_answer(502, response.headers, response.body, self.clock.time())
-        seen = self._circumstances(push, answer, carrier, now)
-        step = next_step(answer.row, seen)
+        may_retry = push.owner.retry and not self.closing
+        answer, step = self._refusals.judge(push, response, carrier, now, may_retry=may_retry)
         self._treat_link(carrier, step, answer)
-        push.last = (answer, step)
-        if answer.row.retry is Retry.BACKOFF_TOKEN and step.delay is not None:
-            self._slow.refused(push.token, now, step.delay)
-        elif answer.row.retry in (Retry.NEW_TOKEN_ONCE, Retry.NEW_LINK_ONCE, Retry.NEW_KEY_LINK):
-            push.renewed = True
+        if self._refusals.pool.until > now:
+            self._alarm.set(self._refusals.pool.until)
         if step.again and step.delay is not None and now + step.delay <= self._limit(push, now):
             push.tries += 1
             self.counters.retries += 1
             self._try_again(push, answer.reason or str(answer.status), step.delay, now)
         else:
             self._settle(push, refusal(push, answer, step, now, self.clock.time(), carrier.number))
-
-    def _circumstances(
-        self, push: Push, answer: Answer, carrier: Carrier, now: float
-    ) -> Circumstances:
-        backoff = None
-        token_is_current = True
-        match answer.row.retry:
-            case Retry.BACKOFF_POOL:
-                backoff = self._backoff.refused(now, push.sent_at, answer.retry_after)
-                told = (
-                    "" if answer.retry_after is None else f", Retry-After {answer.retry_after:g} s"
-                )
-                self._paused_because = f"{answer.status} {answer.reason}{told}"
-                self._alarm.set(self._backoff.until)
-            case Retry.BACKOFF_TOKEN:
-                backoff = self._slow.delay(push.token, now)
-            case Retry.NEW_TOKEN_ONCE:
-                token_is_current = carrier.shows_current_token()
-            case _:
-                pass
-        return Circumstances(
-            tries=push.tries,
-            renewed=push.renewed,
-            replay_safe=push.message.encoded.replay_safe,
-            may_retry=push.owner.retry and not self.closing,
-            token_is_current=token_is_current,
-            connection_fresh=carrier.fresh,
-            retry_after=answer.retry_after,
-            backoff=backoff,
-        )
 
     def _treat_link(self, carrier: Carrier, step: Step, answer: Answer) -> None:
         if step.link is Link.KEEP:
@@ -504,13 +413,13 @@ class Engine:
         now = self.clock.monotonic()
         self._waiting.release(now)
         self._sweep_ready(now)
-        self._slow.sweep(now)
+        self._refusals.tokens.sweep(now)
         self._flush()
         moments = [self._limit(push, now) for push in self._waiting.ready if push.state == _READY]
         if (release := self._waiting.next_release()) is not None:
             moments.append(release)
-        if self._backoff.until > now:
-            moments.append(self._backoff.until)
+        if self._refusals.pool.until > now:
+            moments.append(self._refusals.pool.until)
         if moments:
             self._alarm.set(min(moments))
         self.wake()
@@ -656,8 +565,7 @@ class Engine:
 
     def pause(self, now: float) -> tuple[float, str]:
         """Return for how many seconds nothing leaves, and the answer that asked for it."""
-        left = self._backoff.until - now
-        return (left, self._paused_because) if left > 0 else (0.0, "")
+        return self._refusals.pause(now)
 
     def _why_waiting(self) -> str:
         seconds, because = self.pause(self.clock.monotonic())

@@ -1,15 +1,14 @@
 """Live fan-out: one state to all the tokens of an activity, and only the newest.
 
 What is put goes through a lane (timestamp, budget, minimum interval, alerts carried while a state is
-held); it comes out as a `Publication`; who has it is the `Audience`'s business. `Activities` are
-those of one delivery, and whose token is whose.
+held); it comes out as a `Publication`; who has it is the `Audience`'s business.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Unpack
@@ -19,16 +18,15 @@ import msgspec
 from ..errors import InvalidInput
 from ..guard import Guarded
 from ..outcome import Outcome, Verdict
-from ..payload import End, Update, check_token
+from ..payload import End, Update
 from .activity_report import ActivityReport
 from .audience import Audience
-from .budget import Account, Budget, Urgency, decide, for_device
-from .dispatch import Dispatch, Home
+from .budget import Urgency, decide, for_device
+from .dispatch import Home
 from .encoding import one_spelling
 from .guard import SpikeGuard
 from .journal import ActivityRecord, MembersRecord, ProgressRecord, Record
 from .lane import HEADROOM_URGENT, Lane
-from .lanes import Lanes
 from .pacing import NEVER, Trouble, again_at
 from .publication import Publication, Variant
 from .records import (
@@ -39,6 +37,7 @@ from .records import (
     restore_lane,
     restore_publication,
 )
+from .shared import Shared
 from .state import Options, State, expired, make_state, unsent
 from .tickets import Ticket
 
@@ -48,8 +47,6 @@ PROBLEMS_KEPT = 1000
 """Outcomes kept in a report; the hook sees all."""
 ENDED_KEPT = 4 * 3600.0
 """Seconds that an ended activity without tokens waits for some, when its end has no last moment."""
-ACCOUNTS_KEPT = 100_000
-"""Activities that were let go of whose accounts are remembered."""
 
 
 class Life(enum.Enum):
@@ -96,7 +93,7 @@ class LiveActivity(Home):
 
     def __init__(
         self,
-        all_: Activities,
+        all_: Shared,
         activity: str,
         *,
         minimum_interval: float | None = None,
@@ -166,11 +163,11 @@ class LiveActivity(Home):
         one, and InvalidInput when it belongs to another activity or has a push of its own under way.
         """
         if token in self.audience:
-            self._all.claim(token, self)
+            self._all.claim(token, self.activity)
             self.audience.join(token)
             self.frequent_pushes(token, frequent_pushes_enabled)
             return False
-        lane = self._all.claim(token, self)
+        lane = self._all.claim(token, self.activity)
         published, newest = self.published, self.audience.newest
         has = newest if standing == "current" else max(newest - 1, 0)
         place = self.audience.join(token, confirmed=has)
@@ -323,7 +320,7 @@ class LiveActivity(Home):
         if now >= self.published.last_moment and self.audience.behind:
             self._give_up()
         if now >= self._ended_until and self.idle:
-            self._all.forget(self)
+            self.finish()
 
     def _await_tokens(self, now: float) -> None:
         """Keep an ended activity for tokens that join after the end, while that is worth sending."""
@@ -512,7 +509,7 @@ class LiveActivity(Home):
             return
         self._release()
         if self.lane.ended and self._sends:
-            self._all.forget(self)
+            self.finish()
 
     def _report(self, place: int, version: int, outcome: Outcome) -> None:
         if self._on_decided is not None:
@@ -544,6 +541,12 @@ class LiveActivity(Home):
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def finish(self) -> None:
+        """Be forgotten: it is over, or let go of."""
+        if self.life is not Life.OVER:
+            self.life = Life.OVER
+            self._all.forget(self.activity, self, self.audience.index)
 
     def close(self, why: str) -> None:
         """Let everybody who waits go: the delivery closes, or its journal failed."""
@@ -587,119 +590,3 @@ class LiveActivity(Home):
         if self.lane.ended and self.lane.waiting is None:
             self._await_tokens(now)
         return restore_audience(self.audience, shards, self.lane.last_timestamp)
-
-
-class Activities:
-    """The live activities of one delivery, by name, and by the tokens that belong to them.
-
-    The counts are of all that there were.
-    """
-
-    def __init__(
-        self,
-        dispatch: Dispatch,
-        lanes: Lanes,
-        *,
-        budget: Budget,
-        minimum_interval: float,
-        on_problem: Guarded | None,
-    ) -> None:
-        self.dispatch = dispatch
-        self.budget = budget
-        self.minimum_interval = minimum_interval
-        self.on_problem = on_problem
-        self.submitted = self.held_back = self.demoted = self.over_budget = 0
-        self._lanes = lanes
-        self._by_name: dict[str, LiveActivity] = {}
-        self._owners: dict[str, LiveActivity] = {}
-        self._let_go: OrderedDict[str, tuple[Account, Account]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._by_name)
-
-    def __iter__(self) -> Generator[LiveActivity]:
-        yield from list(self._by_name.values())
-
-    def get(self, name: str) -> LiveActivity | None:
-        """Return the activity with this name."""
-        return self._by_name.get(name)
-
-    def owner(self, token: str) -> LiveActivity | None:
-        """Return the activity that a token belongs to."""
-        return self._owners.get(one_spelling(token))
-
-    def make(
-        self,
-        name: str,
-        *,
-        minimum_interval: float | None = None,
-        guard: SpikeGuard | None = None,
-    ) -> LiveActivity:
-        """Add an activity."""
-        activity = LiveActivity(self, name, minimum_interval=minimum_interval, guard=guard)
-        accounts = self._let_go.pop(name, None)
-        if accounts is not None:
-            activity.lane.account, activity.published.slow_account = accounts
-        self._by_name[name] = activity
-        return activity
-
-    def let_go(self, activity: LiveActivity) -> None:
-        """Forget an activity that did not end; its budget's accounts are remembered."""
-        self._let_go[activity.activity] = (
-            activity.lane.account,
-            activity.published.slow_account,
-        )
-        if len(self._let_go) > ACCOUNTS_KEPT:
-            self._let_go.popitem(last=False)
-        self.forget(activity)
-
-    def restore(
-        self,
-        record: ActivityRecord,
-        shards: Sequence[tuple[MembersRecord, ProgressRecord | None]],
-        now: float,
-    ) -> int:
-        """Add an activity that a journal kept; return how many of its tokens were in doubt."""
-        activity = self.make(record.activity)
-        in_doubt = activity.restore(record, shards, now)
-        self._owners.update(dict.fromkeys(activity.audience.index, activity))
-        return in_doubt
-
-    def claim(self, token: str, activity: LiveActivity) -> Lane | None:
-        """Give a token to an activity; return its own lane, which ends by that.
-
-        Raises InvalidToken, and InvalidInput when it is another's or has a push under way.
-        """
-        check_token(token)
-        other = self.owner(token)
-        if other is not None and other is not activity:
-            raise InvalidInput(
-                f"token {token[:8]}... belongs to the activity {other.activity!r}",
-                field="token",
-                remedy="Take it out there first; an activity token is one activity on one phone.",
-            )
-        lane = self._lanes.get(token)
-        if lane is not None and not self._lanes.forget(token):
-            raise InvalidInput(
-                f"token {token[:8]}... has a push of its own under way",
-                field="token",
-                remedy="Await that push, then join.",
-            )
-        self._owners[one_spelling(token)] = activity
-        return lane
-
-    def release(self, token: str) -> None:
-        """Release a token."""
-        self._owners.pop(one_spelling(token), None)
-
-    def forget(self, activity: LiveActivity) -> None:
-        """Forget an activity that is over, and its tokens."""
-        if self._by_name.get(activity.activity) is not activity:
-            return
-        del self._by_name[activity.activity]
-        activity.life = Life.OVER
-        for token in activity.audience.index:
-            if self._owners.get(token) is activity:
-                del self._owners[token]
-        self.dispatch.leave(activity)
-        self.dispatch.commit(activity)

@@ -47,7 +47,8 @@ from ..errors import DeliveryError, InvalidInput, InvalidSetting, JournalError
 from ..guard import Guarded
 from ..outcome import Outcome, Verdict
 from ..payload import End, Message, Update, check_token, encode
-from .activity import Activities, LiveActivity
+from .activities import Activities
+from .activity import LiveActivity
 from .budget import Budget, check_budget
 from .dispatch import Dispatch, Sender
 from .guard import SpikeGuard

@@ -16,9 +16,9 @@ from apns_live.client.engine import Engine
 from apns_live.client.run import BaseRun, Life
 from apns_live.client.single import WaitingRoom
 from apns_live.delivery import ledger
-from apns_live.delivery.activity import Activities
 from apns_live.delivery.audience import Audience
 from apns_live.delivery.journal import PENDING, UNSENT, Known
+from apns_live.delivery.shared import Shared
 from apns_live.http2.client_connection import ClientConnection
 from apns_live.pool import Push
 
@@ -49,7 +49,7 @@ def _a_token_of_none_reaches_the_connection() -> list[Any]:
 
 def _each_malformed_token_is_one_call_deeper() -> list[Any]:
     def take(self: Engine, limit: int, now: float, *more: Any) -> Sequence[Push]:
-        if now < self._backoff.until or self._bar is not None:
+        if now < self._refusals.pool.until or self._bar is not None:
             return ()
         pushes = self._leavable(self._waiting.take(limit), now)
         if not pushes:
@@ -62,10 +62,11 @@ def _each_malformed_token_is_one_call_deeper() -> list[Any]:
 
 
 def _ended_activities_are_kept() -> list[Any]:
-    def forget(self: Activities, activity: Any) -> None:
-        self.dispatch.commit(activity)
+    def forget(self: Shared, name: str, home: Any, keys: Any) -> None:
+        del name, keys
+        self.dispatch.commit(home)
 
-    return [mock.patch.object(Activities, "forget", forget)]
+    return [mock.patch.object(Shared, "forget", forget)]
 
 
 def _a_body_without_a_window_counts_as_sent() -> list[Any]:
