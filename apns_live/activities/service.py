@@ -130,8 +130,8 @@ class Service:
         self.receipts = Receipts(database, clock, left=self.courier.left)
         self.notifier = Notifier(
             self.courier.setting,
-            self.apps,
-            self.courier.carriers,
+            self.courier.apps,
+            self.courier.failing,
             changed=lambda rows: self.watchers.changed(operations=rows),
         )
         self.notifications = Notifications(

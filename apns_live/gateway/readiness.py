@@ -81,6 +81,8 @@ class Readiness:
             yield key
         if self._lock_is_lost():
             yield "the lock beside the database is gone: another service may send everything again"
+        if self._service.ownership.lapsed:
+            yield "the leases of this process ran out, so it sends nothing: the database did not renew them"
         self._look_at_pages()
         if self._damage:
             yield self._damage

@@ -270,3 +270,25 @@ class Carriers:
         carriers = list(self._open.values())
         self._open.clear()
         await asyncio.gather(*(carrier.aclose() for carrier in carriers), *self._closing)
+
+
+class KnownApps:
+    """Apps by their row, as they were read last."""
+
+    def __init__(self, apps: Apps) -> None:
+        self._apps = apps
+        self._known: dict[int, App] = {}
+
+    def note(self, app: App) -> None:
+        """Know an app."""
+        self._known[app.row] = app
+
+    async def get(self, row: int) -> App | None:
+        """Return an app; None when it is gone."""
+        if row not in self._known:
+            self._known.update((app.row, app) for app in await self._apps.list())
+        return self._known.get(row)
+
+    def clear(self) -> None:
+        """Read them again: another process may have changed their settings."""
+        self._known.clear()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, Select, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.expression import case
 
@@ -37,13 +37,14 @@ class Backlog:
         self._database = database
         self._ownership = ownership
         self._gained: frozenset[int] = frozenset()
+        self._doubtful: set[int] = set()
         self._rows: dict[int, None] = {}
         self._overflowed = False
         self._reading = False
         self.found: set[int] = set()
         """What was found when partitions were gained: an earlier owner may have begun with it."""
         self.behind: set[int] = set()
-        """Activities of these that a token came for which lacks the newest state."""
+        """Activities with a token that lacks the newest state, though nothing may be open."""
         self.waiting = asyncio.Event()
         self.emptied: Callable[[], object] = lambda: None
         """Called when nothing is to be looked at."""
@@ -54,7 +55,9 @@ class Backlog:
     @property
     def empty(self) -> bool:
         """Whether nothing is to be looked at."""
-        return not (self._rows or self._overflowed or self._gained or self._reading)
+        return not (
+            self._rows or self._overflowed or self._gained or self._doubtful or self._reading
+        )
 
     def add(self, row: int) -> None:
         """Look at an activity."""
@@ -64,9 +67,14 @@ class Backlog:
             self._rows[row] = None
         self.waiting.set()
 
-    def add_all(self) -> None:
-        """Look at every activity that has something unfinished."""
-        self._overflowed = True
+    def add_behind(self, row: int) -> None:
+        """Look at an activity with a token that lacks the newest state."""
+        self.behind.add(row)
+        self.add(row)
+
+    def ask(self, row: int) -> None:
+        """Look at an activity if one of its tokens lacks the newest state: the store knows."""
+        self._doubtful.add(row)
         self.waiting.set()
 
     def take_over(self, partitions: frozenset[int]) -> None:
@@ -77,8 +85,8 @@ class Backlog:
     async def take(self, limit: int) -> list[int]:
         """Return activities to look at now; waits until there are some."""
         # What was gained comes before all else: only then is it known what an earlier owner began.
-        while not self._rows or self._gained:
-            if self._overflowed or self._gained:
+        while not self._rows or self._gained or self._doubtful:
+            if self._overflowed or self._gained or self._doubtful:
                 await self._read_again()
             else:
                 self.waiting.clear()
@@ -91,33 +99,53 @@ class Backlog:
 
     async def _read_again(self) -> None:
         gained, self._gained = self._gained, frozenset()
+        doubtful, self._doubtful = self._doubtful, set()
         overflowed, self._overflowed, self._reading = self._overflowed, False, True
         try:
             if gained:
                 await self._read_all(gained, self.found)
-                await self._read_behind(gained)
+                await self._read_behind(self._behind(gained))
+            for some in chunks(sorted(doubtful)):
+                query = self._behind(self._ownership.partitions)
+                await self._read_behind(query.where(schema.activities.c.id.in_(some)))
             if overflowed:
                 await self._read_all(self._ownership.partitions, set())
         except BaseException:
             self._gained |= gained
+            self._doubtful |= doubtful
             self._overflowed |= overflowed
             raise
         finally:
             self._reading = False
 
-    async def _read_behind(self, partitions: frozenset[int]) -> None:
-        """Read which tokens came lately: the earlier owner may not have sent to them any more."""
-        tokens, activities = schema.token_changes, schema.activities
-        rows: set[int] = set()
+    @staticmethod
+    def _behind(partitions: frozenset[int]) -> Select[Any]:
+        """Return the query for activities with a token that lacks the newest state.
+
+        One that came after the last update has no operation that says so. The earlier owner may not
+        have heard of it, or may not have sent to it any more.
+        """
+        activities, members = schema.activities, schema.activity_devices
+        query = select(activities.c.id).where(
+            activities.c.status.in_(("active", "ended")),
+            activities.c.retired_at.is_(None),
+            activities.c.channel_id.is_(None),
+            exists().where(
+                members.c.activity_id == activities.c.id,
+                members.c.retired_at.is_(None),
+                members.c.acknowledged_version < activities.c.version,
+                members.c.token.is_not(None),
+            ),
+        )
+        if len(partitions) < PARTITIONS:
+            query = query.where(activities.c.partition.in_(partitions))
+        return query
+
+    async def _read_behind(self, query: Select[Any]) -> None:
         async with self._database.read() as connection:
-            came = select(tokens.c.activity_id).where(tokens.c.behind).distinct()
-            for some in chunks((await connection.execute(came)).scalars().all()):
-                ours = select(activities.c.id).where(
-                    activities.c.id.in_(some), activities.c.partition.in_(partitions)
-                )
-                rows.update((await connection.execute(ours)).scalars())
-        self.behind |= rows
-        self._rows.update(dict.fromkeys(rows))
+            rows = (await connection.execute(query)).scalars().all()
+        for row in rows:
+            self.add_behind(row)
 
     async def _read_all(self, partitions: frozenset[int], found: set[int]) -> None:
         """Read in pages who has an operation that is not finished, and note it as found."""

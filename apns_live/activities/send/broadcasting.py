@@ -24,6 +24,7 @@ from ..requests import Presentation
 from ..requests.messages import change_message, presentation_of, spoken_on_channels
 from ..store import schema
 from ..store.database import Database
+from ..store.ownership import NotOwner, Ownership
 from .apns_clients import Carriers
 from .recorder import Recorder
 from .refusals import refusal_of, refuses_credentials
@@ -37,12 +38,18 @@ class Broadcasting:
     """Sends the newest state of an activity to its channel. Its caller keeps it to one at a time."""
 
     def __init__(
-        self, database: Database, clock: Clock, carriers: Carriers, recorder: Recorder
+        self,
+        database: Database,
+        clock: Clock,
+        carriers: Carriers,
+        recorder: Recorder,
+        ownership: Ownership,
     ) -> None:
         self._database = database
         self._clock = clock
         self._carriers = carriers
         self._recorder = recorder
+        self._ownership = ownership
         self._stamps: dict[int, int] = {}
 
     def not_before(self, activity: Row[Any]) -> float:
@@ -55,7 +62,8 @@ class Broadcasting:
     async def send(self, app: App, activity: Row[Any], operations: Sequence[Row[Any]]) -> str:
         """Send a state and note what became of it; ``operations`` are those that it fulfils.
 
-        Returns why APNs refuses the credentials, if it does; then nothing is noted.
+        Returns why APNs refuses the credentials, if it does; then nothing is noted. Raises
+        `NotOwner` before a push that another worker may have overtaken by now.
         """
         newest = next(
             (row for row in reversed(operations) if row.version == activity.version),
@@ -72,14 +80,13 @@ class Broadcasting:
         try:
             outcome = await self._send(app, activity, alert)
         except InvalidInput as error:
-            self._recorder.batch.partitions.add(activity.partition)
-            self._recorder.batch.finished.append((activity.id, activity.version, str(error)[:255]))
+            batch = self._recorder.noting(activity.partition)
+            batch.finished.append((activity.id, activity.version, str(error)[:255]))
             await self._recorder.written()
             return ""
         if refuses_credentials(outcome):
             return refusal_of(outcome)
-        batch = self._recorder.batch
-        batch.partitions.add(activity.partition)
+        batch = self._recorder.noting(activity.partition)
         batch.add(app.row, newest.id, 0, outcome)
         reason = None
         if not outcome.accepted:
@@ -112,6 +119,8 @@ class Broadcasting:
                 else _PRIORITIES.get(urgency or ""),
             )
             async with self._carriers.use(app, activity.environment) as carrier:
+                if not self._ownership.holds(activity.partition):
+                    raise NotOwner(frozenset({activity.partition}))
                 try:
                     outcome = await carrier.client.broadcast(message, channel)
                 except InvalidInput:

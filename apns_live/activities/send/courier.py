@@ -12,11 +12,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-import msgspec
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,34 +25,33 @@ from ...clock import Clock
 from ...errors import ApnsLiveError, InvalidInput
 from ..apps import App, Apps
 from ..people.audience import Audiences
-from ..read.operations import persons_reached
 from ..read.watch import Watchers
-from ..requests import Presentation
 from ..requests.member import Member
 from ..settings import ServiceSettings
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
-from ..store.ownership import NotOwner, Ownership
-from .apns_clients import Carrier, Carriers, CarrierStatistics, NoKey
-from .backlog import Backlog, is_open
+from ..store.ownership import PARTITIONS, Ownership
+from .apns_clients import Carriers, CarrierStatistics, KnownApps
+from .backlog import Backlog
 from .broadcasting import Broadcasting
+from .failing import Failing, open_changes
+from .fan_out import Room, Setting
+from .jobs import TRY_AGAIN, Jobs, Place
 from .limits import Limits
 from .live import Live
 from .lives import Lives
+from .reading import Reading
 from .recorder import Recorder
 from .refusals import Pauses
 from .results import Batch, Written
-from .starting import Room, Setting, StartFanOut
+from .starts import Starts
 
 logger = logging.getLogger("apns_live.activities")
 
 AT_ONCE = 200
 """Activities that are read together."""
-_READS = 4
-"""Sets of activities whose tokens are read side by side."""
-_TRY_AGAIN = 1.0
 _LEAVE_PATIENCE = 0.5
-"""Seconds that work of partitions which are left may take to end, twice."""
+"""Seconds that storing the results of partitions which are left may take."""
 _CLOSE_PATIENCE = 5.0
 
 
@@ -101,14 +99,18 @@ class Courier:
     ) -> None:
         self._ownership = ownership
         self._clock = clock
-        self._apps = apps
         self._settings = settings
         self._watchers = watchers
-        self._known_apps: dict[int, App] = {}
+        self.apps = KnownApps(apps)
         self._backlog = Backlog(database, ownership)
         self._backlog.emptied = self._moved
         self._recorder = Recorder(
-            database, clock, ownership, closing=self._closing, wrote=self._wrote
+            database,
+            clock,
+            ownership,
+            closing=self._close_settled,
+            wrote=self._wrote,
+            dropped=self._dropped,
         )
         self.carriers = Carriers(
             apps=apps,
@@ -127,9 +129,10 @@ class Courier:
             left=self.left,
             changed=lambda activities: watchers.changed(activities=activities),
         )
-        self._setting = Setting(
+        self.setting = Setting(
             database, clock, audiences, self._recorder, Room(), self.limits, ownership
         )
+        """What everything that fans out shares."""
         self._lives = Lives(
             database=database,
             clock=clock,
@@ -139,25 +142,21 @@ class Courier:
             refused=self._changes_refused,
         )
         self.carriers.release = lambda carrier: self._lives.release(carrier.delivery)
-        self._broadcasting = Broadcasting(database, clock, self.carriers, self._recorder)
+        self._broadcasting = Broadcasting(database, clock, self.carriers, self._recorder, ownership)
         self._pauses = Pauses(clock, self._pause_over)
-        self._starts_allowed = asyncio.Semaphore(settings.starts_at_once)
-        self._group: asyncio.TaskGroup | None = None
-        self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
-        self._partition_of: dict[tuple[str, int], int] = {}
-        """The partition of each task's activity."""
-        self._again: set[tuple[str, int]] = set()
-        self._awaited: set[int] = set()
-        """Activities that a device waits for which has just joined."""
-        self._begun: dict[int, int] = {}
-        """The activity of each start that was begun in this process and is not finished."""
-        self._for_key: set[int] = set()
-        """Starts that failed here for now: they go on when a key is added, and not before."""
-        self._later: dict[int, None] = {}
-        """Activities whose start waits until others are done."""
-        self._reading: set[int] = set()
-        """Activities whose tokens are being read."""
-        self._reads = asyncio.Semaphore(_READS)
+        self._jobs = Jobs(clock, ownership, ended=self._ended, broken=self._broken)
+        self.failing = Failing(self._recorder, self.carriers, self._backlog)
+        self._starts = Starts(
+            self.setting,
+            self._jobs,
+            self.failing,
+            self._pauses,
+            self._backlog,
+            settings.starts_at_once,
+        )
+        self._reading = Reading(
+            self._lives, self.failing, self._backlog, self._jobs, clock, self._moved
+        )
         self.told_left: Callable[[int, str], object] = lambda activity, token: None
         """Called with tokens that left, for other processes."""
         self._looking = False
@@ -167,18 +166,17 @@ class Courier:
 
     def written(self, app: App, row: int) -> None:
         """Say that an activity has a new state, or is to be started or ended."""
-        self._known_apps[app.row] = app
+        self.apps.note(app)
         self._backlog.add(row)
         self._watchers.changed(activities=(row,))
 
     def joined(self, app: App, row: int, version: int, members: Sequence[Member]) -> None:
         """Say that devices handed in their token for an activity whose newest version is given."""
-        self._known_apps[app.row] = app
-        if not self._lives.join(app, row, members) and any(
-            member.acknowledged < version for member in members
-        ):
-            self._awaited.add(row)
-            self._backlog.add(row)
+        self.apps.note(app)
+        if self._lives.join(app, row, members):
+            return
+        if any(member.acknowledged < version for member in members) or self._lives.lacks(row):
+            self._backlog.add_behind(row)
 
     def accepted(self, activity: int, version: int) -> None:
         """Say that the store has a version which another process may have accepted."""
@@ -188,13 +186,14 @@ class Courier:
     def heard(self, activity: int, token: str | None, *, behind: bool) -> None:
         """Say that another process took a token out of an activity, or with None some in.
 
-        ``behind``: one of those lacks the newest state.
+        ``behind``: one of those lacked the newest state. If not, it may lack one that was sent
+        before this was heard of.
         """
         if token is not None:
             self._lives.leave(activity, token)
-        elif self._lives.grew(activity, behind=behind):
-            self._awaited.add(activity)
-            self._backlog.add(activity)
+            return
+        self._lives.grew(activity)
+        (self._backlog.add_behind if behind else self._backlog.ask)(activity)
 
     def left(self, activity: int, token: str) -> None:
         """Say that a token is to be sent to no more."""
@@ -203,13 +202,8 @@ class Courier:
 
     def key_added(self, app: App) -> None:
         """Say that an app has another key."""
-        self._known_apps[app.row] = app
-        self._spawn("key", app.row, lambda: self._use_key(app))
-
-    @property
-    def setting(self) -> Setting:
-        """What everything that fans out shares."""
-        return self._setting
+        self.apps.note(app)
+        self._jobs.begin(("key", app.row), lambda: self._use_key(app))
 
     @asynccontextmanager
     async def client(self, app: App, environment: str) -> AsyncIterator[Client]:
@@ -226,31 +220,43 @@ class Courier:
 
     async def lost(self, partitions: frozenset[int]) -> None:
         """Leave partitions; return when their results are stored, or after a while anyway."""
-        self._lives.abandon(partitions)
-        for fan_out in self._setting.running:
-            fan_out.wake()
-        tasks = [
-            task
-            for place, task in self._tasks.items()
-            if self._partition_of.get(place) in partitions
-        ]
-        if tasks:  # they see that they are not the owner any more, and stop
-            _, late = await asyncio.wait(tasks, timeout=_LEAVE_PATIENCE)
-            for task in late:
-                task.cancel()
+        self._leave(partitions)
+        await self._jobs.leave(partitions)
+        self._starts.leave(partitions)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LEAVE_PATIENCE):
                 await self._recorder.flush()
 
+    def _leave(self, partitions: frozenset[int]) -> None:
+        """Let nothing of partitions leave any more."""
+        self._lives.abandon(partitions)
+        for fan_out in self.setting.running:
+            if fan_out.partition in partitions:
+                fan_out.leave()
+
+    def _dropped(self, partitions: frozenset[int]) -> None:
+        """Forget what memory knows of partitions: results were thrown away, so it is not true."""
+        self._leave(partitions)
+        if self._jobs.group is not None:
+            self._jobs.group.create_task(self._begin_again(partitions))
+
+    async def _begin_again(self, partitions: frozenset[int]) -> None:
+        await self.lost(partitions)
+        await self.gained(partitions & self._ownership.partitions)
+
     async def run(self) -> None:
         """Work until cancelled."""
         # Also when it is started again after a failure: what was cut off is taken up.
-        self._backlog.add_all()
+        self._lives.abandon(frozenset(range(PARTITIONS)))
+        self._backlog.take_over(self._ownership.partitions)
         async with asyncio.TaskGroup() as group:
-            self._group = group
+            self._jobs.group = group
             group.create_task(self._recorder.run())
             group.create_task(self._look_after_keys())
-            await self._look()
+            try:
+                await self._look()
+            finally:
+                self._jobs.group = None
 
     @property
     def busy(self) -> bool:
@@ -258,9 +264,9 @@ class Courier:
         return bool(
             not self._backlog.empty
             or self._looking
-            or self._tasks
-            or self._reading
-            or self._later
+            or len(self._jobs)
+            or len(self._reading)
+            or len(self._starts)
             or self._recorder.busy
             or self._lives.busy
         )
@@ -290,7 +296,7 @@ class Courier:
         state_ages, operations = self._recorder.observed.times()
         return CourierStatistics(
             waiting=len(self._backlog),
-            starting=sum(kind == "start" for kind, _ in self._tasks),
+            starting=self._jobs.running("start"),
             living=len(self._lives),
             tokens=self._lives.tokens,
             unwritten=len(self._recorder.batch),
@@ -308,20 +314,28 @@ class Courier:
         while True:
             rows = await self._backlog.take(AT_ONCE)
             self._looking = True
+            terms = self._ownership.terms
             try:
                 activities, operations = await self._backlog.read(rows, self._lives.known(rows))
                 to_read: list[Live] = []
                 for activity in activities:
+                    if self._ownership.terms.get(activity.partition) != terms.get(
+                        activity.partition
+                    ):
+                        # What was read may be older than what another worker sent since.
+                        if activity.partition in self._ownership.partitions:
+                            self._backlog.add_behind(activity.id)
+                        continue
                     live = await self._look_safely(activity, operations.get(activity.id, []))
-                    if live is not None and live.row not in self._reading:
+                    if live is not None and live not in self._reading:
                         to_read.append(live)
                 if to_read:
-                    await self._begin_to_read(to_read)
+                    await self._reading.begin(to_read)
             except STORE_FAILURES:
                 logger.exception("the store could not be read; trying again")
                 for row in rows:
                     self._backlog.add(row)
-                await self._clock.sleep(_TRY_AGAIN)
+                await self._clock.sleep(TRY_AGAIN)
             finally:
                 self._looking = False
                 self._moved()
@@ -334,32 +348,19 @@ class Courier:
             raise
         except Exception as error:
             logger.exception("the activity %r cannot be sent", activity.public_id)
-            await self._fail_unreadable(activity.id, error)
+            await self.failing.fail_unreadable(activity.id, error)
             return None
 
     async def _look_at(self, activity: Row[Any], operations: Sequence[Row[Any]]) -> Live | None:
         """Begin what is to be done for an activity; return it if its tokens are to be read."""
         if activity.status == "scheduled" or activity.partition not in self._ownership.partitions:
+            self._backlog.behind.discard(activity.id)  # its owner finds it
             return None
-        app = await self._app(activity.app_id)
+        app = await self.apps.get(activity.app_id)
         if app is None:
             return None
-        starts = [
-            row
-            for row in operations
-            if row.kind == "start"
-            and is_open(row)
-            and ("start", row.id) not in self._pauses
-            and not (row.status == "failed" and row.id in self._for_key)
-        ]
-        if starts and not self._starts_full(activity.id):
-            self._partition_of["start", activity.id] = activity.partition
-            self._spawn(
-                "start", activity.id, lambda: self._start(app, activity, starts[0]), starts[:1]
-            )
-            if len(starts) > 1:
-                self._again.add(("start", activity.id))
-        wanted = _open_changes(operations)
+        self._starts.begin(app, activity, operations)
+        wanted = open_changes(operations)
         if activity.retired_at is not None and not wanted:
             self._lives.forget(activity.id)
             return None
@@ -367,29 +368,24 @@ class Courier:
             return None
         if activity.channel_id is not None:
             if wanted:
-                self._partition_of["broadcast", activity.id] = activity.partition
-                self._spawn("broadcast", activity.id, lambda: self._broadcast(app, activity))
+                self._jobs.begin(
+                    ("broadcast", activity.id),
+                    lambda: self._broadcast(app, activity),
+                    partition=activity.partition,
+                )
             return None
-        awaited = activity.id in self._awaited or activity.id in self._backlog.behind
-        self._awaited.discard(activity.id)
-        self._backlog.behind.discard(activity.id)
-        if not (wanted or awaited or self._lives.lacks(activity.id)):
+        if activity.id in self._backlog.behind:
+            self._backlog.behind.discard(activity.id)
+            self._lives.grew(activity.id)
+        elif not (wanted or self._lives.lacks(activity.id)):
             return None
         try:
             return self._lives.advance(
                 app, activity, operations, recovered=self._was_open(activity.id)
             )
         except InvalidInput as error:
-            await self._fail(await self._open_changes(activity.id), str(error), final=True)
+            await self.failing.fail_changes(activity.id, str(error), final=True)
             return None
-
-    def _starts_full(self, row: int) -> bool:
-        """Whether a start must wait for others; it is looked at again when one of them is done."""
-        running = sum(kind == "start" for kind, _ in self._tasks)
-        if running < 2 * self._settings.starts_at_once or ("start", row) in self._tasks:
-            return False
-        self._later[row] = None
-        return True
 
     def _was_open(self, row: int) -> bool:
         """Whether an earlier process may have sent something of this activity a moment ago."""
@@ -399,103 +395,20 @@ class Courier:
         found.discard(row)
         return True
 
-    async def _app(self, row: int) -> App | None:
-        if row not in self._known_apps:
-            self._known_apps.update((app.row, app) for app in await self._apps.list())
-        return self._known_apps.get(row)
+    # Work that takes a while.
 
-    # Work that takes a while: one task for each activity and kind.
+    def _ended(self, place: Place, again: bool) -> None:
+        if place[0] == "start":
+            self._starts.ended()
+        if again:
+            self._backlog.add(place[1])
+        self._moved()
 
-    def _spawn(
-        self,
-        kind: str,
-        row: int,
-        work: Callable[[], Any],
-        operations: Sequence[Row[Any]] = (),
-    ) -> None:
-        """Begin a piece of work; ``operations`` fail if it is broken."""
-        place = (kind, row)
-        if place in self._tasks:
-            self._again.add(place)
-            return
-        if self._group is not None:
-            self._tasks[place] = self._group.create_task(self._keep(place, work, operations))
-
-    async def _keep(
-        self, place: tuple[str, int], work: Callable[[], Any], operations: Sequence[Row[Any]]
-    ) -> None:
-        """Do one piece of work. Its errors are its own: others go on."""
-        try:
-            await work()
-        except NotOwner:
-            logger.info("a %s goes on with another worker", place[0])
-        except (SQLAlchemyError, ApnsLiveError, OSError):
-            logger.exception("a %s failed for now; trying again", place[0])
-            await self._clock.sleep(_TRY_AGAIN)
-            self._again.add(place)
-        except Exception as error:
-            logger.exception("a %s failed", place[0])
-            if place[0] == "broadcast":
-                await self._fail_unreadable(place[1], error)
-            elif operations:
-                await self._fail(operations, f"it cannot be sent: {error}", final=True)
-        finally:
-            if place[0] == "start" and self._later:
-                self._backlog.add(later := next(iter(self._later)))
-                del self._later[later]
-            del self._tasks[place]
-            self._partition_of.pop(place, None)
-            if place in self._again:
-                self._again.discard(place)
-                self._backlog.add(place[1])
-            self._moved()
-
-    async def _start(self, app: App, activity: Row[Any], operation: Row[Any]) -> None:
-        async with self._starts_allowed, self._carrier(app, activity, [operation]) as carrier:
-            if carrier is None:
-                return
-            fan_out = StartFanOut(
-                self._setting,
-                app,
-                activity,
-                operation,
-                carrier,
-                resumed=operation.id not in self._begun,
-            )
-            try:
-                whole = await fan_out.run()
-            except InvalidInput as error:
-                await self._fail([operation], str(error), final=True)
-                return
-            finally:
-                if fan_out.taken_over:
-                    self._begun[operation.id] = activity.id
-        if fan_out.refused:
-            place = ("start", operation.id)
-            reason = self._pauses.put_off(app.row, place, fan_out.refused)
-            logger.warning("operation %s waits: %s", operation.public_id, reason)
-            self._recorder.batch.partitions.add(operation.partition)
-            self._recorder.batch.started.append((operation.id, "running", reason, False))
-            await self._recorder.written()
-            return
-        self._pauses.done(("start", operation.id))
-        self._begun.pop(operation.id, None)
-        if fan_out.stopped:
-            # Refused for ever as it is: a setting must change first.
-            await self._fail([operation], fan_out.stopped, final=False)
-            return
-        if operation.reason and not whole and not fan_out.accepted and not operation.accepted:
-            # It ended before anybody could be started.
-            await self._fail([operation], operation.reason, final=True)
-            return
-        status = "done" if whole or fan_out.sent or operation.cursor else "superseded"
-        if status == "done":
-            async with self._setting.database.read() as connection:
-                persons = await persons_reached(connection, operation.id)
-            self._recorder.batch.persons.append((operation.id, persons))
-        self._recorder.batch.partitions.add(operation.partition)
-        self._recorder.batch.started.append((operation.id, status, None, True))
-        await self._recorder.written()
+    async def _broken(self, place: Place, operations: Sequence[Row[Any]], error: Exception) -> None:
+        if place[0] == "broadcast":
+            await self.failing.fail_unreadable(place[1], error)
+        elif operations:
+            await self.failing.fail(operations, f"it cannot be sent: {error}", final=True)
 
     async def _broadcast(self, app: App, activity: Row[Any]) -> None:
         wait = self._broadcasting.not_before(activity) - self._clock.time()
@@ -503,10 +416,10 @@ class Courier:
             await self._clock.sleep(wait)
         # What is newest by now.
         rows, operations = await self._backlog.read([activity.id])
-        wanted = _open_changes(operations.get(activity.id, []))
+        wanted = open_changes(operations.get(activity.id, []))
         if not rows or not wanted:
             return
-        async with self._carrier(app, rows[0], wanted) as carrier:
+        async with self.failing.carrier(app, rows[0].environment, wanted) as carrier:
             if carrier is None:
                 return
             refused = await self._broadcasting.send(app, rows[0], wanted)
@@ -515,85 +428,11 @@ class Courier:
         else:
             self._pauses.done(("changes", activity.id))
 
-    async def _begin_to_read(self, lives: Sequence[Live]) -> None:
-        """Begin to read the tokens of activities, once fewer others are being read."""
-        await self._reads.acquire()
-        if self._group is not None:
-            self._reading.update(live.row for live in lives)
-            self._group.create_task(self._read(lives))
-
-    async def _read(self, lives: Sequence[Live]) -> None:
-        try:
-            try:
-                failed, large = await self._lives.read_together(lives)
-            finally:
-                self._reads.release()
-            for live in large:
-                failed |= await self._lives.read(live)
-            for row, error in failed.items():
-                if isinstance(error, NoKey | InvalidInput):
-                    await self._fail(await self._open_changes(row), str(error), final=False)
-                else:
-                    logger.error("the activity %d cannot be sent", row, exc_info=error)
-                    await self._fail_unreadable(row, error)
-        except (SQLAlchemyError, ApnsLiveError, OSError):
-            logger.exception("the tokens of %d activities could not be read; again", len(lives))
-            await self._clock.sleep(_TRY_AGAIN)
-            for live in lives:
-                self._backlog.add(live.row)
-        finally:
-            for live in lives:
-                self._reading.discard(live.row)
-                if live.to_read:  # a state came meanwhile
-                    self._backlog.add(live.row)
-            self._moved()
-
-    async def _fail_unreadable(self, row: int, error: Exception) -> None:
-        """Let the changes of an activity fail that do not decode; all of them if its state does not."""
-        changes = await self._open_changes(row)
-        broken = [operation for operation in changes if not _decodes(operation)]
-        await self._fail(broken or changes, f"it cannot be sent: {error}", final=True)
-        if broken:
-            self._backlog.add(row)
-
-    async def _open_changes(self, row: int) -> list[Row[Any]]:
-        """Return all open updates and ends of an activity, also those that memory knows of."""
-        _, operations = await self._backlog.read([row])
-        return _open_changes(operations.get(row, []))
-
-    @asynccontextmanager
-    async def _carrier(
-        self, app: App, activity: Row[Any], operations: Sequence[Row[Any]]
-    ) -> AsyncIterator[Carrier | None]:
-        """Hold the carrier, or None when its key is not there: the operations have failed then."""
-        async with AsyncExitStack() as stack:
-            try:
-                carrier = await stack.enter_async_context(
-                    self.carriers.use(app, activity.environment)
-                )
-            except (NoKey, InvalidInput) as error:
-                await self._fail(operations, str(error), final=False)
-                yield None
-                return
-            yield carrier
-
-    async def _fail(self, operations: Sequence[Row[Any]], reason: str, *, final: bool) -> None:
-        """Let operations fail; those that are not final are tried again when a key is added."""
-        self._recorder.batch.partitions.update(row.partition for row in operations)
-        if not final:
-            self._for_key.update(row.id for row in operations)
-        self._recorder.batch.started.extend(
-            (row.id, "failed", reason[:255], final) for row in operations
-        )
-        for row in operations:
-            logger.warning("operation %s failed: %s", row.public_id, reason)
-        await self._recorder.written()
-
     # Credentials that APNs refuses.
 
     def _changes_refused(self, app: App, row: int, refusal: str) -> None:
         reason = self._pauses.put_off(app.row, ("changes", row), refusal)
-        self._spawn("refused", row, lambda: self._say_why(app, row, reason))
+        self._jobs.begin(("refused", row), lambda: self._say_why(app, row, reason))
 
     async def _say_why(self, app: App, row: int, reason: str) -> None:
         """Say on the open updates and ends of an activity why they wait."""
@@ -604,10 +443,9 @@ class Courier:
     def _pause_over(self, place: Hashable) -> None:
         kind, row = cast("tuple[str, int]", place)
         if kind == "start":
-            self._backlog.add(self._begun[row])
+            self._starts.pause_over(row)
         else:
-            self._awaited.add(row)
-            self._backlog.add(row)
+            self._backlog.add_behind(row)
 
     # Keys.
 
@@ -615,7 +453,7 @@ class Courier:
         while True:
             await self._clock.sleep(self._settings.key_check)
             self.carriers.make_room()
-            self._known_apps.clear()  # another process may have changed their settings
+            self.apps.clear()  # another process may have changed their settings
             for app in {carrier.app.row: carrier.app for carrier in self.carriers}.values():
                 await self._refresh(app)
 
@@ -623,7 +461,7 @@ class Courier:
         """Sign with a key that was just added, and try again what failed for want of one."""
         await self._refresh(app)
         self._pauses.end_those_of(app.row)
-        self._for_key.clear()
+        self.failing.for_key.clear()
         await self._backlog.try_again(app)
 
     async def _refresh(self, app: App) -> None:
@@ -634,8 +472,8 @@ class Courier:
 
     # What is written.
 
-    def _closing(self, batch: Batch) -> None:
-        self._lives.close_settled(batch)
+    def _close_settled(self) -> None:
+        self._lives.close_settled()
 
     def _wrote(self, batch: Batch, written: Written) -> None:
         self._lives.wrote(batch, written)
@@ -646,15 +484,3 @@ class Courier:
             activities=self._lives.rows_of(batch),
             operations={*batch.counts, *written.operations},
         )
-
-
-def _decodes(operation: Row[Any]) -> bool:
-    try:
-        msgspec.json.decode(operation.request, type=Presentation)
-    except msgspec.MsgspecError:
-        return False
-    return True
-
-
-def _open_changes(operations: Sequence[Row[Any]]) -> list[Row[Any]]:
-    return [row for row in operations if row.kind != "start" and is_open(row)]

@@ -29,7 +29,7 @@ from ..store import schema
 from ..store.bulk import with_rows
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
-from ..store.ownership import NotOwner, Ownership
+from ..store.ownership import NOT_HELD, NotOwner, Ownership
 from ..store.statements import insert_into
 from ..times import milliseconds
 from .apns_clients import Carriers, NoKey
@@ -241,8 +241,9 @@ class Limits:
     ) -> None:
         """End one activity on some devices, and note who need not be told again."""
         over: dict[str, Outcome] = {}
+        terms = {activity.partition: self._ownership.terms.get(activity.partition, NOT_HELD)}
         if not self._ownership.holds(activity.partition):
-            raise NotOwner(frozenset({activity.partition}))
+            raise NotOwner(frozenset(terms))
         now = self._clock.time()
         message = payload.End(
             content_state=_state_of(activity),
@@ -284,7 +285,7 @@ class Limits:
         ]
         batch = Batch()
         async with self._database.write() as connection:
-            await self._ownership.guard(connection, [activity.partition])
+            await self._ownership.guard(connection, terms)
             if over:
                 operation = await _operation(connection, activity, len(over), moment)
                 for row in rows:

@@ -170,6 +170,8 @@ class Group:
         return self.target.leave(token)
 
     def _decided(self, place: int, number: int, outcome: Outcome) -> None:
+        if self._live.abandoned:
+            return
         if number not in self._numbers:
             self._settle_numbers()
         self._live.decided(self._live, self._devices[place], self._numbers.get(number, 0), outcome)
@@ -205,6 +207,8 @@ class Live:
         """What timestamps must be above after the first state that is put here, seconds."""
         self.refusal = ""
         """Why APNs refuses the credentials, if it did."""
+        self.abandoned = False
+        """Whether another worker has it now: nothing more is sent or noted."""
 
     @property
     def environments(self) -> set[str]:
@@ -275,7 +279,10 @@ class Live:
 
     def abandon(self) -> None:
         """Send nothing more: another worker has it now."""
+        self.abandoned = True
         for group in self.groups.values():
+            # A state that is held would keep it in delivery, and leave later.
+            group.target.close("another worker sends for this activity")
             for token in list(group.target.audience.index):
                 group.leave(token)
         self.let_go()

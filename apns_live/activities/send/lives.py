@@ -203,6 +203,7 @@ class Lives:
 
         Returns why activities failed, and those that have too many tokens for a page.
         """
+        lives = [live for live in lives if not live.abandoned]
         whole = {live: self._begin(live) for live in lives}
         done: set[Live] = set()
         failed: dict[int, Exception] = {}
@@ -276,7 +277,7 @@ class Lives:
         try:
             query = _members(live.row, None if whole else live.version)
             after = (-1, 0)
-            while True:
+            while not live.abandoned:
                 async with self._database.read() as connection:
                     rows = await page_of(
                         connection, query, {"version_after": after[0], "row_after": after[1]}
@@ -311,7 +312,11 @@ class Lives:
             now = self._clock.time()
             join_all(
                 live,
-                [member for member in members if member.token not in live.gone],
+                [
+                    member
+                    for member in members
+                    if member.token not in live.gone and not live.abandoned
+                ],
                 lambda member: live.group(
                     member.environment, member.language, deliveries[member.environment], now
                 ),
@@ -361,13 +366,11 @@ class Lives:
             self._touched.discard(live)
             live.abandon()
 
-    def grew(self, row: int, *, behind: bool) -> bool:
-        """Note that devices are in the store which are not here; return whether to read them now."""
+    def grew(self, row: int) -> None:
+        """Note that devices are in the store which may not be here."""
         live = self._lives.get(row)
         if live is not None:
-            live.complete = False
-            live.incomplete |= behind
-        return behind
+            live.complete, live.incomplete = False, True
 
     def forget(self, row: int) -> None:
         """Let go of an activity that has no card left anywhere."""
@@ -391,8 +394,7 @@ class Lives:
             live.refusal = refusal_of(outcome)
             self.touch(live)
             return
-        batch = self._recorder.batch
-        batch.partitions.add(live.partition)
+        batch = self._recorder.noting(live.partition)
         operation = live.operations.get(version)
         if operation is not None:
             batch.add(live.app.row, operation, device, outcome)
@@ -405,8 +407,8 @@ class Lives:
             batch.refused.append(refusal(live.app.row, outcome, milliseconds(self._clock)))
         self.touch(live)
 
-    def close_settled(self, batch: Batch) -> None:
-        """Note in a batch what is finished by what is in it."""
+    def close_settled(self) -> None:
+        """Note what is finished by the results that were noted."""
         touched, self._touched = self._touched, set()
         for live in touched:
             if self._lives.get(live.row) is not live or live.newest is None:
@@ -416,7 +418,7 @@ class Lives:
                     # Held for its time with nobody to send to: nothing else would call us.
                     self.touch(live)
                 continue
-            batch.partitions.add(live.partition)
+            batch = self._recorder.noting(live.partition)
             if live.refusal:
                 batch.stamps.append((live.row, live.last_timestamp()))
                 self._let_go(live)

@@ -14,7 +14,7 @@ from ..observed import Observed
 from ..store import schema
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES, is_temporary
-from ..store.ownership import NotOwner, Ownership
+from ..store.ownership import NOT_HELD, NotOwner, Ownership
 from ..store.statements import chunks
 from ..times import milliseconds
 from .results import Batch, Written, write
@@ -38,7 +38,11 @@ class Counted(Protocol):
 
 
 class Recorder:
-    """Collects results and writes them. ``closing`` fills in what a batch finishes."""
+    """Collects results and writes them. ``closing`` notes what is finished by them.
+
+    Results of a term that is over are thrown away; ``dropped`` is told of their partitions. Whoever
+    sent them must forget what it knows, and begin again from the store where it is the owner.
+    """
 
     def __init__(
         self,
@@ -46,14 +50,16 @@ class Recorder:
         clock: Clock,
         ownership: Ownership,
         *,
-        closing: Callable[[Batch], None],
+        closing: Callable[[], None],
         wrote: Callable[[Batch, Written], None],
+        dropped: Callable[[frozenset[int]], object] = lambda partitions: None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._ownership = ownership
         self._closing = closing
         self._wrote = wrote
+        self._dropped = dropped
         self._due = asyncio.Event()
         self._timer: Timer | None = None
         self._owners: dict[Counted, int] = {}
@@ -79,6 +85,13 @@ class Recorder:
     def full(self) -> bool:
         """Whether sending must pause until the store has caught up."""
         return len(self.batch) >= MOST
+
+    def noting(self, partition: int) -> Batch:
+        """Return the batch that takes results of a partition, of its present term."""
+        batch = self.batch
+        if partition not in batch.terms:
+            batch.terms[partition] = self._ownership.terms.get(partition, NOT_HELD)
+        return batch
 
     def count(self, owner: Counted, results: int) -> None:
         """Let ``owner`` know when this many of its results are written."""
@@ -147,10 +160,10 @@ class Recorder:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._closing()
         batch, self.batch = self.batch, Batch()
         owners, self._owners = self._owners, {}
         waiting, self._waiting = self._waiting, []
-        self._closing(batch)
         if batch:
             written = await self._write(batch)
             self.batches += 1
@@ -166,14 +179,19 @@ class Recorder:
 
     async def _write(self, batch: Batch) -> Written:
         pause = _RETRY_FIRST
+        lost: frozenset[int] = frozenset()
         while True:
             try:
+                if lost:
+                    batch = await self._without(batch, lost)
+                    self._dropped(lost)
+                    lost = frozenset()
                 async with self._database.write() as connection:
-                    await self._ownership.guard(connection, batch.partitions)
+                    await self._ownership.guard(connection, batch.terms)
                     return await write(connection, batch, now=milliseconds(self._clock))
             except NotOwner as error:
                 logger.error("results are not stored: %s", error)
-                batch = await self._without(batch, error.partitions)
+                lost = error.partitions
             except STORE_FAILURES as error:
                 if not is_temporary(error):
                     return await self._write_halves(batch, error)
@@ -195,7 +213,7 @@ class Recorder:
                     found.update((await connection.execute(query)).scalars())
                 gone.append(found)
         kept = batch.without(*gone)
-        kept.partitions = batch.partitions - lost
+        kept.terms = {each: term for each, term in batch.terms.items() if each not in lost}
         return kept
 
     async def _write_halves(self, batch: Batch, error: Exception) -> Written:

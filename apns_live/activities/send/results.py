@@ -27,14 +27,12 @@ _IN_ORDER = (
     "refused",
     "stamps",
     "rewound",
-    "unsent",
-    "persons",
     "finished",
     "started",
     "ended",
 )
 """What a batch holds, in the order in which its parts may be written one by one."""
-_OPERATION_AT = {"outcomes": 1, "rewound": 0, "unsent": 0, "persons": 0, "started": 0}
+_OPERATION_AT = {"outcomes": 1, "rewound": 0, "started": 0}
 """Where the operation stands in a row; the others begin with their activity."""
 
 
@@ -42,8 +40,8 @@ _OPERATION_AT = {"outcomes": 1, "rewound": 0, "unsent": 0, "persons": 0, "starte
 class Batch:
     """Results that wait to be written together."""
 
-    partitions: set[int] = field(default_factory=set)
-    """whose results these are"""
+    terms: dict[int, int] = field(default_factory=dict)
+    """partitions whose results these are, with the epoch in which they came"""
     outcomes: list[tuple[Any, ...]] = field(default_factory=list)
     """app, operation, device, verdict, status, reason, apns-id, priority"""
     counts: dict[int, list[int]] = field(default_factory=dict)
@@ -60,16 +58,12 @@ class Batch:
     """activity, newest timestamp in seconds"""
     finished: list[tuple[int, int, str | None]] = field(default_factory=list)
     """activity, version that everybody has, why it failed"""
-    started: list[tuple[int, str, str | None, bool]] = field(default_factory=list)
-    """operation of a start, its status, why it failed, whether that is final"""
+    started: list[tuple[int, str, str | None, bool, int | None]] = field(default_factory=list)
+    """operation of a start, its status, why it failed, whether that is final, persons reached"""
     rewound: list[tuple[int, int, int]] = field(default_factory=list)
     """operation of a start that stopped half-way, the row to read on behind, devices taken back"""
     ended: list[tuple[int, int]] = field(default_factory=list)
     """activity that ended, and the version of the end"""
-    persons: list[tuple[int, int]] = field(default_factory=list)
-    """operation of a start that is done, persons behind the devices that took it"""
-    unsent: list[tuple[int, str]] = field(default_factory=list)
-    """operation of a notification that stopped half-way, a JSON list of devices not sent to"""
 
     def __len__(self) -> int:
         return len(self.outcomes)
@@ -82,7 +76,6 @@ class Batch:
             or self.started
             or self.rewound
             or self.ended
-            or self.unsent
         )
 
     def halves(self) -> tuple[Batch, Batch] | None:
@@ -93,7 +86,7 @@ class Batch:
         rows = [(name, row) for name in _IN_ORDER for row in getattr(self, name)]
         if len(rows) < 2:
             return None
-        parts = Batch(set(self.partitions)), Batch(set(self.partitions))
+        parts = Batch(dict(self.terms)), Batch(dict(self.terms))
         for index, (name, row) in enumerate(rows):
             part = parts[2 * index >= len(rows)]
             getattr(part, name).append(row)
@@ -198,11 +191,12 @@ SELECT DISTINCT known.activity_id FROM {given} JOIN activity_devices AS known
 WHERE known.retired_at IS NULL
 """
 
-_HOLD = (
-    select(schema.activities.c.id)
-    .where(schema.activities.c.id.in_(bindparam("rows", expanding=True)))
-    .order_by(schema.activities.c.id)
+_HOLD_ACTIVITIES, _HOLD_OPERATIONS = (
+    select(table.c.id)
+    .where(table.c.id.in_(bindparam("rows", expanding=True)))
+    .order_by(table.c.id)
     .with_for_update(key_share=True)
+    for table in (schema.activities, schema.operations)
 )
 
 _STAMPS = """
@@ -228,6 +222,7 @@ RETURNING operations.id, operations.public_id, operations.kind, operations.statu
 
 _STARTED = """
 UPDATE operations SET status = given.status, reason = given.reason,
+    users = COALESCE(given.persons, operations.users),
     finished_at = CASE WHEN given.final = 1 THEN CAST(:now AS BIGINT) ELSE NULL END
 FROM {given} WHERE operations.id = given.operation
 RETURNING operations.id, operations.public_id, operations.kind, operations.status,
@@ -238,15 +233,6 @@ _REWOUND = """
 UPDATE operations SET targeted = targeted - given.devices,
     cursor = CASE WHEN cursor < given.position THEN cursor ELSE given.position END
 FROM {given} WHERE operations.id = given.operation
-"""
-
-_PERSONS = """
-UPDATE operations SET users = given.persons FROM {given} WHERE operations.id = given.operation
-"""
-
-_UNSENT = """
-INSERT INTO intended_pages (operation_id, devices, unsent)
-SELECT given.operation, given.devices, true FROM {given} WHERE true
 """
 
 _ENDED = """
@@ -273,11 +259,19 @@ class Written:
 
 async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Written:
     """Write a batch in the caller's transaction; ``now`` is milliseconds since 1970."""
-    # Activities before operations, and each in the order of their rows, as everybody locks them:
-    # otherwise two transactions wait for each other on PostgreSQL.
+    # Activities before operations before devices, and each in the order of their rows, as everybody
+    # locks them: otherwise two transactions wait for each other on PostgreSQL.
+    if connection.dialect.name == "postgresql":
+        operations = {*batch.counts}
+        operations.update(row[0] for row in batch.started)
+        operations.update(row[0] for row in batch.rewound)
+        for hold, held in (
+            (_HOLD_ACTIVITIES, {row for row, _ in batch.stamps}),
+            (_HOLD_OPERATIONS, operations),
+        ):
+            if held:
+                await connection.execute(hold, {"rows": sorted(held)})
     if batch.stamps:
-        if connection.dialect.name == "postgresql":
-            await connection.execute(_HOLD, {"rows": [row for row, _ in batch.stamps]})
         await with_rows(
             connection, _STAMPS, {"activity": "BIGINT", "stamp": "BIGINT"}, batch.stamps
         )
@@ -329,19 +323,19 @@ async def _close(connection: AsyncConnection, batch: Batch, now: int) -> list[Fi
         closed = await with_rows(connection, _FINISHED, columns, batch.finished, now=now)
         finished += _finished(closed)
     if batch.started:
-        columns = {"operation": "BIGINT", "status": "TEXT", "reason": "TEXT", "final": "BIGINT"}
-        started = [(row[0], row[1], row[2], int(row[3])) for row in batch.started]
+        columns = {
+            "operation": "BIGINT",
+            "status": "TEXT",
+            "reason": "TEXT",
+            "final": "BIGINT",
+            "persons": "BIGINT",
+        }
+        started = [(*row[:3], int(row[3]), row[4]) for row in batch.started]
         rows = await with_rows(connection, _STARTED, columns, started, now=now)
         finished += _finished(rows)
     if batch.rewound:
         columns = {"operation": "BIGINT", "position": "BIGINT", "devices": "BIGINT"}
         await with_rows(connection, _REWOUND, columns, batch.rewound)
-    if batch.persons:
-        columns = {"operation": "BIGINT", "persons": "BIGINT"}
-        await with_rows(connection, _PERSONS, columns, batch.persons)
-    if batch.unsent:
-        columns = {"operation": "BIGINT", "devices": "TEXT"}
-        await with_rows(connection, _UNSENT, columns, batch.unsent)
     if batch.ended:
         columns = {"activity": "BIGINT", "version": "BIGINT"}
         await with_rows(connection, _ENDED, columns, batch.ended, now=now)

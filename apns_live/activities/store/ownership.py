@@ -17,7 +17,7 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
@@ -76,7 +76,8 @@ class Ownership:
     """Owns every partition, for ever. The base of `Leases`, and what SQLite has.
 
     ``gained`` is told of partitions whose work is to be taken up, ``lost`` of those that are left: it
-    returns when nothing of theirs leaves any more.
+    returns when nothing of theirs leaves any more. A partition that was another's in between is
+    always lost before it is gained: what memory knows of it is of a term that is over.
     """
 
     def __init__(self) -> None:
@@ -89,14 +90,24 @@ class Ownership:
         return f"<{type(self).__name__} of {len(self.partitions)} partitions>"
 
     @property
+    def terms(self) -> Mapping[int, int]:
+        """The partitions that are owned, also those about to be left, each with its epoch. A snapshot."""
+        return _FOR_EVER_OURS
+
+    @property
     def partitions(self) -> frozenset[int]:
-        """The partitions that are held now."""
+        """The partitions whose work is done here."""
         return _ALL
 
     @property
     def whole(self) -> bool:
         """Whether every partition is held."""
         return len(self.partitions) == PARTITIONS
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether the leases ran out, because the database did not renew them in time."""
+        return False
 
     @property
     def fenced(self) -> bool:
@@ -111,8 +122,11 @@ class Ownership:
         """Return the condition that a row of activities or operations is of a partition held now."""
         return true() if self.whole else table.c.partition.in_(self.partitions)
 
-    async def guard(self, connection: AsyncConnection, partitions: Iterable[int]) -> None:
-        """Keep partitions until the transaction ends. Raises `NotOwner` if one is held no more."""
+    async def guard(self, connection: AsyncConnection, terms: Mapping[int, int]) -> None:
+        """Keep partitions until the transaction ends. ``terms`` gives the epoch of each.
+
+        Raises `NotOwner` when an epoch is over, also if the partition was gained again since.
+        """
 
     async def open(self) -> None:
         """Begin to own."""
@@ -132,6 +146,9 @@ class Ownership:
 
 
 _ALL = frozenset(range(PARTITIONS))
+_FOR_EVER_OURS: Mapping[int, int] = dict.fromkeys(range(PARTITIONS), 0)
+NOT_HELD = -1
+"""The epoch of a partition that is not owned."""
 
 # One moment for all leases of a statement, however long it runs. Milliseconds since 1970.
 _NOW = "(SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT))"
@@ -160,6 +177,7 @@ _RELEASE = text(
     "UPDATE leases SET owner = '', expires_at = 0 "
     "WHERE owner = :owner AND partition = ANY(CAST(:partitions AS INTEGER[]))"
 )
+_RELEASE_ALL = text("UPDATE leases SET owner = '', expires_at = 0 WHERE owner = :owner")
 _leases = schema.leases
 _GUARD = (
     select(_leases.c.partition, _leases.c.epoch)
@@ -191,6 +209,11 @@ class Onlooker(Ownership):
         super().__init__()
         self._database = database
         self._wall = wall
+
+    @property
+    def terms(self) -> Mapping[int, int]:
+        """None."""
+        return {}
 
     @property
     def partitions(self) -> frozenset[int]:
@@ -248,9 +271,19 @@ class Leases(Ownership):
         self._deadline = 0.0
 
     @property
+    def terms(self) -> Mapping[int, int]:
+        """The partitions that are owned, also those about to be left, each with its epoch."""
+        return self._epochs
+
+    @property
     def partitions(self) -> frozenset[int]:
-        """The partitions that are held now."""
+        """The partitions whose work is done here."""
         return frozenset(self._epochs) - self._leaving
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether the leases ran out."""
+        return self._monotonic() >= self._deadline
 
     @property
     def fenced(self) -> bool:
@@ -261,14 +294,13 @@ class Leases(Ownership):
         """Whether a push of a partition may leave now."""
         return partition in self._epochs and partition not in self._leaving and not self.fenced
 
-    async def guard(self, connection: AsyncConnection, partitions: Iterable[int]) -> None:
+    async def guard(self, connection: AsyncConnection, terms: Mapping[int, int]) -> None:
         """See `Ownership.guard`. Costs one statement."""
-        wanted = sorted(set(partitions))
-        rows = await connection.execute(_GUARD, {"partitions": wanted, "me": self._owner})
+        rows = await connection.execute(_GUARD, {"partitions": sorted(terms), "me": self._owner})
         held = {row.partition: row.epoch for row in rows}
-        lost = [each for each in wanted if each not in held or held[each] != self._epochs.get(each)]
+        lost = frozenset(each for each, epoch in terms.items() if held.get(each) != epoch)
         if lost:
-            raise NotOwner(frozenset(lost))
+            raise NotOwner(lost)
 
     async def open(self) -> None:
         """Take what is free. Raises `StoreError`."""
@@ -285,7 +317,7 @@ class Leases(Ownership):
                     await self._renew()
             except STORE_FAILURES as error:
                 logger.warning("leases could not be renewed: %.200s", error)
-            if self._epochs and self._monotonic() >= self._deadline:
+            if self._epochs and self.lapsed:
                 gone, self._epochs = frozenset(self._epochs), {}
                 logger.error("%d partitions were lost: their leases ran out", len(gone))
                 await self.lost(gone)
@@ -296,27 +328,27 @@ class Leases(Ownership):
         async with self._database.write() as connection:
             await connection.execute(_HERE, named)
             await connection.execute(_GONE_WORKERS, {"gone": ""})
-            kept = {row.partition: row.epoch for row in await connection.execute(_RENEW, named)}
+            owned = {row.partition: row.epoch for row in await connection.execute(_RENEW, named)}
             workers, now = (await connection.execute(_COUNT)).one()
             share = -(-PARTITIONS // workers)
-            most = share - len(kept)
-            taken: dict[int, int] = {}
-            if most > 0:
+            if (most := share - len(owned)) > 0:
                 claimed = await connection.execute(_CLAIM, {**named, "most": most})
-                taken = {row.partition: row.epoch for row in claimed}
+                owned |= {row.partition: row.epoch for row in claimed}
         self._measured(before, now, self._wall())
-        was_fenced = self.fenced
-        # What ran out here is as new as what another one had: its work is taken up again.
-        known = {} if self._monotonic() >= self._deadline else self._epochs
-        fresh = {each: epoch for each, epoch in kept.items() if known.get(each) != epoch}
-        gone = frozenset(self._epochs) - kept.keys() - self._leaving
-        self._epochs = {**kept, **taken}
+        was_fenced, had_lapsed = self.fenced, self.lapsed
+        kept = {each: epoch for each, epoch in self._epochs.items() if owned.get(each) == epoch}
+        gone = self._epochs.keys() - kept.keys() - self._leaving
+        # Nothing is done with the new until nothing is done with the old any more.
+        self._epochs = kept
         self._deadline = asked + self._lease
         if gone:
-            logger.error("%d partitions were taken by another worker", len(gone))
-            await self.lost(gone)
-        if taken or fresh or was_fenced:
-            await self.gained(frozenset(taken) | frozenset(fresh))
+            logger.error("%d partitions were another worker's meanwhile", len(gone))
+            await self.lost(frozenset(gone))
+        self._epochs = owned
+        # What ran out here and was nobody else's is looked at again too.
+        fresh = owned.keys() if had_lapsed else owned.keys() - kept.keys()
+        if fresh or was_fenced:
+            await self.gained(frozenset(fresh))
         if len(self.partitions) > share:
             await self._leave(frozenset(sorted(self.partitions)[share:]))
 
@@ -337,9 +369,7 @@ class Leases(Ownership):
         """Release everything, so that others go on at once."""
         try:
             async with self._database.write() as connection:
-                await connection.execute(
-                    _RELEASE, {"owner": self._owner, "partitions": sorted(self._epochs)}
-                )
+                await connection.execute(_RELEASE_ALL, {"owner": self._owner})
                 await connection.execute(_GONE_WORKERS, {"gone": self._owner})
         except STORE_FAILURES as error:
             logger.warning("leases could not be released and run out: %.200s", error)

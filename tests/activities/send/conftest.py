@@ -6,6 +6,7 @@ import pytest
 
 from apns_live.activities.store.database import Database
 from apns_live.testing import FakeApns, SimulatedClock
+from tests.activities.send.cluster import Cluster, a_cluster
 from tests.activities.send.world import World, phone_settings
 
 
@@ -18,3 +19,9 @@ async def world(database: Database) -> AsyncIterator[World]:
         world.app = await world.add_app()
         yield world
         await world.close()
+
+
+@pytest.fixture
+async def cluster(postgres_store: str) -> AsyncIterator[Cluster]:
+    async with a_cluster(postgres_store) as cluster:
+        yield cluster

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, update
 
 from apns_live.activities import AlertText, Audience, Notify, Presentation, Sealer
-from apns_live.activities.send import starting
+from apns_live.activities.send import fan_out, starting
 from apns_live.activities.send.recorder import Recorder
 from apns_live.activities.send.results import Batch
 from apns_live.activities.store import schema
@@ -112,7 +112,7 @@ def test_halves_keep_the_order_and_the_counts() -> None:
 async def test_a_start_that_the_store_fails_counts_each_device_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "PAGE", 3)
+    monkeypatch.setattr(fan_out, "PAGE", 3)
     intend, calls = starting.intend, 0
 
     async def failing(*arguments: Any, **named: Any) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from apns_live.activities import AlertText, Audience, Presentation
-from apns_live.activities.send import lives, starting
+from apns_live.activities.send import fan_out, lives, starting
 from tests.activities.send.world import TYPE, World, a_start, an_end, an_update
 
 
@@ -154,8 +154,8 @@ async def test_an_alert_rings_although_a_newer_state_took_its_place(world: World
 async def test_an_update_while_the_start_runs_is_what_later_pages_carry(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "PAGE", 10)
-    monkeypatch.setattr(starting, "AHEAD", 10)
+    monkeypatch.setattr(fan_out, "PAGE", 10)
+    monkeypatch.setattr(fan_out, "AHEAD", 10)
     phones = await world.add_phones(60)
     await world.service.activities.start(world.app, a_start())
     await world.until(lambda: any(world.shown(phones)))
@@ -174,8 +174,8 @@ async def test_an_update_while_the_start_runs_is_what_later_pages_carry(
 async def test_an_end_while_the_start_runs_reaches_everyone_who_was_started(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "PAGE", 10)
-    monkeypatch.setattr(starting, "AHEAD", 10)
+    monkeypatch.setattr(fan_out, "PAGE", 10)
+    monkeypatch.setattr(fan_out, "AHEAD", 10)
     phones = await world.add_phones(80)
     await world.service.activities.start(world.app, a_start())
     await world.until(lambda: any(world.shown(phones)))
@@ -187,11 +187,34 @@ async def test_an_end_while_the_start_runs_reaches_everyone_who_was_started(
     assert (start.status, end.status) == ("done", "done")
 
 
+async def test_an_end_that_comes_at_once_does_not_take_the_starts_place(world: World) -> None:
+    """Whoever starts and ends within milliseconds sees the card, and then that it ended."""
+    phones = await world.add_phones(3)
+    await world.service.activities.start(world.app, a_start())
+    await world.service.activities.end(world.app, an_end(7))
+    await world.until(lambda: world.shown(phones) == [("ended", 7)] * 3)
+    await world.settled()
+    start, end = await world.operations()
+    assert (start.status, start.accepted, end.status) == ("done", 3, "done")
+
+
+async def test_a_start_that_waited_is_not_sent_once_it_has_ended(world: World) -> None:
+    world.app = await world.add_app("keyless", with_key=False)
+    phones = await world.add_phones(2)
+    await world.service.activities.start(world.app, a_start())
+    await world.settled()
+    await world.service.activities.end(world.app, an_end(7))
+    await world.pass_time(starting.AT_ONCE)
+    await world.add_key(world.app)
+    await world.settled()
+    assert world.shown(phones) == [None, None]
+
+
 async def test_two_activities_do_not_wait_for_each_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "PAGE", 10)
-    monkeypatch.setattr(starting, "AHEAD", 10)
+    monkeypatch.setattr(fan_out, "PAGE", 10)
+    monkeypatch.setattr(fan_out, "AHEAD", 10)
     phones = await world.add_phones(100)
     [other] = await world.add_phones(1, first=500, user="alone")
     alone = Audience(users=("alone",))
@@ -245,7 +268,7 @@ async def test_an_alert_put_while_tokens_are_still_read_rings_for_those_read_lat
 
 
 async def test_room_is_given_in_the_order_of_asking() -> None:
-    room = starting.Room(10)
+    room = fan_out.Room(10)
     await room.take(8)
     order: list[int] = []
 

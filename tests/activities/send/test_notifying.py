@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from apns_live.activities import Audience, Notify, TokenRecord
-from apns_live.activities.send import notifying
+from apns_live.activities.send import fan_out
 from apns_live.activities.store import schema
 from tests.activities.plans import every_query_indexed
 from tests.activities.send.world import World, a_start, an_update
@@ -171,7 +171,7 @@ async def test_a_missing_key_fails_it_until_one_is_added(world: World) -> None:
 async def test_after_a_restart_it_goes_on_and_those_without_an_outcome_get_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifying, "PAGE", 4)
+    monkeypatch.setattr(fan_out, "PAGE", 4)
     phones = await with_phones(world, 14)
     name = await accept_only(world, title="Goal")
     await world.close()
@@ -230,8 +230,8 @@ async def device_rows(world: World, phones: list[Any]) -> list[int]:
 async def test_closing_half_way_loses_and_doubles_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifying, "PAGE", 10)
-    monkeypatch.setattr(notifying, "AHEAD", 30)
+    monkeypatch.setattr(fan_out, "PAGE", 10)
+    monkeypatch.setattr(fan_out, "AHEAD", 30)
     phones = await with_phones(world, 100)
     name = await send(world, title="Goal")
     arrived = lambda: sum(len(pushes(phone)) for phone in phones)  # noqa: E731

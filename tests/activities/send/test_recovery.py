@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from apns_live.activities.send import lives, recorder, starting
+from apns_live.activities.send import fan_out, lives, recorder
 from apns_live.activities.send.results import Batch
 from apns_live.activities.store import schema
 from tests.activities.send.world import World, a_start, an_end, an_update
@@ -123,8 +123,8 @@ async def test_the_first_push_after_a_crash_does_not_wait(world: World) -> None:
 async def test_a_start_killed_half_way_loses_nobody_and_doubles_nobody(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "PAGE", 10)
-    monkeypatch.setattr(starting, "AHEAD", 20)
+    monkeypatch.setattr(fan_out, "PAGE", 10)
+    monkeypatch.setattr(fan_out, "AHEAD", 20)
     phones = await world.add_phones(200)
     await world.service.activities.start(world.app, a_start())
     for share in (10, 60, 120):
@@ -148,8 +148,8 @@ async def test_a_start_killed_half_way_loses_nobody_and_doubles_nobody(
 async def test_a_second_start_killed_half_way_says_nothing_of_the_devices_of_the_first(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "PAGE", 10)
-    monkeypatch.setattr(starting, "AHEAD", 20)
+    monkeypatch.setattr(fan_out, "PAGE", 10)
+    monkeypatch.setattr(fan_out, "AHEAD", 20)
     await world.add_phones(40)
     await world.service.activities.start(world.app, a_start())
     await world.settled()
@@ -169,8 +169,8 @@ async def test_a_second_start_killed_half_way_says_nothing_of_the_devices_of_the
 async def test_a_start_that_is_closed_half_way_goes_on_where_it_stopped(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "PAGE", 10)
-    monkeypatch.setattr(starting, "AHEAD", 40)
+    monkeypatch.setattr(fan_out, "PAGE", 10)
+    monkeypatch.setattr(fan_out, "AHEAD", 40)
     phones = await world.add_phones(200)
     # What is taken and cannot leave yet is what a polite end gives back.
     world.fake.fault("withhold", every=7, times=20)

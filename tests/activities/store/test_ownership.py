@@ -172,14 +172,15 @@ async def test_shares_move_as_workers_come_and_go(postgres: Database) -> None:
 
 async def test_a_late_writer_changes_nothing(postgres: Database) -> None:
     async with workers(postgres, 2) as (one, two):
+        terms = {each: one.leases.terms[each] for each in (3, 7)}
         async with postgres.write() as connection:
-            await one.leases.guard(connection, [3, 7])
+            await one.leases.guard(connection, terms)
         await expire(postgres, "worker-0")
         await two.renew()
         assert 3 in two.held
         with pytest.raises(NotOwner) as caught:
             async with postgres.write() as connection:
-                await one.leases.guard(connection, [3, 7])
+                await one.leases.guard(connection, terms)
         assert caught.value.partitions <= {3, 7}
         await one.renew()
         assert two.held.isdisjoint(one.held)
@@ -203,7 +204,7 @@ async def test_who_was_away_and_back_has_another_epoch(postgres: Database) -> No
 async def test_a_partition_is_not_taken_from_under_a_transaction(postgres: Database) -> None:
     async with workers(postgres, 2) as (one, two):
         async with postgres.write() as connection:
-            await one.leases.guard(connection, [3])
+            await one.leases.guard(connection, {3: one.leases.terms[3]})
             await expire(postgres, "worker-0")
             await two.renew()
             assert two.held == set(range(PARTITIONS)) - {3}
@@ -245,3 +246,52 @@ async def test_a_wrong_clock_is_set_by_the_databases(postgres: Database) -> None
     assert abs(clock.time() - time.time()) < 0.2
     clock.ownership = leases
     assert abs(clock.time() - time.time() - wrong) < 0.4
+
+
+async def test_what_was_anothers_meanwhile_is_left_before_it_is_taken_up(
+    postgres: Database,
+) -> None:
+    async with workers(postgres, 1) as (one,):
+        held_then: list[frozenset[int]] = []
+
+        async def lose(partitions: frozenset[int]) -> None:
+            held_then.append(one.held & partitions)
+
+        one.leases.lost = lose
+        await expire(postgres, "worker-0")
+        two = Worker(postgres, "other")
+        await two.leases.open()
+        await expire(postgres, "other")
+        await one.renew()
+        assert len(one.held) == PARTITIONS
+        assert held_then == [frozenset()]
+
+
+async def test_a_term_that_began_unseen_ends_the_one_before(postgres: Database) -> None:
+    """The answer of a renewal was lost: it had taken partitions back that another had in between."""
+    async with workers(postgres, 1) as (one,):
+        one.gained.clear()
+        async with postgres.write() as connection:
+            await connection.execute(
+                text("UPDATE leases SET epoch = epoch + 2 WHERE partition < 3")
+            )
+        await one.renew()
+        assert one.lost == one.gained == {0, 1, 2}
+
+
+async def test_a_clean_end_releases_what_it_did_not_know_of(postgres: Database) -> None:
+    async with workers(postgres, 1) as (one,):
+        one.leases._epochs = {}
+        await one.leases.aclose()
+        async with postgres.read() as connection:
+            left = "SELECT count(*) FROM leases WHERE owner <> ''"
+            assert await connection.scalar(text(left)) == 0
+
+
+async def test_leases_that_ran_out_are_told(postgres: Database) -> None:
+    async with workers(postgres, 1) as (one,):
+        assert not one.leases.lapsed
+        one.now = 61.0
+        assert one.leases.lapsed
+        await one.renew()
+        assert not one.leases.lapsed

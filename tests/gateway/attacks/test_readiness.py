@@ -54,6 +54,13 @@ async def test_a_lock_that_is_lost(live: Live) -> None:
     assert (status, "lock" in said) == (503, True)
 
 
+async def test_leases_that_ran_out(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(live.service.ownership), "lapsed", True)
+    status, said = await readiness(live)
+    assert (status, "leases" in said) == (503, True)
+    live.gateway.readiness._asked = -10.0
+
+
 async def test_a_destroyed_page(live: Live) -> None:
     one = Readiness(live.service)
     assert await one.problems() == []

@@ -32,16 +32,9 @@ def like(found: Any, recorded: Any) -> bool:
     return bool(found == recorded)
 
 
-def _starts(request: dict[str, Any]) -> bool:
-    return request["status"] in (200, 201) and (
-        "/activities/activity/" in request["path"] or request["path"].endswith("/start")
-    )
-
-
 def replay(ready: dict[str, Any], names: Names, requests: list[dict[str, Any]]) -> None:
     place = urlsplit(ready["url"])
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=30)
-    cards = 0
     try:
         for number, request in enumerate(requests):
             headers = {name: names.show(value) for name, value in request["headers"].items()}
@@ -56,12 +49,6 @@ def replay(ready: dict[str, Any], names: Names, requests: list[dict[str, Any]]) 
             said = json.loads(told) if told else None
             names.learn(number, said)
             assert like(shape(said), request["answer"]), f"{where}: {said}"
-            if number + 1 < len(requests) and _starts(request):
-                # An end that comes before the start has left would take its place.
-                give_up = time.monotonic() + 5
-                while len(phones(ready, names)) <= cards and time.monotonic() < give_up:
-                    time.sleep(0.02)
-            cards = len(phones(ready, names))
     finally:
         connection.close()
 

@@ -1,0 +1,97 @@
+"""What becomes of operations as a whole; those that cannot be sent fail for good, or until a key is added."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row
+
+from ...errors import InvalidInput
+from ..apps import App
+from ..requests import Presentation
+from .apns_clients import Carrier, Carriers, NoKey
+from .backlog import Backlog, is_open
+from .recorder import Recorder
+
+logger = logging.getLogger("apns_live.activities")
+
+
+class Failing:
+    """Notes why operations fail."""
+
+    def __init__(self, recorder: Recorder, carriers: Carriers, backlog: Backlog) -> None:
+        self._recorder = recorder
+        self._carriers = carriers
+        self._backlog = backlog
+        self.for_key: set[int] = set()
+        """Operations that failed here for now: they go on when a key is added, and not before."""
+
+    async def fail(self, operations: Sequence[Row[Any]], reason: str, *, final: bool) -> None:
+        """Let operations fail; those that are not final are tried again when a key is added."""
+        if not final:
+            self.for_key.update(row.id for row in operations)
+        for row in operations:
+            batch = self._recorder.noting(row.partition)
+            batch.started.append((row.id, "failed", reason[:255], final, None))
+            logger.warning("operation %s failed: %s", row.public_id, reason)
+        await self._recorder.written()
+
+    async def note(
+        self,
+        operation: Row[Any],
+        status: str,
+        reason: str | None,
+        *,
+        final: bool = False,
+        persons: int | None = None,
+    ) -> None:
+        """Store what became of a start or notification."""
+        batch = self._recorder.noting(operation.partition)
+        batch.started.append((operation.id, status, reason, final, persons))
+        await self._recorder.written()
+
+    async def fail_changes(self, row: int, reason: str, *, final: bool) -> None:
+        """Let all open updates and ends of an activity fail, also those that memory knows of."""
+        await self.fail(await self._open_changes(row), reason, final=final)
+
+    async def fail_unreadable(self, row: int, error: Exception) -> None:
+        """Let the changes of an activity fail that do not decode; all of them if its state does not."""
+        changes = await self._open_changes(row)
+        broken = [operation for operation in changes if not _decodes(operation)]
+        await self.fail(broken or changes, f"it cannot be sent: {error}", final=True)
+        if broken:
+            self._backlog.add(row)
+
+    async def _open_changes(self, row: int) -> list[Row[Any]]:
+        _, operations = await self._backlog.read([row])
+        return open_changes(operations.get(row, []))
+
+    @asynccontextmanager
+    async def carrier(
+        self, app: App, environment: str, operations: Sequence[Row[Any]]
+    ) -> AsyncIterator[Carrier | None]:
+        """Hold the carrier, or None when its key is not there: the operations have failed then."""
+        async with AsyncExitStack() as stack:
+            carrier = None
+            try:
+                carrier = await stack.enter_async_context(self._carriers.use(app, environment))
+            except (NoKey, InvalidInput) as error:
+                await self.fail(operations, str(error), final=False)
+            yield carrier
+
+
+def open_changes(operations: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """Return the updates and ends that are not finished."""
+    return [row for row in operations if row.kind != "start" and is_open(row)]
+
+
+def _decodes(operation: Row[Any]) -> bool:
+    try:
+        msgspec.json.decode(operation.request, type=Presentation)
+    except msgspec.MsgspecError:
+        return False
+    return True

@@ -1,0 +1,120 @@
+"""Work that takes a while: one task for each activity and kind. Its errors are its own: others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.exc import SQLAlchemyError
+
+from ...clock import Clock
+from ...errors import ApnsLiveError
+from ..store.ownership import NotOwner, Ownership
+
+logger = logging.getLogger("apns_live.activities")
+
+TRY_AGAIN = 1.0
+"""Seconds after which work that the store failed is done again."""
+_LEAVE_PATIENCE = 0.5
+"""Seconds that work of partitions which are left may take to end, twice."""
+
+Place = tuple[str, int]
+"""A kind, and an activity's row."""
+Work = Callable[[], Coroutine[Any, Any, None]]
+Broken = Callable[[Place, Sequence[Row[Any]], Exception], Coroutine[Any, Any, None]]
+
+
+class Jobs:
+    """The tasks of a courier.
+
+    ``ended`` is called with the place of work that ended, and whether to look at the activity again;
+    ``broken`` with work that failed for another reason than the store, and its operations.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        ownership: Ownership,
+        *,
+        ended: Callable[[Place, bool], object],
+        broken: Broken,
+    ) -> None:
+        self._clock = clock
+        self._ownership = ownership
+        self._ended = ended
+        self._broken = broken
+        self._tasks: dict[Place, asyncio.Task[None]] = {}
+        self._partitions: dict[Place, int] = {}
+        self._again: set[Place] = set()
+        self.group: asyncio.TaskGroup | None = None
+        """What everything runs in; None while the courier does not run."""
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __contains__(self, place: object) -> bool:
+        return place in self._tasks
+
+    def running(self, kind: str) -> int:
+        """Return how many of a kind are under way."""
+        return sum(one == kind for one, _ in self._tasks)
+
+    def again(self, place: Place) -> None:
+        """Look at an activity again when its work has ended."""
+        self._again.add(place)
+
+    def begin(
+        self,
+        place: Place,
+        work: Work,
+        *,
+        partition: int | None = None,
+        operations: Sequence[Row[Any]] = (),
+    ) -> None:
+        """Begin a piece of work, after the one of this place that is under way.
+
+        It ends when ``partition`` is left; ``operations`` fail if it is broken.
+        """
+        if place in self._tasks:
+            self._again.add(place)
+        elif self.group is not None:
+            if partition is not None:
+                self._partitions[place] = partition
+            self._tasks[place] = self.group.create_task(self._keep(place, work, operations))
+
+    async def leave(self, partitions: frozenset[int]) -> None:
+        """End the work of partitions: it sees that they are not owned any more, or is cancelled."""
+        tasks = [
+            task for place, task in self._tasks.items() if self._partitions.get(place) in partitions
+        ]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_LEAVE_PATIENCE)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_LEAVE_PATIENCE)
+
+    async def _keep(self, place: Place, work: Work, operations: Sequence[Row[Any]]) -> None:
+        try:
+            await work()
+        except NotOwner:
+            logger.info("a %s goes on with another worker", place[0])
+            if self._partitions.get(place) in self._ownership.partitions:
+                await self._clock.sleep(TRY_AGAIN)  # its lease was about to end, or it came back
+                self._again.add(place)
+        except (SQLAlchemyError, ApnsLiveError, OSError):
+            logger.exception("a %s failed for now; trying again", place[0])
+            await self._clock.sleep(TRY_AGAIN)
+            self._again.add(place)
+        except Exception as error:
+            logger.exception("a %s failed", place[0])
+            await self._broken(place, operations, error)
+        finally:
+            del self._tasks[place]
+            self._partitions.pop(place, None)
+            again = place in self._again
+            self._again.discard(place)
+            self._ended(place, again)
