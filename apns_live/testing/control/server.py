@@ -21,12 +21,13 @@ from starlette.staticfiles import StaticFiles
 import apns_live.testing.asgi  # noqa: F401 - lets hypercorn close what its client has closed
 from apns_live.errors import FakeError
 from apns_live.testing.fake import FakeApns
+from apns_live.testing.faults import Fault
 from apns_live.testing.listener import is_loopback, listening_sockets
 
-from .api import ControlApi, answer
+from .api import ControlApi, answer, read_body, route
 from .openapi import document
-from .queries import BadRequestError
-from .routes import routes
+from .queries import BadRequestError, check_names
+from .routes import Route
 from .security import Application, Guard
 from .shapes import ErrorRow
 from .views import fake_row
@@ -36,27 +37,34 @@ STATIC_FILES = Path(__file__).parent.parent / "inspector" / "static"
 
 def make_app(api: ControlApi, *, token: str | None = None) -> Application:
     """Return the ASGI application of an API, with its guard in front."""
-    rows = routes(api)
+    rows = route.of(api)
     description = document(rows, fake_row(api.fake, 0.0).version)
 
     async def get_description(_request: Request) -> Response:
         return answer(description)
 
-    def handler(
-        endpoint: Callable[[Request], Awaitable[Response]],
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def handler(row: Route) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             try:
-                return await endpoint(request)
+                check_names(request.query_params, row.query)
+                order: tuple[object, ...] = ()
+                if row.takes is not None:
+                    # A fault says itself what is wrong with it.
+                    shape = dict if row.takes is Fault else row.takes
+                    order = (await read_body(request, shape),)
+                result = await row.endpoint(request, *order)
             except BadRequestError as error:
                 return answer(ErrorRow(error.problem, error.field, error.remedy), error.status)
             except FakeError as error:
                 return answer(ErrorRow(str(error)), 400)
+            if isinstance(result, Response):
+                return result
+            return Response(status_code=204) if result is None else answer(result, row.status)
 
         return handle
 
     table: list[Any] = [StarletteRoute("/v1/openapi.json", get_description, methods=["GET"])]
-    table += [StarletteRoute(row.path, handler(row.endpoint), methods=[row.method]) for row in rows]
+    table += [StarletteRoute(row.path, handler(row), methods=[row.method]) for row in rows]
     # Starlette answers 405 by the first path that fits, so a path's methods stand together.
     table.sort(key=lambda each: ("{" in each.path, each.path))
     if STATIC_FILES.is_dir():
