@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sqlite3
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -27,7 +28,6 @@ from .output import ExitCode
 from .store_access import StoreOption, named_address, opened
 
 if TYPE_CHECKING:
-    from ..outcome import Outcome
     from ..pool.endpoint import Endpoint
     from ..settings import Settings
 
@@ -90,7 +90,11 @@ def doctor(
     findings: list[Finding] = []
 
     async def examine() -> None:
-        async for found in _examine(shared, token, contract or [], state, store, app, device, fake):
+        if device is not None or fake is not None:
+            found_by = _device(store, app, device, fake)
+        else:
+            found_by = _examine(shared, token, contract or [], state, store)
+        async for found in found_by:
             findings.append(found)
             if not shared.screen.json_mode:
                 mark = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}[found.state]
@@ -109,30 +113,26 @@ def doctor(
     return ExitCode.NO_WAY if ways & {each.check for each in failed} else ExitCode.NOT_ACCEPTED
 
 
-async def _examine(
-    shared: Shared,
-    token: str | None,
-    contract: list[Path],
-    state: str | None,
-    store: str | None,
-    app: str | None,
-    device: str | None,
-    fake: str | None,
+async def _device(
+    store: str | None, app: str | None, device: str | None, fake: str | None
 ) -> AsyncIterator[Finding]:
-    if device is not None or fake is not None:
-        if device is None or (fake is None and app is None):
-            raise InvalidInput(
-                "needs --device, and --app or --fake",
-                field="--device",
-                remedy="Give --app ID --device ID for a database, or --fake URL --device ID.",
-            )
-        if fake is not None:
-            for each in by_fake(fake, device):
-                yield each
-            return
-        async for found in by_store(store, app or "", device):
-            yield found
+    if device is None or (fake is None and app is None):
+        raise InvalidInput(
+            "needs --device, and --app or --fake",
+            field="--device",
+            remedy="Give --app ID --device ID for a database, or --fake URL --device ID.",
+        )
+    if fake is not None:
+        for each in by_fake(fake, device):
+            yield each
         return
+    async for found in by_store(store, app or "", device):
+        yield found
+
+
+async def _examine(
+    shared: Shared, token: str | None, contract: list[Path], state: str | None, store: str | None
+) -> AsyncIterator[Finding]:
     if state is not None or contract:
         yield _decodes(contract, state)
         if token is None and not shared.arguments:
@@ -158,8 +158,9 @@ async def _examine(
         reached = reached and (found.state == "ok" or not needed)
         yield found
     if reached:
-        async for found in _pushes(arguments, token):
-            yield found
+        yield await _push(arguments, DEAD_TOKEN)
+    if reached and token is not None:
+        yield await _push(arguments, token, real=True)
     address = named_address(store)
     if address is not None:
         yield await _store(store, address)
@@ -251,98 +252,64 @@ def _closed(port: int) -> str:
 
 def _blame(error: ConnectFailed, endpoint: Endpoint) -> tuple[str, str]:
     """Return which step failed, and what to do."""
-    said, cause = str(error), error.__cause__
-    kind = said.partition(":")[0].partition(" ")[0].lower()
-    if kind == "dns":
-        return "dns", f"Check the name {endpoint.host} and this machine's resolver."
-    if kind == "proxy":
-        return "proxy", (
-            f"Let the proxy open CONNECT to {endpoint.host}:{endpoint.port}, give it user:password@ "
-            "if it asks, or leave proxy out."
-        )
-    if kind == "alpn":
-        return (
-            "alpn",
-            "Go around the proxy or load balancer that opens TLS: APNs needs HTTP/2 end to end.",
-        )
-    if kind == "tcp":
-        return "tcp", _closed(endpoint.port)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        why = cause.verify_message.lower()
-        if "expired" in why or "not yet valid" in why:
-            return (
-                "tls",
-                f"The certificate's time is not now: renew it, or check the clock. {_CLOCK}",
-            )
-        if "mismatch" in why:
-            return (
-                "tls",
-                f"The certificate is for another name than {endpoint.host}: connect by its name.",
-            )
-        return "tls", (
-            "The server's authority is not trusted here. For Apple the system's roots must have "
-            "USERTrust RSA; for a fake, or behind a proxy that opens TLS, name its CA with ca_file."
-        )
-    return "tls", "Something that speaks no TLS answers there: check host and port, and proxies."
+    host, port = endpoint.host, endpoint.port
+    step = str(error).partition(":")[0].partition(" ")[0].lower()
+    remedies = {
+        "dns": f"Check the name {host} and this machine's resolver.",
+        "tcp": _closed(port),
+        "alpn": "Go around the proxy or load balancer that opens TLS: APNs needs HTTP/2 end to end.",
+        "proxy": f"Let the proxy open CONNECT to {host}:{port}, give it user:password@ if it asks, or "
+        "leave proxy out.",
+    }
+    if step in remedies:
+        return step, remedies[step]
+    cause = error.__cause__
+    if not isinstance(cause, ssl.SSLCertVerificationError):
+        return "tls", "Something that speaks no TLS answers there: check host, port and proxies."
+    why = cause.verify_message.lower()
+    if "expired" in why or "not yet valid" in why:
+        return "tls", f"The certificate's time is not now: renew it, or check the clock. {_CLOCK}"
+    if "mismatch" in why:
+        return "tls", f"The certificate is for another name than {host}: connect by its name."
+    return "tls", (
+        "The server's authority is not trusted here. For Apple the system's roots must have USERTrust "
+        "RSA; for a fake, or behind a proxy that opens TLS, name its CA with ca_file."
+    )
 
 
 # The credentials.
 
 
-async def _pushes(arguments: dict[str, Any], token: str | None) -> AsyncIterator[Finding]:
+async def _push(arguments: dict[str, Any], token: str, *, real: bool = False) -> Finding:
+    """Ask APNs about a token. The answer tells of the credentials first, then of a ``real`` token."""
     from ..client import Client
-
-    async with Client(**arguments) as client:
-        yield _judged(await _ask(client, DEAD_TOKEN), arguments["bundle_id"])
-        if token is not None:
-            yield _of_token(await _ask(client, token))
-
-
-async def _ask(client: Any, token: str) -> Outcome | Exception:
+    from ..explain import find
     from ..payload import Update
+    from ..reasons import TABLE, normalise
 
     message = Update(content_state={}, timestamp=LONG_AGO, priority=5, expiration=0)
     try:
-        outcome: Outcome = await client.send(message, token, deadline=PATIENCE)
+        async with Client(**arguments) as client:
+            outcome = await client.send(message, token, deadline=PATIENCE)
     except (InvalidInput, PoolFull) as error:
-        return error
-    return outcome
-
-
-def _judged(outcome: Outcome | Exception, bundle_id: str) -> Finding:
-    from ..reasons import TABLE, normalise
-
-    if isinstance(outcome, Exception):
-        return Finding("push", "fail", str(outcome))
+        check = "token" if real else "push"
+        return Finding(check, "fail", str(error), getattr(error, "remedy", ""))
     reason = normalise(outcome.reason)
-    if outcome.accepted or reason in _OF_TOKEN:
-        answer = reason or "200"
-        return Finding("push", "ok", f"APNs knows key, team and {bundle_id} (it answered {answer})")
-    row = TABLE.get(reason)
-    check, remedy = _REASONS.get(reason, ("push", ""))
-    said = f"{outcome.status} {outcome.reason}".strip()
-    if row is not None:
-        said, remedy = f"{said}: {row.meaning}", remedy or row.remedy
-    elif outcome.detail or not outcome.status:
-        said = f"no answer: {outcome.detail or outcome.reason or outcome.verdict.value}"
-    return Finding(check, "fail", said, remedy or "See apns-live explain for the reason.")
-
-
-def _of_token(outcome: Outcome | Exception) -> Finding:
-    from ..explain import find
-    from ..reasons import TABLE, normalise
-
-    if isinstance(outcome, Exception):
-        return Finding("token", "fail", str(outcome), getattr(outcome, "remedy", ""))
-    if outcome.accepted:
+    row, more = TABLE.get(reason), find(reason)
+    if outcome.accepted and real:
         said = "APNs takes pushes to this token; that is no proof that a phone shows them"
-        row = find("dead start token")
-        return Finding("token", "ok", said, row.remedy if row else "")
-    name = normalise(outcome.reason)
-    reason, more = TABLE.get(name), find(name)
-    remedy = " ".join(each.remedy for each in (reason, more) if each is not None)
-    meaning = f": {reason.meaning}" if reason is not None else ""
-    return Finding("token", "fail", f"{outcome.status} {outcome.reason}{meaning}", remedy)
+        return Finding("token", "ok", said)
+    if outcome.accepted or (not real and reason in _OF_TOKEN):
+        said = f"APNs knows key, team and {arguments['bundle_id']} (it answered {reason or 200})"
+        return Finding("push", "ok", said)
+    check, remedy = _REASONS.get(reason, ("token" if real else "push", ""))
+    if real and more is not None and row is not None:
+        remedy = f"{row.remedy} {more.remedy}"
+    if row is None:
+        said = outcome.reason or outcome.detail or outcome.verdict.value
+        return Finding(check, "fail", f"no usable answer: {said}", "See apns-live explain.")
+    said = f"{outcome.status} {outcome.reason}: {row.meaning}"
+    return Finding(check, "fail", said, remedy or row.remedy)
 
 
 # The store.
@@ -367,24 +334,18 @@ async def _store(given: str | None, address: str) -> Finding:
 
 def _locked(address: str) -> Finding | None:
     """Return what is wrong when an SQLite file is locked by another process."""
-    scheme, found, place = address.partition("://")
-    if found and scheme.partition("+")[0] != "sqlite":
-        return None
-    path = Path(place.removeprefix("/") if found else address)
+    path = Path(re.sub(r"^sqlite(\+\w+)?:///", "", address))
     if not path.is_file():
         return None
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=1.0)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
-    except sqlite3.OperationalError as error:
-        if "locked" not in str(error):
-            return None  # said better by whoever opens it as a store
-        remedy = (
-            "Another process holds a transaction open: end it (a backup, a shell), and let one process "
-            "alone send from an SQLite file; several need PostgreSQL."
-        )
-        return Finding("store", "fail", f"{path} is locked", remedy)
-    except sqlite3.DatabaseError:
-        return None
+    except sqlite3.DatabaseError as error:
+        if "locked" in str(error):
+            remedy = (
+                "Another process holds a transaction open: end it (a backup, a shell), and let one "
+                "process alone send from an SQLite file; several need PostgreSQL."
+            )
+            return Finding("store", "fail", f"{path} is locked", remedy)
     return None

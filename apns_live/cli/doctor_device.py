@@ -95,7 +95,7 @@ async def by_store(given: str | None, app: str, device: str) -> AsyncIterator[Fi
     from sqlalchemy import func, select
 
     from ..activities.people.devices import Devices
-    from ..activities.store import schema
+    from ..activities.store.schema import activities, activity_devices, devices, outcomes, receipts
     from ..activities.times import to_text
     from ..clock import SystemClock
     from ..delivery.budget import PRESETS
@@ -104,97 +104,65 @@ async def by_store(given: str | None, app: str, device: str) -> AsyncIterator[Fi
     async with opened(given) as database:
         one = await apps_of(database).get(app)
         phone = await Devices(database, SystemClock()).get(one, device)
-        here = schema.activity_devices
+        named = devices.c.app_id == one.row, devices.c.public_id == device
+        row = select(devices.c.id).where(*named).scalar_subquery()
+        cards = (
+            select(activity_devices, activities.c.public_id)
+            .join(activities, activities.c.id == activity_devices.c.activity_id)
+            .where(activity_devices.c.device_id == row, activity_devices.c.retired_at.is_(None))
+            .order_by(activity_devices.c.id.desc())
+        )
+        last = select(outcomes).where(outcomes.c.device_id == row).order_by(outcomes.c.id.desc())
+        told = select(func.max(receipts.c.created_at)).where(receipts.c.device_id == row)
         async with database.read() as connection:
-            row = (
-                await connection.execute(
-                    select(schema.devices.c.id).where(
-                        schema.devices.c.app_id == one.row, schema.devices.c.public_id == device
-                    )
-                )
-            ).scalar_one()
-            cards = (
-                await connection.execute(
-                    select(here, schema.activities.c.public_id)
-                    .join(schema.activities, schema.activities.c.id == here.c.activity_id)
-                    .where(here.c.device_id == row)
-                    .order_by(here.c.id.desc())
-                    .limit(20)
-                )
-            ).all()
-            sent = schema.outcomes
-            outcomes = (
-                await connection.execute(
-                    select(sent).where(sent.c.device_id == row).order_by(sent.c.id.desc()).limit(50)
-                )
-            ).all()
-            counted = select(func.count()).where(
-                sent.c.device_id == row, sent.c.priority == 10, sent.c.created_at > now - HOUR
-            )
-            tens = (await connection.execute(counted)).scalar_one()
-            told = schema.receipts
-            receipt = (
-                await connection.execute(
-                    select(func.max(told.c.created_at)).where(told.c.device_id == row)
-                )
-            ).scalar_one()
-    budget = PRESETS["observed"]
-    frequent = PRESETS["observed-frequent"]
+            running = (await connection.execute(cards.limit(50))).all()
+            results = (await connection.execute(last.limit(500))).all()
+            receipt = (await connection.execute(told)).scalar_one()
     for found in _of_device(phone, now):
         yield found
-    starts = sum((card.started_at or 0) > now - HOUR for card in cards)
-    if starts >= budget.starts_per_hour:
-        said = f"{starts} cards were started here within an hour, of {budget.starts_per_hour}"
+    unused, frequent = PRESETS["observed"], PRESETS["observed-frequent"]
+    starts = sum((card.started_at or 0) > now - HOUR for card in running)
+    if starts >= unused.starts_per_hour:
+        said = f"{starts} cards were started here within an hour, of {unused.starts_per_hour}"
         yield _explained("start budget", "start budget", said)
-    if tens >= budget.per_hour:
-        said = f"{tens} pushes of priority 10 within an hour; {budget.per_hour} (frequent updates: {frequent.per_hour}) were seen"
+    tens = sum(each.priority == 10 and each.created_at > now - HOUR for each in results)
+    if tens >= unused.per_hour:
+        said = f"{tens} pushes of priority 10 within an hour, of {unused.per_hour} (frequent updates: {frequent.per_hour})"
         spent = _explained("budget", "budget", said)
         yield spent if tens >= frequent.per_hour else spent._replace(state="warn")
-    for card in cards:
-        if card.retired_at is not None:
-            continue
+    for card in running:
+        said = f"{card.public_id} was started at {to_text(card.started_at)}"
         if card.started_at is not None and card.started_at < now - 8 * HOUR:
-            said = f"{card.public_id} was started at {to_text(card.started_at)}, over 8 hours ago"
-            yield _explained("activity", "eight hours", said)
+            yield _explained("activity", "eight hours", f"{said}, over 8 hours ago")
         if card.token is None:
-            said = f"{card.public_id} was started at {to_text(card.started_at)}, and no token came"
-            yield _explained("token", "no token", said)
-    told_reasons: set[str] = set()
-    for outcome in outcomes:
-        reason = outcome.reason or outcome.verdict
-        if outcome.verdict == "accepted" or reason in told_reasons:
-            continue
-        told_reasons.add(reason)
-        said = f"{to_text(outcome.created_at)}: {outcome.status or ''} {reason}".replace(
-            ":  ", ": "
-        )
-        yield _explained("outcome", reason if find(reason) else outcome.verdict, said)
+            yield _explained("token", "no token", f"{said}, and no token came")
+    failed = {each.reason or each.verdict: each for each in reversed(results)}
+    for reason, each in failed.items():
+        if each.verdict != "accepted":
+            word = reason if find(reason) else each.verdict
+            yield _explained("outcome", word, f"{to_text(each.created_at)}: {each.status} {reason}")
     when = f"the last receipt came at {to_text(receipt)}" if receipt else "no receipt ever came"
-    yield Finding("device", "ok", f"{len(outcomes)} of the last outcomes read, {when}")
+    yield Finding("device", "ok", f"{len(results)} outcomes read, {when}")
 
 
 def _of_device(phone: dict[str, Any], now: int) -> Iterator[Finding]:
     version = str(phone["os_version"] or "")
     parts = [int(part) for part in version.split(".")[:2] if part.isdigit()]
     if parts and parts < [17, 2]:
-        yield Finding(
-            "ios version",
-            "fail",
-            f"iOS {version} has no push-to-start",
-            "Let the app start the card.",
-        )
+        said = f"iOS {version} has no push-to-start"
+        yield Finding("ios version", "fail", said, "Let the app start the card.")
     elif parts and parts < [18]:
-        row = find("channel")
-        remedy = row.remedy if row else ""
-        yield Finding("ios version", "warn", f"iOS {version} has no broadcast channels", remedy)
+        said = f"iOS {version} has no broadcast channels"
+        yield _explained("ios version", "channel", said)._replace(state="warn")
     if phone["push_enabled"] is False:
         yield _explained("switches", "disabled", "the app said that pushes are switched off")
-    tokens = phone["start_tokens"]
-    if not tokens:
+    if not phone["start_tokens"]:
         said = "it has no living push-to-start token"
         yield _explained("start token", "dead start token", said)
-    for token in tokens:
-        days = (now - token["registered_at"]) / (24 * HOUR)
-        if now - token["registered_at"] > OLD:
-            said = f"the start token of {token['attributes_type']} is {days:.0f} days old"
+    for token in phone["start_tokens"]:
+        age = now - token["registered_at"]
+        if age > OLD:
+            said = (
+                f"the start token of {token['attributes_type']} is {age / HOUR / 24:.0f} days old"
+            )
             yield _explained("start token", "dead start token", said)._replace(state="warn")
