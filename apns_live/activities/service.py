@@ -135,7 +135,13 @@ class Service:
             changed=lambda rows: self.watchers.changed(operations=rows),
         )
         self.notifications = Notifications(
-            database, clock, new_id, self.audiences, self._accepting, self.apps.check_key
+            database,
+            clock,
+            new_id,
+            self.audiences,
+            self._accepting,
+            self.apps.check_key,
+            self.commits,
         )
         self.scheduler = Scheduler(
             database,

@@ -6,24 +6,23 @@ it and the idempotency record together; the courier sees what is behind and send
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
-from ...errors import ActivityEnded, Conflict, NotFound
+from ...errors import Conflict, NotFound
 from .. import checks, observed
 from ..apps import App
-from ..decodes import check_decodes
 from ..people.audience import Audiences
 from ..read.queued_counts import still_queued
-from ..requests import Accepted, End, Presentation, Start, Update
+from ..requests import Accepted, End, Start, Update
 from ..requests.messages import broadcast_warning
-from ..requests.start_again import check_same, first_further, join_start, planned_end, standing
+from ..requests.start_again import Further, check_same, first_further, join_start, standing
 from ..requests.validate import checked_change, checked_start, with_id
 from ..store import schema
 from ..store.commit import Batch, GroupCommit
@@ -31,18 +30,12 @@ from ..store.database import Database
 from ..store.ownership import partition_of
 from ..times import milliseconds
 from .batched_changes import Change, Changed, Changing
-from .idempotency import Key, Once, once
+from .idempotency import Key, Once
+from .writing import CheckKey, Writes, Writing, Written
 
 ACTIVE_MILLISECONDS = 8 * 3600 * 1000
 """How long the system keeps an activity active (Apple, "Displaying live data with Live Activities")."""
 PAGE = 100
-
-Written = Callable[[App, int], None]
-"""Called with the app and the activity's row after a commit."""
-
-
-CheckKey = Callable[[App, str], Awaitable[None]]
-"""Raises `StoreError` when an app's key for an environment is there and does not open."""
 
 
 class Activities:
@@ -64,11 +57,10 @@ class Activities:
         self._check_key = check_key
         self._clock = clock
         self._new_id = new_id
-        self._written = written
-        self._commits = GroupCommit(database) if commits is None else commits
+        self._writes = Writes(database, commits, written)
         self._audiences = Audiences(database, clock)
-        changing = Changing(new_id, clock.monotonic, self._change_alone)
-        self._changes: Batch[Change, Changed] = Batch(changing.together)
+        self._changing = Changing(new_id, clock.monotonic)
+        self._changes: Batch[Change, Changed] = Batch(self._changing.together, self._tell)
 
     async def start(
         self, app: App, request: Start, *, key: Key | None = None, again: bool = False
@@ -85,46 +77,26 @@ class Activities:
         request = checked_start(app, request, now)
         if self._check_key is not None:
             await self._check_key(app, request.environment or app.environment)
-
         begin = self._start_again if again else self.start_within
 
-        async def store(connection: AsyncConnection) -> tuple[Once[Accepted], Row[Any]]:
-            done = await once(
-                connection,
-                app,
-                key,
-                request,
-                Accepted,
-                lambda: begin(connection, app, request, public_id, now, key),
-                now=now,
-            )
-            return done, await row_of(connection, app, done.answer.activity)
+        async def work(writing: Writing) -> Accepted:
+            return await begin(writing, request, public_id)
 
         try:
-            done, row = await self._commits.run(store)
+            return await self._writes.once(app, now, key, request, Accepted, work)
         except (IntegrityError, Conflict) as error:
-            if not again:
-                if isinstance(error, Conflict):
-                    raise
-                raise _taken(app, public_id) from None
-            # Two at the same moment, and the other one was first: now it can be seen.
-            done, row = await self._commits.run(store)
-        self._written(app, row.id)
-        observed.accepted(done.answer.operation)
-        return done
+            if again:
+                # Two at the same moment, and the other one was first: now it can be seen.
+                return await self._writes.once(app, now, key, request, Accepted, work)
+            if isinstance(error, Conflict):
+                raise
+            raise _taken(app, public_id) from None
 
-    async def _start_again(
-        self,
-        connection: AsyncConnection,
-        app: App,
-        request: Start,
-        public_id: str,
-        now: int,
-        key: Key | None = None,
-    ) -> Accepted:
+    async def _start_again(self, writing: Writing, request: Start, public_id: str) -> Accepted:
+        connection, app = writing.connection, writing.app
         row = await standing(connection, app, public_id)
         if row is None:
-            return await self.start_within(connection, app, request, public_id, now, key)
+            return await self.start_within(writing, request, public_id)
         check_same(row, request)
         await self._audiences.clause(connection, app, request.audience)
         version = row.version
@@ -136,40 +108,23 @@ class Activities:
                 presentation=quiet,
                 dialect=request.dialect,
             )
-            version = (await self.change_within(connection, app, row, newer, now, key)).version
+            version = (await self.change_within(writing, row, newer)).version
         further = await join_start(connection, row, request, with_id(request, public_id))
-        operation = await self._operation(
-            connection,
-            app,
-            "start",
-            (row.id, row.partition),
-            version,
-            request.dialect,
-            now,
-            key,
-            own=_json(further),
-            chosen=request.operation,
+        operation = await self._started(
+            writing, request, further, activity_id=row.id, partition=row.partition, version=version
         )
+        writing.rows.append(row.id)
         return Accepted(operation=operation, activity=public_id, status="accepted", version=version)
 
-    async def start_within(
-        self,
-        connection: AsyncConnection,
-        app: App,
-        request: Start,
-        public_id: str,
-        now: int,
-        key: Key | None = None,
-    ) -> Accepted:
+    async def start_within(self, writing: Writing, request: Start, public_id: str) -> Accepted:
         """Store a checked start inside a transaction of the caller.
 
         Raises `Conflict`, and `InvalidInput` for an audience that cannot be resolved.
         """
+        connection, app, now = writing.connection, writing.app, writing.now
         table = schema.activities
-        taken = await connection.execute(
-            select(table.c.id).where(table.c.app_id == app.row, table.c.public_id == public_id)
-        )
-        if taken.scalar() is not None:
+        taken = select(table.c.id).where(table.c.app_id == app.row, table.c.public_id == public_id)
+        if await connection.scalar(taken) is not None:
             raise _taken(app, public_id)
         # A segment, group, field or relation that nobody knows is refused now, not when it is sent.
         await self._audiences.clause(connection, app, request.audience)
@@ -202,21 +157,17 @@ class Activities:
             "created_at": now,
             "updated_at": now,
         }
-        result = await connection.execute(insert(table).values(values).returning(table.c.id))
-        row = result.scalar_one()
-        operation = await self._operation(
-            connection,
-            app,
-            "start",
-            (row, partition),
-            1,
-            request.dialect,
-            now,
-            key,
-            scheduled=later,
-            own=_json(first_further(request)),
-            chosen=request.operation,
+        row = await connection.scalar(insert(table).values(values).returning(table.c.id))
+        operation = await self._started(
+            writing,
+            request,
+            first_further(request),
+            activity_id=row,
+            partition=partition,
+            version=1,
+            status="scheduled" if later else "accepted",
         )
+        writing.rows.append(row)
         return Accepted(
             operation=operation,
             activity=public_id,
@@ -225,6 +176,14 @@ class Activities:
             # The start itself goes to each device, in its language.
             warning=broadcast_warning(app, request.channel, request.end_presentation.alert),
         )
+
+    async def _started(
+        self, writing: Writing, request: Start, further: Further, **values: Any
+    ) -> str:
+        values |= {"dialect": request.dialect, "request": _json(further)}
+        operation = request.operation or self._new_id()
+        await writing.add_operation(operation, "start", **values)
+        return operation
 
     async def update(self, app: App, request: Update, *, key: Key | None = None) -> Once[Accepted]:
         """Accept a new state.
@@ -246,159 +205,34 @@ class Activities:
         now = milliseconds(self._clock)
         checks.identifier(request.id, "id")
         if key is None:
-            changed = await self._commits.run_with(self._changes, Change(app, request, now))
-            done = Once(changed.answer, replayed=False)
-            row = changed.row
-        else:
+            changed = await self._writes.commits.run_with(self._changes, Change(app, request, now))
+            observed.accepted(changed.answer.operation)
+            return Once(changed.answer, replayed=False)
 
-            async def store(connection: AsyncConnection) -> tuple[Once[Accepted], int]:
-                found = await row_of(connection, app, request.id, lock=True)
-                done = await once(
-                    connection,
-                    app,
-                    key,
-                    request,
-                    Accepted,
-                    lambda: self._change(connection, app, found, request, now, key),
-                    now=now,
-                )
-                return done, found.id
+        async def work(writing: Writing) -> Accepted:
+            change = Change(app, request, now, writing.caller)
+            [done] = await self._changing.together(writing.connection, [change])
+            if isinstance(done, Exception):
+                raise done
+            writing.rows += [done.row] if done.written else []
+            return done.answer
 
-            done, row = await self._commits.run(store)
-        if done.answer.status == "accepted" and not done.replayed:
-            self._written(app, row)
-            observed.accepted(done.answer.operation)
-        return done
+        return await self._writes.once(app, now, key, request, Accepted, work)
 
-    async def _change_alone(self, connection: AsyncConnection, change: Change) -> Changed:
-        """Store a change of an activity that is not as all others are: one that is scheduled."""
-        app, request = change.app, change.request
-        row = await row_of(connection, app, request.id, lock=True)
-        answer = await self._change(connection, app, row, request, change.now, None)
-        return Changed(row.id, answer, written=answer.status == "accepted")
-
-    async def _change(
-        self,
-        connection: AsyncConnection,
-        app: App,
-        row: Row[Any],
-        request: Update | End,
-        now: int,
-        key: Key | None,
-    ) -> Accepted:
-        ends = isinstance(request, End)
-        if row.status == "ended":
-            if ends:
-                return _answer(row, "ignored")
-            raise ActivityEnded(
-                f"the activity {row.public_id!r} has ended ({row.end_reason}): start a new one"
-            )
-        known = row.revision
-        if request.revision is not None and known is not None and request.revision <= known:
-            return _answer(row, "superseded")
-        return await self.change_within(connection, app, row, request, now, key)
+    def _tell(self, changes: Sequence[Changed]) -> None:
+        for change in changes:
+            if change.written:
+                self._writes.written(change.app, change.row)
 
     async def change_within(
-        self,
-        connection: AsyncConnection,
-        app: App,
-        row: Row[Any],
-        request: Update | End,
-        now: int,
-        key: Key | None = None,
+        self, writing: Writing, row: Row[Any], request: Update | End
     ) -> Accepted:
-        """Store the next version of a living activity inside a transaction of the caller."""
-        check_decodes(app.settings, row.attributes_type, request.content_state)
-        ends = isinstance(request, End)
-        table = schema.activities
-        version = row.version + 1
-        changes: dict[str, Any] = {
-            "version": version,
-            "message": _json(request.presentation),
-            "updated_at": now,
-            "update_count": row.update_count + (not ends),
-        }
-        if request.content_state is not None:
-            changes["content_state"] = _json(request.content_state)
-        if request.revision is not None:
-            changes["revision"] = request.revision
-        for name in ("tags", "metadata"):
-            if (value := getattr(request, name)) is not None:
-                changes[name] = _json(value)
-        if isinstance(request, Update):
-            changes |= planned_end(request)
-        else:
-            changes |= {"status": "ended", "ended_at": now, "end_reason": request.reason}
-            if row.status == "scheduled":
-                changes["retired_at"] = now
-                await _call_off(connection, row.id, now)
-        await connection.execute(update(table).where(table.c.id == row.id).values(changes))
-        devices, queued = await _reached(connection, row)
-        operation = await self._operation(
-            connection,
-            app,
-            "end" if ends else "update",
-            (row.id, row.partition),
-            version,
-            request.dialect,
-            now,
-            key,
-            # What is put before a scheduled start goes with it.
-            scheduled=row.status == "scheduled" and not ends,
-            targeted=devices + queued if row.channel_id is None else 1,
-            queued=queued,
-            presentation=request.presentation,
-            chosen=request.operation,
-        )
-        return Accepted(
-            operation=operation,
-            activity=row.public_id,
-            status="accepted",
-            version=version,
-            devices=devices,
-            queued=queued,
-            warning=broadcast_warning(app, row.channel_id, request.presentation.alert),
-        )
+        """Store the next version of a living activity inside a transaction of the caller.
 
-    async def _operation(
-        self,
-        connection: AsyncConnection,
-        app: App,
-        kind: str,
-        activity: tuple[int, int],
-        version: int,
-        dialect: str,
-        now: int,
-        key: Key | None,
-        *,
-        scheduled: bool = False,
-        targeted: int = 0,
-        queued: int = 0,
-        presentation: Presentation | None = None,
-        own: str = "{}",
-        chosen: str | None = None,
-    ) -> str:
-        public_id = chosen or self._new_id()
-        row, partition = activity
-        await connection.execute(
-            insert(schema.operations).values(
-                app_id=app.row,
-                public_id=public_id,
-                kind=kind,
-                activity_id=row,
-                partition=partition,
-                version=version,
-                caller="" if key is None else key.caller,
-                dialect=dialect,
-                status="scheduled" if scheduled else "accepted",
-                # Kept for its alert, which must ring although a newer state takes its place.
-                request=own if presentation is None else _json(presentation),
-                targeted=targeted,
-                queued=queued,
-                created_at=now,
-            )
-        )
-        return public_id
+        The row is locked. Raises `InvalidPayload` for a state that the app cannot decode.
+        """
+        change = Change(writing.app, request, writing.now, writing.caller)
+        return await self._changing.next_version(writing.connection, row, change)
 
     async def get(self, app: App, public_id: str) -> dict[str, Any]:
         """Return an activity with its counts. Raises `NotFound`.
@@ -473,27 +307,14 @@ class Activities:
             after = rows[-1].id
 
 
-async def row_of(
-    connection: AsyncConnection, app: App, public_id: str, *, lock: bool = False
-) -> Row[Any]:
-    """Return the row of an activity, locked if it is to be changed. Raises `NotFound`."""
+async def row_of(connection: AsyncConnection, app: App, public_id: str) -> Row[Any]:
+    """Return the row of an activity. Raises `NotFound`."""
     table = schema.activities
     query = select(table).where(table.c.app_id == app.row, table.c.public_id == public_id)
-    # SQLite has one writer at a time anyway, and ignores this.
-    row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
+    row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise NotFound(f"the app {app.id!r} has no activity {public_id!r}: start it first")
     return row
-
-
-async def _call_off(connection: AsyncConnection, activity: int, now: int) -> None:
-    """Close the operations of a start that was to come and will not."""
-    table = schema.operations
-    await connection.execute(
-        update(table)
-        .where(table.c.activity_id == activity, table.c.status == "scheduled")
-        .values(status="superseded", finished_at=now)
-    )
 
 
 async def _reached(connection: AsyncConnection, activity: Row[Any]) -> tuple[int, int]:
@@ -529,10 +350,6 @@ def _taken(app: App, public_id: str) -> Conflict:
     return Conflict(
         f"the app {app.id!r} has an activity {public_id!r} already: update it, or choose another id"
     )
-
-
-def _answer(row: Row[Any], status: str) -> Accepted:
-    return Accepted(operation="", activity=row.public_id, status=status, version=row.version)
 
 
 def _shown(row: Row[Any]) -> dict[str, Any]:

@@ -1,23 +1,23 @@
-"""Updates and ends of many activities in one transaction, with a few statements for all of them.
+"""Updates and ends of activities: many in one transaction, with a few statements for all of them.
 
-This is the busiest write of the service. What each costs is: its share of four statements, and the
+This is the busiest write of the service, and the only one that changes a state. What each costs is: its share of four statements, and the
 encoding of its state. Several changes of one activity in a group count as several versions; the
 row is written once, with the newest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Integer, bindparam, func, select
+from sqlalchemy import Integer, Row, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...errors import ActivityEnded, ApnsLiveError, NotFound
+from ...errors import ActivityEnded, InvalidPayload, NotFound
 from ..apps import App
-from ..decodes import has_contract
+from ..decodes import check_decodes
 from ..requests import Accepted, End, Update
 from ..requests.messages import broadcast_warning
 from ..requests.start_again import planned_end
@@ -40,6 +40,7 @@ _READ = select(
     _activities.c.update_count,
     _activities.c.channel_id,
     _activities.c.partition,
+    _activities.c.attributes_type,
 ).where(
     _activities.c.app_id == bindparam("app"),
     _activities.c.public_id.in_(bindparam("ids", expanding=True)),
@@ -78,16 +79,18 @@ ORDER BY given.version
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """A checked update or end without an idempotency key. ``now`` is milliseconds since 1970."""
+    """A checked update or end. ``now`` is milliseconds since 1970."""
 
     app: App
     request: Update | End
     now: int
+    caller: str = ""
 
 
 class Changed(msgspec.Struct, frozen=True, gc=False):
     """What became of one. ``row`` is the activity's; ``written`` whether there is something to send."""
 
+    app: App
     row: int
     answer: Accepted
     written: bool
@@ -106,19 +109,17 @@ class _Standing:
         self.update_count: int = read.update_count
         self.changes: dict[str, Any] = {}
 
-
-Single = Callable[[AsyncConnection, Change], Awaitable[Changed]]
+    def is_called_off(self) -> bool:
+        """Return whether its start was to come and will not."""
+        return bool(self.read.status == "scheduled" and self.status == "ended")
 
 
 class Changing:
-    """Handles changes together. ``single`` handles one by itself: those of scheduled activities."""
+    """Stores changes together. ``monotonic`` gives seconds."""
 
-    def __init__(
-        self, new_id: Callable[[], str], monotonic: Callable[[], float], single: Single
-    ) -> None:
+    def __init__(self, new_id: Callable[[], str], monotonic: Callable[[], float]) -> None:
         self._new_id = new_id
         self._monotonic = monotonic
-        self._single = single
         self._counts: dict[int, tuple[float, int, int]] = {}
 
     async def together(
@@ -126,58 +127,66 @@ class Changing:
     ) -> Sequence[Changed | Exception]:
         """Store all that can be; return a result or an error for each. See `GroupCommit`."""
         standing = await _read(connection, items)
-        answers: list[Changed | Exception | None] = [None] * len(items)
-        operations: list[tuple[int, dict[str, Any]]] = []
-        for index, item in enumerate(items):
-            found = standing.get((item.app.row, item.request.id))
+        found = [standing.get((item.app.row, item.request.id)) for item in items]
+        return await self._store(connection, items, found)
+
+    async def next_version(
+        self, connection: AsyncConnection, row: Row[Any], change: Change
+    ) -> Accepted:
+        """Store the next version of a living activity whose row is locked. Raises `InvalidPayload`."""
+        [done] = await self._store(connection, [change], [_Standing(row)], wanted=True)
+        if isinstance(done, Exception):
+            raise done
+        return done.answer
+
+    async def _store(
+        self,
+        connection: AsyncConnection,
+        items: Sequence[Change],
+        standing: Sequence[_Standing | None],
+        *,
+        wanted: bool = False,
+    ) -> list[Changed | Exception]:
+        """Store the changes of what is standing; ``wanted``: also one of an old revision."""
+        answers: dict[int, Changed | Exception] = {}
+        operations: list[tuple[int, _Standing, dict[str, Any]]] = []
+        for index, (item, found) in enumerate(zip(items, standing, strict=True)):
             if found is None:
                 answers[index] = NotFound(
                     f"the app {item.app.id!r} has no activity {item.request.id!r}: start it first"
                 )
-            elif found.status == "scheduled" or has_contract(item.app.settings):
-                pass  # below, by itself
-            elif (answer := _refused(found, item.request)) is not None:
+                continue
+            refused = None if wanted else _refused(found, item)
+            if (answer := refused or _undecodable(found, item)) is not None:
                 answers[index] = answer
             else:
-                operations.append((index, self._change(found, item)))
-        changed = [found for found in standing.values() if found.changes]
+                operations.append((index, found, self._change(found, item)))
+        changed = list(dict.fromkeys(found for _, found, _ in operations))
         await _write(connection, changed)
         counts = await self._reached(connection, [found.read.id for found in changed])
-        for index, operation in operations:
-            devices, queued = counts[operation["activity_id"]]
-            item = items[index]
-            channel = standing[item.app.row, item.request.id].read.channel_id
+        for index, found, operation in operations:
+            item, channel = items[index], found.read.channel_id
+            devices, queued = counts[found.read.id]
             operation["targeted"] = devices + queued
             if channel is not None:  # one push for all of them, which need no token
                 devices, queued = devices + queued, 0
                 operation["targeted"] = 1
             operation["queued"] = queued
-            answers[index] = Changed(
-                operation["activity_id"],
-                Accepted(
-                    operation=operation["public_id"],
-                    activity=item.request.id,
-                    status="accepted",
-                    version=operation["version"],
-                    devices=devices,
-                    queued=queued,
-                    warning=broadcast_warning(item.app, channel, item.request.presentation.alert),
-                ),
-                written=True,
+            accepted = Accepted(
+                operation=operation["public_id"],
+                activity=found.read.public_id,
+                status="accepted",
+                version=operation["version"],
+                devices=devices,
+                queued=queued,
+                warning=broadcast_warning(item.app, channel, item.request.presentation.alert),
             )
+            answers[index] = Changed(item.app, found.read.id, accepted, written=True)
         if operations:
-            rows = [[values[name] for name in _OPERATION] for _, values in operations]
+            rows = [[values[name] for name in _OPERATION] for _, _, values in operations]
             await with_rows(connection, _ADD_OPERATIONS, _OPERATION, rows)
-        return [
-            await self._by_itself(connection, items[index]) if answer is None else answer
-            for index, answer in enumerate(answers)
-        ]
-
-    async def _by_itself(self, connection: AsyncConnection, item: Change) -> Changed | Exception:
-        try:
-            return await self._single(connection, item)
-        except ApnsLiveError as error:  # raised before anything is written
-            return error
+        await _call_off(connection, [found for found in changed if found.is_called_off()])
+        return [answers[index] for index in range(len(items))]
 
     def _change(self, found: _Standing, item: Change) -> dict[str, Any]:
         """Take a change into what will be written; return its operation."""
@@ -205,15 +214,18 @@ class Changing:
             found.status = changes["status"] = "ended"
             changes["ended_at"] = now
             changes["end_reason"] = request.reason
+            if found.is_called_off():
+                changes["retired_at"] = now
         return {
             "app_id": item.app.row,
             "public_id": request.operation or self._new_id(),
             "kind": "end" if ends else "update",
             "activity_id": found.read.id,
             "version": found.version,
-            "caller": "",
+            "caller": item.caller,
             "dialect": request.dialect,
-            "status": "accepted",
+            # What is put before a scheduled start goes with it.
+            "status": "scheduled" if found.status == "scheduled" else "accepted",
             # Kept for its alert, which must ring although a newer state takes its place.
             "request": presentation,
             "created_at": now,
@@ -264,27 +276,48 @@ async def _read(
     }
 
 
-def _refused(found: _Standing, request: Update | End) -> Changed | Exception | None:
+def _refused(found: _Standing, item: Change) -> Changed | Exception | None:
     """Return the answer of a change that writes nothing, or None."""
+    request, known = item.request, found.revision
     if found.status == "ended":
         if isinstance(request, End):
-            return _unchanged(found, "ignored")
+            return _unchanged(found, item, "ignored")
         reason = found.changes.get("end_reason", found.read.end_reason)
         return ActivityEnded(
             f"the activity {found.read.public_id!r} has ended ({reason}): start a new one"
         )
-    known = found.revision
     if request.revision is not None and known is not None and request.revision <= known:
-        return _unchanged(found, "superseded")
+        return _unchanged(found, item, "superseded")
     return None
 
 
-def _unchanged(found: _Standing, status: str) -> Changed:
-    return Changed(
-        found.read.id,
-        Accepted(operation="", activity=found.read.public_id, status=status, version=found.version),
-        written=False,
-    )
+def _unchanged(found: _Standing, item: Change, status: str) -> Changed:
+    name = found.read.public_id
+    answer = Accepted(operation="", activity=name, status=status, version=found.version)
+    return Changed(item.app, found.read.id, answer, written=False)
+
+
+def _undecodable(found: _Standing, item: Change) -> Exception | None:
+    """Return the error of a state that the app's contract refuses."""
+    try:
+        check_decodes(item.app.settings, found.read.attributes_type, item.request.content_state)
+    except InvalidPayload as error:
+        return error
+    return None
+
+
+async def _call_off(connection: AsyncConnection, ended: Sequence[_Standing]) -> None:
+    """Close the operations of starts that were to come and will not."""
+    table = schema.operations
+    if ended:
+        await connection.execute(
+            update(table)
+            .where(
+                table.c.activity_id.in_([found.read.id for found in ended]),
+                table.c.status == "scheduled",
+            )
+            .values(status="superseded", finished_at=ended[0].changes["ended_at"])
+        )
 
 
 async def _write(connection: AsyncConnection, changed: Sequence[_Standing]) -> None:

@@ -9,26 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
 from ...errors import Conflict
-from .. import observed
 from ..apps import App
 from ..people.audience import Audiences
 from ..read.operations import operation_row
 from ..requests import Accepted
 from ..requests.notify import KIND, Notify, checked_notification
 from ..store import schema
+from ..store.commit import GroupCommit
 from ..store.database import Database
 from ..store.ownership import partition_of
 from ..times import milliseconds
-from .activities import CheckKey
-from .idempotency import Key, Once, once
-
-Accepting = Callable[[App, int], object]
-"""Called with the app and the operation's row after a commit."""
+from .idempotency import Key, Once
+from .writing import CheckKey, Writes, Writing, Written
 
 
 class Notifications:
@@ -40,15 +37,15 @@ class Notifications:
         clock: Clock,
         new_id: Callable[[], str],
         audiences: Audiences,
-        accepting: Accepting = lambda app, row: None,
+        accepting: Written = lambda app, row: None,
         check_key: CheckKey | None = None,
+        commits: GroupCommit | None = None,
     ) -> None:
         self._check_key = check_key
-        self._database = database
         self._clock = clock
         self._new_id = new_id
         self._audiences = audiences
-        self._accepting = accepting
+        self._writes = Writes(database, commits, accepting)
 
     async def send(self, app: App, request: Notify, *, key: Key | None = None) -> Once[Accepted]:
         """Accept a notification. The answer's ``operation`` leads to its progress and outcomes.
@@ -61,62 +58,35 @@ class Notifications:
         request = checked_notification(request, self._clock.time())
         if self._check_key is not None:
             await self._check_key(app, request.environment or app.environment)
-        rows: list[int] = []
-        async with self._database.write() as connection:
-            done = await once(
-                connection,
-                app,
-                key,
-                request,
-                Accepted,
-                lambda: self._accept(connection, app, request, now, key, rows),
-                now=now,
-            )
-        for row in rows:
-            self._accepting(app, row)
-        observed.accepted(done.answer.operation)
-        return done
 
-    async def _accept(
-        self,
-        connection: AsyncConnection,
-        app: App,
-        request: Notify,
-        now: int,
-        key: Key | None,
-        rows: list[int],
-    ) -> Accepted:
-        public_id = self._new_id()
+        async def work(writing: Writing) -> Accepted:
+            return await self._accept(writing, request)
+
+        return await self._writes.once(app, now, key, request, Accepted, work)
+
+    async def _accept(self, writing: Writing, request: Notify) -> Accepted:
+        app, public_id = writing.app, self._new_id()
         if request.replaces is not None:
-            collapse_id: str | None = await _collapse_id_of(connection, app, request.replaces)
+            collapse_id: str | None = await _collapse_id_of(
+                writing.connection, app, request.replaces
+            )
         else:
             # Refuses what names nobody, or a segment or group that is not there.
-            await self._audiences.clause(connection, app, request.audience)
+            await self._audiences.clause(writing.connection, app, request.audience)
             collapse_id = None if request.background else request.collapse_id or public_id
         request = msgspec.structs.replace(
             request,
             collapse_id=collapse_id or request.collapse_id,
             environment=request.environment or app.environment,
         )
-        table = schema.operations
-        row = (
-            await connection.execute(
-                insert(table)
-                .values(
-                    app_id=app.row,
-                    public_id=public_id,
-                    partition=partition_of(app.row, public_id),
-                    kind=KIND,
-                    caller="" if key is None else key.caller,
-                    dialect=request.dialect,
-                    status="accepted",
-                    request=msgspec.json.encode(request).decode(),
-                    created_at=now,
-                )
-                .returning(table.c.id)
-            )
-        ).scalar_one()
-        rows.append(row)
+        row = await writing.add_operation(
+            public_id,
+            KIND,
+            partition_of(app.row, public_id),
+            dialect=request.dialect,
+            request=msgspec.json.encode(request).decode(),
+        )
+        writing.rows.append(row)
         return Accepted(operation=public_id, activity="", status="accepted", version=0)
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
 from ...errors import NotFound
-from .. import checks, observed
+from .. import checks
 from ..apps import App
 from ..cards.content_states import equal
 from ..requests import End, Presentation, Start, Update
@@ -27,8 +27,9 @@ from ..store.commit import GroupCommit
 from ..store.database import Database
 from ..store.statements import insert_into
 from ..times import milliseconds
-from .activities import Activities, Written
-from .idempotency import Key, Once, fingerprint, once
+from .activities import Activities
+from .idempotency import Key, Once, fingerprint
+from .writing import Writes, Writing, Written
 
 Operation = Literal["started", "updated", "rotated", "noop", "paused", "ended"]
 
@@ -70,12 +71,10 @@ class Streams:
         written: Written = lambda app, row: None,
         commits: GroupCommit | None = None,
     ) -> None:
-        self._database = database
-        self._commits = GroupCommit(database) if commits is None else commits
+        self._writes = Writes(database, commits, written, operation="id")
         self._clock = clock
         self._new_id = new_id
         self._activities = activities
-        self._written = written
 
     async def put(
         self,
@@ -99,45 +98,26 @@ class Streams:
         if key is not None and key.digest is None and change is not None:
             both = fingerprint(request) + fingerprint(change)
             key = msgspec.structs.replace(key, digest=hashlib.sha256(both).digest())
-        touched: list[int] = []
 
-        async def store(connection: AsyncConnection) -> Once[Streamed]:
-            return await once(
-                connection,
-                app,
-                key,
-                request,
-                Streamed,
-                lambda: self._put(connection, app, name, request, change, now, touched),
-                now=now,
-            )
+        async def work(writing: Writing) -> Streamed:
+            return await self._put(writing, name, request, change)
 
-        done = await self._commits.run(store)
-        for row in touched:
-            self._written(app, row)
-        observed.accepted(done.answer.id)
-        return done
+        return await self._writes.once(app, now, key, request, Streamed, work)
 
     async def _put(
-        self,
-        connection: AsyncConnection,
-        app: App,
-        name: str,
-        request: Start,
-        change: Update | None,
-        now: int,
-        touched: list[int],
+        self, writing: Writing, name: str, request: Start, change: Update | None
     ) -> Streamed:
-        stream = await self._locked(connection, app, name, now, request)
+        connection, now = writing.connection, writing.now
+        stream = await _locked(writing, name, request)
         if stream.paused_at is not None:
             return Streamed(operation="paused", key=name)
         running = await _activity(connection, stream.activity_id)
         if running is None or running.status == "ended":
-            return await self._start(connection, app, stream, request, now, touched)
+            return await self._start(writing, stream, request)
         if await _is_gone(connection, running):
             gone = End(id=running.public_id, reason="dismissed", dialect=request.dialect)
-            await self._activities.change_within(connection, app, running, gone, now)
-            return await self._start(connection, app, stream, request, now, touched)
+            await self._activities.change_within(writing, running, gone)
+            return await self._start(writing, stream, request)
         if _must_rotate(running, request, now):
             ended = End(
                 id=running.public_id,
@@ -145,9 +125,8 @@ class Streams:
                 presentation=Presentation(dismiss_after=0),
                 dialect=request.dialect,
             )
-            await self._activities.change_within(connection, app, running, ended, now)
-            touched.append(running.id)
-            begun = await self._start(connection, app, stream, request, now, touched)
+            await self._change(writing, stream, running, ended)
+            begun = await self._start(writing, stream, request)
             return msgspec.structs.replace(begun, operation="rotated", previous=running.public_id)
         current = msgspec.json.decode(running.content_state)
         if equal(current, request.content_state):
@@ -167,42 +146,30 @@ class Streams:
                 metadata=request.metadata,
                 dialect=request.dialect,
             )
-        answer = await self._activities.change_within(connection, app, running, change, now)
-        touched.append(running.id)
+        answer = await self._change(writing, stream, running, change)
+        warning = "; ".join(filter(None, (_pace(running, now), answer.warning)))
+        return msgspec.structs.replace(answer, warning=warning)
+
+    async def _change(
+        self, writing: Writing, stream: Row[Any], running: Row[Any], change: Update | End
+    ) -> Streamed:
+        answer = await self._activities.change_within(writing, running, change)
+        writing.rows.append(running.id)
         return Streamed(
-            operation="updated",
-            key=name,
+            operation="ended" if isinstance(change, End) else "updated",
+            key=stream.key,
             activity=running.public_id,
             id=answer.operation,
             version=answer.version,
             devices=answer.devices,
             queued=answer.queued,
-            warning="; ".join(filter(None, (_pace(running, now), answer.warning))),
+            warning=answer.warning,
         )
 
-    async def _start(
-        self,
-        connection: AsyncConnection,
-        app: App,
-        stream: Row[Any],
-        request: Start,
-        now: int,
-        touched: list[int],
-    ) -> Streamed:
+    async def _start(self, writing: Writing, stream: Row[Any], request: Start) -> Streamed:
         public_id = self._new_id() if request.id is None else checks.identifier(request.id, "id")
-        answer = await self._activities.start_within(connection, app, request, public_id, now)
-        activities = schema.activities
-        row = (
-            await connection.execute(
-                select(activities.c.id).where(
-                    activities.c.app_id == app.row, activities.c.public_id == public_id
-                )
-            )
-        ).scalar_one()
-        await connection.execute(
-            update(schema.streams).where(schema.streams.c.id == stream.id).values(activity_id=row)
-        )
-        touched.append(row)
+        answer = await self._activities.start_within(writing, request, public_id)
+        await _set(writing, stream, activity_id=writing.rows[-1])
         return Streamed(
             operation="started",
             key=stream.key,
@@ -219,132 +186,82 @@ class Streams:
 
         ``request`` carries a last state; its id is not looked at. Raises `NotFound`.
         """
-        now = milliseconds(self._clock)
-        checks.stream_key(name)
-        final = msgspec.structs.replace(request or End(id=""), id=name)
-        final = checked_change(final, self._clock.time())
-        touched: list[int] = []
+        final = self._final(name, request or End(id=""))
 
-        async def store(connection: AsyncConnection) -> Once[Streamed]:
-            return await once(
-                connection,
-                app,
-                key,
-                final,
-                Streamed,
-                lambda: self._end(connection, app, name, final, now, touched),
-                now=now,
+        async def work(writing: Writing) -> Streamed:
+            stream = await _known(writing, name)
+            await writing.connection.execute(
+                delete(schema.streams).where(schema.streams.c.id == stream.id)
             )
+            return await self._end(writing, stream, final)
 
-        done = await self._commits.run(store)
-        for row in touched:
-            self._written(app, row)
-        observed.accepted(done.answer.id)
-        return done
+        return await self._writes.once(app, milliseconds(self._clock), key, final, Streamed, work)
 
-    async def _end(
-        self,
-        connection: AsyncConnection,
-        app: App,
-        name: str,
-        request: End,
-        now: int,
-        touched: list[int],
-    ) -> Streamed:
-        stream = await self._known(connection, app, name)
-        await connection.execute(delete(schema.streams).where(schema.streams.c.id == stream.id))
-        return await self._end_activity(connection, app, stream, request, now, touched)
+    def _final(self, name: str, request: End) -> End:
+        checks.stream_key(name)
+        return checked_change(msgspec.structs.replace(request, id=name), self._clock.time())
 
-    async def _end_activity(
-        self,
-        connection: AsyncConnection,
-        app: App,
-        stream: Row[Any],
-        request: End,
-        now: int,
-        touched: list[int],
-    ) -> Streamed:
-        running = await _activity(connection, stream.activity_id)
+    async def _end(self, writing: Writing, stream: Row[Any], request: End) -> Streamed:
+        running = await _activity(writing.connection, stream.activity_id)
         if running is None or running.status == "ended":
             return Streamed(operation="ended", key=stream.key, ignored=True)
-        request = msgspec.structs.replace(request, id=running.public_id)
-        answer = await self._activities.change_within(connection, app, running, request, now)
-        touched.append(running.id)
-        return Streamed(
-            operation="ended",
-            key=stream.key,
-            activity=running.public_id,
-            id=answer.operation,
-            version=answer.version,
-            devices=answer.devices,
-            queued=answer.queued,
-            warning=answer.warning,
-        )
+        return await self._change(writing, stream, running, request)
 
     async def pause(self, app: App, name: str, request: End | None = None) -> int:
         """End what runs and answer every put with ``paused`` until `resume`.
 
         Returns when it was paused, in milliseconds since 1970. Raises `NotFound`.
         """
-        now = milliseconds(self._clock)
-        checks.stream_key(name)
-        final = msgspec.structs.replace(request or End(id="", reason="paused"), id=name)
-        final = checked_change(final, self._clock.time())
-        touched: list[int] = []
-        async with self._database.write() as connection:
-            stream = await self._known(connection, app, name)
-            since: int = now if stream.paused_at is None else stream.paused_at
-            await self._end_activity(connection, app, stream, final, now, touched)
-            await connection.execute(
-                update(schema.streams)
-                .where(schema.streams.c.id == stream.id)
-                .values(paused_at=since, activity_id=None, updated_at=now)
-            )
-        for row in touched:
-            self._written(app, row)
-        return since
+        final = self._final(name, request or End(id="", reason="paused"))
+
+        async def work(writing: Writing) -> int:
+            stream = await _known(writing, name)
+            since: int = writing.now if stream.paused_at is None else stream.paused_at
+            await self._end(writing, stream, final)
+            await _set(writing, stream, paused_at=since, activity_id=None, updated_at=writing.now)
+            return since
+
+        return await self._writes.run(app, milliseconds(self._clock), work)
 
     async def resume(self, app: App, name: str) -> None:
         """Let the next put start again; nothing is started now. Raises `NotFound`."""
         checks.stream_key(name)
-        async with self._database.write() as connection:
-            stream = await self._known(connection, app, name)
-            await connection.execute(
-                update(schema.streams)
-                .where(schema.streams.c.id == stream.id)
-                .values(paused_at=None, updated_at=milliseconds(self._clock))
-            )
 
-    async def _locked(
-        self, connection: AsyncConnection, app: App, name: str, now: int, request: Start
-    ) -> Row[Any]:
-        """Return the stream's row, added if new; on PostgreSQL it stays locked to the end."""
-        table = schema.streams
-        labels = {
-            "tags": msgspec.json.encode(request.tags).decode(),
-            "metadata": msgspec.json.encode(request.metadata).decode(),
-            "updated_at": now,
-        }
-        statement = insert_into(connection, table).values(
-            app_id=app.row, key=name, created_at=now, **labels
-        )
-        await connection.execute(
-            statement.on_conflict_do_update(index_elements=["app_id", "key"], set_=labels)
-        )
-        return await self._known(connection, app, name)
+        async def work(writing: Writing) -> None:
+            stream = await _known(writing, name)
+            await _set(writing, stream, paused_at=None, updated_at=writing.now)
 
-    async def _known(self, connection: AsyncConnection, app: App, name: str) -> Row[Any]:
-        table = schema.streams
-        row = (
-            await connection.execute(
-                select(table)
-                .where(table.c.app_id == app.row, table.c.key == name)
-                .with_for_update()
-            )
-        ).one_or_none()
-        if row is None:
-            raise NotFound(f"the app {app.id!r} has no stream {name!r}: put a state first")
-        return row
+        await self._writes.run(app, milliseconds(self._clock), work)
+
+
+async def _locked(writing: Writing, name: str, request: Start) -> Row[Any]:
+    """Return the stream's row, added if new; on PostgreSQL it stays locked to the end."""
+    labels = {
+        "tags": msgspec.json.encode(request.tags).decode(),
+        "metadata": msgspec.json.encode(request.metadata).decode(),
+        "updated_at": writing.now,
+    }
+    statement = insert_into(writing.connection, schema.streams).values(
+        app_id=writing.app.row, key=name, created_at=writing.now, **labels
+    )
+    await writing.connection.execute(
+        statement.on_conflict_do_update(index_elements=["app_id", "key"], set_=labels)
+    )
+    return await _known(writing, name)
+
+
+async def _known(writing: Writing, name: str) -> Row[Any]:
+    table, app = schema.streams, writing.app
+    query = select(table).where(table.c.app_id == app.row, table.c.key == name).with_for_update()
+    row = (await writing.connection.execute(query)).one_or_none()
+    if row is None:
+        raise NotFound(f"the app {app.id!r} has no stream {name!r}: put a state first")
+    return row
+
+
+async def _set(writing: Writing, stream: Row[Any], **values: Any) -> None:
+    table = schema.streams
+    await writing.connection.execute(update(table).where(table.c.id == stream.id).values(values))
 
 
 async def _activity(connection: AsyncConnection, row: int | None) -> Row[Any] | None:

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..accept.activities import ACTIVE_MILLISECONDS, Activities
+from ..accept.writing import Writing
 from ..apps import App
 from ..requests import End, Presentation
 from ..store import schema
@@ -87,7 +88,7 @@ class Timetable:
             presentation=presentation,
             dialect=row.dialect,
         )
-        await self._activities.change_within(connection, app, row, end, now)
+        await self._activities.change_within(Writing(connection, app, now), row, end)
 
 
 async def _start(connection: AsyncConnection, row: Row[Any], now: int) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ...clock import Clock
-from ..accept.activities import Activities, Written
+from ..accept.activities import Activities
+from ..accept.writing import Written
 from ..apps import App
 from ..store.database import Database
 from ..store.ownership import Ownership
