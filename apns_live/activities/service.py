@@ -21,7 +21,6 @@ from collections.abc import (
 )
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from ..client import Endpoint
 from ..clock import Clock, SystemClock
@@ -40,7 +39,7 @@ from .people.directory import Directory
 from .people.imports import Imports
 from .people.people import People
 from .read.operations import Operations
-from .read.watch import Watchers
+from .read.watch import Followed, Watchers
 from .requests.member import Member
 from .send import Courier, CourierStatistics, Notifier, Poll
 from .settings import ServiceSettings
@@ -247,7 +246,7 @@ class Service:
 
     def watch(
         self, app: App, *, operation: str | None = None, activity: str | None = None
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncIterator[Followed]:
         """Follow an operation or an activity: its state now, then each change, the newest only.
 
         Ends when the operation is finished or the activity has ended. Raises `NotFound`, and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,7 +42,7 @@ def list_activities(
 ) -> int:
     """Print a page of activities, the oldest first."""
 
-    async def work(database: Database, one: App) -> list[dict[str, Any]]:
+    async def work(database: Database, one: App) -> Sequence[Mapping[str, Any]]:
         return await _reader(database).page(one, status=status, after=after, limit=limit)
 
     found = [dated(row) for row in run_for_app(store, app_id, work)]
@@ -75,7 +76,7 @@ def show(
 ) -> int:
     """Print an activity: its newest state, and how many devices have it."""
 
-    async def work(database: Database, one: App) -> dict[str, Any]:
+    async def work(database: Database, one: App) -> Mapping[str, Any]:
         return await _reader(database).get(one, activity)
 
     facts = dated(run_for_app(store, app_id, work))
@@ -96,8 +97,8 @@ def history(
     """Print what was asked of an activity, the oldest first; with --json one operation a line."""
     columns = ("operation", "kind", "version", "status", "targeted", "accepted", "queued", "failed")
 
-    async def work(database: Database, one: App) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
+    async def work(database: Database, one: App) -> Sequence[Mapping[str, Any]]:
+        rows: list[Mapping[str, Any]] = []
         async for page in _reader(database).history(one, activity):
             if shared.screen.json_mode:
                 for row in page:

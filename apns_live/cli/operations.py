@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,7 +46,7 @@ def list_operations(
 ) -> int:
     """Print a page of operations, the oldest first."""
 
-    async def work(database: Database, one: App) -> list[dict[str, Any]]:
+    async def work(database: Database, one: App) -> Sequence[Mapping[str, Any]]:
         from ..activities.read.operations import Operations
 
         return await Operations(database).page(one, after=after, limit=limit, activity=activity)
@@ -71,7 +72,7 @@ def show(
 ) -> int:
     """Print an operation and its counters."""
 
-    async def work(database: Database, one: App) -> dict[str, Any]:
+    async def work(database: Database, one: App) -> Mapping[str, Any]:
         from ..activities.read.operations import Operations
 
         return await Operations(database).get(one, operation)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import tomllib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -43,7 +43,7 @@ LimitOption = Annotated[int, option("Rows at most.", "--limit", "N", min=1, max=
 _TIMES = ("start_at", "started_at", "end_at", "ended_at", "created_at", "updated_at", "finished_at")
 
 
-def dated(row: dict[str, Any]) -> dict[str, Any]:
+def dated(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of the store with its times as text, ISO 8601 in UTC."""
     from ..activities.times import to_text
 

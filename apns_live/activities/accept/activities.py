@@ -20,6 +20,13 @@ from .. import checks, observed
 from ..apps import App
 from ..people.audience import Audiences
 from ..read.queued_counts import still_queued
+from ..read.views import (
+    ActivityCounts,
+    ActivityRow,
+    OperationCounts,
+    activity_view,
+    operation_counts,
+)
 from ..requests import Accepted, End, Start, Update
 from ..requests.messages import broadcast_warning
 from ..requests.start_again import Further, check_same, first_further, join_start, standing
@@ -234,7 +241,7 @@ class Activities:
         change = Change(writing.app, request, writing.now, writing.caller)
         return await self._changing.next_version(writing.connection, row, change)
 
-    async def get(self, app: App, public_id: str) -> dict[str, Any]:
+    async def get(self, app: App, public_id: str) -> ActivityCounts:
         """Return an activity with its counts. Raises `NotFound`.
 
         ``missing`` devices are those of the ``queued`` whose token did not come in time.
@@ -243,11 +250,11 @@ class Activities:
             row = await row_of(connection, app, public_id)
             devices, queued = await _reached(connection, row)
             missing = await _missing(connection, row.id) if queued else 0
-        return {**_shown(row), "devices": devices, "queued": queued, "missing": missing}
+        return activity_view(ActivityCounts, row, devices=devices, queued=queued, missing=missing)
 
     async def page(
         self, app: App, *, status: str | None = None, after: int = 0, limit: int = PAGE
-    ) -> list[dict[str, Any]]:
+    ) -> list[ActivityRow]:
         """Return a page of activities, the oldest first; ``after`` is the last page's last ``row``."""
         table = schema.activities
         query = (
@@ -260,11 +267,11 @@ class Activities:
             query = query.where(table.c.status == status)
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).all()
-        return [{"row": row.id, **_shown(row)} for row in rows]
+        return [activity_view(ActivityRow, row, row=row.id) for row in rows]
 
     async def history(
         self, app: App, public_id: str, *, page: int = PAGE
-    ) -> AsyncIterator[list[dict[str, Any]]]:
+    ) -> AsyncIterator[list[OperationCounts]]:
         """Read the operations of an activity in pages, the oldest first. Raises `NotFound`."""
         table = schema.operations
         async with self._database.read() as connection:
@@ -287,23 +294,7 @@ class Activities:
                 queued = await still_queued(connection, rows)
             if not rows:
                 return
-            yield [
-                {
-                    "operation": row.public_id,
-                    "kind": row.kind,
-                    "version": row.version,
-                    "status": row.status,
-                    "reason": row.reason,
-                    "targeted": row.targeted,
-                    "accepted": row.accepted,
-                    "queued": queued[row.id],
-                    "failed": row.failed,
-                    "missing": row.missing,
-                    "created_at": row.created_at,
-                    "finished_at": row.finished_at,
-                }
-                for row in rows
-            ]
+            yield [operation_counts(row, queued[row.id]) for row in rows]
             after = rows[-1].id
 
 
@@ -350,30 +341,6 @@ def _taken(app: App, public_id: str) -> Conflict:
     return Conflict(
         f"the app {app.id!r} has an activity {public_id!r} already: update it, or choose another id"
     )
-
-
-def _shown(row: Row[Any]) -> dict[str, Any]:
-    return {
-        "id": row.public_id,
-        "attributes_type": row.attributes_type,
-        "attributes": msgspec.json.decode(row.attributes),
-        "content_state": msgspec.json.decode(row.content_state),
-        "status": row.status,
-        "version": row.version,
-        "revision": row.revision,
-        "stream_key": row.stream_key,
-        "channel": row.channel_id,
-        "environment": row.environment,
-        "tags": msgspec.json.decode(row.tags),
-        "metadata": msgspec.json.decode(row.metadata),
-        "start_at": row.start_at,
-        "started_at": row.started_at,
-        "end_at": row.end_at,
-        "ended_at": row.ended_at,
-        "end_reason": row.end_reason,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-    }
 
 
 def _json(value: Any) -> str:

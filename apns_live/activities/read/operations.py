@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...errors import NotFound
@@ -19,6 +19,7 @@ from ..checks import page_limit
 from ..store import schema
 from ..store.database import Database
 from .queued_counts import still_queued
+from .views import OperationView, OutcomeView, operation_view, view_of
 
 PAGE = 100
 EXPORT_PAGE = 1_000
@@ -38,7 +39,7 @@ class Operations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def get(self, app: App, public_id: str) -> dict[str, Any]:
+    async def get(self, app: App, public_id: str) -> OperationView:
         """Return an operation with its counters. Raises `NotFound`.
 
         ``queued`` devices have no token yet: they get the newest state when they hand it in, and are
@@ -59,7 +60,7 @@ class Operations:
 
     async def page(
         self, app: App, *, after: int = 0, limit: int = PAGE, activity: str | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[OperationView]:
         """Return a page of operations, the oldest first; ``after`` is the last page's last ``row``.
 
         ``activity`` keeps to those of one activity. Raises `NotFound`, and `InvalidInput` for a
@@ -79,7 +80,7 @@ class Operations:
 
     async def outcomes(
         self, app: App, public_id: str, *, after: int = 0, limit: int = PAGE
-    ) -> list[dict[str, Any]]:
+    ) -> list[OutcomeView]:
         """Return a page of an operation's outcomes, one a device, in the order they came in.
 
         ``after`` is the last page's last ``row``. A device that was forgotten since has the id None.
@@ -89,7 +90,7 @@ class Operations:
             operation = await operation_row(connection, app, public_id)
             return await _outcomes(connection, operation, after, page_limit(limit))
 
-    async def export(self, app: App, public_id: str) -> AsyncIterator[dict[str, Any]]:
+    async def export(self, app: App, public_id: str) -> AsyncIterator[OutcomeView]:
         """Read all outcomes of an operation, a page at a time. Raises `NotFound`."""
         async with self._database.read() as connection:
             operation = await operation_row(connection, app, public_id)
@@ -151,29 +152,6 @@ async def persons_reached(connection: AsyncConnection, operation: int) -> int:
     return int(persons + alone)
 
 
-def operation_view(row: Row[Any], queued: int) -> dict[str, Any]:
-    """Return an operation as callers see it; ``queued`` is how many still wait for their token."""
-    return {
-        "row": row.id,
-        "id": row.public_id,
-        "kind": row.kind,
-        "activity": row.activity,
-        "version": row.version,
-        "status": row.status,
-        "reason": row.reason,
-        "caller": row.caller,
-        "dialect": row.dialect,
-        "targeted": row.targeted,
-        "accepted": row.accepted,
-        "queued": queued,
-        "failed": row.failed,
-        "missing": row.missing,
-        "users": row.users,
-        "created_at": row.created_at,
-        "finished_at": row.finished_at,
-    }
-
-
 def _shown() -> Select[Any]:
     operations, activities = schema.operations, schema.activities
     return select(operations, activities.c.public_id.label("activity")).outerjoin(
@@ -183,7 +161,7 @@ def _shown() -> Select[Any]:
 
 async def _outcomes(
     connection: AsyncConnection, operation: int, after: int, limit: int
-) -> list[dict[str, Any]]:
+) -> list[OutcomeView]:
     outcomes, devices = schema.outcomes, schema.devices
     rows = await connection.execute(
         select(outcomes, devices.c.public_id.label("device"))
@@ -192,19 +170,7 @@ async def _outcomes(
         .order_by(outcomes.c.id)
         .limit(limit)
     )
-    return [
-        {
-            "row": row.id,
-            "device": row.device,
-            "verdict": row.verdict,
-            "status": row.status,
-            "reason": row.reason,
-            "apns_id": row.apns_id,
-            "priority": row.priority,
-            "created_at": row.created_at,
-        }
-        for row in rows
-    ]
+    return [view_of(OutcomeView, row, row=row.id) for row in rows]
 
 
 def _unknown(app: App, public_id: str) -> NotFound:

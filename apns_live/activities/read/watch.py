@@ -7,7 +7,7 @@ store, so a slow reader sees fewer steps and never an old one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -20,12 +20,14 @@ from ..apps import App
 from ..store import schema
 from ..store.database import Database
 from .queued_counts import still_queued
+from .views import ActivityState, OperationState, operation_counts, view_of
 
 _KINDS = ("start", "update", "end")
 _LARGE = 2_000
 _SECONDS = 2.0
 FINISHED = frozenset({"done", "superseded", "failed"})
 _Place = tuple[str, int]
+Followed = OperationState | ActivityState
 
 
 class Watchers:
@@ -75,7 +77,7 @@ class Watchers:
 
     def watch(
         self, app: App, *, operation: str | None = None, activity: str | None = None
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncIterator[Followed]:
         """See `Service.watch`."""
         if (operation is None) == (activity is None):
             raise InvalidInput(
@@ -87,14 +89,15 @@ class Watchers:
             return self._follow(app, "operation", operation)
         return self._follow(app, "activity", str(activity))
 
-    async def _follow(self, app: App, kind: str, public_id: str) -> AsyncIterator[dict[str, Any]]:
+    async def _follow(self, app: App, kind: str, public_id: str) -> AsyncIterator[Followed]:
+        read: Callable[[App, str], Awaitable[tuple[int, Followed, bool]]]
         read = self._operation if kind == "operation" else self._activity
         row, shown, over = await read(app, public_id)
         flag = asyncio.Event()
         place = (kind, row)
         self._flags.setdefault(place, set()).add(flag)
         try:
-            last: dict[str, Any] | None = None
+            last: Followed | None = None
             while True:
                 # Read again after the flag is in place: nothing is missed in between.
                 flag.clear()
@@ -121,7 +124,7 @@ class Watchers:
             self._queued_counts[row.id] = known
         return known[1]
 
-    async def _operation(self, app: App, public_id: str) -> tuple[int, dict[str, Any], bool]:
+    async def _operation(self, app: App, public_id: str) -> tuple[int, OperationState, bool]:
         table, activities = schema.operations, schema.activities
         async with self._database.read() as connection:
             row = (
@@ -134,10 +137,10 @@ class Watchers:
             if row is None:
                 raise NotFound(f"the app {app.id!r} has no operation {public_id!r}")
             queued = await self._queued(connection, row)
-        shown = {"activity": row.activity, **_counted(row, queued)}
+        shown = view_of(OperationState, row, operation=row.public_id, queued=queued)
         return row.id, shown, row.status in FINISHED and row.finished_at is not None
 
-    async def _activity(self, app: App, public_id: str) -> tuple[int, dict[str, Any], bool]:
+    async def _activity(self, app: App, public_id: str) -> tuple[int, ActivityState, bool]:
         table, operations = schema.activities, schema.operations
         async with self._database.read() as connection:
             row = (
@@ -160,32 +163,12 @@ class Watchers:
                 )
             ).one_or_none()
             queued = 0 if newest is None else await self._queued(connection, newest)
-        shown = {
-            "activity": row.public_id,
-            "status": row.status,
-            "version": row.version,
-            "content_state": msgspec.json.decode(row.content_state),
-            "updated_at": row.updated_at,
-            "ended_at": row.ended_at,
-            "end_reason": row.end_reason,
-            "operation": None if newest is None else _counted(newest, queued),
-        }
+        shown = view_of(
+            ActivityState,
+            row,
+            activity=row.public_id,
+            content_state=msgspec.json.decode(row.content_state),
+            operation=None if newest is None else operation_counts(newest, queued),
+        )
         over = row.status == "ended" and (newest is None or newest.status in FINISHED)
         return row.id, shown, over
-
-
-def _counted(row: Row[Any], queued: int) -> dict[str, Any]:
-    return {
-        "operation": row.public_id,
-        "kind": row.kind,
-        "version": row.version,
-        "status": row.status,
-        "reason": row.reason,
-        "targeted": row.targeted,
-        "accepted": row.accepted,
-        "queued": queued,
-        "failed": row.failed,
-        "missing": row.missing,
-        "created_at": row.created_at,
-        "finished_at": row.finished_at,
-    }

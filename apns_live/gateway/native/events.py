@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
+from ...activities.read.watch import Followed
 from ...errors import Busy
 from ..context import Gateway
 from ..reach import check_activity
@@ -59,7 +60,7 @@ async def follow_activity(call: Call) -> Response:
     return _stream(call, events, "activity", "ended")
 
 
-def _stream(call: Call, events: AsyncIterator[dict[str, Any]], name: str, last: str) -> Response:
+def _stream(call: Call, events: AsyncIterator[Followed], name: str, last: str) -> Response:
     gateway = call.gateway
     if call.request.method == "HEAD":
         # Nothing may follow, and what follows here has no end.
@@ -100,14 +101,14 @@ def numbers_of(after: int, now: Callable[[], float]) -> Iterator[int]:
 
 
 async def _write(
-    events: AsyncIterator[dict[str, Any]],
+    events: AsyncIterator[Followed],
     name: str,
     last: str,
     heartbeat: float,
     numbers: Iterator[int],
 ) -> AsyncIterator[bytes]:
     """Write events as text; a comment line now and then shows that the connection lives."""
-    coming: asyncio.Task[dict[str, Any]] | None = None
+    coming: asyncio.Task[Followed] | None = None
     try:
         yield b"retry: 2000\n\n"
         while True:

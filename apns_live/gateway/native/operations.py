@@ -10,6 +10,7 @@ from msgspec import Meta
 from starlette.responses import StreamingResponse
 
 from ...activities.accept.receipts import Event, ReceiptRecord
+from ...activities.read.views import OperationView
 from ..reach import check_activity
 from .answers import CountAnswer, PageAnswer, Time, page
 from .api import Call, Routes
@@ -217,7 +218,7 @@ async def add_receipts(call: Call) -> CountAnswer:
     return CountAnswer(count=await call.service.receipts.record(call.app, records))
 
 
-async def _operation(call: Call) -> dict[str, Any]:
+async def _operation(call: Call) -> OperationView:
     found = await call.service.operations.get(call.app, call.part("operation"))
     if call.caller.groups is not None:
         await check_activity(call.gateway, call.caller, found["activity"] or "")

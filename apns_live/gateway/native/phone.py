@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -164,7 +165,7 @@ async def own_activity(call: Call) -> dict[str, Any]:
     activity = call.part("activity")
     _check_activity(call, activity)
     await _check_follows(call, activity)
-    found = await call.service.activities.get(call.app, activity)
+    found: Mapping[str, Any] = await call.service.activities.get(call.app, activity)
     return {name: found[name] for name in StateAnswer.__struct_fields__}
 
 

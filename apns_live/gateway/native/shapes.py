@@ -5,6 +5,7 @@ Times are seconds since 1970, or ISO 8601 with an offset; answers give ISO 8601 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -273,7 +274,7 @@ def to_end(activity: str, body: EndBody | None, *, reason: str = "requested") ->
     )
 
 
-def shown_times(value: dict[str, Any]) -> dict[str, Any]:
+def shown_times(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record with its times, which are milliseconds in the store, as ISO 8601 in UTC."""
     return {
         name: to_text(entry) if name.endswith("_at") and isinstance(entry, int) else entry

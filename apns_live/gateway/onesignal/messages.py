@@ -5,10 +5,9 @@ Source: OneSignal, "View message" and "Cancel message".
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.responses import Response
 
+from ...activities.read.views import OperationView
 from ...activities.requests import End, Presentation
 from ...errors import InvalidInput, NotFound
 from . import words
@@ -53,7 +52,7 @@ async def cancel(call: Call) -> Response:
     if found["kind"] != "start" or found["finished_at"] is not None:
         raise InvalidInput(words.ALL_SENT)
     end = End(
-        id=found["activity"],
+        id=found["activity"] or "",
         presentation=Presentation(dismiss_after=0.0),
         reason="cancelled",
         dialect="onesignal",
@@ -62,7 +61,7 @@ async def cancel(call: Call) -> Response:
     return answer({"success": True})
 
 
-async def _find(call: Call) -> dict[str, Any]:
+async def _find(call: Call) -> OperationView:
     try:
         return await call.gateway.service.operations.get(call.app, call.part("notification_id"))
     except NotFound:

@@ -1,0 +1,147 @@
+"""What callers read of activities and operations: dictionaries, ready to be JSON, with typed keys.
+
+Times are milliseconds since 1970. ``row`` is where the next page begins.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict, TypeVar, cast
+
+import msgspec
+from sqlalchemy import Row
+
+View = TypeVar("View")
+
+
+class OperationCounts(TypedDict):
+    """How far an operation is, without its surroundings."""
+
+    operation: str
+    kind: str
+    version: int | None
+    status: str
+    reason: str | None
+    targeted: int
+    accepted: int
+    queued: int
+    failed: int
+    missing: int
+    created_at: int
+    finished_at: int | None
+
+
+class OperationState(OperationCounts):
+    """An operation as a watcher sees it."""
+
+    activity: str | None
+
+
+class OperationView(TypedDict):
+    """An operation in full."""
+
+    row: int
+    id: str
+    kind: str
+    activity: str | None
+    version: int | None
+    status: str
+    reason: str | None
+    caller: str
+    dialect: str
+    targeted: int
+    accepted: int
+    queued: int
+    failed: int
+    missing: int
+    users: int
+    created_at: int
+    finished_at: int | None
+
+
+class OutcomeView(TypedDict):
+    """What became of an operation on one device; None for one that was forgotten since."""
+
+    row: int
+    device: str | None
+    verdict: str
+    status: int
+    reason: str
+    apns_id: str
+    priority: int
+    created_at: int
+
+
+class ActivityView(TypedDict):
+    """An activity as it was last written."""
+
+    id: str
+    attributes_type: str
+    attributes: dict[str, Any]
+    content_state: dict[str, Any]
+    status: str
+    version: int
+    revision: int | None
+    stream_key: str | None
+    channel: str | None
+    environment: str
+    tags: list[str]
+    metadata: dict[str, str | int | float | bool]
+    start_at: int | None
+    started_at: int | None
+    end_at: int | None
+    ended_at: int | None
+    end_reason: str | None
+    created_at: int
+    updated_at: int
+
+
+class ActivityRow(ActivityView):
+    """An activity in a page."""
+
+    row: int
+
+
+class ActivityCounts(ActivityView):
+    """An activity with its devices: with a token, without one yet, and without one for too long."""
+
+    devices: int
+    queued: int
+    missing: int
+
+
+class ActivityState(TypedDict):
+    """An activity as a watcher sees it, with its newest operation."""
+
+    activity: str
+    status: str
+    version: int
+    content_state: dict[str, Any]
+    updated_at: int
+    ended_at: int | None
+    end_reason: str | None
+    operation: OperationCounts | None
+
+
+def view_of(kind: type[View], source: Row[Any], /, **given: Any) -> View:
+    """Return a view with the keys of ``kind``: what is given, and else the row's column of that name."""
+    names = kind.__annotations__
+    return cast(
+        "View", {name: given[name] if name in given else getattr(source, name) for name in names}
+    )
+
+
+def operation_counts(row: Row[Any], queued: int) -> OperationCounts:
+    """Return an operation's counts; ``queued`` is how many still wait for their token."""
+    return view_of(OperationCounts, row, operation=row.public_id, queued=queued)
+
+
+def operation_view(row: Row[Any], queued: int) -> OperationView:
+    """Return an operation in full; ``queued`` is how many still wait for their token."""
+    return view_of(OperationView, row, row=row.id, id=row.public_id, queued=queued)
+
+
+def activity_view(kind: type[View], source: Row[Any], /, **given: Any) -> View:
+    """Return one of the views of an activity."""
+    for name in ("attributes", "content_state", "tags", "metadata"):
+        given[name] = msgspec.json.decode(getattr(source, name))
+    return view_of(kind, source, id=source.public_id, channel=source.channel_id, **given)
