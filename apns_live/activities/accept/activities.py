@@ -15,9 +15,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
-from ...errors import Conflict, NotFound
+from ...errors import Conflict
 from .. import checks, observed
 from ..apps import App
+from ..finding import find
 from ..people.audience import Audiences
 from ..read.queued_counts import still_queued
 from ..read.views import (
@@ -247,7 +248,7 @@ class Activities:
         ``missing`` devices are those of the ``queued`` whose token did not come in time.
         """
         async with self._database.read() as connection:
-            row = await row_of(connection, app, public_id)
+            row = await find(connection, app, schema.activities, public_id)
             devices, queued = await _reached(connection, row)
             missing = await _missing(connection, row.id) if queued else 0
         return activity_view(ActivityCounts, row, devices=devices, queued=queued, missing=missing)
@@ -275,7 +276,7 @@ class Activities:
         """Read the operations of an activity in pages, the oldest first. Raises `NotFound`."""
         table = schema.operations
         async with self._database.read() as connection:
-            activity = await row_of(connection, app, public_id)
+            activity = await find(connection, app, schema.activities, public_id)
         after = 0
         while True:
             async with self._database.read() as connection:
@@ -296,16 +297,6 @@ class Activities:
                 return
             yield [operation_counts(row, queued[row.id]) for row in rows]
             after = rows[-1].id
-
-
-async def row_of(connection: AsyncConnection, app: App, public_id: str) -> Row[Any]:
-    """Return the row of an activity. Raises `NotFound`."""
-    table = schema.activities
-    query = select(table).where(table.c.app_id == app.row, table.c.public_id == public_id)
-    row = (await connection.execute(query)).one_or_none()
-    if row is None:
-        raise NotFound(f"the app {app.id!r} has no activity {public_id!r}: start it first")
-    return row
 
 
 async def _reached(connection: AsyncConnection, activity: Row[Any]) -> tuple[int, int]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
 from ...errors import Conflict
 from ..apps import App
+from ..finding import find
 from ..people.audience import Audiences
-from ..read.operations import operation_row
 from ..requests import Accepted
 from ..requests.notify import KIND, Notify, checked_notification
 from ..store import schema
@@ -91,12 +90,7 @@ class Notifications:
 
 
 async def _collapse_id_of(connection: AsyncConnection, app: App, public_id: str) -> str:
-    table = schema.operations
-    row = (
-        await connection.execute(
-            select(table).where(table.c.id == await operation_row(connection, app, public_id))
-        )
-    ).one()
+    row = await find(connection, app, schema.operations, public_id)
     if row.kind != KIND:
         raise Conflict(f"{public_id!r} is no notification but a {row.kind}: it cannot be replaced")
     if row.finished_at is None:

@@ -17,7 +17,7 @@ from ...clock import Clock
 from ...errors import InvalidInput
 from .. import checks
 from ..apps import App
-from ..read.operations import activity_row, operation_row
+from ..finding import find_id, row_ids
 from ..store import schema
 from ..store.database import Database
 from ..store.statements import chunks, insert_into
@@ -157,23 +157,15 @@ class Receipts:
     async def _rows(
         self, connection: AsyncConnection, app: App, records: Sequence[ReceiptRecord], now: int
     ) -> list[dict[str, Any]]:
-        devices, activities, operations = schema.devices, schema.activities, schema.operations
-        names = {
-            "device": (devices.c.public_id, devices.c.app_id, devices.c.id),
-            "activity": (activities.c.public_id, activities.c.app_id, activities.c.id),
-            "operation": (operations.c.public_id, operations.c.app_id, operations.c.id),
+        tables = {
+            "device": schema.devices,
+            "activity": schema.activities,
+            "operation": schema.operations,
         }
         known: dict[str, dict[str, int]] = {}
-        for name, (public_id, app_id, row_id) in names.items():
-            wanted = dict.fromkeys(
-                value for record in records if (value := getattr(record, name)) is not None
-            )
-            known[name] = {}
-            for part in chunks(wanted):
-                found = await connection.execute(
-                    select(public_id, row_id).where(app_id == app.row, public_id.in_(part))
-                )
-                known[name].update((text, row) for text, row in found)
+        for name, table in tables.items():
+            wanted = [value for record in records if (value := getattr(record, name)) is not None]
+            known[name] = await row_ids(connection, app, table, wanted)
         for index, record in enumerate(records):
             for name, rows in known.items():
                 value = getattr(record, name)
@@ -286,7 +278,11 @@ async def _of_subject(
             remedy="Name an activity or an operation.",
         )
     if activity is not None:
-        return query.where(table.c.activity_id == await activity_row(connection, app, activity))
+        return query.where(
+            table.c.activity_id == await find_id(connection, app, schema.activities, activity)
+        )
     if operation is not None:
-        return query.where(table.c.operation_id == await operation_row(connection, app, operation))
+        return query.where(
+            table.c.operation_id == await find_id(connection, app, schema.operations, operation)
+        )
     return query.where(table.c.app_id == app.row)

@@ -16,10 +16,10 @@ from sqlalchemy import ColumnElement, Row, and_, delete, exists, not_, select, u
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
-from ...errors import NotFound
 from .. import checks
 from ..apps import App
 from ..cards.content_states import equal
+from ..finding import find
 from ..requests import End, Presentation, Start, Update
 from ..requests.validate import checked_change, checked_start
 from ..store import schema
@@ -189,7 +189,7 @@ class Streams:
         final = self._final(name, request or End(id=""))
 
         async def work(writing: Writing) -> Streamed:
-            stream = await _known(writing, name)
+            stream = await find(writing.connection, writing.app, schema.streams, name, lock=True)
             await writing.connection.execute(
                 delete(schema.streams).where(schema.streams.c.id == stream.id)
             )
@@ -215,7 +215,7 @@ class Streams:
         final = self._final(name, request or End(id="", reason="paused"))
 
         async def work(writing: Writing) -> int:
-            stream = await _known(writing, name)
+            stream = await find(writing.connection, writing.app, schema.streams, name, lock=True)
             since: int = writing.now if stream.paused_at is None else stream.paused_at
             await self._end(writing, stream, final)
             await _set(writing, stream, paused_at=since, activity_id=None, updated_at=writing.now)
@@ -228,7 +228,7 @@ class Streams:
         checks.stream_key(name)
 
         async def work(writing: Writing) -> None:
-            stream = await _known(writing, name)
+            stream = await find(writing.connection, writing.app, schema.streams, name, lock=True)
             await _set(writing, stream, paused_at=None, updated_at=writing.now)
 
         await self._writes.run(app, milliseconds(self._clock), work)
@@ -247,16 +247,7 @@ async def _locked(writing: Writing, name: str, request: Start) -> Row[Any]:
     await writing.connection.execute(
         statement.on_conflict_do_update(index_elements=["app_id", "key"], set_=labels)
     )
-    return await _known(writing, name)
-
-
-async def _known(writing: Writing, name: str) -> Row[Any]:
-    table, app = schema.streams, writing.app
-    query = select(table).where(table.c.app_id == app.row, table.c.key == name).with_for_update()
-    row = (await writing.connection.execute(query)).one_or_none()
-    if row is None:
-        raise NotFound(f"the app {app.id!r} has no stream {name!r}: put a state first")
-    return row
+    return await find(writing.connection, writing.app, schema.streams, name, lock=True)
 
 
 async def _set(writing: Writing, stream: Row[Any], **values: Any) -> None:

@@ -15,9 +15,10 @@ from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
-from ...errors import InvalidInput, NotFound
+from ...errors import InvalidInput
 from .. import checks
 from ..apps import App
+from ..finding import find_id
 from ..people.devices import Devices, Guard, stopped_by
 from ..people.records import TokenRecord, check_token
 from ..requests.member import Member
@@ -344,19 +345,11 @@ class Joining:
 
         Raises `NotFound` when there is no such activity.
         """
-        members, owners, activities = schema.activity_devices, schema.devices, schema.activities
+        members, owners = schema.activity_devices, schema.devices
         async with self._database.write() as connection:
             if guard is not None:
                 await guard(connection)
-            row = (
-                await connection.execute(
-                    select(activities.c.id).where(
-                        activities.c.app_id == app.row, activities.c.public_id == activity
-                    )
-                )
-            ).scalar()
-            if row is None:
-                raise NotFound(f"the app {app.id!r} has no activity {activity!r}: start it first")
+            row = await find_id(connection, app, schema.activities, activity)
             owner = select(owners.c.id).where(
                 owners.c.app_id == app.row, owners.c.public_id == device
             )

@@ -19,6 +19,7 @@ from ...clock import Clock
 from ...errors import ApnsLiveError, InvalidInput, NotFound
 from .. import checks
 from ..apps import App
+from ..finding import find, row_ids
 from ..store import schema
 from ..store.bulk import with_rows
 from ..store.commit import Batch, GroupCommit
@@ -199,27 +200,8 @@ class Devices:
     ) -> dict[str, int]:
         """Return the row ids of devices, adding those that are new."""
         now = milliseconds(self._clock)
-        wanted = sorted(set(public_ids))  # one order of locks for everybody
-        table = schema.devices
-        found: dict[str, int] = {}
-        for part in chunks(wanted):
-            found.update(await _find(connection, app, part))
-            missing = [public_id for public_id in part if public_id not in found]
-            if missing:
-                await connection.execute(
-                    insert_into(connection, table).on_conflict_do_nothing(),
-                    [
-                        {
-                            "app_id": app.row,
-                            "public_id": public_id,
-                            "created_at": now,
-                            "updated_at": now,
-                        }
-                        for public_id in missing
-                    ],
-                )
-                found.update(await _find(connection, app, missing))
-        return found
+        new = {"created_at": now, "updated_at": now}
+        return await row_ids(connection, app, schema.devices, public_ids, lambda _: new)
 
     async def get(self, app: App, public_id: str) -> dict[str, Any]:
         """Return what is known of a device, with its living start tokens by type.
@@ -228,15 +210,10 @@ class Devices:
         """
         table = schema.devices
         async with self._database.read() as connection:
-            row = (
-                await connection.execute(
-                    select(table, schema.users.c.external_id.label("user"))
-                    .outerjoin(schema.users, schema.users.c.id == table.c.user_id)
-                    .where(table.c.app_id == app.row, table.c.public_id == public_id)
-                )
-            ).one_or_none()
-            if row is None:
-                raise NotFound(f"the app {app.id!r} has no device {public_id!r}: register it first")
+            query = select(table, schema.users.c.external_id.label("user")).outerjoin(
+                schema.users, schema.users.c.id == table.c.user_id
+            )
+            row = await find(connection, app, table, public_id, query)
             start = schema.start_tokens
             tokens = (
                 await connection.execute(
@@ -431,13 +408,3 @@ def _newest(records: Sequence[TokenRecord], app: App) -> list[TokenRecord]:
         if known is None or record.registered_at >= known.registered_at:
             kept[place] = record
     return list(kept.values())
-
-
-async def _find(connection: AsyncConnection, app: App, public_ids: Sequence[str]) -> dict[str, int]:
-    table = schema.devices
-    rows = await connection.execute(
-        select(table.c.public_id, table.c.id).where(
-            table.c.app_id == app.row, table.c.public_id.in_(public_ids)
-        )
-    )
-    return {row.public_id: row.id for row in rows}

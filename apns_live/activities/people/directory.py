@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, time
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Column, ColumnElement, Row, Select, Table, or_, select
+from sqlalchemy import Column, Row, Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...errors import InvalidInput, NotFound
 from .. import checks
 from ..apps import App
+from ..finding import find, find_id
 from ..store import schema
 from ..store.database import Database
 from .devices import TOLD
@@ -76,7 +77,7 @@ class Directory:
                 rows = await _read(connection, query, table.c.id, _number(after), limit)
                 return _page([_device(row) for row in rows], rows, limit, "id")
             if user is not None:
-                owner = await _owner(connection, app, "user", user)
+                owner = await find_id(connection, app, schema.users, user)
                 # The app goes without saying, and would lead along another index.
                 query = query.where(table.c.user_id == owner)
             else:
@@ -93,7 +94,7 @@ class Directory:
         start, plain = schema.start_tokens, schema.device_tokens
         members, activities = schema.activity_devices, schema.activities
         async with self._database.read() as connection:
-            owner = await _owner(connection, app, "device", device)
+            owner = await find_id(connection, app, schema.devices, device)
             found = [
                 ("start", row)
                 for row in await connection.execute(
@@ -153,15 +154,7 @@ class Directory:
         """Return a user with aliases, tags, attributes, groups and devices. Raises `NotFound`."""
         users, devices, aliases = schema.users, schema.devices, schema.user_aliases
         async with self._database.read() as connection:
-            row = (
-                await connection.execute(
-                    select(users).where(
-                        users.c.app_id == app.row, users.c.external_id == external_id
-                    )
-                )
-            ).one_or_none()
-            if row is None:
-                raise _unknown(app, "user", external_id)
+            row = await find(connection, app, users, external_id)
             labels = await connection.execute(
                 select(aliases.c.label, aliases.c.value)
                 .where(aliases.c.user_id == row.id)
@@ -189,7 +182,7 @@ class Directory:
     async def belongings(self, app: App, device: str) -> dict[str, Any]:
         """Return tags, attributes and groups of a device. Raises `NotFound`."""
         async with self._database.read() as connection:
-            owner = await _owner(connection, app, "device", device)
+            owner = await find_id(connection, app, schema.devices, device)
             return await _belongings(connection, "device", owner)
 
     async def groups(self, app: App, *, after: str = "", limit: int = 100) -> Page:
@@ -203,9 +196,8 @@ class Directory:
 
     async def group(self, app: App, slug: str) -> dict[str, Any]:
         """Return a group. Raises `NotFound`."""
-        table = schema.groups
         async with self._database.read() as connection:
-            row = await _one(connection, table, app, table.c.slug == slug, f"group {slug!r}")
+            row = await find(connection, app, schema.groups, slug)
         return {"slug": row.slug, "name": row.name, "created_at": row.created_at}
 
     async def segments(self, app: App, *, after: str = "", limit: int = 100) -> Page:
@@ -219,9 +211,14 @@ class Directory:
     async def segment(self, app: App, name_or_id: str) -> dict[str, Any]:
         """Return a saved segment. Raises `NotFound`."""
         table = schema.segments
-        either = or_(table.c.name == name_or_id, table.c.public_id == name_or_id)
+        query = select(table).where(
+            table.c.app_id == app.row,
+            or_(table.c.name == name_or_id, table.c.public_id == name_or_id),
+        )
         async with self._database.read() as connection:
-            row = await _one(connection, table, app, either, f"segment {name_or_id!r}")
+            row = (await connection.execute(query.limit(1))).one_or_none()
+        if row is None:
+            raise NotFound(f"the app {app.id!r} has no segment {name_or_id!r}")
         return _segment(row)
 
     async def streams(self, app: App, *, after: str = "", limit: int = 100) -> Page:
@@ -234,11 +231,8 @@ class Directory:
     async def stream(self, app: App, key: str) -> dict[str, Any]:
         """Return a stream with the activity behind it. Raises `NotFound`."""
         table = schema.streams
-        query = _streams().where(table.c.app_id == app.row, table.c.key == key)
         async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None:
-            raise NotFound(f"the app {app.id!r} has no stream {key!r}")
+            row = await find(connection, app, table, key, _streams())
         return _stream(row)
 
     async def followers(
@@ -249,14 +243,13 @@ class Directory:
         ``acknowledged_version`` is the newest state that APNs accepted for the device. Raises
         `NotFound`.
         """
-        table, members, devices = schema.activities, schema.activity_devices, schema.devices
+        members, devices = schema.activity_devices, schema.devices
         async with self._database.read() as connection:
-            what = f"activity {activity!r}"
-            found = await _one(connection, table, app, table.c.public_id == activity, what)
+            found = await find_id(connection, app, schema.activities, activity)
             query = (
                 select(members, devices.c.public_id.label("device"))
                 .join(devices, devices.c.id == members.c.device_id)
-                .where(members.c.activity_id == found.id)
+                .where(members.c.activity_id == found)
             )
             rows = await _read(connection, query, members.c.device_id, _number(after), limit)
         items = [
@@ -279,7 +272,7 @@ class Directory:
         self, app: App, slug: str, kind: Member, *, after: str = "", limit: int = 100
     ) -> Page:
         """Return the devices or the users of a group, the oldest first. Raises `NotFound`."""
-        groups, members = schema.groups, schema.group_members
+        members = schema.group_members
         if kind == "device":
             owner, table = members.c.device_id, schema.devices
             name: Column[Any] = schema.devices.c.public_id
@@ -287,11 +280,11 @@ class Directory:
             owner, table = members.c.user_id, schema.users
             name = schema.users.c.external_id
         async with self._database.read() as connection:
-            found = await _one(connection, groups, app, groups.c.slug == slug, f"group {slug!r}")
+            found = await find_id(connection, app, schema.groups, slug)
             query = (
                 select(owner.label("owner"), name.label("name"))
                 .join(table, table.c.id == owner)
-                .where(members.c.group_id == found.id)
+                .where(members.c.group_id == found)
             )
             rows = await _read(connection, query, owner, _number(after), limit)
         return _page([{"id": row.name} for row in rows], rows, limit, "owner")
@@ -319,17 +312,6 @@ def _stream(row: Row[Any]) -> dict[str, Any]:
 
 def _segment(row: Row[Any]) -> dict[str, Any]:
     return {"id": row.public_id, "name": row.name, "filter": json.loads(row.filter)}
-
-
-async def _one(
-    connection: AsyncConnection, table: Table, app: App, which: ColumnElement[bool], what: str
-) -> Row[Any]:
-    row = (
-        await connection.execute(select(table).where(table.c.app_id == app.row, which).limit(1))
-    ).one_or_none()
-    if row is None:
-        raise NotFound(f"the app {app.id!r} has no {what}")
-    return row
 
 
 async def _read(
@@ -361,24 +343,6 @@ def _number(after: str) -> int:
             "is of another list", field="after", remedy="Give `next` of this list's last page."
         )
     return int(after)
-
-
-async def _owner(connection: AsyncConnection, app: App, kind: Member, name: str) -> int:
-    checks.encodable(name, kind)
-    table = schema.devices if kind == "device" else schema.users
-    column = table.c.public_id if kind == "device" else table.c.external_id
-    row: int | None = (
-        await connection.execute(
-            select(table.c.id).where(table.c.app_id == app.row, column == name)
-        )
-    ).scalar()
-    if row is None:
-        raise _unknown(app, kind, name)
-    return row
-
-
-def _unknown(app: App, kind: Member, name: str) -> NotFound:
-    return NotFound(f"the app {app.id!r} has no {kind} {name!r}")
 
 
 def _device(row: Row[Any]) -> dict[str, Any]:

@@ -6,13 +6,14 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
 from ...errors import InvalidInput, NotFound
 from .. import checks
 from ..apps import App
+from ..finding import find_id, row_ids
 from ..store import schema
 from ..store.database import Database
 from ..store.statements import chunks, insert_into
@@ -20,6 +21,7 @@ from ..times import milliseconds
 from .records import StoredValue, store_attribute, store_tags
 
 Subject = Literal["user", "device"]
+_SUBJECTS = {"user": schema.users, "device": schema.devices}
 ALIASES_PER_USER = 20
 
 
@@ -27,30 +29,13 @@ async def rows_of_users(
     connection: AsyncConnection, app: App, external_ids: Iterable[str], now: int
 ) -> dict[str, int]:
     """Return the row ids of users by external id, adding those that are new."""
-    table = schema.users
-    found: dict[str, int] = {}
-    for part in chunks(dict.fromkeys(external_ids)):
-        await connection.execute(
-            insert_into(connection, table).on_conflict_do_nothing(
-                index_elements=["app_id", "external_id"]
-            ),
-            [
-                {
-                    "app_id": app.row,
-                    "public_id": public_id_of(app, external_id),
-                    "external_id": external_id,
-                    "created_at": now,
-                }
-                for external_id in part
-            ],
-        )
-        rows = await connection.execute(
-            select(table.c.external_id, table.c.id).where(
-                table.c.app_id == app.row, table.c.external_id.in_(part)
-            )
-        )
-        found.update({row.external_id: row.id for row in rows})
-    return found
+    return await row_ids(
+        connection,
+        app,
+        schema.users,
+        external_ids,
+        lambda name: {"public_id": public_id_of(app, name), "created_at": now},
+    )
 
 
 def public_id_of(app: App, external_id: str) -> str:
@@ -134,7 +119,7 @@ class People:
         table = schema.attributes
         now = milliseconds(self._clock)
         async with self._database.write() as connection:
-            owner = await self._owner(connection, app, subject, public_id)
+            owner = await find_id(connection, app, _SUBJECTS[subject], public_id)
             column = table.c.user_id if subject == "user" else table.c.device_id
             for part in chunks(rows):
                 await connection.execute(
@@ -159,24 +144,6 @@ class People:
             ]
             for some in chunks(values):
                 await connection.execute(insert(table), some)
-
-    async def _owner(
-        self, connection: AsyncConnection, app: App, subject: Subject, public_id: str
-    ) -> int:
-        if subject == "user":
-            table = schema.users
-            condition = table.c.external_id == public_id
-        else:
-            table = schema.devices
-            condition = table.c.public_id == public_id
-        row: int | None = (
-            await connection.execute(
-                select(table.c.id).where(and_(table.c.app_id == app.row, condition))
-            )
-        ).scalar()
-        if row is None:
-            raise NotFound(f"the app {app.id!r} has no {subject} {public_id!r}: add it first")
-        return row
 
     async def forget_user(self, app: App, external_id: str) -> None:
         """Delete a user with aliases, tags and attributes; devices stay, without a user.
@@ -241,16 +208,9 @@ class People:
         self, app: App, slug: str, subject: Subject, public_id: str, *, join: bool
     ) -> None:
         table = schema.group_members
-        groups = schema.groups
         async with self._database.write() as connection:
-            group: int | None = (
-                await connection.execute(
-                    select(groups.c.id).where(groups.c.app_id == app.row, groups.c.slug == slug)
-                )
-            ).scalar()
-            if group is None:
-                raise NotFound(f"the app {app.id!r} has no group {slug!r}: add it first")
-            owner = await self._owner(connection, app, subject, public_id)
+            group = await find_id(connection, app, schema.groups, slug)
+            owner = await find_id(connection, app, _SUBJECTS[subject], public_id)
             place = {"group_id": group, f"{subject}_id": owner}
             if join:
                 await connection.execute(

@@ -12,10 +12,10 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...errors import NotFound
 from ...outcome import Verdict
 from ..apps import App
 from ..checks import page_limit
+from ..finding import find, find_id
 from ..store import schema
 from ..store.database import Database
 from .queued_counts import still_queued
@@ -46,15 +46,8 @@ class Operations:
         counted no more. ``missing`` ones were started and handed in none in time; ``users`` are the persons behind the accepted pushes of a start or
         notification that is done, a device of nobody counting as one.
         """
-        table = schema.operations
         async with self._database.read() as connection:
-            row = (
-                await connection.execute(
-                    _shown().where(table.c.app_id == app.row, table.c.public_id == public_id)
-                )
-            ).one_or_none()
-            if row is None:
-                raise _unknown(app, public_id)
+            row = await find(connection, app, schema.operations, public_id, _shown())
             queued = await still_queued(connection, [row])
         return operation_view(row, queued[row.id])
 
@@ -72,7 +65,7 @@ class Operations:
             if activity is None:
                 query = query.where(table.c.app_id == app.row)
             else:
-                row = await activity_row(connection, app, activity)
+                row = await find_id(connection, app, schema.activities, activity)
                 query = query.where(table.c.activity_id == row)
             rows = (await connection.execute(query)).all()
             queued = await still_queued(connection, rows)
@@ -87,13 +80,13 @@ class Operations:
         Raises `NotFound`, and `InvalidInput` for a limit outside 1 to 1,000.
         """
         async with self._database.read() as connection:
-            operation = await operation_row(connection, app, public_id)
+            operation = await find_id(connection, app, schema.operations, public_id)
             return await _outcomes(connection, operation, after, page_limit(limit))
 
     async def export(self, app: App, public_id: str) -> AsyncIterator[OutcomeView]:
         """Read all outcomes of an operation, a page at a time. Raises `NotFound`."""
         async with self._database.read() as connection:
-            operation = await operation_row(connection, app, public_id)
+            operation = await find_id(connection, app, schema.operations, public_id)
         after = 0
         while True:
             # A connection a page: a slow reader keeps none, and no snapshot, open.
@@ -104,32 +97,6 @@ class Operations:
             if len(page) < EXPORT_PAGE:
                 return
             after = page[-1]["row"]
-
-
-async def activity_row(connection: AsyncConnection, app: App, public_id: str) -> int:
-    """Return the row id of an activity. Raises `NotFound`."""
-    table = schema.activities
-    row: int | None = (
-        await connection.execute(
-            select(table.c.id).where(table.c.app_id == app.row, table.c.public_id == public_id)
-        )
-    ).scalar()
-    if row is None:
-        raise NotFound(f"the app {app.id!r} has no activity {public_id!r}: start it first")
-    return row
-
-
-async def operation_row(connection: AsyncConnection, app: App, public_id: str) -> int:
-    """Return the row id of an operation. Raises `NotFound`."""
-    table = schema.operations
-    row: int | None = (
-        await connection.execute(
-            select(table.c.id).where(table.c.app_id == app.row, table.c.public_id == public_id)
-        )
-    ).scalar()
-    if row is None:
-        raise _unknown(app, public_id)
-    return row
 
 
 async def persons_reached(connection: AsyncConnection, operation: int) -> int:
@@ -171,9 +138,3 @@ async def _outcomes(
         .limit(limit)
     )
     return [view_of(OutcomeView, row, row=row.id) for row in rows]
-
-
-def _unknown(app: App, public_id: str) -> NotFound:
-    return NotFound(
-        f"the app {app.id!r} has no operation {public_id!r}: it was never accepted, or was pruned"
-    )

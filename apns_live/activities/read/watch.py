@@ -15,8 +15,9 @@ from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
-from ...errors import InvalidInput, NotFound
+from ...errors import InvalidInput
 from ..apps import App
+from ..finding import find
 from ..store import schema
 from ..store.database import Database
 from .queued_counts import still_queued
@@ -126,30 +127,19 @@ class Watchers:
 
     async def _operation(self, app: App, public_id: str) -> tuple[int, OperationState, bool]:
         table, activities = schema.operations, schema.activities
+        query = select(table, activities.c.public_id.label("activity")).outerjoin(
+            activities, activities.c.id == table.c.activity_id
+        )
         async with self._database.read() as connection:
-            row = (
-                await connection.execute(
-                    select(table, activities.c.public_id.label("activity"))
-                    .outerjoin(activities, activities.c.id == table.c.activity_id)
-                    .where(table.c.app_id == app.row, table.c.public_id == public_id)
-                )
-            ).one_or_none()
-            if row is None:
-                raise NotFound(f"the app {app.id!r} has no operation {public_id!r}")
+            row = await find(connection, app, table, public_id, query)
             queued = await self._queued(connection, row)
         shown = view_of(OperationState, row, operation=row.public_id, queued=queued)
         return row.id, shown, row.status in FINISHED and row.finished_at is not None
 
     async def _activity(self, app: App, public_id: str) -> tuple[int, ActivityState, bool]:
-        table, operations = schema.activities, schema.operations
+        operations = schema.operations
         async with self._database.read() as connection:
-            row = (
-                await connection.execute(
-                    select(table).where(table.c.app_id == app.row, table.c.public_id == public_id)
-                )
-            ).one_or_none()
-            if row is None:
-                raise NotFound(f"the app {app.id!r} has no activity {public_id!r}: start it first")
+            row = await find(connection, app, schema.activities, public_id)
             newest = (
                 await connection.execute(
                     select(operations)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Table, bindparam, delete, or_, select
+from sqlalchemy import Table, bindparam, delete, or_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ....clock import Clock
 from ...apps import App
+from ...finding import row_ids
 from ...store import schema
 from ...store.database import Database
 from ...store.growth import Growth
@@ -155,23 +156,13 @@ class Writer:
         ]
         if not members:
             return
-        table = schema.groups
-        slugs = sorted({slug for slug, _, _ in members})
-        rows: dict[str, int] = {}
-        for part in chunks(slugs):
-            await connection.execute(
-                insert_into(connection, table).on_conflict_do_nothing(),
-                [
-                    {"app_id": self._app.row, "slug": slug, "name": slug, "created_at": now}
-                    for slug in part
-                ],
-            )
-            found = await connection.execute(
-                select(table.c.slug, table.c.id).where(
-                    table.c.app_id == self._app.row, table.c.slug.in_(part)
-                )
-            )
-            rows.update({row.slug: row.id for row in found})
+        rows = await row_ids(
+            connection,
+            self._app,
+            schema.groups,
+            [slug for slug, _, _ in members],
+            lambda slug: {"name": slug, "created_at": now},
+        )
         for owner in ("user_id", "device_id"):
             values = [
                 {"group_id": rows[slug], owner: row} for slug, of, row in members if of == owner
