@@ -63,7 +63,8 @@ def _of(part: Part) -> Callable[..., Tuning]:
 
 
 _gateway, _service = _of("gateway"), _of("service")
-_APNS = ("apns", "apns_manage", "apns_ca")
+APNS = ("apns", "apns_manage", "apns_ca")
+"""Options of the gateway that whoever sends has too."""
 TABLE: tuple[Tuning, ...] = (
     _gateway(
         "apns", str, "An APNs that runs elsewhere, such as a fake, in place of Apple's.", "URL"
@@ -167,7 +168,7 @@ class Tuned:
         from ..gateway import GatewaySettings
 
         values = self._of("gateway")
-        for name in _APNS:
+        for name in APNS:
             values.pop(name, None)
         if "limits" in values:
             values["limits"] = _limits(values["limits"], self.sources["gateway", "limits"])
@@ -186,9 +187,9 @@ class Tuned:
         """
         from ..pool.endpoint import Endpoint
 
-        given = {name: self.values.get(("gateway", name)) for name in _APNS}
+        given = {name: self.values.get(("gateway", name)) for name in APNS}
         if given["apns"] is None:
-            for name in _APNS:
+            for name in APNS:
                 if given[name] is not None:
                     raise InvalidSetting(
                         "says nothing without --apns",
@@ -264,11 +265,21 @@ class Tuned:
 
 
 def tunable(
-    function: Callable[..., int], *, parts: tuple[Part, ...] = ("gateway", "service")
+    function: Callable[..., int],
+    *,
+    parts: tuple[Part, ...] = ("gateway", "service"),
+    also: tuple[str, ...] = (),
 ) -> Callable[..., int]:
-    """Give a command the options of the table; what is chosen is its keyword ``tuned``."""
+    """Give a command the options of the table; what is chosen is its keyword ``tuned``.
+
+    ``also`` names some of other parts.
+    """
     own = inspect.signature(function, eval_str=True)
-    options = [_parameter(one) for one in TABLE if one.part in parts and not one.secret]
+    options = [
+        _parameter(one)
+        for one in TABLE
+        if (one.part in parts or one.name in also) and not one.secret
+    ]
 
     @functools.wraps(function)
     def run(*args: Any, **given: Any) -> int:

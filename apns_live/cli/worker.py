@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .gateway import loop_factory, stopping
-from .gateway_settings import Tuned, tunable
+from .gateway_settings import APNS, Tuned, tunable
 from .options import Shared, command
 from .store_access import StoreOption, address, installed, sealer, shown_address
 
-if TYPE_CHECKING:
-    from ..activities import ServiceSettings
-
 
 @command()
-@partial(tunable, parts=("service",))
+@partial(tunable, parts=("service",), also=APNS)
 def worker(shared: Shared, store: StoreOption = None, *, tuned: Tuned) -> int:
     """Send for a database until SIGTERM or SIGINT. Over PostgreSQL any number share the work.
 
@@ -27,15 +24,17 @@ def worker(shared: Shared, store: StoreOption = None, *, tuned: Tuned) -> int:
 
     tuned.configure_logs()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_work(address(store), tuned.service(), shared.screen.facts))
+        runner.run(_work(address(store), tuned, shared.screen.facts))
     return 0
 
 
-async def _work(where: str, settings: ServiceSettings, ready: Any) -> None:
+async def _work(where: str, tuned: Tuned, ready: Any) -> None:
     from ..activities import Service
 
     async with (
-        Service.open(where, sealing=sealer(), settings=settings) as service,
+        Service.open(
+            where, sealing=sealer(), settings=tuned.service(), endpoints=tuned.endpoints()
+        ) as service,
         stopping() as stop,
     ):
         apps = [one.id for one in await service.apps.list()]
