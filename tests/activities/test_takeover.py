@@ -43,7 +43,7 @@ from apns_live.testing.phones import PhoneSettings
 
 ROUNDS = int(os.environ.get("APNS_LIVE_TAKEOVERS", "2"))
 SEED = int(os.environ.get("APNS_LIVE_TAKEOVER_SEED", "1"))
-LEASE = 1.0
+LEASE = 2.0
 PHONES, ACTIVITIES, FOLLOWERS = 8, 6, 4
 PATIENCE = 60.0
 LAWS = PhoneSettings(token_delay=(0.02, 0.6), budget=None, start_budget=None)

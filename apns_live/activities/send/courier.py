@@ -222,7 +222,6 @@ class Courier:
         """Leave partitions; return when their results are stored, or after a while anyway."""
         self._leave(partitions)
         await self._jobs.leave(partitions)
-        self._starts.leave(partitions)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LEAVE_PATIENCE):
                 await self._recorder.flush()
@@ -230,6 +229,7 @@ class Courier:
     def _leave(self, partitions: frozenset[int]) -> None:
         """Let nothing of partitions leave any more."""
         self._lives.abandon(partitions)
+        self._starts.leave(partitions)
         for fan_out in self.setting.running:
             if fan_out.partition in partitions:
                 fan_out.leave()
@@ -299,7 +299,7 @@ class Courier:
             starting=self._jobs.running("start"),
             living=len(self._lives),
             tokens=self._lives.tokens,
-            unwritten=len(self._recorder.batch),
+            unwritten=len(self._recorder),
             batches=self._recorder.batches,
             results=self._recorder.rows,
             watchers=len(self._watchers),

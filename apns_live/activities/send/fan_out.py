@@ -149,7 +149,9 @@ class FanOut(ABC, Generic[Page]):
         self._changed = asyncio.Event()
         self._guard = SpikeGuard()
         self._wording: Wording | None = None
-        self._left = self._over = False
+        self._over = False
+        self.left = False
+        """Whether its partition was left."""
 
     @property
     def stopped(self) -> str:
@@ -163,7 +165,7 @@ class FanOut(ABC, Generic[Page]):
 
     def leave(self) -> None:
         """Stop: the partition is left to another worker, or begun with again."""
-        self._left = True
+        self.left = True
         self._changed.set()
 
     # What a kind of fan-out says.
@@ -192,7 +194,7 @@ class FanOut(ABC, Generic[Page]):
     def take(self, limit: int) -> Sequence[WorkItem]:
         """Give the client what is intended and waits."""
         ready = self._ready
-        if self._left or not self._setting.ownership.holds(self.partition) or not self.ours:
+        if self.left or not self._setting.ownership.holds(self.partition) or not self.ours:
             return ()
         if len(ready) <= limit:
             items = list(ready)
@@ -241,7 +243,7 @@ class FanOut(ABC, Generic[Page]):
             batch.counts.setdefault(operation, [0, 0])[0] += accepted
             self.accepted += accepted
         recorder.count(self, len(outcomes))
-        recorder.soon()
+        recorder.soon(len(outcomes))
         if self._over:
             self._rewind()
         if self._guard.judge(accepted):
@@ -275,7 +277,7 @@ class FanOut(ABC, Generic[Page]):
         finally:
             self._setting.running.discard(self)
             self._stop(attachment)
-        if self._left:
+        if self.left:
             raise NotOwner(frozenset({self.partition}))
         return whole
 
@@ -302,7 +304,7 @@ class FanOut(ABC, Generic[Page]):
 
     async def _admit(self, count: int) -> bool:
         """Return True when ``count`` more may be intended, False when the run was stopped."""
-        while self._unrecorded + count > AHEAD and not (self.stopped or self._left):
+        while self._unrecorded + count > AHEAD and not (self.stopped or self.left):
             await self._wait()
         self._check_ours()
         if self.stopped:
@@ -312,7 +314,7 @@ class FanOut(ABC, Generic[Page]):
         return True
 
     def _check_ours(self) -> None:
-        if self._left or not self.ours:
+        if self.left or not self.ours:
             raise NotOwner(frozenset({self.partition}))
 
     async def _keep(self, connection: AsyncConnection) -> None:
@@ -321,7 +323,7 @@ class FanOut(ABC, Generic[Page]):
 
     async def _all_recorded(self, attachment: Any) -> None:
         while self._unrecorded:
-            if self._left:
+            if self.left:
                 self._stop(attachment)
             await self._wait()
 

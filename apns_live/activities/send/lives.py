@@ -386,7 +386,7 @@ class Lives:
     def touch(self, live: Live) -> None:
         """See soon whether an activity has settled."""
         self._touched.add(live)
-        self._recorder.soon()
+        self._recorder.soon(1)
 
     def _decided(self, live: Live, device: int, version: int, outcome: Outcome) -> None:
         if refuses_credentials(outcome):

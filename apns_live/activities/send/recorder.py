@@ -7,15 +7,11 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from sqlalchemy import select
-
 from ...clock import Clock, Timer
 from ..observed import Observed
-from ..store import schema
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES, is_temporary
 from ..store.ownership import NOT_HELD, NotOwner, Ownership
-from ..store.statements import chunks
 from ..times import milliseconds
 from .results import Batch, Written, write
 
@@ -28,6 +24,9 @@ AT_ONCE = 1_000
 MOST = 30_000
 """Results that may wait for the store; beyond it sending pauses."""
 _RETRY_FIRST, _RETRY_MOST = 0.5, 30.0
+
+Parts = dict[tuple[int, int], Batch]
+"""Results by partition and the epoch in which they came."""
 
 
 class Counted(Protocol):
@@ -65,7 +64,8 @@ class Recorder:
         self._owners: dict[Counted, int] = {}
         self._waiting: list[asyncio.Future[None]] = []
         self._under_way: asyncio.Task[None] | None = None
-        self.batch = Batch()
+        self._parts: Parts = {}
+        self._results = 0
         self.flushed: list[Callable[[], object]] = []
         """Called when results were written: sending may go on after a pause."""
         self.batches = self.rows = 0
@@ -79,27 +79,32 @@ class Recorder:
     @property
     def busy(self) -> bool:
         """Whether something is not written yet."""
-        return self.writing or self._timer is not None or self._due.is_set() or bool(self.batch)
+        return self.writing or self._timer is not None or self._due.is_set() or bool(self._parts)
 
     @property
     def full(self) -> bool:
         """Whether sending must pause until the store has caught up."""
-        return len(self.batch) >= MOST
+        return self._results >= MOST
+
+    def __len__(self) -> int:
+        return self._results
 
     def noting(self, partition: int) -> Batch:
         """Return the batch that takes results of a partition, of its present term."""
-        batch = self.batch
-        if partition not in batch.terms:
-            batch.terms[partition] = self._ownership.terms.get(partition, NOT_HELD)
-        return batch
+        place = partition, self._ownership.terms.get(partition, NOT_HELD)
+        part = self._parts.get(place)
+        if part is None:
+            part = self._parts[place] = Batch()
+        return part
 
     def count(self, owner: Counted, results: int) -> None:
         """Let ``owner`` know when this many of its results are written."""
         self._owners[owner] = self._owners.get(owner, 0) + results
 
-    def soon(self) -> None:
-        """Write within the interval, or at once when there is much."""
-        if len(self.batch) >= AT_ONCE:
+    def soon(self, results: int = 0) -> None:
+        """Write within the interval, or at once when there is much; so many results were noted."""
+        self._results += results
+        if self._results >= AT_ONCE:
             self._due.set()
         elif self._timer is None and not self._due.is_set():
             self._timer = self._clock.call_later(INTERVAL, self._on_timer)
@@ -161,11 +166,10 @@ class Recorder:
             self._timer.cancel()
             self._timer = None
         self._closing()
-        batch, self.batch = self.batch, Batch()
+        parts, self._parts, self._results = self._parts, {}, 0
         owners, self._owners = self._owners, {}
         waiting, self._waiting = self._waiting, []
-        if batch:
-            written = await self._write(batch)
+        for batch, written in await self._write(parts) if any(parts.values()) else ():
             self.batches += 1
             self.rows += len(batch)
             self.observed.pushed(batch.outcomes)
@@ -177,54 +181,47 @@ class Recorder:
             if not future.done():
                 future.set_result(None)
 
-    async def _write(self, batch: Batch) -> Written:
+    async def _write(self, parts: Parts) -> list[tuple[Batch, Written]]:
+        """Write what is of terms that go on; return it."""
         pause = _RETRY_FIRST
-        lost: frozenset[int] = frozenset()
         while True:
+            terms = self._ownership.terms
+            parts = {
+                place: part for place, part in parts.items() if terms.get(place[0]) == place[1]
+            }
+            if not parts:
+                return []
+            batch = Batch.of(parts.values())
             try:
-                if lost:
-                    batch = await self._without(batch, lost)
-                    self._dropped(lost)
-                    lost = frozenset()
                 async with self._database.write() as connection:
-                    await self._ownership.guard(connection, batch.terms)
-                    return await write(connection, batch, now=milliseconds(self._clock))
+                    await self._ownership.guard(connection, dict(parts.keys()))
+                    written = await write(connection, batch, now=milliseconds(self._clock))
+                return [(batch, written)]
             except NotOwner as error:
                 logger.error("results are not stored: %s", error)
-                lost = error.partitions
+                parts = {
+                    place: part for place, part in parts.items() if place[0] not in error.partitions
+                }
+                self._dropped(error.partitions)
             except STORE_FAILURES as error:
                 if not is_temporary(error):
-                    return await self._write_halves(batch, error)
+                    return await self._write_halves(parts, error)
                 logger.exception("results could not be stored; trying again in %.1f s", pause)
                 await self._clock.sleep(pause)
                 pause = min(pause * 2, _RETRY_MOST)
 
-    async def _without(self, batch: Batch, lost: frozenset[int]) -> Batch:
-        """Return a batch without what belongs to partitions of others, who do it again."""
-        operations, activities = batch.subjects()
-        gone: list[set[int]] = []
-        async with self._database.read() as connection:
-            for table, rows in ((schema.operations, operations), (schema.activities, activities)):
-                found: set[int] = set()
-                for part in chunks(rows):
-                    query = select(table.c.id).where(
-                        table.c.id.in_(part), table.c.partition.in_(lost)
-                    )
-                    found.update((await connection.execute(query)).scalars())
-                gone.append(found)
-        kept = batch.without(*gone)
-        kept.terms = {each: term for each, term in batch.terms.items() if each not in lost}
-        return kept
-
-    async def _write_halves(self, batch: Batch, error: Exception) -> Written:
-        """Write a batch that the store refuses without the row that it refuses it for."""
-        halves = batch.halves()
-        if halves is None:
+    async def _write_halves(self, parts: Parts, error: Exception) -> list[tuple[Batch, Written]]:
+        """Write what the store refuses without the row that it refuses it for."""
+        places = list(parts)
+        if len(places) > 1:
+            some = set(places[: len(places) // 2])
+            halves = [
+                {place: part for place, part in parts.items() if (place in some) is first}
+                for first in (True, False)
+            ]
+        elif cut := parts[places[0]].halves():
+            halves = [{places[0]: half} for half in cut]
+        else:
             logger.error("a result cannot be stored and is dropped: %.200s", error)
-            return Written()
-        first, second = await self._write(halves[0]), await self._write(halves[1])
-        return Written(
-            first.operations + second.operations,
-            first.finished + second.finished,
-            first.kept + second.kept,
-        )
+            return []
+        return await self._write(halves[0]) + await self._write(halves[1])

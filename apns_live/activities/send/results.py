@@ -32,16 +32,12 @@ _IN_ORDER = (
     "ended",
 )
 """What a batch holds, in the order in which its parts may be written one by one."""
-_OPERATION_AT = {"outcomes": 1, "rewound": 0, "started": 0}
-"""Where the operation stands in a row; the others begin with their activity."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """Results that wait to be written together."""
+    """Results that wait to be written together, of one partition until then."""
 
-    terms: dict[int, int] = field(default_factory=dict)
-    """partitions whose results these are, with the epoch in which they came"""
     outcomes: list[tuple[Any, ...]] = field(default_factory=list)
     """app, operation, device, verdict, status, reason, apns-id, priority"""
     counts: dict[int, list[int]] = field(default_factory=dict)
@@ -78,6 +74,16 @@ class Batch:
             or self.ended
         )
 
+    @classmethod
+    def of(cls, parts: Iterable[Batch]) -> Batch:
+        """Return one batch of several."""
+        whole = cls()
+        for part in parts:
+            for name in _IN_ORDER:
+                getattr(whole, name).extend(getattr(part, name))
+            whole.counts |= part.counts
+        return whole
+
     def halves(self) -> tuple[Batch, Batch] | None:
         """Return two batches, to be written in this order; None for one row that cannot be cut.
 
@@ -86,36 +92,13 @@ class Batch:
         rows = [(name, row) for name in _IN_ORDER for row in getattr(self, name)]
         if len(rows) < 2:
             return None
-        parts = Batch(dict(self.terms)), Batch(dict(self.terms))
+        parts = Batch(), Batch()
         for index, (name, row) in enumerate(rows):
             part = parts[2 * index >= len(rows)]
             getattr(part, name).append(row)
             if name == "outcomes":
                 part.counts.setdefault(row[1], [0, 0])[row[3] != "accepted"] += 1
         return parts
-
-    def subjects(self) -> tuple[set[int], set[int]]:
-        """Return the operations and activities that these results are about."""
-        subjects: tuple[set[int], set[int]] = (set(self.counts), set())
-        for name in _IN_ORDER:
-            place = _OPERATION_AT.get(name)
-            if not name.startswith("refused"):
-                rows = getattr(self, name)
-                subjects[place is None].update(row[place or 0] for row in rows)
-        return subjects
-
-    def without(self, operations: set[int], activities: set[int]) -> Batch:
-        """Return what is not about these operations and activities; refusals of tokens stay."""
-        kept = Batch()
-        for name in _IN_ORDER:
-            place = _OPERATION_AT.get(name)
-            gone = activities if place is None else operations
-            rows = getattr(self, name)
-            if not name.startswith("refused"):
-                rows = [row for row in rows if row[place or 0] not in gone]
-            setattr(kept, name, rows)
-        kept.counts = {row: count for row, count in self.counts.items() if row not in operations}
-        return kept
 
     def add(self, app: int, operation: int, device: int, outcome: Outcome) -> None:
         """Note one outcome."""

@@ -110,7 +110,7 @@ class Starts:
                 await self._failing.fail([operation], str(error), final=True)
                 return
             finally:
-                if fan_out.taken_over and fan_out.ours:
+                if fan_out.taken_over and fan_out.ours and not fan_out.left:
                     self.begun[operation.id] = activity.id, activity.partition
         place = ("start", operation.id)
         if fan_out.refused:

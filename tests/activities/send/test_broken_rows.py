@@ -79,13 +79,14 @@ async def test_one_bad_result_does_not_keep_the_others_from_the_store(world: Wor
     recorder: Recorder = world.service.courier._recorder
     good = ("accepted", 200, "", "id", 10)
     async with world.database.read() as connection:
-        operation = (await connection.execute(select(schema.operations.c.id))).scalar_one()
-    recorder.batch.outcomes += [
+        row = (await connection.execute(select(schema.operations))).one()
+    operation, part = row.id, recorder.noting(row.partition)
+    part.outcomes += [
         (world.app.row, operation, 901, *good),
         (world.app.row, operation, None, *good),  # no device: no row can have that
         (world.app.row, operation, 902, *good),
     ]
-    recorder.batch.counts[operation] = [3, 0]
+    part.counts[operation] = [3, 0]
     await world.result_of(recorder.written())
     async with world.database.read() as connection:
         devices = await connection.execute(select(schema.outcomes.c.device_id))

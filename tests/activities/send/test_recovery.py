@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import update
 
 from apns_live.activities.send import fan_out, lives, recorder
-from apns_live.activities.send.results import Batch
 from apns_live.activities.store import schema
 from tests.activities.send.world import World, a_start, an_end, an_update
 
@@ -26,7 +25,7 @@ async def kill(world: World) -> None:
         if (writing := service.courier._recorder._under_way) is not None:
             writing.cancel()
             await asyncio.wait([writing])
-        service.courier._recorder.batch = Batch()
+        service.courier._recorder._parts.clear()
         await service.courier.carriers.aclose()
 
     service._close = gone  # type: ignore[method-assign]

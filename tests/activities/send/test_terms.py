@@ -10,7 +10,6 @@ from sqlalchemy import text
 
 from apns_live.activities import Audience, Notify, Service
 from apns_live.activities.send import fan_out
-from apns_live.errors import StoreError
 from tests.activities.send.cluster import Cluster, run_out
 from tests.activities.send.test_notifying import pushes, with_phones
 from tests.activities.send.world import a_start, an_update
@@ -114,44 +113,35 @@ async def test_results_of_an_earlier_term_are_not_stored_in_a_later_one(
     service = cluster.service
     recorder = service.courier._recorder
     operation = (await cluster.operations())[0]
-    recorder.noting(operation.partition)
+    part = recorder.noting(operation.partition)
     row = (cluster.app.row, operation.id, 99, "accepted", 200, "", "late", 10)
     async with cluster.database.write() as connection:
         await connection.execute(text("UPDATE leases SET epoch = epoch + 2"))
     # The answer of a renewal arrives while the batch waits: the partition is held again.
     ownership: Any = service.ownership
     ownership._epochs = {each: term + 2 for each, term in ownership.terms.items()}
-    recorder.batch.outcomes.append(row)
-    recorder.batch.counts[operation.id] = [1, 0]
+    part.outcomes.append(row)
+    part.counts[operation.id] = [1, 0]
     await cluster.result_of(recorder.written())
     assert not [row for row in await cluster.outcomes() if row.apns_id == "late"]
 
 
-async def test_results_are_kept_when_the_store_fails_while_others_are_thrown_away(
+async def test_results_of_other_partitions_are_stored_beside_those_that_are_thrown_away(
     cluster: Cluster,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await follow(cluster, 1)
     recorder = cluster.service.courier._recorder
     operation = (await cluster.operations())[0]
-    without, failed = recorder._without, []
-
-    async def fails_once(*args: Any) -> Any:
-        if not failed:
-            failed.append(True)
-            raise StoreError("gone for a moment")
-        return await without(*args)
-
-    monkeypatch.setattr(recorder, "_without", fails_once)
+    lost = (operation.partition + 1) % 256
     async with cluster.database.write() as connection:
         await connection.execute(
-            text("UPDATE leases SET owner = 'else' WHERE partition = :one"),
-            {"one": operation.partition},
+            text("UPDATE leases SET owner = 'else' WHERE partition = :one"), {"one": lost}
         )
-    recorder.noting(operation.partition)
-    recorder.batch.started.append((operation.id, "done", None, True, None))
+    recorder.noting(lost).started.append((operation.id, "failed", "lost", True, None))
+    kept = recorder.noting(operation.partition)
+    kept.started.append((operation.id, "running", "kept", False, None))
     await cluster.result_of(recorder.written())
-    assert failed
+    assert (await cluster.operations())[0].reason == "kept"
 
 
 async def test_a_start_that_another_worker_had_meanwhile_is_one_of_an_earlier_process(

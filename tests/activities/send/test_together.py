@@ -136,11 +136,11 @@ async def test_results_of_a_lost_lease_are_not_stored(cluster: Cluster) -> None:
     operation, activity = (await cluster.operations())[0], (await cluster.members())[0].activity_id
     async with cluster.database.write() as connection:
         await connection.execute(text("UPDATE leases SET epoch = epoch + 1"))
-    recorder.noting(operation.partition)
+    part = recorder.noting(operation.partition)
     row = (cluster.app.row, operation.id, 99, "accepted", 200, "", "late", 10)
-    recorder.batch.outcomes.append(row)
-    recorder.batch.counts[operation.id] = [1, 0]
-    recorder.batch.stamps.append((activity, 2**33))
+    part.outcomes.append(row)
+    part.counts[operation.id] = [1, 0]
+    part.stamps.append((activity, 2**33))
     await cluster.result_of(recorder.written())
     assert not [row for row in await cluster.outcomes() if row.apns_id == "late"]
     assert (await cluster.operations())[0].accepted == 2
