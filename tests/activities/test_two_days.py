@@ -7,16 +7,15 @@ timer; at each the test waits until sockets, threads and the database are at res
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from apns_live.activities import (
+    App,
     Audience,
     Presentation,
     ServiceSettings,
@@ -47,7 +46,9 @@ TABLES = (
 
 
 class TwoDays(World):
-    """A world whose time passes from timer to timer."""
+    """A world whose days pass from timer to timer."""
+
+    stride = HOUR
 
     def __init__(self, fake: FakeApns, clock: SimulatedClock, database: Database) -> None:
         super().__init__(fake, clock, database)
@@ -61,64 +62,15 @@ class TwoDays(World):
             token_wait=600.0,
             key_check=6 * HOUR,
         )
-        self.using = 0
         self.late: list[Any] = []
         self.hold_late = False
-        for name in ("read", "write"):
-            setattr(database, name, self._counted(getattr(database, name)))
 
-    def _counted(self, open_one: Callable[[], Any]) -> Callable[[], Any]:
-        @asynccontextmanager
-        async def counted() -> AsyncIterator[Any]:
-            self.using += 1
-            try:
-                async with open_one() as connection:
-                    yield connection
-            finally:
-                self.using -= 1
-
-        return counted
-
-    async def rest(self) -> None:
-        """Return when nothing happens any more unless time passes."""
-        quiet = 0
-        while quiet < 2:
-            await self.clock.settle()
-            if self.using:
-                quiet = 0
-                await asyncio.sleep(0.0005)
-            else:
-                quiet += 1
-
-    async def until(self, condition: Callable[[], object], *, at_most: float = 120.0) -> None:
-        give_up = self.clock.monotonic() + at_most
-        await self.rest()
-        while not condition():
-            now = self.clock.monotonic()
-            assert now < give_up, "it did not come true in time"
-            await self._step(give_up)
-
-    async def pass_to(self, moment: float) -> None:
-        """Let time pass up to a moment of the simulated clock."""
-        await self.rest()
-        while self.clock.monotonic() < moment:
-            await self._step(moment)
-
-    async def _step(self, at_most: float) -> None:
-        due = min(self.clock.next_due or at_most, at_most)
-        await self.clock.advance(max(due - self.clock.monotonic(), 0.0))
-        await self.rest()
-        if self.handed_in:
-            await self._hand_in()
-            await self.rest()
-
-    async def _hand_in(self) -> None:
+    async def hand_in(self, app: App | None = None) -> int:
         late = [record for record in self.handed_in if record.device.endswith(f"-{LATE}")]
         if self.hold_late:
             self.late += late
             self.handed_in = [record for record in self.handed_in if record not in late]
-        if self.handed_in:
-            await self.hand_in()
+        return await super().hand_in(app) if self.handed_in else 0
 
     @property
     def sent(self) -> int:

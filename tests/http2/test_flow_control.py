@@ -15,6 +15,7 @@ from apns_live.http2 import (
 )
 
 from .support import (
+    APNS_ID,
     END_HEADERS,
     END_STREAM,
     HEADERS,
@@ -28,6 +29,7 @@ from .support import (
     expect_connection_error,
     frames_of,
     headers,
+    literal,
     pump,
     push,
     ready_client,
@@ -40,21 +42,44 @@ from .support import (
 FLOW = ErrorCode.FLOW_CONTROL_ERROR
 
 
+REASON = b'{"reason":"Unregistered","timestamp":1700000000000}'
+
+
 def test_p8_a_hundred_thousand_error_bodies_on_one_connection() -> None:
+    client = ready_client(connection_window=65_535)
+    block = b"\x08\x03410" + literal(b"apns-id", APNS_ID)
+    window = 65_535
+    for _ in range(100):
+        streams = [push(client) for _ in range(client.available_streams)]
+        assert len(streams) == 1000
+        client.receive(window_update(0, 2 * len(streams)))
+        for some in (streams[:500], streams[500:]):
+            window -= len(some) * len(REASON)
+            assert window >= 0, "the client does not let its answers come"
+            answers = client.receive(
+                b"".join(headers(one, block) + data(one, REASON, END_STREAM) for one in some)
+            )
+            assert [answer.stream_id for answer in answers] == some
+            assert all(type(answer) is ResponseReceived for answer in answers)
+            assert all(answer.body == REASON for answer in answers)
+            for kind, _, stream, payload in frames_of(client.data_to_send()):
+                if kind == FrameType.WINDOW_UPDATE and stream == 0:
+                    window += int.from_bytes(payload, "big")
+    assert client.open_streams == 0
+
+
+def test_p8_thousands_of_error_bodies_from_our_server() -> None:
     client, server = connected(1000)
-    reason = b'{"reason":"Unregistered","timestamp":1700000000000}'
-    answered = 0
-    while answered < 100_000:
-        for _ in range(client.available_streams):
-            push(client, answered)
+    for _ in range(10):
+        for number in range(client.available_streams):
+            push(client, number)
         client_events, requests = pump(client, server)
         assert not client_events
-        answer_all(server, requests, 410, reason)
+        answer_all(server, requests, 410, REASON)
         answers, _ = pump(client, server)
         assert len(answers) == len(requests) == 1000
         assert all(type(answer) is ResponseReceived for answer in answers)
-        assert all(answer.body == reason for answer in answers)
-        answered += len(answers)
+        assert all(answer.body == REASON for answer in answers)
     assert client.open_streams == server.open_streams == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -18,6 +19,12 @@ class Cluster(World):
 
     address = ""
     stack: AsyncExitStack
+    stride = 0.02
+
+    async def step(self, at_most: float) -> None:
+        # The services look for each other's work by the machine's clock.
+        await asyncio.sleep(0.004)
+        await super().step(at_most)
 
     async def beside(self, *, send: bool = True) -> Service:
         """Open another service over the same database."""

@@ -17,6 +17,7 @@ async def world(database: Database) -> AsyncIterator[World]:
         world = World(fake, clock, database)
         await world.open()
         world.app = await world.add_app()
+        await world.rest()
         yield world
         await world.close()
 

@@ -322,10 +322,10 @@ async def test_a_store_that_fails_for_a_while_delays_and_loses_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     phones = await follow(world, 5)
-    database = type(world.service.database)
+    database = world.service.database
     write = database.write
 
-    def broken(self: object) -> object:
+    def broken() -> object:
         raise OSError("the disk is away")
 
     await world.service.activities.update(world.app, an_update(1))

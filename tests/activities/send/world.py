@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import func, select
@@ -64,10 +64,16 @@ def phone_settings(**changes: Any) -> PhoneSettings:
 class World:
     """A fake APNs with phones, and the service that pushes to them."""
 
+    stride = 1.0
+    """Seconds that time passes by at most before conditions are looked at again."""
+
     def __init__(self, fake: FakeApns, clock: SimulatedClock, database: Any) -> None:
         self.fake = fake
         self.clock = clock
         self.database = database
+        self._using = 0
+        for name in ("read", "write"):
+            setattr(database, name, self._counted(getattr(database, name)))
         self.sealing = Sealer(KEY)
         self.settings = ServiceSettings(
             drain=0.0, lease=60.0, client={"max_connections": 2, "response_timeout": 30.0}
@@ -173,20 +179,49 @@ class World:
         handed_in, self.handed_in = self.handed_in, []
         return await self.service.tokens.register_activity_tokens(app or self.app, handed_in)
 
+    def _counted(self, open_one: Callable[[], Any]) -> Callable[[], Any]:
+        @asynccontextmanager
+        async def counted() -> AsyncIterator[Any]:
+            self._using += 1
+            try:
+                async with open_one() as connection:
+                    yield connection
+            finally:
+                self._using -= 1
+
+        return counted
+
+    async def rest(self, condition: Callable[[], object] = lambda: False) -> None:
+        """Return when nothing happens any more unless time passes, or when a condition holds."""
+        quiet = 0
+        while quiet < 2 and not condition():
+            await self.clock.settle()
+            if self._using:
+                quiet = 0
+                await asyncio.sleep(0.0005)
+            else:
+                quiet += 1
+
     async def until(self, condition: Callable[[], object], *, at_most: float = 120.0) -> None:
         """Let time pass until a condition holds; phones hand in their tokens meanwhile.
 
-        Time passes slowly enough for sockets and databases, which are real.
+        Time passes from timer to timer; at each, sockets, threads and the database come to rest.
         """
         give_up = self.clock.monotonic() + at_most
         while not condition():
-            assert self.clock.monotonic() < give_up, "it did not come true in time"
+            await self.rest(condition)
             if self.handed_in and self.registering:
                 await self.hand_in()
-            before = time.perf_counter()
-            while not condition() and time.perf_counter() - before < 0.004:
-                await asyncio.sleep(0)
-            await self.clock.advance(0.02)
+            elif not condition():
+                assert self.clock.monotonic() < give_up, "it did not come true in time"
+                await self.step(give_up)
+
+    async def step(self, at_most: float) -> None:
+        """Let time pass up to the next timer, or to a moment of the clock that comes before it."""
+        now = self.clock.monotonic()
+        due = self.clock.next_due
+        moment = min(at_most, now + self.stride, at_most if due is None else due)
+        await self.clock.advance(max(moment - now, 0.0))
 
     async def result_of(self, work: Awaitable[Any]) -> Any:
         """Return what ``work`` gives, while time passes."""
@@ -203,8 +238,19 @@ class World:
             await self.hand_in()
 
     async def pass_time(self, seconds: float) -> None:
-        due = self.clock.monotonic() + seconds
-        await self.until(lambda: self.clock.monotonic() >= due)
+        """Let time pass; phones hand in their tokens meanwhile."""
+        await self.pass_to(self.clock.monotonic() + seconds)
+
+    async def pass_to(self, moment: float) -> None:
+        """Let time pass up to a moment of the clock."""
+        while True:
+            await self.rest()
+            if self.handed_in and self.registering:
+                await self.hand_in()
+            elif self.clock.monotonic() < moment:
+                await self.step(moment)
+            else:
+                return
 
     def shown(self, phones: list[Any]) -> list[Any]:
         """What each phone shows: its states, newest activity last; None for one without."""
