@@ -195,7 +195,7 @@ class World:
         """Return when nothing happens any more unless time passes, or when a condition holds."""
         quiet = 0
         while quiet < 2 and not condition():
-            await self.clock.settle()
+            await self.clock.settle(6)
             if self._using:
                 quiet = 0
                 await asyncio.sleep(0.0005)
@@ -221,7 +221,7 @@ class World:
         now = self.clock.monotonic()
         due = self.clock.next_due
         moment = min(at_most, now + self.stride, at_most if due is None else due)
-        await self.clock.advance(max(moment - now, 0.0))
+        self.clock.advance_sync(max(moment - now, 0.0))
 
     async def result_of(self, work: Awaitable[Any]) -> Any:
         """Return what ``work`` gives, while time passes."""
