@@ -19,13 +19,14 @@ REQUIRE_EXTERNALS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bare check audit docs soak mutants bench extras format clean
+.PHONY: help demo test bare check audit docs soak mutants bench extras release-check format clean
 
 help:
 	@echo 'make demo     start a local fake APNs and send a Live Activity to 20,000 simulated phones'
 	@echo 'make test     the test suite (last seen: 23 minutes on two busy cores)'
 	@echo 'make check    lint, types, layers, known vulnerabilities, documentation'
 	@echo 'make extras   install the wheel alone and with each extra, and import what it brings'
+	@echo 'make release-check  build what a release publishes, check it, run it in clean environments'
 	@echo 'make soak     the long runs: 200,000 simulated worlds, a million fuzzed inputs, 200 kills'
 	@echo 'make mutants  what the tests notice when the deciding modules are broken (MUTANTS="--sample 400")'
 	@echo 'make bench    all measurements, written to docs/measurements/'
@@ -76,10 +77,14 @@ check: $(VENV)/.installed-test
 	$(MAKE) docs
 
 docs: $(VENV)/.installed-test
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
+	$(BIN)/python -m tests.workshop.site site
 
 extras: $(VENV)/.installed-test
 	$(BIN)/python -m tests.workshop.extras
+
+# What a release would publish, into dist/: built, checked, and run in clean environments.
+release-check: $(VENV)/.installed-test
+	$(BIN)/python -m tests.workshop.release
 
 # How many small changes to the modules that decide something the tests notice. Minutes, by MUTANTS.
 MUTANTS ?= --sample 100
