@@ -40,6 +40,7 @@ ELSEWHERE = {
     "export ": "sets what the next lines read",
     "pytest test_card.py": "tests/workshop/test_examples.py",
     "APNS_LIVE_CONFIG=fake/": "tests/examples/test_football_match.py",
+    "apns-live bench": "tests/bench",
     "apns-live doctor": "tests/cli/test_doctor.py",
     "OTEL_SERVICE_NAME=": "tests/gateway/native/test_traces.py",
     "apns-live demo": "tests/cli/test_tools.py",
