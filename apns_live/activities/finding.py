@@ -52,6 +52,25 @@ async def find_id(connection: AsyncConnection, app: App, table: Table, name: str
     return int((await find(connection, app, table, name, select(table.c.id))).id)
 
 
+async def hold_activities(
+    connection: AsyncConnection, names: Mapping[int, Iterable[str]], *, share: bool = False
+) -> None:
+    """Lock activities, by app's row and id, in the order of their rows, as everybody does.
+
+    Whoever locks those of one app after those of another could wait in a circle with whoever locks them
+    by row. SQLite has one writer at a time anyway.
+    """
+    if connection.dialect.name == "sqlite":
+        return
+    table = schema.activities
+    rows: list[int] = []
+    for app, ids in names.items():
+        query = select(table.c.id).where(table.c.app_id == app, table.c.public_id.in_(list(ids)))
+        rows += await connection.scalars(query)
+    query = select(table.c.id).where(table.c.id.in_(rows)).order_by(table.c.id)
+    await connection.execute(query.with_for_update(read=share))
+
+
 async def row_ids(
     connection: AsyncConnection,
     app: App,

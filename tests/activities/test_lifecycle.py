@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, text
 
 from apns_live.activities.accept.activities import Activities
 from apns_live.activities.accept.idempotency import KEPT_MILLISECONDS, Key, fingerprint
@@ -333,3 +333,35 @@ async def test_a_setting_that_nobody_can_follow_is_refused(
         "language": "de",
         "x_mine": 1,
     }
+
+
+async def test_a_group_of_several_apps_locks_in_the_order_of_the_rows(postgres_store: str) -> None:
+    """Results lock activities by row; a group that locked app by app would wait in a circle with them."""
+    async with Database.open(postgres_store) as database:
+        world = World(database)
+        first, second = [
+            await world.apps.create(name=name, bundle_id=f"com.example.{name}") for name in "ab"
+        ]
+        for app in (second, first):  # the first app has the second row
+            await world.activities.start(app, a_start())
+        rows = select(schema.activities.c.id).order_by(schema.activities.c.id)
+        async with database.read() as connection:
+            low, high = (await connection.scalars(rows)).all()
+        held = select(schema.activities.c.id).with_for_update(nowait=True)
+        async with database.write() as connection:
+            await connection.execute(held.where(schema.activities.c.id == low))
+            updates = asyncio.gather(
+                *(world.activities.update(app, an_update(1)) for app in (first, second))
+            )
+            while not await somebody_waits(database):
+                await asyncio.sleep(0)
+            await connection.execute(held.where(schema.activities.c.id == high))
+        assert [done.answer.version for done in await updates] == [2, 2]
+
+
+async def somebody_waits(database: Database) -> bool:
+    """Whether a transaction waits for another one's lock."""
+    async with database.read() as connection:
+        return bool(
+            await connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        )

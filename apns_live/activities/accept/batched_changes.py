@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ...errors import ActivityEnded, InvalidPayload, NotFound
 from ..apps import App
 from ..decodes import check_decodes
+from ..finding import hold_activities
 from ..requests import Accepted, End, Update
 from ..requests.messages import broadcast_warning
 from ..requests.start_again import planned_end
@@ -265,10 +266,12 @@ class Changing:
 async def _read(
     connection: AsyncConnection, items: Sequence[Change]
 ) -> dict[tuple[int, str], _Standing]:
-    query = _READ if connection.dialect.name == "sqlite" else _READ_LOCKED
     by_app: dict[int, dict[str, None]] = {}
     for item in items:
         by_app.setdefault(item.app.row, {})[item.request.id] = None
+    if len(by_app) > 1:
+        await hold_activities(connection, by_app)
+    query = _READ if connection.dialect.name == "sqlite" else _READ_LOCKED
     return {
         (app, row.public_id): _Standing(row)
         for app, ids in sorted(by_app.items())

@@ -18,7 +18,7 @@ from ...clock import Clock
 from ...errors import InvalidInput
 from .. import checks
 from ..apps import App
-from ..finding import find_id
+from ..finding import find_id, hold_activities
 from ..people.devices import Devices, Guard, stopped_by
 from ..people.records import TokenRecord, check_token
 from ..requests.member import Member
@@ -233,6 +233,12 @@ class Joining:
             answers.append(stored if refused is None else refused)
             if refused is None:
                 by_app.setdefault(item.app.row, []).append(item)
+        if len(by_app) > 1:
+            scopes = {
+                app: {record.scope for item in some for record in item.records}
+                for app, some in by_app.items()
+            }
+            await hold_activities(connection, scopes, share=True)
         now = milliseconds(self._clock)
         came: dict[int, bool] = {}
         for _, some in sorted(by_app.items()):
