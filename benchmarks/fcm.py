@@ -126,7 +126,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     settings = {
         "callers": f"one Node process; each sends {given.count} updates over one HTTP/2 connection with TLS "
-        "that it opens for the round, 100 (native: 90) at a time",
+        "that it opens for the round, 100 (native: 64) at a time",
         "answers": "FCM's is what APNs said to the push; a native one says that the update is stored",
         "rounds": f"{given.rounds}, alternating",
     }

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
 from ..errors import InvalidSetting
+from .embedded import Place, embedded_database, embedded_sealer, make_directory
 from .gateway_settings import Tuned, tunable
 from .options import Shared, command
 from .output import MissingPart
 from .store_access import (
-    DATABASE_FILE,
     DEFAULT_DIRECTORY,
-    KEY_FILE,
-    KEY_VARIABLES,
     VARIABLE,
     configured_address,
     key_file,
@@ -30,11 +25,7 @@ from .store_access import (
 )
 
 if TYPE_CHECKING:
-    from ..activities import ServiceSettings
-    from ..activities.store.sealing import Sealer
-    from ..gateway import GatewaySettings
     from ..gateway.wire.certificates import Certificates
-    from ..pool.endpoint import Endpoint
 
 
 @command()
@@ -151,7 +142,7 @@ def gateway(
         raise InvalidSetting(
             "and --apns name two", field="--with-fake", remedy="Leave one of them out."
         )
-    options = _Options(
+    place = Place(
         # What is tried, or named by --dir, has a database of its own, whatever the settings say.
         database=database if with_fake or directory else configured_address(database),
         directory=directory,
@@ -169,7 +160,7 @@ def gateway(
     tuned.configure_logs()
     raise_descriptor_limit()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_with_fake(options, ready) if with_fake else _alone(options, ready))
+        runner.run(_with_fake(place, ready) if with_fake else _alone(place, ready))
     return 0
 
 
@@ -182,161 +173,68 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-@dataclass(slots=True, kw_only=True)
-class _Options:
-    """Where to serve, and over what. ``facts`` is what the ready line says of TLS."""
-
-    database: str | None
-    directory: Path | None
-    host: str
-    port: int
-    certificates: Certificates | None
-    hostnames: tuple[str, ...]
-    proxy_port: int | None
-    settings: GatewaySettings
-    service: ServiceSettings
-    endpoints: Mapping[str, Endpoint]
-    contract: tuple[Path, ...]
-    send: bool
-    facts: dict[str, str] = field(default_factory=dict)
-
-    def make_certificates(self, directory: Path) -> None:
-        """Make certificates for the names that were asked for, in a folder of the directory."""
-        if not self.hostnames:
-            return
-        from ..gateway.wire.certificates import Certificates
-        from ..testing.certificates import LOCAL_NAMES, certificates_in
-
-        make_directory(directory / "tls")
-        made = certificates_in(directory / "tls", (*LOCAL_NAMES, *self.hostnames))
-        self.certificates = Certificates(made.certificate_file, made.key_file)
-        self.facts["ca_file"] = str(made.ca_file)
-
-    @contextlib.asynccontextmanager
-    async def proxy(self, url: str) -> AsyncIterator[None]:
-        """Run the CONNECT proxy, if it was asked for."""
-        if self.proxy_port is None:
-            yield
-            return
-        from .connect_proxy import connect_proxy
-
-        parts = urlsplit(url)
-        async with connect_proxy(
-            self.proxy_port, (parts.hostname or "localhost", parts.port or 443)
-        ) as address:
-            self.facts["proxy"] = address
-            yield
-
-
-async def _alone(options: _Options, ready: Any) -> None:
+async def _alone(place: Place, ready: Any) -> None:
     from ..activities import Service
     from ..gateway import create_app
     from ..gateway.serving import calm_collector, serving
 
-    directory = options.directory or DEFAULT_DIRECTORY
-    if options.database is None or options.directory is not None or options.hostnames:
+    directory = place.directory or DEFAULT_DIRECTORY
+    if place.database is None or place.directory is not None or place.hostnames:
         make_directory(directory)
-    options.make_certificates(directory)
-    address = await embedded_database(options.database, directory)
-    beside = key_file(address) if options.directory is None else None
+    place.make_certificates(directory)
+    address = await embedded_database(place.database, directory)
+    beside = key_file(address) if place.directory is None else None
     sealing = embedded_sealer(directory if beside is None else beside.parent, beside)
     async with (
         Service.open(
             address,
             sealing=sealing,
-            settings=options.service,
-            endpoints=options.endpoints,
-            send=options.send,
+            settings=place.service,
+            endpoints=place.endpoints,
+            send=place.send,
         ) as service,
-        stopping(options.certificates) as stop,
+        stopping(place.certificates) as stop,
         serving(
-            app := create_app(service, settings=options.settings),
+            app := create_app(service, settings=place.settings),
             gateway=app.state.gateway,
-            host=options.host,
-            port=options.port,
-            certificates=options.certificates,
+            host=place.host,
+            port=place.port,
+            certificates=place.certificates,
         ) as url,
-        options.proxy(url),
+        place.proxy(url),
     ):
         facts = {
             "url": url,
             "database": shown_address(service.database),
             "apps": [one.id for one in await service.apps.list()],
-            **options.facts,
+            **place.facts,
         }
         with calm_collector():
             ready(facts)
             await stop.wait()
 
 
-async def _with_fake(options: _Options, ready: Any) -> None:
+async def _with_fake(place: Place, ready: Any) -> None:
     import tempfile
 
     try:
-        from .with_fake import Place, trying
+        from .with_fake import trying
     except ImportError as error:
         raise MissingPart("fake", error.name) from error
 
     with contextlib.ExitStack() as stack:
-        directory = options.directory
-        if directory is None:
-            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="apns-live-")))
-        make_directory(directory)
-        options.make_certificates(directory)
-        place = Place(
-            directory=directory,
-            database=options.database,
-            host=options.host,
-            port=options.port,
-            certificates=options.certificates,
-            settings=options.settings,
-            service=options.service,
-            contract=options.contract,
-        )
+        if place.directory is None:
+            made = stack.enter_context(tempfile.TemporaryDirectory(prefix="apns-live-"))
+            place.directory = Path(made)
+        make_directory(place.directory)
+        place.make_certificates(place.directory)
         async with (
             trying(place) as facts,
-            stopping(options.certificates) as stop,
-            options.proxy(facts["url"]),
+            stopping(place.certificates) as stop,
+            place.proxy(facts["url"]),
         ):
-            ready({**facts, **options.facts})
+            ready({**facts, **place.facts})
             await stop.wait()
-
-
-def make_directory(directory: Path) -> None:
-    """Make a directory that only its owner can read."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-
-
-async def embedded_database(
-    given: str | None, directory: Path, *, file: str = DATABASE_FILE
-) -> str:
-    """Return the database's address. The one in the directory is set up or upgraded by itself."""
-    from ..activities.store.database import Database
-    from ..activities.store.upgrade import upgrade
-
-    if given is not None:
-        return given
-    path = directory / file
-    if not path.exists():
-        path.touch(mode=0o600)
-    async with Database.open(path) as database:
-        await upgrade(database)
-    return str(path)
-
-
-def embedded_sealer(directory: Path, file: Path | None = None) -> Sealer:
-    """Return the sealer: of the environment if it names a key, else of a file that is made here."""
-    from ..activities.store.sealing import Sealer, new_key
-
-    if any(os.environ.get(name) for name in KEY_VARIABLES):
-        return Sealer.from_environment()
-    path = file or directory / KEY_FILE
-    make_directory(path.parent)
-    with contextlib.suppress(FileExistsError):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with os.fdopen(os.open(path, flags, 0o600), "w", encoding="ascii") as made:
-            made.write(new_key() + "\n")
-    return Sealer(path.read_text(encoding="ascii"))
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +22,15 @@ from ..client import Endpoint
 from ..contracts import Contract
 from ..testing import FakeApns
 from ..testing.control import serve_control
+from .embedded import Place, embedded_database, embedded_sealer
 from .files import write_private
-from .gateway import embedded_database, embedded_sealer
 from .trying.recording import Recorder
 from .trying.samples import Demo
 from .trying.server import Page
 
 if TYPE_CHECKING:
-    from ..activities import Service, ServiceSettings
+    from ..activities import Service
     from ..activities.apps import App
-    from ..gateway import GatewaySettings
-    from ..gateway.wire.certificates import Certificates
 
 BUNDLE_ID = "com.example.demo"
 SEGMENT = "everyone"
@@ -51,35 +48,22 @@ _EVERYONE = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where to serve. ``database`` None makes a fresh one in the directory."""
-
-    directory: Path
-    database: str | None = None
-    host: str = "localhost"
-    port: int = 0
-    certificates: Certificates | None = None
-    settings: GatewaySettings | None = None
-    service: ServiceSettings | None = None
-    contract: tuple[Path, ...] = ()
-
-
 @contextlib.asynccontextmanager
 async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
-    """Run everything; yields the ready line's facts."""
+    """Run everything in a directory; yields the ready line's facts."""
     from ..activities import Service
     from ..gateway import create_app
     from ..gateway.service_accounts import with_token_uri
     from ..gateway.serving import serving
 
+    directory = place.directory or Path()
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         contract = Contract.read(*place.contract) if place.contract else None
         demo = Demo(contract)
         fake = await enter(
             FakeApns(
-                directory=place.directory / "fake",
+                directory=directory / "fake",
                 bundle_id=BUNDLE_ID,
                 devices="strict",
                 contract=contract,
@@ -90,12 +74,12 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
         if place.database is None:
             # A fake that starts anew knows none of the old tokens.
             for name in (_FILE, f"{_FILE}-wal", f"{_FILE}-shm"):
-                (place.directory / name).unlink(missing_ok=True)
-        address = await embedded_database(place.database, place.directory, file=_FILE)
+                (directory / name).unlink(missing_ok=True)
+        address = await embedded_database(place.database, directory, file=_FILE)
         service = await enter(
             Service.open(
                 address,
-                sealing=embedded_sealer(place.directory),
+                sealing=embedded_sealer(directory),
                 endpoints={"production": endpoint, "sandbox": endpoint},
                 settings=place.service,
             )
@@ -118,7 +102,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
                 certificates=place.certificates,
             )
         )
-        account_file = place.directory / "service-account.json"
+        account_file = directory / "service-account.json"
         write_private(account_file, with_token_uri(account, url))
         phones = await enter(_Phones(url, inspector, keys["native"], demo.attributes_type))
         await phones.make(PHONES)

@@ -109,6 +109,14 @@ async def read_json(
         raise BadBody(f"the body is nested over {max_depth} deep") from None
 
 
+async def read_object(request: Request, *, limit_bytes: int, max_depth: int) -> dict[str, Any]:
+    """Return the body, a JSON object. Raises `BadBody` as `read_json`."""
+    body = await read_json(request, limit_bytes=limit_bytes, max_depth=max_depth)
+    if not isinstance(body, dict):
+        raise BadBody("the body is not a JSON object")
+    return body
+
+
 def check_media_type(request: Request) -> None:
     """Raise `BadBody` (415) unless the body is declared as JSON."""
     given = request.headers.get("content-type", "")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import exists, select
 from starlette.requests import Request
+from starlette.responses import Response
 
+from ..activities.accept.idempotency import Key
 from ..activities.accept.streams import nobody_left
 from ..activities.apps import App
 from ..activities.requests.audience import Audience
 from ..activities.store import schema
-from ..errors import NotFound
+from ..errors import GatewayError, InvalidInput, NotFound
+from .credentials import Phone
 from .keys import ApiKey
 from .reach import check_activity
 from .scopes import Dialect
@@ -20,13 +25,19 @@ from .scopes import Dialect
 if TYPE_CHECKING:
     from .context import Gateway
 
+logger = logging.getLogger("apns_live.gateway")
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+Refuse = Callable[[Exception], Response]
+"""How a dialect answers an error."""
+
 
 def address_of(request: Request) -> str:
     """Return the address of the peer; of a proxy if there is one in between."""
     return "" if request.client is None else request.client.host
 
 
-def secret_of(request: Request, schemes: Collection[str]) -> str:
+def secret_of(request: Request, schemes: Collection[str] = ("bearer",)) -> str:
     """Return what follows one of the schemes (in small letters) in ``Authorization``, or nothing."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     return secret.strip() if scheme.lower() in schemes else ""
@@ -52,6 +63,51 @@ def refuse(gateway: Gateway, request: Request) -> None:
     who = f"refused {address_of(request)}"
     with gateway.limits.enter_as(who, gateway.settings.refused_per_minute):
         return
+
+
+def guarded(gateway: Gateway, respond: Endpoint, refuse: Refuse) -> Endpoint:
+    """Return an endpoint that answers every error in its dialect's shape; a defect is logged too."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            gateway.check_open()
+            return await respond(request)
+        except Exception as error:
+            response = refuse(error)
+            if response.status_code == 500 and not isinstance(error, GatewayError):
+                # The pattern, never the address: that may be signed.
+                path = getattr(request.scope.get("route"), "path", "a call of a dialect")
+                logger.exception("%s %s failed", request.method, path)
+            return response
+
+    return endpoint
+
+
+def limited(gateway: Gateway, caller: ApiKey | Phone) -> AbstractContextManager[None]:
+    """Count a request of a key or of a phone until the block ends. Raises `TooManyRequests`."""
+    if isinstance(caller, ApiKey):
+        return gateway.limits.enter(caller)
+    who = f"device {caller.app.id} {caller.device}"
+    return gateway.limits.enter_as(who, gateway.settings.device_per_minute)
+
+
+def idempotency_key(request: Request, key: ApiKey, digest: bytes | None = None) -> Key | None:
+    """Return the idempotency key of a request, if it has one. Raises `InvalidInput`.
+
+    ``digest`` stands for what was asked, where the service cannot tell that by itself.
+    """
+    given = request.headers.get("idempotency-key")
+    if given is None:
+        return None
+    # The draft writes a structured field's string, in quotes; many clients write it bare.
+    text = given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given
+    if not 1 <= len(text) <= 255 or not text.isprintable() or not text.isascii():
+        raise InvalidInput(
+            "is no text of 1 to 255 printable characters",
+            field="Idempotency-Key",
+            remedy="Give a fresh UUID for each request.",
+        )
+    return Key(caller=key.caller, key=text, digest=digest)
 
 
 def is_named(app: App, given: str, setting: str) -> bool:

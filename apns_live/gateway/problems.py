@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Mapping
 
 import msgspec
 from starlette.responses import Response
@@ -170,6 +171,20 @@ def _of_validation(text: str) -> Problem:
             said = why
             remedy = "Leave it out." if why == "is unknown" else "Give it."
     return problem("invalid", 422, said[:300], field=path[:200], remedy=remedy)
+
+
+def json_answer(
+    body: object,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    *,
+    retry_after: float | None = None,
+) -> Response:
+    """Return an answer with a JSON body. ``retry_after`` is seconds."""
+    found = dict(headers or {})
+    if retry_after is not None:
+        found["retry-after"] = str(max(1, math.ceil(retry_after)))
+    return Response(msgspec.json.encode(body), status, found, media_type="application/json")
 
 
 def respond(found: Problem) -> Response:

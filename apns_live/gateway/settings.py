@@ -62,7 +62,7 @@ class GatewaySettings:
     - ``metrics``: serve figures at /metrics; with ``metrics_token`` to who gives it as
       ``Authorization: Bearer TOKEN`` alone.
     - ``public_url``: where phones reach this gateway, for the addresses of webhook buttons; by
-      default what the caller called.
+      default where it listens, never what a caller's Host says.
     - ``webhook_hosts``: hosts that webhooks of buttons may name although their addresses are
       private. For the operator alone: an app cannot set it.
 

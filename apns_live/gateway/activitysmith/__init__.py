@@ -10,14 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
-from starlette.requests import Request
-from starlette.responses import Response
 
 from ...activities.cards.webhooks import WebhookRelay
 from ..context import Gateway
 from . import live, pushes, streaming
 from .calling import Handler, route
-from .refusals import Refused, answer_refusal, refusal
+from .refusals import refusal
 from .taps import tap_route
 
 __all__ = ["refusal", "routes"]
@@ -40,7 +38,7 @@ _ROUTES: tuple[tuple[str, str, Handler, str, bool], ...] = (
     ("GET", "/metrics/{key}", pushes.metric_get, "activities:read", False),
     ("DELETE", "/metrics/{key}", pushes.metric_remove, "admin", False),
 )
-_LIST = ("GET", "/api/metrics", pushes.metric_list, "activities:read", False)
+_LIST = ("GET", "/metrics", pushes.metric_list, "activities:read", False)
 """Only below ``/api``: ``/metrics`` itself is the gateway's own counters."""
 
 
@@ -64,32 +62,9 @@ def routes(gateway: Gateway, *, relay: WebhookRelay | None = None) -> APIRouter:
     router = APIRouter(lifespan=lifespan)
     tap = tap_route(gateway, relay_in_use)
     for prefix in PREFIXES:
-        for method, path, handler, scope, body in _ROUTES:
+        for method, path, handler, scope, body in (*_ROUTES, *((_LIST,) if prefix else ())):
             endpoint = route(gateway, handler, scope=scope, body=body)
             router.add_api_route(prefix + path, endpoint, methods=[method], response_model=None)
-        for path, endpoint, methods in (
-            ("/live-activity/taps/{tap}", tap, ["POST"]),
-            ("/live-activity/{rest:path}", _nothing, _METHODS),
-        ):
-            router.add_api_route(prefix + path, endpoint, methods=methods, response_model=None)
-        for path in dict.fromkeys(path for _, path, *_ in _ROUTES):
-            router.add_api_route(prefix + path, _no_method, methods=_METHODS, response_model=None)
-    method, path, handler, scope, body = _LIST
-    endpoint = route(gateway, handler, scope=scope, body=body)
-    router.add_api_route(path, endpoint, methods=[method], response_model=None)
+        path = prefix + "/live-activity/taps/{tap}"
+        router.add_api_route(path, tap, methods=["POST"], response_model=None)
     return router
-
-
-_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-
-
-async def _nothing(request: Request) -> Response:
-    """Answer what is no endpoint in this dialect's shape."""
-    return answer_refusal(Refused(404, "Not found", "There is no such endpoint."), route="")
-
-
-async def _no_method(request: Request) -> Response:
-    """Answer a method that an endpoint has not, in this dialect's shape."""
-    return answer_refusal(
-        Refused(405, "Method not allowed", f"This endpoint has no {request.method}."), route=""
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
@@ -15,11 +14,13 @@ from ...activities import Service
 from ...activities.accept.idempotency import Key
 from ...activities.apps import App
 from ...activities.times import milliseconds, to_text
-from ...errors import InvalidInput, NotAllowed
+from ...errors import NotAllowed
 from ..bodies import read_json
+from ..callers import Endpoint, guarded, idempotency_key, limited, refuse, secret_of
 from ..context import Gateway
 from ..credentials import HEAD, Phone
 from ..keys import ApiKey
+from ..problems import json_answer
 from .dialect import DIALECT, DialectSettings, settings_of
 from .refusals import answer_refusal
 
@@ -82,19 +83,9 @@ class Call:
 
         It stands for the request as it came: times and ids that are made of it do not count.
         """
-        given = self.request.headers.get("idempotency-key")
-        if given is None:
-            return None
-        text = given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given
-        if not 1 <= len(text) <= 255 or not text.isprintable() or not text.isascii():
-            raise InvalidInput(
-                "is no text of 1 to 255 printable characters",
-                field="Idempotency-Key",
-                remedy="Give a fresh UUID for each request.",
-            )
         said = [self.request.method, self.request.url.path.removeprefix("/api"), self.body]
         digest = hashlib.sha256(msgspec.json.encode(said, order="deterministic")).digest()
-        return Key(caller=self.key.caller, key=text, digest=digest)
+        return idempotency_key(self.request, self.key, digest)
 
     def replayed(self, replayed: bool) -> None:
         """Say in the answer that it is an earlier one said again."""
@@ -112,52 +103,34 @@ class Call:
 Handler = Callable[[Call], Awaitable[dict[str, Any]]]
 
 
-def route(
-    gateway: Gateway, handler: Handler, *, scope: str, body: bool = True
-) -> Callable[[Request], Awaitable[Response]]:
+def route(gateway: Gateway, handler: Handler, *, scope: str, body: bool = True) -> Endpoint:
     """Return an endpoint: caller, scope, limits, body, the handler, and its answer or refusal."""
 
-    async def endpoint(request: Request) -> Response:
-        try:
-            gateway.check_open()
-            caller = await _caller(gateway, request, scope)
-            with _limited(gateway, caller):
-                call = Call(gateway, request, caller)
-                if body:
-                    call.body = await read_json(
-                        request,
-                        limit_bytes=gateway.settings.body_bytes,
-                        max_depth=gateway.settings.depth,
-                    )
-                said = await handler(call)
-        except Exception as error:  # noqa: BLE001 - every refusal has this dialect's shape
-            return answer_refusal(error, route=request.scope["route"].path)
-        return Response(msgspec.json.encode(said), 200, call.headers, media_type="application/json")
+    async def respond(request: Request) -> Response:
+        caller = await _caller(gateway, request, scope)
+        with limited(gateway, caller):
+            call = Call(gateway, request, caller)
+            if body:
+                call.body = await read_json(
+                    request,
+                    limit_bytes=gateway.settings.body_bytes,
+                    max_depth=gateway.settings.depth,
+                )
+            return json_answer(await handler(call), 200, call.headers)
 
-    return endpoint
-
-
-def _limited(gateway: Gateway, caller: ApiKey | Phone) -> AbstractContextManager[None]:
-    if isinstance(caller, ApiKey):
-        return gateway.limits.enter(caller)
-    return gateway.limits.enter_as(
-        f"device {caller.app.id} {caller.device}", gateway.settings.device_per_minute
-    )
+    return guarded(gateway, respond, answer_refusal)
 
 
 async def _caller(gateway: Gateway, request: Request, scope: str) -> ApiKey | Phone:
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    secret = given.strip() if scheme.lower() == "bearer" else ""
+    secret = secret_of(request)
     if scope == FOR_PHONES and secret.startswith(f"{HEAD}."):
         phone = await gateway.credentials.check(secret)
         if phone is not None:
             return phone
     key = await gateway.keys.find(secret) if secret else None
     if key is None:
-        address = "" if request.client is None else request.client.host
-        # Whoever guesses is told to wait.
-        with gateway.limits.enter_as(f"refused {address}", gateway.settings.refused_per_minute):
-            raise NotAllowed(_NO_KEY, status=401)
+        refuse(gateway, request)
+        raise NotAllowed(_NO_KEY, status=401)
     if key.dialect != DIALECT:
         raise NotAllowed(f"This key speaks the API {key.dialect}: create one for {DIALECT}.")
     if not key.may(scope):

@@ -6,12 +6,9 @@ their manner.
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from starlette.responses import Response
 
 from ...errors import (
@@ -30,8 +27,7 @@ from ...errors import (
     TooManyRequests,
     TransportError,
 )
-
-logger = logging.getLogger("apns_live.gateway")
+from ..problems import json_answer
 
 CHANNELS = "Invalid channel targeting"
 STREAM_KEY = "Invalid stream_key"
@@ -133,20 +129,14 @@ def refusal_of(error: BaseException) -> Refused:
     return Refused(500, "Internal server error", "The gateway failed. This was logged.")
 
 
-def answer_refusal(error: Exception, *, route: str) -> Response:
-    """Return an error as an answer; a defect of ours goes into the log as well."""
+def answer_refusal(error: Exception) -> Response:
+    """Return an error as an answer."""
     refused = refusal_of(error)
-    if refused.status >= 500 and not isinstance(error, (Refused, Busy)):
-        logger.error("%s failed", route, exc_info=error)
     headers = {"cache-control": "no-store"}
-    if refused.retry_after is not None:
-        headers["retry-after"] = str(max(1, math.ceil(refused.retry_after)))
     if refused.status == 401:
         headers["www-authenticate"] = 'Bearer realm="apns-live"'
     body = {"error": refused.label, "message": refused.message, **refused.extra}
-    return Response(
-        msgspec.json.encode(body), refused.status, headers, media_type="application/json"
-    )
+    return json_answer(body, refused.status, headers, retry_after=refused.retry_after)
 
 
 def refusal(path: str, error: Exception) -> Response | None:
@@ -159,7 +149,7 @@ def refusal(path: str, error: Exception) -> Response | None:
         error = Refused(404, "Not found", "There is no such endpoint.")
     elif status == 405:
         error = Refused(405, "Method not allowed", "This endpoint has no such method.")
-    return answer_refusal(error, route="")
+    return answer_refusal(error)
 
 
 def _label(field: str) -> str:

@@ -6,9 +6,8 @@ not even its answer, reaches the phone.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,7 +15,9 @@ from ...activities.cards.buttons import TapSigner
 from ...activities.cards.webhooks import WebhookRelay
 from ...activities.times import milliseconds
 from ...errors import ActivitiesError
+from ..callers import Endpoint, guarded
 from ..context import Gateway
+from ..problems import json_answer
 from . import webhook_store
 from .refusals import Refused, answer_refusal
 from .sending import TAPS
@@ -27,18 +28,14 @@ _MAX_LENGTH = 2_048
 Relay = Callable[[], WebhookRelay]
 
 
-def tap_route(gateway: Gateway, relay: Relay) -> Callable[[Request], Awaitable[Response]]:
+def tap_route(gateway: Gateway, relay: Relay) -> Endpoint:
     """Return the endpoint that phones call."""
 
-    async def endpoint(request: Request) -> Response:
-        try:
-            gateway.check_open()
-            await _tap(gateway, relay(), request.path_params["tap"])
-        except Exception as error:  # noqa: BLE001 - every refusal has this dialect's shape
-            return answer_refusal(error, route=request.scope["route"].path)
-        return Response(msgspec.json.encode({"success": True}), media_type="application/json")
+    async def respond(request: Request) -> Response:
+        await _tap(gateway, relay(), request.path_params["tap"])
+        return json_answer({"success": True})
 
-    return endpoint
+    return guarded(gateway, respond, answer_refusal)
 
 
 async def _tap(gateway: Gateway, relay: WebhookRelay, tap: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -11,20 +10,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...activities.requests import End
-from ...errors import ActivityEnded, BadBody, InvalidInput, NotAllowed, NotFound
-from ..bodies import read_json
-from ..callers import check_id, find_caller, is_gone, is_named, knows_type, reaches_anyone
+from ...errors import ActivityEnded, InvalidInput, NotAllowed, NotFound
+from ..bodies import read_object
+from ..callers import (
+    Endpoint,
+    check_id,
+    find_caller,
+    guarded,
+    is_gone,
+    is_named,
+    knows_type,
+    reaches_anyone,
+)
 from ..context import Gateway
 from ..keys import ApiKey
 from ..reach import check_activity, check_audience
 from . import answers, words
 from .translate import MAX_EXTERNAL_IDS, Asked, read_start, read_update
 
-logger = logging.getLogger("apns_live.gateway")
-
 MAX_BYTES = 4_194_304
 """Braze, OpenAPI of the update endpoint: a request has at most 4 MB."""
-_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 Do = Callable[[Gateway, ApiKey, Mapping[str, Any]], Awaitable[Response]]
 
@@ -37,30 +42,19 @@ def routes(gateway: Gateway) -> APIRouter:
         ("/messages/live_activity/update", "activities:update", _update),
     ):
         router.add_route(path, _endpoint(gateway, scope, do), methods=["POST"])
-        router.add_route(path, _wrong_method, methods=_METHODS)
-    router.add_route("/messages/{rest:path}", _wrong_path, methods=_METHODS)
     return router
 
 
-async def _wrong_method(request: Request) -> Response:
-    return answers.not_allowed()
-
-
-async def _wrong_path(request: Request) -> Response:
-    return answers.not_found()
-
-
-def _endpoint(gateway: Gateway, scope: str, do: Do) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(gateway: Gateway, scope: str, do: Do) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         key: ApiKey | None = None
-        try:
-            gateway.check_open()
+
+        async def respond(request: Request) -> Response:
+            nonlocal key
             key = await find_caller(gateway, request, "braze")
-            response = await _respond(gateway, request, key, scope, do)
-        except Exception as error:
-            response = answers.refuse(error)
-            if response.status_code == 500:
-                logger.exception("%s failed", request.url.path)
+            return await _respond(gateway, request, key, scope, do)
+
+        response = await guarded(gateway, respond, answers.refuse)(request)
         if key is not None:
             _say_limit(gateway, key, response)
         return response
@@ -80,13 +74,11 @@ async def _respond(
     with gateway.limits.enter(key):
         if not key.may(scope):
             raise NotAllowed(f"The key lacks the scope {scope}.", missing=scope)
-        body = await read_json(
+        body = await read_object(
             request,
             limit_bytes=max(MAX_BYTES, gateway.settings.body_bytes),
             max_depth=gateway.settings.depth,
         )
-        if not isinstance(body, dict):
-            raise BadBody("the body is no JSON object")
         return await do(gateway, key, body)
 
 

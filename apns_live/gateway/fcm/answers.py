@@ -7,11 +7,9 @@ status for a dead token, and apps delete theirs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 from starlette.responses import Response
 
 from ...errors import (
@@ -26,7 +24,10 @@ from ...errors import (
 )
 from ...outcome import Outcome, Verdict
 from ..problems import classify
+from ..problems import json_answer as answer
 
+_REALM = 'Bearer realm="https://accounts.google.com/"'
+_PATHS = ("/v1/projects/", "/batch", "/iid/")
 _TYPES = "type.googleapis.com"
 _FCM = f"{_TYPES}/google.firebase.fcm.v1"
 INVALID = "Request contains an invalid argument."
@@ -135,22 +136,14 @@ def failure_of(outcome: Outcome, *, unregistered: bool) -> GoogleError:
     return error(400, "INVALID_ARGUMENT", INVALID)
 
 
-def answer(body: Any, code: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer with a JSON body."""
-    return Response(msgspec.json.encode(body), code, headers, media_type="application/json")
-
-
 def refuse(error: Exception) -> Response:
     """Return the answer to an error. Nothing is shown of a defect."""
     refusal = _refusal_of(error)
     body = {"code": refusal.code, "message": str(refusal), "status": _STATUS[refusal.code]}
-    headers = {}
-    if refusal.retry_after is not None:
-        headers["retry-after"] = str(max(1, math.ceil(refusal.retry_after)))
-    if refusal.code == 401:
-        headers["www-authenticate"] = 'Bearer realm="https://accounts.google.com/"'
+    headers = {"www-authenticate": _REALM} if refusal.code == 401 else {}
     details = {"details": list(refusal.details)} if refusal.details else {}
-    return answer({"error": {**body, **details}}, refusal.code, headers)
+    said = {"error": {**body, **details}}
+    return answer(said, refusal.code, headers, retry_after=refusal.retry_after)
 
 
 def _refusal_of(error: Exception) -> GoogleError:
@@ -188,7 +181,7 @@ def not_spoken(what: str) -> GoogleError:
 
 def refusal(path: str, error: Exception) -> Response | None:
     """Return the answer to what no route met, or None for a path that is not FCM's."""
-    if not path.startswith("/v1/projects/"):
+    if not path.startswith(_PATHS):
         return None
     status = getattr(error, "status_code", None)
     return refuse(not_spoken("This address or method") if status in (404, 405) else error)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
-from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter
@@ -17,14 +15,13 @@ from ...errors import BadBody, NotAllowed
 from .. import service_accounts as accounts
 from ..admission import leave_now
 from ..bodies import read_bytes, read_json
-from ..callers import is_named, refuse, secret_of
+from ..callers import guarded, is_named, refuse, secret_of
 from ..context import Gateway
 from ..keys import ApiKey
+from ..problems import json_answer
 from . import answers
 from .answers import GoogleError, failure_of, fcm, info
 from .messages import read_send
-
-logger = logging.getLogger("apns_live.gateway")
 
 PURPOSE = "fcm access tokens"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -33,10 +30,7 @@ DEADLINE = 12.0
 MAX_BYTES = 65_536
 _TOKEN_BYTES = 16_384
 _TOKENS_PER_MINUTE = 600
-_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _SEND = "/v1/projects/{project}/messages:send"
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def routes(gateway: Gateway) -> APIRouter:
@@ -50,30 +44,9 @@ def routes(gateway: Gateway) -> APIRouter:
     async def token(request: Request) -> Response:
         return await _token(gateway, request)
 
-    async def nothing(request: Request) -> Response:
-        raise answers.not_spoken(f"{request.method} {request.url.path[:100]}")
-
-    router.add_route(_SEND, _guarded(gateway, send), methods=["POST"])
-    router.add_route("/token", _guarded(gateway, token), methods=["POST"])
-    for path in ("/v1/projects/{rest:path}", "/batch", "/iid/{rest:path}"):
-        router.add_route(path, _guarded(gateway, nothing), methods=_METHODS)
+    router.add_route(_SEND, guarded(gateway, send, answers.refuse), methods=["POST"])
+    router.add_route("/token", guarded(gateway, token, answers.refuse), methods=["POST"])
     return router
-
-
-def _guarded(gateway: Gateway, respond: Endpoint) -> Endpoint:
-    """Return the endpoint with every error answered in Google's shape."""
-
-    async def endpoint(request: Request) -> Response:
-        try:
-            gateway.check_open()
-            return await respond(request)
-        except Exception as error:
-            response = answers.refuse(error)
-            if response.status_code == 500 and not isinstance(error, GoogleError):
-                logger.exception("%s of the fcm dialect failed", request.method)
-            return response
-
-    return endpoint
 
 
 async def _token(gateway: Gateway, request: Request) -> Response:
@@ -82,9 +55,9 @@ async def _token(gateway: Gateway, request: Request) -> Response:
         text = await read_bytes(request, limit_bytes=_TOKEN_BYTES)
         given = parse_qs(text.decode(), max_num_fields=20)
     except (BadBody, ValueError):
-        return answers.answer({"error": "invalid_request"}, 400)
+        return json_answer({"error": "invalid_request"}, 400)
     if given.get("grant_type") != [GRANT]:
-        return answers.answer({"error": "unsupported_grant_type"}, 400)
+        return json_answer({"error": "unsupported_grant_type"}, 400)
     try:
         assertion = given.get("assertion", [""])[0]
         lookup = accounts.issuer_of(assertion)
@@ -97,11 +70,11 @@ async def _token(gateway: Gateway, request: Request) -> Response:
     except accounts.InvalidGrant as error:
         refuse(gateway, request)
         body = {"error": "invalid_grant", "error_description": str(error)}
-        return answers.answer(body, 400)
+        return json_answer(body, 400)
     with gateway.limits.enter_as(f"fcm tokens {key.caller}", _TOKENS_PER_MINUTE):
         secret = gateway.service.apps.sealer.derive(PURPOSE)
         made = accounts.access_token(secret, lookup, now=now)
-    return answers.answer(
+    return json_answer(
         {"access_token": made, "expires_in": accounts.SECONDS - 1, "token_type": "Bearer"}
     )
 
@@ -130,7 +103,7 @@ async def _send(gateway: Gateway, request: Request, number: int) -> Response:
             kind = asked.aps.get("attributes-type")
             check_decodes(app.settings, str(kind), state, attributes)
         if asked.validate_only:
-            return answers.answer({"name": f"projects/{project}/messages/fake_message_id"})
+            return json_answer({"name": f"projects/{project}/messages/fake_message_id"})
         leave_now()  # it waits for APNs, and the client bounds how many do
         try:
             async with gateway.service.courier.client(app, app.environment) as client:
@@ -141,12 +114,12 @@ async def _send(gateway: Gateway, request: Request, number: int) -> Response:
     if not outcome.accepted:
         unregistered = app.settings.get("fcm_unregistered", False) is True
         raise failure_of(outcome, unregistered=unregistered)
-    return answers.answer({"name": f"projects/{project}/messages/{int(now * 1e6) + number}"})
+    return json_answer({"name": f"projects/{project}/messages/{int(now * 1e6) + number}"})
 
 
 async def _caller(gateway: Gateway, request: Request) -> ApiKey:
     """Return the key of an access token. Raises `GoogleError` (401)."""
-    given = secret_of(request, ("bearer",))
+    given = secret_of(request)
     if not given:
         raise _unauthenticated("CREDENTIALS_MISSING")
     found = accounts.account_of(gateway.service.apps.sealer.derive(PURPOSE), given)

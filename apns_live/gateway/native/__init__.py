@@ -36,7 +36,7 @@ _description = Routes("health")
     "/openapi.json",
     "This description",
     who="anyone",
-    answers={200: dict[str, Any]},
+    answer=dict[str, Any],
     refusals=frozenset({404}),
 )
 async def description(call: Call) -> Answer:

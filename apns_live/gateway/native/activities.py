@@ -12,7 +12,15 @@ from ...activities.requests import Accepted
 from ...errors import InvalidInput, NotAllowed
 from ..problems import classify
 from ..reach import check_activity, check_audience
-from .answers import AcceptedAnswer, ActivityAnswer, BulkAnswer, BulkItem, PageAnswer, page
+from .answers import (
+    AcceptedAnswer,
+    ActivityAnswer,
+    BulkAnswer,
+    BulkItem,
+    PageAnswer,
+    page,
+    shown_times,
+)
 from .api import Answer, Call, Routes
 from .operations import OperationAnswer
 from .shapes import (
@@ -25,13 +33,12 @@ from .shapes import (
     Page,
     StartBody,
     UpdateBody,
-    shown_times,
     to_end,
     to_start,
     to_update,
 )
 
-routes = Routes("activities")
+routes = Routes("activities", scope="activities:read")
 REPLAYED = {"idempotent-replayed": "true"}
 _SCOPES = {
     BulkStart: "activities:start",
@@ -68,12 +75,13 @@ _ACCEPTED = {
     "Give an activity a new state",
     scope="activities:update",
     body=UpdateBody,
-    answers={202: AcceptedAnswer},
+    status=202,
+    answer=AcceptedAnswer,
     idempotent=True,
     grouped=True,
     examples={"goal": _UPDATE},
     answer_examples={"accepted": _ACCEPTED},
-    refusals=frozenset({404, 409}),
+    refusals=frozenset({409}),
 )
 async def update_activity(call: Call) -> Answer:
     """Devices that have an activity token get it now, the others when they hand one in.
@@ -81,8 +89,7 @@ async def update_activity(call: Call) -> Answer:
     When states come faster than they can be sent, a device gets only the newest.
     """
     activity = call.part("activity")
-    if call.caller.groups is not None:
-        await check_activity(call.gateway, call.caller, activity)
+    await check_activity(call.gateway, call.caller, activity)
     request = to_update(activity, call.body)
     return _accepted(await call.service.activities.update(call.app, request, key=call.once()))
 
@@ -94,18 +101,18 @@ async def update_activity(call: Call) -> Answer:
     scope="activities:end",
     body=EndBody,
     body_required=False,
-    answers={202: AcceptedAnswer},
+    status=202,
+    answer=AcceptedAnswer,
     idempotent=True,
     grouped=True,
     examples={"final": {"content_state": {"home": 2, "away": 1}, "dismiss_after": 900}},
     answer_examples={"accepted": _ACCEPTED},
-    refusals=frozenset({404, 409}),
+    refusals=frozenset({409}),
 )
 async def end_activity(call: Call) -> Answer:
     """Without a body the last state stays on the card. Ending again is ``ignored``."""
     activity = call.part("activity")
-    if call.caller.groups is not None:
-        await check_activity(call.gateway, call.caller, activity)
+    await check_activity(call.gateway, call.caller, activity)
     request = to_end(activity, call.body)
     return _accepted(await call.service.activities.end(call.app, request, key=call.once()))
 
@@ -116,7 +123,8 @@ async def end_activity(call: Call) -> Answer:
     "Start an activity",
     scope="activities:start",
     body=StartBody,
-    answers={202: AcceptedAnswer},
+    status=202,
+    answer=AcceptedAnswer,
     idempotent=True,
     grouped=True,
     examples={"match": _START},
@@ -138,8 +146,9 @@ async def start_activity(call: Call) -> Answer:
     "POST",
     "/v1/activities/bulk",
     "Start, update and end many",
+    scope="",
     body=BulkBody,
-    answers={200: BulkAnswer},
+    answer=BulkAnswer,
     idempotent=True,
     grouped=True,
     examples={
@@ -198,28 +207,17 @@ async def _one(
     "GET",
     "/v1/activities",
     "List activities",
-    scope="activities:read",
     query=ActivitiesPage,
-    answers={200: PageAnswer[ActivityAnswer]},
+    answer=PageAnswer[ActivityAnswer],
 )
 async def list_activities(call: Call) -> dict[str, Any]:
     """The oldest first."""
-    query: ActivitiesPage = call.query
-    found = await call.service.activities.page(
-        call.app, status=query.status, after=query.after, limit=query.limit
-    )
-    return page([shown_times(one) for one in found], query.limit)
+    status = call.query.status
+    found = await call.service.activities.page(call.app, status=status, **call.paging)
+    return page(found, call.query.limit)
 
 
-@routes(
-    "GET",
-    "/v1/activities/{activity}",
-    "Get an activity",
-    scope="activities:read",
-    answers={200: ActivityAnswer},
-    grouped=True,
-    refusals=frozenset({404}),
-)
+@routes("GET", "/v1/activities/{activity}", "Get an activity", answer=ActivityAnswer, grouped=True)
 async def get_activity(call: Call) -> dict[str, Any]:
     """With the number of devices that follow it, and of those whose token is awaited."""
     activity = call.part("activity")
@@ -231,21 +229,16 @@ async def get_activity(call: Call) -> dict[str, Any]:
     "GET",
     "/v1/activities/{activity}/history",
     "List what was asked of an activity",
-    scope="activities:read",
     query=Page,
-    answers={200: PageAnswer[OperationAnswer]},
+    answer=PageAnswer[OperationAnswer],
     grouped=True,
-    refusals=frozenset({404}),
 )
 async def activity_history(call: Call) -> dict[str, Any]:
     """Its operations with their counts, the oldest first."""
-    query: Page = call.query
     activity = call.part("activity")
     await check_activity(call.gateway, call.caller, activity)
-    found = await call.service.operations.page(
-        call.app, activity=activity, after=query.after, limit=query.limit
-    )
-    return page([shown_times(one) for one in found], query.limit)
+    found = await call.service.operations.page(call.app, activity=activity, **call.paging)
+    return page(found, call.query.limit)
 
 
 def _accepted(done: Once[Accepted]) -> Answer:

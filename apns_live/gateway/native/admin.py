@@ -7,14 +7,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from ...activities.times import to_text
 from ...errors import NotAllowed, NotFound
 from ..scopes import check_scopes
-from .answers import PageAnswer, Time, page
+from .answers import PageAnswer, Time, page, shown_times
 from .api import Answer, Call, Routes
-from .shapes import Page, Strict, shown_times
+from .shapes import Page, Strict
 
-routes = Routes("admin")
+routes = Routes("admin", scope="admin")
 
 Settings = Annotated[dict[str, Any], Meta(max_length=100)]
 
@@ -110,34 +109,20 @@ class AuditAnswer(msgspec.Struct, frozen=True, kw_only=True):
     created_at: Time
 
 
-@routes("GET", "/v1/apps", "List apps", answers={200: PageAnswer[AppAnswer]})
+@routes("GET", "/v1/apps", "List apps", scope="", answer=PageAnswer[AppAnswer])
 async def list_apps(call: Call) -> dict[str, Any]:
     """The one that the key belongs to."""
-    return {"items": [_app(call)], "next": None}
+    return {"items": [_shown_app(call.app)], "next": None}
 
 
-@routes(
-    "GET",
-    "/v1/apps/{app}",
-    "Get the app",
-    answers={200: AppAnswer},
-    refusals=frozenset({404}),
-)
+@routes("GET", "/v1/apps/{app}", "Get the app", scope="", answer=AppAnswer)
 async def get_app(call: Call) -> dict[str, Any]:
     """A key knows its own app only."""
     _own(call)
-    return _app(call)
+    return _shown_app(call.app)
 
 
-@routes(
-    "PATCH",
-    "/v1/apps/{app}",
-    "Change settings of the app",
-    scope="admin",
-    body=AppBody,
-    answers={200: AppAnswer},
-    refusals=frozenset({404}),
-)
+@routes("PATCH", "/v1/apps/{app}", "Change settings of the app", body=AppBody, answer=AppAnswer)
 async def configure_app(call: Call) -> dict[str, Any]:
     """Bundle id and name stay as they are: those belong to the command line."""
     _own(call)
@@ -151,9 +136,7 @@ async def configure_app(call: Call) -> dict[str, Any]:
     "GET",
     "/v1/apps/{app}/provider-keys",
     "List provider keys",
-    scope="admin",
-    answers={200: PageAnswer[ProviderKeyAnswer]},
-    refusals=frozenset({404}),
+    answer=PageAnswer[ProviderKeyAnswer],
 )
 async def list_provider_keys(call: Call) -> dict[str, Any]:
     """What they are for, never the keys."""
@@ -162,15 +145,7 @@ async def list_provider_keys(call: Call) -> dict[str, Any]:
     return {"items": [shown_times(dict(one)) for one in found], "next": None}
 
 
-@routes(
-    "POST",
-    "/v1/apps/{app}/provider-keys",
-    "Add a provider key",
-    scope="admin",
-    body=ProviderKeyBody,
-    answers={204: None},
-    refusals=frozenset({404}),
-)
+@routes("POST", "/v1/apps/{app}/provider-keys", "Add a provider key", body=ProviderKeyBody)
 async def add_provider_key(call: Call) -> Answer:
     """It is sealed before it is stored, and replaces the one that served the same APNs."""
     _own(call)
@@ -186,28 +161,19 @@ async def add_provider_key(call: Call) -> Answer:
     return Answer(status=204)
 
 
-@routes(
-    "GET",
-    "/v1/keys",
-    "List API keys",
-    scope="admin",
-    query=Page,
-    answers={200: PageAnswer[KeyAnswer]},
-)
+@routes("GET", "/v1/keys", "List API keys", query=Page, answer=PageAnswer[KeyAnswer])
 async def list_keys(call: Call) -> dict[str, Any]:
     """The oldest first; secrets are nowhere."""
-    query: Page = call.query
-    found = await call.gateway.keys.page(call.app, after=query.after, limit=query.limit)
-    return page([shown_times(one) for one in found], query.limit)
+    return page(await call.gateway.keys.page(call.app, **call.paging), call.query.limit)
 
 
 @routes(
     "POST",
     "/v1/keys",
     "Make an API key",
-    scope="admin",
     body=KeyBody,
-    answers={201: NewKeyAnswer},
+    status=201,
+    answer=NewKeyAnswer,
     examples={"updates": {"name": "scores", "scopes": ["activities:update"]}},
 )
 async def create_key(call: Call) -> NewKeyAnswer:
@@ -233,12 +199,12 @@ async def create_key(call: Call) -> NewKeyAnswer:
     "POST",
     "/v1/keys/{key}/rotate",
     "Give a key a new secret",
-    scope="admin",
     body=RotateBody,
     body_required=False,
-    answers={201: NewKeyAnswer},
+    status=201,
+    answer=NewKeyAnswer,
     examples={"hour": {"overlap": 3600}},
-    refusals=frozenset({404, 409}),
+    refusals=frozenset({409}),
 )
 async def rotate_key(call: Call) -> NewKeyAnswer:
     """The old secret goes on for the overlap, so that nothing stands still meanwhile."""
@@ -253,14 +219,7 @@ async def rotate_key(call: Call) -> NewKeyAnswer:
     return NewKeyAnswer(id=key.id, secret=secret)
 
 
-@routes(
-    "DELETE",
-    "/v1/keys/{key}",
-    "Revoke an API key",
-    scope="admin",
-    answers={204: None},
-    refusals=frozenset({404}),
-)
+@routes("DELETE", "/v1/keys/{key}", "Revoke an API key")
 async def revoke_key(call: Call) -> None:
     """At once in this process; within five seconds in others over the same database."""
     key = call.part("key")
@@ -268,19 +227,10 @@ async def revoke_key(call: Call) -> None:
     await call.note("key.revoke", key)
 
 
-@routes(
-    "GET",
-    "/v1/audit",
-    "Read the audit log",
-    scope="admin",
-    query=Page,
-    answers={200: PageAnswer[AuditAnswer]},
-)
+@routes("GET", "/v1/audit", "Read the audit log", query=Page, answer=PageAnswer[AuditAnswer])
 async def read_audit(call: Call) -> dict[str, Any]:
     """Who made, rotated and revoked what, the oldest first."""
-    query: Page = call.query
-    found = await call.gateway.audit.page(call.app, after=query.after, limit=query.limit)
-    return page([shown_times(one) for one in found], query.limit)
+    return page(await call.gateway.audit.page(call.app, **call.paging), call.query.limit)
 
 
 def _own(call: Call) -> None:
@@ -288,16 +238,5 @@ def _own(call: Call) -> None:
         raise NotFound(f"there is no app {call.part('app')!r}")
 
 
-def _app(call: Call) -> dict[str, Any]:
-    return _shown_app(call.app)
-
-
 def _shown_app(app: Any) -> dict[str, Any]:
-    return {
-        "id": app.id,
-        "name": app.name,
-        "bundle_id": app.bundle_id,
-        "environment": app.environment,
-        "settings": app.settings,
-        "created_at": to_text(app.created_at),
-    }
+    return shown_times({name: getattr(app, name) for name in AppAnswer.__struct_fields__})

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from ...activities.requests import Accepted
+from ...activities.times import to_text
 from ..problems import Problem
 
 Time = Annotated[str, Meta(description="ISO 8601 in UTC")]
 Item = TypeVar("Item")
+_TIMES = ("_at", "first_session", "last_session")
 
 
-class AcceptedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class AcceptedAnswer(Accepted, frozen=True, kw_only=True):
     """A write was stored; it is on its way. ``operation`` leads to what becomes of it.
 
     ``status``: ``accepted``, ``scheduled``, ``superseded`` (a newer revision is there already) or
     ``ignored`` (the activity had ended). ``warning`` says what will not be as one may think.
     """
 
-    operation: str
-    activity: str
-    status: str
-    version: int
     devices: int
     queued: int
-    warning: str = ""
 
 
 class StreamAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +106,21 @@ class CountAnswer(msgspec.Struct, frozen=True, kw_only=True):
     count: int
 
 
-def page(items: list[dict[str, Any]], limit: int) -> dict[str, Any]:
-    """Return a page's answer; a short page is the last one."""
-    return {"items": items, "next": items[-1]["row"] if len(items) == limit else None}
+def page(items: Sequence[Mapping[str, Any]], limit: int) -> dict[str, Any]:
+    """Return a page's answer from records; a short page is the last one."""
+    further = items[-1]["row"] if len(items) == limit else None
+    return {"items": [shown_times(one) for one in items], "next": further}
+
+
+def text_page(found: tuple[Sequence[Mapping[str, Any]], str | None]) -> dict[str, Any]:
+    """Return a page's answer of a list that goes by names."""
+    items, further = found
+    return {"items": [shown_times(one) for one in items], "next": further}
+
+
+def shown_times(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record with its times, which are milliseconds in the store, as ISO 8601 in UTC."""
+    return {
+        name: to_text(entry) if isinstance(entry, int) and name.endswith(_TIMES) else entry
+        for name, entry in value.items()
+    }

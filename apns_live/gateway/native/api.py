@@ -22,6 +22,7 @@ from ...activities.checks import encodable
 from ...errors import BadBody, InvalidInput, NotAllowed, NotFound
 from ..admission import enter_now
 from ..bodies import check_depth, check_media_type, read_bytes
+from ..callers import address_of, idempotency_key, limited, refuse, secret_of
 from ..context import Gateway
 from ..credentials import HEAD, Phone
 from ..keys import ApiKey
@@ -87,10 +88,9 @@ class Call:
         self._phone = phone
 
     @property
-    def address(self) -> str:
-        """The address of the peer; of a proxy if there is one in between."""
-        client = self.request.client
-        return "" if client is None else client.host
+    def paging(self) -> dict[str, Any]:
+        """Where the caller wants to read on, and how much: arguments of the service's lists."""
+        return {"after": self.query.after, "limit": self.query.limit}
 
     def part(self, name: str) -> str:
         """Return a part of the path. Raises `NotFound` for what cannot be an id."""
@@ -101,18 +101,7 @@ class Call:
 
     def once(self) -> Key | None:
         """Return the idempotency key of the request. Raises `InvalidInput` for one that cannot be."""
-        given = self.request.headers.get("idempotency-key")
-        if given is None:
-            return None
-        # The draft writes a structured field's string, in quotes; many clients write it bare.
-        text = given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given
-        if not 1 <= len(text) <= 255 or not text.isprintable() or not text.isascii():
-            raise InvalidInput(
-                "is no text of 1 to 255 printable characters",
-                field="Idempotency-Key",
-                remedy="Give a fresh UUID for each request.",
-            )
-        return Key(caller=self.caller.caller, key=text)
+        return idempotency_key(self.request, self.caller)
 
     async def note(self, action: str, subject: str, **detail: Any) -> None:
         """Write a line of the audit log."""
@@ -123,7 +112,7 @@ class Call:
             action=action,
             subject=subject,
             detail=detail,
-            address=self.address,
+            address=address_of(self.request),
         )
 
 
@@ -169,16 +158,29 @@ class Operation:
 
 
 class Routes:
-    """Collects the operations of one part of the API."""
+    """Collects the operations of one part of the API. ``scope`` is theirs where they name none."""
 
-    def __init__(self, tag: str) -> None:
+    def __init__(self, tag: str, *, scope: str = "") -> None:
         self.tag = tag
+        self.scope = scope
         self.operations: list[Operation] = []
 
     def __call__(
-        self, method: str, path: str, summary: str, **options: Any
+        self,
+        method: str,
+        path: str,
+        summary: str,
+        *,
+        answer: Any = None,
+        status: int | None = None,
+        **options: Any,
     ) -> Callable[[Handler], Handler]:
-        """Return a decorator that makes the function the handler of a route."""
+        """Return a decorator that makes the function the handler of a route.
+
+        ``answer`` is the type of the usual answer's body, None for none. ``status`` is 200, or 204
+        without a body, unless it is given.
+        """
+        usual = status or (204 if answer is None else 200)
 
         def add(handler: Handler) -> Handler:
             self.operations.append(
@@ -190,7 +192,8 @@ class Routes:
                     handler=handler,
                     tag=self.tag,
                     description=(handler.__doc__ or "").strip(),
-                    **options,
+                    answers={usual: answer},
+                    **{"scope": self.scope, **options},
                 )
             )
             return handler
@@ -225,21 +228,21 @@ class Endpoint:
         call = Call(gateway, operation, request)
         if operation.who == "anyone":
             return await self._handle(call)
-        secret = _bearer(request)
+        secret = secret_of(request)
         if operation.who == "phone":
             phone = await self._phone(call, secret)
             call.with_phone(phone)
-            who = f"device {phone.app.id} {phone.device}"
-            with gateway.limits.enter_as(who, gateway.settings.device_per_minute):
+            with limited(gateway, phone):
                 return await self._handle(call)
         call.key = key = await self._key(call, secret)
         with gateway.limits.enter(key):
             return await self._handle(call)
 
     async def _key(self, call: Call, secret: str) -> ApiKey:
-        key = await self._gateway.keys.find(secret) if secret else None
+        gateway = self._gateway
+        key = await gateway.keys.find(secret) if secret else None
         if key is None:
-            self._refused(call)
+            refuse(gateway, call.request)
             if secret.startswith(f"{HEAD}."):
                 raise NotAllowed(
                     "this is a device credential: phones call /v1/device only", status=401
@@ -262,21 +265,13 @@ class Endpoint:
     async def _phone(self, call: Call, secret: str) -> Phone:
         phone = await self._gateway.credentials.check(secret) if secret else None
         if phone is None:
-            self._refused(call)
+            refuse(self._gateway, call.request)
             raise NotAllowed(
                 "give a device credential that has not ended: your server mints one at "
                 "POST /v1/devices/{device}/credentials",
                 status=401,
             )
         return phone
-
-    def _refused(self, call: Call) -> None:
-        """Slow down whoever tries keys: after some a minute, 429 instead of 401."""
-        gateway = self._gateway
-        with gateway.limits.enter_as(
-            f"refused {call.address}", gateway.settings.refused_per_minute
-        ):
-            return
 
     async def _handle(self, call: Call) -> Response:
         operation = self._operation
@@ -321,11 +316,6 @@ class Endpoint:
             raise BadBody(f"the body is no JSON: {error}"[:200]) from None
         except RecursionError:
             raise BadBody("the body is nested too deep") from None
-
-
-def _bearer(request: Request) -> str:
-    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-    return secret.strip() if scheme.lower() == "bearer" else ""
 
 
 def _query(request: Request, kind: Any) -> Any:

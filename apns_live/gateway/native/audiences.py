@@ -13,7 +13,7 @@ from .answers import AcceptedAnswer
 from .api import Answer, Call, Routes
 from .shapes import AudienceBody, NotifyBody, Strict
 
-routes = Routes("audiences")
+routes = Routes("audiences", scope="audiences:write")
 
 
 class SegmentBody(Strict, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class DryRunAnswer(msgspec.Struct, frozen=True, kw_only=True):
     "Count an audience",
     scope="audiences:read",
     body=DryRunBody,
-    answers={200: DryRunAnswer},
+    answer=DryRunAnswer,
     grouped=True,
     examples={
         "red": {
@@ -78,9 +78,8 @@ async def dry_run(call: Call) -> Any:
     "PUT",
     "/v1/segments/{segment}",
     "Save a segment",
-    scope="audiences:write",
     body=SegmentBody,
-    answers={200: SegmentAnswer},
+    answer=SegmentAnswer,
     examples={
         "germans": {"filter": {"field": "language", "relation": "=", "value": "de"}},
     },
@@ -92,14 +91,7 @@ async def save_segment(call: Call) -> Any:
     return await call.service.segments.save(call.app, call.part("segment"), body.filter, id=body.id)
 
 
-@routes(
-    "DELETE",
-    "/v1/segments/{segment}",
-    "Delete a segment",
-    scope="audiences:write",
-    answers={204: None},
-    refusals=frozenset({404}),
-)
+@routes("DELETE", "/v1/segments/{segment}", "Delete a segment")
 async def delete_segment(call: Call) -> None:
     """By name or id."""
     await call.service.segments.delete(call.app, call.part("segment"))
@@ -111,7 +103,8 @@ async def delete_segment(call: Call) -> None:
     "Send an ordinary notification",
     scope="notifications:send",
     body=NotifyBody,
-    answers={202: AcceptedAnswer},
+    status=202,
+    answer=AcceptedAnswer,
     idempotent=True,
     grouped=True,
     examples={

@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import asdict
 
 from ...activities.accept.broadcast_channels import ChannelView, CreateChannel
-from ...activities.times import to_text
 from .activities import REPLAYED
-from .answers import Time
+from .answers import TextPageAnswer, Time, shown_times, text_page
 from .api import Answer, Call, Routes
-from .shapes import Environment, Strict
+from .shapes import Environment, Strict, TextPage
 
-routes = Routes("channels")
+routes = Routes("channels", scope="channels:write")
 
 
 class ChannelBody(Strict, frozen=True, kw_only=True):
@@ -35,13 +35,6 @@ class ChannelAnswer(msgspec.Struct, frozen=True, kw_only=True):
     created_at: Time
 
 
-class ChannelsPageAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of channels by id; ``next`` goes into ``after``."""
-
-    items: list[ChannelAnswer]
-    next: str | None
-
-
 class ComparedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What a comparison with Apple's list found."""
 
@@ -50,12 +43,10 @@ class ComparedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     removed: list[str]
 
 
-class ChannelsPage(Strict, frozen=True, kw_only=True):
+class ChannelsPage(TextPage, frozen=True, kw_only=True):
     """Where to read on, and how much."""
 
     environment: Environment | None = None
-    after: str = ""
-    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
 
 
 class Where(Strict, frozen=True, kw_only=True):
@@ -71,10 +62,10 @@ _APPLE = frozenset({409})
     "POST",
     "/v1/channels",
     "Create a broadcast channel",
-    scope="channels:write",
     body=ChannelBody,
     body_required=False,
-    answers={201: ChannelAnswer},
+    status=201,
+    answer=ChannelAnswer,
     idempotent=True,
     examples={"match": {"storage_policy": 1, "name": "match-42"}},
     refusals=_APPLE,
@@ -94,27 +85,23 @@ async def create_channel(call: Call) -> Answer:
     "GET",
     "/v1/channels",
     "List broadcast channels",
-    scope="channels:write",
     query=ChannelsPage,
-    answers={200: ChannelsPageAnswer},
+    answer=TextPageAnswer[ChannelAnswer],
 )
 async def list_channels(call: Call) -> dict[str, Any]:
     """Those that are known here, by id. Apple is not asked."""
     query: ChannelsPage = call.query
-    found = await call.service.channels.list(
-        call.app, environment=query.environment, after=query.after, limit=query.limit
-    )
+    found = await call.service.channels.list(call.app, environment=query.environment, **call.paging)
     full = len(found) == query.limit
-    return {"items": [_shown(one) for one in found], "next": found[-1].id if full else None}
+    return text_page(([asdict(one) for one in found], found[-1].id if full else None))
 
 
 @routes(
     "POST",
     "/v1/channels/compare",
     "Compare with Apple's list",
-    scope="channels:write",
     query=Where,
-    answers={200: ComparedAnswer},
+    answer=ComparedAnswer,
     refusals=_APPLE,
 )
 async def compare_channels(call: Call) -> Any:
@@ -127,10 +114,9 @@ async def compare_channels(call: Call) -> Any:
     "GET",
     "/v1/channels/{channel:path}",
     "Get a broadcast channel",
-    scope="channels:write",
     query=Where,
-    answers={200: ChannelAnswer},
-    refusals=_APPLE | {404},
+    answer=ChannelAnswer,
+    refusals=_APPLE,
 )
 async def get_channel(call: Call) -> dict[str, Any]:
     """One that is not known here is looked up at Apple's."""
@@ -146,10 +132,8 @@ async def get_channel(call: Call) -> dict[str, Any]:
     "DELETE",
     "/v1/channels/{channel:path}",
     "Delete a broadcast channel",
-    scope="channels:write",
     query=Where,
-    answers={204: None},
-    refusals=_APPLE | {404},
+    refusals=_APPLE,
 )
 async def delete_channel(call: Call) -> Answer:
     """For good: cards that follow it get nothing more."""
@@ -161,4 +145,4 @@ async def delete_channel(call: Call) -> Answer:
 
 
 def _shown(channel: ChannelView) -> dict[str, Any]:
-    return {**msgspec.structs.asdict(channel), "created_at": to_text(channel.created_at)}
+    return shown_times(asdict(channel))

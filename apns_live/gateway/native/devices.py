@@ -8,13 +8,13 @@ import msgspec
 from msgspec import Meta
 
 from ...activities.people.records import DeviceRecord, TokenRecord, check_token
-from ...activities.times import milliseconds, to_text
+from ...activities.times import milliseconds
 from ...errors import InvalidInput
-from .answers import CountAnswer, Time
+from .answers import CountAnswer, Time, shown_times
 from .api import Answer, Call, Routes
-from .shapes import PLAIN, Moment, Strict, now_text, seconds, shown_times
+from .shapes import PLAIN, Moment, Strict, milliseconds_of, now_text
 
-routes = Routes("devices")
+routes = Routes("devices", scope="devices:write")
 
 DeviceId = Annotated[str, Meta(min_length=1, max_length=64, pattern=PLAIN)]
 _Count = Annotated[int, Meta(ge=0, lt=2**31)]
@@ -39,17 +39,16 @@ class DeviceFacts(Strict, frozen=True, kw_only=True):
     frequent_updates: bool | None = None
 
 
-class DeviceBody(DeviceFacts, frozen=True, kw_only=True):
+class OneDeviceBody(DeviceFacts, frozen=True, kw_only=True):
+    """A device that the path names, and whose it is."""
+
+    user: str | None = None
+
+
+class DeviceBody(OneDeviceBody, frozen=True, kw_only=True):
     """A device, and whose it is."""
 
     id: DeviceId
-    user: str | None = None
-
-
-class OneDeviceBody(DeviceFacts, frozen=True, kw_only=True):
-    """A device that the path names."""
-
-    user: str | None = None
 
 
 class DevicesBody(Strict, frozen=True, kw_only=True):
@@ -111,8 +110,8 @@ class StartTokenAnswer(msgspec.Struct, frozen=True, kw_only=True):
     registered_at: Time
 
 
-class DeviceAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a device."""
+class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a device by itself."""
 
     id: str
     user: str | None
@@ -129,6 +128,11 @@ class DeviceAnswer(msgspec.Struct, frozen=True, kw_only=True):
     amount_spent: float | None
     push_enabled: bool | None
     frequent_updates: bool | None
+
+
+class DeviceAnswer(KnownDevice, frozen=True, kw_only=True):
+    """What is known of a device, and its push-to-start tokens."""
+
     start_tokens: list[StartTokenAnswer]
 
 
@@ -139,9 +143,8 @@ _DEVICE = {"id": "phone-17", "user": "user-1", "language": "de", "app_version": 
     "POST",
     "/v1/tokens",
     "Register tokens",
-    scope="devices:write",
     body=TokensBody,
-    answers={200: CountAnswer},
+    answer=CountAnswer,
     examples={
         "start": {
             "tokens": [
@@ -170,9 +173,8 @@ async def register_tokens(call: Call) -> CountAnswer:
     "POST",
     "/v1/devices",
     "Tell of devices",
-    scope="devices:write",
     body=DevicesBody,
-    answers={200: CountAnswer},
+    answer=CountAnswer,
     examples={"one": {"devices": [_DEVICE]}},
 )
 async def tell_devices(call: Call) -> CountAnswer:
@@ -189,9 +191,7 @@ async def tell_devices(call: Call) -> CountAnswer:
     "PUT",
     "/v1/devices/{device}",
     "Tell of one device",
-    scope="devices:write",
     body=OneDeviceBody,
-    answers={204: None},
     examples={"german": {"user": "user-1", "language": "de"}},
 )
 async def tell_device(call: Call) -> None:
@@ -201,14 +201,7 @@ async def tell_device(call: Call) -> None:
     await call.service.devices.tell(call.app, [record])
 
 
-@routes(
-    "DELETE",
-    "/v1/devices/{device}",
-    "Forget a device",
-    scope="devices:write",
-    answers={204: None},
-    refusals=frozenset({404}),
-)
+@routes("DELETE", "/v1/devices/{device}", "Forget a device")
 async def forget_device(call: Call) -> None:
     """With all of its tokens."""
     device = call.part("device")
@@ -216,27 +209,13 @@ async def forget_device(call: Call) -> None:
     await call.note("device.forget", device)
 
 
-@routes(
-    "DELETE",
-    "/v1/devices/{device}/start-tokens/{type}",
-    "Withdraw a push-to-start token",
-    scope="devices:write",
-    answers={204: None},
-    refusals=frozenset({404}),
-)
+@routes("DELETE", "/v1/devices/{device}/start-tokens/{type}", "Withdraw a push-to-start token")
 async def withdraw_start_token(call: Call) -> None:
     """The device is not started any more for this attributes type."""
     await call.service.devices.withdraw(call.app, call.part("device"), call.part("type"))
 
 
-@routes(
-    "DELETE",
-    "/v1/activities/{activity}/devices/{device}",
-    "Let a device leave an activity",
-    scope="devices:write",
-    answers={204: None},
-    refusals=frozenset({404}),
-)
+@routes("DELETE", "/v1/activities/{activity}/devices/{device}", "Let a device leave an activity")
 async def leave_activity(call: Call) -> None:
     """The device gets no more updates of it."""
     await call.service.tokens.leave(call.app, call.part("activity"), call.part("device"))
@@ -246,10 +225,10 @@ async def leave_activity(call: Call) -> None:
     "POST",
     "/v1/devices/{device}/credentials",
     "Mint a credential for a phone",
-    scope="devices:write",
     body=CredentialBody,
     body_required=False,
-    answers={201: CredentialAnswer},
+    status=201,
+    answer=CredentialAnswer,
     examples={"hour": {"user": "user-1", "seconds": 3600}},
     answer_examples={
         "hour": {
@@ -279,13 +258,7 @@ async def mint_credential(call: Call) -> dict[str, Any]:
     return {"credential": credential, "device": device, "expires_at": now_text(expires_at)}
 
 
-@routes(
-    "DELETE",
-    "/v1/devices/{device}/credentials",
-    "Revoke the credentials of a phone",
-    scope="devices:write",
-    answers={204: None},
-)
+@routes("DELETE", "/v1/devices/{device}/credentials", "Revoke the credentials of a phone")
 async def revoke_credentials(call: Call) -> Answer:
     """Every credential of the device that was minted before ends."""
     device = call.part("device")
@@ -299,8 +272,7 @@ def device_record(device: str, facts: DeviceFacts, user: str | None, field: str)
     path = f"{field}." if field else ""
     values = {name: getattr(facts, name) for name in DeviceFacts.__struct_fields__}
     for name in ("first_session", "last_session"):
-        moment = seconds(values[name], f"{path}{name}")
-        values[name] = None if moment is None else int(moment * 1000)
+        values[name] = milliseconds_of(values[name], f"{path}{name}")
     return DeviceRecord(id=device, user=user, **values)
 
 
@@ -319,12 +291,12 @@ def token_record(call: Call, device: str, facts: TokenFacts, field: str) -> Toke
             field=f"{field}.activity",
             remedy="Leave it out.",
         )
-    registered = seconds(facts.registered_at, f"{field}.registered_at")
+    registered = milliseconds_of(facts.registered_at, f"{field}.registered_at")
     record = TokenRecord(
         device=device,
         kind=facts.kind,
         token=facts.token,
-        registered_at=now if registered is None else int(registered * 1000),
+        registered_at=now if registered is None else registered,
         scope=scope or "",
         environment=facts.environment,
     )
@@ -349,9 +321,5 @@ async def register(call: Call, records: list[tuple[TokenRecord, str | None]]) ->
 
 def shown_device(device: dict[str, Any]) -> dict[str, Any]:
     """Return a device as callers see it."""
-    return {
-        **device,
-        "first_session": to_text(device["first_session"]),
-        "last_session": to_text(device["last_session"]),
-        "start_tokens": [shown_times(token) for token in device["start_tokens"]],
-    }
+    tokens = [shown_times(token) for token in device["start_tokens"]]
+    return {**shown_times(device), "start_tokens": tokens}

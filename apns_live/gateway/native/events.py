@@ -14,8 +14,8 @@ from ...activities.read.watch import Followed
 from ...errors import Busy
 from ..context import Gateway
 from ..reach import check_activity
+from .answers import shown_times
 from .api import Call, Routes
-from .shapes import shown_times
 
 routes = Routes("events")
 EVENT_STREAM = "text/event-stream"
@@ -27,16 +27,14 @@ _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
     "/v1/operations/{operation}/events",
     "Follow an operation",
     scope="operations:read",
-    answers={200: str},
+    answer=str,
     media=EVENT_STREAM,
     grouped=True,
-    refusals=frozenset({404}),
 )
 async def follow_operation(call: Call) -> Response:
     """``progress`` events with its counts, each the newest; ``done`` closes the stream."""
     operation = await call.service.operations.get(call.app, call.part("operation"))
-    if call.caller.groups is not None:
-        await check_activity(call.gateway, call.caller, operation["activity"] or "")
+    await check_activity(call.gateway, call.caller, operation["activity"] or "")
     events = call.service.watch(call.app, operation=operation["id"])
     return _stream(call, events, "progress", "done")
 
@@ -46,10 +44,9 @@ async def follow_operation(call: Call) -> Response:
     "/v1/activities/{activity}/events",
     "Follow an activity",
     scope="activities:read",
-    answers={200: str},
+    answer=str,
     media=EVENT_STREAM,
     grouped=True,
-    refusals=frozenset({404}),
 )
 async def follow_activity(call: Call) -> Response:
     """``activity`` events with state and counts, each the newest; ``ended`` closes the stream."""

@@ -25,19 +25,14 @@ class HealthAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     warnings: list[str] = []
 
 
-@routes("GET", "/healthz", "Does the process live", who="anyone", answers={200: HealthAnswer})
+@routes("GET", "/healthz", "Does the process live", who="anyone", answer=HealthAnswer)
 async def health(call: Call) -> HealthAnswer:
     """Asks nothing of the database: a supervisor must not restart a gateway for its sake."""
     return HealthAnswer(status="alive")
 
 
 @routes(
-    "GET",
-    "/readyz",
-    "Can it serve",
-    who="anyone",
-    answers={200: HealthAnswer},
-    refusals=frozenset({503}),
+    "GET", "/readyz", "Can it serve", who="anyone", answer=HealthAnswer, refusals=frozenset({503})
 )
 async def ready(call: Call) -> Any:
     """Writes to the database, opens the provider keys; 503 says what fails, or is starting or closing.
@@ -56,7 +51,7 @@ async def ready(call: Call) -> Any:
     "/metrics",
     "Figures for Prometheus",
     who="anyone",
-    answers={200: str},
+    answer=str,
     media=PLAIN,
     refusals=frozenset({401, 404, 429}),
 )

@@ -15,7 +15,7 @@ from ...errors import BadBody
 from ..bodies import Upload, spooled
 from ..problems import problem, respond
 from .api import Call, Handler, Routes
-from .shapes import Moment, Strict, seconds
+from .shapes import Moment, Strict, milliseconds_of
 
 routes = Routes("import")
 
@@ -73,6 +73,7 @@ class ImportAnswer(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[LineProblem]
 
 
+_COUNTS = set(ImportAnswer.__struct_fields__) - {"ignored", "problems"}
 _DONE = {
     "dry_run": False,
     "lines": 3,
@@ -102,7 +103,7 @@ def _route(kind: Kind, csv: str, lines: str) -> Callable[[Handler], Handler]:
         scope="devices:write",
         query=ImportQuery,
         takes={"text/csv": csv, "application/x-ndjson": lines, "application/jsonl": lines},
-        answers={200: ImportAnswer},
+        answer=ImportAnswer,
         answer_examples={"done": _DONE},
     )
 
@@ -172,22 +173,15 @@ async def _import(call: Call, kind: Kind) -> ImportAnswer | Response:
 async def _read(
     call: Call, kind: Kind, form: Form, query: ImportQuery, body: Upload
 ) -> ImportAnswer:
-    moment = seconds(query.registered_at, "registered_at")
+    moment = milliseconds_of(query.registered_at, "registered_at")
     layout = Layout(form=form, vendor=query.vendor, ignore_unknown=query.ignore_unknown)
     if moment is not None:
-        layout = msgspec.structs.replace(layout, registered_at=int(moment * 1000))
+        layout = msgspec.structs.replace(layout, registered_at=moment)
     report = await call.service.imports.run(
         call.app, kind, body, layout=layout, dry_run=query.dry_run
     )
     return ImportAnswer(
-        dry_run=report.dry_run,
-        lines=report.lines,
-        accepted=report.accepted,
-        refused=report.refused,
-        skipped=report.skipped,
-        devices=report.devices,
-        users=report.users,
-        tokens=report.tokens,
+        **{name: getattr(report, name) for name in _COUNTS},
         ignored=[str(name) for name in report.ignored],
         problems=[
             LineProblem(line=one.line, field=one.field, problem=one.problem, remedy=one.remedy)

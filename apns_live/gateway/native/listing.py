@@ -7,21 +7,19 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from ...activities.times import to_text
 from ...errors import NotFound
 from ..reach import check_activity, check_stream
-from .answers import TextPageAnswer, Time
+from .answers import TextPageAnswer, Time, shown_times, text_page
 from .api import Call, Routes
 from .audiences import SegmentAnswer
-from .devices import DeviceAnswer, shown_device
-from .people import kind_of
-from .shapes import TextPage, shown_times
+from .devices import DeviceAnswer, KnownDevice, shown_device
+from .people import UserAnswer, kind_of
+from .shapes import TextPage
 
-routes = Routes("directory")
+routes = Routes("directory", scope="devices:read")
 
 Value = str | float | bool | list[str | float] | dict[str, str]
 _Given = Annotated[str, Meta(min_length=1, max_length=255)]
-_SESSIONS = ("first_session", "last_session")
 
 
 class DevicesPage(TextPage, frozen=True, kw_only=True):
@@ -32,24 +30,9 @@ class DevicesPage(TextPage, frozen=True, kw_only=True):
     country: _Given | None = None
 
 
-class ListedDevice(msgspec.Struct, frozen=True, kw_only=True):
+class ListedDevice(KnownDevice, frozen=True, kw_only=True):
     """A device in a list. Its tokens, tags and attributes come with the device by itself."""
 
-    id: str
-    user: str | None
-    language: str | None
-    country: str | None
-    latitude: float | None
-    longitude: float | None
-    app_version: str | None
-    os_version: str | None
-    first_session: Time | None
-    last_session: Time | None
-    session_count: int | None
-    session_time: int | None
-    amount_spent: float | None
-    push_enabled: bool | None
-    frequent_updates: bool | None
     created_at: Time
     updated_at: Time
 
@@ -82,11 +65,9 @@ class TokensAnswer(msgspec.Struct, frozen=True, kw_only=True):
     next: None = None
 
 
-class ListedUser(msgspec.Struct, frozen=True, kw_only=True):
-    """A user's ids: the caller's own and ours."""
+class ListedUser(UserAnswer, frozen=True, kw_only=True):
+    """A user's ids, and since when it is known."""
 
-    external_id: str
-    id: str
     created_at: Time
 
 
@@ -178,9 +159,8 @@ _USER = {
     "GET",
     "/v1/devices",
     "List devices",
-    scope="devices:read",
     query=DevicesPage,
-    answers={200: TextPageAnswer[ListedDevice]},
+    answer=TextPageAnswer[ListedDevice],
     answer_examples={"page": {"items": [_LISTED], "next": "phone-17"}},
     refusals=frozenset({404}),
 )
@@ -190,25 +170,18 @@ async def list_devices(call: Call) -> dict[str, Any]:
     A language is exactly that one: `de` is not `de-AT`. For more, count or start a segment.
     """
     query: DevicesPage = call.query
-    items, further = await call.service.directory.devices(
-        call.app,
-        user=query.user,
-        language=query.language,
-        country=query.country,
-        after=query.after,
-        limit=query.limit,
+    return text_page(
+        await call.service.directory.devices(
+            call.app,
+            user=query.user,
+            language=query.language,
+            country=query.country,
+            **call.paging,
+        )
     )
-    return {"items": [_dated(one) for one in items], "next": further}
 
 
-@routes(
-    "GET",
-    "/v1/devices/{device}",
-    "Get a device",
-    scope="devices:read",
-    answers={200: WholeDevice},
-    refusals=frozenset({404}),
-)
+@routes("GET", "/v1/devices/{device}", "Get a device", answer=WholeDevice)
 async def get_device(call: Call) -> dict[str, Any]:
     """With its living push-to-start tokens, by their first digits, its tags and attributes."""
     device = call.part("device")
@@ -220,8 +193,7 @@ async def get_device(call: Call) -> dict[str, Any]:
     "GET",
     "/v1/devices/{device}/tokens",
     "List the tokens of a device",
-    scope="devices:read",
-    answers={200: TokensAnswer},
+    answer=TokensAnswer,
     answer_examples={
         "two": {
             "items": [
@@ -249,7 +221,6 @@ async def get_device(call: Call) -> dict[str, Any]:
             "next": None,
         }
     },
-    refusals=frozenset({404}),
 )
 async def list_tokens(call: Call) -> dict[str, Any]:
     """By their first eight digits: why a phone is reached, or not.
@@ -265,61 +236,36 @@ async def list_tokens(call: Call) -> dict[str, Any]:
     "GET",
     "/v1/users",
     "List users",
-    scope="devices:read",
     query=TextPage,
-    answers={200: TextPageAnswer[ListedUser]},
+    answer=TextPageAnswer[ListedUser],
     answer_examples={"page": {"items": [_USER], "next": "user-1"}},
 )
 async def list_users(call: Call) -> dict[str, Any]:
     """By the caller's own id."""
-    query: TextPage = call.query
-    items, further = await call.service.directory.users(
-        call.app, after=query.after, limit=query.limit
-    )
-    return {"items": [shown_times(one) for one in items], "next": further}
+    return text_page(await call.service.directory.users(call.app, **call.paging))
 
 
 @routes(
     "GET",
     "/v1/users/{user:path}",
     "Get a user",
-    scope="devices:read",
-    answers={200: WholeUser},
+    answer=WholeUser,
     answer_examples={
         "fan": {**_USER, "aliases": {"crm": ["C-881"]}, **_TOLD, "devices": ["phone-17"]}
     },
-    refusals=frozenset({404}),
 )
 async def get_user(call: Call) -> dict[str, Any]:
     """With aliases, tags, attributes, groups, and the ids of the devices."""
     return shown_times(await call.service.directory.user(call.app, call.part("user")))
 
 
-@routes(
-    "GET",
-    "/v1/groups",
-    "List groups",
-    scope="devices:read",
-    query=TextPage,
-    answers={200: TextPageAnswer[GroupAnswer]},
-)
+@routes("GET", "/v1/groups", "List groups", query=TextPage, answer=TextPageAnswer[GroupAnswer])
 async def list_groups(call: Call) -> dict[str, Any]:
     """By slug."""
-    query: TextPage = call.query
-    items, further = await call.service.directory.groups(
-        call.app, after=query.after, limit=query.limit
-    )
-    return {"items": [shown_times(one) for one in items], "next": further}
+    return text_page(await call.service.directory.groups(call.app, **call.paging))
 
 
-@routes(
-    "GET",
-    "/v1/groups/{group}",
-    "Get a group",
-    scope="devices:read",
-    answers={200: GroupAnswer},
-    refusals=frozenset({404}),
-)
+@routes("GET", "/v1/groups/{group}", "Get a group", answer=GroupAnswer)
 async def get_group(call: Call) -> dict[str, Any]:
     """Its members are two lists of their own."""
     return shown_times(await call.service.directory.group(call.app, call.part("group")))
@@ -329,19 +275,14 @@ async def get_group(call: Call) -> dict[str, Any]:
     "GET",
     "/v1/groups/{group}/{kind}",
     "List the devices or the users of a group",
-    scope="devices:read",
     query=TextPage,
-    answers={200: TextPageAnswer[MemberAnswer]},
+    answer=TextPageAnswer[MemberAnswer],
     answer_examples={"page": {"items": [{"id": "user-1"}], "next": None}},
-    refusals=frozenset({404}),
 )
 async def list_members(call: Call) -> dict[str, Any]:
     """``kind`` is ``devices`` (those that are in by themselves) or ``users``."""
-    query: TextPage = call.query
-    items, further = await call.service.directory.members(
-        call.app, call.part("group"), kind_of(call), after=query.after, limit=query.limit
-    )
-    return {"items": items, "next": further}
+    group, kind = call.part("group"), kind_of(call)
+    return text_page(await call.service.directory.members(call.app, group, kind, **call.paging))
 
 
 @routes(
@@ -350,24 +291,15 @@ async def list_members(call: Call) -> dict[str, Any]:
     "List segments",
     scope="audiences:read",
     query=TextPage,
-    answers={200: TextPageAnswer[SegmentAnswer]},
+    answer=TextPageAnswer[SegmentAnswer],
 )
 async def list_segments(call: Call) -> dict[str, Any]:
     """The saved ones by name; those that every app has are not among them."""
-    query: TextPage = call.query
-    items, further = await call.service.directory.segments(
-        call.app, after=query.after, limit=query.limit
-    )
-    return {"items": items, "next": further}
+    return text_page(await call.service.directory.segments(call.app, **call.paging))
 
 
 @routes(
-    "GET",
-    "/v1/segments/{segment}",
-    "Get a segment",
-    scope="audiences:read",
-    answers={200: SegmentAnswer},
-    refusals=frozenset({404}),
+    "GET", "/v1/segments/{segment}", "Get a segment", scope="audiences:read", answer=SegmentAnswer
 )
 async def get_segment(call: Call) -> dict[str, Any]:
     """By name or id."""
@@ -380,15 +312,11 @@ async def get_segment(call: Call) -> dict[str, Any]:
     "List streams",
     scope="activities:read",
     query=TextPage,
-    answers={200: TextPageAnswer[StreamState]},
+    answer=TextPageAnswer[StreamState],
 )
 async def list_streams(call: Call) -> dict[str, Any]:
     """By key."""
-    query: TextPage = call.query
-    items, further = await call.service.directory.streams(
-        call.app, after=query.after, limit=query.limit
-    )
-    return {"items": [shown_times(one) for one in items], "next": further}
+    return text_page(await call.service.directory.streams(call.app, **call.paging))
 
 
 @routes(
@@ -396,9 +324,8 @@ async def list_streams(call: Call) -> dict[str, Any]:
     "/v1/streams/{stream}",
     "Get a stream",
     scope="activities:read",
-    answers={200: StreamState},
+    answer=StreamState,
     grouped=True,
-    refusals=frozenset({404}),
 )
 async def get_stream(call: Call) -> dict[str, Any]:
     """With the id of the activity that runs behind it."""
@@ -417,20 +344,11 @@ async def get_stream(call: Call) -> dict[str, Any]:
     "List the devices of an activity",
     scope="activities:read",
     query=TextPage,
-    answers={200: TextPageAnswer[FollowerAnswer]},
+    answer=TextPageAnswer[FollowerAnswer],
     grouped=True,
-    refusals=frozenset({404}),
 )
 async def list_followers(call: Call) -> dict[str, Any]:
     """Who was started or joined, whose token came, and which state each of them has."""
-    query: TextPage = call.query
     activity = call.part("activity")
     await check_activity(call.gateway, call.caller, activity)
-    items, further = await call.service.directory.followers(
-        call.app, activity, after=query.after, limit=query.limit
-    )
-    return {"items": [shown_times(one) for one in items], "next": further}
-
-
-def _dated(device: dict[str, Any]) -> dict[str, Any]:
-    return shown_times(device) | {name: to_text(device[name]) for name in _SESSIONS}
+    return text_page(await call.service.directory.followers(call.app, activity, **call.paging))

@@ -12,11 +12,11 @@ from starlette.responses import StreamingResponse
 from ...activities.accept.receipts import Event, ReceiptRecord
 from ...activities.read.views import OperationView
 from ..reach import check_activity
-from .answers import CountAnswer, PageAnswer, Time, page
+from .answers import CountAnswer, PageAnswer, Time, page, shown_times
 from .api import Call, Routes
-from .shapes import Moment, OperationsPage, Page, ReceiptsPage, Strict, seconds, shown_times
+from .shapes import Moment, OperationsPage, Page, ReceiptsPage, Strict, milliseconds_of
 
-routes = Routes("operations")
+routes = Routes("operations", scope="operations:read")
 JSON_LINES = "application/x-ndjson"
 
 
@@ -70,14 +70,29 @@ class ReceiptAnswer(msgspec.Struct, frozen=True, kw_only=True):
     created_at: Time
 
 
-class ReceiptBody(Strict, frozen=True, kw_only=True):
+class PhoneReceiptBody(Strict, frozen=True, kw_only=True):
     """One report: about an activity, or about an operation (a notification)."""
 
-    device: str
     event: Event
     activity: str | None = None
     operation: str | None = None
     at: Moment | None = None
+
+    def record(self, device: str, index: int) -> ReceiptRecord:
+        """Return the record of the service. Raises `InvalidInput`."""
+        return ReceiptRecord(
+            device=device,
+            event=self.event,
+            activity=self.activity,
+            operation=self.operation,
+            at=milliseconds_of(self.at, f"receipts[{index}].at"),
+        )
+
+
+class ReceiptBody(PhoneReceiptBody, frozen=True, kw_only=True):
+    """A report of a device."""
+
+    device: str
 
 
 class ReceiptsBody(Strict, frozen=True, kw_only=True):
@@ -96,28 +111,19 @@ class OutcomesPage(Page, frozen=True, kw_only=True):
     "GET",
     "/v1/operations",
     "List operations",
-    scope="operations:read",
     query=OperationsPage,
-    answers={200: PageAnswer[OperationAnswer]},
+    answer=PageAnswer[OperationAnswer],
     refusals=frozenset({404}),
 )
 async def list_operations(call: Call) -> dict[str, Any]:
     """The oldest first; of one activity, or of the whole app."""
-    query: OperationsPage = call.query
-    found = await call.service.operations.page(
-        call.app, activity=query.activity, after=query.after, limit=query.limit
-    )
-    return page([shown_times(one) for one in found], query.limit)
+    activity = call.query.activity
+    found = await call.service.operations.page(call.app, activity=activity, **call.paging)
+    return page(found, call.query.limit)
 
 
 @routes(
-    "GET",
-    "/v1/operations/{operation}",
-    "Get an operation",
-    scope="operations:read",
-    answers={200: OperationAnswer},
-    grouped=True,
-    refusals=frozenset({404}),
+    "GET", "/v1/operations/{operation}", "Get an operation", answer=OperationAnswer, grouped=True
 )
 async def get_operation(call: Call) -> dict[str, Any]:
     """With its counts."""
@@ -128,31 +134,24 @@ async def get_operation(call: Call) -> dict[str, Any]:
     "GET",
     "/v1/operations/{operation}/outcomes",
     "List the outcome on each device",
-    scope="operations:read",
     query=OutcomesPage,
-    answers={200: PageAnswer[OutcomeAnswer]},
+    answer=PageAnswer[OutcomeAnswer],
     grouped=True,
-    refusals=frozenset({404}),
 )
 async def list_outcomes(call: Call) -> dict[str, Any]:
     """In the order in which APNs answered."""
-    query: OutcomesPage = call.query
     operation = (await _operation(call))["id"]
-    found = await call.service.operations.outcomes(
-        call.app, operation, after=query.after, limit=query.limit
-    )
-    return page([shown_times(one) for one in found], query.limit)
+    found = await call.service.operations.outcomes(call.app, operation, **call.paging)
+    return page(found, call.query.limit)
 
 
 @routes(
     "GET",
     "/v1/operations/{operation}/outcomes.jsonl",
     "Stream all outcomes as JSON Lines",
-    scope="operations:read",
-    answers={200: OutcomeAnswer},
+    answer=OutcomeAnswer,
     media=JSON_LINES,
     grouped=True,
-    refusals=frozenset({404}),
 )
 async def export_outcomes(call: Call) -> StreamingResponse:
     """One outcome a line, however many there are; nothing is held but a page."""
@@ -176,22 +175,17 @@ async def export_outcomes(call: Call) -> StreamingResponse:
     "GET",
     "/v1/receipts",
     "List receipts",
-    scope="operations:read",
     query=ReceiptsPage,
-    answers={200: PageAnswer[ReceiptAnswer]},
+    answer=PageAnswer[ReceiptAnswer],
     refusals=frozenset({404}),
 )
 async def list_receipts(call: Call) -> dict[str, Any]:
     """The oldest first; of one activity, of one operation, or of the whole app."""
     query: ReceiptsPage = call.query
     found = await call.service.receipts.page(
-        call.app,
-        activity=query.activity,
-        operation=query.operation,
-        after=query.after,
-        limit=query.limit,
+        call.app, activity=query.activity, operation=query.operation, **call.paging
     )
-    return page([shown_times(one) for one in found], query.limit)
+    return page(found, query.limit)
 
 
 @routes(
@@ -200,31 +194,16 @@ async def list_receipts(call: Call) -> dict[str, Any]:
     "Hand in receipts that devices reported",
     scope="devices:write",
     body=ReceiptsBody,
-    answers={200: CountAnswer},
+    answer=CountAnswer,
 )
 async def add_receipts(call: Call) -> CountAnswer:
     """For a team whose own server collects them; phones use /v1/device/receipts."""
     body: ReceiptsBody = call.body
-    records = [
-        ReceiptRecord(
-            device=one.device,
-            event=one.event,
-            activity=one.activity,
-            operation=one.operation,
-            at=_milliseconds(one.at, f"receipts[{index}].at"),
-        )
-        for index, one in enumerate(body.receipts)
-    ]
+    records = [one.record(one.device, index) for index, one in enumerate(body.receipts)]
     return CountAnswer(count=await call.service.receipts.record(call.app, records))
 
 
 async def _operation(call: Call) -> OperationView:
     found = await call.service.operations.get(call.app, call.part("operation"))
-    if call.caller.groups is not None:
-        await check_activity(call.gateway, call.caller, found["activity"] or "")
+    await check_activity(call.gateway, call.caller, found["activity"] or "")
     return found
-
-
-def _milliseconds(value: Any, field: str) -> int | None:
-    moment = seconds(value, field)
-    return None if moment is None else int(moment * 1000)

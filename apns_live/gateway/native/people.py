@@ -12,7 +12,7 @@ from ...errors import InvalidInput, NotFound
 from .api import Answer, Call, Routes
 from .shapes import Strict
 
-routes = Routes("people")
+routes = Routes("people", scope="devices:write")
 
 _Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Tags = Annotated[dict[_Name, str | float | bool | None], Meta(max_length=200)]
@@ -60,10 +60,9 @@ class GroupBody(Strict, frozen=True, kw_only=True):
     "PUT",
     "/v1/users/{user:path}",
     "Add a user, or add to one",
-    scope="devices:write",
     body=UserBody,
     body_required=False,
-    answers={200: UserAnswer},
+    answer=UserAnswer,
     examples={"fan": {"aliases": {"crm": "C-881"}, "tags": {"team": "red", "level": 12}}},
 )
 async def put_user(call: Call) -> UserAnswer:
@@ -78,14 +77,7 @@ async def put_user(call: Call) -> UserAnswer:
     return UserAnswer(external_id=user, id=public_id)
 
 
-@routes(
-    "DELETE",
-    "/v1/users/{user:path}",
-    "Forget a user",
-    scope="devices:write",
-    answers={204: None},
-    refusals=frozenset({404}),
-)
+@routes("DELETE", "/v1/users/{user:path}", "Forget a user")
 async def forget_user(call: Call) -> None:
     """With aliases, tags and attributes; the devices stay, without a user."""
     user = call.part("user")
@@ -97,11 +89,8 @@ async def forget_user(call: Call) -> None:
     "PATCH",
     "/v1/devices/{device}/tags",
     "Set tags of a device",
-    scope="devices:write",
     body=TagsBody,
-    answers={204: None},
     examples={"team": {"tags": {"team": "red"}}},
-    refusals=frozenset({404}),
 )
 async def set_device_tags(call: Call) -> None:
     """Null removes one; the others stay."""
@@ -112,11 +101,8 @@ async def set_device_tags(call: Call) -> None:
     "PATCH",
     "/v1/devices/{device}/attributes",
     "Set attributes of a device",
-    scope="devices:write",
     body=AttributesBody,
-    answers={204: None},
     examples={"plan": {"attributes": {"plan": "gold", "renewal": {"date": "2027-01-31"}}}},
-    refusals=frozenset({404}),
 )
 async def set_device_attributes(call: Call) -> None:
     """Null removes one; the others stay."""
@@ -129,10 +115,8 @@ async def set_device_attributes(call: Call) -> None:
     "PUT",
     "/v1/groups/{group}",
     "Add a group, or rename it",
-    scope="devices:write",
     body=GroupBody,
     body_required=False,
-    answers={204: None},
     examples={"operators": {"name": "Operators on call"}},
 )
 async def put_group(call: Call) -> Answer:
@@ -142,14 +126,7 @@ async def put_group(call: Call) -> Answer:
     return Answer(status=204)
 
 
-@routes(
-    "DELETE",
-    "/v1/groups/{group}",
-    "Delete a group",
-    scope="devices:write",
-    answers={204: None},
-    refusals=frozenset({404}),
-)
+@routes("DELETE", "/v1/groups/{group}", "Delete a group")
 async def delete_group(call: Call) -> None:
     """Its devices and users stay. Activities that run go on; starts on it reach nobody."""
     group = call.part("group")
@@ -157,14 +134,7 @@ async def delete_group(call: Call) -> None:
     await call.note("group.delete", group)
 
 
-@routes(
-    "PUT",
-    "/v1/groups/{group}/{kind}/{member:path}",
-    "Put a device or user into a group",
-    scope="devices:write",
-    answers={204: None},
-    refusals=frozenset({404}),
-)
+@routes("PUT", "/v1/groups/{group}/{kind}/{member:path}", "Put a device or user into a group")
 async def join_group(call: Call) -> None:
     """``kind`` is ``devices`` or ``users``; a user comes with all devices, also later ones."""
     await call.service.people.join_group(
@@ -172,14 +142,7 @@ async def join_group(call: Call) -> None:
     )
 
 
-@routes(
-    "DELETE",
-    "/v1/groups/{group}/{kind}/{member:path}",
-    "Take a device or user out of a group",
-    scope="devices:write",
-    answers={204: None},
-    refusals=frozenset({404}),
-)
+@routes("DELETE", "/v1/groups/{group}/{kind}/{member:path}", "Take a device or user out of a group")
 async def leave_group(call: Call) -> None:
     """Nothing happens if it was not in."""
     await call.service.people.leave_group(

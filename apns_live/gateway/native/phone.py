@@ -9,9 +9,8 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import select
 
-from ...activities.accept.receipts import Event, ReceiptRecord
 from ...activities.store import schema
-from ...errors import InvalidInput, NotAllowed, NotFound
+from ...errors import NotAllowed, NotFound
 from .answers import CountAnswer
 from .api import Call, Routes
 from .devices import (
@@ -23,7 +22,8 @@ from .devices import (
     shown_device,
     token_record,
 )
-from .shapes import Moment, Strict, seconds
+from .operations import PhoneReceiptBody
+from .shapes import Strict
 
 routes = Routes("phone")
 
@@ -32,15 +32,6 @@ class PhoneTokensBody(Strict, frozen=True, kw_only=True):
     """Tokens of this phone."""
 
     tokens: Annotated[list[TokenFacts], Meta(min_length=1, max_length=50)]
-
-
-class PhoneReceiptBody(Strict, frozen=True, kw_only=True):
-    """What happened to a card or a notification on this phone."""
-
-    event: Event
-    activity: str | None = None
-    operation: str | None = None
-    at: Moment | None = None
 
 
 class PhoneReceiptsBody(Strict, frozen=True, kw_only=True):
@@ -66,7 +57,7 @@ class StateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     "Register this phone's tokens",
     who="phone",
     body=PhoneTokensBody,
-    answers={200: CountAnswer},
+    answer=CountAnswer,
     examples={
         "activity": {
             "tokens": [
@@ -99,7 +90,6 @@ async def register_own_tokens(call: Call) -> CountAnswer:
     "Tell of this phone",
     who="phone",
     body=DeviceFacts,
-    answers={204: None},
     examples={"german": {"language": "de", "app_version": "4.2", "frequent_updates": True}},
 )
 async def tell_own_device(call: Call) -> None:
@@ -114,7 +104,7 @@ async def tell_own_device(call: Call) -> None:
     "/v1/device",
     "Get what is known of this phone",
     who="phone",
-    answers={200: DeviceAnswer},
+    answer=DeviceAnswer,
     refusals=frozenset({404}),
 )
 async def get_own_device(call: Call) -> dict[str, Any]:
@@ -128,7 +118,7 @@ async def get_own_device(call: Call) -> dict[str, Any]:
     "Report what happened on this phone",
     who="phone",
     body=PhoneReceiptsBody,
-    answers={200: CountAnswer},
+    answer=CountAnswer,
     examples={"tapped": {"receipts": [{"event": "clicked", "activity": "match-42"}]}},
     refusals=frozenset({403}),
 )
@@ -139,16 +129,7 @@ async def report_receipts(call: Call) -> CountAnswer:
     for index, one in enumerate(body.receipts):
         if one.activity is not None:
             _check_activity(call, one.activity)
-        moment = seconds(one.at, f"receipts[{index}].at")
-        records.append(
-            ReceiptRecord(
-                device=call.phone.device,
-                event=one.event,
-                activity=one.activity,
-                operation=one.operation,
-                at=None if moment is None else int(moment * 1000),
-            )
-        )
+        records.append(one.record(call.phone.device, index))
     return CountAnswer(count=await call.service.receipts.record(call.app, records))
 
 
@@ -157,8 +138,8 @@ async def report_receipts(call: Call) -> CountAnswer:
     "/v1/device/activities/{activity}",
     "Get the newest state of an activity that this phone follows",
     who="phone",
-    answers={200: StateAnswer},
-    refusals=frozenset({403, 404}),
+    answer=StateAnswer,
+    refusals=frozenset({403}),
 )
 async def own_activity(call: Call) -> dict[str, Any]:
     """For an app that was opened and wants to show what its card shows."""
@@ -174,8 +155,7 @@ async def own_activity(call: Call) -> dict[str, Any]:
     "/v1/device/activities/{activity}",
     "Leave an activity",
     who="phone",
-    answers={204: None},
-    refusals=frozenset({403, 404}),
+    refusals=frozenset({403}),
 )
 async def leave_own_activity(call: Call) -> None:
     """The phone gets no more updates of it."""
@@ -189,24 +169,13 @@ async def leave_own_activity(call: Call) -> None:
     "/v1/device/start-tokens/{type}",
     "Withdraw this phone's push-to-start token",
     who="phone",
-    answers={204: None},
 )
 async def withdraw_own_start_token(call: Call) -> None:
     """For an app whose user switched such activities off."""
-    name = call.part("type")
-    if not name:
-        raise InvalidInput("is missing", field="type", remedy="Name the attributes type.")
-    await call.service.devices.withdraw(call.app, call.phone.device, name)
+    await call.service.devices.withdraw(call.app, call.phone.device, call.part("type"))
 
 
-@routes(
-    "DELETE",
-    "/v1/device",
-    "Forget this phone",
-    who="phone",
-    answers={204: None},
-    refusals=frozenset({404}),
-)
+@routes("DELETE", "/v1/device", "Forget this phone", who="phone", refusals=frozenset({404}))
 async def forget_own_device(call: Call) -> None:
     """With all of its tokens; its credential ends with it."""
     device = call.phone.device

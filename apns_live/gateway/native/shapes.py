@@ -5,7 +5,6 @@ Times are seconds since 1970, or ISO 8601 with an offset; answers give ISO 8601 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -15,7 +14,6 @@ from msgspec import Meta
 from ...activities.requests import AlertText, End, Presentation, Start, Update, Urgency
 from ...activities.requests.audience import Audience
 from ...activities.requests.notify import Notify
-from ...activities.times import to_text
 from ...errors import InvalidInput
 from ..settings import BULK
 
@@ -62,8 +60,8 @@ class _Shown(Strict, frozen=True, kw_only=True):
     urgency: Urgency | None = None
 
 
-class StartBody(_Shown, frozen=True, kw_only=True):
-    """Start an activity on every device of an audience.
+class StreamBody(_Shown, frozen=True, kw_only=True):
+    """The state of a stream, and all that a start needs, since it may come to one.
 
     ``id_attribute`` is where the activity's id goes in the attributes, so that the app can say whose
     token it hands in; empty for nowhere.
@@ -75,14 +73,19 @@ class StartBody(_Shown, frozen=True, kw_only=True):
     audience: AudienceBody
     attributes: State = {}
     id_attribute: Annotated[str, Meta(max_length=128)] = "activityId"
-    id: Id | None = None
     environment: Environment | None = None
     channel: str | None = None
     revision: Revision | None = None
-    start_at: Moment | None = None
-    end_at: Moment | None = None
     tags: Labels = ()
     metadata: Metadata = {}
+
+
+class StartBody(StreamBody, frozen=True, kw_only=True):
+    """Start an activity on every device of an audience."""
+
+    id: Id | None = None
+    start_at: Moment | None = None
+    end_at: Moment | None = None
 
 
 class UpdateBody(_Shown, frozen=True, kw_only=True):
@@ -103,22 +106,6 @@ class EndBody(_Shown, frozen=True, kw_only=True):
     revision: Revision | None = None
     tags: Labels | None = None
     metadata: Metadata | None = None
-
-
-class StreamBody(_Shown, frozen=True, kw_only=True):
-    """The state of a stream, and all that a start needs, since it may come to one."""
-
-    attributes_type: str
-    content_state: State
-    alert: AlertBody
-    audience: AudienceBody
-    attributes: State = {}
-    id_attribute: Annotated[str, Meta(max_length=128)] = "activityId"
-    environment: Environment | None = None
-    channel: str | None = None
-    revision: Revision | None = None
-    tags: Labels = ()
-    metadata: Metadata = {}
 
 
 class BulkStart(StartBody, frozen=True, kw_only=True, tag_field="do", tag="start"):
@@ -198,6 +185,12 @@ def seconds(value: float | datetime | None, field: str) -> float | None:
     return number
 
 
+def milliseconds_of(value: float | datetime | None, field: str) -> int | None:
+    """Return a moment as milliseconds since 1970. Raises `InvalidInput` as `seconds`."""
+    moment = seconds(value, field)
+    return None if moment is None else int(moment * 1000)
+
+
 def presentation(body: _Shown) -> Presentation:
     """Return what goes with a state."""
     dismissal: float | None = None
@@ -221,15 +214,11 @@ def presentation(body: _Shown) -> Presentation:
     )
 
 
-def to_start(body: StartBody | StreamBody, *, stream: str | None = None) -> Start:
+def to_start(body: StreamBody, *, stream: str | None = None) -> Start:
     """Return the request of the service."""
-    begins = ends = None
-    given = None
-    if isinstance(body, StartBody):
-        begins, ends = seconds(body.start_at, "start_at"), seconds(body.end_at, "end_at")
-        given = body.id
+    alone = body if isinstance(body, StartBody) else None
     return Start(
-        id=given,
+        id=None if alone is None else alone.id,
         attributes_type=body.attributes_type,
         attributes=body.attributes,
         id_attribute=body.id_attribute,
@@ -239,8 +228,8 @@ def to_start(body: StartBody | StreamBody, *, stream: str | None = None) -> Star
         environment=body.environment,
         channel=body.channel,
         revision=body.revision,
-        start_at=begins,
-        end_at=ends,
+        start_at=None if alone is None else seconds(alone.start_at, "start_at"),
+        end_at=None if alone is None else seconds(alone.end_at, "end_at"),
         tags=body.tags,
         metadata=body.metadata,
         stream_key=stream,
@@ -272,14 +261,6 @@ def to_end(activity: str, body: EndBody | None, *, reason: str = "requested") ->
         metadata=body.metadata,
         reason=reason,
     )
-
-
-def shown_times(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record with its times, which are milliseconds in the store, as ISO 8601 in UTC."""
-    return {
-        name: to_text(entry) if name.endswith("_at") and isinstance(entry, int) else entry
-        for name, entry in value.items()
-    }
 
 
 def now_text(moment: float) -> str:

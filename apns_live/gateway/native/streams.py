@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from ...activities.accept.idempotency import Once
 from ...activities.accept.streams import Streamed
@@ -15,7 +16,7 @@ from .answers import StreamAnswer, Time
 from .api import Answer, Call, Routes
 from .shapes import EndBody, StreamBody, to_end, to_start
 
-routes = Routes("streams")
+routes = Routes("streams", scope="streams:write")
 
 
 class PausedAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,9 +30,8 @@ class PausedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     "PUT",
     "/v1/streams/{stream}",
     "Put a state",
-    scope="streams:write",
     body=StreamBody,
-    answers={200: StreamAnswer},
+    answer=StreamAnswer,
     idempotent=True,
     grouped=True,
     examples={
@@ -56,7 +56,6 @@ class PausedAnswer(msgspec.Struct, frozen=True, kw_only=True):
             "ignored": False,
         }
     },
-    refusals=frozenset({404}),
 )
 async def put_stream(call: Call) -> Answer:
     """The answer's ``result`` says what it came to.
@@ -76,14 +75,12 @@ async def put_stream(call: Call) -> Answer:
     "DELETE",
     "/v1/streams/{stream}",
     "End a stream",
-    scope="streams:write",
     body=EndBody,
     body_required=False,
-    answers={200: StreamAnswer},
+    answer=StreamAnswer,
     idempotent=True,
     grouped=True,
     examples={"final": {"content_state": {"type": "progress", "title": "Done", "percentage": 100}}},
-    refusals=frozenset({404}),
 )
 async def end_stream(call: Call) -> Answer:
     """Ends the card and forgets the key; a later put starts afresh."""
@@ -97,12 +94,10 @@ async def end_stream(call: Call) -> Answer:
     "POST",
     "/v1/streams/{stream}/pause",
     "Pause a stream",
-    scope="streams:write",
     body=EndBody,
     body_required=False,
-    answers={200: PausedAnswer},
+    answer=PausedAnswer,
     grouped=True,
-    refusals=frozenset({404}),
 )
 async def pause_stream(call: Call) -> dict[str, Any]:
     """Ends the card; puts are answered with ``paused`` until the stream is resumed."""
@@ -113,15 +108,7 @@ async def pause_stream(call: Call) -> dict[str, Any]:
     return {"key": stream, "paused_at": to_text(since)}
 
 
-@routes(
-    "POST",
-    "/v1/streams/{stream}/resume",
-    "Resume a stream",
-    scope="streams:write",
-    answers={204: None},
-    grouped=True,
-    refusals=frozenset({404}),
-)
+@routes("POST", "/v1/streams/{stream}/resume", "Resume a stream", grouped=True)
 async def resume_stream(call: Call) -> None:
     """Starts nothing by itself: the next put does."""
     stream = call.part("stream")
@@ -130,19 +117,6 @@ async def resume_stream(call: Call) -> None:
 
 
 def _answer(done: Once[Streamed]) -> Answer:
-    streamed = done.answer
-    return Answer(
-        body=StreamAnswer(
-            result=streamed.operation,
-            key=streamed.key,
-            activity=streamed.activity,
-            previous=streamed.previous,
-            operation=streamed.id,
-            version=streamed.version,
-            devices=streamed.devices,
-            queued=streamed.queued,
-            warning=streamed.warning,
-            ignored=streamed.ignored,
-        ),
-        headers=REPLAYED if done.replayed else {},
-    )
+    said = asdict(done.answer)
+    said["result"], said["operation"] = said["operation"], said.pop("id")
+    return Answer(body=StreamAnswer(**said), headers=REPLAYED if done.replayed else {})

@@ -5,32 +5,21 @@ Source: OneSignal, "Rate limits and error handling", and the official SDKs' list
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
-
-import msgspec
 from starlette.responses import Response
 
-from ...errors import BadBody, Busy, Conflict, InvalidInput, NotAllowed, NotFound, TooManyRequests
+from ...errors import InvalidInput, NotAllowed, TooManyRequests
 from ..problems import classify
+from ..problems import json_answer as answer
 from . import words
 
+__all__ = ["answer", "refusal", "refuse"]
+
 _OWN = ("/apps/", "/notifications/")
-
-
-def answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer with a JSON body."""
-    return Response(
-        msgspec.json.encode(body), status, headers=headers, media_type="application/json"
-    )
 
 
 def refuse(error: Exception) -> Response:
     """Return the answer to an error. Nothing is shown of a defect."""
     match error:
-        case BadBody():
-            return _errors(error.status, error.problem)
         case InvalidInput() if error.problem in (words.NO_TARGET, words.ALL_SENT):
             return _errors(400, error.problem)
         case InvalidInput():
@@ -38,14 +27,8 @@ def refuse(error: Exception) -> Response:
         case NotAllowed():
             # OneSignal says 403 also where the key is missing or wrong.
             return _errors(403, words.INVALID_KEY if error.status == 401 else str(error))
-        case NotFound():
-            return _errors(404, str(error))
-        case Conflict():
-            return _errors(409, str(error))
         case TooManyRequests():
             return _errors(429, words.RATE_LIMITED, retry_after=error.retry_after)
-        case Busy():
-            return _errors(503, words.UNAVAILABLE, retry_after=error.retry_after)
     found = classify(error)
     if found.status >= 500:
         return _errors(found.status, words.UNAVAILABLE, retry_after=found.retry_after)
@@ -58,20 +41,9 @@ def refusal(path: str, error: Exception) -> Response | None:
         return None
     status = getattr(error, "status_code", None)
     if status == 404:
-        return wrong_path()
-    return wrong_method() if status == 405 else refuse(error)
-
-
-def wrong_path() -> Response:
-    """Return 404 for an address of OneSignal's that is not spoken here."""
-    return _errors(404, "Not found: this gateway speaks the part that Live Activities need")
-
-
-def wrong_method() -> Response:
-    """Return 405 for a known address with another method."""
-    return _errors(405, "Method not allowed")
+        return _errors(404, "Not found: this gateway speaks the part that Live Activities need")
+    return _errors(405, "Method not allowed") if status == 405 else refuse(error)
 
 
 def _errors(status: int, text: str, *, retry_after: float | None = None) -> Response:
-    headers = {} if retry_after is None else {"retry-after": str(max(1, math.ceil(retry_after)))}
-    return answer({"errors": [text]}, status, headers)
+    return answer({"errors": [text]}, status, retry_after=retry_after)

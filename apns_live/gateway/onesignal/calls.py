@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,14 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...activities.apps import App
-from ...errors import BadBody, NotAllowed
-from ..bodies import read_json
-from ..callers import find_caller, is_named
+from ...errors import NotAllowed
+from ..bodies import read_object
+from ..callers import Endpoint, find_caller, guarded, is_named
 from ..context import Gateway
 from ..keys import ApiKey
 from . import answers, words
-
-logger = logging.getLogger("apns_live.gateway")
 
 SCHEMES = ("key", "bearer", "basic")
 """``Key`` is today's; older SDKs sent ``Bearer``, still older ones ``Basic``, each with the bare key."""
@@ -62,7 +59,6 @@ class Call:
 
 
 Do = Callable[[Call], Awaitable[Response]]
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def need(key: ApiKey, scope: str) -> None:
@@ -75,14 +71,11 @@ async def read_body(
     gateway: Gateway, request: Request, *, limit_bytes: int | None = None
 ) -> dict[str, Any]:
     """Return the body, a JSON object. Raises `BadBody`."""
-    body = await read_json(
+    return await read_object(
         request,
         limit_bytes=limit_bytes or max(MAX_BYTES, gateway.settings.body_bytes),
         max_depth=gateway.settings.depth,
     )
-    if not isinstance(body, dict):
-        raise BadBody("the body is no JSON object")
-    return body
 
 
 def keyed(gateway: Gateway, do: Do) -> Endpoint:
@@ -98,20 +91,4 @@ def keyed(gateway: Gateway, do: Do) -> Endpoint:
                 raise NotAllowed(words.WRONG_APP)
             return await do(Call(gateway, request, key))
 
-    return guarded(gateway, respond)
-
-
-def guarded(gateway: Gateway, respond: Endpoint) -> Endpoint:
-    """Return the endpoint with every error answered in OneSignal's shape."""
-
-    async def endpoint(request: Request) -> Response:
-        try:
-            gateway.check_open()
-            return await respond(request)
-        except Exception as error:
-            response = answers.refuse(error)
-            if response.status_code == 500:
-                logger.exception("%s of the onesignal dialect failed", request.method)
-            return response
-
-    return endpoint
+    return guarded(gateway, respond, answers.refuse)

@@ -31,7 +31,7 @@ from ...activities.apps import App
 from ...activities.people.devices import Guard
 from ...activities.store import schema
 from ...errors import InvalidInput, NotAllowed, NotFound
-from ..callers import address_of, is_named, refuse, secret_of
+from ..callers import Endpoint, address_of, is_named, limited, refuse, secret_of
 from ..context import Gateway
 from ..credentials import HEAD
 from . import words
@@ -69,7 +69,7 @@ Do = Callable[[DeviceCall], Awaitable[None]]
 
 def device_call(
     gateway: Gateway, action: str, do: Do, *, token: str = "", body: bool = True
-) -> Callable[[Request], Awaitable[Response]]:
+) -> Endpoint:
     """Return the endpoint of a device's call; ``token`` is the name of the token in its body."""
 
     async def respond(request: Request) -> Response:
@@ -203,8 +203,7 @@ async def _check_credential(
         allowed = False
     if not allowed:
         raise NotAllowed(words.CALLS_SIGNED)
-    who = f"device {phone.app.id} {phone.device}"
-    with gateway.limits.enter_as(who, gateway.settings.device_per_minute):
+    with limited(gateway, phone):
         return
 
 

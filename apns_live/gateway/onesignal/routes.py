@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from starlette.requests import Request
-from starlette.responses import Response
 
+from ..callers import guarded
 from ..context import Gateway
 from . import answers, devices, live, messages, segments, subscriptions, users
-from .calls import Do, guarded, keyed
+from .calls import Do, keyed
 
 PREFIXES = ("", "/api/v1")
 """Older SDKs put ``/api/v1`` before every address."""
-_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _LIVE = "/apps/{app_id}/live_activities/{activity_id:path}"
 _USER = "/apps/{app_id}/users/by/{alias_label}/{alias_id}"
 _SUBSCRIPTION = "/apps/{app_id}/subscriptions/{subscription_id}"
@@ -72,24 +70,10 @@ def routes(gateway: Gateway) -> APIRouter:
     """Return the routes of the dialect."""
     router = APIRouter()
     for prefix in PREFIXES:
-        paths: dict[str, None] = {}
         for method, path, do in KEYED:
             router.add_route(prefix + path, keyed(gateway, do), methods=[method])
-            paths[prefix + path] = None
         for method, path, action, handle, token, body in DEVICE_CALLS:
             respond = devices.device_call(gateway, action, handle, token=token, body=body)
-            router.add_route(prefix + path, guarded(gateway, respond), methods=[method])
-            paths[prefix + path] = None
-        for path in paths:
-            router.add_route(path, _wrong_method, methods=_METHODS)
-        for rest in ("/apps/{rest:path}", "/notifications/{rest:path}", "/notifications"):
-            router.add_route(prefix + rest, _wrong_path, methods=_METHODS)
+            endpoint = guarded(gateway, respond, answers.refuse)
+            router.add_route(prefix + path, endpoint, methods=[method])
     return router
-
-
-async def _wrong_method(request: Request) -> Response:
-    return answers.wrong_method()
-
-
-async def _wrong_path(request: Request) -> Response:
-    return answers.wrong_path()

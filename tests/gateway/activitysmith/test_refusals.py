@@ -195,10 +195,8 @@ async def test_stream_keys(world: SmithWorld, key: str) -> None:
 
 async def test_what_is_no_endpoint(world: SmithWorld) -> None:
     for method, path in (
-        ("GET", "/live-activity/start"),
         ("POST", "/api/live-activity/begin"),
-        ("PATCH", "/live-activity/stream/x"),
-        ("POST", "/live-activity/stream/x/stop"),
+        ("GET", "/live-activity/streams"),
     ):
         said = await world.refused(404, method, path, {})
         assert said["error"] == "Not found"
@@ -207,6 +205,8 @@ async def test_what_is_no_endpoint(world: SmithWorld) -> None:
 async def test_methods_that_an_endpoint_has_not(world: SmithWorld) -> None:
     for method, path in (
         ("GET", "/badge"),
+        ("GET", "/live-activity/start"),
+        ("PATCH", "/live-activity/stream/x"),
         ("PUT", "/api/push-notification"),
         ("POST", "/metrics/m"),
     ):

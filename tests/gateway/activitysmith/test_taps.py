@@ -133,7 +133,7 @@ async def test_taps_that_are_refused(world: SmithWorld, hook: Hook, tls: Tls) ->
         answer = await tap(world, f"{head}/{bad}")
         assert answer.status_code == 404, bad
         assert answer.json()["error"] == "Action not found"
-    assert (await world.result_of(world.http.get(urlsplit(url).path))).status_code == 404
+    assert (await world.result_of(world.http.get(urlsplit(url).path))).status_code == 405
     hook.answer = b"HTTP/1.1 302 Found\r\nlocation: https://e.com\r\nconnection: close\r\n\r\n"
     answer = await tap(world, url)
     assert answer.status_code == 502

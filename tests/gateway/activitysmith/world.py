@@ -12,7 +12,7 @@ from sqlalchemy import update
 from apns_live.activities import DeviceRecord, TokenRecord
 from apns_live.activities.cards.webhooks import WebhookRelay
 from apns_live.activities.store import schema
-from apns_live.gateway.activitysmith import routes
+from apns_live.gateway.activitysmith import refusal, routes
 from apns_live.gateway.app import create_app
 from apns_live.gateway.context import Gateway
 from apns_live.gateway.scopes import ALL
@@ -50,6 +50,7 @@ class SmithWorld(World):
     ) -> None:
         self.api = create_app(self.service, settings=settings, dialects=())
         self.gateway.address = "http://gateway.example"
+        self.gateway.faces.add(refusal)
         self.api.include_router(routes(self.gateway, relay=relay))
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.api, client=("192.0.2.1", 4242)),
