@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from time import perf_counter
+from typing import Any
 
 from ..errors import InvalidInput, SourceCancelled
 from ..guard import RAISED, logger
@@ -37,7 +38,7 @@ def read_tokens(tokens: object, *, dedupe: bool = False) -> TokenReader:
         return tokens
     if not isinstance(tokens, (str, bytes, bytearray)):
         if isinstance(tokens, AsyncIterable):
-            return _AsyncReader(tokens, dedupe=dedupe)
+            return AsyncReader(tokens, dedupe=dedupe)
         if isinstance(tokens, Iterable):
             return _PlainReader(tokens, dedupe=dedupe)
     raise InvalidInput(
@@ -191,19 +192,32 @@ class _PlainReader(TokenReader):
         self._wake()
 
 
-class _AsyncReader(TokenReader):
-    """An async iterable, read a little ahead by a task of its own."""
+class AsyncReader(TokenReader):
+    """An async iterable, read at most ``ahead`` items ahead by a task of its own.
 
-    def __init__(self, tokens: AsyncIterable[str], *, dedupe: bool) -> None:
+    ``tokens_of`` returns the tokens of items, where these are more than tokens.
+    """
+
+    def __init__(
+        self,
+        items: AsyncIterable[Any],
+        *,
+        dedupe: bool,
+        ahead: int = READ_AHEAD,
+        tokens_of: Callable[[list[Any]], list[str]] = list,
+    ) -> None:
         super().__init__(dedupe=dedupe)
-        self._tokens = tokens
-        self._ahead: deque[str] = deque()
+        self._items = items
+        self._most_ahead = ahead
+        self._tokens_of = tokens_of
+        self._ahead: deque[Any] = deque()
         self._over = False
         self._failure: BaseException | None = None
         self._room: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
 
     def open(self, wake: Callable[[], object]) -> None:
+        """Begin, on the running event loop; see `TokenReader.open`."""
         super().open(wake)
         self._room = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(
@@ -212,37 +226,38 @@ class _AsyncReader(TokenReader):
 
     def _next(self, limit: int) -> list[str]:
         ahead = self._ahead
-        tokens = [ahead.popleft() for _ in range(min(limit, len(ahead)))]
-        if self._room is not None and len(ahead) < READ_AHEAD:
+        items = [ahead.popleft() for _ in range(min(limit, len(ahead)))]
+        if self._room is not None and len(ahead) < self._most_ahead:
             self._room.set()
         if not ahead and self._over:
             self._finish()
-        return tokens
+        return self._tokens_of(items)
 
     def _left(self) -> list[str]:
         if self._task is not None:
             self._task.cancel()
-        left = list(self._ahead)
+        left = self._tokens_of(list(self._ahead))
         self._ahead.clear()
         return left
 
     async def aclose(self) -> None:
+        """Stop, and wait until the source is closed."""
         await super().aclose()
         if self._task is not None:
             await asyncio.wait((self._task,))
 
     async def _read(self, room: asyncio.Event) -> None:
         ahead = self._ahead
-        iterator: AsyncIterator[str] | None = None
+        iterator: AsyncIterator[Any] | None = None
         try:
-            iterator = aiter(self._tokens)
-            async for token in iterator:
+            iterator = aiter(self._items)
+            async for item in iterator:
                 if self.stopped:
                     break
-                ahead.append(token)
+                ahead.append(item)
                 if len(ahead) == 1:
                     self._wake()
-                while len(ahead) >= READ_AHEAD and not self.stopped:
+                while len(ahead) >= self._most_ahead and not self.stopped:
                     room.clear()
                     await room.wait()
         except RAISED as error:

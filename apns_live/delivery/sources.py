@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections import deque
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from ..client.reading import TokenReader, read_tokens, shown
+from ..client.reading import AsyncReader, TokenReader, read_tokens
 from ..errors import InvalidInput, JournalError
-from ..guard import RAISED
 from .journal import SHARD, RunRecord
 
 
@@ -58,70 +55,39 @@ class FileTokens:
             return TokenPage(tokens, str(file.tell())) if tokens else None
 
 
-class _PagedReader(TokenReader):
-    """A `TokenSource`, read one page ahead by a task of its own."""
+class _PagedReader(AsyncReader):
+    """A `TokenSource`, read one page ahead."""
 
     def __init__(self, source: TokenSource, *, dedupe: bool) -> None:
-        super().__init__(dedupe=dedupe)
+        super().__init__(
+            self._read_pages(), dedupe=dedupe, ahead=1, tokens_of=self._tokens_of_pages
+        )
         self.after: str | None = None
         """Where the source goes on behind what was taken."""
         self._source = source
-        self._pages: deque[TokenPage] = deque()
-        self._room = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def open(self, wake: Callable[[], object]) -> None:
-        super().open(wake)
-        self._task = asyncio.get_running_loop().create_task(
-            self._read(), name="apns_live reads pages of tokens"
-        )
 
     def _next(self, limit: int) -> list[str]:
-        del limit  # a page is taken whole: the source goes on behind it
-        if not self._pages:
-            return []
-        page = self._pages.popleft()
-        self._room.set()
-        self.after = page.after
-        return list(page.tokens)
+        return super()._next(1)  # a page is taken whole: the source goes on behind it
 
-    def _left(self) -> list[str]:
-        if self._task is not None:
-            self._task.cancel()
-        left = [token for page in self._pages for token in page.tokens]
-        self._pages.clear()
-        return left
+    def _tokens_of_pages(self, pages: list[TokenPage]) -> list[str]:
+        if pages and not self.stopped:
+            self.after = pages[-1].after
+        return [token for page in pages for token in page.tokens]
 
-    async def aclose(self) -> None:
-        await super().aclose()
-        if self._task is not None:
-            await asyncio.wait((self._task,))
-
-    async def _read(self) -> None:
+    async def _read_pages(self) -> AsyncIterator[TokenPage]:
         after = self.after
-        failure: BaseException | None = None
-        try:
-            while True:
-                page = await self._source.read(after=after, limit=SHARD)
-                if page is None or not page.tokens:
-                    break
-                if len(page.tokens) > SHARD:
-                    raise InvalidInput(
-                        f"a page has {len(page.tokens)} tokens",
-                        field="tokens",
-                        remedy=f"Return at most `limit` tokens, here {SHARD}.",
-                    )
-                after = page.after
-                self._pages.append(page)
-                self._wake()
-                self._room.clear()
-                while self._pages:
-                    await self._room.wait()
-        except RAISED as error:
-            failure = shown(error)
-        if not self.stopped:
-            self.exhausted, self.error = failure is None, failure
-        self._wake()
+        while True:
+            page = await self._source.read(after=after, limit=SHARD)
+            if page is None or not page.tokens:
+                return
+            if len(page.tokens) > SHARD:
+                raise InvalidInput(
+                    f"a page has {len(page.tokens)} tokens",
+                    field="tokens",
+                    remedy=f"Return at most `limit` tokens, here {SHARD}.",
+                )
+            after = page.after
+            yield page
 
 
 class TrackedReader(TokenReader):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from apns_live.errors import Http2Error, Http2StreamError
 from apns_live.http2.answer_forms import NO_FORM, STRING_SIZES, form_of
@@ -14,7 +14,6 @@ from apns_live.http2.constants import (
     END_HEADERS,
     END_STREAM,
     MAXIMUM_STREAM_ID,
-    MAXIMUM_WINDOW,
     ErrorCode,
     FrameType,
     Setting,
@@ -22,7 +21,7 @@ from apns_live.http2.constants import (
 from apns_live.http2.events import AnswersReceived, Event, Headers, ResponseReceived
 from apns_live.http2.field_rules import content_length, split_response, trailers_problem
 from apns_live.http2.floods import FLOOD_BUDGET
-from apns_live.http2.flow_control import ReceiveWindow, append_content
+from apns_live.http2.flow_control import Stream
 from apns_live.http2.frames import (
     FRAME_HEADER,
     header_frames,
@@ -40,31 +39,16 @@ _WHOLE_RESPONSE = END_STREAM | END_HEADERS
 _BODILESS = (204, 304)
 
 
-class _Stream:
+class _Stream(Stream):
     """A stream that is more than a whole request without any answer yet."""
 
-    __slots__ = (
-        "body",
-        "declared",
-        "headers",
-        "length",
-        "request_waits",
-        "sent",
-        "status",
-        "window",
-    )
+    __slots__ = ("request_waits", "status")
 
-    def __init__(self, sent: int, window: int) -> None:
-        self.sent = sent
-        """Bytes of DATA sent less WINDOW_UPDATE received."""
-        self.window = ReceiveWindow(window)
+    def __init__(self, window: int, sent: int = 0) -> None:
+        super().__init__(window, sent=sent)
         self.request_waits = False
         """The rest of the request is in the send queue."""
         self.status = 0
-        self.headers: Headers = []
-        self.declared = -1
-        self.body: list[bytes] = []
-        self.length = 0
 
 
 def _interim_problem(status: int) -> str:
@@ -272,7 +256,7 @@ class ClientConnection(Connection):
         if not body:
             self._waiting[stream_id] = 0
             return
-        stream = _Stream(0, self._initial_window)
+        stream = _Stream(self._initial_window)
         stream.request_waits = True
         self._streams[stream_id] = stream
         self._queue.add(stream_id, memoryview(body))
@@ -410,7 +394,7 @@ class ClientConnection(Connection):
         if stream is None:
             sent = self._waiting.pop(stream_id, None)
             if sent is not None:
-                stream = self._streams[stream_id] = _Stream(sent, self._initial_window)
+                stream = self._streams[stream_id] = _Stream(self._initial_window, sent)
         return stream
 
     def _headers_complete(
@@ -453,13 +437,7 @@ class ClientConnection(Connection):
             self._floods.spend("late DATA")
             self._late_frame(stream_id, "DATA")
             return
-        stream.window.available -= size
-        if stream.window.available < 0:
-            raise Http2StreamError(
-                "more DATA than the stream's window",
-                ErrorCode.FLOW_CONTROL_ERROR,
-                stream_id=stream_id,
-            )
+        stream.count(size, stream_id)
         if not stream.status:
             raise Http2StreamError(
                 "DATA before the response's HEADERS", ErrorCode.PROTOCOL_ERROR, stream_id=stream_id
@@ -472,7 +450,7 @@ class ClientConnection(Connection):
                 stream_id=stream_id,
             )
         if content:
-            append_content(stream.body, content)
+            stream.add(content)
         if ends_stream:
             self._response_complete(stream_id, stream, events)
             return
@@ -493,8 +471,8 @@ class ClientConnection(Connection):
             self._queue.discard(stream_id)
             self._closed.remember(stream_id, Ending.OURS)
             self._out.append(reset_frame(stream_id, ErrorCode.CANCEL))
-        body = stream.body[0] if len(stream.body) == 1 else b"".join(stream.body)
-        events.append(ResponseReceived(stream_id, stream.status, stream.headers, body))
+        response = ResponseReceived(stream_id, stream.status, stream.headers, stream.whole_body())
+        events.append(response)
         self._floods.earn()
 
     # --- what the connection asks of a role ----------------------------------------------------
@@ -506,7 +484,6 @@ class ClientConnection(Connection):
         return self._streams.pop(stream_id, None) is not None
 
     def _stream_window_grew(self, stream_id: int, increment: int) -> None:
-        initial = self._peers.values[Setting.INITIAL_WINDOW_SIZE]
         sent = self._waiting.get(stream_id)
         if sent is not None:
             self._waiting[stream_id] = sent = sent - increment
@@ -521,29 +498,10 @@ class ClientConnection(Connection):
                 self._flush_needed = True
             else:
                 self._spend_on_window()
-        if initial - sent > MAXIMUM_WINDOW:
-            raise Http2StreamError(
-                "the stream's window is above 2^31-1",
-                ErrorCode.FLOW_CONTROL_ERROR,
-                stream_id=stream_id,
-            )
+        self._check_send_window(sent, stream_id)
 
-    def _check_stream_windows(self) -> None:
-        initial = self._peers.values[Setting.INITIAL_WINDOW_SIZE]
-        lowest = min(self._waiting.values(), default=0)
-        lowest = min([lowest, *(stream.sent for stream in self._streams.values())])
-        if initial - lowest > MAXIMUM_WINDOW:
-            raise connection_error(
-                "SETTINGS_INITIAL_WINDOW_SIZE makes a stream's window larger than 2^31-1",
-                ErrorCode.FLOW_CONTROL_ERROR,
-            )
-
-    def _stream_send_window(self, stream_id: int) -> int:
-        return self._peers.values[Setting.INITIAL_WINDOW_SIZE] - self._streams[stream_id].sent
-
-    def _data_sent(self, stream_id: int, size: int) -> None:
-        self._send_window -= size
-        self._streams[stream_id].sent += size
+    def _sent_on_streams(self) -> Iterable[int]:
+        return (*self._waiting.values(), *super()._sent_on_streams())
 
     def _body_sent(self, stream_id: int) -> None:
         stream = self._streams[stream_id]

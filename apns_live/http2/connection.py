@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
 from apns_live.errors import Http2ConnectionError, Http2StreamError
@@ -30,7 +30,7 @@ from apns_live.http2.events import (
 )
 from apns_live.http2.field_rules import FieldCheck
 from apns_live.http2.floods import FloodGuard
-from apns_live.http2.flow_control import ReceiveWindow, SendQueue
+from apns_live.http2.flow_control import ReceiveWindow, SendQueue, Stream
 from apns_live.http2.frames import (
     FRAME_HEADER,
     SETTINGS_ACK,
@@ -70,6 +70,8 @@ class _Unfinished:
 
 class Connection(ABC):
     """One HTTP/2 connection without I/O. See ``ClientConnection`` and ``ServerConnection``."""
+
+    _streams: Mapping[int, Stream]
 
     def __init__(
         self,
@@ -397,6 +399,22 @@ class Connection(ABC):
         for stream_id in finished:
             self._body_sent(stream_id)
 
+    def _sent_on_streams(self) -> Iterable[int]:
+        """Return, for each open stream, the bytes sent less those granted."""
+        return (stream.sent for stream in self._streams.values())
+
+    def _check_send_window(self, sent: int, stream_id: int) -> None:
+        if self._peers.values[Setting.INITIAL_WINDOW_SIZE] - sent > MAXIMUM_WINDOW:
+            problem, code = "the stream's window is above 2^31-1", ErrorCode.FLOW_CONTROL_ERROR
+            raise Http2StreamError(problem, code, stream_id=stream_id)
+
+    def _stream_send_window(self, stream_id: int) -> int:
+        return self._peers.values[Setting.INITIAL_WINDOW_SIZE] - self._streams[stream_id].sent
+
+    def _data_sent(self, stream_id: int, size: int) -> None:
+        self._send_window -= size
+        self._streams[stream_id].sent += size
+
     # --- other frames ----------------------------------------------------------------------
 
     def _take_reset(self, stream_id: int, payload: bytes, events: list[Event]) -> None:
@@ -442,7 +460,11 @@ class Connection(ABC):
                 self._encoder.limit_table(value)
         initial = self._peers.values[Setting.INITIAL_WINDOW_SIZE]
         if initial > before:
-            self._check_stream_windows()
+            if initial - min(self._sent_on_streams(), default=0) > MAXIMUM_WINDOW:
+                raise connection_error(
+                    "SETTINGS_INITIAL_WINDOW_SIZE makes a stream's window larger than 2^31-1",
+                    ErrorCode.FLOW_CONTROL_ERROR,
+                )
             self._flush_needed = bool(self._queue)
         self._ready = True
         self._reply(SETTINGS_ACK, "SETTINGS")
@@ -522,23 +544,10 @@ class Connection(ABC):
         """Add to a stream's send window; streams that are over are ignored."""
 
     @abstractmethod
-    def _check_stream_windows(self) -> None:
-        """Raise Http2ConnectionError if the larger initial window is too much for a stream."""
-
-    @abstractmethod
-    def _stream_send_window(self, stream_id: int) -> int:
-        """Return how much the peer lets us send on a stream."""
-
-    @abstractmethod
-    def _data_sent(self, stream_id: int, size: int) -> None:
-        """Note that a waiting body went on."""
-
-    @abstractmethod
     def _body_sent(self, stream_id: int) -> None:
         """Note that a waiting body is finished."""
 
-    @abstractmethod
-    def _peer_settings_changed(self) -> None:
+    def _peer_settings_changed(self) -> None:  # noqa: B027 - nothing more, for most
         """Apply the peer's settings beyond windows and tables."""
 
     @abstractmethod

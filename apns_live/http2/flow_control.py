@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from apns_live.errors import Http2StreamError
+from apns_live.http2.constants import ErrorCode
+from apns_live.http2.events import Headers
 from apns_live.http2.frames import data_header
 
 _PIECES = 64
@@ -38,11 +41,40 @@ class ReceiveWindow:
         self.available += increment
 
 
-def append_content(pieces: list[bytes], content: bytes) -> None:
-    """Add the content of one DATA frame to a body, so that tiny frames do not weigh too much."""
-    pieces.append(content)
-    if len(pieces) >= _PIECES:
-        pieces[:] = (b"".join(pieces),)
+class Stream:
+    """What both roles keep of a stream: its windows, and the message that comes in.
+
+    ``sent`` is the bytes of DATA sent less the WINDOW_UPDATE received.
+    """
+
+    __slots__ = ("body", "declared", "headers", "length", "sent", "window")
+
+    def __init__(
+        self, window: int, *, sent: int = 0, headers: Headers | None = None, declared: int = -1
+    ) -> None:
+        self.window = ReceiveWindow(window)
+        self.sent = sent
+        self.headers: Headers = [] if headers is None else headers
+        self.declared = declared
+        self.body: list[bytes] = []
+        self.length = 0
+
+    def count(self, size: int, stream_id: int) -> None:
+        """Count DATA against the window. Raises Http2StreamError when it is too much."""
+        self.window.available -= size
+        if self.window.available < 0:
+            problem, code = "more DATA than the stream's window", ErrorCode.FLOW_CONTROL_ERROR
+            raise Http2StreamError(problem, code, stream_id=stream_id)
+
+    def add(self, content: bytes) -> None:
+        """Add the content of one DATA frame to the body, so that tiny frames do not weigh too much."""
+        self.body.append(content)
+        if len(self.body) >= _PIECES:
+            self.body[:] = (b"".join(self.body),)
+
+    def whole_body(self) -> bytes:
+        """Return all content that was added."""
+        return self.body[0] if len(self.body) == 1 else b"".join(self.body)
 
 
 class SendQueue:

@@ -14,7 +14,6 @@ from apns_live.http2.constants import (
     DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
-    MAXIMUM_WINDOW,
     PADDED,
     PRIORITY,
     ErrorCode,
@@ -26,7 +25,7 @@ from apns_live.http2.field_rules import (
     trailers_problem,
 )
 from apns_live.http2.floods import FLOOD_BUDGET
-from apns_live.http2.flow_control import ReceiveWindow, append_content
+from apns_live.http2.flow_control import Stream
 from apns_live.http2.frames import (
     FRAME_HEADER,
     header_frames,
@@ -53,29 +52,14 @@ class StreamView:
     """Bytes of the request's body so far."""
 
 
-class _Stream:
-    __slots__ = (
-        "body",
-        "declared",
-        "ended",
-        "headers",
-        "length",
-        "responded",
-        "sent",
-        "window",
-    )
+class _Stream(Stream):
+    __slots__ = ("ended", "responded")
 
     def __init__(self, headers: Headers, declared: int, window: int) -> None:
-        self.headers = headers
-        self.declared = declared
-        self.body: list[bytes] = []
-        self.length = 0
-        self.window = ReceiveWindow(window)
+        super().__init__(window, headers=headers, declared=declared)
         self.ended = False
         """The client has ended the stream: the request was reported."""
         self.responded = False
-        self.sent = 0
-        """Bytes of DATA sent less WINDOW_UPDATE received."""
 
 
 class ServerConnection(Connection):
@@ -115,7 +99,6 @@ class ServerConnection(Connection):
         self._acknowledged = False
         self._initial_window = DEFAULT_WINDOW
         self._list_limit = _MAX_HEADER_LIST
-        self._peer_initial_window = DEFAULT_WINDOW
 
     # --- the connection ------------------------------------------------------------------------
 
@@ -217,7 +200,7 @@ class ServerConnection(Connection):
         self._send_headers(stream_id, block, END_HEADERS)
         if (
             size <= self._send_window
-            and size <= self._peer_initial_window - stream.sent
+            and size <= self._stream_send_window(stream_id)
             and size <= self._max_frame_size
             and not self._queue
         ):
@@ -382,16 +365,10 @@ class ServerConnection(Connection):
             raise Http2StreamError(
                 "DATA after the end of the request", ErrorCode.STREAM_CLOSED, stream_id=stream_id
             )
-        stream.window.available -= size
-        if stream.window.available < 0:
-            raise Http2StreamError(
-                "more DATA than the stream's window",
-                ErrorCode.FLOW_CONTROL_ERROR,
-                stream_id=stream_id,
-            )
+        stream.count(size, stream_id)
         stream.length += len(content)
         if content and stream.length - len(content) < self._max_request_body:
-            append_content(stream.body, content)
+            stream.add(content)
         if ends_stream:
             self._request_complete(stream_id, stream, events)
         elif self._automatic_windows:
@@ -407,7 +384,7 @@ class ServerConnection(Connection):
                 stream_id=stream_id,
             )
         stream.ended = True
-        body = stream.body[0] if len(stream.body) == 1 else b"".join(stream.body)
+        body = stream.whole_body()
         stream.body = []
         truncated = stream.length > self._max_request_body
         if truncated:
@@ -432,36 +409,12 @@ class ServerConnection(Connection):
             self._flush_needed = True
         else:
             self._spend_on_window()
-        if self._peer_initial_window - stream.sent > MAXIMUM_WINDOW:
-            raise Http2StreamError(
-                "the stream's window is above 2^31-1",
-                ErrorCode.FLOW_CONTROL_ERROR,
-                stream_id=stream_id,
-            )
-
-    def _check_stream_windows(self) -> None:
-        initial = self._peers.values[Setting.INITIAL_WINDOW_SIZE]
-        lowest = min((stream.sent for stream in self._streams.values()), default=0)
-        if initial - lowest > MAXIMUM_WINDOW:
-            raise connection_error(
-                "SETTINGS_INITIAL_WINDOW_SIZE makes a stream's window larger than 2^31-1",
-                ErrorCode.FLOW_CONTROL_ERROR,
-            )
-
-    def _stream_send_window(self, stream_id: int) -> int:
-        return self._peer_initial_window - self._streams[stream_id].sent
-
-    def _data_sent(self, stream_id: int, size: int) -> None:
-        self._send_window -= size
-        self._streams[stream_id].sent += size
+        self._check_send_window(stream.sent, stream_id)
 
     def _body_sent(self, stream_id: int) -> None:
         self._floods.earn()
         if self._streams[stream_id].ended:
             del self._streams[stream_id]
-
-    def _peer_settings_changed(self) -> None:
-        self._peer_initial_window = self._peers.values[Setting.INITIAL_WINDOW_SIZE]
 
     def _settings_in_force(self, changes: Mapping[int, int]) -> None:
         if Setting.HEADER_TABLE_SIZE in changes:

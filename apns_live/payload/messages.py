@@ -20,7 +20,21 @@ from .tokens import ChannelId, check_channel, check_collapse_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class _State:
+    """What the messages of a live activity have in common."""
+
+    content_state: Any = None
+    alert: Alert | None = None
+    stale_date: DateInput | None = None
+    relevance_score: float | None = None
+    timestamp: DateInput | None = None
+    priority: int | None = None
+    expiration: DateInput | None = None
+    custom: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start(_State):
     """Starts a live activity on a push-to-start token (iOS 17.2).
 
     The phone drops a start without alert, attributes or attributes type while APNs answers 200,
@@ -43,19 +57,11 @@ class Start:
 
     event: ClassVar[str] = "start"
 
-    content_state: Any = None
     attributes_type: str | None = None
     attributes: Any = None
-    alert: Alert | None = None
-    stale_date: DateInput | None = None
-    relevance_score: float | None = None
-    timestamp: DateInput | None = None
     input_push_token: bool | None = None
     input_push_channel: ChannelId | str | None = None
     activity_id: str | None = None
-    priority: int | None = None
-    expiration: DateInput | None = None
-    custom: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.content_state is None:
@@ -81,7 +87,7 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Update:
+class Update(_State):
     """Updates a running live activity, on its activity token or on a broadcast channel.
 
     Fields as in `Start`. ``priority`` is 5 by default, 10 with an alert; priority 10 counts against
@@ -91,15 +97,6 @@ class Update:
 
     event: ClassVar[str] = "update"
 
-    content_state: Any = None
-    alert: Alert | None = None
-    stale_date: DateInput | None = None
-    relevance_score: float | None = None
-    timestamp: DateInput | None = None
-    priority: int | None = None
-    expiration: DateInput | None = None
-    custom: Mapping[str, Any] | None = None
-
     def __post_init__(self) -> None:
         if self.content_state is None:
             raise refused(InvalidPayload, "update_state_missing", "content_state")
@@ -107,7 +104,7 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class End(_State):
     """Ends a live activity. Give the final state: the card may stay visible for 4 hours.
 
     ``dismissal_date`` removes the card then; a past date, or 0, removes it at once; without one the
@@ -117,15 +114,7 @@ class End:
 
     event: ClassVar[str] = "end"
 
-    content_state: Any = None
-    alert: Alert | None = None
     dismissal_date: DateInput | None = None
-    stale_date: DateInput | None = None
-    relevance_score: float | None = None
-    timestamp: DateInput | None = None
-    priority: int | None = None
-    expiration: DateInput | None = None
-    custom: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         _check_common(self.alert, self.relevance_score)
