@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from ...activities.cards.buttons import Button, check_button
 from ...errors import InvalidInput
+from ..reading import as_object, text
 
 IGNORED = object()
 """The shape of a field that the vendor's own clients send where it means nothing."""
@@ -36,17 +37,6 @@ BLOCKED_SCHEMES = frozenset(
 """Schemes that run something, or reach inside the phone, rather than open an app."""
 
 
-def as_object(value: object, field: str) -> dict[str, Any]:
-    """Return a JSON object. Raises `InvalidInput`."""
-    if not isinstance(value, dict):
-        raise InvalidInput(
-            "is missing" if value is None else "is no object",
-            field=field,
-            remedy="Send a JSON object.",
-        )
-    return value
-
-
 def known(value: Any, shape: Any, *, lenient: bool = False, field: str = "") -> Any:
     """Return a value with the fields of its shape alone. Raises `InvalidInput`.
 
@@ -70,31 +60,6 @@ def known(value: Any, shape: Any, *, lenient: bool = False, field: str = "") -> 
         if inner is not _UNKNOWN and inner is not IGNORED:
             kept[name] = known(entry, inner, lenient=lenient, field=where)
     return kept
-
-
-def text(
-    body: Mapping[str, Any],
-    name: str,
-    field: str = "",
-    *,
-    required: bool = False,
-    limit: int | None = None,
-) -> str | None:
-    """Return a text, or None where it is absent or null. Raises `InvalidInput`."""
-    value = body.get(name)
-    where = f"{field}.{name}" if field else name
-    if value is None and not required:
-        return None
-    if not isinstance(value, str) or (required and not value):
-        missing = value is None or value == ""
-        raise InvalidInput(
-            "is missing" if missing else "is no text", field=where, remedy="Give a text."
-        )
-    if limit is not None and len(value) > limit:
-        raise InvalidInput(
-            f"has {len(value)} characters", field=where, remedy=f"Use at most {limit}."
-        )
-    return value
 
 
 def integer(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ import msgspec
 from ...activities import checks
 from ...activities.cards.buttons import Button
 from ...errors import InvalidInput
+from ..reading import as_object, moment, text
 from . import fields
 
 STATE = (
@@ -175,13 +175,13 @@ def notification(body: object, *, replacement: bool = False, lenient: bool = Fal
         if (address := read(given, name)) is not None:
             custom[name] = address
     if given.get("payload") is not None:
-        custom["payload"] = fields.as_object(given["payload"], "payload")
+        custom["payload"] = as_object(given["payload"], "payload")
     actions = _actions(given.get("actions"))
     if actions and "media" in custom:
         raise InvalidInput(
             "cannot be combined with actions", field="media", remedy="Give one of the two."
         )
-    level = fields.text(given, "interruption_level")
+    level = text(given, "interruption_level")
     if level not in {None, "passive", "active", "time-sensitive"}:
         raise InvalidInput(
             "is no interruption level",
@@ -189,11 +189,11 @@ def notification(body: object, *, replacement: bool = False, lenient: bool = Fal
             remedy="Give passive, active or time-sensitive.",
         )
     return PushCall(
-        title=fields.text(given, "title", required=True) or "",
-        message=fields.text(given, "message"),
-        subtitle=fields.text(given, "subtitle"),
+        title=text(given, "title", required=True) or "",
+        message=text(given, "message"),
+        subtitle=text(given, "subtitle"),
         badge=fields.integer(given, "badge", minimum=0, maximum=MAX_BADGE),
-        sound=fields.text(given, "sound"),
+        sound=text(given, "sound"),
         interruption_level=level,
         custom=custom,
         actions=actions,
@@ -237,7 +237,7 @@ def metric_key(key: str) -> str:
 
 
 def _read(body: object, shape: Mapping[str, Any], lenient: bool) -> dict[str, Any]:
-    read: dict[str, Any] = fields.known(fields.as_object(body, "body"), shape, lenient=lenient)
+    read: dict[str, Any] = fields.known(as_object(body, "body"), shape, lenient=lenient)
     return read
 
 
@@ -265,7 +265,7 @@ def _live(
 
 
 def _state(value: object) -> dict[str, Any]:
-    state = fields.as_object(value, "content_state")
+    state = as_object(value, "content_state")
     for name, factor in (("auto_dismiss_minutes", 60), ("auto_dismiss_seconds", 1)):
         given = state.get(name)
         if given is None:
@@ -283,8 +283,8 @@ def _state(value: object) -> dict[str, Any]:
 def _alert(value: object) -> AlertWords | None:
     if value is None:
         return None
-    given = fields.as_object(value, "alert")
-    words = AlertWords(fields.text(given, "title", "alert"), fields.text(given, "body", "alert"))
+    given = as_object(value, "alert")
+    words = AlertWords(text(given, "title", "alert"), text(given, "body", "alert"))
     return None if words == AlertWords() else words
 
 
@@ -314,14 +314,4 @@ def _metadata(body: Mapping[str, Any]) -> Metadata | None:
 def _moment(value: object) -> int | None:
     if value is None:
         return None
-    try:
-        if not isinstance(value, str):
-            raise ValueError
-        moment = datetime.fromisoformat(value)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return int(moment.timestamp() * 1000)
-    except (ValueError, OverflowError, OSError):
-        raise InvalidInput(
-            "is no time", field="timestamp", remedy="Give ISO 8601, 2026-05-01T12:00:00.000Z."
-        ) from None
+    return int(moment(value, "timestamp", "2026-05-01T12:00:00.000Z") * 1000)

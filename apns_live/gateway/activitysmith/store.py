@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, func, not_, select, update
+from sqlalchemy import ColumnElement, Row, Table, func, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...activities.accept.idempotency import Key
@@ -148,29 +148,28 @@ async def can_start(
     database: Database, audiences: Audiences, app: App, audience: Audience, attributes_type: str
 ) -> bool:
     """Return whether a start would reach a phone at all."""
-    devices, tokens = schema.devices, schema.start_tokens
-    async with database.read() as connection:
-        clause = await audiences.clause(connection, app, audience)
-        found = await connection.execute(
-            select(tokens.c.id)
-            .join(devices, devices.c.id == tokens.c.device_id)
-            .where(
-                tokens.c.app_id == app.row,
-                tokens.c.attributes_type == attributes_type,
-                tokens.c.retired_at.is_(None),
-                tokens.c.environment == app.environment,
-                clause,
-            )
-            .limit(1)
-        )
-        return found.scalar() is not None
+    tokens = schema.start_tokens
+    kind = tokens.c.attributes_type == attributes_type
+    return await _reaches(database, audiences, app, audience, tokens, kind)
 
 
 async def can_notify(
     database: Database, audiences: Audiences, app: App, audience: Audience
 ) -> bool:
     """Return whether an ordinary push would reach a phone at all."""
-    devices, tokens = schema.devices, schema.device_tokens
+    enabled = schema.devices.c.push_enabled.is_(True)
+    return await _reaches(database, audiences, app, audience, schema.device_tokens, enabled)
+
+
+async def _reaches(
+    database: Database,
+    audiences: Audiences,
+    app: App,
+    audience: Audience,
+    tokens: Table,
+    further: ColumnElement[bool],
+) -> bool:
+    devices = schema.devices
     async with database.read() as connection:
         clause = await audiences.clause(connection, app, audience)
         found = await connection.execute(
@@ -180,7 +179,7 @@ async def can_notify(
                 tokens.c.app_id == app.row,
                 tokens.c.environment == app.environment,
                 tokens.c.retired_at.is_(None),
-                devices.c.push_enabled.is_(True),
+                further,
                 clause,
             )
             .limit(1)

@@ -50,7 +50,7 @@ async def put_state(
 ) -> dict[str, Any]:
     """Put a state that was read to a stream, whose standing is known. Raises `Refused`."""
     if stream is not None and stream.paused:
-        return _paused(call, key)
+        return _idle(call, key, "paused")
     once = call.once()
     running = None if stream is None else stream.running
     current = None
@@ -141,7 +141,7 @@ async def pause(call: Call) -> dict[str, Any]:
         raise _unknown(key)
     final = await _final(call, key, stream, said, "pause")
     since = await call.service.streams.pause(call.app, key, final)
-    return {**_paused(call, key), "paused_at": to_text(since)}
+    return _idle(call, key, "paused", paused_at=to_text(since))
 
 
 async def resume(call: Call) -> dict[str, Any]:
@@ -151,13 +151,7 @@ async def resume(call: Call) -> dict[str, Any]:
     if stream is None:
         raise _unknown(key)
     await call.service.streams.resume(call.app, key)
-    return {
-        "success": True,
-        "operation": "resumed",
-        "stream_key": key,
-        "activity_id": None,
-        "timestamp": call.timestamp,
-    }
+    return _idle(call, key, "resumed")
 
 
 async def _final(
@@ -243,25 +237,20 @@ async def _put_answer(
     )
 
 
-def _paused(call: Call, key: str) -> dict[str, Any]:
+def _idle(call: Call, key: str, operation: str, **more: Any) -> dict[str, Any]:
+    """Return the answer about a stream behind which nothing runs."""
     return {
         "success": True,
-        "operation": "paused",
+        "operation": operation,
         "stream_key": key,
         "activity_id": None,
+        **more,
         "timestamp": call.timestamp,
     }
 
 
 def _inactive(call: Call, key: str) -> dict[str, Any]:
-    return {
-        "success": True,
-        "operation": "ended",
-        "stream_key": key,
-        "activity_id": None,
-        "ignored": True,
-        "timestamp": call.timestamp,
-    }
+    return _idle(call, key, "ended", ignored=True)
 
 
 def _key(call: Call) -> str:

@@ -13,6 +13,7 @@ import msgspec
 
 from ...activities.requests import AlertText, CatalogText, Urgency
 from ...errors import InvalidInput
+from ..reading import score, text
 from .words import INVALID_EXTRA
 
 _RESERVED = frozenset({"ab", "aps"})
@@ -40,7 +41,7 @@ def read_notification(value: object, field: str = "notification", *, start: bool
     _check_extra(value.get("extra"), f"{field}.extra")
     return Shown(
         alert=_alert(value.get("alert"), f"{field}.alert", required=start),
-        relevance_score=_score(value.get("relevance_score"), f"{field}.relevance_score"),
+        relevance_score=score(value.get("relevance_score"), f"{field}.relevance_score"),
         urgency=_urgency(value, field),
     )
 
@@ -69,14 +70,6 @@ def _urgency(value: Mapping[str, Any], field: str) -> Urgency | None:
     return "quiet" if available is True or available in (1, "1") else None
 
 
-def _score(value: object, field: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise InvalidInput("is no number from 0 to 1", field=field, remedy="Give 0 to 1.")
-    return value
-
-
 def _alert(value: object, field: str, *, required: bool) -> AlertText | None:
     if value is None and not required:
         return None
@@ -88,9 +81,9 @@ def _alert(value: object, field: str, *, required: bool) -> AlertText | None:
         )
     title_key = _key(value, "title_loc_key", "title_loc_args", field)
     body_key = _key(value, "loc_key", "loc_args", field)
-    title = _words(value, "title", field, required=required and title_key is None)
-    body = _words(value, "body", field, required=required and body_key is None)
-    sound = _words(value, "sound", field)
+    title = text(value, "title", field, required=required and title_key is None)
+    body = text(value, "body", field, required=required and body_key is None)
+    sound = text(value, "sound", field)
     if not any((title, body, sound, title_key, body_key)):
         return None
     return AlertText(
@@ -104,7 +97,7 @@ def _alert(value: object, field: str, *, required: bool) -> AlertText | None:
 
 def _key(alert: Mapping[str, Any], name: str, args_name: str, field: str) -> CatalogText | None:
     """Return a text of the app's string catalogue."""
-    key = _words(alert, name, field)
+    key = text(alert, name, field)
     args = alert.get(args_name)
     if not key:
         return None
@@ -115,15 +108,3 @@ def _key(alert: Mapping[str, Any], name: str, args_name: str, field: str) -> Cat
             remedy="Give texts, or leave it out.",
         )
     return CatalogText(key=key, args=tuple(args or ()))
-
-
-def _words(
-    alert: Mapping[str, Any], name: str, field: str, *, required: bool = False
-) -> str | None:
-    value = alert.get(name)
-    if value is None and not required:
-        return None
-    if not isinstance(value, str) or (required and not value):
-        problem = "is missing" if value is None else "is no text, or an empty one"
-        raise InvalidInput(problem, field=f"{field}.{name}", remedy="Give a text.")
-    return value

@@ -15,6 +15,7 @@ from ...activities import checks
 from ...activities.requests import End, Presentation, Start, Update
 from ...activities.requests.audience import Audience
 from ...errors import InvalidInput
+from .. import reading
 from .audience import read_audience
 from .dates import read_date
 from .notification import read_notification
@@ -112,34 +113,13 @@ def read_target(
     body: Mapping[str, Any], *, now: float, max_ids: int | None = MAX_EXTERNAL_IDS
 ) -> Audience:
     """Return the audience of a start. Raises `InvalidInput` unless exactly one kind is given."""
-    given = [name for name in _TARGETS if body.get(name) not in (None, [], {}, "")]
-    if not given:
-        raise InvalidInput(
-            NO_RECIPIENTS,
-            remedy="Give external_user_ids, segment_id or custom_audience.",
-        )
-    if len(given) > 1:
-        raise InvalidInput(
-            "stand beside each other",
-            field=" and ".join(given),
-            remedy="Give one of external_user_ids, segment_id and custom_audience.",
-        )
-    [name] = given
+    remedy = "Give external_user_ids, segment_id or custom_audience."
+    name = reading.one_of(body, _TARGETS, InvalidInput(NO_RECIPIENTS, remedy=remedy))
     if name == "external_user_ids":
-        return Audience(users=_ids(body[name], name, max_ids))
+        return Audience(users=reading.ids(body[name], name, most=max_ids, too_many=TOO_MANY_IDS))
     if name == "segment_id":
         return Audience(segments=(_identifier(body, name),))
     return Audience(filter=read_audience(body[name], name, now=now))
-
-
-def _ids(value: object, field: str, max_ids: int | None) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise InvalidInput("is no list", field=field, remedy="Give a list of external ids.")
-    if max_ids is not None and len(value) > max_ids:
-        raise InvalidInput(
-            TOO_MANY_IDS, field=field, remedy=f"Give at most {max_ids}, or a segment."
-        )
-    return tuple(checks.identifier(one, f"{field}[{n}]") for n, one in enumerate(value))
 
 
 def _identifier(body: Mapping[str, Any], name: str) -> str:
@@ -147,11 +127,7 @@ def _identifier(body: Mapping[str, Any], name: str) -> str:
 
 
 def _object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
-    value = body.get(name)
-    if not isinstance(value, dict):
-        problem = "is missing" if value is None else "is no object"
-        raise InvalidInput(problem, field=name, remedy="Give a JSON object.")
-    return value
+    return reading.as_object(body.get(name), name)
 
 
 def _date(body: Mapping[str, Any], name: str) -> float | None:

@@ -46,28 +46,6 @@ _SCOPES = {
     BulkEnd: "activities:end",
 }
 
-_START = {
-    "id": "match-42",
-    "attributes_type": "MatchAttributes",
-    "attributes": {"home": "FCB", "away": "BVB"},
-    "content_state": {"home": 0, "away": 0, "minute": 0},
-    "alert": {"title": "Kick-off", "body": "FCB against BVB"},
-    "audience": {"segments": ["everyone"]},
-}
-_UPDATE = {
-    "content_state": {"home": 1, "away": 0, "minute": 12},
-    "alert": {"title": {"en": "Goal", "de": "Tor"}, "body": "1-0"},
-    "stale_after": 900,
-}
-_ACCEPTED = {
-    "operation": "0b7f4a52-2f6e-4f0e-9d0f-3c8a0b1f7f11",
-    "activity": "match-42",
-    "status": "accepted",
-    "version": 2,
-    "devices": 11804,
-    "queued": 311,
-}
-
 
 @routes(
     "POST",
@@ -79,8 +57,6 @@ _ACCEPTED = {
     answer=AcceptedAnswer,
     idempotent=True,
     grouped=True,
-    examples={"goal": _UPDATE},
-    answer_examples={"accepted": _ACCEPTED},
     refusals=frozenset({409}),
 )
 async def update_activity(call: Call) -> Answer:
@@ -105,8 +81,6 @@ async def update_activity(call: Call) -> Answer:
     answer=AcceptedAnswer,
     idempotent=True,
     grouped=True,
-    examples={"final": {"content_state": {"home": 2, "away": 1}, "dismiss_after": 900}},
-    answer_examples={"accepted": _ACCEPTED},
     refusals=frozenset({409}),
 )
 async def end_activity(call: Call) -> Answer:
@@ -127,8 +101,6 @@ async def end_activity(call: Call) -> Answer:
     answer=AcceptedAnswer,
     idempotent=True,
     grouped=True,
-    examples={"match": _START},
-    answer_examples={"accepted": {**_ACCEPTED, "version": 1, "devices": 0, "queued": 0}},
     refusals=frozenset({409}),
 )
 async def start_activity(call: Call) -> Answer:
@@ -151,9 +123,6 @@ async def start_activity(call: Call) -> Answer:
     answer=BulkAnswer,
     idempotent=True,
     grouped=True,
-    examples={
-        "two": {"items": [{"do": "update", "id": "match-42", **_UPDATE}, {"do": "end", "id": "m7"}]}
-    },
     refusals=frozenset({403}),
 )
 async def bulk(call: Call) -> BulkAnswer:

@@ -167,15 +167,7 @@ async def list_keys(call: Call) -> dict[str, Any]:
     return page(await call.gateway.keys.page(call.app, **call.paging), call.query.limit)
 
 
-@routes(
-    "POST",
-    "/v1/keys",
-    "Make an API key",
-    body=KeyBody,
-    status=201,
-    answer=NewKeyAnswer,
-    examples={"updates": {"name": "scores", "scopes": ["activities:update"]}},
-)
+@routes("POST", "/v1/keys", "Make an API key", body=KeyBody, status=201, answer=NewKeyAnswer)
 async def create_key(call: Call) -> NewKeyAnswer:
     """The secret is in this answer and nowhere else."""
     body: KeyBody = call.body
@@ -203,7 +195,6 @@ async def create_key(call: Call) -> NewKeyAnswer:
     body_required=False,
     status=201,
     answer=NewKeyAnswer,
-    examples={"hour": {"overlap": 3600}},
     refusals=frozenset({409}),
 )
 async def rotate_key(call: Call) -> NewKeyAnswer:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -157,6 +159,14 @@ class Operation:
         return usual
 
 
+@cache
+def _examples() -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the bodies and answers that the description shows, by operation and then by name."""
+    text = resources.files(__package__).joinpath("examples.json").read_bytes()
+    found: dict[str, dict[str, dict[str, Any]]] = msgspec.json.decode(text)
+    return found
+
+
 class Routes:
     """Collects the operations of one part of the API. ``scope`` is theirs where they name none."""
 
@@ -193,6 +203,8 @@ class Routes:
                     tag=self.tag,
                     description=(handler.__doc__ or "").strip(),
                     answers={usual: answer},
+                    examples=_examples().get(handler.__name__, {}).get("body", {}),
+                    answer_examples=_examples().get(handler.__name__, {}).get("answer", {}),
                     **{"scope": self.scope, **options},
                 )
             )

@@ -56,14 +56,6 @@ class DryRunAnswer(msgspec.Struct, frozen=True, kw_only=True):
     body=DryRunBody,
     answer=DryRunAnswer,
     grouped=True,
-    examples={
-        "red": {
-            "audience": {
-                "filter": {"field": "tag", "key": "team", "relation": "=", "value": "red"}
-            },
-            "attributes_type": "MatchAttributes",
-        }
-    },
 )
 async def dry_run(call: Call) -> Any:
     """Sends nothing."""
@@ -80,9 +72,6 @@ async def dry_run(call: Call) -> Any:
     "Save a segment",
     body=SegmentBody,
     answer=SegmentAnswer,
-    examples={
-        "germans": {"filter": {"field": "language", "relation": "=", "value": "de"}},
-    },
     refusals=frozenset({409}),
 )
 async def save_segment(call: Call) -> Any:
@@ -107,9 +96,6 @@ async def delete_segment(call: Call) -> None:
     answer=AcceptedAnswer,
     idempotent=True,
     grouped=True,
-    examples={
-        "news": {"audience": {"users": ["user-1"]}, "title": "Line-up", "body": "It is out."}
-    },
     refusals=frozenset({404, 409}),
 )
 async def send_notification(call: Call) -> Answer:

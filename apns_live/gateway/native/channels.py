@@ -67,7 +67,6 @@ _APPLE = frozenset({409})
     status=201,
     answer=ChannelAnswer,
     idempotent=True,
-    examples={"match": {"storage_policy": 1, "name": "match-42"}},
     refusals=_APPLE,
 )
 async def create_channel(call: Call) -> Answer:

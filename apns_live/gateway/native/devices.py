@@ -136,29 +136,7 @@ class DeviceAnswer(KnownDevice, frozen=True, kw_only=True):
     start_tokens: list[StartTokenAnswer]
 
 
-_DEVICE = {"id": "phone-17", "user": "user-1", "language": "de", "app_version": "4.2"}
-
-
-@routes(
-    "POST",
-    "/v1/tokens",
-    "Register tokens",
-    body=TokensBody,
-    answer=CountAnswer,
-    examples={
-        "start": {
-            "tokens": [
-                {
-                    "device": "phone-17",
-                    "kind": "start",
-                    "attributes_type": "MatchAttributes",
-                    "token": "80e1ad",
-                    "registered_at": 1800000000,
-                }
-            ]
-        }
-    },
-)
+@routes("POST", "/v1/tokens", "Register tokens", body=TokensBody, answer=CountAnswer)
 async def register_tokens(call: Call) -> CountAnswer:
     """Unknown devices are added. An older registration never replaces a newer one."""
     body: TokensBody = call.body
@@ -169,14 +147,7 @@ async def register_tokens(call: Call) -> CountAnswer:
     return CountAnswer(count=await register(call, records))
 
 
-@routes(
-    "POST",
-    "/v1/devices",
-    "Tell of devices",
-    body=DevicesBody,
-    answer=CountAnswer,
-    examples={"one": {"devices": [_DEVICE]}},
-)
+@routes("POST", "/v1/devices", "Tell of devices", body=DevicesBody, answer=CountAnswer)
 async def tell_devices(call: Call) -> CountAnswer:
     """New ones are added; of known ones only what is given changes."""
     body: DevicesBody = call.body
@@ -187,13 +158,7 @@ async def tell_devices(call: Call) -> CountAnswer:
     return CountAnswer(count=await call.service.devices.tell(call.app, records))
 
 
-@routes(
-    "PUT",
-    "/v1/devices/{device}",
-    "Tell of one device",
-    body=OneDeviceBody,
-    examples={"german": {"user": "user-1", "language": "de"}},
-)
+@routes("PUT", "/v1/devices/{device}", "Tell of one device", body=OneDeviceBody)
 async def tell_device(call: Call) -> None:
     """Adds it if it is new; only what is given changes."""
     body: OneDeviceBody = call.body
@@ -229,14 +194,6 @@ async def leave_activity(call: Call) -> None:
     body_required=False,
     status=201,
     answer=CredentialAnswer,
-    examples={"hour": {"user": "user-1", "seconds": 3600}},
-    answer_examples={
-        "hour": {
-            "credential": "apnsdev1.eyJhcHAiOi4uLn0.c2lnbmF0dXJl",
-            "device": "phone-17",
-            "expires_at": "2027-01-15T09:00:00Z",
-        }
-    },
 )
 async def mint_credential(call: Call) -> dict[str, Any]:
     """Your server calls this when a person is logged in, and hands the credential to the phone.

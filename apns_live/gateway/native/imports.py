@@ -74,25 +74,6 @@ class ImportAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _COUNTS = set(ImportAnswer.__struct_fields__) - {"ignored", "problems"}
-_DONE = {
-    "dry_run": False,
-    "lines": 3,
-    "accepted": 2,
-    "refused": 1,
-    "skipped": 0,
-    "devices": 2,
-    "users": 0,
-    "tokens": 2,
-    "ignored": [],
-    "problems": [
-        {
-            "line": 3,
-            "field": "country",
-            "problem": "'GERMANY' is not allowed",
-            "remedy": "Give two letters such as DE.",
-        }
-    ],
-}
 
 
 def _route(kind: Kind, csv: str, lines: str) -> Callable[[Handler], Handler]:
@@ -104,7 +85,6 @@ def _route(kind: Kind, csv: str, lines: str) -> Callable[[Handler], Handler]:
         query=ImportQuery,
         takes={"text/csv": csv, "application/x-ndjson": lines, "application/jsonl": lines},
         answer=ImportAnswer,
-        answer_examples={"done": _DONE},
     )
 
 

@@ -63,7 +63,6 @@ class GroupBody(Strict, frozen=True, kw_only=True):
     body=UserBody,
     body_required=False,
     answer=UserAnswer,
-    examples={"fan": {"aliases": {"crm": "C-881"}, "tags": {"team": "red", "level": 12}}},
 )
 async def put_user(call: Call) -> UserAnswer:
     """Users are added by themselves when a device names them; this is for what else is known."""
@@ -85,24 +84,14 @@ async def forget_user(call: Call) -> None:
     await call.note("user.forget", user)
 
 
-@routes(
-    "PATCH",
-    "/v1/devices/{device}/tags",
-    "Set tags of a device",
-    body=TagsBody,
-    examples={"team": {"tags": {"team": "red"}}},
-)
+@routes("PATCH", "/v1/devices/{device}/tags", "Set tags of a device", body=TagsBody)
 async def set_device_tags(call: Call) -> None:
     """Null removes one; the others stay."""
     await call.service.people.set_tags(call.app, "device", call.part("device"), call.body.tags)
 
 
 @routes(
-    "PATCH",
-    "/v1/devices/{device}/attributes",
-    "Set attributes of a device",
-    body=AttributesBody,
-    examples={"plan": {"attributes": {"plan": "gold", "renewal": {"date": "2027-01-31"}}}},
+    "PATCH", "/v1/devices/{device}/attributes", "Set attributes of a device", body=AttributesBody
 )
 async def set_device_attributes(call: Call) -> None:
     """Null removes one; the others stay."""
@@ -112,12 +101,7 @@ async def set_device_attributes(call: Call) -> None:
 
 
 @routes(
-    "PUT",
-    "/v1/groups/{group}",
-    "Add a group, or rename it",
-    body=GroupBody,
-    body_required=False,
-    examples={"operators": {"name": "Operators on call"}},
+    "PUT", "/v1/groups/{group}", "Add a group, or rename it", body=GroupBody, body_required=False
 )
 async def put_group(call: Call) -> Answer:
     """A group is a fixed list of devices and users; a segment is a rule."""

@@ -58,18 +58,6 @@ class StateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     who="phone",
     body=PhoneTokensBody,
     answer=CountAnswer,
-    examples={
-        "activity": {
-            "tokens": [
-                {
-                    "kind": "activity",
-                    "activity": "match-42",
-                    "attributes_type": "MatchAttributes",
-                    "token": "80e1ad",
-                }
-            ]
-        }
-    },
     refusals=frozenset({403}),
 )
 async def register_own_tokens(call: Call) -> CountAnswer:
@@ -84,14 +72,7 @@ async def register_own_tokens(call: Call) -> CountAnswer:
     return CountAnswer(count=await register(call, records))
 
 
-@routes(
-    "PUT",
-    "/v1/device",
-    "Tell of this phone",
-    who="phone",
-    body=DeviceFacts,
-    examples={"german": {"language": "de", "app_version": "4.2", "frequent_updates": True}},
-)
+@routes("PUT", "/v1/device", "Tell of this phone", who="phone", body=DeviceFacts)
 async def tell_own_device(call: Call) -> None:
     """Whose phone it is, is not the phone's to say: the server that mints the credential does."""
     await call.service.devices.tell(
@@ -119,7 +100,6 @@ async def get_own_device(call: Call) -> dict[str, Any]:
     who="phone",
     body=PhoneReceiptsBody,
     answer=CountAnswer,
-    examples={"tapped": {"receipts": [{"event": "clicked", "activity": "match-42"}]}},
     refusals=frozenset({403}),
 )
 async def report_receipts(call: Call) -> CountAnswer:

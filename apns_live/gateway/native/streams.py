@@ -34,28 +34,6 @@ class PausedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     answer=StreamAnswer,
     idempotent=True,
     grouped=True,
-    examples={
-        "backup": {
-            "attributes_type": "BackupAttributes",
-            "content_state": {"type": "progress", "title": "Backup", "percentage": 40},
-            "alert": {"title": "Backup", "body": "40 %"},
-            "audience": {"groups": ["operators"]},
-        }
-    },
-    answer_examples={
-        "updated": {
-            "result": "updated",
-            "key": "nightly-backup",
-            "activity": "9b5c1a9e-3d52-4b52-8d4e-0a1d4f6c7f10",
-            "previous": None,
-            "operation": "0b7f4a52-2f6e-4f0e-9d0f-3c8a0b1f7f11",
-            "version": 4,
-            "devices": 3,
-            "queued": 0,
-            "warning": "",
-            "ignored": False,
-        }
-    },
 )
 async def put_stream(call: Call) -> Answer:
     """The answer's ``result`` says what it came to.
@@ -80,7 +58,6 @@ async def put_stream(call: Call) -> Answer:
     answer=StreamAnswer,
     idempotent=True,
     grouped=True,
-    examples={"final": {"content_state": {"type": "progress", "title": "Done", "percentage": 100}}},
 )
 async def end_stream(call: Call) -> Answer:
     """Ends the card and forgets the key; a later put starts afresh."""

@@ -6,6 +6,7 @@ ignored, as there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from ...activities import checks
 from ...activities.requests import AlertText, End, Presentation, Start, Update, Urgency
 from ...activities.requests.audience import Audience
 from ...errors import InvalidInput
+from .. import reading
 from .filters import read_filters
 from .words import NO_TARGET
 
@@ -24,7 +26,7 @@ LONG_PAST = 1e9
 """Seconds since 1970: the year 2001. What is before has no other meaning than the past."""
 _TARGETS = ("include_aliases", "include_subscription_ids", "included_segments", "filters")
 _URGENCIES: Mapping[int, Urgency] = {5: "quiet", 10: "urgent"}
-_UUID_LENGTH = 36
+_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 
 class AskedStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +70,9 @@ def read_start(body: Mapping[str, Any], activity_type: str, *, notification: str
                     title=headings or "", body=contents or "", sound=_sound(body, default=True)
                 ),
                 stale_date=_date(body, "stale_date"),
-                relevance_score=_score(body),
+                relevance_score=reading.score(
+                    body.get("ios_relevance_score"), "ios_relevance_score"
+                ),
                 urgency=_urgency(body),
             ),
             audience=read_target(body),
@@ -95,7 +99,7 @@ def read_update(body: Mapping[str, Any], activity: str, *, notification: str) ->
         stale_date=_date(body, "stale_date"),
         # Long past means at once, which APNs spells 0.
         dismissal_date=_past_as_zero(dismissal) if ends else None,
-        relevance_score=_score(body),
+        relevance_score=reading.score(body.get("ios_relevance_score"), "ios_relevance_score"),
         urgency=_urgency(body),
     )
     if ends:
@@ -122,7 +126,7 @@ def read_idempotency_key(body: Mapping[str, Any]) -> str | None:
         value = body.get(name)
         if value is None:
             continue
-        if not isinstance(value, str) or not _is_uuid(value):
+        if not isinstance(value, str) or not _UUID.fullmatch(value):
             raise InvalidInput("is no UUID", field=name, remedy="Give a UUID as of RFC 9562.")
         return value.lower()
     return None
@@ -130,33 +134,24 @@ def read_idempotency_key(body: Mapping[str, Any]) -> str | None:
 
 def read_target(body: Mapping[str, Any]) -> Audience:
     """Return the audience of a start. Raises `InvalidInput` unless exactly one kind is given."""
-    given = [name for name in _TARGETS if body.get(name) not in (None, [], {})]
-    if not given:
-        raise InvalidInput(NO_TARGET)
-    if len(given) > 1:
-        raise InvalidInput(
-            "stand beside each other",
-            field=" and ".join(given),
-            remedy=f"Give one of {', '.join(_TARGETS)}.",
-        )
+    name = reading.one_of(body, _TARGETS, InvalidInput(NO_TARGET))
     excluded = body.get("excluded_segments")
-    if excluded not in (None, []) and given != ["included_segments"]:
+    if excluded not in (None, []) and name != "included_segments":
         raise InvalidInput(
             "stands beside other targets than segments",
             field="excluded_segments",
             remedy="Use it with included_segments.",
         )
-    match given:
-        case ["include_aliases"]:
-            return _aliases(body["include_aliases"])
-        case ["include_subscription_ids"]:
-            field = "include_subscription_ids"
-            return Audience(devices=_ids(body[field], field, limit=64))
-        case ["filters"]:
-            return Audience(filter=read_filters(body["filters"]))
+    match name:
+        case "include_aliases":
+            return _aliases(body[name])
+        case "include_subscription_ids":
+            return Audience(devices=reading.ids(body[name], name, most=MAX_IDS, limit=64))
+        case "filters":
+            return Audience(filter=read_filters(body[name]))
     return Audience(
-        segments=_ids(body["included_segments"], "included_segments"),
-        exclude_segments=_ids(excluded or [], "excluded_segments"),
+        segments=reading.ids(body[name], name, most=MAX_IDS),
+        exclude_segments=reading.ids(excluded or [], "excluded_segments", most=MAX_IDS),
     )
 
 
@@ -165,7 +160,9 @@ def _aliases(value: object) -> Audience:
     if not isinstance(value, Mapping):
         raise InvalidInput("is no object", field=field, remedy="Give labels, each with its ids.")
     by_label = {
-        checks.identifier(label, field, limit=128): _ids(ids, f"{field}.{label}")
+        checks.identifier(label, field, limit=128): reading.ids(
+            ids, f"{field}.{label}", most=MAX_IDS
+        )
         for label, ids in value.items()
         if ids is not None
     }
@@ -178,18 +175,6 @@ def _aliases(value: object) -> Audience:
     user_ids = by_label.pop("onesignal_id", ())
     return Audience(
         users=users, user_ids=user_ids, aliases={k: v for k, v in by_label.items() if v}
-    )
-
-
-def _ids(value: object, field: str, *, limit: int = 255) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise InvalidInput("is no list", field=field, remedy="Give a list of texts.")
-    if len(value) > MAX_IDS:
-        raise InvalidInput(
-            f"has {len(value)} ids", field=field, remedy=f"Give at most {MAX_IDS:,}."
-        )
-    return tuple(
-        checks.identifier(one, f"{field}[{n}]", limit=limit) for n, one in enumerate(value)
     )
 
 
@@ -257,11 +242,7 @@ def _name(body: Mapping[str, Any]) -> str:
 
 
 def _object(body: Mapping[str, Any], field: str) -> dict[str, Any]:
-    value = body.get(field)
-    if not isinstance(value, dict):
-        problem = "is missing" if value is None else "is no object"
-        raise InvalidInput(problem, field=field, remedy="Give a JSON object.")
-    return value
+    return reading.as_object(body.get(field), field)
 
 
 def _with(values: Mapping[str, Any], name: str, value: str) -> dict[str, Any]:
@@ -288,17 +269,6 @@ def _past_as_zero(moment: float | None) -> float | None:
     return 0.0 if moment is not None and moment < LONG_PAST else moment
 
 
-def _score(body: Mapping[str, Any]) -> float | None:
-    value = body.get("ios_relevance_score")
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise InvalidInput(
-            "is no number from 0 to 1", field="ios_relevance_score", remedy="Give 0 to 1."
-        )
-    return value
-
-
 def _urgency(body: Mapping[str, Any]) -> Urgency | None:
     value = body.get("priority")
     if value is None:
@@ -307,14 +277,3 @@ def _urgency(body: Mapping[str, Any]) -> Urgency | None:
     if urgency is None:
         raise InvalidInput("is neither 5 nor 10", field="priority", remedy="Give 5 or 10.")
     return urgency
-
-
-def _is_uuid(value: str) -> bool:
-    """Whether a text is a UUID as people write it, with four hyphens."""
-    parts = value.split("-")
-    digits = "".join(parts)
-    return (
-        len(value) == _UUID_LENGTH
-        and [len(part) for part in parts] == [8, 4, 4, 4, 12]
-        and all(letter in "0123456789abcdefABCDEF" for letter in digits)
-    )

@@ -1,0 +1,92 @@
+"""Reading the fields of a body that a vendor's API takes. Each raises `InvalidInput` with the field's path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ..activities import checks
+from ..errors import InvalidInput
+
+
+def as_object(value: object, field: str) -> dict[str, Any]:
+    """Return a JSON object."""
+    if not isinstance(value, dict):
+        problem = "is missing" if value is None else "is no object"
+        raise InvalidInput(problem, field=field, remedy="Give a JSON object.")
+    return value
+
+
+def text(
+    body: Mapping[str, Any],
+    name: str,
+    field: str = "",
+    *,
+    required: bool = False,
+    limit: int | None = None,
+) -> str | None:
+    """Return a text, or None where it is absent or null."""
+    value = body.get(name)
+    where = f"{field}.{name}" if field else name
+    if value is None and not required:
+        return None
+    if not isinstance(value, str) or (required and not value):
+        problem = "is missing" if value is None or value == "" else "is no text"
+        raise InvalidInput(problem, field=where, remedy="Give a text.")
+    if limit is not None and len(value) > limit:
+        raise InvalidInput(
+            f"has {len(value)} characters", field=where, remedy=f"Use at most {limit}."
+        )
+    return value
+
+
+def score(value: object, field: str) -> float | None:
+    """Return a relevance score, a number from 0 to 1, or None where it is absent."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InvalidInput("is no number from 0 to 1", field=field, remedy="Give 0 to 1.")
+    return value
+
+
+def ids(
+    value: object, field: str, *, most: int | None, too_many: str = "", limit: int = 255
+) -> tuple[str, ...]:
+    """Return a list of ids of ``limit`` characters, ``most`` of them."""
+    if not isinstance(value, list):
+        raise InvalidInput("is no list", field=field, remedy="Give a list of texts.")
+    if most is not None and len(value) > most:
+        raise InvalidInput(
+            too_many or f"has {len(value)} ids", field=field, remedy=f"Give at most {most:,}."
+        )
+    return tuple(
+        checks.identifier(one, f"{field}[{n}]", limit=limit) for n, one in enumerate(value)
+    )
+
+
+def one_of(body: Mapping[str, Any], names: Sequence[str], none: InvalidInput) -> str:
+    """Return the one name of ``names`` that a body gives something for; ``none`` is raised for none."""
+    given = [name for name in names if body.get(name) not in (None, [], {}, "")]
+    if not given:
+        raise none
+    if len(given) > 1:
+        raise InvalidInput(
+            "stand beside each other",
+            field=" and ".join(given),
+            remedy=f"Give one of {', '.join(names)}.",
+        )
+    return given[0]
+
+
+def moment(value: object, field: str, example: str) -> float:
+    """Return seconds since 1970 of an ISO 8601 date; one without an offset is UTC."""
+    try:
+        if not isinstance(value, str) or not 8 <= len(value) <= 40:
+            raise ValueError
+        found = datetime.fromisoformat(value)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise InvalidInput(
+            "is no ISO 8601 date", field=field, remedy=f"Give one such as {example}."
+        ) from None
