@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Generic, TypeVar
+from typing import IO
 
 import msgspec
 
-from .recorder import Refusal
+from .recorder import Refusal, Ring
 from .state import Push
 
 RECEIVED = "received"
@@ -130,62 +130,6 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
         }
 
 
-T = TypeVar("T")
-
-
-class Ring(Generic[T]):
-    """The newest ``size`` of a numbered series that starts at 1; O(1) append and lookup."""
-
-    __slots__ = ("_items", "last", "size")
-
-    def __init__(self, size: int) -> None:
-        self.size = max(1, size)
-        self.last = 0
-        self._items: list[T] = []
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    @property
-    def first(self) -> int:
-        """Number of the oldest item kept; ``last + 1`` when there is none."""
-        return self.last - len(self._items) + 1
-
-    def append(self, item: T) -> None:
-        """Add the item that has number ``last + 1``."""
-        self.last = number = self.last + 1
-        if len(self._items) < self.size:
-            self._items.append(item)
-        else:
-            self._items[(number - 1) % self.size] = item
-
-    def get(self, number: int) -> T | None:
-        """Return item ``number``, or None when it is not kept."""
-        if self.first <= number <= self.last:
-            return self._items[(number - 1) % self.size]
-        return None
-
-    def after(self, number: int) -> Iterator[T]:
-        """Iterate over what came after ``number``, oldest first."""
-        size, items = self.size, self._items
-        for index in range(max(number + 1, self.first), self.last + 1):
-            yield items[(index - 1) % size]
-
-    def newest_first(self) -> Iterator[T]:
-        """Iterate from the newest to the oldest."""
-        size, items = self.size, self._items
-        for index in range(self.last, self.first - 1, -1):
-            yield items[(index - 1) % size]
-
-    def __iter__(self) -> Iterator[T]:
-        return self.after(0)
-
-    def clear(self) -> None:
-        """Forget the items; the numbers go on."""
-        self._items = []
-        self.last = 0
-
-
 class DeliveryLog:
     """The recorded pushes and the changes of their states.
 
@@ -212,13 +156,13 @@ class DeliveryLog:
     def received(self, push: Push) -> PushRecord:
         """Record a push that APNs took, before a phone is asked."""
         pushes = self.pushes
-        record = PushRecord(pushes.last + 1, push)
+        record = PushRecord(pushes.total + 1, push)
         pushes.append(record)
         return record
 
     def refused(self, push: Push, status: int, reason: str) -> PushRecord:
         """Record a request that APNs answered with an error."""
-        record = PushRecord(self.pushes.last + 1, push, status, reason, "")
+        record = PushRecord(self.pushes.total + 1, push, status, reason, "")
         self.pushes.append(record)
         self.refused_by[reason or str(status)] += 1
         for listener in self.listeners:
@@ -258,7 +202,7 @@ class DeliveryLog:
     ) -> None:
         """Record that a push changed its state on the way to one phone."""
         entries = self.entries
-        entry = LogEntry(entries.last + 1, now, record, device, activity, state, why, detail)
+        entry = LogEntry(entries.total + 1, now, record, device, activity, state, why, detail)
         entries.append(entry)
         self.by_state[state] += 1
         if why and state == DISCARDED:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Literal, TypeVar, overload
 
@@ -67,32 +66,53 @@ Listener = Callable[[Happening], object]
 
 
 class Ring(Sequence[T], Generic[T]):
-    """The newest entries of a record; ``total`` counts all there ever were, ``limit`` bounds it."""
+    """The newest ``limit`` of a series that is numbered from 1; ``total`` counts all there ever were.
+
+    As a sequence it is what is kept, the oldest first. Adding and looking up take constant time.
+    """
+
+    __slots__ = ("_items", "limit", "total")
 
     def __init__(self, limit: int) -> None:
-        self._entries: deque[T] = deque(maxlen=limit)
+        self.limit = max(1, limit)
         self.total = 0
+        self._items: list[T] = []
 
     @property
-    def limit(self) -> int:
-        """How many entries are kept."""
-        return self._entries.maxlen or 0
+    def first(self) -> int:
+        """Number of the oldest item kept; ``total + 1`` when there is none."""
+        return self.total - len(self._items) + 1
 
-    def append(self, entry: T) -> None:
-        """Add one; the oldest goes when the ring is full."""
-        self.total += 1
-        self._entries.append(entry)
+    def append(self, item: T) -> None:
+        """Add the item that has number ``total + 1``; the oldest goes when the ring is full."""
+        self.total = number = self.total + 1
+        if len(self._items) < self.limit:
+            self._items.append(item)
+        else:
+            self._items[(number - 1) % self.limit] = item
+
+    def get(self, number: int) -> T | None:
+        """Return item ``number``, or None when it is not kept."""
+        if self.first <= number <= self.total:
+            return self._items[(number - 1) % self.limit]
+        return None
+
+    def after(self, number: int) -> Iterator[T]:
+        """Iterate over what came after ``number``, oldest first."""
+        items, limit = self._items, self.limit
+        for index in range(max(number + 1, self.first), self.total + 1):
+            yield items[(index - 1) % limit]
 
     def clear(self) -> None:
-        """Forget the entries and the total."""
-        self._entries.clear()
+        """Forget the items, and count from 1 again."""
+        self._items = []
         self.total = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._items)
 
     def __iter__(self) -> Iterator[T]:
-        return iter(tuple(self._entries))
+        return iter(tuple(self.after(0)))
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -102,8 +122,9 @@ class Ring(Sequence[T], Generic[T]):
 
     def __getitem__(self, index: int | slice) -> T | list[T]:
         if isinstance(index, slice):
-            return list(self._entries)[index]
-        return self._entries[index]
+            return list(self)[index]
+        place = range(len(self._items))[index]  # raises IndexError as a list does
+        return self._items[(self.first + place - 1) % self.limit]
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, (Ring, list, tuple)):

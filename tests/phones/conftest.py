@@ -58,7 +58,7 @@ class Sender:
             1,
         )
         self.phones.receive(push)
-        return self.log.pushes.get(self.log.pushes.last)
+        return self.log.pushes.get(self.log.pushes.total)
 
     def broadcast(self, channel, body, *, policy=0, priority=10, expiration=0):
         number = next(self.numbers)
@@ -79,7 +79,7 @@ class Sender:
             policy,
         )
         self.phones.receive_broadcast(push)
-        return self.log.pushes.get(self.log.pushes.last)
+        return self.log.pushes.get(self.log.pushes.total)
 
     def start(self, token, state=None, *, push=None, **changes):
         aps = {

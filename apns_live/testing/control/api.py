@@ -272,7 +272,7 @@ class ControlApi:
         """Wait for the next token that a phone issues."""
         query = request.query_params
         ring = self.fake.devices.registry.issued
-        after = integer(query, "after", ring.last)
+        after = integer(query, "after", ring.total)
         fits = matcher(query, TOKEN_FILTERS)
         timeout = seconds(query, "timeout", 10.0, high=LONGEST_POLL)
         found = await self._next(lambda: filter(fits, ring.after(after)), timeout)
@@ -301,7 +301,7 @@ class ControlApi:
         payload = flag(query, "payload")
         fits = matcher(query, PUSH_FILTERS)
         if flag(query, "newest"):
-            items: Iterator[PushRecord] = (r for r in ring.newest_first() if r.number > after)
+            items: Iterator[PushRecord] = (r for r in reversed(ring) if r.number > after)
         else:
             items = ring.after(after)
         records, more = page(filter(fits, items), _limit(query))
@@ -315,7 +315,7 @@ class ControlApi:
         """Wait for the next push that fits the filters."""
         query = request.query_params
         ring = self.fake.log.pushes
-        after = integer(query, "after", ring.last)
+        after = integer(query, "after", ring.total)
         fits = matcher(query, PUSH_FILTERS)
         timeout = seconds(query, "timeout", 10.0, high=LONGEST_POLL)
         found = await self._next(lambda: filter(fits, ring.after(after)), timeout)

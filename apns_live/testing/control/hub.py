@@ -170,7 +170,7 @@ class Hub:
             rows.append(device_row(device, phones, now))
         subscriber.included = {row.id for row in rows}
         ring = fake.log.pushes
-        newest = list(ring.after(ring.last - subscriber.most_pushes))
+        newest = list(ring.after(ring.total - subscriber.most_pushes))
         connections, faults = self._connections(), self._faults()
         subscriber.connections = msgspec.json.encode(connections)
         subscriber.faults = msgspec.json.encode(faults)

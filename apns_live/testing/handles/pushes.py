@@ -86,30 +86,11 @@ class PushView:
 
 
 PUSH_FIELDS = frozenset(
-    {
-        "number",
-        "status",
-        "reason",
-        "token",
-        "channel",
-        "topic",
-        "push_type",
-        "priority",
-        "expiration",
-        "collapse_id",
-        "apns_id",
-        "state",
-        "why",
-        "device",
-        "activity",
-        "payload",
-        "event",
-        "content_state",
-        "attributes",
-        "attributes_type",
-        "alert",
-        "timestamp",
-    }
+    (
+        *("number", "status", "reason", "token", "channel", "topic", "push_type", "priority"),
+        *("expiration", "collapse_id", "apns_id", "state", "why", "device", "activity", "payload"),
+        *("event", "content_state", "attributes", "attributes_type", "alert", "timestamp"),
+    )
 )
 
 

@@ -6,8 +6,7 @@ import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from apns_live.testing.channels import Channel
 from apns_live.testing.fake import FakeApns, FakeEndpoint
@@ -71,7 +70,7 @@ class ClockHandle:
         self._running.run(lambda fake: fake.advance(seconds, tokens=tokens))
 
 
-class RunningFake:
+class RunningFake(ThreadedFakeApns):
     """A fake APNs on its own thread. Takes the arguments of ``FakeApns``.
 
     Unless ``phone_settings`` or a ``scenario`` says otherwise, activity tokens arrive at once, and of
@@ -93,7 +92,7 @@ class RunningFake:
         if directory is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="apns-live-fake-")
             directory = self._temporary.name
-        self._threaded = ThreadedFakeApns(directory=directory, **options)
+        super().__init__(directory=directory, **options)
         self._stack: AsyncExitStack | None = None
         self._inspector = ""
         self.pushes = PushBook(self)
@@ -102,44 +101,24 @@ class RunningFake:
         self.faults = FaultBook(self)
         self.clock = ClockHandle(self)
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def start(self) -> None:
-        """Start the thread; returns when the fake listens."""
-        self._threaded.start()
-
     def close(self) -> None:
         """Stop the fake and its thread."""
         stack, self._stack, self._inspector = self._stack, None, ""
         if stack is not None:
             self.run(lambda _fake: stack.aclose())
-        self._threaded.close()
+        super().close()
         if self._temporary is not None:
             self._temporary.cleanup()
 
-    def call(self, function: Callable[[FakeApns], T]) -> T:
-        """Call ``function`` with the ``FakeApns`` on its thread and return what it returns."""
-        return self._threaded.call(function)
-
     def run(self, function: Callable[[FakeApns], Coroutine[Any, Any, T]]) -> T:
         """Await what ``function`` makes of the ``FakeApns``, on its thread."""
-        result: T = self._threaded.call(cast("Any", function))
+        result: T = self.call(cast("Any", function))
         return result
 
     @property
     def endpoint(self) -> FakeEndpoint:
         """The arguments of ``apns_live.Endpoint``."""
-        return self._threaded.fake.endpoint
+        return self.fake.endpoint
 
     @property
     def host(self) -> str:
@@ -159,37 +138,37 @@ class RunningFake:
     @property
     def url(self) -> str:
         """``https://`` host and port of pushes and broadcasts."""
-        return self._threaded.fake.url
+        return self.fake.url
 
     @property
     def manage_url(self) -> str:
         """``https://`` host and port of channel management."""
-        return self._threaded.fake.manage_url
+        return self.fake.manage_url
 
     @property
     def ca_file(self) -> Path:
         """The authority that your client must trust, PEM."""
-        return self._threaded.fake.ca_file
+        return self.fake.ca_file
 
     @property
     def key_file(self) -> Path:
         """The provider key that the fake accepts, a ``.p8`` file."""
-        return self._threaded.fake.key_file
+        return self.fake.key_file
 
     @property
     def key_id(self) -> str:
         """The key's id."""
-        return self._threaded.fake.key_id
+        return self.fake.key_id
 
     @property
     def team_id(self) -> str:
         """The team's id."""
-        return self._threaded.fake.team_id
+        return self.fake.team_id
 
     @property
     def bundle_id(self) -> str:
         """The app's bundle id, without any suffix."""
-        return self._threaded.fake.bundle_id
+        return self.fake.bundle_id
 
     @property
     def connections(self) -> list[ConnectionSnapshot]:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from apns_live.errors import FakeError
-from apns_live.testing.log import Ring
+from apns_live.testing.recorder import Ring
 from apns_live.testing.state import LIVE, UNKNOWN, TokenCondition, TokenStatus
 from apns_live.testing.topics import LIVE_ACTIVITY, SUFFIXES
 
@@ -134,7 +134,7 @@ class Registry:
     def tell(self, token: Token) -> None:
         """Let the app, and whoever listens, know of a token."""
         token.told = True
-        token.sequence = self.issued.last + 1
+        token.sequence = self.issued.total + 1
         self.issued.append(token)
         for listener in self.on_issue:
             _call(listener, token)
