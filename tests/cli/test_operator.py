@@ -23,6 +23,7 @@ import pytest
 from apns_live.cli import run
 from apns_live.testing import FakeApns
 from tests.activities.conftest import pem  # noqa: F401 - a fixture
+from tests.warm import WarmCommand
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ["gateway.md", "gateway-keys.md", "testing-your-app.md"] + [
@@ -92,9 +93,14 @@ class Terminal:
         command = self.local(command.removesuffix("&").strip())
         words, _, file = command.partition(" > ")
         out = self.directory / (file or f"out-{len(self.serving)}.txt")
+        told = re.search(r"--ready-file (\S+)", words)
+        line = self.directory / told[1] if told else out
+        line.unlink(missing_ok=True)
         with out.open("w") as target:
-            process = subprocess.Popen(
-                shlex.split(words),
+            program, *rest = shlex.split(words)
+            assert program == "apns-live"
+            process = WarmCommand(
+                rest,
                 cwd=self.directory,
                 env=self.environment,
                 stdout=target,
@@ -103,15 +109,15 @@ class Terminal:
             )
         self.serving.append(process)
         give_up = time.monotonic() + 60
-        while not out.read_text().strip():
+        while not (line.exists() and line.read_text().strip()):
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < give_up
             time.sleep(0.05)
-        return out.read_text()
+        return line.read_text()
 
     def stop_gateways(self) -> None:
         """End the gateways; a fake goes on."""
-        fakes = [one for one in self.serving if "fake" in one.args[:2]]  # type: ignore[index]
+        fakes = [one for one in self.serving if "fake" in one.args[:1]]  # type: ignore[index]
         self.serving = [one for one in self.serving if one not in fakes]
         self.stop()
         self.serving = fakes
@@ -169,6 +175,8 @@ def test_the_lines_of_the_pages(
                 said = terminal.serve(command)
                 if command.startswith("apns-live fake"):
                     assert json.loads(said)["endpoint"], "the one line names everything"
+            elif command.startswith("until"):
+                terminal.run(command)
             elif command.startswith("curl"):
                 said, _, status = terminal.run(
                     command.replace("curl ", "curl -sS -w '\\n%{http_code}' ", 1)

@@ -118,7 +118,9 @@ class Asgi:
             for name, value in {"content-type": "application/json", **headers}.items()
         ]
 
-    async def __call__(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    async def __call__(
+        self, method: str, path: str, body: bytes, *, query: str = ""
+    ) -> tuple[int, bytes]:
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -126,7 +128,7 @@ class Asgi:
             "method": method,
             "path": path,
             "raw_path": path.encode(),
-            "query_string": b"",
+            "query_string": query.encode(),
             "root_path": "",
             "scheme": "http",
             "headers": self._headers,

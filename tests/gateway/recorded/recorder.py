@@ -25,10 +25,11 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from tests.warm import WarmCommand
+
 LEARNT = ("activity_id", "notification_id", "id")
 """Fields of an answer whose values later requests and phones may show again."""
 _LEFT_OUT = frozenset({"host", "content-length", "connection", "accept-encoding"})
-_COMMAND = (sys.executable, "-m", "apns_live.cli", "gateway")
 CARD = {
     "attributes_type": "DemoAttributes",
     "attributes": {},
@@ -102,8 +103,8 @@ def shape(value: Any) -> Any:
 @contextmanager
 def gateway(directory: Path) -> Iterator[dict[str, Any]]:
     """Run the gateway with its fake; yield its ready line with a card that an app started itself."""
-    process = subprocess.Popen(
-        [*_COMMAND, "--with-fake", "--port", "0", "--dir", str(directory), "--json"],
+    process = WarmCommand(
+        ["gateway", "--with-fake", "--port", "0", "--dir", str(directory), "--json"],
         stdout=subprocess.PIPE,
         text=True,
     )
