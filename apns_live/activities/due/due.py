@@ -1,10 +1,10 @@
-"""Starts and ends that callers have set a time for."""
+"""Starts and ends that callers have set a time for, and what every step of the scheduler shares."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import ColumnElement, Row, select, update
@@ -18,15 +18,25 @@ from ..store import schema
 from ..store.database import Database
 from ..store.ownership import Ownership
 
-if TYPE_CHECKING:
-    from .scheduler import Done
-
 logger = logging.getLogger("apns_live.activities")
 
 BATCH = 100
 MISSED = "its end had passed before it could be started"
 
 Kind = Literal["start", "end"]
+
+
+class Done:
+    """What a batch did, told after its commit."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[App, int]] = []
+        self.left: list[tuple[int, str]] = []
+        self.activities: list[int] = []
+        self.operations: list[int] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.written or self.left or self.activities or self.operations)
 
 
 class Timetable:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sqlalchemy import Row, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,10 +20,7 @@ from ..store import schema
 from ..store.bulk import with_rows
 from ..store.database import Database
 from ..store.ownership import Ownership
-from .due import apps_of
-
-if TYPE_CHECKING:
-    from .scheduler import Done
+from .due import Done, apps_of
 
 logger = logging.getLogger("apns_live.activities")
 

@@ -10,17 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..store import schema
 from ..store.database import Database
-from .due import apps_of
-
-if TYPE_CHECKING:
-    from .scheduler import Done
+from .due import Done, apps_of
 
 logger = logging.getLogger("apns_live.activities")
 

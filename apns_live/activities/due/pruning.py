@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Table, and_, delete, or_, select, tuple_
+from sqlalchemy import Column, ColumnElement, Table, and_, delete, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
@@ -84,28 +84,22 @@ class Pruning:
     async def round(self) -> dict[str, int]:
         """Delete everything that is past its time; return how many rows of each table."""
         now, keep = self._time.milliseconds(), self._retention
-        before = {
-            "outcomes": now - int(keep.outcomes * _DAY),
-            "receipts": now - int(keep.receipts * _DAY),
-            "activities": now - int(keep.activities * _DAY),
-            "tokens": now - int(keep.tokens * _DAY),
-            "audit": now - int(keep.audit * _DAY),
-        }
+        tokens, outcomes = now - int(keep.tokens * _DAY), now - int(keep.outcomes * _DAY)
         deleted: dict[str, int] = {}
-        for table, time, limit in (
-            (schema.outcomes, schema.outcomes.c.created_at, before["outcomes"]),
-            (schema.idempotency, schema.idempotency.c.created_at, now - KEPT_MILLISECONDS),
-            (schema.receipts, schema.receipts.c.created_at, before["receipts"]),
-            (schema.webhook_calls, schema.webhook_calls.c.created_at, before["outcomes"]),
-            (schema.audit_log, schema.audit_log.c.created_at, before["audit"]),
-            (schema.start_tokens, schema.start_tokens.c.retired_at, before["tokens"]),
-            (schema.device_tokens, schema.device_tokens.c.retired_at, before["tokens"]),
-            (schema.channels, schema.channels.c.deleted_at, before["tokens"]),
-            (schema.token_changes, schema.token_changes.c.created_at, now - _HEARD),
+        for time, limit in (
+            (schema.outcomes.c.created_at, outcomes),
+            (schema.idempotency.c.created_at, now - KEPT_MILLISECONDS),
+            (schema.receipts.c.created_at, now - int(keep.receipts * _DAY)),
+            (schema.webhook_calls.c.created_at, outcomes),
+            (schema.audit_log.c.created_at, now - int(keep.audit * _DAY)),
+            (schema.start_tokens.c.retired_at, tokens),
+            (schema.device_tokens.c.retired_at, tokens),
+            (schema.channels.c.deleted_at, tokens),
+            (schema.token_changes.c.created_at, now - _HEARD),
         ):
-            deleted[table.name] = await self._old(table, time, limit)
-        deleted["operations"] = await self._operations(before["outcomes"])
-        deleted["activities"] = await self._activities(before["activities"])
+            deleted[time.table.name] = await self._old(time, limit)
+        deleted["operations"] = await self._operations(outcomes)
+        deleted["activities"] = await self._activities(now - int(keep.activities * _DAY))
         self.rounds += 1
         self.deleted += sum(deleted.values())
         return {name: count for name, count in deleted.items() if count}
@@ -113,8 +107,9 @@ class Pruning:
     async def _pause(self) -> None:
         await self._clock.sleep(PAUSE)
 
-    async def _old(self, table: Table, time: ColumnElement[Any], limit: int) -> int:
+    async def _old(self, time: Column[Any], limit: int) -> int:
         """Delete the rows of a table whose time is before ``limit``."""
+        table = time.table
         key = list(table.primary_key.columns)
         after: ColumnElement[bool] = time.is_not(None)
         total = 0
@@ -154,40 +149,16 @@ class Pruning:
             await connection.execute(delete(table).where(table.c.id.in_(ids), finished))
             return True
 
-        return await self._parents(
-            lambda after: (
-                select(table.c.id, table.c.created_at.label("time"))
-                .where(
-                    table.c.created_at < limit, finished, _behind(table.c.created_at, table, after)
-                )
-                .order_by(table.c.created_at, table.c.id)
-                .limit(PARENTS)
-            ),
-            remove,
-        )
+        return await self._parents(table.c.created_at, limit, finished, remove)
 
     async def _activities(self, limit: int) -> int:
         """Delete activities that ended long ago, with everything that belongs to them."""
         table = schema.activities
-        children = (
-            schema.activity_devices,
-            schema.receipts,
-            schema.webhook_calls,
-        )
 
         async def remove(connection: AsyncConnection, ids: Sequence[int]) -> bool:
             operations = schema.operations
-            own = (
-                (
-                    await connection.execute(
-                        select(operations.c.id)
-                        .where(operations.c.activity_id.in_(ids))
-                        .limit(BATCH)
-                    )
-                )
-                .scalars()
-                .all()
-            )
+            query = select(operations.c.id).where(operations.c.activity_id.in_(ids)).limit(BATCH)
+            own = (await connection.execute(query)).scalars().all()
             for child in (schema.outcomes, schema.receipts):
                 if not await _thin(connection, child, child.c.operation_id, own):
                     return False
@@ -195,40 +166,39 @@ class Pruning:
                 await connection.execute(delete(operations).where(operations.c.id.in_(own)))
             if len(own) == BATCH:
                 return False
-            for child in children:
+            for child in (schema.activity_devices, schema.receipts, schema.webhook_calls):
                 if not await _thin(connection, child, child.c.activity_id, ids):
                     return False
             await connection.execute(delete(table).where(table.c.id.in_(ids)))
             return True
 
-        return await self._parents(
-            lambda after: (
-                select(table.c.id, table.c.retired_at.label("time"))
-                .where(
-                    table.c.status == "ended",
-                    table.c.retired_at < limit,
-                    _behind(table.c.retired_at, table, after),
-                )
-                .order_by(table.c.retired_at, table.c.id)
-                .limit(PARENTS)
-            ),
-            remove,
-        )
+        return await self._parents(table.c.retired_at, limit, table.c.status == "ended", remove)
 
     async def _parents(
         self,
-        page: Callable[[Row[Any] | None], Any],
+        time: Column[Any],
+        limit: int,
+        condition: ColumnElement[bool],
         remove: Callable[[AsyncConnection, Sequence[int]], Any],
     ) -> int:
         """Delete rows that own others: first what they own, a batch at a time, then themselves."""
         total = 0
-        last: Row[Any] | None = None
+        place = time.table.c.id
+        after: ColumnElement[bool] = time.is_not(None)
         while True:
+            page = (
+                select(place, time.label("time"))
+                .where(time < limit, condition, after)
+                .order_by(time, place)
+                .limit(PARENTS)
+            )
             async with self._database.read() as connection:
-                rows = (await connection.execute(page(last))).all()
+                rows = (await connection.execute(page)).all()
             if not rows:
                 return total
             last = rows[-1]
+            # The first half says to the index where to begin.
+            after = and_(time >= last.time, or_(time > last.time, place > last.id))
             ids = [row.id for row in rows]
             while True:
                 async with self._database.write() as connection:
@@ -248,10 +218,3 @@ async def _thin(
     some = select(table.c.id).where(owner.in_(ids)).limit(BATCH)
     gone = await connection.execute(delete(table).where(table.c.id.in_(some)))
     return gone.rowcount < BATCH
-
-
-def _behind(time: ColumnElement[Any], table: Table, last: Row[Any] | None) -> ColumnElement[bool]:
-    if last is None:
-        return time.is_not(None)
-    # The first half says to the index where to begin.
-    return and_(time >= last.time, or_(time > last.time, table.c.id > last.id))

@@ -15,10 +15,9 @@ from typing import Protocol
 from ...clock import Clock
 from ..accept.activities import Activities
 from ..accept.writing import Written
-from ..apps import App
 from ..store.database import Database
 from ..store.ownership import Ownership
-from .due import Timetable
+from .due import Done, Timetable
 from .expiry import Expiry
 from .missing_tokens import MissingTokens
 from .steady import SteadyTime
@@ -36,19 +35,6 @@ class Changed(Protocol):
 
     def __call__(self, *, activities: Iterable[int] = (), operations: Iterable[int] = ()) -> object:
         """Rows have changed; called after the commit."""
-
-
-class Done:
-    """What a batch did, told after its commit."""
-
-    def __init__(self) -> None:
-        self.written: list[tuple[App, int]] = []
-        self.left: list[tuple[int, str]] = []
-        self.activities: list[int] = []
-        self.operations: list[int] = []
-
-    def __bool__(self) -> bool:
-        return bool(self.written or self.left or self.activities or self.operations)
 
 
 class Step(Protocol):

@@ -40,7 +40,7 @@ class Backlog:
         self._doubtful: set[int] = set()
         self._rows: dict[int, None] = {}
         self._overflowed = False
-        self._reading = False
+        self._busy = False
         self.found: set[int] = set()
         """What was found when partitions were gained: an earlier owner may have begun with it."""
         self.behind: set[int] = set()
@@ -55,9 +55,7 @@ class Backlog:
     @property
     def empty(self) -> bool:
         """Whether nothing is to be looked at."""
-        return not (
-            self._rows or self._overflowed or self._gained or self._doubtful or self._reading
-        )
+        return not (self._rows or self._overflowed or self._gained or self._doubtful or self._busy)
 
     def add(self, row: int) -> None:
         """Look at an activity."""
@@ -83,11 +81,14 @@ class Backlog:
         self.waiting.set()
 
     async def take(self, limit: int) -> list[int]:
-        """Return activities to look at now; waits until there are some."""
+        """Return activities to look at now; waits until there are some. They count until the next call."""
+        self._busy = False
         # What was gained comes before all else: only then is it known what an earlier owner began.
         while not self._rows or self._gained or self._doubtful:
             if self._overflowed or self._gained or self._doubtful:
+                self._busy = True
                 await self._read_again()
+                self._busy = False
             else:
                 self.waiting.clear()
                 self.emptied()
@@ -95,12 +96,13 @@ class Backlog:
         taken = [row for row, _ in zip(self._rows, range(limit), strict=False)]
         for row in taken:
             del self._rows[row]
+        self._busy = True
         return taken
 
     async def _read_again(self) -> None:
         gained, self._gained = self._gained, frozenset()
         doubtful, self._doubtful = self._doubtful, set()
-        overflowed, self._overflowed, self._reading = self._overflowed, False, True
+        overflowed, self._overflowed = self._overflowed, False
         try:
             if gained:
                 await self._read_all(gained, self.found)
@@ -115,8 +117,6 @@ class Backlog:
             self._doubtful |= doubtful
             self._overflowed |= overflowed
             raise
-        finally:
-            self._reading = False
 
     @staticmethod
     def _behind(partitions: frozenset[int]) -> Select[Any]:

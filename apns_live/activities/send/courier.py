@@ -97,8 +97,6 @@ class Courier:
         watchers: Watchers,
         ownership: Ownership,
     ) -> None:
-        self._ownership = ownership
-        self._clock = clock
         self._settings = settings
         self._watchers = watchers
         self.apps = KnownApps(apps)
@@ -159,7 +157,6 @@ class Courier:
         )
         self.told_left: Callable[[int, str], object] = lambda activity, token: None
         """Called with tokens that left, for other processes."""
-        self._looking = False
         self._waiters: list[asyncio.Future[None]] = []
 
     # What it is told, after a commit.
@@ -242,13 +239,13 @@ class Courier:
 
     async def _begin_again(self, partitions: frozenset[int]) -> None:
         await self.lost(partitions)
-        await self.gained(partitions & self._ownership.partitions)
+        await self.gained(partitions & self.setting.ownership.partitions)
 
     async def run(self) -> None:
         """Work until cancelled."""
         # Also when it is started again after a failure: what was cut off is taken up.
         self._lives.abandon(frozenset(range(PARTITIONS)))
-        self._backlog.take_over(self._ownership.partitions)
+        self._backlog.take_over(self.setting.ownership.partitions)
         async with asyncio.TaskGroup() as group:
             self._jobs.group = group
             group.create_task(self._recorder.run())
@@ -263,7 +260,6 @@ class Courier:
         """Whether something that was accepted waits to be sent or written down."""
         return bool(
             not self._backlog.empty
-            or self._looking
             or len(self._jobs)
             or len(self._reading)
             or len(self._starts)
@@ -312,18 +308,18 @@ class Courier:
 
     async def _look(self) -> None:
         while True:
-            rows = await self._backlog.take(AT_ONCE)
-            self._looking = True
-            terms = self._ownership.terms
+            rows: list[int] = []
             try:
+                rows = await self._backlog.take(AT_ONCE)
+                terms = self.setting.ownership.terms
                 activities, operations = await self._backlog.read(rows, self._lives.known(rows))
                 to_read: list[Live] = []
                 for activity in activities:
-                    if self._ownership.terms.get(activity.partition) != terms.get(
+                    if self.setting.ownership.terms.get(activity.partition) != terms.get(
                         activity.partition
                     ):
                         # What was read may be older than what another worker sent since.
-                        if activity.partition in self._ownership.partitions:
+                        if activity.partition in self.setting.ownership.partitions:
                             self._backlog.add_behind(activity.id)
                         continue
                     live = await self._look_safely(activity, operations.get(activity.id, []))
@@ -335,10 +331,7 @@ class Courier:
                 logger.exception("the store could not be read; trying again")
                 for row in rows:
                     self._backlog.add(row)
-                await self._clock.sleep(TRY_AGAIN)
-            finally:
-                self._looking = False
-                self._moved()
+                await self.setting.clock.sleep(TRY_AGAIN)
 
     async def _look_safely(self, activity: Row[Any], operations: Sequence[Row[Any]]) -> Live | None:
         """Look at an activity. What is wrong with its rows is its own: others go on."""
@@ -353,7 +346,10 @@ class Courier:
 
     async def _look_at(self, activity: Row[Any], operations: Sequence[Row[Any]]) -> Live | None:
         """Begin what is to be done for an activity; return it if its tokens are to be read."""
-        if activity.status == "scheduled" or activity.partition not in self._ownership.partitions:
+        if (
+            activity.status == "scheduled"
+            or activity.partition not in self.setting.ownership.partitions
+        ):
             self._backlog.behind.discard(activity.id)  # its owner finds it
             return None
         app = await self.apps.get(activity.app_id)
@@ -411,9 +407,9 @@ class Courier:
             await self.failing.fail(operations, f"it cannot be sent: {error}", final=True)
 
     async def _broadcast(self, app: App, activity: Row[Any]) -> None:
-        wait = self._broadcasting.not_before(activity) - self._clock.time()
+        wait = self._broadcasting.not_before(activity) - self.setting.clock.time()
         if wait > 0:
-            await self._clock.sleep(wait)
+            await self.setting.clock.sleep(wait)
         # What is newest by now.
         rows, operations = await self._backlog.read([activity.id])
         wanted = open_changes(operations.get(activity.id, []))
@@ -451,7 +447,7 @@ class Courier:
 
     async def _look_after_keys(self) -> None:
         while True:
-            await self._clock.sleep(self._settings.key_check)
+            await self.setting.clock.sleep(self._settings.key_check)
             self.carriers.make_room()
             self.apps.clear()  # another process may have changed their settings
             for app in {carrier.app.row: carrier.app for carrier in self.carriers}.values():

@@ -217,18 +217,16 @@ class Limits:
                 if not due:
                     return rows[0].ending_at / 1000 if rows else None
                 wanted = {row.activity_id for row in due}
-                found = (
-                    await connection.execute(
-                        select(activities, schema.apps.c.id.label("app"))
-                        .join(schema.apps, schema.apps.c.id == activities.c.app_id)
-                        .where(activities.c.id.in_(wanted))
-                    )
-                ).all()
+                found = await connection.execute(
+                    select(activities).where(activities.c.id.in_(wanted))
+                )
+                states = {row.id: row for row in found}
                 apps = await connection.execute(
-                    select(schema.apps).where(schema.apps.c.id.in_({row.app_id for row in found}))
+                    select(schema.apps).where(
+                        schema.apps.c.id.in_({row.app_id for row in states.values()})
+                    )
                 )
                 by_row = {row.id: App.from_row(row) for row in apps}
-            states = {row.id: row for row in found}
             groups: dict[tuple[int, str], list[Row[Any]]] = {}
             for row in due:
                 groups.setdefault((row.activity_id, row.environment), []).append(row)

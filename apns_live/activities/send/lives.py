@@ -263,15 +263,6 @@ class Lives:
 
     async def read(self, live: Live) -> dict[int, Exception]:
         """Join the tokens of one activity, a page at a time; return why it failed, if it did."""
-        try:
-            await self._read(live)
-        except STORE_FAILURES:
-            raise
-        except Exception as error:  # noqa: BLE001 - it is this activity's alone
-            return {live.row: error}
-        return {}
-
-    async def _read(self, live: Live) -> None:
         whole = self._begin(live)
         read = False
         try:
@@ -290,8 +281,13 @@ class Lives:
                     break
                 await asyncio.sleep(0)
             read = True
+        except STORE_FAILURES:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is this activity's alone
+            return {live.row: error}
         finally:
             self._finish(live, whole, read=read)
+        return {}
 
     async def _join_read(self, live: Live, rows: Iterable[Sequence[Any]]) -> None:
         members = [

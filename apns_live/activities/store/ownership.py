@@ -160,13 +160,19 @@ _HERE = text(
     f"INSERT INTO workers (id, expires_at) VALUES (:owner, {_NOW} + :lease) "  # noqa: S608
     "ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at"
 )
-_GONE_WORKERS = text(f"DELETE FROM workers WHERE expires_at <= {_NOW} OR id = :gone")  # noqa: S608
+# One that was stopped while it renewed holds its row: it holds nobody up, and goes another time.
+_GONE_WORKERS = text(
+    "DELETE FROM workers WHERE id IN (SELECT id FROM workers "  # noqa: S608
+    f"WHERE expires_at <= {_NOW} OR id = :gone FOR UPDATE SKIP LOCKED)"
+)
 _RENEW = text(
     f"UPDATE leases SET expires_at = {_NOW} + :lease WHERE owner = :owner "  # noqa: S608
     "RETURNING partition, epoch"
 )
 _CLOCK = text(f"SELECT {_NOW}")
-_COUNT = text(f"SELECT count(*) AS workers, {_NOW} AS now FROM workers")  # noqa: S608
+_COUNT = text(
+    f"SELECT count(*) AS workers, {_NOW} AS now FROM workers WHERE expires_at > {_NOW}"  # noqa: S608
+)
 # FOR UPDATE also waits for whoever holds a row by `guard`; those are passed over.
 _CLAIM = text(
     f"UPDATE leases SET owner = :owner, epoch = epoch + 1, expires_at = {_NOW} + :lease "  # noqa: S608

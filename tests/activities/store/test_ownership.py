@@ -295,3 +295,16 @@ async def test_leases_that_ran_out_are_told(postgres: Database) -> None:
         assert one.leases.lapsed
         await one.renew()
         assert not one.leases.lapsed
+
+
+async def test_a_worker_that_was_stopped_while_it_renewed_holds_nobody_up(
+    postgres: Database,
+) -> None:
+    async with workers(postgres, 2) as (_, two):
+        await expire(postgres, "worker-0")
+        async with postgres.write() as connection:
+            mine = "UPDATE workers SET expires_at = 1 WHERE id = 'worker-0'"
+            await connection.execute(text(mine))
+            async with asyncio.timeout(5.0):
+                await two.renew()
+            assert len(two.held) == PARTITIONS
