@@ -25,7 +25,7 @@ from ..store import schema
 from ..store.database import Database
 from ..store.statements import chunks, insert_into
 from ..times import milliseconds
-from .idempotency import Key, Once, once
+from .idempotency import KEPT_MILLISECONDS, Key, Once, answered, once
 
 PAGE = 100
 UNKNOWN_POLICY = -1
@@ -102,8 +102,13 @@ class Channels:
                 field="storage_policy",
                 remedy="Give 1 (the newest message is stored) or 0 (nothing is stored).",
             )
-        if key is not None and (known := await self._answered(app, key, request)) is not None:
-            return known
+        if key is not None:
+            checks.identifier(key.key, "idempotency_key")
+            since = milliseconds(self._clock) - KEPT_MILLISECONDS
+            async with self._database.read() as connection:
+                known = await answered(connection, app, key, request, ChannelView, since)
+            if known is not None:
+                return known
         try:
             async with self._client_for(app, environment) as client:
                 made = str(await client.channels.create(request.storage_policy))
@@ -132,47 +137,16 @@ class Channels:
                 await client.channels.delete(made)
         return done
 
-    async def _answered(
-        self, app: App, key: Key, request: CreateChannel
-    ) -> Once[ChannelView] | None:
-        """Return the first answer if this key was used; raise as `once` for another request."""
-        table = schema.idempotency
-        async with self._database.read() as connection:
-            found = (
-                await connection.execute(
-                    select(table.c.key).where(
-                        table.c.app_id == app.row,
-                        table.c.caller == key.caller,
-                        table.c.key == key.key,
-                    )
-                )
-            ).scalar()
-        if found is None:
-            return None
-
-        async def too_old() -> ChannelView:
-            raise _ForgottenError
-
-        try:
-            async with self._database.write() as connection:
-                now = milliseconds(self._clock)
-                return await once(connection, app, key, request, ChannelView, too_old, now=now)
-        except _ForgottenError:
-            return None
-
     async def _full(self, app: App, environment: str, error: ChannelError) -> ChannelError:
         """Say what the limit is, and what of it is known here."""
         table = schema.channels
         async with self._database.read() as connection:
-            known = (
-                await connection.execute(
-                    select(func.count()).where(
-                        table.c.app_id == app.row,
-                        table.c.environment == environment,
-                        table.c.deleted_at.is_(None),
-                    )
-                )
-            ).scalar_one()
+            count = select(func.count()).where(
+                table.c.app_id == app.row,
+                table.c.environment == environment,
+                table.c.deleted_at.is_(None),
+            )
+            known = await connection.scalar(count)
         remedy = (
             "Delete channels that no activity follows; reconcile first, so that all of them are "
             "known. Many activities of one match can share one channel."
@@ -341,10 +315,6 @@ class Channels:
                 )
                 .values(deleted_at=milliseconds(self._clock))
             )
-
-
-class _ForgottenError(Exception):
-    """The key was used so long ago that it is free again."""
 
 
 def _environment(app: App, environment: str | None) -> str:

@@ -67,31 +67,57 @@ async def once(
     table = schema.idempotency
     place = {"app_id": app.row, "caller": key.caller, "key": key.key}
     where = [table.c[name] == value for name, value in place.items()]
-    digest = fingerprint(request) if key.digest is None else key.digest
     await connection.execute(
         delete(table).where(*where, table.c.created_at < now - KEPT_MILLISECONDS)
     )
     # The empty answer claims the key: on PostgreSQL a second caller waits here for our commit.
     claimed = await connection.execute(
         insert_into(connection, table)
-        .values(**place, body_hash=digest, response="", created_at=now)
+        .values(**place, body_hash=_digest(key, request), response="", created_at=now)
         .on_conflict_do_nothing()
     )
     if not claimed.rowcount:
-        row = (
-            await connection.execute(select(table.c.body_hash, table.c.response).where(*where))
-        ).one()
-        if not hmac.compare_digest(bytes(row.body_hash), digest):
-            raise KeyReused(
-                f"the idempotency key {key.key[:16]!r} was used for another request: "
-                "use a new key for each request, and the same one only to repeat it"
-            )
-        return Once(msgspec.json.decode(row.response, type=kind), replayed=True)
+        known = await answered(connection, app, key, request, kind)
+        if known is not None:
+            return known
     answer = await do()
     await connection.execute(
         update(table).where(*where).values(response=msgspec.json.encode(answer).decode())
     )
     return Once(answer, replayed=False)
+
+
+async def answered(
+    connection: AsyncConnection,
+    app: App,
+    key: Key,
+    request: msgspec.Struct,
+    kind: type[Answer],
+    since: int = 0,
+) -> Once[Answer] | None:
+    """Return the first answer if this key was used after ``since`` (milliseconds). Raises `KeyReused`."""
+    table = schema.idempotency
+    found = await connection.execute(
+        select(table.c.body_hash, table.c.response).where(
+            table.c.app_id == app.row,
+            table.c.caller == key.caller,
+            table.c.key == key.key,
+            table.c.created_at >= since,
+        )
+    )
+    row = found.one_or_none()
+    if row is None:
+        return None
+    if not hmac.compare_digest(bytes(row.body_hash), _digest(key, request)):
+        raise KeyReused(
+            f"the idempotency key {key.key[:16]!r} was used for another request: "
+            "use a new key for each request, and the same one only to repeat it"
+        )
+    return Once(msgspec.json.decode(row.response, type=kind), replayed=True)
+
+
+def _digest(key: Key, request: msgspec.Struct) -> bytes:
+    return fingerprint(request) if key.digest is None else key.digest
 
 
 def fingerprint(request: msgspec.Struct) -> bytes:

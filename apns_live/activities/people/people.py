@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
@@ -43,6 +43,93 @@ def public_id_of(app: App, external_id: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"apns-live:{app.id}:{external_id}"))
 
 
+Values = dict[tuple[int, str, str], Sequence[StoredValue]]
+"""The values of a tag or attribute by its owner's row, namespace (tag, custom) and name; none takes it away."""
+
+
+async def set_values(
+    connection: AsyncConnection, app: App, subject: Subject, given: Values, now: int
+) -> None:
+    """Set tags and attributes of users or devices. What is as it was is not written again."""
+    table, owner = schema.attributes, f"{subject}_id"
+    statement = insert_into(connection, table)
+    new, changed = statement.excluded, ("kind", "text", "number")
+    upsert = statement.on_conflict_do_update(
+        index_elements=[owner, "namespace", "name", "position"],
+        set_={name: new[name] for name in (*changed, "updated_at")},
+        where=or_(*(table.c[name].is_distinct_from(new[name]) for name in changed)),
+    )
+    longer = delete(table).where(
+        table.c[owner] == bindparam("the_owner"),
+        table.c.namespace == bindparam("the_space"),
+        table.c.name == bindparam("the_name"),
+        table.c.position >= bindparam("length"),
+    )
+    for some in chunks(given.items()):
+        values = [
+            {
+                "app_id": app.row,
+                owner: row,
+                "namespace": namespace,
+                "name": name,
+                "position": position,
+                "kind": entry.kind,
+                "text": entry.text,
+                "number": entry.number,
+                "updated_at": now,
+            }
+            for (row, namespace, name), entries in some
+            for position, entry in enumerate(entries)
+        ]
+        for part in chunks(values):
+            await connection.execute(upsert, part)
+        # What was a longer list, or is taken away. A tag is never a list.
+        shorter = [
+            {"the_owner": row, "the_space": namespace, "the_name": name, "length": len(entries)}
+            for (row, namespace, name), entries in some
+            if namespace == "custom" or not entries
+        ]
+        if shorter:
+            await connection.execute(longer, shorter)
+
+
+async def set_aliases(
+    connection: AsyncConnection, app: App, aliases: Mapping[tuple[str, str], int]
+) -> None:
+    """Let aliases (label and value) name users by row, whomever they named before."""
+    table = schema.user_aliases
+    statement = insert_into(connection, table)
+    statement = statement.on_conflict_do_update(
+        index_elements=["app_id", "label", "value"],
+        set_={"user_id": statement.excluded.user_id},
+        where=table.c.user_id != statement.excluded.user_id,
+    )
+    for part in chunks(aliases.items()):
+        await connection.execute(
+            statement,
+            [
+                {"app_id": app.row, "user_id": row, "label": label, "value": value}
+                for (label, value), row in part
+            ],
+        )
+
+
+def checked_aliases(
+    aliases: Mapping[str, object], name: Callable[[str], str] = "aliases.{}".format
+) -> dict[str, str]:
+    """Return a user's aliases, checked; ``name`` makes a field's name of a label. Raises `InvalidInput`."""
+    if len(aliases) > ALIASES_PER_USER or {"external_id", "onesignal_id"} & aliases.keys():
+        raise InvalidInput(
+            "holds a reserved label or more than 20 aliases",
+            field="aliases",
+            remedy="external_id and onesignal_id are kept for the user's own ids.",
+        )
+    return {
+        checks.identifier(label, name(label), limit=128): checks.identifier(value, name(label))
+        for label, value in aliases.items()
+    }
+
+
 class People:
     """Users, tags, custom attributes and groups of each app."""
 
@@ -58,31 +145,11 @@ class People:
         An alias that named another user names this one from now on. Raises `InvalidInput`.
         """
         checks.identifier(external_id, "external_id")
-        pairs = {
-            checks.identifier(label, "aliases", limit=128): checks.identifier(
-                value, f"aliases.{label}"
-            )
-            for label, value in (aliases or {}).items()
-        }
-        if len(pairs) > ALIASES_PER_USER or {"external_id", "onesignal_id"} & pairs.keys():
-            raise InvalidInput(
-                "holds a reserved label or more than 20 aliases",
-                field="aliases",
-                remedy="external_id and onesignal_id are kept for the user's own ids.",
-            )
+        pairs = checked_aliases(aliases or {})
         now = milliseconds(self._clock)
-        table = schema.user_aliases
         async with self._database.write() as connection:
             row = (await rows_of_users(connection, app, [external_id], now))[external_id]
-            for label, value in pairs.items():
-                statement = insert_into(connection, table)
-                await connection.execute(
-                    statement.values(
-                        app_id=app.row, user_id=row, label=label, value=value
-                    ).on_conflict_do_update(
-                        index_elements=["app_id", "label", "value"], set_={"user_id": row}
-                    )
-                )
+            await set_aliases(connection, app, dict.fromkeys(pairs.items(), row))
         return public_id_of(app, external_id)
 
     async def set_tags(
@@ -116,34 +183,10 @@ class People:
     ) -> None:
         if not rows:
             return
-        table = schema.attributes
-        now = milliseconds(self._clock)
         async with self._database.write() as connection:
             owner = await find_id(connection, app, _SUBJECTS[subject], public_id)
-            column = table.c.user_id if subject == "user" else table.c.device_id
-            for part in chunks(rows):
-                await connection.execute(
-                    delete(table).where(
-                        column == owner, table.c.namespace == namespace, table.c.name.in_(part)
-                    )
-                )
-            values = [
-                {
-                    "app_id": app.row,
-                    f"{subject}_id": owner,
-                    "namespace": namespace,
-                    "name": name,
-                    "kind": value.kind,
-                    "position": position,
-                    "text": value.text,
-                    "number": value.number,
-                    "updated_at": now,
-                }
-                for name, entries in rows.items()
-                for position, value in enumerate(entries)
-            ]
-            for some in chunks(values):
-                await connection.execute(insert(table), some)
+            values: Values = {(owner, namespace, name): row for name, row in rows.items()}
+            await set_values(connection, app, subject, values, milliseconds(self._clock))
 
     async def forget_user(self, app: App, external_id: str) -> None:
         """Delete a user with aliases, tags and attributes; devices stay, without a user.

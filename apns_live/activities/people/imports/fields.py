@@ -16,7 +16,7 @@ import msgspec
 
 from ....errors import InvalidInput
 from ... import checks
-from ..people import ALIASES_PER_USER
+from ..people import checked_aliases
 from ..records import (
     DeviceRecord,
     StoredValue,
@@ -234,12 +234,10 @@ def _checked_token(values: dict[str, Any], now: int, column: str) -> TokenRecord
 
 def _belongings(values: Mapping[str, Any], *, users: bool) -> Belongings:
     aliases = _mapping(values, "aliases") if users else {}
-    if len(aliases) > ALIASES_PER_USER or {"external_id", "onesignal_id"} & aliases.keys():
-        raise InvalidInput(
-            "holds a reserved label or more than 20 aliases",
-            field="aliases",
-            remedy="external_id and onesignal_id are kept for the user's own ids.",
-        )
+    checked = checked_aliases(
+        {label: value for label, value in aliases.items() if value not in (None, "")},
+        "alias.{}".format,
+    )
     attributes: dict[str, list[StoredValue]] = {}
     for name, value in _mapping(values, "attributes").items():
         field = f"attribute.{name}"
@@ -251,13 +249,7 @@ def _belongings(values: Mapping[str, Any], *, users: bool) -> Belongings:
         tags=store_tags(_mapping(values, "tags"), "tag"),
         attributes=attributes,
         groups=_groups(values.get("groups")),
-        aliases={
-            checks.identifier(label, f"alias.{label}", limit=128): checks.identifier(
-                value, f"alias.{label}"
-            )
-            for label, value in aliases.items()
-            if value not in (None, "")
-        },
+        aliases=checked,
     )
 
 

@@ -7,9 +7,7 @@ changes nothing the second time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from sqlalchemy import Table, bindparam, delete, or_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ....clock import Clock
@@ -21,7 +19,7 @@ from ...store.growth import Growth
 from ...store.statements import chunks, insert_into
 from ...times import milliseconds
 from ..devices import Devices
-from ..people import rows_of_users
+from ..people import Values, rows_of_users, set_aliases, set_values
 from ..records import DeviceRecord
 from .fields import Belongings, Facts
 
@@ -66,80 +64,11 @@ class Writer:
         ]
         rows = await self._devices.rows(connection, self._app, [name for name, _ in rich])
         of_devices = [(rows[name], has) for name, has in rich]
-        await self._aliases(connection, of_users)
-        await self._values(connection, "user_id", of_users, now)
-        await self._values(connection, "device_id", of_devices, now)
+        aliases = {pair: row for row, has in of_users for pair in has.aliases.items()}
+        await set_aliases(connection, self._app, aliases)
+        await set_values(connection, self._app, "user", _values(of_users), now)
+        await set_values(connection, self._app, "device", _values(of_devices), now)
         await self._groups(connection, of_users, of_devices, now)
-
-    async def _aliases(
-        self, connection: AsyncConnection, users: Iterable[tuple[int, Belongings]]
-    ) -> None:
-        table = schema.user_aliases
-        values = {(label, value): row for row, has in users for label, value in has.aliases.items()}
-        statement = insert_into(connection, table)
-        statement = statement.on_conflict_do_update(
-            index_elements=["app_id", "label", "value"],
-            set_={"user_id": statement.excluded.user_id},
-            where=table.c.user_id != statement.excluded.user_id,
-        )
-        for part in chunks(values.items()):
-            await connection.execute(
-                statement,
-                [
-                    {"app_id": self._app.row, "user_id": row, "label": label, "value": value}
-                    for (label, value), row in part
-                ],
-            )
-
-    async def _values(
-        self,
-        connection: AsyncConnection,
-        owner: str,
-        having: Iterable[tuple[int, Belongings]],
-        now: int,
-    ) -> None:
-        table = schema.attributes
-        kept: dict[tuple[int, str, str], list[Any]] = {}
-        for row, has in having:
-            for name, tag in has.tags.items():
-                kept[row, "tag", name] = [] if tag is None else [tag]
-            for name, entries in has.attributes.items():
-                kept[row, "custom", name] = list(entries)
-        upsert = _upsert_value(connection, table, owner)
-        for some in chunks(kept.items()):
-            values = [
-                {
-                    "app_id": self._app.row,
-                    owner: row,
-                    "namespace": namespace,
-                    "name": name,
-                    "position": position,
-                    "kind": entry.kind,
-                    "text": entry.text,
-                    "number": entry.number,
-                    "updated_at": now,
-                }
-                for (row, namespace, name), entries in some
-                for position, entry in enumerate(entries)
-            ]
-            for part in chunks(values):
-                await connection.execute(upsert, part)
-            # What was a longer list, or is taken away. A tag is never a list.
-            shorter = [
-                {"the_owner": row, "the_space": namespace, "the_name": name, "length": len(entries)}
-                for (row, namespace, name), entries in some
-                if namespace == "custom" or not entries
-            ]
-            if shorter:
-                await connection.execute(
-                    delete(table).where(
-                        table.c[owner] == bindparam("the_owner"),
-                        table.c.namespace == bindparam("the_space"),
-                        table.c.name == bindparam("the_name"),
-                        table.c.position >= bindparam("length"),
-                    ),
-                    shorter,
-                )
 
     async def _groups(
         self,
@@ -190,12 +119,11 @@ def _apart(records: Sequence[DeviceRecord]) -> Iterable[list[DeviceRecord]]:
     return turns
 
 
-def _upsert_value(connection: AsyncConnection, table: Table, owner: str) -> Any:
-    statement = insert_into(connection, table)
-    new = statement.excluded
-    changed = ("kind", "text", "number")
-    return statement.on_conflict_do_update(
-        index_elements=[owner, "namespace", "name", "position"],
-        set_={name: new[name] for name in (*changed, "updated_at")},
-        where=or_(*(table.c[name].is_distinct_from(new[name]) for name in changed)),
-    )
+def _values(having: Iterable[tuple[int, Belongings]]) -> Values:
+    values: Values = {}
+    for row, has in having:
+        for name, tag in has.tags.items():
+            values[row, "tag", name] = [] if tag is None else [tag]
+        for name, entries in has.attributes.items():
+            values[row, "custom", name] = entries
+    return values
