@@ -6,11 +6,11 @@ Each list is read along an index: ``after`` is where the page before ended, neve
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, time
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Column, Row, Select, or_, select
+from sqlalchemy import Column, Row, Select, Table, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...errors import InvalidInput, NotFound
@@ -140,15 +140,7 @@ class Directory:
 
     async def users(self, app: App, *, after: str = "", limit: int = 100) -> Page:
         """Return users by external id."""
-        table = schema.users
-        query = select(table).where(table.c.app_id == app.row)
-        async with self._database.read() as connection:
-            rows = await _read(connection, query, table.c.external_id, after, limit)
-        items = [
-            {"external_id": row.external_id, "id": row.public_id, "created_at": row.created_at}
-            for row in rows
-        ]
-        return _page(items, rows, limit, "external_id")
+        return await self._list(app, schema.users, "external_id", after, limit, _user)
 
     async def user(self, app: App, external_id: str) -> dict[str, Any]:
         """Return a user with aliases, tags, attributes, groups and devices. Raises `NotFound`."""
@@ -171,9 +163,7 @@ class Directory:
                 .limit(MOST)
             )
             return {
-                "external_id": row.external_id,
-                "id": row.public_id,
-                "created_at": row.created_at,
+                **_user(row),
                 "aliases": named,
                 "devices": list(of_user.scalars()),
                 **await _belongings(connection, "user", row.id),
@@ -187,26 +177,17 @@ class Directory:
 
     async def groups(self, app: App, *, after: str = "", limit: int = 100) -> Page:
         """Return groups by slug."""
-        table = schema.groups
-        query = select(table).where(table.c.app_id == app.row)
-        async with self._database.read() as connection:
-            rows = await _read(connection, query, table.c.slug, after, limit)
-        items = [{"slug": row.slug, "name": row.name, "created_at": row.created_at} for row in rows]
-        return _page(items, rows, limit, "slug")
+        return await self._list(app, schema.groups, "slug", after, limit, _group)
 
     async def group(self, app: App, slug: str) -> dict[str, Any]:
         """Return a group. Raises `NotFound`."""
         async with self._database.read() as connection:
             row = await find(connection, app, schema.groups, slug)
-        return {"slug": row.slug, "name": row.name, "created_at": row.created_at}
+        return _group(row)
 
     async def segments(self, app: App, *, after: str = "", limit: int = 100) -> Page:
         """Return the saved segments by name."""
-        table = schema.segments
-        query = select(table).where(table.c.app_id == app.row)
-        async with self._database.read() as connection:
-            rows = await _read(connection, query, table.c.name, after, limit)
-        return _page([_segment(row) for row in rows], rows, limit, "name")
+        return await self._list(app, schema.segments, "name", after, limit, _segment)
 
     async def segment(self, app: App, name_or_id: str) -> dict[str, Any]:
         """Return a saved segment. Raises `NotFound`."""
@@ -223,10 +204,7 @@ class Directory:
 
     async def streams(self, app: App, *, after: str = "", limit: int = 100) -> Page:
         """Return streams by key, with the activity behind each."""
-        query = _streams().where(schema.streams.c.app_id == app.row)
-        async with self._database.read() as connection:
-            rows = await _read(connection, query, schema.streams.c.key, after, limit)
-        return _page([_stream(row) for row in rows], rows, limit, "key")
+        return await self._list(app, schema.streams, "key", after, limit, _stream, _streams())
 
     async def stream(self, app: App, key: str) -> dict[str, Any]:
         """Return a stream with the activity behind it. Raises `NotFound`."""
@@ -234,6 +212,23 @@ class Directory:
         async with self._database.read() as connection:
             row = await find(connection, app, table, key, _streams())
         return _stream(row)
+
+    async def _list(
+        self,
+        app: App,
+        table: Table,
+        by: str,
+        after: str,
+        limit: int,
+        show: Callable[[Row[Any]], dict[str, Any]],
+        query: Select[Any] | None = None,
+    ) -> Page:
+        """Return a page of an app's rows along one of their columns."""
+        query = select(table) if query is None else query
+        query = query.where(table.c.app_id == app.row)
+        async with self._database.read() as connection:
+            rows = await _read(connection, query, table.c[by], after, limit)
+        return _page([show(row) for row in rows], rows, limit, by)
 
     async def followers(
         self, app: App, activity: str, *, after: str = "", limit: int = 100
@@ -308,6 +303,14 @@ def _stream(row: Row[Any]) -> dict[str, Any]:
         "created_at": row.created_at,
         "updated_at": row.updated_at,
     }
+
+
+def _user(row: Row[Any]) -> dict[str, Any]:
+    return {"external_id": row.external_id, "id": row.public_id, "created_at": row.created_at}
+
+
+def _group(row: Row[Any]) -> dict[str, Any]:
+    return {"slug": row.slug, "name": row.name, "created_at": row.created_at}
 
 
 def _segment(row: Row[Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from ...errors import InvalidInput
+
 
 class Audience(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Who should get it. The parts that are given are joined by OR, then the exclusions apply.
@@ -40,3 +42,12 @@ class Audience(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             or self.groups
             or self.filter
         )
+
+    def check(self) -> None:
+        """Raise `InvalidInput` for an audience that names nobody."""
+        if self.is_empty:
+            raise InvalidInput(
+                "names nobody",
+                field="audience",
+                remedy="Name users, devices, groups, segments or a filter; or say everyone.",
+            )

@@ -86,12 +86,8 @@ def checked_notification(request: Notify, now: float) -> Notify:
                     field=name,
                     remedy="Leave it out: a replacement goes where the first one went.",
                 )
-    elif request.audience.is_empty:
-        raise InvalidInput(
-            "names nobody",
-            field="audience",
-            remedy="Name users, devices, groups, segments or a filter; or say everyone.",
-        )
+    else:
+        request.audience.check()
     expiry = request.expire_after
     if expiry is not None and not 0 <= expiry <= _MAX_EXPIRY:
         raise InvalidInput(

@@ -26,12 +26,7 @@ def checked_start(app: App, request: Start, now: int) -> Start:
         checks.environment(request.environment)
     if request.stream_key is not None:
         checks.stream_key(request.stream_key)
-    if request.audience.is_empty:
-        raise InvalidInput(
-            "names nobody",
-            field="audience",
-            remedy="Name users, devices, groups, segments or a filter; or say everyone.",
-        )
+    request.audience.check()
     if request.channel is not None:
         _check_channel(request.channel)
     begin = now / 1000 if request.start_at is None else request.start_at

@@ -82,43 +82,48 @@ class Audiences:
 
         Raises `InvalidInput` for an empty audience, an unknown segment or group, or a bad filter.
         """
-        if audience.is_empty:
-            raise InvalidInput(
-                "names nobody",
-                field="audience",
-                remedy="Name users, devices, groups, segments or a filter; or say everyone.",
-            )
+        audience.check()
         now = milliseconds(self._clock)
         devices, users = schema.devices, schema.users
         included: list[Clause] = [true()] if audience.everyone else []
-        included += self._ids(connection, users.c.external_id, audience.users, "users", app)
-        included += self._ids(connection, users.c.public_id, audience.user_ids, "user_ids", app)
+        included += await self._named(connection, app, audience, "", now)
+        owned = (users.c.app_id == app.row, users.c.id, users.c.public_id)
+        included += _of_users(connection, owned, audience.user_ids, "audience.user_ids")
+        aliases = schema.user_aliases
         for label, values in audience.aliases.items():
-            included += self._alias(connection, app, label, values)
-        included += self._devices(connection, audience.devices, "devices")
-        for index, name in enumerate(audience.segments):
-            tree = await load_segment(connection, app, name, f"audience.segments[{index}]")
-            included.append(compile_filter(tree, now=now))
-        for index, slug in enumerate(audience.groups):
-            included.append(await self._group(connection, app, slug, f"audience.groups[{index}]"))
+            checks.identifier(label, "audience.aliases", limit=128)
+            labelled = and_(aliases.c.app_id == app.row, aliases.c.label == label)
+            owned = (labelled, aliases.c.user_id, aliases.c.value)
+            included += _of_users(connection, owned, values, f"audience.aliases.{label}")
         if audience.filter is not None:
             tree = parse_filter(audience.filter, field="audience.filter")
             included.append(compile_filter(tree, now=now))
-        excluded: list[Clause] = []
-        excluded += self._ids(
-            connection, users.c.external_id, audience.exclude_users, "exclude_users", app
-        )
-        excluded += self._devices(connection, audience.exclude_devices, "exclude_devices")
-        for index, name in enumerate(audience.exclude_segments):
-            tree = await load_segment(connection, app, name, f"audience.exclude_segments[{index}]")
-            excluded.append(compile_filter(tree, now=now))
-        for index, slug in enumerate(audience.exclude_groups):
-            field = f"audience.exclude_groups[{index}]"
-            excluded.append(await self._group(connection, app, slug, field))
+        excluded = await self._named(connection, app, audience, "exclude_", now)
         clause = and_(devices.c.app_id == app.row, or_(*included))
         # An exclusion that is not known to hold does not exclude: NULL counts as false.
         no = [not_(func.coalesce(one, false())) for one in excluded]
         return and_(clause, *no)
+
+    async def _named(
+        self, connection: AsyncConnection, app: App, audience: Audience, prefix: str, now: int
+    ) -> list[Clause]:
+        """Return the conditions of the users, devices, segments and groups with this prefix."""
+        users = schema.users
+        given: dict[str, tuple[str, ...]] = {
+            name: getattr(audience, prefix + name)
+            for name in ("users", "devices", "segments", "groups")
+        }
+        field = f"audience.{prefix}"
+        owned = (users.c.app_id == app.row, users.c.id, users.c.external_id)
+        found = _of_users(connection, owned, given["users"], f"{field}users")
+        if values := _checked(given["devices"], f"{field}devices"):
+            found.append(schema.devices.c.public_id.in_(_items(connection, values)))
+        for index, name in enumerate(given["segments"]):
+            tree = await load_segment(connection, app, name, f"{field}segments[{index}]")
+            found.append(compile_filter(tree, now=now))
+        for index, slug in enumerate(given["groups"]):
+            found.append(await self._group(connection, app, slug, f"{field}groups[{index}]"))
+        return found
 
     async def dry_run(
         self, app: App, audience: Audience, *, attributes_type: str | None = None
@@ -214,45 +219,6 @@ class Audiences:
             if len(rows) < page:
                 return
 
-    def _ids(
-        self,
-        connection: AsyncConnection,
-        column: ColumnElement[str],
-        ids: Iterable[str],
-        field: str,
-        app: App,
-    ) -> list[Clause]:
-        values = _checked(ids, f"audience.{field}")
-        if not values:
-            return []
-        users = schema.users
-        wanted = select(users.c.id).where(
-            users.c.app_id == app.row, column.in_(_items(connection, values))
-        )
-        return [schema.devices.c.user_id.in_(wanted)]
-
-    def _devices(self, connection: AsyncConnection, ids: Iterable[str], field: str) -> list[Clause]:
-        values = _checked(ids, f"audience.{field}")
-        if not values:
-            return []
-        return [schema.devices.c.public_id.in_(_items(connection, values))]
-
-    def _alias(
-        self, connection: AsyncConnection, app: App, label: str, values: Iterable[str]
-    ) -> list[Clause]:
-        field = f"audience.aliases.{label}"
-        checks.identifier(label, "audience.aliases", limit=128)
-        checked = _checked(values, field)
-        if not checked:
-            return []
-        table = schema.user_aliases
-        wanted = select(table.c.user_id).where(
-            table.c.app_id == app.row,
-            table.c.label == label,
-            table.c.value.in_(_items(connection, checked)),
-        )
-        return [schema.devices.c.user_id.in_(wanted)]
-
     async def _group(self, connection: AsyncConnection, app: App, slug: str, field: str) -> Clause:
         groups, members, devices = schema.groups, schema.group_members, schema.devices
         row = (
@@ -272,6 +238,20 @@ class Audiences:
                 exists(within.where(members.c.user_id == devices.c.user_id)),
             ),
         )
+
+
+def _of_users(
+    connection: AsyncConnection,
+    owned: tuple[Clause, ColumnElement[int], ColumnElement[str]],
+    names: Iterable[str],
+    field: str,
+) -> list[Clause]:
+    """Return the condition on devices of users; ``owned`` says which rows, whose, and named by what."""
+    rows, user, name = owned
+    if not (values := _checked(names, field)):
+        return []
+    wanted = select(user).where(rows, name.in_(_items(connection, values)))
+    return [schema.devices.c.user_id.in_(wanted)]
 
 
 def _checked(ids: Iterable[str], field: str) -> list[str]:
