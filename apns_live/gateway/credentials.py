@@ -204,7 +204,7 @@ class DeviceCredentials:
         known = self._known.pop((app_id, device), None)
         if known is None:
             async with asking(self._strangers):
-                return await self._load(app_id, device)
+                return self._known.get((app_id, device)) or await self._load(app_id, device)
         if known.until < self._clock.monotonic():
             return await self._load(app_id, device)
         self._known[app_id, device] = known

@@ -192,7 +192,8 @@ class Keys:
         known = self._known.get(lookup)
         if known is None:
             async with asking(self._strangers):
-                return await self._load(lookup)
+                # Of many first calls at once, those that waited find what the first ones loaded.
+                return self._known.get(lookup) or await self._load(lookup)
         if known.until < self._clock.monotonic():
             return await self._load(lookup)
         return known

@@ -363,3 +363,23 @@ def test_limits_forget_who_was_quiet_longest_and_nobody_whose_request_runs(
             limits.enter_as(known, 1)
     with running:
         limits.enter_as("address 0", 1)
+
+
+async def test_many_first_calls_of_a_key_look_it_up_a_few_times(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that opens a hundred streams at once is no hundred strangers."""
+    secret = await live.make_key(*ALL)
+    keys = live.gateway.keys
+    keys.forget()
+    load, asked = keys._load, 0
+
+    async def counted(lookup: str) -> Any:
+        nonlocal asked
+        asked += 1
+        return await load(lookup)
+
+    monkeypatch.setattr(keys, "_load", counted)
+    found = await asyncio.gather(*(keys.find(secret) for _ in range(100)))
+    assert None not in found
+    assert asked <= 16
