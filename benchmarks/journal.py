@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from apns_live.bench.machine import cores
-from apns_live.bench.runner import Load, message_of
+from apns_live.bench.runner import message_of
 from apns_live.bench.senders import Plan, our_client
 from apns_live.bench.sinks import SinkOptions, sink
 from apns_live.clock import SteadyTime, SystemClock
@@ -167,8 +167,8 @@ def main(arguments: list[str]) -> int:
         if sender_core is not None:
             os.sched_setaffinity(0, {sender_core})
         busy, begin = server.cpu(), time.perf_counter()
-        load = Load(message=message_of(350), count=given.count)
-        seen = asyncio.run(measure(load.plan(server), given.rounds))
+        plan = Plan(message=message_of(350), count=given.count).at(server)
+        seen = asyncio.run(measure(plan, given.rounds))
         busy = (server.cpu() - busy) / (time.perf_counter() - begin)
     settings = {
         "sink": f"{server.name}, {busy:.0%} of its core busy",

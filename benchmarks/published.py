@@ -14,10 +14,11 @@ from unittest import mock
 
 import psutil
 
-from apns_live.bench import measures
+from apns_live.bench import measures, runner
 from apns_live.bench.gateway import gateway as measure_gateway
 from apns_live.bench.results import Result, Run, median
-from apns_live.bench.runner import Load, contenders_of, message_of
+from apns_live.bench.runner import Setup, contenders_of, message_of
+from apns_live.bench.senders import Plan
 from apns_live.bench.service import service as measure_service
 from apns_live.bench.sinks import Sink, SinkOptions
 from benchmarks.pages import Bar, finish, options
@@ -43,42 +44,41 @@ def main(name: str, arguments: list[str]) -> int:
     parser.add_argument("--senders", help="what benchmarks.peers has written")
     parser.add_argument("--against", nargs="*", default=["h2load", "aioapns", "httpx"])
     given = parser.parse_args(arguments)
-    load, scale, rounds = (
-        Load(message=message_of(350), seconds=given.seconds),
-        given.scale,
-        given.rounds,
-    )
+    plan, setup = Plan(message=message_of(350), seconds=given.seconds), Setup(rounds=given.rounds)
+    few = Setup(rounds=min(3, given.rounds))
     bars: list[Bar] = []
     match name:
         case "throughput":
             others = contenders_of(given.against, [], given.senders)
-            found = measures.throughput(load, others, rounds=rounds)
+            found = measures.throughput(plan, setup, others)
             bars = _beside(found)
-            with mock.patch.object(measures, "sink", _nginx):
+            with mock.patch.object(runner, "sink", _nginx):
                 # aioapns finds answers by their apns-id, and nginx is made to echo it for all.
-                beside = measures.throughput(load, others, rounds=rounds)
+                beside = measures.throughput(plan, setup, others)
             for run in beside.runs:
                 run.name += ", nginx"
             found.runs += beside.runs
             found.notes.append(f"Rows with nginx: {beside.settings['sink']}.")
         case "distance":
-            found = measures.distance(load, 0.080, [64, 8, 1])
+            found = measures.distance(plan, 0.080, [64, 8, 1])
             bars = [Bar(f"{run.name}: share", run.figures["share"], 0.8) for run in found.runs]
         case "latency":
-            found = measures.latency(load, [100, 1_000, 5_000, 10_000])
+            found = measures.latency(plan, [100, 1_000, 5_000, 10_000])
         case "memory":
-            many = Load(message=message_of(350), count=int(1_000_000 * scale))
-            found = measures.memory(many, rounds=min(3, rounds))
-            *plain, traced = found.runs
+            many = Plan(message=message_of(350), count=int(1_000_000 * given.scale))
+            found = measures.memory(many, few)
             bars = [
-                Bar("peak memory", max(r.figures["peak MB"] for r in plain), 150, False, "MB"),
+                Bar("peak memory", _figure(found.runs, "peak MB"), 150, False, "MB"),
                 Bar(
-                    "CPU, last tenth to second", _figure(plain, "last tenth / second"), 1.15, False
+                    "CPU, last tenth to second",
+                    _figure(found.runs, "last tenth / second"),
+                    1.15,
+                    False,
                 ),
-                Bar("growth of traced memory", traced.figures["growth MB"], 2, False, "MB"),
+                Bar("growth of the peak", _figure(found.runs, "growth MB"), 2, False, "MB"),
             ]
         case "service":
-            found = measure_service(int(1_000_000 * scale), rounds=min(3, rounds))
+            found = measure_service(int(1_000_000 * given.scale), few)
             runs = found.named()
             bars = [
                 Bar("registering", _rate(runs["register"]), 5_000, unit="tokens/s"),
@@ -87,7 +87,7 @@ def main(name: str, arguments: list[str]) -> int:
                 Bar("peak memory", _figure(runs["start"], "peak MB"), 300, False, "MB"),
             ]
         case _:
-            found = measure_gateway(given.seconds, overload=640, rounds=rounds)
+            found = measure_gateway(given.seconds, setup, overload=640)
             runs = found.named()
             (half,), (over,) = runs["update, half load"], runs["640 connections"]
             calls = runs["one token a call"]

@@ -27,9 +27,10 @@ from .load import Make, Seen, closed_loop, request
 from .machine import conditions, cores
 from .processes import Worker, answer_until_closed, say, worker
 from .results import Result, Run, quantiles
-from .runner import Progress, provider_key
+from .runner import Progress, Setup
+from .senders import provider_key
 from .service import new_app, opened
-from .sinks import Sink, SinkOptions, sink
+from .sinks import Sink, sink
 
 APP, TYPE = "bench", "DemoAttributes"
 STATE = {
@@ -195,16 +196,14 @@ class _Measuring:
         server: Worker,
         place: dict[str, Any],
         makers: list[Make],
-        turn: int = 0,
         rate: float = 0.0,
     ) -> Run:
         """Load a server and add what was seen. CPU is the server's."""
 
         def tell(now: float, seen: Seen) -> None:
             if self._progress is not None:
-                self._progress(
-                    name, now, sum(seen.answers.values()), quantiles(seen.times[-1_000:])
-                )
+                latest = quantiles(seen.times[-1_000:])
+                self._progress(name, now, sum(seen.answers.values()), latest)
 
         at, (cpu, _), busy = time.time(), server.usage(), self._sink.cpu()
         loop = closed_loop(
@@ -216,7 +215,6 @@ class _Measuring:
         good = sum(count for status, count in seen.answers.items() if status < 300)
         run = Run(
             name=name,
-            round=turn,
             count=answered,
             failed=answered - good + seen.lost,
             wall=seen.wall,
@@ -239,29 +237,28 @@ class _Measuring:
 
 def gateway(
     seconds: float = 5.0,
+    setup: Setup | None = None,
     *,
     count: int | None = None,
     connections: int = 64,
     phones: int = 1,
     overload: int = 0,
-    rounds: int = 3,
     database: str | None = None,
-    options: SinkOptions | None = None,
-    progress: Progress | None = None,
 ) -> Result:
     """Update calls beside an empty route, other APIs, registrations; then half load and overload.
 
     ``count`` calls a contender, or as many as go in ``seconds``. ``phones`` follow each activity.
     ``overload`` connections ask at the same time at the end, where refusals are no failures.
     """
+    setup = setup or Setup()
     result = Result(measure="gateway", title="The gateway under load", conditions=conditions())
     server_core, other_core = cores()
     with (
         tempfile.TemporaryDirectory(prefix="apns-live-bench-") as folder,
-        sink(options or SinkOptions(), other_core) as apns,
+        sink(setup.sink, other_core) as apns,
         worker("the empty route", serve_empty, core=server_core) as plain,
     ):
-        address = database or f"sqlite:///{Path(folder) / 'live.db'}"
+        address = database or f"sqlite:///{folder}/live.db"
         arguments = (address, apns.port, apns.ca_file)
         with worker("the gateway", serve_gateway, *arguments, core=server_core) as ours:
             places = {"empty route": (plain, plain.receive())}
@@ -273,25 +270,25 @@ def gateway(
                 f"activity, which {phones} phones follow",
                 "sink": f"{apns.name}, on the core of the load",
                 "CPU": "the server's",
-                "rounds": f"{rounds}, alternating; figures are medians",
+                "rounds": f"{setup.rounds}, alternating; figures are medians",
             }
             traffic = Traffic(max(connections, overload), phones, count)
             calls = traffic.setup(facts["native"])
             asyncio.run(
                 closed_loop(facts["host"], facts["port"], [lambda: next(calls, None)], seconds=600)
             )
-            measuring = _Measuring(result, seconds, apns, progress)
-            for turn in range(rounds):
+            measuring = _Measuring(result, seconds, apns, setup.progress)
+            for turn in range(setup.rounds):
                 for name in contenders if turn % 2 == 0 else reversed(contenders):
                     server, place = places.get(name, (ours, facts))
                     makers = traffic.makers(name, facts)[:connections]
-                    measuring.run(name, server, place, makers, turn)
+                    measuring.run(name, server, place, makers).round = turn
             rates = sorted(run.rate for run in result.runs if run.name == "update")
             half = rates[len(rates) // 2] / 2
-            makers = traffic.makers("update", facts)
-            measuring.run("update, half load", ours, facts, makers[:connections], rate=half)
+            makers = traffic.makers("update", facts)[:connections]
+            measuring.run("update, half load", ours, facts, makers, rate=half)
             if overload:
-                makers = traffic.makers("update", facts)
+                makers = traffic.makers("update", facts)[:overload]
                 run = measuring.run(f"{overload} connections", ours, facts, makers)
                 run.failed -= int(run.figures.get("refused", 0))
     return result

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .distance import carries
+from .relay import carries
 from .results import Result, median
 from .sinks import SinkOptions
 

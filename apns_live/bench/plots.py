@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ..errors import InvalidInput
 from .results import Result, Run, median
 
 WIDTH = 7.5
@@ -28,7 +29,7 @@ def draw(result: Result, path: str | Path) -> None:
         if there
     ]
     if not panels:
-        panels = [_figures]
+        raise InvalidInput("holds nothing to draw", field="result", remedy="Measure a rate.")
     below = _conditions(result, width=round(len(panels) * 100))
     height = 4.6 + 0.17 * (below.count("\n") + 1)
     figure = Figure(figsize=(WIDTH * len(panels), height), layout="constrained")
@@ -110,15 +111,3 @@ def _percentiles(axes: Any, named: dict[str, list[Run]]) -> None:
     axes.set_xlabel("percent of the answers")
     axes.set_ylabel("ms")
     axes.legend(fontsize=8)
-
-
-def _figures(axes: Any, named: dict[str, list[Run]]) -> None:
-    """Draw the first figure of each contender, for results without rates."""
-    names = list(named)
-    key = next(iter(named[names[0]][0].figures), "")
-    bars = axes.barh(
-        names, [median(run.figures.get(key, 0.0) for run in named[name]) for name in names]
-    )
-    axes.bar_label(bars, fmt=" {:,.4g}", fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlabel(key)

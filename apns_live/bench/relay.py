@@ -1,19 +1,38 @@
-"""A TCP relay that delays every byte by a fixed time in each direction, in a process of its own.
+"""A distance to the sink: a TCP relay that delays every byte by a fixed time in each direction.
 
-It does not limit throughput: what arrives is kept with the time when it is due, and leaves then.
+It does not limit throughput: what arrives is kept with the time when it is due, and leaves then. Its CPU
+is counted with the sink's, whose core it shares: where they are busy, they are the limit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import cast
 
-from .processes import answer_until_closed, say
+from .processes import answer_until_closed, say, worker
+from .sinks import Sink, SinkOptions
 
 HIGH_WATER = 256 * 1024 * 1024
+
+
+def carries(connections: int, body: int, round_trip: float, options: SinkOptions) -> float:
+    """Return the pushes a second that so many connections can carry at most.
+
+    That is min(streams / RTT, window / (body x RTT)) for each. ``body`` is bytes, ``round_trip`` seconds.
+    """
+    return connections * min(options.streams, options.window / body) / round_trip
+
+
+@contextlib.contextmanager
+def relayed(sink: Sink, round_trip: float, core: int | None) -> Iterator[Sink]:
+    """Give the sink as it looks from ``round_trip`` seconds away."""
+    with worker("the relay", serve, sink.port, round_trip / 2, core=core) as between:
+        yield replace(sink, port=between.receive(), cpu=lambda: sink.cpu() + between.cpu())
 
 
 @dataclass(slots=True)

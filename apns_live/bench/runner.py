@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -13,25 +14,24 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ..errors import BenchError, InvalidInput
-from ..payload import Message, Update, encode
+from ..payload import Update, encode
+from ..testing.certificates import write_private
 from . import senders
+from .machine import conditions, cores
 from .processes import worker
 from .results import Result, Run
 from .senders import BUNDLE_ID, KEY_ID, PEERS, TEAM_ID, Plan
-from .sinks import Sink
+from .sinks import Sink, SinkOptions, sink
 
-BODY_BYTES = 350
 SILENCE = 300.0
 """Seconds after which a sender that says nothing is given up."""
 PROBE = 2_000
@@ -42,27 +42,12 @@ Progress = Callable[[str, float, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """What every contender is to send. ``count`` pushes, or as many as go in ``seconds``."""
+class Setup:
+    """How a measure runs: its sink, its rounds, and who is told how far it is."""
 
-    message: Message
-    count: int | None = None
-    seconds: float = 5.0
-    connections: int = 1
-    concurrent: int = 1_000
-    rate: float = 0.0
-    updates: int = 0
-    every: float = 1.0
-
-    @property
-    def body_bytes(self) -> int:
-        """The size of the encoded payload."""
-        return len(encode(self.message, now=time.time()).body)
-
-    def plan(self, sink: Sink) -> Plan:
-        """Return the plan of a sender for this sink, with a key made for it."""
-        given = {name: getattr(self, name) for name in self.__slots__}
-        return Plan(port=sink.port, ca_file=sink.ca_file, key=provider_key(), **given)
+    sink: SinkOptions = field(default_factory=SinkOptions)
+    rounds: int = 1
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +83,6 @@ def message_of(size: int) -> Update:
             f"{size} bytes are too few", field="body", remedy=f"Give at least {size - missing}."
         )
     return padded("x" * missing)
-
-
-def provider_key() -> str:
-    """Return a new provider key as PEM; it is good for nothing but a sink."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def contenders_of(
@@ -142,85 +121,88 @@ def contenders_of(
     ]
 
 
-def run_rounds(
-    result: Result,
-    contenders: Sequence[Contender],
-    load: Load,
-    sink: Sink,
-    *,
-    rounds: int,
-    progress: Progress | None = None,
-    core: int | None = None,
-) -> None:
-    """Add to the result each contender's turn in each round.
+class Stand:
+    """Where contenders take their turns: one sink, one core for whoever sends, one result."""
 
-    Every other round goes backwards, so that nobody always runs after the same one.
-    """
-    counts: dict[str, int] = {}
-    for turn in range(rounds):
-        for contender in contenders if turn % 2 == 0 else reversed(contenders):
-            plan = load.plan(sink)
-            if contender.command:
-                name = contender.name
-                if load.count is None and name not in counts:
-                    probe = _run_command(contender, replace(plan, count=PROBE), core)
-                    counts[name] = max(PROBE, math.ceil(probe.rate * load.seconds))
-                plan = replace(plan, count=load.count or counts[name])
-            run = run_one(contender, plan, sink, progress, core)
-            run.round = turn
-            result.runs.append(run)
+    def __init__(self, result: Result, sink: Sink, setup: Setup) -> None:
+        self.result = result
+        self.sink = sink
+        self.setup = setup
+        self.server_core, self.core = cores()
+
+    def run(
+        self, contenders: Sequence[Contender], plan: Plan, rounds: int = 1, sink: Sink | None = None
+    ) -> None:
+        """Give each contender its turn in each round.
+
+        Every other round goes backwards, so that nobody always runs after the same one.
+        """
+        plan = plan.at(sink or self.sink)
+        counts = {}
+        for one in contenders:
+            if one.command and plan.count is None:
+                probe = self._command(one, replace(plan, count=PROBE))
+                counts[one.name] = max(PROBE, math.ceil(probe.rate * plan.seconds))
+        for turn in range(rounds):
+            for one in contenders if turn % 2 == 0 else reversed(contenders):
+                own = replace(plan, count=counts.get(one.name, plan.count))
+                run = self._one(one, own, sink or self.sink)
+                run.name, run.round = one.name, turn
+                self.result.runs.append(run)
+
+    def _one(self, contender: Contender, plan: Plan, sink: Sink) -> Run:
+        before = sink.cpu()
+        if contender.command:
+            run = self._command(contender, plan)
+        else:
+            work = (senders.serve, contender.sender, plan)
+            with worker(contender.name, *work, core=self.core) as sending:
+                sending.receive(SILENCE)
+                before = sink.cpu()
+                sending.connection.send("go")
+                while not isinstance(said := sending.receive(SILENCE + plan.seconds), Run):
+                    if self.setup.progress is not None:
+                        self.setup.progress(contender.name, *said)
+                run = said
+        run.sink_busy = (sink.cpu() - before) / max(run.wall, 1e-9)
+        return run
+
+    def _command(self, contender: Contender, plan: Plan) -> Run:
+        """Run a command to its end, with what it needs filled into its words."""
+        with tempfile.TemporaryDirectory(prefix="apns-live-bench-") as name:
+            files = {"body": plan.body(), "key": plan.key.encode()}
+            for file, content in files.items():
+                write_private(Path(name) / file, content)
+            values: dict[str, Any] = {file: f"{name}/{file}" for file in files} | plan.headers()
+            for field_name in ("port", "count", "connections", "concurrent"):
+                values[field_name] = getattr(plan, field_name)
+            values |= {"host": "localhost", "ca": plan.ca_file}
+            values |= {"key_id": KEY_ID, "team_id": TEAM_ID, "bundle_id": BUNDLE_ID}
+            words = shlex.split(contender.command)
+            for key, value in values.items():
+                words = [word.replace(f"{{{key}}}", str(value)) for word in words]
+            return _timed(contender.name, words, plan.count or 0, self.core)
 
 
-def run_one(
-    contender: Contender,
-    plan: Plan,
-    sink: Sink,
-    progress: Progress | None = None,
-    core: int | None = None,
-) -> Run:
-    """Run one contender once, with the sink's CPU taken over the same seconds."""
-    before = sink.cpu()
-    if contender.command:
-        run = _run_command(contender, plan, core)
-    else:
-        name = contender.name
-        with worker(name, senders.serve, contender.sender, plan, core=core) as sending:
-            sending.receive(SILENCE)
-            before = sink.cpu()
-            sending.connection.send("go")
-            while not isinstance(said := sending.receive(SILENCE + plan.seconds), Run):
-                if progress is not None:
-                    progress(name, *said)
-            run = said
-    run.name = contender.name
-    run.sink_busy = (sink.cpu() - before) / max(run.wall, 1e-9)
-    return run
-
-
-def _run_command(contender: Contender, plan: Plan, core: int | None) -> Run:
-    """Run a command to its end. Its last line may be JSON with count, wall, cpu, failed and quantiles."""
-    with tempfile.TemporaryDirectory(prefix="apns-live-bench-") as name:
-        files = {"body": plan.body(), "key": plan.key.encode()}
-        for file, content in files.items():
-            path = Path(name) / file
-            path.touch(mode=0o600)
-            path.write_bytes(content)
-        values: dict[str, Any] = {file: f"{name}/{file}" for file in files} | plan.headers()
-        values |= {"host": "localhost", "port": plan.port, "ca": plan.ca_file, "count": plan.count}
-        values |= {"connections": plan.connections, "concurrent": plan.concurrent}
-        values |= {"key_id": KEY_ID, "team_id": TEAM_ID, "bundle_id": BUNDLE_ID}
-        words = shlex.split(contender.command)
-        for key, value in values.items():
-            words = [word.replace(f"{{{key}}}", str(value)) for word in words]
-        return _timed(contender.name, words, plan.count or 0, core)
+@contextlib.contextmanager
+def stand(measure: str, title: str, plan: Plan, setup: Setup | None) -> Iterator[Stand]:
+    """Give a stand with a running sink, and a result with its conditions."""
+    setup = setup or Setup()
+    result = Result(measure=measure, title=title, conditions=conditions())
+    with sink(setup.sink, cores()[0]) as running:
+        result.settings = {
+            "sink": f"{running.name}, {setup.sink.streams:,} streams and a window of "
+            f"{setup.sink.window:,} bytes a connection",
+            "senders": f"one process each, {plan.connections} connections at most, "
+            f"bodies of {len(plan.body())} bytes",
+        }
+        yield Stand(result, running, setup)
 
 
 def _timed(name: str, words: list[str], count: int, core: int | None) -> Run:
-    before, at, begin = (
-        resource.getrusage(resource.RUSAGE_CHILDREN),
-        time.time(),
-        time.perf_counter(),
-    )
+    """Run a command. Its last line may be JSON with count, wall, cpu, failed and quantiles."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    at, begin = time.time(), time.perf_counter()
     pinned = None if core is None else lambda: os.sched_setaffinity(0, {core})
     try:
         done = subprocess.run(

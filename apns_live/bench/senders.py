@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 import bisect
 import contextlib
-import gc
 import itertools
 import json
 import ssl
 import tempfile
 import time
-import tracemalloc
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from .. import Client, Endpoint, ProviderKey
 from ..delivery import Delivery
@@ -30,6 +31,7 @@ from ..payload import Message, Update, encode
 from .machine import peak_bytes
 from .processes import say
 from .results import Run, quantiles
+from .sinks import Sink
 
 BUNDLE_ID = "com.example.scores"
 TEAM_ID, KEY_ID = "DEF123GHIJ", "ABC123DEFG"
@@ -42,23 +44,28 @@ EACH = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a sender is to do: ``count`` pushes, or pushes for ``seconds``."""
+    """What a sender is to do: ``count`` pushes, or pushes for ``seconds``.
 
-    port: int
-    ca_file: str
-    key: str
-    """A provider key as PEM. The sink does not check it."""
+    ``concurrent`` tasks send at once where a call sends one push. ``rate`` is pushes a second for
+    `paced`; ``updates`` states, one ``every`` so many seconds, are for `live`. Port, authority and
+    provider key (PEM) are those of `at`.
+    """
+
     message: Message
     count: int | None = None
     seconds: float = 5.0
     connections: int = 1
     concurrent: int = 1_000
-    """Tasks that send at the same time, for senders that send one push a call."""
     rate: float = 0.0
-    """Pushes a second, for `paced`."""
     updates: int = 0
     every: float = 1.0
-    """States of an activity and the seconds between two, for `live`."""
+    port: int = 0
+    ca_file: str = ""
+    key: str = ""
+
+    def at(self, sink: Sink) -> Plan:
+        """Return the plan for this sink, with a key made for it. The sink does not check it."""
+        return replace(self, port=sink.port, ca_file=sink.ca_file, key=provider_key())
 
     def tokens(self, begin: int = WARM_UP) -> Iterator[str]:
         """Yield device tokens as they are asked for, no two alike, until the plan is fulfilled."""
@@ -85,6 +92,12 @@ class Plan:
             "apns-priority": str(encoded.priority),
             "apns-expiration": str(encoded.expiration),
         }
+
+
+def provider_key() -> str:
+    """Return a new provider key as PEM; it is good for nothing but a sink."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 class Watch:
@@ -276,12 +289,9 @@ async def live(plan: Plan, watch: Watch) -> None:
         async with watch.running():
             put_at.clear()
             async with asyncio.TaskGroup() as group:
+                begin = time.perf_counter()
                 for number in range(plan.updates):
-                    await asyncio.sleep(
-                        max(0.0, put_at[0] + number * plan.every - time.perf_counter())
-                        if put_at
-                        else 0.0
-                    )
+                    await asyncio.sleep(begin + number * plan.every - time.perf_counter())
                     put_at.append(time.perf_counter())
                     group.create_task(everyone_has(match.put(message), put_at[-1]))
         watch.figures["all have it, median s"] = quantiles(took)["0.5"]
@@ -289,40 +299,9 @@ async def live(plan: Plan, watch: Watch) -> None:
 
 
 async def memory(plan: Plan, watch: Watch) -> None:
-    """Take the peak memory of one fan_out, and the CPU of its second tenth beside that of the last."""
+    """Take the peak memory of one fan_out, its growth, and the CPU of its second tenth and its last."""
     total = plan.count or 1_000_000
-    marks = {total * tenth // 10: 0.0 for tenth in (1, 2, 9, 10)}
-    before = peak_bytes()
-
-    def passed(answered: int) -> None:
-        if answered in marks:
-            marks[answered] = time.process_time()
-
-    await _watched(plan, watch, passed)
-    early, until, late, end = marks.values()
-    watch.figures |= {
-        "peak MB": peak_bytes() / 1e6,
-        "before MB": before / 1e6,
-        "last tenth / second": (end - late) / max(until - early, 1e-9),
-    }
-
-
-async def traced_memory(plan: Plan, watch: Watch) -> None:
-    """Trace every allocation of one fan_out: how much more is held at its end than early on."""
-    total = plan.count or 1_000_000
-    held: list[int] = []
-
-    def passed(answered: int) -> None:
-        if answered in (total // 5, total):
-            gc.collect()
-            held.append(tracemalloc.get_traced_memory()[0])
-
-    tracemalloc.start()
-    await _watched(plan, watch, passed)
-    watch.figures["growth MB"] = (held[1] - held[0]) / 1e6
-
-
-async def _watched(plan: Plan, watch: Watch, passed: Callable[[int], None]) -> None:
+    marks = {total * tenth // 10: (0.0, 0) for tenth in (1, 2, 9, 10)}
     async with (
         our_client(plan) as client,
         watch.running(),
@@ -331,7 +310,14 @@ async def _watched(plan: Plan, watch: Watch, passed: Callable[[int], None]) -> N
         async for outcome in run:
             watch.answered += 1
             watch.failed += not outcome.accepted
-            passed(watch.answered)
+            if watch.answered in marks:
+                marks[watch.answered] = (time.process_time(), peak_bytes())
+    (early, _), (until, held), (late, _), (end, peak) = marks.values()
+    watch.figures |= {
+        "peak MB": peak / 1e6,
+        "growth MB": (peak - held) / 1e6,
+        "last tenth / second": (end - late) / max(until - early, 1e-9),
+    }
 
 
 # --- others
@@ -432,7 +418,6 @@ SENDERS: dict[str, Sender] = {
     "paced": paced,
     "live": live,
     "memory": memory,
-    "traced memory": traced_memory,
     "aioapns": aioapns,
     "httpx": httpx,
     "pyapns": pyapns,

@@ -25,12 +25,10 @@ from ..activities.store.database import Database
 from ..activities.store.sealing import Sealer, new_key
 from ..activities.store.upgrade import upgrade
 from .machine import peak_bytes
-from .measures import measuring
 from .processes import say, worker
 from .results import Result, Run
-from .runner import Contender, Load, Progress, provider_key, run_one
-from .senders import BUNDLE_ID, KEY_ID, TEAM_ID
-from .sinks import Sink, SinkOptions
+from .runner import Contender, Setup, stand
+from .senders import BUNDLE_ID, KEY_ID, TEAM_ID, Plan, provider_key
 
 BATCH = 1_000
 """Devices registered in one call: 2,000 tokens."""
@@ -138,14 +136,7 @@ def _serve(
     say(connection, asyncio.run(_PARTS[part](place, name, devices)))
 
 
-def service(
-    devices: int,
-    *,
-    database: str | None = None,
-    rounds: int = 1,
-    options: SinkOptions | None = None,
-    progress: Progress | None = None,
-) -> Result:
+def service(devices: int, setup: Setup | None = None, database: str | None = None) -> Result:
     """Measure registering and starting on ``database``, else on SQLite in a temporary folder.
 
     Each round makes a new app in it, which stays: give a database that may be thrown away.
@@ -156,37 +147,28 @@ def service(
         attributes={"match": "final"},
         alert=Alert(title="Kick-off", body="The final begins."),
     )
-    load = Load(message=bare, count=devices, connections=CONNECTIONS)
-    title = f"The service: {devices:,} devices"
+    plan = Plan(message=bare, count=devices, connections=CONNECTIONS)
     with (
-        measuring("service", title, load, options or SinkOptions()) as (result, sink, core),
+        stand("service", f"The service: {devices:,} devices", plan, setup) as stands,
         tempfile.TemporaryDirectory(prefix="apns-live-bench-") as folder,
     ):
         address = database or f"sqlite:///{folder}/service.db"
-        result.settings |= {
+        stands.result.settings |= {
             "database": address.partition(":")[0],
             "registered": f"two tokens a device, {BATCH:,} devices a call",
             "start": "for everyone, from the call until every outcome is stored",
             "fan_out": "the bare client with the same message",
         }
-        place = (address, new_key(), sink.port, sink.ca_file)
-        for turn in range(rounds):
+        sink, place = stands.sink, (address, new_key(), stands.sink.port, stands.sink.ca_file)
+        for turn in range(stands.setup.rounds):
             name = f"bench-{secrets.token_hex(4)}"
             for part in _PARTS:
-                run = _part(part, place, name, devices, sink, core)
+                before = sink.cpu()
+                with worker(part, _serve, part, place, name, devices, core=stands.core) as working:
+                    run: Run = working.receive(3_600)
+                run.name, run.sink_busy = part, (sink.cpu() - before) / run.wall
+                stands.result.runs.append(run)
+            stands.run([Contender("fan_out", sender="fan_out")], plan)
+            for run in stands.result.runs[-3:]:
                 run.round = turn
-                result.runs.append(run)
-            fan_out = Contender("fan_out", sender="fan_out")
-            run = run_one(fan_out, load.plan(sink), sink, progress, core)
-            run.round = turn
-            result.runs.append(run)
-    return result
-
-
-def _part(part: str, place: Any, name: str, devices: int, sink: Sink, core: int | None) -> Run:
-    before = sink.cpu()
-    with worker(part, _serve, part, place, name, devices, core=core) as working:
-        run: Run = working.receive(3_600)
-    run.name = part
-    run.sink_busy = (sink.cpu() - before) / run.wall
-    return run
+    return stands.result

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -18,7 +18,7 @@ from .progress import Bar
 
 if TYPE_CHECKING:
     from ..bench.results import Result
-    from ..bench.runner import Progress
+    from ..bench.runner import Progress, Setup
     from ..payload import Message
 
 app = typer.Typer(no_args_is_help=True, help="Measure pushes, the service and the gateway here.")
@@ -140,12 +140,22 @@ def _finish(shared: Shared, result: Result, paths: list[Path], append: bool = Fa
     return ExitCode.NOT_ACCEPTED if failed else ExitCode.OK
 
 
-def _sink(kind: str, streams: int, window: int, unique_id: bool = False) -> Any:
+def _setup(
+    progress: Progress,
+    kind: str,
+    rounds: int = 1,
+    *,
+    streams: int = 1_000,
+    window: int = 65_535,
+    unique_id: bool = False,
+) -> Setup:
+    from ..bench.runner import Setup
     from ..bench.sinks import SinkOptions
 
     if kind not in ("auto", "c", "own"):
         raise InvalidInput(f"{kind!r:.40} is no sink", field="sink", remedy="Use auto, c or own.")
-    return SinkOptions(kind=kind, streams=streams, window=window, unique_id=unique_id)
+    options = SinkOptions(kind=kind, streams=streams, window=window, unique_id=unique_id)
+    return Setup(sink=options, rounds=rounds, progress=progress)
 
 
 @app.command("throughput")
@@ -186,22 +196,21 @@ def throughput(
 ) -> int:
     """Pushes a second on a bare loopback, beside other senders in the same rounds."""
     from ..bench import measures
-    from ..bench.runner import Load, contenders_of
+    from ..bench.runner import contenders_of
+    from ..bench.senders import Plan
 
     paths = _checked(output)
     others = contenders_of(against or [], sender or [], senders)
-    load = Load(
+    plan = Plan(
         message=_message(payload, body),
         count=count,
         seconds=duration,
         connections=connections,
         concurrent=concurrent,
     )
-    options = _sink(sink, streams, window, unique_id)
     with _shown(shared, "throughput") as progress:
-        result = measures.throughput(
-            load, others, rounds=rounds, options=options, progress=progress
-        )
+        setup = _setup(progress, sink, rounds, streams=streams, window=window, unique_id=unique_id)
+        result = measures.throughput(plan, setup, others)
     return _finish(shared, result, paths, append)
 
 
@@ -224,17 +233,15 @@ def latency(
 ) -> int:
     """How long one push takes at 100, 1,000, 5,000 and 10,000 pushes a second, or at --rate."""
     from ..bench import measures
-    from ..bench.runner import Load
+    from ..bench.senders import Plan
 
     paths = _checked(output)
-    load = Load(
+    plan = Plan(
         message=_message(payload, body), count=count, seconds=duration, connections=connections
     )
-    options = _sink(sink, 1_000, 65_535)
     with _shown(shared, "latency") as progress:
-        result = measures.latency(
-            load, rate or [100, 1_000, 5_000, 10_000], options=options, progress=progress
-        )
+        rates = rate or [100, 1_000, 5_000, 10_000]
+        result = measures.latency(plan, rates, _setup(progress, sink))
     return _finish(shared, result, paths, append)
 
 
@@ -259,15 +266,13 @@ def distance(
 ) -> int:
     """Pushes a second through a delay, beside what such windows can carry."""
     from ..bench import measures
-    from ..bench.runner import Load
+    from ..bench.senders import Plan
 
     paths = _checked(output)
-    load = Load(message=_message(payload, body), count=count, seconds=duration)
-    options = _sink(sink, streams, window)
+    plan = Plan(message=_message(payload, body), count=count, seconds=duration)
     with _shown(shared, "distance") as progress:
-        result = measures.distance(
-            load, rtt / 1e3, connections or [8, 1], options=options, progress=progress
-        )
+        setup = _setup(progress, sink, streams=streams, window=window)
+        result = measures.distance(plan, rtt / 1e3, connections or [8, 1], setup)
     return _finish(shared, result, paths, append)
 
 
@@ -292,24 +297,18 @@ def fan_out(
 ) -> int:
     """How long until an audience has a state, and how old states are when they arrive."""
     from ..bench import measures
+    from ..bench.senders import Plan
     from ..payload import Update
 
     paths = _checked(output)
     message = _message(payload, body)
     if not isinstance(message, Update):
         raise InvalidInput("only updates are fanned out here", field="payload")
-    options = _sink(sink, 1_000, 65_535)
+    plan = Plan(
+        message=message, count=audience, updates=updates, every=every, connections=connections
+    )
     with _shown(shared, "fan-out") as progress:
-        result = measures.fan_out(
-            message,
-            audience,
-            updates,
-            every,
-            connections=connections,
-            round_trip=rtt / 1e3,
-            options=options,
-            progress=progress,
-        )
+        result = measures.fan_out(plan, _setup(progress, sink), rtt / 1e3)
     return _finish(shared, result, paths, append)
 
 
@@ -327,13 +326,12 @@ def memory(
 ) -> int:
     """Peak memory of one fan-out, and whether its last pushes cost more than the first."""
     from ..bench import measures
-    from ..bench.runner import Load
+    from ..bench.senders import Plan
 
     paths = _checked(output)
-    load = Load(message=_message(payload, body), count=count)
-    options = _sink(sink, 1_000, 65_535)
+    plan = Plan(message=_message(payload, body), count=count)
     with _shown(shared, "memory") as progress:
-        result = measures.memory(load, rounds=rounds, options=options, progress=progress)
+        result = measures.memory(plan, _setup(progress, sink, rounds))
     return _finish(shared, result, paths, append)
 
 
@@ -356,11 +354,8 @@ def service(
     from ..bench.service import service as measure
 
     paths = _checked(output)
-    options = _sink(sink, 1_000, 65_535)
     with _shown(shared, "service") as progress:
-        result = measure(
-            devices, database=database, rounds=rounds, options=options, progress=progress
-        )
+        result = measure(devices, _setup(progress, sink, rounds), database)
     return _finish(shared, result, paths, append)
 
 
@@ -391,18 +386,15 @@ def gateway(
     from ..bench.gateway import gateway as measure
 
     paths = _checked(output)
-    options = _sink(sink, 1_000, 65_535)
     with _shown(shared, "gateway") as progress:
         result = measure(
             duration,
+            _setup(progress, sink, rounds),
             count=count,
             connections=connections,
             phones=phones,
             overload=overload,
-            rounds=rounds,
             database=database,
-            options=options,
-            progress=progress,
         )
     return _finish(shared, result, paths, append)
 
@@ -477,12 +469,12 @@ def plan(
     costs = planning.costs_of([load(file) for file in figures or []])
     if costs is None:
         from ..bench.measures import throughput as measure
-        from ..bench.runner import Load, message_of
+        from ..bench.runner import message_of
+        from ..bench.senders import Plan
 
         with _shown(shared, "what a push costs here") as progress:
-            results = [
-                measure(Load(message=message_of(350), seconds=1.0), rounds=1, progress=progress)
-            ]
+            needed = Plan(message=message_of(350), seconds=1.0)
+            results = [measure(needed, _setup(progress, "auto"))]
         costs = cast("planning.Costs", planning.costs_of(results))
     needs = planning.Needs(
         audience=int(audience),
