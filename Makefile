@@ -29,7 +29,7 @@ help:
 	@echo 'make release-check  build what a release publishes, check it, run it in clean environments'
 	@echo 'make soak     the long runs: 200,000 simulated worlds, a million fuzzed inputs, 200 kills'
 	@echo 'make mutants  what the tests notice when the deciding modules are broken (MUTANTS="--sample 400")'
-	@echo 'make bench    all measurements, written to docs/measurements/'
+	@echo 'make bench    all measurements of apns-live bench and of single parts, into docs/measurements/'
 
 $(BIN)/python:
 	@if [ -z "$(PYTHON)" ]; then \

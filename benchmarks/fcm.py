@@ -11,21 +11,49 @@ import statistics
 import subprocess
 import tempfile
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any, cast
 
 import httpx
 
-from apns_live.bench.gateway import STATE, Traffic, serve_gateway
+from apns_live.activities.store.sealing import new_key
+from apns_live.bench.gateway import APP, STATE, Traffic, run_served, serve_app
 from apns_live.bench.machine import cores
 from apns_live.bench.processes import Worker, worker
+from apns_live.bench.senders import provider_key
+from apns_live.bench.service import new_app, opened
 from apns_live.bench.sinks import SinkOptions, sink
+from apns_live.gateway import create_app
+from apns_live.gateway.scopes import ALL, SENDING
+from apns_live.gateway.wire.certificates import Certificates as GatewayCertificates
 from apns_live.testing.certificates import LOCAL_NAMES, Certificates, certificates_in
 from benchmarks.pages import Bar, figures, finish, options, result
 
 GOOGLE = ("fcm.googleapis.com", "oauth2.googleapis.com")
 HERE = Path(__file__).parent
 REDIRECT = HERE.parent / "tests" / "gateway" / "fcm" / "redirect.js"
+
+
+def serve(connection: Connection, address: str, port: int, ca_file: str, *files: str) -> None:
+    """Serve the gateway with TLS, with a native key and a service account."""
+    run_served(_serve(connection, address, port, ca_file, *files))
+
+
+async def _serve(
+    connection: Connection, address: str, port: int, ca_file: str, *files: str
+) -> None:
+    async with opened(address, new_key(), port, ca_file) as service:
+        app = await new_app(service, APP, provider_key())
+        served = create_app(service)
+        keys = served.state.gateway.keys
+        facts = {
+            dialect: (await keys.create(app, dialect=dialect, scopes=SENDING, name=dialect))[1]
+            for dialect in ("native", "fcm")
+        }
+        facts["registering"] = (await keys.create(app, scopes=ALL, name="registering"))[1]
+        tls = {"host": "localhost", "certificates": GatewayCertificates(*map(Path, files))}
+        await serve_app(connection, served, facts, **tls)
 
 
 class Callers:
@@ -82,14 +110,14 @@ def measure(count: int, rounds: int, folder: Path) -> list[tuple[dict[str, float
     with (
         sink(SinkOptions(), other_core) as apns,
         worker(
-            "the gateway", serve_gateway, address, apns.port, apns.ca_file, files, core=server_core
+            "the gateway", serve, address, apns.port, apns.ca_file, *files, core=server_core
         ) as gateway,
     ):
         facts = gateway.receive()
         with httpx.Client(base_url=facts["url"], verify=made.client_context()) as client:
-            for call in Traffic(count, 1, None).setup(facts["native"]):
+            for call in Traffic(count, 1, None).setup(facts["registering"]):
                 head, _, body = call.partition(b"\r\n\r\n")
-                headers = {"authorization": f"Bearer {facts['native']}"}
+                headers = {"authorization": f"Bearer {facts['registering']}"}
                 path = head.split(b" ", 2)[1].decode()
                 headers["content-type"] = "application/json"
                 client.post(path, content=body, headers=headers).raise_for_status()

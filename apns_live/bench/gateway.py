@@ -10,20 +10,18 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
 from fastapi import Body, FastAPI
 
 from ..activities.store.sealing import new_key
 from ..gateway import create_app
-from ..gateway.scopes import ALL, SENDING
+from ..gateway.scopes import ALL
 from ..gateway.serving import calm_collector, raise_descriptor_limit, serving
-from ..gateway.wire.certificates import Certificates
-from .load import Make, Seen, closed_loop, request
+from .load import Make, Seen, closed_loop, post
 from .machine import conditions, cores
 from .processes import Worker, answer_until_closed, say, worker
 from .results import Result, Run, quantiles
@@ -54,52 +52,36 @@ def serve_empty(connection: Connection) -> None:
     async def update(activity: str, body: dict[str, Any] = Body()) -> dict[str, Any]:  # noqa: B008
         return {"operation": "", "activity": activity, "status": "accepted", "version": len(body)}
 
-    _run(_serve(connection, app, {}))
+    run_served(serve_app(connection, app, {}))
 
 
-Files = tuple[str, str]
-"""A certificate and its key, to serve TLS on localhost with; then there is an ``account`` for FCM."""
-
-
-def serve_gateway(
-    connection: Connection, address: str, port: int, ca_file: str, files: Files | None = None
-) -> None:
+def serve_gateway(connection: Connection, address: str, port: int, ca_file: str) -> None:
     """Serve the gateway as the command does, with a key for each API that is measured."""
-    _run(_gateway(connection, address, port, ca_file, files))
+    run_served(_gateway(connection, address, port, ca_file))
 
 
-async def _gateway(
-    connection: Connection, address: str, port: int, ca_file: str, files: Files | None
-) -> None:
+async def _gateway(connection: Connection, address: str, port: int, ca_file: str) -> None:
     async with opened(address, new_key(), port, ca_file) as service:
         app = await new_app(service, APP, provider_key())
-        served = create_app(service)
-        dialects = {"native": ALL, "braze": ALL, "onesignal": ALL} | (
-            {"fcm": SENDING} if files else {}
-        )
-        keys = {}
-        for dialect, scopes in dialects.items():
-            made = served.state.gateway.keys.create(
-                app, dialect=dialect, scopes=scopes, name=dialect
-            )
-            keys[dialect] = (await made)[1]
-        await _serve(connection, served, keys, files)
+        served, secrets = create_app(service), {}
+        keys = served.state.gateway.keys
+        for dialect in ("native", "braze", "onesignal"):
+            made = await keys.create(app, dialect=dialect, scopes=ALL, name=dialect)
+            secrets[dialect] = made[1]
+        await serve_app(connection, served, secrets)
 
 
-async def _serve(
-    connection: Connection, app: Any, facts: dict[str, Any], files: Files | None = None
-) -> None:
-    host, certificates = "127.0.0.1", None
-    if files is not None:
-        host, certificates = "localhost", Certificates(*map(Path, files))
-    async with serving(app, host=host, certificates=certificates, drain=1.0) as url:
+async def serve_app(connection: Connection, app: Any, facts: dict[str, Any], **tls: Any) -> None:
+    """Serve an app until the parent closes its end; the first word says where, and ``facts``."""
+    async with serving(app, drain=1.0, **{"host": "127.0.0.1", **tls}) as url:
         with calm_collector():
             place = urlsplit(url)
             say(connection, {"url": url, "host": place.hostname, "port": place.port, **facts})
             await answer_until_closed(connection)
 
 
-def _run(work: Any) -> None:
+def run_served(work: Any) -> None:
+    """Run a server on the loop of the command ``apns-live gateway``."""
     raise_descriptor_limit()
     try:
         from uvloop import new_event_loop
@@ -130,16 +112,13 @@ class Traffic:
             for index in range(self.activities)
         ]
 
-    def _state(self) -> dict[str, Any]:
-        return {**STATE, "n": next(self._numbers)}
-
     def setup(self, key: str) -> Iterator[bytes]:
         """Yield the calls that hand in each phone's token for its activity."""
         every = [
             self._token(f"a{index}") for index in range(self.activities) for _ in range(self.phones)
         ]
         for first in range(0, len(every), _BATCH):
-            yield _post("/v1/tokens", {"tokens": every[first : first + _BATCH]}, f"Bearer {key}")
+            yield post("/v1/tokens", {"tokens": every[first : first + _BATCH]}, f"Bearer {key}")
 
     def _token(self, activity: str) -> dict[str, str]:
         number = next(self._devices)
@@ -154,41 +133,38 @@ class Traffic:
     def makers(self, what: str, keys: dict[str, Any]) -> list[Make]:
         """Return the requests of one contender, a maker for each connection."""
 
+        def state() -> dict[str, Any]:
+            return {**STATE, "n": next(self._numbers)}
+
         def update(index: int) -> bytes:
-            body = {"content_state": self._state()}
-            return _post(f"/v1/activities/a{index}/update", body, f"Bearer {keys['native']}")
+            body = {"content_state": state()}
+            return post(f"/v1/activities/a{index}/update", body, f"Bearer {keys['native']}")
 
         def braze(index: int) -> bytes:
-            body = {"app_id": APP, "activity_id": f"a{index}", "content_state": self._state()}
-            return _post("/messages/live_activity/update", body, f"Bearer {keys['braze']}")
+            body = {"app_id": APP, "activity_id": f"a{index}", "content_state": state()}
+            return post("/messages/live_activity/update", body, f"Bearer {keys['braze']}")
 
         def onesignal(index: int) -> bytes:
-            body = {"event": "update", "event_updates": self._state(), "name": "bench"}
+            body = {"event": "update", "event_updates": state(), "name": "bench"}
             path = f"/apps/{APP}/live_activities/a{index}/notifications"
-            return _post(path, body, f"Key {keys['onesignal']}")
+            return post(path, body, f"Key {keys['onesignal']}")
 
         def token(index: int) -> bytes:
             tokens = [self._token(f"a{index}")]
-            return _post("/v1/tokens", {"tokens": tokens}, f"Bearer {keys['native']}")
+            return post("/v1/tokens", {"tokens": tokens}, f"Bearer {keys['native']}")
 
         calls = {"braze": braze, "onesignal": onesignal, "one token a call": token}
         return self._each(calls.get(what, update))
 
 
-def _post(path: str, body: dict[str, Any], authorization: str) -> bytes:
-    return request("POST", path, msgspec.json.encode(body), authorization)
-
-
+@dataclass(frozen=True, slots=True)
 class _Measuring:
     """What every contender of one measurement shares."""
 
-    def __init__(
-        self, result: Result, seconds: float, sink: Sink, progress: Progress | None
-    ) -> None:
-        self._result = result
-        self._seconds = seconds
-        self._sink = sink
-        self._progress = progress
+    result: Result
+    seconds: float
+    sink: Sink
+    progress: Progress | None
 
     def run(
         self,
@@ -201,16 +177,16 @@ class _Measuring:
         """Load a server and add what was seen. CPU is the server's."""
 
         def tell(now: float, seen: Seen) -> None:
-            if self._progress is not None:
+            if self.progress is not None:
                 latest = quantiles(seen.times[-1_000:])
-                self._progress(name, now, sum(seen.answers.values()), latest)
+                self.progress(name, now, sum(seen.answers.values()), latest)
 
-        at, (cpu, _), busy = time.time(), server.usage(), self._sink.cpu()
+        at, (cpu, _), busy = time.time(), server.usage(), self.sink.cpu()
         loop = closed_loop(
-            place["host"], place["port"], makers, seconds=self._seconds, rate=rate, tell=tell
+            place["host"], place["port"], makers, seconds=self.seconds, rate=rate, tell=tell
         )
         seen = asyncio.run(loop)
-        (used, peak), busy = server.usage(), self._sink.cpu() - busy
+        (used, peak), busy = server.usage(), self.sink.cpu() - busy
         answered = sum(seen.answers.values())
         good = sum(count for status, count in seen.answers.items() if status < 300)
         run = Run(
@@ -231,7 +207,7 @@ class _Measuring:
                 "longest refusal ms": max(seen.refusals) * 1e3,
                 "refused without Retry-After": seen.without_retry_after,
             }
-        self._result.runs.append(run)
+        self.result.runs.append(run)
         return run
 
 

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 Make = Callable[[], bytes | None]
 """Returns the next request of a connection, or None to close it."""
 
@@ -140,9 +142,10 @@ async def _tell(seen: Seen, begin: float, tell: Callable[[float, Seen], None] | 
             tell(now, seen)
 
 
-def request(method: str, path: str, body: bytes, authorization: str) -> bytes:
-    """Return a request with a JSON body, ready to be written."""
+def post(path: str, content: object, authorization: str) -> bytes:
+    """Return a POST with a JSON body, ready to be written."""
+    body = msgspec.json.encode(content)
     return (
-        f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: {authorization}\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: {authorization}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     ).encode() + body

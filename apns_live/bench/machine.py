@@ -59,16 +59,10 @@ def cores() -> tuple[int | None, int | None]:
     return (allowed[0], allowed[1]) if len(allowed) > 1 else (None, None)
 
 
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "absent"
-
-
 def conditions() -> dict[str, str]:
     """Return the conditions as printable pairs. Takes a second: it calibrates."""
     pinned = cores() != (None, None)
+    there = {one.name: one.version for one in importlib.metadata.distributions()}
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": cpu_model(),
@@ -79,5 +73,5 @@ def conditions() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "TLS": ssl.OPENSSL_VERSION,
-        "libraries": ", ".join(f"{name} {_version(name)}" for name in LIBRARIES),
+        "libraries": ", ".join(f"{name} {there.get(name, 'absent')}" for name in LIBRARIES),
     }

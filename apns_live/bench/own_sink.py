@@ -48,14 +48,10 @@ class Answering(asyncio.Protocol):
             self._transport.write(out)
 
 
-def serve(connection: Connection, certificate: str, key: str, streams: int, window: int) -> None:
-    """Serve on a free loopback port until the parent closes its end."""
-    asyncio.run(_serve(connection, certificate, key, streams, window))
-
-
-async def _serve(
+async def serve(
     connection: Connection, certificate: str, key: str, streams: int, window: int
 ) -> None:
+    """Serve on a free loopback port until the parent closes its end."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     context.set_alpn_protocols(["h2"])

@@ -87,8 +87,7 @@ def plan(needs: Needs, costs: Costs) -> dict[str, float]:
             ),
         }
     return found | {
-        "database: outcomes a second": rate,
-        "database: rows read a second": rate,
+        "database: rows read and outcomes written a second": rate,
         "database: states written a second": needs.updates_per_minute / 60.0,
         "network out, Mbit/s": rate * (needs.body + 130) * 8 / 1e6,
     }

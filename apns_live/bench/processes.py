@@ -1,6 +1,6 @@
 """Processes of the bench: each does one thing on one core, and talks to us over a pipe.
 
-A worker is a function whose first argument is its end of the pipe. It says "ready" and what it wants
+A worker is a function, or a coroutine function, whose first argument is its end of the pipe. It says "ready" and what it wants
 to say first, and then what its part is. A worker ends when our end is closed.
 """
 
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import multiprocessing
 import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -20,17 +22,16 @@ from ..errors import BenchError
 from .machine import peak_bytes
 
 _SPAWN = multiprocessing.get_context("spawn")
-START_TIMEOUT = 60.0
+START_TIMEOUT = 180.0
 STOP_TIMEOUT = 15.0
 
 
+@dataclass(frozen=True, slots=True)
 class Worker:
     """A process that we started, and our end of its pipe."""
 
-    def __init__(self, name: str, connection: Any) -> None:
-        self.name = name
-        self.connection = connection
-        self.process: Any = None
+    name: str
+    connection: Any
 
     def receive(self, timeout: float = START_TIMEOUT) -> Any:
         """Return what it says next. Raises BenchError when it failed or is silent (seconds)."""
@@ -57,13 +58,12 @@ class Worker:
 
 @contextlib.contextmanager
 def worker(
-    name: str, work: Callable[..., None], *arguments: Any, core: int | None = None
+    name: str, work: Callable[..., Any], *arguments: Any, core: int | None = None
 ) -> Iterator[Worker]:
     """Run ``work`` in a process of its own, pinned to ``core``, until the block ends."""
     ours, theirs = _SPAWN.Pipe()
     started = Worker(name, ours)
     process = _SPAWN.Process(target=_run, args=(theirs, core, work, arguments), daemon=True)
-    started.process = process
     process.start()
     theirs.close()
     try:
@@ -76,11 +76,13 @@ def worker(
             process.join()
 
 
-def _run(connection: Connection, core: int | None, work: Callable[..., None], given: Any) -> None:
+def _run(connection: Connection, core: int | None, work: Callable[..., Any], given: Any) -> None:
     if core is not None:
         os.sched_setaffinity(0, {core})
     try:
-        work(connection, *given)
+        done = work(connection, *given)
+        if inspect.iscoroutine(done):
+            asyncio.run(done)
     except (KeyboardInterrupt, EOFError, BrokenPipeError):
         return
     except Exception as error:  # noqa: BLE001 - whatever it was, the parent says it

@@ -7,10 +7,9 @@ is counted with the sink's, whose core it shares: where they are busy, they are 
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import cast
 
@@ -35,43 +34,34 @@ def relayed(sink: Sink, round_trip: float, core: int | None) -> Iterator[Sink]:
         yield replace(sink, port=between.receive(), cpu=lambda: sink.cpu() + between.cpu())
 
 
-@dataclass(slots=True)
 class _Direction:
-    """One direction of one connection: chunks that wait until they are due."""
+    """One direction of one connection: each chunk leaves ``delay`` seconds after it came."""
 
-    loop: asyncio.AbstractEventLoop
-    delay: float
-    waiting: collections.deque[tuple[float, bytes]] = field(default_factory=collections.deque)
-    target: asyncio.Transport | None = None
-    armed: bool = False
+    def __init__(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
+        self._loop = loop
+        self._delay = delay
+        self._due = 0.0
+        self._early: list[bytes] = []
+        self._target: asyncio.Transport | None = None
 
     def put(self, data: bytes) -> None:
-        self.waiting.append((self.loop.time() + self.delay, data))
-        self._arm()
+        # A heap of timers keeps no order among equal times, and bytes must keep theirs.
+        self._due = max(self._due + 1e-6, self._loop.time() + self._delay)
+        self._loop.call_at(self._due, self._release, data)
 
     def open(self, target: asyncio.Transport) -> None:
         target.set_write_buffer_limits(high=HIGH_WATER)
-        self.target = target
-        self._arm()
+        self._target = target
+        for data in self._early:
+            self._release(data)
 
-    def _arm(self) -> None:
-        if self.waiting and not self.armed and self.target is not None:
-            self.armed = True
-            self.loop.call_at(self.waiting[0][0], self._release)
-
-    def _release(self) -> None:
-        self.armed = False
-        # asyncio runs a timer that is due within its clock's resolution.
-        now = self.loop.time() + 1e-4
-        due = []
-        while self.waiting and self.waiting[0][0] <= now:
-            due.append(self.waiting.popleft()[1])
-        if due and self.target is not None and not self.target.is_closing():
-            # An empty chunk stands for the end of the stream, which is delayed like the bytes.
-            self.target.write(b"".join(due))
-            if not due[-1]:
-                self.target.close()
-        self._arm()
+    def _release(self, data: bytes) -> None:
+        if self._target is None:
+            self._early.append(data)
+        elif not data:  # the end of the stream, which is delayed like the bytes
+            self._target.close()
+        elif not self._target.is_closing():
+            self._target.write(data)
 
 
 class _Side(asyncio.Protocol):
@@ -90,12 +80,8 @@ class _Side(asyncio.Protocol):
         self.out.put(b"")
 
 
-def serve(connection: Connection, to_port: int, delay: float) -> None:
+async def serve(connection: Connection, to_port: int, delay: float) -> None:
     """Relay to ``to_port`` on loopback, ``delay`` seconds each way, until the parent closes its end."""
-    asyncio.run(_serve(connection, to_port, delay))
-
-
-async def _serve(connection: Connection, to_port: int, delay: float) -> None:
     loop = asyncio.get_running_loop()
     connecting: set[asyncio.Task[object]] = set()
 

@@ -9,14 +9,11 @@ import os
 import re
 import resource
 import shlex
-import shutil
 import subprocess
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +26,7 @@ from . import senders
 from .machine import conditions, cores
 from .processes import worker
 from .results import Result, Run
-from .senders import BUNDLE_ID, KEY_ID, PEERS, TEAM_ID, Plan
+from .senders import BUNDLE_ID, KEY_ID, TEAM_ID, Plan
 from .sinks import Sink, SinkOptions, sink
 
 SILENCE = 300.0
@@ -59,17 +56,6 @@ class Contender:
     command: str = ""
 
 
-H2LOAD = (
-    "h2load -c{connections} -m500 -n{count} -d{body} "
-    + " ".join(
-        f"-H '{name}: {{{name}}}'"
-        for name in ("apns-topic", "apns-push-type", "apns-priority", "apns-expiration")
-    )
-    + f" -H 'authorization: bearer {'x' * 180}' -H 'apns-id: {uuid.UUID(int=1)}'"
-    + f" https://localhost:{{port}}/3/device/{1:064x}"
-)
-
-
 def message_of(size: int) -> Update:
     """Return an update whose encoded body has exactly ``size`` bytes."""
 
@@ -83,42 +69,6 @@ def message_of(size: int) -> Update:
             f"{size} bytes are too few", field="body", remedy=f"Give at least {size - missing}."
         )
     return padded("x" * missing)
-
-
-def contenders_of(
-    names: Sequence[str], commands: Sequence[str], file: str | None
-) -> list[Contender]:
-    """Return the peers named, and commands of the user's own.
-
-    ``file`` is JSON: the name of a sender -> its command. Raises InvalidInput for a peer that is
-    not installed, and for a name that nobody knows.
-    """
-    known: dict[str, str] = {"h2load": H2LOAD}
-    if file is not None:
-        try:
-            known |= msgspec.json.decode(Path(file).read_bytes(), type=dict[str, str])
-        except msgspec.DecodeError as error:
-            raise InvalidInput(
-                f"{file}: {error}", field="senders", remedy='Write {"name": "command"}.'
-            ) from None
-    found = []
-    for name in names:
-        if name in PEERS and find_spec(PEERS[name]) is not None:
-            found.append(Contender(name, sender=name))
-        elif name in known and shutil.which(shlex.split(known[name])[0]) is not None:
-            found.append(Contender(name, command=known[name]))
-        else:
-            raise InvalidInput(
-                f"{name!r:.40} is not installed here"
-                if name in {**PEERS, **known}
-                else f"{name!r:.40} is not known",
-                field="against",
-                remedy=f"Use one of {', '.join((*PEERS, *known))}, "
-                "or register its command in a file for --senders.",
-            )
-    return found + [
-        Contender(Path(shlex.split(command)[0]).name, command=command) for command in commands
-    ]
 
 
 class Stand:

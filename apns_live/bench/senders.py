@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -28,6 +29,7 @@ from .. import Client, Endpoint, ProviderKey
 from ..delivery import Delivery
 from ..outcome import Outcome
 from ..payload import Message, Update, encode
+from ..testing.certificates import write_private
 from .machine import peak_bytes
 from .processes import say
 from .results import Run, quantiles
@@ -157,18 +159,11 @@ class Watch:
         )
 
 
-Sender = Callable[[Plan, Watch], Awaitable[None]]
-
-
-def serve(connection: Connection, name: str, plan: Plan) -> None:
+async def serve(connection: Connection, name: str, plan: Plan) -> None:
     """Run the sender with this name; the last word is its `Run`."""
     watch = Watch(connection)
-    asyncio.run(_await(SENDERS[name](plan, watch)))
+    await SENDERS[name](plan, watch)
     say(connection, watch.run())
-
-
-async def _await(work: Awaitable[None]) -> None:
-    await work
 
 
 # --- ours
@@ -183,25 +178,20 @@ def our_client(plan: Plan) -> Client:
 
 async def fan_out(plan: Plan, watch: Watch) -> None:
     """One fan_out whose outcomes are read."""
-    async with our_client(plan) as client:
-        await _fan_out(client, plan.message, (f"{number:064x}" for number in range(WARM_UP)), watch)
-        async with watch.running():
-            await _fan_out(client, plan.message, plan.tokens(), watch)
-        watch.figures["connections"] = len(client.statistics().connections)
-
-
-async def _fan_out(client: Client, message: Message, tokens: Iterator[str], watch: Watch) -> None:
-    # What `Watch.count` does, without a call for each outcome.
     answered = failed = 0
-    async with client.fan_out(message, tokens) as run:
-        async for outcome in run:
-            answered += 1
-            if not outcome.accepted:
-                failed += 1
-            if not answered % EACH:
-                watch.times.append(outcome.round_trip)
-                watch.answered, watch.failed = answered, failed
-    watch.answered, watch.failed = answered, failed
+    async with our_client(plan) as client:
+        await client.fan_out(plan.message, (f"{number:064x}" for number in range(WARM_UP))).wait()
+        async with watch.running(), client.fan_out(plan.message, plan.tokens()) as run:
+            async for outcome in run:
+                # What `Watch.count` does, without a call for each outcome.
+                answered += 1
+                if not outcome.accepted:
+                    failed += 1
+                if not answered % EACH:
+                    watch.times.append(outcome.round_trip)
+                    watch.answered = answered
+            watch.answered, watch.failed = answered, failed
+        watch.figures["connections"] = len(client.statistics().connections)
 
 
 async def _concurrently(
@@ -387,24 +377,15 @@ async def pyapns(plan: Plan, watch: Watch) -> None:
     body, headers = plan.body(), plan.headers()
     del headers["authorization"]
 
-    class Ready:
-        """A notification as it wants them."""
-
-        def get_headers(self) -> dict[str, str]:
-            return headers
-
-        def get_json_data(self) -> bytes:
-            return body
-
+    ready = SimpleNamespace(get_headers=lambda: headers, get_json_data=lambda: body)
     with tempfile.TemporaryDirectory(prefix="apns-live-bench-") as folder:
         key_file = Path(folder) / "key.p8"
-        key_file.touch(mode=0o600)
-        key_file.write_text(plan.key)
+        write_private(key_file, plan.key.encode())
         APNSClient.BASE_URLS = {"prod": f"https://localhost:{plan.port}"}
         client = APNSClient("prod", plan.ca_file, str(key_file), KEY_ID, TEAM_ID)
 
         async def one(token: str) -> bool:
-            client.push(Ready(), token)
+            client.push(ready, token)
             await asyncio.sleep(0)  # lets the watch tell the parent
             return True
 
@@ -412,15 +393,8 @@ async def pyapns(plan: Plan, watch: Watch) -> None:
         client.close()
 
 
-SENDERS: dict[str, Sender] = {
-    "fan_out": fan_out,
-    "send": send,
-    "paced": paced,
-    "live": live,
-    "memory": memory,
-    "aioapns": aioapns,
-    "httpx": httpx,
-    "pyapns": pyapns,
+SENDERS = {
+    each.__name__: each for each in (fan_out, send, paced, live, memory, aioapns, httpx, pyapns)
 }
 PEERS = {"aioapns": "aioapns", "httpx": "httpx", "pyapns": "pyapns_client"}
 """Other senders that run in Python -> the module that each needs."""

@@ -34,6 +34,8 @@ BATCH = 1_000
 """Devices registered in one call: 2,000 tokens."""
 CONNECTIONS = 8
 TYPE = "MatchAttributes"
+Place = tuple[str, str, int, str]
+"""Database, key of the store, port and authority of the sink."""
 STATE = {"home": 0, "away": 0, "pad": "x" * 100}
 
 
@@ -71,7 +73,7 @@ def _tokens(number: int) -> Iterator[TokenRecord]:
         )
 
 
-async def _register(place: tuple[str, str, int, str], name: str, devices: int) -> Run:
+async def _register(connection: Connection, place: Place, name: str, devices: int) -> None:
     async with opened(*place) as service:
         app = await new_app(service, name, provider_key())
         calls: list[float] = []
@@ -84,10 +86,10 @@ async def _register(place: tuple[str, str, int, str], name: str, devices: int) -
             calls.append(time.perf_counter() - called)
         wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
     figures = {"slowest call ms": max(calls) * 1e3, "peak MB": peak_bytes() / 1e6}
-    return Run(name="", count=2 * devices, wall=wall, cpu=cpu, at=at, figures=figures)
+    say(connection, Run(name="", count=2 * devices, wall=wall, cpu=cpu, at=at, figures=figures))
 
 
-async def _start(place: tuple[str, str, int, str], name: str, _: int) -> Run:
+async def _start(connection: Connection, place: Place, name: str, _: int) -> None:
     async with opened(*place) as service:
         app = await service.apps.get(name)
         request = Start(
@@ -100,40 +102,24 @@ async def _start(place: tuple[str, str, int, str], name: str, _: int) -> Run:
         at, cpu, begin = time.time(), time.process_time(), time.perf_counter()
         answer = (await service.activities.start(app, request)).answer
         answered = time.perf_counter()
-        while not _left(service):  # noqa: ASYNC110 - nothing else is to be woken by it
+        # Until a push is on the wire, or was answered already.
+        while not any(  # noqa: ASYNC110 - nothing else is to be woken by it
+            carrier.client.in_flight or carrier.client.accepted
+            for carrier in service.statistics().carriers
+        ):
             await asyncio.sleep(0.001)
         first = time.perf_counter()
         await service.settled()
         wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
         stored = await Operations(service.database).get(app, answer.operation)
-    return Run(
-        name="",
-        count=stored["accepted"] + stored["failed"],
-        failed=stored["failed"],
-        wall=wall,
-        cpu=cpu,
-        at=at,
-        figures={
-            "answered ms": (answered - begin) * 1e3,
-            "first push ms": (first - begin) * 1e3,
-            "peak MB": peak_bytes() / 1e6,
-        },
-    )
-
-
-def _left(service: Service) -> bool:
-    """Whether a push is on the wire, or was answered already."""
-    clients = [carrier.client for carrier in service.statistics().carriers]
-    return any(client.in_flight or client.accepted for client in clients)
+    figures = {"answered ms": (answered - begin) * 1e3, "first push ms": (first - begin) * 1e3}
+    run = Run(name="", count=stored["accepted"] + stored["failed"], failed=stored["failed"])
+    run.wall, run.cpu, run.at = wall, cpu, at
+    run.figures = {**figures, "peak MB": peak_bytes() / 1e6}
+    say(connection, run)
 
 
 _PARTS = {"register": _register, "start": _start}
-
-
-def _serve(
-    connection: Connection, part: str, place: tuple[str, str, int, str], name: str, devices: int
-) -> None:
-    say(connection, asyncio.run(_PARTS[part](place, name, devices)))
 
 
 def service(devices: int, setup: Setup | None = None, database: str | None = None) -> Result:
@@ -162,9 +148,9 @@ def service(devices: int, setup: Setup | None = None, database: str | None = Non
         sink, place = stands.sink, (address, new_key(), stands.sink.port, stands.sink.ca_file)
         for turn in range(stands.setup.rounds):
             name = f"bench-{secrets.token_hex(4)}"
-            for part in _PARTS:
+            for part, work in _PARTS.items():
                 before = sink.cpu()
-                with worker(part, _serve, part, place, name, devices, core=stands.core) as working:
+                with worker(part, work, place, name, devices, core=stands.core) as working:
                     run: Run = working.receive(3_600)
                 run.name, run.sink_busy = part, (sink.cpu() - before) / run.wall
                 stands.result.runs.append(run)

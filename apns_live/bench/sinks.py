@@ -26,7 +26,6 @@ from . import own_sink
 from .processes import worker
 
 SOURCE = Path(__file__).with_name("apns_sink.c")
-LIMIT_OF_OURS = "in Python, some 60,000 to 100,000 pushes/s: where it is busy, it is the limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +77,15 @@ def sink(options: SinkOptions, core: int | None = None) -> Iterator[Sink]:
                 raise BenchError("only the sink in C answers with apns-unique-id")
             limits = (options.streams, options.window)
             with worker("the sink", own_sink.serve, *files, *limits, core=core) as serving:
-                said = f"our own HTTP/2 server ({LIMIT_OF_OURS})"
+                said = "our own HTTP/2 server (in Python: where it is busy, it is the limit)"
                 yield Sink(said, serving.receive(), ca_file, serving.cpu)
             return
-        with _in_c(program, files, options, core) as (port, cpu):
-            unique = ", apns-unique-id" if options.unique_id else ""
-            yield Sink(f"apns_sink (C on libnghttp2){unique}", port, ca_file, cpu)
+        yield from _in_c(program, files, ca_file, options, core)
 
 
-@contextlib.contextmanager
 def _in_c(
-    program: Path, files: tuple[str, str], options: SinkOptions, core: int | None
-) -> Iterator[tuple[int, Callable[[], float]]]:
+    program: Path, files: tuple[str, str], ca_file: str, options: SinkOptions, core: int | None
+) -> Iterator[Sink]:
     command = [str(program), "--cert", files[0], "--key", files[1]]
     command += ["--streams", str(options.streams), "--window", str(options.window)]
     command += ["--unique-id"] if options.unique_id else []
@@ -105,7 +101,9 @@ def _in_c(
             return float(json.loads(said.readline())["cpu"])
 
         try:
-            yield json.loads(said.readline())["port"], cpu
+            unique = ", apns-unique-id" if options.unique_id else ""
+            port = json.loads(said.readline())["port"]
+            yield Sink(f"apns_sink (C on libnghttp2){unique}", port, ca_file, cpu)
         finally:
             asked.close()
             said.read()

@@ -196,8 +196,8 @@ def throughput(
 ) -> int:
     """Pushes a second on a bare loopback, beside other senders in the same rounds."""
     from ..bench import measures
-    from ..bench.runner import contenders_of
     from ..bench.senders import Plan
+    from .bench_contenders import contenders_of
 
     paths = _checked(output)
     others = contenders_of(against or [], sender or [], senders)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,18 @@ import pytest
 
 from apns_live.bench import machine
 from apns_live.bench.results import Result
-from apns_live.bench.runner import Setup, Stand, contenders_of, message_of
+from apns_live.bench.runner import Setup, Stand, message_of
 from apns_live.bench.senders import Plan, our_client
 from apns_live.bench.sinks import Sink, SinkOptions, sink
 from apns_live.cli import run
+from apns_live.cli.bench_contenders import contenders_of
 
 
 @pytest.fixture(autouse=True)
-def quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+def a_machine_that_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibrate in no time, and pin nothing: other tests run beside."""
     monkeypatch.setattr(machine.calibrate, "__defaults__", (1_000, 1))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
 
 
 def measured(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
