@@ -24,6 +24,8 @@ _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END ([A-Z0-9 ]+)----
 _BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
 
 _DOWNLOAD = "Use the .p8 file that Apple offered for download when the key was made."
+_COPY_AGAIN = f"Copy the file again, byte for byte. {_DOWNLOAD}"
+_P256_ONLY = f"APNs takes P-256 keys only. {_DOWNLOAD}"
 _OTHER_KINDS = {
     "ENCRYPTED PRIVATE KEY": (
         "is encrypted with a passphrase",
@@ -37,8 +39,8 @@ _OTHER_KINDS = {
         "is an EC key in SEC1 form, not PKCS#8",
         "Convert it with: openssl pkcs8 -topk8 -nocrypt -in key.pem -out key.p8",
     ),
-    "RSA PRIVATE KEY": ("is an RSA key", f"APNs takes P-256 keys only. {_DOWNLOAD}"),
-    "DSA PRIVATE KEY": ("is a DSA key", f"APNs takes P-256 keys only. {_DOWNLOAD}"),
+    "RSA PRIVATE KEY": ("is an RSA key", _P256_ONLY),
+    "DSA PRIVATE KEY": ("is a DSA key", _P256_ONLY),
     "OPENSSH PRIVATE KEY": ("is an SSH key", _DOWNLOAD),
     "PUBLIC KEY": ("is a public key, and signing needs the private one", _DOWNLOAD),
     "CERTIFICATE": (
@@ -47,6 +49,10 @@ _OTHER_KINDS = {
     ),
     "CERTIFICATE REQUEST": ("is a certificate request", _DOWNLOAD),
 }
+
+
+def _unusable(problem: str, field: str, remedy: str = _DOWNLOAD) -> InvalidKey:
+    return InvalidKey(problem, field=field, remedy=remedy)
 
 
 def key_id_from_name(path: str | PathLike[str]) -> str | None:
@@ -58,27 +64,25 @@ def key_id_from_name(path: str | PathLike[str]) -> str | None:
 def read_key_file(path: str | PathLike[str]) -> bytes:
     """Return the file's bytes. Raises `InvalidKey` when there is no file of a key's size."""
     if isinstance(path, str) and "-----BEGIN" in path:
-        raise InvalidKey(
-            "is the key itself, not a file name", field="path", remedy="Use ProviderKey.from_pem()."
-        )
+        raise _unusable("is the key itself, not a file name", "path", "Use ProviderKey.from_pem().")
     try:
         with Path(path).open("rb") as file:
             data = file.read(MAX_FILE_SIZE + 1)
     except FileNotFoundError:
-        raise InvalidKey(
+        raise _unusable(
             f"there is no file {_shown(path)}",
-            field="path",
-            remedy="Check the path; a relative one starts at the current directory.",
+            "path",
+            "Check the path; a relative one starts at the current directory.",
         ) from None
     except PermissionError:
-        raise InvalidKey(
+        raise _unusable(
             f"{_shown(path)} may not be read by this user",
-            field="path",
-            remedy="Give this user the right to read it, and nobody else.",
+            "path",
+            "Give this user the right to read it, and nobody else.",
         ) from None
     except IsADirectoryError:
-        raise InvalidKey(
-            f"{_shown(path)} is a directory", field="path", remedy="Name the .p8 file in it."
+        raise _unusable(
+            f"{_shown(path)} is a directory", "path", "Name the .p8 file in it."
         ) from None
     except (OSError, ValueError, TypeError) as error:
         raise InvalidKey(
@@ -87,10 +91,8 @@ def read_key_file(path: str | PathLike[str]) -> bytes:
             remedy="Pass the path of the .p8 file.",
         ) from None
     if len(data) > MAX_FILE_SIZE:
-        raise InvalidKey(
-            f"{_shown(path)} is over {MAX_FILE_SIZE} bytes, far more than a key",
-            field="path",
-            remedy=_DOWNLOAD,
+        raise _unusable(
+            f"{_shown(path)} is over {MAX_FILE_SIZE} bytes, far more than a key", "path"
         )
     return data
 
@@ -103,35 +105,29 @@ def private_key_from_pem(pem: str | bytes, *, field: str) -> ec.EllipticCurvePri
     blocks = _BLOCK.findall(text)
     begun = _BEGIN.search(text)
     if not blocks or begun is None:
-        raise InvalidKey(
+        raise _unusable(
             "is cut off: its PEM block has no end" if begun else "is no PEM text",
-            field=field,
-            remedy="Copy the whole file, from -----BEGIN to the last dash.",
+            field,
+            "Copy the whole file, from -----BEGIN to the last dash.",
         )
     if len(blocks) > 1 and "EC PARAMETERS" not in blocks[0][0]:
         kinds = ", ".join(block[0].lower() for block in blocks[:3])
-        raise InvalidKey(
+        raise _unusable(
             f"holds {len(blocks)} PEM blocks ({kinds})",
-            field=field,
-            remedy="Keep only the private key's block, and one key to a file.",
+            field,
+            "Keep only the private key's block, and one key to a file.",
         )
     kind, body, end = blocks[0]
     if kind in _OTHER_KINDS:
         problem, remedy = _OTHER_KINDS[kind]
-        raise InvalidKey(problem, field=field, remedy=remedy)
+        raise _unusable(problem, field, remedy)
     if kind != "PRIVATE KEY" or end != kind:
-        raise InvalidKey(
-            f"is PEM of the kind {kind.lower()!r:.40}, not a private key",
-            field=field,
-            remedy=_DOWNLOAD,
-        )
+        raise _unusable(f"is PEM of the kind {kind.lower()!r:.40}, not a private key", field)
     try:
         der = base64.b64decode("".join(body.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidKey(
-            "is damaged: the text between its PEM lines is not base64",
-            field=field,
-            remedy=f"Copy the file again, byte for byte. {_DOWNLOAD}",
+        raise _unusable(
+            "is damaged: the text between its PEM lines is not base64", field, _COPY_AGAIN
         ) from None
     return _p256(der, field)
 
@@ -141,53 +137,41 @@ def _p256(der: bytes, field: str) -> ec.EllipticCurvePrivateKey:
         key = load_der_private_key(der, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # From None: the library's error may quote what it read.
-        raise InvalidKey(
-            "is damaged: what it holds is no PKCS#8 private key",
-            field=field,
-            remedy=f"Copy the file again, byte for byte. {_DOWNLOAD}",
+        raise _unusable(
+            "is damaged: what it holds is no PKCS#8 private key", field, _COPY_AGAIN
         ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         name = type(key).__name__.lstrip("_").removesuffix("PrivateKey")
-        raise InvalidKey(
-            f"is an {name} key" if name[:1] in "AERX" else f"is a {name} key",
-            field=field,
-            remedy=f"APNs takes P-256 keys only. {_DOWNLOAD}",
+        raise _unusable(
+            f"is an {name} key" if name[:1] in "AERX" else f"is a {name} key", field, _P256_ONLY
         )
     if not isinstance(key.curve, ec.SECP256R1):
-        raise InvalidKey(
-            f"is on the curve {key.curve.name}, not P-256",
-            field=field,
-            remedy=f"APNs takes P-256 keys only. {_DOWNLOAD}",
-        )
+        raise _unusable(f"is on the curve {key.curve.name}, not P-256", field, _P256_ONLY)
     return key
 
 
 def _text(pem: object, field: str) -> str:
     if not isinstance(pem, (str, bytes, bytearray)):
-        raise InvalidKey(
-            f"is a {type(pem).__name__}, not text",
-            field=field,
-            remedy="Pass the PEM text as str or bytes.",
+        raise _unusable(
+            f"is a {type(pem).__name__}, not text", field, "Pass the PEM text as str or bytes."
         )
     if not isinstance(pem, str):
         if pem[:1] == b"\x30" and b"-----BEGIN" not in pem:
-            raise InvalidKey(
+            raise _unusable(
                 "is binary (DER, or a .p12 file), not PEM text",
-                field=field,
-                remedy=f"Convert DER with: openssl pkcs8 -inform DER -topk8 -nocrypt -in key.der -out key.p8. {_DOWNLOAD}",
+                field,
+                f"Convert DER with: openssl pkcs8 -inform DER -topk8 -nocrypt -in key.der -out key.p8. {_DOWNLOAD}",
             )
         if pem[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise InvalidKey(
-                "is saved as UTF-16",
-                field=field,
-                remedy="Save it as plain text (UTF-8) without changing it.",
+            raise _unusable(
+                "is saved as UTF-16", field, "Save it as plain text (UTF-8) without changing it."
             )
         text = bytes(pem).decode("utf-8", "replace")
     else:
         text = pem
     text = text.lstrip("\ufeff").strip().strip("\"'")
     if not text:
-        raise InvalidKey("is empty", field=field, remedy=_DOWNLOAD)
+        raise _unusable("is empty", field)
     return text.replace("\\r", "").replace("\\n", "\n")
 
 
@@ -200,16 +184,14 @@ def _decoded(text: str, field: str) -> str:
     if b"-----BEGIN" in inner:
         return inner.decode("utf-8", "replace")
     if len(text) < 300 and re.search(r"\.(p8|pem|key)\Z", text):
-        raise InvalidKey(
-            "is a file name, not a key", field=field, remedy="Use ProviderKey.from_file()."
-        )
+        raise _unusable("is a file name, not a key", field, "Use ProviderKey.from_file().")
     if inner[:1] == b"\x30":
-        raise InvalidKey(
+        raise _unusable(
             "is a key's base64 without its PEM lines",
-            field=field,
-            remedy="Keep the lines -----BEGIN PRIVATE KEY----- and -----END PRIVATE KEY----- around it.",
+            field,
+            "Keep the lines -----BEGIN PRIVATE KEY----- and -----END PRIVATE KEY----- around it.",
         )
-    raise InvalidKey("is not PEM text", field=field, remedy=_DOWNLOAD)
+    raise _unusable("is not PEM text", field)
 
 
 def _shown(path: object) -> str:
