@@ -51,6 +51,7 @@ from .activities import Activities
 from .activity import LiveActivity
 from .budget import Budget, check_budget
 from .dispatch import Dispatch, Sender
+from .errands import Errand
 from .guard import SpikeGuard
 from .journal import Journal
 from .lane import HEADROOM_URGENT, Lane
@@ -308,7 +309,8 @@ class Delivery:
             return await ticket
         except asyncio.CancelledError:
             if self._phase is Phase.OPEN:
-                self._singles.withdraw(lane, state)
+                self._lanes.withdraw(lane, state)
+                self._dispatch.stir(self._singles)
             raise
 
     def submit(
@@ -354,13 +356,19 @@ class Delivery:
         last = (lane.last_timestamp if lane else 0) if ordered else None
         state = make_state(message, self._time, last, ticket=ticket, token=token, **options)
         self._dispatch.check_decodes(state.encoded)
-        place = self._singles.offer if ordered else self._singles.run
         self._submitted += 1
-        return place(token, state), state
+        if ordered:
+            lane = self._lanes.offer(token, state)
+        else:
+            lane = self._lanes.run(Errand(token, state, self._singles.starts))
+        self._dispatch.stir(self._singles)
+        return lane, state
 
     def forget(self, token: str) -> bool:
         """Forget the lane of a token that is not used any more; False when something is under way."""
-        return self._singles.forget(token)
+        gone = self._lanes.forget(token)
+        self._dispatch.stir(self._singles)
+        return gone
 
     def frequent_pushes(self, token: str, enabled: bool) -> None:
         """Note what a device says of ``frequentPushesEnabled`` for the activity with this token.
@@ -489,7 +497,8 @@ class Delivery:
         ticket = Ticket()
         state = make_state(message, self._time, ticket=ticket, **options)
         self._dispatch.check_decodes(state.encoded)
-        self._singles.wait_for_token(device, state)
+        self._singles.wakeups.wait(device, state)
+        self._dispatch.stir(self._singles)
         return ticket
 
     def hand_in(self, device: str, token: str) -> bool:

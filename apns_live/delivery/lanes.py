@@ -127,10 +127,11 @@ class Lanes:
             self.held += 1
         return lane
 
-    def run(self, errand: Errand) -> None:
+    def run(self, errand: Errand) -> Lane:
         """Take a single push."""
         self._errands.add(errand)
         self._place(errand, self._time.now())
+        return errand
 
     def withdraw(self, lane: Lane, state: State) -> bool:
         """Take back a state that has not left; False when it has."""

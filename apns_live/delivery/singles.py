@@ -8,7 +8,6 @@ from ..errors import ActivityEnded
 from ..outcome import Outcome
 from .budget import StartAccounts
 from .dispatch import Dispatch, Home
-from .errands import Errand
 from .journal import Record
 from .lane import Lane
 from .lanes import INTENDED, RESTING, Lanes
@@ -45,36 +44,6 @@ class Singles(Home):
         return f"<Singles {len(self.lanes)} lanes, {len(self.wakeups)} wakeups>"
 
     # What the delivery calls.
-
-    def offer(self, token: str, state: State) -> Lane:
-        """Take a state for an activity token. Raises ActivityEnded after its end."""
-        lane = self.lanes.offer(token, state)
-        self._dispatch.stir(self)
-        return lane
-
-    def run(self, token: str, state: State) -> Lane:
-        """Take a single push."""
-        errand = Errand(token, state, self.starts)
-        self.lanes.run(errand)
-        self._dispatch.stir(self)
-        return errand
-
-    def withdraw(self, lane: Lane, state: State) -> bool:
-        """Take back a state that has not left; False when it has."""
-        gone = self.lanes.withdraw(lane, state)
-        self._dispatch.stir(self)
-        return gone
-
-    def forget(self, token: str) -> bool:
-        """Forget an idle lane; False when it is not idle or not there."""
-        gone = self.lanes.forget(token)
-        self._dispatch.stir(self)
-        return gone
-
-    def wait_for_token(self, device: str, state: State) -> None:
-        """Keep a state until the device's activity token comes. Raises ActivityEnded after its end."""
-        self.wakeups.wait(device, state)
-        self._dispatch.stir(self)
 
     def hand_in(self, device: str, token: str) -> bool:
         """Send what waited for a device's token; return whether anything did."""

@@ -122,11 +122,6 @@ class HeaderEncoder:
         """Bytes in the dynamic table."""
         return self._size
 
-    @property
-    def needs_size_update(self) -> bool:
-        """Whether the next block has to begin with ``take_size_update()``."""
-        return bool(self._pending)
-
     def limit_table(self, size: int) -> None:
         """Apply the peer's HEADER_TABLE_SIZE. The next block announces it (RFC 7541, 4.2)."""
         maximum = min(size, DEFAULT_HEADER_TABLE_SIZE)

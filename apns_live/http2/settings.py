@@ -113,11 +113,6 @@ class OurSettings:
         self.values.update(changes)
         return changes
 
-    @property
-    def acknowledged_once(self) -> bool:
-        """Whether nothing waits any more."""
-        return not self._waiting
-
     def largest(self, identifier: int) -> int:
         """Return the most generous value that the peer may still be acting on."""
         values = [changes[identifier] for changes in self._waiting if identifier in changes]

@@ -127,7 +127,6 @@ def test_a_lowered_table_is_announced_once() -> None:
     encoder = ResponseEncoder()
     encoder.limit_table(0)
     encoder.limit_table(0)
-    assert encoder.needs_size_update
     assert encoder.response_block(200, []) == b"\x20\x88"
     assert encoder.response_block(200, []) == b"\x88"
     encoder.limit_table(100)
