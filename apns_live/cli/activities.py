@@ -16,6 +16,8 @@ from .store_access import (
     StoreOption,
     dated,
     run_for_app,
+    say_facts,
+    say_page,
 )
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from ..activities.store.database import Database
 
 app = group("Look at the activities in the service's database.")
+
+_LISTED = ("id", "attributes_type", "status", "version", "created_at", "ended_at")
 
 ActivityArgument = Annotated[str, typer.Argument(metavar="ACTIVITY", help="Id of the activity.")]
 
@@ -46,27 +50,7 @@ def list_activities(
         return await _reader(database).page(one, status=status, after=after, limit=limit)
 
     found = [dated(row) for row in run_for_app(store, app_id, work)]
-    last = found[-1]["row"] if len(found) == limit else None
-    if shared.screen.json_mode:
-        shared.screen.answer({"activities": found, "after": last}, "")
-        return ExitCode.OK
-    shared.screen.table(
-        ("id", "type", "status", "version", "created", "ended"),
-        [
-            (
-                row["id"],
-                row["attributes_type"],
-                row["status"],
-                row["version"],
-                row["created_at"],
-                row["ended_at"] or "",
-            )
-            for row in found
-        ],
-    )
-    if last is not None:
-        shared.screen.note(f"there may be more: --after {last}")
-    return ExitCode.OK
+    return say_page(shared.screen, "activities", found, _LISTED, limit)
 
 
 @app.command("show")
@@ -79,14 +63,7 @@ def show(
     async def work(database: Database, one: App) -> Mapping[str, Any]:
         return await _reader(database).get(one, activity)
 
-    facts = dated(run_for_app(store, app_id, work))
-    lines = [
-        f"{name.replace('_', ' ')}: {value}"
-        for name, value in facts.items()
-        if value not in (None, "", [], {})
-    ]
-    shared.screen.answer(facts, "\n".join(lines))
-    return ExitCode.OK
+    return say_facts(shared.screen, dated(run_for_app(store, app_id, work)))
 
 
 @app.command("history")

@@ -22,6 +22,8 @@ from ..delivery.state import State
 from ..errors import InvalidInput, InvalidSetting
 from ..outcome import Outcome, Verdict
 from ..payload import Alert, End, Update, encode
+from ..testing.phones import BudgetLaw
+from ..testing.phones.budget import make_budget
 
 EPOCH = 1_800_000_000.0
 
@@ -67,10 +69,13 @@ class Simulation:
     median_age: float
     worst_age: float
     ended: bool
+    left: list[tuple[float, float]]
+    """What was left of the phone's budget, with the minute; a step for each change."""
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values; counts first, then every push."""
         values = asdict(self)
+        del values["left"]
         values["sent_at_10"] = sum(push.priority == 10 for push in self.sent)
         values["sent_at_5"] = sum(push.priority == 5 for push in self.sent)
         values["demoted"] = sum(push.demoted for push in self.sent)
@@ -81,25 +86,26 @@ class Simulation:
 
 
 class _Phone:
-    def __init__(self, capacity: int, law: str, bursts: float, offset: float) -> None:
-        self.capacity, self.law, self.bursts, self.offset = capacity, law, bursts, offset
-        self.tens: list[float] = []
-        self.exhausted = False
+    """The fake's own budgets, on a clock whose hour began ``offset`` seconds before the start."""
+
+    def __init__(
+        self, capacity: int, law: Literal["clock hour", "rolling"], bursts: float, offset: float
+    ) -> None:
+        self.bursts, self.offset = bursts, offset
+        self.budget = make_budget(BudgetLaw(kind=law), capacity)
+        self.left = [(0.0, float(capacity))]
 
     def shows(self, at: float, priority: int) -> tuple[float | None, bool]:
         """Return when it shows a push that arrives, and whether it was throttled."""
-        if priority == 10:
-            if self.law == "rolling":
-                self.tens = [moment for moment in self.tens if moment > at - HOUR]
-            else:
-                hour = (at + self.offset) // HOUR
-                self.tens = [m for m in self.tens if (m + self.offset) // HOUR == hour]
-            if len(self.tens) < self.capacity:
-                self.tens.append(at)
-                return at, False
-            self.exhausted = True
-            return None, True
-        return (at // self.bursts + 1) * self.bursts, False
+        if priority != 10:
+            return (at // self.bursts + 1) * self.bursts, False
+        now = at + self.offset
+        refill = self.budget.refills_at(self.left[-1][0] * 60 + self.offset)
+        if refill is not None and refill <= now:
+            self.left.append(((refill - self.offset) / 60, float(self.budget.remaining(refill))))
+        shown = self.budget.spend(now)
+        self.left.append((at / 60, float(self.budget.remaining(now))))
+        return (at, False) if shown else (None, True)
 
 
 def simulate(
@@ -190,7 +196,8 @@ def simulate(
         sent=tuple(sent),
         alerts=sum(planned.alert for planned in plan),
         alerts_shown_at_once=sum(not push.throttled and push.priority == 10 for push in alerts),
-        exhausted=phone.exhausted,
+        exhausted=any(push.throttled for push in sent),
+        left=phone.left,
         median_age=ages[len(ages) // 2] if ages else 0.0,
         worst_age=ages[-1] if ages else 0.0,
         ended=lane.ended,
@@ -324,7 +331,8 @@ def plot(simulation: Simulation, path: str | Path) -> None:
     sends.set_yticks(range(len(kinds)), [label for label, _, _ in kinds])
     sends.set_ylim(-0.6, len(kinds) - 0.4)
     sends.set_title("What was sent", loc="left")
-    times, left = _budget_line(simulation)
+    times = [minute for minute, _ in simulation.left]
+    left = [remaining for _, remaining in simulation.left]
     budget.step(times, left, where="post", color="#2f6fde", label="left of the phone's budget")
     lost = [push.at / 60 for push in simulation.sent if push.throttled]
     budget.scatter(lost, [0] * len(lost), color="#c23b4b", s=18, label="not shown: budget spent")
@@ -339,26 +347,3 @@ def plot(simulation: Simulation, path: str | Path) -> None:
     for axes in (sends, budget):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(target, format=target.suffix[1:].lower(), dpi=120)
-
-
-def _budget_line(simulation: Simulation) -> tuple[list[float], list[float]]:
-    capacity = int(simulation.phone["capacity"])
-    offset = float(simulation.phone["hour_offset"])
-    rolling = simulation.phone["law"] == "rolling"
-    times: list[float] = [0.0]
-    left: list[float] = [float(capacity)]
-    tens: list[float] = []
-    for push in simulation.sent:
-        if push.priority != 10 or push.throttled:
-            continue
-        at = push.shown_at or push.at
-        if not rolling and tens and (tens[-1] + offset) // HOUR != (at + offset) // HOUR:
-            turn = ((at + offset) // HOUR) * HOUR - offset
-            times.append(turn / 60)
-            left.append(float(capacity))
-            tens = []
-        tens = [moment for moment in tens if moment > at - HOUR]
-        tens.append(at)
-        times.append(at / 60)
-        left.append(float(capacity - len(tens)))
-    return times, left

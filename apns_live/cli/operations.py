@@ -19,6 +19,8 @@ from .store_access import (
     StoreOption,
     dated,
     run_for_app,
+    say_facts,
+    say_page,
 )
 
 if TYPE_CHECKING:
@@ -52,17 +54,7 @@ def list_operations(
         return await Operations(database).page(one, after=after, limit=limit, activity=activity)
 
     found = [dated(row) for row in run_for_app(store, app_id, work)]
-    last = found[-1]["row"] if len(found) == limit else None
-    if shared.screen.json_mode:
-        shared.screen.answer({"operations": found, "after": last}, "")
-        return ExitCode.OK
-    shared.screen.table(
-        _LISTED,
-        [["" if row[name] is None else row[name] for name in _LISTED] for row in found],
-    )
-    if last is not None:
-        shared.screen.note(f"there may be more: --after {last}")
-    return ExitCode.OK
+    return say_page(shared.screen, "operations", found, _LISTED, limit)
 
 
 @app.command("show")
@@ -77,14 +69,7 @@ def show(
 
         return await Operations(database).get(one, operation)
 
-    facts = dated(run_for_app(store, app_id, work))
-    lines = [
-        f"{name.replace('_', ' ')}: {value}"
-        for name, value in facts.items()
-        if value not in (None, "") and name != "row"
-    ]
-    shared.screen.answer(facts, "\n".join(lines))
-    return ExitCode.OK
+    return say_facts(shared.screen, dated(run_for_app(store, app_id, work)))
 
 
 @app.command("export")

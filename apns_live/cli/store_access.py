@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import tomllib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from ..errors import InvalidSetting, StoreError
 from ..settings import DEFAULT_FILE
 from .options import option
-from .output import MissingPart
+from .output import ExitCode, MissingPart, Screen
 
 if TYPE_CHECKING:
     from ..activities.apps import App, Apps
@@ -175,6 +175,33 @@ def shown_address(database: Database) -> str:
     """Return a database's address for people: no password, no driver."""
     shown = database.url.render_as_string(hide_password=True)
     return shown.replace("+aiosqlite", "").replace("+asyncpg", "")
+
+
+def say_page(
+    screen: Screen, key: str, found: list[dict[str, Any]], columns: Sequence[str], limit: int
+) -> int:
+    """Print a page of rows, and where the next one begins."""
+    last = found[-1]["row"] if len(found) == limit else None
+    if screen.json_mode:
+        screen.answer({key: found, "after": last}, "")
+        return ExitCode.OK
+    names = [name.removesuffix("_at").removeprefix("attributes_") for name in columns]
+    rows = [["" if row[name] is None else row[name] for name in columns] for row in found]
+    screen.table(names, rows)
+    if last is not None:
+        screen.note(f"there may be more: --after {last}")
+    return ExitCode.OK
+
+
+def say_facts(screen: Screen, facts: dict[str, Any]) -> int:
+    """Print what is known of one thing, without what is empty."""
+    lines = [
+        f"{name.replace('_', ' ')}: {value}"
+        for name, value in facts.items()
+        if value not in (None, "", [], {}) and name != "row"
+    ]
+    screen.answer(facts, "\n".join(lines))
+    return ExitCode.OK
 
 
 @contextmanager
