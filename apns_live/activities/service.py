@@ -169,7 +169,7 @@ class Service:
         self.poll = Poll(
             database, origin, ownership, self.courier, self.notifier, self._time_may_bring
         )
-        ownership.gained, ownership.lost = self._gained, self._lost
+        ownership.gained, ownership.lost = self._gained, self.courier.lost
         self.background: list[Background] = [self.wakeups.run, ownership.run]
         if self.sends:
             self.background += [
@@ -316,9 +316,6 @@ class Service:
         await self.notifier.gained(partitions)
         self.courier.limits.wake()
         self.scheduler.wake()
-
-    async def _lost(self, partitions: frozenset[int]) -> None:
-        await self.courier.lost(partitions)
 
     async def _start(self) -> None:
         await self.ownership.open()

@@ -57,17 +57,14 @@ def normalise(
     if not isinstance(state, Mapping):
         raise InvalidPayload("is no object", field=field, remedy="Send a JSON object.")
     kind = _kind(state, phase, current, field)
-    result: State = {"type": kind, "title": _text(state, "title", field, required=True)}
-    if (subtitle := _text(state, "subtitle", field)) is not None:
-        result["subtitle"] = subtitle
     same_kind = current if current is not None and current.get("type") == kind else None
-    _RULES[kind](result, state, same_kind, now, field)
-    if (color := _color(state, "color", field)) is not None:
-        result["color"] = color
-    if (icon := _labelled(state, "icon", "symbol", field)) is not None:
-        result["icon"] = icon
-    if kind in _BADGE_TYPES and (badge := _labelled(state, "badge", "title", field)) is not None:
-        result["badge"] = badge
+    given = _Given(state, field, same_kind, now)
+    result: State = {"type": kind, "title": given.text("title", required=True)}
+    _keep(result, subtitle=given.text("subtitle"))
+    _RULES[kind](result, given)
+    _keep(result, color=given.color("color"), icon=given.labelled("icon", "symbol"))
+    if kind in _BADGE_TYPES:
+        _keep(result, badge=given.labelled("badge", "title"))
     return result
 
 
@@ -80,7 +77,7 @@ def auto_dismiss_seconds(
     """
     for name, factor in (("auto_dismiss_seconds", 1.0), ("auto_dismiss_minutes", 60.0)):
         if state.get(name) is not None:
-            return _integer(state, name, field, minimum=0) * factor
+            return _Given(state, field).integer(name, minimum=0) * factor
     return default
 
 
@@ -121,133 +118,102 @@ def _kind(
     return kind
 
 
-def _segmented(
-    result: State, state: Mapping[str, Any], current: Mapping[str, Any] | None, _: float, field: str
-) -> None:
-    if state.get("number_of_steps") is not None:
-        steps = _integer(state, "number_of_steps", field, minimum=1)
-    elif current is not None and "number_of_steps" in current:
-        steps = int(current["number_of_steps"])
+def _keep(result: State, **values: object) -> None:
+    """Take over what was given."""
+    result.update({name: value for name, value in values.items() if value is not None})
+
+
+def _segmented(result: State, given: _Given) -> None:
+    if given.has("number_of_steps"):
+        steps = given.integer("number_of_steps", minimum=1)
+    elif given.current is not None and "number_of_steps" in given.current:
+        steps = int(given.current["number_of_steps"])
     else:
-        raise InvalidPayload(
-            "is missing", field=f"{field}.number_of_steps", remedy="Give the number of steps."
-        )
-    done = _integer(state, "current_step", field, minimum=0)
+        raise given.wrong("number_of_steps", "is missing", "Give the number of steps.")
+    done = given.integer("current_step", minimum=0)
     if done > steps:
-        raise InvalidPayload(
+        raise given.wrong(
+            "current_step",
             f"{done} is more than the {steps} steps there are",
-            field=f"{field}.current_step",
-            remedy="Give at most number_of_steps, or raise number_of_steps.",
+            "Give at most number_of_steps, or raise number_of_steps.",
         )
     result["number_of_steps"], result["current_step"] = steps, done
-    if (color := _color(state, "step_color", field)) is not None:
-        result["step_color"] = color
-    colors = state.get("step_colors")
+    _keep(result, step_color=given.color("step_color"))
+    colors = given.values.get("step_colors")
     if colors is not None:
         if not isinstance(colors, (list, tuple)):
-            raise InvalidPayload(
-                "is no list", field=f"{field}.step_colors", remedy="Give a list of colours."
-            )
+            raise given.wrong("step_colors", "is no list", "Give a list of colours.")
         result["step_colors"] = [
-            _check_color(color, f"{field}.step_colors[{index}]")
+            _check_color(color, f"{given.field}.step_colors[{index}]")
             for index, color in enumerate(colors)
         ]
 
 
-def _progress(
-    result: State, state: Mapping[str, Any], _: Mapping[str, Any] | None, __: float, field: str
-) -> None:
-    value, limit = state.get("value"), state.get("upper_limit")
-    if (value is None) != (limit is None):
-        missing = "value" if value is None else "upper_limit"
-        raise InvalidPayload(
+def _progress(result: State, given: _Given) -> None:
+    if given.has("value") != given.has("upper_limit"):
+        raise given.wrong(
+            "upper_limit" if given.has("value") else "value",
             "value and upper_limit travel together",
-            field=f"{field}.{missing}",
-            remedy="Send both, or percentage alone.",
+            "Send both, or percentage alone.",
         )
-    if state.get("percentage") is not None:
-        result["percentage"] = _number(state, "percentage", field, minimum=0, maximum=100)
-        return
-    if value is None:
-        raise InvalidPayload(
-            "is missing",
-            field=f"{field}.percentage",
-            remedy="Give percentage (0 to 100), or value with upper_limit.",
-        )
-    result["value"] = _number(state, "value", field)
-    result["upper_limit"] = _number(state, "upper_limit", field, above=0)
+    if given.has("percentage"):
+        result["percentage"] = given.number("percentage", minimum=0, maximum=100)
+    elif given.has("value"):
+        result["value"] = given.number("value")
+        result["upper_limit"] = given.number("upper_limit", above=0)
+    else:
+        remedy = "Give percentage (0 to 100), or value with upper_limit."
+        raise given.wrong("percentage", "is missing", remedy)
 
 
-def _metrics(
-    result: State, state: Mapping[str, Any], _: Mapping[str, Any] | None, __: float, field: str
-) -> None:
-    metrics = state.get("metrics")
-    where = f"{field}.metrics"
+def _metrics(result: State, given: _Given) -> None:
+    metrics = given.values.get("metrics")
     if not isinstance(metrics, (list, tuple)) or not 1 <= len(metrics) <= MAX_METRICS:
-        raise InvalidPayload(
-            f"is no list of 1 to {MAX_METRICS} metrics",
-            field=where,
-            remedy="Give objects with label and value.",
-        )
-    result["metrics"] = [_metric(metric, f"{where}[{n}]") for n, metric in enumerate(metrics)]
+        problem = f"is no list of 1 to {MAX_METRICS} metrics"
+        raise given.wrong("metrics", problem, "Give objects with label and value.")
+    field = f"{given.field}.metrics"
+    result["metrics"] = [_metric(metric, f"{field}[{n}]") for n, metric in enumerate(metrics)]
 
 
 def _metric(metric: object, field: str) -> State:
     if not isinstance(metric, Mapping):
         raise InvalidPayload("is no object", field=field, remedy="Give label and value.")
-    result: State = {"label": _text(metric, "label", field, required=True)}
+    given = _Given(metric, field)
+    result: State = {"label": given.text("label", required=True)}
     value = metric.get("value")
     if isinstance(value, str):
         if not 1 <= len(value) <= MAX_METRIC_TEXT:
-            raise InvalidPayload(
-                f"has {len(value)} characters",
-                field=f"{field}.value",
-                remedy=f"Use 1 to {MAX_METRIC_TEXT}.",
-            )
+            problem = f"has {len(value)} characters"
+            raise given.wrong("value", problem, f"Use 1 to {MAX_METRIC_TEXT}.")
         result["value"] = value
     else:
-        result["value"] = _number(metric, "value", field, minimum=0)
-    if (unit := _text(metric, "unit", field, empty=True)) is not None:
-        result["unit"] = unit
-    if (color := _color(metric, "color", field)) is not None:
-        result["color"] = color
+        result["value"] = given.number("value", minimum=0)
+    _keep(result, unit=given.text("unit"), color=given.color("color"))
     return result
 
 
-def _alert(
-    result: State, state: Mapping[str, Any], _: Mapping[str, Any] | None, __: float, field: str
-) -> None:
-    result["message"] = _text(state, "message", field, required=True)
+def _alert(result: State, given: _Given) -> None:
+    result["message"] = given.text("message", required=True)
 
 
-def _timer(
-    result: State,
-    state: Mapping[str, Any],
-    current: Mapping[str, Any] | None,
-    now: float,
-    field: str,
-) -> None:
+def _timer(result: State, given: _Given) -> None:
     """Keep the window as absolute seconds since 1970, and what was left when it was frozen.
 
     A timer that runs has ``started_at`` and, unless it counts up without an end, ``ends_at``. One
     that is frozen has ``frozen_remaining`` (counting down) or ``frozen_elapsed`` (counting up).
     """
-    down = _boolean(state, "counts_down", field, default=True)
-    running = _boolean(state, "is_running", field, default=True)
+    now = started = given.now
+    ends: float | None = None
+    down = given.boolean("counts_down", default=True)
+    running = given.boolean("is_running", default=True)
     result["counts_down"], result["is_running"] = down, running
-    if state.get("duration_seconds") is not None:
-        started = now
-        ends: float | None = now + _number(state, "duration_seconds", field, above=0)
-    elif current is not None:
-        started, ends = _running_window(current, now)
-    elif not down:
-        started, ends = now, None
-    else:
-        raise InvalidPayload(
-            "is missing",
-            field=f"{field}.duration_seconds",
-            remedy="Give seconds, or counts_down false to count up without an end.",
-        )
+    if given.has("duration_seconds"):
+        ends = now + given.number("duration_seconds", above=0)
+    elif given.current is not None:
+        started, ends = _running_window(given.current, now)
+    elif down:
+        remedy = "Give seconds, or counts_down false to count up without an end."
+        raise given.wrong("duration_seconds", "is missing", remedy)
     result["started_at"] = round(started, 3)
     if ends is not None:
         result["ends_at"] = round(ends, 3)
@@ -272,15 +238,12 @@ def _running_window(current: Mapping[str, Any], now: float) -> tuple[float, floa
     return started, end
 
 
-def _value(
-    result: State, state: Mapping[str, Any], _: Mapping[str, Any] | None, __: float, field: str
-) -> None:
-    value = state.get("value")
-    result["value"] = value if isinstance(value, str) else _number(state, "value", field)
+def _value(result: State, given: _Given) -> None:
+    value = given.values.get("value")
+    result["value"] = value if isinstance(value, str) else given.number("value")
 
 
-_Rule = Callable[[State, Mapping[str, Any], Mapping[str, Any] | None, float, str], None]
-_RULES: dict[str, _Rule] = {
+_RULES: dict[str, Callable[[State, _Given], None]] = {
     "segmented_progress": _segmented,
     "progress": _progress,
     "metrics": _metrics,
@@ -293,73 +256,99 @@ _RULES: dict[str, _Rule] = {
 }
 
 
-def _text(
-    state: Mapping[str, Any],
-    name: str,
-    field: str,
-    *,
-    required: bool = False,
-    empty: bool = False,
-) -> str | None:
-    value = state.get(name)
-    if value is None and not required:
-        return None
-    if not isinstance(value, str):
-        problem = "is missing" if value is None else "is no string"
-        raise InvalidPayload(problem, field=f"{field}.{name}", remedy="Give a text.")
-    if required and not value and not empty:
-        raise InvalidPayload("is empty", field=f"{field}.{name}", remedy="Give a text.")
-    return value
+class _Given:
+    """An object that a caller gave; each field is checked when it is asked for."""
 
+    __slots__ = ("current", "field", "now", "values")
 
-def _number(
-    state: Mapping[str, Any],
-    name: str,
-    field: str,
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    above: float | None = None,
-) -> float | int:
-    value = state.get(name)
-    where = f"{field}.{name}"
-    if value is None:
-        raise InvalidPayload("is missing", field=where, remedy="Give a number.")
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidPayload("is no number", field=where, remedy="Give a number.")
-    if not math.isfinite(value):
-        raise InvalidPayload("is not finite", field=where, remedy="Give a finite number.")
-    if minimum is not None and value < minimum:
-        raise InvalidPayload(
-            f"{value} is below {minimum:g}", field=where, remedy=f"Give at least {minimum:g}."
-        )
-    if maximum is not None and value > maximum:
-        raise InvalidPayload(
-            f"{value} is above {maximum:g}", field=where, remedy=f"Give at most {maximum:g}."
-        )
-    if above is not None and value <= above:
-        raise InvalidPayload(
-            f"{value} is not above {above:g}", field=where, remedy=f"Give more than {above:g}."
-        )
-    return value
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        field: str,
+        current: Mapping[str, Any] | None = None,
+        now: float = 0.0,
+    ) -> None:
+        self.values = values
+        self.field = field
+        self.current = current
+        self.now = now
 
+    def wrong(self, name: str, problem: str, remedy: str) -> InvalidPayload:
+        """Return the error of a field."""
+        return InvalidPayload(problem, field=f"{self.field}.{name}", remedy=remedy)
 
-def _integer(state: Mapping[str, Any], name: str, field: str, *, minimum: int) -> int:
-    value = _number(state, name, field, minimum=minimum)
-    if value != int(value):
-        raise InvalidPayload(
-            f"{value} is no whole number", field=f"{field}.{name}", remedy="Give a whole number."
-        )
-    return int(value)
+    def has(self, name: str) -> bool:
+        """Return whether a field was given; null is as absent."""
+        return self.values.get(name) is not None
 
+    def text(self, name: str, *, required: bool = False) -> str | None:
+        """Return a text; one that is required is not empty."""
+        value = self.values.get(name)
+        if value is None and not required:
+            return None
+        if not isinstance(value, str):
+            problem = "is missing" if value is None else "is no string"
+            raise self.wrong(name, problem, "Give a text.")
+        if required and not value:
+            raise self.wrong(name, "is empty", "Give a text.")
+        return value
 
-def _boolean(state: Mapping[str, Any], name: str, field: str, *, default: bool) -> bool:
-    value = state.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, bool):
-        raise InvalidPayload("is no boolean", field=f"{field}.{name}", remedy="Give true or false.")
-    return value
+    def number(
+        self,
+        name: str,
+        *,
+        minimum: float | None = None,
+        maximum: float | None = None,
+        above: float | None = None,
+    ) -> float | int:
+        """Return a finite number within its limits."""
+        value = self.values.get(name)
+        if value is None:
+            raise self.wrong(name, "is missing", "Give a number.")
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.wrong(name, "is no number", "Give a number.")
+        if not math.isfinite(value):
+            raise self.wrong(name, "is not finite", "Give a finite number.")
+        if minimum is not None and value < minimum:
+            raise self.wrong(name, f"{value} is below {minimum:g}", f"Give at least {minimum:g}.")
+        if maximum is not None and value > maximum:
+            raise self.wrong(name, f"{value} is above {maximum:g}", f"Give at most {maximum:g}.")
+        if above is not None and value <= above:
+            raise self.wrong(name, f"{value} is not above {above:g}", f"Give more than {above:g}.")
+        return value
+
+    def integer(self, name: str, *, minimum: int) -> int:
+        """Return a whole number; 3.0 is one."""
+        value = self.number(name, minimum=minimum)
+        if value != int(value):
+            raise self.wrong(name, f"{value} is no whole number", "Give a whole number.")
+        return int(value)
+
+    def boolean(self, name: str, *, default: bool) -> bool:
+        """Return a boolean."""
+        value = self.values.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self.wrong(name, "is no boolean", "Give true or false.")
+        return value
+
+    def color(self, name: str) -> str | None:
+        """Return a colour of the list."""
+        value = self.values.get(name)
+        return None if value is None else _check_color(value, f"{self.field}.{name}")
+
+    def labelled(self, name: str, label: str) -> dict[str, Any] | None:
+        """Return an icon (``symbol``) or a badge (``title``), each with an optional colour."""
+        value = self.values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise self.wrong(name, "is no object", f"Give {label} and color.")
+        inner = _Given(value, f"{self.field}.{name}")
+        result: dict[str, Any] = {label: inner.text(label, required=True)}
+        _keep(result, color=inner.color("color"))
+        return result
 
 
 def _check_color(value: object, field: str) -> str:
@@ -370,22 +359,3 @@ def _check_color(value: object, field: str) -> str:
             remedy=f"Give one of {', '.join(sorted(COLORS))}.",
         )
     return value
-
-
-def _color(state: Mapping[str, Any], name: str, field: str) -> str | None:
-    value = state.get(name)
-    return None if value is None else _check_color(value, f"{field}.{name}")
-
-
-def _labelled(state: Mapping[str, Any], name: str, label: str, field: str) -> dict[str, Any] | None:
-    """Check an icon (``symbol``) or a badge (``title``), each with an optional colour."""
-    value = state.get(name)
-    if value is None:
-        return None
-    where = f"{field}.{name}"
-    if not isinstance(value, Mapping):
-        raise InvalidPayload("is no object", field=where, remedy=f"Give {label} and color.")
-    result: dict[str, Any] = {label: _text(value, label, where, required=True)}
-    if (color := _color(value, "color", where)) is not None:
-        result["color"] = color
-    return result

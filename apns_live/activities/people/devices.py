@@ -30,21 +30,8 @@ from ..times import milliseconds
 from .people import rows_of_users
 from .records import DeviceRecord, TokenRecord, check_device, check_token
 
-TOLD = (
-    "language",
-    "country",
-    "latitude",
-    "longitude",
-    "app_version",
-    "os_version",
-    "first_session",
-    "last_session",
-    "session_count",
-    "session_time",
-    "amount_spent",
-    "push_enabled",
-    "frequent_updates",
-)
+TOLD = tuple(name for name in DeviceRecord.__struct_fields__ if name not in {"id", "user"})
+"""What is told of a device, beside whose it is."""
 
 Left = Callable[[int, str], object]
 Guard = Callable[[AsyncConnection], Awaitable[None]]
