@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import ColumnElement, Row, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...channels import MAX_CHANNELS
@@ -139,13 +139,8 @@ class Channels:
 
     async def _full(self, app: App, environment: str, error: ChannelError) -> ChannelError:
         """Say what the limit is, and what of it is known here."""
-        table = schema.channels
         async with self._database.read() as connection:
-            count = select(func.count()).where(
-                table.c.app_id == app.row,
-                table.c.environment == environment,
-                table.c.deleted_at.is_(None),
-            )
+            count = select(func.count()).where(*_here(app, environment))
             known = await connection.scalar(count)
         remedy = (
             "Delete channels that no activity follows; reconcile first, so that all of them are "
@@ -175,11 +170,7 @@ class Channels:
         table = schema.channels
         query = (
             select(table)
-            .where(
-                table.c.app_id == app.row,
-                table.c.environment == _environment(app, environment),
-                table.c.deleted_at.is_(None),
-            )
+            .where(*_here(app, _environment(app, environment)))
             .order_by(table.c.channel_id)
             .limit(checks.page_limit(limit))
         )
@@ -241,11 +232,7 @@ class Channels:
         async with self._database.write() as connection:
             rows = (
                 await connection.execute(
-                    select(table.c.channel_id, table.c.created_at).where(
-                        table.c.app_id == app.row,
-                        table.c.environment == environment,
-                        table.c.deleted_at.is_(None),
-                    )
+                    select(table.c.channel_id, table.c.created_at).where(*_here(app, environment))
                 )
             ).all()
             known = {row.channel_id for row in rows}
@@ -274,12 +261,7 @@ class Channels:
         table = schema.channels
         return (
             await connection.execute(
-                select(table).where(
-                    table.c.app_id == app.row,
-                    table.c.environment == environment,
-                    table.c.channel_id == channel,
-                    table.c.deleted_at.is_(None),
-                )
+                select(table).where(*_here(app, environment), table.c.channel_id == channel)
             )
         ).one_or_none()
 
@@ -307,18 +289,23 @@ class Channels:
         for part in chunks(channels):
             await connection.execute(
                 update(table)
-                .where(
-                    table.c.app_id == app.row,
-                    table.c.environment == environment,
-                    table.c.channel_id.in_(part),
-                    table.c.deleted_at.is_(None),
-                )
+                .where(*_here(app, environment), table.c.channel_id.in_(part))
                 .values(deleted_at=milliseconds(self._clock))
             )
 
 
 def _environment(app: App, environment: str | None) -> str:
     return app.environment if environment is None else checks.environment(environment)
+
+
+def _here(app: App, environment: str) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions of an app's channels in an environment."""
+    table = schema.channels
+    return (
+        table.c.app_id == app.row,
+        table.c.environment == environment,
+        table.c.deleted_at.is_(None),
+    )
 
 
 def _channel(channel: str) -> str:
