@@ -72,9 +72,7 @@ class Watchers:
     def close(self) -> None:
         """End every iteration."""
         self._closed = True
-        for flags in self._flags.values():
-            for flag in flags:
-                flag.set()
+        self.remind()
 
     def watch(
         self, app: App, *, operation: str | None = None, activity: str | None = None

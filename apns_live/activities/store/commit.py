@@ -18,6 +18,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -56,24 +57,15 @@ class Batch(Generic[Item, Result]):
         self.committed = committed
 
 
+@dataclass(slots=True, eq=False)
 class _Waiting:
     """One request in the queue: work of its own, or an item of a batch."""
 
-    __slots__ = ("batch", "committed", "future", "item", "work")
-
-    def __init__(
-        self,
-        future: asyncio.Future[Any],
-        work: Work[Any] | None = None,
-        committed: Callable[[Any], object] | None = None,
-        batch: Batch[Any, Any] | None = None,
-        item: Any = None,
-    ) -> None:
-        self.future = future
-        self.work = work
-        self.committed = committed
-        self.batch = batch
-        self.item = item
+    future: asyncio.Future[Any]
+    work: Work[Any] | None = None
+    committed: Callable[[Any], object] | None = None
+    batch: Batch[Any, Any] | None = None
+    item: Any = None
 
 
 class GroupCommit:
