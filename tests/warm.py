@@ -194,6 +194,7 @@ def _import_everything() -> None:
     for found in pkgutil.walk_packages(apns_live.__path__, "apns_live."):
         if not found.name.endswith("__main__") and ".migrations" not in found.name:
             importlib.import_module(found.name)
+    importlib.import_module("apns_live.cli.app").load()
 
 
 if __name__ == "__main__":

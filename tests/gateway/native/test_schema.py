@@ -96,7 +96,7 @@ def served(
 
 EXAMPLES = int(
     os.environ.get("APNS_LIVE_SCHEMA_EXAMPLES")
-    or {"soak": 300}.get(os.environ.get("APNS_LIVE_HYPOTHESIS_PROFILE", ""), 15)
+    or {"soak": 300}.get(os.environ.get("APNS_LIVE_HYPOTHESIS_PROFILE", ""), 10)
 )
 """Requests for each operation; the soak runs more of them."""
 ON_POSTGRES = os.environ.get("APNS_LIVE_SCHEMA_STORE") == "postgresql"
