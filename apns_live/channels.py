@@ -146,7 +146,7 @@ class Channels:
         """
         if storage_policy not in (0, 1) or isinstance(storage_policy, bool):
             raise InvalidSetting(
-                f"{storage_policy!r} is no storage policy",
+                f"{storage_policy!r} is not a valid storage policy",
                 field="storage_policy",
                 remedy="Use 1 (the newest message is stored) or 0 (nothing is stored).",
             )
@@ -181,7 +181,7 @@ class Channels:
         response = await self._request(operation, {})
         found = self._json(operation, response).get("channels")
         if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-            raise self._malformed(operation, response, "channels is no list of ids")
+            raise self._malformed(operation, response, "channels is not a list of ids")
         return [self._channel(item) for item in found]
 
     async def delete(self, channel: str) -> bool:

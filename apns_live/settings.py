@@ -411,7 +411,9 @@ def _converted(setting: Setting, value: Any, layer: _Layer) -> Any:
     shown = "<hidden>" if setting.secret else repr(value)
     if setting.kind is str:
         if not isinstance(value, str | Path) or (isinstance(value, str) and not value.strip()):
-            raise InvalidSetting(f"{shown} is no text", field=place, remedy=f"Give {setting.help}.")
+            raise InvalidSetting(
+                f"{shown} is not a string", field=place, remedy=f"Give {setting.help}."
+            )
         text = str(value)
         if any(ord(char) < 32 for char in text) and setting.name != "key":
             raise InvalidSetting(
@@ -424,15 +426,17 @@ def _converted(setting: Setting, value: Any, layer: _Layer) -> Any:
             )
         return text
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise InvalidSetting(f"{shown} is no number", field=place, remedy=f"Give {setting.help}.")
+        raise InvalidSetting(
+            f"{shown} is not a number", field=place, remedy=f"Give {setting.help}."
+        )
     try:
         number = setting.kind(value) if isinstance(value, str) else value
     except ValueError as error:
         raise InvalidSetting(
-            f"{shown} is no number", field=place, remedy=f"Give {setting.help}."
+            f"{shown} is not a number", field=place, remedy=f"Give {setting.help}."
         ) from error
     if setting.kind is int and not isinstance(number, int):
-        raise InvalidSetting(f"{shown} is no whole number", field=place)
+        raise InvalidSetting(f"{shown} is not a whole number", field=place)
     low, high = setting.minimum, setting.maximum
     # NaN and infinity come from strings and from TOML alike.
     finite = math.isfinite(number)

@@ -32,7 +32,7 @@ _COUNTRY = re.compile(r"[A-Z]{2}\Z")
 def identifier(value: object, field: str, *, limit: int = 255) -> str:
     """Return a caller's id: 1 to ``limit`` printable characters, nothing that ends a line."""
     if not isinstance(value, str) or not value:
-        raise InvalidInput("is missing or no text", field=field, remedy="Give an id.")
+        raise InvalidInput("is missing or not a string", field=field, remedy="Give an id.")
     if len(value) > limit:
         raise InvalidInput(
             f"has {len(value)} characters", field=field, remedy=f"Use at most {limit}."
@@ -96,7 +96,7 @@ def token(value: object, field: str) -> str:
     if not isinstance(value, str) or not 2 <= len(value) <= 512 or not _HEX.match(value):
         shown = f" ({value[:8]}…)" if isinstance(value, str) and value[:8].isalnum() else ""
         raise InvalidToken(
-            f"is no token in hex{shown}",
+            f"is not a token in hex{shown}",
             field=field,
             remedy="Give the bytes of the token as hex digits, two a byte.",
         )
@@ -106,11 +106,11 @@ def token(value: object, field: str) -> str:
 def tags(value: object, field: str = "tags") -> list[str]:
     """Return history labels: at most 20 texts of 1 to 64 characters, repeats dropped."""
     if not isinstance(value, (list, tuple)):
-        raise InvalidInput("is no list", field=field, remedy="Give a list of texts.")
+        raise InvalidInput("is not a list", field=field, remedy="Give a list of texts.")
     for index, tag in enumerate(value):
         if not isinstance(tag, str) or not 1 <= len(tag) <= MAX_TAG:
             raise InvalidInput(
-                "is no text of 1 to 64 characters",
+                "is not a string of 1 to 64 characters",
                 field=f"{field}[{index}]",
                 remedy="Give a short label.",
             )
@@ -126,7 +126,7 @@ def tags(value: object, field: str = "tags") -> list[str]:
 def metadata(value: object, field: str = "metadata") -> dict[str, Value]:
     """Return a flat map of short keys to texts, finite numbers and booleans; never sent to a phone."""
     if not isinstance(value, Mapping):
-        raise InvalidInput("is no object", field=field, remedy="Give a flat JSON object.")
+        raise InvalidInput("is not an object", field=field, remedy="Give a flat JSON object.")
     if len(value) > MAX_METADATA_ENTRIES:
         raise InvalidInput(
             f"has {len(value)} entries", field=field, remedy=f"Give at most {MAX_METADATA_ENTRIES}."
@@ -136,7 +136,7 @@ def metadata(value: object, field: str = "metadata") -> dict[str, Value]:
         where = f"{field}.{key}" if isinstance(key, str) else field
         if not isinstance(key, str) or not 1 <= len(key) <= MAX_METADATA_KEY:
             raise InvalidInput(
-                "has a key that is no text of 1 to 100 characters",
+                "has a key that is not a string of 1 to 100 characters",
                 field=where,
                 remedy="Shorten the key.",
             )
@@ -152,7 +152,7 @@ def metadata(value: object, field: str = "metadata") -> dict[str, Value]:
             size += len(entry.encode("utf-8", "surrogatepass"))
         elif not isinstance(entry, (int, float)) or not math.isfinite(entry):
             raise InvalidInput(
-                "is no text, finite number or boolean",
+                "is not a string, a finite number or a boolean",
                 field=where,
                 remedy="Metadata is flat: no lists, objects or null.",
             )
@@ -201,7 +201,7 @@ def page_limit(value: object, field: str = "limit") -> int:
     """Return how many entries a page may have: 1 to 1,000."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000:
         raise InvalidInput(
-            f"{value!r:.20} is no number from 1 to 1,000", field=field, remedy="Give 1 to 1000."
+            f"{value!r:.20} is not a number from 1 to 1,000", field=field, remedy="Give 1 to 1000."
         )
     return value
 
@@ -234,7 +234,7 @@ def conform(value: msgspec.Struct, field: str = "") -> None:
         ) from None
     except UnicodeEncodeError:
         raise InvalidInput(
-            "holds half of a surrogate pair, which is no text",
+            "holds half of a surrogate pair, which is not valid text",
             field=field or "request",
             remedy="Give text that can be encoded as UTF-8.",
         ) from None
@@ -259,7 +259,7 @@ def encodable(value: str, field: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        problem = "holds half of a surrogate pair, which is no text"
+        problem = "holds half of a surrogate pair, which is not valid text"
     else:
         if "\x00" not in value:
             return value

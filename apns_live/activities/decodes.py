@@ -70,7 +70,9 @@ def checked_contract(setting: Any) -> None:
             remedy='Give {"mode": "refuse", "versions": {"1.0": {"Match.swift": "<its text>"}}}.',
         )
     if setting.get("mode", "refuse") not in MODES:
-        raise InvalidInput("is no mode", field=f"{field}.mode", remedy="Give off, warn or refuse.")
+        raise InvalidInput(
+            "is not a valid mode", field=f"{field}.mode", remedy="Give off, warn or refuse."
+        )
     for version, files in setting["versions"].items():
         texts = files.items() if isinstance(files, Mapping) else [(None, None)]
         if not all(isinstance(name, str) and isinstance(text, str) for name, text in texts):

@@ -153,7 +153,9 @@ def _setup(
     from ..bench.sinks import SinkOptions
 
     if kind not in ("auto", "c", "own"):
-        raise InvalidInput(f"{kind!r:.40} is no sink", field="sink", remedy="Use auto, c or own.")
+        raise InvalidInput(
+            f"{kind!r:.40} is not a valid sink", field="sink", remedy="Use auto, c or own."
+        )
     options = SinkOptions(kind=kind, streams=streams, window=window, unique_id=unique_id)
     return Setup(sink=options, rounds=rounds, progress=progress)
 

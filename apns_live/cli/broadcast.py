@@ -36,7 +36,9 @@ def broadcast(
     message = message_from(shared.message)
     if storage_policy not in (None, 0, 1):
         raise InvalidSetting(
-            f"{storage_policy} is no storage policy", field="--storage-policy", remedy="Use 0 or 1."
+            f"{storage_policy} is not a valid storage policy",
+            field="--storage-policy",
+            remedy="Use 0 or 1.",
         )
     target = BroadcastChannel(channel, storage_policy=storage_policy)
     encoded = encode(message, now=time.time(), target="broadcast", storage_policy=storage_policy)

@@ -276,7 +276,7 @@ def _planned(number: int, row: dict[str, Any]) -> Planned:
     try:
         at = float(row["at"])
     except (KeyError, TypeError, ValueError):
-        raise _bad(number, "`at` is missing or no number of seconds") from None
+        raise _bad(number, "`at` is missing or not a number of seconds") from None
     if not 0 <= at < 366 * 24 * HOUR:
         raise _bad(number, f"`at` {at:g} is not within a year from the start")
     urgency = str(row.get("urgency") or "")
@@ -305,7 +305,7 @@ def plot(simulation: Simulation, path: str | Path) -> None:
     target = Path(path)
     if target.suffix.lower() not in (".png", ".svg"):
         raise InvalidSetting(
-            f"{target.suffix!r} is no format", field="plot", remedy="Name it .png or .svg."
+            f"{target.suffix!r} is not a valid format", field="plot", remedy="Name it .png or .svg."
         )
     try:
         # matplotlib is an extra, and heavy: only who draws needs it.

@@ -363,7 +363,9 @@ def _tables(path: Path) -> dict[str, dict[str, Any]]:
     for part in ("gateway", "service"):
         table = content.get(part, {})
         if not isinstance(table, dict):
-            raise InvalidSetting("is no table", field=f"{path}: {part}", remedy=f"Write [{part}].")
+            raise InvalidSetting(
+                "is not a table", field=f"{path}: {part}", remedy=f"Write [{part}]."
+            )
         known = [name for of, name in _NAMES if of == part]
         for name in table:
             if name not in known:
@@ -381,7 +383,7 @@ def _converted(one: Tuning, said: Any, source: str) -> Any:
         if isinstance(said, list) and all(isinstance(part, str) and part for part in said):
             # A repeatable option that was not given is an empty list to some versions.
             return said
-        raise InvalidSetting("is no list of texts", field=source, remedy=one.help)
+        raise InvalidSetting("is not a list of texts", field=source, remedy=one.help)
     if one.kind is bool:
         word = said if isinstance(said, bool) else str(said).strip().lower()
         if word is True or word is False:
@@ -391,7 +393,7 @@ def _converted(one: Tuning, said: Any, source: str) -> Any:
         raise InvalidSetting("is neither true nor false", field=source, remedy="Give one of them.")
     if one.kind is str:
         if not isinstance(said, str) or not said.isprintable():
-            raise InvalidSetting("is no text", field=source, remedy=one.help)
+            raise InvalidSetting("is not a string", field=source, remedy=one.help)
         if one.choices and said.replace(" ", "-") not in one.choices:
             raise InvalidSetting(
                 f"{said!r:.40} is not possible",
@@ -405,7 +407,7 @@ def _converted(one: Tuning, said: Any, source: str) -> Any:
         return int(str(said)) if one.kind is int else float(said)
     except (TypeError, ValueError):
         raise InvalidSetting(
-            f"{said!r:.40} is no number", field=source, remedy="Give a number."
+            f"{said!r:.40} is not a number", field=source, remedy="Give a number."
         ) from None
 
 
@@ -426,7 +428,7 @@ def _limits(said: list[str], source: str) -> dict[str, Any]:
             or not all(text.isascii() and text.isdecimal() and len(text) < 10 for text in given)
         ):
             raise InvalidSetting(
-                f"{one!r:.60} is no limit",
+                f"{one!r:.60} is not a valid limit",
                 field=source,
                 remedy=f"Write braze=4166 or braze=4166/4; APIs: {', '.join(DIALECTS)}.",
             )

@@ -67,7 +67,7 @@ def message_from(options: Mapping[str, Any]) -> Message:
     kind = KINDS.get(_ALIASES.get(event, event))
     if kind is None:
         raise InvalidPayload(
-            f"{event!r:.40} is no event",
+            f"{event!r:.40} is not a valid event",
             field="event",
             remedy=suggestion(event, KINDS) or f"Use one of {', '.join(KINDS)}.",
         )
@@ -117,7 +117,7 @@ def when(text: str, field: str) -> datetime.datetime | datetime.timedelta | int 
         return datetime.datetime.fromisoformat(text.strip())
     except ValueError:
         raise InvalidPayload(
-            f"{text!r:.40} is no date",
+            f"{text!r:.40} is not a valid date",
             field=field,
             remedy="Write +10m or +1h30m, seconds since 1970, or 2030-01-31T20:00:00Z.",
         ) from None
@@ -279,7 +279,7 @@ def _localized(words: Mapping[str, Any], field: str) -> Localized:
     names = {name.replace("_", "-"): value for name, value in words.items()}
     if not names.keys() <= {"loc-key", "loc-args", "args"} or "loc-key" not in names:
         raise InvalidPayload(
-            "is no localised text", field=field, remedy='Write {"loc-key": ..., "loc-args": []}.'
+            "is not a localised text", field=field, remedy='Write {"loc-key": ..., "loc-args": []}.'
         )
     try:
         return Localized(names["loc-key"], names.get("loc-args", names.get("args", ())))

@@ -62,7 +62,7 @@ def check_deadline(deadline: float | None) -> None:
 
     if deadline is not None and not 0 < deadline < 86_400 * 366:
         raise InvalidSetting(
-            f"{deadline:g} is no time to wait",
+            f"{deadline:g} is not a valid time to wait",
             field="--deadline",
             remedy="Give seconds, more than 0.",
         )

@@ -241,7 +241,7 @@ def _table() -> tuple[Path, dict[str, Any]]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidSetting(f"cannot be read ({error})", field=str(path)) from error
     if not isinstance(table, dict):
-        raise InvalidSetting("is no table", field=f"{path}: store", remedy="Write [store].")
+        raise InvalidSetting("is not a table", field=f"{path}: store", remedy="Write [store].")
     for name in table:
         if name not in {"url", "key_file"}:
             raise InvalidSetting(

@@ -52,7 +52,7 @@ class TokenFile:
     def __init__(self, path: str, *, form: str = "auto", column: str | None = None) -> None:
         if form not in FORMATS:
             raise InvalidInput(
-                f"{form!r:.40} is no format",
+                f"{form!r:.40} is not a valid format",
                 field="--format",
                 remedy=suggestion(form, FORMATS) or f"Use one of {', '.join(FORMATS)}.",
             )
@@ -155,7 +155,7 @@ class TokenFile:
                     raise self._bad(f"has no key {key!r:.40}", remedy)
                 value = value[key]
             if not isinstance(value, str):
-                raise self._bad(f"{key} is no text", "Write the token as a JSON string.")
+                raise self._bad(f"{key} is not a string", "Write the token as a JSON string.")
             if value.strip():
                 yield value.strip()
 

@@ -92,7 +92,7 @@ class Client:
             )
         if transport not in ("http2", "httpx"):
             raise InvalidSetting(
-                f"{transport!r} is no transport",
+                f"{transport!r} is not a valid transport",
                 field="transport",
                 remedy='Say "http2" or "httpx".',
             )

@@ -25,7 +25,7 @@ def check_seconds(value: object, field: str, *, zero: bool = False) -> None:
         or not (value > 0 or (zero and value == 0))
     ):
         raise InvalidInput(
-            f"{value!r:.40} is no number of seconds {'from 0 up' if zero else 'above 0'}",
+            f"{value!r:.40} is not a number of seconds {'from 0 up' if zero else 'above 0'}",
             field=field,
             remedy="Give seconds from now, as a number.",
         )

@@ -42,7 +42,7 @@ def read_tokens(tokens: object, *, dedupe: bool = False) -> TokenReader:
         if isinstance(tokens, Iterable):
             return _PlainReader(tokens, dedupe=dedupe)
     raise InvalidInput(
-        f"{type(tokens).__name__} is no iterable of tokens",
+        f"{type(tokens).__name__} is not an iterable of tokens",
         field="tokens",
         remedy="Give a list, a generator or an async generator; for one token use send().",
     )

@@ -49,7 +49,7 @@ def check_urgency(value: Urgency | str | None, *, has_alert: bool) -> Urgency:
         return Urgency[value.upper()]
     except (KeyError, AttributeError):
         raise InvalidSetting(
-            f"{value!r} is no urgency",
+            f"{value!r} is not a valid urgency",
             field="urgency",
             remedy='Use "urgent", "normal" or "quiet".',
         ) from None
@@ -124,7 +124,9 @@ class Budget:
             object.__setattr__(self, "law", Law(self.law))
         except ValueError:
             raise InvalidSetting(
-                f"{self.law!r} is no law", field="budget.law", remedy='Use "bucket" or "window".'
+                f"{self.law!r} is not a valid law",
+                field="budget.law",
+                remedy='Use "bucket" or "window".',
             ) from None
         kept = self.depth if self.law is Law.BUCKET else self.reserve
         if kept >= self.per_hour:
@@ -180,7 +182,7 @@ def check_budget(value: Budget | str) -> Budget:
     preset = PRESETS.get(value) if isinstance(value, str) else None
     if preset is None:
         raise InvalidSetting(
-            f"{value!r} is no budget",
+            f"{value!r} is not a valid budget",
             field="budget",
             remedy=f"Use one of {', '.join(PRESETS)}, or Budget(per_hour=...).",
         )

@@ -407,7 +407,9 @@ class Delivery:
         self._dispatch.check_open()
         if not activity or "\n" in activity:
             raise InvalidInput(
-                f"{activity!r} is no name", field="activity", remedy="Give one line of text."
+                f"{activity!r} is not a valid name",
+                field="activity",
+                remedy="Give one line of text.",
             )
         known = self._activities.get(activity)
         if known is None:

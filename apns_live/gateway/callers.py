@@ -103,7 +103,7 @@ def idempotency_key(request: Request, key: ApiKey, digest: bytes | None = None) 
     text = given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given
     if not 1 <= len(text) <= 255 or not text.isprintable() or not text.isascii():
         raise InvalidInput(
-            "is no text of 1 to 255 printable characters",
+            "is not a string of 1 to 255 printable characters",
             field="Idempotency-Key",
             remedy="Give a fresh UUID for each request.",
         )

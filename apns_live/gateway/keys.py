@@ -113,7 +113,9 @@ class Keys:
         chosen = check_dialect(dialect)
         for field, value in (("per_minute", per_minute), ("concurrent", concurrent)):
             if value is not None and not 1 <= value < 2**31:
-                raise InvalidInput(f"{value} is no limit", field=field, remedy="Give 1 or more.")
+                raise InvalidInput(
+                    f"{value} is not a valid limit", field=field, remedy="Give 1 or more."
+                )
         public_id = self._new_id()
         key = ApiKey(
             id=public_id,

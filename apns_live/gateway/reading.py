@@ -13,7 +13,7 @@ from ..errors import InvalidInput
 def as_object(value: object, field: str) -> dict[str, Any]:
     """Return a JSON object."""
     if not isinstance(value, dict):
-        problem = "is missing" if value is None else "is no object"
+        problem = "is missing" if value is None else "is not an object"
         raise InvalidInput(problem, field=field, remedy="Give a JSON object.")
     return value
 
@@ -32,7 +32,7 @@ def text(
     if value is None and not required:
         return None
     if not isinstance(value, str) or (required and not value):
-        problem = "is missing" if value is None or value == "" else "is no text"
+        problem = "is missing" if value is None or value == "" else "is not a string"
         raise InvalidInput(problem, field=where, remedy="Give a text.")
     if limit is not None and len(value) > limit:
         raise InvalidInput(
@@ -46,7 +46,7 @@ def score(value: object, field: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise InvalidInput("is no number from 0 to 1", field=field, remedy="Give 0 to 1.")
+        raise InvalidInput("is not a number from 0 to 1", field=field, remedy="Give 0 to 1.")
     return value
 
 
@@ -55,7 +55,7 @@ def ids(
 ) -> tuple[str, ...]:
     """Return a list of ids of ``limit`` characters, ``most`` of them."""
     if not isinstance(value, list):
-        raise InvalidInput("is no list", field=field, remedy="Give a list of texts.")
+        raise InvalidInput("is not a list", field=field, remedy="Give a list of texts.")
     if most is not None and len(value) > most:
         raise InvalidInput(
             too_many or f"has {len(value)} ids", field=field, remedy=f"Give at most {most:,}."

@@ -36,7 +36,9 @@ def check_scopes(names: Iterable[str], field: str = "scopes") -> frozenset[str]:
     for name in chosen:
         if name not in SCOPES:
             raise InvalidInput(
-                f"{name!r:.60} is no scope", field=field, remedy=f"Known: {', '.join(SCOPES)}."
+                f"{name!r:.60} is not a valid scope",
+                field=field,
+                remedy=f"Known: {', '.join(SCOPES)}.",
             )
     if not chosen:
         raise InvalidInput("names none", field=field, remedy=f"Known: {', '.join(SCOPES)}.")
@@ -49,5 +51,5 @@ def check_dialect(name: str, field: str = "dialect") -> Dialect:
         if name == known:
             return known
     raise InvalidInput(
-        f"{name!r:.40} is no dialect", field=field, remedy=f"Known: {', '.join(DIALECTS)}."
+        f"{name!r:.40} is not a valid dialect", field=field, remedy=f"Known: {', '.join(DIALECTS)}."
     )

@@ -237,7 +237,9 @@ def _listeners(host: str, port: int) -> list[socket.socket]:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
-            raise InvalidSetting(f"{host!r} is no address ({error})", field="host") from None
+            raise InvalidSetting(
+                f"{host!r} is not a valid address ({error})", field="host"
+            ) from None
     listeners: list[socket.socket] = []
     try:
         for family, _, _, _, address in dict.fromkeys(found):

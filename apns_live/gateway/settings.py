@@ -132,7 +132,7 @@ class GatewaySettings:
                 ip_network(network)
             except ValueError:
                 raise InvalidSetting(
-                    f"{network!r:.60} is no address and no network",
+                    f"{network!r:.60} is not a valid address or network",
                     field="trusted_proxies",
                     remedy="Give one such as 10.0.0.0/8.",
                 ) from None
@@ -149,7 +149,7 @@ class GatewaySettings:
         address = urlsplit(self.public_url)
         if self.public_url and (address.scheme not in ("http", "https") or not address.hostname):
             raise InvalidSetting(
-                f"{self.public_url!r:.80} is no address",
+                f"{self.public_url!r:.80} is not a valid address",
                 field="public_url",
                 remedy="Give one such as https://live.example.com/.",
             )

@@ -450,7 +450,7 @@ class Connection(ABC):
             return
         if len(payload) % 6:
             raise connection_error(
-                "the length of SETTINGS is no multiple of 6", ErrorCode.FRAME_SIZE_ERROR
+                "the length of SETTINGS is not a multiple of 6", ErrorCode.FRAME_SIZE_ERROR
             )
         pairs = parse_settings(payload)
         before = self._peers.values[Setting.INITIAL_WINDOW_SIZE]

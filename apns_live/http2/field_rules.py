@@ -157,7 +157,7 @@ def request_problem(fields: Sequence[Field], check: FieldCheck) -> str:
             if not in_front:
                 return f"{name[:40]!r} stands behind a regular header"
             if name not in _REQUEST_PSEUDO:
-                return f"{name[:40]!r} is no pseudo-header of a request"
+                return f"{name[:40]!r} is not a pseudo-header of a request"
             if name in pseudo:
                 return f"{name[:40]!r} appears twice"
             value = field[1]

@@ -110,7 +110,7 @@ def choose_decoder(name: str | None = None) -> str:
     wanted = name or os.environ.get(DECODER_VARIABLE) or ""
     if wanted not in {"", "jh2", "hpack"}:
         raise InvalidSetting(
-            f"{wanted!r} is no header decoder",
+            f"{wanted!r} is not a valid header decoder",
             field=DECODER_VARIABLE,
             remedy="Use jh2 or hpack, or leave it out.",
         )

@@ -61,7 +61,7 @@ def _check_host(field: str, host: object) -> None:
     allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:"
     if not isinstance(host, str) or not host or not set(host) <= set(allowed):
         raise InvalidSetting(
-            f"{host!r} is no host name",
+            f"{host!r} is not a valid host name",
             field=field,
             remedy="Give the bare name or address, without scheme, port or path.",
         )
@@ -95,7 +95,7 @@ def resolve_environment(environment: str | Endpoint) -> Endpoint:
         )
         ask = f'Did you mean "{meant}"? ' if meant else ""
         raise InvalidSetting(
-            f"{environment!r:.80} is no environment",
+            f"{environment!r:.80} is not a valid environment",
             field="environment",
             remedy=f'{ask}Say "production", "sandbox", or give an Endpoint(host, port).',
         )

@@ -31,7 +31,7 @@ class Proxy:
             parts, host, port = None, None, None
         if parts is None or parts.scheme != "http" or not host or parts.path not in ("", "/"):
             raise InvalidSetting(
-                "this is no http:// address of a proxy",
+                "this is not an http:// address of a proxy",
                 field="proxy",
                 remedy="Give http://host:port, with user:password@ in front if it asks for that.",
             )

@@ -171,7 +171,9 @@ def _problem(fault: Fault) -> str:
         return "status must be between 200 and 599"
     if fault.status is None and fault.reason is not None and fault.action == "answer":
         return (
-            "" if find(fault.reason) else f"{fault.reason} is no reason of Apple's: give a status"
+            ""
+            if find(fault.reason)
+            else f"{fault.reason} is not one of Apple's reasons: give a status"
         )
     if fault.action == "delay" and not fault.delay and not fault.spread:
         return "a delay needs delay or spread, in seconds"

@@ -254,7 +254,7 @@ def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise FakeError(f"{host} is no address of this machine: {error}") from error
+        raise FakeError(f"{host} is not an address of this machine: {error}") from error
     family, _, _, _, address = found[0]
     return [(family, str(address[0]))]
 

@@ -103,7 +103,7 @@ async def test_what_cannot_be_replaced(world: World) -> None:
     with pytest.raises(NotFound):
         await world.send(audience=Audience(), replaces="none", title="x")
     start = (await world.activities.start(world.app, a_start())).answer.operation
-    with pytest.raises(Conflict, match="no notification but a start"):
+    with pytest.raises(Conflict, match="not a notification but a start"):
         await world.send(audience=Audience(), replaces=start, title="x")
     background = await world.send(background=True)
     await world.done(background)

@@ -271,7 +271,7 @@ async def test_another_list_under_the_same_name_is_refused(path):
             await delivery.fan_out(End(), names, name="r").wait()
         with pytest.raises(DeliveryError, match="no fan-out named"):
             await delivery.fan_out(START, None, name="other").wait()
-        with pytest.raises(InvalidInput, match="no iterable of tokens"):
+        with pytest.raises(InvalidInput, match="not an iterable of tokens"):
             await delivery.fan_out(START, "abcd", name="third").wait()
         with pytest.raises(InvalidInput, match="needs a name"):
             delivery.fan_out(START, names, name="")

@@ -233,7 +233,7 @@ def test_the_decoder_can_be_chosen(header_decoder: str, monkeypatch: pytest.Monk
     assert ClientConnection(authority=b"a").decoder_name == header_decoder
     assert HeaderDecoder(name="hpack").decoder_name == "hpack"
     monkeypatch.setenv(DECODER_VARIABLE, "nghttp2")
-    with pytest.raises(InvalidSetting, match="no header decoder"):
+    with pytest.raises(InvalidSetting, match="not a valid header decoder"):
         choose_decoder()
     monkeypatch.setattr(headers_module, "_RUST_DECODER", None)
     with pytest.raises(InvalidSetting, match="self-check"):

@@ -198,7 +198,7 @@ def test_a_fake_in_a_thread_for_code_that_is_not_asynchronous() -> None:
 
 
 def test_a_thread_that_cannot_start_says_why() -> None:
-    with pytest.raises(FakeError, match="no address"):
+    with pytest.raises(FakeError, match="not an address"):
         ThreadedFakeApns(host="no.such.host.invalid").start()
     with pytest.raises(FakeError, match="face"):
         ThreadedFakeApns(face="http3").start()

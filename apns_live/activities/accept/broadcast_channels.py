@@ -98,7 +98,7 @@ class Channels:
             checks.identifier(request.name, "name", limit=200)
         if request.storage_policy not in (0, 1):
             raise InvalidInput(
-                f"{request.storage_policy!r:.20} is no storage policy",
+                f"{request.storage_policy!r:.20} is not a valid storage policy",
                 field="storage_policy",
                 remedy="Give 1 (the newest message is stored) or 0 (nothing is stored).",
             )

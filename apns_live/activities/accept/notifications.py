@@ -92,7 +92,9 @@ class Notifications:
 async def _collapse_id_of(connection: AsyncConnection, app: App, public_id: str) -> str:
     row = await find(connection, app, schema.operations, public_id)
     if row.kind != KIND:
-        raise Conflict(f"{public_id!r} is no notification but a {row.kind}: it cannot be replaced")
+        raise Conflict(
+            f"{public_id!r} is not a notification but a {row.kind}: it cannot be replaced"
+        )
     if row.finished_at is None:
         raise Conflict(
             f"the notification {public_id!r} is still being sent: try again once it is done"

@@ -171,7 +171,7 @@ class Receipts:
                 value = getattr(record, name)
                 if value is not None and value not in rows:
                     raise InvalidInput(
-                        f"{value!r:.80} is no {name} of the app",
+                        f"{value!r:.80} is not a valid {name} of the app",
                         field=f"receipts[{index}].{name}",
                         remedy=_REMEDIES[name],
                     )
@@ -199,7 +199,7 @@ _REMEDIES = {
 def _checked(record: ReceiptRecord, field: str, now: int) -> ReceiptRecord:
     if record.event not in EVENTS:
         raise InvalidInput(
-            f"{record.event!r:.40} is no event",
+            f"{record.event!r:.40} is not a valid event",
             field=f"{field}.event",
             remedy=f"Give one of {', '.join(EVENTS)}.",
         )
@@ -218,7 +218,7 @@ def _checked(record: ReceiptRecord, field: str, now: int) -> ReceiptRecord:
         return record
     if record.at < 10**11:
         raise InvalidInput(
-            f"{record.at!r:.40} is no time in milliseconds",
+            f"{record.at!r:.40} is not a valid time in milliseconds",
             field=f"{field}.at",
             remedy="Give milliseconds since 1970, or leave it out.",
         )

@@ -44,12 +44,12 @@ def check_button(value: object, *, field: str, schemes: frozenset[str] = frozens
     Raises `InvalidPayload` with the field's path and a remedy.
     """
     if not isinstance(value, Mapping):
-        raise InvalidPayload("is no object", field=field, remedy="Give title, type and url.")
+        raise InvalidPayload("is not an object", field=field, remedy="Give title, type and url.")
     title = _text(value, "title", field, MAX_TITLE)
     kind = value.get("type")
     if kind not in ("open_url", "webhook"):  # a tuple: a caller may give a list here
         raise InvalidPayload(
-            "is no button type", field=f"{field}.type", remedy="Give open_url or webhook."
+            "is not a valid button type", field=f"{field}.type", remedy="Give open_url or webhook."
         )
     url = _text(value, "url", field, MAX_URL)
     if kind == "open_url":
@@ -59,7 +59,9 @@ def check_button(value: object, *, field: str, schemes: frozenset[str] = frozens
     method = value.get("method", "POST")
     if method not in ("GET", "POST"):
         raise InvalidPayload(
-            "is no method of a webhook", field=f"{field}.method", remedy="Give GET or POST."
+            "is not a valid method of a webhook",
+            field=f"{field}.method",
+            remedy="Give GET or POST.",
         )
     return Button(title, "webhook", url, method, _body(value.get("body"), method, f"{field}.body"))
 
@@ -131,7 +133,7 @@ def _text(value: Mapping[str, Any], name: str, field: str, limit: int) -> str:
     where = f"{field}.{name}"
     if not isinstance(text, str) or not text:
         raise InvalidPayload(
-            "is missing" if text is None else "is no text", field=where, remedy="Give a text."
+            "is missing" if text is None else "is not a string", field=where, remedy="Give a text."
         )
     if len(text) > limit:
         raise InvalidPayload(
@@ -148,7 +150,7 @@ def _split(url: str, field: str) -> Any:
         _ = parts.port  # reading it is what checks it
     except ValueError as error:
         raise InvalidPayload(
-            f"is no address ({error})", field=field, remedy="Give a full address."
+            f"is not a valid address ({error})", field=field, remedy="Give a full address."
         ) from None
     if any(character in url for character in " \\"):
         raise InvalidPayload(
@@ -174,7 +176,7 @@ def _body(body: object, method: str, field: str) -> str:
     if body is None:
         return ""
     if not isinstance(body, Mapping):
-        raise InvalidPayload("is no object", field=field, remedy="Give a JSON object.")
+        raise InvalidPayload("is not an object", field=field, remedy="Give a JSON object.")
     if method == "GET":
         return ""
     try:

@@ -55,7 +55,7 @@ def normalise(
     Raises `InvalidPayload` with the field's path and a remedy.
     """
     if not isinstance(state, Mapping):
-        raise InvalidPayload("is no object", field=field, remedy="Send a JSON object.")
+        raise InvalidPayload("is not an object", field=field, remedy="Send a JSON object.")
     kind = _kind(state, phase, current, field)
     same_kind = current if current is not None and current.get("type") == kind else None
     given = _Given(state, field, same_kind, now)
@@ -111,7 +111,7 @@ def _kind(
         return "countdown"  # "timer" once named a card that counts steps
     if not isinstance(kind, str) or kind not in _RULES:
         raise InvalidPayload(
-            f"{kind!r} is unknown" if isinstance(kind, str) else "is no string",
+            f"{kind!r} is unknown" if isinstance(kind, str) else "is not a string",
             field=f"{field}.type",
             remedy=f"Give one of {', '.join(TYPES[:7])}.",
         )
@@ -142,7 +142,7 @@ def _segmented(result: State, given: _Given) -> None:
     colors = given.values.get("step_colors")
     if colors is not None:
         if not isinstance(colors, (list, tuple)):
-            raise given.wrong("step_colors", "is no list", "Give a list of colours.")
+            raise given.wrong("step_colors", "is not a list", "Give a list of colours.")
         result["step_colors"] = [
             _check_color(color, f"{given.field}.step_colors[{index}]")
             for index, color in enumerate(colors)
@@ -169,7 +169,7 @@ def _progress(result: State, given: _Given) -> None:
 def _metrics(result: State, given: _Given) -> None:
     metrics = given.values.get("metrics")
     if not isinstance(metrics, (list, tuple)) or not 1 <= len(metrics) <= MAX_METRICS:
-        problem = f"is no list of 1 to {MAX_METRICS} metrics"
+        problem = f"is not a list of 1 to {MAX_METRICS} metrics"
         raise given.wrong("metrics", problem, "Give objects with label and value.")
     field = f"{given.field}.metrics"
     result["metrics"] = [_metric(metric, f"{field}[{n}]") for n, metric in enumerate(metrics)]
@@ -177,7 +177,7 @@ def _metrics(result: State, given: _Given) -> None:
 
 def _metric(metric: object, field: str) -> State:
     if not isinstance(metric, Mapping):
-        raise InvalidPayload("is no object", field=field, remedy="Give label and value.")
+        raise InvalidPayload("is not an object", field=field, remedy="Give label and value.")
     given = _Given(metric, field)
     result: State = {"label": given.text("label", required=True)}
     value = metric.get("value")
@@ -287,7 +287,7 @@ class _Given:
         if value is None and not required:
             return None
         if not isinstance(value, str):
-            problem = "is missing" if value is None else "is no string"
+            problem = "is missing" if value is None else "is not a string"
             raise self.wrong(name, problem, "Give a text.")
         if required and not value:
             raise self.wrong(name, "is empty", "Give a text.")
@@ -306,7 +306,7 @@ class _Given:
         if value is None:
             raise self.wrong(name, "is missing", "Give a number.")
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.wrong(name, "is no number", "Give a number.")
+            raise self.wrong(name, "is not a number", "Give a number.")
         if not math.isfinite(value):
             raise self.wrong(name, "is not finite", "Give a finite number.")
         if minimum is not None and value < minimum:
@@ -321,7 +321,7 @@ class _Given:
         """Return a whole number; 3.0 is one."""
         value = self.number(name, minimum=minimum)
         if value != int(value):
-            raise self.wrong(name, f"{value} is no whole number", "Give a whole number.")
+            raise self.wrong(name, f"{value} is not a whole number", "Give a whole number.")
         return int(value)
 
     def boolean(self, name: str, *, default: bool) -> bool:
@@ -330,7 +330,7 @@ class _Given:
         if value is None:
             return default
         if not isinstance(value, bool):
-            raise self.wrong(name, "is no boolean", "Give true or false.")
+            raise self.wrong(name, "is not a boolean", "Give true or false.")
         return value
 
     def color(self, name: str) -> str | None:
@@ -344,7 +344,7 @@ class _Given:
         if value is None:
             return None
         if not isinstance(value, Mapping):
-            raise self.wrong(name, "is no object", f"Give {label} and color.")
+            raise self.wrong(name, "is not an object", f"Give {label} and color.")
         inner = _Given(value, f"{self.field}.{name}")
         result: dict[str, Any] = {label: inner.text(label, required=True)}
         _keep(result, color=inner.color("color"))
@@ -354,7 +354,9 @@ class _Given:
 def _check_color(value: object, field: str) -> str:
     if not isinstance(value, str) or value not in COLORS:
         raise InvalidPayload(
-            f"{value!r} is no colour of the list" if isinstance(value, str) else "is no string",
+            f"{value!r} is not a colour of the list"
+            if isinstance(value, str)
+            else "is not a string",
             field=field,
             remedy=f"Give one of {', '.join(sorted(COLORS))}.",
         )

@@ -100,7 +100,7 @@ def check_token(record: TokenRecord, *, now: int, field: str = "token") -> Token
     }
     if not record.registered_at >= 10**11:
         raise InvalidInput(
-            f"{record.registered_at} is no time in milliseconds",
+            f"{record.registered_at} is not a valid time in milliseconds",
             field=f"{field}.registered_at",
             remedy="Give milliseconds since 1970.",
         )
@@ -134,7 +134,7 @@ def store_attribute(value: object, field: str) -> list[StoredValue]:
         rows = [_store_scalar(item, f"{field}[{index}]") for index, item in enumerate(value)]
         if any(row.kind not in {"string", "number"} for row in rows) or len(rows) > 500:
             raise InvalidInput(
-                "is no list of at most 500 texts or numbers",
+                "is not a list of at most 500 texts or numbers",
                 field=field,
                 remedy="Arrays hold texts or numbers.",
             )
@@ -191,7 +191,9 @@ def store_tags(tags: Mapping[str, object], field: str = "tags") -> dict[str, Sto
             continue
         if not isinstance(value, str) or len(value) > 1024 or "\x00" in value:
             raise InvalidInput(
-                "is no text or number", field=where, remedy="Tags hold texts of 1024 characters."
+                "is not a string or a number",
+                field=where,
+                remedy="Tags hold texts of 1024 characters.",
             )
         rows[name] = StoredValue("string", checks.encodable(value, where), _as_number(value))
     return rows

@@ -91,7 +91,7 @@ def checked_notification(request: Notify, now: float) -> Notify:
     expiry = request.expire_after
     if expiry is not None and not 0 <= expiry <= _MAX_EXPIRY:
         raise InvalidInput(
-            f"{expiry} is no number of seconds",
+            f"{expiry} is not a number of seconds",
             field="expire_after",
             remedy="Give 0 for one attempt, or up to 30 days in seconds.",
         )

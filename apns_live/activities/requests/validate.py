@@ -74,7 +74,7 @@ def with_id(request: Start, public_id: str) -> dict[str, Any]:
         below = place.setdefault(step, {})
         if not isinstance(below, dict):
             raise InvalidInput(
-                "is no object",
+                "is not an object",
                 field=f"attributes.{step}",
                 remedy=f"The activity's id goes to {request.id_attribute}: leave room for it.",
             )
@@ -131,7 +131,7 @@ def _check_end(request: Start | Update, begin: float, now: float) -> None:
 def _check_moment(value: float | None, field: str) -> None:
     if value is not None and not 1e9 <= value < 1e11:
         raise InvalidInput(
-            f"{value} is no time in seconds since 1970",
+            f"{value} is not a valid time in seconds since 1970",
             field=field,
             remedy="Give seconds, not milliseconds.",
         )
@@ -164,7 +164,7 @@ def check_message(
     for name in ("stale_after", "dismiss_after"):
         if (value := getattr(presentation, name)) is not None and not 0 <= value < 1e9:
             raise InvalidInput(
-                f"{value} is no number of seconds",
+                f"{value} is not a number of seconds",
                 field=f"{field}.{name}",
                 remedy="Give seconds from now, 0 or more.",
             )

@@ -74,7 +74,7 @@ class Database:
             return cls(engine, engine, parsed)
         folder = Path(parsed.database or "").resolve().parent
         if not folder.is_dir():
-            raise StoreError(f"{folder} is no folder: create it, or give another path")
+            raise StoreError(f"{folder} is not a folder: create it, or give another path")
         writer = _sqlite_engine(parsed, synchronous, "BEGIN IMMEDIATE", 1, timeout)
         reader = _sqlite_engine(parsed, synchronous, "BEGIN", pool_size, timeout)
         return cls(writer, reader, parsed)
@@ -165,7 +165,7 @@ def _parse(url: str | Path) -> URL:
         parsed = make_url(text)
     except ArgumentError:
         raise InvalidSetting(
-            "is no address of a database",
+            "is not the address of a database",
             field="store",
             remedy="Give a file's path, sqlite:///PATH or postgresql://USER@HOST/NAME.",
         ) from None

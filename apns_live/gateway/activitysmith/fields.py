@@ -73,7 +73,7 @@ def integer(
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
         raise InvalidInput(
-            "is missing" if value is None else "is no whole number in range",
+            "is missing" if value is None else "is not a whole number in range",
             field=name,
             remedy=f"Give a whole number from {minimum} to {maximum}.",
         )
@@ -162,7 +162,7 @@ def https_address(body: Mapping[str, Any], name: str) -> str | None:
     parts = _host(url, name)
     if parts.scheme != "https" or parts.username is not None or parts.password is not None:
         raise InvalidInput(
-            "is no https address, or holds a user name",
+            "is not an https address, or holds a user name",
             field=name,
             remedy="Give https:// and a host.",
         )
@@ -184,7 +184,7 @@ def _host(url: str, field: str) -> Any:
     except ValueError:
         host = None
     if not host:
-        raise InvalidInput("is no address", field=field, remedy="Give a full address.")
+        raise InvalidInput("is not a valid address", field=field, remedy="Give a full address.")
     return parts
 
 

@@ -184,7 +184,7 @@ def notification(body: object, *, replacement: bool = False, lenient: bool = Fal
     level = text(given, "interruption_level")
     if level not in {None, "passive", "active", "time-sensitive"}:
         raise InvalidInput(
-            "is no interruption level",
+            "is not a valid interruption level",
             field="interruption_level",
             remedy="Give passive, active or time-sensitive.",
         )
@@ -229,7 +229,7 @@ def metric_key(key: str) -> str:
     """Return a metric's key. Raises `InvalidInput`."""
     if not _METRIC_KEY.match(key):
         raise InvalidInput(
-            "is no metric key",
+            "is not a valid metric key",
             field="key",
             remedy="Use 1 to 64 small letters, digits, dots, underscores and hyphens.",
         )
@@ -273,7 +273,7 @@ def _state(value: object) -> dict[str, Any]:
         whole = isinstance(given, int) or (isinstance(given, float) and given.is_integer())
         if isinstance(given, bool) or not whole or not 0 <= given * factor <= 1e9:
             raise InvalidInput(
-                "is no whole number from 0 up",
+                "is not a whole number from 0 up",
                 field=f"content_state.{name}",
                 remedy="Give 0 to remove the card at once.",
             )
@@ -293,7 +293,7 @@ def _actions(value: object) -> tuple[Button, ...]:
         return ()
     if not isinstance(value, list) or len(value) > MAX_ACTIONS:
         raise InvalidInput(
-            f"is no list of at most {MAX_ACTIONS} actions", field="actions", remedy="Give fewer."
+            f"is not a list of at most {MAX_ACTIONS} actions", field="actions", remedy="Give fewer."
         )
     return tuple(
         fields.action(entry, f"actions[{index}]", any_scheme=True)

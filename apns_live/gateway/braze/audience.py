@@ -49,7 +49,7 @@ def _read(value: object, field: str, now: float, depth: int) -> Tree:
         )
     if not isinstance(value, Mapping) or len(value) != 1:
         raise InvalidInput(
-            "is no object with exactly one key",
+            "is not an object with exactly one key",
             field=field,
             remedy=f"Give AND, OR or one of {', '.join(_FILTERS)}.",
         )
@@ -58,7 +58,7 @@ def _read(value: object, field: str, now: float, depth: int) -> Tree:
     if name in ("AND", "OR"):
         if not isinstance(inner, list) or not inner:
             raise InvalidInput(
-                "is no list, or an empty one", field=where, remedy="Give at least one filter."
+                "is not a list, or is empty", field=where, remedy="Give at least one filter."
             )
         parts = [_read(part, f"{where}[{n}]", now, depth + 1) for n, part in enumerate(inner)]
         return {name.lower(): parts}
@@ -70,7 +70,7 @@ def _read(value: object, field: str, now: float, depth: int) -> Tree:
             remedy=f"Use AND, OR, {', '.join(_FILTERS)}.",
         )
     if not isinstance(inner, Mapping):
-        raise InvalidInput("is no object", field=where, remedy="Give comparison and value.")
+        raise InvalidInput("is not an object", field=where, remedy="Give comparison and value.")
     return read(inner, where, now)
 
 
@@ -78,7 +78,7 @@ def _custom(given: Mapping[str, Any], field: str, now: float) -> Tree:
     name, comparison = given.get("custom_attribute_name"), given.get("comparison")
     if not isinstance(name, str) or not name:
         raise InvalidInput(
-            "is missing or no text",
+            "is missing or not a string",
             field=f"{field}.custom_attribute_name",
             remedy="Name the custom attribute.",
         )
@@ -108,7 +108,7 @@ def _custom(given: Mapping[str, Any], field: str, now: float) -> Tree:
             return {**base, "relation": "time_elapsed_lt", "value": -_days(value, where)}
         case _:
             raise InvalidInput(
-                f"{comparison!r:.60} is no comparison of this gateway",
+                f"{comparison!r:.60} is not a comparison of this gateway",
                 field=f"{field}.comparison",
                 remedy="Regular expressions are not supported; "
                 f"use one of {', '.join(_PLAIN)}, "
@@ -131,13 +131,13 @@ def _subscription(given: Mapping[str, Any], field: str, now: float) -> Tree:
     comparison, value = given.get("comparison"), given.get("value")
     if comparison not in ("is", "is_not"):
         raise InvalidInput(
-            f"{comparison!r:.60} is no comparison",
+            f"{comparison!r:.60} is not a valid comparison",
             field=f"{field}.comparison",
             remedy="Use is or is_not.",
         )
     if not isinstance(value, str) or value not in _SUBSCRIBED:
         raise InvalidInput(
-            f"{value!r:.60} is no subscription state",
+            f"{value!r:.60} is not a valid subscription state",
             field=f"{field}.value",
             remedy=f"Use {', '.join(_SUBSCRIBED)}.",
         )
@@ -149,7 +149,7 @@ def _last_used(given: Mapping[str, Any], field: str, now: float) -> Tree:
     comparison = given.get("comparison")
     if comparison not in ("after", "before"):
         raise InvalidInput(
-            f"{comparison!r:.60} is no comparison",
+            f"{comparison!r:.60} is not a valid comparison",
             field=f"{field}.comparison",
             remedy="Use after or before.",
         )
@@ -164,7 +164,7 @@ def _last_used(given: Mapping[str, Any], field: str, now: float) -> Tree:
 
 def _number(value: object, field: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidInput("is no number", field=field, remedy="Give a number.")
+        raise InvalidInput("is not a number", field=field, remedy="Give a number.")
     return value
 
 

@@ -36,7 +36,7 @@ def read_notification(value: object, field: str = "notification", *, start: bool
     if value is None and not start:
         return Shown()
     if not isinstance(value, Mapping):
-        problem = "is missing" if value is None else "is no object"
+        problem = "is missing" if value is None else "is not an object"
         raise InvalidInput(problem, field=field, remedy="Give an apple_push object with an alert.")
     _check_extra(value.get("extra"), f"{field}.extra")
     return Shown(
@@ -61,7 +61,7 @@ def _urgency(value: Mapping[str, Any], field: str) -> Urgency | None:
     if priority is not None:
         if isinstance(priority, bool) or not isinstance(priority, int) or not 1 <= priority <= 10:
             raise InvalidInput(
-                "is no whole number from 1 to 10",
+                "is not a whole number from 1 to 10",
                 field=f"{field}.apns_priority",
                 remedy="Give 10 to wake the screen, 5 to spare the battery.",
             )
@@ -77,7 +77,7 @@ def _alert(value: object, field: str, *, required: bool) -> AlertText | None:
         return AlertText(title="", body=value)
     if not isinstance(value, Mapping):
         raise InvalidInput(
-            "is missing or no object", field=field, remedy="Give an object with title and body."
+            "is missing or not an object", field=field, remedy="Give an object with title and body."
         )
     title_key = _key(value, "title_loc_key", "title_loc_args", field)
     body_key = _key(value, "loc_key", "loc_args", field)
@@ -103,7 +103,7 @@ def _key(alert: Mapping[str, Any], name: str, args_name: str, field: str) -> Cat
         return None
     if args is not None and not (isinstance(args, list) and all(isinstance(a, str) for a in args)):
         raise InvalidInput(
-            "is no list of texts",
+            "is not a list of texts",
             field=f"{field}.{args_name}",
             remedy="Give texts, or leave it out.",
         )

@@ -83,7 +83,7 @@ def read_update(body: Mapping[str, Any], *, now: float) -> Asked[Update | End]:
     content_state = _object(body, "content_state")
     ends = body.get("end_activity")
     if ends is not None and not isinstance(ends, bool):
-        raise InvalidInput("is no boolean", field="end_activity", remedy="Give true or false.")
+        raise InvalidInput("is not a boolean", field="end_activity", remedy="Give true or false.")
     shown = read_notification(body.get("notification"), start=False)
     dismissal = _date(body, "dismissal_date")
     passed = dismissal is not None and dismissal <= now

@@ -123,15 +123,15 @@ def _live_aps(payload: object) -> dict[str, Any]:
     aps = payload.get("aps") if isinstance(payload, dict) else None
     where = "message.apns.payload.aps"
     if not isinstance(aps, dict):
-        raise _wrong(where, "is missing or no object: give event, timestamp and content-state.")
+        raise _wrong(where, "is missing or not an object: give event, timestamp and content-state.")
     if not isinstance(aps.get("event"), str) or aps["event"] not in SCOPES:
         raise _wrong(f"{where}.event", "is none of start, update and end.")
     if isinstance(aps.get("timestamp"), bool) or not isinstance(aps.get("timestamp"), (int, float)):
-        raise _wrong(f"{where}.timestamp", "is missing or no number: give seconds since 1970.")
+        raise _wrong(f"{where}.timestamp", "is missing or not a number: give seconds since 1970.")
     if aps["event"] != "end" and not isinstance(aps.get("content-state"), dict):
         raise _wrong(
             f"{where}.content-state",
-            "is missing or no object. The Python SDK leaves an empty one out of what it sends: give "
+            "is missing or not an object. The Python SDK leaves an empty one out of what it sends: give "
             "the state a field.",
         )
     return aps
@@ -147,7 +147,7 @@ def _ordinary(message: Mapping[str, Any]) -> dict[str, Any]:
             raise _wrong("message.data", f"holds the reserved key {name[:100]}.")
     aps = payload.get("aps", {})
     if not isinstance(aps, dict):
-        raise _wrong("message.apns.payload.aps", "is no object.")
+        raise _wrong("message.apns.payload.aps", "is not an object.")
     notification = message.get("notification", {})
     words = {name: notification[name] for name in ("title", "body") if name in notification}
     if words and "alert" not in aps:
@@ -164,7 +164,9 @@ def _headers(given: Mapping[str, str]) -> dict[str, str]:
     headers = {name.lower(): value for name, value in given.items()}
     for name, value in headers.items():
         if not _HEADER.match(value):
-            raise _wrong(f"message.apns.headers.{name[:60]}", "is no text that a header can hold.")
+            raise _wrong(
+                f"message.apns.headers.{name[:60]}", "is not a string that a header can hold."
+            )
     if "apns-channel-id" in headers:
         raise _wrong("message.apns.headers.apns-channel-id", "cannot be sent to: use the own API.")
     return headers
@@ -176,7 +178,7 @@ def _number(headers: Mapping[str, str], name: str, default: int, most: int) -> i
         return default
     if not text.isdecimal() or int(text) > most:
         reason = "BadPriority" if name == "apns-priority" else "BadExpirationDate"
-        raise refused(reason, f"message.apns.headers.{name}", "is no number of that kind.")
+        raise refused(reason, f"message.apns.headers.{name}", "is not a number of that kind.")
     return int(text)
 
 
@@ -194,7 +196,7 @@ def _token(token: str, live: bool) -> str:
         return token.lower()
     if live:
         field = "message.apns.live_activity_token"
-        raise refused("BadDeviceToken", field, "is no token in hex.")
+        raise refused("BadDeviceToken", field, "is not a token in hex.")
     text = "The registration token is not a valid FCM registration token"
     description = "Invalid registration token: give the device token of APNs in hex."
     raise GoogleError(400, text, [fcm("INVALID_ARGUMENT"), violation("message.token", description)])

@@ -156,7 +156,7 @@ def _attributes(given: dict[str, Any]) -> dict[str, object]:
                 )
             except ValueError:
                 raise InvalidInput(
-                    "is no date",
+                    "is not a valid date",
                     field=f"attributes.{name}",
                     remedy="Give 2027-01-31, or ISO 8601 with an offset.",
                 ) from None

@@ -178,7 +178,7 @@ def seconds(value: float | datetime | None, field: str) -> float | None:
     number = value.timestamp() if isinstance(value, datetime) else value
     if not _EARLIEST <= number < _LATEST:
         raise InvalidInput(
-            f"{number:.0f} is no time in seconds since 1970, between 2001 and 5138",
+            f"{number:.0f} is not a valid time in seconds since 1970, between 2001 and 5138",
             field=field,
             remedy="Give seconds, not milliseconds, or ISO 8601 with an offset.",
         )

@@ -139,7 +139,7 @@ async def confirm(call: DeviceCall) -> None:
     """PUT /notifications/{notification_id}/report_received: the phone got the push."""
     activity = call.activity
     if activity is not None and not isinstance(activity, str):
-        raise InvalidInput("is no text", field="live_activity_id", remedy="Give the id.")
+        raise InvalidInput("is not a string", field="live_activity_id", remedy="Give the id.")
     name, service = call.parts["notification_id"], call.gateway.service
     record = ReceiptRecord(device=call.subscription, event="confirmed", operation=name)
     records = [record]
@@ -246,5 +246,5 @@ async def _find_app(gateway: Gateway, name: str) -> App:
 def _text(body: Mapping[str, Any], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value:
-        raise InvalidInput("is missing or no text", field=name, remedy="Give it.")
+        raise InvalidInput("is missing or not a string", field=name, remedy="Give it.")
     return value

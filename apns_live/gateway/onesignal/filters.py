@@ -24,7 +24,7 @@ def read_filters(value: object, field: str = "filters") -> Tree:
     Fields, relations and values are checked where the tree is compiled.
     """
     if not isinstance(value, list) or not value:
-        raise InvalidInput("is no list, or an empty one", field=field, remedy="Give filters.")
+        raise InvalidInput("is not a list, or is empty", field=field, remedy="Give filters.")
     if len(value) > MAX_ENTRIES:
         raise InvalidInput(
             f"has {len(value)} entries", field=field, remedy=f"Give at most {MAX_ENTRIES}."
@@ -73,13 +73,15 @@ def write_filters(tree: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
 def _operator(entry: object, field: str) -> str | None:
     if not isinstance(entry, Mapping):
-        raise InvalidInput("is no object", field=field, remedy="Give a filter or an operator.")
+        raise InvalidInput("is not an object", field=field, remedy="Give a filter or an operator.")
     operator = entry.get("operator")
     if operator is None or entry.get("field") is not None:
         return None
     if operator not in ("AND", "OR"):
         raise InvalidInput(
-            f"{operator!r:.20} is no operator", field=f"{field}.operator", remedy="Use OR or AND."
+            f"{operator!r:.20} is not a valid operator",
+            field=f"{field}.operator",
+            remedy="Use OR or AND.",
         )
     return str(operator)
 

@@ -106,7 +106,7 @@ def _number(call: Call, name: str, default: int) -> int:
     if given is None:
         return default
     if not given.isdecimal() or len(given) > 9:
-        raise InvalidInput("is no whole number", field=name, remedy="Give 0 or more.")
+        raise InvalidInput("is not a whole number", field=name, remedy="Give 0 or more.")
     return int(given)
 
 

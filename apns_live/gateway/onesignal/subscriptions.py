@@ -47,7 +47,7 @@ def read_many(value: object) -> list[Mapping[str, Any]]:
         return []
     if not isinstance(value, list) or len(value) > MOST:
         raise InvalidInput(
-            f"is no list of at most {MOST}", field="subscriptions", remedy="Give fewer."
+            f"is not a list of at most {MOST}", field="subscriptions", remedy="Give fewer."
         )
     return [read_one(one, f"subscriptions[{index}]") for index, one in enumerate(value)]
 
@@ -55,10 +55,12 @@ def read_many(value: object) -> list[Mapping[str, Any]]:
 def read_one(value: object, field: str = "subscription") -> Mapping[str, Any]:
     """Return one subscription of a body. Raises `InvalidInput`."""
     if not isinstance(value, Mapping):
-        raise InvalidInput("is missing or no object", field=field, remedy="Give a subscription.")
+        raise InvalidInput(
+            "is missing or not an object", field=field, remedy="Give a subscription."
+        )
     if value.get("type", _TYPE) != _TYPE:
         raise InvalidInput(
-            "is no subscription of this gateway", field=f"{field}.type", remedy=f"Give {_TYPE}."
+            "is not a subscription of this gateway", field=f"{field}.type", remedy=f"Give {_TYPE}."
         )
     return value
 

@@ -158,7 +158,9 @@ def read_target(body: Mapping[str, Any]) -> Audience:
 def _aliases(value: object) -> Audience:
     field = "include_aliases"
     if not isinstance(value, Mapping):
-        raise InvalidInput("is no object", field=field, remedy="Give labels, each with its ids.")
+        raise InvalidInput(
+            "is not an object", field=field, remedy="Give labels, each with its ids."
+        )
     by_label = {
         checks.identifier(label, field, limit=128): reading.ids(
             ids, f"{field}.{label}", most=MAX_IDS
@@ -198,14 +200,14 @@ def _texts(body: Mapping[str, Any], field: str) -> dict[str, str] | None:
     if value is None or value == {}:
         return None
     if not isinstance(value, Mapping):
-        raise InvalidInput("is no object", field=field, remedy="Give a text for each language.")
+        raise InvalidInput("is not an object", field=field, remedy="Give a text for each language.")
     texts: dict[str, str] = {}
     for tag, text in value.items():
         if text is None:
             continue
         where = f"{field}.{tag}"[:80]
         if not isinstance(text, str):
-            raise InvalidInput("is no text", field=where, remedy="Give a text.")
+            raise InvalidInput("is not a string", field=where, remedy="Give a text.")
         texts[checks.language(tag, where)] = text
     if not texts.get("en"):
         raise InvalidInput("has no text for en", field=field, remedy="Give one: it is the default.")
@@ -232,7 +234,7 @@ def _sound(body: Mapping[str, Any], *, default: bool) -> str | None:
         return "default" if default else None
     if not isinstance(value, str) or not value:
         raise InvalidInput(
-            "is no text, or an empty one", field="ios_sound", remedy="Name a file, or say nil."
+            "is not a string, or is empty", field="ios_sound", remedy="Name a file, or say nil."
         )
     return None if value == "nil" else value
 
@@ -260,7 +262,7 @@ def _date(body: Mapping[str, Any], field: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e11:
         raise InvalidInput(
-            "is no time in seconds since 1970", field=field, remedy="Give whole seconds."
+            "is not a valid time in seconds since 1970", field=field, remedy="Give whole seconds."
         )
     return float(value)
 

@@ -108,7 +108,7 @@ async def _identity_of(call: Call, external: str) -> Response:
 def read_identity(value: object) -> dict[str, str]:
     """Return labels and ids. Raises `InvalidInput`."""
     if not isinstance(value, Mapping):
-        raise InvalidInput("is missing or no object", field="identity", remedy="Give labels.")
+        raise InvalidInput("is missing or not an object", field="identity", remedy="Give labels.")
     return {
         identifier(label, "identity", limit=128): identifier(given, f"identity.{label}"[:80])
         for label, given in value.items()
@@ -179,12 +179,12 @@ async def set_properties(call: Call, external: str, value: object) -> None:
     if value is None:
         return
     if not isinstance(value, Mapping):
-        raise InvalidInput("is no object", field="properties", remedy="Give a JSON object.")
+        raise InvalidInput("is not an object", field="properties", remedy="Give a JSON object.")
     service = call.gateway.service
     tags = value.get("tags")
     if tags is not None:
         if not isinstance(tags, Mapping):
-            raise InvalidInput("is no object", field="properties.tags", remedy="Give tags.")
+            raise InvalidInput("is not an object", field="properties.tags", remedy="Give tags.")
         await service.people.set_tags(call.app, "user", external, tags)
     told = {
         name: value[key]
@@ -214,7 +214,7 @@ async def _add_deltas(call: Call, external: str, value: object) -> None:
     if value is None:
         return
     if not isinstance(value, Mapping):
-        raise InvalidInput("is no object", field="deltas", remedy="Give a JSON object.")
+        raise InvalidInput("is not an object", field="deltas", remedy="Give a JSON object.")
     users, devices = schema.users, schema.devices
     now = milliseconds(call.gateway.clock)
     sessions = _delta(value.get("session_count"), "deltas.session_count")
@@ -246,7 +246,7 @@ def _spent(value: object) -> float:
         return 0.0
     field = "deltas.purchases"
     if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
-        raise InvalidInput("is no list of objects", field=field, remedy="Give purchases.")
+        raise InvalidInput("is not a list of objects", field=field, remedy="Give purchases.")
     total = 0.0
     for index, one in enumerate(value):
         try:
@@ -255,7 +255,9 @@ def _spent(value: object) -> float:
             total = math.nan
         if not 0 <= total < _MOST_SPENT:
             raise InvalidInput(
-                "is no amount", field=f"{field}[{index}].amount", remedy='Give one such as "0.99".'
+                "is not an amount",
+                field=f"{field}[{index}].amount",
+                remedy='Give one such as "0.99".',
             )
     return total
 
@@ -265,7 +267,7 @@ def _delta(value: object, field: str) -> int:
         return 0
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST_AT_ONCE:
         raise InvalidInput(
-            "is no whole number from 0 up", field=field, remedy="Give how many more."
+            "is not a whole number from 0 up", field=field, remedy="Give how many more."
         )
     return value
 

@@ -140,7 +140,7 @@ async def test_a_segment_that_is_gone_by_then_fails_it(world: World) -> None:
     await world.settled()
     known = await operation(world, name)
     assert known["status"] == "failed"
-    assert "'Fans' is no segment" in known["reason"]
+    assert "'Fans' is not a segment" in known["reason"]
 
 
 async def accept_only(world: World, **values: Any) -> str:

@@ -186,7 +186,7 @@ async def test_a_writer_waits_for_another_process(tmp_path: Path) -> None:
         ("mysql://localhost/x", "not supported"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
-        ("://", "no address"),
+        ("://", "not the address"),
     ],
 )
 def test_a_bad_address_is_refused(address: str, problem: str) -> None:
@@ -197,7 +197,7 @@ def test_a_bad_address_is_refused(address: str, problem: str) -> None:
 
 
 def test_a_missing_folder_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="is no folder: create it"):
+    with pytest.raises(StoreError, match="is not a folder: create it"):
         Database.open(tmp_path / "no" / "s.db")
 
 

@@ -343,7 +343,7 @@ def test_the_command_makes_lists_rotates_and_revokes(
     assert rotated["secret"] != made["secret"]
     assert said("keys", "revoke", rotated["id"], "--app", "a")["revoked"]
     assert run(["keys", "create", "--app", "a", "--name", "n", "--scope", "all"]) == 2
-    assert "is no scope" in capsys.readouterr().err
+    assert "is not a valid scope" in capsys.readouterr().err
 
 
 def test_limits_forget_who_was_quiet_longest_and_nobody_whose_request_runs(

@@ -74,17 +74,27 @@ def test_lists_limits_switches_and_choices(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("variables", "text", "field", "problem"),
     [
-        ({"APNS_LIVE_GATEWAY_BODY_BYTES": "x"}, "", "APNS_LIVE_GATEWAY_BODY_BYTES", "no number"),
+        ({"APNS_LIVE_GATEWAY_BODY_BYTES": "x"}, "", "APNS_LIVE_GATEWAY_BODY_BYTES", "not a number"),
         ({"APNS_LIVE_GATEWAY_BODY_BYTES": "1"}, "", "APNS_LIVE_GATEWAY_BODY_BYTES", "not possible"),
-        ({"APNS_LIVE_GATEWAY_LIMITS": "braze"}, "", "APNS_LIVE_GATEWAY_LIMITS", "no limit"),
+        (
+            {"APNS_LIVE_GATEWAY_LIMITS": "braze"},
+            "",
+            "APNS_LIVE_GATEWAY_LIMITS",
+            "not a valid limit",
+        ),
         ({"APNS_LIVE_GATEWAY_PAGES": "perhaps"}, "", "APNS_LIVE_GATEWAY_PAGES", "neither"),
-        ({"APNS_LIVE_GATEWAY_PUBLIC_URL": "x"}, "", "APNS_LIVE_GATEWAY_PUBLIC_URL", "no address"),
+        (
+            {"APNS_LIVE_GATEWAY_PUBLIC_URL": "x"},
+            "",
+            "APNS_LIVE_GATEWAY_PUBLIC_URL",
+            "not a valid address",
+        ),
         ({"APNS_LIVE_GATEWAY_METRICS_TOKEN": "short"}, "", "METRICS_TOKEN", "guessed"),
         ({"APNS_LIVE_SERVICE_BUDGET": "huge"}, "", "APNS_LIVE_SERVICE_BUDGET", "not possible"),
         ({"APNS_LIVE_GATEWAY_BULK": "501"}, "", "APNS_LIVE_GATEWAY_BULK", "not possible"),
         ({}, "[gateway]\nbody_byte = 1\n", "gateway.body_byte", "is not a setting"),
-        ({}, "[gateway]\nwebhook_hosts = 'x'\n", "gateway.webhook_hosts", "no list"),
-        ({}, "gateway = 3\n", "gateway", "no table"),
+        ({}, "[gateway]\nwebhook_hosts = 'x'\n", "gateway.webhook_hosts", "not a list"),
+        ({}, "gateway = 3\n", "gateway", "not a table"),
         ({}, "[gateway", "apns-live.toml", "cannot be read"),
     ],
 )

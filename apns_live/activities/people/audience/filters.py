@@ -138,7 +138,7 @@ def _write(tree: Filter) -> dict[str, AnyValue]:
 
 def _parse(value: object, field: str, depth: int, count: list[int]) -> Filter:
     if not isinstance(value, Mapping):
-        raise InvalidInput("is no object", field=field, remedy="Give a condition or a group.")
+        raise InvalidInput("is not an object", field=field, remedy="Give a condition or a group.")
     if depth > MAX_DEPTH:
         raise InvalidInput(
             f"is nested over {MAX_DEPTH} deep", field=field, remedy="Flatten the groups."
@@ -163,7 +163,7 @@ def _group(
 ) -> Filter:
     if not isinstance(parts, (list, tuple)) or not parts:
         raise InvalidInput(
-            "is no list, or an empty one", field=field, remedy="Give at least one condition."
+            "is not a list, or is empty", field=field, remedy="Give at least one condition."
         )
     return kind(
         tuple(_parse(part, f"{field}[{n}]", depth + 1, count) for n, part in enumerate(parts))
@@ -210,14 +210,14 @@ def _value(name: str, relation: str, given: object, field: str) -> Value:
     if relation in LISTS:
         if not isinstance(given, (list, tuple)) or not 1 <= len(given) <= MAX_LIST:
             raise InvalidInput(
-                f"is no list of 1 to {MAX_LIST}", field=where, remedy="Give a list of values."
+                f"is not a list of 1 to {MAX_LIST}", field=where, remedy="Give a list of values."
             )
         return tuple(
             _list_item(name, item, f"{where}[{index}]") for index, item in enumerate(given)
         )
     if name == "push_enabled":
         if not isinstance(given, bool):
-            raise InvalidInput("is no boolean", field=where, remedy="Give true or false.")
+            raise InvalidInput("is not a boolean", field=where, remedy="Give true or false.")
         return given
     if name in _NUMBERS or relation in ELAPSED:
         return _number(given, where)
@@ -240,7 +240,7 @@ def _text(name: str, given: object, field: str) -> str:
     if isinstance(given, (int, float)) and not isinstance(given, bool) and name == "tag":
         given = f"{given:g}"
     if not isinstance(given, str) or not given or len(given) > 1024 or "\x00" in given:
-        raise InvalidInput("is missing or no text", field=field, remedy="Give a text.")
+        raise InvalidInput("is missing or not a string", field=field, remedy="Give a text.")
     if name == "language":
         return checks.language(given, field)
     if name == "country":
@@ -255,7 +255,7 @@ def _number(given: object, field: str) -> float:
         except ValueError:
             given = None
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not abs(given) < 1e300:
-        raise InvalidInput("is no finite number", field=field, remedy="Give a number.")
+        raise InvalidInput("is not a finite number", field=field, remedy="Give a number.")
     return float(given)
 
 

@@ -228,7 +228,7 @@ class Audiences:
         ).scalar()
         if row is None:
             raise InvalidInput(
-                f"{slug!r} is no group of the app", field=field, remedy="Add the group first."
+                f"{slug!r} is not a group of the app", field=field, remedy="Add the group first."
             )
         within = select(members.c.id).where(members.c.group_id == row)
         return or_(

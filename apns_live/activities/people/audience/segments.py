@@ -139,5 +139,5 @@ async def load_segment(
     if name_or_id in DEFAULTS:
         return parse_filter(DEFAULTS[name_or_id], field=field)
     raise InvalidInput(
-        f"{name_or_id!r} is no segment of the app", field=field, remedy="Save the segment first."
+        f"{name_or_id!r} is not a segment of the app", field=field, remedy="Save the segment first."
     )

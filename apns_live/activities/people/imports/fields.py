@@ -149,12 +149,12 @@ def moment(value: object, field: str) -> int:
                     text.removesuffix(" UTC") + "+00:00" * text.endswith(" UTC")
                 )
             except ValueError:
-                raise InvalidInput("is no time", field=field, remedy=remedy) from None
+                raise InvalidInput("is not a valid time", field=field, remedy=remedy) from None
             if parsed.tzinfo is None:
                 raise InvalidInput("has no time zone", field=field, remedy=remedy)
             return int(parsed.timestamp() * 1000)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidInput("is no time", field=field, remedy=remedy)
+        raise InvalidInput("is not a valid time", field=field, remedy=remedy)
     if value < OLDEST:
         raise InvalidInput(f"{value} looks like seconds", field=field, remedy=remedy)
     if value >= 2**53:
@@ -259,7 +259,9 @@ def _groups(value: object) -> tuple[str, ...]:
     names = value.split(";") if isinstance(value, str) else value
     if not isinstance(names, list):
         raise InvalidInput(
-            "is no list", field="groups", remedy="Give slugs with ; between them, or a JSON list."
+            "is not a list",
+            field="groups",
+            remedy="Give slugs with ; between them, or a JSON list.",
         )
     stripped = [name.strip() if isinstance(name, str) else name for name in names]
     return tuple(dict.fromkeys(checks.slug(name, "groups") for name in stripped if name != ""))
@@ -268,7 +270,7 @@ def _groups(value: object) -> tuple[str, ...]:
 def _mapping(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = values.get(name, {})
     if not isinstance(value, dict):
-        raise InvalidInput("is no object", field=name, remedy="Give a JSON object.")
+        raise InvalidInput("is not an object", field=name, remedy="Give a JSON object.")
     return value
 
 
@@ -294,7 +296,7 @@ def _cell(value: object, kind: str, field: str) -> object:
             return float(value)
         except ValueError:
             raise InvalidInput(
-                f"{value[:32]!r} is no number", field=field, remedy="Give a number."
+                f"{value[:32]!r} is not a number", field=field, remedy="Give a number."
             ) from None
     return value
 
@@ -312,7 +314,7 @@ def _dated(value: object, field: str) -> object:
         else:
             return datetime.fromtimestamp(moment(text, field) / 1000, UTC)
     raise InvalidInput(
-        "is no date",
+        "is not a valid date",
         field=field,
         remedy='Write {"date": "2026-01-31"} or a full time with its zone.',
     )
@@ -324,7 +326,7 @@ def _boolean(value: object, field: str) -> bool:
     word = value.casefold() if isinstance(value, str) else ""
     if word in _TRUE or word in _FALSE:
         return word in _TRUE
-    raise InvalidInput("is no boolean", field=field, remedy="Give true or false.")
+    raise InvalidInput("is not a boolean", field=field, remedy="Give true or false.")
 
 
 def _convert(values: dict[str, Any], kind: type[Any], texts: bool, required: str = "device") -> Any:

@@ -45,7 +45,9 @@ class Reader:
     def __init__(self, source: str | Path | IO[bytes], form: Form = "auto") -> None:
         if form not in FORMS:
             raise InvalidInput(
-                f"{form!r:.40} is no format", field="format", remedy="Use auto, csv or jsonl."
+                f"{form!r:.40} is not a valid format",
+                field="format",
+                remedy="Use auto, csv or jsonl.",
             )
         self.name, self._raw, self._owned = _open(source)
         self.form = form

@@ -117,7 +117,7 @@ def _place(value: str) -> tuple[str, str]:
     latitude, comma, longitude = value.strip("() ").partition(",")
     if not comma:
         raise InvalidInput(
-            "is no place", field="location", remedy="It is latitude,longitude in degrees."
+            "is not a valid place", field="location", remedy="It is latitude,longitude in degrees."
         )
     return latitude.strip(), longitude.strip()
 
