@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 _TYPER_INTERRUPTED = 130
 """What newer typers make of KeyboardInterrupt; older ones raise Abort."""
@@ -40,6 +40,9 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if type(error).__name__ == "Abort":
             return _interrupted(name)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            cast("Any", error).format_message()  # shows the help
+            return 0
         if os.environ.get("APNS_LIVE_DEBUG"):
             raise
         return output.report_error(error, command=name, json_mode=json_mode)

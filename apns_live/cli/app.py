@@ -39,7 +39,6 @@ app = typer.Typer(
     help="Send Live Activity pushes straight to APNs, and try it all against a local one.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 

@@ -19,7 +19,7 @@ from .output import ExitCode
 if TYPE_CHECKING:
     from ..contracts import Verdict
 
-app = group("Check content states against the app's Swift source; needs apns-live[contracts].")
+app = group("Check content states against the app's Swift source; needs the extra contracts.")
 _FILES = typer.Argument(
     help="Swift files (or folders) that declare the ActivityAttributes and what they use.",
     metavar="FILE.swift...",

@@ -164,12 +164,10 @@ _COLUMNS = {
     "pushes": "pushes",
     "accepted": "accepted",
     "dropped": "dropped",
-    "other": "other",
     "p50": "p50 ms",
-    "p95": "p95 ms",
     "p99": "p99 ms",
-    "rate": "pushes/s",
-    "connections": "connections",
+    "rate": "push/s",
+    "connections": "links",
 }
 
 
@@ -183,7 +181,7 @@ def _show(shared: Shared, steps: list[Step], tokens: int, rounds: int) -> int:
         )
     else:
         shown = [_row("start", steps[:1])]
-        shown += [_row(f"{len(updates)} x update", updates)] if updates else []
+        shown += [_row(f"{len(updates)} updates", updates)] if updates else []
         shown += [_row("end", steps[-1:]), total]
         shared.screen.table(
             list(_COLUMNS.values()),
@@ -194,7 +192,7 @@ def _show(shared: Shared, steps: list[Step], tokens: int, rounds: int) -> int:
 
 
 def _shown(name: str, value: Any) -> Any:
-    if name in ("p50", "p95", "p99"):
+    if name in ("p50", "p99"):
         return value * 1000
     return int(value) if name == "rate" else value
 

@@ -142,11 +142,26 @@ def test_fake_needs_a_token_on_another_address(cli: Cli) -> None:
     assert "token" in result.err
 
 
+@pytest.mark.parametrize("words", [(), ("store",), ("apps",), ("token",)])
+def test_a_command_without_a_command_shows_its_help(cli: Cli, words: tuple[str, ...]) -> None:
+    result = cli(*words)
+    assert (result.code, result.err) == (0, "")
+    assert "Usage: apns-live" in result.out
+
+
+def test_the_shell_completes_commands(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_APNS_LIVE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "apns-live st")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert cli().out.split() == ["store"]
+
+
 def test_demo_closes_with_a_table(cli: Cli) -> None:
     result = cli("demo", "--tokens", "500", "--rounds", "3")
     assert result.code == 0, result
-    for word in ("accepted", "dropped", "p50", "p95", "p99", "pushes/s", "connections", "2,500"):
+    for word in ("accepted", "dropped", "p50", "p99", "push/s", "links", "3 updates", "2,500"):
         assert word in result.out
+    assert max(map(len, result.out.splitlines())) <= 80
     result = cli("demo", "--tokens", "200", "--rounds", "2", "--json")
     facts = result.json
     assert result.code == 0
