@@ -383,3 +383,9 @@ async def test_many_first_calls_of_a_key_look_it_up_a_few_times(
     found = await asyncio.gather(*(keys.find(secret) for _ in range(100)))
     assert None not in found
     assert asked <= 16
+    # What is known is looked up again after some seconds, by one of the calls.
+    [known] = keys._known.values()
+    known.until = asked = 0
+    found = await asyncio.gather(*(keys.find(secret) for _ in range(100)))
+    assert None not in found
+    assert asked == 1
