@@ -101,9 +101,10 @@ class Stand:
                 self.result.runs.append(run)
 
     def _one(self, contender: Contender, plan: Plan, sink: Sink) -> Run:
-        before = sink.cpu()
+        before, begin = sink.cpu(), time.perf_counter()
         if contender.command:
             run = self._command(contender, plan)
+            lasted = time.perf_counter() - begin
         else:
             work = (senders.serve, contender.sender, plan)
             with worker(contender.name, *work, core=self.core) as sending:
@@ -113,8 +114,8 @@ class Stand:
                 while not isinstance(said := sending.receive(SILENCE + plan.seconds), Run):
                     if self.setup.progress is not None:
                         self.setup.progress(contender.name, *said)
-                run = said
-        run.sink_busy = (sink.cpu() - before) / max(run.wall, 1e-9)
+                run, lasted = said, said.wall
+        run.sink_busy = (sink.cpu() - before) / max(lasted, 1e-9)
         return run
 
     def _command(self, contender: Contender, plan: Plan) -> Run:
@@ -150,7 +151,7 @@ def stand(measure: str, title: str, plan: Plan, setup: Setup | None) -> Iterator
 
 
 def _timed(name: str, words: list[str], count: int, core: int | None) -> Run:
-    """Run a command. Its last line may be JSON with count, wall, cpu, failed and quantiles."""
+    """Run a command: its whole life counts, unless its last line is JSON with fields of `Run`."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     at, begin = time.time(), time.perf_counter()
     pinned = None if core is None else lambda: os.sched_setaffinity(0, {core})
@@ -172,6 +173,6 @@ def _timed(name: str, words: list[str], count: int, core: int | None) -> Run:
         return run
     try:
         said = json.loads((done.stdout.strip().splitlines() or [""])[-1])
-        return msgspec.convert({**msgspec.to_builtins(run), **said, "name": name}, Run)
+        return msgspec.convert({"count": count, "at": at, **said, "name": name}, Run)
     except (ValueError, TypeError, msgspec.ValidationError):
         return run
