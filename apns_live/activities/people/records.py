@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from ...errors import InvalidInput
 from .. import checks
@@ -14,6 +15,7 @@ from .. import checks
 AttributeValue = str | int | float | bool | datetime | date | list[str | int | float]
 _MAX_NUMBER = 1e300
 TokenKind = Literal["start", "activity", "device"]
+_Count = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
 class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,15 +28,15 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     user: str | None = None
     language: str | None = None
     country: str | None = None
-    latitude: float | None = None
-    longitude: float | None = None
+    latitude: Annotated[float, Meta(ge=-90, le=90)] | None = None
+    longitude: Annotated[float, Meta(ge=-180, le=180)] | None = None
     app_version: str | None = None
     os_version: str | None = None
-    first_session: int | None = None
-    last_session: int | None = None
-    session_count: int | None = None
-    session_time: int | None = None
-    amount_spent: float | None = None
+    first_session: _Count | None = None
+    last_session: _Count | None = None
+    session_count: Annotated[int, Meta(ge=0, lt=2**31)] | None = None
+    session_time: _Count | None = None
+    amount_spent: Annotated[float, Meta(ge=0, lt=2**53)] | None = None
     push_enabled: bool | None = None
     frequent_updates: bool | None = None
 
@@ -64,26 +66,11 @@ def check_device(record: DeviceRecord, field: str = "device") -> DeviceRecord:
         changes["language"] = checks.language(record.language, f"{field}.language")
     if record.country is not None:
         changes["country"] = checks.country(record.country, f"{field}.country")
-    for name, limit in (("latitude", 90.0), ("longitude", 180.0)):
-        value = getattr(record, name)
-        if value is not None and not -limit <= value <= limit:
-            raise InvalidInput(
-                f"{value} is out of range",
-                field=f"{field}.{name}",
-                remedy=f"Give {-limit:g} to {limit:g} degrees.",
-            )
     for name in ("app_version", "os_version"):
         value = getattr(record, name)
         if value is not None:
             limit = 64 if name == "app_version" else 32
             changes[name] = checks.identifier(value, f"{field}.{name}", limit=limit)
-    for name in ("first_session", "last_session", "session_count", "session_time", "amount_spent"):
-        value = getattr(record, name)
-        most = 2**31 if name == "session_count" else 2**53
-        if value is not None and not 0 <= value < most:
-            raise InvalidInput(
-                f"{value} is out of range", field=f"{field}.{name}", remedy="Give 0 or more."
-            )
     return msgspec.structs.replace(record, **changes)
 
 
