@@ -45,10 +45,12 @@ def _node_module(name: str) -> Callable[[], str | None]:
     return find
 
 
-def _folder(variable: str, pattern: str) -> Callable[[], str | None]:
+def _folder(variable: str, pattern: str, runs_with: str) -> Callable[[], str | None]:
     def find() -> str | None:
         folder = os.environ.get(variable, "")
-        return folder if folder and any(Path(folder).glob(pattern)) else None
+        if not folder or _executable(runs_with)() is None:
+            return None
+        return folder if any(Path(folder).glob(pattern)) else None
 
     return find
 
@@ -58,9 +60,9 @@ PROGRAMS: dict[str, Callable[[], str | None]] = {
     "chromium": _executable("chromium", "chromium-browser", "google-chrome"),
     "curl": _executable("curl"),
     # A folder with a go.mod that requires firebase.google.com/go/v4, whose modules are there.
-    "firebase-admin-go": _folder("APNS_LIVE_FIREBASE_GO", "go.mod"),
+    "firebase-admin-go": _folder("APNS_LIVE_FIREBASE_GO", "go.mod", "go"),
     # A folder of jars: mvn dependency:copy-dependencies of com.google.firebase:firebase-admin.
-    "firebase-admin-java": _folder("APNS_LIVE_FIREBASE_JAVA", "firebase-admin-*.jar"),
+    "firebase-admin-java": _folder("APNS_LIVE_FIREBASE_JAVA", "firebase-admin-*.jar", "java"),
     "docker-compose": _executable("docker-compose"),
     "firebase-admin-node": _node_module("firebase-admin"),
     "go": _executable("go"),
