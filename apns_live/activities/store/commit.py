@@ -21,10 +21,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...errors import Busy
 from .database import Database
+from .failures import explained
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -159,7 +161,10 @@ class GroupCommit:
         for waiting, result, failure in results:
             if waiting.future.done():
                 continue
-            if failure is not None:
+            if isinstance(failure, SQLAlchemyError | OSError):
+                # Of the database: told as `Database.write` tells it. Its savepoint was rolled back.
+                waiting.future.set_exception(explained(failure, self._database))
+            elif failure is not None:
                 waiting.future.set_exception(failure)
             else:
                 waiting.future.set_result(result)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, insert, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from apns_live.activities.store import schema
@@ -226,3 +227,15 @@ async def test_what_follows_a_commit_happens_although_the_caller_has_left(
     assert await commits.run(adding("c"), told.append) == "c"
     assert told[1:] == ["c"]
     assert await names(database) == {"a", "b", "c"}
+
+
+async def test_a_deadlock_in_a_group_is_busy_for_its_caller(database: Database) -> None:
+    class Deadlock(Exception):
+        sqlstate = "40P01"
+
+    async def deadlocks(connection: AsyncConnection, items: Sequence[str]) -> list[str]:
+        raise DBAPIError("SELECT 1", {}, Deadlock("deadlock detected"))
+
+    batch: Batch[str, str] = Batch(deadlocks)
+    with pytest.raises(Busy):
+        await GroupCommit(database).run_with(batch, "one")
