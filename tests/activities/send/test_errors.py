@@ -173,7 +173,7 @@ async def test_a_start_that_is_refused_until_its_activity_is_over_has_failed(wor
     await world.service.activities.start(world.app, a_start())
     await world.settled()
     await world.service.activities.end(world.app, an_end(1))
-    await world.pass_time(3.0)
+    await world.pass_time(60.0)
     await world.settled()
     start = (await world.operations())[0]
     assert start.status == "failed"

@@ -145,12 +145,12 @@ async def test_a_segment_that_is_gone_by_then_fails_it(world: World) -> None:
 
 async def accept_only(world: World, **values: Any) -> str:
     """Accept and tell nobody, as if the process had died then."""
-    notifications = world.service.notifications
-    notifications._accepting, kept = lambda app, row: None, notifications._accepting
+    writes = world.service.notifications._writes
+    writes.written, kept = lambda app, row: None, writes.written
     try:
         return await send(world, **values)
     finally:
-        notifications._accepting = kept
+        writes.written = kept
 
 
 async def test_a_missing_key_fails_it_until_one_is_added(world: World) -> None:
@@ -172,7 +172,7 @@ async def test_after_a_restart_it_goes_on_and_those_without_an_outcome_get_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fan_out, "PAGE", 4)
-    phones = await with_phones(world, 14)
+    phones = await in_order_of_tokens(world, await with_phones(world, 14))
     name = await accept_only(world, title="Goal")
     await world.close()
     # An earlier process had sent to d0 and d1 and stored it, and had intended d2 and d3.
@@ -225,6 +225,16 @@ async def device_rows(world: World, phones: list[Any]) -> list[int]:
             connection, world.app, [phone.id for phone in phones]
         )
     return [rows[phone.id] for phone in phones]
+
+
+async def in_order_of_tokens(world: World, phones: list[Any]) -> list[Any]:
+    """Return phones as a notification reads them: by the rows of their tokens."""
+    tokens = schema.device_tokens
+    async with world.database.read() as connection:
+        query = select(tokens.c.device_id).order_by(tokens.c.id)
+        order = (await connection.execute(query)).scalars().all()
+    by_row = dict(zip(await device_rows(world, phones), phones, strict=True))
+    return [by_row[row] for row in order]
 
 
 async def test_closing_half_way_loses_and_doubles_nothing(
