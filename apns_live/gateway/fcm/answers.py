@@ -96,6 +96,12 @@ def info(reason: str) -> dict[str, Any]:
     }
 
 
+def _quota(subject: str, description: str) -> dict[str, Any]:
+    """Return the detail that says whose rate was too high."""
+    violated = {"subject": subject, "description": description}
+    return {"@type": f"{_TYPES}/google.rpc.QuotaFailure", "violations": [violated]}
+
+
 def bad_field(field: str, text: str) -> GoogleError:
     """Return the refusal of a body that is not of the API's shape."""
     return GoogleError(400, text, [violation(field, text)])
@@ -125,7 +131,9 @@ def failure_of(outcome: Outcome, *, unregistered: bool) -> GoogleError:
         return GoogleError(400, INVALID)
     if status == 429 or outcome.verdict is Verdict.SLOW_DOWN:
         # Also one that did not leave, because the token was answered so a moment ago.
-        return error(429, "QUOTA_EXCEEDED", "Quota exceeded for this device.", 1.0)
+        text = "Quota exceeded for this device."
+        details = [fcm("QUOTA_EXCEEDED"), *apns, _quota("device", text)]
+        return GoogleError(429, text, details, retry_after=1.0)
     if status == 503 or (not status and not outcome.may_have_been_sent):
         return error(503, "UNAVAILABLE", "The service is currently unavailable.", 1.0)
     if status >= 500:
@@ -160,8 +168,8 @@ def _refusal_of(error: Exception) -> GoogleError:
         case NotAllowed():
             return GoogleError(403, str(error), [fcm("SENDER_ID_MISMATCH")])
         case TooManyRequests():
-            wait = error.retry_after
-            return GoogleError(429, str(error), [fcm("QUOTA_EXCEEDED")], retry_after=wait)
+            details = [fcm("QUOTA_EXCEEDED"), _quota("project", str(error))]
+            return GoogleError(429, str(error), details, retry_after=error.retry_after)
         case Busy() | PoolFull() | ClientClosed():
             return GoogleError(503, str(error), [fcm("UNAVAILABLE")], retry_after=1.0)
     found = classify(error)

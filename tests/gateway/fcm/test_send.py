@@ -152,6 +152,7 @@ async def test_what_apns_refuses(
     else:
         assert "details" not in answer.json()["error"]
     assert ("retry-after" in answer.headers) == (answer.status_code in (429, 503))
+    assert ("QuotaFailure" in answer.text) == (answer.status_code == 429)
 
 
 async def test_a_setting_makes_a_dead_token_unregistered(world: FcmWorld) -> None:
@@ -334,3 +335,5 @@ async def test_the_limit_of_a_key(world: FcmWorld) -> None:
     answer = await world.send(message, bearer=bearer, validate_only=True)
     assert error_of(answer)[:3] == (429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED")
     assert int(answer.headers["retry-after"]) == 60
+    [quota] = [one for one in answer.json()["error"]["details"] if "violations" in one]
+    assert quota["violations"][0]["subject"] == "project"
