@@ -39,6 +39,7 @@ async def test_a_day_ahead_on_one_reading_ends_nothing(database: Database) -> No
     assert await world.status("planned") == "active"
     # One that stays is the time.
     set_by(world.clock, DAY)
+    world.scheduler.wake()
     await world.advance(CONFIRMED + 120)
     assert [await world.status(name) for name in ("running", "planned")] == ["ended", "ended"]
     task.cancel()

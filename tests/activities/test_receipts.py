@@ -173,7 +173,7 @@ async def test_a_bad_receipt_is_refused_with_all_of_its_batch(
 
 
 async def test_another_apps_devices_are_unknown(world: World) -> None:
-    with pytest.raises(InvalidInput, match="no device of the app"):
+    with pytest.raises(InvalidInput, match="the app has no device"):
         await world.receipts.record(
             world.other, [ReceiptRecord(device="d0", event="received", activity="match-17")]
         )

@@ -162,7 +162,7 @@ def test_a_store_of_a_newer_release_is_left_alone(cli: Cli) -> None:
         ("postgresql://u:hidden@localhost:1/x", "cannot be reached"),
         ("mysql://u@h/x", "not supported"),
         ("sqlite://", "names no file"),
-        ("no/such/folder/s.db", "no folder"),
+        ("no/such/folder/s.db", "not a folder"),
     ],
 )
 def test_an_address_that_leads_nowhere(cli: Cli, address: str, message: str) -> None:

@@ -171,7 +171,7 @@ class Receipts:
                 value = getattr(record, name)
                 if value is not None and value not in rows:
                     raise InvalidInput(
-                        f"{value!r:.80} is not a valid {name} of the app",
+                        f"the app has no {name} {value!r:.80}",
                         field=f"receipts[{index}].{name}",
                         remedy=_REMEDIES[name],
                     )

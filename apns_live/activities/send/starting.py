@@ -3,7 +3,7 @@
 Each page carries the newest state, so a long start does not end with an old score. A start is never sent
 twice: what a crash leaves of a page without an outcome is reported as UNKNOWN. An end stops a start behind
 the page that is under way. One that comes at once does not take its place: the first page leaves, and the
-end follows to each device when its token comes.
+end follows to each device when its token comes. One with the reason "cancelled" calls the start off.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ from .results import Batch, intend, refusal, report_unknown
 
 AT_ONCE = 10.0
 """Seconds after a start within which an end lets its first page leave all the same."""
+
+
+CANCELLED = "cancelled"
+"""The reason of an end that calls its start off."""
 
 
 class StartFanOut(FanOut[Sequence[Recipient]]):
@@ -131,6 +135,7 @@ class StartFanOut(FanOut[Sequence[Recipient]]):
         began = max(activity.started_at or 0, self._operation.created_at)
         return (
             activity.status == "ended"
+            and activity.end_reason != CANCELLED  # called off: it is not to be shown at all
             and activity.retired_at is None
             and now - began / 1000 < AT_ONCE
             and not (self.sent or self._operation.cursor)

@@ -336,8 +336,9 @@ def _convert(values: dict[str, Any], kind: type[Any], texts: bool, required: str
         return msgspec.convert(values, kind, strict=not texts)
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$.")
+        fault = "out of range" if re.search("[<>]=", problem) else "of the wrong type"
         raise InvalidInput(
-            f"is of the wrong type ({problem[:80]})",
+            f"is {fault} ({problem[:80]})",
             field=path.rstrip("`") or "line",
             remedy="See the list of columns.",
         ) from None
