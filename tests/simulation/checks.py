@@ -167,8 +167,17 @@ def _check_order(world: World, token: str, pushes: list[Seen]) -> None:
     ordered = sorted(states.values(), key=lambda each: each.serial)
     if not (ordered and _is_ordered(world, token, ordered)):
         return
+    dropped = [
+        serial
+        for serial, said in world.callers.said.items()
+        if said.token == token
+        and said.outcome is not None
+        and said.outcome.verdict is Verdict.DROP_TOKEN
+    ]
     for before, after in pairwise(ordered):
-        if after.timestamp <= before.timestamp:
+        # A token that was to be dropped, and is sent to again, begins anew.
+        begins = any(before.serial <= serial < after.serial for serial in dropped)
+        if after.timestamp <= before.timestamp and not begins:
             world.complain(
                 f"{token[:8]}: state {after.serial} has timestamp {after.timestamp}, "
                 f"not after {before.timestamp} of state {before.serial}"
