@@ -50,6 +50,10 @@ Output = Annotated[
     list[str] | None,
     typer.Option("--output", metavar="FILE", help="Write .json, .csv or .png; repeatable."),
 ]
+ThrownAway = Annotated[
+    str | None,
+    typer.Option("--database", metavar="URL", help="One that may be thrown away; else SQLite."),
+]
 Append = Annotated[
     bool, typer.Option("--append", help="Add the runs to a .json that is there, for compare.")
 ]
@@ -342,10 +346,7 @@ def memory(
 def service(
     shared: Shared,
     devices: Annotated[int, typer.Option("--devices", min=1, help="Devices.")] = 100_000,
-    database: Annotated[
-        str | None,
-        typer.Option("--database", metavar="URL", help="One that may be thrown away; else SQLite."),
-    ] = None,
+    database: ThrownAway = None,
     rounds: Rounds = 1,
     sink: SinkKind = "auto",
     output: Output = None,
@@ -374,10 +375,7 @@ def gateway(
     overload: Annotated[
         int, typer.Option("--overload", metavar="N", min=0, help="At the end: so many callers.")
     ] = 0,
-    database: Annotated[
-        str | None,
-        typer.Option("--database", metavar="URL", help="One that may be thrown away; else SQLite."),
-    ] = None,
+    database: ThrownAway = None,
     rounds: Rounds = 3,
     sink: SinkKind = "auto",
     output: Output = None,

@@ -95,6 +95,10 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     operation: str | None = None
 
 
+CANCELLED = "cancelled"
+"""The reason of an end that calls its start off: what has not left is not sent."""
+
+
 class End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """End an activity; without a state the last one stays on the card. ``operation`` as in `Start`."""
 

@@ -20,6 +20,7 @@ from ..apps import App
 from ..people.audience import Recipient
 from ..requests.audience import Audience
 from ..requests.messages import languages_of, start_alert_of, start_message
+from ..requests.requests import CANCELLED
 from ..requests.start_again import Started, read_further
 from ..store import schema
 from ..times import milliseconds
@@ -30,10 +31,6 @@ from .results import Batch, intend, refusal, report_unknown
 
 AT_ONCE = 10.0
 """Seconds after a start within which an end lets its first page leave all the same."""
-
-
-CANCELLED = "cancelled"
-"""The reason of an end that calls its start off."""
 
 
 class StartFanOut(FanOut[Sequence[Recipient]]):

@@ -439,7 +439,7 @@ intended_pages = Table(  # pages of a notification that may have left and are no
     _row_id(),
     Column("operation_id", RowId, ForeignKey("operations.id", ondelete="CASCADE"), nullable=False),
     Column("devices", Text, nullable=False),  # their row ids, as a JSON list
-    Column("unsent", Boolean, nullable=False, server_default="0"),  # certainly; to be sent
+    Column("unsent", Boolean, nullable=False, server_default="0"),  # no longer written
     Index(None, "operation_id", "id"),
 )
 

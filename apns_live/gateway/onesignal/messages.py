@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from ...activities.read.views import OperationView
 from ...activities.requests import End, Presentation
+from ...activities.requests.requests import CANCELLED
 from ...errors import InvalidInput, NotFound
 from . import words
 from .answers import answer
@@ -54,7 +55,7 @@ async def cancel(call: Call) -> Response:
     end = End(
         id=found["activity"] or "",
         presentation=Presentation(dismiss_after=0.0),
-        reason="cancelled",
+        reason=CANCELLED,
         dialect="onesignal",
     )
     await call.gateway.service.activities.end(call.app, end)

@@ -6,10 +6,11 @@ import asyncio
 import shutil
 import socket
 import ssl
-import time
+import threading
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from apns_live.errors import InvalidSetting
 from apns_live.gateway.serving import serving
@@ -74,7 +75,7 @@ async def test_new_files_are_used_without_a_restart(tmp_path: Path) -> None:
 
 def test_a_hello_that_is_there_before_its_connection_is_taken(tmp_path: Path) -> None:
     """A client sends its first bytes at once; on a busy machine they wait beside the connection."""
-    uvloop = pytest.importorskip("uvloop")
+    sent = threading.Event()
     made = certificates_in(tmp_path)
     certificates = Certificates(made.certificate_file, made.key_file)
 
@@ -82,8 +83,16 @@ def test_a_hello_that_is_there_before_its_connection_is_taken(tmp_path: Path) ->
         context = ssl.create_default_context(cafile=str(made.ca_file))
         with (
             socket.create_connection(("localhost", port), timeout=10.0) as plain,
-            context.wrap_socket(plain, server_hostname="localhost") as secured,
+            context.wrap_socket(
+                plain, server_hostname="localhost", do_handshake_on_connect=False
+            ) as secured,
         ):
+            secured.setblocking(False)
+            with pytest.raises(ssl.SSLWantReadError):
+                secured.do_handshake()
+            sent.set()
+            secured.settimeout(10.0)
+            secured.do_handshake()
             secured.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
             return secured.recv(12)
 
@@ -91,7 +100,7 @@ def test_a_hello_that_is_there_before_its_connection_is_taken(tmp_path: Path) ->
         async with serving(small_app([]), certificates=certificates) as url:
             asking = asyncio.create_task(asyncio.to_thread(ask, int(url.rpartition(":")[2])))
             await asyncio.sleep(0)
-            time.sleep(0.2)
+            assert sent.wait(10.0), "nobody accepts meanwhile"
             return await asking
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
