@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..answers import Answer, read_answer
 from ..clock import Clock
@@ -62,6 +63,9 @@ class Refusals:
                 backoff=backoff,
             ),
         )
+        if push.last is not None and push.last[1].may_have_been_sent:
+            # A 500 came before: whatever is answered now, a phone may have got that first one.
+            step = replace(step, may_have_been_sent=True)
         push.last = (answer, step)
         if retry is Retry.BACKOFF_TOKEN and step.delay is not None:
             self.tokens.refused(push.token, now, step.delay)

@@ -210,6 +210,18 @@ async def test_p20_a_500_on_a_busy_connection_keeps_it(
         )
 
 
+@pytest.mark.wire
+async def test_a_refusal_after_a_500_still_says_that_a_phone_may_have_got_it(
+    timed_fake: FakeApns, clock: SimulatedClock
+) -> None:
+    async with client_for(timed_fake, clock=clock) as client:
+        timed_fake.fault("answer", reason="InternalServerError", nth=(1,))
+        timed_fake.fault("answer", reason="Unregistered", nth=(2,))
+        outcome = await pass_time(client, clock, client.send(UPDATE, token(1)))
+        assert (outcome.verdict, outcome.attempts) == (Verdict.DROP_TOKEN, 2)
+        assert outcome.may_have_been_sent
+
+
 @contextlib.asynccontextmanager
 async def relay(address: str, port: int):
     """Listen on another loopback address and pass everything on to the fake."""

@@ -189,7 +189,7 @@ def _check_order(world: World, token: str, pushes: list[Seen]) -> None:
 
 def _forgetful(world: World) -> bool:
     """Whether a later process does not know the timestamps of an earlier one."""
-    return world.crashes > 0 and not world.plan.settings["journal"]
+    return world.began_too_late or (world.crashes > 0 and not world.plan.settings["journal"])
 
 
 def _is_ordered(world: World, token: str, ordered: list[Seen]) -> bool:

@@ -26,6 +26,8 @@ from .process import REGISTERED, Life, current
 
 CALM = 3_600.0
 """Seconds that everything gets to settle once all troubles are over."""
+_LIFETIME = 12 * 3_600.0
+"""Seconds after which delivery forgets an idle lane."""
 _logger = logging.getLogger("apns_live")
 
 
@@ -53,6 +55,8 @@ class World:
         """The id of each request that reached APNs whole."""
         self.crashes = 0
         self.clock_was_wrong = False
+        self.began_too_late = False
+        """Whether a process began when, by its clock, every lane in the journal was past its life."""
 
     # Running
 
@@ -173,6 +177,7 @@ class World:
     async def _begin_life(self) -> Life:
         life = Life(self, len(self.lives) + 1)
         self.lives.append(life)
+        self.began_too_late |= self.clock.skew > _LIFETIME
         token = current.set(life)
         try:
             # A disk that fails while a process starts stops it; it is started again.
