@@ -49,6 +49,7 @@ class Database:
         self._reader = reader
         self._url = url
         self._one_writer = asyncio.Lock() if self.is_sqlite else None
+        self._closed = False
 
     @classmethod
     def open(
@@ -106,15 +107,11 @@ class Database:
         committing = False
         try:
             # The lock queues writers in order; the pool of one connection would time out instead.
-            async with self._one_writer or nullcontext(), self._writer.connect() as connection:
-                try:
-                    await connection.begin()
-                    yield connection
-                    committing = True
-                    await connection.commit()
-                except TimeoutError:
-                    await connection.invalidate()  # a rollback would wait for the same answer
-                    raise
+            async with self._one_writer or nullcontext(), self._lent(self._writer) as connection:
+                await connection.begin()
+                yield connection
+                committing = True
+                await connection.commit()
         except (SQLAlchemyError, OSError) as error:
             raise explained(error, self, committing=committing) from error
 
@@ -122,12 +119,8 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """One transaction that only reads, on a snapshot of its own. Raises as `write`."""
         try:
-            async with self._reader.connect() as connection:
-                try:
-                    yield connection
-                except TimeoutError:
-                    await connection.invalidate()
-                    raise
+            async with self._lent(self._reader) as connection:
+                yield connection
         except (SQLAlchemyError, OSError) as error:
             raise explained(error, self) from error
 
@@ -144,8 +137,21 @@ class Database:
         except (SQLAlchemyError, OSError) as error:
             raise explained(error, self) from error
 
+    @asynccontextmanager
+    async def _lent(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        async with engine.connect() as connection:
+            try:
+                yield connection
+            except TimeoutError:
+                await connection.invalidate()  # a rollback would wait for the same answer
+                raise
+            finally:
+                if self._closed:
+                    await connection.invalidate()  # it came from a pool that is gone
+
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection; one that is in use closes when its transaction ends."""
+        self._closed = True
         await self._writer.dispose()
         if self._reader is not self._writer:
             await self._reader.dispose()

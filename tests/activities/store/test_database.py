@@ -162,6 +162,22 @@ def test_a_loop_that_closes_while_a_statement_runs_leaves_no_file_open(tmp_path:
     assert closed.wait(10)
 
 
+async def test_what_is_in_use_when_the_database_closes_is_closed_later(database: Database) -> None:
+    async with database.read() as reading, database.write() as writing:
+        connections = [
+            (await each.get_raw_connection()).driver_connection for each in (reading, writing)
+        ]
+        await database.aclose()
+        assert await reading.scalar(text("SELECT 1")) == 1
+        await writing.execute(insert(schema.apps).values(an_app("late")))
+    if database.is_sqlite:
+        assert [each._connection for each in connections] == [None, None]
+    else:
+        assert [each.is_closed() for each in connections] == [True, True]
+    async with database.read() as connection:
+        assert await connection.scalar(select(schema.apps.c.name)) == "late"
+
+
 async def test_a_writer_waits_for_another_process(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     async with Database.open(path) as database:
