@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from time import perf_counter
 from time import time as _wall_time
 from typing import Protocol
@@ -45,6 +46,17 @@ class SystemClock:
     async def sleep(self, delay: float) -> None:
         """Return after ``delay`` seconds."""
         await asyncio.sleep(delay)
+
+
+@contextlib.asynccontextmanager
+async def timeout(clock: Clock, seconds: float) -> AsyncIterator[None]:
+    """Cancel the block after ``seconds`` of the clock and raise TimeoutError behind it."""
+    async with asyncio.timeout(None) as limit:
+        timer = clock.call_later(seconds, lambda: limit.reschedule(0.0))
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 class Alarm:

@@ -571,5 +571,5 @@ class Engine:
         seconds, because = self.pause(self.clock.monotonic())
         if seconds:
             return f"APNs answered {because}: nothing leaves for another {seconds:.0f} s."
-        failure = getattr(self.transport, "last_failure", "")
+        failure = self.transport.opening.last_failure if self.transport else ""
         return f"No connection took it; the last try failed: {failure}" if failure else ""

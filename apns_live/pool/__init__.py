@@ -2,6 +2,7 @@
 
 from .decision import Decision, LinkView, PoolView, decide
 from .endpoint import PRODUCTION, SANDBOX, Endpoint
+from .opening import Bar
 from .options import PoolOptions
 from .pool import Pool
 from .push import (
@@ -13,7 +14,8 @@ from .push import (
     Sendable,
     pushes_that_leave,
 )
-from .transport import Bar, Feed, Hooks, LinkStatistics, Loss, Transport
+from .record import LinkStatistics
+from .transport import Feed, Hooks, Loss, Transport
 
 __all__ = [
     "PRODUCTION",

@@ -32,9 +32,8 @@ from .decision import LinkView
 from .liveness import PROBE_PATIENCE, Liveness
 from .options import PoolOptions
 from .push import Push, PushState
-from .record import LinkRecord
-from .timeouts import ResponseTimeouts
-from .transport import Feed, LinkStatistics, Loss
+from .record import LinkRecord, LinkStatistics
+from .transport import Feed, Loss
 from .wire import Wire
 
 logger = logging.getLogger("apns_live.pool")
@@ -73,7 +72,7 @@ class LinkOwner(Protocol):
     def link_going_away(self, link: Link, event: GoAwayReceived) -> None:
         """Look at the reason of a GOAWAY, before its pushes are reported."""
 
-    def link_unusable(self, link: Link) -> None:
+    def wake(self) -> None:
         """Let other links take over."""
 
     def link_closed(self, link: Link, cause: str) -> None:
@@ -113,7 +112,6 @@ class Link(asyncio.Protocol):
         self._options = options
         self._http2 = ClientConnection(authority=authority, batch_answers=True)
         self._liveness = Liveness(self.record.opened_at, options)
-        self._timeouts = ResponseTimeouts()
         self._alarm = Alarm(clock, self._tick)
 
     def __repr__(self) -> str:
@@ -180,19 +178,15 @@ class Link(asyncio.Protocol):
 
     def statistics(self) -> LinkStatistics:
         """Return a frozen snapshot."""
-        record = self.record
-        return LinkStatistics(
+        now = self._clock.monotonic()
+        return self.record.statistics(
+            now,
             connection_id=self.number,
             state=self.state.value,
             address=self.wire.address,
             open_streams=len(self.in_flight),
             max_streams=self._http2.max_concurrent_streams,
-            accepted=record.accepted,
-            answered=record.answered,
-            lost=record.losses,
-            age=self._clock.monotonic() - record.opened_at,
-            round_trip=record.round_trip,
-            stalled_for=self._stalled_for(self._clock.monotonic()),
+            stalled_for=self._stalled_for(now),
             provider_token_age=max(0.0, self._clock.time() - self.token.issued_at),
         )
 
@@ -276,7 +270,6 @@ class Link(asyncio.Protocol):
             self._liveness.begins_to_wait(now)
         self.in_flight.update(zip(streams, pushes, strict=True))
         timeout = pushes[0].owner.response_timeout
-        self._timeouts.started(now, timeout, first, streams[-1])
         self.record.idle_since = None
         self._alarm.set(min(self._liveness.next_look(waiting=True), now + timeout))
         return room >= len(pushes)
@@ -432,7 +425,7 @@ class Link(asyncio.Protocol):
             self.record.full_since = None
             self.state = LinkState.DRAINING
             logger.info("connection %d takes no more pushes: %s", self.number, cause)
-            self._owner.link_unusable(self)
+            self._owner.wake()
 
     def _close_if_drained(self) -> None:
         if self.state is LinkState.DRAINING and not self.in_flight:
@@ -522,7 +515,7 @@ class Link(asyncio.Protocol):
         now = self._clock.monotonic()
         liveness = self._liveness
         stalled_for = self._stalled_for(now)
-        overdue = self._timeouts.due(now, self.in_flight)
+        overdue = [push for push in self.in_flight.values() if _due(push) <= now]
         if overdue:
             self._give_up(overdue, now)
         patience = overdue[0].owner.response_timeout if overdue else self._options.response_timeout
@@ -536,21 +529,24 @@ class Link(asyncio.Protocol):
             self._end(f"no answer to PING for {patience:g} s", Loss.PEER_SILENT)
             return
         if liveness.must_answer and not self._probe_is_young():
-            self._owner.link_unusable(self)
+            self._owner.wake()
         if liveness.wants_ping(now, waiting=bool(self.in_flight)):
             if self.in_flight and self.state is LinkState.READY:
                 self.state = LinkState.PROBING
                 self.record.full_since = None
-                self._owner.link_unusable(self)
+                self._owner.wake()
             self._ping(now)
         if overdue:
             self.feed()
         if not self.is_closed():
-            deadline = self._timeouts.next_deadline() if self.in_flight else None
             look = liveness.next_look(waiting=bool(self.in_flight))
-            if stalled_for and not self.in_flight:
-                deadline = now + self._options.response_timeout - stalled_for
-            self._alarm.set(max(look if deadline is None else min(look, deadline), now))
+            if self.in_flight:
+                # In steps of a 64th of a timeout, so that not each push needs a look of its own.
+                first = min(self.in_flight.values(), key=_due)
+                look = min(look, max(_due(first), now + first.owner.response_timeout / 64))
+            elif stalled_for:
+                look = min(look, now + self._options.response_timeout - stalled_for)
+            self._alarm.set(max(look, now))
 
     def _stalled_for(self, now: float) -> float:
         """Return for how many seconds the peer's windows have let nothing leave."""
@@ -580,3 +576,8 @@ class Link(asyncio.Protocol):
         self._close_if_drained()
         if not self.in_flight:
             self._became_idle(now)
+
+
+def _due(push: Push) -> float:
+    """Return when the answer to a push in flight is overdue."""
+    return push.sent_at + float(push.owner.response_timeout)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ..clock import Clock
 from .options import PoolOptions
-from .transport import Bar
 
 _GIVE_UP_AFTER = 5
 """Connections in a row that failed for something that will not change by itself."""
@@ -17,23 +17,17 @@ _DROP_BACKOFF_LIMIT = 5.0
 _NEVER = float("-inf")
 
 
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Nothing may connect until ``until`` (monotonic seconds), for ``reason`` (Apple's word)."""
+
+    until: float
+    reason: str
+    detail: str
+
+
 class Opening:
     """The pool's account of its connects. Times are monotonic seconds, waits have full jitter."""
-
-    __slots__ = (
-        "_clock",
-        "_drops",
-        "_failures",
-        "_options",
-        "_permanent",
-        "_uniform",
-        "backoff_until",
-        "bar",
-        "failed",
-        "last_connect_at",
-        "last_failure",
-        "opened",
-    )
 
     def __init__(self, clock: Clock, options: PoolOptions, uniform: Callable[[], float]) -> None:
         self._clock = clock

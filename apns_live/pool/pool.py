@@ -6,10 +6,10 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from ..clock import Alarm, Clock
-from ..credentials import ProviderToken, ProviderTokens
+from ..clock import Clock, timeout
+from ..credentials import ProviderTokens
 from ..errors import ConnectFailed
 from ..http2 import GoAwayReceived
 from ..http2.headers import choose_decoder
@@ -18,10 +18,9 @@ from ..reasons import TABLE, normalise
 from .connect import Connector
 from .decision import PoolView, decide
 from .link import Link
-from .opening import Opening
 from .options import PoolOptions
 from .push import Push
-from .transport import Bar, Feed, Hooks, LinkStatistics
+from .transport import Feed, Hooks, Transport
 
 logger = logging.getLogger("apns_live.pool")
 
@@ -29,8 +28,8 @@ _GOODBYE = 0.25
 """Seconds that the TLS goodbye may take once everything else is done."""
 
 
-class Pool:
-    """The own-wire transport: `Transport` over HTTP/2 links of ours."""
+class Pool(Transport):
+    """The own-wire transport: HTTP/2 links of ours."""
 
     name = "http2"
     header_decoder = choose_decoder()
@@ -46,86 +45,26 @@ class Pool:
         hooks: Hooks,
         uniform: Callable[[], float] = random.random,
     ) -> None:
-        self._feed = feed
+        super().__init__(feed, tokens, clock=clock, options=options, hooks=hooks, uniform=uniform)
         self._connector = connector
-        self._tokens = tokens
-        self._clock = clock
-        self._options = options
-        self._hooks = hooks
         self._links: list[Link] = []
         self._leaving: list[Link] = []
-        self._numbers = 0
         self._connecting: dict[int, asyncio.Task[None]] = {}
-        self._wake_scheduled = False
         self._review_at = float("-inf")
-        self._alarm = Alarm(clock, self._pump)
-        self._opening = Opening(clock, options, uniform)
-        self._told: Bar | None = None
-        """The bar that whoever brings work knows of."""
-        self._preferred: ProviderToken | None = None
-        self._closing = False
         self._nothing_open: asyncio.Event | None = None
 
     def __repr__(self) -> str:
         state = "closing" if self._closing else "open"
         return f"<Pool {state} {self._connector.endpoint.host} {self._links}>"
 
-    def is_closed(self) -> bool:
-        """Whether it is closed and no link is left."""
-        return self._closing and not self._links
-
     # The transport's face
 
-    @property
-    def opened(self) -> int:
-        """Connections that became ready."""
-        return self._opening.opened
-
-    @property
-    def failed(self) -> int:
-        """Connections that could not be opened."""
-        return self._opening.failed
-
-    @property
-    def last_failure(self) -> str:
-        """What the last connection that could not be opened said."""
-        return self._opening.last_failure
-
-    def wake(self) -> None:
-        """Look for work in this turn of the event loop."""
-        if not self._wake_scheduled and not self._closing_done():
-            self._wake_scheduled = True
-            asyncio.get_running_loop().call_soon(self._pump)
-
-    def retire_all(self, cause: str, tokens: ProviderTokens | None = None) -> None:
-        """Use new connections from here on, with other provider tokens if given."""
-        if tokens is not None:
-            self._tokens = tokens
-            self._preferred = None
-            self._opening.works()
-            self._tell_bar()
-        for link in list(self._links):
-            link.retire(cause)
-        self.wake()
-
-    def credentials_refused(self, reason: str, detail: str) -> None:
-        """Bar connecting for a backoff that grows: connecting again would not help for now."""
-        self._opening.refused(reason, detail)
-        self._tell_bar()
-
-    def keep_oldest_token(self, refused: ProviderToken) -> None:
-        """Let new links start with the oldest provider token that is still valid."""
-        held = [link.token for link in self._links if link.token is not refused]
-        valid = [token for token in held if self._tokens.for_connection(token) is token]
-        self._preferred = min(valid, key=lambda token: token.issued_at, default=None)
+    def _carriers(self) -> Sequence[Link]:
+        return self._links
 
     def in_flight(self) -> list[Push]:
         """Return the pushes that are on the wire."""
         return [push for link in self._links for push in link.in_flight.values()]
-
-    def links(self) -> tuple[LinkStatistics, ...]:
-        """Return the connections as they are now."""
-        return tuple(link.statistics() for link in self._links)
 
     async def aclose(self, deadline: float) -> None:
         """Close every connection; those with pushes in flight at ``deadline`` at the latest."""
@@ -172,9 +111,6 @@ class Pool:
         for link in list(self._links):
             link.close("the client was closed")
 
-    def _closing_done(self) -> bool:
-        return self._closing and not self._links
-
     # Work and growth
 
     def _pump(self) -> None:
@@ -187,14 +123,14 @@ class Pool:
         if self._closing:
             return
         now = self._clock.monotonic()
-        if self._opening.is_over(now):
+        if self.opening.is_over(now):
             self._tell_bar()
         view = PoolView(
             now=now,
             waiting=self._feed.has_work(),
             links=tuple(link.view() for link in self._links),
-            last_connect_at=self._opening.last_connect_at,
-            backoff_until=self._opening.backoff_until,
+            last_connect_at=self.opening.last_connect_at,
+            backoff_until=self.opening.backoff_until,
             closing=self._closing,
         )
         decision = decide(view, self._options)
@@ -211,7 +147,7 @@ class Pool:
 
     def _open_link(self, now: float) -> None:
         self._numbers += 1
-        self._opening.last_connect_at = now
+        self.opening.last_connect_at = now
         link = Link(
             self._numbers,
             owner=self,
@@ -229,56 +165,45 @@ class Pool:
         self._connecting[link.number] = task
 
     async def _connect(self, link: Link) -> None:
-        task = asyncio.current_task()
-        overdue = False
-
-        def give_up() -> None:
-            nonlocal overdue
-            overdue = True
-            if link.number in self._connecting and task is not None:
-                task.cancel()
-
-        timeout = self._options.connect_timeout
-        timer = self._clock.call_later(timeout, give_up)
+        seconds = self._options.connect_timeout
         failure = ""
         permanent = False
         tried: list[str] = []
         try:
-            await self._connector.open(lambda: link, tried)
-            await link.settled
+            async with timeout(self._clock, seconds):
+                await self._connector.open(lambda: link, tried)
+                await link.settled
         except ConnectFailed as error:
             failure, permanent = str(error), error.permanent
-        except asyncio.CancelledError:
-            if not overdue:
-                link.close("the client is closing")
-                raise
-            failure = f"no connection to {self._connector.endpoint.host} within {timeout:g} s"
+        except TimeoutError:
+            failure = f"no connection to {self._connector.endpoint.host} within {seconds:g} s"
             if tried:
                 failure += f" (tried {', '.join(tried[:8])})"
+        except asyncio.CancelledError:
+            link.close("the client is closing")
+            raise
         except Exception as error:
             # A link that stayed as it is would be waited for for ever.
             logger.exception("connection %d could not be opened", link.number)
             failure = f"{type(error).__name__}: {error}"
         finally:
-            timer.cancel()
             self._connecting.pop(link.number, None)
         if failure:
             link.close(failure)
-            self._opening.connect_failed(failure, permanent=permanent)
+            self.opening.connect_failed(failure, permanent=permanent)
             self._tell_bar()
 
     # What links report
 
     def link_ready(self, link: Link) -> None:
         """Note that a link may carry pushes."""
-        self._opening.opened += 1
+        self.opening.opened += 1
         logger.info("connection %d to %s is ready", link.number, link.wire.address)
         self._call(self._hooks.connection_opened, link.number, link.wire.address)
 
     def link_accepted(self, link: Link) -> None:
         """Note a link's first accepted push: connecting works again."""
-        self._opening.works()
-        self._tell_bar()
+        self._works()
 
     def link_full(self, link: Link, now: float) -> None:
         """Think of growing: a link has no room while work waits."""
@@ -292,10 +217,6 @@ class Pool:
         if len(self._links) > self._options.min_connections and not self._closing:
             self._alarm.set(self._clock.monotonic() + self._options.idle_timeout)
 
-    def link_unusable(self, link: Link) -> None:
-        """Let other links take over: this one takes no new pushes."""
-        self.wake()
-
     def link_going_away(self, link: Link, event: GoAwayReceived) -> None:
         """Look at the reason of a GOAWAY; one that names credentials stops all connecting."""
         reason, detail = _goaway_reason(event.debug_data)
@@ -304,7 +225,7 @@ class Pool:
         self._call(self._hooks.going_away, link.number, reason, event.last_stream_id)
         row = TABLE.get(normalise(reason))
         if row is not None and row.verdict in (Verdict.OPERATOR, Verdict.REFRESH_CREDENTIALS):
-            self._opening.shut_out(reason, detail or f"{row.meaning}. {row.remedy}")
+            self.opening.shut_out(reason, detail or f"{row.meaning}. {row.remedy}")
             self._tell_bar()
 
     def link_closed(self, link: Link, cause: str) -> None:
@@ -318,24 +239,15 @@ class Pool:
         logger.info("connection %d closed: %s", link.number, cause)
         self._call(self._hooks.connection_closed, link.number, cause)
         if link.failed():
-            delay = self._opening.ended_unused(cause)
+            delay = self.opening.ended_unused(cause)
             self._call(self._hooks.connect_failed, cause, delay)
         elif link.was_dropped():
-            self._opening.was_dropped()
+            self.opening.was_dropped()
         elif not link.deliberate:
-            self._opening.has_lasted()
+            self.opening.has_lasted()
         if self._nothing_open is not None and not self._links:
             self._nothing_open.set()
         self.wake()
-
-    def _tell_bar(self) -> None:
-        """Tell whoever brings work whether, and why, nothing connects."""
-        bar = self._opening.bar
-        if bar is not self._told:
-            self._told = bar
-            self._feed.barred(bar)
-            if bar is not None:
-                self._alarm.set(bar.until)
 
     def _call(self, hook: Callable[..., object] | None, *arguments: object) -> None:
         if hook is not None:

@@ -13,6 +13,7 @@ import msgspec
 from ..credentials import ProviderToken
 from ..http2 import Indexing, PreparedHeaders
 from ..payload import EncodedMessage
+from .record import LinkStatistics
 
 Fields = tuple[tuple[bytes, bytes, Indexing], ...]
 
@@ -46,6 +47,9 @@ class Carrier(Protocol):
 
     def shows_current_token(self) -> bool:
         """Whether a new connection would show the same provider token."""
+
+    def statistics(self) -> LinkStatistics:
+        """Return a frozen snapshot."""
 
     def retire(self, cause: str) -> None:
         """Take no new pushes; close when those in flight are answered."""

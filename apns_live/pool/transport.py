@@ -6,14 +6,21 @@ what became of them in batches.
 
 from __future__ import annotations
 
+import asyncio
 import enum
+import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..clock import Alarm, Clock
 from ..credentials import ProviderToken, ProviderTokens
 from ..http2 import EncodedString, ResponseReceived
+from .opening import Bar, Opening
+from .options import PoolOptions
 from .push import Carrier, Push
+from .record import LinkStatistics
 
 
 class Loss(enum.Enum):
@@ -34,34 +41,6 @@ class Loss(enum.Enum):
     CLOSED = "closed"
     CANCELLED = "cancelled"
     PROTOCOL = "protocol_error"
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """Nothing may connect until ``until`` (monotonic seconds), for ``reason`` (Apple's word)."""
-
-    until: float
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkStatistics:
-    """One connection as it was at the moment of asking. Times are seconds."""
-
-    connection_id: int
-    state: str
-    address: str
-    open_streams: int
-    max_streams: int
-    accepted: int
-    answered: int
-    lost: int
-    age: float
-    round_trip: float
-    stalled_for: float
-    """For how long the peer's windows have let nothing leave; it is replaced when an answer is due."""
-    provider_token_age: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,41 +106,97 @@ class Feed(Protocol):
         """Report that nothing can connect for a while, or (None) that it can again."""
 
 
-class Transport(Protocol):
+class Transport(ABC):
     """Carries pushes to one endpoint with one provider key."""
 
-    name: str
-    header_decoder: str
+    name = ""
+    header_decoder = ""
 
-    @property
-    def opened(self) -> int:
-        """Connections that became ready."""
-
-    @property
-    def failed(self) -> int:
-        """Connections that could not be opened."""
-
-    @property
-    def last_failure(self) -> str:
-        """What the last connection that could not be opened said; "" when there was none."""
+    def __init__(
+        self,
+        feed: Feed,
+        tokens: ProviderTokens,
+        *,
+        clock: Clock,
+        options: PoolOptions,
+        hooks: Hooks,
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
+        self.opening = Opening(clock, options, uniform)
+        self._feed = feed
+        self._tokens = tokens
+        self._clock = clock
+        self._options = options
+        self._hooks = hooks
+        self._numbers = 0
+        self._preferred: ProviderToken | None = None
+        self._told: Bar | None = None
+        """The bar that whoever brings work knows of."""
+        self._alarm = Alarm(clock, self._pump)
+        self._wake_scheduled = False
+        self._closing = False
 
     def wake(self) -> None:
-        """Say that there may be work."""
+        """Look for work in this turn of the event loop."""
+        if not self._wake_scheduled and not self.is_closed():
+            self._wake_scheduled = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def is_closed(self) -> bool:
+        """Whether it is closed and no connection is left."""
+        return self._closing and not self._carriers()
 
     def retire_all(self, cause: str, tokens: ProviderTokens | None = None) -> None:
         """Use new connections from here on, with other provider tokens if given."""
+        if tokens is not None:
+            self._tokens = tokens
+            self._preferred = None
+            self._works()
+        for carrier in tuple(self._carriers()):
+            carrier.retire(cause)
+        self.wake()
 
     def credentials_refused(self, reason: str, detail: str) -> None:
-        """Say that connecting again would not help for now."""
+        """Bar connecting for a backoff that grows: connecting again would not help for now."""
+        self.opening.refused(reason, detail)
+        self._tell_bar()
 
     def keep_oldest_token(self, refused: ProviderToken) -> None:
-        """Say that provider tokens changed too often."""
-
-    def in_flight(self) -> list[Push]:
-        """Return the pushes that are on the wire."""
+        """Let new connections start with the oldest provider token that is still valid."""
+        held = [carrier.token for carrier in self._carriers() if carrier.token is not refused]
+        valid = [token for token in held if self._tokens.for_connection(token) is token]
+        self._preferred = min(valid, key=lambda token: token.issued_at, default=None)
 
     def links(self) -> tuple[LinkStatistics, ...]:
         """Return the connections as they are now."""
+        return tuple(carrier.statistics() for carrier in self._carriers())
 
+    def _works(self) -> None:
+        """Note that a push was accepted, or that there are other credentials."""
+        self.opening.works()
+        self._tell_bar()
+
+    def _tell_bar(self) -> None:
+        """Tell whoever brings work whether, and why, nothing connects."""
+        bar = self.opening.bar
+        if bar is not self._told:
+            self._told = bar
+            self._feed.barred(bar)
+            if bar is not None:
+                self._alarm.set(bar.until)
+
+    @abstractmethod
+    def _carriers(self) -> Sequence[Carrier]:
+        """Return the connections."""
+
+    @abstractmethod
+    def _pump(self) -> None:
+        """Look for work, and for what has changed."""
+
+    @abstractmethod
+    def in_flight(self) -> list[Push]:
+        """Return the pushes that are on the wire."""
+
+    @abstractmethod
     async def aclose(self, deadline: float) -> None:
         """Close every connection, at the latest at ``deadline`` (monotonic seconds)."""
