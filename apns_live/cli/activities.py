@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
-import typer
-
-from .options import Shared, command, group, option
-from .output import ExitCode
-from .store_access import (
-    AfterOption,
-    AppOption,
-    LimitOption,
-    StoreOption,
-    dated,
-    run_for_app,
-    say_facts,
-    say_page,
-)
+from .options import Shared, group
+from .store_access import PAGE, dated, new_id, say_facts, say_page, stored
 
 if TYPE_CHECKING:
     from ..activities.accept.activities import Activities
@@ -28,72 +15,49 @@ if TYPE_CHECKING:
 app = group("Look at the activities in the service's database.")
 
 _LISTED = ("id", "attributes_type", "status", "version", "created_at", "ended_at")
-
-ActivityArgument = Annotated[str, typer.Argument(metavar="ACTIVITY", help="Id of the activity.")]
+_COLUMNS = ("operation", "kind", "version", "status", "targeted", "accepted", "queued", "failed")
+_ACTIVITY = "ACTIVITY: Id of the activity."
 
 
 @app.command("list")
-@command()
-def list_activities(
+@stored("--status scheduled|active|ended: Only these.", PAGE)
+async def list_activities(
     shared: Shared,
-    app_id: AppOption,
-    status: Annotated[
-        str | None, option("Only these.", "--status", "scheduled|active|ended")
-    ] = None,
-    after: AfterOption = 0,
-    limit: LimitOption = 100,
-    store: StoreOption = None,
-) -> int:
+    database: Database,
+    one: App,
+    status: str | None = None,
+    after: int = 0,
+    limit: int = 100,
+) -> None:
     """Print a page of activities, the oldest first."""
-
-    async def work(database: Database, one: App) -> Sequence[Mapping[str, Any]]:
-        return await _reader(database).page(one, status=status, after=after, limit=limit)
-
-    found = [dated(row) for row in run_for_app(store, app_id, work)]
-    return say_page(shared.screen, "activities", found, _LISTED, limit)
+    found = await _reader(database).page(one, status=status, after=after, limit=limit)
+    say_page(shared.screen, "activities", found, _LISTED, limit)
 
 
 @app.command("show")
-@command()
-def show(
-    shared: Shared, activity: ActivityArgument, app_id: AppOption, store: StoreOption = None
-) -> int:
+@stored(_ACTIVITY)
+async def show(shared: Shared, database: Database, one: App, activity: str) -> None:
     """Print an activity: its newest state, and how many devices have it."""
-
-    async def work(database: Database, one: App) -> Mapping[str, Any]:
-        return await _reader(database).get(one, activity)
-
-    return say_facts(shared.screen, dated(run_for_app(store, app_id, work)))
+    say_facts(shared.screen, await _reader(database).get(one, activity))
 
 
 @app.command("history")
-@command()
-def history(
-    shared: Shared, activity: ActivityArgument, app_id: AppOption, store: StoreOption = None
-) -> int:
+@stored(_ACTIVITY)
+async def history(shared: Shared, database: Database, one: App, activity: str) -> None:
     """Print what was asked of an activity, the oldest first; with --json one operation a line."""
-    columns = ("operation", "kind", "version", "status", "targeted", "accepted", "queued", "failed")
-
-    async def work(database: Database, one: App) -> Sequence[Mapping[str, Any]]:
-        rows: list[Mapping[str, Any]] = []
-        async for page in _reader(database).history(one, activity):
+    rows: list[list[object]] = []
+    async for page in _reader(database).history(one, activity):
+        for row in page:
             if shared.screen.json_mode:
-                for row in page:
-                    shared.screen.answer(dated(row), "")
+                shared.screen.answer(dated(row), "")
             else:
-                rows += page
-        return rows
-
-    rows = run_for_app(store, app_id, work)
+                rows.append([dict(row)[name] for name in _COLUMNS])
     if not shared.screen.json_mode:
-        shared.screen.table(columns, [[row[name] for name in columns] for row in rows])
-    return ExitCode.OK
+        shared.screen.table(_COLUMNS, rows)
 
 
 def _reader(database: Database) -> Activities:
-    import secrets
-
     from ..activities.accept.activities import Activities
     from ..clock import SystemClock
 
-    return Activities(database, SystemClock(), lambda: secrets.token_hex(8))
+    return Activities(database, SystemClock(), new_id)

@@ -2,61 +2,344 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
-
-import typer
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import InvalidInput
 from .messages import message_from
-from .options import Shared, command
+from .options import Shared, command, group
 from .output import ExitCode, MissingPart
 from .progress import Bar
 
 if TYPE_CHECKING:
     from ..bench.results import Result
     from ..bench.runner import Progress, Setup
-    from ..payload import Message
+    from ..bench.senders import Plan
 
-app = typer.Typer(no_args_is_help=True, help="Measure pushes, the service and the gateway here.")
+app = group("Measure pushes, the service and the gateway here.")
 
 _FORMS = {".json": "all of it", ".csv": "a line for each run", ".png": "a picture"}
 
-Payload = Annotated[
-    str | None, typer.Option("--payload", metavar="FILE", help="JSON message, as send --message.")
-]
-Body = Annotated[int, typer.Option("--body", metavar="BYTES", help="Else: size of the payload.")]
-Duration = Annotated[float, typer.Option("--duration", metavar="SECONDS", help="For each run.")]
-Count = Annotated[
-    int | None, typer.Option("--count", metavar="N", min=1, help="Pushes a run, not seconds.")
-]
-Connections = Annotated[int, typer.Option("--connections", min=1, help="Connections at most.")]
-Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Rounds; contenders alternate.")]
-SinkKind = Annotated[
-    str, typer.Option("--sink", metavar="KIND", help="c, own, or auto: c where it can be built.")
-]
-UniqueId = Annotated[
-    bool, typer.Option("--unique-id", help="The sink answers with apns-unique-id, as sandbox does.")
-]
-Streams = Annotated[int, typer.Option("--streams", min=1, help="Streams a connection.")]
-Window = Annotated[
-    int, typer.Option("--window", metavar="BYTES", min=4096, help="Window of a connection.")
-]
-RoundTrip = Annotated[float, typer.Option("--rtt", metavar="MS", help="Round trip to the sink.")]
-Output = Annotated[
-    list[str] | None,
-    typer.Option("--output", metavar="FILE", help="Write .json, .csv or .png; repeatable."),
-]
-ThrownAway = Annotated[
-    str | None,
-    typer.Option("--database", metavar="URL", help="One that may be thrown away; else SQLite."),
-]
-Append = Annotated[
-    bool, typer.Option("--append", help="Add the runs to a .json that is there, for compare.")
-]
+_TABLE = """
+--payload FILE: JSON message, as send --message.
+--body BYTES: Else: size of the payload.
+--duration SECONDS: For each run.
+--count N [1..]: Pushes a run, not seconds.
+--connections [1..]: Connections at most.
+--rounds [1..]: Rounds; contenders alternate.
+--sink KIND: c, own, or auto: c where it can be built.
+--unique-id: The sink answers with apns-unique-id, as sandbox does.
+--streams [1..]: Streams a connection.
+--window BYTES [4096..]: Window of a connection.
+--rtt MS: Round trip to the sink.
+--database URL: One that may be thrown away; else SQLite.
+--output FILE: Write .json, .csv or .png; repeatable.
+--append: Add the runs to a .json that is there, for compare.
+"""
+_PLAN = {"duration": float, "count": int | None, "connections": int, "concurrent": int}
+_LIMITS = {"streams": int, "window": int, "unique_id": bool}
+_KINDS: dict[str, Any] = {
+    **_PLAN,
+    **_LIMITS,
+    "payload": str | None,
+    "body": int,
+    "rounds": int,
+    "rtt": float,
+    "database": str | None,
+    "sink": str,
+    "output": list[str] | None,
+    "append": bool,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bench:
+    """What the shared options of a measure said."""
+
+    said: dict[str, Any]
+    progress: Progress
+
+    def plan(self, **more: Any) -> Plan:
+        """Return what senders are to do; ``more`` is what the measure itself knows."""
+        from ..bench.runner import message_of
+        from ..bench.senders import Plan
+
+        payload = self.said["payload"]
+        message = message_from({"file": payload}) if payload else message_of(self.said["body"])
+        said = {
+            "seconds" if name == "duration" else name: self.said[name]
+            for name in _PLAN.keys() & self.said.keys()
+        }
+        return Plan(message=message, **{**said, **more})
+
+    def setup(self) -> Setup:
+        """Return how the measure runs. Raises `InvalidInput` for a sink that there is not."""
+        from ..bench.runner import Setup
+        from ..bench.sinks import SinkOptions
+
+        kind = self.said["sink"]
+        if kind not in ("auto", "c", "own"):
+            raise InvalidInput(
+                f"{kind!r:.40} is not a valid sink", field="sink", remedy="Use auto, c or own."
+            )
+        limits = {name: self.said[name] for name in _LIMITS.keys() & self.said.keys()}
+        options = SinkOptions(kind=kind, **limits)
+        return Setup(sink=options, rounds=self.said.get("rounds", 1), progress=self.progress)
+
+
+def measured(
+    name: str, table: str = "", **common: Any
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Make a command of what measures; it gets a `Bench` and its own options, which ``table`` describes.
+
+    ``common`` names the shared options that it has too, with their defaults; each has --sink, --output
+    and --append.
+    """
+    common |= {"sink": "auto", "output": None, "append": False}
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    added = [
+        inspect.Parameter(each, keyword, default=default, annotation=_KINDS[each])
+        for each, default in common.items()
+    ]
+
+    def wrap(measure: Callable[..., Result]) -> Callable[..., Result]:
+        def run(shared: Shared, **given: Any) -> int:
+            said = {each: given.pop(each) for each in common}
+            paths = _checked(said["output"])
+            with _shown(shared, name) as progress:
+                result = measure(Bench(said, progress), **given)
+            return _finish(shared, result, paths, said["append"])
+
+        functools.update_wrapper(run, measure)
+        first, *own = inspect.signature(
+            measure, eval_str=True, locals={"Result": Any}
+        ).parameters.values()
+        own = [one.replace(kind=keyword) for one in own]
+        run.__signature__ = inspect.Signature([first, *own, *added])  # type: ignore[attr-defined]
+        app.command(name)(command(_TABLE, table)(run))
+        return measure
+
+    return wrap
+
+
+@measured(
+    "throughput",
+    """
+    --concurrent [1..]: Tasks that send at once, for send().
+    --against NAME: aioapns, httpx, pyapns, h2load, or one of --senders; repeatable.
+    --sender COMMAND: A sender of your own; repeatable.
+    --senders FILE: Commands by name, as JSON.
+    """,
+    payload=None,
+    body=350,
+    duration=5.0,
+    count=None,
+    connections=1,
+    concurrent=1_000,
+    rounds=3,
+    unique_id=False,
+    streams=1_000,
+    window=65_535,
+)
+def throughput(
+    bench: Bench,
+    against: list[str] | None = None,
+    sender: list[str] | None = None,
+    senders: str | None = None,
+) -> Result:
+    """Pushes a second on a bare loopback, beside other senders in the same rounds."""
+    from ..bench import measures
+    from .bench_contenders import contenders_of
+
+    others = contenders_of(against or [], sender or [], senders)
+    return measures.throughput(bench.plan(), bench.setup(), others)
+
+
+@measured(
+    "latency",
+    "--rate N [0.1..]: Pushes a second; repeatable.",
+    payload=None,
+    body=350,
+    duration=5.0,
+    count=None,
+    connections=1,
+)
+def latency(bench: Bench, rate: list[float] | None = None) -> Result:
+    """How long one push takes at 100, 1,000, 5,000 and 10,000 pushes a second, or at --rate."""
+    from ..bench import measures
+
+    return measures.latency(bench.plan(), rate or [100, 1_000, 5_000, 10_000], bench.setup())
+
+
+@measured(
+    "distance",
+    "--connections [1..]: Connections at most; 1 and 8; repeatable.",
+    rtt=80.0,
+    window=65_535,
+    streams=1_000,
+    payload=None,
+    body=350,
+    duration=10.0,
+    count=None,
+)
+def distance(bench: Bench, connections: list[int] | None = None) -> Result:
+    """Pushes a second through a delay, beside what such windows can carry."""
+    from ..bench import measures
+
+    rtt = bench.said["rtt"] / 1e3
+    return measures.distance(bench.plan(), rtt, connections or [8, 1], bench.setup())
+
+
+@measured(
+    "fan-out",
+    """
+    --audience [1..]: Phones.
+    --updates [1..]: States, one after another.
+    --every SECONDS [1.0..]: Between two states.
+    """,
+    rtt=0.0,
+    payload=None,
+    body=350,
+    connections=8,
+)
+def fan_out(bench: Bench, audience: int = 100_000, updates: int = 5, every: float = 2.0) -> Result:
+    """How long until an audience has a state, and how old states are when they arrive."""
+    from ..bench import measures
+    from ..payload import Update
+
+    plan = bench.plan(count=audience, updates=updates, every=every)
+    if not isinstance(plan.message, Update):
+        raise InvalidInput("only updates are fanned out here", field="payload")
+    return measures.fan_out(plan, bench.setup(), bench.said["rtt"] / 1e3)
+
+
+@measured("memory", "--count [10..]: Tokens.", payload=None, body=350, rounds=1)
+def memory(bench: Bench, count: int = 1_000_000) -> Result:
+    """Peak memory of one fan-out, and whether its last pushes cost more than the first."""
+    from ..bench import measures
+
+    return measures.memory(bench.plan(count=count), bench.setup())
+
+
+@measured("service", "--devices [1..]: Devices.", database=None, rounds=1)
+def service(bench: Bench, devices: int = 100_000) -> Result:
+    """Register devices, then start an activity for all of them, every outcome stored."""
+    _need("sqlalchemy")
+    from ..bench.service import service as measure
+
+    return measure(devices, bench.setup(), bench.said["database"])
+
+
+@measured(
+    "gateway",
+    """
+    --count N [1..]: Calls a run, not seconds.
+    --connections [1..]: Callers.
+    --phones [1..]: Phones an activity.
+    --overload N [0..]: At the end: so many callers.
+    """,
+    duration=5.0,
+    count=None,
+    connections=64,
+    database=None,
+    rounds=3,
+)
+def gateway(bench: Bench, phones: int = 1, overload: int = 0) -> Result:
+    """Update calls of three APIs and registrations beside an empty route; latency at half load."""
+    _need("fastapi")
+    from ..bench.gateway import gateway as measure
+
+    said = {name: bench.said[name] for name in ("count", "connections", "database")}
+    return measure(bench.said["duration"], bench.setup(), phones=phones, overload=overload, **said)
+
+
+@app.command("compare")
+@command("A.json [B.json]: Results.")
+def compare(shared: Shared, files: list[str]) -> int:
+    """Compare two results, or the contenders of one, with confidence over their rounds."""
+    from ..bench.compare import compare as compared
+    from ..bench.compare import compare_contenders
+    from ..bench.results import load
+
+    if len(files) > 2:
+        raise InvalidInput("two results are compared, or one with itself", field="files")
+    results = [load(file) for file in files]
+    found = compared(*results) if len(results) == 2 else compare_contenders(results[0])
+    data = [{**dataclasses.asdict(one), "verdict": one.verdict} for one in found]
+    rows = [
+        (
+            one.name,
+            round(one.before),
+            round(one.after),
+            f"{one.ratio:.3f}",
+            "-" if one.rounds < 2 else f"{one.low:.3f} - {one.high:.3f}",
+            one.rounds,
+            one.verdict,
+        )
+        for one in found
+    ]
+    columns = ("", "A/s", "B/s", "B / A", "95 % confidence", "rounds", "")
+    shared.screen.rows(data, columns, rows)
+    if not shared.screen.json_mode and not all(one.alternating for one in found):
+        shared.screen.line(
+            "The rounds did not alternate: the machine may have changed between them."
+        )
+    return ExitCode.OK
+
+
+@app.command("plan")
+@command(
+    _TABLE,
+    """
+    --audience [1..]: Phones.
+    --updates-per-minute [0.001..]: States a minute.
+    --within SECONDS [0.1..]: For one state; else until the next.
+    --body BYTES [1..]: A payload.
+    --cores [1..]: Cores of one machine.
+    --figures FILE: Results of this machine; repeatable.
+    """,
+)
+def plan(
+    shared: Shared,
+    audience: float,
+    updates_per_minute: float = 1.0,
+    within: float | None = None,
+    rtt: float = 80.0,
+    body: int = 350,
+    cores: int = 8,
+    figures: list[str] | None = None,
+) -> int:
+    """Say how many connections, processes and machines an audience needs, and what load the database has."""
+    from ..bench import plan as planning
+    from ..bench.results import load
+
+    if rtt <= 0:
+        raise InvalidInput("a round trip takes time", field="rtt", remedy="Measure it with ping.")
+    costs = planning.costs_of([load(file) for file in figures or []])
+    if costs is None:
+        from ..bench.measures import throughput as measure
+
+        with _shown(shared, "what a push costs here") as progress:
+            bench = Bench({"payload": None, "body": 350, "duration": 1.0, "sink": "auto"}, progress)
+            results = [measure(bench.plan(), bench.setup())]
+        costs = cast("planning.Costs", planning.costs_of(results))
+    needs = planning.Needs(
+        audience=int(audience),
+        updates_per_minute=updates_per_minute,
+        round_trip=rtt / 1e3,
+        body=body,
+        within=within,
+        cores_a_machine=cores,
+    )
+    found = planning.plan(needs, costs)
+    shared.screen.rows(found, ("", "needed"), list(found.items()))
+    return ExitCode.OK
 
 
 @contextmanager
@@ -79,12 +362,6 @@ def _shown(shared: Shared, title: str) -> Iterator[Progress]:
             bar.at(seconds, ", ".join(said))
 
         yield progress
-
-
-def _message(payload: str | None, body: int) -> Message:
-    from ..bench.runner import message_of
-
-    return message_of(body) if payload is None else message_from({"file": payload})
 
 
 def _checked(output: list[str] | None) -> list[Path]:
@@ -142,351 +419,3 @@ def _finish(shared: Shared, result: Result, paths: list[Path], append: bool = Fa
             shared.screen.line(note)
     failed = sum(run.failed for run in result.runs)
     return ExitCode.NOT_ACCEPTED if failed else ExitCode.OK
-
-
-def _setup(
-    progress: Progress,
-    kind: str,
-    rounds: int = 1,
-    *,
-    streams: int = 1_000,
-    window: int = 65_535,
-    unique_id: bool = False,
-) -> Setup:
-    from ..bench.runner import Setup
-    from ..bench.sinks import SinkOptions
-
-    if kind not in ("auto", "c", "own"):
-        raise InvalidInput(
-            f"{kind!r:.40} is not a valid sink", field="sink", remedy="Use auto, c or own."
-        )
-    options = SinkOptions(kind=kind, streams=streams, window=window, unique_id=unique_id)
-    return Setup(sink=options, rounds=rounds, progress=progress)
-
-
-@app.command("throughput")
-@command()
-def throughput(
-    shared: Shared,
-    payload: Payload = None,
-    body: Body = 350,
-    duration: Duration = 5.0,
-    count: Count = None,
-    connections: Connections = 1,
-    concurrent: Annotated[
-        int, typer.Option("--concurrent", min=1, help="Tasks that send at once, for send().")
-    ] = 1_000,
-    rounds: Rounds = 3,
-    against: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--against",
-            metavar="NAME",
-            help="aioapns, httpx, pyapns, h2load, or one of --senders; repeatable.",
-        ),
-    ] = None,
-    sender: Annotated[
-        list[str] | None,
-        typer.Option("--sender", metavar="COMMAND", help="A sender of your own; repeatable."),
-    ] = None,
-    senders: Annotated[
-        str | None,
-        typer.Option("--senders", metavar="FILE", help="Commands by name, as JSON."),
-    ] = None,
-    sink: SinkKind = "auto",
-    unique_id: UniqueId = False,
-    streams: Streams = 1_000,
-    window: Window = 65_535,
-    output: Output = None,
-    append: Append = False,
-) -> int:
-    """Pushes a second on a bare loopback, beside other senders in the same rounds."""
-    from ..bench import measures
-    from ..bench.senders import Plan
-    from .bench_contenders import contenders_of
-
-    paths = _checked(output)
-    others = contenders_of(against or [], sender or [], senders)
-    plan = Plan(
-        message=_message(payload, body),
-        count=count,
-        seconds=duration,
-        connections=connections,
-        concurrent=concurrent,
-    )
-    with _shown(shared, "throughput") as progress:
-        setup = _setup(progress, sink, rounds, streams=streams, window=window, unique_id=unique_id)
-        result = measures.throughput(plan, setup, others)
-    return _finish(shared, result, paths, append)
-
-
-@app.command("latency")
-@command()
-def latency(
-    shared: Shared,
-    rate: Annotated[
-        list[float] | None,
-        typer.Option("--rate", metavar="N", min=0.1, help="Pushes a second; repeatable."),
-    ] = None,
-    payload: Payload = None,
-    body: Body = 350,
-    duration: Duration = 5.0,
-    count: Count = None,
-    connections: Connections = 1,
-    sink: SinkKind = "auto",
-    output: Output = None,
-    append: Append = False,
-) -> int:
-    """How long one push takes at 100, 1,000, 5,000 and 10,000 pushes a second, or at --rate."""
-    from ..bench import measures
-    from ..bench.senders import Plan
-
-    paths = _checked(output)
-    plan = Plan(
-        message=_message(payload, body), count=count, seconds=duration, connections=connections
-    )
-    with _shown(shared, "latency") as progress:
-        rates = rate or [100, 1_000, 5_000, 10_000]
-        result = measures.latency(plan, rates, _setup(progress, sink))
-    return _finish(shared, result, paths, append)
-
-
-@app.command("distance")
-@command()
-def distance(
-    shared: Shared,
-    rtt: RoundTrip = 80.0,
-    window: Window = 65_535,
-    streams: Streams = 1_000,
-    connections: Annotated[
-        list[int] | None,
-        typer.Option("--connections", min=1, help="Connections at most; 1 and 8; repeatable."),
-    ] = None,
-    payload: Payload = None,
-    body: Body = 350,
-    duration: Duration = 10.0,
-    count: Count = None,
-    sink: SinkKind = "auto",
-    output: Output = None,
-    append: Append = False,
-) -> int:
-    """Pushes a second through a delay, beside what such windows can carry."""
-    from ..bench import measures
-    from ..bench.senders import Plan
-
-    paths = _checked(output)
-    plan = Plan(message=_message(payload, body), count=count, seconds=duration)
-    with _shown(shared, "distance") as progress:
-        setup = _setup(progress, sink, streams=streams, window=window)
-        result = measures.distance(plan, rtt / 1e3, connections or [8, 1], setup)
-    return _finish(shared, result, paths, append)
-
-
-@app.command("fan-out")
-@command()
-def fan_out(
-    shared: Shared,
-    audience: Annotated[int, typer.Option("--audience", min=1, help="Phones.")] = 100_000,
-    updates: Annotated[
-        int, typer.Option("--updates", min=1, help="States, one after another.")
-    ] = 5,
-    every: Annotated[
-        float, typer.Option("--every", metavar="SECONDS", min=1.0, help="Between two states.")
-    ] = 2.0,
-    rtt: RoundTrip = 0.0,
-    payload: Payload = None,
-    body: Body = 350,
-    connections: Connections = 8,
-    sink: SinkKind = "auto",
-    output: Output = None,
-    append: Append = False,
-) -> int:
-    """How long until an audience has a state, and how old states are when they arrive."""
-    from ..bench import measures
-    from ..bench.senders import Plan
-    from ..payload import Update
-
-    paths = _checked(output)
-    message = _message(payload, body)
-    if not isinstance(message, Update):
-        raise InvalidInput("only updates are fanned out here", field="payload")
-    plan = Plan(
-        message=message, count=audience, updates=updates, every=every, connections=connections
-    )
-    with _shown(shared, "fan-out") as progress:
-        result = measures.fan_out(plan, _setup(progress, sink), rtt / 1e3)
-    return _finish(shared, result, paths, append)
-
-
-@app.command("memory")
-@command()
-def memory(
-    shared: Shared,
-    count: Annotated[int, typer.Option("--count", min=10, help="Tokens.")] = 1_000_000,
-    payload: Payload = None,
-    body: Body = 350,
-    rounds: Rounds = 1,
-    sink: SinkKind = "auto",
-    output: Output = None,
-    append: Append = False,
-) -> int:
-    """Peak memory of one fan-out, and whether its last pushes cost more than the first."""
-    from ..bench import measures
-    from ..bench.senders import Plan
-
-    paths = _checked(output)
-    plan = Plan(message=_message(payload, body), count=count)
-    with _shown(shared, "memory") as progress:
-        result = measures.memory(plan, _setup(progress, sink, rounds))
-    return _finish(shared, result, paths, append)
-
-
-@app.command("service")
-@command()
-def service(
-    shared: Shared,
-    devices: Annotated[int, typer.Option("--devices", min=1, help="Devices.")] = 100_000,
-    database: ThrownAway = None,
-    rounds: Rounds = 1,
-    sink: SinkKind = "auto",
-    output: Output = None,
-    append: Append = False,
-) -> int:
-    """Register devices, then start an activity for all of them, every outcome stored."""
-    _need("sqlalchemy")
-    from ..bench.service import service as measure
-
-    paths = _checked(output)
-    with _shown(shared, "service") as progress:
-        result = measure(devices, _setup(progress, sink, rounds), database)
-    return _finish(shared, result, paths, append)
-
-
-@app.command("gateway")
-@command()
-def gateway(
-    shared: Shared,
-    duration: Duration = 5.0,
-    count: Annotated[
-        int | None, typer.Option("--count", metavar="N", min=1, help="Calls a run, not seconds.")
-    ] = None,
-    connections: Annotated[int, typer.Option("--connections", min=1, help="Callers.")] = 64,
-    phones: Annotated[int, typer.Option("--phones", min=1, help="Phones an activity.")] = 1,
-    overload: Annotated[
-        int, typer.Option("--overload", metavar="N", min=0, help="At the end: so many callers.")
-    ] = 0,
-    database: ThrownAway = None,
-    rounds: Rounds = 3,
-    sink: SinkKind = "auto",
-    output: Output = None,
-    append: Append = False,
-) -> int:
-    """Update calls of three APIs and registrations beside an empty route; latency at half load."""
-    _need("fastapi")
-    from ..bench.gateway import gateway as measure
-
-    paths = _checked(output)
-    with _shown(shared, "gateway") as progress:
-        result = measure(
-            duration,
-            _setup(progress, sink, rounds),
-            count=count,
-            connections=connections,
-            phones=phones,
-            overload=overload,
-            database=database,
-        )
-    return _finish(shared, result, paths, append)
-
-
-@app.command("compare")
-@command()
-def compare(
-    shared: Shared,
-    files: Annotated[list[str], typer.Argument(metavar="A.json [B.json]", help="Results.")],
-) -> int:
-    """Compare two results, or the contenders of one, with confidence over their rounds."""
-    import dataclasses
-
-    from ..bench.compare import compare as compared
-    from ..bench.compare import compare_contenders
-    from ..bench.results import load
-
-    if len(files) > 2:
-        raise InvalidInput("two results are compared, or one with itself", field="files")
-    results = [load(file) for file in files]
-    found = compared(*results) if len(results) == 2 else compare_contenders(results[0])
-    screen = shared.screen
-    if screen.json_mode:
-        screen.answer([{**dataclasses.asdict(one), "verdict": one.verdict} for one in found], "")
-        return ExitCode.OK
-    rows = [
-        (
-            one.name,
-            round(one.before),
-            round(one.after),
-            f"{one.ratio:.3f}",
-            "-" if one.rounds < 2 else f"{one.low:.3f} - {one.high:.3f}",
-            one.rounds,
-            one.verdict,
-        )
-        for one in found
-    ]
-    screen.table(("", "A/s", "B/s", "B / A", "95 % confidence", "rounds", ""), rows)
-    if not all(one.alternating for one in found):
-        screen.line("The rounds did not alternate: the machine may have changed between them.")
-    return ExitCode.OK
-
-
-@app.command("plan")
-@command()
-def plan(
-    shared: Shared,
-    audience: Annotated[float, typer.Option("--audience", min=1, help="Phones.")],
-    updates_per_minute: Annotated[
-        float, typer.Option("--updates-per-minute", min=0.001, help="States a minute.")
-    ] = 1.0,
-    within: Annotated[
-        float | None,
-        typer.Option(
-            "--within", metavar="SECONDS", min=0.1, help="For one state; else until the next."
-        ),
-    ] = None,
-    rtt: RoundTrip = 80.0,
-    body: Annotated[int, typer.Option("--body", metavar="BYTES", min=1, help="A payload.")] = 350,
-    cores: Annotated[int, typer.Option("--cores", min=1, help="Cores of one machine.")] = 8,
-    figures: Annotated[
-        list[str] | None,
-        typer.Option("--figures", metavar="FILE", help="Results of this machine; repeatable."),
-    ] = None,
-) -> int:
-    """Say how many connections, processes and machines an audience needs, and what load the database has."""
-    from ..bench import plan as planning
-    from ..bench.results import load
-
-    if rtt <= 0:
-        raise InvalidInput("a round trip takes time", field="rtt", remedy="Measure it with ping.")
-    costs = planning.costs_of([load(file) for file in figures or []])
-    if costs is None:
-        from ..bench.measures import throughput as measure
-        from ..bench.runner import message_of
-        from ..bench.senders import Plan
-
-        with _shown(shared, "what a push costs here") as progress:
-            needed = Plan(message=message_of(350), seconds=1.0)
-            results = [measure(needed, _setup(progress, "auto"))]
-        costs = cast("planning.Costs", planning.costs_of(results))
-    needs = planning.Needs(
-        audience=int(audience),
-        updates_per_minute=updates_per_minute,
-        round_trip=rtt / 1e3,
-        body=body,
-        within=within,
-        cores_a_machine=cores,
-    )
-    found = planning.plan(needs, costs)
-    if shared.screen.json_mode:
-        shared.screen.answer(found, "")
-    else:
-        shared.screen.table(("", "needed"), [(name, value) for name, value in found.items()])
-    return ExitCode.OK

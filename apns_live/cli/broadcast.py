@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from ..outcome import Outcome
 from ..settings import Settings
-from .options import CONNECTION, MESSAGE, Shared, command, option
+from .options import CONNECTION, MESSAGE, Shared, command
 from .output import exit_code_for, outcome_as_json, outcome_as_text
 from .send import check_deadline, show_warnings
 
 
-@command(MESSAGE, CONNECTION)
+@command(
+    MESSAGE,
+    CONNECTION,
+    """
+    CHANNEL: Channel id.
+    --deadline SECONDS: Seconds until it is given up.
+    --storage-policy 0|1: The channel's policy, 0 or 1; asked of APNs if not given.
+    """,
+)
 def broadcast(
     shared: Shared,
-    channel: Annotated[str, typer.Argument(help="Channel id.", metavar="CHANNEL")],
-    deadline: Annotated[
-        float | None, option("Seconds until it is given up.", metavar="SECONDS")
-    ] = None,
-    storage_policy: Annotated[
-        int | None,
-        option("The channel's policy, 0 or 1; asked of APNs if not given.", metavar="0|1"),
-    ] = None,
+    channel: str,
+    deadline: float | None = None,
+    storage_policy: int | None = None,
 ) -> int:
     """Send an update or an end to everybody who listens to a channel."""
     from ..channels import BroadcastChannel

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .options import CONNECTION, Shared, command, group, option
+from .options import CONNECTION, Shared, command, group
 
 if TYPE_CHECKING:
     from ..channels import BroadcastChannel, Channels
@@ -20,20 +20,15 @@ _POLICIES = {
     0: "stores nothing (policy 0)",
     1: "stores the newest message (policy 1)",
 }
-ChannelArgument = Annotated[str, typer.Argument(help="Channel id.", metavar="CHANNEL")]
+_CHANNEL = "CHANNEL: Channel id."
 
 
 @app.command("create")
-@command(CONNECTION)
-def create(
-    shared: Shared,
-    storage_policy: Annotated[
-        int,
-        option(
-            "1 stores the newest message for 8 hours, 0 stores nothing; for good.", metavar="0|1"
-        ),
-    ] = 1,
-) -> int:
+@command(
+    CONNECTION,
+    "--storage-policy 0|1: 1 stores the newest message for 8 hours, 0 stores nothing; for good.",
+)
+def create(shared: Shared, storage_policy: int = 1) -> int:
     """Create a channel and print its id."""
     channel = _with_channels(shared, lambda channels: channels.create(storage_policy))
     shared.screen.answer(_as_json(channel), str(channel))
@@ -41,11 +36,8 @@ def create(
 
 
 @app.command("list")
-@command(CONNECTION)
-def list_channels(
-    shared: Shared,
-    details: Annotated[bool, option("Ask for each one's storage policy too.", "--details")] = False,
-) -> int:
+@command(CONNECTION, "--details: Ask for each one's storage policy too.")
+def list_channels(shared: Shared, details: bool = False) -> int:
     """Print every channel of the app in this environment, one a line."""
 
     async def look(channels: Channels) -> list[BroadcastChannel]:
@@ -64,8 +56,8 @@ def list_channels(
 
 
 @app.command("show")
-@command(CONNECTION)
-def show(shared: Shared, channel: ChannelArgument) -> int:
+@command(CONNECTION, _CHANNEL)
+def show(shared: Shared, channel: str) -> int:
     """Print a channel's storage policy."""
     found = _with_channels(shared, lambda channels: channels.read(channel))
     shared.screen.answer(_as_json(found), f"{found}  {_POLICIES[found.storage_policy]}")
@@ -73,12 +65,8 @@ def show(shared: Shared, channel: ChannelArgument) -> int:
 
 
 @app.command("delete")
-@command(CONNECTION)
-def delete(
-    shared: Shared,
-    channel: ChannelArgument,
-    yes: Annotated[bool, option("Do not ask.", "--yes -y")] = False,
-) -> int:
+@command(CONNECTION, _CHANNEL, "--yes -y: Do not ask.")
+def delete(shared: Shared, channel: str, yes: bool = False) -> int:
     """Delete a channel for good. One that is already gone is a success."""
     if not yes and not shared.screen.json_mode:
         typer.confirm(f"Delete {channel}? It cannot be had back.", abort=True, err=True)

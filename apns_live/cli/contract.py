@@ -7,25 +7,22 @@ import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
-import typer
 
 from ..errors import InvalidInput
-from .options import Shared, command, group, option
+from .options import Shared, command, group
 from .output import ExitCode
 
 if TYPE_CHECKING:
     from ..contracts import Verdict
 
 app = group("Check content states against the app's Swift source; needs the extra contracts.")
-_FILES = typer.Argument(
-    help="Swift files (or folders) that declare the ActivityAttributes and what they use.",
-    metavar="FILE.swift...",
-)
-
-_Type = Annotated[str | None, option("One attributes type; all by default.", "--type")]
+_FILES = """
+FILE.swift...: Swift files (or folders) that declare the ActivityAttributes and what they use.
+--type TEXT: One attributes type; all by default.
+"""
 
 
 class _Line(msgspec.Struct):
@@ -36,20 +33,14 @@ class _Line(msgspec.Struct):
 
 
 @app.command("check")
-@command()
-def check(
-    shared: Shared,
-    files: Annotated[list[Path], _FILES],
-    states: Annotated[
-        str | None,
-        option(
-            'JSON Lines {"type": "MatchAttributes", "json": "..."}; - reads stdin. '
-            "Without it the types are listed.",
-            "--states",
-            "FILE|-",
-        ),
-    ] = None,
-) -> int:
+@command(
+    _FILES,
+    """
+    --states FILE|-: JSON Lines {"type": "MatchAttributes", "json": "..."}; - reads stdin. Without it the
+        types are listed.
+    """,
+)
+def check(shared: Shared, files: list[Path], states: str | None = None) -> int:
     """Say of each content state whether the app decodes it, as Swift's JSONDecoder would."""
     from ..contracts import Contract
 
@@ -129,13 +120,15 @@ def _state(line: bytes, number: int) -> tuple[str, str | bytes]:
 
 
 @app.command("example")
-@command()
+@command(
+    _FILES,
+    """
+    --count N [1..]: How many of each type.
+    --seed N: The same seed makes the same states.
+    """,
+)
 def example(
-    shared: Shared,
-    files: Annotated[list[Path], _FILES],
-    attributes_type: _Type = None,
-    count: Annotated[int, option("How many of each type.", "--count", min=1)] = 1,
-    seed: Annotated[int, option("The same seed makes the same states.", "--seed")] = 0,
+    shared: Shared, files: list[Path], type_: str | None = None, count: int = 1, seed: int = 0
 ) -> int:
     """Make content states that the app decodes; with --json as `check --states` reads them."""
     from ..contracts import Contract
@@ -143,7 +136,7 @@ def example(
 
     contract = Contract.read(*files)
     chance = random.Random(seed)  # noqa: S311 - examples, not secrets
-    for name in _chosen(contract, attributes_type):
+    for name in _chosen(contract, type_):
         for _ in range(count):
             try:
                 state = make(contract.types[name].state.shape, chance)
@@ -157,30 +150,22 @@ def example(
 
 
 @app.command("python")
-@command()
-def python(
-    shared: Shared,
-    files: Annotated[list[Path], _FILES],
-    attributes_type: _Type = None,
-) -> int:
+@command(_FILES)
+def python(shared: Shared, files: list[Path], type_: str | None = None) -> int:
     """Write typed models (msgspec) of the content states: what they encode, the app decodes."""
     from ..contracts import Contract
     from ..contracts.models import python_models
 
     contract = Contract.read(*files)
-    names = _chosen(contract, attributes_type)
+    names = _chosen(contract, type_)
     text = python_models({f"{name}State": contract.types[name].state.shape for name in names})
     shared.screen.answer({"types": names, "python": text}, text.rstrip("\n"))
     return ExitCode.OK
 
 
 @app.command("diff")
-@command()
-def diff(
-    shared: Shared,
-    old: Annotated[Path, typer.Argument(help="The old version's Swift file or folder.")],
-    new: Annotated[Path, typer.Argument(help="The new version's.")],
-) -> int:
+@command("OLD: The old version's Swift file or folder.", "NEW: The new version's.")
+def diff(shared: Shared, old: Path, new: Path) -> int:
     """Say which states of the old app go blank under the new one, and the reverse."""
     from ..contracts import Contract
     from ..contracts.compare import losses

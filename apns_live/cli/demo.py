@@ -11,12 +11,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConnectFailed, InvalidSetting
 from ..outcome import Verdict
 from ..settings import Settings
-from .options import Shared, command, option
+from .options import Shared, command
 from .output import ExitCode
 from .progress import Bar
 
@@ -39,33 +39,38 @@ class Step:
     times: Histogram
 
 
-@command()
+@command(
+    """
+    --tokens N: Simulated phones.
+    --rounds N: Rounds of updates.
+    --connections N: Connections at most.
+    --latency TIME: Let the fake answer after 40ms, say.
+    --scenario FILE: Scenario of the fake (TOML).
+    --progress/--no-progress: Show a bar; on a terminal by default.
+    """
+)
 def demo(
     shared: Shared,
-    tokens: Annotated[int, option("Simulated phones.", metavar="N")] = 20_000,
-    rounds: Annotated[int, option("Rounds of updates.", metavar="N")] = 20,
-    connections: Annotated[int, option("Connections at most.", metavar="N")] = 8,
-    latency: Annotated[
-        str | None, option("Let the fake answer after 40ms, say.", metavar="TIME")
-    ] = None,
-    scenario: Annotated[Path | None, option("Scenario of the fake (TOML).", metavar="FILE")] = None,
-    progress: Annotated[
-        bool | None, option("Show a bar; on a terminal by default.", "--progress/--no-progress")
-    ] = None,
+    tokens: int = 20_000,
+    rounds: int = 20,
+    connections: int = 8,
+    latency: str | None = None,
+    scenario: Path | None = None,
+    progress: bool | None = None,
 ) -> int:
     """Start a fake APNs, push a match to simulated phones, and show how it went.
 
     A push-to-start to every phone, rounds of updates, and an end, over real HTTP/2 and TLS.
     """
-    for name, number, least in (("--tokens", tokens, 1), ("--rounds", rounds, 0)):
-        if not least <= number <= 10_000_000:
+    for name, number, least, most in (
+        ("--tokens", tokens, 1, 10_000_000),
+        ("--rounds", rounds, 0, 10_000_000),
+        ("--connections", connections, 1, 1_000),
+    ):
+        if not least <= number <= most:
             raise InvalidSetting(
-                f"{number} is out of range", field=name, remedy=f"Give {least} to 10,000,000."
+                f"{number} is out of range", field=name, remedy=f"Give {least} to {most:,}."
             )
-    if not 1 <= connections <= 1_000:
-        raise InvalidSetting(
-            f"{connections} is out of range", field="--connections", remedy="Give 1 to 1,000."
-        )
     shows = shared.screen.shows_progress if progress is None else progress
     if not shared.screen.json_mode:
         shared.screen.note(f"starting a fake APNs for {tokens:,} simulated phones")
@@ -174,19 +179,15 @@ _COLUMNS = {
 def _show(shared: Shared, steps: list[Step], tokens: int, rounds: int) -> int:
     updates = steps[1:-1]
     total = _row("total", steps)
-    if shared.screen.json_mode:
-        rows = [_row(step.name, [step]) for step in steps]
-        shared.screen.answer(
-            {"tokens": tokens, "rounds": rounds, "steps": rows, "total": total}, ""
-        )
-    else:
-        shown = [_row("start", steps[:1])]
-        shown += [_row(f"{len(updates)} updates", updates)] if updates else []
-        shown += [_row("end", steps[-1:]), total]
-        shared.screen.table(
-            list(_COLUMNS.values()),
-            [[_shown(name, row[name]) for name in _COLUMNS] for row in shown],
-        )
+    rows = [_row(step.name, [step]) for step in steps]
+    shown = [_row("start", steps[:1])]
+    shown += [_row(f"{len(updates)} updates", updates)] if updates else []
+    shown += [_row("end", steps[-1:]), total]
+    shared.screen.rows(
+        {"tokens": tokens, "rounds": rounds, "steps": rows, "total": total},
+        list(_COLUMNS.values()),
+        [[_shown(name, row[name]) for name in _COLUMNS] for row in shown],
+    )
     everything = total["pushes"] == tokens * (rounds + 2) == total["accepted"]
     return ExitCode.OK if everything else ExitCode.NOT_ACCEPTED
 

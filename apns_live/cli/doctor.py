@@ -10,7 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import (
     ApnsLiveError,
@@ -23,9 +23,9 @@ from ..errors import (
     StoreError,
 )
 from .doctor_device import Finding, by_fake, by_store
-from .options import CONNECTION, Shared, command, option
+from .options import CONNECTION, Shared, command
 from .output import ExitCode
-from .store_access import StoreOption, named_address, opened
+from .store_access import STORE, named_address, opened
 
 if TYPE_CHECKING:
     from ..pool.endpoint import Endpoint
@@ -58,29 +58,27 @@ _REASONS = {
 _OF_TOKEN = {"BadDeviceToken", "Unregistered", "ExpiredToken", "DeviceTokenNotForTopic"}
 
 
-@command(CONNECTION)
+@command(
+    CONNECTION,
+    """
+    --token TOKEN: Ask APNs about this token, with a push that every phone ignores.
+    --contract FILE: Swift file of the app; repeat.
+    --state TYPE=JSON: Does this content state decode? Or TYPE=@FILE.
+    --app ID: App of the device.
+    --device ID: Why does this device show nothing?
+    --fake URL: Ask the inspector of a fake, not a database.
+    """,
+    STORE,
+)
 def doctor(
     shared: Shared,
-    token: Annotated[
-        str | None,
-        option(
-            "Ask APNs about this token, with a push that every phone ignores.", "--token", "TOKEN"
-        ),
-    ] = None,
-    contract: Annotated[
-        list[Path] | None, option("Swift file of the app; repeat.", "--contract", "FILE")
-    ] = None,
-    state: Annotated[
-        str | None, option("Does this content state decode? Or TYPE=@FILE.", "--state", "TYPE=JSON")
-    ] = None,
-    store: StoreOption = None,
-    app: Annotated[str | None, option("App of the device.", "--app", "ID")] = None,
-    device: Annotated[
-        str | None, option("Why does this device show nothing?", "--device", "ID")
-    ] = None,
-    fake: Annotated[
-        str | None, option("Ask the inspector of a fake, not a database.", "--fake", "URL")
-    ] = None,
+    token: str | None = None,
+    contract: list[Path] | None = None,
+    state: str | None = None,
+    store: str | None = None,
+    app: str | None = None,
+    device: str | None = None,
+    fake: str | None = None,
 ) -> int:
     """Check settings, key, clock, DNS, TCP, TLS, proxy, credentials, store and a device's way.
 

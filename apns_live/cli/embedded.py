@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from .connect_proxy import connect_proxy
+from .files import make_private
 from .store_access import DATABASE_FILE, KEY_FILE, KEY_VARIABLES
 
 if TYPE_CHECKING:
@@ -94,8 +95,5 @@ def embedded_sealer(directory: Path, file: Path | None = None) -> Sealer:
         return Sealer.from_environment()
     path = file or directory / KEY_FILE
     make_directory(path.parent)
-    with contextlib.suppress(FileExistsError):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with os.fdopen(os.open(path, flags, 0o600), "w", encoding="ascii") as made:
-            made.write(new_key() + "\n")
+    make_private(path, new_key() + "\n")
     return Sealer(path.read_text(encoding="ascii"))

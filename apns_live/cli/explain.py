@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from ..errors import InvalidInput
 from .options import Shared, command
 from .output import ExitCode
 
 
-@command()
-def explain(
-    shared: Shared,
-    word: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="REASON|OUTCOME|SYMPTOM",
-            help='An Apple reason (BadDeviceToken), a verdict (unknown), or what you see ("two '
-            'cards"). Without one, all are listed.',
-        ),
-    ] = None,
-) -> int:
+@command(
+    """
+    REASON|OUTCOME|SYMPTOM: An Apple reason (BadDeviceToken), a verdict (unknown), or what you see ("two
+        cards"). Without one, all are listed.
+    """
+)
+def explain(shared: Shared, word: str | None = None) -> int:
     """Say what a reason, an outcome or a symptom means, whose fault it is, and what to do."""
     from ..explain import ROWS, find, near
     from ..reasons import TABLE, normalise
@@ -31,11 +22,9 @@ def explain(
     if word is None:
         rows = [(row.kind, row.name, row.meaning) for row in ROWS]
         rows += [("reason", row.name, row.meaning) for row in TABLE.values()]
-        if shared.screen.json_mode:
-            names = ("kind", "name", "meaning")
-            shared.screen.answer([dict(zip(names, row, strict=True)) for row in rows], "")
-        else:
-            shared.screen.table(("kind", "word", "meaning"), sorted(rows))
+        names = ("kind", "name", "meaning")
+        data = [dict(zip(names, row, strict=True)) for row in rows]
+        shared.screen.rows(data, ("kind", "word", "meaning"), sorted(rows))
         return ExitCode.OK
     reason = reasons.get(normalise(word).casefold())
     row = find(word)

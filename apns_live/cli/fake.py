@@ -8,114 +8,74 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from ..errors import InvalidSetting
-from .options import Shared, command, option
+from .options import Shared, command
 from .output import MissingPart, Screen
 
-_PLACE, _DAY, _WHO = "Where", "What kind of day", "Whose"
 
-
-def _option(text: str, panel: str, metavar: str, *names: str) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=panel, metavar=metavar)
-
-
-@command()
+@command(
+    """
+    Where:
+    --host HOST: Address to listen on.
+    --port PORT: Port of pushes; 0 takes a free one.
+    --manage-port PORT: Port of channel management.
+    --inspector-port PORT: Port of the inspector and the control API.
+    --no-inspector: Leave it out.
+    --dir DIR: Directory for certificates, key and apns-live.toml; a temporary one if not given.
+    --ready-file FILE: Gets what is printed, as JSON, once every port listens.
+    --hostname NAME: Another name in the certificate, such as api.push.apple.com.
+    --token-file FILE: File with the token of inspector and control API; needed on any address that is not
+        this machine's own. [APNS_LIVE_FAKE_TOKEN]
+    --token TEXT: The token itself; others can see it in the process list.
+    --until-stdin-ends: Stop when stdin ends too: nothing is left behind by a program that dies.
+    What kind of day:
+    --scenario FILE: Scenario (TOML): faults, tokens, phones.
+    --latency TIME: Time to answer: 40ms, or 40ms+10ms with a spread.
+    --seed N: Seed of everything drawn.
+    --devices auto|strict: auto: every well-formed token is a live device; or strict.
+    --schema TYPE=FILE: JSON Schema of the content state of an attributes type.
+    --contract FILE: Swift file of the app, by which its phones decode; repeat.
+    --face wire|asgi: wire (our own, fast, every fault) or asgi (hypercorn).
+    --environment development|production: Which APNs to play.
+    --strict/--lenient: Refuse what Apple tolerates without saying so.
+    --spelling wire|documented: Reasons as seen or as documented.
+    --cut-streams/--no-cut-streams: One stream after a refusal, back after a success.
+    Whose:
+    --bundle-id ID: Bundle id of an app; may be repeated.
+    --team-id ID: Team id.
+    --key-id ID: Key id.
+    """
+)
 def fake(
     shared: Shared,
-    host: Annotated[str, _option("Address to listen on.", _PLACE, "HOST")] = "localhost",
-    port: Annotated[int, _option("Port of pushes; 0 takes a free one.", _PLACE, "PORT")] = 0,
-    manage_port: Annotated[int, _option("Port of channel management.", _PLACE, "PORT")] = 0,
-    inspector_port: Annotated[
-        int, _option("Port of the inspector and the control API.", _PLACE, "PORT")
-    ] = 0,
-    no_inspector: Annotated[bool, option("Leave it out.", "--no-inspector", panel=_PLACE)] = False,
-    directory: Annotated[
-        Path | None,
-        _option(
-            "Directory for certificates, key and apns-live.toml; a temporary one if not given.",
-            _PLACE,
-            "DIR",
-            "--dir",
-        ),
-    ] = None,
-    ready_file: Annotated[
-        Path | None,
-        _option("Gets what is printed, as JSON, once every port listens.", _PLACE, "FILE"),
-    ] = None,
-    hostname: Annotated[
-        list[str] | None,
-        _option("Another name in the certificate, such as api.push.apple.com.", _PLACE, "NAME"),
-    ] = None,
-    token_file: Annotated[
-        Path | None,
-        _option(
-            "File with the token of inspector and control API; needed on any address that is "
-            "not this machine's own. [APNS_LIVE_FAKE_TOKEN]",
-            _PLACE,
-            "FILE",
-        ),
-    ] = None,
-    token: Annotated[
-        str | None,
-        _option("The token itself; others can see it in the process list.", _PLACE, "TEXT"),
-    ] = None,
-    scenario: Annotated[
-        Path | None, _option("Scenario (TOML): faults, tokens, phones.", _DAY, "FILE")
-    ] = None,
-    latency: Annotated[
-        str | None, _option("Time to answer: 40ms, or 40ms+10ms with a spread.", _DAY, "TIME")
-    ] = None,
-    seed: Annotated[int | None, _option("Seed of everything drawn.", _DAY, "N")] = None,
-    devices: Annotated[
-        str | None,
-        _option("auto: every well-formed token is a live device; or strict.", _DAY, "auto|strict"),
-    ] = None,
-    schema: Annotated[
-        list[str] | None,
-        _option("JSON Schema of the content state of an attributes type.", _DAY, "TYPE=FILE"),
-    ] = None,
-    contract: Annotated[
-        list[Path] | None,
-        _option("Swift file of the app, by which its phones decode; repeat.", _DAY, "FILE"),
-    ] = None,
-    face: Annotated[
-        str, _option("wire (our own, fast, every fault) or asgi (hypercorn).", _DAY, "wire|asgi")
-    ] = "wire",
-    environment: Annotated[
-        str | None, _option("Which APNs to play.", _DAY, "development|production")
-    ] = None,
-    strict: Annotated[
-        bool | None,
-        option("Refuse what Apple tolerates without saying so.", "--strict/--lenient", panel=_DAY),
-    ] = None,
-    spelling: Annotated[
-        str | None, _option("Reasons as seen or as documented.", _DAY, "wire|documented")
-    ] = None,
-    cut_streams: Annotated[
-        bool | None,
-        option(
-            "One stream after a refusal, back after a success.",
-            "--cut-streams/--no-cut-streams",
-            panel=_DAY,
-        ),
-    ] = None,
-    bundle_id: Annotated[
-        list[str] | None, _option("Bundle id of an app; may be repeated.", _WHO, "ID")
-    ] = None,
-    team_id: Annotated[str | None, _option("Team id.", _WHO, "ID")] = None,
-    key_id: Annotated[str | None, _option("Key id.", _WHO, "ID")] = None,
-    until_stdin_ends: Annotated[
-        bool,
-        option(
-            "Stop when stdin ends too: nothing is left behind by a program that dies.",
-            "--until-stdin-ends",
-            panel=_PLACE,
-        ),
-    ] = False,
+    host: str = "localhost",
+    port: int = 0,
+    manage_port: int = 0,
+    inspector_port: int = 0,
+    no_inspector: bool = False,
+    dir_: Path | None = None,
+    ready_file: Path | None = None,
+    hostname: list[str] | None = None,
+    token_file: Path | None = None,
+    token: str | None = None,
+    until_stdin_ends: bool = False,
+    schema: list[str] | None = None,
+    contract: list[Path] | None = None,
+    bundle_id: list[str] | None = None,
+    # As `ServeOptions` takes them; what is not said is its default.
+    scenario: Path | None = None,
+    latency: str | None = None,
+    seed: int | None = None,
+    devices: str | None = None,
+    face: str = "wire",
+    environment: str | None = None,
+    strict: bool | None = None,
+    spelling: str | None = None,
+    cut_streams: bool | None = None,
+    team_id: str | None = None,
+    key_id: str | None = None,
 ) -> int:
     """Run a local APNs that behaves like Apple's, until SIGTERM or SIGINT.
 
@@ -125,41 +85,46 @@ def fake(
         from ..testing.serve import ServeOptions, serve
     except ImportError as error:
         raise MissingPart("fake", error.name) from error
-    _choice("--devices", devices, ("auto", "strict"))
-    _choice("--face", face, ("wire", "asgi"))
-    _choice("--environment", environment, ("development", "production"))
-    _choice("--spelling", spelling, ("wire", "documented"))
-    for name, number in (("--port", port), ("--manage-port", manage_port)):
-        _port(name, number)
-    _port("--inspector-port", inspector_port)
-    given: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "manage_port": manage_port,
-        "inspector_port": None if no_inspector else inspector_port,
-        "directory": directory,
+    ports = {"port": port, "manage_port": manage_port, "inspector_port": inspector_port}
+    for name, number in ports.items():
+        if not 0 <= number < 65_536:
+            raise InvalidSetting(
+                f"{number} is no TCP port",
+                field=f"--{name.replace('_', '-')}",
+                remedy="Use 0 for a free one, to 65535.",
+            )
+    said = {
         "scenario": scenario,
         "latency": latency,
         "seed": seed,
         "devices": devices,
-        "schemas": _schemas(schema or []),
-        "contract": tuple(contract or ()),
         "face": face,
         "environment": environment,
         "strict": strict,
         "spelling": spelling,
         "cut_streams": cut_streams,
+        "team_id": team_id,
+        "key_id": key_id,
+    }
+    given: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    given |= {
+        **ports,
+        "host": host,
+        "directory": dir_,
+        "schemas": _schemas(schema or []),
+        "contract": tuple(contract or ()),
         "token": _token(token, token_file),
         "hostnames": tuple(hostname or ()),
         "ready_file": ready_file,
     }
+    if no_inspector:
+        given["inspector_port"] = None
     if bundle_id:
         given |= {"bundle_id": bundle_id[0], "bundle_ids": tuple(bundle_id[1:])}
-    given |= {name: value for name, value in (("team_id", team_id), ("key_id", key_id)) if value}
 
     def ready(facts: dict[str, Any]) -> None:
-        if directory is not None:
-            _write_settings(directory, facts)
+        if dir_ is not None:
+            _write_settings(dir_, facts)
         lines = [f"{name.replace('_', ' ')}: {value}" for name, value in facts.items() if value]
         # A pipe or a file is read by a program.
         screen = Screen(json_mode=shared.screen.json_mode or not sys.stdout.isatty())
@@ -190,20 +155,6 @@ def _watch_stdin(stop: asyncio.Event) -> None:
             loop.call_soon_threadsafe(stop.set)
 
     threading.Thread(target=read, name="apns-live-stdin", daemon=True).start()
-
-
-def _choice(option: str, value: str | None, choices: tuple[str, ...]) -> None:
-    if value is not None and value not in choices:
-        raise InvalidSetting(
-            f"{value!r:.40} is not a choice", field=option, remedy=f"Use {' or '.join(choices)}."
-        )
-
-
-def _port(option: str, number: int) -> None:
-    if not 0 <= number < 65_536:
-        raise InvalidSetting(
-            f"{number} is no TCP port", field=option, remedy="Use 0 for a free one, to 65535."
-        )
 
 
 def _schemas(texts: list[str]) -> dict[str, Path]:

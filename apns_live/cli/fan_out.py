@@ -5,79 +5,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from .options import CONNECTION, MESSAGE, Shared, command, option
+from .options import CONNECTION, MESSAGE, Shared, command
 from .output import CREDENTIAL_VERDICTS, ExitCode, Screen
 from .send import check_deadline, show_warnings
 
 if TYPE_CHECKING:
     from ..client import Report
 
-_FILES = "Files"
 
-
-@command(MESSAGE, CONNECTION)
+@command(
+    MESSAGE,
+    CONNECTION,
+    """
+    FILE: File of tokens: CSV, JSON Lines or one a line; - reads stdin.
+    --deadline SECONDS: Seconds until the rest is given up.
+    --progress/--no-progress: Show a bar; on a terminal by default.
+    Files:
+    --format FORMAT: auto, csv, jsonl or text.
+    --column NAME: CSV column by name or number from 1, or JSON key; token if not given.
+    --retry-file FILE: Write what was not accepted and may go out again; feed it back as FILE.
+    --drop-file FILE: Write the tokens to forget, with the reason (JSON Lines, or .csv).
+    --unknown-file FILE: Write starts that may have been processed; RETRY_FILE.unknown if not given.
+    --retry-unknown: Put those into the retry file too: some phones may show two cards.
+    """,
+)
 def fan_out(
     shared: Shared,
-    tokens: Annotated[
-        str,
-        typer.Argument(
-            help="File of tokens: CSV, JSON Lines or one a line; - reads stdin.", metavar="FILE"
-        ),
-    ],
-    form: Annotated[
-        str, option("auto, csv, jsonl or text.", "--format", "FORMAT", panel=_FILES)
-    ] = "auto",
-    column: Annotated[
-        str | None,
-        option(
-            "CSV column by name or number from 1, or JSON key; token if not given.",
-            "--column",
-            "NAME",
-            panel=_FILES,
-        ),
-    ] = None,
-    retry_file: Annotated[
-        str | None,
-        option(
-            "Write what was not accepted and may go out again; feed it back as FILE.",
-            metavar="FILE",
-            panel=_FILES,
-        ),
-    ] = None,
-    drop_file: Annotated[
-        str | None,
-        option(
-            "Write the tokens to forget, with the reason (JSON Lines, or .csv).",
-            metavar="FILE",
-            panel=_FILES,
-        ),
-    ] = None,
-    unknown_file: Annotated[
-        str | None,
-        option(
-            "Write starts that may have been processed; RETRY_FILE.unknown if not given.",
-            metavar="FILE",
-            panel=_FILES,
-        ),
-    ] = None,
-    retry_unknown: Annotated[
-        bool,
-        option(
-            "Put those into the retry file too: some phones may show two cards.",
-            "--retry-unknown",
-            panel=_FILES,
-        ),
-    ] = False,
-    deadline: Annotated[
-        float | None, option("Seconds until the rest is given up.", metavar="SECONDS")
-    ] = None,
-    progress: Annotated[
-        bool | None, option("Show a bar; on a terminal by default.", "--progress/--no-progress")
-    ] = None,
+    tokens: str,
+    format_: str = "auto",
+    column: str | None = None,
+    retry_file: str | None = None,
+    drop_file: str | None = None,
+    unknown_file: str | None = None,
+    retry_unknown: bool = False,
+    deadline: float | None = None,
+    progress: bool | None = None,
 ) -> int:
     """Send one message to every token of a file, each token once.
 
@@ -96,7 +60,7 @@ def fan_out(
     # Wrong settings and a wrong key are found before a file is touched.
     settings.client_arguments()
     shows = shared.screen.shows_progress if progress is None else progress
-    with contextlib.closing(TokenFile(tokens, form=form, column=column)) as source:
+    with contextlib.closing(TokenFile(tokens, form=format_, column=column)) as source:
         files = OutcomeFiles(
             retry=retry_file,
             drop=drop_file,

@@ -168,9 +168,18 @@ class OutcomeFiles:
         return self.retry
 
 
+def make_private(path: Path, text: str) -> bool:
+    """Make a file that its owner alone may read, from its first byte on; False when it is there."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        return False
+    return True
+
+
 def write_private(path: Path, text: str) -> None:
     """Write a file that its owner alone may read, in place of one that is there."""
     path.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
+    make_private(path, text)

@@ -7,9 +7,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidSetting
 from .embedded import Place, embedded_database, embedded_sealer, make_directory
@@ -18,7 +16,6 @@ from .options import Shared, command
 from .output import MissingPart
 from .store_access import (
     DEFAULT_DIRECTORY,
-    VARIABLE,
     configured_address,
     key_file,
     shown_address,
@@ -28,81 +25,38 @@ if TYPE_CHECKING:
     from ..gateway.wire.certificates import Certificates
 
 
-@command()
+@command(
+    """
+    --database --store URL: A file's path, sqlite:///PATH or postgresql://USER@HOST/NAME; a file in the
+        directory if absent. [APNS_LIVE_STORE]
+    --dir DIR: Where the database and the sealing key are made. [apns-live-data]
+    --host HOST: Address to listen on.
+    --port PORT: Port; 0 takes a free one.
+    --certificate FILE: TLS certificate chain (PEM).
+    --private-key FILE: Its private key (PEM).
+    --hostname NAME: Serve TLS with a certificate of an own authority for this name and localhost, for
+        SDKs that have a host built in; may be repeated.
+    --proxy-port PORT: With --hostname: a CONNECT proxy on localhost that leads here, whatever host is
+        asked for; 0 takes a free port.
+    --with-fake: Beside a fake APNs with five phones and an inspector, to try every API at once.
+    --contract FILE: With --with-fake: Swift file of your app, by which states are held; repeat.
+    --send/--no-send: Send what is accepted, or leave that to other gateways and workers.
+    """
+)
 @tunable
 def gateway(
     shared: Shared,
-    database: Annotated[
-        str | None,
-        typer.Option(
-            "--database",
-            "--store",
-            metavar="URL",
-            help="A file's path, sqlite:///PATH or postgresql://USER@HOST/NAME; "
-            f"a file in the directory if absent. [{VARIABLE}]",
-        ),
-    ] = None,
-    directory: Annotated[
-        Path | None,
-        typer.Option(
-            "--dir",
-            metavar="DIR",
-            help=f"Where the database and the sealing key are made. [{DEFAULT_DIRECTORY}]",
-        ),
-    ] = None,
-    host: Annotated[
-        str, typer.Option("--host", metavar="HOST", help="Address to listen on.")
-    ] = "localhost",
-    port: Annotated[
-        int, typer.Option("--port", metavar="PORT", help="Port; 0 takes a free one.")
-    ] = 8080,
-    certificate: Annotated[
-        Path | None,
-        typer.Option("--certificate", metavar="FILE", help="TLS certificate chain (PEM)."),
-    ] = None,
-    private_key: Annotated[
-        Path | None, typer.Option("--private-key", metavar="FILE", help="Its private key (PEM).")
-    ] = None,
-    hostname: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--hostname",
-            metavar="NAME",
-            help="Serve TLS with a certificate of an own authority for this name and localhost, for "
-            "SDKs that have a host built in; may be repeated.",
-        ),
-    ] = None,
-    proxy_port: Annotated[
-        int | None,
-        typer.Option(
-            "--proxy-port",
-            metavar="PORT",
-            help="With --hostname: a CONNECT proxy on localhost that leads here, whatever host is asked "
-            "for; 0 takes a free port.",
-        ),
-    ] = None,
-    with_fake: Annotated[
-        bool,
-        typer.Option(
-            "--with-fake",
-            help="Beside a fake APNs with five phones and an inspector, to try every API at once.",
-        ),
-    ] = False,
-    contract: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--contract",
-            metavar="FILE",
-            help="With --with-fake: Swift file of your app, by which states are held; repeat.",
-        ),
-    ] = None,
-    send: Annotated[
-        bool,
-        typer.Option(
-            "--send/--no-send",
-            help="Send what is accepted, or leave that to other gateways and workers.",
-        ),
-    ] = True,
+    database: str | None = None,
+    dir_: Path | None = None,
+    host: str = "localhost",
+    port: int = 8080,
+    certificate: Path | None = None,
+    private_key: Path | None = None,
+    hostname: list[str] | None = None,
+    proxy_port: int | None = None,
+    with_fake: bool = False,
+    contract: list[Path] | None = None,
+    send: bool = True,
     *,
     tuned: Tuned,
 ) -> int:
@@ -144,8 +98,8 @@ def gateway(
         )
     place = Place(
         # What is tried, or named by --dir, has a database of its own, whatever the settings say.
-        database=database if with_fake or directory else configured_address(database),
-        directory=directory,
+        database=database if with_fake or dir_ else configured_address(database),
+        directory=dir_,
         host=host,
         port=port,
         certificates=None if certificate is None else Certificates(certificate, private_key),

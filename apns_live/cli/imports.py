@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, cast
-
-import typer
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import InvalidInput
-from .options import Shared, command, group, option
+from .options import Shared, group
 from .output import ExitCode
 from .progress import Bar
-from .store_access import AppOption, StoreOption, run_for_app
+from .store_access import stored
 
 if TYPE_CHECKING:
     from ..activities.apps import App
-    from ..activities.people.imports import Layout, Progress, Report
+    from ..activities.people.imports import Progress, Report
     from ..activities.people.imports.fields import Kind
     from ..activities.people.imports.reading import Form
     from ..activities.store.database import Database
@@ -27,85 +24,70 @@ app = group(
 SHOWN = 10
 """Refused lines that are shown where a person reads."""
 
-File = Annotated[
-    str, typer.Argument(metavar="FILE", help="CSV or JSON Lines, also as .gz; - reads stdin.")
-]
-Format = Annotated[str, option("How the file is written.", "--format", "auto|csv|jsonl")]
-Vendor = Annotated[
-    str | None, option("The file is this vendor's own export.", "--from", "onesignal|braze")
-]
-Columns = Annotated[
-    list[str] | None,
-    option("Where a field stands; =COLUMN leaves one out.", "--column", "NAME=COLUMN"),
-]
-Defaults = Annotated[
-    list[str] | None, option("For lines that do not say it.", "--set", "NAME=VALUE")
-]
-IgnoreOthers = Annotated[
-    bool, option("Leave out columns that have no meaning here.", "--ignore-others")
-]
-RegisteredAt = Annotated[
-    str | None,
-    option(
-        "For tokens without a time; without it they replace none that has one.",
-        "--registered-at",
-        "WHEN",
-    ),
-]
-Rejects = Annotated[
-    str | None, option("Write refused lines there, to correct and feed again.", "--rejects", "FILE")
-]
-DryRun = Annotated[bool, option("Check every line, store nothing.", "--dry-run")]
-Batch = Annotated[int, option("Lines a transaction.", "--batch", "N", min=1, max=10_000)]
+_TABLE = """
+FILE: CSV or JSON Lines, also as .gz; - reads stdin.
+--format auto|csv|jsonl: How the file is written.
+--from onesignal|braze: The file is this vendor's own export.
+--column NAME=COLUMN: Where a field stands; =COLUMN leaves one out.
+--set NAME=VALUE: For lines that do not say it.
+--ignore-others: Leave out columns that have no meaning here.
+--registered-at WHEN: For tokens without a time; without it they replace none that has one.
+--rejects FILE: Write refused lines there, to correct and feed again.
+--dry-run: Check every line, store nothing.
+--batch N [1..10000]: Lines a transaction.
+"""
 
 
-def _command(kind: Kind, text: str) -> Callable[..., int]:
-    @command()
-    def imported(
+def _command(kind: Kind, text: str) -> None:
+    async def imported(
         shared: Shared,
-        file: File,
-        app_id: AppOption,
-        form: Format = "auto",
-        vendor: Vendor = None,
-        column: Columns = None,
-        default: Defaults = None,
-        ignore_others: IgnoreOthers = False,
-        registered_at: RegisteredAt = None,
-        rejects: Rejects = None,
-        dry_run: DryRun = False,
-        batch: Batch = 1_000,
-        store: StoreOption = None,
+        database: Database,
+        one: App,
+        file: str,
+        format_: str = "auto",
+        from_: str | None = None,
+        column: list[str] | None = None,
+        set_: list[str] | None = None,
+        ignore_others: bool = False,
+        registered_at: str | None = None,
+        rejects: str | None = None,
+        dry_run: bool = False,
+        batch: int = 1_000,
     ) -> int:
-        async def work(database: Database, one: App) -> Report:
-            from ..activities.people.imports import Imports
-            from ..clock import SystemClock
+        from ..activities.people.imports import Imports, Layout
+        from ..activities.people.imports.fields import OLDEST, moment
+        from ..clock import SystemClock
 
-            layout = _layout(form, vendor, column, default, ignore_others, registered_at)
-            with _Watch(shared, f"import {kind}") as watch:
-                return await Imports(database, SystemClock()).run(
-                    one,
-                    kind,
-                    file,
-                    layout=layout,
-                    dry_run=dry_run,
-                    batch=batch,
-                    rejects=rejects,
-                    telling=watch,
-                )
-
-        return _said(shared, run_for_app(store, app_id, work), rejects)
+        pairs = [_pair(text, "--column") for text in column or []]
+        at = OLDEST if registered_at is None else moment(registered_at, "--registered-at")
+        layout = Layout(
+            form=cast("Form", format_),
+            vendor=from_,
+            columns={theirs: ours for ours, theirs in pairs},
+            defaults=dict(_pair(text, "--set") for text in set_ or []),
+            ignore_unknown=ignore_others,
+            registered_at=at,
+        )
+        with _Watch(shared, f"import {kind}") as watch:
+            report = await Imports(database, SystemClock()).run(
+                one,
+                kind,
+                file,
+                layout=layout,
+                dry_run=dry_run,
+                batch=batch,
+                rejects=rejects,
+                telling=watch,
+            )
+        return _said(shared, report, rejects)
 
     imported.__doc__ = text
-    return imported
+    app.command(kind)(stored(_TABLE)(imported))
 
 
-app.command("devices")(
-    _command("devices", "Import devices with their tags, attributes, groups and tokens.")
-)
-app.command("users")(
-    _command("users", "Import users with their aliases, tags, attributes and groups.")
-)
-app.command("tokens")(_command("tokens", "Import push-to-start tokens and device tokens."))
+_command("devices", "Import devices with their tags, attributes, groups and tokens.")
+_command("users", "Import users with their aliases, tags, attributes and groups.")
+_command("tokens", "Import push-to-start tokens and device tokens.")
 
 
 class _Watch:
@@ -130,28 +112,6 @@ class _Watch:
         if progress.refused:
             note += f", {progress.refused:,} refused"
         self._bar.at(progress.bytes_read, note)
-
-
-def _layout(
-    form: str,
-    vendor: str | None,
-    columns: list[str] | None,
-    defaults: list[str] | None,
-    ignore_others: bool,
-    registered_at: str | None,
-) -> Layout:
-    from ..activities.people.imports import Layout
-    from ..activities.people.imports.fields import OLDEST, moment
-
-    pairs = [_pair(text, "--column") for text in columns or []]
-    return Layout(
-        form=cast("Form", form),  # checked by the reader
-        vendor=vendor,
-        columns={theirs: ours for ours, theirs in pairs},
-        defaults=dict(_pair(text, "--set") for text in defaults or []),
-        ignore_unknown=ignore_others,
-        registered_at=OLDEST if registered_at is None else moment(registered_at, "--registered-at"),
-    )
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

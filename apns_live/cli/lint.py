@@ -5,26 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from .options import Shared, command, option
+from .options import Shared, command
 from .output import ExitCode
 
 
-@command()
-def lint(
-    shared: Shared,
-    files: Annotated[
-        list[str],
-        typer.Argument(help="Payload files (JSON with aps); - reads stdin.", metavar="FILE..."),
-    ],
-    broadcast: Annotated[
-        bool, option("For a channel: 5120 bytes, and no start.", "--broadcast")
-    ] = False,
-    strict: Annotated[bool, option("Let warnings count as problems.", "--strict")] = False,
-) -> int:
+@command(
+    """
+    FILE...: Payload files (JSON with aps); - reads stdin.
+    --broadcast: For a channel: 5120 bytes, and no start.
+    --strict: Let warnings count as problems.
+    """
+)
+def lint(shared: Shared, files: list[str], broadcast: bool = False, strict: bool = False) -> int:
     """Check payloads: problems, warnings, the bytes of each key, and what will happen."""
     from ..payload.lint import lint as check
 

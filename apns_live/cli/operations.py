@@ -3,104 +3,70 @@
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+import sys
+from typing import TYPE_CHECKING
 
 from ..errors import InvalidInput
-from .options import Shared, command, group, option
-from .output import ExitCode, to_json
-from .store_access import (
-    AfterOption,
-    AppOption,
-    LimitOption,
-    StoreOption,
-    dated,
-    run_for_app,
-    say_facts,
-    say_page,
-)
+from .options import Shared, group
+from .output import to_json
+from .store_access import PAGE, dated, say_facts, say_page, stored
 
 if TYPE_CHECKING:
     from ..activities.apps import App
+    from ..activities.read.operations import Operations
     from ..activities.store.database import Database
 
 app = group("Look at what was asked of the service, and export what became of it.")
 _COLUMNS = ("device", "verdict", "status", "reason", "apns_id", "priority", "created_at")
 _LISTED = ("id", "kind", "activity", "status", "targeted", "accepted", "queued", "failed")
-
-OperationArgument = Annotated[str, typer.Argument(metavar="OPERATION", help="Id of the operation.")]
+_OPERATION = "OPERATION: Id of the operation."
 
 
 @app.command("list")
-@command()
-def list_operations(
+@stored("--activity ID: Only those of this activity.", PAGE)
+async def list_operations(
     shared: Shared,
-    app_id: AppOption,
-    activity: Annotated[
-        str | None, option("Only those of this activity.", "--activity", "ID")
-    ] = None,
-    after: AfterOption = 0,
-    limit: LimitOption = 100,
-    store: StoreOption = None,
-) -> int:
+    database: Database,
+    one: App,
+    activity: str | None = None,
+    after: int = 0,
+    limit: int = 100,
+) -> None:
     """Print a page of operations, the oldest first."""
-
-    async def work(database: Database, one: App) -> Sequence[Mapping[str, Any]]:
-        from ..activities.read.operations import Operations
-
-        return await Operations(database).page(one, after=after, limit=limit, activity=activity)
-
-    found = [dated(row) for row in run_for_app(store, app_id, work)]
-    return say_page(shared.screen, "operations", found, _LISTED, limit)
+    found = await _reader(database).page(one, after=after, limit=limit, activity=activity)
+    say_page(shared.screen, "operations", found, _LISTED, limit)
 
 
 @app.command("show")
-@command()
-def show(
-    shared: Shared, operation: OperationArgument, app_id: AppOption, store: StoreOption = None
-) -> int:
+@stored(_OPERATION)
+async def show(shared: Shared, database: Database, one: App, operation: str) -> None:
     """Print an operation and its counters."""
-
-    async def work(database: Database, one: App) -> Mapping[str, Any]:
-        from ..activities.read.operations import Operations
-
-        return await Operations(database).get(one, operation)
-
-    return say_facts(shared.screen, dated(run_for_app(store, app_id, work)))
+    say_facts(shared.screen, await _reader(database).get(one, operation))
 
 
 @app.command("export")
-@command()
-def export(
-    shared: Shared,
-    operation: OperationArgument,
-    app_id: AppOption,
-    form: Annotated[str, option("How to write it.", "--format", "jsonl|csv")] = "jsonl",
-    store: StoreOption = None,
-) -> int:
+@stored(_OPERATION, "--format jsonl|csv: How to write it.")
+async def export(
+    shared: Shared, database: Database, one: App, operation: str, format_: str = "jsonl"
+) -> None:
     """Print what became of an operation on every device, one line each."""
-    if form not in {"jsonl", "csv"} or (shared.screen.json_mode and form == "csv"):
+    as_csv = format_ == "csv"
+    if shared.screen.json_mode and as_csv:
         raise InvalidInput(
-            f"{form!r:.40} is not possible here", field="--format", remedy="Give jsonl or csv."
+            "csv is not possible with --json", field="--format", remedy="Give jsonl."
         )
-
-    async def work(database: Database, one: App) -> None:
-        from ..activities.read.operations import Operations
-
-        if form == "csv":
-            shared.screen.line(_csv(_COLUMNS))
-        async for outcome in Operations(database).export(one, operation):
-            row = {name: dated(outcome)[name] for name in _COLUMNS}
-            shared.screen.line(_csv(row.values()) if form == "csv" else to_json(row))
-
-    run_for_app(store, app_id, work)
-    return ExitCode.OK
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if as_csv:
+        writer.writerow(_COLUMNS)
+    async for outcome in _reader(database).export(one, operation):
+        row = {name: dated(outcome)[name] for name in _COLUMNS}
+        if as_csv:
+            writer.writerow(row.values())
+        else:
+            shared.screen.line(to_json(row))
 
 
-def _csv(cells: Any) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
-    return text.getvalue()
+def _reader(database: Database) -> Operations:
+    from ..activities.read.operations import Operations
+
+    return Operations(database)

@@ -1,21 +1,28 @@
-"""Options that several commands share, and the decorator that hands them over in one piece."""
+"""Options: tables of words, the ones that several commands share, and the decorator that reads them."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import typer
+from typer.models import OptionInfo
 
+from ..errors import InvalidSetting
 from ..settings import NAMES, Settings
 from .output import Screen
 
+Bundle = tuple[inspect.Parameter, ...]
+_LINE = re.compile(
+    r"(?:(?P<flags>-[^\s:]+(?: -[^\s:]+)*)|(?=[A-Z]\S*(?: \S+)?: )) ?(?P<metavar>[^:]*?)"
+    r" ?(?:\[(?P<low>[\d.]+?)\.\.(?P<high>\d*)\])?: (?P<help>.+)"
+)
+_CHOICES = re.compile(r"[a-z-]+(\|[a-z-]+)+")
 _CONNECTION_PANEL = "Connection and key"
-_MESSAGE_PANEL = "Message"
-_MORE_PANEL = "Message: ordinary notifications"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,44 +39,87 @@ class Shared:
         return Settings.load(self.arguments, file=self.config)
 
 
-def option(
-    text: str, names: str = "", metavar: str | None = None, *, panel: str | None = None, **more: Any
-) -> Any:
-    """Return a typer option: what it does, its flags with a space between, what it takes."""
-    return typer.Option(*names.split(), help=text, metavar=metavar, rich_help_panel=panel, **more)
-
-
 def group(text: str) -> typer.Typer:
     """Return a command that has others below it."""
     return typer.Typer(help=text, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-def _option(
-    name: str, kind: Any, flags: str, text: str, panel: str, default: Any = None, **more: Any
-) -> inspect.Parameter:
-    declared = typer.Option(default, *flags.split(), help=text, rich_help_panel=panel, **more)
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=declared, annotation=kind
-    )
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A line of a table: what a command takes, as people write it."""
+
+    flags: tuple[str, ...]
+    metavar: str
+    limits: tuple[float | None, float | None]
+    help: str
+    panel: str | None
+
+    @property
+    def names(self) -> list[str]:
+        """The names that its parameter may have: those of the flags, without dashes."""
+        return [flag.partition("/")[0].lstrip("-").replace("-", "_") for flag in self.flags]
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What the value must be one of; empty where it is free."""
+        return tuple(self.metavar.split("|")) if _CHOICES.fullmatch(self.metavar) else ()
+
+    def parameter(self, name: str, kind: Any, default: Any) -> inspect.Parameter:
+        """Return the parameter of a function that typer makes an option or an argument of."""
+        make = typer.Option if self.flags else typer.Argument
+        low, high = self.limits
+        info = make(
+            *self.flags,
+            help=self.help,
+            metavar=self.metavar or None,
+            min=low,
+            max=high,
+            rich_help_panel=self.panel,
+        )
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+        )
+
+
+def words(text: str, panel: str | None = None) -> list[Words]:
+    """Read a table with lines such as ``--flag METAVAR [lowest..highest]: What it does``.
+
+    Without a flag it is an argument. A line that ends with a colon names the panel of what follows; one
+    that begins with none of both goes on with the line before.
+    """
+    lines: list[str] = []
+    for line in map(str.strip, text.strip().splitlines()):
+        if line.endswith(":") or _LINE.match(line):
+            lines.append(line)
+        elif line:
+            lines[-1] += f" {line}"
+    found = []
+    for line in lines:
+        match = _LINE.match(line)
+        if line.endswith(":") or match is None:
+            panel = line[:-1]
+            continue
+        flags, metavar, low, high, said = match.groups()
+        limits = _number(low), _number(high)
+        found.append(Words(tuple((flags or "").split()), metavar, limits, said, panel))
+    return found
+
+
+def _number(text: str | None) -> float | None:
+    return (float(text) if "." in text else int(text)) if text else None
 
 
 def _setting(name: str, kind: Any, metavar: str) -> inspect.Parameter:
     setting = NAMES[name]
     flag = "--" + name.rpartition(".")[2].replace("_", "-")
-    text = f"{setting.help[0].upper()}{setting.help[1:]}."
-    if setting.choices:
-        metavar = "|".join(setting.choices)
-    return _option(
-        "setting_" + name.replace(".", "__"),
-        kind | None,
-        flag,
-        f"{text} [{setting.variable}]",
-        _CONNECTION_PANEL,
-        metavar=metavar,
+    text = f"{setting.help[0].upper()}{setting.help[1:]}. [{setting.variable}]"
+    one = Words(
+        (flag,), "|".join(setting.choices) or metavar, (None, None), text, _CONNECTION_PANEL
     )
+    return one.parameter("setting_" + name.replace(".", "__"), kind | None, None)
 
 
-CONNECTION: tuple[inspect.Parameter, ...] = (
+CONNECTION: Bundle = (
     _setting("key_file", str, "FILE"),
     _setting("key_id", str, "ID"),
     _setting("team_id", str, "ID"),
@@ -83,100 +133,99 @@ CONNECTION: tuple[inspect.Parameter, ...] = (
     _setting("proxy", str, "URL"),
     _setting("transport", str, ""),
     _setting("pool.max_connections", int, "N"),
-    _option(
-        "config",
-        str | None,
-        "--config",
-        "Settings file (TOML); apns-live.toml if there is one. [APNS_LIVE_CONFIG]",
-        _CONNECTION_PANEL,
-        metavar="FILE",
+    *(
+        one.parameter("config", str | None, None)
+        for one in words(
+            "--config FILE: Settings file (TOML); apns-live.toml if there is one. [APNS_LIVE_CONFIG]",
+            _CONNECTION_PANEL,
+        )
     ),
 )
 
-
-def _words(
-    name: str, flags: str, text: str, metavar: str = "TEXT", kind: Any = str, more: bool = False
-) -> inspect.Parameter:
-    panel = _MORE_PANEL if more else _MESSAGE_PANEL
-    extra = {} if kind is bool else {"metavar": metavar}
-    return _option("message_" + name, kind | None, flags, text, panel, **extra)
-
-
-_DATE = "+10m, +1h30m, seconds since 1970, or 2030-01-31T20:00:00Z"
-
-MESSAGE: tuple[inspect.Parameter, ...] = (
-    _words(
-        "file",
-        "--message",
-        "JSON file with the whole message, ours or with an aps key; - reads stdin. "
-        "Other options change it.",
-        "FILE",
-    ),
-    _words(
-        "event",
-        "--event",
-        "start, update, end, notification or background; update if nothing says otherwise.",
-        "EVENT",
-    ),
-    _words("content_state", "--state", "Content state as JSON, or @FILE.", "JSON"),
-    _words("attributes_type", "--attributes-type", "Name of the Swift attributes type.", "NAME"),
-    _words("attributes", "--attributes", "Attributes as JSON, or @FILE.", "JSON"),
-    _words("title", "--title", "Title of the alert."),
-    _words("body", "--body", "Body of the alert."),
-    _words("sound", "--sound", "Sound of the alert: a file of the app, or default.", "NAME"),
-    _words("stale_date", "--stale-date", f"When the state becomes stale: {_DATE}.", "WHEN"),
-    _words("dismissal_date", "--dismissal-date", "When an ended card goes; 0 is at once.", "WHEN"),
-    _words("relevance_score", "--relevance-score", "Highest wins the Island.", "N", float),
-    _words("timestamp", "--timestamp", "Instead of now.", "WHEN"),
-    _words("priority", "--priority", "10 or 5; else chosen by event and alert.", "N", int),
-    _words("expiration", "--expiration", "How long APNs stores the push; 0 not at all.", "WHEN"),
-    _words(
-        "input_push_token",
-        "--input-push-token/--no-input-push-token",
-        "Ask for an activity token with a start (the default without a channel).",
-        kind=bool,
-    ),
-    _words("input_push_channel", "--input-push-channel", "Channel for a start to join.", "ID"),
-    _words("activity_id", "--activity-id", "Your own id of a started activity.", "ID"),
-    _words("custom", "--custom", "Keys beside aps, as a JSON object or @FILE.", "JSON"),
-    _words("subtitle", "--subtitle", "Subtitle.", more=True),
-    _words("badge", "--badge", "Number on the icon, 0 removes it.", "N", int, more=True),
-    _words("category", "--category", "Category.", "NAME", more=True),
-    _words("thread_id", "--thread-id", "Groups notifications.", "ID", more=True),
-    _words(
-        "interruption_level",
-        "--interruption-level",
-        "passive, active, time-sensitive or critical.",
-        "LEVEL",
-        more=True,
-    ),
-    _words(
-        "mutable_content",
-        "--mutable-content/--no-mutable-content",
-        "Run the app's service extension.",
-        kind=bool,
-        more=True,
-    ),
-    _words(
-        "collapse_id", "--collapse-id", "A later push with it replaces this one.", "ID", more=True
-    ),
+_MESSAGE = """
+    Message:
+    --message FILE: JSON file with the whole message, ours or with an aps key; - reads stdin.
+        Other options change it.
+    --event EVENT: start, update, end, notification or background; update if nothing says otherwise.
+    --state JSON: Content state as JSON, or @FILE.
+    --attributes-type NAME: Name of the Swift attributes type.
+    --attributes JSON: Attributes as JSON, or @FILE.
+    --title TEXT: Title of the alert.
+    --body TEXT: Body of the alert.
+    --sound NAME: Sound of the alert: a file of the app, or default.
+    --stale-date WHEN: When the state becomes stale: +10m, +1h30m, seconds since 1970, or
+        2030-01-31T20:00:00Z.
+    --dismissal-date WHEN: When an ended card goes; 0 is at once.
+    --relevance-score N: Highest wins the Island.
+    --timestamp WHEN: Instead of now.
+    --priority N: 10 or 5; else chosen by event and alert.
+    --expiration WHEN: How long APNs stores the push; 0 not at all.
+    --input-push-token/--no-input-push-token: Ask for an activity token with a start (the default without
+        a channel).
+    --input-push-channel ID: Channel for a start to join.
+    --activity-id ID: Your own id of a started activity.
+    --custom JSON: Keys beside aps, as a JSON object or @FILE.
+    Message: ordinary notifications:
+    --subtitle TEXT: Subtitle.
+    --badge N: Number on the icon, 0 removes it.
+    --category NAME: Category.
+    --thread-id ID: Groups notifications.
+    --interruption-level LEVEL: passive, active, time-sensitive or critical.
+    --mutable-content/--no-mutable-content: Run the app's service extension.
+    --collapse-id ID: A later push with it replaces this one.
+"""
+_KINDS: dict[str, Any] = {
+    "relevance_score": float,
+    "priority": int,
+    "badge": int,
+    "input_push_token": bool,
+    "mutable_content": bool,
+}
+_FIELDS = {"message": "file", "state": "content_state"}
+"""Options that are not called as the field of a message that they set."""
+MESSAGE: Bundle = tuple(
+    one.parameter("message_" + _FIELDS.get(name, name), _KINDS.get(name, str) | None, None)
+    for one in words(_MESSAGE)
+    for name in one.names
 )
+_JSON = words("--json: Machine output on stdout.", "Output")[0].parameter("json_mode", bool, False)
 
-_JSON = _option("json_mode", bool, "--json", "Machine output on stdout.", "Output", default=False)
 
+def command(*given: str | Bundle) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command its options, ``--json``, and `Shared` as its first argument.
 
-def command(
-    *bundles: tuple[inspect.Parameter, ...],
-) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Give a command ``--json`` and the options of the bundles, as its first argument `Shared`."""
-    extra = [parameter for bundle in bundles for parameter in bundle] + [_JSON]
+    A table (see `words`) describes the function's own parameters: a line with a flag the one of its name
+    (``--for`` that of ``for_``), the others in their order the rest. A bundle is shared with other
+    commands. What may be one of a few words is checked: raises `InvalidSetting`.
+    """
+    table = words("\n".join(each for each in given if isinstance(each, str)))
+    extra = [one for bundle in given if not isinstance(bundle, str) for one in bundle] + [_JSON]
+    described = {name: one for one in table for name in one.names}
+    arguments = [one for one in table if not one.flags]
 
     def wrap(function: Callable[..., int]) -> Callable[..., int]:
-        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        rest = iter(arguments)
+        own: list[inspect.Parameter] = []
+        limited: dict[str, Words] = {}
+        for one in list(inspect.signature(function, eval_str=True).parameters.values())[1:]:
+            if isinstance(one.default, OptionInfo):  # of another table
+                own.append(one)
+                continue
+            said = described.get(one.name.rstrip("_")) or next(rest)
+            own.append(said.parameter(one.name, one.annotation, one.default))
+            if said.choices:
+                limited[one.name] = said
 
         @functools.wraps(function)
         def run(**given: Any) -> int:
             shared = {parameter.name: given.pop(parameter.name) for parameter in extra}
+            for name, said in limited.items():
+                if given[name] is not None and given[name] not in said.choices:
+                    raise InvalidSetting(
+                        f"{given[name]!r:.40} is not a choice",
+                        field=said.flags[0],
+                        remedy=f"Use {' or '.join(said.choices)}.",
+                    )
             return int(function(_collected(shared), **given))
 
         parameters = own + extra

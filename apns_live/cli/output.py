@@ -93,6 +93,13 @@ class Screen:
         sys.stderr.write(_one_line(text) + "\n")
         sys.stderr.flush()
 
+    def rows(self, data: Any, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Write rows as a table; with ``--json`` the ``data`` in their place."""
+        if self.json_mode:
+            self.answer(data, "")
+        else:
+            self.table(columns, rows)
+
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Write a table to stdout; right-aligned where a column holds numbers."""
         from rich import box

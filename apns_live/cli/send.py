@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from ..outcome import Outcome
 from ..settings import Settings
-from .options import CONNECTION, MESSAGE, Shared, command, option
+from .options import CONNECTION, MESSAGE, Shared, command
 from .output import Screen, exit_code_for, outcome_as_json, outcome_as_text
 
 
-@command(MESSAGE, CONNECTION)
+@command(
+    MESSAGE,
+    CONNECTION,
+    """
+    TOKEN: Start, activity or device token, in hex.
+    --deadline SECONDS: Seconds until it is given up.
+    --as-curl: Print the same push as a curl command; send nothing.
+    --show-secrets: With --as-curl: print device and provider token.
+    """,
+)
 def send(
     shared: Shared,
-    token: Annotated[
-        str, typer.Argument(help="Start, activity or device token, in hex.", metavar="TOKEN")
-    ],
-    deadline: Annotated[
-        float | None, option("Seconds until it is given up.", metavar="SECONDS")
-    ] = None,
-    as_curl: Annotated[
-        bool, option("Print the same push as a curl command; send nothing.", "--as-curl")
-    ] = False,
-    show_secrets: Annotated[
-        bool, option("With --as-curl: print device and provider token.", "--show-secrets")
-    ] = False,
+    token: str,
+    deadline: float | None = None,
+    as_curl: bool = False,
+    show_secrets: bool = False,
 ) -> int:
     """Send one push to one token and say what became of it."""
     from ..payload import check_token, encode

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import os
 import secrets
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InvalidSetting, StoreError
 from ..settings import DEFAULT_FILE
-from .options import option
+from .options import Shared, command
 from .output import ExitCode, MissingPart, Screen
 
 if TYPE_CHECKING:
-    from ..activities.apps import App, Apps
+    from ..activities.apps import Apps
     from ..activities.store.database import Database
     from ..activities.store.sealing import Sealer
 
@@ -29,25 +31,22 @@ KEY_FILE = "store.key"
 KEY_VARIABLES = ("APNS_LIVE_STORE_KEY", "APNS_LIVE_STORE_KEY_FILE")
 
 Need = Literal["current", "there", "nothing"]
-StoreOption = Annotated[
-    str | None,
-    option(
-        f"Database: a file's path, sqlite:///PATH or postgresql://USER@HOST/NAME. [{VARIABLE}]",
-        "--database --store",
-        "URL",
-    ),
-]
-AppOption = Annotated[str, option("Id of the app.", "--app", "ID")]
-AfterOption = Annotated[int, option("Go on behind this row.", "--after", "ROW", min=0)]
-LimitOption = Annotated[int, option("Rows at most.", "--limit", "N", min=1, max=1_000)]
-_TIMES = ("start_at", "started_at", "end_at", "ended_at", "created_at", "updated_at", "finished_at")
+STORE = f"""
+--database --store URL: Database: a file's path, sqlite:///PATH or postgresql://USER@HOST/NAME.
+    [{VARIABLE}]
+"""
+APP = "--app ID: Id of the app."
+PAGE = """
+--after ROW [0..]: Go on behind this row.
+--limit N [1..1000]: Rows at most.
+"""
 
 
 def dated(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of the store with its times as text, ISO 8601 in UTC."""
     from ..activities.times import to_text
 
-    return {name: to_text(value) if name in _TIMES else value for name, value in row.items()}
+    return {name: to_text(value) if name.endswith("_at") else value for name, value in row.items()}
 
 
 def address(given: str | None) -> str:
@@ -110,6 +109,16 @@ def sealer(given: str | None = None) -> Sealer:
     return Sealer.from_environment(environment)
 
 
+def sealer_of(database: Database) -> Sealer:
+    """Return the sealer of an opened database, as `sealer`."""
+    return sealer(database.url.database if database.is_sqlite else shown_address(database))
+
+
+def new_id() -> str:
+    """Return the id of something that is made here."""
+    return secrets.token_hex(8)
+
+
 def apps_of(database: Database, *, sealed: bool = False) -> Apps:
     """Return the apps of a database. ``sealed``: their keys will be written or opened."""
     from ..activities.apps import Apps
@@ -117,14 +126,8 @@ def apps_of(database: Database, *, sealed: bool = False) -> Apps:
     from ..clock import SystemClock
 
     # A key of this moment opens nothing, and nothing is to be opened.
-    return Apps(
-        database,
-        sealer(str(database.url.database) if database.is_sqlite else None)
-        if sealed
-        else Sealer(new_key()),
-        SystemClock(),
-        lambda: secrets.token_hex(8),
-    )
+    sealing = sealer_of(database) if sealed else Sealer(new_key())
+    return Apps(database, sealing, SystemClock(), new_id)
 
 
 @asynccontextmanager
@@ -147,28 +150,44 @@ async def opened(given: str | None, *, need: Need = "current") -> AsyncIterator[
             yield database
 
 
-def run(
-    given: str | None, work: Callable[[Database], Awaitable[Any]], *, need: Need = "current"
-) -> Any:
-    """Run ``work`` on the opened database and return its result."""
+def stored(*given: str, need: Need = "current") -> Callable[..., Callable[..., int]]:
+    """Give a coroutine function its options (see `command`), ``--store``, and the opened ``database``.
 
-    async def inside() -> Any:
-        async with opened(given, need=need) as database:
-            return await work(database)
+    One that asks for ``one`` gets the app of that id: of ``--app``, or of an argument ``APP`` in the table.
+    What it returns is the exit code, None for success. Raises `NotFound` for an unknown app.
+    """
+    table = "\n".join(given)
 
-    with installed():
-        return asyncio.run(inside())
+    def wrap(work: Callable[..., Awaitable[int | None]]) -> Callable[..., int]:
+        names = {"Database": Any, "App": Any}
+        signature = inspect.signature(work, eval_str=True, locals=names)
+        shared, *own = (
+            one for one in signature.parameters.values() if one.name not in ("database", "one")
+        )
+        of_app = "one" in signature.parameters
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        app = [inspect.Parameter("app", keyword, annotation=str)] if of_app else []
+        store = inspect.Parameter("store", keyword, default=None, annotation=str | None)
 
+        def started(shared: Shared, *, store: str | None, app: str = "", **more: Any) -> int:
+            async def inside() -> int | None:
+                async with opened(store, need=need) as database:
+                    if of_app:
+                        more["one"] = await apps_of(database).get(app)
+                    return await work(shared, database=database, **more)
 
-def run_for_app(
-    given: str | None, app: str, work: Callable[[Database, App], Awaitable[Any]]
-) -> Any:
-    """Run ``work`` on the opened database with the app of that id. Raises `NotFound`."""
+            with installed():
+                return asyncio.run(inside()) or ExitCode.OK
 
-    async def inside(database: Database) -> Any:
-        return await work(database, await apps_of(database).get(app))
+        functools.update_wrapper(started, work)
+        started.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[shared, *app, *(one.replace(kind=keyword) for one in own), store]
+        )
+        has_argument = any(line.strip().startswith("APP:") for line in table.splitlines())
+        options = (table, STORE) if has_argument else (table, APP, STORE)
+        return command(*options)(started)
 
-    return run(given, inside)
+    return wrap
 
 
 def shown_address(database: Database) -> str:
@@ -178,30 +197,31 @@ def shown_address(database: Database) -> str:
 
 
 def say_page(
-    screen: Screen, key: str, found: list[dict[str, Any]], columns: Sequence[str], limit: int
-) -> int:
+    screen: Screen,
+    key: str,
+    found: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    limit: int,
+) -> None:
     """Print a page of rows, and where the next one begins."""
+    found = [dated(row) for row in found]
     last = found[-1]["row"] if len(found) == limit else None
-    if screen.json_mode:
-        screen.answer({key: found, "after": last}, "")
-        return ExitCode.OK
     names = [name.removesuffix("_at").removeprefix("attributes_") for name in columns]
     rows = [["" if row[name] is None else row[name] for name in columns] for row in found]
-    screen.table(names, rows)
-    if last is not None:
+    screen.rows({key: found, "after": last}, names, rows)
+    if last is not None and not screen.json_mode:
         screen.note(f"there may be more: --after {last}")
-    return ExitCode.OK
 
 
-def say_facts(screen: Screen, facts: dict[str, Any]) -> int:
+def say_facts(screen: Screen, row: Mapping[str, Any]) -> None:
     """Print what is known of one thing, without what is empty."""
+    facts = dated(row)
     lines = [
         f"{name.replace('_', ' ')}: {value}"
         for name, value in facts.items()
         if value not in (None, "", [], {}) and name != "row"
     ]
     screen.answer(facts, "\n".join(lines))
-    return ExitCode.OK
 
 
 @contextmanager

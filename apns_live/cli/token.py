@@ -7,11 +7,9 @@ import binascii
 import json
 import sys
 import time
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from .options import CONNECTION, Shared, command, group, option
+from .options import CONNECTION, Shared, command, group
 from .output import ExitCode
 
 app = group("Inspect a provider token (JWT) or a device token; mint a provider token.")
@@ -22,11 +20,8 @@ _TYPICAL = {
 
 
 @app.command("mint")
-@command(CONNECTION)
-def mint(
-    shared: Shared,
-    header: Annotated[bool, option("Print the whole authorization header.", "--header")] = False,
-) -> int:
+@command(CONNECTION, "--header: Print the whole authorization header.")
+def mint(shared: Shared, header: bool = False) -> int:
     """Print the provider token that every client with this key shows now. It is a secret."""
     from ..clock import SystemClock
     from ..credentials import ProviderTokens
@@ -48,14 +43,8 @@ def mint(
 
 
 @app.command("inspect")
-@command(CONNECTION)
-def inspect(
-    shared: Shared,
-    value: Annotated[
-        str,
-        typer.Argument(help="JWT or token; - reads stdin, which keeps it from the process list."),
-    ] = "-",
-) -> int:
+@command(CONNECTION, "VALUE: JWT or token; - reads stdin, which keeps it from the process list.")
+def inspect(shared: Shared, value: str = "-") -> int:
     """Say what a provider token or a device token is, and what is wrong with it.
 
     The signature is checked when a key is set.

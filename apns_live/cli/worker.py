@@ -9,12 +9,12 @@ from typing import Any
 from .gateway import loop_factory, stopping
 from .gateway_settings import APNS, Tuned, tunable
 from .options import Shared, command
-from .store_access import StoreOption, address, installed, sealer, shown_address
+from .store_access import STORE, address, installed, sealer, shown_address
 
 
-@command()
+@command(STORE)
 @partial(tunable, parts=("service",), also=APNS)
-def worker(shared: Shared, store: StoreOption = None, *, tuned: Tuned) -> int:
+def worker(shared: Shared, store: str | None = None, *, tuned: Tuned) -> int:
     """Send for a database until SIGTERM or SIGINT. Over PostgreSQL any number share the work.
 
     Prints where it is when it is ready; with --json as one JSON line.

@@ -275,7 +275,7 @@ def test_the_sealing_key_is_replaced_without_adding_keys_again(
         (("import", "users", "u.csv", "--app", "nobody"), "no app 'nobody'"),
         (("import", "users", "u.csv", "--app", "scores", "--column", "id"), "--column"),
         (("import", "users", "u.csv", "--app", "scores", "--column", "name=id"), "columns"),
-        (("import", "users", "u.csv", "--app", "scores", "--from", "x"), "vendor"),
+        (("import", "users", "u.csv", "--app", "scores", "--from", "x"), "--from"),
         (("import", "users", "u.csv", "--app", "scores", "--format", "x"), "format"),
         (("import", "users", "u.csv", "--app", "scores", "--registered-at", "x"), "--registered-at"),
         (("import", "users", "u.csv", "--app", "scores", "--batch", "0"), "batch"),
