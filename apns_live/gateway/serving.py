@@ -237,14 +237,14 @@ def _listeners(host: str, port: int) -> list[socket.socket]:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
-            raise InvalidSetting(
-                f"{host!r} is not a valid address ({error})", field="host"
-            ) from None
+            text = f"{host!r} is not a valid address ({error})"
+            raise InvalidSetting(text, field="host") from None
     listeners: list[socket.socket] = []
     try:
-        for family, _, _, _, address in dict.fromkeys(found):
+        for family, _, protocol, _, address in dict.fromkeys(found):
             chosen = listeners[0].getsockname()[1] if listeners else port
-            listener = socket.socket(family, socket.SOCK_STREAM)
+            # Only where TCP is named does asyncio set TCP_NODELAY.
+            listener = socket.socket(family, socket.SOCK_STREAM, protocol)
             listeners.append(listener)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
 
 import pytest
 
@@ -42,6 +43,30 @@ async def one_call(wire: Wire) -> None:
     reader, writer = await wire.connect()
     writer.write(GET)
     assert (await answer(reader)).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_an_answer_does_not_wait_for_the_clients_acknowledgement(
+    plain: Wire, secure: Wire, tls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvicorn writes head and body apart: the body then waits 40 ms for a delayed acknowledgement."""
+    accepted: list[socket.socket] = []
+    loop = asyncio.get_running_loop()
+    accept = loop.sock_accept
+
+    async def watched(listener: socket.socket) -> tuple[socket.socket, object]:
+        connection, address = await accept(listener)
+        accepted.append(connection)
+        return connection, address
+
+    monkeypatch.setattr(loop, "sock_accept", watched)
+    wire = secure if tls else plain
+    await one_call(wire)  # into the call that waited already
+    reader, writer = await wire.connect()
+    writer.write(GET)
+    assert (await answer(reader)).startswith(b"HTTP/1.1 200")
+    assert accepted[-1].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     writer.close()
 
 
