@@ -1,6 +1,6 @@
 """kill -9 at random points of mixed traffic, on both databases; afterwards everything is in order.
 
-Ten kills a database; ``APNS_LIVE_KILLS=100`` for the full count.
+Five kills a database; ``APNS_LIVE_KILLS=100`` for the full count.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from apns_live.testing import FakeApns
 from apns_live.testing.phones import PhoneSettings
 from tests.activities.crash_roles import TYPE
 
-KILLS = int(os.environ.get("APNS_LIVE_KILLS", "10"))
+KILLS = int(os.environ.get("APNS_LIVE_KILLS", "5"))
 KILLS_A_RUN = 20
 PHONES = 60
 ACTIVITIES, STREAMS, SENDERS = 30, 10, 10

@@ -21,7 +21,7 @@ from apns_live.http2.headers import DECODER_VARIABLE, choose_decoder
 from .support import literal
 
 ROOT = Path(__file__).resolve().parents[2]
-FUZZ_BLOCKS = int(os.environ.get("APNS_LIVE_FUZZ", "20000"))
+FUZZ_BLOCKS = int(os.environ.get("APNS_LIVE_FUZZ", "5000"))
 
 TEXT = st.binary(max_size=200)
 FIELDS = st.lists(st.tuples(st.binary(max_size=40), TEXT, st.booleans()), max_size=8)

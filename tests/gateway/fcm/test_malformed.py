@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.gateway.fcm.world import SEND, FcmWorld
 
-COUNT = min(10_000, int(os.environ.get("APNS_LIVE_FUZZ", "600")))
+COUNT = min(10_000, int(os.environ.get("APNS_LIVE_FUZZ", "300")))
 ODD: list[Any] = [
     None,
     0,

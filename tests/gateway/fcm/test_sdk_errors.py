@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import firebase_admin
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import (
     serialize_java_truststore,
 )
 from firebase_admin import credentials, exceptions, messaging
+from urllib3.util import retry
 
 from apns_live.activities.store.database import Database
 from apns_live.cli.connect_proxy import connect_proxy
@@ -34,6 +36,7 @@ from apns_live.gateway.wire.certificates import Certificates
 from apns_live.testing import FakeApns, SimulatedClock
 from apns_live.testing.certificates import LOCAL_NAMES, certificates_in
 from tests.activities.send.world import phone_settings
+from tests.aside import aside
 from tests.gateway.fcm.world import FcmWorld
 from tests.programs import program
 
@@ -91,7 +94,7 @@ class Served:
 
     async def run(self, *command: str, given: str, **environment: str) -> str:
         """Return what a program prints."""
-        done = await asyncio.to_thread(
+        done = await aside(
             subprocess.run,
             command,
             input=given.encode(),
@@ -140,6 +143,11 @@ async def _pass(clock: SimulatedClock) -> None:
         await clock.advance(0.5)
 
 
+def _hurried(seconds: float) -> None:
+    """What an SDK waits between two tries, at the pace of `_pass`."""
+    time.sleep(seconds / 100)
+
+
 def python_message(code: str) -> messaging.Message:
     token = TOKENS[code]
     if not CODES[code][1]:
@@ -153,21 +161,21 @@ def python_message(code: str) -> messaging.Message:
 
 async def test_python(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(served.ca_file))
+    monkeypatch.setattr(retry, "time", SimpleNamespace(sleep=_hurried, time=time.time))
     address = f"{served.url}/v1/projects/{{0}}/messages:send"
     monkeypatch.setattr(messaging._MessagingService, "FCM_URL", address)
     app = firebase_admin.initialize_app(credentials.Certificate(str(served.account)))
 
     async def error(code: str) -> BaseException:
         with pytest.raises(exceptions.FirebaseError) as caught:
-            await asyncio.to_thread(messaging.send, python_message(code))
+            await aside(messaging.send, python_message(code))
         return caught.value
 
     try:
-        # The SDK waits a second before each of four tries more: side by side.
         *others, last = CODES
         found = [*await asyncio.gather(*map(error, others)), await error(last)]
     finally:
-        await asyncio.to_thread(firebase_admin.delete_app, app)  # it runs a loop of its own
+        await aside(firebase_admin.delete_app, app)  # it runs a loop of its own
     assert dict(zip(CODES, map(type, found), strict=True)) == {
         code: kind for code, (_, _, kind, _) in CODES.items()
     }
@@ -183,7 +191,7 @@ async def test_node(served: Served) -> None:
         given=json.dumps(given),
         FIREBASE_ADMIN=program("firebase-admin-node"),
         NODE_EXTRA_CA_CERTS=str(served.ca_file),
-        NODE_OPTIONS=f"--require {HERE / 'redirect.js'}",
+        NODE_OPTIONS=f"--require {HERE / 'redirect.js'} --require {HERE / 'hurry.js'}",
         GATEWAY_PORT=served.url.rpartition(":")[2],
     )
     said = json.loads(text)
@@ -202,7 +210,7 @@ def json_message(code: str) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def go_command(served: Served, tmp_path: Path) -> AsyncIterator[list[str]]:
     built = str(tmp_path / "sender")
-    await asyncio.to_thread(
+    await aside(
         subprocess.run,
         [program("go"), "build", "-o", built, str(HERE / "sender.go")],
         cwd=program("firebase-admin-go"),
