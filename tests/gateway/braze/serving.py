@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-from tests.aside import aside
 from tests.gateway.braze.world import VendorWorld
 
 Result = TypeVar("Result")
@@ -36,7 +35,7 @@ async def served(world: VendorWorld) -> AsyncIterator[tuple[str, int, Any]]:
     )
 
     async def run(work: Callable[[], Result]) -> Result:
-        return await world.result_of(aside(work))
+        return await world.result_of(asyncio.to_thread(work))
 
     try:
         yield "127.0.0.1", port, run
