@@ -57,6 +57,7 @@ def _folder(variable: str, pattern: str, runs_with: str) -> Callable[[], str | N
 
 PROGRAMS: dict[str, Callable[[], str | None]] = {
     "activitysmith-node": _node_module("activitysmith"),
+    "cargo": _executable("cargo"),
     "chromium": _executable("chromium", "chromium-browser", "google-chrome"),
     "curl": _executable("curl"),
     # A folder with a go.mod that requires firebase.google.com/go/v4, whose modules are there.
@@ -76,6 +77,8 @@ PROGRAMS: dict[str, Callable[[], str | None]] = {
     "node": _executable("node", "nodejs"),
     "node-apn": _node_module("@parse/node-apn"),
     "onesignal-node": _node_module("@onesignal/node-onesignal"),
+    # A folder with the Cargo.toml of a program "caller" that requires onesignal-rust-api, fetched.
+    "onesignal-rust": _folder("APNS_LIVE_ONESIGNAL_RUST", "Cargo.toml", "cargo"),
     "prometheus": _executable("prometheus"),
     "promtool": _executable("promtool"),
     "systemd-analyze": _executable("systemd-analyze"),
@@ -84,8 +87,8 @@ PROGRAMS: dict[str, Callable[[], str | None]] = {
 """What may be named in ``@pytest.mark.external(...)``: name -> where it is, or None."""
 
 
-OPTIONAL = frozenset({"firebase-admin-go", "firebase-admin-java"})
-"""Not asked for by APNS_LIVE_REQUIRE_EXTERNALS: to build the one and to fetch the other takes minutes."""
+OPTIONAL = frozenset({"cargo", "firebase-admin-go", "firebase-admin-java", "onesignal-rust"})
+"""Not asked for by APNS_LIVE_REQUIRE_EXTERNALS: to build or to fetch them takes minutes."""
 
 
 @functools.cache
