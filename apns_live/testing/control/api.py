@@ -1,39 +1,29 @@
-"""What each endpoint of the control API does. ``routes`` says which is where."""
+"""What each endpoint of the control API does, and what is sent of its result."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import StreamingResponse
 
 from apns_live import explain
 from apns_live.testing.clock import RealClock, SimulatedClock
 from apns_live.testing.fake import FakeApns
-from apns_live.testing.faults import Fault
+from apns_live.testing.faults import ActiveFault, Fault
 from apns_live.testing.handles.pushes import PUSH_FIELDS, PushView, explain_misfit, fitting
 from apns_live.testing.log import LogEntry, PushRecord
 from apns_live.testing.phones import Activity, Device, Token
+from apns_live.testing.recorder import Ring
 
-from . import shapes
+from . import queries, shapes
 from .hub import Hub, TooManySubscribersError
-from .queries import (
-    ACTIVITY_FILTERS,
-    LIMIT,
-    LOG_FILTERS,
-    LONGEST_LIST,
-    PUSH_FILTERS,
-    TOKEN_FILTERS,
-    BadRequestError,
-    flag,
-    integer,
-    matcher,
-    page,
-    seconds,
-)
+from .queries import LONGEST_LIST, BadRequestError, Page, matcher
 from .routes import Routes
 from .views import (
     activity_row,
@@ -51,7 +41,6 @@ from .views import (
 T = TypeVar("T")
 
 LARGEST_BODY = 65_536
-LONGEST_POLL = 60.0
 LONGEST_ADVANCE = 400 * 86_400.0
 _RESCAN = 0.02
 
@@ -71,18 +60,6 @@ async def read_body(request: Request, shape: type[T]) -> T:
         raise BadRequestError(f"the body is no JSON: {error}") from None
 
 
-def answer(content: object, status: int = 200) -> Response:
-    """Return JSON."""
-    return Response(msgspec.json.encode(content), status, media_type="application/json")
-
-
-_DEVICES_QUERY = ("bundle_id", "automatic", "after", "limit")
-_ACTIVITIES_QUERY = (*ACTIVITY_FILTERS, "after", "limit")
-_TOKENS_QUERY = (*TOKEN_FILTERS, "after", "limit")
-_TOKENS_NEXT_QUERY = (*TOKEN_FILTERS, "after", "timeout")
-_PUSHES_QUERY = (*PUSH_FILTERS, "after", "limit", "newest", "payload")
-_PUSHES_NEXT_QUERY = (*PUSH_FILTERS, "after", "timeout")
-_EVENTS_QUERY = ("devices", "pushes", "payload")
 route = Routes()
 
 
@@ -93,63 +70,91 @@ class ControlApi:
         self.fake = fake
         self.hub = Hub(fake)
 
+    def found(self, name: str, path: Mapping[str, str]) -> object:
+        """Return what a path names. Raises ``BadRequestError`` when it is not there."""
+        phones = self.fake.devices
+        word = next(iter(path.values()))
+        found: object
+        if name == "device":
+            found, problem = phones.devices.get(word), "there is no such phone"
+        elif name == "activity":
+            found, problem = phones.activities.get(word), "there is no such activity"
+        elif name == "token":
+            found, problem = phones.token(word), "no phone has such a token"
+        elif name == "number":
+            is_number = word.isascii() and word.isdigit() and len(word) <= 15
+            found, problem = int(word) if is_number else None, "not a number"
+        else:
+            return word
+        if found is None:
+            raise BadRequestError(problem, field=next(iter(path)), status=404)
+        return found
+
+    def shown(self, thing: object) -> object:
+        """Return what is sent of a result."""
+        phones, now = self.fake.devices, self.fake.clock.time()
+        if isinstance(thing, Page):
+            return {"items": [self.shown(each) for each in thing.items], "next": thing.next}
+        if isinstance(thing, Device):
+            return device_row(thing, phones, now)
+        if isinstance(thing, Activity):
+            return activity_row(thing, phones, now)
+        if isinstance(thing, Token):
+            return token_row(thing)
+        if isinstance(thing, PushRecord):
+            return push_row(thing, payload=True)
+        if isinstance(thing, LogEntry):
+            return log_row(thing)
+        return fault_row(thing) if isinstance(thing, ActiveFault) else thing
+
     # What runs here.
 
     @route("GET", "/v1/fake", shapes.FakeRow)
-    async def get_fake(self, request: Request) -> object:
+    def get_fake(self) -> object:
         """Say what runs here, with clock and counts."""
         row = fake_row(self.fake, self.hub.started_at)
         row.clock, row.counts = clock_row(self.fake), counts_row(self.fake)
         return row
 
     @route("GET", "/v1/health", shapes.HealthRow)
-    async def health(self, request: Request) -> object:
+    def health(self) -> object:
         """Answer when the fake takes pushes."""
         return shapes.HealthRow()
 
     @route("GET", "/v1/counts", shapes.CountsRow)
-    async def get_counts(self, request: Request) -> object:
+    def get_counts(self) -> object:
         """Count pushes by state and reason."""
         return counts_row(self.fake)
 
     @route("GET", "/v1/connections", shapes.ConnectionRow, lists=True)
-    async def get_connections(self, request: Request) -> object:
+    def get_connections(self) -> object:
         """List open connections and the last closed ones."""
-        rows = [connection_row(each) for each in self.fake.connections]
-        return {"items": rows, "next": None}
+        return Page([connection_row(each) for each in self.fake.connections], None)
 
     @route("POST", "/v1/connections/{id}/goaway", dict, shapes.GoAway, 202)
-    async def send_goaway(self, request: Request, order: shapes.GoAway) -> object:
+    def send_goaway(self, number: int, order: shapes.GoAway) -> object:
         """Send GOAWAY on a connection."""
-        number = _number(request.path_params["id"])
         if not self.fake.go_away(order.reason, connection_id=number):
             raise BadRequestError("there is no such open connection", field="id", status=404)
         return {"id": number}
 
     # Phones.
 
-    @route("GET", "/v1/devices", shapes.DeviceRow, query=_DEVICES_QUERY, lists=True)
-    async def list_devices(self, request: Request) -> object:
+    @route("GET", "/v1/devices", shapes.DeviceRow, query=queries.DevicesQuery, lists=True)
+    def list_devices(self, query: queries.DevicesQuery) -> object:
         """List phones in the order in which they were made."""
-        query = request.query_params
-        after = integer(query, "after", 0)
-        automatic = flag(query, "automatic") if "automatic" in query else None
-        bundle_id = query.get("bundle_id")
+        wanted = query.bundle_id
         found = (
             device
             for device in self.fake.devices.devices.values()
-            if device.serial > after
-            and automatic in {None, device.automatic}
-            and (bundle_id is None or any(t.bundle_id == bundle_id for t in device.tokens))
+            if device.serial > query.after
+            and query.automatic in {None, device.automatic}
+            and (wanted is None or any(t.bundle_id == wanted for t in device.tokens))
         )
-        devices, more = page(found, _limit(query))
-        return {
-            "items": [self._device_row(device) for device in devices],
-            "next": devices[-1].serial if more else None,
-        }
+        return Page.of(found, query.limit, attrgetter("serial"))
 
     @route("POST", "/v1/devices", shapes.DeviceRow, shapes.NewDevice, 201)
-    async def add_device(self, request: Request, order: shapes.NewDevice) -> object:
+    def add_device(self, order: shapes.NewDevice) -> object:
         """Make a phone; its tokens are issued at once."""
         values = msgspec.structs.asdict(order)
         device_id = values.pop("id")
@@ -157,17 +162,16 @@ class ControlApi:
             raise BadRequestError("1 to 100 characters, no slash", field="id")
         if device_id is not None and device_id in self.fake.devices.devices:
             raise BadRequestError("there is a phone of that id already", field="id", status=409)
-        return self._device_row(self.fake.devices.add_device(device_id, **values))
+        return self.fake.devices.add_device(device_id, **values)
 
     @route("GET", "/v1/devices/{id}", shapes.DeviceRow)
-    async def get_device(self, request: Request) -> object:
+    def get_device(self, device: Device) -> object:
         """Return one phone."""
-        return self._device_row(self._device(request))
+        return device
 
     @route("PATCH", "/v1/devices/{id}", shapes.DeviceRow, shapes.DeviceChanges)
-    async def change_device(self, request: Request, order: shapes.DeviceChanges) -> object:
+    def change_device(self, device: Device, order: shapes.DeviceChanges) -> object:
         """Flip switches of a phone, or take its network away for a while."""
-        device = self._device(request)
         values = msgspec.structs.asdict(order)
         offline_for = values.pop("offline_for")
         changes = {name: value for name, value in values.items() if value is not None}
@@ -177,169 +181,132 @@ class ControlApi:
             if not 0 < offline_for <= LONGEST_ADVANCE:
                 raise BadRequestError("not a number of seconds above 0", field="offline_for")
             self.fake.devices.go_offline(device, offline_for)
-        return self._device_row(device)
+        return device
 
     @route("DELETE", "/v1/devices/{id}", status=204)
-    async def remove_device(self, request: Request) -> object:
+    def remove_device(self, device: Device) -> None:
         """Delete the app from a phone."""
-        self.fake.devices.delete_app(self._device(request))
-        return None
+        self.fake.devices.delete_app(device)
 
     @route("POST", "/v1/devices/{id}/open-app", shapes.DeviceRow, shapes.OpenApp)
-    async def open_app(self, request: Request, order: shapes.OpenApp) -> object:
+    def open_app(self, device: Device, order: shapes.OpenApp) -> object:
         """Let the user open the app."""
-        device = self._device(request)
         self.fake.devices.open_app(device, order.bundle_id, reads_tokens=order.reads_tokens)
-        return self._device_row(device)
+        return device
 
     @route("POST", "/v1/devices/{id}/consent", shapes.DeviceRow, shapes.Consent)
-    async def consent(self, request: Request, order: shapes.Consent) -> object:
+    def consent(self, device: Device, order: shapes.Consent) -> object:
         """Let the owner answer a card that asks whether it may be shown and updated."""
-        device = self._device(request)
         self.fake.devices.consent(device, order.answer)
-        return self._device_row(device)
+        return device
 
     # Activities.
 
     @route("POST", "/v1/devices/{id}/activities", shapes.ActivityRow, shapes.NewActivity, 201)
-    async def start_activity(self, request: Request, order: shapes.NewActivity) -> object:
+    def start_activity(self, device: Device, order: shapes.NewActivity) -> object:
         """Let the app start an activity itself."""
-        device = self._device(request)
-        activity = self.fake.devices.start_activity(
-            device,
-            order.attributes_type,
-            order.attributes,
-            order.content_state,
-            bundle_id=order.bundle_id,
-            channel=order.channel,
-            stale_date=order.stale_date,
-        )
-        return self._activity_row(activity)
+        return self.fake.devices.start_activity(device, **msgspec.structs.asdict(order))
 
-    @route("GET", "/v1/activities", shapes.ActivityRow, query=_ACTIVITIES_QUERY, lists=True)
-    async def list_activities(self, request: Request) -> object:
+    @route("GET", "/v1/activities", shapes.ActivityRow, query=queries.ActivitiesQuery, lists=True)
+    def list_activities(self, query: Any) -> object:
         """List activities."""
-        query = request.query_params
         activities = self.fake.devices.activities.values()
-        found: Iterator[Activity] = filter(matcher(query, ACTIVITY_FILTERS), activities)
-        return self._listed(query, found)
+        return _listed(query, filter(matcher(query, queries.ACTIVITY_FILTERS), activities))
 
     @route("GET", "/v1/activities/{id}", shapes.ActivityRow)
-    async def get_activity(self, request: Request) -> object:
+    def get_activity(self, activity: Activity) -> object:
         """Return one activity."""
-        return self._activity_row(self._activity(request))
+        return activity
 
     @route("POST", "/v1/activities/{id}/dismiss", shapes.ActivityRow, shapes.Empty)
-    async def dismiss_activity(self, request: Request, _order: shapes.Empty) -> object:
+    def dismiss_activity(self, activity: Activity) -> object:
         """Let the user swipe an activity away."""
-        activity = self._activity(request)
         self.fake.devices.dismiss(activity)
-        return self._activity_row(activity)
+        return activity
 
     @route("POST", "/v1/activities/{id}/end", shapes.ActivityRow, shapes.EndActivity)
-    async def end_activity(self, request: Request, order: shapes.EndActivity) -> object:
+    def end_activity(self, activity: Activity, order: shapes.EndActivity) -> object:
         """Let the app end an activity itself."""
-        activity = self._activity(request)
         self.fake.devices.end_activity(activity, order.content_state, order.dismissal_date)
-        return self._activity_row(activity)
+        return activity
 
     @route("POST", "/v1/activities/{id}/rotate-token", shapes.ActivityRow, shapes.Empty)
-    async def rotate_activity_token(self, request: Request, _order: shapes.Empty) -> object:
+    def rotate_activity_token(self, activity: Activity) -> object:
         """Give an activity a new token."""
-        activity = self._activity(request)
         if activity.token is None or activity.state != "active":
             raise BadRequestError("the activity has no token to rotate", field="id", status=409)
         self.fake.devices.rotate(activity.token)
-        return self._activity_row(activity)
+        return activity
 
     # Tokens.
 
-    @route("GET", "/v1/tokens", shapes.TokenRow, query=_TOKENS_QUERY, lists=True)
-    async def list_tokens(self, request: Request) -> object:
+    @route("GET", "/v1/tokens", shapes.TokenRow, query=queries.TokensQuery, lists=True)
+    def list_tokens(self, query: Any) -> object:
         """List the tokens of the phones, the dead ones that are remembered included."""
-        query = request.query_params
         tokens = self.fake.devices.registry.tokens.values()
-        found: Iterator[Token] = filter(matcher(query, TOKEN_FILTERS), tokens)
-        return self._listed(query, found)
+        return _listed(query, filter(matcher(query, queries.TOKEN_FILTERS), tokens))
 
     @route("GET", "/v1/tokens/{token}", shapes.TokenRow)
-    async def get_token(self, request: Request) -> object:
+    def get_token(self, token: Token) -> object:
         """Return one token."""
-        return token_row(self._token(request))
+        return token
 
-    @route("GET", "/v1/tokens/next", shapes.TokenRow, query=_TOKENS_NEXT_QUERY, may_be_empty=True)
-    async def next_token(self, request: Request) -> object:
+    @route(
+        "GET",
+        "/v1/tokens/next",
+        shapes.TokenRow,
+        query=queries.NextTokenQuery,
+        may_be_empty=True,
+    )
+    async def next_token(self, query: Any) -> object:
         """Wait for the next token that a phone issues."""
-        query = request.query_params
-        ring = self.fake.devices.registry.issued
-        after = integer(query, "after", ring.total)
-        fits = matcher(query, TOKEN_FILTERS)
-        timeout = seconds(query, "timeout", 10.0, high=LONGEST_POLL)
-        found = await self._next(lambda: filter(fits, ring.after(after)), timeout)
-        return None if found is None else token_row(found)
+        return await self._next(query, self.fake.devices.registry.issued, queries.TOKEN_FILTERS)
 
     @route("POST", "/v1/tokens/{token}/kill", shapes.TokenRow, shapes.KillToken)
-    async def kill_token(self, request: Request, order: shapes.KillToken) -> object:
+    def kill_token(self, token: Token, order: shapes.KillToken) -> object:
         """Let a token die."""
-        token = self._token(request)
         self.fake.devices.kill(token, order.condition, order.since)
-        return token_row(token)
+        return token
 
     @route("POST", "/v1/tokens/{token}/rotate", shapes.TokenRow, shapes.Rotate)
-    async def rotate_token(self, request: Request, order: shapes.Rotate) -> object:
+    def rotate_token(self, token: Token, order: shapes.Rotate) -> object:
         """Issue a new token in the place of one."""
-        token = self._token(request)
-        return token_row(self.fake.devices.rotate(token, quietly=order.quietly))
+        return self.fake.devices.rotate(token, quietly=order.quietly)
 
     # Pushes and the log.
 
-    @route("GET", "/v1/pushes", shapes.PushRow, query=_PUSHES_QUERY, lists=True)
-    async def list_pushes(self, request: Request) -> object:
+    @route("GET", "/v1/pushes", shapes.PushRow, query=queries.PushesQuery, lists=True)
+    def list_pushes(self, query: Any) -> object:
         """List pushes, the oldest first, or the newest first with ``newest=1``."""
-        query = request.query_params
-        ring, after = self.fake.log.pushes, integer(query, "after", 0)
-        payload = flag(query, "payload")
-        fits = matcher(query, PUSH_FILTERS)
-        if flag(query, "newest"):
-            items: Iterator[PushRecord] = (r for r in reversed(ring) if r.number > after)
-        else:
-            items = ring.after(after)
-        records, more = page(filter(fits, items), _limit(query))
-        return {
-            "items": [push_row(record, payload=payload) for record in records],
-            "next": records[-1].number if more and not flag(query, "newest") else None,
-        }
-
-    @route("GET", "/v1/pushes/next", shapes.PushRow, query=_PUSHES_NEXT_QUERY, may_be_empty=True)
-    async def next_push(self, request: Request) -> object:
-        """Wait for the next push that fits the filters."""
-        query = request.query_params
         ring = self.fake.log.pushes
-        after = integer(query, "after", ring.total)
-        fits = matcher(query, PUSH_FILTERS)
-        timeout = seconds(query, "timeout", 10.0, high=LONGEST_POLL)
-        found = await self._next(lambda: filter(fits, ring.after(after)), timeout)
-        return None if found is None else push_row(found, payload=True)
+        newest = (record for record in reversed(ring) if record.number > query.after)
+        items: Iterator[PushRecord] = newest if query.newest else ring.after(query.after)
+        fitting = filter(matcher(query, queries.PUSH_FILTERS), items)
+        page = Page.of(fitting, query.limit, attrgetter("number"))
+        rows = [push_row(record, payload=query.payload) for record in page.items]
+        return Page(rows, None if query.newest else page.next)
+
+    @route("GET", "/v1/pushes/next", shapes.PushRow, query=queries.NextPushQuery, may_be_empty=True)
+    async def next_push(self, query: Any) -> object:
+        """Wait for the next push that fits the filters."""
+        return await self._next(query, self.fake.log.pushes, queries.PUSH_FILTERS)
 
     @route("GET", "/v1/pushes/{number}", shapes.PushRow)
-    async def get_push(self, request: Request) -> object:
+    def get_push(self, number: int) -> object:
         """Return one push with its log."""
-        number = _number(request.path_params["number"])
         record = self.fake.log.pushes.get(number)
         if record is None:
             raise BadRequestError("there is no such push, or no longer", field="number", status=404)
         return push_row(record, payload=True, log=self.fake.log.entries_of(number))
 
     @route("POST", "/v1/pushes/verify", shapes.VerifiedRow, shapes.Verify)
-    async def verify(self, request: Request, order: shapes.Verify) -> object:
+    def verify(self, order: shapes.Verify) -> object:
         """Say whether exactly so many pushes fit, and else which comes closest and how it differs."""
         unknown = set(order.where) - PUSH_FIELDS
-        if unknown or not 0 <= order.count <= 1_000_000:
+        if unknown:
             problem = f"a push has no {', '.join(map(repr, sorted(unknown)))}"[:300]
             remedy = f"Use {', '.join(sorted(PUSH_FIELDS))}."
-            if not unknown:
-                problem, remedy = "a count is from 0 to 1,000,000", ""
-            raise BadRequestError(problem, field="where" if unknown else "count", remedy=remedy)
+            raise BadRequestError(problem, field="where", remedy=remedy)
         pushes = [PushView(record) for record in self.fake.log.pushes.after(max(0, order.after))]
         fit, closest, different = fitting(pushes, order.where)
         ok = len(fit) == order.count
@@ -353,72 +320,62 @@ class ControlApi:
             "" if ok else explain_misfit(fit, pushes, order.where, order.count),
         )
 
-    @route("GET", "/v1/log", shapes.LogRow, query=(*LOG_FILTERS, "after", "limit"), lists=True)
-    async def list_log(self, request: Request) -> object:
+    @route("GET", "/v1/log", shapes.LogRow, query=queries.LogQuery, lists=True)
+    def list_log(self, query: Any) -> object:
         """List what became of the pushes, the oldest first."""
-        query = request.query_params
-        items = self.fake.log.entries.after(integer(query, "after", 0))
-        entries: list[LogEntry]
-        entries, more = page(filter(matcher(query, LOG_FILTERS), items), _limit(query))
-        return {
-            "items": [log_row(entry) for entry in entries],
-            "next": entries[-1].sequence if more else None,
-        }
+        items = self.fake.log.entries.after(query.after)
+        entries = filter(matcher(query, queries.LOG_FILTERS), items)
+        return Page.of(entries, query.limit, attrgetter("sequence"))
 
     @route("GET", "/v1/export/{kind}", dict, media_type="application/x-ndjson")
-    async def export(self, request: Request) -> object:
+    def export(self, kind: str) -> object:
         """Return everything that is kept of one kind as JSON Lines."""
-        kinds: dict[str, Callable[[], Iterator[object]]] = {
-            "pushes": self._push_lines,
-            "log": lambda: (log_row(entry) for entry in self.fake.log.entries),
-            "devices": lambda: map(self._device_row, list(self.fake.devices.devices.values())),
+        kinds: dict[str, Callable[[], Iterable[object]]] = {
+            "pushes": lambda: self.fake.log.pushes,
+            "log": lambda: self.fake.log.entries,
+            "devices": lambda: list(self.fake.devices.devices.values()),
         }
-        make = kinds.get(request.path_params["kind"])
-        if make is None:
+        if kind not in kinds:
             raise BadRequestError("pushes, log or devices", field="kind", status=404)
-        return StreamingResponse(_lines(make()), media_type="application/x-ndjson")
-
-    def _push_lines(self) -> Iterator[object]:
-        return (push_row(record, payload=True) for record in self.fake.log.pushes)
+        lines = _lines(map(self.shown, kinds[kind]()))
+        return StreamingResponse(lines, media_type="application/x-ndjson")
 
     # Faults, the clock, everything.
 
     @route("GET", "/v1/faults", shapes.FaultRow, lists=True)
-    async def list_faults(self, request: Request) -> object:
+    def list_faults(self) -> object:
         """List the faults in force."""
-        return {"items": [fault_row(each) for each in self.fake.faults], "next": None}
+        return Page(list(self.fake.faults), None)
 
     @route("POST", "/v1/faults", shapes.FaultRow, Fault, 201)
-    async def add_fault(self, request: Request, values: dict[str, Any]) -> object:
+    def add_fault(self, order: dict[str, Any]) -> object:
         """Put a fault in force."""
-        if "action" not in values:
+        if "action" not in order:
             raise BadRequestError("a fault is an object with an action", field="action")
-        fault_id = self.fake.fault(**values)
+        fault_id = self.fake.fault(**order)
         self.hub.changed()
-        return next(fault_row(each) for each in self.fake.faults if each.fault_id == fault_id)
+        return next(each for each in self.fake.faults if each.fault_id == fault_id)
 
     @route("DELETE", "/v1/faults/{id}", status=204)
-    async def remove_fault(self, request: Request) -> object:
+    def remove_fault(self, number: int) -> None:
         """End a fault."""
-        if not self.fake.faults.remove(_number(request.path_params["id"])):
+        if not self.fake.faults.remove(number):
             raise BadRequestError("there is no such fault", field="id", status=404)
         self.hub.changed()
-        return None
 
     @route("DELETE", "/v1/faults", status=204)
-    async def remove_faults(self, _request: Request) -> object:
+    def remove_faults(self) -> None:
         """End every fault."""
         self.fake.faults.clear()
         self.hub.changed()
-        return None
 
     @route("GET", "/v1/clock", shapes.ClockRow)
-    async def get_clock(self, request: Request) -> object:
+    def get_clock(self) -> object:
         """Return the clock."""
         return clock_row(self.fake)
 
     @route("POST", "/v1/clock/advance", shapes.ClockRow, shapes.Advance)
-    async def advance_clock(self, request: Request, order: shapes.Advance) -> object:
+    async def advance_clock(self, order: shapes.Advance) -> object:
         """Move the clock; what falls due happens, in order."""
         if not 0 <= order.seconds <= LONGEST_ADVANCE:
             raise BadRequestError(
@@ -431,7 +388,7 @@ class ControlApi:
         return clock_row(self.fake)
 
     @route("POST", "/v1/reset", None, shapes.Reset, 204)
-    async def reset(self, request: Request, order: shapes.Reset) -> object:
+    def reset(self, order: shapes.Reset) -> None:
         """Forget phones, pushes and faults, or some of them."""
         if order.devices and order.pushes and order.faults:
             self.fake.reset()
@@ -444,80 +401,37 @@ class ControlApi:
             if order.faults:
                 self.fake.faults.clear()
         self.hub.changed()
-        return None
 
-    @route("GET", "/v1/events", dict, query=_EVENTS_QUERY, media_type="text/event-stream")
-    async def events(self, request: Request) -> object:
+    @route("GET", "/v1/events", dict, query=queries.EventsQuery, media_type="text/event-stream")
+    def events(self, query: queries.EventsQuery) -> object:
         """Stream a snapshot and then what changes, as server-sent events."""
-        query = request.query_params
-        devices = integer(query, "devices", 500, high=5000)
-        pushes = integer(query, "pushes", 200, high=5000)
-        payload = flag(query, "payload") if "payload" in query else True
         try:
             self.hub.check_room()
         except TooManySubscribersError:
             raise BadRequestError("too many readers of the event stream", status=429) from None
-        stream = self.hub.stream(devices, pushes, payload)
+        stream = self.hub.stream(query.devices, query.pushes, query.payload)
         return StreamingResponse(stream, media_type="text/event-stream")
 
     @route("GET", "/v1/explain/{word}", shapes.ExplainRow)
-    async def explain(self, request: Request) -> object:
+    def explain(self, word: str) -> object:
         """Say what a word of a push's fate means, whose fault it is, and what to do."""
-        found = explain.find(request.path_params["word"])
+        found = explain.find(word)
         if found is None:
             raise BadRequestError("nothing is known of this word", field="word", status=404)
         return shapes.ExplainRow(*found[:-1])
 
-    # Helpers.
-
-    def _device_row(self, device: Device) -> shapes.DeviceRow:
-        return device_row(device, self.fake.devices, self.fake.clock.time())
-
-    def _activity_row(self, activity: Activity) -> shapes.ActivityRow:
-        return activity_row(activity, self.fake.devices, self.fake.clock.time())
-
-    def _device(self, request: Request) -> Device:
-        device = self.fake.devices.devices.get(request.path_params["id"])
-        if device is None:
-            raise BadRequestError("there is no such phone", field="id", status=404)
-        return device
-
-    def _activity(self, request: Request) -> Activity:
-        activity = self.fake.devices.activities.get(request.path_params["id"])
-        if activity is None:
-            raise BadRequestError("there is no such activity", field="id", status=404)
-        return activity
-
-    def _token(self, request: Request) -> Token:
-        token = self.fake.devices.token(request.path_params["token"])
-        if token is None:
-            raise BadRequestError("no phone has such a token", field="token", status=404)
-        return token
-
-    def _listed(self, query: Mapping[str, str], items: Iterator[Activity | Token]) -> object:
-        after, limit = integer(query, "after", 0), _limit(query)
-        for _ in range(after):
-            if next(items, None) is None:
-                break
-        found, more = page(items, limit)
-        rows = [
-            self._activity_row(each) if isinstance(each, Activity) else token_row(each)
-            for each in found
-        ]
-        return {"items": rows, "next": after + limit if more else None}
-
     async def _next(
-        self,
-        scan: Callable[[], Iterator[T]],
-        timeout: float,  # noqa: ASYNC109
+        self, query: Any, ring: Ring[T], filters: Mapping[str, Callable[[T], object]]
     ) -> T | None:
         # The ring is scanned again as a whole: a push that was stored may fit once it is delivered.
+        after = ring.total if query.after is None else query.after
+        fits = matcher(query, filters)
         waiter = self.hub.add_waiter()
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + timeout
+        give_up = loop.time() + query.timeout
         try:
             while True:
-                found = next(scan(), None)
+                found = next(filter(fits, ring.after(after)), None)
                 if found is not None:
                     return found
                 left = give_up - loop.time()
@@ -528,14 +442,10 @@ class ControlApi:
             self.hub.remove_waiter(waiter)
 
 
-def _limit(query: Mapping[str, str]) -> int:
-    return integer(query, "limit", LIMIT, low=1, high=LONGEST_LIST)
-
-
-def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 15:
-        raise BadRequestError("not a number", status=404)
-    return int(text)
+def _listed(query: Any, items: Iterator[T]) -> Page:
+    """Return a page of what has no number of its own: counted from the beginning."""
+    rest = islice(items, query.after, None)
+    return Page.of(rest, query.limit, lambda _: query.after + query.limit)
 
 
 async def _lines(rows: Iterable[object]) -> AsyncIterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from apns_live.testing.faults import FAULT_DURATIONS
 from apns_live.testing.phones import PhoneSettings
 from apns_live.testing.scenario import ScenarioFile
 
-from .queries import LONGEST_LIST
+from .queries import Query
 from .routes import Route
 from .shapes import ErrorRow
 
@@ -27,8 +28,6 @@ _ERRORS = {
     429: "too many readers of the event stream",
 }
 _DURATION = [{"type": "number", "minimum": 0}, {"type": "string"}, {"type": "null"}]
-_NUMBERS = {"after", "limit", "devices", "pushes"}
-_BOUNDS = {"limit": (1, LONGEST_LIST), "devices": (0, 5000), "pushes": (0, 5000)}
 
 
 def document(routes: list[Route], version: str) -> dict[str, Any]:
@@ -72,7 +71,9 @@ def _operation(route: Route, by_type: dict[type, Any]) -> dict[str, Any]:
         {"name": each, "in": "path", "required": True, "schema": {"type": "string"}}
         for each in re.findall(r"{(\w+)}", route.path)
     ]
-    parameters += [{"name": each, "in": "query", "schema": _kind(each)} for each in route.query]
+    parameters += [
+        {"name": name, "in": "query", "schema": schema} for name, schema in _query(route.query)
+    ]
     if parameters:
         operation["parameters"] = parameters
     if route.takes is not None:
@@ -110,12 +111,10 @@ def _schema(kind: type, by_type: dict[type, Any]) -> Any:
     return {"type": "object"} if kind is dict else by_type[kind]
 
 
-def _kind(name: str) -> dict[str, object]:
-    if name in _NUMBERS:
-        low, high = _BOUNDS.get(name, (0, 10**15))
-        return {"type": "integer", "minimum": low, "maximum": high}
-    if name == "timeout":
-        return {"type": "number", "minimum": 0, "maximum": 60}
-    if name in {"newest", "payload", "automatic"}:
-        return {"type": "string", "enum": ["0", "1", "true", "false"]}
-    return {"type": "string"}
+def _query(shape: type[Query]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield name and schema of each parameter; one that is left out is not null."""
+    _, components = msgspec.json.schema_components([shape])
+    for name, schema in components[shape.__name__]["properties"].items():
+        if "anyOf" in schema:
+            schema = schema["anyOf"][0]  # noqa: PLW2901
+        yield name, schema

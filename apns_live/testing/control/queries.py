@@ -1,10 +1,14 @@
-"""Query parameters: reading them, and filters over pushes, log entries, tokens and activities."""
+"""Query parameters: what each list takes, and filters over pushes, log entries, tokens and activities."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Meta
 
 from apns_live.testing.log import LogEntry, PushRecord
 from apns_live.testing.phones import Activity, Token
@@ -13,8 +17,10 @@ from .views import event_of
 
 T = TypeVar("T")
 
-LIMIT = 100
 LONGEST_LIST = 1000
+LONGEST_POLL = 60.0
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
+_PLACE = re.compile(r" - at `\$\.?(\w*)`$")
 
 
 class BadRequestError(Exception):
@@ -30,47 +36,41 @@ class BadRequestError(Exception):
         self.status = status
 
 
-def check_names(query: Mapping[str, str], known: Iterable[str]) -> None:
-    """Refuse parameters that mean nothing, so that a misspelt filter does not pass everything."""
-    names = set(known)
-    for name in query:
-        if name not in names:
-            remedy = f"Use {', '.join(sorted(names))}." if names else "Leave it out."
-            raise BadRequestError("unknown parameter", field=name, remedy=remedy)
+Row = Annotated[int, Meta(ge=0, le=10**15)]
+Most = Annotated[int, Meta(ge=0, le=5000)]
 
 
-def integer(
-    query: Mapping[str, str], name: str, default: int, *, low: int = 0, high: int = 10**15
-) -> int:
-    """Return a whole number between ``low`` and ``high``."""
-    text = query.get(name)
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 15 or not low <= int(text) <= high:
-        raise BadRequestError(f"not a number from {low} to {high}", field=name)
-    return int(text)
+class Query(msgspec.Struct, forbid_unknown_fields=True):
+    """No parameters. One that means nothing is refused: a misspelt filter must not pass everything."""
 
 
-def seconds(query: Mapping[str, str], name: str, default: float, *, high: float) -> float:
-    """Return a number of seconds from 0 to ``high``."""
-    text = query.get(name)
-    if text is None:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= high:
-        raise BadRequestError(f"not a number of seconds from 0 to {high:g}", field=name)
-    return value
+class PageQuery(Query):
+    """What every list takes: the rows after a number, so many at most."""
+
+    after: Row = 0
+    limit: Annotated[int, Meta(ge=1, le=LONGEST_LIST)] = 100
 
 
-def flag(query: Mapping[str, str], name: str) -> bool:
-    """Return whether a parameter is 1 or true."""
-    text = query.get(name, "0").lower()
-    if text not in {"0", "1", "true", "false"}:
-        raise BadRequestError("not 0, 1, true or false", field=name)
-    return text in {"1", "true"}
+class NextQuery(Query):
+    """How to wait for the next one: after a number, else after all there are; ``timeout`` is seconds."""
+
+    after: Row | None = None
+    timeout: Annotated[float, Meta(ge=0, le=LONGEST_POLL)] = 10.0
+
+
+class DevicesQuery(PageQuery):
+    """Which phones."""
+
+    bundle_id: str | None = None
+    automatic: bool | None = None
+
+
+class EventsQuery(Query):
+    """How many phones and pushes a snapshot has at most, and whether pushes come with their payload."""
+
+    devices: Most = 500
+    pushes: Most = 200
+    payload: bool = True
 
 
 PUSH_FILTERS: Mapping[str, Callable[[PushRecord], object]] = {
@@ -115,14 +115,41 @@ ACTIVITY_FILTERS: Mapping[str, Callable[[Activity], object]] = {
 _IN_LOWER_CASE = {"token", "apns_id"}
 
 
-def matcher(
-    query: Mapping[str, str], filters: Mapping[str, Callable[[T], object]]
-) -> Callable[[T], bool]:
+def _filtered(name: str, base: type[Query], filters: Iterable[str], *more: Any) -> type[Any]:
+    texts = [(each, str | None, None) for each in filters]
+    return msgspec.defstruct(name, [*texts, *more], bases=(base,), forbid_unknown_fields=True)
+
+
+_FLAGS = [("newest", bool, False), ("payload", bool, False)]
+PushesQuery = _filtered("PushesQuery", PageQuery, PUSH_FILTERS, *_FLAGS)
+NextPushQuery = _filtered("NextPushQuery", NextQuery, PUSH_FILTERS)
+LogQuery = _filtered("LogQuery", PageQuery, LOG_FILTERS)
+TokensQuery = _filtered("TokensQuery", PageQuery, TOKEN_FILTERS)
+NextTokenQuery = _filtered("NextTokenQuery", NextQuery, TOKEN_FILTERS)
+ActivitiesQuery = _filtered("ActivitiesQuery", PageQuery, ACTIVITY_FILTERS)
+
+
+def read_query(given: Mapping[str, str], shape: type[Query]) -> Query:
+    """Return the parameters of a request. Raises ``BadRequestError``."""
+    try:
+        return msgspec.convert(dict(given), shape, strict=False)
+    except msgspec.ValidationError as error:
+        text = str(error)
+    if unknown := _UNKNOWN.match(text):
+        known = ", ".join(sorted(shape.__struct_fields__))
+        remedy = f"Use {known}." if known else "Leave it out."
+        raise BadRequestError("unknown parameter", field=unknown[1], remedy=remedy)
+    place = _PLACE.search(text)
+    raise BadRequestError(_PLACE.sub("", text), field=place[1] if place else "")
+
+
+def matcher(query: object, filters: Mapping[str, Callable[[T], object]]) -> Callable[[T], bool]:
     """Return a function that says whether something fits every filter in the query."""
+    asked = {name: getattr(query, name) for name in filters}
     wanted = [
-        (read, query[name].lower() if name in _IN_LOWER_CASE else query[name])
-        for name, read in filters.items()
-        if name in query
+        (filters[name], value.lower() if name in _IN_LOWER_CASE else value)
+        for name, value in asked.items()
+        if value is not None
     ]
 
     def fits(item: T) -> bool:
@@ -135,7 +162,15 @@ def matcher(
     return fits
 
 
-def page(items: Iterator[T], limit: int) -> tuple[list[T], bool]:
-    """Return up to ``limit`` items, and whether there are more."""
-    found = list(islice(items, limit + 1))
-    return found[:limit], len(found) > limit
+class Page(NamedTuple):
+    """Some of a list, and the number after which to go on; None when there is no more."""
+
+    items: list[Any]
+    next: int | None
+
+    @classmethod
+    def of(cls, items: Iterator[T], limit: int, number: Callable[[T], int]) -> Page:
+        """Return up to ``limit`` items; ``number`` is called with the last one."""
+        found = list(islice(items, limit + 1))
+        more = len(found) > limit
+        return cls(found[:limit], number(found[limit - 1]) if more else None)

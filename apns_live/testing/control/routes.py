@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import inspect
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-Endpoint = Callable[..., Awaitable[object]]
+from .queries import Query
+
+Endpoint = Callable[..., object]
 E = TypeVar("E", bound=Endpoint)
 
 
 class Route(NamedTuple):
-    """One endpoint. ``takes`` and ``gives`` are structs; ``lists`` wraps ``gives`` in a list.
+    """One endpoint. ``takes``, ``gives`` and ``query`` are structs; ``lists``: it gives a list of them.
 
-    The endpoint is called with the request, and with the body where it ``takes`` one. It returns
-    what is sent as JSON, None for 204, or a whole response.
+    The endpoint is called with what its parameters name: ``query``, the body as ``order``, and what the path
+    names. It returns what is sent (`ControlApi.shown`), None for 204, or a whole response, or awaits it.
     """
 
     method: str
@@ -22,10 +25,15 @@ class Route(NamedTuple):
     gives: type | None = None
     takes: type | None = None
     status: int = 200
-    query: tuple[str, ...] = ()
+    query: type[Query] = Query
     lists: bool = False
     media_type: str = "application/json"
     may_be_empty: bool = False
+
+    @property
+    def parameters(self) -> list[str]:
+        """What the endpoint asks for."""
+        return list(inspect.signature(self.endpoint).parameters)
 
 
 class Routes:
@@ -34,24 +42,11 @@ class Routes:
     def __init__(self) -> None:
         self._rows: list[Route] = []
 
-    def __call__(
-        self,
-        method: str,
-        path: str,
-        gives: type | None = None,
-        takes: type | None = None,
-        status: int = 200,
-        *,
-        query: tuple[str, ...] = (),
-        lists: bool = False,
-        media_type: str = "application/json",
-        may_be_empty: bool = False,
-    ) -> Callable[[E], E]:
-        """Declare the endpoint below."""
+    def __call__(self, method: str, path: str, *more: object, **named: object) -> Callable[[E], E]:
+        """Declare the endpoint below; the rest are fields of `Route`, from ``gives`` on."""
 
         def declare(endpoint: E) -> E:
-            more = (gives, takes, status, query, lists, media_type, may_be_empty)
-            self._rows.append(Route(method, path, endpoint, *more))
+            self._rows.append(Route(method, path, endpoint, *more, **named))  # type: ignore[arg-type]
             return endpoint
 
         return declare

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from starlette.applications import Starlette
@@ -24,9 +25,9 @@ from apns_live.testing.fake import FakeApns
 from apns_live.testing.faults import Fault
 from apns_live.testing.listener import is_loopback, listening_sockets
 
-from .api import ControlApi, answer, read_body, route
+from .api import ControlApi, read_body, route
 from .openapi import document
-from .queries import BadRequestError, check_names
+from .queries import BadRequestError, read_query
 from .routes import Route
 from .security import Application, Guard
 from .shapes import ErrorRow
@@ -38,81 +39,68 @@ STATIC_FILES = Path(__file__).parent.parent / "inspector" / "static"
 def make_app(api: ControlApi, *, token: str | None = None) -> Application:
     """Return the ASGI application of an API, with its guard in front."""
     rows = route.of(api)
-    description = document(rows, fake_row(api.fake, 0.0).version)
-
-    async def get_description(_request: Request) -> Response:
-        return answer(description)
-
-    def handler(row: Route) -> Callable[[Request], Awaitable[Response]]:
-        async def handle(request: Request) -> Response:
-            try:
-                check_names(request.query_params, row.query)
-                order: tuple[object, ...] = ()
-                if row.takes is not None:
-                    # A fault says itself what is wrong with it.
-                    shape = dict if row.takes is Fault else row.takes
-                    order = (await read_body(request, shape),)
-                result = await row.endpoint(request, *order)
-            except BadRequestError as error:
-                return answer(ErrorRow(error.problem, error.field, error.remedy), error.status)
-            except FakeError as error:
-                return answer(ErrorRow(str(error)), 400)
-            if isinstance(result, Response):
-                return result
-            return Response(status_code=204) if result is None else answer(result, row.status)
-
-        return handle
-
-    table: list[Any] = [StarletteRoute("/v1/openapi.json", get_description, methods=["GET"])]
-    table += [StarletteRoute(row.path, handler(row), methods=[row.method]) for row in rows]
-    # Starlette answers 405 by the first path that fits, so a path's methods stand together.
-    table.sort(key=lambda each: ("{" in each.path, each.path))
+    described = document(rows, fake_row(api.fake, 0.0).version)
+    rows.append(Route("GET", "/v1/openapi.json", lambda: described))
+    by_path: dict[str, dict[str, Route]] = {}
+    # A path with a place in it would take those below it that have a name.
+    for row in sorted(rows, key=lambda row: ("{" in row.path, row.path)):
+        by_path.setdefault(row.path, {})[row.method] = row
+    table: list[Any] = [
+        StarletteRoute(path, _endpoint(api, methods), methods=_METHODS)
+        for path, methods in by_path.items()
+    ]
     if STATIC_FILES.is_dir():
         table.append(Mount("/", StaticFiles(directory=STATIC_FILES, html=True)))
-    app = Starlette(
-        routes=_merged(table), exception_handlers={HTTPException: cast("Any", _http_problem)}
-    )
+    app = Starlette(routes=table, exception_handlers={HTTPException: cast("Any", _http_problem)})
     return Guard(cast("Application", app), token=token)
 
 
-def _merged(table: list[Any]) -> list[Any]:
-    """Join routes of one path, so that an unknown method is a 405 that names the others."""
-    merged: list[Any] = []
-    by_path: dict[str, dict[str, Any]] = {}
-    for each in table:
-        if not isinstance(each, StarletteRoute):
-            merged.append(each)
-            continue
-        methods = by_path.get(each.path)
-        if methods is None:
-            methods = by_path[each.path] = {}
-            merged.append(_switch(each.path, methods))
-        for method in each.methods or ():
-            if method != "HEAD":
-                methods[method] = each.endpoint
-    return merged
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
-def _switch(path: str, methods: dict[str, Any]) -> StarletteRoute:
-    async def choose(request: Request) -> Response:
-        endpoint = methods.get("GET" if request.method == "HEAD" else request.method)
-        if endpoint is None:
+def _endpoint(
+    api: ControlApi, methods: Mapping[str, Route]
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return what answers the requests of one path; a method that it has not is a 405."""
+    parameters = {method: row.parameters for method, row in methods.items()}
+
+    async def handle(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        row = methods.get(method)
+        if row is None:
             allowed = ", ".join(sorted(methods))
-            return Response(
-                answer(ErrorRow(f"use {allowed}")).body,
-                405,
-                {"allow": allowed},
-                media_type="application/json",
-            )
-        response: Response = await endpoint(request)
-        return response
+            return _answer(ErrorRow(f"use {allowed}"), 405, allow=allowed)
+        try:
+            known: dict[str, object] = {"query": read_query(request.query_params, row.query)}
+            if row.takes is not None:
+                # A fault says itself what is wrong with it.
+                shape = dict if row.takes is Fault else row.takes
+                known["order"] = await read_body(request, shape)
+            for name in parameters[method]:
+                if name not in known:
+                    known[name] = api.found(name, request.path_params)
+            result = row.endpoint(**{name: known[name] for name in parameters[method]})
+            if isinstance(result, Awaitable):
+                result = await result
+        except BadRequestError as error:
+            return _answer(ErrorRow(error.problem, error.field, error.remedy), error.status)
+        except FakeError as error:
+            return _answer(ErrorRow(str(error)), 400)
+        if isinstance(result, Response):
+            return result
+        if result is None:
+            return Response(status_code=204)
+        return _answer(api.shown(result), row.status)
 
-    every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-    return StarletteRoute(path, choose, methods=every)
+    return handle
+
+
+def _answer(content: object, status: int = 200, **headers: str) -> Response:
+    return Response(msgspec.json.encode(content), status, headers, media_type="application/json")
 
 
 async def _http_problem(_request: Request, error: HTTPException) -> Response:
-    return answer(ErrorRow(error.detail), error.status_code)
+    return _answer(ErrorRow(error.detail), error.status_code)
 
 
 @contextlib.asynccontextmanager

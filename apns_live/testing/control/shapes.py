@@ -6,7 +6,7 @@ Times are seconds since 1970 on the fake's clock.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -361,7 +361,7 @@ class Verify(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     where: dict[str, Any] = {}
-    count: int = 1
+    count: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1
     after: int = 0
 
 
