@@ -24,9 +24,9 @@ from apns_live.errors import FakeError
 
 from .certificates import Certificates
 from .engine import Engine, Plan
-from .listener import FaceOptions, listening_sockets
+from .listener import listening_sockets
 from .state import ConnectionIdentity, Effect, Face, Request, Response
-from .wire import ConnectionSnapshot
+from .wire import ConnectionSnapshot, FaceOptions
 
 
 class _LettingGo(TCPServer):
@@ -113,7 +113,7 @@ class ApnsApp:
     async def _carry_out(self, plan: Plan, receive: Receive, send: Send) -> None:
         if plan.delay > 0:
             arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._engine.wheel.call_later(
+            self._engine.clock.call_later(
                 plan.delay, lambda: None if arrived.done() else arrived.set_result(None)
             )
             await arrived

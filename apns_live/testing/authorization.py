@@ -8,8 +8,8 @@ minutes at most. Where Apple names no reason (a second team on one connection) t
 
 from __future__ import annotations
 
-from .jwt import VerifiedToken
-from .state import ApnsState, ConnectionIdentity, RegisteredKey, SeenKey
+from .jwt import RegisteredKey, VerifiedToken
+from .state import ApnsState, ConnectionIdentity, SeenKey
 
 
 def authorize(

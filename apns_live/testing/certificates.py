@@ -10,6 +10,7 @@ import datetime
 import ipaddress
 import os
 import ssl
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,32 @@ class Certificates:
         context = ssl.create_default_context(cafile=str(self.ca_file))
         context.set_alpn_protocols(["h2"])
         return context
+
+
+class Folder:
+    """Where a fake keeps certificates and keys: a directory that was given, else a temporary one."""
+
+    def __init__(self, given: str | Path | None, names: Sequence[str]) -> None:
+        self.names = names
+        self._given = None if given is None else Path(given)
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The directory, which is made when it is first asked for."""
+        if self._given is not None:
+            self._given.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return self._given
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="apns-live-fake-")
+        return Path(self._temporary.name)
+
+    def close(self) -> bool:
+        """Remove a temporary directory; return whether there was one."""
+        temporary, self._temporary = self._temporary, None
+        if temporary is not None:
+            temporary.cleanup()
+        return temporary is not None
 
 
 def certificates_in(directory: Path, names: Sequence[str] = LOCAL_NAMES) -> Certificates:

@@ -17,6 +17,7 @@ import heapq
 from collections.abc import Callable
 from time import perf_counter
 from time import time as wall_time
+from typing import Protocol
 
 from apns_live.errors import FakeError
 
@@ -27,6 +28,26 @@ _PASSES = 12
 _PATIENCE = 10.0
 _UNREST = 0.1
 _LONGEST_DELAY = 86_400.0
+
+
+class Timer(Protocol):
+    """A pending call that can be called off."""
+
+    def cancel(self) -> None:
+        """Call it off."""
+
+
+class FakeClock(Protocol):
+    """What the fake needs of a clock; ``SimulatedClock`` and ``RealClock`` are such."""
+
+    def time(self) -> float:
+        """Return epoch seconds."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go backwards."""
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        """Call ``callback`` on the running event loop after ``delay`` seconds."""
 
 
 async def _quiet() -> None:

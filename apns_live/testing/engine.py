@@ -14,12 +14,12 @@ import msgspec
 
 from .answers import APNS_ID, JSON, REQUEST_ID, echo_id, penalty
 from .authorization import authorize
+from .clock import FakeClock
 from .faults import ActiveFault, Fault, Faults, Target, draw
 from .reasons import find
 from .recorder import FaultStruck, Recorder, Refusal
 from .rules import respond
 from .state import ApnsState, ConnectionIdentity, Effect, Request, Response
-from .wheel import FakeClock, Wheel
 
 BODY_KEPT = 5121
 """Bytes of a refused body that are remembered: one more than the largest that APNs takes."""
@@ -67,7 +67,6 @@ class Engine:
         self.spread = spread
         self.token_offset = 0.0
         """Seconds that the clock of provider tokens was moved ahead of ``wall``."""
-        self.wheel = Wheel(clock)
         self._connections = 0
 
     def next_connection_id(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from time import time as wall_time
@@ -16,30 +15,23 @@ from apns_live.errors import FakeError
 from .certificates import (
     LOCAL_NAMES,
     Certificates,
+    Folder,
     certificates_in,
     provider_key_in,
     untrusted_certificates,
 )
 from .channels import Channel, Channels
-from .clock import RealClock, SimulatedClock
+from .clock import FakeClock, RealClock, SimulatedClock
 from .engine import Engine
 from .faults import ACTIONS, Action, Fault, Faults
-from .jwt import TokenVerifier
-from .listener import FaceOptions, WireFace
+from .jwt import Environment, RegisteredKey, TokenVerifier
+from .listener import WireFace
 from .log import DeliveryLog
 from .phones import PhoneSettings, SimulatedPhones
 from .recorder import Listener, Recorder, Refusal, Ring
 from .scenario import Scenario
-from .state import (
-    ApnsState,
-    Environment,
-    Phones,
-    Push,
-    RegisteredKey,
-    Spelling,
-)
-from .wheel import FakeClock
-from .wire import ConnectionSnapshot
+from .state import ApnsState, Phones, Push, Spelling
+from .wire import ConnectionSnapshot, FaceOptions
 
 if TYPE_CHECKING:
     import ssl
@@ -175,9 +167,7 @@ class FakeApns:
         )
         self._wanted_ports = (port, manage_port)
         own = () if self._name == "localhost" else (host,)
-        self._names = (*LOCAL_NAMES, *own, *hostnames)
-        self._given_directory = Path(directory) if directory is not None else None
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._folder = Folder(directory, (*LOCAL_NAMES, *own, *hostnames))
         self._certificates: Certificates | None = None
         self._key_file: Path | None = None
         self._faces: list[WireFace] | list[AsgiFace] = []
@@ -235,12 +225,10 @@ class FakeApns:
         faces, self._faces = self._faces, []
         for face in faces:
             await face.close()
-        self.engine.wheel.close()
         if isinstance(self.clock, RealClock):
             self.clock.close()
-        if self._temporary is not None:
-            self._temporary.cleanup()
-            self._temporary = self._certificates = None
+        if self._folder.close():
+            self._certificates = None
 
     # --- where it is ---------------------------------------------------------------------------
 
@@ -248,10 +236,7 @@ class FakeApns:
     def directory(self) -> Path:
         """Where certificates and keys are."""
         self._prepare()
-        if self._given_directory is not None:
-            return self._given_directory
-        assert self._temporary is not None  # noqa: S101 - _prepare made it
-        return Path(self._temporary.name)
+        return self._folder.path
 
     @property
     def certificates(self) -> Certificates:
@@ -478,16 +463,9 @@ class FakeApns:
         return phones
 
     def _prepare(self) -> None:
-        if self._certificates is not None:
-            return
-        if self._given_directory is not None:
-            directory = self._given_directory
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        else:
-            self._temporary = tempfile.TemporaryDirectory(prefix="apns-live-fake-")
-            directory = Path(self._temporary.name)
-        self._certificates = certificates_in(directory, self._names)
-        self._key_file = self.add_key(self.key_id)
+        if self._certificates is None:
+            self._certificates = certificates_in(self._folder.path, self._folder.names)
+            self._key_file = self.add_key(self.key_id)
 
     def _untrusted_context(self) -> ssl.SSLContext:
         return untrusted_certificates(self.directory).server_context()

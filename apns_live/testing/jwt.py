@@ -1,4 +1,4 @@
-"""Provider tokens as APNs sees them: which are genuine, whose they are, and from when.
+"""Apps, keys and provider tokens as APNs sees them: which tokens are genuine, whose they are, and from when.
 
 Sources: Apple, "Establishing a token-based connection to APNs" (ES256, ``kid``, ``iss``, ``iat``);
 RFC 7515 and RFC 7518 (three base64url parts, a signature of 64 raw bytes). Lenient mode, the
@@ -11,17 +11,17 @@ from __future__ import annotations
 import math
 import re
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from jwt import PyJWS
 from jwt.exceptions import PyJWTError
 from jwt.utils import base64url_decode, base64url_encode
 
-if TYPE_CHECKING:
-    from .state import RegisteredKey
+Environment = Literal["production", "development"]
 
 _STRICT_SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _LENIENT_SHAPE = re.compile(r"[A-Za-z0-9_-]+={0,2}\.[A-Za-z0-9_-]+={0,2}\.[A-Za-z0-9_-]+={0,2}")
@@ -29,6 +29,36 @@ _TEN = re.compile(r"[A-Za-z0-9]{10}")
 _RAW_SIGNATURE = 64
 _LONGEST = 4096
 """Bytes; a genuine token has about 200."""
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """One App ID of a team; ``broadcast`` is its capability in the developer portal."""
+
+    bundle_id: str
+    team_id: str
+    broadcast: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredKey:
+    """The public half of a provider key, as Apple's portal knows it.
+
+    ``environment`` None is an old key that works on both. ``topics`` None is a team-scoped key;
+    a set of bundle ids is a topic-specific one. ``related`` names the key ids that may share a
+    connection with it (Apple, "Establishing a token-based connection to APNs").
+    """
+
+    key_id: str
+    team_id: str
+    public_key: EllipticCurvePublicKey = field(repr=False)
+    environment: Environment | None = None
+    topics: frozenset[str] | None = None
+    related: frozenset[str] = frozenset()
+
+    def covers(self, app: App) -> bool:
+        """Whether a token of this key may push to ``app``."""
+        return app.team_id == self.team_id and (self.topics is None or app.bundle_id in self.topics)
 
 
 @dataclass(frozen=True, slots=True)

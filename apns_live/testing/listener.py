@@ -9,9 +9,7 @@ import ipaddress
 import socket
 import ssl
 import struct
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from apns_live.errors import FakeError
 
@@ -19,32 +17,16 @@ from .engine import Engine
 from .faults import ActiveFault, Target
 from .recorder import FaultStruck
 from .state import Face
-from .wire import ConnectionSnapshot, WireConnection
+from .wire import Connections, FaceOptions, WireConnection
 
 _BACKLOG = 512
 _AT_ONCE = 64
 """Connections accepted before others have their turn on the event loop."""
-_REMEMBERED = 200
 _HANDSHAKE_FAILURE = b"\x15\x03\x03\x00\x02\x02\x28"
 """A TLS alert: fatal, handshake_failure (RFC 8446, section 6)."""
 
 
-@dataclass(frozen=True, slots=True)
-class FaceOptions:
-    """How connections of a face behave; ``idle_timeout`` is seconds, None for none.
-
-    ``first_streams`` is the stream limit until a provider token was accepted, ``max_streams`` the
-    one after. ``connection_limit`` bounds the connections open at once.
-    """
-
-    first_streams: int = 1
-    max_streams: int = 1000
-    idle_timeout: float | None = None
-    connection_limit: int = 5000
-    handshake_timeout: float = 10.0
-
-
-class WireFace:
+class WireFace(Connections):
     """One listening port of the wire face. ``kind`` says what it serves."""
 
     def __init__(
@@ -56,17 +38,13 @@ class WireFace:
         *,
         untrusted: Callable[[], ssl.SSLContext],
     ) -> None:
-        self.engine = engine
-        self.kind: Face = kind
-        self.options = options
-        self.connections: dict[int, WireConnection] = {}
+        super().__init__(engine, kind, options)
         self.port = 0
         self._context = context
         self._untrusted = untrusted
         self._listeners: list[socket.socket] = []
         self._addresses: list[tuple[socket.AddressFamily, tuple[str, int]]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
-        self._closed: deque[ConnectionSnapshot] = deque(maxlen=_REMEMBERED)
 
     async def start(self, host: str, port: int) -> None:
         """Listen. Port 0 takes a free one; ``localhost`` means both 127.0.0.1 and ::1."""
@@ -105,19 +83,6 @@ class WireFace:
             if not self.connections:
                 break
             await asyncio.sleep(0)
-
-    def forget(self, connection: WireConnection) -> None:
-        """Keep only a snapshot of a connection that was lost."""
-        if self.connections.pop(connection.identity.connection_id, None) is not None:
-            self._closed.append(connection.snapshot())
-
-    def snapshots(self) -> list[ConnectionSnapshot]:
-        """Return the last closed connections and all open ones."""
-        return [*self._closed, *(each.snapshot() for each in self.connections.values())]
-
-    def forget_closed(self) -> None:
-        """Forget the connections that are closed."""
-        self._closed.clear()
 
     # --- accepting -----------------------------------------------------------------------------
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import IO
 
 import msgspec
 
@@ -133,15 +131,12 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
 class DeliveryLog:
     """The recorded pushes and the changes of their states.
 
-    ``pushes`` and ``entries`` say how many of each are kept. With ``file``, every entry is also
-    written there as a line of JSON (buffered; ``flush`` and ``close`` write what is left).
+    ``pushes`` and ``entries`` say how many of each are kept.
     ``listeners`` are called with a record when it is new and whenever its state changes.
     ``generation`` counts how often everything was forgotten.
     """
 
-    def __init__(
-        self, *, pushes: int = 10_000, entries: int = 20_000, file: Path | None = None
-    ) -> None:
+    def __init__(self, *, pushes: int = 10_000, entries: int = 20_000) -> None:
         self.pushes: Ring[PushRecord] = Ring(pushes)
         self.entries: Ring[LogEntry] = Ring(entries)
         self.listeners: list[Callable[[PushRecord], object]] = []
@@ -149,9 +144,6 @@ class DeliveryLog:
         self.discarded_by: Counter[str] = Counter()
         self.refused_by: Counter[str] = Counter()
         self.generation = 0
-        self._file: IO[bytes] | None = None
-        if file is not None:
-            self._file = file.open("ab", buffering=65_536)
 
     def received(self, push: Push) -> PushRecord:
         """Record a push that APNs took, before a phone is asked."""
@@ -215,8 +207,6 @@ class DeliveryLog:
             record.activity = activity
         elif state in {DELIVERED, DELIVERED_FROM_STORAGE}:
             record.delivered += 1
-        if self._file is not None:
-            self._file.write(msgspec.json.encode(entry.as_row()) + b"\n")
         for listener in self.listeners:
             listener(record)
 
@@ -239,24 +229,13 @@ class DeliveryLog:
             yield msgspec.json.encode(entry.as_row()) + b"\n"
 
     def clear(self) -> None:
-        """Forget pushes, entries and counts, and count from 1 again. A file is left as it is."""
+        """Forget pushes, entries and counts, and count from 1 again."""
         self.pushes.clear()
         self.entries.clear()
         self.by_state.clear()
         self.discarded_by.clear()
         self.refused_by.clear()
         self.generation += 1
-
-    def flush(self) -> None:
-        """Write what is buffered for the file."""
-        if self._file is not None:
-            self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
 
 def _integer(text: str) -> int | None:

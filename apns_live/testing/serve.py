@@ -21,8 +21,9 @@ from apns_live.errors import FakeError
 
 from .fake import DEFAULT_BUNDLE_ID, DEFAULT_KEY_ID, DEFAULT_TEAM_ID, FakeApns
 from .faults import parse_duration
+from .jwt import Environment
 from .listener import is_loopback
-from .state import Environment, Spelling
+from .state import Spelling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,18 +10,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from .channels import Channels
+from .jwt import App, Environment, RegisteredKey, TokenVerifier, VerifiedToken
+from .topics import TopicVerdict
 
-    from .channels import Channels
-    from .jwt import TokenVerifier, VerifiedToken
-    from .topics import TopicVerdict
-
-Environment = Literal["production", "development"]
 Face = Literal["device", "manage"]
 Spelling = Literal["wire", "documented"]
 
@@ -148,36 +144,6 @@ class QuietPhones:
     def token_status(self, token: str, topic: str) -> TokenStatus:
         """Return what ``statuses`` says."""
         return self.statuses.get(token, UNKNOWN)
-
-
-@dataclass(frozen=True, slots=True)
-class App:
-    """One App ID of a team; ``broadcast`` is its capability in the developer portal."""
-
-    bundle_id: str
-    team_id: str
-    broadcast: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class RegisteredKey:
-    """The public half of a provider key, as Apple's portal knows it.
-
-    ``environment`` None is an old key that works on both. ``topics`` None is a team-scoped key;
-    a set of bundle ids is a topic-specific one. ``related`` names the key ids that may share a
-    connection with it (Apple, "Establishing a token-based connection to APNs").
-    """
-
-    key_id: str
-    team_id: str
-    public_key: EllipticCurvePublicKey = field(repr=False)
-    environment: Environment | None = None
-    topics: frozenset[str] | None = None
-    related: frozenset[str] = frozenset()
-
-    def covers(self, app: App) -> bool:
-        """Whether a token of this key may push to ``app``."""
-        return app.team_id == self.team_id and (self.topics is None or app.bundle_id in self.topics)
 
 
 @dataclass(slots=True, eq=False)

@@ -7,25 +7,25 @@ one write for all answers of a read. Delayed answers wait on a timer wheel that 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 import msgspec
 
 from apns_live.errors import Http2ConnectionError, InvalidSetting
 from apns_live.http2 import ErrorCode, RequestReceived, ServerConnection, Setting
 
-from .engine import Plan
+from .clock import Timer
+from .engine import Engine, Plan
 from .faults import ActiveFault, Fault
 from .raw_frames import half_a_response, response_in_pieces
 from .recorder import ConnectionChange
 from .state import ConnectionIdentity, Effect, Face, Request, Response
 
-if TYPE_CHECKING:
-    from .listener import WireFace
-    from .wheel import Timer
-
+_REMEMBERED = 200
+"""Closed connections of which a snapshot is kept."""
 WINDOW = 65_535
 FIRST_SETTINGS: dict[int, int] = {
     Setting.HEADER_TABLE_SIZE: 4096,
@@ -63,10 +63,70 @@ class ConnectionSnapshot:
     last_stream_id: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class FaceOptions:
+    """How connections of a face behave; ``idle_timeout`` is seconds, None for none.
+
+    ``first_streams`` is the stream limit until a provider token was accepted, ``max_streams`` the
+    one after. ``connection_limit`` bounds the connections open at once.
+    """
+
+    first_streams: int = 1
+    max_streams: int = 1000
+    idle_timeout: float | None = None
+    connection_limit: int = 5000
+    handshake_timeout: float = 10.0
+
+
+class Connections:
+    """The connections of one port: the open ones, and what the last closed ones were."""
+
+    def __init__(self, engine: Engine, kind: Face, options: FaceOptions) -> None:
+        self.engine = engine
+        self.kind: Face = kind
+        self.options = options
+        self.connections: dict[int, WireConnection] = {}
+        self._closed: deque[ConnectionSnapshot] = deque(maxlen=_REMEMBERED)
+
+    def forget(self, connection: WireConnection) -> None:
+        """Keep only a snapshot of a connection that was lost."""
+        if self.connections.pop(connection.identity.connection_id, None) is not None:
+            self._closed.append(connection.snapshot())
+
+    def snapshots(self) -> list[ConnectionSnapshot]:
+        """Return the last closed connections and all open ones."""
+        return [*self._closed, *(each.snapshot() for each in self.connections.values())]
+
+    def forget_closed(self) -> None:
+        """Forget the connections that are closed."""
+        self._closed.clear()
+
+
+class SlowWindow:
+    """Gives windows back at the rate that a fault names, never more than was received."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        self.received = 0
+        self.granted = 0
+
+    def grant(self, http: ServerConnection) -> None:
+        """Give back what is due for one interval."""
+        amount = min(int(self.fault.rate * _GRANT_INTERVAL), self.received - self.granted)
+        if amount > 0:
+            self.granted += amount
+            http.grant_window(0, amount)
+            for stream in http.streams():
+                if not stream.request_complete:
+                    http.grant_window(stream.stream_id, amount)
+
+
 class WireConnection(asyncio.Protocol):
     """One client. ``faults`` are those that struck the connection as it was opened."""
 
-    def __init__(self, face: WireFace, connection_id: int, faults: tuple[ActiveFault, ...]) -> None:
+    def __init__(
+        self, face: Connections, connection_id: int, faults: tuple[ActiveFault, ...]
+    ) -> None:
         self.face = face
         self.identity = ConnectionIdentity(connection_id, face.kind)
         self.silent = False
@@ -76,20 +136,16 @@ class WireConnection(asyncio.Protocol):
         self.max_streams = face.options.first_streams
         self._engine = face.engine
         self._answer = face.engine.answer
-        self._face_kind = face.kind
         self._transport: asyncio.Transport | None = None
-        self._paused = False
         self._last_served: int | None = None
         self._flush_planned = False
         self._heard_at = 0.0
         self._idle_timer: Timer | None = None
-        self._received = 0
-        self._granted = 0
-        self._slow: Fault | None = None
+        self._slow: SlowWindow | None = None
         settings = {**FIRST_SETTINGS, Setting.MAX_CONCURRENT_STREAMS: self.max_streams}
         for active in faults:
             if active.fault.action == "slow_window":
-                self._slow = active.fault
+                self._slow = SlowWindow(active.fault)
                 settings[Setting.INITIAL_WINDOW_SIZE] = active.fault.window
             elif active.fault.action == "settings":
                 settings.update(active.fault.settings)
@@ -112,7 +168,7 @@ class WireConnection(asyncio.Protocol):
         self._heard_at = self._engine.clock.monotonic()
         if self.face.options.idle_timeout is not None:
             self._watch_idleness(self.face.options.idle_timeout)
-        if self._slow is not None and self._slow.rate:
+        if self._slow is not None and self._slow.fault.rate:
             self._engine.clock.call_later(_GRANT_INTERVAL, self._grant)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -128,7 +184,8 @@ class WireConnection(asyncio.Protocol):
         """Serve everything that these bytes complete."""
         if self.silent:
             return
-        self._received += len(data)
+        if self._slow is not None:
+            self._slow.received += len(data)
         self._heard_at = self._engine.clock.monotonic()
         try:
             events = self.http.receive(data)
@@ -150,13 +207,11 @@ class WireConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Read no more from a client that does not read our answers."""
-        self._paused = True
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Read on."""
-        self._paused = False
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -166,7 +221,7 @@ class WireConnection(asyncio.Protocol):
         stream_id = event.stream_id
         if self._last_served is not None and stream_id > self._last_served:
             return
-        answer = self._answer(Request(event.headers, event.body, self._face_kind), self.identity)
+        answer = self._answer(Request(event.headers, event.body, self.face.kind), self.identity)
         if type(answer) is Response:
             if answer.effects:
                 self._apply(answer.effects, stream_id)
@@ -192,7 +247,7 @@ class WireConnection(asyncio.Protocol):
             if fault.close:
                 self.closing = True
         if plan.delay > 0:
-            self._engine.wheel.call_later(plan.delay, lambda: self._finish(stream_id, plan))
+            self._engine.clock.call_later(plan.delay, lambda: self._finish(stream_id, plan))
         else:
             self._finish(stream_id, plan)
 
@@ -308,7 +363,7 @@ class WireConnection(asyncio.Protocol):
 
     def snapshot(self) -> ConnectionSnapshot:
         """Return what is to be known of this connection now."""
-        identity = self.identity
+        identity, slow = self.identity, self._slow
         state: Literal["open", "going away", "silent", "closed"] = "open"
         if self.closed_at is not None:
             state = "closed"
@@ -325,7 +380,7 @@ class WireConnection(asyncio.Protocol):
             state=state,
             open_streams=self.http.open_streams if self.closed_at is None else 0,
             max_streams=self.max_streams,
-            window=WINDOW if self._slow is None else self._granted + WINDOW - self._received,
+            window=WINDOW if slow is None else WINDOW + slow.granted - slow.received,
             bound_key=identity.key.key_id if identity.key is not None else None,
             team_id=identity.key.team_id if identity.key is not None else None,
             accepted=identity.accepted,
@@ -363,18 +418,10 @@ class WireConnection(asyncio.Protocol):
         self._idle_timer = clock.call_later(wait, lambda: self._watch_idleness(limit))
 
     def _grant(self) -> None:
-        """Give windows back at the rate that the fault names, never more than was received."""
-        fault = self._slow
-        if fault is None or self._transport is None or self.silent:
+        if self._slow is None or self._transport is None or self.silent:
             return
-        amount = min(int(fault.rate * _GRANT_INTERVAL), self._received - self._granted)
-        if amount > 0:
-            self._granted += amount
-            self.http.grant_window(0, amount)
-            for stream in self.http.streams():
-                if not stream.request_complete:
-                    self.http.grant_window(stream.stream_id, amount)
-            self.flush()
+        self._slow.grant(self.http)
+        self.flush()
         self._engine.clock.call_later(_GRANT_INTERVAL, self._grant)
 
     def _tell(

@@ -19,27 +19,21 @@ import httpx
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from ...testing.control.security import HEADERS, refusal
+from ...testing.listener import is_loopback
 from .recording import Call, Recorder
-from .samples import NAMES, STEPS, Demo, sample
+from .samples import NAMES, STEPS, Demo
 
 STATIC = Path(__file__).parent / "static"
 FILES = {"": "index.html", "try.css": "try.css", "try.js": "try.js"}
-_LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
 _SECRETS = frozenset({"secret", "credential", "pem", "p8", "private_key"})
 _SECRET = re.compile(
     r"-----BEGIN[^-]*PRIVATE KEY-----.*|\b(?:apnslive|apnsdev1|ask|braze|os_v2_app)[_.][\w.-]{16,}",
     re.DOTALL,
 )
+_HEADERS = {name.decode(): value.decode() for name, value in HEADERS}
 _OPERATIONS = 60
 _PUSHES = 400
-HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-}
 
 
 class Page:
@@ -75,11 +69,14 @@ class Page:
 
     async def answer(self, request: Request) -> Response:
         """Answer one request below ``/try``."""
-        if not _is_here(request):
+        if request.client is None or not is_loopback(request.client.host):
             return _answer({"error": "this page is for the machine it runs on"}, 403)
+        status, problem = refusal(request.method, request.headers)
+        if problem:
+            return _answer({"error": problem}, 415 if status == 415 else 403)
         name = request.path_params.get("name", "")
         if request.method == "GET" and name in FILES:
-            return FileResponse(STATIC / FILES[name], headers=HEADERS)
+            return FileResponse(STATIC / FILES[name], headers=_HEADERS)
         if request.method == "GET" and name == "state":
             return _answer(await self._state())
         if request.method == "POST" and name == "send" and self._ready:
@@ -87,12 +84,6 @@ class Page:
         return _answer({"error": "there is no such page"}, 404)
 
     async def _send(self, request: Request) -> Response:
-        origin = request.headers.get("origin")
-        # Its own page alone: another one of this machine is another one.
-        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
-            return _answer({"error": "another page may not call"}, 403)
-        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-            return _answer({"error": "send application/json"}, 415)
         try:
             asked = json.loads((await request.body())[:1_000])
             vendor, step = asked["vendor"], asked["step"]
@@ -103,8 +94,7 @@ class Page:
         if step == "start":
             self._running[vendor] = f"demo-{uuid.uuid4().hex[:8]}"
         one = self._sample(vendor, step)
-        answer = await self._gateway.request(
-            one.method,
+        answer = await self._gateway.post(
             one.path,
             json=one.body,
             headers={"authorization": f"{one.authorization} {self._keys[vendor]}"},
@@ -114,13 +104,9 @@ class Page:
         return _answer({"status": answer.status_code})
 
     def _sample(self, vendor: str, step: str) -> Any:
-        return sample(
-            vendor,
-            step,
-            app=self._app_id,
-            segment=self._segment,
-            activity=self._running.get(vendor, "start-one-first"),
-            demo=self._demo,
+        activity = self._running.get(vendor, "start-one-first")
+        return self._demo.sample(
+            vendor, step, app=self._app_id, segment=self._segment, activity=activity
         )
 
     async def _state(self) -> dict[str, Any]:
@@ -148,7 +134,7 @@ class Page:
         shown = {}
         for step in STEPS:
             one = self._sample(vendor, step)
-            shown[step] = {"method": one.method, "path": one.path, "body": one.body}
+            shown[step] = {"method": "POST", "path": one.path, "body": one.body}
         return shown
 
     async def _read_operations(self) -> None:
@@ -240,12 +226,5 @@ def _shown_value(value: Any, name: str = "") -> Any:
     return value
 
 
-def _is_here(request: Request) -> bool:
-    host = request.headers.get("host", "")
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    peer = request.client.host if request.client else ""
-    return name in _LOCAL and peer in _LOCAL
-
-
 def _answer(body: Any, status: int = 200) -> Response:
-    return JSONResponse(body, status, headers=HEADERS)
+    return JSONResponse(body, status, headers=_HEADERS)

@@ -9,7 +9,7 @@ and no preflight is answered) and an Origin that is this server's own.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -59,47 +59,29 @@ class Guard:
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
         if self._token is not None and scope["method"] == "GET" and scope["path"] == "/":
             given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token")
             if given and self._fits(given[0]):
                 await _enter(given[0], send_safely)
                 return
-        status, problem = self._problem(scope["method"], headers)
+        status, problem = refusal(scope["method"], headers, is_known=self._is_known(headers))
         if problem:
             await _refuse(status, problem, send_safely)
             return
         await self._app(scope, receive, send_safely)
 
-    def _problem(self, method: str, headers: dict[bytes, str]) -> tuple[int, str]:
-        host = headers.get(b"host", "")
-        origin = headers.get(b"origin")
-        try:
-            urlsplit(f"//{host}")
-            origin_host = None if origin is None else urlsplit(origin).netloc.lower()
-        except ValueError:
-            return 400, "the Host or Origin header is not an address"
+    def _is_known(self, headers: Mapping[str, str]) -> bool | None:
+        """Whether the caller has the token; None where there is none."""
         if self._token is None:
-            if not _is_local(host):
-                return 403, "the Host header does not name this machine"
-        elif not self._is_known(headers):
-            return 401, "give the fake's --token as: Authorization: Bearer TOKEN"
-        if method in _SAFE:
-            return 0, ""
-        if origin_host is not None and origin_host != host.lower():
-            return 403, "changes are taken from this server's own page only"
-        if method != "DELETE":
-            content_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-            if content_type != "application/json":
-                return 415, "send Content-Type: application/json"
-        return 0, ""
-
-    def _is_known(self, headers: dict[bytes, str]) -> bool:
-        scheme, _, given = headers.get(b"authorization", "").partition(" ")
+            return None
+        scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self._fits(given.strip()):
             return True
         try:
-            cookie = SimpleCookie(headers.get(b"cookie", "")).get(COOKIE)
+            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
         except CookieError:
             return False
         return cookie is not None and self._fits(cookie.value)
@@ -110,9 +92,31 @@ class Guard:
         )
 
 
-def _is_local(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname if host else None
-    return name is not None and is_loopback(name)
+def refusal(
+    method: str, headers: Mapping[str, str], *, is_known: bool | None = None
+) -> tuple[int, str]:
+    """Return status and problem of a request that is not served; the problem is ``""`` else.
+
+    ``is_known``: whether its token is the right one; None where being on this machine is enough.
+    """
+    host, origin = headers.get("host", ""), headers.get("origin")
+    try:
+        name = urlsplit(f"//{host}").hostname
+        origin_host = None if origin is None else urlsplit(origin).netloc.lower()
+    except ValueError:
+        return 400, "the Host or Origin header is not an address"
+    if is_known is None and not (name and is_loopback(name)):
+        return 403, "the Host header does not name this machine"
+    if is_known is False:
+        return 401, "give the fake's --token as: Authorization: Bearer TOKEN"
+    if method in _SAFE:
+        return 0, ""
+    if origin_host is not None and origin_host != host.lower():
+        return 403, "changes are taken from this server's own page only"
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if method != "DELETE" and content_type != "application/json":
+        return 415, "send Content-Type: application/json"
+    return 0, ""
 
 
 async def _enter(token: str, send: Send) -> None:

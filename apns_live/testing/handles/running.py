@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -78,22 +76,15 @@ class RunningFake(ThreadedFakeApns):
     sends in an hour, and timestamps have whole seconds.
     """
 
-    def __init__(self, *, directory: str | Path | None = None, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         if not {"phones", "phone_settings", "scenario"} & set(options):
-            seed = options.get("seed") or 0
-            schemas = options.pop("schemas", None)
             options["phone_settings"] = PhoneSettings(
-                seed=seed,
+                seed=options.get("seed") or 0,
                 token_delay=(0.0, 0.0),
                 equal_timestamp="accept",
-                schemas=schemas or {},
+                schemas=options.pop("schemas", None) or {},
             )
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        if directory is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="apns-live-fake-")
-            directory = self._temporary.name
-        super().__init__(directory=directory, **options)
-        self._stack: AsyncExitStack | None = None
+        super().__init__(**options)
         self._inspector = ""
         self.pushes = PushBook(self)
         self.refused = PushBook(self, refused=True)
@@ -103,12 +94,8 @@ class RunningFake(ThreadedFakeApns):
 
     def close(self) -> None:
         """Stop the fake and its thread."""
-        stack, self._stack, self._inspector = self._stack, None, ""
-        if stack is not None:
-            self.run(lambda _fake: stack.aclose())
+        self._inspector = ""
         super().close()
-        if self._temporary is not None:
-            self._temporary.cleanup()
 
     def run(self, function: Callable[[FakeApns], Coroutine[Any, Any, T]]) -> T:
         """Await what ``function`` makes of the ``FakeApns``, on its thread."""
@@ -189,11 +176,7 @@ class RunningFake(ThreadedFakeApns):
             # Starlette and hypercorn belong to the extra ``fake``.
             from apns_live.testing.control import serve_control  # noqa: PLC0415
 
-            async def start(fake: FakeApns) -> str:
-                self._stack = AsyncExitStack()
-                return await self._stack.enter_async_context(serve_control(fake))
-
-            self._inspector = self.run(start)
+            self._inspector = self.enter(serve_control(self.fake))
         return self._inspector
 
     def add_channel(self, storage_policy: int = 0) -> Channel:

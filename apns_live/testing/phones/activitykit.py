@@ -72,13 +72,9 @@ class ActivityKit:
         if token.silent:
             self.discard(record, now, token.device, activity, words.SILENT_TOKEN)
             return
-        try:
-            aps = decode_activity(record.push.body)
-        except UndecodableError as error:
-            self.discard(record, now, token.device, activity, words.UNDECODABLE, str(error))
+        aps = self._read(record, now, token.device, activity)
+        if aps is None:
             return
-        record.event = aps.event or ""
-        record.timestamp = aps.timestamp
         if aps.event == "start":
             if token.kind == "start":
                 self._start(record, token, aps, now, state)
@@ -93,9 +89,30 @@ class ActivityKit:
         elif activity is None:
             self.discard(record, now, token.device, None, words.ENDED, "the activity is gone")
         else:
-            self.change(record, activity, aps, now, state)
+            self._change(record, activity, aps, now, state)
 
-    def change(
+    def hear(self, record: PushRecord, activity: Activity, now: float, state: str) -> None:
+        """Take a broadcast to an activity that listens."""
+        aps = self._read(record, now, activity.device, activity)
+        if aps is not None and aps.event == "start":
+            detail = "a start cannot be broadcast"
+            self.discard(record, now, activity.device, activity, words.WRONG_TOKEN, detail)
+        elif aps is not None:
+            self._change(record, activity, aps, now, state)
+
+    def _read(
+        self, record: PushRecord, now: float, device: Device, activity: Activity | None
+    ) -> Aps | None:
+        """Return what a payload says; one that cannot be decoded is discarded."""
+        try:
+            aps = decode_activity(record.push.body)
+        except UndecodableError as error:
+            self.discard(record, now, device, activity, words.UNDECODABLE, str(error))
+            return None
+        record.event, record.timestamp = aps.event or "", aps.timestamp
+        return aps
+
+    def _change(
         self, record: PushRecord, activity: Activity, aps: Aps, now: float, state: str
     ) -> None:
         """Apply an update or an end to an activity, if it is due and fits."""
@@ -388,15 +405,16 @@ class ActivityKit:
         device.starts += 1
         who = f"{device.id}\0{bundle_id}"
         activity = Activity(
-            f"a-{short_id(self.settings.seed, 'activity', who, device.starts)}",
-            device,
-            bundle_id,
-            attributes_type,
-            attributes,
-            now,
-            now + self.settings.active_for,
+            id=f"a-{short_id(self.settings.seed, 'activity', who, device.starts)}",
+            device=device,
+            bundle_id=bundle_id,
+            attributes_type=attributes_type,
+            attributes=attributes,
+            content=content,
+            started_at=now,
+            updated_at=now,
+            ends_at=now + self.settings.active_for,
         )
-        activity.content = content
         device.activities.append(activity)
         self.registry.activities[activity.id] = activity
         return activity

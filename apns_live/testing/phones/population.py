@@ -9,6 +9,7 @@ import msgspec
 
 from apns_live.errors import FakeError
 from apns_live.testing import log as words
+from apns_live.testing.clock import FakeClock
 from apns_live.testing.log import DeliveryLog, PushRecord
 from apns_live.testing.state import Push, TokenStatus
 from apns_live.testing.topics import LIVE_ACTIVITY
@@ -16,11 +17,11 @@ from apns_live.testing.topics import LIVE_ACTIVITY
 from .activitykit import PUSH_TO_START, ActivityKit
 from .availability import away_until, is_held, next_burst
 from .broadcasts import Feeds, kept_until
-from .decoding import UndecodableError, as_json, decode_activity, peek_event
+from .decoding import as_json, peek_event
 from .draws import draw, short_id
 from .model import NOTIFICATIONS_KEPT, Activity, Device, StoredPush, Token
 from .registry import Registry
-from .schedule import PhoneClock, Schedule, Sleeper
+from .schedule import Schedule, Sleeper
 from .settings import PhoneSettings, check_consent, parse_version
 
 STORED_FOR = 30 * 86_400.0
@@ -47,7 +48,7 @@ class SimulatedPhones:
         self,
         settings: PhoneSettings | None = None,
         *,
-        clock: PhoneClock | None = None,
+        clock: FakeClock | None = None,
         log: DeliveryLog | None = None,
         bundle_id: str = "com.example.scores",
     ) -> None:
@@ -129,10 +130,10 @@ class SimulatedPhones:
         if device.offline_until is not None or self.settings.offline:
             until = away_until(device, self.settings, now)
             if until:
-                self._store(StoredPush(record, token, None), now, until)
+                self._store(StoredPush(record, device, activity, token), now, until)
                 return
         if push.priority < 10 and is_held(device, self.settings, push.priority):
-            self._hold(StoredPush(record, token, None), now)
+            self._hold(StoredPush(record, device, activity, token), now)
             return
         self._deliver(record, token, now, words.DELIVERED)
 
@@ -150,11 +151,11 @@ class SimulatedPhones:
             device = activity.device
             until = away_until(device, self.settings, now)
             if until:
-                self._store(StoredPush(record, None, activity), now, until)
+                self._store(StoredPush(record, device, activity), now, until)
             elif is_held(device, self.settings, push.priority):
-                self._hold(StoredPush(record, None, activity), now)
+                self._hold(StoredPush(record, device, activity), now)
             else:
-                self._hear(record, activity, now, words.DELIVERED)
+                self.kit.hear(record, activity, now, words.DELIVERED)
 
     def advance_to(self, now: float) -> None:
         """Let everything happen that is due by ``now``; for use without a clock."""
@@ -190,10 +191,10 @@ class SimulatedPhones:
         version = parse_version(os_version or settings.os_version)
         serial = self.registry.next_serial()
         device = Device(
-            device_id or f"phone-{serial}",
+            id=device_id or f"phone-{serial}",
             serial=serial,
             os_version=version,
-            online=online,
+            offline_until=None if online else inf,
             awake=awake,
             low_power=low_power,
             live_activities_enabled=live_activities_enabled,
@@ -393,7 +394,7 @@ class SimulatedPhones:
         device = self.registry.devices.get(device_id)
         if device is None:
             device = Device(
-                device_id,
+                id=device_id,
                 serial=self.registry.next_serial(),
                 automatic=True,
                 os_version=parse_version(settings.os_version),
@@ -454,35 +455,18 @@ class SimulatedPhones:
             return
         self.log.note(record, now, state, token.device.id, detail=f"{token.kind} reload")
 
-    def _hear(self, record: PushRecord, activity: Activity, now: float, state: str) -> None:
-        try:
-            aps = decode_activity(record.push.body)
-        except UndecodableError as error:
-            why = words.UNDECODABLE
-            self.kit.discard(record, now, activity.device, activity, why, str(error))
-            return
-        record.event = aps.event or ""
-        record.timestamp = aps.timestamp
-        if aps.event == "start":
-            detail = "a start cannot be broadcast"
-            self.kit.discard(record, now, activity.device, activity, words.WRONG_TOKEN, detail)
-            return
-        self.kit.change(record, activity, aps, now, state)
-
     def _join(self, activity: Activity, now: float) -> None:
         feed = self.feeds.of(activity.bundle_id, activity.channel or "")
         feed.activities[activity] = None
         latest = feed.stored(now)
         if latest is not None:
-            self._hear(latest, activity, now, words.DELIVERED_FROM_STORAGE)
+            self.kit.hear(latest, activity, now, words.DELIVERED_FROM_STORAGE)
 
     # Storage: APNs keeps a message for a phone without a network, and saves power by waiting.
 
     def _store(self, item: StoredPush, now: float, until: float) -> None:
-        record, token, activity = item.record, item.token, item.activity
+        record, device, token, shown = item.record, item.device, item.token, item.shown
         push = record.push
-        device = token.device if token is not None else _device_of(activity)
-        shown = token.activity if token is not None else activity
         expires = _expires(item)
         if expires <= now:
             why = words.OFFLINE if push.expiration == 0 or not expires else words.EXPIRED
@@ -505,12 +489,10 @@ class SimulatedPhones:
         self._touch(device)
 
     def _demote(self, record: PushRecord, activity: Activity, now: float) -> None:
-        self._hold(StoredPush(record, activity.token, activity), now)
+        self._hold(StoredPush(record, activity.device, activity, activity.token), now)
 
     def _hold(self, item: StoredPush, now: float) -> None:
-        record, token = item.record, item.token
-        device = token.device if token is not None else _device_of(item.activity)
-        shown = token.activity if token is not None else item.activity
+        record, device, shown = item.record, item.device, item.shown
         if device.held is None:
             device.held = []
         if len(device.held) >= HELD_AT_MOST:
@@ -525,10 +507,7 @@ class SimulatedPhones:
         self._touch(device)
 
     def _discard_waiting(self, item: StoredPush, now: float, why: str) -> None:
-        token, activity = item.token, item.activity
-        device = token.device if token is not None else _device_of(activity)
-        shown = token.activity if token is not None else activity
-        self.kit.discard(item.record, now, device, shown, why)
+        self.kit.discard(item.record, now, item.device, item.shown, why)
 
     def _hand_over(self, item: StoredPush, now: float, was_stored: bool = True) -> None:
         # One attempt (expiration 0) may wait for power, but not for a network.
@@ -538,10 +517,8 @@ class SimulatedPhones:
             self._discard_waiting(item, now, words.EXPIRED)
         elif item.token is not None:
             self._deliver(item.record, item.token, now, words.DELIVERED_FROM_STORAGE)
-        else:
-            activity = item.activity
-            if activity is not None:
-                self._hear(item.record, activity, now, words.DELIVERED_FROM_STORAGE)
+        elif item.activity is not None:
+            self.kit.hear(item.record, item.activity, now, words.DELIVERED_FROM_STORAGE)
 
     def _flush_stored(self, device: Device, now: float) -> None:
         stored, device.stored = device.stored, None
@@ -572,12 +549,6 @@ class SimulatedPhones:
         if who.stored and until and until != inf:
             self.schedule.add(who, until)
         self._touch(who)
-
-
-def _device_of(activity: Activity | None) -> Device:
-    if activity is None:
-        raise FakeError("a stored push belongs to a token or to an activity")
-    return activity.device
 
 
 def _expires(item: StoredPush) -> float:

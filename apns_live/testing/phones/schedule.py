@@ -9,29 +9,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from typing import Protocol
+
+from apns_live.testing.clock import FakeClock, Timer
 
 from .model import Activity, Device
 
 _ROUNDING = 1e-6
 """Epoch seconds as floats are exact to about a quarter of a microsecond."""
-
-
-class Timer(Protocol):
-    """A pending call."""
-
-    def cancel(self) -> None:
-        """Call it off."""
-
-
-class PhoneClock(Protocol):
-    """What the phones need of a clock."""
-
-    def time(self) -> float:
-        """Return seconds since 1970."""
-
-    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
-        """Call ``callback`` after ``delay`` seconds."""
 
 
 Sleeper = Activity | Device
@@ -42,7 +26,7 @@ class Schedule:
 
     __slots__ = ("_armed", "_armed_at", "_clock", "_count", "_running", "heap", "wake")
 
-    def __init__(self, clock: PhoneClock | None, wake: Callable[[Sleeper, float], object]) -> None:
+    def __init__(self, clock: FakeClock | None, wake: Callable[[Sleeper, float], object]) -> None:
         self.heap: list[tuple[float, int, Sleeper]] = []
         self.wake = wake
         self._clock = clock
