@@ -64,23 +64,21 @@ async def test_each_sample_goes_from_start_to_end(ready: dict[str, Any], vendor:
             cards = [phone["activities"][-1:] for phone in (await state())["phones"]]
             return all(card and card[0]["state"] == wanted and card[0]["token"] for card in cards)
 
+        async def pushed() -> bool:
+            return all(
+                sum(len(operation["pushes"]) for operation in call["operations"]) >= 5
+                for call in (await state())["calls"]
+            )
+
         for step, wanted in (("start", "active"), ("update", "active"), ("end", "ended")):
             sent = await client.post("/try/send", json={"vendor": vendor, "step": step})
             call = (await state())["calls"][0]
             assert sent.json()["status"] < 300, call
+            # Each step has left before the next one: a newer state would take its place.
             async with asyncio.timeout(20):
-                while not await shown(wanted):
+                while not (await shown(wanted) and await pushed()):
                     await asyncio.sleep(0.1)
-        async with asyncio.timeout(20):
-            while True:
-                calls = (await state())["calls"]
-                pushed = [
-                    sum(len(operation["pushes"]) for operation in call["operations"])
-                    for call in calls
-                ]
-                if all(count >= 5 for count in pushed):
-                    break
-                await asyncio.sleep(0.1)
+        calls = (await state())["calls"]
         assert [call["dialect"] for call in calls] == [vendor] * 3
         for call in calls:
             for operation in call["operations"]:
