@@ -13,7 +13,7 @@ import sys
 import time
 
 from benchmarks import published
-from benchmarks.pages import MEASUREMENTS, result
+from benchmarks.pages import MEASUREMENTS, markdown, result
 
 OWN = {
     "wire": "our HTTP/2 by itself: what a request costs",
@@ -58,7 +58,7 @@ def _record(arguments: list[str]) -> int:
             print(line, end="", flush=True)
             tail = [*tail, line.rstrip()][-KEPT_LINES:]
     found.settings["took"] = f"{time.monotonic() - begin:.0f} s"
-    page = found.markdown() + "\n```text\n" + "\n".join(tail) + "\n```\n"
+    page = markdown(found) + "\n```text\n" + "\n".join(tail) + "\n```\n"
     MEASUREMENTS.mkdir(parents=True, exist_ok=True)
     (MEASUREMENTS / f"{name}.md").write_text(page)
     return process.returncode

@@ -58,9 +58,21 @@ def figures(name: str, **values: float) -> Run:
     return Run(name=name, figures={key.replace("_", " "): value for key, value in values.items()})
 
 
+def markdown(found: Result) -> str:
+    """Return a result as a page for docs/measurements."""
+    lines = [f"# {found.title}", ""]
+    lines += [f"- {key}: {value}" for key, value in (found.conditions | found.settings).items()]
+    columns, rows = found.table()
+    if columns:
+        lines += ["", f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
+        lines += [f"| {' | '.join(row)} |" for row in rows]
+    lines += ["", *(f"{note}\n" for note in found.notes)] if found.notes else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def finish(found: Result, bars: Sequence[Bar], given: argparse.Namespace) -> int:
     """Print, record what is to be recorded, and return the exit code."""
-    page = found.markdown()
+    page = markdown(found)
     if bars:
         page += "\nAgainst what is promised:\n\n"
         page += "".join(f"- {bar.sentence()}\n" for bar in bars)

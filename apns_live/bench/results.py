@@ -69,17 +69,6 @@ class Result(msgspec.Struct, kw_only=True):
         columns = list(dict.fromkeys(column for row in every for column in row))
         return columns, [[row.get(column, "") for column in columns] for row in every]
 
-    def markdown(self) -> str:
-        """Return the result as a page for docs/measurements."""
-        lines = [f"# {self.title}", ""]
-        lines += [f"- {key}: {value}" for key, value in (self.conditions | self.settings).items()]
-        columns, rows = self.table()
-        if columns:
-            lines += ["", f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
-            lines += [f"| {' | '.join(row)} |" for row in rows]
-        lines += ["", *(f"{note}\n" for note in self.notes)] if self.notes else []
-        return "\n".join(lines).rstrip() + "\n"
-
     def csv(self) -> str:
         """Return one line for each run, without timelines."""
         fixed = ("name", "round", "at", "count", "failed", "wall", "cpu", "sink_busy", "rate")

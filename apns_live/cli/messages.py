@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import InvalidInput, InvalidPayload
 from ..payload import Alert, Background, End, Localized, Message, Notification, Start, Update
+from ..payload.rules import APS_KEYS
 from ..settings import suggestion
 
 KINDS: dict[str, type[Message]] = {
@@ -24,29 +25,6 @@ KINDS: dict[str, type[Message]] = {
 }
 _ALIASES = {"alert": "notification"}
 _DATES = ("stale_date", "dismissal_date", "timestamp", "expiration")
-_ACTIVITY_KEYS = {
-    "content-state",
-    "attributes-type",
-    "attributes",
-    "stale-date",
-    "dismissal-date",
-    "relevance-score",
-    "timestamp",
-    "input-push-token",
-    "input-push-channel",
-}
-_NOTIFICATION_KEYS = {
-    "badge",
-    "sound",
-    "category",
-    "thread-id",
-    "interruption-level",
-    "relevance-score",
-    "mutable-content",
-    "content-available",
-    "target-content-id",
-    "filter-criteria",
-}
 _LOCALISED = {"title": "title-loc", "subtitle": "subtitle-loc", "body": "loc"}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _RELATIVE = re.compile(r"\s*([+-])\s*((?:\d+(?:\.\d+)?\s*[smhd]\s*)+)$")
@@ -192,12 +170,12 @@ def fields_of_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
             return {**fields, "event": "background"}
         fields["event"] = "notification"
         fields.update(_notification_alert(alert))
-        known = _NOTIFICATION_KEYS
+        known = _keys(Notification) | {"content-available"}
     else:
         fields["event"] = event
         if alert is not None:
             fields["alert"] = alert
-        known = _ACTIVITY_KEYS
+        known = _keys(Start, Update, End) - {"alert"}
     for name, value in rest.items():
         if name not in known:
             raise InvalidPayload(
@@ -210,6 +188,12 @@ def fields_of_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
         else:
             fields[name.replace("-", "_")] = value
     return fields
+
+
+def _keys(*kinds: type[Message]) -> set[str]:
+    """Return Apple's keys that a message of these kinds has a field for."""
+    names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    return {key for key in APS_KEYS if key.replace("-", "_") in names}
 
 
 def _flag(value: Any, name: str) -> bool:

@@ -125,27 +125,12 @@ def to_json(data: Any) -> str:
 def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
     """Return an outcome's fields, without those that say nothing."""
     shown: dict[str, Any] = {"token": str(outcome.token), "verdict": outcome.verdict.value}
-    for name in (
-        "status",
-        "reason",
-        "apns_id",
-        "apns_unique_id",
-        "attempts",
-        "may_have_been_sent",
-        "check_environment",
-        "retry_at",
-        "priority",
-        "demoted",
-        "over_budget",
-        "connection_id",
-        "queue_time",
-        "round_trip",
-        "elapsed",
-        "detail",
-    ):
+    for name in outcome.__struct_fields__:
+        name = "apns_unique_id" if name == "unique_id" else name  # noqa: PLW2901
         value = getattr(outcome, name)
-        if value or name in ("status", "attempts"):
-            shown[name] = round(value, 6) if isinstance(value, float) else value
+        if name in shown or not (value or name in ("status", "attempts")):
+            continue
+        shown[name] = round(value, 6) if isinstance(value, float) else value
     if outcome.timestamp is not None:
         shown["timestamp"] = outcome.timestamp.isoformat()
     before = outcome.drop_if_registered_before

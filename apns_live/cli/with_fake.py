@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,9 @@ from ..client import Endpoint
 from ..contracts import Contract
 from ..testing import FakeApns
 from ..testing.control import serve_control
+from ..testing.phones import Activity, Token
+from ..testing.phones.decoding import as_json
+from ..testing.serve import facts_of
 from .embedded import Place, embedded_database, embedded_sealer
 from .files import write_private
 from .trying.recording import Recorder
@@ -104,7 +107,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
         )
         account_file = directory / "service-account.json"
         write_private(account_file, with_token_uri(account, url))
-        phones = await enter(_Phones(url, inspector, keys["native"], demo.attributes_type))
+        phones = await enter(_Phones(url, fake, keys["native"], demo.attributes_type))
         await phones.make(PHONES)
         page.open(url, inspector, keys)
         yield {
@@ -116,16 +119,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
             "segment_id": segment,
             "keys": keys,
             "fcm": {"project_id": PROJECT, "service_account": str(account_file)},
-            "fake": {
-                "endpoint": fake.url,
-                "manage": fake.manage_url,
-                "ca_file": str(fake.ca_file),
-                "key_file": str(fake.key_file),
-                "key_id": fake.key_id,
-                "team_id": fake.team_id,
-                "bundle_id": fake.bundle_id,
-                "inspector": inspector,
-            },
+            "fake": facts_of(fake, inspector),
         }
 
 
@@ -177,25 +171,30 @@ async def _seed(
 class _Phones:
     """The app on every simulated phone: hands tokens in, and reports cards that were swiped away."""
 
-    def __init__(self, url: str, inspector: str, key: str, attributes_type: str) -> None:
+    def __init__(self, url: str, fake: FakeApns, key: str, attributes_type: str) -> None:
         self._attributes_type = attributes_type
         self._gateway = httpx.AsyncClient(base_url=url, timeout=30.0, verify=False)  # noqa: S501 - ours
-        self._fake = httpx.AsyncClient(base_url=inspector, timeout=90.0)
+        self._phones = fake.devices
         self._key = key
         self._credentials: dict[str, str] = {}
         self._started: dict[str, asyncio.Event] = {}
+        self._issued = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> _Phones:
+        self._phones.registry.on_issue.append(self._note)
         self._tasks = [asyncio.create_task(work()) for work in (self._follow, self._report)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._phones.registry.on_issue.remove(self._note)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._gateway.aclose()
-        await self._fake.aclose()
+
+    def _note(self, _token: Token) -> None:
+        self._issued.set()
 
     async def make(self, count: int) -> None:
         """Make phones, one a user; returns when their push-to-start tokens are registered."""
@@ -203,35 +202,26 @@ class _Phones:
             name = f"phone-{number}"
             self._started[name] = asyncio.Event()
             await self._credential(name, user=f"user-{number}")
-            made = await self._fake.post(
-                "/v1/devices",
-                json={
-                    "id": name,
-                    "bundle_id": BUNDLE_ID,
-                    "attributes_types": [self._attributes_type],
-                },
-            )
-            made.raise_for_status()
+            kinds = [self._attributes_type]
+            self._phones.add_device(name, bundle_id=BUNDLE_ID, attributes_types=kinds)
         async with asyncio.timeout(30.0):
             for event in self._started.values():
                 await event.wait()
 
     async def _follow(self) -> None:
         """Take every token that a phone issues, in order."""
-        after = 0
+        issued, after = self._phones.registry.issued, 0
         while True:
+            self._issued.clear()
             try:
-                answer = await self._fake.get(
-                    "/v1/tokens/next", params={"after": after, "timeout": 30}
-                )
-                if answer.status_code == 200:
-                    token = answer.json()
+                # A fake that was reset counts from 1 again.
+                for token in list(issued.after(min(after, issued.total))):
                     await self._hand_in(token)
-                    after = token["sequence"]
-                elif answer.status_code != 204:
-                    await asyncio.sleep(0.5)
+                    after = token.sequence
             except httpx.HTTPError:
                 await asyncio.sleep(0.5)
+            else:
+                await self._issued.wait()
 
     async def _report(self) -> None:
         """Tell the gateway of every card that its owner swiped away."""
@@ -239,38 +229,34 @@ class _Phones:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             with contextlib.suppress(httpx.HTTPError):
-                answer = await self._fake.get(
-                    "/v1/activities", params={"state": "dismissed", "limit": 500}
-                )
-                cards = {card["id"]: card for card in answer.json()["items"]}
+                found = self._phones.activities.values()
+                cards = {card.id: card for card in found if card.state == "dismissed"}
                 for name in cards.keys() - told:
                     await self._report_one(cards[name])
                 told = set(cards)
 
-    async def _report_one(self, card: Mapping[str, Any]) -> None:
-        activity = activity_of(card["attributes"] or {})
-        if card["ended_by"] != "user" or activity is None or card["device"] not in self._started:
+    async def _report_one(self, card: Activity) -> None:
+        activity = activity_of(card)
+        if card.ended_by != "user" or activity is None or card.device.id not in self._started:
             return
-        credential = await self._credential(card["device"])
+        credential = await self._credential(card.device.id)
         await self._gateway.post(
             "/v1/device/receipts",
             json={"receipts": [{"event": "dismissed", "activity": activity}]},
             headers={"authorization": f"Bearer {credential}"},
         )
 
-    async def _hand_in(self, token: Mapping[str, Any]) -> None:
-        device = token["device"]
+    async def _hand_in(self, token: Token) -> None:
+        device = token.device.id
         if device not in self._started:
             return
-        said: dict[str, Any] = {"kind": token["kind"], "token": token["token"]}
-        if token["attributes_type"]:
-            said["attributes_type"] = token["attributes_type"]
-        if token["kind"] == "activity":
-            activity = (await self._fake.get(f"/v1/activities/{token['activity']}")).json()
-            known = activity_of(activity.get("attributes") or {})
-            if known is None:
+        said: dict[str, Any] = {"kind": token.kind, "token": token.text}
+        if token.attributes_type:
+            said["attributes_type"] = token.attributes_type
+        if token.activity is not None:
+            said["activity"] = activity_of(token.activity)
+            if said["activity"] is None:
                 return
-            said["activity"] = known
         for _ in range(2):
             credential = await self._credential(device)
             answer = await self._gateway.post(
@@ -283,7 +269,7 @@ class _Phones:
             self._credentials.pop(device, None)  # it has ended: the server mints another
         if answer.status_code == 429 or answer.status_code >= 500:
             answer.raise_for_status()  # handed in again; what is refused for good is not
-        if token["kind"] == "start":
+        if token.kind == "start":
             self._started[device].set()
 
     async def _credential(self, device: str, *, user: str | None = None) -> str:
@@ -299,13 +285,16 @@ class _Phones:
         return self._credentials[device]
 
 
-def activity_of(attributes: Mapping[str, Any]) -> str | None:
+def activity_of(card: Activity) -> str | None:
     """Return the activity's id as the app finds it in its attributes, whoever's shape they have."""
+    attributes = as_json(card.attributes)
+    if not isinstance(attributes, dict):
+        return None
     onesignal = attributes.get("onesignal")
     found = (
         attributes.get("activityId")
         or attributes.get("activity_id")
         or attributes.get("brazeActivityId")
-        or (onesignal.get("activityId") if isinstance(onesignal, Mapping) else None)
+        or (onesignal.get("activityId") if isinstance(onesignal, dict) else None)
     )
     return found if isinstance(found, str) else None

@@ -8,10 +8,10 @@ ChannelNotRegistered. That a missing priority is a BadPriority is our reading of
 
 from __future__ import annotations
 
-from .answers import REQUEST_ID, accept, echo_id, is_uuid, refuse
+from .answers import Exchange
 from .authorization import authorize
 from .device import parse_expiration
-from .state import ApnsState, ConnectionIdentity, Push, Request, Response
+from .state import ApnsState, ConnectionIdentity, Push, Response
 from .topics import BROADCAST_LIMIT, LIVE_ACTIVITY, split
 
 PREFIX = b"/4/broadcasts/apps/"
@@ -40,61 +40,47 @@ def check_channel(given: bytes | None, bundle_id: str, state: ApnsState) -> str:
     return "" if standing == "live" else "ChannelNotRegistered"
 
 
-def broadcast(
-    request: Request,
-    fields: dict[bytes, bytes],
-    duplicated: bool,
-    connection: ConnectionIdentity,
-    state: ApnsState,
-    now: float,
-    wall: float,
-) -> Response:
+def broadcast(exchange: Exchange) -> Response:
     """Judge one broadcast; an accepted one reaches the phones."""
-    get = fields.get
-    given_id = get(b"apns-request-id")
-    id_field = (REQUEST_ID, echo_id(given_id, state))
-
-    bundle_id = fields[b":path"][len(PREFIX) :].decode("latin-1")
+    connection, state, refuse = exchange.connection, exchange.state, exchange.refuse
+    get = exchange.fields.get
+    bundle_id = exchange.fields[b":path"][len(PREFIX) :].decode("latin-1")
     given_channel = get(b"apns-channel-id")
     reason = (
-        authorize(get(b"authorization"), connection, state, wall)
+        authorize(get(b"authorization"), connection, state, exchange.wall)
         or check_app(bundle_id, connection, state)
         or check_channel(given_channel, bundle_id, state)
     )
     if reason:
-        return refuse(reason, id_field, connection, state)
+        return refuse(reason)
     channel_id = (given_channel or b"").decode("latin-1")
     channel = state.channels.get(bundle_id, channel_id)
     storage_policy = channel.storage_policy if channel is not None else 0
 
-    if duplicated:
-        return refuse("DuplicateHeaders", id_field, connection, state)
-    apns_id = get(b"apns-id")
-    for value in (given_id, apns_id):
-        if value is not None and not is_uuid(value, state.strict):
-            return refuse("BadMessageId", id_field, connection, state)
+    if reason := exchange.id_problem():
+        return refuse(reason)
     push_type = get(b"apns-push-type")
     if not push_type:
-        return refuse("MissingPushType", id_field, connection, state)
+        return refuse("MissingPushType")
     if push_type not in (_SPELLINGS[:1] if state.strict else _SPELLINGS):
-        return refuse("InvalidPushType", id_field, connection, state)
+        return refuse("InvalidPushType")
     priority = _PRIORITIES.get(get(b"apns-priority"), 0)
     if not priority:
-        return refuse("BadPriority", id_field, connection, state)
+        return refuse("BadPriority")
     expiration = parse_expiration(get(b"apns-expiration", b""))
     if expiration is None or (expiration and not storage_policy):
-        return refuse("BadExpirationDate", id_field, connection, state)
-    body = request.body
+        return refuse("BadExpirationDate")
+    body = exchange.request.body
     if not body:
-        return refuse("PayloadEmpty", id_field, connection, state)
+        return refuse("PayloadEmpty")
     if len(body) > BROADCAST_LIMIT:
-        return refuse("PayloadTooLarge", id_field, connection, state)
+        return refuse("PayloadTooLarge")
 
     state.pushes += 1
     unique_id = state.new_id()
     push = Push(
         number=state.pushes,
-        apns_id=(apns_id or id_field[1]).decode("ascii"),
+        apns_id=get(b"apns-id", exchange.id_field[1]).decode("ascii"),
         apns_unique_id=unique_id,
         token="",
         topic=bundle_id + LIVE_ACTIVITY,
@@ -103,11 +89,11 @@ def broadcast(
         expiration=expiration,
         collapse_id=None,
         body=body,
-        received_at=now,
+        received_at=exchange.now,
         connection_id=connection.connection_id,
         channel_id=channel_id,
         storage_policy=storage_policy,
     )
     state.phones.receive_broadcast(push)
-    headers = (id_field, (b"apns-unique-id", unique_id.encode("ascii")))
-    return accept(200, headers, connection, push=push)
+    header = (b"apns-unique-id", unique_id.encode("ascii"))
+    return exchange.accept(200, header, push=push)

@@ -6,9 +6,9 @@ the sandbox: provider token, topic, device token, collapse id. That of the other
 
 from __future__ import annotations
 
-from .answers import APNS_ID, accept, echo_id, is_uuid, refuse
+from .answers import Exchange
 from .authorization import authorize
-from .state import LIVE, ApnsState, ConnectionIdentity, Push, Request, Response, TokenCondition
+from .state import LIVE, ApnsState, ConnectionIdentity, Push, Response, TokenCondition
 from .topics import LIVE_ACTIVITY, TopicVerdict, judge
 
 PREFIX = b"/3/device/"
@@ -24,89 +24,75 @@ _KNOWN_TOPICS = 256
 _LATEST = 10**15
 
 
-def push_to_device(
-    request: Request,
-    fields: dict[bytes, bytes],
-    duplicated: bool,
-    connection: ConnectionIdentity,
-    state: ApnsState,
-    now: float,
-    wall: float,
-) -> Response:
+def push_to_device(exchange: Exchange) -> Response:
     """Judge one device push; an accepted one reaches the phones."""
+    connection, state, refuse = exchange.connection, exchange.state, exchange.refuse
+    fields = exchange.fields
     get = fields.get
-    given_id = get(b"apns-id")
-    id_field = (APNS_ID, echo_id(given_id, state))
-
-    reason = authorize(get(b"authorization"), connection, state, wall)
+    reason = authorize(get(b"authorization"), connection, state, exchange.wall)
     if reason:
-        return refuse(reason, id_field, connection, state)
+        return refuse(reason)
 
     topic_key = (get(b"apns-topic"), get(b"apns-push-type"))
     verdict = connection.topics.get(topic_key) or _judge_topic(topic_key, connection, state)
     if verdict.topic_reason:
-        return refuse(verdict.topic_reason, id_field, connection, state)
+        return refuse(verdict.topic_reason)
 
     token = fields[b":path"][len(PREFIX) :]
     if not token:
-        return refuse("MissingDeviceToken", id_field, connection, state)
+        return refuse("MissingDeviceToken")
     text = normal_token(token)
     if not text:
-        return refuse("BadDeviceToken", id_field, connection, state)
+        return refuse("BadDeviceToken")
     if verdict.token_reason:
-        return refuse(verdict.token_reason, id_field, connection, state)
+        return refuse(verdict.token_reason)
     status = (state.overrides.get(text) if state.overrides else None) or state.phones.token_status(
         text, verdict.topic
     )
     if status is not LIVE:
         condition = status.condition
         if condition is TokenCondition.EXPIRED:
-            return refuse("ExpiredToken", id_field, connection, state, timestamp=status.since)
+            return refuse("ExpiredToken", timestamp=status.since)
         if condition is TokenCondition.UNREGISTERED:
-            return refuse("Unregistered", id_field, connection, state, timestamp=status.since)
+            return refuse("Unregistered", timestamp=status.since)
         if condition is TokenCondition.WRONG_TOPIC:
-            return refuse("DeviceTokenNotForTopic", id_field, connection, state)
+            return refuse("DeviceTokenNotForTopic")
         if condition is TokenCondition.OTHER_ENVIRONMENT or (
             condition is TokenCondition.UNKNOWN and state.devices == "strict"
         ):
-            return refuse("BadDeviceToken", id_field, connection, state)
+            return refuse("BadDeviceToken")
 
     collapse_id = get(b"apns-collapse-id")
     if collapse_id is not None and len(collapse_id) > COLLAPSE_ID_LIMIT:
-        return refuse("BadCollapseId", id_field, connection, state)
+        return refuse("BadCollapseId")
 
-    if duplicated:
-        return refuse("DuplicateHeaders", id_field, connection, state)
-    if given_id is not None and not is_uuid(given_id, state.strict):
-        return refuse("BadMessageId", id_field, connection, state)
+    if reason := exchange.id_problem():
+        return refuse(reason)
     priority = _PRIORITIES.get(get(b"apns-priority"), 0)
     if not priority or (state.strict and not _priority_fits(priority, verdict, fields)):
-        return refuse("BadPriority", id_field, connection, state)
+        return refuse("BadPriority")
     expiration: int | None = None
     given_expiration = get(b"apns-expiration")
     if given_expiration is not None:
         expiration = parse_expiration(given_expiration)
         if expiration is None:
-            return refuse("BadExpirationDate", id_field, connection, state)
+            return refuse("BadExpirationDate")
     if verdict.push_type_reason:
-        return refuse(verdict.push_type_reason, id_field, connection, state)
-    body = request.body
+        return refuse(verdict.push_type_reason)
+    body = exchange.request.body
     if not body:
-        return refuse("PayloadEmpty", id_field, connection, state)
+        return refuse("PayloadEmpty")
     if len(body) > verdict.limit:
-        return refuse("PayloadTooLarge", id_field, connection, state)
+        return refuse("PayloadTooLarge")
 
     state.pushes += 1
-    headers: tuple[tuple[bytes, bytes], ...]
+    unique_id, headers = "", []
     if state.environment == "development":
         unique_id = state.new_id()
-        headers = (id_field, (b"apns-unique-id", unique_id.encode("ascii")))
-    else:
-        unique_id = ""
-        headers = (id_field,)
+        headers = [(b"apns-unique-id", unique_id.encode("ascii"))]
     push = Push(
         state.pushes,
-        id_field[1].decode("ascii"),
+        exchange.id_field[1].decode("ascii"),
         unique_id,
         text,
         verdict.topic,
@@ -115,11 +101,11 @@ def push_to_device(
         expiration,
         collapse_id.decode("utf-8", "replace") if collapse_id else None,
         body,
-        now,
+        exchange.now,
         connection.connection_id,
     )
     state.phones.receive(push)
-    return accept(200, headers, connection, push=push)
+    return exchange.accept(200, *headers, push=push)
 
 
 def normal_token(token: bytes) -> str:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import msgspec
 
-from .answers import JSON, REQUEST_ID, accept, echo_id, is_uuid, refuse
+from .answers import JSON, Exchange
 from .authorization import authorize
 from .broadcast import check_app
 from .channels import is_well_formed
-from .state import ApnsState, ConnectionIdentity, Request, Response
+from .state import ApnsState, Response
 from .topics import BROADCAST_LIMIT
 
 PREFIX = b"/1/apps/"
@@ -38,53 +38,43 @@ _OPERATIONS: dict[bytes, dict[bytes, str]] = {
 }
 
 
-def manage(
-    request: Request,
-    fields: dict[bytes, bytes],
-    duplicated: bool,
-    connection: ConnectionIdentity,
-    state: ApnsState,
-    now: float,
-    wall: float,
-) -> Response:
+def manage(exchange: Exchange) -> Response:
     """Judge one channel management request and do what it asks."""
-    given_id = fields.get(b"apns-request-id")
-    id_field = (REQUEST_ID, echo_id(given_id, state))
+    connection, state, fields = exchange.connection, exchange.state, exchange.fields
+    refuse, accept = exchange.refuse, exchange.accept
     bundle_id, operation = route(fields[b":path"], fields[b":method"])
     if not bundle_id:
-        return refuse(operation, id_field, connection, state)
-    reason = authorize(fields.get(b"authorization"), connection, state, wall) or check_app(
-        bundle_id, connection, state
+        return refuse(operation)
+    reason = (
+        authorize(fields.get(b"authorization"), connection, state, exchange.wall)
+        or check_app(bundle_id, connection, state)
+        or exchange.id_problem()
     )
     if reason:
-        return refuse(reason, id_field, connection, state)
-    if duplicated:
-        return refuse("DuplicateHeaders", id_field, connection, state)
-    if given_id is not None and not is_uuid(given_id, state.strict):
-        return refuse("BadMessageId", id_field, connection, state)
+        return refuse(reason)
 
     if operation == "list":
         listed = [channel.channel_id for channel in state.channels.of(bundle_id)]
         body = msgspec.json.encode({"channels": listed})
-        return accept(200, (id_field, JSON), connection, body)
+        return accept(200, JSON, body=body)
     if operation == "create":
-        made = _create(request.body, bundle_id, state, now)
+        made = _create(exchange.request.body, bundle_id, state, exchange.now)
         if made in _CREATE_REASONS:
-            return refuse(made, id_field, connection, state)
-        return accept(201, (id_field, (b"apns-channel-id", made.encode("ascii"))), connection)
+            return refuse(made)
+        return accept(201, (b"apns-channel-id", made.encode("ascii")))
 
     given_channel = fields.get(b"apns-channel-id", b"").decode("latin-1")
     if not given_channel:
-        return refuse("MissingChannelId", id_field, connection, state)
+        return refuse("MissingChannelId")
     channel = state.channels.get(bundle_id, given_channel)
     if channel is None:
         reason = "BadPath" if is_well_formed(given_channel) else "BadChannelId"
-        return refuse(reason, id_field, connection, state)
+        return refuse(reason)
     if operation == "delete":
         state.channels.delete(bundle_id, given_channel)
-        return accept(204, (id_field,), connection)
+        return accept(204)
     body = msgspec.json.encode({_POLICY: channel.storage_policy, _PUSH_TYPE: "LiveActivity"})
-    return accept(200, (id_field, JSON), connection, body)
+    return accept(200, JSON, body=body)
 
 
 _CREATE_REASONS = frozenset(

@@ -12,7 +12,7 @@ import msgspec
 
 from . import broadcast as _broadcast
 from . import device as _device
-from .answers import APNS_ID, MALFORMED, REQUEST_ID, echo_id, refuse
+from .answers import APNS_ID, MALFORMED, REQUEST_ID, Exchange
 from .broadcast import broadcast
 from .device import push_to_device
 from .management import manage
@@ -55,28 +55,27 @@ def _respond(
         fields, duplicated = _first_of_each(headers)
     if state.strict and b":authority" not in fields:
         return MALFORMED
-    path = fields.get(b":path", b"")
+    path = fields.setdefault(b":path", b"")
     method = fields.get(b":method", b"")
     if method not in _METHODS:
         method = method if state.strict else method.upper()
         fields[b":method"] = method
-    if request.face == "manage":
-        fields[b":path"] = path
-        return manage(request, fields, duplicated, connection, state, now, wall)
-
-    if path.startswith(_device.PREFIX) and method == b"POST":
-        return push_to_device(request, fields, duplicated, connection, state, now, wall)
+    is_push = request.face == "device"
     is_broadcast = path.startswith(_broadcast.PREFIX) and len(path) > len(_broadcast.PREFIX)
-    name = REQUEST_ID if is_broadcast else APNS_ID
+    name = APNS_ID if is_push and not is_broadcast else REQUEST_ID
+    exchange = Exchange(request, fields, duplicated, name, connection, state, now, wall)
+    if not is_push:
+        return manage(exchange)
     if method != b"POST":
-        id_field = (name, echo_id(fields.get(name), state))
-        return refuse("MethodNotAllowed", id_field, connection, state)
+        return exchange.refuse("MethodNotAllowed")
+    if path.startswith(_device.PREFIX):
+        return push_to_device(exchange)
     if is_broadcast:
-        return broadcast(request, fields, duplicated, connection, state, now, wall)
+        return broadcast(exchange)
     if path == _DEVICE_ROOT:
         fields[b":path"] = _device.PREFIX
-        return push_to_device(request, fields, duplicated, connection, state, now, wall)
-    return refuse("BadPath", (name, echo_id(fields.get(name), state)), connection, state)
+        return push_to_device(exchange)
+    return exchange.refuse("BadPath")
 
 
 _METHODS = frozenset({b"POST", b"GET", b"DELETE"})

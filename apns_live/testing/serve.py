@@ -101,16 +101,7 @@ async def serve(
     stop = stop or asyncio.Event()
     async with fake, _inspector(fake, options) as inspector:
         with _stopped_by_signals(stop), _patient_collector():
-            facts = {
-                "endpoint": fake.url,
-                "manage": fake.manage_url,
-                "ca_file": str(fake.ca_file),
-                "key_file": str(fake.key_file),
-                "key_id": fake.key_id,
-                "team_id": fake.team_id,
-                "bundle_id": fake.bundle_id,
-                "inspector": inspector,
-            }
+            facts = facts_of(fake, inspector)
             if options.ready_file is not None:
                 # It appears whole: whoever waits for it may read it at once.
                 partial = options.ready_file.with_name(options.ready_file.name + ".partial")
@@ -118,6 +109,20 @@ async def serve(
                 partial.replace(options.ready_file)
             ready(facts)
             await stop.wait()
+
+
+def facts_of(fake: FakeApns, inspector: str | None) -> dict[str, Any]:
+    """Return what a program must know to reach a fake that runs."""
+    return {
+        "endpoint": fake.url,
+        "manage": fake.manage_url,
+        "ca_file": str(fake.ca_file),
+        "key_file": str(fake.key_file),
+        "key_id": fake.key_id,
+        "team_id": fake.team_id,
+        "bundle_id": fake.bundle_id,
+        "inspector": inspector,
+    }
 
 
 @contextlib.asynccontextmanager

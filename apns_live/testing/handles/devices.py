@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from apns_live.errors import FakeError
@@ -12,7 +11,7 @@ from apns_live.testing.phones import Activity, Device
 from apns_live.testing.phones.decoding import as_json
 from apns_live.testing.phones.model import TokenKind
 
-from .calling import PATIENCE, PAUSE, Caller, in_event_loop
+from .calling import PATIENCE, Caller, waited
 from .differences import describe, differences
 from .pushes import PushView
 
@@ -135,14 +134,14 @@ class DeviceView:
 
         Waits for it as ``PushBook.assert_one`` does.
         """
-        give_up = monotonic() + (0 if in_event_loop() else timeout)
-        while True:
+
+        def look(late: bool) -> ActivityView | None:
             problem = self._problem(content_state, wanted)
-            if not problem:
-                return self.activity
-            if monotonic() >= give_up:
+            if problem and late:
                 raise AssertionError(problem)
-            sleep(PAUSE)
+            return None if problem else self.activity
+
+        return waited(look, timeout)
 
     def _problem(self, content_state: Any, wanted: dict[str, Any]) -> str:
         expected = dict(wanted)

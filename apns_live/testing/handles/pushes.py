@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 from apns_live.testing.fake import FakeApns
 from apns_live.testing.log import PushRecord
 from apns_live.testing.phones.decoding import as_json
 
-from .calling import PATIENCE, PAUSE, Caller, in_event_loop
+from .calling import PATIENCE, PAUSE, Caller, waited
 from .differences import Difference, describe, differences
 
 
@@ -139,22 +139,15 @@ class PushBook(Sequence[PushView]):
         Waits as `assert_one` does. The error shows the closest push and how it differs.
         """
         _check(wanted)
-        give_up = monotonic() + (0 if in_event_loop() else timeout)
-        while True:
-            found = self._fitting(count, wanted, late=monotonic() >= give_up)
-            if found is not None:
-                return found
-            sleep(PAUSE)
+        return waited(lambda late: self._fitting(count, wanted, late=late), timeout)
 
     async def expect_one(self, *, timeout: float = PATIENCE, **wanted: Any) -> PushView:  # noqa: ASYNC109
         """Do as ``assert_one``, letting the event loop run while it waits."""
         _check(wanted)
         give_up = monotonic() + timeout
-        while True:
-            found = self._fitting(1, wanted, late=monotonic() >= give_up)
-            if found is not None:
-                return found[0]
+        while (found := self._fitting(1, wanted, late=monotonic() >= give_up)) is None:  # noqa: ASYNC110
             await asyncio.sleep(PAUSE)
+        return found[0]
 
     def assert_none(self, **wanted: Any) -> None:
         """AssertionError when a push fits."""

@@ -40,7 +40,9 @@ class SimulatedPhones:
     ``advance_to``. Use it from one thread only.
 
     ``bundle_id`` is the app of phones that are added without one. ``watch`` is called with a phone
-    whose look has changed. ``channel_exists(bundle_id, channel_id)`` may be set, so that a start on
+    whose look has changed; ``on_token`` are callables that get (device, activity, token) when an activity
+    token is issued. ``devices`` and ``activities`` are by id: phones in the order in which they were made,
+    of activities also the last few dismissed ones of each phone. ``channel_exists(bundle_id, channel_id)`` may be set, so that a start on
     an unknown channel fails as on a phone.
     """
 
@@ -65,6 +67,9 @@ class SimulatedPhones:
         self._clock = clock
         self._last = 0.0
         self._tokens = self.registry.tokens
+        self.devices = self.registry.devices
+        self.activities = self.registry.activities
+        self.on_token = self.registry.on_token
 
     # What others hook into.
 
@@ -85,21 +90,6 @@ class SimulatedPhones:
     @channel_exists.setter
     def channel_exists(self, callback: Callable[[str, str], bool]) -> None:
         self.kit.channel_exists = callback
-
-    @property
-    def on_token(self) -> list[Callable[[Device, Activity, str], object]]:
-        """Callables that get (device, activity, token) when an activity token is issued."""
-        return self.registry.on_token
-
-    @property
-    def devices(self) -> dict[str, Device]:
-        """Phones by id, in the order in which they were made."""
-        return self.registry.devices
-
-    @property
-    def activities(self) -> dict[str, Activity]:
-        """Activities by id: running, ended, and the last few dismissed ones of each phone."""
-        return self.registry.activities
 
     def now(self) -> float:
         """Return the time of the clock; without a clock that of the latest push."""
