@@ -168,8 +168,7 @@ class FakeApns:
         self._wanted_ports = (port, manage_port)
         own = () if self._name == "localhost" else (host,)
         self._folder = Folder(directory, (*LOCAL_NAMES, *own, *hostnames))
-        self._certificates: Certificates | None = None
-        self._key_file: Path | None = None
+        self._made: tuple[Certificates, Path] | None = None
         self._faces: list[WireFace] | list[AsgiFace] = []
 
     # --- life ----------------------------------------------------------------------------------
@@ -190,7 +189,7 @@ class FakeApns:
         """Make certificates and listen. Raises FakeError if a port is taken."""
         if self._faces:
             raise FakeError("this fake APNs runs already")
-        self._prepare()
+        self._files()
         if self.face_name == "asgi":
             from .asgi import AsgiFace  # noqa: PLC0415 - hypercorn belongs to an extra
 
@@ -228,22 +227,20 @@ class FakeApns:
         if isinstance(self.clock, RealClock):
             self.clock.close()
         if self._folder.close():
-            self._certificates = None
+            self._made = None
 
     # --- where it is ---------------------------------------------------------------------------
 
     @property
     def directory(self) -> Path:
         """Where certificates and keys are."""
-        self._prepare()
+        self._files()
         return self._folder.path
 
     @property
     def certificates(self) -> Certificates:
         """The authority to trust, and what the server shows."""
-        self._prepare()
-        assert self._certificates is not None  # noqa: S101 - _prepare made them
-        return self._certificates
+        return self._files()[0]
 
     @property
     def ca_file(self) -> Path:
@@ -253,9 +250,7 @@ class FakeApns:
     @property
     def key_file(self) -> Path:
         """The provider key that this APNs accepts, a ``.p8`` file."""
-        self._prepare()
-        assert self._key_file is not None  # noqa: S101 - _prepare made it
-        return self._key_file
+        return self._files()[1]
 
     @property
     def port(self) -> int:
@@ -352,7 +347,7 @@ class FakeApns:
         related: Iterable[str] = (),
     ) -> Path:
         """Register another provider key and return its ``.p8`` file."""
-        path, public_key = provider_key_in(self.directory, key_id)
+        path, public_key = provider_key_in(self._folder.path, key_id)
         self.state.verifier.register(
             RegisteredKey(
                 key_id,
@@ -462,10 +457,11 @@ class FakeApns:
         self.state.phones = self.simulated_phones = phones
         return phones
 
-    def _prepare(self) -> None:
-        if self._certificates is None:
-            self._certificates = certificates_in(self._folder.path, self._folder.names)
-            self._key_file = self.add_key(self.key_id)
+    def _files(self) -> tuple[Certificates, Path]:
+        if self._made is None:
+            made = certificates_in(self._folder.path, self._folder.names)
+            self._made = made, self.add_key(self.key_id)
+        return self._made
 
     def _untrusted_context(self) -> ssl.SSLContext:
         return untrusted_certificates(self.directory).server_context()

@@ -194,7 +194,7 @@ async def test_random_and_mutated_frames_to_a_connection(faulty: bool) -> None:
 
 async def attack_many(fake: FakeApns, faulty: bool) -> None:
     source = random.Random(SEED)
-    fake._prepare()
+    assert fake.certificates
     if faulty:
         for action in ("answer", "stall", "reset", "withhold", "goaway", "silence", "disconnect"):
             fake.fault(action, fraction=0.02, **({"status": 500} if action == "answer" else {}))

@@ -15,34 +15,12 @@ from .calling import PATIENCE, PAUSE, Caller, waited
 from .differences import Difference, describe, differences
 
 
-class PushView:
-    """A push as it arrived, what APNs answered and what the phone did.
+class Sent:
+    """What a push said: its body, and what is in it."""
 
-    ``state`` is ``delivered``, ``discarded`` (then ``why`` says why), ``stored`` and so on; ``""``
-    for a refused push, whose ``status`` and ``reason`` say what was wrong.
-    """
-
-    def __init__(self, record: PushRecord) -> None:
-        push = record.push
-        self.number = record.number
-        self.status = record.status
-        self.reason = record.reason
-        self.token = push.token
-        self.channel = push.channel_id
-        self.topic = push.topic
-        self.push_type = push.push_type
-        self.priority = push.priority
-        self.expiration = push.expiration
-        self.collapse_id = push.collapse_id
-        self.apns_id = push.apns_id
-        self.body = push.body
-        self.received_at = push.received_at
-        self.state = record.state
-        self.why = record.why
-        self.detail = record.detail
-        self.device = record.device
-        self.activity = record.activity
-        payload = as_json(push.body)
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        payload = as_json(body)
         self.payload: Any = payload
         aps = payload.get("aps") if isinstance(payload, dict) else None
         self.aps: dict[str, Any] = aps if isinstance(aps, dict) else {}
@@ -76,6 +54,35 @@ class PushView:
     def timestamp(self) -> Any:
         """The timestamp that was sent."""
         return self.aps.get("timestamp")
+
+
+class PushView(Sent):
+    """A push as it arrived, what APNs answered and what the phone did.
+
+    ``state`` is ``delivered``, ``discarded`` (then ``why`` says why), ``stored`` and so on; ``""``
+    for a refused push, whose ``status`` and ``reason`` say what was wrong.
+    """
+
+    def __init__(self, record: PushRecord) -> None:
+        push = record.push
+        super().__init__(push.body)
+        self.number = record.number
+        self.status = record.status
+        self.reason = record.reason
+        self.token = push.token
+        self.channel = push.channel_id
+        self.topic = push.topic
+        self.push_type = push.push_type
+        self.priority = push.priority
+        self.expiration = push.expiration
+        self.collapse_id = push.collapse_id
+        self.apns_id = push.apns_id
+        self.received_at = push.received_at
+        self.state = record.state
+        self.why = record.why
+        self.detail = record.detail
+        self.device = record.device
+        self.activity = record.activity
 
     def __repr__(self) -> str:
         where = f"channel {self.channel}" if self.channel else f"{self.token[:8]}..."
