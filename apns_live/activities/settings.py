@@ -1,81 +1,94 @@
-"""What can be set of the service, with the defaults."""
+"""What can be set of the service, with the defaults.
+
+A field says all that there is to know of it. Its class, the command line, the environment, the
+settings file and the documentation come from that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from ..errors import InvalidSetting
+
+
+def setting(
+    default: Any, help_: str, *, least: float | None = None, repr_: bool = True, **shown: Any
+) -> Any:
+    """Return a field that can be set from outside. ``help_`` says what it is, ``least`` bounds it.
+
+    ``shown`` is how a command shows it: ``metavar``, ``flag``, ``kind`` where the default does not
+    tell, ``secret``.
+    """
+    metadata = {"help": help_, "least": least, **shown}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata, repr=repr_)
+
+
+def check_least(settings: Any) -> None:
+    """Raise InvalidSetting for a number that is less than it may be, or no number."""
+    for one in fields(settings):
+        least, value = one.metadata.get("least"), getattr(settings, one.name)
+        if least is not None and value is not None and not least <= value < float("inf"):
+            raise InvalidSetting(
+                f"{value!r} is not possible", field=one.name, remedy=f"Give at least {least}."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSettings:
     """Settings of a `Service`. Times are seconds unless their name says otherwise.
 
-    - ``token_wait``: how long after a start an activity token may take before it is reported.
-    - ``outcome_days``, ``receipt_days``, ``activity_days``, ``token_days``, ``audit_days``: how long
-      outcomes with their operations, receipts, ended activities, retired tokens and the audit log
-      are kept.
-    - ``device_limit``: living activities of one app on one device; None for no limit.
-      ``device_limit_ends`` says which one gives way: the oldest, or the least relevant.
-    - ``budget``: the priority budget of apps that set none themselves. By default an hour's pushes
-      at priority 10 may be spent at once, down to the reserve; ``default`` and ``frequent`` have a pace.
-    - ``drain``: how long closing waits for what is under way.
-    - ``starts_at_once``: starts that are fanned out side by side.
-    - ``tokens_in_memory``: activity tokens kept of idle activities, so that their next update does
-      not read them again.
-    - ``key_check``: how often keys that were added by another process are looked for.
-    - ``carriers_open``: apps, times their environments, that stay connected to APNs; beyond it the
-      one that idles longest is closed. ``carrier_idle``: after how long an idle one is closed anyway.
-    - ``lease``: how long a worker that is gone keeps its share of the work, on PostgreSQL.
-    - ``client``: keyword arguments for every `apns_live.Client`.
-
     Raises InvalidSetting for what cannot be.
     """
 
-    token_wait: float = 60.0
-    outcome_days: float = 30.0
-    receipt_days: float = 30.0
-    activity_days: float = 30.0
-    token_days: float = 30.0
-    audit_days: float = 365.0
-    device_limit: int | None = None
-    device_limit_ends: Literal["oldest", "least relevant"] = "oldest"
-    budget: Literal["default", "frequent", "observed", "observed-frequent"] = "observed"
-    drain: float = 10.0
-    starts_at_once: int = 64
-    tokens_in_memory: int = 300_000
-    key_check: float = 60.0
-    carriers_open: int = 100
-    carrier_idle: float = 900.0
-    lease: float = 5.0
+    token_wait: float = setting(
+        60.0, "After a start, until a missing token is reported.", least=1.0, metavar="SECONDS"
+    )
+    outcome_days: float = setting(
+        30.0, "How long operations and outcomes are kept.", least=0.0, metavar="DAYS"
+    )
+    receipt_days: float = setting(30.0, "How long receipts are kept.", least=0.0, metavar="DAYS")
+    activity_days: float = setting(
+        30.0, "How long ended activities are kept.", least=0.0, metavar="DAYS"
+    )
+    token_days: float = setting(
+        30.0, "How long retired tokens are kept.", least=0.0, metavar="DAYS"
+    )
+    audit_days: float = setting(365.0, "How long the audit log is kept.", least=0.0, metavar="DAYS")
+    device_limit: int | None = setting(
+        None, "Living activities of an app on one device. [no limit]", least=1, kind=int
+    )
+    device_limit_ends: Literal["oldest", "least relevant"] = setting(
+        "oldest", "Which one gives way."
+    )
+    # By default an hour's pushes at priority 10 may be spent at once, down to the reserve; default
+    # and frequent have a pace.
+    budget: Literal["default", "frequent", "observed", "observed-frequent"] = setting(
+        "observed", "Priority budget of apps that set none themselves."
+    )
+    drain: float = setting(
+        10.0, "How long closing waits for what is under way.", least=0.0, metavar="SECONDS"
+    )
+    starts_at_once: int = setting(64, "Starts that are fanned out side by side.", least=1)
+    # Of idle activities, so that their next update does not read them again.
+    tokens_in_memory: int = setting(300_000, "Activity tokens kept in memory.", least=0)
+    key_check: float = setting(
+        60.0, "Between two looks for new provider keys.", least=1.0, metavar="SECONDS"
+    )
+    # Times their environments; beyond it the one that idles longest is closed.
+    carriers_open: int = setting(100, "Apps that stay connected to APNs.", least=1)
+    # On PostgreSQL.
+    lease: float = setting(
+        5.0, "How long a worker that is gone keeps its share.", least=1.0, metavar="SECONDS"
+    )
+    carrier_idle: float = setting(
+        900.0, "Until an idle app's connections are closed.", least=1.0, metavar="SECONDS"
+    )
     client: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments for every `apns_live.Client`."""
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("token_wait", 1.0),
-            ("outcome_days", 0.0),
-            ("receipt_days", 0.0),
-            ("activity_days", 0.0),
-            ("token_days", 0.0),
-            ("audit_days", 0.0),
-            ("drain", 0.0),
-            ("starts_at_once", 1),
-            ("tokens_in_memory", 0),
-            ("key_check", 1.0),
-            ("carriers_open", 1),
-            ("carrier_idle", 1.0),
-            ("lease", 1.0),
-        ):
-            value = getattr(self, name)
-            if not least <= value < float("inf"):
-                raise InvalidSetting(
-                    f"{value!r} is not possible", field=name, remedy=f"Give at least {least}."
-                )
-        if self.device_limit is not None and self.device_limit < 1:
-            raise InvalidSetting(
-                f"{self.device_limit!r} is not possible",
-                field="device_limit",
-                remedy="Give 1 or more, or None for no limit.",
-            )
+        check_least(self)

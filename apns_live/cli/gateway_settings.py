@@ -11,20 +11,21 @@ import inspect
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import typer
 
+from ..activities.settings import ServiceSettings
 from ..errors import InvalidSetting
+from ..gateway.scopes import DIALECTS
+from ..gateway.settings import DIALECT_LIMITS, GatewaySettings, Limit
 from ..settings import DEFAULT_FILE, PREFIX, suggestion
 
 if TYPE_CHECKING:
-    from ..activities import ServiceSettings
-    from ..gateway import GatewaySettings
     from ..pool.endpoint import Endpoint
 
 _KUBERNETES = re.compile(r"_(?:SERVICE_(?:HOST|PORT)\w*|PORT|PORT_\d+_(?:TCP|UDP|SCTP)\w*)$")
@@ -58,99 +59,45 @@ class Tuning:
         return f"--{self.flag or self.name.replace('_', '-')}"
 
 
-def _of(part: Part) -> Callable[..., Tuning]:
-    return functools.partial(Tuning, part)
+def _field(part: Part, one: Field[Any], hints: Mapping[str, Any]) -> Tuning:
+    """Return the setting that a field of a class is."""
+    shown = dict(one.metadata)
+    del shown["least"]
+    choices = get_args(hints[one.name]) if get_origin(hints[one.name]) is Literal else ()
+    default = one.default
+    plain: Any = type(default) if isinstance(default, bool | int | float | str) else list[str]
+    return Tuning(
+        part,
+        one.name,
+        shown.pop("kind", plain),
+        choices=tuple(choice.replace(" ", "-") for choice in choices),
+        **shown,
+    )
 
 
-_gateway, _service = _of("gateway"), _of("service")
+def _fields(part: Part, kind: type) -> Iterator[Tuning]:
+    hints = get_type_hints(kind)
+    yield from (_field(part, one, hints) for one in fields(kind) if one.metadata)
+
+
 APNS = ("apns", "apns_manage", "apns_ca")
 """Options of the gateway that whoever sends has too."""
+_LEVELS = ("debug", "info", "warning", "error")
 TABLE: tuple[Tuning, ...] = (
-    _gateway(
-        "apns", str, "An APNs that runs elsewhere, such as a fake, in place of Apple's.", "URL"
-    ),
-    _gateway("apns_manage", str, "Its channel management.", "URL"),
-    _gateway("apns_ca", str, "PEM file of the certificates to trust there.", "FILE"),
-    _gateway("public_url", str, "Where phones reach this gateway, for webhook buttons.", "URL"),
-    _gateway(
-        "webhook_hosts",
-        list[str],
-        "Host that webhooks may name although its address is private; may be repeated.",
-        "HOST",
-        flag="webhook-host",
-    ),
-    _gateway("body_bytes", int, "Bytes of the largest body."),
-    _gateway("depth", int, "How deep JSON may be nested."),
-    _gateway("bulk", int, "Items of a bulk call."),
-    _gateway("import_bytes", int, "Bytes of the largest body of an import."),
-    _gateway("imports", int, "Imports at the same time, of one app one less."),
-    _gateway(
-        "limits",
-        list[str],
-        "Limit of each key of an API, as braze=4166 a minute or braze=4166/4 with 4 at the same "
-        "time; 0 for no limit; may be repeated.",
-        "API=N[/N]",
-        flag="limit",
-    ),
-    _gateway("device_per_minute", int, "Calls of one phone a minute."),
-    _gateway("refused_per_minute", int, "Calls of one address without a valid key a minute."),
-    _gateway("credential_seconds", float, "How long a device credential holds.", "SECONDS"),
-    _gateway("requests", int, "Requests under way at the same time."),
-    _gateway("waiting_requests", int, "Requests that may wait for a place."),
-    _gateway("patience", float, "How long a request waits for a place.", "SECONDS"),
-    _gateway("bodies", int, "Bodies on their way at the same time, of one app half as many."),
-    _gateway("bodies_bytes", int, "Bytes of all bodies on their way."),
-    _gateway("body_seconds", float, "How long a body may take to come.", "SECONDS"),
-    _gateway("call_seconds", float, "How long a call may take then; more is 503.", "SECONDS"),
-    _gateway("connections", int, "Open connections."),
-    _gateway("connections_per_address", int, "Open connections of one address."),
-    _gateway(
-        "trusted_proxies",
-        list[str],
-        "Address or network of a proxy whose X-Forwarded-For is believed; may be repeated.",
-        "NETWORK",
-        flag="trusted-proxy",
-    ),
-    _gateway("waiting_writes", int, "Writes that may wait for a commit."),
-    _gateway("events", int, "Followers of events at the same time."),
-    _gateway("heartbeat", float, "Between two signs of life to a follower.", "SECONDS"),
-    _gateway("pages", bool, "Serve the API's description at /openapi.json."),
-    _gateway("metrics", bool, "Serve figures for Prometheus at /metrics."),
-    _gateway("metrics_token", str, "What /metrics asks for as Bearer.", secret=True),
-    _service("token_wait", float, "After a start, until a missing token is reported.", "SECONDS"),
-    _service("outcome_days", float, "How long operations and outcomes are kept.", "DAYS"),
-    _service("receipt_days", float, "How long receipts are kept.", "DAYS"),
-    _service("activity_days", float, "How long ended activities are kept.", "DAYS"),
-    _service("token_days", float, "How long retired tokens are kept.", "DAYS"),
-    _service("audit_days", float, "How long the audit log is kept.", "DAYS"),
-    _service("device_limit", int, "Living activities of an app on one device. [no limit]"),
-    _service(
-        "device_limit_ends",
+    Tuning(
+        "gateway",
+        "apns",
         str,
-        "Which one gives way.",
-        choices=("oldest", "least-relevant"),
+        "An APNs that runs elsewhere, such as a fake, in place of Apple's.",
+        "URL",
     ),
-    _service(
-        "budget",
-        str,
-        "Priority budget of apps that set none themselves.",
-        choices=("default", "frequent", "observed", "observed-frequent"),
-    ),
-    _service("drain", float, "How long closing waits for what is under way.", "SECONDS"),
-    _service("starts_at_once", int, "Starts that are fanned out side by side."),
-    _service("tokens_in_memory", int, "Activity tokens kept in memory."),
-    _service("key_check", float, "Between two looks for new provider keys.", "SECONDS"),
-    _service("carriers_open", int, "Apps that stay connected to APNs."),
-    _service("lease", float, "How long a worker that is gone keeps its share.", "SECONDS"),
-    _service("log_format", str, "How log lines are written.", choices=("text", "json")),
-    _service(
-        "log_level",
-        str,
-        "What is logged, to standard error.",
-        choices=("debug", "info", "warning", "error"),
-    ),
-    _service("access_log", bool, "Log a line for each answer."),
-    _service("carrier_idle", float, "Until an idle app's connections are closed.", "SECONDS"),
+    Tuning("gateway", "apns_manage", str, "Its channel management.", "URL"),
+    Tuning("gateway", "apns_ca", str, "PEM file of the certificates to trust there.", "FILE"),
+    *_fields("gateway", GatewaySettings),
+    *_fields("service", ServiceSettings),
+    Tuning("service", "log_format", str, "How log lines are written.", choices=("text", "json")),
+    Tuning("service", "log_level", str, "What is logged, to standard error.", choices=_LEVELS),
+    Tuning("service", "access_log", bool, "Log a line for each answer."),
 )
 _LOG = ("log_format", "log_level", "access_log")
 _NAMES = {(one.part, one.name): one for one in TABLE}
@@ -165,8 +112,6 @@ class Tuned:
 
     def gateway(self) -> GatewaySettings:
         """Return the settings of the HTTP API. Raises `InvalidSetting`."""
-        from ..gateway import GatewaySettings
-
         values = self._of("gateway")
         for name in APNS:
             values.pop(name, None)
@@ -233,8 +178,6 @@ class Tuned:
 
     def service(self) -> ServiceSettings:
         """Return the settings of the service. Raises `InvalidSetting`."""
-        from ..activities import ServiceSettings
-
         values = {name: value for name, value in self._of("service").items() if name not in _LOG}
         if "device_limit_ends" in values:
             values["device_limit_ends"] = values["device_limit_ends"].replace("-", " ")
@@ -413,10 +356,6 @@ def _converted(one: Tuning, said: Any, source: str) -> Any:
 
 def _limits(said: list[str], source: str) -> dict[str, Any]:
     """Return the limits of each API; those that are not named keep theirs."""
-    from ..gateway import Limit
-    from ..gateway.scopes import DIALECTS
-    from ..gateway.settings import DIALECT_LIMITS
-
     limits: dict[str, Any] = dict(DIALECT_LIMITS)
     for one in said:
         name, equals, numbers = one.partition("=")

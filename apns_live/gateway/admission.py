@@ -16,11 +16,13 @@ import asyncio
 import contextlib
 from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextvars import ContextVar
+
+from starlette.types import Receive, Scope
 
 from ..errors import Busy
 from .settings import GatewaySettings
 
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _STRANGERS, _STRANGERS_WAITING = 16, 200
 
 
@@ -109,30 +111,41 @@ def _give_up(place: asyncio.Future[None]) -> None:
 
 
 class Visit:
-    """One request on its way. ``expire`` is called when its time is over."""
+    """One request on its way. ``expire`` is called when its time is over.
 
-    __slots__ = ("_expire", "_place_of", "_timer", "address", "admission", "app", "body", "places")
+    ``reading`` says that it is the caller's body which is waited for.
+    """
+
+    __slots__ = (
+        *("_expire", "_place_of", "_timer", "address", "admission", "app", "body", "headers"),
+        *("places", "reading", "receive"),
+    )
 
     def __init__(
-        self,
-        admission: Admission,
-        address: str,
-        expire: Callable[[], None],
-        *,
-        reads: bool,
-        body: bool,
+        self, admission: Admission, scope: Scope, receive: Receive, expire: Callable[[], None]
     ) -> None:
         self.admission = admission
+        self.receive = receive
+        # Of a header given twice the first one counts.
+        self.headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self._expire = expire
         self._place_of: int | None = None
         """The app whose place it holds: the place may have been taken before the app was known."""
         self._timer: asyncio.TimerHandle | None = None
-        self.address = address
+        client, reads = scope.get("client"), scope["method"] in _READING
+        self.address = str(client[0]) if client else ""
         self.app = 0
-        self.body = body
+        self.body = not reads and scope["method"] != "DELETE" and self._has_body(scope)
+        self.reading = False
         self.places = admission.reads if reads else admission.writes
-        settings = admission.settings
-        self.within(settings.call_seconds + (settings.body_seconds if body else 0.0))
+        self.within(admission.settings.call_seconds)
+
+    def _has_body(self, scope: Scope) -> bool:
+        if b"transfer-encoding" in self.headers:
+            return True
+        length = self.headers.get(b"content-length")
+        # HTTP/2 needs neither header for a body.
+        return length != b"0" if length is not None else scope.get("http_version") == "2"
 
     def within(self, seconds: float | None) -> None:
         """Set the time that is left from now; None takes the deadline away."""
@@ -149,19 +162,54 @@ class Visit:
             app = self.app
             await self.places.enter(app)
             self._place_of = app
-            if self.body:
-                self.within(self.admission.settings.call_seconds)
 
     def leave(self) -> None:
-        """Give the place back."""
+        """Give the place back; also before the answer, where it waits for what is not in this process."""
         if self._place_of is not None:
             app, self._place_of = self._place_of, None
             self.places.leave(app)
 
+    def end(self) -> None:
+        """Give back what is held."""
+        self.within(None)
+        self.leave()
 
-_visit: ContextVar[Visit | None] = ContextVar("apns_live_visit", default=None)
-current_visit = _visit.get
-"""The request that is being served; None outside of one."""
+    @contextlib.contextmanager
+    def arriving(self, seconds: float, then: float) -> Iterator[Callable[[int], None]]:
+        """Count the body that is on its way; yields what takes the bytes that have come.
+
+        It has ``seconds`` to come, and the call ``then`` from there on. Raises `Busy` when as many are
+        under way, of all, of the app or of the address, as may be.
+        """
+        house, taken = self.admission, 0
+        most, counts = house.settings.bodies, house.bodies_of
+        names = (f"app {self.app}", f"address {self.address}")
+        if house.bodies >= most or any(counts.get(name, 0) >= max(1, most // 2) for name in names):
+            raise Busy(f"{house.bodies} bodies are on their way", retry_after=2.0)
+
+        def take(size: int) -> None:
+            nonlocal taken
+            taken += size
+            house.body_bytes += size
+            if house.body_bytes > house.settings.bodies_bytes:
+                raise Busy("the bodies on their way are as large as may be", retry_after=2.0)
+
+        self.within(seconds)
+        self.reading = True
+        house.bodies += 1
+        for name in names:
+            counts[name] = counts.get(name, 0) + 1
+        try:
+            yield take
+        finally:
+            self.reading = False
+            self.within(then)
+            house.bodies -= 1
+            house.body_bytes -= taken
+            for name in names:
+                counts[name] -= 1
+                if not counts[name]:
+                    del counts[name]
 
 
 class Admission:
@@ -175,75 +223,12 @@ class Admission:
         self.strangers = Places(_STRANGERS, _STRANGERS_WAITING, patience)
         self.bodies = 0
         self.body_bytes = 0
-        self._bodies_of: Counter[str] = Counter()
+        self.bodies_of: dict[str, int] = {}
 
     @property
     def under_way(self) -> int:
         """Calls that have a place."""
         return self.reads.under_way + self.writes.under_way
-
-    @contextlib.contextmanager
-    def visiting(self, visit: Visit) -> Iterator[None]:
-        """Let everything within the block know of the request."""
-        token = _visit.set(visit)
-        try:
-            yield
-        finally:
-            _visit.reset(token)
-            visit.within(None)
-            visit.leave()
-
-    @contextlib.contextmanager
-    def arriving(self, visit: Visit | None) -> Iterator[Callable[[int], None]]:
-        """Count a body that is on its way; yields what takes the bytes that have come.
-
-        Raises `Busy` when as many are under way, of all, of the app or of the address, as may be.
-        """
-        most = self.settings.bodies
-        names = [] if visit is None else [f"app {visit.app}", f"address {visit.address}"]
-        if self.bodies >= most or any(self._bodies_of[name] >= max(1, most // 2) for name in names):
-            raise Busy(f"{self.bodies} bodies are on their way", retry_after=2.0)
-        taken = 0
-
-        def take(size: int) -> None:
-            nonlocal taken
-            taken += size
-            self.body_bytes += size
-            if self.body_bytes > self.settings.bodies_bytes:
-                raise Busy("the bodies on their way are as large as may be", retry_after=2.0)
-
-        self.bodies += 1
-        self._bodies_of.update(names)
-        try:
-            yield take
-        finally:
-            self.bodies -= 1
-            self.body_bytes -= taken
-            self._bodies_of.subtract(names)
-            self._bodies_of += Counter()
-
-
-async def arrived(app: int) -> None:
-    """Note which app's row calls. One that sends no body takes its place now. Raises `Busy`."""
-    visit = current_visit()
-    if visit is not None:
-        visit.app = visit.app or app
-        if not visit.body:
-            await visit.enter()
-
-
-async def enter_now() -> None:
-    """Take the place of a call of whose body nothing will be read. Raises `Busy`."""
-    visit = current_visit()
-    if visit is not None:
-        await visit.enter()
-
-
-def leave_now() -> None:
-    """Give the place back before the answer: the call waits for what is not in this process."""
-    visit = current_visit()
-    if visit is not None:
-        visit.leave()
 
 
 @contextlib.asynccontextmanager

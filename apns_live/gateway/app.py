@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
+from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -25,10 +25,15 @@ from starlette.responses import Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from ..errors import ApnsLiveError
+from .activitysmith import ActivitySmith
+from .braze import Braze
+from .calls import Face, Paths
 from .context import Gateway
+from .fcm import Fcm
 from .guard import Guard
 from .logs import keep_secrets_out
-from .native import describe, native_routes
+from .native import NATIVE, describe
+from .onesignal import OneSignal
 from .settings import GatewaySettings
 
 if TYPE_CHECKING:
@@ -36,9 +41,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("apns_live.gateway")
 
-DIALECTS = ("activitysmith", "braze", "onesignal", "fcm")
-_SMALL = frozenset({"braze", "fcm"})
-"""Those of two routes go before the native API's eighty: routes are looked through in order."""
+FACES: Mapping[str, Face] = {
+    "activitysmith": ActivitySmith(),
+    "braze": Braze(),
+    "onesignal": OneSignal(),
+    "fcm": Fcm(),
+}
+DIALECTS = tuple(FACES)
 _UPKEEP_SECONDS = 15.0
 _PRUNE_EVERY = 3_600.0
 
@@ -59,6 +68,7 @@ def create_app(
     """
     keep_secrets_out()
     gateway = Gateway(settings)
+    paths = Paths((*(FACES[name] for name in dialects), NATIVE))
     opening: Opening | None = None
     if callable(service):
         opening = service
@@ -77,6 +87,8 @@ def create_app(
                 upkeep.cancel()
                 await asyncio.gather(upkeep, return_exceptions=True)
                 await gateway.readiness.aclose()
+                if gateway.relay is not None:
+                    await gateway.relay.aclose()
                 await gateway.keys.write_usage()
                 if opening is not None:
                     gateway.detach()
@@ -85,7 +97,7 @@ def create_app(
         title="apns_live",
         version=version("apns-live"),
         lifespan=lifespan,
-        middleware=[*_proxies(gateway.settings), Middleware(Guard, gateway=gateway)],
+        middleware=[*_proxies(gateway.settings), Middleware(Guard, gateway=gateway, paths=paths)],
         # The framework's own pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
@@ -95,20 +107,10 @@ def create_app(
     app.state.gateway = gateway
 
     async def refuse(request: Request, error: Exception) -> Response:
-        return gateway.faces.refuse(request.scope, error)
+        return paths.refuse(request.scope, get_route_path(request.scope), error)
 
     app.add_exception_handler(ApnsLiveError, refuse)
     app.add_exception_handler(HTTPException, refuse)
-
-    def add(names: Iterable[str]) -> None:
-        for name in names:
-            router = _dialect(name, gateway)
-            if router is not None:
-                app.include_router(router, include_in_schema=False)
-
-    add(name for name in dialects if name in _SMALL)
-    app.router.routes.extend(native_routes(gateway))
-    add(name for name in dialects if name not in _SMALL)
     app.openapi = lambda: describe(app.version)  # type: ignore[method-assign]
     return app
 
@@ -117,20 +119,6 @@ def _proxies(settings: GatewaySettings) -> list[Middleware]:
     """Return what puts the caller's address in the place of a trusted proxy's."""
     trusted = sorted(settings.trusted_proxies)
     return [Middleware(ProxyHeadersMiddleware, trusted_hosts=trusted)] if trusted else []
-
-
-def _dialect(name: str, gateway: Gateway) -> APIRouter | None:
-    try:
-        package = import_module(f"{__package__}.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"{__package__}.{name}":
-            raise
-        return None
-    routes: Callable[[Gateway], APIRouter] | None = getattr(package, "routes", None)
-    if routes is None:
-        return None
-    gateway.faces.add(package.refusal)
-    return routes(gateway)
 
 
 async def _upkeep(gateway: Gateway) -> None:

@@ -52,15 +52,12 @@ class Audit:
     async def page(self, app: App, *, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
         """Return a page, the oldest first; ``after`` is the last line's ``row``."""
         table = schema.audit_log
-        async with self._database.read() as connection:
-            rows = (
-                await connection.execute(
-                    select(table)
-                    .where(table.c.app_id == app.row, table.c.id > after)
-                    .order_by(table.c.id)
-                    .limit(min(limit, 1_000))
-                )
-            ).all()
+        rows = await self._database.rows(
+            select(table)
+            .where(table.c.app_id == app.row, table.c.id > after)
+            .order_by(table.c.id)
+            .limit(min(limit, 1_000))
+        )
         return [
             {
                 "row": row.id,

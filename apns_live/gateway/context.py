@@ -1,6 +1,6 @@
 """What every route is handed: the service, and what guards the way to it.
 
-It hangs at ``request.app.state.gateway``, and each dialect's ``routes(gateway)`` gets it as well.
+It hangs at ``app.state.gateway``, and every call has it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from ..clock import Clock
 from ..errors import Busy
 from .admission import Admission
 from .audit import Audit
+from .counted import Answers, Tally
 from .credentials import DeviceCredentials
-from .faces import Faces
-from .figures import Figures
 from .keys import Keys
 from .limits import Limits
 from .readiness import Readiness
@@ -25,13 +24,11 @@ from .wire.door import DoorStatistics
 
 if TYPE_CHECKING:
     from ..activities import Service
+    from ..activities.cards.webhooks import WebhookRelay
 
 
 class Gateway:
     """The gateway's parts. ``new_id`` makes ids, ``clock`` is the service's.
-
-    A dialect's route finds its caller with ``await gateway.keys.find(secret)``, checks
-    ``key.dialect`` and ``key.scopes``, and works inside ``with gateway.limits.enter(key):``.
 
     An app that opens its service itself has these parts from its start-up on: routes ask for them
     when they are called (``gateway.service``), never when they are made.
@@ -51,8 +48,11 @@ class Gateway:
         self.is_open = False
         self.address = ""
         """Where this gateway listens, once it does."""
-        self.faces = Faces()
-        self.figures = Figures(self)
+        self.answers = Answers()
+        self.pushes = Tally()
+        """What the clients of apps counted, also of those that are closed."""
+        self.relay: WebhookRelay | None = None
+        """Calls the webhooks of buttons; made where it is first needed."""
         self.followers: Counter[int] = Counter()
         self.importing: Counter[int] = Counter()
         self.admission = Admission(self.settings)

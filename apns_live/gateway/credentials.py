@@ -23,7 +23,6 @@ from sqlalchemy import select, update
 
 from ..activities import checks
 from ..activities.apps import App
-from ..activities.observed import CALL
 from ..activities.people.records import DeviceRecord
 from ..activities.store import schema
 from ..activities.store.database import Database
@@ -32,7 +31,7 @@ from ..activities.store.statements import insert_into
 from ..activities.times import milliseconds
 from ..clock import Clock
 from ..errors import InvalidInput, NotAllowed
-from .admission import Places, arrived, asking
+from .admission import Places, asking
 
 HEAD = "apnsdev1"
 _PURPOSE = "device credentials"
@@ -151,9 +150,6 @@ class DeviceCredentials:
             raise NotAllowed(
                 "the device credential has ended: ask your server for another", status=401
             )
-        if (call := CALL.get()) is not None:
-            call.app = known.app.id
-        await arrived(known.app.row)
         return Phone(app=known.app, claims=claims)
 
     async def revoke(self, app: App, device: str) -> bool:
@@ -212,18 +208,15 @@ class DeviceCredentials:
 
     async def _load(self, app_id: str, device: str) -> _Known | None:
         table, apps = schema.devices, schema.apps
-        async with self._database.read() as connection:
-            row = (
-                await connection.execute(
-                    select(apps, table.c.secret_hash)
-                    .join(table, table.c.app_id == apps.c.id)
-                    .where(
-                        apps.c.public_id == app_id,
-                        table.c.public_id == device,
-                        table.c.secret_hash.is_not(None),
-                    )
-                )
-            ).one_or_none()
+        row = await self._database.row(
+            select(apps, table.c.secret_hash)
+            .join(table, table.c.app_id == apps.c.id)
+            .where(
+                apps.c.public_id == app_id,
+                table.c.public_id == device,
+                table.c.secret_hash.is_not(None),
+            )
+        )
         if row is None:
             return None
         found = _Known(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -21,19 +20,14 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from ..activities.send.apns_clients import CarrierStatistics
 from ..activities.store.ownership import PARTITIONS
-from ..client.histogram import BOUNDS, Histogram, Times
+from ..client.histogram import BOUNDS, Times
 from ..reasons import TABLE as REASONS
-
-if TYPE_CHECKING:
-    from ..activities.send.apns_clients import CarrierStatistics
-    from .context import Gateway
+from .context import Gateway
+from .counted import Count, Place
 
 MEDIA_TYPE = "text/plain; version=0.0.4"
-Place = tuple[str, str]
-Count = tuple[str, str]
-
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SERVICE_GAUGES = {
     "waiting": "Activities that are to be looked at.",
     "starting": "Starts that are being fanned out.",
@@ -64,39 +58,11 @@ _DELIVERY_COUNTERS = {
 }
 
 
-class Tally:
-    """Sums counts of several sources that come and go: what one counted before it went stays."""
-
-    def __init__(self) -> None:
-        self._gone: Counter[Count] = Counter()
-        self._last: dict[Place, Counter[Count]] = {}
-
-    def add(self, sources: Mapping[Place, Counter[Count]]) -> Counter[Count]:
-        """Take what every source counts now; return the sums, none of which ever sinks."""
-        for place, before in self._last.items():
-            now = sources.get(place)
-            if now is None or any(now[name] < count for name, count in before.items()):
-                self._gone.update(before)
-        self._last = dict(sources)
-        total = Counter(self._gone)
-        for counts in sources.values():
-            total.update(counts)
-        return total
-
-
 class Figures(Collector):
-    """Reads the figures of a gateway."""
+    """Reads the figures of a gateway; made for each scrape."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._tally = Tally()
-        self._answers: Counter[tuple[str, str, int]] = Counter()
-        self._answer_times: dict[str, Histogram] = {}
-
-    def count(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count an answer and its time; routes and methods are a known few."""
-        self._answers[route, method if method in _METHODS else "other", status] += 1
-        self._answer_times.setdefault(route, Histogram()).add(seconds)
 
     def text(self) -> bytes:
         """Return the figures of this moment in Prometheus' text format."""
@@ -116,14 +82,14 @@ class Figures(Collector):
             "Answers by route, method and status.",
             labels=("route", "method", "status"),
         )
-        for (route, method, status), count in self._answers.items():
+        for (route, method, status), count in gateway.answers.counts.items():
             answers.add_metric((route, method, str(status)), count)
         yield answers
         yield _histogram(
             "http_request_duration_seconds",
             "From a request's arrival until its answer begins, by route.",
             "route",
-            {route: times.times() for route, times in self._answer_times.items()},
+            {route: times.times() for route, times in gateway.answers.times.items()},
         )
         admission, door = gateway.admission, gateway.door
         yield _gauge("http_requests", "Requests under way.", admission.under_way)
@@ -180,7 +146,7 @@ class Figures(Collector):
                 times: Times = getattr(client, name)
                 own[name, "count"], own[name, "micros"] = times.count, int(times.total * 1e6)
                 own.update({(name, str(at)): n for at, n in zip(BOUNDS, times.counts, strict=True)})
-        sums = self._tally.add(counts)
+        sums = self._gateway.pushes.add(counts)
         for name, (family, what) in _CLIENT_TIMES.items():
             summed = tuple(int(sums[name, str(bound)]) for bound in BOUNDS)
             total = Times(int(sums[name, "count"]), sums[name, "micros"] / 1e6, summed)

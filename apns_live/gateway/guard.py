@@ -1,33 +1,36 @@
 """The outermost layer: names, times and traces each request, counts answers, and hides defects.
 
-Plain ASGI, because it is in the way of every request.
+Plain ASGI, because it is in the way of every request. Requests of the APIs go no further: the
+framework's routing and its layers cost an update call more than the update itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
-import uuid
 from contextlib import nullcontext
 from typing import Any
 
+from starlette._utils import get_route_path
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..activities.logs import ACCESS
 from ..activities.observed import CALL, Call, trace
-from ..errors import Busy
+from ..errors import BadBody, Busy, GatewayError
 from .admission import Visit
+from .calls import Paths
 from .context import Gateway
 from .logs import Seldom
-from .problems import classify
 
 logger = logging.getLogger("apns_live.gateway")
 access = logging.getLogger(ACCESS)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 _OTHER = "other"
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_ENDLESS = b"text/event-stream"
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -37,11 +40,15 @@ _late = Seldom(logger, "calls were given up at their deadline")
 
 
 class Guard:
-    """Wraps the app. What takes longer than a call may is answered with 503."""
+    """Serves the operations of every API, and wraps the app, which has the other paths.
 
-    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+    What takes longer than a call may is answered with 503, a body that does not come with 408.
+    """
+
+    def __init__(self, app: ASGIApp, gateway: Gateway, paths: Paths) -> None:
         self._app = app
         self._gateway = gateway
+        self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -51,47 +58,56 @@ class Guard:
             call = Call(_request_id(scope))
             CALL.set(call)
             with _span(scope) as span:
-                await _Request(self._gateway, scope, receive, send, call, span).serve(self._app)
+                one = _Request(self._gateway, self._paths, scope, receive, send, call, span)
+                await one.serve(self._app)
 
 
 class _Request:
-    """One request and its answer: of the app, or, when its time is over, of the gateway."""
+    """One request and its answer: of its operation or, when its time is over, of the guard."""
 
     def __init__(
         self,
         gateway: Gateway,
+        paths: Paths,
         scope: Scope,
         receive: Receive,
         send: Send,
         call: Call,
-        span: Any = None,
+        span: Any,
     ) -> None:
-        self._gateway = gateway
+        self._answers = gateway.answers
         self._scope = scope
-        self._receive = receive
         self._send = send
         self._task = asyncio.current_task()
         self._refusal: asyncio.Task[None] | None = None
         self._started = False
         self._ended = False
-        self._call = call
+        self._request_id = call.request_id
         self._span = span
         self._began = asyncio.get_running_loop().time()
-        client = scope.get("client")
-        method = scope["method"]
-        self._visit = Visit(
-            gateway.admission,
-            client[0] if client else "",
-            self._expire,
-            reads=method in _READING,
-            body=method not in _READING and method != "DELETE" and _has_body(scope),
+        self._visit = Visit(gateway.admission, scope, receive, self._expire)
+        self._paths = paths
+        self._path = get_route_path(scope)
+        operation = paths.find(scope, self._path)
+        self._call = (
+            None
+            if operation is None
+            else operation.face.call(gateway, operation, scope, self._visit)
         )
 
     async def serve(self, app: ASGIApp) -> None:
-        """Let the app answer."""
+        """Let the operation, or the app behind, answer."""
         try:
-            with self._gateway.admission.visiting(self._visit):
-                await app(self._scope, self._receive, self._answer)
+            try:
+                if (call := self._call) is None:
+                    await app(self._scope, self._visit.receive, self._answer)
+                else:
+                    answer = await call.operation.serve(call)
+                    if call.said:
+                        answer.headers.update(call.said)
+                    await answer(self._scope, self._visit.receive, self._answer)
+            finally:
+                self._visit.end()
         except asyncio.CancelledError:
             if self._refusal is None or self._task is None or self._task.uncancel() > 0:
                 raise
@@ -103,38 +119,44 @@ class _Request:
             if self._refusal is not None:
                 await self._refusal
 
+    def _refused(self, error: Exception) -> Response:
+        """Return an error in the words of the API that was called; a defect is logged too."""
+        if (call := self._call) is None:
+            answer = self._paths.refuse(self._scope, self._path, error)
+        else:
+            answer = call.operation.face.refuse(error)
+            answer.headers.update(call.said)
+        if answer.status_code == 500 and not isinstance(error, GatewayError):
+            # The pattern, never the path, nor query or headers: those may hold what is secret.
+            logger.error("%s %s failed", self._scope["method"], _route(self._scope), exc_info=error)
+        return answer
+
     async def _fail(self, error: Exception) -> None:
-        if classify(error).status == 500:
-            # Path only: a query or a header may hold what is nobody's business in a log.
-            logger.exception("%s %s failed", self._scope["method"], _route(self._scope))
+        answer = self._refused(error)
         if self._started:
             raise error
-        await self._gateway.faces.refuse(self._scope, error)(
-            self._scope, self._receive, self._answer
-        )
+        await answer(self._scope, self._visit.receive, self._answer)
 
     async def _answer(self, message: Message) -> None:
         if self._refusal is not None:
             return
         if message["type"] == "http.response.start":
             self._started = True
-            if _is_endless(message):
+            if any(one[1].startswith(_ENDLESS) for one in message["headers"]):
                 # Followers are counted by themselves; they must not keep others out.
-                self._visit.leave()
-                self._visit.within(None)
+                self._visit.end()
             self._begin(message)
         await self._send(message)
 
     def _begin(self, message: Message) -> None:
-        request_id = (b"x-request-id", self._call.request_id.encode())
+        request_id = (b"x-request-id", self._request_id.encode())
         message["headers"] = [*message.get("headers", ()), *_HEADERS, request_id]
         route, method, status = _route(self._scope), self._scope["method"], message["status"]
         seconds = asyncio.get_running_loop().time() - self._began
-        self._gateway.figures.count(route, method, status, seconds)
+        self._answers.add(route, method, status, seconds)
         if access.isEnabledFor(logging.INFO):
-            client = self._scope.get("client")
             about = {"method": method, "route": route, "status": status}
-            about |= {"seconds": round(seconds, 6), "address": client[0] if client else ""}
+            about |= {"seconds": round(seconds, 6), "address": self._visit.address}
             # The route's pattern only: a path may name people, a query may hold what is secret.
             access.info("answered", extra=about)
         if self._span is not None:
@@ -144,11 +166,14 @@ class _Request:
                 self._span.set_status(trace.StatusCode.ERROR)
 
     def _expire(self) -> None:
-        _late.say(_route(self._scope))
-        self._refusal = asyncio.get_running_loop().create_task(self._refuse_late())
+        error: Exception = BadBody("the body did not come in time", status=408)
+        if not self._visit.reading:
+            _late.say(_route(self._scope))
+            error = Busy("the call took longer than it may", retry_after=5.0)
+        self._refusal = asyncio.get_running_loop().create_task(self._refuse_late(error))
 
-    async def _refuse_late(self) -> None:
-        """Answer in the app's place, and only then stop it: what it waits for may not let go."""
+    async def _refuse_late(self, error: Exception) -> None:
+        """Answer in the operation's place, and only then stop it: what it waits for may not let go."""
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -156,8 +181,7 @@ class _Request:
             await self._send(message)
 
         if not self._started:
-            busy = Busy("the call took longer than it may", retry_after=5.0)
-            await self._gateway.faces.refuse(self._scope, busy)(self._scope, self._receive, send)
+            await self._refused(error)(self._scope, self._visit.receive, send)
         if not self._ended and self._task is not None:
             self._task.cancel()
 
@@ -167,7 +191,7 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return bytes(value).decode()
-    return uuid.uuid4().hex
+    return f"{random.getrandbits(128):032x}"
 
 
 def _span(scope: Scope) -> Any:
@@ -175,7 +199,11 @@ def _span(scope: Scope) -> Any:
 
     Nothing without OpenTelemetry, nor where other instrumentation has begun one.
     """
-    if trace is None or trace.get_current_span().get_span_context().is_valid:
+    if (
+        trace is None
+        or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)  # nobody listens
+        or trace.get_current_span().get_span_context().is_valid
+    ):
         return nullcontext()
     from opentelemetry.propagate import extract  # noqa: PLC0415 - an extra
 
@@ -188,25 +216,7 @@ def _span(scope: Scope) -> Any:
     )
 
 
-def _has_body(scope: Scope) -> bool:
-    length = None
-    for name, value in scope["headers"]:
-        if name == b"transfer-encoding":
-            return True
-        if name == b"content-length":
-            length = value
-    # HTTP/2 needs neither header for a body.
-    return length != b"0" if length is not None else scope.get("http_version") == "2"
-
-
-def _is_endless(message: Message) -> bool:
-    return any(
-        name == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in message.get("headers", ())
-    )
-
-
 def _route(scope: Scope) -> str:
     """Return the route's pattern, never the path: labels of metrics must be few."""
-    path = getattr(scope.get("route"), "path", None) or scope.get("apns_live.route")
+    path = scope.get("apns_live.route") or getattr(scope.get("route"), "path", None)
     return path if isinstance(path, str) else _OTHER

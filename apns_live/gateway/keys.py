@@ -22,13 +22,12 @@ from sqlalchemy import Row, bindparam, insert, or_, select, update
 
 from ..activities import checks
 from ..activities.apps import App
-from ..activities.observed import CALL
 from ..activities.store import schema
 from ..activities.store.database import Database
 from ..activities.times import milliseconds
 from ..clock import Clock
 from ..errors import Conflict, InvalidInput, NotFound
-from .admission import Places, arrived, asking
+from .admission import Places, asking
 from .scopes import Dialect, check_dialect, check_scopes
 from .service_accounts import new_account, project_of
 
@@ -169,25 +168,22 @@ class Keys:
             return None
         if not hmac.compare_digest(digest, known.digest):
             return None
-        return await self._in_use(known)
+        return self._in_use(known)
 
     async def with_proof(self, lookup: str) -> tuple[ApiKey, bytes] | None:
         """Return a service account's key and its public key (DER), or None as `find`."""
         known = await self._look_up(lookup)
         if known is None or known.key.dialect != "fcm":
             return None
-        key = await self._in_use(known)
+        key = self._in_use(known)
         return None if key is None else (key, known.digest)
 
-    async def _in_use(self, known: _Remembered) -> ApiKey | None:
+    def _in_use(self, known: _Remembered) -> ApiKey | None:
         """Note that a key is used, and return it; None for one that has expired."""
         now = milliseconds(self._clock)
         if known.key.expires_at is not None and known.key.expires_at <= now:
             return None
         self._used[known.key.id] = now
-        if (call := CALL.get()) is not None:
-            call.app = known.key.app.id
-        await arrived(known.key.app.row)
         return known.key
 
     async def _look_up(self, lookup: str) -> _Remembered | None:
@@ -207,16 +203,13 @@ class Keys:
         if not 0 < len(lookup) <= _LOOKUP or not lookup.isalnum():
             return None
         table, apps = schema.api_keys, schema.apps
-        async with self._database.read() as connection:
-            row = (
-                await connection.execute(
-                    select(table).where(table.c.lookup == lookup, table.c.revoked_at.is_(None))
-                )
-            ).one_or_none()
-            if row is None:
-                self._known.pop(lookup, None)
-                return None
-            app = (await connection.execute(select(apps).where(apps.c.id == row.app_id))).one()
+        row = await self._database.row(
+            select(table).where(table.c.lookup == lookup, table.c.revoked_at.is_(None))
+        )
+        app = row and await self._database.row(select(apps).where(apps.c.id == row.app_id))
+        if row is None or app is None:
+            self._known.pop(lookup, None)
+            return None
         while len(self._known) >= _REMEMBERED:
             self._known.pop(next(iter(self._known)))
         found = _Remembered(
@@ -234,15 +227,12 @@ class Keys:
     async def page(self, app: App, *, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
         """Return a page of an app's keys, the oldest first; ``after`` is the last one's ``row``."""
         table = schema.api_keys
-        async with self._database.read() as connection:
-            rows = (
-                await connection.execute(
-                    select(table)
-                    .where(table.c.app_id == app.row, table.c.id > after)
-                    .order_by(table.c.id)
-                    .limit(min(limit, 1_000))
-                )
-            ).all()
+        rows = await self._database.rows(
+            select(table)
+            .where(table.c.app_id == app.row, table.c.id > after)
+            .order_by(table.c.id)
+            .limit(min(limit, 1_000))
+        )
         return [_shown(row) for row in rows]
 
     async def rotate(
@@ -294,12 +284,9 @@ class Keys:
 
     async def _stored(self, app: App, key_id: str) -> Row[Any]:
         table = schema.api_keys
-        async with self._database.read() as connection:
-            row = (
-                await connection.execute(
-                    select(table).where(table.c.app_id == app.row, table.c.public_id == key_id)
-                )
-            ).one_or_none()
+        row = await self._database.row(
+            select(table).where(table.c.app_id == app.row, table.c.public_id == key_id)
+        )
         if row is None:
             raise NotFound(f"the app {app.id!r} has no API key {key_id!r:.80}")
         return row

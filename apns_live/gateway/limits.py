@@ -7,6 +7,7 @@ from types import TracebackType
 
 from ..clock import Clock
 from ..errors import TooManyRequests
+from .credentials import Phone
 from .keys import ApiKey
 from .settings import GatewaySettings
 
@@ -57,12 +58,16 @@ class Limits:
         self._clock = clock
         self._states: OrderedDict[str, _State] = OrderedDict()
 
-    def enter(self, key: ApiKey) -> _Entered:
-        """Count a request of a key, until the ``with`` block ends.
+    def enter(self, caller: ApiKey | Phone) -> _Entered:
+        """Count a request of a key or of a phone, until the ``with`` block ends.
 
         Raises `TooManyRequests` when the key's bucket is empty, or as many of its requests are
         under way as may be; the key's own limits come before those of its dialect.
         """
+        if isinstance(caller, Phone):
+            who = f"device {caller.app.id} {caller.device}"
+            return self.enter_as(who, self._settings.device_per_minute)
+        key = caller
         limit, seconds = self._limit_of(key)
         concurrent = key.concurrent or self._settings.limit_of(key.dialect).concurrent
         if limit is None and concurrent is None:

@@ -35,6 +35,7 @@ from .logs import Seldom
 _trouble = Seldom(
     logging.getLogger("apns_live.gateway"), "calls were refused because the database cannot be used"
 )
+JSON = "application/json"
 MEDIA_TYPE = "application/problem+json"
 _PLACE = re.compile(r" - at `(?:key in )?`?\$?(?P<path>[^`]*)`?\Z")
 _UNKNOWN_FIELD = re.compile(r"unknown field `(?P<name>[^`]*)`")
@@ -173,6 +174,19 @@ def _of_validation(text: str) -> Problem:
     return problem("invalid", 422, said[:300], field=path[:200], remedy=remedy)
 
 
+class Reply(Response):
+    """An answer that is all there. ``media_type`` is empty for one without a body."""
+
+    def __init__(
+        self, body: bytes, status: int, headers: Mapping[str, str], media_type: str = JSON
+    ) -> None:
+        self.status_code, self.body, self.background = status, body, None
+        self.raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        if media_type:
+            self.raw_headers.append((b"content-length", b"%d" % len(body)))
+            self.raw_headers.append((b"content-type", media_type.encode()))
+
+
 def json_answer(
     body: object,
     status: int = 200,
@@ -184,7 +198,7 @@ def json_answer(
     found = dict(headers or {})
     if retry_after is not None:
         found["retry-after"] = str(max(1, math.ceil(retry_after)))
-    return Response(msgspec.json.encode(body), status, found, media_type="application/json")
+    return Reply(msgspec.json.encode(body), status, found)
 
 
 def respond(found: Problem) -> Response:
@@ -194,9 +208,7 @@ def respond(found: Problem) -> Response:
         headers["retry-after"] = str(max(1, math.ceil(found.retry_after)))
     if found.status == 401:
         headers["www-authenticate"] = 'Bearer realm="apns-live"'
-    return Response(
-        msgspec.json.encode(found), found.status, headers=headers, media_type=MEDIA_TYPE
-    )
+    return Reply(msgspec.json.encode(found), found.status, headers, MEDIA_TYPE)
 
 
 def of_status(status: int) -> Problem:

@@ -1,22 +1,20 @@
-"""What a key that is restricted to groups can reach: only what is addressed to those groups alone.
+"""Whom a call reaches, and what a key that is restricted to groups can: what is addressed to those alone.
 
-Every face of the gateway asks here, so that one dialect is no way around another's restriction.
+Every API asks here, so that one dialect is no way around another's restriction.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, exists, select
 
+from ..activities.accept.streams import nobody_left
+from ..activities.apps import App
 from ..activities.requests.audience import Audience
 from ..activities.store import schema
 from ..errors import NotAllowed, NotFound
+from .context import Gateway
 from .keys import ApiKey
-
-if TYPE_CHECKING:
-    from .context import Gateway
 
 
 def check_audience(key: ApiKey, audience: Audience) -> None:
@@ -64,12 +62,9 @@ async def _check(
     gateway: Gateway, key: ApiKey, which: ColumnElement[bool], name: str, *, missing: bool = False
 ) -> None:
     table = schema.activities
-    async with gateway.service.database.read() as connection:
-        text = (
-            await connection.execute(
-                select(table.c.audience).where(table.c.app_id == key.app.row, which)
-            )
-        ).scalar()
+    text = await gateway.service.database.scalar(
+        select(table.c.audience).where(table.c.app_id == key.app.row, which)
+    )
     if text is None and missing:
         return
     if text is not None:
@@ -80,3 +75,57 @@ async def _check(
     if text is None or '"groups"' not in text:
         # The same words as for one that is not there: its existence is nobody else's business.
         raise NotFound(f"the app {key.app.id!r} has no {name!r} within this key's groups")
+
+
+def is_named(app: App, given: str, setting: str) -> bool:
+    """Whether ``given`` is the app's id, or the id that it has at a vendor.
+
+    The setting (``braze_app_id``, ``onesignal_app_id``) is a text or a list of texts, so that a
+    server which moved here may keep the id that stands in its code.
+    """
+    named = app.settings.get(setting, [])
+    return given in [app.id, *(named if isinstance(named, list) else [named])]
+
+
+async def check_id(gateway: Gateway, key: ApiKey, activity: str | None) -> None:
+    """Raise `NotFound` if an id is taken by an activity that the key does not reach."""
+    if key.groups is None or activity is None:
+        return
+    try:
+        await gateway.service.activities.get(key.app, activity)
+    except NotFound:
+        return
+    await check_activity(gateway, key, activity)
+
+
+async def knows_type(gateway: Gateway, app: App, attributes_type: str) -> bool:
+    """Whether any device ever handed in a push-to-start token for an attributes type."""
+    tokens = schema.start_tokens
+    query = select(
+        exists().where(tokens.c.app_id == app.row, tokens.c.attributes_type == attributes_type)
+    )
+    return bool(await gateway.service.database.scalar(query))
+
+
+async def is_gone(gateway: Gateway, app: App, activity: str) -> bool:
+    """Whether nobody has the card of an activity any more: everyone dismissed it."""
+    table = schema.activities
+    query = select(table.c.id).where(
+        table.c.app_id == app.row, table.c.public_id == activity, nobody_left()
+    )
+    return await gateway.service.database.scalar(query) is not None
+
+
+async def reaches_anyone(
+    gateway: Gateway, app: App, audience: Audience, attributes_type: str
+) -> bool:
+    """Whether a start for an audience would reach a device. One row is read, however many there are.
+
+    Raises `InvalidInput` for what the audience names and the app does not have.
+    """
+    pages = gateway.service.audiences.recipients(
+        app, audience, attributes_type=attributes_type, environment=app.environment, page=1
+    )
+    async for page in pages:
+        return bool(page)
+    return False

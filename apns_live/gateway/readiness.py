@@ -90,14 +90,11 @@ class Readiness:
     async def _unopened_key(self) -> str:
         """Return what the first provider key says that the store key does not open."""
         table, apps = schema.credentials, schema.apps
-        async with self._service.database.read() as connection:
-            rows = (
-                await connection.execute(
-                    select(table.c.sealed_key, table.c.key_id, apps.c.public_id).join(
-                        apps, table.c.app_id == apps.c.id
-                    )
-                )
-            ).all()
+        rows = await self._service.database.rows(
+            select(table.c.sealed_key, table.c.key_id, apps.c.public_id).join(
+                apps, table.c.app_id == apps.c.id
+            )
+        )
         for row in rows:
             try:
                 self._service.apps.sealer.open(
@@ -135,8 +132,7 @@ class Readiness:
     async def _check_pages(self) -> None:
         began = self._clock.monotonic()
         try:
-            async with self._service.database.read() as connection:
-                said = str((await connection.execute(text("PRAGMA quick_check(1)"))).scalar())
+            said = str(await self._service.database.scalar(text("PRAGMA quick_check(1)")))
         except Exception as error:  # noqa: BLE001 - a damaged file says so in many ways
             said = _first_line(error)
         if said != "ok":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
+from ..activities.settings import check_least, setting
 from ..errors import InvalidSetting
 
 BULK = 500
@@ -39,94 +40,79 @@ DIALECT_LIMITS: Mapping[str, Limit] = {
 class GatewaySettings:
     """Settings of the HTTP API. Sizes are bytes, times seconds.
 
-    - ``body_bytes``, ``depth``: the largest body, and how deep JSON may be nested.
-    - ``bulk``: the most items of a bulk call.
-    - ``import_bytes``: the largest body of an import; ``imports`` are read at the same time, of
-      one app one less, so that it leaves room for others.
-    - ``limits``: per dialect, of each key that has none of its own.
-    - ``device_per_minute``: calls of one phone; ``refused_per_minute``: calls of one address
-      without a valid key, before it is told to wait.
-    - ``credential_seconds``: how long a device credential holds; callers may ask for less.
-    - ``requests``: requests under way at the same time; ``waiting_requests`` more may wait for
-      ``patience``, and what comes then is answered with 503. Streams of events are not among them.
-    - ``bodies``: bodies on their way at the same time, of one app or address half as many, and
-      ``bodies_bytes`` of all of them together. A body has ``body_seconds`` to come, and a call
-      ``call_seconds`` from then on; what takes longer is answered with 503.
-    - ``connections``, ``connections_per_address``: open connections; above them idle ones are
-      closed, and new ones turned away.
-    - ``trusted_proxies``: addresses and networks whose ``X-Forwarded-For`` is believed.
-    - ``waiting_writes``: writes that may wait for a commit; more are answered with 503.
-    - ``audit_days``: how long the audit log is kept.
-    - ``events``: followers by server-sent events at the same time; ``heartbeat`` keeps them open.
-    - ``pages``: serve the description of the API at /openapi.json.
-    - ``metrics``: serve figures at /metrics; with ``metrics_token`` to who gives it as
-      ``Authorization: Bearer TOKEN`` alone.
-    - ``public_url``: where phones reach this gateway, for the addresses of webhook buttons; by
-      default where it listens, never what a caller's Host says.
-    - ``webhook_hosts``: hosts that webhooks of buttons may name although their addresses are
-      private. For the operator alone: an app cannot set it.
-
     Raises InvalidSetting for what cannot be.
     """
 
-    body_bytes: int = 1_048_576
-    depth: int = 40
-    bulk: int = BULK
-    import_bytes: int = 16_777_216
-    imports: int = 2
-    limits: Mapping[str, Limit] = field(default_factory=lambda: dict(DIALECT_LIMITS))
-    device_per_minute: int = 120
-    refused_per_minute: int = 60
-    credential_seconds: float = 3_600.0
-    requests: int = 128
-    waiting_requests: int = 2_000
-    patience: float = 0.25
-    bodies: int = 1_000
-    bodies_bytes: int = 268_435_456
-    body_seconds: float = 20.0
-    call_seconds: float = 25.0
-    connections: int = 10_000
-    connections_per_address: int = 8_000
-    trusted_proxies: frozenset[str] = frozenset()
-    waiting_writes: int = 1_024
+    # By default where it listens, never what a caller's Host says.
+    public_url: str = setting(
+        "", "Where phones reach this gateway, for webhook buttons.", metavar="URL"
+    )
+    # For the operator alone: an app cannot set it.
+    webhook_hosts: frozenset[str] = setting(
+        frozenset(),
+        "Host that webhooks may name although its address is private; may be repeated.",
+        metavar="HOST",
+        flag="webhook-host",
+    )
+    body_bytes: int = setting(1_048_576, "Bytes of the largest body.", least=1_024)
+    depth: int = setting(40, "How deep JSON may be nested.", least=4)
+    bulk: int = setting(BULK, "Items of a bulk call.", least=1)
+    import_bytes: int = setting(16_777_216, "Bytes of the largest body of an import.", least=1_024)
+    imports: int = setting(2, "Imports at the same time, of one app one less.", least=0)
+    # Of each key that has none of its own.
+    limits: Mapping[str, Limit] = setting(
+        DIALECT_LIMITS,
+        "Limit of each key of an API, as braze=4166 a minute or braze=4166/4 with 4 at the same "
+        "time; 0 for no limit; may be repeated.",
+        metavar="API=N[/N]",
+        flag="limit",
+    )
+    device_per_minute: int = setting(120, "Calls of one phone a minute.", least=1)
+    refused_per_minute: int = setting(
+        60, "Calls of one address without a valid key a minute.", least=1
+    )
+    credential_seconds: float = setting(
+        3_600.0, "How long a device credential holds.", least=1.0, metavar="SECONDS"
+    )
+    # Streams of events are not among them.
+    requests: int = setting(128, "Requests under way at the same time.", least=1)
+    waiting_requests: int = setting(2_000, "Requests that may wait for a place.", least=0)
+    # What comes beyond it, or waits for longer, is answered with 503.
+    patience: float = setting(
+        0.25, "How long a request waits for a place.", least=0.0, metavar="SECONDS"
+    )
+    bodies: int = setting(
+        1_000, "Bodies on their way at the same time, of one app half as many.", least=1
+    )
+    bodies_bytes: int = setting(268_435_456, "Bytes of all bodies on their way.", least=1_024)
+    body_seconds: float = setting(
+        20.0, "How long a body may take to come.", least=0.0, metavar="SECONDS"
+    )
+    call_seconds: float = setting(
+        25.0, "How long a call may take then; more is 503.", least=0.0, metavar="SECONDS"
+    )
+    # Above them idle ones are closed, and new ones turned away.
+    connections: int = setting(10_000, "Open connections.", least=1)
+    connections_per_address: int = setting(8_000, "Open connections of one address.", least=1)
+    trusted_proxies: frozenset[str] = setting(
+        frozenset(),
+        "Address or network of a proxy whose X-Forwarded-For is believed; may be repeated.",
+        metavar="NETWORK",
+        flag="trusted-proxy",
+    )
+    waiting_writes: int = setting(1_024, "Writes that may wait for a commit.", least=1)
     audit_days: float = 365.0
-    events: int = 200
-    heartbeat: float = 15.0
-    pages: bool = True
-    metrics: bool = True
-    metrics_token: str = field(default="", repr=False)
-    public_url: str = ""
-    webhook_hosts: frozenset[str] = frozenset()
+    """How long the audit log is kept."""
+    events: int = setting(200, "Followers of events at the same time.", least=0)
+    heartbeat: float = setting(
+        15.0, "Between two signs of life to a follower.", least=0.1, metavar="SECONDS"
+    )
+    pages: bool = setting(True, "Serve the API's description at /openapi.json.")
+    metrics: bool = setting(True, "Serve figures for Prometheus at /metrics.")
+    metrics_token: str = setting("", "What /metrics asks for as Bearer.", repr_=False, secret=True)
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("body_bytes", 1_024),
-            ("depth", 4),
-            ("bulk", 1),
-            ("import_bytes", 1_024),
-            ("imports", 0),
-            ("device_per_minute", 1),
-            ("refused_per_minute", 1),
-            ("credential_seconds", 1.0),
-            ("requests", 1),
-            ("waiting_requests", 0),
-            ("patience", 0.0),
-            ("bodies", 1),
-            ("bodies_bytes", 1_024),
-            ("body_seconds", 0.0),
-            ("call_seconds", 0.0),
-            ("connections", 1),
-            ("connections_per_address", 1),
-            ("waiting_writes", 1),
-            ("audit_days", 0.0),
-            ("events", 0),
-            ("heartbeat", 0.1),
-        ):
-            value = getattr(self, name)
-            if not least <= value < float("inf"):
-                raise InvalidSetting(
-                    f"{value!r} is not possible", field=name, remedy=f"Give at least {least}."
-                )
+        check_least(self)
         for network in self.trusted_proxies:
             try:
                 ip_network(network)

@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import event
+from sqlalchemy import Executable, Row, event
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -123,6 +123,21 @@ class Database:
                 yield connection
         except (SQLAlchemyError, OSError) as error:
             raise explained(error, self) from error
+
+    async def rows(self, query: Executable) -> Sequence[Row[Any]]:
+        """Read rows in a transaction of their own. Raises as `write`."""
+        async with self.read() as connection:
+            return (await connection.execute(query)).all()
+
+    async def row(self, query: Executable) -> Row[Any] | None:
+        """Read one row, or None. Raises as `write`."""
+        async with self.read() as connection:
+            return (await connection.execute(query)).one_or_none()
+
+    async def scalar(self, query: Executable) -> Any:
+        """Read the first column of the first row, or None. Raises as `write`."""
+        async with self.read() as connection:
+            return (await connection.execute(query)).scalar()
 
     @asynccontextmanager
     async def own_connection(self) -> AsyncIterator[AsyncConnection]:

@@ -6,65 +6,87 @@ swapped. The paths answer under ``/api`` and without it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from typing import ClassVar
 
-from fastapi import APIRouter, FastAPI
+from starlette.responses import Response
 
-from ...activities.cards.webhooks import WebhookRelay
-from ..context import Gateway
+from ..calls import Call as AnyCall
+from ..calls import Face, Handler, operation
+from ..credentials import HEAD, Phone
+from ..keys import ApiKey
+from ..scopes import Dialect
 from . import live, pushes, streaming
-from .calling import Handler, route
-from .refusals import refusal
-from .taps import tap_route
+from .calling import Call
+from .refusals import Refused, answer_refusal
+from .taps import tap
 
-__all__ = ["refusal", "routes"]
+__all__ = ["ActivitySmith"]
 
 PREFIXES = ("", "/api")
+_PATHS = ("/live-activity/", "/push-notification/", "/badge/", "/metrics/")
+_STREAM = "/live-activity/stream/{stream_key"
 
-_ROUTES: tuple[tuple[str, str, Handler, str, bool], ...] = (
-    ("POST", "/live-activity/start", live.start, "activities:start", True),
-    ("POST", "/live-activity/update", live.update, "activities:update", True),
-    ("POST", "/live-activity/end", live.end, "activities:end", True),
-    ("POST", "/live-activity/stream/{stream_key}/pause", streaming.pause, "streams:write", True),
-    ("POST", "/live-activity/stream/{stream_key}/resume", streaming.resume, "streams:write", False),
-    ("PUT", "/live-activity/stream/{stream_key:path}", streaming.put, "streams:write", True),
-    ("DELETE", "/live-activity/stream/{stream_key:path}", streaming.end, "streams:write", True),
-    ("POST", "/push-notification", pushes.send, "notifications:send", True),
-    ("PUT", "/push-notification/{notification_id}", pushes.replace, "notifications:send", True),
-    ("POST", "/badge", pushes.badge, "notifications:send", True),
-    ("POST", "/metrics/{key}/value", pushes.metric_value, "activities:update", True),
-    ("PUT", "/metrics/{key}", pushes.metric_make, "admin", False),
-    ("GET", "/metrics/{key}", pushes.metric_get, "activities:read", False),
-    ("DELETE", "/metrics/{key}", pushes.metric_remove, "admin", False),
+_OPERATIONS: tuple[tuple[str, Handler, str], ...] = (
+    ("POST /live-activity/update", live.update, "activities:update"),
+    ("POST /live-activity/start", live.start, "activities:start"),
+    ("POST /live-activity/end", live.end, "activities:end"),
+    (f"POST {_STREAM}}}/pause", streaming.pause, "streams:write"),
+    (f"POST {_STREAM}}}/resume", streaming.resume, "streams:write"),
+    (f"PUT {_STREAM}:path}}", streaming.put, "streams:write"),
+    (f"DELETE {_STREAM}:path}}", streaming.end, "streams:write"),
+    ("POST /push-notification", pushes.send, "notifications:send"),
+    ("PUT /push-notification/{notification_id}", pushes.replace, "notifications:send"),
+    ("POST /badge", pushes.badge, "notifications:send"),
+    ("POST /metrics/{key}/value", pushes.metric_value, "activities:update"),
+    ("PUT /metrics/{key}", pushes.metric_make, "admin"),
+    ("GET /metrics/{key}", pushes.metric_get, "activities:read"),
+    ("DELETE /metrics/{key}", pushes.metric_remove, "admin"),
 )
-_LIST = ("GET", "/metrics", pushes.metric_list, "activities:read", False)
+_LIST = ("GET /metrics", pushes.metric_list, "activities:read")
 """Only below ``/api``: ``/metrics`` itself is the gateway's own counters."""
 
 
-def routes(gateway: Gateway, *, relay: WebhookRelay | None = None) -> APIRouter:
-    """Return the routes. ``relay`` calls webhooks; by default one of public addresses only."""
-    made: list[WebhookRelay] = []
+class ActivitySmith(Face):
+    """Two prefixes, and phones that read what their widgets show."""
 
-    def relay_in_use() -> WebhookRelay:
-        if relay is not None:
-            return relay
-        if not made:
-            made.append(WebhookRelay(allow=gateway.settings.webhook_hosts, clock=gateway.clock))
-        return made[0]
+    dialect: ClassVar[Dialect] = "activitysmith"
+    call = Call
+    no_key = "Give a valid API key of this gateway in the header Authorization: Bearer ask_…"
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        while made:
-            await made.pop().aclose()
+    def __init__(self) -> None:
+        self.operations = [
+            operation(self, place.replace(" ", f" {prefix}"), do, scope=scope, grouped=True)
+            for prefix in PREFIXES
+            for place, do, scope in (*_OPERATIONS, *((_LIST,) if prefix else ()))
+        ]
+        self.operations += [
+            operation(self, f"POST {prefix}/live-activity/taps/{{tap}}", tap, who="anyone")
+            for prefix in PREFIXES
+        ]
 
-    router = APIRouter(lifespan=lifespan)
-    tap = tap_route(gateway, relay_in_use)
-    for prefix in PREFIXES:
-        for method, path, handler, scope, body in (*_ROUTES, *((_LIST,) if prefix else ())):
-            endpoint = route(gateway, handler, scope=scope, body=body)
-            router.add_api_route(prefix + path, endpoint, methods=[method], response_model=None)
-        path = prefix + "/live-activity/taps/{tap}"
-        router.add_api_route(path, tap, methods=["POST"], response_model=None)
-    return router
+    def owns(self, path: str) -> bool:
+        """Its own paths; of /metrics alone only those below /api."""
+        if path == "/metrics" or path.startswith("/api/v1/"):
+            return False
+        return path.startswith("/api/") or f"{path}/".startswith(_PATHS)
+
+    def absent(self, status: int) -> Response:
+        """Return 404 or 405."""
+        if status == 405:
+            refused = Refused(405, "Method not allowed", "This endpoint has no such method.")
+        else:
+            refused = Refused(404, "Not found", "There is no such endpoint.")
+        return answer_refusal(refused)
+
+    def refuse(self, error: Exception) -> Response:
+        """Return the answer to an error."""
+        return answer_refusal(error)
+
+    async def find(self, call: AnyCall) -> ApiKey | Phone:
+        """Return the key or, where its widgets are drawn, the phone."""
+        secret = call.secret()
+        if call.operation.scope == "activities:read" and secret.startswith(f"{HEAD}."):
+            phone = await call.gateway.credentials.check(secret)
+            if phone is not None:
+                return phone
+        return await super().find(call)

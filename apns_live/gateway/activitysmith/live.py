@@ -26,11 +26,11 @@ from .sending import (
 from .streaming import put_state
 
 
-async def start(call: Call) -> dict[str, Any]:
+async def start(call: Call, body: Any) -> dict[str, Any]:
     """Start an activity on every device of the target."""
-    said = requests.start(call.body, lenient=call.lenient)
+    said = requests.start(body, lenient=call.lenient)
     once = call.once()
-    state = states.complete(said.state or {}, phase="start", now=call.now)
+    state = states.complete(said.state or {}, phase="start", now=call.moment)
     slugs = await reached(call, said.channels)
     activity = fresh_id(call)
     state = await draw(call, state, said, None, f"activity:{activity}")
@@ -51,16 +51,14 @@ async def start(call: Call) -> dict[str, Any]:
             await check_phones(call, slugs)
             ended = await make_room(call, request.audience)
         done = await call.service.activities.start(call.app, request, key=once)
-    call.replayed(done.replayed)
-    result = await await_result(call, done.answer.operation)
-    return start_answer(
-        call, done.answer.activity, result, slugs=slugs, tags=said.tags, ended=ended
-    )
+    answer = call.told(done)
+    result = await await_result(call, answer.operation)
+    return start_answer(call, answer.activity, result, slugs=slugs, tags=said.tags, ended=ended)
 
 
-async def update(call: Call) -> dict[str, Any]:
+async def update(call: Call, body: Any) -> dict[str, Any]:
     """Give an activity a new state; behind a stream's former one, a new activity is started."""
-    said = requests.update(call.body, lenient=call.lenient)
+    said = requests.update(body, lenient=call.lenient)
     once = call.once()
     card = await own_card(call, said.activity, "update")
     if card.ended and card.stream_key is not None:
@@ -71,7 +69,7 @@ async def update(call: Call) -> dict[str, Any]:
         raise ActivityEnded(
             f"the activity {card.id!r} has ended ({card.end_reason}): start a new one"
         )
-    state = states.complete(said.state or {}, phase="update", now=call.now, current=card.state)
+    state = states.complete(said.state or {}, phase="update", now=call.moment, current=card.state)
     state = await draw(call, state, said, card.state, place_of(card))
     done = await call.service.activities.update(
         call.app,
@@ -84,8 +82,7 @@ async def update(call: Call) -> dict[str, Any]:
         ),
         key=once,
     )
-    call.replayed(done.replayed)
-    answer = done.answer
+    answer = call.told(done)
     result = await await_result(call, answer.operation)
     return without_nothing(
         {
@@ -100,14 +97,14 @@ async def update(call: Call) -> dict[str, Any]:
     )
 
 
-async def end(call: Call) -> dict[str, Any]:
+async def end(call: Call, body: Any) -> dict[str, Any]:
     """End an activity; one that has ended is left alone."""
-    said = requests.end(call.body, lenient=call.lenient)
+    said = requests.end(body, lenient=call.lenient)
     once = call.once()
     card = await own_card(call, said.activity, "end")
     if card.ended and not await store.was_told(call.service.database, call.app, once):
         return ended_before(call, card)
-    state = states.complete(said.state or {}, phase="end", now=call.now, current=card.state)
+    state = states.complete(said.state or {}, phase="end", now=call.moment, current=card.state)
     state = await draw(call, state, said, card.state, place_of(card))
     done = await call.service.activities.end(
         call.app,
@@ -123,8 +120,7 @@ async def end(call: Call) -> dict[str, Any]:
         ),
         key=once,
     )
-    call.replayed(done.replayed)
-    return await end_answer(call, done.answer)
+    return await end_answer(call, call.told(done))
 
 
 async def end_answer(call: Call, accepted: Accepted) -> dict[str, Any]:

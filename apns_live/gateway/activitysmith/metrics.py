@@ -84,12 +84,9 @@ class Metrics:
     async def get(self, app: App, key: str) -> dict[str, Any]:
         """Return a metric and its value. Raises `Refused` (404)."""
         table = schema.metric_values
-        async with self._database.read() as connection:
-            row = (
-                await connection.execute(
-                    select(table).where(table.c.app_id == app.row, table.c.key == key)
-                )
-            ).one_or_none()
+        row = await self._database.row(
+            select(table).where(table.c.app_id == app.row, table.c.key == key)
+        )
         if row is None:
             raise _unknown(key)
         return _shown(row)
@@ -97,14 +94,8 @@ class Metrics:
     async def list(self, app: App) -> list[dict[str, Any]]:
         """Return the metrics of an app by key."""
         table = schema.metric_values
-        async with self._database.read() as connection:
-            rows = await connection.execute(
-                select(table)
-                .where(table.c.app_id == app.row)
-                .order_by(table.c.key)
-                .limit(MAX_METRICS)
-            )
-            return [_shown(row) for row in rows]
+        query = select(table).where(table.c.app_id == app.row).order_by(table.c.key)
+        return [_shown(row) for row in await self._database.rows(query.limit(MAX_METRICS))]
 
     async def remove(self, app: App, key: str) -> None:
         """Remove a metric. Raises `Refused` (404)."""

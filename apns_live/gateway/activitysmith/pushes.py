@@ -22,9 +22,9 @@ from .sending import check_audience_within, check_devices, keep, links_of, reach
 EXPIRY = 24 * 3600.0
 
 
-async def send(call: Call) -> dict[str, Any]:
+async def send(call: Call, body: Any) -> dict[str, Any]:
     """Send a push notification."""
-    said = requests.notification(call.body, lenient=call.lenient)
+    said = requests.notification(body, lenient=call.lenient)
     once = call.once()
     slugs = await reached(call, said.channels, for_pushes=True)
     if not await store.was_told(call.service.database, call.app, once):
@@ -32,12 +32,12 @@ async def send(call: Call) -> dict[str, Any]:
     done = await call.service.notifications.send(
         call.app, await _notify(call, said, audience=audience_of(slugs)), key=once
     )
-    call.replayed(done.replayed)
-    result = await await_result(call, done.answer.operation)
+    answer = call.told(done)
+    result = await await_result(call, answer.operation)
     return without_nothing(
         {
             **_reached(result),
-            "notification_id": done.answer.operation,
+            "notification_id": answer.operation,
             "effective_channel_slugs": None if slugs is None else list(slugs),
             "tags": list(said.tags or ()),
             "timestamp": call.timestamp,
@@ -46,10 +46,10 @@ async def send(call: Call) -> dict[str, Any]:
     )
 
 
-async def replace(call: Call) -> dict[str, Any]:
+async def replace(call: Call, body: Any) -> dict[str, Any]:
     """Put another notification in the place of one, where it was received, without a sound."""
     name = call.part("notification_id")
-    said = requests.notification(call.body, replacement=True, lenient=call.lenient)
+    said = requests.notification(body, replacement=True, lenient=call.lenient)
     once = call.once()
     former = await store.labels_of(call.service.database, call.app, name)
     if former is None:
@@ -69,7 +69,6 @@ async def replace(call: Call) -> dict[str, Any]:
         metadata=metadata,
     )
     done = await call.service.notifications.send(call.app, request, key=once)
-    call.replayed(done.replayed)
     changed = {"tags": said.tags, "metadata": said.metadata}
     await store.relabel(
         call.service.database,
@@ -77,7 +76,7 @@ async def replace(call: Call) -> dict[str, Any]:
         name,
         {label: value for label, value in changed.items() if value is not None},
     )
-    result = await await_result(call, done.answer.operation)
+    result = await await_result(call, call.told(done).operation)
     reached_now = _reached(result)
     return without_nothing(
         {
@@ -92,9 +91,9 @@ async def replace(call: Call) -> dict[str, Any]:
     )
 
 
-async def badge(call: Call) -> dict[str, Any]:
+async def badge(call: Call, body: Any) -> dict[str, Any]:
     """Set the number on the app's icon."""
-    said = requests.badge(call.body, lenient=call.lenient)
+    said = requests.badge(body, lenient=call.lenient)
     once = call.once()
     slugs = await reached(call, said.channels, for_pushes=True)
     if not await store.was_told(call.service.database, call.app, once):
@@ -104,8 +103,7 @@ async def badge(call: Call) -> dict[str, Any]:
         Notify(audience=audience_of(slugs), badge=said.badge, expire_after=EXPIRY, dialect=DIALECT),
         key=once,
     )
-    call.replayed(done.replayed)
-    result = await await_result(call, done.answer.operation)
+    result = await await_result(call, call.told(done).operation)
     counted = _reached(result)
     if not counted["success"]:
         raise _badge_refused(said.badge, slugs, counted)
@@ -125,10 +123,10 @@ async def badge(call: Call) -> dict[str, Any]:
     }
 
 
-async def metric_value(call: Call) -> dict[str, Any]:
+async def metric_value(call: Call, body: Any) -> dict[str, Any]:
     """Store the newest value of a metric."""
     key = requests.metric_key(call.part("key"))
-    said = requests.metric(call.body, lenient=call.lenient)
+    said = requests.metric(body, lenient=call.lenient)
     await _metrics(call).give(call.app, key, said, make=call.chosen.metrics_on_demand)
     return {"success": True}
 

@@ -61,9 +61,6 @@ _OWN = frozenset(
 )
 
 
-_PATHS = ("/live-activity/", "/push-notification/", "/badge/", "/metrics/")
-
-
 class Refused(GatewayError):
     """A refusal with the dialect's own words. ``extra`` are further keys of the answer."""
 
@@ -137,19 +134,6 @@ def answer_refusal(error: Exception) -> Response:
         headers["www-authenticate"] = 'Bearer realm="apns-live"'
     body = {"error": refused.label, "message": refused.message, **refused.extra}
     return json_answer(body, refused.status, headers, retry_after=refused.retry_after)
-
-
-def refusal(path: str, error: Exception) -> Response | None:
-    """Return the answer to what no route met, or None for a path that is not ActivitySmith's."""
-    other = path == "/metrics" or path.startswith("/api/v1/")
-    if other or not (path.startswith("/api/") or f"{path}/".startswith(_PATHS)):
-        return None
-    status = getattr(error, "status_code", None)
-    if status == 404:
-        error = Refused(404, "Not found", "There is no such endpoint.")
-    elif status == 405:
-        error = Refused(405, "Method not allowed", "This endpoint has no such method.")
-    return answer_refusal(error)
 
 
 def _label(field: str) -> str:

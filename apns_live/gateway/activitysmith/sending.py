@@ -14,7 +14,6 @@ from ...activities.cards.buttons import Button, TapSigner
 from ...activities.cards.content_states import State
 from ...activities.requests import End, Presentation
 from ...activities.requests.audience import Audience
-from ...activities.times import milliseconds
 from ...errors import NotAllowed
 from ..context import Gateway
 from ..reach import check_audience
@@ -174,16 +173,14 @@ def links_of(call: Call, place: str, seconds: float) -> TapLinks:
         base=call.base(),
         app=call.app.id,
         place=place,
-        now=call.now,
+        now=call.moment,
         seconds=seconds,
     )
 
 
 async def keep(call: Call, buttons: dict[str, Button]) -> None:
     """Store webhook buttons before anything that names them is sent."""
-    await webhook_store.keep_buttons(
-        call.service.database, call.app, buttons, now=milliseconds(call.gateway.clock)
-    )
+    await webhook_store.keep_buttons(call.service.database, call.app, buttons, now=call.now)
 
 
 def fresh_id(call: Call) -> str:

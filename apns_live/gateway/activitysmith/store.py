@@ -82,35 +82,27 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 async def card_of(database: Database, app: App, activity: str) -> Card | None:
     """Return an activity of the app, or None."""
     table = schema.activities
-    async with database.read() as connection:
-        row = (
-            await connection.execute(
-                select(table).where(table.c.app_id == app.row, table.c.public_id == activity)
-            )
-        ).one_or_none()
+    row = await database.row(
+        select(table).where(table.c.app_id == app.row, table.c.public_id == activity)
+    )
     return None if row is None else _card(row)
 
 
 async def stream_of(database: Database, app: App, key: str) -> Stream | None:
     """Return a stream of the app, or None."""
     streams, activities = schema.streams, schema.activities
-    async with database.read() as connection:
-        row = (
-            await connection.execute(
-                select(streams).where(streams.c.app_id == app.row, streams.c.key == key)
+    row = await database.row(
+        select(streams).where(streams.c.app_id == app.row, streams.c.key == key)
+    )
+    if row is None:
+        return None
+    card = None
+    if row.activity_id is not None:
+        card = await database.row(
+            select(activities, nobody_left().label("gone")).where(
+                activities.c.id == row.activity_id
             )
-        ).one_or_none()
-        if row is None:
-            return None
-        card = None
-        if row.activity_id is not None:
-            card = (
-                await connection.execute(
-                    select(activities, nobody_left().label("gone")).where(
-                        activities.c.id == row.activity_id
-                    )
-                )
-            ).one_or_none()
+        )
     return Stream(
         paused=row.paused_at is not None,
         card=None if card is None else _card(card),
@@ -123,24 +115,15 @@ async def stream_of(database: Database, app: App, key: str) -> Stream | None:
 async def stream_was(database: Database, app: App, key: str) -> bool:
     """Return whether a stream of this key has shown a card before."""
     table = schema.activities
-    async with database.read() as connection:
-        found = await connection.execute(
-            select(table.c.id).where(table.c.app_id == app.row, table.c.stream_key == key).limit(1)
-        )
-        return found.scalar() is not None
+    query = select(table.c.id).where(table.c.app_id == app.row, table.c.stream_key == key)
+    return await database.scalar(query.limit(1)) is not None
 
 
 async def missing_groups(database: Database, app: App, slugs: Sequence[str]) -> list[str]:
     """Return which of the slugs name no group of the app."""
     table = schema.groups
-    async with database.read() as connection:
-        found = set(
-            (
-                await connection.execute(
-                    select(table.c.slug).where(table.c.app_id == app.row, table.c.slug.in_(slugs))
-                )
-            ).scalars()
-        )
+    query = select(table.c.slug).where(table.c.app_id == app.row, table.c.slug.in_(slugs))
+    found = {row.slug for row in await database.rows(query)}
     return [slug for slug in slugs if slug not in found]
 
 
@@ -297,13 +280,10 @@ async def was_told(database: Database, app: App, key: Key | None) -> bool:
     if key is None:
         return False
     table = schema.idempotency
-    async with database.read() as connection:
-        found = await connection.execute(
-            select(table.c.created_at).where(
-                table.c.app_id == app.row, table.c.caller == key.caller, table.c.key == key.key
-            )
-        )
-        return found.scalar() is not None
+    query = select(table.c.created_at).where(
+        table.c.app_id == app.row, table.c.caller == key.caller, table.c.key == key.key
+    )
+    return await database.scalar(query) is not None
 
 
 async def result_of(database: Database, app: App, operation: str) -> Result | None:
@@ -357,16 +337,13 @@ async def result_of(database: Database, app: App, operation: str) -> Result | No
 async def labels_of(database: Database, app: App, operation: str) -> dict[str, Any] | None:
     """Return what a notification was asked with, or None if there is none of that id."""
     table = schema.operations
-    async with database.read() as connection:
-        text = (
-            await connection.execute(
-                select(table.c.request).where(
-                    table.c.app_id == app.row,
-                    table.c.public_id == operation,
-                    table.c.kind == "notification",
-                )
-            )
-        ).scalar()
+    text = await database.scalar(
+        select(table.c.request).where(
+            table.c.app_id == app.row,
+            table.c.public_id == operation,
+            table.c.kind == "notification",
+        )
+    )
     return None if text is None else msgspec.json.decode(text)
 
 

@@ -30,10 +30,10 @@ from .sending import (
 _KEY_RULE = "stream_key must contain only letters, numbers, underscores, and hyphens"
 
 
-async def put(call: Call) -> dict[str, Any]:
+async def put(call: Call, body: Any) -> dict[str, Any]:
     """Bring the activity behind a key up to a state, starting it where none runs."""
     key = _key(call)
-    said = requests.stream(call.body, lenient=call.lenient)
+    said = requests.stream(body, lenient=call.lenient)
     stream = await store.stream_of(call.service.database, call.app, key)
     slugs = await reached(call, said.channels)
     if stream is not None and stream.running is not None:
@@ -59,7 +59,7 @@ async def put_state(
     elif stream is not None and stream.card is not None:
         current = states.last_known(stream.card.state)
     state = states.complete(
-        said.state or {}, phase="update", now=call.now, current=current, steady=True
+        said.state or {}, phase="update", now=call.moment, current=current, steady=True
     )
     drawn = await draw(call, state, said, current, f"stream:{key}")
     audience = audience_of(slugs)
@@ -94,15 +94,14 @@ async def put_state(
             if running is None and not await _was_started(call, key):
                 ended = await make_room(call, audience)
         done = await call.service.streams.put(call.app, request, change=change, key=once)
-    call.replayed(done.replayed)
     shown = former.tags if tags is None else tags
-    return await _put_answer(call, done.answer, slugs, shown, ended)
+    return await _put_answer(call, call.told(done), slugs, shown, ended)
 
 
-async def end(call: Call) -> dict[str, Any]:
+async def end(call: Call, body: Any) -> dict[str, Any]:
     """End what runs behind a key, and forget the key."""
     key = _key(call)
-    said = requests.stream_end(call.body, lenient=call.lenient)
+    said = requests.stream_end(body, lenient=call.lenient)
     once = call.once()
     stream = await store.stream_of(call.service.database, call.app, key)
     if stream is None and not await store.was_told(call.service.database, call.app, once):
@@ -111,8 +110,7 @@ async def end(call: Call) -> dict[str, Any]:
         raise _unknown(key)
     final = await _final(call, key, stream, said, "end")
     done = await call.service.streams.end(call.app, key, final, key=once)
-    call.replayed(done.replayed)
-    ended = done.answer
+    ended = call.told(done)
     if ended.ignored:
         return _inactive(call, key)
     result = await await_result(call, ended.id)
@@ -132,10 +130,10 @@ async def end(call: Call) -> dict[str, Any]:
     )
 
 
-async def pause(call: Call) -> dict[str, Any]:
+async def pause(call: Call, body: Any) -> dict[str, Any]:
     """End what runs behind a key; puts are answered with ``paused`` until it is resumed."""
     key = _key(call)
-    said = requests.stream_end(call.body, lenient=call.lenient)
+    said = requests.stream_end(body, lenient=call.lenient)
     stream = await store.stream_of(call.service.database, call.app, key)
     if stream is None:
         raise _unknown(key)
@@ -163,10 +161,10 @@ async def _final(
     if running is not None:
         check_within(call, running, verb)
         if said.state is not None:
-            state = states.complete(said.state, phase="end", now=call.now, current=running.state)
+            state = states.complete(said.state, phase="end", now=call.moment, current=running.state)
         elif said.buttons or _runs(running.state):
             last = {**states.without_buttons(running.state)}
-            state = states.complete(_asked_again(last), phase="end", now=call.now, current=last)
+            state = states.complete(_asked_again(last), phase="end", now=call.moment, current=last)
         if state is not None:
             state = await draw(call, state, said, running.state, f"stream:{key}")
     shown = state if state is not None else (running.state if running is not None else {})

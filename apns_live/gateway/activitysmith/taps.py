@@ -6,45 +6,27 @@ not even its answer, reaches the phone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from starlette.requests import Request
-from starlette.responses import Response
-
 from ...activities.cards.buttons import TapSigner
 from ...activities.cards.webhooks import WebhookRelay
-from ...activities.times import milliseconds
 from ...errors import ActivitiesError
-from ..callers import Endpoint, guarded
-from ..context import Gateway
-from ..problems import json_answer
+from ..calls import Call
 from . import webhook_store
-from .refusals import Refused, answer_refusal
+from .refusals import Refused
 from .sending import TAPS
 
 _PER_MINUTE = 30
 _MAX_LENGTH = 2_048
 
-Relay = Callable[[], WebhookRelay]
 
-
-def tap_route(gateway: Gateway, relay: Relay) -> Endpoint:
-    """Return the endpoint that phones call."""
-
-    async def respond(request: Request) -> Response:
-        await _tap(gateway, relay(), request.path_params["tap"])
-        return json_answer({"success": True})
-
-    return guarded(gateway, respond, answer_refusal)
-
-
-async def _tap(gateway: Gateway, relay: WebhookRelay, tap: str) -> None:
+async def tap(call: Call) -> dict[str, bool]:
+    """Call the webhook of the button that a phone's owner has tapped."""
+    gateway, signed = call.gateway, call.part("tap")
     service = gateway.service
     signer = TapSigner(service.apps.sealer.derive(TAPS))
-    if len(tap) > _MAX_LENGTH or not tap.isascii():
+    if len(signed) > _MAX_LENGTH or not signed.isascii():
         raise _unknown()
     try:
-        app_id, place, digest = signer.open(tap, now=gateway.clock.time())
+        app_id, place, digest = signer.open(signed, now=gateway.clock.time())
     except ActivitiesError as error:
         if "expired" in str(error):
             raise Refused(410, "Action expired", "The card is no longer current.") from None
@@ -54,7 +36,10 @@ async def _tap(gateway: Gateway, relay: WebhookRelay, tap: str) -> None:
         if found is None:
             raise _unknown()
         app, button = found
-        called = await relay.call(button, event_id=gateway.new_id())
+        if gateway.relay is None:
+            hosts = gateway.settings.webhook_hosts
+            gateway.relay = WebhookRelay(allow=hosts, clock=gateway.clock)
+        called = await gateway.relay.call(button, event_id=gateway.new_id())
         await webhook_store.log_call(
             service.database,
             app,
@@ -64,10 +49,11 @@ async def _tap(gateway: Gateway, relay: WebhookRelay, tap: str) -> None:
             status=called.status,
             error=called.error,
             attempts=called.attempts,
-            now=milliseconds(gateway.clock),
+            now=call.now,
         )
     if not called.ok:
         raise Refused(502, "Action failed", "The webhook did not take the call.")
+    return {"success": True}
 
 
 def _unknown() -> Refused:

@@ -51,14 +51,11 @@ async def keep_buttons(
 async def button_of(database: Database, app_id: str, digest: str) -> tuple[int, Button] | None:
     """Return the app's row and the button behind a tap address, or None."""
     table, apps = schema.buttons, schema.apps
-    async with database.read() as connection:
-        row = (
-            await connection.execute(
-                select(table)
-                .join(apps, apps.c.id == table.c.app_id)
-                .where(apps.c.public_id == app_id, table.c.digest == digest)
-            )
-        ).one_or_none()
+    row = await database.row(
+        select(table)
+        .join(apps, apps.c.id == table.c.app_id)
+        .where(apps.c.public_id == app_id, table.c.digest == digest)
+    )
     if row is None:
         return None
     return row.app_id, Button(row.title, "webhook", row.url, row.method, row.body)

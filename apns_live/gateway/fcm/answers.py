@@ -27,7 +27,6 @@ from ..problems import classify
 from ..problems import json_answer as answer
 
 _REALM = 'Bearer realm="https://accounts.google.com/"'
-_PATHS = ("/v1/projects/", "/batch", "/iid/")
 _TYPES = "type.googleapis.com"
 _FCM = f"{_TYPES}/google.firebase.fcm.v1"
 INVALID = "Request contains an invalid argument."
@@ -185,14 +184,6 @@ def not_spoken(what: str) -> GoogleError:
         501,
         f"{what} is not implemented by this gateway: it sends to Apple devices, one token each.",
     )
-
-
-def refusal(path: str, error: Exception) -> Response | None:
-    """Return the answer to what no route met, or None for a path that is not FCM's."""
-    if not path.startswith(_PATHS):
-        return None
-    status = getattr(error, "status_code", None)
-    return refuse(not_spoken("This address or method") if status in (404, 405) else error)
 
 
 def _apns(status: int, reason: str) -> dict[str, Any]:

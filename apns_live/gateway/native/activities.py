@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
-from ...activities.accept.idempotency import Key, Once
+from ...activities.accept.idempotency import Key
 from ...activities.requests import Accepted
-from ...errors import InvalidInput, NotAllowed
+from ...errors import InvalidInput
+from ..calls import Call
 from ..problems import classify
 from ..reach import check_activity, check_audience
 from .answers import (
@@ -21,7 +22,7 @@ from .answers import (
     page,
     shown_times,
 )
-from .api import Answer, Call, Routes
+from .face import Routes
 from .operations import OperationAnswer
 from .shapes import (
     ActivitiesPage,
@@ -39,7 +40,6 @@ from .shapes import (
 )
 
 routes = Routes("activities", scope="activities:read")
-REPLAYED = {"idempotent-replayed": "true"}
 _SCOPES = {
     BulkStart: "activities:start",
     BulkUpdate: "activities:update",
@@ -48,90 +48,75 @@ _SCOPES = {
 
 
 @routes(
-    "POST",
-    "/v1/activities/{activity}/update",
+    "POST /v1/activities/{activity}/update",
     "Give an activity a new state",
     scope="activities:update",
-    body=UpdateBody,
     status=202,
     answer=AcceptedAnswer,
     idempotent=True,
     grouped=True,
-    refusals=frozenset({409}),
+    refusals={409},
 )
-async def update_activity(call: Call) -> Answer:
+async def update_activity(call: Call, activity: str, body: UpdateBody) -> Any:
     """Devices that have an activity token get it now, the others when they hand one in.
 
     When states come faster than they can be sent, a device gets only the newest.
     """
-    activity = call.part("activity")
-    await check_activity(call.gateway, call.caller, activity)
-    request = to_update(activity, call.body)
-    return _accepted(await call.service.activities.update(call.app, request, key=call.once()))
+    request = to_update(activity, body)
+    return call.told(await call.service.activities.update(call.app, request, key=call.once()))
 
 
 @routes(
-    "POST",
-    "/v1/activities/{activity}/end",
+    "POST /v1/activities/{activity}/end",
     "End an activity",
     scope="activities:end",
-    body=EndBody,
-    body_required=False,
     status=202,
     answer=AcceptedAnswer,
     idempotent=True,
     grouped=True,
-    refusals=frozenset({409}),
+    refusals={409},
 )
-async def end_activity(call: Call) -> Answer:
+async def end_activity(call: Call, activity: str, body: EndBody | None) -> Any:
     """Without a body the last state stays on the card. Ending again is ``ignored``."""
-    activity = call.part("activity")
-    await check_activity(call.gateway, call.caller, activity)
-    request = to_end(activity, call.body)
-    return _accepted(await call.service.activities.end(call.app, request, key=call.once()))
+    request = to_end(activity, body)
+    return call.told(await call.service.activities.end(call.app, request, key=call.once()))
 
 
 @routes(
-    "POST",
-    "/v1/activities",
+    "POST /v1/activities",
     "Start an activity",
     scope="activities:start",
-    body=StartBody,
     status=202,
     answer=AcceptedAnswer,
     idempotent=True,
     grouped=True,
-    refusals=frozenset({409}),
+    refusals={409},
 )
-async def start_activity(call: Call) -> Answer:
+async def start_activity(call: Call, body: StartBody) -> Any:
     """Pushes a start to every device of the audience that has a push-to-start token of the type.
 
     Devices hand their tokens to this gateway: an app that never did is not reached.
     """
-    body: StartBody = call.body
-    check_audience(call.caller, body.audience)
+    check_audience(call.key, body.audience)
     request = to_start(body)
-    return _accepted(await call.service.activities.start(call.app, request, key=call.once()))
+    return call.told(await call.service.activities.start(call.app, request, key=call.once()))
 
 
 @routes(
-    "POST",
-    "/v1/activities/bulk",
+    "POST /v1/activities/bulk",
     "Start, update and end many",
     scope="",
-    body=BulkBody,
     answer=BulkAnswer,
     idempotent=True,
     grouped=True,
-    refusals=frozenset({403}),
+    refusals={403},
 )
-async def bulk(call: Call) -> BulkAnswer:
+async def bulk(call: Call, body: BulkBody) -> BulkAnswer:
     """Each item is a write of its own: one that is refused leaves the others.
 
     Items stand in ``do`` (``start``, ``update``, ``end``) and are not ordered among each other. An
     idempotency key holds for each item by its place.
     """
-    body: BulkBody = call.body
     limit = call.gateway.settings.bulk
     if len(body.items) > limit:
         raise InvalidInput(
@@ -151,18 +136,16 @@ async def _one(
     key = None if once is None else Key(caller=once.caller, key=f"{once.key[:240]}#{index}")
     activities, app = call.service.activities, call.app
     try:
-        scope = _SCOPES[type(item)]
-        if not call.caller.may(scope):
-            raise NotAllowed(f"the key lacks the scope {scope}", missing=scope)
+        call.need(_SCOPES[type(item)])
         match item:
             case BulkStart():
-                check_audience(call.caller, item.audience)
+                check_audience(call.key, item.audience)
                 done = await activities.start(app, to_start(item), key=key)
             case BulkUpdate():
-                await check_activity(call.gateway, call.caller, item.id)
+                await check_activity(call.gateway, call.key, item.id)
                 done = await activities.update(app, to_update(item.id, item), key=key)
             case BulkEnd():
-                await check_activity(call.gateway, call.caller, item.id)
+                await check_activity(call.gateway, call.key, item.id)
                 done = await activities.end(app, to_end(item.id, item), key=key)
     except Exception as error:
         found = classify(error)
@@ -172,46 +155,30 @@ async def _one(
     return BulkItem(index=index, accepted=_answer(done.answer))
 
 
-@routes(
-    "GET",
-    "/v1/activities",
-    "List activities",
-    query=ActivitiesPage,
-    answer=PageAnswer[ActivityAnswer],
-)
-async def list_activities(call: Call) -> dict[str, Any]:
+@routes("GET /v1/activities", "List activities", answer=PageAnswer[ActivityAnswer])
+async def list_activities(call: Call, query: ActivitiesPage) -> dict[str, Any]:
     """The oldest first."""
-    status = call.query.status
+    status = query.status
     found = await call.service.activities.page(call.app, status=status, **call.paging)
-    return page(found, call.query.limit)
+    return page(found, query.limit)
 
 
-@routes("GET", "/v1/activities/{activity}", "Get an activity", answer=ActivityAnswer, grouped=True)
-async def get_activity(call: Call) -> dict[str, Any]:
+@routes("GET /v1/activities/{activity}", "Get an activity", answer=ActivityAnswer, grouped=True)
+async def get_activity(call: Call, activity: str) -> dict[str, Any]:
     """With the number of devices that follow it, and of those whose token is awaited."""
-    activity = call.part("activity")
-    await check_activity(call.gateway, call.caller, activity)
     return shown_times(await call.service.activities.get(call.app, activity))
 
 
 @routes(
-    "GET",
-    "/v1/activities/{activity}/history",
+    "GET /v1/activities/{activity}/history",
     "List what was asked of an activity",
-    query=Page,
     answer=PageAnswer[OperationAnswer],
     grouped=True,
 )
-async def activity_history(call: Call) -> dict[str, Any]:
+async def activity_history(call: Call, activity: str, query: Page) -> dict[str, Any]:
     """Its operations with their counts, the oldest first."""
-    activity = call.part("activity")
-    await check_activity(call.gateway, call.caller, activity)
     found = await call.service.operations.page(call.app, activity=activity, **call.paging)
-    return page(found, call.query.limit)
-
-
-def _accepted(done: Once[Accepted]) -> Answer:
-    return Answer(body=done.answer, headers=REPLAYED if done.replayed else {})
+    return page(found, query.limit)
 
 
 def _answer(accepted: Accepted) -> AcceptedAnswer:

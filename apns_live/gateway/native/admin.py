@@ -8,9 +8,10 @@ import msgspec
 from msgspec import Meta
 
 from ...errors import NotAllowed, NotFound
+from ..calls import Call
 from ..scopes import check_scopes
 from .answers import PageAnswer, Time, page, shown_times
-from .api import Answer, Call, Routes
+from .face import Routes
 from .shapes import Page, Strict
 
 routes = Routes("admin", scope="admin")
@@ -109,34 +110,31 @@ class AuditAnswer(msgspec.Struct, frozen=True, kw_only=True):
     created_at: Time
 
 
-@routes("GET", "/v1/apps", "List apps", scope="", answer=PageAnswer[AppAnswer])
+@routes("GET /v1/apps", "List apps", scope="", answer=PageAnswer[AppAnswer])
 async def list_apps(call: Call) -> dict[str, Any]:
     """The one that the key belongs to."""
     return {"items": [_shown_app(call.app)], "next": None}
 
 
-@routes("GET", "/v1/apps/{app}", "Get the app", scope="", answer=AppAnswer)
+@routes("GET /v1/apps/{app}", "Get the app", scope="", answer=AppAnswer)
 async def get_app(call: Call) -> dict[str, Any]:
     """A key knows its own app only."""
     _own(call)
     return _shown_app(call.app)
 
 
-@routes("PATCH", "/v1/apps/{app}", "Change settings of the app", body=AppBody, answer=AppAnswer)
-async def configure_app(call: Call) -> dict[str, Any]:
+@routes("PATCH /v1/apps/{app}", "Change settings of the app", answer=AppAnswer)
+async def configure_app(call: Call, body: AppBody) -> dict[str, Any]:
     """Bundle id and name stay as they are: those belong to the command line."""
     _own(call)
-    app = await call.service.apps.configure(call.app, call.body.settings)
+    app = await call.service.apps.configure(call.app, body.settings)
     call.gateway.keys.forget()
-    await call.note("app.configure", app.id, settings=sorted(call.body.settings))
+    await call.note("app.configure", app.id, settings=sorted(body.settings))
     return _shown_app(app)
 
 
 @routes(
-    "GET",
-    "/v1/apps/{app}/provider-keys",
-    "List provider keys",
-    answer=PageAnswer[ProviderKeyAnswer],
+    "GET /v1/apps/{app}/provider-keys", "List provider keys", answer=PageAnswer[ProviderKeyAnswer]
 )
 async def list_provider_keys(call: Call) -> dict[str, Any]:
     """What they are for, never the keys."""
@@ -145,11 +143,10 @@ async def list_provider_keys(call: Call) -> dict[str, Any]:
     return {"items": [shown_times(dict(one)) for one in found], "next": None}
 
 
-@routes("POST", "/v1/apps/{app}/provider-keys", "Add a provider key", body=ProviderKeyBody)
-async def add_provider_key(call: Call) -> Answer:
+@routes("POST /v1/apps/{app}/provider-keys", "Add a provider key")
+async def add_provider_key(call: Call, body: ProviderKeyBody) -> None:
     """It is sealed before it is stored, and replaces the one that served the same APNs."""
     _own(call)
-    body: ProviderKeyBody = call.body
     await call.service.apps.add_key(
         call.app,
         body.pem,
@@ -158,20 +155,18 @@ async def add_provider_key(call: Call) -> Answer:
         environment=body.environment,
     )
     await call.note("provider_key.add", body.key_id, environment=body.environment)
-    return Answer(status=204)
 
 
-@routes("GET", "/v1/keys", "List API keys", query=Page, answer=PageAnswer[KeyAnswer])
-async def list_keys(call: Call) -> dict[str, Any]:
+@routes("GET /v1/keys", "List API keys", answer=PageAnswer[KeyAnswer])
+async def list_keys(call: Call, query: Page) -> dict[str, Any]:
     """The oldest first; secrets are nowhere."""
-    return page(await call.gateway.keys.page(call.app, **call.paging), call.query.limit)
+    return page(await call.gateway.keys.page(call.app, **call.paging), query.limit)
 
 
-@routes("POST", "/v1/keys", "Make an API key", body=KeyBody, status=201, answer=NewKeyAnswer)
-async def create_key(call: Call) -> NewKeyAnswer:
+@routes("POST /v1/keys", "Make an API key", status=201, answer=NewKeyAnswer)
+async def create_key(call: Call, body: KeyBody) -> NewKeyAnswer:
     """The secret is in this answer and nowhere else."""
-    body: KeyBody = call.body
-    missing = check_scopes(body.scopes) - call.caller.scopes
+    missing = check_scopes(body.scopes) - call.key.scopes
     if missing:
         raise NotAllowed(f"this key cannot give {', '.join(sorted(missing))}: it lacks them itself")
     key, secret = await call.gateway.keys.create(
@@ -188,40 +183,35 @@ async def create_key(call: Call) -> NewKeyAnswer:
 
 
 @routes(
-    "POST",
-    "/v1/keys/{key}/rotate",
+    "POST /v1/keys/{key}/rotate",
     "Give a key a new secret",
-    body=RotateBody,
-    body_required=False,
     status=201,
     answer=NewKeyAnswer,
-    refusals=frozenset({409}),
+    refusals={409},
 )
-async def rotate_key(call: Call) -> NewKeyAnswer:
+async def rotate_key(call: Call, key: str, body: RotateBody | None) -> NewKeyAnswer:
     """The old secret goes on for the overlap, so that nothing stands still meanwhile."""
-    body: RotateBody = call.body or RotateBody()
-    old = call.part("key")
-    stored = await call.gateway.keys.get(call.app, old)
-    missing = frozenset(stored["scopes"]) - call.caller.scopes
+    body = body or RotateBody()
+    stored = await call.gateway.keys.get(call.app, key)
+    missing = frozenset(stored["scopes"]) - call.key.scopes
     if missing:
         raise NotAllowed("this key cannot rotate one that may do more than itself")
-    key, secret = await call.gateway.keys.rotate(call.app, old, overlap=body.overlap)
-    await call.note("key.rotate", old, replaced_by=key.id)
-    return NewKeyAnswer(id=key.id, secret=secret)
+    new, secret = await call.gateway.keys.rotate(call.app, key, overlap=body.overlap)
+    await call.note("key.rotate", key, replaced_by=new.id)
+    return NewKeyAnswer(id=new.id, secret=secret)
 
 
-@routes("DELETE", "/v1/keys/{key}", "Revoke an API key")
-async def revoke_key(call: Call) -> None:
+@routes("DELETE /v1/keys/{key}", "Revoke an API key")
+async def revoke_key(call: Call, key: str) -> None:
     """At once in this process; within five seconds in others over the same database."""
-    key = call.part("key")
     await call.gateway.keys.revoke(call.app, key)
     await call.note("key.revoke", key)
 
 
-@routes("GET", "/v1/audit", "Read the audit log", query=Page, answer=PageAnswer[AuditAnswer])
-async def read_audit(call: Call) -> dict[str, Any]:
+@routes("GET /v1/audit", "Read the audit log", answer=PageAnswer[AuditAnswer])
+async def read_audit(call: Call, query: Page) -> dict[str, Any]:
     """Who made, rotated and revoked what, the oldest first."""
-    return page(await call.gateway.audit.page(call.app, **call.paging), call.query.limit)
+    return page(await call.gateway.audit.page(call.app, **call.paging), query.limit)
 
 
 def _own(call: Call) -> None:

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from ..calls import Call
 from ..reach import check_audience
-from .activities import REPLAYED
 from .answers import AcceptedAnswer
-from .api import Answer, Call, Routes
+from .face import Routes
 from .shapes import AudienceBody, NotifyBody, Strict
 
 routes = Routes("audiences", scope="audiences:write")
@@ -49,61 +49,47 @@ class DryRunAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @routes(
-    "POST",
-    "/v1/audience",
+    "POST /v1/audience",
     "Count an audience",
     scope="audiences:read",
-    body=DryRunBody,
     answer=DryRunAnswer,
     grouped=True,
 )
-async def dry_run(call: Call) -> Any:
+async def dry_run(call: Call, body: DryRunBody) -> Any:
     """Sends nothing."""
-    body: DryRunBody = call.body
-    check_audience(call.caller, body.audience)
+    check_audience(call.key, body.audience)
     return await call.service.audiences.dry_run(
         call.app, body.audience, attributes_type=body.attributes_type
     )
 
 
-@routes(
-    "PUT",
-    "/v1/segments/{segment}",
-    "Save a segment",
-    body=SegmentBody,
-    answer=SegmentAnswer,
-    refusals=frozenset({409}),
-)
-async def save_segment(call: Call) -> Any:
+@routes("PUT /v1/segments/{segment}", "Save a segment", answer=SegmentAnswer, refusals={409})
+async def save_segment(call: Call, segment: str, body: SegmentBody) -> Any:
     """Its devices are looked up anew each time it is used."""
-    body: SegmentBody = call.body
-    return await call.service.segments.save(call.app, call.part("segment"), body.filter, id=body.id)
+    return await call.service.segments.save(call.app, segment, body.filter, id=body.id)
 
 
-@routes("DELETE", "/v1/segments/{segment}", "Delete a segment")
-async def delete_segment(call: Call) -> None:
+@routes("DELETE /v1/segments/{segment}", "Delete a segment")
+async def delete_segment(call: Call, segment: str) -> None:
     """By name or id."""
-    await call.service.segments.delete(call.app, call.part("segment"))
+    await call.service.segments.delete(call.app, segment)
 
 
 @routes(
-    "POST",
-    "/v1/notifications",
+    "POST /v1/notifications",
     "Send an ordinary notification",
     scope="notifications:send",
-    body=NotifyBody,
     status=202,
     answer=AcceptedAnswer,
     idempotent=True,
     grouped=True,
-    refusals=frozenset({404, 409}),
+    refusals={404, 409},
 )
-async def send_notification(call: Call) -> Answer:
+async def send_notification(call: Call, body: NotifyBody) -> Any:
     """To every device of the audience with a device token that has pushes switched on."""
-    body: NotifyBody = call.body
     if not body.audience.is_empty or body.replaces is None:
-        check_audience(call.caller, body.audience)
-    elif call.caller.groups is not None:
-        check_audience(call.caller, AudienceBody(everyone=True))
+        check_audience(call.key, body.audience)
+    elif call.key.groups is not None:
+        check_audience(call.key, AudienceBody(everyone=True))
     done = await call.service.notifications.send(call.app, body, key=call.once())
-    return Answer(body=done.answer, headers=REPLAYED if done.replayed else {})
+    return call.told(done)

@@ -9,9 +9,9 @@ from msgspec import Meta
 from msgspec.structs import asdict
 
 from ...activities.accept.broadcast_channels import ChannelView, CreateChannel
-from .activities import REPLAYED
+from ..calls import Call
 from .answers import TextPageAnswer, Time, shown_times, text_page
-from .api import Answer, Call, Routes
+from .face import Routes
 from .shapes import Environment, Strict, TextPage
 
 routes = Routes("channels", scope="channels:write")
@@ -59,88 +59,56 @@ _APPLE = frozenset({409})
 
 
 @routes(
-    "POST",
-    "/v1/channels",
+    "POST /v1/channels",
     "Create a broadcast channel",
-    body=ChannelBody,
-    body_required=False,
     status=201,
     answer=ChannelAnswer,
     idempotent=True,
     refusals=_APPLE,
 )
-async def create_channel(call: Call) -> Answer:
+async def create_channel(call: Call, body: ChannelBody | None) -> Any:
     """At Apple's, who allow 10,000 for an app. Start an activity with ``channel`` to follow it."""
-    body: ChannelBody = call.body or ChannelBody()
+    body = body or ChannelBody()
     request = CreateChannel(
         storage_policy=body.storage_policy, environment=body.environment, name=body.name
     )
     done = await call.service.channels.create(call.app, request, key=call.once())
     await call.note("channel.create", done.answer.id)
-    return Answer(body=_shown(done.answer), headers=REPLAYED if done.replayed else {})
+    return _shown(call.told(done))
 
 
-@routes(
-    "GET",
-    "/v1/channels",
-    "List broadcast channels",
-    query=ChannelsPage,
-    answer=TextPageAnswer[ChannelAnswer],
-)
-async def list_channels(call: Call) -> dict[str, Any]:
+@routes("GET /v1/channels", "List broadcast channels", answer=TextPageAnswer[ChannelAnswer])
+async def list_channels(call: Call, query: ChannelsPage) -> dict[str, Any]:
     """Those that are known here, by id. Apple is not asked."""
-    query: ChannelsPage = call.query
     found = await call.service.channels.list(call.app, environment=query.environment, **call.paging)
     full = len(found) == query.limit
     return text_page(([asdict(one) for one in found], found[-1].id if full else None))
 
 
 @routes(
-    "POST",
-    "/v1/channels/compare",
-    "Compare with Apple's list",
-    query=Where,
-    answer=ComparedAnswer,
-    refusals=_APPLE,
+    "POST /v1/channels/compare", "Compare with Apple's list", answer=ComparedAnswer, refusals=_APPLE
 )
-async def compare_channels(call: Call) -> Any:
+async def compare_channels(call: Call, query: Where) -> Any:
     """Takes over what is new there, and forgets what is gone."""
-    query: Where = call.query
     return await call.service.channels.reconcile(call.app, environment=query.environment)
 
 
 @routes(
-    "GET",
-    "/v1/channels/{channel:path}",
+    "GET /v1/channels/{channel:path}",
     "Get a broadcast channel",
-    query=Where,
     answer=ChannelAnswer,
     refusals=_APPLE,
 )
-async def get_channel(call: Call) -> dict[str, Any]:
+async def get_channel(call: Call, channel: str, query: Where) -> dict[str, Any]:
     """One that is not known here is looked up at Apple's."""
-    query: Where = call.query
-    return _shown(
-        await call.service.channels.get(
-            call.app, call.part("channel"), environment=query.environment
-        )
-    )
+    return _shown(await call.service.channels.get(call.app, channel, environment=query.environment))
 
 
-@routes(
-    "DELETE",
-    "/v1/channels/{channel:path}",
-    "Delete a broadcast channel",
-    query=Where,
-    refusals=_APPLE,
-)
-async def delete_channel(call: Call) -> Answer:
+@routes("DELETE /v1/channels/{channel:path}", "Delete a broadcast channel", refusals=_APPLE)
+async def delete_channel(call: Call, channel: str, query: Where) -> None:
     """For good: cards that follow it get nothing more."""
-    query: Where = call.query
-    channel = call.part("channel")
     await call.service.channels.delete(call.app, channel, environment=query.environment)
     await call.note("channel.delete", channel)
-    return Answer(status=204)
 
 
 def _shown(channel: ChannelView) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from msgspec import Meta
 from ...activities.people.records import DeviceRecord, TokenRecord, check_token
 from ...activities.times import milliseconds
 from ...errors import InvalidInput
+from ..calls import Call
 from .answers import CountAnswer, Time, shown_times
-from .api import Answer, Call, Routes
+from .face import Routes
 from .shapes import PLAIN, Moment, Strict, milliseconds_of, now_text
 
 routes = Routes("devices", scope="devices:write")
@@ -136,10 +137,9 @@ class DeviceAnswer(KnownDevice, frozen=True, kw_only=True):
     start_tokens: list[StartTokenAnswer]
 
 
-@routes("POST", "/v1/tokens", "Register tokens", body=TokensBody, answer=CountAnswer)
-async def register_tokens(call: Call) -> CountAnswer:
+@routes("POST /v1/tokens", "Register tokens", answer=CountAnswer)
+async def register_tokens(call: Call, body: TokensBody) -> CountAnswer:
     """Unknown devices are added. An older registration never replaces a newer one."""
-    body: TokensBody = call.body
     records = [
         (token_record(call, token.device, token, f"tokens[{index}]"), token.attributes_type)
         for index, token in enumerate(body.tokens)
@@ -147,10 +147,9 @@ async def register_tokens(call: Call) -> CountAnswer:
     return CountAnswer(count=await register(call, records))
 
 
-@routes("POST", "/v1/devices", "Tell of devices", body=DevicesBody, answer=CountAnswer)
-async def tell_devices(call: Call) -> CountAnswer:
+@routes("POST /v1/devices", "Tell of devices", answer=CountAnswer)
+async def tell_devices(call: Call, body: DevicesBody) -> CountAnswer:
     """New ones are added; of known ones only what is given changes."""
-    body: DevicesBody = call.body
     records = [
         device_record(one.id, one, one.user, f"devices[{index}]")
         for index, one in enumerate(body.devices)
@@ -158,51 +157,45 @@ async def tell_devices(call: Call) -> CountAnswer:
     return CountAnswer(count=await call.service.devices.tell(call.app, records))
 
 
-@routes("PUT", "/v1/devices/{device}", "Tell of one device", body=OneDeviceBody)
-async def tell_device(call: Call) -> None:
+@routes("PUT /v1/devices/{device}", "Tell of one device")
+async def tell_device(call: Call, device: str, body: OneDeviceBody) -> None:
     """Adds it if it is new; only what is given changes."""
-    body: OneDeviceBody = call.body
-    record = device_record(call.part("device"), body, body.user, "")
+    record = device_record(device, body, body.user, "")
     await call.service.devices.tell(call.app, [record])
 
 
-@routes("DELETE", "/v1/devices/{device}", "Forget a device")
-async def forget_device(call: Call) -> None:
+@routes("DELETE /v1/devices/{device}", "Forget a device")
+async def forget_device(call: Call, device: str) -> None:
     """With all of its tokens."""
-    device = call.part("device")
     await call.service.devices.forget(call.app, device)
     await call.note("device.forget", device)
 
 
-@routes("DELETE", "/v1/devices/{device}/start-tokens/{type}", "Withdraw a push-to-start token")
-async def withdraw_start_token(call: Call) -> None:
+@routes("DELETE /v1/devices/{device}/start-tokens/{type}", "Withdraw a push-to-start token")
+async def withdraw_start_token(call: Call, device: str) -> None:
     """The device is not started any more for this attributes type."""
-    await call.service.devices.withdraw(call.app, call.part("device"), call.part("type"))
+    await call.service.devices.withdraw(call.app, device, call.part("type"))
 
 
-@routes("DELETE", "/v1/activities/{activity}/devices/{device}", "Let a device leave an activity")
-async def leave_activity(call: Call) -> None:
+@routes("DELETE /v1/activities/{activity}/devices/{device}", "Let a device leave an activity")
+async def leave_activity(call: Call, activity: str, device: str) -> None:
     """The device gets no more updates of it."""
-    await call.service.tokens.leave(call.app, call.part("activity"), call.part("device"))
+    await call.service.tokens.leave(call.app, activity, device)
 
 
 @routes(
-    "POST",
-    "/v1/devices/{device}/credentials",
+    "POST /v1/devices/{device}/credentials",
     "Mint a credential for a phone",
-    body=CredentialBody,
-    body_required=False,
     status=201,
     answer=CredentialAnswer,
 )
-async def mint_credential(call: Call) -> dict[str, Any]:
+async def mint_credential(call: Call, device: str, body: CredentialBody | None) -> dict[str, Any]:
     """Your server calls this when a person is logged in, and hands the credential to the phone.
 
     It is good for that one device's calls under /v1/device. ``activities`` narrows which activities
     the phone may hand in tokens for; without it, any whose id it knows.
     """
-    body: CredentialBody = call.body or CredentialBody()
-    device = call.part("device")
+    body = body or CredentialBody()
     if body.user is not None:
         await call.service.devices.tell(call.app, [DeviceRecord(id=device, user=body.user)])
     credential, expires_at = await call.gateway.credentials.mint(
@@ -215,13 +208,11 @@ async def mint_credential(call: Call) -> dict[str, Any]:
     return {"credential": credential, "device": device, "expires_at": now_text(expires_at)}
 
 
-@routes("DELETE", "/v1/devices/{device}/credentials", "Revoke the credentials of a phone")
-async def revoke_credentials(call: Call) -> Answer:
+@routes("DELETE /v1/devices/{device}/credentials", "Revoke the credentials of a phone")
+async def revoke_credentials(call: Call, device: str) -> None:
     """Every credential of the device that was minted before ends."""
-    device = call.part("device")
     if await call.gateway.credentials.revoke(call.app, device):
         await call.note("credential.revoke", device)
-    return Answer(status=204)
 
 
 def device_record(device: str, facts: DeviceFacts, user: str | None, field: str) -> DeviceRecord:

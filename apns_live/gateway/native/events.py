@@ -12,10 +12,11 @@ from starlette.responses import Response, StreamingResponse
 
 from ...activities.read.watch import Followed
 from ...errors import Busy
+from ..calls import Call
 from ..context import Gateway
 from ..reach import check_activity
 from .answers import shown_times
-from .api import Call, Routes
+from .face import Routes
 
 routes = Routes("events")
 EVENT_STREAM = "text/event-stream"
@@ -23,35 +24,31 @@ _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
 @routes(
-    "GET",
-    "/v1/operations/{operation}/events",
+    "GET /v1/operations/{operation}/events",
     "Follow an operation",
     scope="operations:read",
     answer=str,
     media=EVENT_STREAM,
     grouped=True,
 )
-async def follow_operation(call: Call) -> Response:
+async def follow_operation(call: Call, operation: str) -> Response:
     """``progress`` events with its counts, each the newest; ``done`` closes the stream."""
-    operation = await call.service.operations.get(call.app, call.part("operation"))
-    await check_activity(call.gateway, call.caller, operation["activity"] or "")
-    events = call.service.watch(call.app, operation=operation["id"])
+    found = await call.service.operations.get(call.app, operation)
+    await check_activity(call.gateway, call.key, found["activity"] or "")
+    events = call.service.watch(call.app, operation=found["id"])
     return _stream(call, events, "progress", "done")
 
 
 @routes(
-    "GET",
-    "/v1/activities/{activity}/events",
+    "GET /v1/activities/{activity}/events",
     "Follow an activity",
     scope="activities:read",
     answer=str,
     media=EVENT_STREAM,
     grouped=True,
 )
-async def follow_activity(call: Call) -> Response:
+async def follow_activity(call: Call, activity: str) -> Response:
     """``activity`` events with state and counts, each the newest; ``ended`` closes the stream."""
-    activity = call.part("activity")
-    await check_activity(call.gateway, call.caller, activity)
     await call.service.activities.get(call.app, activity)
     events = call.service.watch(call.app, activity=activity)
     return _stream(call, events, "activity", "ended")
@@ -59,7 +56,7 @@ async def follow_activity(call: Call) -> Response:
 
 def _stream(call: Call, events: AsyncIterator[Followed], name: str, last: str) -> Response:
     gateway = call.gateway
-    if call.request.method == "HEAD":
+    if call.scope["method"] == "HEAD":
         # Nothing may follow, and what follows here has no end.
         return Response(media_type=EVENT_STREAM, headers=_HEADERS)
     most, app = gateway.settings.events, call.app.row
@@ -67,7 +64,7 @@ def _stream(call: Call, events: AsyncIterator[Followed], name: str, last: str) -
     if gateway.followers.total() >= most or gateway.followers[app] >= (most + 1) * 3 // 4:
         raise Busy(f"{gateway.followers.total()} streams of events are open", retry_after=5.0)
     gateway.followers[app] += 1
-    given = call.request.headers.get("last-event-id", "")
+    given = call.header(b"last-event-id")
     after = int(given) if given.isascii() and given.isdigit() and len(given) < 16 else 0
     numbers = numbers_of(after, call.service.clock.time)
     text = _write(events, name, last, gateway.settings.heartbeat, numbers)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hmac
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
 from ...errors import NotAllowed, NotFound
-from ..callers import refuse, secret_of
-from ..figures import MEDIA_TYPE
+from ..calls import Call
+from ..figures import MEDIA_TYPE, Figures
 from ..problems import problem, respond
-from .api import Call, Routes
+from . import openapi
+from .face import NATIVE, Routes
 
 routes = Routes("health")
 PLAIN = "text/plain"
@@ -25,15 +27,13 @@ class HealthAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     warnings: list[str] = []
 
 
-@routes("GET", "/healthz", "Does the process live", who="anyone", answer=HealthAnswer)
+@routes("GET /healthz", "Does the process live", who="anyone", answer=HealthAnswer)
 async def health(call: Call) -> HealthAnswer:
     """Asks nothing of the database: a supervisor must not restart a gateway for its sake."""
     return HealthAnswer(status="alive")
 
 
-@routes(
-    "GET", "/readyz", "Can it serve", who="anyone", answer=HealthAnswer, refusals=frozenset({503})
-)
+@routes("GET /readyz", "Can it serve", who="anyone", answer=HealthAnswer, refusals={503})
 async def ready(call: Call) -> Any:
     """Writes to the database, opens the provider keys; 503 says what fails, or is starting or closing.
 
@@ -47,13 +47,12 @@ async def ready(call: Call) -> Any:
 
 
 @routes(
-    "GET",
-    "/metrics",
+    "GET /metrics",
     "Figures for Prometheus",
     who="anyone",
     answer=str,
     media=PLAIN,
-    refusals=frozenset({401, 404, 429}),
+    refusals={401, 404, 429},
 )
 async def metrics(call: Call) -> Response:
     """Counts and gauges of this process; no app, key or device is named.
@@ -64,8 +63,18 @@ async def metrics(call: Call) -> Response:
     if not settings.metrics:
         raise NotFound("figures are not served here")
     if settings.metrics_token:
-        given = secret_of(call.request, ("bearer",))
+        given = call.secret()
         if not hmac.compare_digest(given.encode(), settings.metrics_token.encode()):
-            refuse(call.gateway, call.request)
+            call.refused()
             raise NotAllowed("give the token of the figures as Authorization: Bearer", status=401)
-    return Response(call.gateway.figures.text(), media_type=MEDIA_TYPE)
+    return Response(Figures(call.gateway).text(), media_type=MEDIA_TYPE)
+
+
+@routes(
+    "GET /openapi.json", "This description", who="anyone", answer=dict[str, Any], refusals={404}
+)
+async def description(call: Call) -> dict[str, Any]:
+    """OpenAPI 3.1 of the native API; 404 where the operator switched it off."""
+    if not call.gateway.settings.pages:
+        raise NotFound("the description is not served here")
+    return openapi.describe(NATIVE.operations, version("apns-live"))

@@ -13,8 +13,9 @@ from ...activities.people.imports.importer import Layout
 from ...activities.people.imports.reading import Form
 from ...errors import BadBody
 from ..bodies import Upload, spooled
+from ..calls import Call, Handler
 from ..problems import problem, respond
-from .api import Call, Handler, Routes
+from .face import Routes
 from .shapes import Moment, Strict, milliseconds_of
 
 routes = Routes("import")
@@ -78,11 +79,9 @@ _COUNTS = set(ImportAnswer.__struct_fields__) - {"ignored", "problems"}
 
 def _route(kind: Kind, csv: str, lines: str) -> Callable[[Handler], Handler]:
     return routes(
-        "POST",
-        _PATHS[kind],
+        f"POST {_PATHS[kind]}",
         f"Import {kind}",
         scope="devices:write",
-        query=ImportQuery,
         takes={"text/csv": csv, "application/x-ndjson": lines, "application/jsonl": lines},
         answer=ImportAnswer,
     )
@@ -93,13 +92,13 @@ def _route(kind: Kind, csv: str, lines: str) -> Callable[[Handler], Handler]:
     "id,user,language,start_token.MatchAttributes,tag.team\nphone-17,user-1,de,80e1ad44,red\n",
     '{"id": "phone-17", "user": "user-1", "start_tokens": {"MatchAttributes": "80e1ad44"}}\n',
 )
-async def import_devices(call: Call) -> Any:
+async def import_devices(call: Call, query: ImportQuery) -> Any:
     """Devices with tags, attributes, groups and tokens, a line each.
 
     A line that is refused is reported and leaves the others. The same body sent again changes
     nothing, so send it again after a 503 or a lost answer.
     """
-    return await _import(call, "devices")
+    return await _import(call, query, "devices")
 
 
 @_route(
@@ -107,9 +106,9 @@ async def import_devices(call: Call) -> Any:
     "id,alias.crm,tag.team,groups\nuser-1,C-881,red,operators\n",
     '{"id": "user-1", "aliases": {"crm": "C-881"}, "tags": {"team": "red"}}\n',
 )
-async def import_users(call: Call) -> Any:
+async def import_users(call: Call, query: ImportQuery) -> Any:
     """Users with aliases, tags, attributes and groups, a line each; otherwise as for devices."""
-    return await _import(call, "users")
+    return await _import(call, query, "users")
 
 
 @_route(
@@ -118,16 +117,15 @@ async def import_users(call: Call) -> Any:
     "phone-17,MatchAttributes,80e1ad44,2027-01-15T08:00:00Z\n",
     '{"device": "phone-17", "attributes_type": "MatchAttributes", "token": "80e1ad44"}\n',
 )
-async def import_tokens(call: Call) -> Any:
+async def import_tokens(call: Call, query: ImportQuery) -> Any:
     """Push-to-start and device tokens, a line each; otherwise as for devices."""
-    return await _import(call, "tokens")
+    return await _import(call, query, "tokens")
 
 
-async def _import(call: Call, kind: Kind) -> ImportAnswer | Response:
-    gateway, query = call.gateway, call.query
-    headers = call.request.headers
-    form = _FORMS.get(headers.get("content-type", "").partition(";")[0].strip().lower())
-    if form is None or headers.get("content-encoding", "identity").lower() != "identity":
+async def _import(call: Call, query: ImportQuery, kind: Kind) -> ImportAnswer | Response:
+    gateway = call.gateway
+    form = _FORMS.get(call.header(b"content-type").partition(";")[0].strip().lower())
+    if form is None or call.header(b"content-encoding").lower() not in ("", "identity"):
         return respond(
             problem(
                 "media_type",
@@ -138,7 +136,7 @@ async def _import(call: Call, kind: Kind) -> ImportAnswer | Response:
         )
     limit = gateway.settings.import_bytes
     with gateway.one_import(call.app.row):
-        async with spooled(call.request, limit_bytes=limit, seconds=_SECONDS) as body:
+        async with spooled(call.visit, limit_bytes=limit, seconds=_SECONDS) as body:
             if not (begin := body.peek(2)[:2]):
                 raise BadBody("the body is empty, and this call needs one")
             if begin == _GZIP:

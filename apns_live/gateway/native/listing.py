@@ -8,11 +8,12 @@ import msgspec
 from msgspec import Meta
 
 from ...errors import NotFound
-from ..reach import check_activity, check_stream
+from ..calls import Call
+from ..reach import check_stream
 from .answers import TextPageAnswer, Time, shown_times, text_page
-from .api import Call, Routes
 from .audiences import SegmentAnswer
 from .devices import DeviceAnswer, KnownDevice, shown_device
+from .face import Routes
 from .people import UserAnswer, kind_of
 from .shapes import TextPage
 
@@ -124,20 +125,12 @@ class FollowerAnswer(msgspec.Struct, frozen=True, kw_only=True):
     retired_reason: str | None
 
 
-@routes(
-    "GET",
-    "/v1/devices",
-    "List devices",
-    query=DevicesPage,
-    answer=TextPageAnswer[ListedDevice],
-    refusals=frozenset({404}),
-)
-async def list_devices(call: Call) -> dict[str, Any]:
+@routes("GET /v1/devices", "List devices", answer=TextPageAnswer[ListedDevice], refusals={404})
+async def list_devices(call: Call, query: DevicesPage) -> dict[str, Any]:
     """All of the app by id, or those of one `user`, one `language` or one `country`.
 
     A language is exactly that one: `de` is not `de-AT`. For more, count or start a segment.
     """
-    query: DevicesPage = call.query
     return text_page(
         await call.service.directory.devices(
             call.app,
@@ -149,126 +142,109 @@ async def list_devices(call: Call) -> dict[str, Any]:
     )
 
 
-@routes("GET", "/v1/devices/{device}", "Get a device", answer=WholeDevice)
-async def get_device(call: Call) -> dict[str, Any]:
+@routes("GET /v1/devices/{device}", "Get a device", answer=WholeDevice)
+async def get_device(call: Call, device: str) -> dict[str, Any]:
     """With its living push-to-start tokens, by their first digits, its tags and attributes."""
-    device = call.part("device")
     known = shown_device(await call.service.devices.get(call.app, device))
     return {**known, **await call.service.directory.belongings(call.app, device)}
 
 
-@routes("GET", "/v1/devices/{device}/tokens", "List the tokens of a device", answer=TokensAnswer)
-async def list_tokens(call: Call) -> dict[str, Any]:
+@routes("GET /v1/devices/{device}/tokens", "List the tokens of a device", answer=TokensAnswer)
+async def list_tokens(call: Call, device: str) -> dict[str, Any]:
     """By their first eight digits: why a phone is reached, or not.
 
     Push-to-start and device tokens are listed also when they are retired, with the reason; those of
     activities while they live. 1,000 of each kind at most, the newest.
     """
-    found = await call.service.directory.tokens(call.app, call.part("device"))
+    found = await call.service.directory.tokens(call.app, device)
     return {"items": [shown_times(one) for one in found], "next": None}
 
 
-@routes("GET", "/v1/users", "List users", query=TextPage, answer=TextPageAnswer[ListedUser])
-async def list_users(call: Call) -> dict[str, Any]:
+@routes("GET /v1/users", "List users", answer=TextPageAnswer[ListedUser])
+async def list_users(call: Call, query: TextPage) -> dict[str, Any]:
     """By the caller's own id."""
     return text_page(await call.service.directory.users(call.app, **call.paging))
 
 
-@routes("GET", "/v1/users/{user:path}", "Get a user", answer=WholeUser)
-async def get_user(call: Call) -> dict[str, Any]:
+@routes("GET /v1/users/{user:path}", "Get a user", answer=WholeUser)
+async def get_user(call: Call, user: str) -> dict[str, Any]:
     """With aliases, tags, attributes, groups, and the ids of the devices."""
-    return shown_times(await call.service.directory.user(call.app, call.part("user")))
+    return shown_times(await call.service.directory.user(call.app, user))
 
 
-@routes("GET", "/v1/groups", "List groups", query=TextPage, answer=TextPageAnswer[GroupAnswer])
-async def list_groups(call: Call) -> dict[str, Any]:
+@routes("GET /v1/groups", "List groups", answer=TextPageAnswer[GroupAnswer])
+async def list_groups(call: Call, query: TextPage) -> dict[str, Any]:
     """By slug."""
     return text_page(await call.service.directory.groups(call.app, **call.paging))
 
 
-@routes("GET", "/v1/groups/{group}", "Get a group", answer=GroupAnswer)
-async def get_group(call: Call) -> dict[str, Any]:
+@routes("GET /v1/groups/{group}", "Get a group", answer=GroupAnswer)
+async def get_group(call: Call, group: str) -> dict[str, Any]:
     """Its members are two lists of their own."""
-    return shown_times(await call.service.directory.group(call.app, call.part("group")))
+    return shown_times(await call.service.directory.group(call.app, group))
 
 
 @routes(
-    "GET",
-    "/v1/groups/{group}/{kind}",
+    "GET /v1/groups/{group}/{kind}",
     "List the devices or the users of a group",
-    query=TextPage,
     answer=TextPageAnswer[MemberAnswer],
 )
-async def list_members(call: Call) -> dict[str, Any]:
+async def list_members(call: Call, group: str, query: TextPage) -> dict[str, Any]:
     """``kind`` is ``devices`` (those that are in by themselves) or ``users``."""
-    group, kind = call.part("group"), kind_of(call)
+    kind = kind_of(call)
     return text_page(await call.service.directory.members(call.app, group, kind, **call.paging))
 
 
 @routes(
-    "GET",
-    "/v1/segments",
+    "GET /v1/segments",
     "List segments",
     scope="audiences:read",
-    query=TextPage,
     answer=TextPageAnswer[SegmentAnswer],
 )
-async def list_segments(call: Call) -> dict[str, Any]:
+async def list_segments(call: Call, query: TextPage) -> dict[str, Any]:
     """The saved ones by name; those that every app has are not among them."""
     return text_page(await call.service.directory.segments(call.app, **call.paging))
 
 
-@routes(
-    "GET", "/v1/segments/{segment}", "Get a segment", scope="audiences:read", answer=SegmentAnswer
-)
-async def get_segment(call: Call) -> dict[str, Any]:
+@routes("GET /v1/segments/{segment}", "Get a segment", scope="audiences:read", answer=SegmentAnswer)
+async def get_segment(call: Call, segment: str) -> dict[str, Any]:
     """By name or id."""
-    return await call.service.directory.segment(call.app, call.part("segment"))
+    return await call.service.directory.segment(call.app, segment)
 
 
 @routes(
-    "GET",
-    "/v1/streams",
-    "List streams",
-    scope="activities:read",
-    query=TextPage,
-    answer=TextPageAnswer[StreamState],
+    "GET /v1/streams", "List streams", scope="activities:read", answer=TextPageAnswer[StreamState]
 )
-async def list_streams(call: Call) -> dict[str, Any]:
+async def list_streams(call: Call, query: TextPage) -> dict[str, Any]:
     """By key."""
     return text_page(await call.service.directory.streams(call.app, **call.paging))
 
 
 @routes(
-    "GET",
-    "/v1/streams/{stream}",
+    "GET /v1/streams/{stream}",
     "Get a stream",
     scope="activities:read",
     answer=StreamState,
     grouped=True,
 )
-async def get_stream(call: Call) -> dict[str, Any]:
+async def get_stream(call: Call, stream: str) -> dict[str, Any]:
     """With the id of the activity that runs behind it."""
-    name = call.part("stream")
-    await check_stream(call.gateway, call.caller, name)
+    name = stream
+    await check_stream(call.gateway, call.key, name)
     found = await call.service.directory.stream(call.app, name)
-    if call.caller.groups is not None and found["activity"] is None:
+    if call.key.groups is not None and found["activity"] is None:
         # Whose it was cannot be told any more, so it is not this key's to see.
         raise NotFound(f"the app {call.app.id!r} has no {name!r} within this key's groups")
     return shown_times(found)
 
 
 @routes(
-    "GET",
-    "/v1/activities/{activity}/devices",
+    "GET /v1/activities/{activity}/devices",
     "List the devices of an activity",
     scope="activities:read",
-    query=TextPage,
     answer=TextPageAnswer[FollowerAnswer],
     grouped=True,
 )
-async def list_followers(call: Call) -> dict[str, Any]:
+async def list_followers(call: Call, activity: str, query: TextPage) -> dict[str, Any]:
     """Who was started or joined, whose token came, and which state each of them has."""
-    activity = call.part("activity")
-    await check_activity(call.gateway, call.caller, activity)
     return text_page(await call.service.directory.followers(call.app, activity, **call.paging))

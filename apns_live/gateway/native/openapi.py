@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from ..problems import MEDIA_TYPE, TITLES, Problem
-from .api import JSON, Operation
+from ..calls import Operation
+from ..problems import JSON, MEDIA_TYPE, TITLES, Problem
 
 _PART = re.compile(r"{(\w+)(?::path)?}")
 _REF = "#/components/schemas/{name}"
@@ -38,8 +38,7 @@ def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:
     known = list(operations)
     types: list[Any] = [Problem]
     for one in known:
-        types += [kind for kind in (one.body, one.query) if kind is not None]
-        types += [kind for kind in one.answers.values() if kind is not None]
+        types += [kind for kind in (one.body, one.query, one.answer) if kind is not None]
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
     found = _Schemas(dict(zip((id(kind) for kind in types), schemas, strict=True)), types)
     paths: dict[str, dict[str, Any]] = {}
@@ -155,26 +154,24 @@ def _query(one: Operation, schemas: _Schemas, components: dict[str, Any]) -> lis
 
 
 def _responses(one: Operation, schemas: _Schemas) -> dict[str, Any]:
-    responses: dict[str, Any] = {}
-    for status, kind in one.answers.items():
-        response: dict[str, Any] = {"description": one.summary}
-        if kind is not None:
-            content: dict[str, Any] = {"schema": schemas.of(kind)}
-            if one.answer_examples:
-                content["examples"] = {
-                    name: {"value": value} for name, value in one.answer_examples.items()
-                }
-            if one.media != JSON:
-                content = {"schema": {"type": "string"}}
-            response["content"] = {one.media: content}
-        if one.idempotent:
-            response["headers"] = {
-                "Idempotent-Replayed": {
-                    "description": "The first answer said again.",
-                    "schema": {"type": "string", "enum": ["true"]},
-                }
+    response: dict[str, Any] = {"description": one.summary}
+    if one.answer is not None:
+        content: dict[str, Any] = {"schema": schemas.of(one.answer)}
+        if one.answer_examples:
+            content["examples"] = {
+                name: {"value": value} for name, value in one.answer_examples.items()
             }
-        responses[str(status)] = response
+        if one.media != JSON:
+            content = {"schema": {"type": "string"}}
+        response["content"] = {one.media: content}
+    if one.idempotent:
+        response["headers"] = {
+            "Idempotent-Replayed": {
+                "description": "The first answer said again.",
+                "schema": {"type": "string", "enum": ["true"]},
+            }
+        }
+    responses = {str(one.status): response}
     refusals = {*_COMMON[one.who], *one.refusals, 422}
     if _PART.search(one.path):
         refusals.add(404)

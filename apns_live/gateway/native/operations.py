@@ -11,9 +11,10 @@ from starlette.responses import StreamingResponse
 
 from ...activities.accept.receipts import Event, ReceiptRecord
 from ...activities.read.views import OperationView
+from ..calls import Call
 from ..reach import check_activity
 from .answers import CountAnswer, PageAnswer, Time, page, shown_times
-from .api import Call, Routes
+from .face import Routes
 from .shapes import Moment, OperationsPage, Page, ReceiptsPage, Strict, milliseconds_of
 
 routes = Routes("operations", scope="operations:read")
@@ -107,47 +108,35 @@ class OutcomesPage(Page, frozen=True, kw_only=True):
     format: Literal["json"] = "json"
 
 
-@routes(
-    "GET",
-    "/v1/operations",
-    "List operations",
-    query=OperationsPage,
-    answer=PageAnswer[OperationAnswer],
-    refusals=frozenset({404}),
-)
-async def list_operations(call: Call) -> dict[str, Any]:
+@routes("GET /v1/operations", "List operations", answer=PageAnswer[OperationAnswer], refusals={404})
+async def list_operations(call: Call, query: OperationsPage) -> dict[str, Any]:
     """The oldest first; of one activity, or of the whole app."""
-    activity = call.query.activity
+    activity = query.activity
     found = await call.service.operations.page(call.app, activity=activity, **call.paging)
-    return page(found, call.query.limit)
+    return page(found, query.limit)
 
 
-@routes(
-    "GET", "/v1/operations/{operation}", "Get an operation", answer=OperationAnswer, grouped=True
-)
+@routes("GET /v1/operations/{operation}", "Get an operation", answer=OperationAnswer, grouped=True)
 async def get_operation(call: Call) -> dict[str, Any]:
     """With its counts."""
     return shown_times(await _operation(call))
 
 
 @routes(
-    "GET",
-    "/v1/operations/{operation}/outcomes",
+    "GET /v1/operations/{operation}/outcomes",
     "List the outcome on each device",
-    query=OutcomesPage,
     answer=PageAnswer[OutcomeAnswer],
     grouped=True,
 )
-async def list_outcomes(call: Call) -> dict[str, Any]:
+async def list_outcomes(call: Call, query: OutcomesPage) -> dict[str, Any]:
     """In the order in which APNs answered."""
     operation = (await _operation(call))["id"]
     found = await call.service.operations.outcomes(call.app, operation, **call.paging)
-    return page(found, call.query.limit)
+    return page(found, query.limit)
 
 
 @routes(
-    "GET",
-    "/v1/operations/{operation}/outcomes.jsonl",
+    "GET /v1/operations/{operation}/outcomes.jsonl",
     "Stream all outcomes as JSON Lines",
     answer=OutcomeAnswer,
     media=JSON_LINES,
@@ -171,17 +160,9 @@ async def export_outcomes(call: Call) -> StreamingResponse:
     return StreamingResponse(lines(), media_type=JSON_LINES)
 
 
-@routes(
-    "GET",
-    "/v1/receipts",
-    "List receipts",
-    query=ReceiptsPage,
-    answer=PageAnswer[ReceiptAnswer],
-    refusals=frozenset({404}),
-)
-async def list_receipts(call: Call) -> dict[str, Any]:
+@routes("GET /v1/receipts", "List receipts", answer=PageAnswer[ReceiptAnswer], refusals={404})
+async def list_receipts(call: Call, query: ReceiptsPage) -> dict[str, Any]:
     """The oldest first; of one activity, of one operation, or of the whole app."""
-    query: ReceiptsPage = call.query
     found = await call.service.receipts.page(
         call.app, activity=query.activity, operation=query.operation, **call.paging
     )
@@ -189,21 +170,18 @@ async def list_receipts(call: Call) -> dict[str, Any]:
 
 
 @routes(
-    "POST",
-    "/v1/receipts",
+    "POST /v1/receipts",
     "Hand in receipts that devices reported",
     scope="devices:write",
-    body=ReceiptsBody,
     answer=CountAnswer,
 )
-async def add_receipts(call: Call) -> CountAnswer:
+async def add_receipts(call: Call, body: ReceiptsBody) -> CountAnswer:
     """For a team whose own server collects them; phones use /v1/device/receipts."""
-    body: ReceiptsBody = call.body
     records = [one.record(one.device, index) for index, one in enumerate(body.receipts)]
     return CountAnswer(count=await call.service.receipts.record(call.app, records))
 
 
 async def _operation(call: Call) -> OperationView:
     found = await call.service.operations.get(call.app, call.part("operation"))
-    await check_activity(call.gateway, call.caller, found["activity"] or "")
+    await check_activity(call.gateway, call.key, found["activity"] or "")
     return found

@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from ...errors import InvalidInput, NotFound
-from .api import Answer, Call, Routes
+from ..calls import Call
+from .face import Routes
 from .shapes import Strict
 
 routes = Routes("people", scope="devices:write")
@@ -56,18 +57,10 @@ class GroupBody(Strict, frozen=True, kw_only=True):
     name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
 
 
-@routes(
-    "PUT",
-    "/v1/users/{user:path}",
-    "Add a user, or add to one",
-    body=UserBody,
-    body_required=False,
-    answer=UserAnswer,
-)
-async def put_user(call: Call) -> UserAnswer:
+@routes("PUT /v1/users/{user:path}", "Add a user, or add to one", answer=UserAnswer)
+async def put_user(call: Call, user: str, body: UserBody | None) -> UserAnswer:
     """Users are added by themselves when a device names them; this is for what else is known."""
-    body: UserBody = call.body or UserBody()
-    user = call.part("user")
+    body = body or UserBody()
     people = call.service.people
     attributes = _attributes(body.attributes)
     public_id = await people.add_user(call.app, user, aliases=body.aliases)
@@ -76,62 +69,51 @@ async def put_user(call: Call) -> UserAnswer:
     return UserAnswer(external_id=user, id=public_id)
 
 
-@routes("DELETE", "/v1/users/{user:path}", "Forget a user")
-async def forget_user(call: Call) -> None:
+@routes("DELETE /v1/users/{user:path}", "Forget a user")
+async def forget_user(call: Call, user: str) -> None:
     """With aliases, tags and attributes; the devices stay, without a user."""
-    user = call.part("user")
     await call.service.people.forget_user(call.app, user)
     await call.note("user.forget", user)
 
 
-@routes("PATCH", "/v1/devices/{device}/tags", "Set tags of a device", body=TagsBody)
-async def set_device_tags(call: Call) -> None:
+@routes("PATCH /v1/devices/{device}/tags", "Set tags of a device")
+async def set_device_tags(call: Call, device: str, body: TagsBody) -> None:
     """Null removes one; the others stay."""
-    await call.service.people.set_tags(call.app, "device", call.part("device"), call.body.tags)
+    await call.service.people.set_tags(call.app, "device", device, body.tags)
 
 
-@routes(
-    "PATCH", "/v1/devices/{device}/attributes", "Set attributes of a device", body=AttributesBody
-)
-async def set_device_attributes(call: Call) -> None:
+@routes("PATCH /v1/devices/{device}/attributes", "Set attributes of a device")
+async def set_device_attributes(call: Call, device: str, body: AttributesBody) -> None:
     """Null removes one; the others stay."""
     await call.service.people.set_attributes(
-        call.app, "device", call.part("device"), _attributes(call.body.attributes)
+        call.app, "device", device, _attributes(body.attributes)
     )
 
 
-@routes(
-    "PUT", "/v1/groups/{group}", "Add a group, or rename it", body=GroupBody, body_required=False
-)
-async def put_group(call: Call) -> Answer:
+@routes("PUT /v1/groups/{group}", "Add a group, or rename it")
+async def put_group(call: Call, group: str, body: GroupBody | None) -> None:
     """A group is a fixed list of devices and users; a segment is a rule."""
-    name = None if call.body is None else call.body.name
-    await call.service.people.add_group(call.app, call.part("group"), name=name)
-    return Answer(status=204)
+    name = None if body is None else body.name
+    await call.service.people.add_group(call.app, group, name=name)
 
 
-@routes("DELETE", "/v1/groups/{group}", "Delete a group")
-async def delete_group(call: Call) -> None:
+@routes("DELETE /v1/groups/{group}", "Delete a group")
+async def delete_group(call: Call, group: str) -> None:
     """Its devices and users stay. Activities that run go on; starts on it reach nobody."""
-    group = call.part("group")
     await call.service.people.remove_group(call.app, group)
     await call.note("group.delete", group)
 
 
-@routes("PUT", "/v1/groups/{group}/{kind}/{member:path}", "Put a device or user into a group")
-async def join_group(call: Call) -> None:
+@routes("PUT /v1/groups/{group}/{kind}/{member:path}", "Put a device or user into a group")
+async def join_group(call: Call, group: str, member: str) -> None:
     """``kind`` is ``devices`` or ``users``; a user comes with all devices, also later ones."""
-    await call.service.people.join_group(
-        call.app, call.part("group"), kind_of(call), call.part("member")
-    )
+    await call.service.people.join_group(call.app, group, kind_of(call), member)
 
 
-@routes("DELETE", "/v1/groups/{group}/{kind}/{member:path}", "Take a device or user out of a group")
-async def leave_group(call: Call) -> None:
+@routes("DELETE /v1/groups/{group}/{kind}/{member:path}", "Take a device or user out of a group")
+async def leave_group(call: Call, group: str, member: str) -> None:
     """Nothing happens if it was not in."""
-    await call.service.people.leave_group(
-        call.app, call.part("group"), kind_of(call), call.part("member")
-    )
+    await call.service.people.leave_group(call.app, group, kind_of(call), member)
 
 
 def kind_of(call: Call) -> Literal["device", "user"]:

@@ -1,10 +1,137 @@
 """OneSignal's Live Activity API, for servers and for phones that were written for OneSignal.
 
 Servers run against it with another host and another key. What phones call without a key is off
-unless the app's setting says otherwise; see `devices`.
+unless the app's setting says otherwise; see `devices`. Every refusal is ``{"errors": [...]}``.
+
+Source: OneSignal, "Rate limits and error handling", and the official SDKs' list of texts.
 """
 
-from .answers import refusal
-from .routes import routes
+from __future__ import annotations
 
-__all__ = ["refusal", "routes"]
+from typing import Any, ClassVar
+
+from starlette.responses import Response
+
+from ...errors import InvalidInput, NotAllowed, TooManyRequests
+from ..calls import Call, Face, Handler, operation
+from ..credentials import Phone
+from ..keys import ApiKey
+from ..problems import classify, json_answer
+from ..reach import is_named
+from ..scopes import Dialect
+from . import devices, live, messages, segments, subscriptions, users, words
+
+__all__ = ["OneSignal"]
+
+PREFIXES = ("", "/api/v1")
+"""Older SDKs put ``/api/v1`` before every address."""
+_OWN = ("/apps/", "/notifications/")
+_MAX_BYTES = 4_194_304
+"""20,000 ids of a target fit in. OneSignal publishes no figure."""
+_LIVE = "/apps/{app_id}/live_activities/{activity_id:path}"
+_USER = "/apps/{app_id}/users/by/{alias_label}/{alias_id}"
+_SUBSCRIPTION = "/apps/{app_id}/subscriptions/{subscription_id}"
+_SEGMENT = "/apps/{app_id}/segments/{segment_id}"
+_MESSAGE = "/notifications/{notification_id}"
+_START_TOKEN = (
+    "/apps/{app_id}/activities/tokens/start/{activity_type}/subscriptions/{subscription_id}"
+)
+
+# The busiest first. What has no scope here depends on the body.
+_LIVE_CALLS: tuple[tuple[str, Handler, str], ...] = (
+    (f"POST {_LIVE}/notifications", live.change, ""),
+    ("POST /apps/{app_id}/activities/activity/{activity_type}", live.start, "activities:start"),
+    (f"GET {_MESSAGE}", messages.view, "operations:read"),
+    (f"DELETE {_MESSAGE}", messages.cancel, "activities:end"),
+)
+# Not for keys that are restricted to groups.
+_WHOLE_APP: tuple[tuple[str, Handler, str], ...] = (
+    ("POST /apps/{app_id}/users", subscriptions.create_user, "devices:write"),
+    (f"GET {_USER}", users.view, "devices:read"),
+    (f"PATCH {_USER}", users.change, "devices:write"),
+    (f"DELETE {_USER}", users.remove, "devices:write"),
+    (f"GET {_USER}/identity", users.identity, "devices:read"),
+    (f"PATCH {_USER}/identity", users.add_aliases, "devices:write"),
+    (f"DELETE {_USER}/identity/{{label}}", users.remove_alias, "devices:write"),
+    (f"POST {_USER}/subscriptions", subscriptions.create, "devices:write"),
+    (f"PATCH {_SUBSCRIPTION}", subscriptions.change, "devices:write"),
+    (f"DELETE {_SUBSCRIPTION}", subscriptions.remove, "devices:write"),
+    (f"PATCH {_SUBSCRIPTION}/owner", subscriptions.transfer, "devices:write"),
+    (f"GET {_SUBSCRIPTION}/user/identity", subscriptions.identity, "devices:read"),
+    (f"PATCH {_SUBSCRIPTION}/user/identity", subscriptions.add_aliases, "devices:write"),
+    ("GET /apps/{app_id}/segments", segments.view_all, "audiences:read"),
+    ("POST /apps/{app_id}/segments", segments.create, "audiences:write"),
+    (f"GET {_SEGMENT}", segments.view, "audiences:read"),
+    (f"PATCH {_SEGMENT}", segments.change, "audiences:write"),
+    (f"DELETE {_SEGMENT}", segments.delete, "audiences:write"),
+)
+_DEVICE_CALLS: tuple[tuple[str, Handler], ...] = (
+    (f"POST {_LIVE}/token", devices.enter),
+    (f"DELETE {_LIVE}/token/{{subscription_id}}", devices.leave),
+    (f"PUT {_START_TOKEN}", devices.register_start),
+    (f"DELETE {_START_TOKEN}", devices.withdraw_start),
+    (f"PUT {_MESSAGE}/report_received", devices.confirm),
+)
+
+
+class OneSignal(Face):
+    """``{"errors": [text]}`` for every refusal."""
+
+    dialect: ClassVar[Dialect] = "onesignal"
+    # ``Key`` is today's; older SDKs sent ``Bearer``, still older ones ``Basic``, each with the bare key.
+    schemes = ("key", "bearer", "basic")
+    no_key = words.INVALID_KEY
+    hides_others = True
+    limit_bytes = _MAX_BYTES
+
+    def __init__(self) -> None:
+        device: dict[str, Any] = {"who": "anyone", "limit_bytes": devices.MAX_BYTES}
+        known: list[tuple[str, Handler, dict[str, Any]]] = [
+            *((place, do, {"scope": scope, "grouped": True}) for place, do, scope in _LIVE_CALLS),
+            *((place, do, {"scope": scope}) for place, do, scope in _WHOLE_APP),
+            *((place, do, device) for place, do in _DEVICE_CALLS),
+        ]
+        self.operations = [
+            operation(self, place.replace(" ", f" {prefix}", 1), handler, **options)
+            for prefix in PREFIXES
+            for place, handler, options in known
+        ]
+
+    def owns(self, path: str) -> bool:
+        """Its own paths, and all below the old prefix."""
+        return f"{path}/".startswith(_OWN) or path.startswith("/api/v1/")
+
+    def absent(self, status: int) -> Response:
+        """Return 404 or 405."""
+        if status == 405:
+            return _errors(405, "Method not allowed")
+        return _errors(404, "Not found: this gateway speaks the part that Live Activities need")
+
+    def refuse(self, error: Exception) -> Response:
+        """Return the answer to an error."""
+        match error:
+            case InvalidInput() if error.problem in (words.NO_TARGET, words.ALL_SENT):
+                return _errors(400, error.problem)
+            case InvalidInput():
+                return _errors(400, str(error))
+            case NotAllowed():
+                # OneSignal says 403 also where the key is missing or wrong.
+                return _errors(403, words.INVALID_KEY if error.status == 401 else str(error))
+            case TooManyRequests():
+                return _errors(429, words.RATE_LIMITED, error.retry_after)
+        found = classify(error)
+        if found.status >= 500:
+            return _errors(found.status, words.UNAVAILABLE, found.retry_after)
+        return _errors(400 if found.status == 422 else found.status, found.detail or found.title)
+
+    async def find(self, call: Call) -> ApiKey | Phone:
+        """Return the key, which must be one of the app in the address."""
+        key = await super().find(call)
+        name = call.parts.get("app_id") or call.request.query_params.get("app_id", "")
+        if not is_named(key.app, name, devices.APP_SETTING):
+            raise NotAllowed(words.WRONG_APP)
+        return key
+
+
+def _errors(status: int, text: str, retry_after: float | None = None) -> Response:
+    return json_answer({"errors": [text]}, status, retry_after=retry_after)

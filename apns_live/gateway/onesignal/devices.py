@@ -15,15 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
-from starlette.requests import Request
-from starlette.responses import Response
 
 from ...activities import TokenRecord, checks
 from ...activities.accept.receipts import ReceiptRecord
@@ -31,13 +29,13 @@ from ...activities.apps import App
 from ...activities.people.devices import Guard
 from ...activities.store import schema
 from ...errors import InvalidInput, NotAllowed, NotFound
-from ..callers import Endpoint, address_of, is_named, limited, refuse, secret_of
+from ..calls import Call
 from ..context import Gateway
 from ..credentials import HEAD
+from ..reach import is_named
 from . import words
-from .answers import answer
-from .calls import APP_SETTING, SCHEMES, need, read_body
 
+APP_SETTING = "onesignal_app_id"
 MODES = ("off", "signed", "open", "demo")
 SETTING = "onesignal_device_calls"
 MAX_BYTES = 16_384
@@ -48,182 +46,166 @@ MAX_BYTES = 16_384
 class DeviceCall:
     """What one device says. ``token`` is empty where it says none."""
 
-    gateway: Gateway
+    call: Call
     app: App
     subscription: str
-    body: Mapping[str, Any]
-    parts: Mapping[str, str]
     token: str = ""
     activity: str | None = None
     guard: Guard | None = None
     """Looks in the write's own transaction whether the call may touch this device, where it must."""
 
-    @property
-    def now(self) -> int:
-        """Milliseconds since 1970."""
-        return int(self.gateway.clock.time() * 1000)
+
+_ANSWER = {"success": True}
 
 
-Do = Callable[[DeviceCall], Awaitable[None]]
+async def _read(call: Call, body: Mapping[str, Any], action: str, token: str = "") -> DeviceCall:
+    """Return what a device says, if it may; ``token`` is the name of the token in its body."""
+    parts = call.parts
+    name = parts.get("app_id") or _text(body, "app_id")
+    subscription = parts.get("subscription_id") or _text(
+        body, "subscription_id" if token else "player_id"
+    )
+    said = DeviceCall(
+        call=call,
+        app=await _find_app(call.gateway, name),
+        subscription=checks.identifier(subscription, "subscription_id", limit=64),
+        token=checks.token(body.get(token), token) if token else "",
+        activity=parts.get("activity_id") or body.get("live_activity_id"),
+    )
+    if await _admit(said, action):
+        said = replace(said, guard=functools.partial(_stop_if_owned, said))
+    return said
 
 
-def device_call(
-    gateway: Gateway, action: str, do: Do, *, token: str = "", body: bool = True
-) -> Endpoint:
-    """Return the endpoint of a device's call; ``token`` is the name of the token in its body."""
-
-    async def respond(request: Request) -> Response:
-        parts: dict[str, str] = request.path_params
-        given = await read_body(gateway, request, limit_bytes=MAX_BYTES) if body else {}
-        name = parts.get("app_id") or _text(given, "app_id")
-        subscription = parts.get("subscription_id") or _text(
-            given, "subscription_id" if token else "player_id"
-        )
-        app = await _find_app(gateway, name)
-        activity = parts.get("activity_id") or given.get("live_activity_id")
-        call = DeviceCall(
-            gateway=gateway,
-            app=app,
-            subscription=checks.identifier(subscription, "subscription_id", limit=64),
-            body=given,
-            parts=parts,
-            token=checks.token(given.get(token), token) if token else "",
-            activity=activity,
-        )
-        if await _admit(gateway, request, call, action):
-            call = replace(call, guard=functools.partial(_stop_if_owned, call))
-        await do(call)
-        return answer({"success": True})
-
-    return respond
-
-
-async def enter(call: DeviceCall) -> None:
+async def enter(call: Call, body: dict[str, Any]) -> dict[str, bool]:
     """POST /apps/{app_id}/live_activities/{activity_id}/token."""
+    said = await _read(call, body, "onesignal.enter", "push_token")
     record = TokenRecord(
-        device=call.subscription,
+        device=said.subscription,
         kind="activity",
         scope=call.parts["activity_id"],
-        token=call.token,
+        token=said.token,
         registered_at=call.now,
     )
-    await call.gateway.service.tokens.register_activity_tokens(call.app, [record], guard=call.guard)
+    await call.service.tokens.register_activity_tokens(said.app, [record], guard=said.guard)
+    return _ANSWER
 
 
-async def leave(call: DeviceCall) -> None:
+async def leave(call: Call) -> dict[str, bool]:
     """DELETE /apps/{app_id}/live_activities/{activity_id}/token/{subscription_id}."""
-    await call.gateway.service.tokens.leave(
-        call.app, call.parts["activity_id"], call.subscription, guard=call.guard
-    )
+    said = await _read(call, {}, "onesignal.exit")
+    activity = call.parts["activity_id"]
+    await call.service.tokens.leave(said.app, activity, said.subscription, guard=said.guard)
+    return _ANSWER
 
 
-async def register_start(call: DeviceCall) -> None:
+async def register_start(call: Call, body: dict[str, Any]) -> dict[str, bool]:
     """PUT /apps/{app_id}/activities/tokens/start/{activity_type}/subscriptions/{subscription_id}."""
+    said = await _read(call, body, "onesignal.start_token", "activity_token")
     record = TokenRecord(
-        device=call.subscription,
+        device=said.subscription,
         kind="start",
         scope=call.parts["activity_type"],
-        token=call.token,
+        token=said.token,
         registered_at=call.now,
     )
-    await call.gateway.service.devices.register(call.app, [record], guard=call.guard)
+    await call.service.devices.register(said.app, [record], guard=said.guard)
+    return _ANSWER
 
 
-async def withdraw_start(call: DeviceCall) -> None:
+async def withdraw_start(call: Call) -> dict[str, bool]:
     """DELETE of the same address."""
+    said = await _read(call, {}, "onesignal.withdraw")
     kind = checks.attributes_type(call.parts["activity_type"], "activity_type")
-    await call.gateway.service.devices.withdraw(call.app, call.subscription, kind, guard=call.guard)
+    await call.service.devices.withdraw(said.app, said.subscription, kind, guard=said.guard)
+    return _ANSWER
 
 
-async def confirm(call: DeviceCall) -> None:
+async def confirm(call: Call, body: dict[str, Any]) -> dict[str, bool]:
     """PUT /notifications/{notification_id}/report_received: the phone got the push."""
-    activity = call.activity
+    said = await _read(call, body, "onesignal.received")
+    activity = said.activity
     if activity is not None and not isinstance(activity, str):
         raise InvalidInput("is not a string", field="live_activity_id", remedy="Give the id.")
-    name, service = call.parts["notification_id"], call.gateway.service
-    record = ReceiptRecord(device=call.subscription, event="confirmed", operation=name)
+    name = call.parts["notification_id"]
+    record = ReceiptRecord(device=said.subscription, event="confirmed", operation=name)
     records = [record]
     if activity:
         records = [msgspec.structs.replace(record, operation=None, activity=activity)]
         with contextlib.suppress(NotFound):  # pruned, or another activity's
-            await service.operations.get(call.app, name)
+            await call.service.operations.get(said.app, name)
             records.append(record)
-    await service.receipts.record(call.app, records)
+    await call.service.receipts.record(said.app, records)
+    return _ANSWER
 
 
-async def _admit(gateway: Gateway, request: Request, call: DeviceCall, action: str) -> bool:
+async def _admit(said: DeviceCall, action: str) -> bool:
     """Raise `NotAllowed` unless the caller may speak for this subscription.
 
     Return whether nobody vouches for the call, so that its write must look again.
     """
-    mode = call.app.settings.get(SETTING, "off")
-    secret = secret_of(request, SCHEMES)
-    address = address_of(request)
+    call, app = said.call, said.app
+    limits = call.gateway.limits
+    mode = app.settings.get(SETTING, "off")
+    secret = call.secret()
     if secret.startswith(f"{HEAD}."):
-        await _check_credential(gateway, request, call, secret, mode)
-        return False
-    key = await gateway.keys.find(secret) if secret else None
+        phone = await call.gateway.credentials.check(secret)
+        if phone is None:
+            call.refused()
+            raise NotAllowed(words.CALLS_SIGNED)
+        await call.arrived(phone)
+        if mode not in MODES[1:]:
+            raise NotAllowed(words.CALLS_OFF)
+        mine = phone.app.row == app.row and phone.device == said.subscription
+        if not mine or not (said.activity is None or phone.claims.may_join(said.activity)):
+            raise NotAllowed(words.CALLS_SIGNED)
+        with limits.enter(phone):
+            return False
+    key = await call.find_key(secret)
     if key is not None and key.dialect == "onesignal":
-        if key.app.row != call.app.row:
+        await call.arrived(key)
+        if key.app.row != app.row:
             raise NotAllowed(words.WRONG_APP)
-        need(key, "devices:write")
+        call.need("devices:write")
         if key.groups is not None:
             raise NotAllowed("This API key is restricted to groups")
-        with gateway.limits.enter(key):
+        with limits.enter(key):
             return False
     if mode not in ("open", "demo"):
-        refuse(gateway, request)
+        call.refused()
         raise NotAllowed(words.CALLS_SIGNED if mode == "signed" else words.CALLS_OFF)
-    with gateway.limits.enter_as(f"address {address}", gateway.settings.device_per_minute):
+    with limits.enter_as(f"address {call.address}", call.gateway.settings.device_per_minute):
         if mode == "open":
-            async with gateway.service.database.read() as connection:
-                await _stop_if_owned(call, connection)
-        await gateway.audit.note(
-            call.app,
+            async with call.service.database.read() as connection:
+                await _stop_if_owned(said, connection)
+        await call.gateway.audit.note(
+            app,
             actor="address",
             action=action,
-            subject=call.subscription,
+            subject=said.subscription,
             detail={name: value for name, value in call.parts.items() if name != "app_id"},
-            address=address,
+            address=call.address,
         )
     return bool(mode == "open")
 
 
-async def _check_credential(
-    gateway: Gateway, request: Request, call: DeviceCall, credential: str, mode: str
-) -> None:
-    phone = await gateway.credentials.check(credential)
-    if phone is None:
-        refuse(gateway, request)
-        raise NotAllowed(words.CALLS_SIGNED)
-    if mode not in MODES[1:]:
-        raise NotAllowed(words.CALLS_OFF)
-    allowed = phone.app.row == call.app.row and phone.device == call.subscription
-    if call.activity is not None and not phone.claims.may_join(call.activity):
-        allowed = False
-    if not allowed:
-        raise NotAllowed(words.CALLS_SIGNED)
-    with limited(gateway, phone):
-        return
-
-
-async def _stop_if_owned(call: DeviceCall, connection: AsyncConnection) -> None:
+async def _stop_if_owned(said: DeviceCall, connection: AsyncConnection) -> None:
     """Raise `NotAllowed` when subscription or token are of a device with its own credential.
 
     The row is locked until the end of the transaction: a credential that is minted at this moment
     comes before it, and is seen, or after it.
     """
     devices = schema.devices
-    places = [devices.c.public_id == call.subscription]
-    if call.token:
+    places = [devices.c.public_id == said.subscription]
+    if said.token:
         for table in (schema.start_tokens, schema.activity_devices, schema.device_tokens):
             holders = select(table.c.device_id).where(
-                table.c.app_id == call.app.row, table.c.token == call.token
+                table.c.app_id == said.app.row, table.c.token == said.token
             )
             places.append(devices.c.id.in_(holders))
     query = (
         select(devices.c.secret_hash)
-        .where(devices.c.app_id == call.app.row, or_(*places))
+        .where(devices.c.app_id == said.app.row, or_(*places))
         .order_by(devices.c.id)
         .with_for_update()
     )

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from starlette.responses import Response
 
 from ...activities import Key
 from ...activities.requests import End
 from ...errors import ActivityEnded, InvalidInput, NotFound
-from ..callers import check_id, knows_type, reaches_anyone
-from ..reach import check_activity, check_audience
+from ..calls import Call
+from ..problems import json_answer as answer
+from ..reach import check_activity, check_audience, check_id, knows_type, reaches_anyone
 from . import words
-from .answers import answer
-from .calls import Call
 from .translate import read_idempotency_key, read_start, read_update
 
 _ANY_BODY = hashlib.sha256(b"onesignal").digest()
 """A key that is used again gets the first answer, whatever else stands in the body."""
 
 
-async def start(call: Call) -> Response:
+async def start(call: Call, body: dict[str, Any]) -> Response:
     """POST /apps/{app_id}/activities/activity/{activity_type}."""
-    call.need("activities:start")
-    body = await call.body()
     given = read_idempotency_key(body)
     asked = read_start(body, call.part("activity_type"), notification=call.gateway.new_id())
     request = asked.request
@@ -39,15 +37,14 @@ async def start(call: Call) -> Response:
         warnings.append(words.NOBODY.format(name=request.attributes_type))
     done = await call.gateway.service.activities.start(call.app, request, key=key, again=True)
     # A key that is used again gets the notification of the first time.
-    said: dict[str, object] = {"notification_id": done.answer.operation}
+    said: dict[str, object] = {"notification_id": call.told(done).operation}
     if warnings:
         said["warnings"] = warnings
-    return answer(said, 201, {"idempotent-replayed": "true"} if done.replayed else None)
+    return answer(said, 201)
 
 
-async def change(call: Call) -> Response:
+async def change(call: Call, body: dict[str, Any]) -> Response:
     """POST /apps/{app_id}/live_activities/{activity_id}/notifications."""
-    body = await call.body()
     notification = call.gateway.new_id()
     request = read_update(body, call.part("activity_id"), notification=notification)
     activities = call.gateway.service.activities

@@ -11,14 +11,13 @@ from ...activities.read.views import OperationView
 from ...activities.requests import End, Presentation
 from ...activities.requests.requests import CANCELLED
 from ...errors import InvalidInput, NotFound
+from ..calls import Call
+from ..problems import json_answer as answer
 from . import words
-from .answers import answer
-from .calls import Call
 
 
 async def view(call: Call) -> Response:
     """GET /notifications/{notification_id}?app_id=APP."""
-    call.need("operations:read")
     found = await _find(call)
     service = call.gateway.service
     receipts = await service.receipts.counters(call.app, operation=found["id"])
@@ -48,7 +47,6 @@ async def view(call: Call) -> Response:
 
 async def cancel(call: Call) -> Response:
     """DELETE of the same address: a start that is still being sent ends."""
-    call.need("activities:end")
     found = await _find(call)
     if found["kind"] != "start" or found["finished_at"] is not None:
         raise InvalidInput(words.ALL_SENT)

@@ -13,18 +13,16 @@ from starlette.responses import Response
 from ...activities.checks import identifier
 from ...activities.people.audience.segments import DEFAULTS, Segment
 from ...errors import InvalidInput, NotFound
-from .answers import answer
-from .calls import Call
+from ..calls import Call
+from ..problems import json_answer as answer
 from .filters import read_filters, write_filters
 
 MAX_NAME = 128
 MOST = 300
 
 
-async def create(call: Call) -> Response:
+async def create(call: Call, body: dict[str, Any]) -> Response:
     """POST /apps/{app_id}/segments."""
-    call.need_whole("audiences:write")
-    body = await call.body()
     name = identifier(body.get("name"), "name", limit=MAX_NAME)
     if await call.gateway.service.segments.list(call.app, only=name):
         return answer({"success": False, "errors": [f"a segment {name!r} is there already"]}, 409)
@@ -38,7 +36,6 @@ async def create(call: Call) -> Response:
 
 async def view_all(call: Call) -> Response:
     """GET /apps/{app_id}/segments."""
-    call.need_whole("audiences:read")
     limit, offset = _number(call, "limit", MOST), _number(call, "offset", 0)
     saved = [
         {"id": one.id, "name": one.name, "app_id": call.app.id, "read_only": False}
@@ -55,7 +52,6 @@ async def view_all(call: Call) -> Response:
 
 async def view(call: Call) -> Response:
     """GET /apps/{app_id}/segments/{segment_id}."""
-    call.need_whole("audiences:read")
     found = await _find(call)
     return answer(
         {
@@ -70,11 +66,9 @@ async def view(call: Call) -> Response:
     )
 
 
-async def change(call: Call) -> Response:
+async def change(call: Call, body: dict[str, Any]) -> Response:
     """PATCH /apps/{app_id}/segments/{segment_id}: another filter. A name stays as it is."""
-    call.need_whole("audiences:write")
     found = await _find(call)
-    body = await call.body()
     if body.get("name") not in (None, found.name):
         raise InvalidInput(
             "cannot be changed", field="name", remedy="Create a segment with the new name."
@@ -87,7 +81,6 @@ async def change(call: Call) -> Response:
 
 async def delete(call: Call) -> Response:
     """DELETE /apps/{app_id}/segments/{segment_id}."""
-    call.need_whole("audiences:write")
     found = await _find(call)
     await call.gateway.service.segments.delete(call.app, found.id)
     return answer({"success": True})

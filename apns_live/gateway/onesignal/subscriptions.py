@@ -15,8 +15,8 @@ from ...activities import DeviceRecord, TokenRecord
 from ...activities.checks import identifier, token
 from ...activities.store import schema
 from ...errors import InvalidInput, NotFound
-from .answers import answer
-from .calls import Call
+from ..calls import Call
+from ..problems import json_answer as answer
 from .users import (
     EXTERNAL,
     claimed,
@@ -76,10 +76,8 @@ async def add(call: Call, given: Mapping[str, Any], external: str) -> str:
     return name
 
 
-async def create_user(call: Call) -> Response:
+async def create_user(call: Call, body: dict[str, Any]) -> Response:
     """POST /apps/{app_id}/users: 201 for a new user, 200 for one that is there."""
-    call.need_whole("devices:write")
-    body = await call.body()
     identity = read_identity(body.get("identity") or {})
     external = await external_of(call, identity)
     known = await find(call.gateway, call.app, EXTERNAL, external)
@@ -93,38 +91,31 @@ async def create_user(call: Call) -> Response:
     return answer(found, 201 if known is None else 200)
 
 
-async def create(call: Call) -> Response:
+async def create(call: Call, body: dict[str, Any]) -> Response:
     """POST /apps/{app_id}/users/by/{alias_label}/{alias_id}/subscriptions."""
-    call.need_whole("devices:write")
     external = await named(call)
-    body = await call.body()
     name = await add(call, read_one(body.get("subscription")), external)
     found = await shown(call.gateway, call.app, external)
     mine = [one for one in found["subscriptions"] if one["id"] == name]
     return answer({"subscription": mine[0] if mine else {"id": name}}, 201)
 
 
-async def change(call: Call) -> Response:
+async def change(call: Call, body: dict[str, Any]) -> Response:
     """PATCH /apps/{app_id}/subscriptions/{subscription_id}."""
-    call.need_whole("devices:write")
     name = await _known(call)
-    body = await call.body()
     await _tell(call, name, read_one(body.get("subscription")))
     return answer({})
 
 
 async def remove(call: Call) -> Response:
     """DELETE of the same address, with all tokens."""
-    call.need_whole("devices:write")
     await call.gateway.service.devices.forget(call.app, await _known(call))
     return answer({}, 202)
 
 
-async def transfer(call: Call) -> Response:
+async def transfer(call: Call, body: dict[str, Any]) -> Response:
     """PATCH …/owner."""
-    call.need_whole("devices:write")
     name = await _known(call)
-    body = await call.body()
     external = await external_of(call, read_identity(body.get("identity")))
     await call.gateway.service.people.move_devices(call.app, [name], external)
     found = await shown(call.gateway, call.app, external)
@@ -133,15 +124,13 @@ async def transfer(call: Call) -> Response:
 
 async def identity(call: Call) -> Response:
     """GET …/user/identity."""
-    call.need_whole("devices:read")
     found = await shown(call.gateway, call.app, await _owner(call))
     return answer({"identity": found["identity"]})
 
 
-async def add_aliases(call: Call) -> Response:
+async def add_aliases(call: Call, body: dict[str, Any]) -> Response:
     """PATCH …/user/identity."""
-    call.need_whole("devices:write")
-    return await put_aliases(call, await _owner(call))
+    return await put_aliases(call, await _owner(call), body)
 
 
 async def _tell(
@@ -182,8 +171,8 @@ async def _holder(call: Call, text: str) -> str | None:
         )
         .limit(1)
     )
-    async with call.gateway.service.database.read() as connection:
-        return (await connection.execute(query)).scalar()
+    found: str | None = await call.service.database.scalar(query)
+    return found
 
 
 async def _known(call: Call) -> str:

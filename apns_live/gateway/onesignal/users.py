@@ -6,7 +6,7 @@ Source: OneSignal, "Create User", "View User", "Update User", "Create Alias", "D
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, delete, select, update
@@ -19,9 +19,9 @@ from ...activities.people.people import public_id_of
 from ...activities.store import schema
 from ...activities.times import milliseconds
 from ...errors import InvalidInput, NotFound
+from ..calls import Call
 from ..context import Gateway
-from .answers import answer
-from .calls import Call
+from ..problems import json_answer as answer
 
 EXTERNAL = "external_id"
 OWN = "onesignal_id"
@@ -31,15 +31,12 @@ _MOST_SPENT = 1e12
 
 async def view(call: Call) -> Response:
     """GET /apps/{app_id}/users/by/{alias_label}/{alias_id}."""
-    call.need_whole("devices:read")
     return answer(await shown(call.gateway, call.app, await named(call)))
 
 
-async def change(call: Call) -> Response:
+async def change(call: Call, body: dict[str, Any]) -> Response:
     """PATCH of the same address."""
-    call.need_whole("devices:write")
     external = await named(call)
-    body = await call.body()
     await set_properties(call, external, body.get("properties"))
     await _add_deltas(call, external, body.get("deltas"))
     found = await shown(call.gateway, call.app, external)
@@ -48,26 +45,22 @@ async def change(call: Call) -> Response:
 
 async def remove(call: Call) -> Response:
     """DELETE of the same address; devices stay, without a user."""
-    call.need_whole("devices:write")
     await call.gateway.service.people.forget_user(call.app, await named(call))
     return answer({})
 
 
 async def identity(call: Call) -> Response:
     """GET …/identity."""
-    call.need_whole("devices:read")
     return await _identity_of(call, await named(call))
 
 
-async def add_aliases(call: Call) -> Response:
+async def add_aliases(call: Call, body: dict[str, Any]) -> Response:
     """PATCH …/identity."""
-    call.need_whole("devices:write")
-    return await put_aliases(call, await named(call))
+    return await put_aliases(call, await named(call), body)
 
 
 async def remove_alias(call: Call) -> Response:
     """DELETE …/identity/{label}."""
-    call.need_whole("devices:write")
     external, label = await named(call), call.part("label")
     if label in (EXTERNAL, OWN):
         raise InvalidInput("cannot be removed", field=label, remedy="Delete the user instead.")
@@ -86,9 +79,8 @@ async def remove_alias(call: Call) -> Response:
     return await _identity_of(call, external)
 
 
-async def put_aliases(call: Call, external: str) -> Response:
+async def put_aliases(call: Call, external: str, body: dict[str, Any]) -> Response:
     """Give a user the aliases of the body."""
-    body = await call.body()
     given = read_identity(body.get("identity"))
     if given.get(EXTERNAL, external) != external or OWN in given:
         raise InvalidInput(
@@ -162,8 +154,7 @@ async def find(gateway: Gateway, app: App, label: str, value: str) -> Row[Any] |
         query = query.join(aliases, aliases.c.user_id == users.c.id).where(
             aliases.c.app_id == app.row, aliases.c.label == label, aliases.c.value == value
         )
-    async with gateway.service.database.read() as connection:
-        return (await connection.execute(query)).one_or_none()
+    return await gateway.service.database.row(query)
 
 
 async def named(call: Call) -> str:
@@ -272,7 +263,7 @@ def _delta(value: object, field: str) -> int:
     return value
 
 
-async def devices_of(gateway: Gateway, app: App, external: str) -> list[Row[Any]]:
+async def devices_of(gateway: Gateway, app: App, external: str) -> Sequence[Row[Any]]:
     """Return the rows of a user's devices; 20 subscriptions is the most that OneSignal shows."""
     users, devices = schema.users, schema.devices
     owner = select(users.c.id).where(users.c.app_id == app.row, users.c.external_id == external)
@@ -282,8 +273,7 @@ async def devices_of(gateway: Gateway, app: App, external: str) -> list[Row[Any]
         .order_by(devices.c.id)
         .limit(100)
     )
-    async with gateway.service.database.read() as connection:
-        return list((await connection.execute(query)).all())
+    return await gateway.service.database.rows(query)
 
 
 async def shown(gateway: Gateway, app: App, external: str) -> dict[str, Any]:
@@ -292,19 +282,14 @@ async def shown(gateway: Gateway, app: App, external: str) -> dict[str, Any]:
     if row is None:
         raise NotFound("user not found")
     aliases, attributes = schema.user_aliases, schema.attributes
-    async with gateway.service.database.read() as connection:
-        labels = (
-            await connection.execute(
-                select(aliases.c.label, aliases.c.value).where(aliases.c.user_id == row.id)
-            )
-        ).all()
-        tags = (
-            await connection.execute(
-                select(attributes.c.name, attributes.c.text).where(
-                    attributes.c.user_id == row.id, attributes.c.namespace == "tag"
-                )
-            )
-        ).all()
+    labels = await gateway.service.database.rows(
+        select(aliases.c.label, aliases.c.value).where(aliases.c.user_id == row.id)
+    )
+    tags = await gateway.service.database.rows(
+        select(attributes.c.name, attributes.c.text).where(
+            attributes.c.user_id == row.id, attributes.c.namespace == "tag"
+        )
+    )
     devices = await devices_of(gateway, app, external)
     properties: dict[str, Any] = {"tags": {tag.name: tag.text for tag in tags}}
     for name in ("language", "country"):

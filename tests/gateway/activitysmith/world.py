@@ -12,7 +12,6 @@ from sqlalchemy import update
 from apns_live.activities import DeviceRecord, TokenRecord
 from apns_live.activities.cards.webhooks import WebhookRelay
 from apns_live.activities.store import schema
-from apns_live.gateway.activitysmith import refusal, routes
 from apns_live.gateway.app import create_app
 from apns_live.gateway.context import Gateway
 from apns_live.gateway.scopes import ALL
@@ -48,10 +47,9 @@ class SmithWorld(World):
     async def serve(
         self, settings: GatewaySettings | None = None, relay: WebhookRelay | None = None
     ) -> None:
-        self.api = create_app(self.service, settings=settings, dialects=())
+        self.api = create_app(self.service, settings=settings, dialects=("activitysmith",))
         self.gateway.address = "http://gateway.example"
-        self.gateway.faces.add(refusal)
-        self.api.include_router(routes(self.gateway, relay=relay))
+        self.gateway.relay = relay
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.api, client=("192.0.2.1", 4242)),
             base_url="http://gateway.example",

@@ -209,8 +209,9 @@ class TestStranger:
 async def test_a_place_taken_before_the_app_was_known_is_given_back() -> None:
     admission = Admission(GatewaySettings())
     for _ in range(2 * admission.settings.requests):
-        visit = Visit(admission, "10.0.0.1", lambda: None, reads=False, body=False)
-        with admission.visiting(visit):
-            await visit.enter()
-            visit.app = 7
+        scope = {"method": "POST", "headers": [], "client": ("10.0.0.1", 4242)}
+        visit = Visit(admission, scope, lambda: asyncio.sleep(0), lambda: None)  # type: ignore[arg-type, return-value]
+        await visit.enter()
+        visit.app = 7
+        visit.end()
     assert admission.under_way == 0

@@ -1,0 +1,126 @@
+"""The native API as a face: who calls, how it refuses; and what collects its operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import resources
+from typing import Any, ClassVar
+
+import msgspec
+from starlette.responses import Response
+
+from ...errors import NotAllowed, NotFound
+from ..calls import Call, Face, Handler, Operation, operation
+from ..credentials import HEAD, Phone
+from ..keys import ApiKey
+from ..problems import classify, of_status, respond
+from ..scopes import Dialect
+
+
+class Native(Face):
+    """Problem details, and every path that is no other API's."""
+
+    dialect: ClassVar[Dialect] = "native"
+    no_key = "give a valid API key as Authorization: Bearer KEY"
+    no_query = True
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+
+    def owns(self, path: str) -> bool:
+        """Every path is its own."""
+        return True
+
+    def refuse(self, error: Exception) -> Response:
+        """Return problem details."""
+        return respond(classify(error))
+
+    def absent(self, status: int) -> Response:
+        """Return problem details."""
+        return respond(of_status(status))
+
+    async def find(self, call: Call) -> ApiKey | Phone:
+        """Return the key or, where a phone calls with its credential, the phone."""
+        secret = call.secret()
+        if call.operation.who == "phone":
+            phone = await call.gateway.credentials.check(secret) if secret else None
+            if phone is None:
+                call.refused()
+                raise NotAllowed(
+                    "give a device credential that has not ended: your server mints one at "
+                    "POST /v1/devices/{device}/credentials",
+                    status=401,
+                )
+            return phone
+        if secret.startswith(f"{HEAD}."):
+            call.refused()
+            raise NotAllowed("this is a device credential: phones call /v1/device only", status=401)
+        return await super().find(call)
+
+    async def check(self, call: Call) -> None:
+        """Raise for what the caller may not do, and `NotFound` for parts of a path that are no ids."""
+        for name, text in call.parts.items():
+            if not text or not text.isprintable() or len(text) > 255:
+                raise NotFound(f"there is no such {name}")
+        if isinstance(call.caller, Phone) and (activity := call.parts.get("activity")):
+            check_joins(call, activity)
+        await super().check(call)
+
+
+NATIVE = Native()
+
+
+def check_joins(call: Call, activity: str) -> None:
+    """Raise `NotAllowed` if the phone's credential is not for an activity."""
+    if not call.phone.claims.may_join(activity):
+        raise NotAllowed("this credential is not for that activity")
+
+
+@cache
+def _examples() -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the bodies and answers that the description shows, by operation and then by name."""
+    text = resources.files(__package__).joinpath("examples.json").read_bytes()
+    found: dict[str, dict[str, dict[str, Any]]] = msgspec.json.decode(text)
+    return found
+
+
+class Routes:
+    """Collects the operations of one part of the API. ``scope`` is theirs where they name none."""
+
+    def __init__(self, tag: str, *, scope: str = "") -> None:
+        self._options = {"tag": tag, "scope": scope}
+
+    def __call__(
+        self,
+        place: str,
+        summary: str,
+        *,
+        answer: Any = None,
+        status: int | None = None,
+        **options: Any,
+    ) -> Callable[[Handler], Handler]:
+        """Return a decorator that makes the function the handler of method and path.
+
+        ``answer`` is the type of the usual answer's body, None for none. ``status`` is 200, or 204
+        without a body, unless it is given. The rest is of `Operation`.
+        """
+
+        def add(handler: Handler) -> Handler:
+            shown = _examples().get(handler.__name__, {})
+            NATIVE.operations.append(
+                operation(
+                    NATIVE,
+                    place,
+                    handler,
+                    summary=summary,
+                    answer=answer,
+                    status=status or (204 if answer is None else 200),
+                    examples=shown.get("body", {}),
+                    answer_examples=shown.get("answer", {}),
+                    **{**self._options, **options},
+                )
+            )
+            return handler
+
+        return add
