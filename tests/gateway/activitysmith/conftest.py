@@ -18,6 +18,7 @@ from tests.activities.databases import (  # noqa: F401 - fixtures
 from tests.activities.send.world import phone_settings
 from tests.gateway.activitysmith.live import Live
 from tests.gateway.activitysmith.world import TYPE, SmithWorld
+from tests.gateway.quick import quick_phones  # noqa: F401 - the fixture
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ async def world(database: Database) -> AsyncIterator[SmithWorld]:  # noqa: F811
 
 
 @pytest.fixture
-async def live(tmp_path: Path) -> AsyncIterator[Live]:
+async def live(quick_phones: None, tmp_path: Path) -> AsyncIterator[Live]:  # noqa: F811
     """The gateway beside its fake, over real sockets and in real time."""
     async with trying(Place(directory=tmp_path)) as facts:
         live = Live(facts)

@@ -26,6 +26,7 @@ from apns_live.gateway.native import all_operations, describe
 from apns_live.gateway.problems import TITLES
 from tests.activities.databases import _create as create
 from tests.activities.databases import _run as run
+from tests.counts import SOAK, count
 
 from .conftest import Live, opened
 
@@ -94,8 +95,7 @@ def served(
         yield one
 
 
-SOAK = os.environ.get("APNS_LIVE_HYPOTHESIS_PROFILE") == "soak"
-EXAMPLES = int(os.environ.get("APNS_LIVE_SCHEMA_EXAMPLES") or (300 if SOAK else 12))
+EXAMPLES = int(os.environ.get("APNS_LIVE_SCHEMA_EXAMPLES") or count(12, soak=300))
 """Requests for each operation; the soak runs more of them, and every bound of every field."""
 ON_POSTGRES = os.environ.get("APNS_LIVE_SCHEMA_STORE") == "postgresql"
 

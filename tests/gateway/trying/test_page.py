@@ -15,6 +15,7 @@ from playwright.async_api import async_playwright, expect
 
 from apns_live.cli.trying.recording import dialect_of
 from apns_live.cli.with_fake import Place, trying
+from tests.gateway.quick import quick_phones  # noqa: F401 - the fixture
 from tests.inspector.conftest import FLAGS
 from tests.programs import program
 
@@ -105,7 +106,11 @@ async def joined(ready: dict[str, Any]) -> None:
 
 
 @pytest.mark.external("chromium")
-async def test_walked_through_in_a_browser(ready: dict[str, Any], tmp_path: Path) -> None:
+async def test_walked_through_in_a_browser(
+    quick_phones: None,  # noqa: F811
+    ready: dict[str, Any],
+    tmp_path: Path,
+) -> None:
     problems: list[str] = []
     async with contextlib.AsyncExitStack() as stack:
         driver = await stack.enter_async_context(async_playwright())
