@@ -43,7 +43,7 @@ def counts(result: Result | None, *, devices: int = 0, queued: int = 0) -> dict[
     notified = result.accepted if settled else max(devices, result.accepted)
     return {
         "devices_notified": notified,
-        "devices_queued": queued,
+        "devices_queued": max(0, min(queued, devices + queued - notified)),
         "users_notified": result.persons,
     }
 

@@ -10,10 +10,12 @@ from apns_live.activities.apps import App
 from apns_live.activities.cards.buttons import Button, TapSigner
 from apns_live.errors import InvalidInput, InvalidSetting
 from apns_live.gateway.activitysmith import fields, requests, states
+from apns_live.gateway.activitysmith.answers import counts
 from apns_live.gateway.activitysmith.audiences import audience_of, effective
 from apns_live.gateway.activitysmith.dialect import DialectSettings, settings_of
 from apns_live.gateway.activitysmith.links import TapLinks, digest_of, with_buttons
 from apns_live.gateway.activitysmith.refusals import Refused, refusal_of
+from apns_live.gateway.activitysmith.store import Result
 from apns_live.gateway.keys import ApiKey
 
 NOW = 1_800_000_000.0
@@ -417,3 +419,23 @@ def test_bad_settings(given: Any) -> None:
         settings_of(changed)
     assert refusal_of(refused.value).status == 500
     assert settings_of(app) == DialectSettings()
+
+
+@pytest.mark.parametrize(
+    ("accepted", "failed", "told"),
+    [(5, 0, (5, 1)), (6, 0, (6, 0)), (4, 1, (4, 1)), (5, 1, (5, 1)), (0, 0, (5, 1))],
+)
+def test_a_device_is_notified_or_queued(accepted: int, failed: int, told: tuple[int, int]) -> None:
+    """A device whose token comes while the answer waits for APNs is no longer queued."""
+    result = Result(
+        finished=True,
+        targeted=6,
+        accepted=accepted,
+        queued=0,
+        failed=failed,
+        unregistered=0,
+        persons=6,
+        errors=[],
+    )
+    said = counts(result, devices=5, queued=1)
+    assert (said["devices_notified"], said["devices_queued"]) == told
