@@ -21,6 +21,7 @@ from apns_live.gateway import Gateway, GatewaySettings, create_app
 from apns_live.gateway.scopes import ALL
 from apns_live.gateway.serving import serving
 from apns_live.testing import FakeApns
+from apns_live.testing.phones import PhoneSettings
 from tests.activities.databases import (  # noqa: F401 - fixtures
     postgres_address,
     postgres_template,
@@ -165,7 +166,11 @@ def settings() -> GatewaySettings:
 
 async def opened(address: str, settings: GatewaySettings, folder: Path) -> AsyncIterator[Live]:
     """Run everything over a database."""
-    async with FakeApns(directory=folder / "fake", bundle_id=BUNDLE_ID, devices="strict") as fake:
+    # In real time: by default a card's token takes up to two seconds.
+    quick = PhoneSettings(token_delay=(0.0, 0.05))
+    async with FakeApns(
+        directory=folder / "fake", bundle_id=BUNDLE_ID, devices="strict", phone_settings=quick
+    ) as fake:
         endpoint = Endpoint(**fake.endpoint._asdict())
         async with Service.open(
             address,
