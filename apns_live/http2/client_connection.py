@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from apns_live.errors import Http2Error, Http2StreamError
+from apns_live.errors import Http2Error
 from apns_live.http2.answer_forms import NO_FORM, STRING_SIZES, form_of
 from apns_live.http2.closed_streams import Ending
-from apns_live.http2.connection import Connection, connection_error
+from apns_live.http2.connection import Connection, connection_error, stream_error
 from apns_live.http2.constants import (
     CLIENT_PREFACE,
     DEFAULT_WINDOW,
@@ -19,7 +19,7 @@ from apns_live.http2.constants import (
     Setting,
 )
 from apns_live.http2.events import AnswersReceived, Event, Headers, ResponseReceived
-from apns_live.http2.field_rules import content_length, split_response, trailers_problem
+from apns_live.http2.field_rules import content_length, split_response
 from apns_live.http2.floods import FLOOD_BUDGET
 from apns_live.http2.flow_control import Stream
 from apns_live.http2.frames import (
@@ -42,12 +42,10 @@ _BODILESS = (204, 304)
 class _Stream(Stream):
     """A stream that is more than a whole request without any answer yet."""
 
-    __slots__ = ("request_waits", "status")
+    __slots__ = ("status",)
 
     def __init__(self, window: int, sent: int = 0) -> None:
         super().__init__(window, sent=sent)
-        self.request_waits = False
-        """The rest of the request is in the send queue."""
         self.status = 0
 
 
@@ -110,8 +108,6 @@ class ClientConnection(Connection):
         self._waiting: dict[int, int] = {}
         self._streams: dict[int, _Stream] = {}
         self._going_away = False
-        self._limit = 0
-        """How many streams may be open: 0 before SETTINGS and once nothing more may start."""
         self._quick_body = 0
         """The longest body that fits one DATA frame and a fresh stream's window."""
 
@@ -256,9 +252,7 @@ class ClientConnection(Connection):
         if not body:
             self._waiting[stream_id] = 0
             return
-        stream = _Stream(self._initial_window)
-        stream.request_waits = True
-        self._streams[stream_id] = stream
+        self._streams[stream_id] = _Stream(self._initial_window)
         self._queue.add(stream_id, memoryview(body))
         self._flush()
 
@@ -367,8 +361,7 @@ class ClientConnection(Connection):
         if not problem and (headers or status < 200):
             problem = _bodiless_problem(status, headers)
         if problem:
-            error = Http2StreamError(problem, ErrorCode.PROTOCOL_ERROR, stream_id)
-            self._stream_error(error, events)
+            self._stream_error(stream_error(problem, stream_id), events)
             return False
         del self._waiting[stream_id]
         events.append(ResponseReceived(stream_id, status, headers, b""))
@@ -386,7 +379,7 @@ class ClientConnection(Connection):
         return stream_id & 1 == 0 or stream_id >= self._next_id
 
     def _is_open(self, stream_id: int) -> bool:
-        return stream_id in self._waiting or stream_id in self._streams
+        return stream_id in self._waiting or super()._is_open(stream_id)
 
     def _stream(self, stream_id: int) -> _Stream | None:
         """Return the stream's full state, made now if the request was only waiting so far."""
@@ -404,15 +397,10 @@ class ClientConnection(Connection):
         if stream is None:
             self._ignore_headers(stream_id, block)
             return
-        fields = self._decoder.decode(block)
         if stream.status:
-            problem = trailers_problem(fields, self._check)
-            if not problem and not ends_stream:
-                problem = "a second header block that does not end the stream"
-            if problem:
-                raise Http2StreamError(problem, ErrorCode.PROTOCOL_ERROR, stream_id=stream_id)
-            self._response_complete(stream_id, stream, events)
+            self._trailers(stream_id, stream, block, ends_stream, events)
             return
+        fields = self._decoder.decode(block)
         status, headers, problem = split_response(fields, self._check)
         if not problem and status < 200:
             if status == 101 or ends_stream:
@@ -423,50 +411,30 @@ class ClientConnection(Connection):
         if not problem:
             stream.declared, problem = content_length(headers)
         if problem:
-            raise Http2StreamError(problem, ErrorCode.PROTOCOL_ERROR, stream_id=stream_id)
+            raise stream_error(problem, stream_id)
         stream.status = status
         stream.headers = headers
         if ends_stream:
-            self._response_complete(stream_id, stream, events)
+            self._message_complete(stream_id, stream, events)
 
-    def _data_received(
-        self, stream_id: int, size: int, content: bytes, ends_stream: bool, events: list[Event]
-    ) -> None:
-        stream = self._stream(stream_id)
-        if stream is None:
-            self._floods.spend("late DATA")
-            self._late_frame(stream_id, "DATA")
-            return
-        stream.count(size, stream_id)
+    def _take_content(self, stream_id: int, stream: _Stream, content: bytes) -> None:
         if not stream.status:
-            raise Http2StreamError(
-                "DATA before the response's HEADERS", ErrorCode.PROTOCOL_ERROR, stream_id=stream_id
-            )
-        stream.length += len(content)
+            raise stream_error("DATA before the response's HEADERS", stream_id)
         if stream.length > self._max_response_body:
-            raise Http2StreamError(
-                f"a response of more than {self._max_response_body} bytes",
-                ErrorCode.CANCEL,
-                stream_id=stream_id,
-            )
+            problem = f"a response of more than {self._max_response_body} bytes"
+            raise stream_error(problem, stream_id, ErrorCode.CANCEL)
         if content:
             stream.add(content)
-        if ends_stream:
-            self._response_complete(stream_id, stream, events)
-            return
-        increment = stream.window.refill()
-        if increment:
-            self._out.append(window_update_frame(stream_id, increment))
 
-    def _response_complete(self, stream_id: int, stream: _Stream, events: list[Event]) -> None:
+    def _message_complete(self, stream_id: int, stream: _Stream, events: list[Event]) -> None:
         problem = _length_problem(stream.declared, stream.length, stream.status)
         if problem:
-            raise Http2StreamError(problem, ErrorCode.PROTOCOL_ERROR, stream_id=stream_id)
+            raise stream_error(problem, stream_id)
         if self._flush_needed:
             self._flush_needed = False  # a window that came before this answer counts first
             self._flush()
         del self._streams[stream_id]
-        if stream.request_waits:
+        if stream_id in self._queue:
             # Answered before the request was complete: stop sending it (RFC 9113, section 8.1).
             self._queue.discard(stream_id)
             self._closed.remember(stream_id, Ending.OURS)
@@ -480,24 +448,15 @@ class ClientConnection(Connection):
     def _forget_stream(self, stream_id: int) -> bool:
         if self._waiting.pop(stream_id, None) is not None:
             return True
-        self._queue.discard(stream_id)
-        return self._streams.pop(stream_id, None) is not None
+        return super()._forget_stream(stream_id)
 
     def _stream_window_grew(self, stream_id: int, increment: int) -> None:
         sent = self._waiting.get(stream_id)
-        if sent is not None:
-            self._waiting[stream_id] = sent = sent - increment
-            self._spend_on_window()
-        else:
-            stream = self._streams.get(stream_id)
-            if stream is None:
-                self._spend_on_window()
-                return
-            stream.sent = sent = stream.sent - increment
-            if stream.request_waits:
-                self._flush_needed = True
-            else:
-                self._spend_on_window()
+        if sent is None:
+            super()._stream_window_grew(stream_id, increment)
+            return
+        self._waiting[stream_id] = sent = sent - increment
+        self._spend_on_window()
         self._check_send_window(sent, stream_id)
 
     def _sent_on_streams(self) -> Iterable[int]:
@@ -505,7 +464,6 @@ class ClientConnection(Connection):
 
     def _body_sent(self, stream_id: int) -> None:
         stream = self._streams[stream_id]
-        stream.request_waits = False
         if not stream.status and stream.window.available == stream.window.target:
             del self._streams[stream_id]
             self._waiting[stream_id] = stream.sent
@@ -515,9 +473,6 @@ class ClientConnection(Connection):
         self._quick_body = min(values[Setting.INITIAL_WINDOW_SIZE], values[Setting.MAX_FRAME_SIZE])
         if not self.going_away and self.stream_ids_left:
             self._limit = values[Setting.MAX_CONCURRENT_STREAMS]
-
-    def _settings_in_force(self, changes: Mapping[int, int]) -> None:
-        """Nothing: what we announce at the start is what streams begin with."""
 
     def _peer_goes_away(self, last_stream_id: int) -> list[int]:
         self._going_away = True
@@ -532,9 +487,3 @@ class ClientConnection(Connection):
             self._forget_stream(stream_id)
             self._closed.remember(stream_id, Ending.OURS)
         return unprocessed
-
-    def _last_peer_stream(self) -> int:
-        return 0
-
-    def _on_closing(self) -> None:
-        self._limit = 0

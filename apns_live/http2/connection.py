@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from typing import NoReturn
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from apns_live.errors import Http2ConnectionError, Http2StreamError
 from apns_live.http2.closed_streams import ClosedStreams, Ending
@@ -28,7 +29,7 @@ from apns_live.http2.events import (
     SettingsReceived,
     StreamReset,
 )
-from apns_live.http2.field_rules import FieldCheck
+from apns_live.http2.field_rules import FieldCheck, trailers_problem
 from apns_live.http2.floods import FloodGuard
 from apns_live.http2.flow_control import ReceiveWindow, SendQueue, Stream
 from apns_live.http2.frames import (
@@ -47,6 +48,20 @@ from apns_live.http2.header_encoder import HeaderEncoder
 from apns_live.http2.headers import HeaderDecoder
 from apns_live.http2.settings import OurSettings, PeerSettings
 
+_CONNECTION_FRAMES = (FrameType.SETTINGS, FrameType.PING, FrameType.GOAWAY)
+_STREAM_FRAMES = (
+    FrameType.DATA,
+    FrameType.HEADERS,
+    FrameType.PRIORITY,
+    FrameType.RST_STREAM,
+    FrameType.CONTINUATION,
+)
+_SIZES = {
+    FrameType.PRIORITY: 5,
+    FrameType.RST_STREAM: 4,
+    FrameType.PING: 8,
+    FrameType.WINDOW_UPDATE: 4,
+}
 _CONTINUATION_LIMIT = 256
 _LARGEST_BLOCK = 65_536
 
@@ -56,22 +71,27 @@ def connection_error(message: str, code: int = ErrorCode.PROTOCOL_ERROR) -> Http
     return Http2ConnectionError(message, code)
 
 
+def stream_error(
+    message: str, stream_id: int, code: int = ErrorCode.PROTOCOL_ERROR
+) -> Http2StreamError:
+    """Return an error that ends one stream."""
+    return Http2StreamError(message, code, stream_id)
+
+
+@dataclass(slots=True)
 class _Unfinished:
     """A header block that still waits for CONTINUATION."""
 
-    __slots__ = ("block", "ends_stream", "frames", "stream_id")
-
-    def __init__(self, stream_id: int, block: bytes, *, ends_stream: bool) -> None:
-        self.stream_id = stream_id
-        self.block = bytearray(block)
-        self.ends_stream = ends_stream
-        self.frames = 0
+    stream_id: int
+    block: bytearray
+    ends_stream: bool
+    frames: int = 0
 
 
 class Connection(ABC):
     """One HTTP/2 connection without I/O. See ``ClientConnection`` and ``ServerConnection``."""
 
-    _streams: Mapping[int, Stream]
+    _streams: MutableMapping[int, Any]
 
     def __init__(
         self,
@@ -92,6 +112,10 @@ class Connection(ABC):
         self._ready = False
         self._error: Http2ConnectionError | None = None
         self._closing = False
+        self._last_stream_id = 0
+        """The highest stream that the peer has opened."""
+        self._limit = 0
+        """How many streams we may open: 0 before SETTINGS and once nothing more may start."""
         # Flow control: what we grant, and what the peer grants less what waits in the queue.
         self._receive_window = ReceiveWindow(connection_window)
         self._automatic_windows = True
@@ -194,10 +218,8 @@ class Connection(ABC):
         self._error = error
         self._closing = True
         self._rest = b""
-        self._out.append(
-            goaway_frame(self._last_peer_stream(), error.code, str(error).encode()[:200])
-        )
-        self._on_closing()
+        self._out.append(goaway_frame(self._last_stream_id, error.code, str(error).encode()[:200]))
+        self._limit = 0
         raise error
 
     def _take_frames(self, data: bytes, events: list[Event]) -> int:
@@ -246,6 +268,14 @@ class Connection(ABC):
             frame_type != FrameType.CONTINUATION or stream_id != unfinished.stream_id
         ):
             raise connection_error("another frame came inside a header block")
+        if stream_id == 0 and frame_type in _STREAM_FRAMES:
+            raise connection_error(f"{FrameType(frame_type).name} on stream 0")
+        if stream_id and frame_type in _CONNECTION_FRAMES:
+            raise connection_error(f"{FrameType(frame_type).name} on a stream")
+        if len(payload) != (size := _SIZES.get(frame_type, len(payload))):  # type: ignore[call-overload]
+            raise connection_error(
+                f"{FrameType(frame_type).name} is not {size} bytes", ErrorCode.FRAME_SIZE_ERROR
+            )
         try:
             if frame_type == FrameType.HEADERS:
                 self._take_headers(flags, stream_id, payload, events)
@@ -266,16 +296,12 @@ class Connection(ABC):
         elif frame_type == FrameType.RST_STREAM:
             self._take_reset(stream_id, payload, events)
         elif frame_type == FrameType.SETTINGS:
-            self._take_settings(flags, stream_id, payload, events)
+            self._take_settings(flags, payload, events)
         elif frame_type == FrameType.PING:
-            self._take_ping(flags, stream_id, payload, events)
+            self._take_ping(flags, payload, events)
         elif frame_type == FrameType.GOAWAY:
-            self._take_goaway(stream_id, payload, events)
+            self._take_goaway(payload, events)
         elif frame_type == FrameType.PRIORITY:
-            if stream_id == 0:
-                raise connection_error("PRIORITY on stream 0")
-            if len(payload) != 5:
-                raise connection_error("PRIORITY is not 5 bytes", ErrorCode.FRAME_SIZE_ERROR)
             self._floods.spend("PRIORITY")
         elif frame_type == FrameType.PUSH_PROMISE:
             raise connection_error("PUSH_PROMISE is not allowed here")
@@ -292,15 +318,13 @@ class Connection(ABC):
     def _take_headers(
         self, flags: int, stream_id: int, payload: bytes, events: list[Event]
     ) -> None:
-        if stream_id == 0:
-            raise connection_error("HEADERS on stream 0")
         block = strip_padding(payload, flags, "HEADERS")
         self._check_headers_allowed(stream_id)
         ends_stream = bool(flags & END_STREAM)
         if flags & END_HEADERS:
             self._headers_complete(stream_id, block, ends_stream, events)
             return
-        self._unfinished = _Unfinished(stream_id, block, ends_stream=ends_stream)
+        self._unfinished = _Unfinished(stream_id, bytearray(block), ends_stream)
 
     def _take_continuation(
         self, flags: int, stream_id: int, payload: bytes, events: list[Event]
@@ -338,8 +362,6 @@ class Connection(ABC):
     # --- DATA and windows ------------------------------------------------------------------
 
     def _take_data(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
-        if stream_id == 0:
-            raise connection_error("DATA on stream 0")
         if self._is_idle(stream_id):
             raise connection_error(f"DATA on stream {stream_id}, which is idle")
         size = len(payload)  # padding counts (RFC 9113, section 6.1)
@@ -354,9 +376,39 @@ class Connection(ABC):
             self._floods.spend("empty DATA")
         self._data_received(stream_id, size, content, bool(flags & END_STREAM), events)
 
+    def _data_received(
+        self, stream_id: int, size: int, content: bytes, ends_stream: bool, events: list[Event]
+    ) -> None:
+        """Take the content of DATA; ``size`` is what it counts against the stream's window."""
+        stream = self._stream(stream_id)
+        if stream is None:
+            self._floods.spend("late DATA")
+            self._late_frame(stream_id, "DATA")
+            return
+        window = stream.window
+        window.available -= size
+        if window.available < 0:
+            problem = "more DATA than the stream's window"
+            raise stream_error(problem, stream_id, ErrorCode.FLOW_CONTROL_ERROR)
+        stream.length += len(content)
+        self._take_content(stream_id, stream, content)
+        if ends_stream:
+            self._message_complete(stream_id, stream, events)
+        elif self._automatic_windows and (increment := window.refill()):
+            self._out.append(window_update_frame(stream_id, increment))
+
+    def _trailers(
+        self, stream_id: int, stream: Stream, block: bytes, ends: bool, events: list[Event]
+    ) -> None:
+        """Take a second header block, which must end the message."""
+        problem = trailers_problem(self._decoder.decode(block), self._check)
+        if not problem and not ends:
+            problem = "a second header block that does not end the stream"
+        if problem:
+            raise stream_error(problem, stream_id)
+        self._message_complete(stream_id, stream, events)
+
     def _take_window_update(self, stream_id: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise connection_error("WINDOW_UPDATE is not 4 bytes", ErrorCode.FRAME_SIZE_ERROR)
         increment = int.from_bytes(payload, "big") & 0x7FFFFFFF
         if stream_id == 0:
             if increment == 0:
@@ -372,9 +424,7 @@ class Connection(ABC):
             raise connection_error(f"WINDOW_UPDATE on stream {stream_id}, which is idle")
         if increment == 0:
             if self._is_open(stream_id):
-                raise Http2StreamError(
-                    "WINDOW_UPDATE by 0", ErrorCode.PROTOCOL_ERROR, stream_id=stream_id
-                )
+                raise stream_error("WINDOW_UPDATE by 0", stream_id)
             return
         self._stream_window_grew(stream_id, increment)
 
@@ -405,8 +455,8 @@ class Connection(ABC):
 
     def _check_send_window(self, sent: int, stream_id: int) -> None:
         if self._peers.values[Setting.INITIAL_WINDOW_SIZE] - sent > MAXIMUM_WINDOW:
-            problem, code = "the stream's window is above 2^31-1", ErrorCode.FLOW_CONTROL_ERROR
-            raise Http2StreamError(problem, code, stream_id=stream_id)
+            problem = "the stream's window is above 2^31-1"
+            raise stream_error(problem, stream_id, ErrorCode.FLOW_CONTROL_ERROR)
 
     def _stream_send_window(self, stream_id: int) -> int:
         return self._peers.values[Setting.INITIAL_WINDOW_SIZE] - self._streams[stream_id].sent
@@ -418,10 +468,6 @@ class Connection(ABC):
     # --- other frames ----------------------------------------------------------------------
 
     def _take_reset(self, stream_id: int, payload: bytes, events: list[Event]) -> None:
-        if stream_id == 0:
-            raise connection_error("RST_STREAM on stream 0")
-        if len(payload) != 4:
-            raise connection_error("RST_STREAM is not 4 bytes", ErrorCode.FRAME_SIZE_ERROR)
         if self._is_idle(stream_id):
             raise connection_error(f"RST_STREAM on stream {stream_id}, which is idle")
         self._floods.spend("RST_STREAM")
@@ -431,11 +477,7 @@ class Connection(ABC):
             self._closed.remember(stream_id, Ending.PEERS)
             events.append(StreamReset(stream_id, code, processed))
 
-    def _take_settings(
-        self, flags: int, stream_id: int, payload: bytes, events: list[Event]
-    ) -> None:
-        if stream_id:
-            raise connection_error("SETTINGS on a stream")
+    def _take_settings(self, flags: int, payload: bytes, events: list[Event]) -> None:
         if flags & ACK:
             if payload:
                 raise connection_error(
@@ -471,20 +513,14 @@ class Connection(ABC):
         self._peer_settings_changed()
         events.append(SettingsReceived(changed))
 
-    def _take_ping(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
-        if stream_id:
-            raise connection_error("PING on a stream")
-        if len(payload) != 8:
-            raise connection_error("PING is not 8 bytes", ErrorCode.FRAME_SIZE_ERROR)
+    def _take_ping(self, flags: int, payload: bytes, events: list[Event]) -> None:
         if flags & ACK:
             self._floods.spend("PING acknowledgement")
             events.append(PingAcknowledged(payload))
         else:
             self._reply(ping_frame(payload, ack=True), "PING")
 
-    def _take_goaway(self, stream_id: int, payload: bytes, events: list[Event]) -> None:
-        if stream_id:
-            raise connection_error("GOAWAY on a stream")
+    def _take_goaway(self, payload: bytes, events: list[Event]) -> None:
         if len(payload) < 8:
             raise connection_error("GOAWAY is shorter than 8 bytes", ErrorCode.FRAME_SIZE_ERROR)
         self._floods.spend("GOAWAY")
@@ -515,9 +551,9 @@ class Connection(ABC):
     def _is_idle(self, stream_id: int) -> bool:
         """Tell whether nobody has opened this stream yet."""
 
-    @abstractmethod
     def _is_open(self, stream_id: int) -> bool:
         """Tell whether there is any state of this stream."""
+        return stream_id in self._streams
 
     @abstractmethod
     def _check_headers_allowed(self, stream_id: int) -> None:
@@ -529,39 +565,47 @@ class Connection(ABC):
     ) -> None:
         """Take a whole header block."""
 
-    @abstractmethod
-    def _data_received(
-        self, stream_id: int, size: int, content: bytes, ends_stream: bool, events: list[Event]
-    ) -> None:
-        """Take the content of DATA; ``size`` is what it counts against the stream's window."""
+    def _stream(self, stream_id: int) -> Stream | None:
+        """Return the state of an open stream."""
+        return self._streams.get(stream_id)
 
     @abstractmethod
-    def _forget_stream(self, stream_id: int) -> bool:
-        """Drop all state of a stream; tell whether there was any."""
+    def _take_content(self, stream_id: int, stream: Stream, content: bytes) -> None:
+        """Keep the content of DATA, which is counted already."""
 
     @abstractmethod
-    def _stream_window_grew(self, stream_id: int, increment: int) -> None:
-        """Add to a stream's send window; streams that are over are ignored."""
+    def _message_complete(self, stream_id: int, stream: Stream, events: list[Event]) -> None:
+        """Report the message that the peer has ended."""
 
     @abstractmethod
     def _body_sent(self, stream_id: int) -> None:
         """Note that a waiting body is finished."""
 
+    def _forget_stream(self, stream_id: int) -> bool:
+        """Drop all state of a stream; tell whether there was any."""
+        self._queue.discard(stream_id)
+        return self._streams.pop(stream_id, None) is not None
+
+    def _stream_window_grew(self, stream_id: int, increment: int) -> None:
+        """Add to a stream's send window; streams that are over are ignored."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            self._spend_on_window()
+            return
+        stream.sent -= increment
+        if stream_id in self._queue:
+            self._flush_needed = True
+        else:
+            self._spend_on_window()
+        self._check_send_window(stream.sent, stream_id)
+
     def _peer_settings_changed(self) -> None:  # noqa: B027 - nothing more, for most
         """Apply the peer's settings beyond windows and tables."""
 
-    @abstractmethod
-    def _settings_in_force(self, changes: Mapping[int, int]) -> None:
-        """Apply our own settings now that the peer knows them."""
+    def _settings_in_force(self, changes: Mapping[int, int]) -> None:  # noqa: B027
+        """Apply our own settings, now that the peer knows them, where streams do not begin with them."""
 
-    @abstractmethod
     def _peer_goes_away(self, last_stream_id: int) -> list[int]:
         """Forget our streams above ``last_stream_id`` and return them."""
-
-    @abstractmethod
-    def _last_peer_stream(self) -> int:
-        """Return the highest stream of the peer that we acted on."""
-
-    @abstractmethod
-    def _on_closing(self) -> None:
-        """Start nothing any more."""
+        del last_stream_id
+        return []

@@ -8,7 +8,6 @@ from typing import Final
 CLIENT_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client sends before its first frame (RFC 9113, section 3.4)."""
 
-FRAME_HEADER_LENGTH: Final = 9
 DEFAULT_WINDOW: Final = 65_535
 MAXIMUM_WINDOW: Final = 2**31 - 1
 MAXIMUM_STREAM_ID: Final = 2**31 - 1

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from apns_live.errors import Http2StreamError
-from apns_live.http2.constants import ErrorCode
 from apns_live.http2.events import Headers
 from apns_live.http2.frames import data_header
 
@@ -58,13 +56,6 @@ class Stream:
         self.declared = declared
         self.body: list[bytes] = []
         self.length = 0
-
-    def count(self, size: int, stream_id: int) -> None:
-        """Count DATA against the window. Raises Http2StreamError when it is too much."""
-        self.window.available -= size
-        if self.window.available < 0:
-            problem, code = "more DATA than the stream's window", ErrorCode.FLOW_CONTROL_ERROR
-            raise Http2StreamError(problem, code, stream_id=stream_id)
 
     def add(self, content: bytes) -> None:
         """Add the content of one DATA frame to the body, so that tiny frames do not weigh too much."""

@@ -96,17 +96,6 @@ class HeaderEncoder:
     whenever indexes do: a block made earlier is then no longer valid.
     """
 
-    __slots__ = (
-        "_entries",
-        "_field_numbers",
-        "_inserted",
-        "_maximum",
-        "_name_numbers",
-        "_pending",
-        "_size",
-        "generation",
-    )
-
     def __init__(self) -> None:
         self._entries: deque[tuple[bytes, bytes]] = deque()  # oldest first
         self._field_numbers: dict[tuple[bytes, bytes], int] = {}
@@ -206,8 +195,6 @@ class Prefix(NamedTuple):
 class RequestEncoder(HeaderEncoder):
     """A client's encoder: what pushes share is kept for as long as the table stays the same."""
 
-    __slots__ = ("_authority", "prefixes")
-
     def __init__(self, authority: bytes) -> None:
         super().__init__()
         self._authority = authority
@@ -244,8 +231,6 @@ class RequestEncoder(HeaderEncoder):
 
 class ResponseEncoder(HeaderEncoder):
     """A server's encoder: it indexes nothing, so answers do not depend on each other."""
-
-    __slots__ = ("_names",)
 
     def __init__(self) -> None:
         super().__init__()

@@ -130,20 +130,6 @@ class HeaderDecoder:
     ``jh2`` or ``hpack``; see ``choose_decoder``.
     """
 
-    __slots__ = (
-        "_allowed_size",
-        "_constants",
-        "_decode",
-        "_max_list_size",
-        "_oversized",
-        "_shapes",
-        "_shrink_needed",
-        "_table_size",
-        "_tolerated_size",
-        "_wants_none",
-        "decoder_name",
-    )
-
     def __init__(self, max_header_list_size: int = 65_536, *, name: str | None = None) -> None:
         self.decoder_name = choose_decoder(name)
         if self.decoder_name == "jh2":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from apns_live.errors import Http2StreamError
 from apns_live.http2.closed_streams import Ending
-from apns_live.http2.connection import Connection, connection_error
+from apns_live.http2.connection import Connection, connection_error, stream_error
 from apns_live.http2.constants import (
     CLIENT_PREFACE,
     DEFAULT_FRAME_SIZE,
@@ -20,10 +20,7 @@ from apns_live.http2.constants import (
     Setting,
 )
 from apns_live.http2.events import Event, Headers, RequestReceived
-from apns_live.http2.field_rules import (
-    list_size,
-    trailers_problem,
-)
+from apns_live.http2.field_rules import list_size
 from apns_live.http2.floods import FLOOD_BUDGET
 from apns_live.http2.flow_control import Stream
 from apns_live.http2.frames import (
@@ -94,7 +91,6 @@ class ServerConnection(Connection):
         self._max_request_body = max_request_body
         self._preface_left = CLIENT_PREFACE
         self._streams: dict[int, _Stream] = {}
-        self._last_stream_id = 0
         self._goaway_last_id = -1
         self._acknowledged = False
         self._initial_window = DEFAULT_WINDOW
@@ -281,9 +277,6 @@ class ServerConnection(Connection):
     def _is_idle(self, stream_id: int) -> bool:
         return stream_id & 1 == 0 or stream_id > self._last_stream_id
 
-    def _is_open(self, stream_id: int) -> bool:
-        return stream_id in self._streams
-
     def _check_headers_allowed(self, stream_id: int) -> None:
         if stream_id & 1 == 0:
             raise connection_error(f"HEADERS on stream {stream_id}: a client's streams are odd")
@@ -293,6 +286,10 @@ class ServerConnection(Connection):
     ) -> None:
         stream = self._streams.get(stream_id)
         if stream is not None:
+            if stream.ended:
+                self._decoder.decode(block)
+                problem = "HEADERS after the end of the request"
+                raise stream_error(problem, stream_id, ErrorCode.STREAM_CLOSED)
             self._trailers(stream_id, stream, block, ends_stream, events)
             return
         if stream_id <= self._last_stream_id:
@@ -312,38 +309,13 @@ class ServerConnection(Connection):
         if not problem and ends_stream and declared > 0:
             problem = "a request without its body"
         if problem:
-            raise Http2StreamError(problem, ErrorCode.PROTOCOL_ERROR, stream_id=stream_id)
+            raise stream_error(problem, stream_id)
         if self._list_limit < _MAX_HEADER_LIST and list_size(headers) > self._list_limit:
-            raise Http2StreamError(
-                "the header list is larger than we allow",
-                ErrorCode.ENHANCE_YOUR_CALM,
-                stream_id=stream_id,
-            )
+            problem = "the header list is larger than we allow"
+            raise stream_error(problem, stream_id, ErrorCode.ENHANCE_YOUR_CALM)
         stream = self._streams[stream_id] = _Stream(headers, declared, self._initial_window)
         if ends_stream:
-            self._request_complete(stream_id, stream, events)
-
-    def _trailers(
-        self,
-        stream_id: int,
-        stream: _Stream,
-        block: bytes,
-        ends_stream: bool,
-        events: list[Event],
-    ) -> None:
-        fields = self._decoder.decode(block)
-        if stream.ended:
-            raise Http2StreamError(
-                "HEADERS after the end of the request",
-                ErrorCode.STREAM_CLOSED,
-                stream_id=stream_id,
-            )
-        problem = trailers_problem(fields, self._check)
-        if not problem and not ends_stream:
-            problem = "a second header block that does not end the stream"
-        if problem:
-            raise Http2StreamError(problem, ErrorCode.PROTOCOL_ERROR, stream_id=stream_id)
-        self._request_complete(stream_id, stream, events)
+            self._message_complete(stream_id, stream, events)
 
     def _stream_limit(self) -> int:
         """Return how many streams a client may have open without having ignored our SETTINGS."""
@@ -353,36 +325,17 @@ class ServerConnection(Connection):
         announced = self._ours.latest(Setting.MAX_CONCURRENT_STREAMS)
         return max(announced, _TOLERATED_BEFORE_SETTINGS)
 
-    def _data_received(
-        self, stream_id: int, size: int, content: bytes, ends_stream: bool, events: list[Event]
-    ) -> None:
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            self._floods.spend("late DATA")
-            self._late_frame(stream_id, "DATA")
-            return
+    def _take_content(self, stream_id: int, stream: _Stream, content: bytes) -> None:
         if stream.ended:
-            raise Http2StreamError(
-                "DATA after the end of the request", ErrorCode.STREAM_CLOSED, stream_id=stream_id
-            )
-        stream.count(size, stream_id)
-        stream.length += len(content)
+            problem = "DATA after the end of the request"
+            raise stream_error(problem, stream_id, ErrorCode.STREAM_CLOSED)
         if content and stream.length - len(content) < self._max_request_body:
             stream.add(content)
-        if ends_stream:
-            self._request_complete(stream_id, stream, events)
-        elif self._automatic_windows:
-            increment = stream.window.refill()
-            if increment:
-                self._out.append(window_update_frame(stream_id, increment))
 
-    def _request_complete(self, stream_id: int, stream: _Stream, events: list[Event]) -> None:
+    def _message_complete(self, stream_id: int, stream: _Stream, events: list[Event]) -> None:
         if stream.declared not in {-1, stream.length}:
-            raise Http2StreamError(
-                f"content-length is {stream.declared}, the body has {stream.length} bytes",
-                ErrorCode.PROTOCOL_ERROR,
-                stream_id=stream_id,
-            )
+            problem = f"content-length is {stream.declared}, the body has {stream.length} bytes"
+            raise stream_error(problem, stream_id)
         stream.ended = True
         body = stream.whole_body()
         stream.body = []
@@ -394,22 +347,6 @@ class ServerConnection(Connection):
             del self._streams[stream_id]
 
     # --- what the connection asks of a role ------------------------------------------------------
-
-    def _forget_stream(self, stream_id: int) -> bool:
-        self._queue.discard(stream_id)
-        return self._streams.pop(stream_id, None) is not None
-
-    def _stream_window_grew(self, stream_id: int, increment: int) -> None:
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            self._spend_on_window()
-            return
-        stream.sent -= increment
-        if stream_id in self._queue:
-            self._flush_needed = True
-        else:
-            self._spend_on_window()
-        self._check_send_window(stream.sent, stream_id)
 
     def _body_sent(self, stream_id: int) -> None:
         self._floods.earn()
@@ -429,12 +366,3 @@ class ServerConnection(Connection):
             for stream in self._streams.values():
                 stream.window.available += difference
                 stream.window.target += difference
-
-    def _peer_goes_away(self, last_stream_id: int) -> list[int]:
-        return []  # a server opens no streams that a client could refuse
-
-    def _last_peer_stream(self) -> int:
-        return self._last_stream_id
-
-    def _on_closing(self) -> None:
-        """Nothing: a server starts nothing by itself."""

@@ -28,30 +28,23 @@ _DEFAULTS: dict[int, int] = {
 _MAXIMUM_UNACKNOWLEDGED = 1000
 
 
+_LIMITS = {
+    Setting.ENABLE_PUSH: (0, 1, ErrorCode.PROTOCOL_ERROR),
+    Setting.INITIAL_WINDOW_SIZE: (0, MAXIMUM_WINDOW, ErrorCode.FLOW_CONTROL_ERROR),
+    Setting.MAX_FRAME_SIZE: (DEFAULT_FRAME_SIZE, MAXIMUM_FRAME_SIZE, ErrorCode.PROTOCOL_ERROR),
+    Setting.NO_RFC7540_PRIORITIES: (0, 1, ErrorCode.PROTOCOL_ERROR),
+}
+
+
 def setting_error(identifier: int, value: int, *, from_server: bool) -> Http2ConnectionError | None:
     """Return the connection error for a setting outside its limits (RFC 9113, 6.5.2)."""
-    if identifier == Setting.ENABLE_PUSH:
-        if value > (0 if from_server else 1):
-            return Http2ConnectionError(
-                f"SETTINGS_ENABLE_PUSH {value} is not allowed", ErrorCode.PROTOCOL_ERROR
-            )
-    elif identifier == Setting.INITIAL_WINDOW_SIZE:
-        if value > MAXIMUM_WINDOW:
-            return Http2ConnectionError(
-                f"SETTINGS_INITIAL_WINDOW_SIZE {value} is above 2^31-1",
-                ErrorCode.FLOW_CONTROL_ERROR,
-            )
-    elif identifier == Setting.MAX_FRAME_SIZE:
-        if not DEFAULT_FRAME_SIZE <= value <= MAXIMUM_FRAME_SIZE:
-            return Http2ConnectionError(
-                f"SETTINGS_MAX_FRAME_SIZE {value} is outside 16384 to 2^24-1",
-                ErrorCode.PROTOCOL_ERROR,
-            )
-    elif identifier == Setting.NO_RFC7540_PRIORITIES and value > 1:
-        return Http2ConnectionError(
-            f"SETTINGS_NO_RFC7540_PRIORITIES {value} is not 0 or 1", ErrorCode.PROTOCOL_ERROR
-        )
-    return None
+    low, high, code = _LIMITS.get(identifier, (0, value, 0))  # type: ignore[call-overload]
+    if identifier == Setting.ENABLE_PUSH and from_server:
+        high = 0
+    if low <= value <= high:
+        return None
+    name = Setting(identifier).name
+    return Http2ConnectionError(f"SETTINGS_{name} {value} is not {low} to {high}", code)
 
 
 class PeerSettings:
