@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any
 
@@ -21,7 +21,7 @@ from .credentials import ProviderKey
 from .errors import ClientClosed
 from .outcome import Outcome
 from .payload import Message
-from .portal import Portal, at_exit, current_portal, process_lock
+from .portal import Portal, T, at_exit, current_portal, process_lock
 
 Listing = list[BroadcastChannel]
 
@@ -61,15 +61,13 @@ class Client:
 
     def send(self, message: Message, token: str, *, deadline: float | None = None) -> Outcome:
         """Send one push and return its outcome; as `apns_live.Client.send`."""
-        client, portal = self.started()
-        return portal.call(lambda: client.send(message, token, deadline=deadline))
+        return self.do(lambda client: client.send(message, token, deadline=deadline))
 
     def broadcast(
         self, message: Message, channel: str, *, deadline: float | None = None
     ) -> Outcome:
         """Send one push to a channel and return its outcome; as `apns_live.Client.broadcast`."""
-        client, portal = self.started()
-        return portal.call(lambda: client.broadcast(message, channel, deadline=deadline))
+        return self.do(lambda client: client.broadcast(message, channel, deadline=deadline))
 
     def fan_out(
         self, message: Message, tokens: Iterable[str] | AsyncIterable[str], **options: Any
@@ -89,23 +87,21 @@ class Client:
 
     def replace_key(self, key: ProviderKey) -> None:
         """Sign with another key from now on, without a restart."""
-        client, portal = self.started()
 
-        async def replace() -> None:
+        async def replace(client: _async.Client) -> None:
             client.replace_key(key)
 
-        portal.call(replace)
+        self.do(replace)
         # Also for a child that forks later.
         self._key = key
 
     def statistics(self) -> _async.Statistics:
         """Return a frozen snapshot of this process's connections and counts."""
-        client, portal = self.started()
 
-        async def look() -> _async.Statistics:
+        async def look(client: _async.Client) -> _async.Statistics:
             return client.statistics()
 
-        return portal.call(look)
+        return self.do(look)
 
     def close(self, *, drain: float | None = None) -> None:
         """Finish what is in flight, for ``drain`` seconds at most, and close. May be repeated."""
@@ -118,6 +114,11 @@ class Client:
         if portal is not None and self._process == os.getpid():
             options = {} if drain is None else {"drain": drain}
             portal.call(lambda: client.aclose(**options))
+
+    def do(self, work: Callable[[_async.Client], Coroutine[Any, Any, T]]) -> T:
+        """Run ``work`` with the asynchronous client on its event loop and return its result."""
+        client, portal = self.started()
+        return portal.call(lambda: work(client))
 
     def _make(self) -> _async.Client:
         return _async.Client(self._key, **self._options)
@@ -147,23 +148,19 @@ class Channels:
 
     def create(self, storage_policy: int = 1) -> BroadcastChannel:
         """Create a channel and return it."""
-        client, portal = self._owner.started()
-        return portal.call(lambda: client.channels.create(storage_policy))
+        return self._owner.do(lambda client: client.channels.create(storage_policy))
 
     def read(self, channel: str) -> BroadcastChannel:
         """Return the channel with its storage policy."""
-        client, portal = self._owner.started()
-        return portal.call(lambda: client.channels.read(channel))
+        return self._owner.do(lambda client: client.channels.read(channel))
 
     def list(self) -> Listing:
         """Return every channel of the app in this environment."""
-        client, portal = self._owner.started()
-        return portal.call(client.channels.list)
+        return self._owner.do(lambda client: client.channels.list())
 
     def delete(self, channel: str) -> bool:
         """Delete the channel: True when it was there, False when it was already gone."""
-        client, portal = self._owner.started()
-        return portal.call(lambda: client.channels.delete(channel))
+        return self._owner.do(lambda client: client.channels.delete(channel))
 
 
 _open_clients: weakref.WeakSet[Client] = weakref.WeakSet()

@@ -35,6 +35,7 @@ SHORTEST_INTERVAL = 1200
 _IDENTIFIER = re.compile(r"[A-Za-z0-9]{10}").fullmatch
 
 
+@dataclass(frozen=True, slots=True)
 class ProviderKey:
     """A key that signs provider tokens, with its key id and team id. Immutable.
 
@@ -42,31 +43,28 @@ class ProviderKey:
     and the object refuses to be pickled.
     """
 
-    __slots__ = ("__private", "fingerprint", "key_id", "team_id")
-
+    _private: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
     key_id: str
     """The ten characters of the key's id."""
     team_id: str
     """The ten characters of the developer team's id."""
-    fingerprint: str
+    fingerprint: str = field(init=False, repr=False)
     """SHA-256 over the public key (its SubjectPublicKeyInfo in DER), in hex."""
 
-    def __init__(self, private: ec.EllipticCurvePrivateKey, *, key_id: str, team_id: str) -> None:
-        key_id = _identifier(key_id, "key_id", "Apple shows it beside the key under Keys.")
-        team_id = _identifier(team_id, "team_id", "Apple shows it under Membership details.")
+    def __post_init__(self) -> None:
+        key_id = _identifier(self.key_id, "key_id", "Apple shows it beside the key under Keys.")
+        team_id = _identifier(self.team_id, "team_id", "Apple shows it under Membership details.")
         if key_id == team_id:
             raise InvalidKey(
                 "is the same as the key id",
                 field="team_id",
                 remedy="The team id stands under Membership details, the key id beside the key.",
             )
-        public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        for name, value in (
-            ("_ProviderKey__private", private),
-            ("key_id", key_id),
-            ("team_id", team_id),
-            ("fingerprint", hashlib.sha256(public).hexdigest()),
-        ):
+        public = self._private.public_key().public_bytes(
+            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        )
+        fingerprint = hashlib.sha256(public).hexdigest()
+        for name, value in (("key_id", key_id), ("team_id", team_id), ("fingerprint", fingerprint)):
             object.__setattr__(self, name, value)
 
     @classmethod
@@ -124,9 +122,8 @@ class ProviderKey:
         header = _base64(f'{{"alg":"ES256","kid":"{self.key_id}"}}'.encode())
         claims = _base64(f'{{"iss":"{self.team_id}","iat":{issued_at}}}'.encode())
         signing_input = header + b"." + claims
-        private: ec.EllipticCurvePrivateKey = self.__private  # type: ignore[attr-defined]
         try:
-            signature = private.sign(
+            signature = self._private.sign(
                 signing_input, ec.ECDSA(SHA256(), deterministic_signing=deterministic)
             )
         except UnsupportedAlgorithm:
@@ -138,26 +135,6 @@ class ProviderKey:
         r, s = decode_dss_signature(signature)
         raw = r.to_bytes(32, "big") + s.to_bytes(32, "big")
         return (signing_input + b"." + _base64(raw)).decode("ascii")
-
-    def __repr__(self) -> str:
-        return f"ProviderKey(key_id={self.key_id!r}, team_id={self.team_id!r})"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ProviderKey):
-            return NotImplemented
-        return self._identity() == other._identity()
-
-    def __hash__(self) -> int:
-        return hash(self._identity())
-
-    def _identity(self) -> tuple[str, str, str]:
-        return (self.key_id, self.team_id, self.fingerprint)
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"ProviderKey is immutable; {name} cannot be set")
-
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"ProviderKey is immutable; {name} cannot be deleted")
 
     def __copy__(self) -> ProviderKey:
         return self

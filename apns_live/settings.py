@@ -407,40 +407,33 @@ def _merge(layers: list[_Layer]) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _converted(setting: Setting, value: Any, layer: _Layer) -> Any:
-    place = layer.place(setting.name)
     shown = "<hidden>" if setting.secret else repr(value)
+
+    def wrong(problem: str, remedy: str = f"Give {setting.help}.") -> InvalidSetting:
+        return InvalidSetting(problem, field=layer.place(setting.name), remedy=remedy)
+
     if setting.kind is str:
         if not isinstance(value, str | Path) or (isinstance(value, str) and not value.strip()):
-            raise InvalidSetting(
-                f"{shown} is not a string", field=place, remedy=f"Give {setting.help}."
-            )
+            raise wrong(f"{shown} is not a string")
         text = str(value)
         if any(ord(char) < 32 for char in text) and setting.name != "key":
-            raise InvalidSetting(
-                "holds a control character", field=place, remedy=f"Give {setting.help}."
-            )
+            raise wrong("holds a control character")
         if setting.choices and text not in setting.choices:
-            near = suggestion(text, setting.choices)
-            raise InvalidSetting(
-                f"{shown} is not one of {', '.join(setting.choices)}", field=place, remedy=near
-            )
+            choices = ", ".join(setting.choices)
+            raise wrong(f"{shown} is not one of {choices}", suggestion(text, setting.choices))
         return text
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise InvalidSetting(
-            f"{shown} is not a number", field=place, remedy=f"Give {setting.help}."
-        )
+        raise wrong(f"{shown} is not a number")
     try:
         number = setting.kind(value) if isinstance(value, str) else value
     except ValueError as error:
-        raise InvalidSetting(
-            f"{shown} is not a number", field=place, remedy=f"Give {setting.help}."
-        ) from error
+        raise wrong(f"{shown} is not a number") from error
     if setting.kind is int and not isinstance(number, int):
-        raise InvalidSetting(f"{shown} is not a whole number", field=place)
+        raise wrong(f"{shown} is not a whole number", "")
     low, high = setting.minimum, setting.maximum
     # NaN and infinity come from strings and from TOML alike.
     finite = math.isfinite(number)
     if not finite or (low is not None and number < low) or (high is not None and number > high):
         span = f"{low:g} to {high:g}" if high is not None else f"{low or 0:g} or more"
-        raise InvalidSetting(f"{shown} is out of range", field=place, remedy=f"Give {span}.")
+        raise wrong(f"{shown} is out of range", f"Give {span}.")
     return setting.kind(number)

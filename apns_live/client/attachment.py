@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from ..clock import Timer
 from ..outcome import Outcome
@@ -13,6 +14,7 @@ from ..pool import Push, Sendable
 WorkItem = Push
 """What a source of work gives: ``WorkItem(token, message, context)``, with a prepared message."""
 
+ItemT_co = TypeVar("ItemT_co", covariant=True)
 Settled = Sequence[tuple[Push, Outcome]]
 
 
@@ -34,10 +36,10 @@ class End(enum.StrEnum):
     """What sends cannot go on, for example because a journal cannot be written."""
 
 
-class WorkSource(Protocol):
-    """Brings pushes when there is room for them, and is told their outcomes."""
+class Source(Protocol[ItemT_co]):
+    """Brings work when there is room for it, and is told the outcomes."""
 
-    def take(self, limit: int) -> Sequence[WorkItem]:
+    def take(self, limit: int) -> Sequence[ItemT_co]:
         """Return up to ``limit`` items; nothing when there is nothing now (then call ``wake``).
 
         Called on the event loop whenever a connection has room. It must not wait for anything.
@@ -51,14 +53,10 @@ class WorkSource(Protocol):
         """
 
 
-class TokenSource(Protocol):
-    """A source of work that gives bare tokens for one message; see `WorkSource`."""
-
-    def take(self, limit: int) -> Sequence[str]:
-        """Return up to ``limit`` tokens; nothing when there is nothing now."""
-
-    def settled(self, outcomes: Settled) -> None:
-        """Take outcomes: each token that was taken comes back exactly once."""
+WorkSource = Source[WorkItem]
+"""A source of pushes."""
+TokenSource = Source[str]
+"""A source of bare tokens for one message."""
 
 
 class Host(Protocol):
@@ -77,62 +75,32 @@ class Host(Protocol):
         """Give up everything of one source that is not on the wire."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Attachment:
     """The tie between a `WorkSource` and a client; made by ``Client.attach``."""
 
-    __slots__ = (
-        "_deadline_timer",
-        "_engine",
-        "batch",
-        "checked",
-        "deadline",
-        "drains",
-        "end",
-        "held",
-        "idle",
-        "in_hand",
-        "message",
-        "on_stop",
-        "response_timeout",
-        "retry",
-        "source",
-    )
-
-    def __init__(
-        self,
-        engine: Host,
-        source: WorkSource | TokenSource,
-        *,
-        retry: bool,
-        response_timeout: float,
-        deadline: float = 0.0,
-        on_stop: Callable[[], object] | None = None,
-        checked: bool = False,
-        drains: bool = False,
-        message: Sendable | None = None,
-    ) -> None:
-        self._engine = engine
-        self.source = source
-        self.retry = retry
-        self.response_timeout = response_timeout
-        self.deadline = deadline
-        """Monotonic seconds; 0 for none."""
-        self.on_stop = on_stop
-        self.checked = checked
-        """The source has checked its tokens itself."""
-        self.message = message
-        """What all its items say: then ``source.take`` gives bare tokens, and we make the pushes."""
-        self.drains = drains
-        """When True, closing the client keeps draining this source: its items were accepted."""
-        self.end = End.OPEN
-        self.idle = False
-        """Its source had nothing when it was last asked."""
-        self.in_hand = 0
-        """Items taken and not yet settled."""
-        self.held = 0
-        """Of these, the ones that wait for another try; written by `Waiting`."""
-        self.batch: list[tuple[Push, Outcome]] = []
-        self._deadline_timer: Timer | None = None
+    engine: Host
+    source: WorkSource | TokenSource
+    retry: bool
+    response_timeout: float
+    deadline: float = 0.0
+    """Monotonic seconds; 0 for none."""
+    on_stop: Callable[[], object] | None = None
+    checked: bool = False
+    """The source has checked its tokens itself."""
+    drains: bool = False
+    """When True, closing the client keeps draining this source: its items were accepted."""
+    message: Sendable | None = None
+    """What all its items say: then ``source.take`` gives bare tokens, and we make the pushes."""
+    end: End = End.OPEN
+    idle: bool = False
+    """Its source had nothing when it was last asked."""
+    in_hand: int = 0
+    """Items taken and not yet settled."""
+    held: int = 0
+    """Of these, the ones that wait for another try; written by `Waiting`."""
+    batch: list[tuple[Push, Outcome]] = field(default_factory=list)
+    timer: Timer | None = None
 
     def __repr__(self) -> str:
         state = self.end or ("idle" if self.idle else "working")
@@ -147,27 +115,27 @@ class Attachment:
         """Say that the source has work again. Cheap; may be called often."""
         if self.idle:
             self.idle = False
-            self._engine.wake()
+            self.engine.wake()
 
     def detach(self, end: End = End.STOPPED) -> None:
         """Take no more from the source. What was taken goes on to its outcomes."""
-        self._engine.detach(self, end)
+        self.engine.detach(self, end)
 
     def cancel(self, item: WorkItem) -> bool:
         """Give one item up; False when it is settled already.
 
         Its outcome is NOT_SENT when it has not left, else UNKNOWN (its stream is reset).
         """
-        return self._engine.cancel(item, report=True)
+        return self.engine.cancel(item, report=True)
 
     def cancel_waiting(self) -> None:
         """Give up every item taken that is not on the wire; their outcomes are NOT_SENT."""
-        self._engine.cancel_waiting(self)
+        self.engine.cancel_waiting(self)
 
     # For the engine
 
     def set_timer(self, timer: Timer | None) -> None:
         """Keep the timer of the deadline, so that detaching can call it off."""
-        if self._deadline_timer is not None:
-            self._deadline_timer.cancel()
-        self._deadline_timer = timer
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = timer

@@ -18,6 +18,7 @@ from ..payload import EncodedMessage, Message, check_bundle_id, check_channel, c
 from ..pool import Endpoint, Hooks, Loss, Pool, PoolOptions, Push, Sendable, Transport
 from ..pool.connect import Connector, Resolver, make_ssl_context, system_resolver
 from ..pool.endpoint import resolve_environment
+from ..pool.options import check_positive
 from ..pool.proxy import Proxy
 from ..retry import TOTAL_LIMIT
 from .attachment import Attachment, WorkSource
@@ -96,8 +97,8 @@ class Client:
                 field="transport",
                 remedy='Say "http2" or "httpx".',
             )
-        _check_number("waiting_room", waiting_room)
-        _check_number("queue_timeout", queue_timeout)
+        check_positive("waiting_room", waiting_room)
+        check_positive("queue_timeout", queue_timeout)
         self.bundle_id = check_bundle_id(bundle_id)
         self.endpoint = resolve_environment(environment)
         self.environment = environment if isinstance(environment, str) else ""
@@ -396,8 +397,3 @@ class Client:
         if isinstance(message, Sendable):
             return message
         return self._recent.sendable(message, self.clock.time())
-
-
-def _check_number(field: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise InvalidSetting(f"{value!r} is not above 0", field=field, remedy="Give a number.")

@@ -7,10 +7,11 @@ another try is due, or settled. Nothing here awaits; the event loop calls in.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 from ..answers import Answer, header
-from ..clock import Alarm, Clock
+from ..clock import Alarm, Clock, timeout
 from ..guard import Guarded
 from ..http2 import EncodedString, ResponseReceived
 from ..outcome import Outcome, Verdict
@@ -134,11 +135,9 @@ class Engine:
         if self._watcher is None:
             self._watcher = asyncio.Event()
         self._watcher.clear()
-        timer = self.clock.call_later(at_most, self._watcher.set)
-        try:
-            await self._watcher.wait()
-        finally:
-            timer.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with timeout(self.clock, at_most):
+                await self._watcher.wait()
 
     def waiting(self) -> int:
         """How many pushes were taken and are not on the wire."""

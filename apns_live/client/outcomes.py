@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import repeat
+from typing import Any
 
 from ..answers import Answer
 from ..errors import InvalidInput
@@ -109,34 +110,26 @@ def unanswered(
     doubt = push.last is not None and push.last[1].may_have_been_sent
     if doubt and verdict is Verdict.NOT_SENT:
         verdict = Verdict.UNKNOWN
-    return Outcome(
-        token=push.token,
+    return _outcome(
+        push,
+        now,
         verdict=verdict,
         reason=reason,
-        apns_id=push.request_id,
-        attempts=push.attempts,
         may_have_been_sent=doubt,
-        priority=push.message.priority,
         retry_at=retry_at,
-        queue_time=(push.sent_at or now) - push.created,
-        elapsed=now - push.created,
         detail=detail,
     )
 
 
 def unknown(push: Push, loss: Loss, now: float, detail: str, connection_id: int) -> Outcome:
     """Return the outcome of a push that left and was not answered."""
-    return Outcome(
-        token=push.token,
+    return _outcome(
+        push,
+        now,
         verdict=Verdict.UNKNOWN,
         reason=loss.value,
-        apns_id=push.request_id,
-        attempts=push.attempts,
         may_have_been_sent=True,
-        priority=push.message.priority,
         connection_id=connection_id,
-        queue_time=push.sent_at - push.created,
-        elapsed=now - push.created,
         detail=detail,
     )
 
@@ -149,26 +142,33 @@ def refusal(
     detail = f"{row.meaning}. {row.remedy}" if row.remedy else row.meaning
     if step.link is Link.RETIRE_AND_BAR:
         detail = clock_advice(answer)
-    retry_at = 0.0
-    if step.delay is not None and step.verdict in WORTH_ANOTHER_TRY:
-        retry_at = wall + step.delay
-    return Outcome(
-        token=push.token,
+    waits = step.delay is not None and step.verdict in WORTH_ANOTHER_TRY
+    return _outcome(
+        push,
+        now,
         verdict=step.verdict,
         status=answer.status,
         reason=answer.reason,
-        apns_id=push.request_id,
         timestamp=answer.timestamp,
-        attempts=push.attempts,
         may_have_been_sent=step.may_have_been_sent,
-        priority=push.message.priority,
         check_environment=answer.reason == "BadDeviceToken",
-        retry_at=retry_at,
+        retry_at=wall + (step.delay or 0.0) if waits else 0.0,
         connection_id=connection_id,
-        queue_time=push.sent_at - push.created,
         round_trip=now - push.sent_at,
-        elapsed=now - push.created,
         detail=detail,
+    )
+
+
+def _outcome(push: Push, now: float, **more: Any) -> Outcome:
+    """Return an outcome with what every push that was not accepted knows of itself."""
+    return Outcome(
+        token=push.token,
+        apns_id=push.request_id,
+        attempts=push.attempts,
+        priority=push.message.priority,
+        queue_time=(push.sent_at or now) - push.created,
+        elapsed=now - push.created,
+        **more,
     )
 
 

@@ -133,7 +133,7 @@ class Tally:
             duplicates=reader.duplicates,
             accepted=self._accepted,
             verdicts=MappingProxyType(verdicts),
-            reasons=MappingProxyType(dict(self._reasons.counts)),
+            reasons=MappingProxyType(dict(self._reasons)),
             drops=tuple(self._drops),
             drop_count=self._drop_count,
             source_exhausted=reader.exhausted,

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from ..clock import Alarm, Clock
+from ..clock import Alarm, Clock, timeout
 from ..errors import ClientClosed, PoolFull
 from ..outcome import Outcome
 from ..pool import Push, PushState
@@ -78,20 +78,20 @@ class WaitingRoom:
             patience = min(patience, push.deadline - push.created)
         door: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._doors.append(door)
-        timer = self._clock.call_later(patience, lambda: door.done() or door.cancel("full"))
         try:
-            await door
-        except asyncio.CancelledError as error:
-            if error.args == ("full",):
-                raise PoolFull(
-                    f"{self._capacity} pushes wait already and none left within {patience:g} s; "
-                    "nothing was sent. APNs is slow or not reachable, or this is more than it takes"
-                ) from None
+            async with timeout(self._clock, patience):
+                await door
+        except TimeoutError:
+            if door.done() and not door.cancelled():
+                return  # it opened in the last moment
+            raise PoolFull(
+                f"{self._capacity} pushes wait already and none left within {patience:g} s; "
+                "nothing was sent. APNs is slow or not reachable, or this is more than it takes"
+            ) from None
+        except asyncio.CancelledError:
             if door.done() and not door.cancelled():
                 self._left(1)  # the place was ours; it goes to the next
             raise
-        finally:
-            timer.cancel()
 
     def take(self, limit: int) -> Sequence[Push]:
         """Return pushes in the order of their calls."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from ..outcome import Outcome, Verdict
@@ -14,46 +14,29 @@ _REASONS_KEPT = 100
 _OTHER = "(other reasons)"
 
 
-class ReasonCounts:
+class ReasonCounts(dict[str, int]):
     """Counts by reason. What a server invents beyond a hundred reasons is counted together."""
-
-    __slots__ = ("counts",)
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
 
     def add(self, reason: str) -> None:
         """Count one."""
-        if reason not in self.counts and len(self.counts) >= _REASONS_KEPT:
+        if reason not in self and len(self) >= _REASONS_KEPT:
             reason = _OTHER
-        self.counts[reason] = self.counts.get(reason, 0) + 1
+        self[reason] = self.get(reason, 0) + 1
 
 
+@dataclass(slots=True)
 class Counters:
     """What the engine counts as it goes."""
 
-    __slots__ = (
-        "accepted",
-        "cancelled",
-        "lost",
-        "queue_times",
-        "reasons",
-        "replays",
-        "retries",
-        "round_trips",
-        "verdicts",
-    )
-
-    def __init__(self) -> None:
-        self.accepted = 0
-        self.cancelled = 0
-        self.lost = 0
-        self.replays = 0
-        self.retries = 0
-        self.verdicts: dict[Verdict, int] = {}
-        self.reasons = ReasonCounts()
-        self.queue_times = Histogram()
-        self.round_trips = Histogram()
+    accepted: int = 0
+    cancelled: int = 0
+    lost: int = 0
+    replays: int = 0
+    retries: int = 0
+    verdicts: dict[Verdict, int] = field(default_factory=dict)
+    reasons: ReasonCounts = field(default_factory=ReasonCounts)
+    queue_times: Histogram = field(default_factory=Histogram)
+    round_trips: Histogram = field(default_factory=Histogram)
 
     def count(self, outcome: Outcome) -> None:
         """Count an outcome that is not an acceptance."""
@@ -138,7 +121,7 @@ def snapshot(
         replays=counters.replays,
         retries=counters.retries,
         verdicts=MappingProxyType(verdicts),
-        reasons=MappingProxyType(dict(counters.reasons.counts)),
+        reasons=MappingProxyType(dict(counters.reasons)),
         round_trip_p50=times.percentile(50),
         round_trip_p95=times.percentile(95),
         round_trip_p99=times.percentile(99),

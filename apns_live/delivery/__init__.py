@@ -1,7 +1,6 @@
 """Order, latest state wins, priority budgets, nothing lost: above the client, below everything else."""
 
 from .activity import LiveActivity, Version
-from .activity_report import ActivityReport
 from .budget import DEFAULT, FREQUENT, OBSERVED, OBSERVED_FREQUENT, Budget, Law, Urgency
 from .delivery import Delivery
 from .guard import SpikeGuard
@@ -9,7 +8,7 @@ from .journal import Entry, Journal
 from .run import Run, RunReport
 from .sources import FileTokens, TokenPage, TokenSource
 from .sqlite_journal import SqliteJournal
-from .statistics import DeliveryStatistics
+from .statistics import ActivityReport, DeliveryStatistics
 from .tickets import Ticket
 
 __all__ = [

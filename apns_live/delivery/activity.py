@@ -19,7 +19,6 @@ from ..errors import InvalidInput
 from ..guard import Guarded
 from ..outcome import Outcome, Verdict
 from ..payload import End, Update
-from .activity_report import ActivityReport
 from .audience import Audience
 from .budget import Urgency, decide, for_device
 from .dispatch import Home
@@ -39,6 +38,7 @@ from .records import (
 )
 from .shared import Shared
 from .state import Options, State, expired, make_state, unsent
+from .statistics import ActivityReport
 from .tickets import Ticket
 
 _ACCEPTED = Verdict.ACCEPTED

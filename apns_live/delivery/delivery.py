@@ -42,6 +42,7 @@ from typing import Self, Unpack
 import msgspec
 
 from ..client.drops import DropsTo
+from ..client.edge import check_deadline
 from ..clock import Clock, SteadyTime, SystemClock
 from ..errors import DeliveryError, InvalidInput, InvalidSetting, JournalError
 from ..guard import Guarded
@@ -51,16 +52,15 @@ from .activities import Activities
 from .activity import LiveActivity
 from .budget import Budget, check_budget
 from .dispatch import Dispatch, Sender
-from .errands import Errand
 from .guard import SpikeGuard
 from .journal import Journal
-from .lane import HEADROOM_URGENT, Lane
+from .lane import HEADROOM_URGENT, Errand, Lane
 from .lanes import Lanes
 from .records import restore_lane, restore_state
 from .run import Run
 from .singles import Singles
 from .sources import Tokens, TrackedReader
-from .state import Options, State, check_deadline, make_state
+from .state import Options, State, make_state
 from .statistics import DeliveryStatistics
 from .tickets import Ticket
 

@@ -1,4 +1,4 @@
-"""Small changes to a message that is encoded already, and the way to the journal and back.
+"""Small changes to a message that is encoded already.
 
 A state is checked and encoded once, when it is submitted. What delivery decides later, its
 timestamp, its priority, an alert that it carries for an older state, is changed in the bytes, so
@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from ..payload import EncodedMessage
-from .journal import Message
 
 PAYLOAD_LIMIT = 4096
 """Bytes of a payload to one device (Apple, "Generating a remote notification")."""
@@ -55,15 +54,3 @@ def one_spelling(token: str) -> str:
     """Return the key of a token: upper and lower case are one. The same object where it can be."""
     lower = token.lower()
     return token if lower == token else lower
-
-
-def to_journal(encoded: EncodedMessage) -> Message:
-    """Return what a journal keeps of a message."""
-    return Message(**{field: getattr(encoded, field) for field in Message.__struct_fields__})
-
-
-def from_journal(message: Message) -> EncodedMessage:
-    """Return the message that a journal kept."""
-    return EncodedMessage(
-        **{field: getattr(message, field) for field in Message.__struct_fields__}, warnings=()
-    )

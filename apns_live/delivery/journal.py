@@ -22,6 +22,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from ..outcome import Verdict
+from ..payload import EncodedMessage
 
 SHARD = 1000
 """Tokens in one shard: what is read, intended and settled together."""
@@ -67,27 +68,11 @@ def classify(position: int, intended: int, code: int) -> Known:
     return Known.UNKNOWN if position < intended else Known.NOT_SENT
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """An encoded message as it is kept; see `apns_live.payload.EncodedMessage` for the fields."""
-
-    body: bytes
-    push_type: str
-    topic_suffix: str
-    priority: int
-    expiration: int
-    collapse_id: str | None
-    event: str
-    timestamp: int | None
-    stale_date: int | None
-    has_alert: bool
-    replay_safe: bool
-
-
 class RunRecord(msgspec.Struct, kw_only=True):
     """One named fan-out. Written when it starts, when its source moves on, and for each intent."""
 
     name: str
-    message: Message
+    message: EncodedMessage
     deadline: float | None = None
     read: int = 0
     """Tokens that were read from the source."""
@@ -141,7 +126,7 @@ class LaneRecord(msgspec.Struct, kw_only=True):
     frequent: bool | None = None
     urgency: int = 1
     deadline: float | None = None
-    message: Message | None = None
+    message: EncodedMessage | None = None
     """The state that is not settled; None when there is none."""
     intended: bool = False
     """Whether that state may have left."""
@@ -155,8 +140,8 @@ class ActivityRecord(msgspec.Struct, kw_only=True):
     activity: str
     lane: LaneRecord
     version: int = 0
-    current: Message | None = None
-    alert: Message | None = None
+    current: EncodedMessage | None = None
+    alert: EncodedMessage | None = None
     alert_version: int = 0
     ten_version: int = 0
     deadline: float | None = None
@@ -187,7 +172,7 @@ class WakeupRecord(msgspec.Struct, kw_only=True):
     urgency: int = 1
     revision: int | None = None
     deadline: float | None = None
-    message: Message | None = None
+    message: EncodedMessage | None = None
 
 
 Record = (

@@ -21,7 +21,18 @@ import msgspec
 from ..errors import ActivityEnded, DeliveryError
 from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage
-from .budget import FULL, Account, Budget, SharedAccount, Urgency, decide, for_device, refund
+from .budget import (
+    FULL,
+    Account,
+    Budget,
+    Decision,
+    SharedAccount,
+    StartAccounts,
+    Urgency,
+    decide,
+    for_device,
+    refund,
+)
 from .encoding import restamp
 from .pacing import NEVER, Trouble, again_at
 from .state import State, expired, inherit, superseded
@@ -223,6 +234,37 @@ class Lane:
             return [(state, expired(self.token, state.encoded.priority, trouble))]
         self.waiting = state
         return []
+
+
+class Errand(Lane):
+    """The lane of a single push that belongs to no activity: a start or an ordinary notification.
+
+    There is no order to keep and nothing to replace. It is retried like everything else until its
+    last moment, except that a start which may have been processed is never sent again: two cards
+    are worse than the one question. A start is charged to its device's account, once.
+    """
+
+    __slots__ = ("_starts",)
+
+    journalled = False
+
+    def __init__(self, token: str, state: State, starts: StartAccounts) -> None:
+        super().__init__(token)
+        self.waiting = state
+        self._starts = starts
+
+    def ready_at(self, now: float, wall: float, minimum_interval: float = 0.0) -> float:
+        """Return when it may leave: at once, or when its token may be tried again."""
+        del wall, minimum_interval
+        if self.waiting is None or self.flying is not None:
+            return NEVER
+        return now if self.trouble is None else max(now, self.trouble.not_before)
+
+    def _charge(self, state: State, now: float, wall: float, budget: Budget) -> None:
+        del wall, budget
+        if state.decision is None:  # once, however often it is tried
+            over = state.encoded.event == "start" and self._starts.charge(self.token, now)
+            state.decision = Decision(state.encoded.priority, self.account, over_budget=over)
 
 
 def _dressed(outcome: Outcome, state: State, trouble: Trouble | None) -> Outcome:

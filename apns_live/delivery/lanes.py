@@ -15,8 +15,7 @@ from ..clock import SteadyTime
 from ..outcome import Outcome, Verdict
 from .budget import Budget, SharedAccount
 from .encoding import one_spelling
-from .errands import Errand
-from .lane import Decided, Lane
+from .lane import Decided, Errand, Lane
 from .pacing import NEVER, Trouble
 from .state import State, unsent
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from .audience import Audience
 from .budget import Account, Urgency
-from .encoding import from_journal, to_journal
 from .journal import (
     SHARD,
     ActivityRecord,
@@ -45,7 +44,7 @@ def lane_record(lane: Lane) -> LaneRecord:
         frequent=lane.frequent,
         urgency=int(state.urgency) if state else 1,
         deadline=state.deadline if state else None,
-        message=to_journal(state.encoded) if state else None,
+        message=state.encoded if state else None,
         intended=lane.flying is not None and lane.waiting is None,
     )
 
@@ -76,7 +75,7 @@ def restore_state(record: LaneRecord | WakeupRecord, now: float) -> State | None
     if record.message is None:
         return None
     return State(
-        from_journal(record.message),
+        record.message,
         urgency=Urgency(record.urgency),
         ticket=Ticket(),
         submitted_at=now,
@@ -91,8 +90,8 @@ def publication_record(name: str, lane: LaneRecord, published: Publication) -> A
         activity=name,
         lane=lane,
         version=published.version,
-        current=to_journal(published.current) if published.current else None,
-        alert=to_journal(published.alert) if published.alert else None,
+        current=published.current,
+        alert=published.alert,
         alert_version=published.alert_version,
         ten_version=published.ten_version,
         deadline=None if published.last_moment == NEVER else published.last_moment,
@@ -102,8 +101,8 @@ def publication_record(name: str, lane: LaneRecord, published: Publication) -> A
 def restore_publication(published: Publication, record: ActivityRecord) -> None:
     """Fill a new publication with what was kept."""
     published.version = record.version
-    published.current = from_journal(record.current) if record.current else None
-    published.alert = from_journal(record.alert) if record.alert else None
+    published.current = record.current
+    published.alert = record.alert
     published.alert_version = record.alert_version
     published.ten_version = published.slow_ten_version = record.ten_version
     if record.deadline is not None:

@@ -25,7 +25,6 @@ from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage, check_token
 from .budget import StartAccounts
 from .dispatch import Dispatch, Home
-from .encoding import from_journal, to_journal
 from .guard import SpikeGuard
 from .journal import SHARD, Journal, Known, Record, RunRecord
 from .ledger import AHEAD, STEP, Ledger, verdict_of
@@ -36,6 +35,7 @@ from .state import expired, unsent
 _ACCEPTED = Verdict.ACCEPTED
 _TRIED_AGAIN = frozenset({Verdict.RETRY_LATER, Verdict.NOT_SENT, Verdict.SLOW_DOWN})
 _TOO_LATE = "its deadline or expiration passed"
+_IN_DOUBT = "the process ended between its intent and its answer; it may have been sent"
 PROBLEMS_KEPT = 1000
 
 
@@ -182,9 +182,7 @@ class Run(BaseRun[RunReport], Home):
         self._plan = _Plan(
             encoded, deadline, resend_unknown, starts if encoded.event == "start" else None
         )
-        self._ledger = Ledger(
-            RunRecord(name=name, message=to_journal(encoded)), journalled=journal is not None
-        )
+        self._ledger = Ledger(RunRecord(name=name, message=encoded), journalled=journal is not None)
         self._retries = _Retries()
         self._tally = _Tally()
         self._in_flight = 0
@@ -266,7 +264,7 @@ class Run(BaseRun[RunReport], Home):
 
     async def _restore(self, journal: Journal, known: RunRecord) -> None:
         """Go on where an earlier life stopped: by the verdict bytes of what is not finished."""
-        kept = from_journal(known.message)
+        kept = known.message
         if kept.event != self._plan.encoded.event:
             raise DeliveryError(
                 f"the fan-out {self.name!r} in the journal sends {kept.event!r}, not {self._plan.encoded.event!r}. "
@@ -293,7 +291,12 @@ class Run(BaseRun[RunReport], Home):
                         )
                         ledger.resend(position)
                     elif what is Known.UNKNOWN:
-                        self._settle(position, _in_doubt(token, kept.priority))
+                        self._settle(
+                            position,
+                            unsent(
+                                token, kept.priority, _IN_DOUBT, Trouble(may_have_been_sent=True)
+                            ),
+                        )
             first = shards[-1].number + 1
         self._commit(at_once=True)
 
@@ -577,13 +580,3 @@ class Run(BaseRun[RunReport], Home):
                     attempts=before.attempts + 1, may_have_been_sent=True
                 )
         self.review()
-
-
-def _in_doubt(token: str, priority: int) -> Outcome:
-    return Outcome(
-        token=token,
-        verdict=Verdict.UNKNOWN,
-        priority=priority,
-        may_have_been_sent=True,
-        detail="the process ended between its intent and its answer; it may have been sent",
-    )

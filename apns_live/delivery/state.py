@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import InitVar, dataclass
 from typing import TypedDict, Unpack
 
+import msgspec
+
+from ..client.edge import check_deadline
 from ..clock import SteadyTime
-from ..errors import InvalidInput
 from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage, Message, encode
 from .budget import Decision, Urgency, UrgencyName, check_urgency
 from .encoding import carry_alert
 from .pacing import Trouble, last_moment
 from .tickets import Ticket
-
-_LONGEST = 100_000_000.0
 
 
 @dataclass(slots=True, eq=False)
@@ -55,20 +55,6 @@ class State:
         return self.is_end or self.encoded.has_alert
 
 
-def check_deadline(deadline: float | None) -> float | None:
-    """Return a deadline in seconds from now. Raises InvalidInput for one that cannot be."""
-    if deadline is None:
-        return None
-    number = isinstance(deadline, int | float) and not isinstance(deadline, bool)
-    if number and 0 < deadline < _LONGEST:
-        return deadline
-    raise InvalidInput(
-        f"{deadline!r} is not above 0 and below three years",
-        field="deadline",
-        remedy="Give seconds from now, as a number; not a time of day.",
-    )
-
-
 class Options(TypedDict, total=False):
     """What a caller may say of a state: see `Delivery.submit`."""
 
@@ -90,7 +76,8 @@ def make_state(
 
     Raises InvalidPayload and InvalidInput for what cannot be sent.
     """
-    deadline = check_deadline(options.get("deadline"))
+    deadline = options.get("deadline")
+    check_deadline(deadline)
     urgency = options.get("urgency")
     now = time.now()
     wall = time.wall()
@@ -133,40 +120,37 @@ def inherit(newer: State, older: State) -> str:
 
 def superseded(token: str, state: State, detail: str, trouble: Trouble | None = None) -> Outcome:
     """Return the outcome of a state whose place was taken."""
-    return Outcome(
-        token=token,
-        verdict=Verdict.SUPERSEDED,
-        priority=state.encoded.priority,
-        detail=detail,
-        attempts=trouble.attempts if trouble else 0,
-        may_have_been_sent=trouble.may_have_been_sent if trouble else False,
-    )
+    return _outcome(token, Verdict.SUPERSEDED, state.encoded.priority, detail, trouble)
 
 
 def expired(token: str, priority: int, trouble: Trouble | None, detail: str = "") -> Outcome:
     """Return the outcome of a push whose deadline or expiration passed."""
+    detail = detail or "its deadline or expiration passed before APNs accepted it"
+    outcome = _outcome(token, Verdict.EXPIRED, priority, detail, trouble)
     last = trouble.last if trouble else None
-    return Outcome(
-        token=token,
-        verdict=Verdict.EXPIRED,
-        status=last.status if last else 0,
-        reason=last.reason if last else "",
-        apns_id=last.apns_id if last else "",
-        priority=priority,
-        attempts=trouble.attempts if trouble else 0,
-        may_have_been_sent=trouble.may_have_been_sent if trouble else False,
-        detail=detail or "its deadline or expiration passed before APNs accepted it",
+    if last is None:
+        return outcome
+    return msgspec.structs.replace(
+        outcome, status=last.status, reason=last.reason, apns_id=last.apns_id
     )
 
 
 def unsent(token: str, priority: int, why: str, trouble: Trouble | None = None) -> Outcome:
     """Return the outcome of a push that does not leave (again): NOT_SENT, or UNKNOWN after a try."""
-    doubt = bool(trouble and trouble.may_have_been_sent)
+    doubt = trouble is not None and trouble.may_have_been_sent
+    verdict = Verdict.UNKNOWN if doubt else Verdict.NOT_SENT
+    return _outcome(token, verdict, priority, why, trouble)
+
+
+def _outcome(
+    token: str, verdict: Verdict, priority: int, detail: str, trouble: Trouble | None
+) -> Outcome:
+    before = trouble or Trouble()
     return Outcome(
         token=token,
-        verdict=Verdict.UNKNOWN if doubt else Verdict.NOT_SENT,
+        verdict=verdict,
         priority=priority,
-        attempts=trouble.attempts if trouble else 0,
-        may_have_been_sent=doubt,
-        detail=why,
+        attempts=before.attempts,
+        may_have_been_sent=before.may_have_been_sent,
+        detail=detail,
     )

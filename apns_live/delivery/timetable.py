@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ..clock import Alarm, Clock, SteadyTime
 
 HomeT = TypeVar("HomeT")
 _STALE = 256
 """Entries that an earlier time has replaced and that may lie around."""
-
-
-class _Entry(Generic[HomeT]):
-    """A home in the heap; None once another time has replaced this one."""
-
-    __slots__ = ("home", "number", "when")
-
-    def __init__(self, when: float, number: int, home: HomeT) -> None:
-        self.when = when
-        self.number = number
-        self.home: HomeT | None = home
-
-    def __lt__(self, other: _Entry[HomeT]) -> bool:
-        return (self.when, self.number) < (other.when, other.number)
 
 
 class Timetable(Generic[HomeT]):
@@ -40,9 +26,10 @@ class Timetable(Generic[HomeT]):
         self._time = time
         self._due = due
         self._alarm = Alarm(clock, self._ring)
-        self._heap: list[_Entry[HomeT]] = []
+        self._heap: list[list[Any]] = []
         self._count = 0
-        self._entries: dict[HomeT, _Entry[HomeT]] = {}
+        self._entries: dict[HomeT, list[Any]] = {}
+        """When, a number, and the home, which is None once another time has replaced this one."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -53,11 +40,11 @@ class Timetable(Generic[HomeT]):
             return
         known = self._entries.get(home)
         if known is not None:
-            if known.when <= when:
+            if known[0] <= when:
                 return
-            known.home = None
+            known[2] = None
         self._count += 1
-        entry = self._entries[home] = _Entry(when, self._count, home)
+        entry = self._entries[home] = [when, self._count, home]
         heapq.heappush(self._heap, entry)
         if len(self._heap) > 2 * len(self._entries) + _STALE:
             self._heap = list(self._entries.values())
@@ -68,7 +55,7 @@ class Timetable(Generic[HomeT]):
         """Do not ask ``home`` any more."""
         entry = self._entries.pop(home, None)
         if entry is not None:
-            entry.home = None
+            entry[2] = None
 
     def close(self) -> None:
         """Ask nobody any more."""
@@ -78,13 +65,13 @@ class Timetable(Generic[HomeT]):
 
     def _arm(self) -> None:
         if self._heap:
-            wait = self._heap[0].when - self._time.now()
+            wait = self._heap[0][0] - self._time.now()
             self._alarm.set(self._clock.monotonic() + wait)
 
     def _ring(self) -> None:
         now = self._time.now()
-        while self._heap and self._heap[0].when <= now:
-            home = heapq.heappop(self._heap).home
+        while self._heap and self._heap[0][0] <= now:
+            home = heapq.heappop(self._heap)[2]
             if home is not None:
                 del self._entries[home]
                 self._due(home, now)

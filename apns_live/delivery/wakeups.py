@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from ..errors import ActivityEnded
 from ..outcome import Outcome
-from .encoding import to_journal
 from .journal import Record, WakeupRecord
 from .state import State, expired, inherit, superseded, unsent
 
@@ -103,7 +102,7 @@ class Wakeups:
                 record.urgency = int(state.urgency)
                 record.revision = state.revision
                 record.deadline = state.deadline
-                record.message = to_journal(state.encoded)
+                record.message = state.encoded
             records.append(record)
         self.changed.clear()
         return records

@@ -67,7 +67,7 @@ def _bodiless_problem(status: int, headers: Headers) -> str:
     return problem or _length_problem(declared, 0, status)
 
 
-class ClientConnection(Connection):
+class ClientConnection(Connection[_Stream]):
     """A client connection without I/O: bytes in, events out; requests in, bytes out.
 
     ``authority`` goes into every request. ``max_response_body`` (bytes) bounds the body of one

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Generic, NoReturn, TypeVar
 
 from apns_live.errors import Http2ConnectionError, Http2StreamError
 from apns_live.http2.closed_streams import ClosedStreams, Ending
@@ -88,10 +88,13 @@ class _Unfinished:
     frames: int = 0
 
 
-class Connection(ABC):
+StreamT = TypeVar("StreamT", bound=Stream)
+
+
+class Connection(ABC, Generic[StreamT]):
     """One HTTP/2 connection without I/O. See ``ClientConnection`` and ``ServerConnection``."""
 
-    _streams: MutableMapping[int, Any]
+    _streams: dict[int, StreamT]
 
     def __init__(
         self,
@@ -398,7 +401,7 @@ class Connection(ABC):
             self._out.append(window_update_frame(stream_id, increment))
 
     def _trailers(
-        self, stream_id: int, stream: Stream, block: bytes, ends: bool, events: list[Event]
+        self, stream_id: int, stream: StreamT, block: bytes, ends: bool, events: list[Event]
     ) -> None:
         """Take a second header block, which must end the message."""
         problem = trailers_problem(self._decoder.decode(block), self._check)
@@ -565,16 +568,16 @@ class Connection(ABC):
     ) -> None:
         """Take a whole header block."""
 
-    def _stream(self, stream_id: int) -> Stream | None:
+    def _stream(self, stream_id: int) -> StreamT | None:
         """Return the state of an open stream."""
         return self._streams.get(stream_id)
 
     @abstractmethod
-    def _take_content(self, stream_id: int, stream: Stream, content: bytes) -> None:
+    def _take_content(self, stream_id: int, stream: StreamT, content: bytes) -> None:
         """Keep the content of DATA, which is counted already."""
 
     @abstractmethod
-    def _message_complete(self, stream_id: int, stream: Stream, events: list[Event]) -> None:
+    def _message_complete(self, stream_id: int, stream: StreamT, events: list[Event]) -> None:
         """Report the message that the peer has ended."""
 
     @abstractmethod
@@ -599,10 +602,10 @@ class Connection(ABC):
             self._spend_on_window()
         self._check_send_window(stream.sent, stream_id)
 
-    def _peer_settings_changed(self) -> None:  # noqa: B027 - nothing more, for most
+    def _peer_settings_changed(self) -> None:
         """Apply the peer's settings beyond windows and tables."""
 
-    def _settings_in_force(self, changes: Mapping[int, int]) -> None:  # noqa: B027
+    def _settings_in_force(self, changes: Mapping[int, int]) -> None:
         """Apply our own settings, now that the peer knows them, where streams do not begin with them."""
 
     def _peer_goes_away(self, last_stream_id: int) -> list[int]:

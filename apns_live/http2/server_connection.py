@@ -59,7 +59,7 @@ class _Stream(Stream):
         self.responded = False
 
 
-class ServerConnection(Connection):
+class ServerConnection(Connection[_Stream]):
     """A server connection without I/O: bytes in, requests out; responses in, bytes out.
 
     ``settings`` go into the first SETTINGS. ``max_request_body`` (bytes) bounds what is kept of

@@ -35,8 +35,11 @@ _STALE_SOON = 60
 """A stale date nearer than this ends nothing: it tells the phone to draw the state as outdated."""
 
 
-class EncodedMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the client sends for a message: the body, and the values of its headers."""
+class EncodedMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True):
+    """What the client sends for a message: the body, and the values of its headers.
+
+    A journal keeps it as the array of its fields, so a new one goes behind the others.
+    """
 
     body: bytes
     push_type: str
@@ -54,10 +57,10 @@ class EncodedMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The activity's ``timestamp`` in seconds since 1970; None for ordinary pushes."""
     stale_date: int | None = None
     """Seconds since 1970, or None."""
-    warnings: tuple[PayloadWarning, ...] = ()
     has_alert: bool = False
     replay_safe: bool = True
     """Whether a push that may have arrived can be sent again without showing twice."""
+    warnings: tuple[PayloadWarning, ...] = ()
     target: Target = "device"
 
 

@@ -33,13 +33,7 @@ class PoolOptions:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise InvalidSetting(
-                    f"{value!r} is not above 0",
-                    field=field.name,
-                    remedy="Give a positive number; times are in seconds.",
-                )
+            check_positive(field.name, getattr(self, field.name))
         for name in ("max_connections", "min_connections"):
             if not isinstance(getattr(self, name), int):
                 raise InvalidSetting("this is a count", field=name, remedy="Give a whole number.")
@@ -49,3 +43,13 @@ class PoolOptions:
                 field="min_connections",
                 remedy="Lower it, or raise max_connections.",
             )
+
+
+def check_positive(field: str, value: object) -> None:
+    """Raise `InvalidSetting` unless ``value`` is a number above 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise InvalidSetting(
+            f"{value!r} is not above 0",
+            field=field,
+            remedy="Give a positive number; times are in seconds.",
+        )
