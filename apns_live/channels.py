@@ -30,6 +30,7 @@ from .errors import (
 )
 from .payload import ChannelId, check_bundle_id, check_channel
 from .reasons import Retry
+from .refusals import refused
 from .retry import Circumstances, Link, next_step
 
 MAX_CHANNELS = 10_000
@@ -145,10 +146,8 @@ class Channels:
         `ConnectFailed` when there is no way to the host, `InvalidSetting` for another policy.
         """
         if storage_policy not in (0, 1) or isinstance(storage_policy, bool):
-            raise InvalidSetting(
-                f"{storage_policy!r} is not a valid storage policy",
-                field="storage_policy",
-                remedy="Use 1 (the newest message is stored) or 0 (nothing is stored).",
+            raise refused(
+                InvalidSetting, "channel_policy", "storage_policy", storage_policy=storage_policy
             )
         operation = _Operation("create", "POST", self._path("channels"), 201, repeatable=False)
         body = {"message-storage-policy": int(storage_policy), "push-type": "LiveActivity"}
@@ -308,10 +307,8 @@ class Channels:
         try:
             context = ssl.create_default_context(cafile=self._ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise InvalidSetting(
-                f"{self._ca_file} cannot be used as trusted roots ({error})",
-                field="ca_file",
-                remedy="Give a PEM file of certificates.",
+            raise refused(
+                InvalidSetting, "ca_file_unusable", "ca_file", ca_file=self._ca_file, value=error
             ) from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         return context

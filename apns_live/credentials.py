@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from .clock import Clock
 from .errors import CredentialError, InvalidKey, InvalidSetting
 from .keyfile import key_id_from_name, private_key_from_pem, read_key_file
+from .refusals import refused
 
 TOKEN_LIFETIME = 3600
 """Seconds after which APNs answers ExpiredProviderToken."""
@@ -55,11 +56,7 @@ class ProviderKey:
         key_id = _identifier(self.key_id, "key_id", "Apple shows it beside the key under Keys.")
         team_id = _identifier(self.team_id, "team_id", "Apple shows it under Membership details.")
         if key_id == team_id:
-            raise InvalidKey(
-                "is the same as the key id",
-                field="team_id",
-                remedy="The team id stands under Membership details, the key id beside the key.",
-            )
+            raise refused(InvalidKey, "ids_equal", "team_id")
         public = self._private.public_key().public_bytes(
             Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         )
@@ -80,19 +77,13 @@ class ProviderKey:
         named = key_id_from_name(path)
         if key_id is None:
             if named is None:
-                raise InvalidKey(
-                    "is not given, and the file's name does not hold it",
-                    field="key_id",
-                    remedy="Pass key_id=..., or keep Apple's file name, AuthKey_<key id>.p8.",
-                )
+                raise refused(InvalidKey, "key_id_missing", "key_id")
             key_id = named
         elif named is not None and named == team_id and key_id != named:
-            _swapped()
+            raise refused(InvalidKey, "ids_swapped", "key_id")
         elif named is not None and key_id != named:
-            raise InvalidKey(
-                f"is {key_id!r:.40}, but the file is named for the key {named}",
-                field="key_id",
-                remedy="Leave key_id out to use the file's, or pass the file of the other key.",
+            raise refused(
+                InvalidKey, "key_id_of_another_file", "key_id", key_id=key_id, named=named
             )
         return cls(private_key_from_pem(data, field="path"), key_id=key_id, team_id=team_id)
 
@@ -113,11 +104,7 @@ class ProviderKey:
         time that is no whole number of seconds.
         """
         if type(issued_at) is not int or not 0 <= issued_at < 10**11:
-            raise InvalidSetting(
-                f"is {issued_at!r:.40}",
-                field="issued_at",
-                remedy="Pass whole seconds since 1970, not milliseconds.",
-            )
+            raise refused(InvalidSetting, "issued_at", "issued_at", issued_at=issued_at)
         # Our own bytes: a JSON library's spaces and key order would be part of the signature.
         header = _base64(f'{{"alg":"ES256","kid":"{self.key_id}"}}'.encode())
         claims = _base64(f'{{"iss":"{self.team_id}","iat":{issued_at}}}'.encode())
@@ -241,29 +228,19 @@ def _check_numbers(window: float, settle: float, max_age: float) -> None:
     if settle < 0:
         raise InvalidSetting(f"is {settle} s", field="settle", remedy="Pass 0 or more seconds.")
     if max_age > TOKEN_LIFETIME - 60:
-        raise InvalidSetting(
-            f"is {max_age} s",
-            field="max_age",
-            remedy="APNs takes a token for an hour: pass at most 3540 seconds.",
-        )
+        raise refused(InvalidSetting, "max_age_long", "max_age", max_age=max_age)
     # A connection that opens at the end of a window's use shows a token that is already
     # window + settle old, and replaces it at max_age.
     shortest = max_age - (window + settle)
     if shortest < SHORTEST_INTERVAL:
-        raise InvalidSetting(
-            f"is {max_age} s, which would show two tokens {max(shortest, 0):.0f} s apart",
-            field="max_age",
-            remedy="Keep max_age - window - settle at 1200 seconds or more: Apple wants 20 minutes between tokens.",
+        raise refused(
+            InvalidSetting, "max_age_short", "max_age", max_age=max_age, value=max(shortest, 0)
         )
 
 
 def _identifier(value: object, name: str, where: str) -> str:
     if not isinstance(value, str):
-        raise InvalidKey(
-            f"is a {type(value).__name__}, not text",
-            field=name,
-            remedy=f"Pass its ten letters and digits. {where}",
-        )
+        raise refused(InvalidKey, "identifier_kind", name, kind=type(value).__name__, where=where)
     if _IDENTIFIER(value):
         return str.__str__(value)
     if not value:
@@ -277,14 +254,6 @@ def _identifier(value: object, name: str, where: str) -> str:
     else:
         problem = "holds characters other than letters and digits"
     raise InvalidKey(problem, field=name, remedy=f"Pass its ten letters and digits. {where}")
-
-
-def _swapped() -> NoReturn:
-    raise InvalidKey(
-        "and team_id are swapped: the file is named for the key that was passed as team_id",
-        field="key_id",
-        remedy="Pass the id in the file's name as key_id, and the team's as team_id.",
-    )
 
 
 def _base64(data: bytes) -> bytes:

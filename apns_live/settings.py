@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import InvalidKey, InvalidSetting
+from .refusals import refused
 
 if TYPE_CHECKING:
     from . import blocking
@@ -171,11 +172,15 @@ class Settings:
         value = getattr(self, name)
         if value is None:
             setting = NAMES[name]
-            raise InvalidSetting(
-                "is missing",
-                field=name,
-                remedy=f"Set --{_option(name)}, {setting.variable}, or {name} in "
-                f"{DEFAULT_FILE}: {setting.help}.",
+            raise refused(
+                InvalidSetting,
+                "setting_missing",
+                name,
+                value=_option(name),
+                variable=setting.variable,
+                name=name,
+                default_file=DEFAULT_FILE,
+                help=setting.help,
             )
         return str(value)
 
@@ -184,12 +189,7 @@ class Settings:
         from .credentials import ProviderKey
 
         if self.key is None and self.key_file is None:
-            raise InvalidSetting(
-                "there is no provider key",
-                field="key_file",
-                remedy="Set APNS_LIVE_KEY_FILE or --key-file to the .p8 file, or APNS_LIVE_KEY "
-                "to its content (PEM or base64).",
-            )
+            raise refused(InvalidSetting, "no_key", "key_file")
         team_id = self._required("team_id")
         try:
             if self.key_file is not None:

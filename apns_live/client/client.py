@@ -20,6 +20,7 @@ from ..pool.connect import Connector, Resolver, make_ssl_context, system_resolve
 from ..pool.endpoint import resolve_environment
 from ..pool.options import check_positive
 from ..pool.proxy import Proxy
+from ..refusals import refused
 from ..retry import TOTAL_LIMIT
 from .attachment import Attachment, WorkSource
 from .drops import DropsTo
@@ -86,17 +87,9 @@ class Client:
         uniform: Callable[[], float] = random.random,
     ) -> None:
         if not isinstance(key, ProviderKey):
-            raise InvalidSetting(
-                f"{type(key).__name__} is no ProviderKey",
-                field="key",
-                remedy='Load it with ProviderKey.from_file("AuthKey_....p8", team_id=...).',
-            )
+            raise refused(InvalidSetting, "not_a_key", "key", kind=type(key).__name__)
         if transport not in ("http2", "httpx"):
-            raise InvalidSetting(
-                f"{transport!r} is not a valid transport",
-                field="transport",
-                remedy='Say "http2" or "httpx".',
-            )
+            raise refused(InvalidSetting, "transport", "transport", transport=transport)
         check_positive("waiting_room", waiting_room)
         check_positive("queue_timeout", queue_timeout)
         self.bundle_id = check_bundle_id(bundle_id)

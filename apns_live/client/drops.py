@@ -13,6 +13,7 @@ import msgspec
 from ..errors import InvalidSetting
 from ..guard import Guarded
 from ..outcome import Outcome
+from ..refusals import refused
 
 DropsTo = Callable[[Outcome], object] | str | PathLike[str]
 
@@ -33,11 +34,7 @@ class DropSink:
             call = target
         elif target is not None:
             if not isinstance(target, (str, PathLike)):
-                raise InvalidSetting(
-                    f"{type(target).__name__} is neither a callable nor a path",
-                    field="drops_to",
-                    remedy="Give a function that takes an Outcome, or the path of a file.",
-                )
+                raise refused(InvalidSetting, "drops_kind", "drops_to", kind=type(target).__name__)
             self._path = Path(target)
         self.write = Guarded(call, "drops_to")
 
@@ -49,10 +46,12 @@ class DropSink:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0)
             self._file = os.fdopen(os.open(self._path, flags, 0o600), "wb")
         except OSError as error:
-            raise InvalidSetting(
-                f"{str(self._path)!r} cannot be written: {error.strerror}",
-                field="drops_to",
-                remedy="Name a file in a directory that exists and may be written.",
+            raise refused(
+                InvalidSetting,
+                "drops_file",
+                "drops_to",
+                value=str(self._path),
+                strerror=error.strerror,
             ) from error
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import math
 
 from ..errors import InvalidInput, WrongEventLoop
+from ..refusals import refused
 
 _LONGEST = 100_000_000
 
@@ -24,17 +25,11 @@ def check_seconds(value: object, field: str, *, zero: bool = False) -> None:
         or not math.isfinite(value)
         or not (value > 0 or (zero and value == 0))
     ):
-        raise InvalidInput(
-            f"{value!r:.40} is not a number of seconds {'from 0 up' if zero else 'above 0'}",
-            field=field,
-            remedy="Give seconds from now, as a number.",
+        raise refused(
+            InvalidInput, "seconds", field, value=value, needed="from 0 up" if zero else "above 0"
         )
     if value >= _LONGEST:
-        raise InvalidInput(
-            f"{value!r:.40} is more than three years",
-            field=field,
-            remedy="Give seconds from now, not a time of day.",
-        )
+        raise refused(InvalidInput, "seconds_long", field, value=value)
 
 
 class HomeLoop:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import InvalidInput, SourceCancelled
 from ..guard import RAISED, logger
+from ..refusals import refused
 
 Tokens = Iterable[str] | AsyncIterable[str]
 
@@ -41,11 +42,7 @@ def read_tokens(tokens: object, *, dedupe: bool = False) -> TokenReader:
             return AsyncReader(tokens, dedupe=dedupe)
         if isinstance(tokens, Iterable):
             return _PlainReader(tokens, dedupe=dedupe)
-    raise InvalidInput(
-        f"{type(tokens).__name__} is not an iterable of tokens",
-        field="tokens",
-        remedy="Give a list, a generator or an async generator; for one token use send().",
-    )
+    raise refused(InvalidInput, "tokens_kind", "tokens", kind=type(tokens).__name__)
 
 
 class TokenReader:

@@ -19,6 +19,7 @@ from ..errors import InvalidInput
 from ..guard import Guarded
 from ..outcome import Outcome, Verdict
 from ..payload import End, Update
+from ..refusals import refused
 from .audience import Audience
 from .budget import Urgency, decide, for_device
 from .dispatch import Home
@@ -220,11 +221,7 @@ class LiveActivity(Home):
         cannot be sent, ActivityEnded after `end`.
         """
         if not isinstance(message, Update):
-            raise InvalidInput(
-                f"put takes an Update, not {type(message).__name__}",
-                field="message",
-                remedy="Use end() for an End; start with a fan-out to start tokens.",
-            )
+            raise refused(InvalidInput, "put_kind", "message", kind=type(message).__name__)
         return self._offer(message, **options)
 
     def end(

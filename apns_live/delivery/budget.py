@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from ..errors import InvalidSetting
+from ..refusals import refused
 from .encoding import one_spelling
 
 HOUR = 3600.0
@@ -48,11 +49,7 @@ def check_urgency(value: Urgency | str | None, *, has_alert: bool) -> Urgency:
     try:
         return Urgency[value.upper()]
     except (KeyError, AttributeError):
-        raise InvalidSetting(
-            f"{value!r} is not a valid urgency",
-            field="urgency",
-            remedy='Use "urgent", "normal" or "quiet".',
-        ) from None
+        raise refused(InvalidSetting, "urgency", "urgency", value=value) from None
 
 
 class Law(enum.StrEnum):
@@ -111,29 +108,24 @@ class Budget:
     def __post_init__(self) -> None:
         for field in ("per_hour", "burst", "starts_per_hour"):
             if getattr(self, field) < 1:
-                raise InvalidSetting(
-                    f"{getattr(self, field)} is below 1",
-                    field=f"budget.{field}",
-                    remedy="Give a whole number of pushes.",
+                raise refused(
+                    InvalidSetting, "budget_number", f"budget.{field}", value=getattr(self, field)
                 )
         if self.reserve < 0:
-            raise InvalidSetting(
-                f"{self.reserve} is below 0", field="budget.reserve", remedy="Give 0 or more."
-            )
+            raise refused(InvalidSetting, "budget_reserve", "budget.reserve", reserve=self.reserve)
         try:
             object.__setattr__(self, "law", Law(self.law))
         except ValueError:
-            raise InvalidSetting(
-                f"{self.law!r} is not a valid law",
-                field="budget.law",
-                remedy='Use "bucket" or "window".',
-            ) from None
+            raise refused(InvalidSetting, "budget_law", "budget.law", law=self.law) from None
         kept = self.depth if self.law is Law.BUCKET else self.reserve
         if kept >= self.per_hour:
-            raise InvalidSetting(
-                f"reserve {self.reserve} and burst {self.burst} leave nothing of {self.per_hour}",
-                field="budget",
-                remedy="Keep reserve + burst below per_hour.",
+            raise refused(
+                InvalidSetting,
+                "budget_nothing_left",
+                "budget",
+                reserve=self.reserve,
+                burst=self.burst,
+                per_hour=self.per_hour,
             )
 
     @property
@@ -181,11 +173,7 @@ def check_budget(value: Budget | str) -> Budget:
         return value
     preset = PRESETS.get(value) if isinstance(value, str) else None
     if preset is None:
-        raise InvalidSetting(
-            f"{value!r} is not a valid budget",
-            field="budget",
-            remedy=f"Use one of {', '.join(PRESETS)}, or Budget(per_hour=...).",
-        )
+        raise refused(InvalidSetting, "budget", "budget", value=value, choices=", ".join(PRESETS))
     return preset
 
 

@@ -17,7 +17,7 @@ The path of one update, and the module of each step::
     lanes.py  due now, or timed       publication.py  a version                   settled
               |                       audience.py  who lacks it                   |
               |                               |                                   |
-              +------- singles.py ------- activity.py ------- run.py -------------+
+              +-------- lanes.py -------- activity.py ------- run.py -------------+
                                               |
     dispatch.py   the client has room: lanes first, then activities and fan-outs in turn
                   (timetable.py: some wait for a time; writer.py: with a journal, for a commit)
@@ -48,6 +48,7 @@ from ..errors import DeliveryError, InvalidInput, InvalidSetting, JournalError
 from ..guard import Guarded
 from ..outcome import Outcome, Verdict
 from ..payload import End, Message, Update, check_token, encode
+from ..refusals import refused
 from .activities import Activities
 from .activity import LiveActivity
 from .budget import Budget, check_budget
@@ -58,7 +59,6 @@ from .lane import HEADROOM_URGENT, Errand, Lane
 from .lanes import Lanes
 from .records import restore_lane, restore_state
 from .run import Run
-from .singles import Singles
 from .sources import Tokens, TrackedReader
 from .state import Options, State, make_state
 from .statistics import DeliveryStatistics
@@ -119,11 +119,7 @@ class Delivery:
             ("lane_lifetime", lane_lifetime, 1.0),
         ):
             if not least <= value < float("inf"):
-                raise InvalidSetting(
-                    f"{value!r} is not possible",
-                    field=name,
-                    remedy=f"Give at least {least} seconds.",
-                )
+                raise refused(InvalidSetting, "delivery_seconds", name, value=value, least=least)
         self.budget = check_budget(budget)
         self.in_doubt = 0
         """States and tokens that an earlier life left in doubt, sent again at the start."""
@@ -142,17 +138,11 @@ class Delivery:
             failed=self._journal_failed,
         )
         self._lanes = Lanes(
+            self._dispatch,
             self.budget,
-            self._time,
             self._decided,
             minimum_interval=minimum_interval,
             lifetime=lane_lifetime,
-        )
-        self._singles = Singles(
-            self._dispatch,
-            self._decided,
-            starts_per_hour=self.budget.starts_per_hour,
-            lanes=self._lanes,
         )
         self._activities = Activities(
             self._dispatch,
@@ -195,8 +185,8 @@ class Delivery:
                 await self._journal.close()
                 raise
         self._phase = Phase.OPEN
-        self._dispatch.open(self._singles, self._response_timeout)
-        self._dispatch.stir(self._singles)
+        self._dispatch.open(self._lanes, self._response_timeout)
+        self._dispatch.stir(self._lanes)
         for activity in self._activities:
             activity.tick(self._time.now())
             self._dispatch.stir(activity)
@@ -218,7 +208,7 @@ class Delivery:
         for wakeup in await journal.wakeups():
             state = restore_state(wakeup, now)
             if state is not None:
-                self._singles.wakeups.keep(wakeup.device, state)
+                self._lanes.wakeups.keep(wakeup.device, state)
         if newest > wall + HEADROOM_URGENT:
             _clock_was_set(wall - newest)
 
@@ -260,7 +250,7 @@ class Delivery:
             await asyncio.wait((draining,))
             self._dispatch.detach()
             if writer is not None and self._dispatch.error is None:
-                await writer.flush(self._singles)
+                await writer.flush(self._lanes)
         except JournalError:
             logger.exception("the journal failed while the delivery was closed")
         finally:
@@ -276,7 +266,7 @@ class Delivery:
     def _let_go(self) -> None:
         """Give everything that still waits its outcome."""
         kept = "; the journal keeps it" if self._journal is not None else ""
-        self._singles.stop(_CLOSED, kept=kept, flying=True)
+        self._lanes.stop(_CLOSED, kept=kept, flying=True)
         for activity in self._activities:
             activity.close(_CLOSED + kept)
         for run in list(self._runs.values()):
@@ -285,7 +275,7 @@ class Delivery:
     def _journal_failed(self, error: JournalError) -> None:
         """Nothing leaves without its intent: what has not left gets its outcome now."""
         why = str(error)
-        self._singles.stop(why, flying=False)
+        self._lanes.stop(why, flying=False)
         for activity in self._activities:
             activity.close(why)
         for run in list(self._runs.values()):
@@ -310,7 +300,7 @@ class Delivery:
         except asyncio.CancelledError:
             if self._phase is Phase.OPEN:
                 self._lanes.withdraw(lane, state)
-                self._dispatch.stir(self._singles)
+                self._dispatch.stir(self._lanes)
             raise
 
     def submit(
@@ -347,10 +337,12 @@ class Delivery:
         ordered = isinstance(message, Update | End)
         home = self._activities.owner(token) if ordered else None
         if home is not None:
-            raise InvalidInput(
-                f"token {token[:8]}... belongs to the live activity {home.activity!r}",
-                field="token",
-                remedy="Put the state there: two senders cannot keep one order.",
+            raise refused(
+                InvalidInput,
+                "token_of_an_activity",
+                "token",
+                shown=token[:8],
+                activity=home.activity,
             )
         lane = self._lanes.get(token) if ordered else None
         last = (lane.last_timestamp if lane else 0) if ordered else None
@@ -360,14 +352,14 @@ class Delivery:
         if ordered:
             lane = self._lanes.offer(token, state)
         else:
-            lane = self._lanes.run(Errand(token, state, self._singles.starts))
-        self._dispatch.stir(self._singles)
+            lane = self._lanes.run(Errand(token, state, self._lanes.starts))
+        self._dispatch.stir(self._lanes)
         return lane, state
 
     def forget(self, token: str) -> bool:
         """Forget the lane of a token that is not used any more; False when something is under way."""
         gone = self._lanes.forget(token)
-        self._dispatch.stir(self._singles)
+        self._dispatch.stir(self._lanes)
         return gone
 
     def frequent_pushes(self, token: str, enabled: bool) -> None:
@@ -388,7 +380,7 @@ class Delivery:
         versions, so its tokens are not pooled. Raises InvalidToken.
         """
         self._lanes.pool(str(check_token(token)), device)
-        self._dispatch.stir(self._singles)
+        self._dispatch.stir(self._lanes)
 
     # Live activities.
 
@@ -406,11 +398,7 @@ class Delivery:
         """
         self._dispatch.check_open()
         if not activity or "\n" in activity:
-            raise InvalidInput(
-                f"{activity!r} is not a valid name",
-                field="activity",
-                remedy="Give one line of text.",
-            )
+            raise refused(InvalidInput, "activity_name", "activity", activity=activity)
         known = self._activities.get(activity)
         if known is None:
             known = self._activities.make(activity, minimum_interval=minimum_interval, guard=guard)
@@ -463,9 +451,7 @@ class Delivery:
         self._dispatch.check_open()
         check_deadline(deadline)
         if not name:
-            raise InvalidInput(
-                "a fan-out needs a name", field="name", remedy="Name what it is for: kickoff-17."
-            )
+            raise refused(InvalidInput, "fan_out_name", "name")
         if name in self._runs:
             raise DeliveryError(f"a fan-out named {name!r} is under way; await that one.")
         return Run(
@@ -478,7 +464,7 @@ class Delivery:
             deadline=deadline,
             resend_unknown=resend_unknown,
             guard=guard,
-            starts=self._singles.starts,
+            starts=self._lanes.starts,
             on_outcome=on_outcome,
             drops_to=drops_to,
         )
@@ -499,19 +485,19 @@ class Delivery:
         ticket = Ticket()
         state = make_state(message, self._time, ticket=ticket, **options)
         self._dispatch.check_decodes(state.encoded)
-        self._singles.wakeups.wait(device, state)
-        self._dispatch.stir(self._singles)
+        self._lanes.wakeups.wait(device, state)
+        self._dispatch.stir(self._lanes)
         return ticket
 
     def hand_in(self, device: str, token: str) -> bool:
         """Give the activity token of a device; return whether a state waited for it, which leaves now."""
         self._dispatch.check_open()
-        return self._singles.hand_in(device, str(check_token(token)))
+        return self._lanes.hand_in(device, str(check_token(token)))
 
     async def flush(self) -> None:
         """Return when everything submitted so far is in the journal. Raises JournalError."""
         if self._dispatch.writer is not None:
-            await self._dispatch.writer.flush(self._singles)
+            await self._dispatch.writer.flush(self._lanes)
 
     def statistics(self) -> DeliveryStatistics:
         """Return a frozen snapshot. Looks at every live activity, not at every token."""
@@ -525,14 +511,14 @@ class Delivery:
             activity_tokens=sum(len(home.audience) for home in activities),
             tokens_behind=sum(home.audience.behind for home in activities),
             runs=len(self._runs),
-            wakeups=len(self._singles.wakeups),
+            wakeups=len(self._lanes.wakeups),
             in_flight=dispatch.in_flight,
             submitted=self._submitted + activities.submitted,
             outcomes=dict(dispatch.outcomes),
             decided=dict(self._counts),
-            demoted=lanes.demoted + activities.demoted,
-            over_budget=lanes.over_budget + activities.over_budget,
-            held_back=lanes.held + activities.held_back,
+            demoted=lanes.counts["demoted"] + activities.demoted,
+            over_budget=lanes.counts["over_budget"] + activities.over_budget,
+            held_back=lanes.counts["held"] + activities.held_back,
             journal_commits=writer.commits if writer else 0,
             journal_records=writer.records if writer else 0,
             budget=self.budget.name,

@@ -20,7 +20,6 @@ import msgspec
 
 from ..errors import ActivityEnded, DeliveryError
 from ..outcome import Outcome, Verdict
-from ..payload import EncodedMessage
 from .budget import (
     FULL,
     Account,
@@ -142,7 +141,7 @@ class Lane:
             stamp = max(state.given_timestamp, self.last_timestamp + 1)
         return stamp
 
-    def depart(self, now: float, wall: float, budget: Budget) -> EncodedMessage:
+    def depart(self, now: float, wall: float, budget: Budget) -> State:
         """Let the waiting state leave: it gets its timestamp, its priority, and is in flight."""
         state = self.waiting
         if state is None or self.flying is not None:
@@ -152,7 +151,7 @@ class Lane:
         self._charge(state, now, wall, budget)
         self.left_at = now
         self.flying, self.waiting = state, None
-        return state.encoded
+        return state
 
     def _charge(self, state: State, now: float, wall: float, budget: Budget) -> None:
         stamp = self._next_timestamp(state, wall)

@@ -1,51 +1,54 @@
-"""All the lanes: who may leave now, who waits for a time, and who is forgotten.
-
-Knows no client and no timer: it is told the time, and says when it wants to be asked again.
-"""
+"""All the lanes, and single pushes: who may leave now, who waits for a time, and who is forgotten."""
 
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from weakref import WeakValueDictionary
 
-from ..clock import SteadyTime
+from ..errors import ActivityEnded
 from ..outcome import Outcome, Verdict
-from .budget import Budget, SharedAccount
+from .budget import Budget, SharedAccount, StartAccounts
+from .dispatch import Dispatch, Home
 from .encoding import one_spelling
+from .journal import Record
 from .lane import Decided, Errand, Lane
 from .pacing import NEVER, Trouble
+from .records import forgotten_lane, lane_record
 from .state import State, unsent
+from .wakeups import Wakeups
 
 RESTING, DUE, TIMED, INTENDED = range(4)
 """Where a lane is: nowhere; in the row; in the heap; picked, and its intent is being committed."""
+HOUSEKEEPING = 5.0
+"""Seconds between two looks at what waits for a connection and at idle lanes."""
 
 
-class Lanes:
+class Lanes(Home):
     """The lanes of all activity tokens that are not in a live activity, and of single pushes.
 
-    ``decided`` is called with every state that got its outcome, ``changed`` with every lane whose
-    record changed. ``lifetime`` is how many seconds an idle lane is remembered: an activity lives
-    eight hours and may stay on the Lock Screen for four more (Apple, "ActivityKit"), after that its
-    token means nothing.
+    ``decided`` is called with every state that got its outcome. ``lifetime`` is how many seconds an
+    idle lane is remembered: an activity lives eight hours and may stay on the Lock Screen for four
+    more (Apple, "ActivityKit"), after that its token means nothing. ``counts`` are of states:
+    demoted, over_budget, held.
     """
 
     def __init__(
         self,
+        dispatch: Dispatch,
         budget: Budget,
-        time: SteadyTime,
         decided: Callable[[State, Outcome], object],
         *,
-        changed: Callable[[Lane], object] = lambda lane: None,
         minimum_interval: float = 0.0,
         lifetime: float = 12 * 3600.0,
     ) -> None:
-        self.budget = budget
-        self.changed = changed
-        self.demoted = self.over_budget = self.held = 0
-        self._time = time
+        self.wakeups = Wakeups(decided)
+        self.starts = StartAccounts(budget.starts_per_hour)
+        self.counts: Counter[str] = Counter()
+        self._dispatch = dispatch
+        self._budget = budget
         self._decided = decided
         self._minimum_interval = minimum_interval
         self._lifetime = lifetime
@@ -54,9 +57,14 @@ class Lanes:
         self._due: deque[Lane] = deque()
         self._timed: list[tuple[float, int, Lane]] = []
         self._count = 0
+        self._changed: set[Lane] = set()
+        self._next_round = dispatch.time.now() + HOUSEKEEPING
         self._purge: Iterator[str] | None = None
         self._stopped = ""
         self._devices: WeakValueDictionary[str, SharedAccount] = WeakValueDictionary()
+
+    def __repr__(self) -> str:
+        return f"<Lanes {len(self)}, {len(self.wakeups)} wakeups>"
 
     def __len__(self) -> int:
         return len(self._lanes)
@@ -71,7 +79,7 @@ class Lanes:
         lane = self._lanes.get(key)
         if lane is None:
             # Its life begins now, also where nothing is sent yet; its first state need not wait.
-            begun = self._time.now() - self._minimum_interval
+            begun = self._dispatch.time.now() - self._minimum_interval
             self._lanes[key] = lane = Lane(token, left_at=begun)
         return lane
 
@@ -100,7 +108,7 @@ class Lanes:
 
     def adopt(self, lane: Lane, device: str = "") -> None:
         """Take over a lane that a journal kept; one past its life is forgotten."""
-        now = self._time.now()
+        now = self._dispatch.time.now()
         self._lanes[one_spelling(lane.token)] = lane
         if device:
             self.pool(lane.token, device)
@@ -121,16 +129,30 @@ class Lanes:
             lane.place = RESTING
             self._tell(lane.recall())
         self._note(lane)
-        self._place(lane, self._time.now())
+        self._place(lane, self._dispatch.time.now())
         if lane.place == TIMED:
-            self.held += 1
+            self.counts["held"] += 1
         return lane
 
     def run(self, errand: Errand) -> Lane:
         """Take a single push."""
         self._errands.add(errand)
-        self._place(errand, self._time.now())
+        self._place(errand, self._dispatch.time.now())
         return errand
+
+    def hand_in(self, device: str, token: str) -> bool:
+        """Send what waited for a device's token; return whether anything did."""
+        state = self.wakeups.hand_in(device)
+        if state is None:
+            return False
+        state.token = token
+        try:
+            self.offer(token, state)
+        except ActivityEnded as error:
+            self._decided(state, unsent(token, state.encoded.priority, str(error)))
+        # One transaction: the state is either still a wakeup or already in its lane.
+        self._dispatch.stir(self)
+        return True
 
     def withdraw(self, lane: Lane, state: State) -> bool:
         """Take back a state that has not left; False when it has."""
@@ -143,12 +165,20 @@ class Lanes:
         self._release(lane)
         return True
 
-    def pick(self, limit: int) -> list[Lane]:
-        """Return lanes whose state has just departed, at most ``limit``."""
-        now, wall = self._time.now(), self._time.wall()
-        picked: list[Lane] = []
+    # A home of `Dispatch`.
+
+    @property
+    def pending(self) -> bool:
+        """Whether `take` may return something."""
+        return bool(self._due)
+
+    def take(self, limit: int, now: float) -> list[object]:
+        """Return items for at most ``limit`` lanes whose state departs by this."""
+        wall = self._dispatch.time.wall()
+        prepare, make = self._dispatch.prepare, self._dispatch.make_item
+        items: list[object] = []
         due = self._due
-        while due and len(picked) < limit:
+        while due and len(items) < limit:
             lane = due.popleft()
             lane.place = RESTING
             if self._expired(lane, now):
@@ -156,17 +186,27 @@ class Lanes:
             if lane.ready_at(now, wall, self._minimum_interval) > now:
                 self._place(lane, now)
                 continue
-            lane.depart(now, wall, self.budget)
-            state = lane.flying
-            if state is not None and state.decision is not None:
-                self.demoted += state.decision.demoted
-                self.over_budget += state.decision.over_budget and lane.journalled
+            state = lane.depart(now, wall, self._budget)
+            if state.decision is not None:
+                self.counts["demoted"] += state.decision.demoted
+                self.counts["over_budget"] += state.decision.over_budget and lane.journalled
             self._note(lane)
-            picked.append(lane)
-        return picked
+            if self._dispatch.writer is not None:
+                lane.place = INTENDED
+            items.append(make(lane.token, prepare(state.encoded), (self, lane, state)))
+        return items
 
-    def settled(self, lane: Lane, outcome: Outcome, now: float) -> None:
-        """Take the answer to a lane's push."""
+    def leaves(self, lane: Lane, state: State) -> bool:
+        """Return whether a state whose intent was committed still leaves."""
+        if lane.flying is not state or lane.place != INTENDED:
+            return False
+        lane.place = RESTING
+        return True
+
+    def settle(self, lane: Lane, state: State, outcome: Outcome, now: float) -> None:
+        """Take the answer to one push."""
+        if lane.flying is not state:
+            return
         for decided in lane.settle(outcome, now):
             self._tell(decided)
         if outcome.verdict is Verdict.DROP_TOKEN and not lane.ended and self.is_kept(lane):
@@ -180,13 +220,8 @@ class Lanes:
         self._release(lane)
 
     def next_time(self) -> float | None:
-        """Return when `tick` has something to do, None when it has not."""
-        return self._timed[0][0] if self._timed else None
-
-    @property
-    def pending(self) -> bool:
-        """Whether `pick` may return something."""
-        return bool(self._due)
+        """Return when `tick` has something to do."""
+        return min(self._timed[0][0], self._next_round) if self._timed else self._next_round
 
     @property
     def due_count(self) -> int:
@@ -199,14 +234,18 @@ class Lanes:
         return len(self._timed)
 
     def tick(self, now: float) -> None:
-        """Queue the lanes whose time has come; give up what is past its last moment."""
+        """Queue the lanes whose time has come; every few seconds look after what waits and what idles."""
         while self._timed and self._timed[0][0] <= now:
             when, _, lane = heapq.heappop(self._timed)
             if lane.place == TIMED and lane.wake_at == when:
                 lane.place = RESTING
                 self._place(lane, now)
+        if now >= self._next_round:
+            self._next_round = now + HOUSEKEEPING
+            self._keep_house(now)
+            self.wakeups.tick(now)
 
-    def keep_house(self, now: float, count: int = 10_000) -> None:
+    def _keep_house(self, now: float, count: int = 10_000) -> None:
         """Give up what waits for a connection past its last moment; look at some idle lanes.
 
         Lanes that have been idle for longer than their lifetime are forgotten.
@@ -234,6 +273,25 @@ class Lanes:
             self._give_up(lane, why + kept, flying=flying)
         for errand in list(self._errands):
             self._give_up(errand, why, flying=flying)
+        self.wakeups.stop(why + kept)
+
+    # A home of the journal's writer.
+
+    @property
+    def unrecorded(self) -> bool:
+        """Whether `collect` has something."""
+        return bool(self._changed or self.wakeups.changed)
+
+    def collect(self) -> list[Record]:
+        """Return the records of what changed."""
+        records: list[Record] = []
+        for lane in self._changed:
+            if self.is_kept(lane):
+                records.append(lane_record(lane))
+            elif self.get(lane.token) is None:
+                records.append(forgotten_lane(lane.token))
+        self._changed.clear()
+        return records + self.wakeups.collect()
 
     def _give_up(self, lane: Lane, why: str, *, flying: bool) -> None:
         trouble = lane.trouble
@@ -265,8 +323,8 @@ class Lanes:
         return True
 
     def _note(self, lane: Lane) -> None:
-        if lane.journalled:
-            self.changed(lane)
+        if lane.journalled and self._dispatch.writer is not None:
+            self._changed.add(lane)
 
     def _remove(self, lane: Lane) -> None:
         del self._lanes[one_spelling(lane.token)]
@@ -284,7 +342,7 @@ class Lanes:
         if self._expired(lane, now):
             lane.place = RESTING
             return
-        when = lane.ready_at(now, self._time.wall(), self._minimum_interval)
+        when = lane.ready_at(now, self._dispatch.time.wall(), self._minimum_interval)
         if when <= now:
             lane.place = DUE
             self._due.append(lane)

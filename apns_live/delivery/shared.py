@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from ..errors import InvalidInput
 from ..guard import Guarded
 from ..payload import check_token
+from ..refusals import refused
 from .budget import Account, Budget
 from .dispatch import Dispatch, Home
 from .encoding import one_spelling
@@ -46,18 +47,16 @@ class Shared:
         check_token(token)
         key = one_spelling(token)
         if self._owners.get(key, name) != name:
-            raise InvalidInput(
-                f"token {token[:8]}... belongs to the activity {self._owners[key]!r}",
-                field="token",
-                remedy="Take it out there first; an activity token is one activity on one phone.",
+            raise refused(
+                InvalidInput,
+                "token_of_another_activity",
+                "token",
+                shown=token[:8],
+                value=self._owners[key],
             )
         lane = self._lanes.get(token)
         if lane is not None and not self._lanes.forget(token):
-            raise InvalidInput(
-                f"token {token[:8]}... has a push of its own under way",
-                field="token",
-                remedy="Await that push, then join.",
-            )
+            raise refused(InvalidInput, "token_under_way", "token", shown=token[:8])
         self._owners[key] = name
         return lane
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from ..client.reading import AsyncReader, TokenReader, read_tokens
 from ..errors import InvalidInput, JournalError
+from ..refusals import refused
 from .journal import SHARD, RunRecord
 
 
@@ -81,10 +82,8 @@ class _PagedReader(AsyncReader):
             if page is None or not page.tokens:
                 return
             if len(page.tokens) > SHARD:
-                raise InvalidInput(
-                    f"a page has {len(page.tokens)} tokens",
-                    field="tokens",
-                    remedy=f"Return at most `limit` tokens, here {SHARD}.",
+                raise refused(
+                    InvalidInput, "page_size", "tokens", size=len(page.tokens), shard=SHARD
                 )
             after = page.after
             yield page

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from ..errors import InvalidSetting, JournalError
+from ..refusals import refused
 from .journal import ALL, Entry, Journal
 
 _VERSION = 2
@@ -46,11 +47,7 @@ class SqliteJournal(Journal):
         busy_timeout: float = 5.0,
     ) -> None:
         if synchronous not in ("normal", "full"):
-            raise InvalidSetting(
-                f"{synchronous!r} is not known",
-                field="synchronous",
-                remedy='Use "normal" (survives kill -9) or "full" (survives loss of power too).',
-            )
+            raise refused(InvalidSetting, "synchronous", "synchronous", synchronous=synchronous)
         self.path = Path(path)
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout

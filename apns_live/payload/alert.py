@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidPayload
-from .refusals import refused
+from ..refusals import refused
 from .values import check_text
 
 

@@ -7,7 +7,7 @@ import math
 from typing import TypeAlias
 
 from ..errors import InvalidPayload
-from .refusals import refused
+from ..refusals import refused
 
 DateInput: TypeAlias = datetime.datetime | datetime.timedelta | int | float
 """An aware datetime, a timedelta from now, or seconds since 1970."""

@@ -14,12 +14,12 @@ from typing import Any, Literal
 import msgspec
 
 from ..errors import InvalidPayload, InvalidSetting
+from ..refusals import refused
 from . import rules
 from .dates import epoch_seconds
 from .findings import Findings, PayloadWarning
 from .messages import ActivityMessage, End, Message, Start, Update
 from .notification import Background, Notification
-from .refusals import refused
 from .size import check_size
 from .values import json_bytes, plain_object
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import InvalidPayload, InvalidSetting
+from ..refusals import refused
 from .findings import Findings, PayloadProblem, PayloadWarning
-from .refusals import refused
 from .rules import check_payload, kind_of
 from .size import ACTIVITY_DATA_LIMIT, LIMITS, activity_data_size, bytes_by_key
 from .values import json_bytes, plain_object

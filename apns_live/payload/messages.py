@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
 from ..errors import InvalidPayload, InvalidToken
+from ..refusals import refused
 from .alert import Alert
 from .dates import DateInput
 from .notification import Background, Notification
-from .refusals import refused
 from .tokens import ChannelId, check_channel, check_collapse_id
 
 

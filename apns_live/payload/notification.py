@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ..errors import InvalidPayload
+from ..refusals import refused
 from .alert import CriticalSound, Localized, check_fraction, check_line, check_words, sound_from
 from .dates import DateInput
-from .refusals import refused
 from .tokens import check_collapse_id
 
 INTERRUPTION_LEVELS = ("passive", "active", "time-sensitive", "critical")

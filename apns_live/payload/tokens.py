@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar, cast
 
 from ..errors import InvalidPayload, InvalidSetting, InvalidToken
-from .refusals import refused
+from ..refusals import refused
 
 MAX_TOKEN_DIGITS = 1024
 MAX_CHANNEL_LENGTH = 256

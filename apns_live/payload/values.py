@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from ..errors import InvalidPayload
-from .refusals import refused
+from ..refusals import refused
 
 MAX_DEPTH = 32
 _LOWEST, _HIGHEST = -(2**63), 2**64 - 1  # Swift's Int and UInt64

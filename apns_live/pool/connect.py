@@ -12,6 +12,7 @@ from itertools import zip_longest
 from typing import Any
 
 from ..errors import ConnectFailed, InvalidSetting
+from ..refusals import refused
 from .endpoint import Endpoint
 from .proxy import Proxy
 
@@ -40,11 +41,7 @@ def make_ssl_context(endpoint: Endpoint, given: ssl.SSLContext | None = None) ->
     """
     if given is not None:
         if given.verify_mode is not ssl.CERT_REQUIRED or not given.check_hostname:
-            raise InvalidSetting(
-                "this SSLContext does not verify the server",
-                field="ssl_context",
-                remedy="Name the server's CA with ca_file instead of switching verification off.",
-            )
+            raise refused(InvalidSetting, "ssl_context", "ssl_context")
         context = given
     else:
         context = ssl.create_default_context(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InvalidSetting
+from ..refusals import refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +34,10 @@ class Endpoint:
             if port is not None and (
                 isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65_536
             ):
-                raise InvalidSetting(
-                    f"{port!r} is no TCP port",
-                    field=field,
-                    remedy="Give a number from 1 to 65535; Apple's are 443 and 2197.",
-                )
+                raise refused(InvalidSetting, "port", field, port=port)
         if self.ca_file is not None and not Path(self.ca_file).is_file():
-            raise InvalidSetting(
-                f"there is no file {os.fspath(self.ca_file)!r}",
-                field="ca_file",
-                remedy="Name a PEM file with the certificates to trust.",
+            raise refused(
+                InvalidSetting, "ca_file_missing", "ca_file", value=os.fspath(self.ca_file)
             )
 
     @property
@@ -60,11 +55,7 @@ class Endpoint:
 def _check_host(field: str, host: object) -> None:
     allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:"
     if not isinstance(host, str) or not host or not set(host) <= set(allowed):
-        raise InvalidSetting(
-            f"{host!r} is not a valid host name",
-            field=field,
-            remedy="Give the bare name or address, without scheme, port or path.",
-        )
+        raise refused(InvalidSetting, "host", field, host=host)
 
 
 PRODUCTION = Endpoint(
@@ -94,9 +85,7 @@ def resolve_environment(environment: str | Endpoint) -> Endpoint:
             iter(difflib.get_close_matches(str(environment).lower(), ENVIRONMENTS, n=1)), ""
         )
         ask = f'Did you mean "{meant}"? ' if meant else ""
-        raise InvalidSetting(
-            f"{environment!r:.80} is not a valid environment",
-            field="environment",
-            remedy=f'{ask}Say "production", "sandbox", or give an Endpoint(host, port).',
+        raise refused(
+            InvalidSetting, "environment", "environment", environment=environment, ask=ask
         )
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from ..errors import InvalidSetting
+from ..refusals import refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +39,16 @@ class PoolOptions:
             if not isinstance(getattr(self, name), int):
                 raise InvalidSetting("this is a count", field=name, remedy="Give a whole number.")
         if self.min_connections > self.max_connections:
-            raise InvalidSetting(
-                f"{self.min_connections} is more than max_connections ({self.max_connections})",
-                field="min_connections",
-                remedy="Lower it, or raise max_connections.",
+            raise refused(
+                InvalidSetting,
+                "min_connections",
+                "min_connections",
+                min_connections=self.min_connections,
+                max_connections=self.max_connections,
             )
 
 
 def check_positive(field: str, value: object) -> None:
     """Raise `InvalidSetting` unless ``value`` is a number above 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise InvalidSetting(
-            f"{value!r} is not above 0",
-            field=field,
-            remedy="Give a positive number; times are in seconds.",
-        )
+        raise refused(InvalidSetting, "not_positive", field, value=value)

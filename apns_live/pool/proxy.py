@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from ..errors import ConnectFailed, InvalidSetting
+from ..refusals import refused
 
 _HEAD_LIMIT = 16_384
 
@@ -30,11 +31,7 @@ class Proxy:
         except ValueError:
             parts, host, port = None, None, None
         if parts is None or parts.scheme != "http" or not host or parts.path not in ("", "/"):
-            raise InvalidSetting(
-                "this is not an http:// address of a proxy",
-                field="proxy",
-                remedy="Give http://host:port, with user:password@ in front if it asks for that.",
-            )
+            raise refused(InvalidSetting, "proxy", "proxy")
         authorization = b""
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()

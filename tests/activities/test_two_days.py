@@ -25,7 +25,7 @@ from apns_live.activities import (
 from apns_live.activities.due import scheduler as scheduling
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
-from apns_live.delivery import singles
+from apns_live.delivery import lanes
 from apns_live.testing import FakeApns, SimulatedClock
 from tests.activities.send.world import ALERT, TYPE, World, phone_settings
 
@@ -125,7 +125,7 @@ def a_match(name: str, begin: float, end: float, score: float) -> Start:
 @pytest.fixture
 async def world(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TwoDays]:
     monkeypatch.setattr(scheduling, "LONGEST", 600.0)
-    monkeypatch.setattr(singles, "HOUSEKEEPING", 60.0)
+    monkeypatch.setattr(lanes, "HOUSEKEEPING", 60.0)
     clock = SimulatedClock()
     async with FakeApns(clock=clock, devices="strict", phone_settings=phone_settings()) as fake:
         world = TwoDays(fake, clock, database)
