@@ -167,7 +167,7 @@ def simulate(
             and answered_at is None
             and lane.ready_at(EPOCH + now, EPOCH + now, minimum_interval) <= EPOCH + now + 1e-6
         ):
-            encoded = lane.depart(EPOCH + now, EPOCH + now, allowance)
+            encoded = lane.depart(EPOCH + now, EPOCH + now, allowance).encoded
             decision = waiting.decision
             priority = constant_priority or encoded.priority
             arrived = now + round_trip / 2

@@ -1,4 +1,4 @@
-"""Who waits now: the whole pool after a 503, single tokens after a 429. Memory is bounded.
+"""What follows a refusal, and who waits by it: the pool after a 503, single tokens after a 429.
 
 The seconds are those of `apns_live.retry.POLICIES`.
 """
@@ -6,10 +6,18 @@ The seconds are those of `apns_live.retry.POLICIES`.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
 
+from ..answers import Answer, read_answer
+from ..clock import Clock
+from ..http2 import ResponseReceived
+from ..outcome import Verdict
+from ..pool import Carrier, Push
 from ..reasons import Retry
-from ..retry import POLICIES
+from ..retry import POLICIES, Circumstances, Step, next_step
 
+_RENEWS = (Retry.NEW_TOKEN_ONCE, Retry.NEW_LINK_ONCE, Retry.NEW_KEY_LINK)
 RETRY_AFTER_LIMIT = 3600.0
 """The longest Retry-After that the whole pool honours, in seconds."""
 
@@ -19,8 +27,6 @@ class PoolBackoff:
 
     Answers to pushes that left before the wait began belong to the same trouble and do not double.
     """
-
-    __slots__ = ("_policy", "_times", "until")
 
     def __init__(self) -> None:
         self._policy = POLICIES[Retry.BACKOFF_POOL]
@@ -48,8 +54,6 @@ class TokenBackoff:
     At most ``capacity`` tokens are remembered; the one refused longest ago is forgotten first.
     Upper and lower case are one token.
     """
-
-    __slots__ = ("_capacity", "_policy", "_tokens")
 
     def __init__(self, capacity: int = 10_000) -> None:
         self._policy = POLICIES[Retry.BACKOFF_TOKEN]
@@ -98,3 +102,72 @@ class TokenBackoff:
     def _refusals(self, token: str, now: float) -> int:
         known = self._tokens.get(token)
         return 0 if known is None or now > known[1] else known[2]
+
+
+class Refusals:
+    """``pool`` and ``tokens`` are the backoffs that refusals asked for."""
+
+    def __init__(self, clock: Clock, slow_tokens: int) -> None:
+        self._clock = clock
+        self.pool = PoolBackoff()
+        self.tokens = TokenBackoff(slow_tokens)
+        self._because = ""
+
+    def judge(
+        self,
+        push: Push,
+        response: ResponseReceived,
+        carrier: Carrier,
+        now: float,
+        *,
+        may_retry: bool,
+    ) -> tuple[Answer, Step]:
+        """Return the answer and what follows it; both are kept in ``push.last``."""
+        wall = self._clock.time()
+        answer = read_answer(response.status, response.headers, response.body, wall)
+        if answer.row.verdict is Verdict.ACCEPTED:
+            # 200 is no refusal; no other status accepts.
+            answer = read_answer(502, response.headers, response.body, wall)
+        retry = answer.row.retry
+        backoff = None
+        if retry is Retry.BACKOFF_POOL:
+            backoff = self.pool.refused(now, push.sent_at, answer.retry_after)
+            asked = answer.retry_after
+            told = "" if asked is None else f", Retry-After {asked:g} s"
+            self._because = f"{answer.status} {answer.reason}{told}"
+        elif retry is Retry.BACKOFF_TOKEN:
+            backoff = self.tokens.delay(push.token, now)
+        step = next_step(
+            answer.row,
+            Circumstances(
+                tries=push.tries,
+                renewed=push.renewed,
+                replay_safe=push.message.encoded.replay_safe,
+                may_retry=may_retry,
+                token_is_current=retry is not Retry.NEW_TOKEN_ONCE or carrier.shows_current_token(),
+                connection_fresh=carrier.fresh,
+                retry_after=answer.retry_after,
+                backoff=backoff,
+            ),
+        )
+        if push.last is not None and push.last[1].may_have_been_sent:
+            # A 500 came before: whatever is answered now, a phone may have got that first one.
+            step = replace(step, may_have_been_sent=True)
+        push.last = (answer, step)
+        if retry is Retry.BACKOFF_TOKEN and step.delay is not None:
+            self.tokens.refused(push.token, now, step.delay)
+        elif retry in _RENEWS:
+            push.renewed = True
+        return answer, step
+
+    def accepted(self, pushes: Sequence[Push]) -> None:
+        """Note acceptances: waits need not grow any more."""
+        if self.tokens:
+            for push in pushes:
+                self.tokens.accepted(push.token)
+        self.pool.accepted()
+
+    def pause(self, now: float) -> tuple[float, str]:
+        """Return for how many seconds nothing leaves, and the answer that asked for it."""
+        left = self.pool.until - now
+        return (left, self._because) if left > 0 else (0.0, "")

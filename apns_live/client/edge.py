@@ -35,8 +35,6 @@ def check_seconds(value: object, field: str, *, zero: bool = False) -> None:
 class HomeLoop:
     """The event loop that an object lives on: the first that it is used on."""
 
-    __slots__ = ("_loop",)
-
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
 

@@ -18,9 +18,9 @@ from ..outcome import Outcome, Verdict
 from ..pool import Bar, Carrier, Hooks, Loss, Push, PushState, RequestIds, Sendable, Transport
 from ..retry import REPLAY_DELAYS, TOTAL_LIMIT, Link, Step
 from .attachment import Attachment, End, TokenSource, WorkSource
+from .backoff import Refusals
 from .intake import Intake
 from .outcomes import clock_advice, refusal, settle_accepted, unanswered, unknown
-from .refusals import Refusals
 from .statistics import Counters
 from .waiting import Waiting
 

@@ -17,7 +17,6 @@ import httpx
 
 from ..clock import Clock, timeout
 from ..credentials import ProviderToken, ProviderTokens
-from ..guard import Guarded
 from ..http2 import ResponseReceived
 from ..pool import Endpoint, Feed, Hooks, LinkStatistics, Loss, PoolOptions, Push, Transport
 from ..pool.record import LinkRecord
@@ -242,5 +241,4 @@ class HttpxTransport(Transport):
             delay = self.opening.ended_unused(message)
             self.opening.connect_failed(message, permanent=False)
             self._alarm.set(self.opening.backoff_until)
-            if self._hooks.connect_failed is not None:
-                Guarded(self._hooks.connect_failed, "the hook connect_failed")(message, delay)
+            self._hooks.call("connect_failed", message, delay)

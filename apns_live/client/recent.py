@@ -17,8 +17,6 @@ class RecentMessage:
     its mappings are the caller's and may have changed, so its plain JSON is compared.
     """
 
-    __slots__ = ("_encode", "_message", "_print", "_second", "_sendable")
-
     def __init__(self, encode: Callable[[Message, float], Sendable]) -> None:
         self._encode = encode
         self._message: object = None

@@ -40,8 +40,6 @@ class Life(enum.Enum):
 class Outbox:
     """Outcomes that wait for the caller, and the caller who waits for outcomes."""
 
-    __slots__ = ("_future", "kept", "listener", "unread")
-
     def __init__(self) -> None:
         self.unread: deque[Outcome] = deque()
         self.kept = True

@@ -18,8 +18,6 @@ _READY, _HELD = PushState.READY, PushState.HELD
 class Waiting:
     """The two places where pushes wait."""
 
-    __slots__ = ("_count", "_held", "ready")
-
     def __init__(self) -> None:
         self.ready: deque[Push] = deque()
         self._held: list[tuple[float, int, Push]] = []

@@ -1,71 +1,112 @@
-"""The live activities of one delivery, by name and by token."""
+"""The live activities of one delivery: the way out, the budget, whose token is whose."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import cast
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
 
-from .activity import LiveActivity
+from ..errors import InvalidInput
+from ..guard import Guarded
+from ..payload import check_token
+from ..refusals import refused
+from .budget import FULL, Account, Budget
+from .dispatch import Dispatch, Home
 from .encoding import one_spelling
-from .guard import SpikeGuard
-from .journal import ActivityRecord, MembersRecord, ProgressRecord
-from .shared import Shared
+from .lane import Lane
+from .lanes import Lanes
 
+HomeT = TypeVar("HomeT", bound=Home)
 ACCOUNTS_KEPT = 100_000
 """Activities that were let go of whose accounts are remembered."""
 
 
-class Activities(Shared):
-    """The live activities; iterating gives those that there are now."""
+class Activities(Generic[HomeT]):
+    """The live activities of one delivery, by name and by token, and what they share.
+
+    The counts are of all that there were.
+    """
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        lanes: Lanes,
+        *,
+        budget: Budget,
+        minimum_interval: float,
+        on_problem: Guarded | None,
+    ) -> None:
+        self.dispatch = dispatch
+        self.budget = budget
+        self.minimum_interval = minimum_interval
+        self.on_problem = on_problem
+        self.submitted = self.held_back = self.demoted = self.over_budget = 0
+        self._lanes = lanes
+        self._homes: dict[str, HomeT] = {}
+        self._owners: dict[str, str] = {}
+        """The name of the activity that a token belongs to."""
+        self._let_go: OrderedDict[str, tuple[Account, Account]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._homes)
 
-    def __iter__(self) -> Generator[LiveActivity]:
-        yield from cast("list[LiveActivity]", list(self._homes.values()))
+    def __iter__(self) -> Iterator[HomeT]:
+        return iter(list(self._homes.values()))
 
-    def get(self, name: str) -> LiveActivity | None:
+    def get(self, name: str) -> HomeT | None:
         """Return the activity with this name."""
-        return cast("LiveActivity | None", self._homes.get(name))
+        return self._homes.get(name)
 
-    def owner(self, token: str) -> LiveActivity | None:
+    def owner(self, token: str) -> HomeT | None:
         """Return the activity that a token belongs to."""
         name = self._owners.get(one_spelling(token))
         return None if name is None else self.get(name)
 
-    def make(
-        self,
-        name: str,
-        *,
-        minimum_interval: float | None = None,
-        guard: SpikeGuard | None = None,
-    ) -> LiveActivity:
-        """Add an activity."""
-        activity = LiveActivity(self, name, minimum_interval=minimum_interval, guard=guard)
-        accounts = self._let_go.pop(name, None)
-        if accounts is not None:
-            activity.lane.account, activity.published.slow_account = accounts
-        self._homes[name] = activity
-        return activity
+    def add(self, name: str, home: HomeT) -> tuple[Account, Account]:
+        """Add an activity; return the accounts of the one of this name that was let go of."""
+        self._homes[name] = home
+        return self._let_go.pop(name, (FULL, FULL))
 
-    def let_go(self, activity: LiveActivity) -> None:
-        """Forget an activity that did not end; its budget's accounts are remembered."""
-        self._let_go[activity.activity] = (
-            activity.lane.account,
-            activity.published.slow_account,
-        )
+    def adopt(self, name: str, keys: Iterable[str]) -> None:
+        """Give tokens (in one spelling) to an activity that a journal kept."""
+        self._owners.update(dict.fromkeys(keys, name))
+
+    def let_go(self, name: str, accounts: tuple[Account, Account]) -> None:
+        """Remember the accounts of an activity that did not end and is forgotten next."""
+        self._let_go[name] = accounts
         if len(self._let_go) > ACCOUNTS_KEPT:
             self._let_go.popitem(last=False)
-        activity.finish()
 
-    def restore(
-        self,
-        record: ActivityRecord,
-        shards: Sequence[tuple[MembersRecord, ProgressRecord | None]],
-        now: float,
-    ) -> int:
-        """Add an activity that a journal kept; return how many of its tokens were in doubt."""
-        activity = self.make(record.activity)
-        in_doubt = activity.restore(record, shards, now)
-        self._owners.update(dict.fromkeys(activity.audience.index, record.activity))
-        return in_doubt
+    def claim(self, token: str, name: str) -> Lane | None:
+        """Give a token to an activity; return its own lane, which ends by that.
+
+        Raises InvalidToken, and InvalidInput when it is another's or has a push under way.
+        """
+        check_token(token)
+        key = one_spelling(token)
+        if self._owners.get(key, name) != name:
+            raise refused(
+                InvalidInput,
+                "token_of_another_activity",
+                "token",
+                shown=token[:8],
+                value=self._owners[key],
+            )
+        lane = self._lanes.get(token)
+        if lane is not None and not self._lanes.forget(token):
+            raise refused(InvalidInput, "token_under_way", "token", shown=token[:8])
+        self._owners[key] = name
+        return lane
+
+    def release(self, token: str) -> None:
+        """Release a token."""
+        self._owners.pop(one_spelling(token), None)
+
+    def forget(self, name: str, home: HomeT, keys: Iterable[str]) -> None:
+        """Forget an activity that is over, and its tokens (in one spelling)."""
+        del self._homes[name]
+        for key in keys:
+            if self._owners.get(key) == name:
+                del self._owners[key]
+        self.dispatch.leave(home)
+        self.dispatch.commit(home)

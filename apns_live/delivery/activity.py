@@ -20,6 +20,7 @@ from ..guard import Guarded
 from ..outcome import Outcome, Verdict
 from ..payload import End, Update
 from ..refusals import refused
+from .activities import Activities
 from .audience import Audience
 from .budget import Urgency, decide, for_device
 from .dispatch import Home
@@ -37,7 +38,6 @@ from .records import (
     restore_lane,
     restore_publication,
 )
-from .shared import Shared
 from .state import Options, State, expired, make_state, unsent
 from .statistics import ActivityReport
 from .tickets import Ticket
@@ -94,7 +94,7 @@ class LiveActivity(Home):
 
     def __init__(
         self,
-        all_: Shared,
+        all_: Activities[LiveActivity],
         activity: str,
         *,
         minimum_interval: float | None = None,
@@ -119,6 +119,7 @@ class LiveActivity(Home):
         self._ended_until = NEVER
         """When an ended activity whose tokens never came is forgotten."""
         self._closed = ""
+        self.lane.account, self.published.slow_account = all_.add(activity, self)
 
     def __repr__(self) -> str:
         audience = self.audience
@@ -586,4 +587,11 @@ class LiveActivity(Home):
         self.changed = False
         if self.lane.ended and self.lane.waiting is None:
             self._await_tokens(now)
-        return restore_audience(self.audience, shards, self.lane.last_timestamp)
+        in_doubt = restore_audience(self.audience, shards, self.lane.last_timestamp)
+        self._all.adopt(self.activity, self.audience.index)
+        return in_doubt
+
+    def let_go(self) -> None:
+        """Be forgotten without an end; the budget's accounts are remembered."""
+        self._all.let_go(self.activity, (self.lane.account, self.published.slow_account))
+        self.finish()

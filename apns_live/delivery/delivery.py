@@ -144,7 +144,7 @@ class Delivery:
             minimum_interval=minimum_interval,
             lifetime=lane_lifetime,
         )
-        self._activities = Activities(
+        self._activities: Activities[LiveActivity] = Activities(
             self._dispatch,
             self._lanes,
             budget=self.budget,
@@ -204,7 +204,9 @@ class Delivery:
         for kept in await journal.activities():
             newest = max(newest, kept.lane.last_timestamp)
             members = await journal.members(kept.activity)
-            self.in_doubt += self._activities.restore(kept, members, now)
+            self.in_doubt += LiveActivity(self._activities, kept.activity).restore(
+                kept, members, now
+            )
         for wakeup in await journal.wakeups():
             state = restore_state(wakeup, now)
             if state is not None:
@@ -401,7 +403,9 @@ class Delivery:
             raise refused(InvalidInput, "activity_name", "activity", activity=activity)
         known = self._activities.get(activity)
         if known is None:
-            known = self._activities.make(activity, minimum_interval=minimum_interval, guard=guard)
+            known = LiveActivity(
+                self._activities, activity, minimum_interval=minimum_interval, guard=guard
+            )
         known.join_all(tokens)
         return known
 
@@ -418,7 +422,7 @@ class Delivery:
         known = self._activities.get(activity.activity) is activity
         if not known or self._journal is not None or not activity.idle:
             return False
-        self._activities.let_go(activity)
+        activity.let_go()
         return True
 
     # Fan-outs.

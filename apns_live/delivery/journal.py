@@ -27,25 +27,11 @@ from ..payload import EncodedMessage
 SHARD = 1000
 """Tokens in one shard: what is read, intended and settled together."""
 
-VERDICTS: tuple[Verdict, ...] = (
-    Verdict.ACCEPTED,
-    Verdict.DROP_TOKEN,
-    Verdict.DROP_CHANNEL,
-    Verdict.FIX_REQUEST,
-    Verdict.OPERATOR,
-    Verdict.REFRESH_CREDENTIALS,
-    Verdict.SLOW_DOWN,
-    Verdict.RETRY_LATER,
-    Verdict.UNKNOWN,
-    Verdict.NOT_SENT,
-    Verdict.SUPERSEDED,
-    Verdict.EXPIRED,
-)
 PENDING = 0
-"""The byte of a token without outcome; the others are 1 + the position in `VERDICTS`."""
+"""The byte of a token without outcome; the others are 1 + the position in `Verdict`, where a new one goes last."""
 UNSENT = 255
 """The byte of a token whose intent was withdrawn, or whose push certainly was not processed."""
-CODE: dict[Verdict, int] = {verdict: number for number, verdict in enumerate(VERDICTS, 1)}
+CODE: dict[Verdict, int] = {verdict: number for number, verdict in enumerate(Verdict, 1)}
 
 
 class Known(enum.Enum):

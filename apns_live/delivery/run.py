@@ -91,19 +91,6 @@ class RunReport:
 
 
 @dataclass(slots=True)
-class _Plan:
-    """What is sent, and until when."""
-
-    encoded: EncodedMessage
-    deadline: float | None
-    resend_unknown: bool | None
-    starts: StartAccounts | None
-    sendable: object = None
-    """The message as the client sends it; None before the journal was asked for the name."""
-    last_moment: float = NEVER
-
-
-@dataclass(slots=True)
 class _Tally:
     """What a fan-out came to, for its report."""
 
@@ -179,10 +166,15 @@ class Run(BaseRun[RunReport], Home):
         self._under = under_way
         self._journal = journal
         self._on_outcome = Guarded(on_outcome, "on_outcome") if on_outcome else None
-        self._plan = _Plan(
-            encoded, deadline, resend_unknown, starts if encoded.event == "start" else None
+        self._resend_unknown = resend_unknown
+        self._starts = starts if encoded.event == "start" else None
+        self._sendable: object = None
+        """The message as the client sends it; None before the journal was asked for the name."""
+        self._last_moment = NEVER
+        self._ledger = Ledger(
+            RunRecord(name=name, message=encoded, deadline=deadline),
+            journalled=journal is not None,
         )
-        self._ledger = Ledger(RunRecord(name=name, message=encoded), journalled=journal is not None)
         self._retries = _Retries()
         self._tally = _Tally()
         self._in_flight = 0
@@ -216,6 +208,10 @@ class Run(BaseRun[RunReport], Home):
             stopped=self._stopped,
             elapsed=(tally.ended or now) - tally.started if tally.started else 0.0,
         )
+
+    @property
+    def _encoded(self) -> EncodedMessage:
+        return self._ledger.record.message
 
     # Begin: look into the journal, then read.
 
@@ -253,30 +249,28 @@ class Run(BaseRun[RunReport], Home):
                 f"the source of {self.name!r} was not read to its end; give the same tokens again."
             )
         time, record = self._dispatch.time, self._ledger.record
-        if known is None and self._plan.deadline is not None:
-            record.deadline = time.now() + self._plan.deadline
-        self._plan.last_moment = last_moment(
-            deadline=record.deadline, expiration=self._plan.encoded.expiration, step=time.step
+        if known is None and record.deadline is not None:
+            record.deadline += time.now()
+        self._last_moment = last_moment(
+            deadline=record.deadline, expiration=self._encoded.expiration, step=time.step
         )
-        self._plan.sendable = self._dispatch.prepare(self._plan.encoded)
+        self._sendable = self._dispatch.prepare(self._encoded)
         self._reader.begin(known)
         self.resume()
 
     async def _restore(self, journal: Journal, known: RunRecord) -> None:
         """Go on where an earlier life stopped: by the verdict bytes of what is not finished."""
         kept = known.message
-        if kept.event != self._plan.encoded.event:
+        if kept.event != self._encoded.event:
             raise DeliveryError(
-                f"the fan-out {self.name!r} in the journal sends {kept.event!r}, not {self._plan.encoded.event!r}. "
+                f"the fan-out {self.name!r} in the journal sends {kept.event!r}, not {self._encoded.event!r}. "
                 "Use another name for another message."
             )
         tally = self._tally
-        self._plan.encoded, tally.resumed, tally.exhausted = kept, True, known.exhausted
+        tally.resumed, tally.exhausted = True, known.exhausted
         ledger = self._ledger = Ledger(known, journalled=True)
         ledger.changed = False
-        resend = (
-            kept.replay_safe if self._plan.resend_unknown is None else self._plan.resend_unknown
-        )
+        resend = kept.replay_safe if self._resend_unknown is None else self._resend_unknown
         tally.counts.update({Verdict(name): count for name, count in known.counts.items()})
         first = 0
         while shards := await journal.shards(self.name, first, 100):
@@ -319,10 +313,10 @@ class Run(BaseRun[RunReport], Home):
     def _sends(self) -> bool:
         """Whether tokens may leave: also those that were read before the source ended."""
         active = self.life is Life.READING or self.life is Life.LANDING
-        return active and not self._stopped and self._plan.sendable is not None
+        return active and not self._stopped and self._sendable is not None
 
     def _take_in(self, tokens: list[str]) -> None:
-        encoded = self._plan.encoded
+        encoded = self._encoded
         refused: dict[int, Outcome] = {}
         told: list[Outcome] = []
         for index, token in enumerate(tokens):
@@ -371,10 +365,10 @@ class Run(BaseRun[RunReport], Home):
         """Return work items for at most ``limit`` tokens."""
         if not self.pending:
             return []
-        if now >= self._plan.last_moment:
+        if now >= self._last_moment:
             self._expire()
             return []
-        make, sendable, starts = self._dispatch.make_item, self._plan.sendable, self._plan.starts
+        make, sendable, starts = self._dispatch.make_item, self._sendable, self._starts
         left = self._ledger.take(limit)
         items = [make(token, sendable, (self, position, None)) for position, token in left]
         if starts is not None:
@@ -415,12 +409,12 @@ class Run(BaseRun[RunReport], Home):
             return outcome
         self.guard.answered(outcome)
         failures = trouble.failures if trouble else 0
-        when = again_at(outcome, failures, now, replay_safe=self._plan.encoded.replay_safe)
+        when = again_at(outcome, failures, now, replay_safe=self._encoded.replay_safe)
         if when == NEVER:
             if outcome.may_have_been_sent and outcome.verdict in _TRIED_AGAIN:
                 return msgspec.structs.replace(outcome, verdict=Verdict.UNKNOWN)
             return outcome
-        if when >= self._plan.last_moment:
+        if when >= self._last_moment:
             return msgspec.structs.replace(
                 outcome,
                 verdict=Verdict.EXPIRED,
@@ -468,7 +462,7 @@ class Run(BaseRun[RunReport], Home):
         if self.life is not Life.READING and self.life is not Life.LANDING:
             return None
         held = self._retries.held
-        first = min(self._plan.last_moment, held[0][0]) if held else self._plan.last_moment
+        first = min(self._last_moment, held[0][0]) if held else self._last_moment
         return None if first == NEVER else first
 
     def tick(self, now: float) -> None:
@@ -479,18 +473,18 @@ class Run(BaseRun[RunReport], Home):
         while held and held[0][0] <= now:
             if self._ledger.again(heapq.heappop(held)[1]):
                 self._commit(at_once=True)
-        if now >= self._plan.last_moment:
+        if now >= self._last_moment:
             self._expire()
 
     # The end.
 
     def _expire(self) -> None:
         """End it at its last moment: nothing more is read or sent; what was read is answered."""
-        self._plan.last_moment = NEVER
+        self._last_moment = NEVER
         late = [*self._ledger.give_up(), *self._retries.take_held()]
         self._stopped = self._stopped or _TOO_LATE
         self.halt(End.DEADLINE)
-        priority = self._plan.encoded.priority
+        priority = self._encoded.priority
         for position in late:
             trouble = self._retries.troubles.pop(position, None)
             token = self._ledger.token(position)
@@ -528,7 +522,7 @@ class Run(BaseRun[RunReport], Home):
         for token in tokens:
             why = self._stopped or self.end.value
             name = token if isinstance(token, str) else f"<{type(token).__name__}>"
-            self._tell(unsent(name, self._plan.encoded.priority, why))
+            self._tell(unsent(name, self._encoded.priority, why))
 
     def _under_way(self) -> bool:
         if self._in_flight:
@@ -542,7 +536,7 @@ class Run(BaseRun[RunReport], Home):
             # The journal keeps these as unsent: the same name goes on with them.
             for position, token in ledger.unsettled():
                 trouble = self._retries.troubles.get(position)
-                self._tell(unsent(token, self._plan.encoded.priority, self._stopped, trouble))
+                self._tell(unsent(token, self._encoded.priority, self._stopped, trouble))
         elif self._tally.exhausted:
             ledger.record.finished = True
             ledger.changed = True

@@ -25,8 +25,6 @@ class ClosedStreams:
     complete, unless it is older than the oldest reset that had to be forgotten.
     """
 
-    __slots__ = ("_endings", "_forgotten_up_to")
-
     def __init__(self) -> None:
         self._endings: dict[int, Ending] = {}
         self._forgotten_up_to = 0

@@ -41,8 +41,6 @@ class FieldCheck:
     push to push is looked at.
     """
 
-    __slots__ = ("_passed", "_requests")
-
     def __init__(self) -> None:
         self._passed: set[Field] = set()
         self._requests: set[tuple[bytes, ...]] = set()

@@ -13,8 +13,6 @@ _PER_EXCHANGE = 4
 class FloodGuard:
     """The account of one connection; ``budget`` frames are on it at the start and at most."""
 
-    __slots__ = ("_full", "_left", "_undrained")
-
     def __init__(self, budget: int) -> None:
         self._full = self._left = budget
         self._undrained = 0

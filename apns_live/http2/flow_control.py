@@ -75,8 +75,6 @@ class SendQueue:
     there is one waiting body at most.
     """
 
-    __slots__ = ("_bodies", "_turns", "waiting_bytes")
-
     def __init__(self) -> None:
         self._bodies: dict[int, memoryview] = {}
         self._turns: deque[int] = deque()

@@ -13,8 +13,6 @@ from apns_live.http2.header_encoder import PATH, Prefix, PreparedHeaders, encode
 class Template:
     """What requests of equal sizes share: nine texts each, four of them empty until they are filled."""
 
-    __slots__ = ("body", "key", "parts")
-
     def __init__(self, key: tuple[object, ...], body: bytes, parts: list[str]) -> None:
         self.key = key
         self.body = body
@@ -33,8 +31,6 @@ class Template:
 
 class Templates:
     """The template used last."""
-
-    __slots__ = ("_kept",)
 
     def __init__(self) -> None:
         self._kept: Template | None = None

@@ -50,8 +50,6 @@ def setting_error(identifier: int, value: int, *, from_server: bool) -> Http2Con
 class PeerSettings:
     """What the peer told us. ``apply`` checks, keeps, and returns the last value of each id."""
 
-    __slots__ = ("_from_server", "values")
-
     def __init__(self, *, from_server: bool) -> None:
         self._from_server = from_server
         self.values: dict[int, int] = dict(_DEFAULTS)
@@ -71,8 +69,6 @@ class PeerSettings:
 
 class OurSettings:
     """What we told the peer: in force once acknowledged (RFC 9113, section 6.5.3)."""
-
-    __slots__ = ("_client", "_waiting", "values")
 
     def __init__(self, *, client: bool) -> None:
         self._client = client

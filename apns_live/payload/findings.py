@@ -33,8 +33,6 @@ class PayloadProblem(Finding, frozen=True, gc=False):
 class Findings:
     """Collects findings. ``of_message`` names the fields of a message instead of the payload's keys."""
 
-    __slots__ = ("_of_message", "problems", "warnings")
-
     def __init__(self, *, of_message: bool = False) -> None:
         self._of_message = of_message
         self.problems: list[PayloadProblem] = []

@@ -11,8 +11,6 @@ PROBE_PATIENCE = 1.0
 class Liveness:
     """Times are monotonic seconds; ``waiting`` says whether an answer is due at all."""
 
-    __slots__ = ("_options", "_pings", "_quiet_since", "last_heard", "must_answer", "ping_sent_at")
-
     def __init__(self, now: float, options: PoolOptions) -> None:
         self._options = options
         self._pings = 0

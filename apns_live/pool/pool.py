@@ -199,7 +199,7 @@ class Pool(Transport):
         """Note that a link may carry pushes."""
         self.opening.opened += 1
         logger.info("connection %d to %s is ready", link.number, link.wire.address)
-        self._call(self._hooks.connection_opened, link.number, link.wire.address)
+        self._hooks.call("connection_opened", link.number, link.wire.address)
 
     def link_accepted(self, link: Link) -> None:
         """Note a link's first accepted push: connecting works again."""
@@ -222,7 +222,7 @@ class Pool(Transport):
         reason, detail = _goaway_reason(event.debug_data)
         if reason:
             link.cause = f"GOAWAY: {reason}"
-        self._call(self._hooks.going_away, link.number, reason, event.last_stream_id)
+        self._hooks.call("going_away", link.number, reason, event.last_stream_id)
         row = TABLE.get(normalise(reason))
         if row is not None and row.verdict in (Verdict.OPERATOR, Verdict.REFRESH_CREDENTIALS):
             self.opening.shut_out(reason, detail or f"{row.meaning}. {row.remedy}")
@@ -237,10 +237,10 @@ class Pool(Transport):
         if task is not None and task is not asyncio.current_task():
             task.cancel()
         logger.info("connection %d closed: %s", link.number, cause)
-        self._call(self._hooks.connection_closed, link.number, cause)
+        self._hooks.call("connection_closed", link.number, cause)
         if link.failed():
             delay = self.opening.ended_unused(cause)
-            self._call(self._hooks.connect_failed, cause, delay)
+            self._hooks.call("connect_failed", cause, delay)
         elif link.was_dropped():
             self.opening.was_dropped()
         elif not link.deliberate:
@@ -248,13 +248,6 @@ class Pool(Transport):
         if self._nothing_open is not None and not self._links:
             self._nothing_open.set()
         self.wake()
-
-    def _call(self, hook: Callable[..., object] | None, *arguments: object) -> None:
-        if hook is not None:
-            try:
-                hook(*arguments)
-            except Exception:
-                logger.exception("a hook raised")
 
 
 def _goaway_reason(debug_data: bytes) -> tuple[str, str]:

@@ -67,8 +67,6 @@ class HeaderSet:
     Prepared once per provider token, so that a link encodes them once and refers to them after.
     """
 
-    __slots__ = ("_prepared", "fields", "id_name", "never_index_authorization")
-
     def __init__(
         self,
         fields: Fields,
@@ -227,8 +225,6 @@ class RequestIds:
 
     The version nibble says 4 (RFC 9562); 74 bits are random, 48 count.
     """
-
-    __slots__ = ("_count", "_prefix")
 
     def __init__(self, random_bytes: Callable[[int], bytes] = os.urandom) -> None:
         raw = bytearray(random_bytes(16))

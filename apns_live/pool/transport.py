@@ -16,6 +16,7 @@ from typing import Protocol
 
 from ..clock import Alarm, Clock
 from ..credentials import ProviderToken, ProviderTokens
+from ..guard import RAISED, logger
 from ..http2 import EncodedString, ResponseReceived
 from .opening import Bar, Opening
 from .options import PoolOptions
@@ -60,6 +61,15 @@ class Hooks:
     """connection id, Apple's reason or "", last stream id"""
     retry: Callable[[str, str, float], object] | None = None
     """apns-id, reason, seconds until the next try"""
+
+    def call(self, name: str, *arguments: object) -> None:
+        """Call the hook of this name, if there is one."""
+        hook = getattr(self, name)
+        if hook is not None:
+            try:
+                hook(*arguments)
+            except RAISED:
+                logger.exception("the hook %s raised", name)
 
 
 class Feed(Protocol):

@@ -9,8 +9,6 @@ from typing import cast
 class Wire:
     """Writes while that makes sense; knows when the socket takes no more, and when it is gone."""
 
-    __slots__ = ("_transport", "address", "gone", "leaving", "paused")
-
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self.leaving: asyncio.Transport | None = None

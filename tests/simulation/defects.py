@@ -16,9 +16,9 @@ from apns_live.client.engine import Engine
 from apns_live.client.run import BaseRun, Life
 from apns_live.client.single import WaitingRoom
 from apns_live.delivery import ledger
+from apns_live.delivery.activities import Activities
 from apns_live.delivery.audience import Audience
 from apns_live.delivery.journal import PENDING, UNSENT, Known
-from apns_live.delivery.shared import Shared
 from apns_live.http2.client_connection import ClientConnection
 from apns_live.pool import Push
 
@@ -62,11 +62,11 @@ def _each_malformed_token_is_one_call_deeper() -> list[Any]:
 
 
 def _ended_activities_are_kept() -> list[Any]:
-    def forget(self: Shared, name: str, home: Any, keys: Any) -> None:
+    def forget(self: Activities[Any], name: str, home: Any, keys: Any) -> None:
         del name, keys
         self.dispatch.commit(home)
 
-    return [mock.patch.object(Shared, "forget", forget)]
+    return [mock.patch.object(Activities, "forget", forget)]
 
 
 def _a_body_without_a_window_counts_as_sent() -> list[Any]:
