@@ -57,26 +57,16 @@ __all__ = [
     "apple_date",
 ]
 
+_PAYLOAD = (
+    "ActivityToken Alert Background ChannelId CriticalSound DeviceToken End Localized Notification "
+    "Start StartToken Update apple_date"
+)
 _ROOMS = {
-    "client": ("Client", "Endpoint", "Hooks", "Report", "Run", "Statistics"),
-    "credentials": ("ProviderKey",),
-    "payload": (
-        "ActivityToken",
-        "Alert",
-        "Background",
-        "ChannelId",
-        "CriticalSound",
-        "DeviceToken",
-        "End",
-        "Localized",
-        "Notification",
-        "Start",
-        "StartToken",
-        "Update",
-        "apple_date",
-    ),
+    "client": "Client Endpoint Hooks Report Run Statistics",
+    "credentials": "ProviderKey",
+    "payload": _PAYLOAD,
 }
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> object:

@@ -505,9 +505,12 @@ class Engine:
 
     def cancel_waiting(self, attachment: Attachment) -> None:
         """Give up everything of one source that is not on the wire."""
+        self._not_sent(self._waiting_of(attachment), "cancelled")
+
+    def _not_sent(self, pushes: Sequence[Push], reason: str) -> None:
         now = self.clock.monotonic()
-        for push in self._waiting_of(attachment):
-            self._settle(push, unanswered(push, Verdict.NOT_SENT, "cancelled", now))
+        for push in pushes:
+            self._settle(push, unanswered(push, Verdict.NOT_SENT, reason, now))
         self._flush()
 
     def _waiting_of(self, attachment: Attachment) -> list[Push]:
@@ -535,11 +538,9 @@ class Engine:
 
     def close_waiting(self) -> None:
         """Settle everything that has not left: the client is closed."""
-        now = self.clock.monotonic()
-        for push in list(self._waiting):
-            self._settle(push, unanswered(push, Verdict.NOT_SENT, "closed", now))
+        waiting = list(self._waiting)
         self._waiting.clear()
-        self._flush()
+        self._not_sent(waiting, "closed")
         self._alarm.cancel()
 
     # Outcomes

@@ -9,9 +9,8 @@ from types import MappingProxyType
 from ..clock import Clock
 from ..outcome import Outcome, Verdict
 from .attachment import End
-from .histogram import Histogram
 from .reading import TokenReader
-from .statistics import ReasonCounts
+from .statistics import Counters
 
 FIRST_DROPS = 1000
 _ACCEPTED = Verdict.ACCEPTED
@@ -64,11 +63,9 @@ class Tally:
         self._drop = drop
         self._began_at: float | None = None
         self._ended_at: float | None = None
-        self.settled = self._accepted = self._answered = self._drop_count = 0
-        self._verdicts: dict[Verdict, int] = {}
-        self._reasons = ReasonCounts()
+        self.settled = self._answered = self._drop_count = 0
+        self._counters = Counters()
         self._drops: list[Outcome] = []
-        self._round_trips = Histogram()
         self._connections: set[int] = set()
 
     def begin(self) -> None:
@@ -83,7 +80,7 @@ class Tally:
         """Count a batch."""
         self.settled += len(outcomes)
         accepted = refused = carrier = same = 0
-        times = self._round_trips
+        times = self._counters.round_trips
         round_trip = 0.0
         for outcome in outcomes:
             if outcome.round_trip != round_trip:
@@ -105,14 +102,12 @@ class Tally:
                     self._connections.add(carrier)
         if same:
             times.add(round_trip, same)
-        self._accepted += accepted
+        self._counters.accepted += accepted
         self._answered += accepted + refused
 
     def _count_refusal(self, outcome: Outcome) -> None:
-        verdict = outcome.verdict
-        self._verdicts[verdict] = self._verdicts.get(verdict, 0) + 1
-        self._reasons.add(outcome.reason or str(outcome.status))
-        if verdict is Verdict.DROP_TOKEN:
+        self._counters.count(outcome)
+        if outcome.verdict is Verdict.DROP_TOKEN:
             self._drop_count += 1
             if len(self._drops) < FIRST_DROPS:
                 self._drops.append(outcome)
@@ -123,17 +118,15 @@ class Tally:
         now = self._clock.monotonic()
         began_at = now if self._began_at is None else self._began_at
         elapsed = (now if self._ended_at is None else self._ended_at) - began_at
-        verdicts = dict(self._verdicts)
-        if self._accepted:
-            verdicts[_ACCEPTED] = self._accepted
-        times = self._round_trips
+        counters = self._counters
+        times = counters.round_trips
         return Report(
             read=reader.read,
             settled=self.settled,
             duplicates=reader.duplicates,
-            accepted=self._accepted,
-            verdicts=MappingProxyType(verdicts),
-            reasons=MappingProxyType(dict(self._reasons)),
+            accepted=counters.accepted,
+            verdicts=counters.by_verdict(),
+            reasons=MappingProxyType(dict(counters.reasons)),
             drops=tuple(self._drops),
             drop_count=self._drop_count,
             source_exhausted=reader.exhausted,

@@ -46,6 +46,13 @@ class Counters:
             self.lost += 1
         self.reasons.add(outcome.reason or str(outcome.status))
 
+    def by_verdict(self) -> Mapping[Verdict, int]:
+        """Return a copy of the counts by verdict, acceptances among them."""
+        verdicts = dict(self.verdicts)
+        if self.accepted:
+            verdicts[Verdict.ACCEPTED] = self.accepted
+        return MappingProxyType(verdicts)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
@@ -94,9 +101,6 @@ def snapshot(
     pause: tuple[float, str],
 ) -> Statistics:
     """Return a frozen copy."""
-    verdicts = dict(counters.verdicts)
-    if counters.accepted:
-        verdicts[Verdict.ACCEPTED] = counters.accepted
     times = counters.round_trips
     paused_for, paused_because = pause
     connections = transport.links()
@@ -120,7 +124,7 @@ def snapshot(
         lost=counters.lost,
         replays=counters.replays,
         retries=counters.retries,
-        verdicts=MappingProxyType(verdicts),
+        verdicts=counters.by_verdict(),
         reasons=MappingProxyType(dict(counters.reasons)),
         round_trip_p50=times.percentile(50),
         round_trip_p95=times.percentile(95),

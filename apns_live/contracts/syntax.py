@@ -72,8 +72,9 @@ class Declaration:
     properties: list[Property] = field(default_factory=list)
     computed: set[str] = field(default_factory=set)
     cases: list[EnumCase] = field(default_factory=list)
-    inits: list[tuple[str, int]] = field(default_factory=list)  # signature and line
-    functions: list[str] = field(default_factory=list)  # signatures
+    functions: list[tuple[str, int]] = field(
+        default_factory=list
+    )  # signature and line, of inits too
     condition: str = ""
     broken: int = 0  # the line that could not be read
     text: str = ""  # all of it, to tell copies from other types of the name
@@ -82,6 +83,11 @@ class Declaration:
     def place(self) -> str:
         """Where it stands, for messages."""
         return f"{self.file}:{self.line}"
+
+    @property
+    def inits(self) -> list[tuple[str, int]]:
+        """Signature and line of each initialiser."""
+        return [each for each in self.functions if not _FUNCTION.search(each[0].partition("(")[0])]
 
     @property
     def qualified(self) -> str:
@@ -109,6 +115,7 @@ def read(source: str, file: str) -> list[Declaration]:
 
 
 _TYPES = ("class_declaration", "protocol_declaration", "typealias_declaration")
+_FUNCTION = re.compile(r"\bfunc\b")
 _LOST = re.compile(r"(struct|class|extension)\s+([\w.]+)\s*:([^{}=;]*)\{")
 
 
@@ -184,11 +191,11 @@ class _Reader:
                 self._properties(node, owner)
             case "enum_entry":
                 self._cases(node, owner)
-            case "init_declaration":
+            case "init_declaration" | "function_declaration":
                 signature = " ".join(node.text.decode().partition("{")[0].split())
-                owner.inits.append((signature, _line(node)))
-            case "function_declaration":
-                owner.functions.append(" ".join(node.text.decode().partition("{")[0].split()))
+                owner.functions.append((signature, _line(node)))
+                if node.type == "init_declaration":
+                    owner.broken = owner.broken or (_line(node) if node.has_error else 0)
                 return  # its body is blank; what the grammar trips over there says nothing
             case _:
                 if node.type not in _HARMLESS:

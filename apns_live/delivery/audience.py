@@ -131,19 +131,9 @@ class Audience:
     def publish(self) -> int:
         """Open the next version for everybody; return it."""
         self.newest += 1
-        self.behind = len(self.index)
-        for place in self._leaving():
-            self.behind -= int(self.status[place] == LEAVING)
+        self.behind = len(self.index) - self.status.count(LEAVING)
         self._remaining = len(self.tokens)
         return self.newest
-
-    def _leaving(self) -> list[int]:
-        places: list[int] = []
-        at = self.status.find(LEAVING)
-        while at >= 0:
-            places.append(at)
-            at = self.status.find(LEAVING, at + 1)
-        return places
 
     @property
     def pending(self) -> bool:

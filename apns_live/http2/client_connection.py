@@ -117,7 +117,7 @@ class ClientConnection(Connection[_Stream]):
         """Queue the preface, SETTINGS and the WINDOW_UPDATE of the connection."""
         self._out.append(CLIENT_PREFACE)
         self._decoder.ask_for_no_table()
-        self._send_settings(
+        self.change_settings(
             {
                 # Whatever the server would put into its table, answers do not depend on it. One
                 # that never says so is taken too: its blocks are then all decoded.

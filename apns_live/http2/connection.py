@@ -151,9 +151,13 @@ class Connection(ABC, Generic[StreamT]):
         if self._error is None:
             self._out.append(ping_frame(data))
 
-    def _send_settings(self, settings: Mapping[int, int]) -> None:
-        self._ours.announce(settings)
-        self._out.append(settings_frame(settings))
+    def change_settings(self, changes: Mapping[int, int]) -> None:
+        """Queue SETTINGS. They bind the peer once it has acknowledged them.
+
+        Raises InvalidSetting for values outside their limits.
+        """
+        self._ours.announce(changes)
+        self._out.append(settings_frame(changes))
 
     # --- state that both roles show ------------------------------------------------------------
 

@@ -100,7 +100,7 @@ class ServerConnection(Connection[_Stream]):
 
     def start(self) -> None:
         """Queue the first SETTINGS, and a WINDOW_UPDATE if the connection's window is larger."""
-        self._send_settings(self._first_settings)
+        self.change_settings(self._first_settings)
         self._list_limit = self._ours.latest(Setting.MAX_HEADER_LIST_SIZE)
         increment = self._receive_window.target - DEFAULT_WINDOW
         if increment:
@@ -134,13 +134,6 @@ class ServerConnection(Connection[_Stream]):
             StreamView(stream_id, stream.ended, stream.responded, stream.length)
             for stream_id, stream in self._streams.items()
         ]
-
-    def change_settings(self, changes: Mapping[int, int]) -> None:
-        """Queue SETTINGS. They bind the client once it has acknowledged them.
-
-        Raises InvalidSetting for values outside their limits.
-        """
-        self._send_settings(changes)
 
     def goaway(
         self,

@@ -11,7 +11,7 @@ from ..errors import InvalidPayload, InvalidSetting
 from ..refusals import refused
 from .findings import Findings, PayloadProblem, PayloadWarning
 from .rules import check_payload, kind_of
-from .size import ACTIVITY_DATA_LIMIT, LIMITS, activity_data_size, bytes_by_key
+from .size import LIMITS, bytes_by_key, check_activity_data
 from .values import json_bytes, plain_object
 
 
@@ -153,12 +153,8 @@ def _check_sizes(
     elif size > limit:
         found.warning("spaces", "", size=size, compact=compact, limit=limit)
     aps = payload.get("aps")
-    if kind in {"start", "update", "end"} and isinstance(aps, Mapping):
-        data = activity_data_size(aps)
-        if data > ACTIVITY_DATA_LIMIT and compact <= limit:
-            found.warning(
-                "activity_data_too_large", "aps.content-state", size=data, limit=ACTIVITY_DATA_LIMIT
-            )
+    if kind in {"start", "update", "end"} and isinstance(aps, Mapping) and compact <= limit:
+        check_activity_data(aps, found)
 
 
 _KINDS = {

@@ -35,11 +35,6 @@ def bytes_by_key(payload: Mapping[str, Any]) -> dict[str, int]:
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
-def activity_data_size(aps: Mapping[str, Any]) -> int:
-    """Return the bytes of attributes and content state, as JSON without their keys."""
-    return sum(len(json_bytes(aps[key])) for key in ("attributes", "content-state") if key in aps)
-
-
 def check_size(
     payload: Mapping[str, Any],
     body: bytes,
@@ -66,11 +61,15 @@ def check_size(
         )
     aps = payload.get("aps")
     if isinstance(aps, Mapping) and len(body) > ACTIVITY_DATA_LIMIT:
-        data = activity_data_size(aps)
-        if data > ACTIVITY_DATA_LIMIT:
-            found.warning(
-                "activity_data_too_large", "aps.content-state", size=data, limit=ACTIVITY_DATA_LIMIT
-            )
+        check_activity_data(aps, found)
+
+
+def check_activity_data(aps: Mapping[str, Any], found: Findings) -> None:
+    """Warn when attributes and content state, as JSON without their keys, are more than a phone holds."""
+    size = sum(len(json_bytes(aps[key])) for key in ("attributes", "content-state") if key in aps)
+    if size > ACTIVITY_DATA_LIMIT:
+        words = {"size": size, "limit": ACTIVITY_DATA_LIMIT}
+        found.warning("activity_data_too_large", "aps.content-state", **words)
 
 
 def _size(key: str, value: Any) -> int:
