@@ -108,6 +108,8 @@ class ClientConnection(Connection[_Stream]):
         self._waiting: dict[int, int] = {}
         self._streams: dict[int, _Stream] = {}
         self._going_away = False
+        self._limit = 0
+        """How many streams may be open: 0 before SETTINGS and once nothing more may start."""
         self._quick_body = 0
         """The longest body that fits one DATA frame and a fresh stream's window."""
 
@@ -134,7 +136,7 @@ class ClientConnection(Connection[_Stream]):
     @property
     def available_streams(self) -> int:
         """How many requests may start now, as far as the number of streams goes."""
-        free = self._limit - len(self._waiting) - len(self._streams)
+        free = 0 if self._closing else self._limit - len(self._waiting) - len(self._streams)
         return max(min(free, self.stream_ids_left), 0)
 
     @property
@@ -284,7 +286,6 @@ class ClientConnection(Connection[_Stream]):
         """Queue GOAWAY: nothing new starts, what is open may still be answered."""
         if not self._closing:
             self._closing = True
-            self._limit = 0
             self._go_away(0, code, debug)
 
     # --- responses ---------------------------------------------------------------------------

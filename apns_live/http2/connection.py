@@ -95,6 +95,8 @@ class Connection(ABC, Generic[StreamT]):
     """One HTTP/2 connection without I/O. See ``ClientConnection`` and ``ServerConnection``."""
 
     _streams: dict[int, StreamT]
+    _last_stream_id = 0
+    """The highest stream that the peer has opened."""
 
     def __init__(
         self,
@@ -115,10 +117,6 @@ class Connection(ABC, Generic[StreamT]):
         self._ready = False
         self._error: Http2ConnectionError | None = None
         self._closing = False
-        self._last_stream_id = 0
-        """The highest stream that the peer has opened."""
-        self._limit = 0
-        """How many streams we may open: 0 before SETTINGS and once nothing more may start."""
         # Flow control: what we grant, and what the peer grants less what waits in the queue.
         self._receive_window = ReceiveWindow(connection_window)
         self._automatic_windows = True
@@ -226,7 +224,6 @@ class Connection(ABC, Generic[StreamT]):
         self._closing = True
         self._rest = b""
         self._out.append(goaway_frame(self._last_stream_id, error.code, str(error).encode()[:200]))
-        self._limit = 0
         raise error
 
     def _take_frames(self, data: bytes, events: list[Event]) -> int:
