@@ -24,7 +24,7 @@ async def await_result(call: Call, operation: str) -> Result | None:
             following.cancel()
             sleeping.cancel()
             await asyncio.gather(following, sleeping, return_exceptions=True)
-    return await result_of(call.service.database, call.app, operation)
+    return await result_of(call, operation)
 
 
 async def _finish(call: Call, operation: str) -> None:
@@ -58,6 +58,12 @@ def without_nothing(said: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def answered(call: Call, result: Result | None, **said: Any) -> dict[str, Any]:
+    """Return what a call came to, with what every answer says at the end."""
+    errors = [] if result is None else result.errors
+    return without_nothing({**said, "timestamp": call.timestamp, "errors": errors})
+
+
 def start_answer(
     call: Call,
     activity: str,
@@ -70,17 +76,15 @@ def start_answer(
     """Return the answer of a start."""
     failed = result is not None and result.finished and not result.accepted
     waiting = result is None or not result.finished
-    return without_nothing(
-        {
-            "success": not failed,
-            "activity_id": activity,
-            "devices_notified": 0 if result is None else result.accepted,
-            "users_notified": 0 if result is None else result.persons,
-            "effective_channel_slugs": None if slugs is None else list(slugs),
-            "tags": list(tags or ()),
-            "timestamp": call.timestamp,
-            "ended_activity_id": ended,
-            "message": "The start is still being sent." if waiting else None,
-            "errors": [] if result is None else result.errors,
-        }
+    return answered(
+        call,
+        result,
+        success=not failed,
+        activity_id=activity,
+        devices_notified=0 if result is None else result.accepted,
+        users_notified=0 if result is None else result.persons,
+        effective_channel_slugs=None if slugs is None else list(slugs),
+        tags=list(tags or ()),
+        ended_activity_id=ended,
+        message="The start is still being sent." if waiting else None,
     )

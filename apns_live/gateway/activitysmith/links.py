@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -23,14 +23,6 @@ CARD_SECONDS = 24 * 3600.0
 """A card is gone 12 hours after its start at the latest; a link that is kept has half its time left."""
 PUSH_SECONDS = 7 * 24 * 3600.0
 PATH = "/live-activity/taps/"
-
-
-class Links(Protocol):
-    """Makes the address of a webhook button."""
-
-    def address(self, button: Button, former: Mapping[str, Any] | None) -> str:
-        """Return where the phone calls; ``former`` is the button that is on the card now."""
-        ...
 
 
 class TapLinks:
@@ -87,7 +79,7 @@ def with_buttons(
     buttons: Mapping[str, Button | None],
     *,
     current: Mapping[str, Any] | None,
-    links: Links,
+    links: TapLinks,
 ) -> State:
     """Return the state with its buttons; one that was not mentioned stays as it is on the card.
 
@@ -114,12 +106,12 @@ def with_buttons(
     return result
 
 
-def push_buttons(buttons: Sequence[Button], links: Links) -> list[dict[str, Any]]:
+def push_buttons(buttons: Sequence[Button], links: TapLinks) -> list[dict[str, Any]]:
     """Return the buttons of a notification."""
     return [_shown(button, None, links) for button in buttons]
 
 
-def _shown(button: Button, former: object, links: Links) -> dict[str, Any]:
+def _shown(button: Button, former: object, links: TapLinks) -> dict[str, Any]:
     url = button.url
     if button.kind == "webhook":
         known = former if isinstance(former, Mapping) else None

@@ -7,7 +7,7 @@ from typing import Any
 from ...activities.requests import Accepted, End, Presentation, Start, Update
 from ...errors import ActivityEnded
 from . import requests, states, store
-from .answers import await_result, counts, start_answer, without_nothing
+from .answers import answered, await_result, counts, start_answer
 from .audiences import audience_of, slugs_of
 from .calling import Call
 from .dialect import DIALECT, ID_ATTRIBUTE
@@ -47,7 +47,7 @@ async def start(call: Call, body: Any) -> dict[str, Any]:
     )
     ended = None
     async with one_start_at_a_time(call):
-        if not await store.was_told(call.service.database, call.app, once):
+        if not await store.was_told(call, once):
             await check_phones(call, slugs)
             ended = await make_room(call, request.audience)
         done = await call.service.activities.start(call.app, request, key=once)
@@ -65,7 +65,7 @@ async def update(call: Call, body: Any) -> dict[str, Any]:
         again = await _through_stream(call, card, said)
         if again is not None:
             return again
-    if card.ended and not await store.was_told(call.service.database, call.app, once):
+    if card.ended and not await store.was_told(call, once):
         raise ActivityEnded(
             f"the activity {card.id!r} has ended ({card.end_reason}): start a new one"
         )
@@ -84,16 +84,14 @@ async def update(call: Call, body: Any) -> dict[str, Any]:
     )
     answer = call.told(done)
     result = await await_result(call, answer.operation)
-    return without_nothing(
-        {
-            "success": True,
-            "activity_id": card.id,
-            **counts(result, devices=answer.devices, queued=answer.queued),
-            "effective_channel_slugs": slugs_of(card.audience),
-            "tags": list(card.tags if said.tags is None else said.tags),
-            "timestamp": call.timestamp,
-            "errors": [] if result is None else result.errors,
-        }
+    return answered(
+        call,
+        result,
+        success=True,
+        activity_id=card.id,
+        **counts(result, devices=answer.devices, queued=answer.queued),
+        effective_channel_slugs=slugs_of(card.audience),
+        tags=list(card.tags if said.tags is None else said.tags),
     )
 
 
@@ -102,7 +100,7 @@ async def end(call: Call, body: Any) -> dict[str, Any]:
     said = requests.end(body, lenient=call.lenient)
     once = call.once()
     card = await own_card(call, said.activity, "end")
-    if card.ended and not await store.was_told(call.service.database, call.app, once):
+    if card.ended and not await store.was_told(call, once):
         return ended_before(call, card)
     state = states.complete(said.state or {}, phase="end", now=call.moment, current=card.state)
     state = await draw(call, state, said, card.state, place_of(card))
@@ -128,38 +126,35 @@ async def end_answer(call: Call, accepted: Accepted) -> dict[str, Any]:
     result = await await_result(call, accepted.operation)
     said = counts(result, devices=accepted.devices, queued=accepted.queued)
     said.pop("users_notified", None)
-    return without_nothing(
-        {
-            "success": True,
-            "activity_id": accepted.activity,
-            **said,
-            **forced(result, accepted.devices),
-            "ignored": True if accepted.status == "ignored" else None,
-            "timestamp": call.timestamp,
-            "errors": [] if result is None else result.errors,
-        }
+    return answered(
+        call,
+        result,
+        success=True,
+        activity_id=accepted.activity,
+        **said,
+        **forced(result, accepted.devices),
+        ignored=True if accepted.status == "ignored" else None,
     )
 
 
 def ended_before(call: Call, card: store.Card) -> dict[str, Any]:
     """Return the answer of an end that came after another one."""
-    return without_nothing(
-        {
-            "success": True,
-            "activity_id": card.id,
-            "devices_notified": 0,
-            "devices_queued": 0,
-            "ignored": True,
-            "message": "The Live Activity had already ended.",
-            "end_reason": card.end_reason,
-            "timestamp": call.timestamp,
-        }
+    return answered(
+        call,
+        None,
+        success=True,
+        activity_id=card.id,
+        devices_notified=0,
+        devices_queued=0,
+        ignored=True,
+        message="The Live Activity had already ended.",
+        end_reason=card.end_reason,
     )
 
 
 async def own_card(call: Call, activity: str, verb: str) -> store.Card:
     """Return the activity that a call names. Raises `Refused`."""
-    card = await store.card_of(call.service.database, call.app, activity)
+    card = await store.card_of(call, activity)
     if card is None:
         raise Refused(
             404,
@@ -178,7 +173,7 @@ def place_of(card: store.Card) -> str:
 async def _through_stream(call: Call, card: store.Card, said: LiveCall) -> dict[str, Any] | None:
     """Put the state to the stream that the ended activity belonged to, if it is still there."""
     key = card.stream_key or ""
-    stream = await store.stream_of(call.service.database, call.app, key)
+    stream = await store.stream_of(call, key)
     if stream is None or stream.paused:
         return None
     if stream.running is not None:

@@ -8,7 +8,7 @@ import msgspec
 
 from ...activities.requests.audience import Audience
 from ...activities.requests.notify import Notify
-from . import requests, store
+from . import requests, store, webhook_store
 from .answers import await_result, without_nothing
 from .audiences import audience_of, slugs_of
 from .calling import Call
@@ -17,7 +17,7 @@ from .links import PUSH_SECONDS, push_buttons
 from .metrics import Metrics
 from .refusals import Refused
 from .requests import PushCall
-from .sending import check_audience_within, check_devices, keep, links_of, reached
+from .sending import check_audience_within, check_devices, links_of, reached
 
 EXPIRY = 24 * 3600.0
 
@@ -27,7 +27,7 @@ async def send(call: Call, body: Any) -> dict[str, Any]:
     said = requests.notification(body, lenient=call.lenient)
     once = call.once()
     slugs = await reached(call, said.channels, for_pushes=True)
-    if not await store.was_told(call.service.database, call.app, once):
+    if not await store.was_told(call, once):
         await check_devices(call, slugs)
     done = await call.service.notifications.send(
         call.app, await _notify(call, said, audience=audience_of(slugs)), key=once
@@ -51,7 +51,7 @@ async def replace(call: Call, body: Any) -> dict[str, Any]:
     name = call.part("notification_id")
     said = requests.notification(body, replacement=True, lenient=call.lenient)
     once = call.once()
-    former = await store.labels_of(call.service.database, call.app, name)
+    former = await store.labels_of(call, name)
     if former is None:
         raise Refused(
             404, "Push Notification not found", "No Push Notification has this notification_id."
@@ -71,8 +71,7 @@ async def replace(call: Call, body: Any) -> dict[str, Any]:
     done = await call.service.notifications.send(call.app, request, key=once)
     changed = {"tags": said.tags, "metadata": said.metadata}
     await store.relabel(
-        call.service.database,
-        call.app,
+        call,
         name,
         {label: value for label, value in changed.items() if value is not None},
     )
@@ -96,7 +95,7 @@ async def badge(call: Call, body: Any) -> dict[str, Any]:
     said = requests.badge(body, lenient=call.lenient)
     once = call.once()
     slugs = await reached(call, said.channels, for_pushes=True)
-    if not await store.was_told(call.service.database, call.app, once):
+    if not await store.was_told(call, once):
         await check_devices(call, slugs)
     done = await call.service.notifications.send(
         call.app,
@@ -174,7 +173,7 @@ async def _notify(call: Call, said: PushCall, *, audience: Audience) -> Notify:
         metadata=said.metadata or {},
         dialect=DIALECT,
     )
-    await keep(call, links.used)
+    await webhook_store.keep_buttons(call, links.used)
     return request
 
 

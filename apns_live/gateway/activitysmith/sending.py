@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ...activities.cards.buttons import Button, TapSigner
+from ...activities.cards.buttons import TapSigner
 from ...activities.cards.content_states import State
 from ...activities.requests import End, Presentation
 from ...activities.requests.audience import Audience
 from ...errors import NotAllowed
 from ..context import Gateway
-from ..reach import check_audience
+from ..reach import check_audience, reaches_anyone
 from . import store, webhook_store
 from .audiences import audience_of, effective
 from .calling import Call
@@ -72,7 +72,7 @@ async def reached(
     slugs = effective(call.key, channels)
     if slugs is None:
         return None
-    missing = await store.missing_groups(call.service.database, call.app, slugs)
+    missing = await store.missing_groups(call, slugs)
     if missing and channels is not None:
         raise Refused(
             400, CHANNELS, f"No channel {', '.join(missing)}: add it as a group of the app first."
@@ -86,19 +86,14 @@ async def reached(
 
 async def check_phones(call: Call, slugs: tuple[str, ...] | None) -> None:
     """Raise `Refused` (422) if a start would reach no phone."""
-    service, kind = call.service, call.chosen.attributes_type
-    if not await store.can_start(
-        service.database, service.audiences, call.app, audience_of(slugs), kind
-    ):
+    kind = call.chosen.attributes_type
+    if not await reaches_anyone(call.gateway, call.app, audience_of(slugs), kind):
         raise nobody(call, slugs, _NO_PHONE.format(type=kind))
 
 
 async def check_devices(call: Call, slugs: tuple[str, ...] | None) -> None:
     """Raise `Refused` (422) if an ordinary push would reach no phone."""
-    service = call.service
-    if not await store.can_notify(
-        service.database, service.audiences, call.app, audience_of(slugs)
-    ):
+    if not await store.can_notify(call, audience_of(slugs)):
         raise nobody(call, slugs, _NO_TOKEN)
 
 
@@ -126,13 +121,11 @@ async def one_start_at_a_time(call: Call, *, starts: bool = True) -> AsyncIterat
 async def make_room(call: Call, audience: Audience) -> str | None:
     """Keep to the limit of cards: end the oldest and return its id, or raise `Refused` (429)."""
     service, chosen = call.service, call.chosen
-    full = await store.crowd(service.database, service.audiences, call.app, audience, chosen)
+    full = await store.crowd(call, audience, chosen)
     if full is None:
         return None
     if chosen.at_limit == "end_oldest":
-        oldest = await store.oldest_card(
-            service.database, service.audiences, call.app, audience, counted=chosen.counted
-        )
+        oldest = await store.oldest_card(call, audience, counted=chosen.counted)
         if oldest is not None:
             await service.activities.end(
                 call.app,
@@ -162,7 +155,7 @@ async def draw(
     """Return the state with its buttons, whose webhooks are stored. Raises `InvalidInput`."""
     links = links_of(call, place, CARD_SECONDS)
     drawn = with_buttons(state, said.buttons, current=current, links=links)
-    await keep(call, links.used)
+    await webhook_store.keep_buttons(call, links.used)
     return drawn
 
 
@@ -176,11 +169,6 @@ def links_of(call: Call, place: str, seconds: float) -> TapLinks:
         now=call.moment,
         seconds=seconds,
     )
-
-
-async def keep(call: Call, buttons: dict[str, Button]) -> None:
-    """Store webhook buttons before anything that names them is sent."""
-    await webhook_store.keep_buttons(call.service.database, call.app, buttons, now=call.now)
 
 
 def fresh_id(call: Call) -> str:

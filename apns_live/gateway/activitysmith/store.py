@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Table, func, not_, select, update
+from sqlalchemy import Row, func, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...activities.accept.idempotency import Key
 from ...activities.accept.streams import nobody_left
-from ...activities.apps import App
-from ...activities.people.audience import Audiences
 from ...activities.read.operations import persons_reached
 from ...activities.requests.audience import Audience
 from ...activities.store import schema
-from ...activities.store.database import Database
 from ...outcome import Verdict
+from .calling import Call
 from .dialect import DIALECT, DialectSettings
 
 _ERRORS_SHOWN = 20
@@ -79,26 +77,26 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     errors: list[str]
 
 
-async def card_of(database: Database, app: App, activity: str) -> Card | None:
+async def card_of(call: Call, activity: str) -> Card | None:
     """Return an activity of the app, or None."""
     table = schema.activities
-    row = await database.row(
-        select(table).where(table.c.app_id == app.row, table.c.public_id == activity)
+    row = await call.service.database.row(
+        select(table).where(table.c.app_id == call.app.row, table.c.public_id == activity)
     )
     return None if row is None else _card(row)
 
 
-async def stream_of(database: Database, app: App, key: str) -> Stream | None:
+async def stream_of(call: Call, key: str) -> Stream | None:
     """Return a stream of the app, or None."""
     streams, activities = schema.streams, schema.activities
-    row = await database.row(
-        select(streams).where(streams.c.app_id == app.row, streams.c.key == key)
+    row = await call.service.database.row(
+        select(streams).where(streams.c.app_id == call.app.row, streams.c.key == key)
     )
     if row is None:
         return None
     card = None
     if row.activity_id is not None:
-        card = await database.row(
+        card = await call.service.database.row(
             select(activities, nobody_left().label("gone")).where(
                 activities.c.id == row.activity_id
             )
@@ -112,57 +110,34 @@ async def stream_of(database: Database, app: App, key: str) -> Stream | None:
     )
 
 
-async def stream_was(database: Database, app: App, key: str) -> bool:
+async def stream_was(call: Call, key: str) -> bool:
     """Return whether a stream of this key has shown a card before."""
     table = schema.activities
-    query = select(table.c.id).where(table.c.app_id == app.row, table.c.stream_key == key)
-    return await database.scalar(query.limit(1)) is not None
+    query = select(table.c.id).where(table.c.app_id == call.app.row, table.c.stream_key == key)
+    return await call.service.database.scalar(query.limit(1)) is not None
 
 
-async def missing_groups(database: Database, app: App, slugs: Sequence[str]) -> list[str]:
+async def missing_groups(call: Call, slugs: Sequence[str]) -> list[str]:
     """Return which of the slugs name no group of the app."""
     table = schema.groups
-    query = select(table.c.slug).where(table.c.app_id == app.row, table.c.slug.in_(slugs))
-    found = {row.slug for row in await database.rows(query)}
+    query = select(table.c.slug).where(table.c.app_id == call.app.row, table.c.slug.in_(slugs))
+    found = {row.slug for row in await call.service.database.rows(query)}
     return [slug for slug in slugs if slug not in found]
 
 
-async def can_start(
-    database: Database, audiences: Audiences, app: App, audience: Audience, attributes_type: str
-) -> bool:
-    """Return whether a start would reach a phone at all."""
-    tokens = schema.start_tokens
-    kind = tokens.c.attributes_type == attributes_type
-    return await _reaches(database, audiences, app, audience, tokens, kind)
-
-
-async def can_notify(
-    database: Database, audiences: Audiences, app: App, audience: Audience
-) -> bool:
+async def can_notify(call: Call, audience: Audience) -> bool:
     """Return whether an ordinary push would reach a phone at all."""
-    enabled = schema.devices.c.push_enabled.is_(True)
-    return await _reaches(database, audiences, app, audience, schema.device_tokens, enabled)
-
-
-async def _reaches(
-    database: Database,
-    audiences: Audiences,
-    app: App,
-    audience: Audience,
-    tokens: Table,
-    further: ColumnElement[bool],
-) -> bool:
-    devices = schema.devices
-    async with database.read() as connection:
-        clause = await audiences.clause(connection, app, audience)
+    devices, tokens = schema.devices, schema.device_tokens
+    async with call.service.database.read() as connection:
+        clause = await call.service.audiences.clause(connection, call.app, audience)
         found = await connection.execute(
             select(tokens.c.id)
             .join(devices, devices.c.id == tokens.c.device_id)
             .where(
-                tokens.c.app_id == app.row,
-                tokens.c.environment == app.environment,
+                tokens.c.app_id == call.app.row,
+                tokens.c.environment == call.app.environment,
                 tokens.c.retired_at.is_(None),
-                further,
+                devices.c.push_enabled.is_(True),
                 clause,
             )
             .limit(1)
@@ -170,9 +145,7 @@ async def _reaches(
         return found.scalar() is not None
 
 
-async def crowd(
-    database: Database, audiences: Audiences, app: App, audience: Audience, chosen: DialectSettings
-) -> Crowd | None:
+async def crowd(call: Call, audience: Audience, chosen: DialectSettings) -> Crowd | None:
     """Return who has as many of this dialect's cards as may be, or None if there is room.
 
     A start that is still being sent counts on every device: two at once must not pass together.
@@ -182,12 +155,12 @@ async def crowd(
         return None
     activities, members = schema.activities, schema.activity_devices
     ours = (
-        activities.c.app_id == app.row,
+        activities.c.app_id == call.app.row,
         activities.c.status == "active",
         activities.c.dialect == DIALECT,
         not_(nobody_left()),
     )
-    async with database.read() as connection:
+    async with call.service.database.read() as connection:
         total: int = (
             await connection.execute(select(func.count()).select_from(activities).where(*ours))
         ).scalar_one()
@@ -195,7 +168,7 @@ async def crowd(
             return None
         if chosen.counted == "account":
             return Crowd(active=total, blocked=0, targeted=0)
-        clause = await audiences.clause(connection, app, audience)
+        clause = await call.service.audiences.clause(connection, call.app, audience)
         starting = await _starting(connection, ours)
         devices, tokens = schema.devices, schema.start_tokens
         able = (
@@ -204,7 +177,7 @@ async def crowd(
             .where(
                 tokens.c.attributes_type == chosen.attributes_type,
                 tokens.c.retired_at.is_(None),
-                tokens.c.environment == app.environment,
+                tokens.c.environment == call.app.environment,
                 clause,
             )
             .distinct()
@@ -251,20 +224,20 @@ async def _starting(connection: AsyncConnection, ours: Sequence[Any]) -> int:
     return found
 
 
-async def oldest_card(
-    database: Database, audiences: Audiences, app: App, audience: Audience, *, counted: str
-) -> str | None:
+async def oldest_card(call: Call, audience: Audience, *, counted: str) -> str | None:
     """Return the oldest running activity of this dialect, on devices of the audience if so counted."""
     table, members, devices = schema.activities, schema.activity_devices, schema.devices
     query = (
         select(table.c.public_id)
-        .where(table.c.app_id == app.row, table.c.status == "active", table.c.dialect == DIALECT)
+        .where(
+            table.c.app_id == call.app.row, table.c.status == "active", table.c.dialect == DIALECT
+        )
         .order_by(table.c.id)
         .limit(1)
     )
-    async with database.read() as connection:
+    async with call.service.database.read() as connection:
         if counted == "device":
-            clause = await audiences.clause(connection, app, audience)
+            clause = await call.service.audiences.clause(connection, call.app, audience)
             shown_on = (
                 select(members.c.activity_id)
                 .join(devices, devices.c.id == members.c.device_id)
@@ -275,24 +248,24 @@ async def oldest_card(
     return found
 
 
-async def was_told(database: Database, app: App, key: Key | None) -> bool:
+async def was_told(call: Call, key: Key | None) -> bool:
     """Return whether an idempotency key was used before."""
     if key is None:
         return False
     table = schema.idempotency
     query = select(table.c.created_at).where(
-        table.c.app_id == app.row, table.c.caller == key.caller, table.c.key == key.key
+        table.c.app_id == call.app.row, table.c.caller == key.caller, table.c.key == key.key
     )
-    return await database.scalar(query) is not None
+    return await call.service.database.scalar(query) is not None
 
 
-async def result_of(database: Database, app: App, operation: str) -> Result | None:
+async def result_of(call: Call, operation: str) -> Result | None:
     """Return what became of an operation so far, or None if it is not known (any more)."""
     table, outcomes, devices = schema.operations, schema.outcomes, schema.devices
-    async with database.read() as connection:
+    async with call.service.database.read() as connection:
         row = (
             await connection.execute(
-                select(table).where(table.c.app_id == app.row, table.c.public_id == operation)
+                select(table).where(table.c.app_id == call.app.row, table.c.public_id == operation)
             )
         ).one_or_none()
         if row is None:
@@ -334,12 +307,12 @@ async def result_of(database: Database, app: App, operation: str) -> Result | No
     )
 
 
-async def labels_of(database: Database, app: App, operation: str) -> dict[str, Any] | None:
+async def labels_of(call: Call, operation: str) -> dict[str, Any] | None:
     """Return what a notification was asked with, or None if there is none of that id."""
     table = schema.operations
-    text = await database.scalar(
+    text = await call.service.database.scalar(
         select(table.c.request).where(
-            table.c.app_id == app.row,
+            table.c.app_id == call.app.row,
             table.c.public_id == operation,
             table.c.kind == "notification",
         )
@@ -347,13 +320,13 @@ async def labels_of(database: Database, app: App, operation: str) -> dict[str, A
     return None if text is None else msgspec.json.decode(text)
 
 
-async def relabel(database: Database, app: App, operation: str, labels: Mapping[str, Any]) -> None:
+async def relabel(call: Call, operation: str, labels: Mapping[str, Any]) -> None:
     """Give a notification other tags or metadata, which later replacements then keep."""
     if not labels:
         return
     table = schema.operations
-    where = (table.c.app_id == app.row, table.c.public_id == operation)
-    async with database.write() as connection:
+    where = (table.c.app_id == call.app.row, table.c.public_id == operation)
+    async with call.service.database.write() as connection:
         text = (
             await connection.execute(select(table.c.request).where(*where).with_for_update())
         ).scalar_one()

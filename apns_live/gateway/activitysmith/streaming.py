@@ -10,7 +10,7 @@ from ...activities.requests import End, Presentation, Start, Update
 from ...activities.times import to_text
 from ...errors import InvalidInput
 from . import requests, states, store
-from .answers import await_result, counts, without_nothing
+from .answers import answered, await_result, counts
 from .audiences import audience_of
 from .calling import Call
 from .dialect import DIALECT, ID_ATTRIBUTE
@@ -34,7 +34,7 @@ async def put(call: Call, body: Any) -> dict[str, Any]:
     """Bring the activity behind a key up to a state, starting it where none runs."""
     key = _key(call)
     said = requests.stream(body, lenient=call.lenient)
-    stream = await store.stream_of(call.service.database, call.app, key)
+    stream = await store.stream_of(call, key)
     slugs = await reached(call, said.channels)
     if stream is not None and stream.running is not None:
         check_within(call, stream.running, "update")
@@ -88,7 +88,7 @@ async def put_state(
     )
     ended = None
     async with one_start_at_a_time(call, starts=running is None):
-        if not await store.was_told(call.service.database, call.app, once):
+        if not await store.was_told(call, once):
             if running is None or running.audience != audience:
                 await check_phones(call, slugs)
             if running is None and not await _was_started(call, key):
@@ -103,9 +103,9 @@ async def end(call: Call, body: Any) -> dict[str, Any]:
     key = _key(call)
     said = requests.stream_end(body, lenient=call.lenient)
     once = call.once()
-    stream = await store.stream_of(call.service.database, call.app, key)
-    if stream is None and not await store.was_told(call.service.database, call.app, once):
-        if await store.stream_was(call.service.database, call.app, key):
+    stream = await store.stream_of(call, key)
+    if stream is None and not await store.was_told(call, once):
+        if await store.stream_was(call, key):
             return _inactive(call, key)
         raise _unknown(key)
     final = await _final(call, key, stream, said, "end")
@@ -116,17 +116,15 @@ async def end(call: Call, body: Any) -> dict[str, Any]:
     result = await await_result(call, ended.id)
     counted = counts(result, devices=ended.devices, queued=ended.queued)
     counted.pop("users_notified", None)
-    return without_nothing(
-        {
-            "success": True,
-            "operation": "ended",
-            "stream_key": key,
-            "activity_id": ended.activity,
-            **counted,
-            **forced(result, ended.devices),
-            "timestamp": call.timestamp,
-            "errors": [] if result is None else result.errors,
-        }
+    return answered(
+        call,
+        result,
+        success=True,
+        operation="ended",
+        stream_key=key,
+        activity_id=ended.activity,
+        **counted,
+        **forced(result, ended.devices),
     )
 
 
@@ -134,7 +132,7 @@ async def pause(call: Call, body: Any) -> dict[str, Any]:
     """End what runs behind a key; puts are answered with ``paused`` until it is resumed."""
     key = _key(call)
     said = requests.stream_end(body, lenient=call.lenient)
-    stream = await store.stream_of(call.service.database, call.app, key)
+    stream = await store.stream_of(call, key)
     if stream is None:
         raise _unknown(key)
     final = await _final(call, key, stream, said, "pause")
@@ -145,7 +143,7 @@ async def pause(call: Call, body: Any) -> dict[str, Any]:
 async def resume(call: Call) -> dict[str, Any]:
     """Let the next put start again; nothing is started now."""
     key = _key(call)
-    stream = await store.stream_of(call.service.database, call.app, key)
+    stream = await store.stream_of(call, key)
     if stream is None:
         raise _unknown(key)
     await call.service.streams.resume(call.app, key)
@@ -184,7 +182,7 @@ async def _final(
 
 async def _was_started(call: Call, key: str) -> bool:
     """Whether a put at the same moment was first; then this one needs no room of its own."""
-    stream = await store.stream_of(call.service.database, call.app, key)
+    stream = await store.stream_of(call, key)
     return stream is not None and stream.running is not None
 
 
@@ -221,17 +219,15 @@ async def _put_answer(
         said["success"] = bool(result.accepted) or not result.finished
         said["devices_notified"] = result.accepted
         said["users_notified"] = result.persons
-    return without_nothing(
-        {
-            **said,
-            "previous_activity_id": done.previous,
-            "ended_activity_id": ended,
-            "effective_channel_slugs": None if slugs is None else list(slugs),
-            "tags": list(tags),
-            "warning": done.warning,
-            "timestamp": call.timestamp,
-            "errors": [] if result is None else result.errors,
-        }
+    return answered(
+        call,
+        result,
+        **said,
+        previous_activity_id=done.previous,
+        ended_activity_id=ended,
+        effective_channel_slugs=None if slugs is None else list(slugs),
+        tags=list(tags),
+        warning=done.warning,
     )
 
 

@@ -6,43 +6,41 @@ from collections.abc import Mapping
 
 from sqlalchemy import delete, insert, select
 
-from ...activities.apps import App
 from ...activities.cards.buttons import Button
 from ...activities.store import schema
 from ...activities.store.database import Database
 from ...activities.store.statements import insert_into
+from .calling import Call
 
 BUTTON_DAYS = 30
 _PRUNED_AT_ONCE = 100
 
 
-async def keep_buttons(
-    database: Database, app: App, buttons: Mapping[str, Button], *, now: int
-) -> None:
+async def keep_buttons(call: Call, buttons: Mapping[str, Button]) -> None:
     """Store buttons under their digests, and drop some that nothing can name any more."""
     if not buttons:
         return
     table = schema.buttons
-    async with database.write() as connection:
+    async with call.service.database.write() as connection:
         for digest, button in buttons.items():
             await connection.execute(
                 insert_into(connection, table)
                 .values(
-                    app_id=app.row,
+                    app_id=call.app.row,
                     digest=digest,
                     title=button.title,
                     url=button.url,
                     method=button.method,
                     body=button.body,
-                    created_at=now,
+                    created_at=call.now,
                 )
                 .on_conflict_do_update(
-                    index_elements=["app_id", "digest"], set_={"created_at": now}
+                    index_elements=["app_id", "digest"], set_={"created_at": call.now}
                 )
             )
         old = (
             select(table.c.id)
-            .where(table.c.created_at < now - BUTTON_DAYS * 86_400_000)
+            .where(table.c.created_at < call.now - BUTTON_DAYS * 86_400_000)
             .limit(_PRUNED_AT_ONCE)
         )
         await connection.execute(delete(table).where(table.c.id.in_(old)))

@@ -6,7 +6,8 @@ Times are seconds since 1970, or ISO 8601 with an offset; answers give ISO 8601 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -32,6 +33,7 @@ State = dict[str, Any]
 Environment = Literal["production", "sandbox"]
 
 _EARLIEST, _LATEST = 1e9, 1e11
+Request = TypeVar("Request", Start, Update, End)
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -193,74 +195,54 @@ def milliseconds_of(value: float | datetime | None, field: str) -> int | None:
 
 def presentation(body: _Shown) -> Presentation:
     """Return what goes with a state."""
-    dismissal: float | None = None
-    after: float | None = None
+    alert = body.alert
+    ends: dict[str, Any] = {}
     if isinstance(body, EndBody):
         given = body.dismissal_date
         # A dismissal in the past is meant: the card goes at once.
-        dismissal = given.timestamp() if isinstance(given, datetime) else given
-        after = body.dismiss_after
-    alert = body.alert
+        moment = given.timestamp() if isinstance(given, datetime) else given
+        ends = {"dismissal_date": moment, "dismiss_after": body.dismiss_after}
     return Presentation(
         alert=None
         if alert is None
         else AlertText(title=alert.title, body=alert.body, sound=alert.sound),
         stale_date=seconds(body.stale_date, "stale_date"),
         stale_after=body.stale_after,
-        dismissal_date=dismissal,
-        dismiss_after=after,
         relevance_score=body.relevance_score,
         urgency=body.urgency,
+        **ends,
     )
+
+
+def _request(kind: type[Request], body: _Shown, **further: Any) -> Request:
+    """Return the request of the service: what has the same name there, and what goes with the state."""
+    same = {name: getattr(body, name) for name in _same(kind, type(body))}
+    return kind(**{**same, "presentation": presentation(body), **further})
+
+
+@cache
+def _same(kind: type[msgspec.Struct], body: type[msgspec.Struct]) -> tuple[str, ...]:
+    return tuple(name for name in kind.__struct_fields__ if name in body.__struct_fields__)
 
 
 def to_start(body: StreamBody, *, stream: str | None = None) -> Start:
     """Return the request of the service."""
-    alone = body if isinstance(body, StartBody) else None
-    return Start(
-        id=None if alone is None else alone.id,
-        attributes_type=body.attributes_type,
-        attributes=body.attributes,
-        id_attribute=body.id_attribute,
-        content_state=body.content_state,
-        presentation=presentation(body),
-        audience=body.audience,
-        environment=body.environment,
-        channel=body.channel,
-        revision=body.revision,
-        start_at=None if alone is None else seconds(alone.start_at, "start_at"),
-        end_at=None if alone is None else seconds(alone.end_at, "end_at"),
-        tags=body.tags,
-        metadata=body.metadata,
-        stream_key=stream,
-    )
+    if not isinstance(body, StartBody):
+        return _request(Start, body, stream_key=stream)
+    moments = {name: seconds(getattr(body, name), name) for name in ("start_at", "end_at")}
+    return _request(Start, body, **moments)
 
 
 def to_update(activity: str, body: UpdateBody) -> Update:
     """Return the request of the service."""
-    return Update(
-        id=activity,
-        content_state=body.content_state,
-        presentation=presentation(body),
-        revision=body.revision,
-        tags=body.tags,
-        metadata=body.metadata,
-    )
+    return _request(Update, body, id=activity)
 
 
 def to_end(activity: str, body: EndBody | None, *, reason: str = "requested") -> End:
     """Return the request of the service."""
     if body is None:
         return End(id=activity, reason=reason)
-    return End(
-        id=activity,
-        content_state=body.content_state,
-        presentation=presentation(body),
-        revision=body.revision,
-        tags=body.tags,
-        metadata=body.metadata,
-        reason=reason,
-    )
+    return _request(End, body, id=activity, reason=reason)
 
 
 def now_text(moment: float) -> str:
