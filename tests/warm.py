@@ -1,4 +1,4 @@
-"""The command ``apns-live`` in processes of its own, without a start-up each.
+"""The command ``apns-live``, or a module of the tests, in processes of its own without a start-up each.
 
 Starting Python and importing everything takes a second of CPU, and the tests run the command several
 hundred times. So one process for each pytest worker imports everything once and forks a child for
@@ -17,6 +17,7 @@ import json
 import os
 import pkgutil
 import random
+import runpy
 import selectors
 import signal
 import socket
@@ -33,6 +34,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 class WarmCommand(subprocess.Popen[Any]):
     """Runs ``apns-live``; the first argument is the list of its words, without a program.
+
+    ``-m`` and a module before them run that module instead.
 
     What Python reads from the environment before its first line is that of the test process.
     """
@@ -188,6 +191,18 @@ def _become(order: dict[str, Any], handles: list[int]) -> None:
     sys.argv = ["apns-live", *order["words"]]
 
 
+def _run() -> None:
+    """Run what `sys.argv` says."""
+    if sys.argv[1:2] == ["-m"]:
+        module = sys.argv[2]
+        sys.argv[:3] = [module]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    else:
+        from apns_live.cli import main
+
+        main()
+
+
 def _import_everything() -> None:
     import apns_live
 
@@ -199,6 +214,4 @@ def _import_everything() -> None:
 
 if __name__ == "__main__":
     _serve(socket.socket(fileno=int(sys.argv[1])))
-    from apns_live.cli import main
-
-    main()
+    _run()

@@ -9,8 +9,10 @@ import asyncio
 import json
 import os
 import random
-import sys
+import subprocess
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from apns_live.activities.store.sealing import new_key
 from apns_live.testing import FakeApns
 from apns_live.testing.phones import PhoneSettings
 from tests.activities.crash_roles import TYPE
+from tests.warm import WarmCommand
 
 KILLS = int(os.environ.get("APNS_LIVE_KILLS", "5"))
 KILLS_A_RUN = 20
@@ -136,44 +139,35 @@ class Run:
         }
         (self.folder / "plan.json").write_text(json.dumps(plan))
 
-    async def serve(self) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.activities.crash_roles",
-            str(self.folder / "plan.json"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert await process.stdout.readline() == b"serving\n"
-        return process
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[WarmCommand]:
+        words = ["-m", "tests.activities.crash_roles", self.folder / "plan.json"]
+        with WarmCommand(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            try:
+                assert await asyncio.to_thread(process.stdout.readline) == b"serving\n"
+                yield process
+            finally:
+                process.kill()
+                await asyncio.to_thread(process.wait)
 
     async def kill(self) -> None:
         """Serve for a moment and be killed."""
-        process = await self.serve()
-        await asyncio.sleep(self.draw.uniform(0.0, 1.0))
-        assert process.returncode is None, "it ended by itself"
-        process.kill()
-        await process.wait()
+        async with self.serving() as process:
+            await asyncio.sleep(self.draw.uniform(0.0, 1.0))
+            assert process.poll() is None, "it ended by itself"
         self.kills += 1
 
     async def finish(self) -> None:
         """Serve until every phone shows what it should, and end politely."""
         (self.folder / "enough").touch()
-        process = await self.serve()
-        waiting = asyncio.ensure_future(process.wait())
         give_up = asyncio.get_running_loop().time() + PATIENCE
-        try:
+        async with self.serving() as process:
             while not (self.finished() and await self.in_order()):
-                assert not waiting.done(), "it ended by itself"
+                assert process.poll() is None, "it ended by itself"
                 assert asyncio.get_running_loop().time() < give_up, self.explain()
                 await asyncio.sleep(0.05)
             process.stdin.close()
-            assert await waiting == 0
-        finally:
-            if not waiting.done():
-                process.kill()
-                await waiting
+            assert await asyncio.to_thread(process.wait) == 0
 
     def log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]

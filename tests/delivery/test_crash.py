@@ -12,7 +12,6 @@ import random
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,19 +19,20 @@ from pathlib import Path
 import msgspec
 
 from apns_live.outcome import Outcome, Verdict
+from tests.warm import WarmCommand
 
 from .crash_roles import NAME, STREAMS, token
 
 KILLS = int(os.environ.get("APNS_LIVE_KILLS", "5"))
 KILLS_A_RUN = 20
 TOKENS = 25_000 if KILLS < KILLS_A_RUN else 50_000
-ROLES = [sys.executable, "-m", "tests.delivery.crash_roles"]
+ROLES = ["-m", "tests.delivery.crash_roles"]
 
 
 @contextlib.contextmanager
 def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run one of the two programs until the block ends."""
-    process = subprocess.Popen([*ROLES, *arguments], stdout=subprocess.PIPE, text=True)
+    process = WarmCommand([*ROLES, *arguments], stdout=subprocess.PIPE, text=True)
     try:
         yield process
     finally:

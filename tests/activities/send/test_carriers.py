@@ -9,7 +9,7 @@ from apns_live.activities import App, TokenRecord
 from tests.activities.send.test_recovery import follow
 from tests.activities.send.world import World, a_start, an_end, an_update
 
-APPS = 60
+APPS = 30
 
 
 async def limited(world: World, **changes: Any) -> None:
