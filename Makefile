@@ -59,7 +59,7 @@ test: $(VENV)/.installed-test
 # As on a machine that has no program but Python: what depends on what is there, and what opens files.
 BARE := tests/workshop tests/interop tests/plugin tests/inspector tests/cli/test_tools.py \
 	tests/activities/store tests/delivery/test_runs.py tests/testing_wire/test_real_clients.py \
-	$(addprefix tests/gateway/native/test_,backup.py dashboard.py keys.py logs.py program.py security.py) \
+	$(addprefix tests/gateway/native/test_,backup.py bad_requests.py dashboard.py keys.py logs.py program.py security.py) \
 	$(addprefix tests/gateway/braze/test_,life.py refusals.py)
 bare: $(VENV)/.installed-test
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && mkdir "$$folder/no-programs" && \

@@ -77,7 +77,7 @@ async def send(ready: str, journal: str, count: int) -> None:
         run = delivery.fan_out(start, map(token, range(count)), name=NAME)
         waiting = asyncio.ensure_future(run.wait())
         # The journal is understood once the run has something to send with.
-        while run._plan.sendable is None and not waiting.done():
+        while run._sendable is None and not waiting.done():
             await asyncio.sleep(0)
         begun = run.report
         print(json.dumps({"unknown": begun.counts.get(Verdict.UNKNOWN, 0)}), flush=True)
