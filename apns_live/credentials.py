@@ -216,6 +216,20 @@ class ProviderTokens:
             return held
         return self.current()
 
+    def signed_ahead(self, seconds: float) -> dict[int, str]:
+        """Return the JWTs of the windows up to so many seconds from now, by their ``iat``.
+
+        For another process, which then needs no key. Raises `CredentialError`.
+        """
+        now = self._clock.time() - self._settle
+        windows = range(int(now // self._window) - 2, int((now + seconds) // self._window) + 1)
+        return {
+            window * self._window: self.key.sign(
+                window * self._window, deterministic=self._deterministic
+            )
+            for window in windows
+        }
+
     def __repr__(self) -> str:
         return f"ProviderTokens({self.key!r}, window={self._window}, settle={self._settle}, max_age={self._max_age})"
 

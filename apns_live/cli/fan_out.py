@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     """
     FILE: File of tokens: CSV, JSON Lines or one a line; - reads stdin.
     --deadline SECONDS: Seconds until the rest is given up.
+    --workers N: Processes that share the tokens; at most one for each core makes sense.
     --progress/--no-progress: Show a bar; on a terminal by default.
     Files:
     --format FORMAT: auto, csv, jsonl or text.
@@ -41,6 +42,7 @@ def fan_out(
     unknown_file: str | None = None,
     retry_unknown: bool = False,
     deadline: float | None = None,
+    workers: int = 1,
     progress: bool | None = None,
 ) -> int:
     """Send one message to every token of a file, each token once.
@@ -48,12 +50,14 @@ def fan_out(
     SIGINT stops reading, waits for the answers to what has left, and writes the files; a second
     one stops waiting.
     """
+    from ..client.workers import check_workers
     from ..payload import encode
     from .files import OutcomeFiles
     from .messages import message_from
     from .tokens import TokenFile
 
     check_deadline(deadline)
+    check_workers(workers)
     message = message_from(shared.message)
     encoded = encode(message, now=time.time())
     settings = shared.settings()
@@ -72,7 +76,12 @@ def fan_out(
         from .sender import Sender
 
         sender = Sender(
-            source, files, deadline=deadline, shows_progress=shows, note=shared.screen.note
+            source,
+            files,
+            deadline=deadline,
+            workers=workers,
+            shows_progress=shows,
+            note=shared.screen.note,
         )
         report = asyncio.run(sender.run(settings, message))
     _say(shared.screen, sender, report)

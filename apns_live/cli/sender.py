@@ -17,7 +17,7 @@ from .progress import Bar
 from .tokens import TokenFile
 
 if TYPE_CHECKING:
-    from ..client import Client, Report, Run
+    from ..client import Client, Report, Run, SharedRun
     from ..payload import Message
 
 PATIENCE_AFTER_INTERRUPT = 15.0
@@ -38,6 +38,7 @@ class Sender:
         files: OutcomeFiles,
         *,
         deadline: float | None,
+        workers: int,
         shows_progress: bool,
         note: Callable[[str], None],
     ) -> None:
@@ -53,11 +54,12 @@ class Sender:
         self.interrupted = False
         self.source_error: InvalidInput | OSError | None = None
         self._deadline = deadline
+        self._workers = workers
         self._shows_progress = shows_progress
         self._in_hand: set[str] = set()
         self._client: Client | None = None
         self._closing: asyncio.Future[None] | None = None
-        self._run: Run | None = None
+        self._run: Run | SharedRun | None = None
         self._last_resort: asyncio.TimerHandle | None = None
 
     def files_written(self) -> dict[str, tuple[str, int]]:
@@ -78,7 +80,9 @@ class Sender:
                 if self.source.size is None:
                     self._pipe = PipeTokens(iter(self.source))
                     tokens = self._piped_tokens(self._pipe)
-                run = self._run = client.fan_out(message, tokens, deadline=self._deadline)
+                run = self._run = client.fan_out(
+                    message, tokens, deadline=self._deadline, workers=self._workers
+                )
                 async with run:
                     await self._take(run)
                 await (self._closing or client.aclose())
@@ -107,7 +111,7 @@ class Sender:
         except (InvalidInput, OSError) as error:
             self.source_error = error
 
-    async def _take(self, run: Run) -> None:
+    async def _take(self, run: Run | SharedRun) -> None:
         in_hand = self._in_hand
         files = self.files
         size = self.source.size

@@ -6,6 +6,7 @@ from .client import Client
 from .fan_out import Run
 from .report import Report
 from .statistics import Statistics
+from .workers import SharedRun
 
 __all__ = [
     "Attachment",
@@ -18,6 +19,7 @@ __all__ = [
     "RequestIds",
     "Run",
     "Sendable",
+    "SharedRun",
     "Statistics",
     "WorkItem",
     "WorkSource",

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..clock import Clock, SystemClock
 from ..credentials import ProviderKey, ProviderTokens
@@ -28,11 +28,11 @@ from .edge import HomeLoop, check_deadline, check_seconds
 from .engine import Engine
 from .fan_out import Run
 from .headers import HeaderBook
-from .httpx_transport import HttpxTransport
 from .reading import Tokens, read_tokens
 from .recent import RecentMessage
 from .single import WaitingRoom
 from .statistics import Statistics, snapshot
+from .workers import SharedRun, Sharing, check_workers
 
 if TYPE_CHECKING:
     from ..channels import Channels
@@ -108,11 +108,24 @@ class Client:
             **{name: value for name, value in given.items() if value is not None},
         )
         tunnel = None if proxy is None else Proxy.from_url(proxy)
-        self._proxy_url = proxy
         self.ssl_context = make_ssl_context(self.endpoint, ssl_context)
         self.hooks = hooks or Hooks()
         self._contracts = contracts
         self.provider_tokens = ProviderTokens(key, self.clock, deterministic=deterministic_tokens)
+        self._sharing = Sharing(
+            self.bundle_id,
+            self.endpoint,
+            self.options,
+            proxy=proxy,
+            never_index=never_index_authorization,
+            own={
+                "clock": clock,
+                "resolver": resolver is not system_resolver,
+                "ssl_context": ssl_context,
+                "hooks": hooks,
+                "transport": transport != "http2",
+            },
+        )
         self._headers = HeaderBook(
             self.bundle_id, never_index_authorization=never_index_authorization
         )
@@ -137,6 +150,8 @@ class Client:
                 uniform=uniform,
             )
         else:
+            from .httpx_transport import HttpxTransport  # noqa: PLC0415 - most programs do not
+
             self._transport = HttpxTransport(
                 self._engine,
                 self.endpoint,
@@ -220,6 +235,7 @@ class Client:
         sendable = self.prepare(self.check_decodes(encoded), channel=channel)
         return await self._room.send(Push(channel, sendable), deadline)
 
+    @overload
     def fan_out(
         self,
         message: Message | Sendable,
@@ -228,19 +244,58 @@ class Client:
         deadline: float | None = None,
         dedupe: bool = False,
         drops_to: DropsTo | None = None,
-    ) -> Run:
+    ) -> Run: ...
+
+    @overload
+    def fan_out(
+        self,
+        message: Message | Sendable,
+        tokens: Tokens,
+        *,
+        deadline: float | None = None,
+        dedupe: bool = False,
+        drops_to: DropsTo | None = None,
+        workers: int,
+    ) -> Run | SharedRun: ...
+
+    def fan_out(
+        self,
+        message: Message | Sendable,
+        tokens: Tokens,
+        *,
+        deadline: float | None = None,
+        dedupe: bool = False,
+        drops_to: DropsTo | None = None,
+        workers: int = 1,
+    ) -> Run | SharedRun:
         """Send one message to many tokens; see `Run`. Raises `InvalidInput`.
 
         ``tokens`` is an iterable or async iterable, read as there is room. ``deadline`` is seconds
         from the start of the run. ``dedupe`` leaves repeated tokens out. ``drops_to`` is a function
         that gets each outcome with DROP_TOKEN, or a file that they are written to as JSON Lines.
+        ``workers`` is how many processes share the tokens (see `workers`); with more than one,
+        ``max_connections`` is shared among them, and ``connection_id`` counts within a worker.
         """
         self._check_open()
         check_deadline(deadline)
+        check_workers(workers)
+        sendable = self._sendable(message)
+        reader = read_tokens(tokens, dedupe=dedupe)
+        if workers > 1:
+            return self._sharing.run(
+                sendable,
+                reader,
+                self.provider_tokens,
+                workers=workers,
+                clock=self.clock,
+                deadline=deadline,
+                drops_to=drops_to,
+                may_start=self._check_open,
+            )
         return Run(
             self._engine,
-            self._sendable(message),
-            read_tokens(tokens, dedupe=dedupe),
+            sendable,
+            reader,
             deadline=deadline,
             drops_to=drops_to,
             may_start=self._check_open,
@@ -261,7 +316,7 @@ class Client:
                 port=port,
                 environment=self.environment,
                 ca_file=None if ca_file is None else str(ca_file),
-                proxy=self._proxy_url,
+                proxy=self._sharing.proxy,
                 clock=self.clock,
                 connect_timeout=self.options.connect_timeout,
                 response_timeout=self.options.response_timeout,
@@ -358,6 +413,7 @@ class Client:
         self._room.refuse_more()
         self._engine.stop_sources()
         try:
+            await self._sharing.close(patience)
             if patience > 0:
                 await self._drained(deadline)
         finally:

@@ -10,7 +10,7 @@ from .attachment import Attachment, End, Settled
 from .drops import DropsTo
 from .engine import Engine
 from .reading import TokenReader
-from .report import Report, Tally
+from .report import Counts, Report, Tally
 from .run import UNREAD_LIMIT, BaseRun
 
 HELD_LIMIT = 100_000
@@ -44,7 +44,7 @@ class Run(BaseRun[Report]):
 
     def __repr__(self) -> str:
         return (
-            f"<Run {self.life.value}: read {self._reader.read}, settled {self._tally.settled}, "
+            f"<Run {self.life.value}: read {self._reader.read}, settled {self._tally.counts.settled}, "
             f"unread {len(self.outbox.unread)}>"
         )
 
@@ -52,6 +52,11 @@ class Run(BaseRun[Report]):
     def report(self) -> Report:
         """What it came to so far."""
         return self._tally.report(self._reader, self.end)
+
+    @property
+    def counts(self) -> Counts:
+        """What is counted so far, for the process that this one works for."""
+        return self._tally.counts
 
     # The engine's side, in the order of events
 

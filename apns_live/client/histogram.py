@@ -7,6 +7,8 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import accumulate
 
+import msgspec
+
 _PER_DOUBLING = 16
 _UNIT = 1e-6
 _BUCKETS = 48 * _PER_DOUBLING
@@ -27,31 +29,29 @@ class Times:
     counts: tuple[int, ...]
 
 
-class Histogram:
+class Histogram(msgspec.Struct, array_like=True):
     """Counts of durations in seconds, from a microsecond to years."""
 
-    __slots__ = ("_counts", "count", "maximum", "total")
-
-    def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
-        self.count = 0
-        self.total = 0.0
-        self.maximum = 0.0
+    buckets: dict[int, int] = {}
+    """How many durations fell into each bucket, by its number."""
+    count: int = 0
+    total: float = 0.0
+    maximum: float = 0.0
 
     def add(self, seconds: float, times: int = 1) -> None:
         """Count a duration, ``times`` over."""
         self.maximum = max(self.maximum, seconds)
         bucket = int(math.log(seconds / _UNIT) * _SCALE) if seconds > _UNIT else 0
         bucket = min(bucket, _BUCKETS)
-        counts = self._counts
+        counts = self.buckets
         counts[bucket] = counts.get(bucket, 0) + times
         self.count += times
         self.total += seconds * times
 
     def merge(self, other: Histogram) -> None:
         """Count what another one has counted."""
-        for bucket, times in other._counts.items():
-            self._counts[bucket] = self._counts.get(bucket, 0) + times
+        for bucket, times in other.buckets.items():
+            self.buckets[bucket] = self.buckets.get(bucket, 0) + times
         self.count += other.count
         self.total += other.total
         self.maximum = max(self.maximum, other.maximum)
@@ -62,8 +62,8 @@ class Histogram:
             return 0.0
         wanted = max(1, math.ceil(self.count * percent / 100.0))
         seen = 0
-        for bucket in sorted(self._counts):
-            seen += self._counts[bucket]
+        for bucket in sorted(self.buckets):
+            seen += self.buckets[bucket]
             if seen >= wanted:
                 return min(_UNIT * math.exp2((bucket + 1) / _PER_DOUBLING), self.maximum)
         return self.maximum
@@ -71,7 +71,7 @@ class Histogram:
     def times(self) -> Times:
         """Return what was counted up to each of `BOUNDS`, exact to about 5 percent."""
         counts = [0] * (len(BOUNDS) + 1)
-        for bucket, times in self._counts.items():
+        for bucket, times in self.buckets.items():
             counts[bisect_left(BOUNDS, _UNIT * math.exp2((bucket + 0.5) / _PER_DOUBLING))] += times
         return Times(self.count, self.total, tuple(accumulate(counts[:-1])))
 

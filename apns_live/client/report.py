@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+
+import msgspec
 
 from ..clock import Clock
 from ..outcome import Outcome, Verdict
 from .attachment import End
+from .histogram import Histogram
 from .reading import TokenReader
-from .statistics import Counters
+from .statistics import count_reason
 
 FIRST_DROPS = 1000
 _ACCEPTED = Verdict.ACCEPTED
@@ -55,6 +58,33 @@ class Report:
         )
 
 
+class Counts(msgspec.Struct, array_like=True):
+    """What is counted of a fan-out; it may cross between processes."""
+
+    settled: int = 0
+    accepted: int = 0
+    answered: int = 0
+    drops: int = 0
+    connections: int = 0
+    verdicts: dict[Verdict, int] = {}
+    """Without acceptances."""
+    reasons: dict[str, int] = {}
+    round_trips: Histogram = msgspec.field(default_factory=Histogram)
+
+    def merge(self, other: Counts) -> None:
+        """Count what another one has counted."""
+        self.settled += other.settled
+        self.accepted += other.accepted
+        self.answered += other.answered
+        self.drops += other.drops
+        self.connections += other.connections
+        for verdict, count in other.verdicts.items():
+            self.verdicts[verdict] = self.verdicts.get(verdict, 0) + count
+        for reason, count in other.reasons.items():
+            count_reason(self.reasons, reason, count)
+        self.round_trips.merge(other.round_trips)
+
+
 class Tally:
     """Counts the outcomes of one fan-out. ``drop`` is called for each with DROP_TOKEN."""
 
@@ -63,8 +93,7 @@ class Tally:
         self._drop = drop
         self._began_at: float | None = None
         self._ended_at: float | None = None
-        self.settled = self._answered = self._drop_count = 0
-        self._counters = Counters()
+        self.counts = Counts()
         self._drops: list[Outcome] = []
         self._connections: set[int] = set()
 
@@ -78,9 +107,10 @@ class Tally:
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """Count a batch."""
-        self.settled += len(outcomes)
+        counts = self.counts
+        counts.settled += len(outcomes)
         accepted = refused = carrier = same = 0
-        times = self._counters.round_trips
+        times = counts.round_trips
         round_trip = 0.0
         for outcome in outcomes:
             if outcome.round_trip != round_trip:
@@ -100,42 +130,54 @@ class Tally:
                 carrier = outcome.connection_id
                 if carrier:
                     self._connections.add(carrier)
+                    counts.connections = len(self._connections)
         if same:
             times.add(round_trip, same)
-        self._counters.accepted += accepted
-        self._answered += accepted + refused
+        counts.accepted += accepted
+        counts.answered += accepted + refused
 
     def _count_refusal(self, outcome: Outcome) -> None:
-        self._counters.count(outcome)
-        if outcome.verdict is Verdict.DROP_TOKEN:
-            self._drop_count += 1
-            if len(self._drops) < FIRST_DROPS:
-                self._drops.append(outcome)
-            self._drop(outcome)
+        counts, verdict = self.counts, outcome.verdict
+        counts.verdicts[verdict] = counts.verdicts.get(verdict, 0) + 1
+        count_reason(counts.reasons, outcome.reason or str(outcome.status))
+        if verdict is Verdict.DROP_TOKEN:
+            counts.drops += 1
+            self.note_drop(outcome)
 
-    def report(self, reader: TokenReader, end: End) -> Report:
-        """Return the report so far."""
+    def note_drop(self, outcome: Outcome) -> None:
+        """Keep an outcome with DROP_TOKEN that is counted already."""
+        if len(self._drops) < FIRST_DROPS:
+            self._drops.append(outcome)
+        self._drop(outcome)
+
+    def report(self, reader: TokenReader, end: End, others: Iterable[Counts] = ()) -> Report:
+        """Return the report so far, with what others have counted."""
         now = self._clock.monotonic()
         began_at = now if self._began_at is None else self._began_at
         elapsed = (now if self._ended_at is None else self._ended_at) - began_at
-        counters = self._counters
-        times = counters.round_trips
+        counts = Counts()
+        for each in (self.counts, *others):
+            counts.merge(each)
+        verdicts = counts.verdicts
+        if counts.accepted:
+            verdicts[_ACCEPTED] = counts.accepted
+        times = counts.round_trips
         return Report(
             read=reader.read,
-            settled=self.settled,
+            settled=counts.settled,
             duplicates=reader.duplicates,
-            accepted=counters.accepted,
-            verdicts=counters.by_verdict(),
-            reasons=MappingProxyType(dict(counters.reasons)),
+            accepted=counts.accepted,
+            verdicts=MappingProxyType(verdicts),
+            reasons=MappingProxyType(counts.reasons),
             drops=tuple(self._drops),
-            drop_count=self._drop_count,
+            drop_count=counts.drops,
             source_exhausted=reader.exhausted,
             deadline_passed=end is End.DEADLINE,
             elapsed=elapsed,
-            rate=self._answered / elapsed if elapsed > 0 else 0.0,
+            rate=counts.answered / elapsed if elapsed > 0 else 0.0,
             p50=times.percentile(50),
             p95=times.percentile(95),
             p99=times.percentile(99),
             maximum=times.maximum,
-            connections=len(self._connections),
+            connections=counts.connections,
         )

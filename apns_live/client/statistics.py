@@ -14,14 +14,11 @@ _REASONS_KEPT = 100
 _OTHER = "(other reasons)"
 
 
-class ReasonCounts(dict[str, int]):
-    """Counts by reason. What a server invents beyond a hundred reasons is counted together."""
-
-    def add(self, reason: str) -> None:
-        """Count one."""
-        if reason not in self and len(self) >= _REASONS_KEPT:
-            reason = _OTHER
-        self[reason] = self.get(reason, 0) + 1
+def count_reason(counts: dict[str, int], reason: str, times: int = 1) -> None:
+    """Count a reason. What a server invents beyond a hundred reasons is counted together."""
+    if reason not in counts and len(counts) >= _REASONS_KEPT:
+        reason = _OTHER
+    counts[reason] = counts.get(reason, 0) + times
 
 
 @dataclass(slots=True)
@@ -34,7 +31,7 @@ class Counters:
     replays: int = 0
     retries: int = 0
     verdicts: dict[Verdict, int] = field(default_factory=dict)
-    reasons: ReasonCounts = field(default_factory=ReasonCounts)
+    reasons: dict[str, int] = field(default_factory=dict)
     queue_times: Histogram = field(default_factory=Histogram)
     round_trips: Histogram = field(default_factory=Histogram)
 
@@ -44,7 +41,7 @@ class Counters:
         self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
         if verdict is Verdict.UNKNOWN and not outcome.status:
             self.lost += 1
-        self.reasons.add(outcome.reason or str(outcome.status))
+        count_reason(self.reasons, outcome.reason or str(outcome.status))
 
     def by_verdict(self) -> Mapping[Verdict, int]:
         """Return a copy of the counts by verdict, acceptances among them."""

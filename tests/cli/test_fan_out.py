@@ -238,9 +238,11 @@ def test_unknown_updates_may_go_out_again(near: Place, watched: ThreadedFakeApns
     assert not (near.directory / "retry.txt.unknown").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "workers"), [(signal.SIGINT, "1"), (signal.SIGTERM, "1"), (signal.SIGINT, "2")]
+)
 def test_an_interrupt_leaves_a_full_account(
-    near: Place, watched: ThreadedFakeApns, number: signal.Signals
+    near: Place, watched: ThreadedFakeApns, number: signal.Signals, workers: str
 ) -> None:
     wanted = tokens(30_000)
     near.write("t.txt", "\n".join(wanted))
@@ -255,7 +257,8 @@ def test_an_interrupt_leaves_a_full_account(
     # 2,000 are answered, the next hundreds are not: starts that nobody can know of.
     watched.call(lambda fake: fake.fault("withhold", skip=2_000))
     files = ("--retry-file", "retry.txt", "--unknown-file", "u.txt")
-    with near.start("fan-out", "t.txt", *START, *files, "--json") as process:
+    asked = ("fan-out", "t.txt", *START, *files, "--json", "--workers", workers)
+    with near.start(*asked) as process:
         assert arrived.wait(30)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
@@ -272,14 +275,17 @@ def test_an_interrupt_leaves_a_full_account(
     assert reached.keys() - set(unknown) | set(unknown) | set(retry) == set(wanted)
 
 
-def test_a_second_interrupt_ends_the_wait(near: Place, watched: ThreadedFakeApns) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_interrupt_ends_the_wait(
+    near: Place, watched: ThreadedFakeApns, workers: str
+) -> None:
     near.write("t.txt", "\n".join(tokens(100)))
     near.write("apns-live.toml", near.read("apns-live.toml") + "\nclose_timeout = 0.2\n")
     arrived = threading.Event()
     watched.call(lambda fake: fake.listen(lambda what: isinstance(what, Push) and arrived.set()))
     watched.call(lambda fake: fake.fault("withhold"))
     files = ("--retry-file", "retry.txt", "--unknown-file", "u.txt")
-    with near.start("fan-out", "t.txt", *START, *files) as process:
+    with near.start("fan-out", "t.txt", *START, *files, "--workers", workers) as process:
         assert arrived.wait(30)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None

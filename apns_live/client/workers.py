@@ -1,0 +1,426 @@
+"""A fan-out that several processes share.
+
+This process reads the tokens and hands them to workers, a thousand at a time, to the one with the
+fewest in hand. Each worker sends on connections of its own and tells what became of its tokens.
+Provider tokens are signed here, for a day ahead, so that the key stays in this process and all
+workers show APNs the same token. What a worker that dies had in hand is UNKNOWN.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from itertools import chain
+from time import monotonic
+from typing import Any
+from weakref import WeakSet
+
+import msgspec
+
+from ..clock import Clock
+from ..credentials import ProviderTokens
+from ..errors import InvalidSetting, InvalidToken, TransportError
+from ..guard import logger
+from ..outcome import Outcome, Verdict
+from ..payload import check_token
+from ..pool import Endpoint, PoolOptions, Sendable
+from .attachment import End
+from .crossing import NoMore, Settled, Setup, Take, decode_settled, read, write
+from .drops import DropsTo
+from .outcomes import refused_token
+from .reading import TokenReader
+from .report import Counts, Report, Tally
+from .run import UNREAD_LIMIT, BaseRun, Life
+
+MOST_WORKERS = 256
+_SIGNED_AHEAD = 86_400.0
+"""Seconds for which workers get provider tokens."""
+_CHUNK = 1_000
+_IN_HAND = 10_000
+"""Tokens that a worker may hold without an outcome."""
+_REMEMBERED = 50_000
+"""Tokens after which those that have their outcome are forgotten."""
+
+
+def check_workers(workers: object) -> None:
+    """Raise `InvalidSetting` unless it is a number of processes from 1 to 256."""
+    if type(workers) is not int or not 1 <= workers <= MOST_WORKERS:
+        raise InvalidSetting(
+            f"{workers!r:.40} is not a number of processes",
+            field="workers",
+            remedy=f"Give a whole number from 1 to {MOST_WORKERS}; one for each core.",
+        )
+
+
+class Sharing:
+    """What workers need to know of how a client was made, and the runs that it shares with them.
+
+    ``own`` names what a client was given that lives in its process alone.
+    """
+
+    def __init__(
+        self,
+        bundle_id: str,
+        endpoint: Endpoint,
+        options: PoolOptions,
+        *,
+        proxy: str | None,
+        never_index: bool,
+        own: Mapping[str, object],
+    ) -> None:
+        self._bundle_id = bundle_id
+        ca_file = None if endpoint.ca_file is None else os.fspath(endpoint.ca_file)
+        self._endpoint = (endpoint.host, endpoint.port, ca_file)
+        self._options = options
+        self.proxy = proxy
+        self._never_index = never_index
+        self._own = own
+        self._runs: WeakSet[SharedRun] = WeakSet()
+
+    def run(
+        self,
+        message: Sendable,
+        reader: TokenReader,
+        provider_tokens: ProviderTokens,
+        *,
+        workers: int,
+        **options: Any,
+    ) -> SharedRun:
+        """Return a run of a client. Raises `InvalidSetting` for a client that cannot share."""
+        for name, given in self._own.items():
+            if given:
+                raise InvalidSetting(
+                    "more than one worker cannot share what this client was made with",
+                    field=name,
+                    remedy="Leave it out, or fan out with workers=1.",
+                )
+        numbers = asdict(self._options)
+        numbers["max_connections"] = max(1, self._options.max_connections // workers)
+        numbers["min_connections"] = 1
+
+        def setup(rows: bool) -> Setup:
+            return Setup(
+                provider_tokens.key.key_id,
+                provider_tokens.key.team_id,
+                provider_tokens.signed_ahead(_SIGNED_AHEAD),
+                self._bundle_id,
+                self._endpoint,
+                self.proxy,
+                numbers,
+                self._never_index,
+                msgspec.structs.replace(message.encoded, warnings=()),
+                None,
+                rows,
+            )
+
+        run = SharedRun(reader, workers=workers, setup=setup, **options)
+        self._runs.add(run)
+        return run
+
+    async def close(self, patience: float) -> None:
+        """End every run: wait so many seconds for answers, then end the processes."""
+        await asyncio.gather(*(run.close(patience) for run in self._runs))
+
+
+class _Worker:
+    """What this process knows of a worker: what it was handed, and what it told."""
+
+    def __init__(self) -> None:
+        self.writer: asyncio.StreamWriter | None = None
+        self.process: asyncio.subprocess.Process | None = None
+        self.counts = Counts()
+        self._handed_count = self._given_up = 0
+        self._handed: list[list[str]] = []
+        self._settled: list[list[str]] = []
+        self._remembered = 0
+
+    @property
+    def in_hand(self) -> int:
+        """Tokens that it was handed and that have no outcome."""
+        return self._handed_count - self.counts.settled - self._given_up
+
+    def hand(self, tokens: list[str], *, remember: bool) -> None:
+        """Hand it tokens. Raises TypeError when one is no text."""
+        assert self.writer is not None  # noqa: S101 - only workers that are there are asked
+        write(self.writer, Take(tokens))
+        self._handed_count += len(tokens)
+        if remember:
+            self._handed.append(tokens)
+
+    def told(self, what: Settled) -> None:
+        """Take its word."""
+        self.counts = what.count
+        if self._handed:
+            self._settled.append([*what.tokens, *(each.token for each in what.others)])
+            self._remembered += len(self._settled[-1])
+            if self._remembered > _REMEMBERED:
+                self._handed = [self._open()]
+                self._settled = []
+                self._remembered = 0
+
+    def give_up(self) -> list[str]:
+        """Return the tokens without an outcome, as many as there are; "" for one not remembered."""
+        number = self.in_hand
+        self._given_up += number
+        tokens = self._open()[:number]
+        return tokens + [""] * (number - len(tokens))
+
+    def _open(self) -> list[str]:
+        handed = list(chain.from_iterable(self._handed))
+        once = set(handed)
+        if len(once) == len(handed):
+            return list(once.difference(chain.from_iterable(self._settled)))
+        left = Counter(handed)
+        left.subtract(Counter(chain.from_iterable(self._settled)))
+        return list(left.elements())
+
+
+class SharedRun(BaseRun[Report]):
+    """A fan-out by several processes; used as `Run` is. Made by ``Client.fan_out(workers=...)``."""
+
+    def __init__(
+        self,
+        reader: TokenReader,
+        *,
+        workers: int,
+        setup: Callable[[bool], Setup],
+        clock: Clock,
+        deadline: float | None,
+        drops_to: DropsTo | None,
+        may_start: Callable[[], object],
+    ) -> None:
+        super().__init__(reader, drops_to)
+        self._number = workers
+        self._make_setup = setup
+        self._deadline = deadline
+        self._may_start = may_start
+        self._tally = Tally(clock, self._drops.write)
+        self._workers: list[_Worker] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._until: float | None = None
+        self._priority = 10
+
+    def __repr__(self) -> str:
+        return (
+            f"<SharedRun {self.life.value}: {len(self._tasks)} workers, read {self._reader.read}>"
+        )
+
+    @property
+    def report(self) -> Report:
+        """What it came to so far."""
+        counts = [worker.counts for worker in self._workers]
+        return self._tally.report(self._reader, self.end, counts)
+
+    # Workers
+
+    def _begin(self) -> None:
+        self._may_start()
+        self._drops.open()
+        self._tally.begin()
+        loop = asyncio.get_running_loop()
+        if self._deadline is not None:
+            self._until = monotonic() + self._deadline
+            # The workers keep to it themselves: this only ends the reading.
+            self._timer = loop.call_later(self._deadline, self._reached_deadline)
+        for number in range(self._number):
+            worker = _Worker()
+            self._workers.append(worker)
+            task = loop.create_task(self._serve(worker), name=f"apns_live worker {number}")
+            self._tasks.add(task)
+            task.add_done_callback(self._served)
+
+    async def _serve(self, worker: _Worker) -> None:
+        setup = self._make_setup(self.outbox.kept)
+        setup.deadline = self._until
+        self._priority = setup.message.priority
+        worker.process, reader, worker.writer = await _start()
+        try:
+            write(worker.writer, setup)
+            if self.life is not Life.READING:
+                write(worker.writer, NoMore(stop=self._stops()))
+            self.resume()
+            while data := await read(reader):
+                self._take_in(worker, decode_settled(data))
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                worker.process.kill()
+            raise
+        finally:
+            worker.writer.close()
+            worker.writer = None
+            await worker.process.wait()
+            self._give_up(worker)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        """Go on without a worker that has ended, where there is another."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.error("a worker process of a fan-out failed: %r", error)
+        if not self._tasks and self.life is Life.READING:
+            self.fail(
+                TransportError(
+                    "every worker process of the fan-out has ended; what they had in hand is "
+                    "UNKNOWN. Their error output, or the log, says why"
+                )
+            )
+        self.review()
+
+    def _give_up(self, worker: _Worker) -> None:
+        """Give what an ended worker had in hand its outcome."""
+        tokens = worker.give_up()
+        if tokens:
+            logger.warning(
+                "a worker process of a fan-out has ended with %d pushes in hand: they are UNKNOWN",
+                len(tokens),
+            )
+        self._settle_here(
+            [
+                Outcome(
+                    token=token,
+                    verdict=Verdict.UNKNOWN,
+                    reason="worker_lost",
+                    may_have_been_sent=True,
+                    priority=self._priority,
+                    detail="the worker process that was to send it has ended",
+                )
+                for token in tokens
+            ]
+        )
+
+    def _take_in(self, worker: _Worker, what: Settled) -> None:
+        worker.told(what)
+        for outcome in chain(what.others, what.drops):
+            if outcome.verdict is Verdict.DROP_TOKEN:
+                self._tally.note_drop(outcome)
+        if self.outbox.kept:
+            self.outbox.put(what.outcomes(self._priority))
+        self.resume()
+        self.review()
+
+    # What a run must have
+
+    def resume(self) -> None:
+        """Hand on more tokens where there is room for them."""
+        while self.life is Life.READING and len(self.outbox.unread) < UNREAD_LIMIT:
+            there = [worker for worker in self._workers if worker.writer is not None]
+            if not there:
+                return
+            worker = min(there, key=lambda each: each.in_hand)
+            room = min(_CHUNK, _IN_HAND - worker.in_hand)
+            if room < _CHUNK // 2:
+                return
+            tokens = self._reader.take(room)
+            if tokens:
+                self._hand(worker, tokens)
+            if self._reader.ended:
+                self.review()
+            if not tokens:
+                return
+
+    def _hand(self, worker: _Worker, tokens: list[str]) -> None:
+        remember = self.outbox.kept
+        try:
+            worker.hand(tokens, remember=remember)
+        except (TypeError, UnicodeEncodeError):
+            good: list[str] = []
+            for token in tokens:
+                try:
+                    check_token(token)
+                    good.append(token)
+                except InvalidToken as error:
+                    self._settle_here([refused_token(token, error, self._priority)])
+            worker.hand(good, remember=remember)
+
+    def halt(self, end: End) -> None:
+        """Read no more tokens, because of ``end``; the first cause counts."""
+        before = self.end
+        super().halt(end)
+        if before is End.OPEN and self.end is not End.OPEN:
+            self._say(NoMore(stop=self._stops()))
+
+    def _stops(self) -> bool:
+        return self.end in (End.STOPPED, End.CLOSED, End.FAILED)
+
+    def _say(self, what: NoMore) -> None:
+        for worker in self._workers:
+            if worker.writer is not None:
+                write(worker.writer, what)
+
+    def _reached_deadline(self) -> None:
+        self.halt(End.DEADLINE)
+        self.review()
+
+    def _withdraw(self) -> None:
+        self._say(NoMore(stop=True))
+
+    def _never_left(self, tokens: list[str]) -> None:
+        self._settle_here(
+            [
+                Outcome(
+                    token=token,
+                    verdict=Verdict.NOT_SENT,
+                    reason=self.end.value,
+                    priority=self._priority,
+                )
+                for token in tokens
+            ]
+        )
+
+    def _settle_here(self, outcomes: list[Outcome]) -> None:
+        self._tally.add(outcomes)
+        self.outbox.put(outcomes)
+
+    def _under_way(self) -> bool:
+        return any(worker.in_hand for worker in self._workers)
+
+    def _ended(self) -> None:
+        self._tally.end()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _release(self) -> None:
+        await super()._release()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def close(self, patience: float) -> None:
+        """End with the client: wait so many seconds for answers, then end the processes."""
+        if self.life in (Life.READING, Life.LANDING):
+            self.halt(End.CLOSED)
+            self._withdraw()
+            self.review()
+        if self._tasks:
+            _, left = await asyncio.wait(self._tasks, timeout=patience)
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left)
+
+
+async def _start() -> tuple[asyncio.subprocess.Process, asyncio.StreamReader, asyncio.StreamWriter]:
+    here, there = socket.socketpair()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            f"{__package__}.worker",
+            str(there.fileno()),
+            pass_fds=[there.fileno()],
+            stdin=asyncio.subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+    except BaseException:
+        here.close()
+        raise
+    finally:
+        there.close()
+    reader, writer = await asyncio.open_connection(sock=here)
+    return process, reader, writer
