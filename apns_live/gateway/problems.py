@@ -39,6 +39,15 @@ JSON = "application/json"
 MEDIA_TYPE = "application/problem+json"
 _PLACE = re.compile(r" - at `(?:key in )?`?\$?(?P<path>[^`]*)`?\Z")
 _UNKNOWN_FIELD = re.compile(r"unknown field `(?P<name>[^`]*)`")
+_EXPECTED = re.compile(r"Expected (?P<kind>.*?)(?P<got>, got .*)?\Z")
+_WORDS = {
+    "`array`": "a list",
+    "`bool`": "true or false",
+    "`float`": "a number",
+    "`int`": "a whole number",
+    "`object`": "an object",
+    "`str`": "a text",
+}
 _MISSING_FIELD = re.compile(r"missing required field `(?P<name>[^`]*)`")
 
 
@@ -123,7 +132,7 @@ def classify(error: BaseException) -> Problem:
         case BadBody():
             return problem("bad_body", 400, error.problem)
         case msgspec.ValidationError():
-            return _of_validation(str(error))
+            return of_validation(str(error))
         case NotAllowed(status=401):
             return problem("unauthenticated", 401, str(error))
         case NotAllowed():
@@ -160,12 +169,23 @@ def classify(error: BaseException) -> Problem:
     return problem("internal", 500)
 
 
-def _of_validation(text: str) -> Problem:
+def _in_words(found: re.Match[str]) -> str:
+    """Say what was expected in the words of every other refusal."""
+    if found["got"] == ", got `null`":
+        return "is missing"
+    kind = found["kind"].replace(" | null`", "`").replace(" | ", "` or `")
+    for name, words in _WORDS.items():
+        kind = kind.replace(name, words)
+    return f"is not {kind}"
+
+
+def of_validation(text: str) -> Problem:
     """Turn msgspec's sentence into problem and field; values of the caller are not in it."""
     place = _PLACE.search(text)
     path = (place["path"] if place else "").lstrip(".")
     said = _PLACE.sub("", text)
     remedy = ""
+    said = _EXPECTED.sub(_in_words, said)
     for pattern, why in ((_UNKNOWN_FIELD, "is unknown"), (_MISSING_FIELD, "is missing")):
         if found := pattern.search(said):
             path = f"{path}.{found['name']}".lstrip(".")

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
 
 from ..activities import checks
 from ..errors import InvalidInput
+from .problems import of_validation
+
+Value = TypeVar("Value")
+_SCORE: Any = Annotated[float, Meta(ge=0, le=1)]
+
+
+def read(value: object, kind: type[Value], field: str, remedy: str) -> Value:
+    """Return a value of a type, such as ``Annotated[int, Meta(ge=1)]``."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        found = of_validation(str(error))
+        place = found.field if found.field[:1] in ("", "[") else f".{found.field}"
+        raise InvalidInput(found.detail, field=f"{field}{place}", remedy=remedy) from None
 
 
 def as_object(value: object, field: str) -> dict[str, Any]:
     """Return a JSON object."""
-    if not isinstance(value, dict):
-        problem = "is missing" if value is None else "is not an object"
-        raise InvalidInput(problem, field=field, remedy="Give a JSON object.")
-    return value
+    return read(value, dict[str, Any], field, "Give a JSON object.")
 
 
 def text(
@@ -43,25 +57,20 @@ def text(
 
 def score(value: object, field: str) -> float | None:
     """Return a relevance score, a number from 0 to 1, or None where it is absent."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise InvalidInput("is not a number from 0 to 1", field=field, remedy="Give 0 to 1.")
-    return value
+    return None if value is None else read(value, _SCORE, field, "Give 0 to 1.")
 
 
 def ids(
     value: object, field: str, *, most: int | None, too_many: str = "", limit: int = 255
 ) -> tuple[str, ...]:
     """Return a list of ids of ``limit`` characters, ``most`` of them."""
-    if not isinstance(value, list):
-        raise InvalidInput("is not a list", field=field, remedy="Give a list of texts.")
-    if most is not None and len(value) > most:
+    given = read(value, list[Any], field, "Give a list of texts.")
+    if most is not None and len(given) > most:
         raise InvalidInput(
-            too_many or f"has {len(value)} ids", field=field, remedy=f"Give at most {most:,}."
+            too_many or f"has {len(given)} ids", field=field, remedy=f"Give at most {most:,}."
         )
     return tuple(
-        checks.identifier(one, f"{field}[{n}]", limit=limit) for n, one in enumerate(value)
+        checks.identifier(one, f"{field}[{n}]", limit=limit) for n, one in enumerate(given)
     )
 
 

@@ -8,13 +8,19 @@ ignored would send to everyone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from ...errors import InvalidInput
+from .. import reading
 from .dates import read_date
 
 MAX_DEPTH = 8
 _DAY = 86_400
+_DAYS: Any = Annotated[float, Meta(ge=0, le=36_500)]
+_NAME: Any = Annotated[str, Meta(min_length=1)]
+_IS: Any = Literal["is", "is_not"]
 _PLAIN: Mapping[str, str] = {
     "equals": "=",
     "not_equal": "!=",
@@ -62,26 +68,21 @@ def _read(value: object, field: str, now: float, depth: int) -> Tree:
             )
         parts = [_read(part, f"{where}[{n}]", now, depth + 1) for n, part in enumerate(inner)]
         return {name.lower(): parts}
-    read = _FILTERS.get(name)
-    if read is None:
+    reader = _FILTERS.get(name)
+    if reader is None:
         raise InvalidInput(
             "is a filter that this gateway does not have",
             field=where,
             remedy=f"Use AND, OR, {', '.join(_FILTERS)}.",
         )
-    if not isinstance(inner, Mapping):
-        raise InvalidInput("is not an object", field=where, remedy="Give comparison and value.")
-    return read(inner, where, now)
+    return reader(reading.as_object(inner, where), where, now)
 
 
 def _custom(given: Mapping[str, Any], field: str, now: float) -> Tree:
-    name, comparison = given.get("custom_attribute_name"), given.get("comparison")
-    if not isinstance(name, str) or not name:
-        raise InvalidInput(
-            "is missing or not a string",
-            field=f"{field}.custom_attribute_name",
-            remedy="Name the custom attribute.",
-        )
+    where, comparison = f"{field}.custom_attribute_name", given.get("comparison")
+    name = reading.read(
+        given.get("custom_attribute_name"), _NAME, where, "Name the custom attribute."
+    )
     base = {"field": "custom", "key": name}
     value = given.get("value")
     where = f"{field}.value"
@@ -129,12 +130,7 @@ def _between(base: Tree, *, past: float, future: float) -> Tree:
 
 def _subscription(given: Mapping[str, Any], field: str, now: float) -> Tree:
     comparison, value = given.get("comparison"), given.get("value")
-    if comparison not in ("is", "is_not"):
-        raise InvalidInput(
-            f"{comparison!r:.60} is not a valid comparison",
-            field=f"{field}.comparison",
-            remedy="Use is or is_not.",
-        )
+    reading.read(comparison, _IS, f"{field}.comparison", "Use is or is_not.")
     if not isinstance(value, str) or value not in _SUBSCRIBED:
         raise InvalidInput(
             f"{value!r:.60} is not a valid subscription state",
@@ -147,12 +143,8 @@ def _subscription(given: Mapping[str, Any], field: str, now: float) -> Tree:
 
 def _last_used(given: Mapping[str, Any], field: str, now: float) -> Tree:
     comparison = given.get("comparison")
-    if comparison not in ("after", "before"):
-        raise InvalidInput(
-            f"{comparison!r:.60} is not a valid comparison",
-            field=f"{field}.comparison",
-            remedy="Use after or before.",
-        )
+    kinds: Any = Literal["after", "before"]
+    reading.read(comparison, kinds, f"{field}.comparison", "Use after or before.")
     moment = read_date(given.get("value"), f"{field}.value")
     hours = max(0.0, (now - moment) / 3600)
     return {
@@ -163,15 +155,11 @@ def _last_used(given: Mapping[str, Any], field: str, now: float) -> Tree:
 
 
 def _number(value: object, field: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidInput("is not a number", field=field, remedy="Give a number.")
-    return value
+    return reading.read(value, float, field, "Give a number.")
 
 
 def _days(value: object, field: str) -> float:
-    days = _number(value, field)
-    if not 0 <= days <= 36_500:
-        raise InvalidInput(f"{days} is out of range", field=field, remedy="Give 0 to 36500 days.")
+    days: float = reading.read(value, _DAYS, field, "Give 0 to 36500 days.")
     return days * _DAY
 
 

@@ -7,17 +7,19 @@ Source: Braze, "Apple push object" and "Apple push alert object". What only ordi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from ...activities.requests import AlertText, CatalogText, Urgency
 from ...errors import InvalidInput
-from ..reading import score, text
+from ..reading import read, score, text
 from .words import INVALID_EXTRA
 
 _RESERVED = frozenset({"ab", "aps"})
 _NORMAL_PRIORITY = 5
+_PRIORITY: Any = Annotated[int, Meta(ge=1, le=10)]
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,9 +37,7 @@ def read_notification(value: object, field: str = "notification", *, start: bool
     """
     if value is None and not start:
         return Shown()
-    if not isinstance(value, Mapping):
-        problem = "is missing" if value is None else "is not an object"
-        raise InvalidInput(problem, field=field, remedy="Give an apple_push object with an alert.")
+    value = read(value, dict[str, Any], field, "Give an apple_push object with an alert.")
     _check_extra(value.get("extra"), f"{field}.extra")
     return Shown(
         alert=_alert(value.get("alert"), f"{field}.alert", required=start),
@@ -59,12 +59,8 @@ def _urgency(value: Mapping[str, Any], field: str) -> Urgency | None:
     """10 by default, 5 with content-available; ``apns_priority`` says otherwise."""
     priority = value.get("apns_priority")
     if priority is not None:
-        if isinstance(priority, bool) or not isinstance(priority, int) or not 1 <= priority <= 10:
-            raise InvalidInput(
-                "is not a whole number from 1 to 10",
-                field=f"{field}.apns_priority",
-                remedy="Give 10 to wake the screen, 5 to spare the battery.",
-            )
+        remedy = "Give 10 to wake the screen, 5 to spare the battery."
+        priority = read(priority, _PRIORITY, f"{field}.apns_priority", remedy)
         return "urgent" if priority > _NORMAL_PRIORITY else "quiet"
     available = value.get("content-available", value.get("content_available"))
     return "quiet" if available is True or available in (1, "1") else None
@@ -75,10 +71,7 @@ def _alert(value: object, field: str, *, required: bool) -> AlertText | None:
         return None
     if isinstance(value, str) and not required:
         return AlertText(title="", body=value)
-    if not isinstance(value, Mapping):
-        raise InvalidInput(
-            "is missing or not an object", field=field, remedy="Give an object with title and body."
-        )
+    value = read(value, dict[str, Any], field, "Give an object with title and body.")
     title_key = _key(value, "title_loc_key", "title_loc_args", field)
     body_key = _key(value, "loc_key", "loc_args", field)
     title = text(value, "title", field, required=required and title_key is None)
@@ -101,10 +94,7 @@ def _key(alert: Mapping[str, Any], name: str, args_name: str, field: str) -> Cat
     args = alert.get(args_name)
     if not key:
         return None
-    if args is not None and not (isinstance(args, list) and all(isinstance(a, str) for a in args)):
-        raise InvalidInput(
-            "is not a list of texts",
-            field=f"{field}.{args_name}",
-            remedy="Give texts, or leave it out.",
-        )
-    return CatalogText(key=key, args=tuple(args or ()))
+    texts = read(
+        args or (), tuple[str, ...], f"{field}.{args_name}", "Give texts, or leave it out."
+    )
+    return CatalogText(key=key, args=texts)

@@ -81,9 +81,8 @@ def read_update(body: Mapping[str, Any], *, now: float) -> Asked[Update | End]:
     """
     activity = _identifier(body, "activity_id")
     content_state = _object(body, "content_state")
-    ends = body.get("end_activity")
-    if ends is not None and not isinstance(ends, bool):
-        raise InvalidInput("is not a boolean", field="end_activity", remedy="Give true or false.")
+    given = body.get("end_activity")
+    ends = given is not None and reading.read(given, bool, "end_activity", "Give true or false.")
     shown = read_notification(body.get("notification"), start=False)
     dismissal = _date(body, "dismissal_date")
     passed = dismissal is not None and dismissal <= now

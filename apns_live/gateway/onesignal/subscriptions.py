@@ -6,8 +6,9 @@ Source: OneSignal, "Create Subscription", "Update Subscription", "Transfer Subsc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta
 from sqlalchemy import select
 from starlette.responses import Response
 
@@ -17,6 +18,7 @@ from ...activities.store import schema
 from ...errors import InvalidInput, NotFound
 from ..calls import Call
 from ..problems import json_answer as answer
+from ..reading import read
 from .users import (
     EXTERNAL,
     claimed,
@@ -31,6 +33,7 @@ from .users import (
 )
 
 MOST = 20
+_MANY: Any = Annotated[list[Any], Meta(max_length=MOST)]
 _TYPE = "iOSPush"
 _TOLD = (
     ("app_version", "app_version", str),
@@ -43,26 +46,18 @@ _TOLD = (
 
 def read_many(value: object) -> list[Mapping[str, Any]]:
     """Return subscriptions of a body. Raises `InvalidInput`."""
-    if value is None:
-        return []
-    if not isinstance(value, list) or len(value) > MOST:
-        raise InvalidInput(
-            f"is not a list of at most {MOST}", field="subscriptions", remedy="Give fewer."
-        )
-    return [read_one(one, f"subscriptions[{index}]") for index, one in enumerate(value)]
+    many = read([] if value is None else value, _MANY, "subscriptions", "Give fewer.")
+    return [read_one(one, f"subscriptions[{index}]") for index, one in enumerate(many)]
 
 
 def read_one(value: object, field: str = "subscription") -> Mapping[str, Any]:
     """Return one subscription of a body. Raises `InvalidInput`."""
-    if not isinstance(value, Mapping):
-        raise InvalidInput(
-            "is missing or not an object", field=field, remedy="Give a subscription."
-        )
-    if value.get("type", _TYPE) != _TYPE:
+    given = read(value, dict[str, Any], field, "Give a subscription.")
+    if given.get("type", _TYPE) != _TYPE:
         raise InvalidInput(
             "is not a subscription of this gateway", field=f"{field}.type", remedy=f"Give {_TYPE}."
         )
-    return value
+    return given
 
 
 async def add(call: Call, given: Mapping[str, Any], external: str) -> str:
@@ -139,13 +134,8 @@ async def _tell(
     told: dict[str, Any] = {}
     for there, here, kind in _TOLD:
         value = given.get(there)
-        if value is None:
-            continue
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise InvalidInput(
-                "is of the wrong type", field=there, remedy=f"Give a {kind.__name__}."
-            )
-        told[here] = value
+        if value is not None:
+            told[here] = read(value, kind, there, f"Give a {kind.__name__}.")
     kinds = given.get("notification_types")
     if isinstance(kinds, int) and not isinstance(kinds, bool):
         told["push_enabled"] = kinds > 0

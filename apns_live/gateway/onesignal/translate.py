@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from ...activities import checks
 from ...activities.requests import AlertText, End, Presentation, Start, Update, Urgency
@@ -26,6 +27,9 @@ LONG_PAST = 1e9
 """Seconds since 1970: the year 2001. What is before has no other meaning than the past."""
 _TARGETS = ("include_aliases", "include_subscription_ids", "included_segments", "filters")
 _URGENCIES: Mapping[int, Urgency] = {5: "quiet", 10: "urgent"}
+_SOUND: Any = Annotated[str, Meta(min_length=1)]
+_DATE: Any = Annotated[float, Meta(ge=0, lt=1e11)]
+_PRIORITY: Any = Literal[5, 10]
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 
@@ -157,15 +161,12 @@ def read_target(body: Mapping[str, Any]) -> Audience:
 
 def _aliases(value: object) -> Audience:
     field = "include_aliases"
-    if not isinstance(value, Mapping):
-        raise InvalidInput(
-            "is not an object", field=field, remedy="Give labels, each with its ids."
-        )
+    given = reading.read(value, dict[str, Any], field, "Give labels, each with its ids.")
     by_label = {
         checks.identifier(label, field, limit=128): reading.ids(
             ids, f"{field}.{label}", most=MAX_IDS
         )
-        for label, ids in value.items()
+        for label, ids in given.items()
         if ids is not None
     }
     count = sum(len(ids) for ids in by_label.values())
@@ -199,16 +200,12 @@ def _texts(body: Mapping[str, Any], field: str) -> dict[str, str] | None:
     value = body.get(field)
     if value is None or value == {}:
         return None
-    if not isinstance(value, Mapping):
-        raise InvalidInput("is not an object", field=field, remedy="Give a text for each language.")
+    given = reading.read(value, dict[str, Any], field, "Give a text for each language.")
     texts: dict[str, str] = {}
-    for tag, text in value.items():
-        if text is None:
-            continue
+    for tag, text in given.items():
         where = f"{field}.{tag}"[:80]
-        if not isinstance(text, str):
-            raise InvalidInput("is not a string", field=where, remedy="Give a text.")
-        texts[checks.language(tag, where)] = text
+        if text is not None:
+            texts[checks.language(tag, where)] = reading.read(text, str, where, "Give a text.")
     if not texts.get("en"):
         raise InvalidInput("has no text for en", field=field, remedy="Give one: it is the default.")
     return texts
@@ -232,10 +229,7 @@ def _sound(body: Mapping[str, Any], *, default: bool) -> str | None:
     value = body.get("ios_sound")
     if value is None:
         return "default" if default else None
-    if not isinstance(value, str) or not value:
-        raise InvalidInput(
-            "is not a string, or is empty", field="ios_sound", remedy="Name a file, or say nil."
-        )
+    value = reading.read(value, _SOUND, "ios_sound", "Name a file, or say nil.")
     return None if value == "nil" else value
 
 
@@ -258,13 +252,7 @@ def _with(values: Mapping[str, Any], name: str, value: str) -> dict[str, Any]:
 
 def _date(body: Mapping[str, Any], field: str) -> float | None:
     value = body.get(field)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e11:
-        raise InvalidInput(
-            "is not a valid time in seconds since 1970", field=field, remedy="Give whole seconds."
-        )
-    return float(value)
+    return None if value is None else reading.read(value, _DATE, field, "Give whole seconds.")
 
 
 def _past_as_zero(moment: float | None) -> float | None:
@@ -275,7 +263,4 @@ def _urgency(body: Mapping[str, Any]) -> Urgency | None:
     value = body.get("priority")
     if value is None:
         return None
-    urgency = None if isinstance(value, (bool, list, dict)) else _URGENCIES.get(value)
-    if urgency is None:
-        raise InvalidInput("is neither 5 nor 10", field="priority", remedy="Give 5 or 10.")
-    return urgency
+    return _URGENCIES[reading.read(value, _PRIORITY, "priority", "Give 5 or 10.")]

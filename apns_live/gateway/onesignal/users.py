@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta
 from sqlalchemy import Row, delete, select, update
 from starlette.responses import Response
 
@@ -22,10 +23,11 @@ from ...errors import InvalidInput, NotFound
 from ..calls import Call
 from ..context import Gateway
 from ..problems import json_answer as answer
+from ..reading import as_object, read
 
 EXTERNAL = "external_id"
 OWN = "onesignal_id"
-_MOST_AT_ONCE = 1_000_000
+_DELTA: Any = Annotated[int, Meta(ge=0, lt=1_000_000)]
 _MOST_SPENT = 1e12
 
 
@@ -99,12 +101,11 @@ async def _identity_of(call: Call, external: str) -> Response:
 
 def read_identity(value: object) -> dict[str, str]:
     """Return labels and ids. Raises `InvalidInput`."""
-    if not isinstance(value, Mapping):
-        raise InvalidInput("is missing or not an object", field="identity", remedy="Give labels.")
+    given = read(value, dict[str, Any], "identity", "Give labels.")
     return {
-        identifier(label, "identity", limit=128): identifier(given, f"identity.{label}"[:80])
-        for label, given in value.items()
-        if given is not None
+        identifier(label, "identity", limit=128): identifier(one, f"identity.{label}"[:80])
+        for label, one in given.items()
+        if one is not None
     }
 
 
@@ -169,30 +170,21 @@ async def set_properties(call: Call, external: str, value: object) -> None:
     """Set tags of a user; language, country and place are those of the user's devices here."""
     if value is None:
         return
-    if not isinstance(value, Mapping):
-        raise InvalidInput("is not an object", field="properties", remedy="Give a JSON object.")
-    service = call.gateway.service
-    tags = value.get("tags")
-    if tags is not None:
-        if not isinstance(tags, Mapping):
-            raise InvalidInput("is not an object", field="properties.tags", remedy="Give tags.")
+    given = as_object(value, "properties")
+    service = call.service
+    if given.get("tags") is not None:
+        tags = as_object(given["tags"], "properties.tags")
         await service.people.set_tags(call.app, "user", external, tags)
-    told = {
-        name: value[key]
-        for key, name in (
-            ("language", "language"),
-            ("country", "country"),
-            ("lat", "latitude"),
-            ("long", "longitude"),
+    told: dict[str, Any] = {
+        name: read(given[key], kind, f"properties.{name}", "See its type.")
+        for key, name, kind in (
+            ("language", "language", str),
+            ("country", "country", str),
+            ("lat", "latitude", float),
+            ("long", "longitude", float),
         )
-        if value.get(key) is not None
+        if given.get(key) is not None
     }
-    for name, entry in told.items():
-        wanted = str if name in ("language", "country") else (int, float)
-        if isinstance(entry, bool) or not isinstance(entry, wanted):
-            raise InvalidInput(
-                "is of the wrong type", field=f"properties.{name}", remedy="See its type."
-            )
     if told:
         rows = await devices_of(call.gateway, call.app, external)
         await service.devices.tell(
@@ -204,15 +196,14 @@ async def _add_deltas(call: Call, external: str, value: object) -> None:
     """Add sessions and purchases to what is known of the user's devices. Raises `InvalidInput`."""
     if value is None:
         return
-    if not isinstance(value, Mapping):
-        raise InvalidInput("is not an object", field="deltas", remedy="Give a JSON object.")
+    given = as_object(value, "deltas")
     users, devices = schema.users, schema.devices
     now = milliseconds(call.gateway.clock)
-    sessions = _delta(value.get("session_count"), "deltas.session_count")
+    sessions = _delta(given.get("session_count"), "deltas.session_count")
     more = {
         "session_count": sessions,
-        "session_time": _delta(value.get("session_time"), "deltas.session_time"),
-        "amount_spent": _spent(value.get("purchases")),
+        "session_time": _delta(given.get("session_time"), "deltas.session_time"),
+        "amount_spent": _spent(given.get("purchases")),
     }
     changes: dict[str, Any] = {
         name: devices.c[name] + amount for name, amount in more.items() if amount
@@ -236,10 +227,9 @@ def _spent(value: object) -> float:
     if value is None:
         return 0.0
     field = "deltas.purchases"
-    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
-        raise InvalidInput("is not a list of objects", field=field, remedy="Give purchases.")
+    many = read(value, list[dict[str, Any]], field, "Give purchases.")
     total = 0.0
-    for index, one in enumerate(value):
+    for index, one in enumerate(many):
         try:
             total += float(one.get("amount", "")) * _delta(one.get("count", 1), field)
         except (TypeError, ValueError):
@@ -254,13 +244,7 @@ def _spent(value: object) -> float:
 
 
 def _delta(value: object, field: str) -> int:
-    if value is None:
-        return 0
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST_AT_ONCE:
-        raise InvalidInput(
-            "is not a whole number from 0 up", field=field, remedy="Give how many more."
-        )
-    return value
+    return 0 if value is None else read(value, _DELTA, field, "Give how many more.")
 
 
 async def devices_of(gateway: Gateway, app: App, external: str) -> Sequence[Row[Any]]:

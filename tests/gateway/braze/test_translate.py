@@ -329,7 +329,7 @@ BAD_UPDATES: list[tuple[dict[str, Any], str]] = [
     ({"notification": {"alert": {"loc_key": 5}}}, "notification.alert.loc_key"),
     (
         {"notification": {"alert": {"loc_key": "a", "loc_args": [5]}}},
-        "notification.alert.loc_args",
+        "notification.alert.loc_args[0]",
     ),
     ({"notification": {"relevance_score": 2}}, "notification.relevance_score"),
     ({"notification": {"apns_priority": 11}}, "notification.apns_priority"),
