@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
+
+from msgspec import Meta
 
 from ...activities.cards.buttons import Button, check_button
 from ...errors import InvalidInput
-from ..reading import as_object, text
+from ..reading import as_object, read, text
 
 IGNORED = object()
 """The shape of a field that the vendor's own clients send where it means nothing."""
 _UNKNOWN = object()
 MAX_URL = 2_048
 MAX_CHANNELS = 100
+MAX_NUMBER = 2**31 - 1
+_WHOLE: Any = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _WEB = frozenset({"http", "https", "shortcuts"})
 BLOCKED_SCHEMES = frozenset(
@@ -62,22 +66,15 @@ def known(value: Any, shape: Any, *, lenient: bool = False, field: str = "") -> 
     return kept
 
 
-def integer(
-    body: Mapping[str, Any], name: str, *, minimum: int, maximum: int, required: bool = False
-) -> int | None:
-    """Return a whole number, or None where it is absent or null. Raises `InvalidInput`."""
+def integer(body: Mapping[str, Any], name: str, *, required: bool = False) -> int | None:
+    """Return a whole number from 0 up, or None where it is absent or null. Raises `InvalidInput`."""
     value = body.get(name)
     if value is None and not required:
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
-        raise InvalidInput(
-            "is missing" if value is None else "is not a whole number in range",
-            field=name,
-            remedy=f"Give a whole number from {minimum} to {maximum}.",
-        )
-    return value
+    found: int = read(value, _WHOLE, name, f"Give a whole number from 0 to {MAX_NUMBER}.")
+    return found
 
 
 def channels(body: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -101,23 +98,22 @@ def channels(body: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _slugs(value: object, field: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(slug, str) for slug in value):
-        raise InvalidInput(
-            "must be an array of channel slugs",
-            field=field,
-            remedy='Give a list such as ["ops"].',
-        )
-    if not value:
+    try:
+        slugs = read(value, list[str], field, 'Give a list such as ["ops"].')
+    except InvalidInput as error:
+        problem = "must be an array of channel slugs"
+        raise InvalidInput(problem, field=field, remedy=error.remedy) from None
+    if not slugs:
         raise InvalidInput(
             "must contain at least one channel",
             field=field,
             remedy="Leave it out to reach everyone whom the key reaches.",
         )
-    if len(value) > MAX_CHANNELS:
+    if len(slugs) > MAX_CHANNELS:
         raise InvalidInput(
-            f"has {len(value)} slugs", field=field, remedy=f"Give at most {MAX_CHANNELS}."
+            f"has {len(slugs)} slugs", field=field, remedy=f"Give at most {MAX_CHANNELS}."
         )
-    return tuple(sorted(set(value)))
+    return tuple(sorted(set(slugs)))
 
 
 def action(value: object, field: str, *, any_scheme: bool = False) -> Button:

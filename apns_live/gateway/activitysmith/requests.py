@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from ...activities import checks
 from ...activities.cards.buttons import Button
 from ...errors import InvalidInput
-from ..reading import as_object, moment, text
+from ..reading import as_object, moment, read, text
 from . import fields
 
 STATE = (
@@ -42,8 +43,9 @@ STATE = (
 DISMISSAL = ("auto_dismiss_minutes", "auto_dismiss_seconds")
 SLOTS = ("action", "secondary_action")
 SECONDARY_TYPES = frozenset({"alert", "progress", "segmented_progress", "value"})
-MAX_BADGE = 2**31 - 1
 MAX_ACTIONS = 4
+_ACTIONS: Any = Annotated[list[Any], Meta(max_length=MAX_ACTIONS)]
+_LEVEL: Any = Literal["passive", "active", "time-sensitive"]
 MAX_DISMISS = 4 * 3600  # the system removes an ended card after four hours anyway
 
 _METRIC_KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}\Z")
@@ -167,12 +169,12 @@ def notification(body: object, *, replacement: bool = False, lenient: bool = Fal
     """Read a push notification, or what replaces one. Raises `InvalidInput`."""
     given = _read(body, _REPLACEMENT if replacement else _PUSH, lenient)
     custom: dict[str, Any] = {}
-    for name, read in (
+    for name, address_of in (
         ("media", fields.https_address),
         ("redirection", fields.tap_target),
         ("icon", fields.https_address),
     ):
-        if (address := read(given, name)) is not None:
+        if (address := address_of(given, name)) is not None:
             custom[name] = address
     if given.get("payload") is not None:
         custom["payload"] = as_object(given["payload"], "payload")
@@ -181,18 +183,15 @@ def notification(body: object, *, replacement: bool = False, lenient: bool = Fal
         raise InvalidInput(
             "cannot be combined with actions", field="media", remedy="Give one of the two."
         )
-    level = text(given, "interruption_level")
-    if level not in {None, "passive", "active", "time-sensitive"}:
-        raise InvalidInput(
-            "is not a valid interruption level",
-            field="interruption_level",
-            remedy="Give passive, active or time-sensitive.",
-        )
+    level = given.get("interruption_level")
+    if level is not None:
+        remedy = "Give passive, active or time-sensitive."
+        level = read(level, _LEVEL, "interruption_level", remedy)
     return PushCall(
         title=text(given, "title", required=True) or "",
         message=text(given, "message"),
         subtitle=text(given, "subtitle"),
-        badge=fields.integer(given, "badge", minimum=0, maximum=MAX_BADGE),
+        badge=fields.integer(given, "badge"),
         sound=text(given, "sound"),
         interruption_level=level,
         custom=custom,
@@ -207,7 +206,7 @@ def notification(body: object, *, replacement: bool = False, lenient: bool = Fal
 def badge(body: object, *, lenient: bool = False) -> BadgeCall:
     """Read a badge count. Raises `InvalidInput`."""
     given = _read(body, _BADGE, lenient)
-    number = fields.integer(given, "badge", minimum=0, maximum=MAX_BADGE, required=True)
+    number = fields.integer(given, "badge", required=True)
     return BadgeCall(number or 0, fields.channels(given))
 
 
@@ -268,15 +267,11 @@ def _state(value: object) -> dict[str, Any]:
     state = as_object(value, "content_state")
     for name, factor in (("auto_dismiss_minutes", 60), ("auto_dismiss_seconds", 1)):
         given = state.get(name)
-        if given is None:
-            continue
-        whole = isinstance(given, int) or (isinstance(given, float) and given.is_integer())
-        if isinstance(given, bool) or not whole or not 0 <= given * factor <= 1e9:
-            raise InvalidInput(
-                "is not a whole number from 0 up",
-                field=f"content_state.{name}",
-                remedy="Give 0 to remove the card at once.",
-            )
+        if isinstance(given, float) and given.is_integer():
+            given = int(given)
+        if given is not None:
+            most = Annotated[int, Meta(ge=0, le=10**9 // factor)]
+            read(given, most, f"content_state.{name}", "Give 0 to remove the card at once.")
     return state
 
 
@@ -291,13 +286,10 @@ def _alert(value: object) -> AlertWords | None:
 def _actions(value: object) -> tuple[Button, ...]:
     if value is None:
         return ()
-    if not isinstance(value, list) or len(value) > MAX_ACTIONS:
-        raise InvalidInput(
-            f"is not a list of at most {MAX_ACTIONS} actions", field="actions", remedy="Give fewer."
-        )
+    given = read(value, _ACTIONS, "actions", f"Give a list of at most {MAX_ACTIONS}.")
     return tuple(
         fields.action(entry, f"actions[{index}]", any_scheme=True)
-        for index, entry in enumerate(value)
+        for index, entry in enumerate(given)
     )
 
 
