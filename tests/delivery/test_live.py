@@ -339,7 +339,7 @@ def test_memory_is_per_token_and_small():
     for token in names:
         audience.join(token)
     size = tracemalloc.get_traced_memory()[0]
-    for _ in range(20):
+    for _ in range(5):
         audience.publish()
         while places := audience.pick(1000):
             for place in places:

@@ -14,6 +14,7 @@ import asyncio
 import json
 import re
 import sys
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -181,5 +182,6 @@ def run(code: str, then: str, ready: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("error")
     given = json.load(sys.stdin)
     run(given["code"], given["then"], given["ready"])

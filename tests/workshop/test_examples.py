@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.warm import run_command
 from tests.workshop.examples import ROOT, Example, examples_of, fill_in, pages
 
 EXAMPLES = [example for page in pages() for example in examples_of(page)]
@@ -20,6 +21,7 @@ def test_example(example: Example, ready_fake: dict[str, Any], tmp_path: Path) -
     if example.skipped:
         compile(example.code, example.name, "exec")
         return
+    env = {"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(tmp_path)}
     if example.is_test:
         file = tmp_path / "test_example.py"
         file.write_text(fill_in(example.code, ready_fake))
@@ -27,20 +29,13 @@ def test_example(example: Example, ready_fake: dict[str, Any], tmp_path: Path) -
         command += ["-o", "asyncio_mode=auto", "-W", "error", str(file)]
         command += ["-o", "asyncio_default_fixture_loop_scope=function"]
         command += ["--basetemp", str(tmp_path / "temporary")]
-        given = None
+        run = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=env
+        )
     else:
-        command = [sys.executable, "-W", "error", "-m", "tests.workshop.examples"]
         given = json.dumps({"code": example.code, "then": example.then, "ready": ready_fake})
-    run = subprocess.run(
-        command,
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(tmp_path)},
-    )
+        words = ["-m", "tests.workshop.examples"]
+        run = run_command(words, input=given, cwd=tmp_path, env=env)
     assert run.returncode == 0, f"{example.name}\n{run.stdout[-1500:]}{run.stderr[-1500:]}"
 
 
