@@ -74,22 +74,7 @@ class ApnsApp:
     def snapshots(self) -> list[ConnectionSnapshot]:
         """Return what is known of the connections: little."""
         return [
-            ConnectionSnapshot(
-                connection_id=identity.connection_id,
-                face=self._kind,
-                peer=f"{address[0]}:{address[1]}",
-                opened_at=since,
-                closed_at=None,
-                state="open",
-                open_streams=None,
-                max_streams=None,
-                window=None,
-                bound_key=identity.key.key_id if identity.key is not None else None,
-                team_id=identity.key.team_id if identity.key is not None else None,
-                accepted=identity.accepted,
-                refused=identity.refused,
-                last_stream_id=None,
-            )
+            ConnectionSnapshot.of(identity, f"{address[0]}:{address[1]}", since)
             for address, (identity, since) in self._known.items()
         ]
 

@@ -82,11 +82,11 @@ class Folder:
         return temporary is not None
 
 
-def certificates_in(directory: Path, names: Sequence[str] = LOCAL_NAMES) -> Certificates:
+def certificates_in(
+    directory: Path, names: Sequence[str] = LOCAL_NAMES, *, ca: str = "ca", leaf: str = "localhost"
+) -> Certificates:
     """Return the certificates in ``directory``, made anew unless valid ones for ``names`` are there."""
-    made = Certificates(
-        directory / "ca.pem", directory / "localhost.pem", directory / "localhost-key.pem"
-    )
+    made = Certificates(*(directory / f"{name}.pem" for name in (ca, leaf, f"{leaf}-key")))
     if not _usable(made, names):
         _make(made, names)
     return made
@@ -94,12 +94,7 @@ def certificates_in(directory: Path, names: Sequence[str] = LOCAL_NAMES) -> Cert
 
 def untrusted_certificates(directory: Path) -> Certificates:
     """Return certificates of an authority that nobody trusts, for TLS failures on demand."""
-    made = Certificates(
-        directory / "untrusted-ca.pem", directory / "untrusted.pem", directory / "untrusted-key.pem"
-    )
-    if not _usable(made, LOCAL_NAMES):
-        _make(made, LOCAL_NAMES)
-    return made
+    return certificates_in(directory, ca="untrusted-ca", leaf="untrusted")
 
 
 def provider_key_in(directory: Path, key_id: str) -> tuple[Path, ec.EllipticCurvePublicKey]:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from time import perf_counter
 from time import time as wall_time
 from typing import Protocol
@@ -203,28 +204,15 @@ class _MovableClock:
         The event loop settles before the first timer, after each moment at which timers ran, and
         at the end, so what one timer causes is in place before the next one runs.
         """
-        target = self._begin(seconds)
-        try:
-            await self.settle()
-            while (due := self._timers.first_due()) is not None and due <= target:
-                self._jump(due)
-                self._run_due(due)
+        with closing(self._steps(seconds)) as steps:
+            for _ in steps:
                 await self.settle()
-            self._jump(target)
-        finally:
-            self._end()
         await self.settle()
 
     def advance_sync(self, seconds: float) -> None:
         """Move forward by ``seconds`` without an event loop: only timers run, no tasks."""
-        target = self._begin(seconds)
-        try:
-            while (due := self._timers.first_due()) is not None and due <= target:
-                self._jump(due)
-                self._run_due(due)
-            self._jump(target)
-        finally:
-            self._end()
+        for _ in self._steps(seconds):
+            pass
 
     async def advance_until(
         self, condition: Callable[[], object], *, at_most: float = 3600.0, step: float = 1.0
@@ -244,13 +232,23 @@ class _MovableClock:
             nearest = now + step if due is None else min(due, now + step)
             await self.advance(max(0.0, min(nearest, give_up) - now))
 
-    def _begin(self, seconds: float) -> float:
+    def _steps(self, seconds: float) -> Generator[None, None, None]:
+        """Move forward; yield before the first timer, and after each moment at which timers ran."""
         if seconds < 0:
             raise FakeError(f"a clock cannot be advanced by {seconds:g} s: time only moves forward")
         if self._moving:
             raise FakeError("the clock is being advanced already; wait for that call to return")
         self._moving = True
-        return self.monotonic() + seconds
+        target = self.monotonic() + seconds
+        try:
+            yield
+            while (due := self._timers.first_due()) is not None and due <= target:
+                self._jump(due)
+                self._run_due(due)
+                yield
+            self._jump(target)
+        finally:
+            self._end()
 
     def _end(self) -> None:
         self._moving = False

@@ -23,6 +23,11 @@ from .state import ApnsState, ConnectionIdentity, Effect, Request, Response
 
 BODY_KEPT = 5121
 """Bytes of a refused body that are remembered: one more than the largest that APNs takes."""
+_TOLD = {
+    name: b"apns-" + name.replace("_", "-").encode()
+    for name in ("channel_id", "topic", "push_type", "priority", "expiration", "collapse_id")
+}
+"""Fields of a refusal, and the headers that they repeat."""
 Act = Literal["answer", "withhold", "stall", "reset", "goaway", "disconnect", "silence"]
 
 
@@ -98,7 +103,7 @@ class Engine:
             fault = active.fault
             if fault.action == "throttle" and not self.faults.over_limit(active, key):
                 continue
-            self._record_strike(active, connection, key, nth)
+            self.record_strike(active, connection.connection_id, key, nth)
             if fault.action == "delay":
                 delay += self._delay(fault.delay, fault.spread, active.draws_as, key, nth)
                 continue
@@ -183,20 +188,11 @@ class Engine:
         drawn = draw(self.faults.seed, f"{name} spread", key, nth)
         return fixed + spread * min(10.0, -math.log(1.0 - drawn))
 
-    def _record_strike(
-        self, active: ActiveFault, connection: ConnectionIdentity, key: str, nth: int
-    ) -> None:
-        fault = active.fault
+    def record_strike(self, active: ActiveFault, connection_id: int, key: str, nth: int) -> None:
+        """Record that a fault struck a request, or a new connection."""
+        fault, now = active.fault, self.clock.time()
         self.recorder.struck(
-            FaultStruck(
-                active.fault_id,
-                fault.name,
-                fault.action,
-                connection.connection_id,
-                key,
-                nth,
-                self.clock.time(),
-            )
+            FaultStruck(active.fault_id, fault.name, fault.action, connection_id, key, nth, now)
         )
 
     def _record_refusal(
@@ -220,13 +216,8 @@ class Engine:
                 reason=response.reason,
                 apns_id=response.headers[0][1].decode("latin-1") if response.headers else "",
                 token=target if is_device else "",
-                channel_id=_text(fields, b"apns-channel-id"),
-                topic=_text(fields, b"apns-topic"),
-                push_type=_text(fields, b"apns-push-type"),
-                priority=_text(fields, b"apns-priority"),
-                expiration=_text(fields, b"apns-expiration"),
-                collapse_id=_text(fields, b"apns-collapse-id"),
                 body=request.body[:BODY_KEPT],
+                **{name: _text(fields, header) for name, header in _TOLD.items()},
             )
         )
 

@@ -31,7 +31,7 @@ from .phones import PhoneSettings, SimulatedPhones
 from .recorder import Listener, Recorder, Refusal, Ring
 from .scenario import Scenario
 from .state import ApnsState, Phones, Push, Spelling
-from .wire import ConnectionSnapshot, FaceOptions
+from .wire import ConnectionSnapshot, FaceOptions, WireConnection
 
 if TYPE_CHECKING:
     import ssl
@@ -255,12 +255,12 @@ class FakeApns:
     @property
     def port(self) -> int:
         """The port of device pushes and broadcasts."""
-        return self._face(0).port
+        return self._running()[0].port
 
     @property
     def manage_port(self) -> int:
         """The port of channel management."""
-        return self._face(1).port
+        return self._running()[1].port
 
     @property
     def url(self) -> str:
@@ -401,33 +401,26 @@ class FakeApns:
         timestamp: int | None = None,
     ) -> int:
         """Send GOAWAY on one connection or all; return on how many. Wire face only."""
-        chosen = self._wire_connections(connection_id)
-        for each in chosen:
-            each.go_away(reason, debug=debug, code=code, last=last, timestamp=timestamp)
-        return len(chosen)
+        return self._on_wire(
+            connection_id,
+            lambda each: each.go_away(
+                reason, debug=debug, code=code, last=last, timestamp=timestamp
+            ),
+        )
 
     def change_settings(
         self, changes: Mapping[int, int], *, connection_id: int | None = None
     ) -> int:
         """Send SETTINGS on one connection or all; return on how many. Wire face only."""
-        chosen = self._wire_connections(connection_id)
-        for each in chosen:
-            each.change_settings(changes)
-        return len(chosen)
+        return self._on_wire(connection_id, lambda each: each.change_settings(changes))
 
     def disconnect(self, *, connection_id: int | None = None) -> int:
         """Break one connection or all without a word; return how many. Wire face only."""
-        chosen = self._wire_connections(connection_id)
-        for each in chosen:
-            each.abort()
-        return len(chosen)
+        return self._on_wire(connection_id, WireConnection.abort)
 
     def silence(self, *, connection_id: int | None = None) -> int:
         """Let one connection or all fall silent for ever; return how many. Wire face only."""
-        chosen = self._wire_connections(connection_id)
-        for each in chosen:
-            each.silence()
-        return len(chosen)
+        return self._on_wire(connection_id, WireConnection.silence)
 
     def stop_listening(self) -> None:
         """Refuse new connections; open ones go on. Wire face only."""
@@ -466,24 +459,23 @@ class FakeApns:
     def _untrusted_context(self) -> ssl.SSLContext:
         return untrusted_certificates(self.directory).server_context()
 
-    def _face(self, index: int) -> WireFace | AsgiFace:
+    def _running(self) -> list[WireFace] | list[AsgiFace]:
         if not self._faces:
             raise FakeError("this fake APNs does not run: use it in an async with, or start it")
-        return self._faces[index]
+        return self._faces
 
     def _wire_faces(self) -> list[WireFace]:
-        if not self._faces:
-            raise FakeError("this fake APNs does not run: use it in an async with, or start it")
-        found = [face for face in self._faces if isinstance(face, WireFace)]
+        found = [face for face in self._running() if isinstance(face, WireFace)]
         if not found:
             raise FakeError("the asgi face cannot do this to a connection; use the wire face")
         return found
 
-    def _wire_connections(self, connection_id: int | None) -> list[Any]:
+    def _on_wire(self, connection_id: int | None, act: Callable[[WireConnection], object]) -> int:
         found = [each for face in self._wire_faces() for each in face.connections.values()]
-        if connection_id is None:
-            return found
-        return [each for each in found if each.identity.connection_id == connection_id]
+        chosen = [each for each in found if connection_id in {None, each.identity.connection_id}]
+        for each in chosen:
+            act(each)
+        return len(chosen)
 
 
 def _possible(face: str) -> frozenset[str]:

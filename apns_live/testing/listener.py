@@ -15,7 +15,6 @@ from apns_live.errors import FakeError
 
 from .engine import Engine
 from .faults import ActiveFault, Target
-from .recorder import FaultStruck
 from .state import Face
 from .wire import Connections, FaceOptions, WireConnection
 
@@ -168,18 +167,7 @@ class WireFace(Connections):
     def _strike(self, connection_id: int) -> tuple[ActiveFault, ...]:
         struck = self.engine.faults.choose_for_connection(Target(connection_id, self.kind))
         for active in struck:
-            fault = active.fault
-            self.engine.recorder.struck(
-                FaultStruck(
-                    active.fault_id,
-                    fault.name,
-                    fault.action,
-                    connection_id,
-                    "",
-                    connection_id,
-                    self.engine.clock.time(),
-                )
-            )
+            self.engine.record_strike(active, connection_id, "", connection_id)
         return tuple(struck)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import importlib
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -131,15 +130,11 @@ async def _inspector(fake: FakeApns, options: ServeOptions) -> AsyncIterator[str
         yield None
         return
     try:
-        # Starlette and hypercorn belong to an extra.
-        control = importlib.import_module("apns_live.testing.control")
+        from .control import serve_control  # noqa: PLC0415 - starlette and hypercorn: an extra
     except ImportError:
         yield None
         return
-    if not hasattr(control, "serve_control"):
-        yield None
-        return
-    async with control.serve_control(
+    async with serve_control(
         fake, host=options.host, port=options.inspector_port, token=options.token
     ) as url:
         yield url

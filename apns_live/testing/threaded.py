@@ -48,6 +48,11 @@ class ThreadedFakeApns:
             raise FakeError("this fake APNs does not run: use it in a with, or start it")
         return self._fake
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and is not closed."""
+        return self._portal is not None
+
     def start(self) -> None:
         """Start the thread and return when the fake listens. Raises what starting it raised."""
         if self._portal is not None:

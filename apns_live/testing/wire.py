@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -51,16 +51,27 @@ class ConnectionSnapshot:
     face: Face
     peer: str
     opened_at: float
-    closed_at: float | None
-    state: Literal["open", "going away", "silent", "closed"]
-    open_streams: int | None
-    max_streams: int | None
-    window: int | None
-    bound_key: str | None
-    team_id: str | None
-    accepted: int
-    refused: int
-    last_stream_id: int | None
+    closed_at: float | None = None
+    state: Literal["open", "going away", "silent", "closed"] = "open"
+    open_streams: int | None = None
+    max_streams: int | None = None
+    window: int | None = None
+    bound_key: str | None = None
+    team_id: str | None = None
+    accepted: int = 0
+    refused: int = 0
+    last_stream_id: int | None = None
+
+    @classmethod
+    def of(
+        cls, identity: ConnectionIdentity, peer: str, opened_at: float, **more: Any
+    ) -> ConnectionSnapshot:
+        """Return what is known of a connection, and what the face adds."""
+        key = identity.key
+        if key is not None:
+            more |= {"bound_key": key.key_id, "team_id": key.team_id}
+        more |= {"accepted": identity.accepted, "refused": identity.refused}
+        return cls(identity.connection_id, identity.face, peer, opened_at, **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +374,7 @@ class WireConnection(asyncio.Protocol):
 
     def snapshot(self) -> ConnectionSnapshot:
         """Return what is to be known of this connection now."""
-        identity, slow = self.identity, self._slow
+        slow = self._slow
         state: Literal["open", "going away", "silent", "closed"] = "open"
         if self.closed_at is not None:
             state = "closed"
@@ -371,20 +382,15 @@ class WireConnection(asyncio.Protocol):
             state = "silent"
         elif self._last_served is not None:
             state = "going away"
-        return ConnectionSnapshot(
-            connection_id=identity.connection_id,
-            face=identity.face,
-            peer=self.peer,
-            opened_at=self.opened_at,
+        return ConnectionSnapshot.of(
+            self.identity,
+            self.peer,
+            self.opened_at,
             closed_at=self.closed_at,
             state=state,
             open_streams=self.http.open_streams if self.closed_at is None else 0,
             max_streams=self.max_streams,
             window=WINDOW if slow is None else WINDOW + slow.granted - slow.received,
-            bound_key=identity.key.key_id if identity.key is not None else None,
-            team_id=identity.key.team_id if identity.key is not None else None,
-            accepted=identity.accepted,
-            refused=identity.refused,
             last_stream_id=self.http.last_stream_id,
         )
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from apns_live.testing.channels import Channel
-from apns_live.testing.fake import FakeApns, FakeEndpoint
+from apns_live.testing.fake import FakeApns
 from apns_live.testing.faults import ActiveFault
-from apns_live.testing.log import LogEntry
 from apns_live.testing.phones import PhoneSettings
 from apns_live.testing.threaded import ThreadedFakeApns
-from apns_live.testing.wire import ConnectionSnapshot
 
 from .calling import Caller
 from .devices import DeviceBook
@@ -68,6 +65,18 @@ class ClockHandle:
         self._running.run(lambda fake: fake.advance(seconds, tokens=tokens))
 
 
+class _Told(Generic[T]):
+    """An attribute that is read of the fake, on its thread while it runs."""
+
+    def __init__(self, read: Callable[[FakeApns], T]) -> None:
+        self._read = read
+
+    def __get__(self, running: ThreadedFakeApns | None, _kind: type[object]) -> T:
+        if running is None:
+            return self  # type: ignore[return-value]  # asked of the class
+        return running.call(self._read) if running.runs else self._read(running.fake)
+
+
 class RunningFake(ThreadedFakeApns):
     """A fake APNs on its own thread. Takes the arguments of ``FakeApns``.
 
@@ -102,72 +111,32 @@ class RunningFake(ThreadedFakeApns):
         result: T = self.call(cast("Any", function))
         return result
 
-    @property
-    def endpoint(self) -> FakeEndpoint:
-        """The arguments of ``apns_live.Endpoint``."""
-        return self.fake.endpoint
-
-    @property
-    def host(self) -> str:
-        """The name to connect to; the certificate is for it."""
-        return self.endpoint.host
-
-    @property
-    def port(self) -> int:
-        """The port of pushes and broadcasts."""
-        return self.endpoint.port
-
-    @property
-    def manage_port(self) -> int:
-        """The port of channel management."""
-        return self.endpoint.manage_port
-
-    @property
-    def url(self) -> str:
-        """``https://`` host and port of pushes and broadcasts."""
-        return self.fake.url
-
-    @property
-    def manage_url(self) -> str:
-        """``https://`` host and port of channel management."""
-        return self.fake.manage_url
-
-    @property
-    def ca_file(self) -> Path:
-        """The authority that your client must trust, PEM."""
-        return self.fake.ca_file
-
-    @property
-    def key_file(self) -> Path:
-        """The provider key that the fake accepts, a ``.p8`` file."""
-        return self.fake.key_file
-
-    @property
-    def key_id(self) -> str:
-        """The key's id."""
-        return self.fake.key_id
-
-    @property
-    def team_id(self) -> str:
-        """The team's id."""
-        return self.fake.team_id
-
-    @property
-    def bundle_id(self) -> str:
-        """The app's bundle id, without any suffix."""
-        return self.fake.bundle_id
-
-    @property
-    def connections(self) -> list[ConnectionSnapshot]:
-        """The connections."""
-        found: list[ConnectionSnapshot] = self.call(lambda fake: fake.connections)
-        return found
-
-    @property
-    def log(self) -> list[LogEntry]:
-        """What became of the pushes, in the words of Apple's delivery log."""
-        found: list[LogEntry] = self.call(lambda fake: list(fake.log.entries))
-        return found
+    endpoint = _Told(lambda fake: fake.endpoint)
+    """The arguments of ``apns_live.Endpoint``."""
+    host = _Told(lambda fake: fake.endpoint.host)
+    """The name to connect to; the certificate is for it."""
+    port = _Told(lambda fake: fake.port)
+    """The port of pushes and broadcasts."""
+    manage_port = _Told(lambda fake: fake.manage_port)
+    """The port of channel management."""
+    url = _Told(lambda fake: fake.url)
+    """``https://`` host and port of pushes and broadcasts."""
+    manage_url = _Told(lambda fake: fake.manage_url)
+    """``https://`` host and port of channel management."""
+    ca_file = _Told(lambda fake: fake.ca_file)
+    """The authority that your client must trust, PEM."""
+    key_file = _Told(lambda fake: fake.key_file)
+    """The provider key that the fake accepts, a ``.p8`` file."""
+    key_id = _Told(lambda fake: fake.key_id)
+    """The key's id."""
+    team_id = _Told(lambda fake: fake.team_id)
+    """The team's id."""
+    bundle_id = _Told(lambda fake: fake.bundle_id)
+    """The app's bundle id, without any suffix."""
+    connections = _Told(lambda fake: fake.connections)
+    """The connections."""
+    log = _Told(lambda fake: list(fake.log.entries))
+    """What became of the pushes, in the words of Apple's delivery log."""
 
     @property
     def inspector(self) -> str:
