@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import statistics
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -43,6 +45,16 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     def rate(self) -> float:
         """Answers a second; 0 where nothing was counted."""
         return self.count / self.wall if self.wall else 0.0
+
+
+@contextlib.contextmanager
+def taken(run: Run) -> Iterator[None]:
+    """Take wall and CPU time of the block, and when it began."""
+    run.at, cpu, begin = time.time(), time.process_time(), time.perf_counter()
+    try:
+        yield
+    finally:
+        run.wall, run.cpu = time.perf_counter() - begin, time.process_time() - cpu
 
 
 class Result(msgspec.Struct, kw_only=True):

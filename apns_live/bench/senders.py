@@ -32,7 +32,7 @@ from ..payload import Message, Update, encode
 from ..testing.certificates import write_private
 from .machine import peak_bytes
 from .processes import say
-from .results import Run, quantiles
+from .results import Run, quantiles, taken
 from .sinks import Sink
 
 BUNDLE_ID = "com.example.scores"
@@ -110,8 +110,8 @@ class Watch:
         self.answered = self.failed = 0
         self.times: list[float] = []
         self.figures: dict[str, float] = {}
-        self._timeline: list[tuple[float, int]] = []
-        self._wall = self._cpu = self._at = self._began = 0.0
+        self._run = Run(name="")
+        self._began = 0.0
 
     def count(self, accepted: bool, took: float) -> None:
         """Count one answer that took so many seconds."""
@@ -129,34 +129,27 @@ class Watch:
         self.answered = self.failed = 0
         self.times.clear()
         telling = asyncio.create_task(self._tell())
-        self._at, cpu, self._began = time.time(), time.process_time(), time.perf_counter()
+        self._began = time.perf_counter()
         try:
-            yield
+            with taken(self._run):
+                yield
         finally:
-            self._wall = time.perf_counter() - self._began
-            self._cpu = time.process_time() - cpu
             telling.cancel()
 
     async def _tell(self) -> None:
         while True:
             await asyncio.sleep(TICK)
             now = time.perf_counter() - self._began
-            self._timeline.append((round(now, 4), self.answered))
+            self._run.timeline.append((round(now, 4), self.answered))
             say(self._connection, (now, self.answered, quantiles(self.times[-1_000:])))
 
     def run(self) -> Run:
         """Return what was seen, without a name."""
-        return Run(
-            name="",
-            count=self.answered,
-            failed=self.failed,
-            wall=self._wall,
-            cpu=self._cpu,
-            at=self._at,
-            timeline=[*self._timeline, (round(self._wall, 4), self.answered)],
-            quantiles=quantiles(self.times),
-            figures=self.figures,
-        )
+        run = self._run
+        run.count, run.failed = self.answered, self.failed
+        run.timeline.append((round(run.wall, 4), self.answered))
+        run.quantiles, run.figures = quantiles(self.times), self.figures
+        return run
 
 
 async def serve(connection: Connection, name: str, plan: Plan) -> None:

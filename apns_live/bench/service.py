@@ -26,7 +26,7 @@ from ..activities.store.sealing import Sealer, new_key
 from ..activities.store.upgrade import upgrade
 from .machine import peak_bytes
 from .processes import say, worker
-from .results import Result, Run
+from .results import Result, Run, taken
 from .runner import Contender, Setup, stand
 from .senders import BUNDLE_ID, KEY_ID, TEAM_ID, Plan, provider_key
 
@@ -77,16 +77,16 @@ async def _register(connection: Connection, place: Place, name: str, devices: in
     async with opened(*place) as service:
         app = await new_app(service, name, provider_key())
         calls: list[float] = []
-        at, cpu, begin = time.time(), time.process_time(), time.perf_counter()
-        for first in range(0, devices, BATCH):
-            numbers = range(first, min(first + BATCH, devices))
-            records = [token for number in numbers for token in _tokens(number)]
-            called = time.perf_counter()
-            await service.devices.register(app, records)
-            calls.append(time.perf_counter() - called)
-        wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
-    figures = {"slowest call ms": max(calls) * 1e3, "peak MB": peak_bytes() / 1e6}
-    say(connection, Run(name="", count=2 * devices, wall=wall, cpu=cpu, at=at, figures=figures))
+        run = Run(name="", count=2 * devices)
+        with taken(run):
+            for first in range(0, devices, BATCH):
+                numbers = range(first, min(first + BATCH, devices))
+                records = [token for number in numbers for token in _tokens(number)]
+                called = time.perf_counter()
+                await service.devices.register(app, records)
+                calls.append(time.perf_counter() - called)
+    run.figures = {"slowest call ms": max(calls) * 1e3, "peak MB": peak_bytes() / 1e6}
+    say(connection, run)
 
 
 async def _start(connection: Connection, place: Place, name: str, _: int) -> None:
@@ -99,23 +99,26 @@ async def _start(connection: Connection, place: Place, name: str, _: int) -> Non
             presentation=Presentation(alert=AlertText(title="Kick-off", body="The final begins.")),
             audience=Audience(everyone=True),
         )
-        at, cpu, begin = time.time(), time.process_time(), time.perf_counter()
-        answer = (await service.activities.start(app, request)).answer
-        answered = time.perf_counter()
-        # Until a push is on the wire, or was answered already.
-        while not any(  # noqa: ASYNC110 - nothing else is to be woken by it
-            carrier.client.in_flight or carrier.client.accepted
-            for carrier in service.statistics().carriers
-        ):
-            await asyncio.sleep(0.001)
-        first = time.perf_counter()
-        await service.settled()
-        wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
+        run, begin = Run(name=""), time.perf_counter()
+        with taken(run):
+            answer = (await service.activities.start(app, request)).answer
+            answered = time.perf_counter()
+            # Until a push is on the wire, or was answered already.
+            while not any(  # noqa: ASYNC110 - nothing else is to be woken by it
+                carrier.client.in_flight or carrier.client.accepted
+                for carrier in service.statistics().carriers
+            ):
+                await asyncio.sleep(0.001)
+            first = time.perf_counter()
+            await service.settled()
         stored = await Operations(service.database).get(app, answer.operation)
-    figures = {"answered ms": (answered - begin) * 1e3, "first push ms": (first - begin) * 1e3}
-    run = Run(name="", count=stored["accepted"] + stored["failed"], failed=stored["failed"])
-    run.wall, run.cpu, run.at = wall, cpu, at
-    run.figures = {**figures, "peak MB": peak_bytes() / 1e6}
+    run.failed = stored["failed"]
+    run.count = stored["accepted"] + run.failed
+    run.figures = {
+        "answered ms": (answered - begin) * 1e3,
+        "first push ms": (first - begin) * 1e3,
+        "peak MB": peak_bytes() / 1e6,
+    }
     say(connection, run)
 
 

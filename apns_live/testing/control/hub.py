@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from itertools import islice
 
 import msgspec
 
@@ -15,7 +16,6 @@ from apns_live.testing.fake import FakeApns
 from apns_live.testing.log import PushRecord
 from apns_live.testing.phones import Device
 
-from .shapes import DeviceRow
 from .views import (
     clock_row,
     connection_row,
@@ -163,12 +163,9 @@ class Hub:
         subscriber.pushes.clear()
         subscriber.skipped = 0
         subscriber.sequence += 1
-        rows: list[DeviceRow] = []
-        for device in phones.devices.values():
-            if len(rows) >= subscriber.most_devices:
-                break
-            rows.append(device_row(device, phones, now))
-        subscriber.included = {row.id for row in rows}
+        shown = list(islice(phones.devices.values(), subscriber.most_devices))
+        rows = [device_row(device, phones, now) for device in shown]
+        subscriber.included = {device.id for device in shown}
         ring = fake.log.pushes
         newest = list(ring.after(ring.total - subscriber.most_pushes))
         connections, faults = self._connections(), self._faults()

@@ -6,11 +6,28 @@ Times are seconds since 1970 on the fake's clock.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
 from apns_live.testing.faults import Fault
+from apns_live.testing.log import LogEntry, PushRecord
+from apns_live.testing.phones import Activity, Device, Token
+from apns_live.testing.state import Push
+from apns_live.testing.wire import ConnectionSnapshot
+
+
+def _row(name: str, about: str, *models: type, without: str, **own: Any) -> Any:
+    """Return a struct with the fields of the models, but for some, and fields of its own."""
+    fields: dict[str, Any] = {}
+    for model in models:
+        fields |= get_type_hints(model)
+    for each in without.split():
+        del fields[each]
+    namespace = {"__doc__": about}
+    return msgspec.defstruct(
+        name, list((fields | own).items()), namespace=namespace, module=__name__, kw_only=True
+    )
 
 
 class ClockRow(msgspec.Struct):
@@ -74,59 +91,37 @@ class StartBudgetRow(msgspec.Struct):
     window: float
 
 
-class TokenRow(msgspec.Struct):
+TokenRow = _row(
+    "TokenRow",
     """A token. ``kind``: device, start, activity, widgets, controls; ``condition``: live, silent, ...
 
     ``told`` is False while the app's token stream kept quiet about it.
-    """
-
-    token: str
-    kind: str
-    bundle_id: str
-    attributes_type: str | None
-    condition: str
-    device: str
-    activity: str | None
-    automatic: bool
-    sequence: int
-    told: bool
-
-
-class ActivityRow(msgspec.Struct, frozen=True):
+    """,
+    Token,
+    without="text topic status silent",
+    token=str,
+    bundle_id=str,
+    condition=str,
+    device=str,
+    activity=str | None,
+)
+ActivityRow = _row(
+    "ActivityRow",
     """A Live Activity as it is shown.
 
     ``asks``: its owner has not consented yet, so it has no token. ``pending`` is the state that waits
     for the next refresh.
-    """
-
-    id: str
-    device: str
-    bundle_id: str
-    attributes_type: str | None
-    attributes: Any
-    content_state: Any
-    timestamp: float
-    state: str
-    stale: bool
-    started_at: float
-    updated_at: float
-    ended_at: float | None
-    ended_by: str | None
-    stale_date: float | None
-    dismissal_date: float | None
-    ends_at: float
-    relevance_score: float | None
-    alert: Any
-    alerted_at: float | None
-    alerts: int
-    token: str | None
-    token_due: float | None
-    channel: str | None
-    updates: int
-    ignored: int
-    budget: BudgetRow | None
-    asks: bool
-    pending: Any
+    """,
+    Activity,
+    without="content refresh rotate_at expires_at collapse_id wake_at",
+    device=str,
+    attributes=Any,
+    content_state=Any,
+    alert=Any,
+    token=str | None,
+    budget=BudgetRow | None,
+    pending=Any,
+)
 
 
 class NotificationRow(msgspec.Struct):
@@ -141,94 +136,57 @@ class NotificationRow(msgspec.Struct):
     push_type: str
 
 
-class DeviceRow(msgspec.Struct):
-    """A simulated phone with its activities."""
-
-    id: str
-    os_version: str
-    automatic: bool
-    online: bool
-    awake: bool
-    low_power: bool
-    live_activities_enabled: bool
-    frequent_pushes: bool
-    has_dynamic_island: bool
-    consent: str
-    tokens: list[TokenRow]
-    start_budget: StartBudgetRow | None
-    stored: int
-    activities: list[ActivityRow]
-    notifications: list[NotificationRow]
-
-
-class LogRow(msgspec.Struct):
-    """One change of state of one push."""
-
-    sequence: int
-    time: float
-    push: int
-    apns_id: str
-    token: str
-    device: str
-    activity: str
-    state: str
-    why: str
-    detail: str
-
-
-class PushRow(msgspec.Struct, frozen=True):
+DeviceRow = _row(
+    "DeviceRow",
+    """A simulated phone with its activities.""",
+    Device,
+    without="serial offline_until removed starts budgets held burst_at wake_at",
+    os_version=str,
+    online=bool,
+    tokens=list[TokenRow],  # type: ignore[valid-type]
+    start_budget=StartBudgetRow | None,
+    stored=int,
+    activities=list[ActivityRow],  # type: ignore[valid-type]
+    notifications=list[NotificationRow],
+)
+LogRow = _row(
+    "LogRow",
+    """One change of state of one push.""",
+    LogEntry,
+    without="record",
+    push=int,
+    apns_id=str,
+    token=str,
+)
+_UNSET = msgspec.UnsetType
+PushRow = _row(
+    "PushRow",
     """One request to the push port, and what became of it.
 
     ``demoted``: it came over the budget and was delayed. ``explain`` is what to ask ``apns-live
     explain`` and ``/v1/explain/{word}``; ``""`` when there is nothing to explain.
-    """
-
-    number: int
-    received_at: float
-    status: int
-    reason: str
-    apns_id: str
-    apns_unique_id: str
-    token: str
-    channel: str | None
-    topic: str
-    push_type: str
-    priority: int
-    expiration: int | None
-    collapse_id: str | None
-    connection: int
-    size: int
-    event: str | None
-    timestamp: float | None
-    device: str
-    activity: str
-    state: str | None
-    why: str
-    detail: str
-    subscribers: int
-    delivered: int
-    demoted: bool
-    explain: str
-    payload: Any = msgspec.UNSET
-    body: str | msgspec.UnsetType = msgspec.UNSET
-    log: list[LogRow] | msgspec.UnsetType = msgspec.UNSET
-
-
-class ConnectionRow(msgspec.Struct):
-    """One connection; null where the face cannot know."""
-
-    id: int
-    peer: str
-    face: str
-    opened_at: float
-    closed_at: float | None
-    state: str
-    open_streams: int | None
-    max_streams: int | None
-    window: int | None
-    key_id: str | None
-    accepted: int
-    refused: int
+    """,
+    Push,
+    PushRecord,
+    without="push body channel_id connection_id storage_policy",
+    channel=str | None,
+    connection=int,
+    size=int,
+    event=str | None,
+    state=str | None,
+    explain=str,
+    payload=Any | _UNSET,
+    body=str | _UNSET,
+    log=list[LogRow] | _UNSET,  # type: ignore[valid-type]
+)
+ConnectionRow = _row(
+    "ConnectionRow",
+    """One connection; null where the face cannot know.""",
+    ConnectionSnapshot,
+    without="connection_id bound_key team_id last_stream_id",
+    id=int,
+    key_id=str | None,
+)
 
 
 class ErrorRow(msgspec.Struct):

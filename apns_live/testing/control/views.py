@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -33,8 +33,6 @@ from .shapes import (
     StartBudgetRow,
     TokenRow,
 )
-
-R = TypeVar("R", bound=msgspec.Struct)
 
 _BODY_SHOWN = 4096
 _DEEP = 400
@@ -106,19 +104,20 @@ def _version() -> str:
         return "0"
 
 
-def _copied(kind: type[R], thing: object, **special: Any) -> R:
+def _copied(kind: type[Any], thing: object, **special: Any) -> msgspec.Struct:
     """Return a row whose fields are the attributes of ``thing``, but for those that are given."""
     names = (name for name in kind.__struct_fields__ if name not in special)
-    return kind(**special, **{name: getattr(thing, name) for name in names})
+    row: msgspec.Struct = kind(**special, **{name: getattr(thing, name) for name in names})
+    return row
 
 
-def token_row(token: Token) -> TokenRow:
+def token_row(token: Token) -> msgspec.Struct:
     """Return a token."""
     activity = token.activity.id if token.activity is not None else None
     return _copied(TokenRow, token, token=token.text, device=token.device.id, activity=activity)
 
 
-def activity_row(activity: Activity, phones: SimulatedPhones, now: float) -> ActivityRow:
+def activity_row(activity: Activity, phones: SimulatedPhones, now: float) -> msgspec.Struct:
     """Return an activity."""
     refresh = activity.refresh
     return _copied(
@@ -147,7 +146,7 @@ def _budget(activity: Activity, phones: SimulatedPhones, now: float) -> BudgetRo
     return BudgetRow(budget.capacity, left, law.window, law.kind, refills_at, bool(law.pooled))
 
 
-def device_row(device: Device, phones: SimulatedPhones, now: float) -> DeviceRow:
+def device_row(device: Device, phones: SimulatedPhones, now: float) -> msgspec.Struct:
     """Return a phone with its tokens, activities and notifications."""
     return _copied(
         DeviceRow,
@@ -198,7 +197,7 @@ _OF_PUSH = (
 
 def push_row(
     record: PushRecord, *, payload: bool, log: Iterable[LogEntry] | None = None
-) -> PushRow:
+) -> msgspec.Struct:
     """Return a push; its decoded body only with ``payload``."""
     push = record.push
     fields: dict[str, Any] = dict.fromkeys(("payload", "body", "log"), msgspec.UNSET)
@@ -233,12 +232,13 @@ def event_of(record: PushRecord) -> str | None:
     return event if event in {"start", "update", "end"} else None
 
 
-def log_row(entry: LogEntry) -> LogRow:
+def log_row(entry: LogEntry) -> msgspec.Struct:
     """Return a log entry."""
-    return LogRow(**entry.as_row())  # type: ignore[arg-type]  # the same names, on purpose
+    row: msgspec.Struct = LogRow(**entry.as_row())
+    return row
 
 
-def connection_row(snapshot: ConnectionSnapshot) -> ConnectionRow:
+def connection_row(snapshot: ConnectionSnapshot) -> msgspec.Struct:
     """Return a connection."""
     named = {"id": snapshot.connection_id, "key_id": snapshot.bound_key}
     return _copied(ConnectionRow, snapshot, **named)
