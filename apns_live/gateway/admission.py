@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 from starlette.types import Receive, Scope
 
@@ -117,8 +117,17 @@ class Visit:
     """
 
     __slots__ = (
-        *("_expire", "_place_of", "_timer", "address", "admission", "app", "body", "headers"),
-        *("places", "reading", "receive"),
+        *(
+            "_deadline",
+            "_expire",
+            "_names",
+            "_place_of",
+            "_taken",
+            "_timer",
+            "address",
+            "admission",
+        ),
+        *("app", "body", "headers", "places", "reading", "receive"),
     )
 
     def __init__(
@@ -132,13 +141,19 @@ class Visit:
         self._place_of: int | None = None
         """The app whose place it holds: the place may have been taken before the app was known."""
         self._timer: asyncio.TimerHandle | None = None
+        self._names: tuple[int, str] = (0, "")
+        self._taken = 0
         client, reads = scope.get("client"), scope["method"] in _READING
         self.address = str(client[0]) if client else ""
         self.app = 0
         self.body = not reads and scope["method"] != "DELETE" and self._has_body(scope)
         self.reading = False
         self.places = admission.reads if reads else admission.writes
-        self.within(admission.settings.call_seconds)
+        settings = admission.settings
+        # The timer for a body that will be read comes early enough; it is set once.
+        if self.body:
+            self.within(min(settings.call_seconds, settings.body_seconds))
+        self.within(settings.call_seconds)
 
     def _has_body(self, scope: Scope) -> bool:
         if b"transfer-encoding" in self.headers:
@@ -147,14 +162,21 @@ class Visit:
         # HTTP/2 needs neither header for a body.
         return length != b"0" if length is not None else scope.get("http_version") == "2"
 
-    def within(self, seconds: float | None) -> None:
-        """Set the time that is left from now; None takes the deadline away."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if seconds is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(seconds, self._expire)
+    def within(self, seconds: float) -> None:
+        """Set the time that is left from now. A timer is set anew only where it would come too late."""
+        loop = asyncio.get_running_loop()
+        self._deadline = deadline = loop.time() + seconds
+        if self._timer is None or self._timer.when() > deadline:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(deadline, self._look)
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._deadline:
+            self._timer = loop.call_at(self._deadline, self._look)
+        else:
+            self._expire()
 
     async def enter(self) -> None:
         """Take the place of a call whose caller and body are there. Raises `Busy`."""
@@ -170,46 +192,52 @@ class Visit:
             self.places.leave(app)
 
     def end(self) -> None:
-        """Give back what is held."""
-        self.within(None)
+        """Give back what is held, and let it take as long as it wants."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self.leave()
 
-    @contextlib.contextmanager
-    def arriving(self, seconds: float, then: float) -> Iterator[Callable[[int], None]]:
-        """Count the body that is on its way; yields what takes the bytes that have come.
+    def read(self, seconds: float) -> None:
+        """Begin to wait for the body, which has ``seconds`` to come.
 
-        It has ``seconds`` to come, and the call ``then`` from there on. Raises `Busy` when as many are
-        under way, of all, of the app or of the address, as may be.
+        Raises `Busy` when as many are under way, of all, of the app or of the address, as may be.
         """
-        house, taken = self.admission, 0
+        house = self.admission
         most, counts = house.settings.bodies, house.bodies_of
-        names = (f"app {self.app}", f"address {self.address}")
-        if house.bodies >= most or any(counts.get(name, 0) >= max(1, most // 2) for name in names):
+        share = max(1, most // 2)
+        self._names = names = (self.app, self.address)
+        if (
+            house.bodies >= most
+            or counts.get(names[0], 0) >= share
+            or counts.get(names[1], 0) >= share
+        ):
             raise Busy(f"{house.bodies} bodies are on their way", retry_after=2.0)
-
-        def take(size: int) -> None:
-            nonlocal taken
-            taken += size
-            house.body_bytes += size
-            if house.body_bytes > house.settings.bodies_bytes:
-                raise Busy("the bodies on their way are as large as may be", retry_after=2.0)
-
         self.within(seconds)
         self.reading = True
         house.bodies += 1
         for name in names:
             counts[name] = counts.get(name, 0) + 1
-        try:
-            yield take
-        finally:
-            self.reading = False
-            self.within(then)
-            house.bodies -= 1
-            house.body_bytes -= taken
-            for name in names:
-                counts[name] -= 1
-                if not counts[name]:
-                    del counts[name]
+
+    def took(self, size: int) -> None:
+        """Count bytes of the body that have come. Raises `Busy` for more than there may be of all."""
+        house = self.admission
+        self._taken += size
+        house.body_bytes += size
+        if house.body_bytes > house.settings.bodies_bytes:
+            raise Busy("the bodies on their way are as large as may be", retry_after=2.0)
+
+    def has_read(self, seconds: float) -> None:
+        """Note that no more of the body is waited for; the call has ``seconds`` from now on."""
+        house, counts = self.admission, self.admission.bodies_of
+        self.reading = False
+        self.within(seconds)
+        house.bodies -= 1
+        house.body_bytes -= self._taken
+        for name in self._names:
+            counts[name] -= 1
+            if not counts[name]:
+                del counts[name]
 
 
 class Admission:
@@ -223,7 +251,7 @@ class Admission:
         self.strangers = Places(_STRANGERS, _STRANGERS_WAITING, patience)
         self.bodies = 0
         self.body_bytes = 0
-        self.bodies_of: dict[str, int] = {}
+        self.bodies_of: dict[int | str, int] = {}
 
     @property
     def under_way(self) -> int:

@@ -53,7 +53,8 @@ async def _read(
     declared, size, more = visit.headers.get(b"content-length", b""), 0, True
     if declared.isdigit() and int(declared) > limit_bytes:
         raise _too_large(limit_bytes)
-    with visit.arriving(seconds, then) as came:
+    visit.read(seconds)
+    try:
         while more:
             message = await visit.receive()
             if message["type"] == "http.disconnect":
@@ -62,8 +63,10 @@ async def _read(
             size += len(part)
             if size > limit_bytes:
                 raise _too_large(limit_bytes)
-            came(len(part))
+            visit.took(len(part))
             take(part)
+    finally:
+        visit.has_read(then)
 
 
 def check_media_type(given: str) -> None:

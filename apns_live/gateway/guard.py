@@ -49,6 +49,8 @@ class Guard:
         self._app = app
         self._gateway = gateway
         self._paths = paths
+        if trace is not None:
+            trace.get_tracer_provider()  # of the environment, if it names one
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -201,7 +203,8 @@ def _span(scope: Scope) -> Any:
     """
     if (
         trace is None
-        or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)  # nobody listens
+        # Nobody listens. The public way to ask reads the environment, for every request.
+        or getattr(trace, "_TRACER_PROVIDER", trace) is None
         or trace.get_current_span().get_span_context().is_valid
     ):
         return nullcontext()

@@ -67,19 +67,18 @@ class Limits:
         if isinstance(caller, Phone):
             who = f"device {caller.app.id} {caller.device}"
             return self.enter_as(who, self._settings.device_per_minute)
-        key = caller
-        limit, seconds = self._limit_of(key)
-        concurrent = key.concurrent or self._settings.limit_of(key.dialect).concurrent
+        limit, seconds, concurrent = self._limit_of(caller)
         if limit is None and concurrent is None:
             return _FREE
-        return self.enter_as(f"key {key.caller}", limit, concurrent, seconds=seconds)
+        return self.enter_as(f"key {caller.caller}", limit, concurrent, seconds=seconds)
 
-    def _limit_of(self, key: ApiKey) -> tuple[int | None, float]:
-        """Return how many requests a key may make in how many seconds."""
+    def _limit_of(self, key: ApiKey) -> tuple[int | None, float, int | None]:
+        """Return how many requests a key may make, in how many seconds, and at the same time."""
         default = self._settings.limit_of(key.dialect)
+        concurrent = key.concurrent or default.concurrent
         if key.per_minute is None and default.per_hour is not None:
-            return default.per_hour, _HOUR
-        return key.per_minute or default.per_minute, _MINUTE
+            return default.per_hour, _HOUR, concurrent
+        return key.per_minute or default.per_minute, _MINUTE, concurrent
 
     def enter_as(
         self,
@@ -123,7 +122,7 @@ class Limits:
 
         For the headers in which some dialects say so; None without a limit.
         """
-        limit, seconds = self._limit_of(key)
+        limit, seconds, _ = self._limit_of(key)
         if limit is None:
             return None, None, 0.0
         state = self._states.get(f"key {key.caller}")

@@ -142,4 +142,4 @@ class GatewaySettings:
 
     def limit_of(self, dialect: str) -> Limit:
         """Return the limit of a dialect's keys."""
-        return self.limits.get(dialect, DIALECT_LIMITS.get(dialect, Limit()))
+        return self.limits.get(dialect) or DIALECT_LIMITS.get(dialect) or Limit()
