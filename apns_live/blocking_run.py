@@ -220,7 +220,8 @@ class Run:
                 # First say that we wait, then look: the event loop first changes something, then
                 # looks whether anyone waits.
                 self._waits = True
-                if not (self._unread or self._run.life is Life.OVER or self._wanted()):
+                wanted = self._handed is not None and self._handed.wanted()
+                if not (wanted or self._unread or self._run.life is Life.OVER):
                     # With a timeout, so that a dead event loop cannot hold a thread forever.
                     self._condition.wait(1.0)
                 self._waits = False
@@ -231,9 +232,6 @@ class Run:
         if count and len(self._unread) < WATERMARK:
             self._tell(self._run.resume)
         return count > 0
-
-    def _wanted(self) -> bool:
-        return self._handed is not None and self._handed.wanted()
 
     def _leave(self) -> None:
         """Stop without waiting: the iteration was left."""

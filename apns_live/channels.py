@@ -14,7 +14,8 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -35,6 +36,9 @@ from .retry import Circumstances, Link, next_step
 
 MAX_CHANNELS = 10_000
 """Apple's limit for one app in one environment, and our bound on remembered storage policies."""
+
+
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.PoolTimeout)
 
 
 class BroadcastChannel(ChannelId):
@@ -63,34 +67,39 @@ class BroadcastChannel(ChannelId):
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_channel, (str(self), self.storage_policy, self.environment))
-
-
-def _rebuild_channel(text: str, storage_policy: int | None, environment: str) -> BroadcastChannel:
-    return BroadcastChannel(text, storage_policy=storage_policy, environment=environment)
+        facts: dict[str, Any] = {
+            "storage_policy": self.storage_policy,
+            "environment": self.environment,
+        }
+        return partial(BroadcastChannel, **facts), (str(self),)
 
 
 Listing = list[BroadcastChannel]
 
 
-@dataclass(frozen=True, slots=True)
-class _Operation:
+class _Operation(NamedTuple):
     """One kind of management request. ``repeatable`` says that doing it twice does no harm."""
 
     name: str
     method: str
-    path: str
+    collection: str
     success: int
     repeatable: bool
 
 
+_CREATE = _Operation("create", "POST", "channels", 201, repeatable=False)
+_READ = _Operation("read", "GET", "channels", 200, repeatable=True)
+_LIST = _Operation("list", "GET", "all-channels", 200, repeatable=True)
+_DELETE = _Operation("delete", "DELETE", "channels", 204, repeatable=True)
+
+
+@dataclass(slots=True)
 class _Link:
     """One HTTP/2 connection and the provider token that it is bound to."""
 
-    def __init__(self, client: httpx.AsyncClient, token: ProviderToken) -> None:
-        self.client = client
-        self.token = token
-        self.users = 0
+    client: httpx.AsyncClient
+    token: ProviderToken
+    users: int = 0
 
 
 class Channels:
@@ -149,12 +158,11 @@ class Channels:
             raise refused(
                 InvalidSetting, "channel_policy", "storage_policy", storage_policy=storage_policy
             )
-        operation = _Operation("create", "POST", self._path("channels"), 201, repeatable=False)
         body = {"message-storage-policy": int(storage_policy), "push-type": "LiveActivity"}
-        response = await self._request(operation, {}, json.dumps(body).encode())
+        response = await self._request(_CREATE, {}, json.dumps(body).encode())
         text = response.headers.get("apns-channel-id", "")
         if not text:
-            raise self._malformed(operation, response, "there is no apns-channel-id")
+            raise self._malformed(_CREATE, response, "there is no apns-channel-id")
         self._remember(text, storage_policy)
         return self._channel(text)
 
@@ -163,11 +171,10 @@ class Channels:
 
         Raises `ChannelError` when APNs does not know it, `InvalidToken` when it can be no id.
         """
-        operation = _Operation("read", "GET", self._path("channels"), 200, repeatable=True)
-        response = await self._request(operation, _channel_header(channel))
-        policy = self._json(operation, response).get("message-storage-policy")
+        response = await self._request(_READ, _channel_header(channel))
+        policy = self._json(_READ, response).get("message-storage-policy")
         if policy not in (0, 1):
-            raise self._malformed(operation, response, "message-storage-policy is missing")
+            raise self._malformed(_READ, response, "message-storage-policy is missing")
         self._remember(str(channel), int(policy))
         return self._channel(str(channel))
 
@@ -176,11 +183,10 @@ class Channels:
 
         APNs lists ids alone: ``storage_policy`` is filled only where this client knows it.
         """
-        operation = _Operation("list", "GET", self._path("all-channels"), 200, repeatable=True)
-        response = await self._request(operation, {})
-        found = self._json(operation, response).get("channels")
+        response = await self._request(_LIST, {})
+        found = self._json(_LIST, response).get("channels")
         if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-            raise self._malformed(operation, response, "channels is not a list of ids")
+            raise self._malformed(_LIST, response, "channels is not a list of ids")
         return [self._channel(item) for item in found]
 
     async def delete(self, channel: str) -> bool:
@@ -188,17 +194,15 @@ class Channels:
 
         APNs answers 404 BadPath for a channel that is not there; that is a success here.
         """
-        operation = _Operation("delete", "DELETE", self._path("channels"), 204, repeatable=True)
-        header = _channel_header(channel)
+        gone = False
         try:
-            await self._request(operation, header)
+            await self._request(_DELETE, _channel_header(channel))
         except ChannelError as error:
-            if error.status != 404:
+            gone = error.status == 404
+            if not gone:
                 raise
-            self._policies.pop(str(channel), None)
-            return False
         self._policies.pop(str(channel), None)
-        return True
+        return not gone
 
     def storage_policy(self, channel: str) -> int | None:
         """Return the policy of a channel that was created or read here, or None."""
@@ -238,7 +242,7 @@ class Channels:
             try:
                 response = await link.client.request(
                     operation.method,
-                    operation.path,
+                    f"/1/apps/{self._bundle_id}/{operation.collection}",
                     content=body,
                     headers={
                         **headers,
@@ -248,7 +252,7 @@ class Channels:
                 )
             except httpx.TransportError as error:
                 self._retire(link)
-                if self._not_sent(error):
+                if isinstance(error, _NOT_SENT):
                     raise self._unreachable(error) from error
                 tries += 1
                 if not operation.repeatable or tries > 1:
@@ -292,8 +296,9 @@ class Channels:
         return self._link
 
     def _open(self) -> httpx.AsyncClient:
+        host = f"[{self._host}]" if ":" in self._host else self._host
         return httpx.AsyncClient(
-            base_url=f"https://{_bracketed(self._host)}:{self._port}",
+            base_url=f"https://{host}:{self._port}",
             http1=False,
             http2=True,
             verify=self._trust(),
@@ -327,9 +332,6 @@ class Channels:
             await link.client.aclose()
 
     # What a caller is told.
-
-    def _path(self, collection: str) -> str:
-        return f"/1/apps/{self._bundle_id}/{collection}"
 
     def _channel(self, text: str) -> BroadcastChannel:
         return BroadcastChannel(
@@ -381,13 +383,6 @@ class Channels:
         where = f"{self._host}:{self._port} ({type(error).__name__})"
         return _error(operation, f"{what} from {where}", remedy, request_id)
 
-    @staticmethod
-    def _not_sent(error: httpx.TransportError) -> bool:
-        return isinstance(
-            error,
-            httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError | httpx.PoolTimeout,
-        )
-
     def _unreachable(self, error: httpx.TransportError) -> ConnectFailed:
         where = f"{self._host}:{self._port}"
         cause = _root_cause(error)
@@ -422,10 +417,6 @@ def _error(
 
 def _channel_header(channel: str) -> dict[str, str]:
     return {"apns-channel-id": check_channel(channel)}
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _root_cause(error: BaseException) -> BaseException | None:

@@ -44,6 +44,8 @@ provider token, an API key, or more than the first eight digits of a device toke
 
 from __future__ import annotations
 
+from functools import partial
+
 
 class ApnsLiveError(Exception):
     """Base of every exception of this package."""
@@ -67,15 +69,8 @@ class InvalidInput(ApnsLiveError, ValueError):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword arguments need help to cross a process boundary.
-        return (_rebuild_invalid_input, (type(self), self.problem, self.field, self.remedy))
-
-
-def _rebuild_invalid_input(
-    kind: type[InvalidInput], problem: str, field: str, remedy: str
-) -> InvalidInput:
-    error = kind.__new__(kind)
-    InvalidInput.__init__(error, problem, field=field, remedy=remedy)
-    return error
+        again = partial(type(self), field=self.field, remedy=self.remedy)
+        return again, (self.problem,), self.__dict__
 
 
 class InvalidPayload(InvalidInput):

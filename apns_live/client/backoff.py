@@ -107,10 +107,10 @@ class TokenBackoff:
 class Refusals:
     """``pool`` and ``tokens`` are the backoffs that refusals asked for."""
 
-    def __init__(self, clock: Clock, slow_tokens: int) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.pool = PoolBackoff()
-        self.tokens = TokenBackoff(slow_tokens)
+        self.tokens = TokenBackoff()
         self._because = ""
 
     def judge(

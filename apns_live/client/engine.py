@@ -41,8 +41,6 @@ class Engine:
         response_timeout: float,
         hooks: Hooks,
         ids: RequestIds | None = None,
-        total_limit: float = TOTAL_LIMIT,
-        slow_tokens: int = 10_000,
     ) -> None:
         self.clock = clock
         self.response_timeout = response_timeout
@@ -50,11 +48,10 @@ class Engine:
         self.transport: Transport | None = None
         hook = hooks.retry
         self._retry_hook = None if hook is None else Guarded(hook, "the hook retry")
-        self._total_limit = total_limit
         self._intake = Intake(ids or RequestIds(), self._settle)
         self._waiting = Waiting()
         self._alarm = Alarm(clock, self._tick)
-        self._refusals = Refusals(clock, slow_tokens)
+        self._refusals = Refusals(clock)
         self._bar: Bar | None = None
         self._resting = False
         self._watcher: asyncio.Event | None = None
@@ -436,7 +433,7 @@ class Engine:
 
     def _limit(self, push: Push, now: float) -> float:
         """Return the monotonic time after which the push is not tried again."""
-        limit = push.created + self._total_limit
+        limit = push.created + TOTAL_LIMIT
         if push.deadline:
             limit = min(limit, push.deadline)
         owner = push.owner

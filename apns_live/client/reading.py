@@ -86,25 +86,6 @@ class TokenReader:
             asyncio.get_running_loop().call_soon(self._wake)
         return []
 
-    async def some(self, limit: int) -> list[str]:
-        """Return at least one token and at most ``limit``, as soon as there are any; [] at the end.
-
-        In place of ``open`` and ``take``. Raises what the source raised, behind its last token.
-        """
-        while True:
-            changed = asyncio.Event()
-            if self._wake is _nobody:
-                self.open(changed.set)
-            self._wake = changed.set
-            tokens = self.take(limit)
-            if tokens:
-                return tokens
-            if self.error is not None:
-                raise self.error
-            if self.ended:
-                return []
-            await changed.wait()
-
     def stop(self) -> list[str]:
         """Read no more. Return the tokens that the source has given and nobody took."""
         self.stopped = True

@@ -46,7 +46,7 @@ class Outbox:
         """Whether anybody will read outcomes; `wait()` does not."""
         self.listener: Callable[[], object] | None = None
         """Called at every change, on the event loop: for a caller on another thread."""
-        self._future: asyncio.Future[None] | None = None
+        self._changed = asyncio.Event()
 
     def put(self, outcomes: Iterable[Outcome]) -> None:
         """Keep outcomes for the caller."""
@@ -61,16 +61,14 @@ class Outbox:
 
     def tell(self) -> None:
         """Wake the caller: something changed."""
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
+        self._changed.set()
         if self.listener is not None:
             self.listener()
 
     async def changed(self) -> None:
         """Return after the next `tell`."""
-        if self._future is None or self._future.done():
-            self._future = asyncio.get_running_loop().create_future()
-        await self._future
+        self._changed.clear()
+        await self._changed.wait()
 
 
 class BaseRun(ABC, Generic[ReportT]):

@@ -115,7 +115,7 @@ class LiveActivity(Home):
             all_.minimum_interval if minimum_interval is None else minimum_interval
         )
         self._on_decided: Guarded | None = None
-        self._waiters: list[asyncio.Future[None]] = []
+        self._settled = asyncio.Event()
         self._ended_until = NEVER
         """When an ended activity whose tokens never came is forgotten."""
         self._closed = ""
@@ -237,8 +237,8 @@ class LiveActivity(Home):
     def _offer(self, message: Update | End, **options: Unpack[Options]) -> Version:
         self._all.dispatch.check_open()
         version = Version(self)
-        state = make_state(message, self._time, self.lane.last_timestamp, ticket=version, **options)
-        self._all.dispatch.check_decodes(state.encoded)
+        last = self.lane.last_timestamp
+        state = make_state(message, self._all.dispatch, last, ticket=version, **options)
         replaced = self.lane.offer(state)
         if replaced is not None and replaced[0].ticket is not None:
             replaced[0].ticket.resolve(replaced[1])
@@ -263,13 +263,8 @@ class LiveActivity(Home):
         Returns also when the fan-out is stopped (``report.stopped``) or the delivery closes.
         """
         while not self.idle:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
+            self._settled.clear()
+            await self._settled.wait()
         return self.report
 
     @property
@@ -314,7 +309,7 @@ class LiveActivity(Home):
                 self._publish(state, now, wall)
                 if self.idle:
                     # Nobody to serve; an ended one stays, because its tokens may still join.
-                    self._release()
+                    self._settled.set()
         if now >= self.published.last_moment and self.audience.behind:
             self._give_up()
         if now >= self._ended_until and self.idle:
@@ -505,7 +500,7 @@ class LiveActivity(Home):
     def _after(self) -> None:
         if not self.idle:
             return
-        self._release()
+        self._settled.set()
         if self.lane.ended and self._sends:
             self.finish()
 
@@ -534,12 +529,6 @@ class LiveActivity(Home):
         self._after()
         self._all.dispatch.commit(self)
 
-    def _release(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
     def finish(self) -> None:
         """Be forgotten: it is over, or let go of."""
         if self.life is not Life.OVER:
@@ -553,7 +542,7 @@ class LiveActivity(Home):
         state, self.lane.waiting = self.lane.waiting, None
         if state is not None and state.ticket is not None:
             state.ticket.resolve(unsent(self.activity, state.encoded.priority, why))
-        self._release()
+        self._settled.set()
 
     # A home of the journal's writer.
 

@@ -348,8 +348,7 @@ class Delivery:
             )
         lane = self._lanes.get(token) if ordered else None
         last = (lane.last_timestamp if lane else 0) if ordered else None
-        state = make_state(message, self._time, last, ticket=ticket, token=token, **options)
-        self._dispatch.check_decodes(state.encoded)
+        state = make_state(message, self._dispatch, last, ticket=ticket, token=token, **options)
         self._submitted += 1
         if ordered:
             lane = self._lanes.offer(token, state)
@@ -487,8 +486,7 @@ class Delivery:
         """
         self._dispatch.check_open()
         ticket = Ticket()
-        state = make_state(message, self._time, ticket=ticket, **options)
-        self._dispatch.check_decodes(state.encoded)
+        state = make_state(message, self._dispatch, ticket=ticket, **options)
         self._lanes.wakeups.wait(device, state)
         self._dispatch.stir(self._lanes)
         return ticket

@@ -8,10 +8,10 @@ from typing import TypedDict, Unpack
 import msgspec
 
 from ..client.edge import check_deadline
-from ..clock import SteadyTime
 from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage, Message, encode
 from .budget import Decision, Urgency, UrgencyName, check_urgency
+from .dispatch import Dispatch
 from .encoding import carry_alert
 from .pacing import Trouble, last_moment
 from .tickets import Ticket
@@ -65,27 +65,29 @@ class Options(TypedDict, total=False):
 
 def make_state(
     message: Message,
-    time: SteadyTime,
+    dispatch: Dispatch,
     last_timestamp: int | None = None,
     *,
     ticket: Ticket | None = None,
     token: str = "",
     **options: Unpack[Options],
 ) -> State:
-    """Check and encode a message; ``last_timestamp`` is its lane's, None when it has no lane.
+    """Check and encode a message.
+
+    ``last_timestamp`` is its lane's, None when it has no lane.
 
     Raises InvalidPayload and InvalidInput for what cannot be sent.
     """
     deadline = options.get("deadline")
     check_deadline(deadline)
     urgency = options.get("urgency")
-    now = time.now()
-    wall = time.wall()
+    time = dispatch.time
+    now, wall = time.now(), time.wall()
     given = getattr(message, "timestamp", None)
     stamp = None
     if last_timestamp is not None and given is None:
         stamp = max(int(wall), last_timestamp + 1)
-    encoded = encode(message, now=wall, timestamp=stamp)
+    encoded = dispatch.check_decodes(encode(message, now=wall, timestamp=stamp))
     if urgency is None and getattr(message, "priority", None) is not None:
         urgency = Urgency.URGENT if encoded.priority == 10 else Urgency.QUIET
     renewable = getattr(message, "expiration", None) is None and deadline is None

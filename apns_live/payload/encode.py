@@ -104,7 +104,10 @@ def _activity(
     if broadcast and event == "start":
         raise refused(InvalidPayload, "start_to_channel", "message")
     alert = message.alert
-    stamp = _timestamp(message, now, timestamp)
+    given_stamp = message.timestamp if timestamp is None else timestamp
+    stamp = int(now)
+    if given_stamp is not None:
+        stamp = epoch_seconds(given_stamp, now=now, field="timestamp")
     found = Findings(of_message=True)
     aps: dict[str, Any] = {"timestamp": stamp, "event": event}
     if message.content_state is not None:
@@ -192,14 +195,6 @@ def _ordinary(
         # A second copy of a notification is seen, unless a collapse id merges the two.
         replay_safe=not alert or message.collapse_id is not None,
     )
-
-
-def _timestamp(message: ActivityMessage, now: float, override: int | None) -> int:
-    if override is None:
-        if message.timestamp is None:
-            return int(now)
-        return epoch_seconds(message.timestamp, now=now, field="timestamp")
-    return epoch_seconds(override, now=now, field="timestamp")
 
 
 def _expiration(

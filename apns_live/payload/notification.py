@@ -90,13 +90,9 @@ class Notification:
                 raise refused(InvalidPayload, "flag", name, value=getattr(self, name))
         if self.collapse_id is not None:
             check_collapse_id(self.collapse_id)
-        if not self._shows_something():
+        words = self.title or self.subtitle or self.body
+        if not words and self.badge is None and self.sound is None:
             raise refused(InvalidPayload, "notification_empty", "body")
-
-    def _shows_something(self) -> bool:
-        return bool(self.title or self.subtitle or self.body) or not (
-            self.badge is None and self.sound is None
-        )
 
     def as_aps(self) -> dict[str, Any]:
         """Return the value of the ``aps`` key."""
