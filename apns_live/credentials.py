@@ -10,6 +10,7 @@ A token here is a pure function of the key and a time window. With deterministic
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from base64 import urlsafe_b64encode
@@ -185,14 +186,9 @@ class ProviderTokens:
 
     def with_key(self, key: ProviderKey) -> ProviderTokens:
         """Return the same rules for another key."""
-        return ProviderTokens(
-            key,
-            self._clock,
-            window=self._window,
-            settle=self._settle,
-            max_age=self._max_age,
-            deterministic=self._deterministic,
-        )
+        other = copy.copy(self)
+        other.key, other._latest = key, None  # noqa: SLF001 - the copy is ours
+        return other
 
     def current(self) -> ProviderToken:
         """Return the token of the current window. Raises `CredentialError` when it cannot be signed."""

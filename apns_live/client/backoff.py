@@ -144,8 +144,9 @@ class Refusals:
                 renewed=push.renewed,
                 replay_safe=push.message.encoded.replay_safe,
                 may_retry=may_retry,
-                token_is_current=retry is not Retry.NEW_TOKEN_ONCE or carrier.shows_current_token(),
-                connection_fresh=carrier.fresh,
+                token_is_current=retry is not Retry.NEW_TOKEN_ONCE
+                or carrier.tokens.current().value == carrier.token.value,
+                connection_fresh=carrier.record.fresh,
                 retry_after=answer.retry_after,
                 backoff=backoff,
             ),

@@ -132,23 +132,18 @@ class Client:
         self._engine = Engine(
             clock=self.clock, response_timeout=self.options.response_timeout, hooks=self.hooks
         )
+        common: dict[str, Any] = {
+            "clock": self.clock,
+            "options": self.options,
+            "hooks": self.hooks,
+            "uniform": uniform,
+        }
         self._transport: Transport
         if transport == "http2":
             connector = Connector(
-                self.endpoint,
-                ssl_context=self.ssl_context,
-                resolver=resolver,
-                proxy=tunnel,
+                self.endpoint, ssl_context=self.ssl_context, resolver=resolver, proxy=tunnel
             )
-            self._transport = Pool(
-                self._engine,
-                connector,
-                self.provider_tokens,
-                clock=self.clock,
-                options=self.options,
-                hooks=self.hooks,
-                uniform=uniform,
-            )
+            self._transport = Pool(self._engine, connector, self.provider_tokens, **common)
         else:
             from .httpx_transport import HttpxTransport  # noqa: PLC0415 - most programs do not
 
@@ -156,12 +151,9 @@ class Client:
                 self._engine,
                 self.endpoint,
                 self.provider_tokens,
-                clock=self.clock,
-                options=self.options,
-                hooks=self.hooks,
                 ssl_context=self.ssl_context,
                 proxy=proxy,
-                uniform=uniform,
+                **common,
             )
         self._engine.transport = self._transport
         self._room = WaitingRoom(

@@ -46,15 +46,6 @@ class _Carrier:
         self._address = address
         self._clock = clock
 
-    @property
-    def fresh(self) -> bool:
-        """Whether nothing was accepted since it was opened."""
-        return self.record.fresh
-
-    def shows_current_token(self) -> bool:
-        """Whether a new connection would show the same provider token."""
-        return self.tokens.current().value == self.token.value
-
     def statistics(self) -> LinkStatistics:
         """Return a frozen snapshot (httpx opens the connection by itself)."""
         return self.record.statistics(

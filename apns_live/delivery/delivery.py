@@ -505,10 +505,11 @@ class Delivery:
         """Return a frozen snapshot. Looks at every live activity, not at every token."""
         dispatch, lanes, activities = self._dispatch, self._lanes, self._activities
         writer = dispatch.writer
+        due, timed = lanes.waiting
         return DeliveryStatistics(
             lanes=len(lanes),
-            lanes_waiting=lanes.due_count + dispatch.waiting,
-            lanes_held=lanes.timed_count,
+            lanes_waiting=due + dispatch.waiting,
+            lanes_held=timed,
             activities=len(activities),
             activity_tokens=sum(len(home.audience) for home in activities),
             tokens_behind=sum(home.audience.behind for home in activities),

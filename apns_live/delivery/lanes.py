@@ -224,14 +224,9 @@ class Lanes(Home):
         return min(self._timed[0][0], self._next_round) if self._timed else self._next_round
 
     @property
-    def due_count(self) -> int:
-        """Lanes that may leave and wait for a connection."""
-        return len(self._due)
-
-    @property
-    def timed_count(self) -> int:
-        """Lanes that wait for a time (some may have left the heap's interest since)."""
-        return len(self._timed)
+    def waiting(self) -> tuple[int, int]:
+        """Lanes that may leave and wait for a connection, and lanes that wait for a time."""
+        return len(self._due), len(self._timed)
 
     def tick(self, now: float) -> None:
         """Queue the lanes whose time has come; every few seconds look after what waits and what idles."""

@@ -69,7 +69,7 @@ class Writer:
             return
         self._changed[home] = None
         if not self._go.is_set():
-            self._later()
+            self._alarm.set(self._clock.monotonic() + self._interval)
 
     def now(self, home: Recorded, items: Sequence[Any] = ()) -> None:
         """Commit what ``home`` has as soon as the last commit is done; ``items`` wait for that."""
@@ -102,9 +102,6 @@ class Writer:
         if task is not None:
             await asyncio.wait((task,))
 
-    def _later(self) -> None:
-        self._alarm.set(self._clock.monotonic() + self._interval)
-
     async def _run(self) -> None:
         try:
             while True:
@@ -119,7 +116,7 @@ class Writer:
                 if self.closing:
                     return
                 if self._changed:
-                    self._later()
+                    self._alarm.set(self._clock.monotonic() + self._interval)
         except Exception as problem:  # noqa: BLE001 - whatever it is, nothing may leave without its intent
             error = problem if isinstance(problem, JournalError) else JournalError(repr(problem))
             error.__cause__ = None if error is problem else problem

@@ -99,13 +99,13 @@ class Link(asyncio.Protocol):
         self.cause = ""
         self.deliberate = False
         """It was ended for a reason of ours, which says nothing about the way to APNs."""
+        self.tokens = tokens
         self.token = tokens.for_connection(held)
         self.record = LinkRecord(clock.monotonic())
         self.wire = Wire()
         self.in_flight: dict[int, Push] = {}
         self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once the link is ready or gone."""
-        self._tokens = tokens
         self._owner = owner
         self._feed = feed
         self._clock = clock
@@ -139,24 +139,6 @@ class Link(asyncio.Protocol):
     def is_opening(self) -> bool:
         """Whether the server's SETTINGS have not come yet."""
         return self.state in (LinkState.CONNECTING, LinkState.WAITING_FOR_SETTINGS)
-
-    def failed(self) -> bool:
-        """Whether it ended, not by our wish, before a push was accepted on it."""
-        return self.is_closed() and not self.record.accepted and not self.deliberate
-
-    def was_dropped(self) -> bool:
-        """Whether it ended, not by our wish, before it was of much use."""
-        worth = self.record.was_worth_opening(self._clock.monotonic())
-        return self.is_closed() and not self.deliberate and not worth
-
-    def shows_current_token(self) -> bool:
-        """Whether a new connection would show the same provider token."""
-        return self._tokens.current().value == self.token.value
-
-    @property
-    def fresh(self) -> bool:
-        """Whether nothing was accepted since it was opened or was idle for long."""
-        return self.record.fresh
 
     def view(self) -> LinkView:
         """Return what the pool's decision needs to know."""
@@ -205,7 +187,7 @@ class Link(asyncio.Protocol):
             self._owner.link_full(self, now)
 
     def _pull(self, now: float) -> None:
-        token = self._tokens.for_connection(self.token)
+        token = self.tokens.for_connection(self.token)
         if token.issued_at < self.token.issued_at:
             # Another token would come too soon for this connection (Apple: 20 minutes).
             self.retire("its provider token is from the future: the clock was set back")

@@ -238,13 +238,14 @@ class Pool(Transport):
             task.cancel()
         logger.info("connection %d closed: %s", link.number, cause)
         self._hooks.call("connection_closed", link.number, cause)
-        if link.failed():
-            delay = self.opening.ended_unused(cause)
-            self._hooks.call("connect_failed", cause, delay)
-        elif link.was_dropped():
-            self.opening.was_dropped()
-        elif not link.deliberate:
-            self.opening.has_lasted()
+        if not link.deliberate:
+            if not link.record.accepted:
+                delay = self.opening.ended_unused(cause)
+                self._hooks.call("connect_failed", cause, delay)
+            elif link.record.was_worth_opening(self._clock.monotonic()):
+                self.opening.has_lasted()
+            else:
+                self.opening.was_dropped()
         if self._nothing_open is not None and not self._links:
             self._nothing_open.set()
         self.wake()

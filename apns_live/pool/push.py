@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ..credentials import ProviderToken
+from ..credentials import ProviderToken, ProviderTokens
 from ..http2 import Indexing, PreparedHeaders
 from ..payload import EncodedMessage
-from .record import LinkStatistics
+from .record import LinkRecord, LinkStatistics
 
 Fields = tuple[tuple[bytes, bytes, Indexing], ...]
 
@@ -42,11 +42,12 @@ class Carrier(Protocol):
         """The provider token that it shows."""
 
     @property
-    def fresh(self) -> bool:
-        """Whether nothing was accepted since it was opened or was idle for long."""
+    def tokens(self) -> ProviderTokens:
+        """Where that token came from."""
 
-    def shows_current_token(self) -> bool:
-        """Whether a new connection would show the same provider token."""
+    @property
+    def record(self) -> LinkRecord:
+        """What it did so far."""
 
     def statistics(self) -> LinkStatistics:
         """Return a frozen snapshot."""
