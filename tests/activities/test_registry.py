@@ -11,6 +11,7 @@ from apns_live.activities.apps import App, Apps
 from apns_live.activities.people.devices import Devices
 from apns_live.activities.people.people import People
 from apns_live.activities.people.records import DeviceRecord, TokenRecord
+from apns_live.activities.send.results import Batch, write
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import Sealer, new_key
@@ -171,8 +172,8 @@ async def test_a_410_retires_only_what_was_registered_before(
 ) -> None:
     await devices.register(app, [start("d1", A, T0 + 50), start("d2", B, T0)])
     async with database.write() as connection:
-        refused = [(A, T0 + 49, "Unregistered"), (B, T0 + 49, "ExpiredToken")]
-        await devices.retire(connection, app.row, refused)
+        refused = [(app.row, token, T0 + 49, "Unregistered") for token in (A, B)]
+        await write(connection, Batch(refused_starts=refused), now=T0 + 55)
     assert await living(database) == {("d1", "Match"): A}
     # Told again with the old time it stays retired; registered after the 410 it lives again.
     await devices.register(app, [start("d2", B, T0)])

@@ -19,7 +19,7 @@ from ...errors import InvalidInput
 from .. import checks
 from ..apps import App
 from ..finding import find_id, hold_activities
-from ..people.devices import Devices, Guard, stopped_by
+from ..people.devices import Devices, Guard, Registration, admitted, newest
 from ..people.records import TokenRecord, check_token
 from ..requests.member import Member
 from ..store import schema
@@ -27,7 +27,7 @@ from ..store.bulk import with_rows
 from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
 from ..store.ownership import partition_of
-from ..store.statements import chunks, insert_into
+from ..store.statements import chunks, fetch, insert_into
 from ..times import milliseconds
 
 Joined = Callable[[App, int, int, Sequence[Member]], object]
@@ -113,15 +113,6 @@ _TOGETHER = 1_000
 """Registrations that share statements."""
 
 
-class _Registration(msgspec.Struct, frozen=True, gc=False):
-    """The checked tokens of one call."""
-
-    app: App
-    records: Sequence[TokenRecord]
-    attributes_type: str
-    guard: Guard | None
-
-
 class _Turn(msgspec.Struct, frozen=True):
     """What some registrations of one app changed; places are an activity's row with a device's."""
 
@@ -181,7 +172,7 @@ class Joining:
     ) -> None:
         self._database = database
         self._commits = GroupCommit(database) if commits is None else commits
-        self._registrations: Batch[_Registration, _Stored] = Batch(self._together, self._tell)
+        self._registrations: Batch[Registration, _Stored] = Batch(self._together, self._tell)
         self._clock = clock
         self._devices = devices
         self._joined = joined
@@ -216,44 +207,45 @@ class Joining:
         if attributes_type:
             checks.attributes_type(attributes_type)
         for part in chunks(checked, _TOGETHER):
-            await self._commits.run_with(
-                self._registrations, _Registration(app, part, attributes_type, guard)
-            )
+            item = Registration(app, part, guard, attributes_type)
+            await self._commits.run_with(self._registrations, item)
         return len(checked)
 
     async def _together(
-        self, connection: AsyncConnection, items: Sequence[_Registration]
+        self, connection: AsyncConnection, items: Sequence[Registration]
     ) -> Sequence[_Stored | Exception]:
         """Store the registrations of many calls with a few statements for each app. See `GroupCommit`."""
-        stored = _Stored()
-        answers: list[_Stored | Exception] = []
-        by_app: dict[int, list[_Registration]] = {}
-        for item in items:
-            refused = await stopped_by(item.guard, connection)
-            answers.append(stored if refused is None else refused)
-            if refused is None:
-                by_app.setdefault(item.app.row, []).append(item)
-        if len(by_app) > 1:
-            scopes = {
-                app: {record.scope for item in some for record in item.records}
-                for app, some in by_app.items()
-            }
+        refusals, by_app = await admitted(connection, items)
+        scopes = {
+            some[0].app.row: {record.scope for item in some for record in item.records}
+            for some in by_app
+        }
+        turns = [
+            (some, turn)
+            for some in by_app
+            for turn in _turns(
+                newest(
+                    (record for item in some for record in item.records),
+                    lambda record: (record.scope, record.device),
+                )
+            )
+        ]
+        if len(turns) > 1:
             await hold_activities(connection, scopes, share=True)
-        now = milliseconds(self._clock)
+        now, stored = milliseconds(self._clock), _Stored()
         came: dict[int, bool] = {}
-        for _, some in sorted(by_app.items()):
+        for some, records in turns:
             types: dict[str, str] = {}
             for item in some:
                 for record in item.records:
                     types.setdefault(record.scope, item.attributes_type)
-            for records in _turns(_newest(record for item in some for record in item.records)):
-                turn = await self._register(connection, some[0].app, records, types, now)
-                stored.turns.append(turn)
-                for activity, behind in turn.behind():
-                    came[activity] = came.get(activity, False) or behind
+            turn = await self._register(connection, some[0].app, records, types, now)
+            stored.turns.append(turn)
+            for activity, behind in turn.behind():
+                came[activity] = came.get(activity, False) or behind
         if self._told is not None:
             await self._told(connection, came)
-        return answers
+        return [refusal or stored for refusal in refusals]
 
     async def _register(
         self,
@@ -376,17 +368,6 @@ class Joining:
         return bool(tokens)
 
 
-def _newest(records: Iterable[TokenRecord]) -> list[TokenRecord]:
-    """Keep the newest of several registrations for one place: a statement may touch a row once."""
-    kept: dict[tuple[str, str], TokenRecord] = {}
-    for record in records:
-        place = (record.scope, record.device)
-        known = kept.get(place)
-        if known is None or record.registered_at >= known.registered_at:
-            kept[place] = record
-    return list(kept.values())
-
-
 def _turns(records: Iterable[TokenRecord]) -> list[list[TokenRecord]]:
     """Cut records so that no token stands twice in a turn: who comes later takes it over."""
     turns: list[dict[str, TokenRecord]] = []
@@ -401,17 +382,12 @@ def _turns(records: Iterable[TokenRecord]) -> list[list[TokenRecord]]:
 
 
 async def _find(connection: AsyncConnection, app: App, ids: Sequence[str]) -> dict[str, Row[Any]]:
+    """Return activities by id, locked in the order of their rows, as everybody does."""
     table = schema.activities
-    found: dict[str, Row[Any]] = {}
-    for part in chunks(sorted(ids)):
-        rows: Iterable[Row[Any]] = await connection.execute(
-            select(table.c.id, table.c.public_id, table.c.version, table.c.environment)
-            .where(table.c.app_id == app.row, table.c.public_id.in_(part))
-            .order_by(table.c.id)
-            .with_for_update(read=True)
-        )
-        found.update((row.public_id, row) for row in rows)
-    return found
+    query = select(table.c.id, table.c.public_id, table.c.version, table.c.environment)
+    query = query.where(table.c.app_id == app.row, table.c.public_id.in_(ids))
+    rows = await fetch(connection, query.order_by(table.c.id).with_for_update(read=True))
+    return {row.public_id: row for row in rows}
 
 
 async def _standing(

@@ -8,11 +8,11 @@ time that the 410 carries (Apple, "Handling notification responses from APNs").
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy import Select, bindparam, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
@@ -25,7 +25,7 @@ from ..store.bulk import with_rows
 from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
 from ..store.growth import Growth
-from ..store.statements import chunks, insert_into
+from ..store.statements import chunks, fetch, insert_into
 from ..times import milliseconds
 from .people import rows_of_users
 from .records import DeviceRecord, TokenRecord, check_device, check_token
@@ -38,22 +38,56 @@ Guard = Callable[[AsyncConnection], Awaitable[None]]
 """Runs first in a write's transaction, and stops the write by raising."""
 
 
-class _Registration(msgspec.Struct, frozen=True, gc=False):
-    """The checked tokens of one call."""
+class Registration(msgspec.Struct, frozen=True, gc=False):
+    """The checked tokens of one call. ``attributes_type`` is that of activities nobody knows yet."""
 
     app: App
     records: Sequence[TokenRecord]
     guard: Guard | None
+    attributes_type: str = ""
 
 
-async def stopped_by(guard: Guard | None, connection: AsyncConnection) -> Exception | None:
-    """Return the error with which a guard stops a write that is one of many; None if it may go on."""
-    try:
-        if guard is not None:
-            await guard(connection)
-    except ApnsLiveError as error:
-        return error
-    return None
+async def admitted(
+    connection: AsyncConnection, items: Sequence[Registration]
+) -> tuple[list[Exception | None], list[list[Registration]]]:
+    """Run the guards; return the error of each that is stopped, and the others by their apps' rows."""
+    refusals: list[Exception | None] = []
+    by_app: dict[int, list[Registration]] = {}
+    for item in items:
+        refusal = None
+        try:
+            if item.guard is not None:
+                await item.guard(connection)
+            by_app.setdefault(item.app.row, []).append(item)
+        except ApnsLiveError as error:
+            refusal = error
+        refusals.append(refusal)
+    return refusals, [some for _, some in sorted(by_app.items())]
+
+
+def newest(
+    records: Iterable[TokenRecord], place: Callable[[TokenRecord], Hashable]
+) -> list[TokenRecord]:
+    """Keep the newest of several registrations for one place: a statement may touch a row once."""
+    kept: dict[Hashable, TokenRecord] = {}
+    for record in records:
+        known = kept.get(place(record))
+        if known is None or record.registered_at >= known.registered_at:
+            kept[place(record)] = record
+    return list(kept.values())
+
+
+def first_digits(token: str | None) -> str | None:
+    """Return how a token is shown."""
+    return None if token is None else f"{token[:8]}…"
+
+
+def devices_with_user() -> Select[Any]:
+    """Return the query for devices, each with its user's external id as ``user``."""
+    devices, users = schema.devices, schema.users
+    return select(devices, users.c.external_id.label("user")).outerjoin(
+        users, users.c.id == devices.c.user_id
+    )
 
 
 class Devices:
@@ -71,7 +105,7 @@ class Devices:
     ) -> None:
         self._database = database
         self._commits = GroupCommit(database) if commits is None else commits
-        self._registrations: Batch[_Registration, None] = Batch(self._together)
+        self._registrations: Batch[Registration, None] = Batch(self._together)
         self._clock = clock
         self._growth = Growth(database)
         self._left = left
@@ -142,22 +176,19 @@ class Devices:
                     remedy="Register activity tokens with the activities.",
                 )
 
-        await self._commits.run_with(self._registrations, _Registration(app, checked, guard))
+        await self._commits.run_with(self._registrations, Registration(app, checked, guard))
         await self._growth.stored(len(checked))
         return len(checked)
 
     async def _together(
-        self, connection: AsyncConnection, items: Sequence[_Registration]
+        self, connection: AsyncConnection, items: Sequence[Registration]
     ) -> Sequence[Exception | None]:
         """Store the registrations of many calls with a few statements for each app. See `GroupCommit`."""
-        answers = [await stopped_by(item.guard, connection) for item in items]
-        by_app: dict[int, tuple[App, list[TokenRecord]]] = {}
-        for item, refused in zip(items, answers, strict=True):
-            if refused is None:
-                by_app.setdefault(item.app.row, (item.app, []))[1].extend(item.records)
-        for _, (app, records) in sorted(by_app.items()):
-            await self.register_within(connection, app, records)
-        return answers
+        refusals, by_app = await admitted(connection, items)
+        for some in by_app:
+            records = [record for item in some for record in item.records]
+            await self.register_within(connection, some[0].app, records)
+        return refusals
 
     async def register_within(
         self, connection: AsyncConnection, app: App, records: Sequence[TokenRecord]
@@ -165,20 +196,22 @@ class Devices:
         """Store checked start and device tokens inside a transaction of the caller."""
         rows = await self.rows(connection, app, [record.device for record in records])
         for kind, (register, moved) in _STATEMENTS.items():
-            of_kind = [record for record in records if record.kind == kind]
-            for part in chunks(_newest(of_kind, app), _TOGETHER):
-                given = [
+            of_kind = newest(
+                (record for record in records if record.kind == kind),
+                lambda one: (one.device, one.scope, one.environment or app.environment),
+            )
+            for part in chunks(of_kind, _TOGETHER):
+                given = sorted(  # one order of locks for everybody
                     [
                         app.row,
-                        rows[record.device],
-                        record.scope,
-                        record.environment or app.environment,
-                        record.token,
-                        record.registered_at,
+                        rows[one.device],
+                        one.scope,
+                        one.environment or app.environment,
+                        one.token,
+                        one.registered_at,
                     ]
-                    for record in part
-                ]
-                given.sort()  # one order of locks for everybody
+                    for one in part
+                )
                 await with_rows(connection, register, _COLUMNS, given)
                 await with_rows(connection, moved, _COLUMNS, given)
 
@@ -195,31 +228,18 @@ class Devices:
 
         Tokens are shown by their first eight digits. Raises `NotFound`.
         """
-        table = schema.devices
+        start = schema.start_tokens
         async with self._database.read() as connection:
-            query = select(table, schema.users.c.external_id.label("user")).outerjoin(
-                schema.users, schema.users.c.id == table.c.user_id
-            )
-            row = await find(connection, app, table, public_id, query)
-            start = schema.start_tokens
-            tokens = (
-                await connection.execute(
-                    select(start).where(start.c.device_id == row.id, start.c.retired_at.is_(None))
-                )
-            ).all()
-        known = {name: getattr(row, name) for name in TOLD}
+            row = await find(connection, app, schema.devices, public_id, devices_with_user())
+            living = select(start).where(start.c.device_id == row.id, start.c.retired_at.is_(None))
+            tokens = (await connection.execute(living)).all()
+        names = ("attributes_type", "environment", "registered_at")
         return {
             "id": row.public_id,
-            "user": row.user,
-            **known,
+            **{name: getattr(row, name) for name in ("user", *TOLD)},
             "start_tokens": [
-                {
-                    "attributes_type": token.attributes_type,
-                    "environment": token.environment,
-                    "token": f"{token.token[:8]}…",
-                    "registered_at": token.registered_at,
-                }
-                for token in tokens
+                {"token": first_digits(one.token), **{name: getattr(one, name) for name in names}}
+                for one in tokens
             ],
         }
 
@@ -227,78 +247,35 @@ class Devices:
         """Delete a device and all of its tokens. Raises `NotFound`."""
         table, members = schema.devices, schema.activity_devices
         place = (table.c.app_id == app.row, table.c.public_id == public_id)
+        query = select(members.c.activity_id, members.c.token).join(table)
         async with self._database.write() as connection:
-            followed = (
-                await connection.execute(
-                    select(members.c.activity_id, members.c.token)
-                    .join(table, table.c.id == members.c.device_id)
-                    .where(*place, members.c.token.is_not(None))
-                )
-            ).all()
+            followed = await fetch(connection, query.where(*place, members.c.token.is_not(None)))
             gone = await connection.execute(delete(table).where(*place))
         if not gone.rowcount:
             raise NotFound(f"the app {app.id!r} has no device {public_id!r}")
-        for activity, token in followed:
-            self._left(activity, token)
+        for row in followed:
+            self._left(row.activity_id, row.token)
 
     async def withdraw(
         self, app: App, device: str, attributes_type: str, *, guard: Guard | None = None
     ) -> bool:
         """Retire a device's start token because the app said so; return whether there was one."""
-        table = schema.start_tokens
-        owner = select(schema.devices.c.id).where(
-            schema.devices.c.app_id == app.row, schema.devices.c.public_id == device
+        table, devices = schema.start_tokens, schema.devices
+        owner = select(devices.c.id).where(
+            devices.c.app_id == app.row, devices.c.public_id == device
         )
-        now = milliseconds(self._clock)
+        place = (table.c.device_id.in_(owner), table.c.attributes_type == attributes_type)
         async with self._database.write() as connection:
             if guard is not None:
                 await guard(connection)
             retired = await connection.execute(
                 update(table)
-                .where(
-                    table.c.device_id.in_(owner),
-                    table.c.attributes_type == attributes_type,
-                    table.c.retired_at.is_(None),
-                )
-                .values(retired_at=now, retired_reason="withdrawn")
+                .where(*place, table.c.retired_at.is_(None))
+                .values(retired_at=milliseconds(self._clock), retired_reason="withdrawn")
             )
         return bool(retired.rowcount)
 
-    async def retire(
-        self, connection: AsyncConnection, app_row: int, refused: Iterable[Refused]
-    ) -> None:
-        """Retire tokens that APNs refused, in the caller's transaction.
 
-        Each is (token, milliseconds of the 410 or None, reason). Without a time of its own a
-        refusal counts from now on. The token is retired as of that time, so that a registration
-        after it makes the token live again.
-        """
-        now = milliseconds(self._clock)
-        values = [
-            {
-                "the_app": app_row,
-                "the_token": token,
-                "before": now if before is None else before,
-                "why": reason,
-            }
-            for token, before, reason in refused
-        ]
-        for table in (schema.start_tokens, schema.device_tokens, schema.activity_devices):
-            for part in chunks(values):
-                await connection.execute(
-                    update(table)
-                    .where(
-                        table.c.app_id == bindparam("the_app"),
-                        table.c.token == bindparam("the_token"),
-                        table.c.retired_at.is_(None),
-                        table.c.registered_at <= bindparam("before"),
-                    )
-                    .values(retired_at=bindparam("before"), retired_reason=bindparam("why")),
-                    part,
-                )
-
-
-Refused = tuple[str, int | None, str]
 _TOGETHER = 1_000
 _COLUMNS = {
     "app": "BIGINT",
@@ -384,14 +361,3 @@ def _update_told(columns: Iterable[str]) -> Any:
         )
         .values(changes)
     )
-
-
-def _newest(records: Sequence[TokenRecord], app: App) -> list[TokenRecord]:
-    """Keep the newest of several registrations for one place: a statement may touch a row once."""
-    kept: dict[tuple[str, str, str], TokenRecord] = {}
-    for record in records:
-        place = (record.device, record.scope, record.environment or app.environment)
-        known = kept.get(place)
-        if known is None or record.registered_at >= known.registered_at:
-            kept[place] = record
-    return list(kept.values())

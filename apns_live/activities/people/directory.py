@@ -10,20 +10,22 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, time
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Column, Row, Select, Table, or_, select
+from sqlalchemy import Column, Integer, Row, Select, Table, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...errors import InvalidInput, NotFound
+from ...errors import InvalidInput
 from .. import checks
 from ..apps import App
 from ..finding import find, find_id
 from ..store import schema
 from ..store.database import Database
-from .devices import TOLD
+from .audience.segments import is_named, no_segment
+from .devices import TOLD, devices_with_user, first_digits
 
 MOST = 1_000
 """Rows of a page, and entries of a list that belongs to one device or user."""
 Member = Literal["device", "user"]
+Show = Callable[[Row[Any]], dict[str, Any]]
 _DIGITS = 18
 """Of a row's id at most; the column holds more."""
 
@@ -62,28 +64,20 @@ class Directory:
                 field="user, language, country",
                 remedy="Give one of them; a segment combines them.",
             )
-        table, users = schema.devices, schema.users
-        query = select(table, users.c.external_id.label("user")).outerjoin(
-            users, users.c.id == table.c.user_id
-        )
+        table = schema.devices
+        wanted, along = table.c.app_id == app.row, table.c.public_id
+        if language is not None:
+            spoken = checks.language(language, "language")
+            wanted, along = and_(wanted, table.c.language == spoken), table.c.id
+        elif country is not None:
+            code = checks.country(country, "country")
+            wanted, along = and_(wanted, table.c.country == code), table.c.id
         async with self._database.read() as connection:
-            if language is not None or country is not None:
-                column, value = (
-                    (table.c.language, checks.language(language, "language"))
-                    if language is not None
-                    else (table.c.country, checks.country(country, "country"))
-                )
-                query = query.where(table.c.app_id == app.row, column == value)
-                rows = await _read(connection, query, table.c.id, _number(after), limit)
-                return _page([_device(row) for row in rows], rows, limit, "id")
             if user is not None:
-                owner = await find_id(connection, app, schema.users, user)
                 # The app goes without saying, and would lead along another index.
-                query = query.where(table.c.user_id == owner)
-            else:
-                query = query.where(table.c.app_id == app.row)
-            rows = await _read(connection, query, table.c.public_id, after, limit)
-        return _page([_device(row) for row in rows], rows, limit, "public_id")
+                wanted = table.c.user_id == await find_id(connection, app, schema.users, user)
+            query = devices_with_user().where(wanted)
+            return await _page(connection, query, along, after, limit, _device)
 
     async def tokens(self, app: App, device: str) -> list[dict[str, Any]]:
         """Return the tokens of a device by their first eight digits.
@@ -93,50 +87,26 @@ class Directory:
         """
         start, plain = schema.start_tokens, schema.device_tokens
         members, activities = schema.activity_devices, schema.activities
+        following = (
+            select(members, activities.c.public_id.label("activity"))
+            .join(activities, activities.c.id == members.c.activity_id)
+            .where(members.c.retired_at.is_(None), members.c.token.is_not(None))
+        )
+        found: list[dict[str, Any]] = []
         async with self._database.read() as connection:
             owner = await find_id(connection, app, schema.devices, device)
-            found = [
-                ("start", row)
-                for row in await connection.execute(
-                    select(start)
-                    .where(start.c.device_id == owner)
-                    .order_by(start.c.id.desc())
-                    .limit(MOST)
-                )
-            ]
-            found += [
-                ("device", row)
-                for row in await connection.execute(
-                    select(plain).where(plain.c.device_id == owner).order_by(plain.c.id.desc())
-                )
-            ]
-            found += [
-                ("activity", row)
-                for row in await connection.execute(
-                    select(members, activities.c.public_id.label("activity"))
-                    .join(activities, activities.c.id == members.c.activity_id)
-                    .where(
-                        members.c.device_id == owner,
-                        members.c.retired_at.is_(None),
-                        members.c.token.is_not(None),
-                    )
-                    .order_by(members.c.id.desc())
-                    .limit(MOST)
-                )
-            ]
-        return [
-            {
-                "kind": kind,
-                "attributes_type": row.attributes_type if kind == "start" else None,
-                "activity": row.activity if kind == "activity" else None,
-                "environment": row.environment,
-                "token": f"{row.token[:8]}…",
-                "registered_at": row.registered_at,
-                "retired_at": row.retired_at,
-                "retired_reason": row.retired_reason,
-            }
-            for kind, row in found
-        ]
+            for kind, table, query in (
+                ("start", start, select(start)),
+                ("device", plain, select(plain)),
+                ("activity", members, following),
+            ):
+                newest = query.where(table.c.device_id == owner).order_by(table.c.id.desc())
+                for row in await connection.execute(newest.limit(MOST)):
+                    named = {
+                        name: getattr(row, name, None) for name in ("attributes_type", "activity")
+                    }
+                    found.append({"kind": kind, **named, **_token(row)})
+        return found
 
     async def users(self, app: App, *, after: str = "", limit: int = 100) -> Page:
         """Return users by external id."""
@@ -144,28 +114,19 @@ class Directory:
 
     async def user(self, app: App, external_id: str) -> dict[str, Any]:
         """Return a user with aliases, tags, attributes, groups and devices. Raises `NotFound`."""
-        users, devices, aliases = schema.users, schema.devices, schema.user_aliases
+        devices, aliases = schema.devices, schema.user_aliases
         async with self._database.read() as connection:
-            row = await find(connection, app, users, external_id)
-            labels = await connection.execute(
-                select(aliases.c.label, aliases.c.value)
-                .where(aliases.c.user_id == row.id)
-                .order_by(aliases.c.id)
-                .limit(MOST)
-            )
+            row = await find(connection, app, schema.users, external_id)
+            labels = select(aliases.c.label, aliases.c.value).where(aliases.c.user_id == row.id)
             named: dict[str, list[str]] = {}
-            for alias in labels:
+            for alias in await connection.execute(labels.order_by(aliases.c.id).limit(MOST)):
                 named.setdefault(alias.label, []).append(alias.value)
-            of_user = await connection.execute(
-                select(devices.c.public_id)
-                .where(devices.c.user_id == row.id)
-                .order_by(devices.c.public_id)
-                .limit(MOST)
-            )
+            theirs = select(devices.c.public_id).where(devices.c.user_id == row.id)
+            names = await connection.scalars(theirs.order_by(devices.c.public_id).limit(MOST))
             return {
                 **_user(row),
                 "aliases": named,
-                "devices": list(of_user.scalars()),
+                "devices": list(names),
                 **await _belongings(connection, "user", row.id),
             }
 
@@ -182,8 +143,7 @@ class Directory:
     async def group(self, app: App, slug: str) -> dict[str, Any]:
         """Return a group. Raises `NotFound`."""
         async with self._database.read() as connection:
-            row = await find(connection, app, schema.groups, slug)
-        return _group(row)
+            return _group(await find(connection, app, schema.groups, slug))
 
     async def segments(self, app: App, *, after: str = "", limit: int = 100) -> Page:
         """Return the saved segments by name."""
@@ -191,15 +151,9 @@ class Directory:
 
     async def segment(self, app: App, name_or_id: str) -> dict[str, Any]:
         """Return a saved segment. Raises `NotFound`."""
-        table = schema.segments
-        query = select(table).where(
-            table.c.app_id == app.row,
-            or_(table.c.name == name_or_id, table.c.public_id == name_or_id),
-        )
-        async with self._database.read() as connection:
-            row = (await connection.execute(query.limit(1))).one_or_none()
-        if row is None:
-            raise NotFound(f"the app {app.id!r} has no segment {name_or_id!r}")
+        query = select(schema.segments).where(is_named(app, name_or_id)).limit(1)
+        if (row := await self._database.fetch_row(query)) is None:
+            raise no_segment(app, name_or_id)
         return _segment(row)
 
     async def streams(self, app: App, *, after: str = "", limit: int = 100) -> Page:
@@ -208,10 +162,8 @@ class Directory:
 
     async def stream(self, app: App, key: str) -> dict[str, Any]:
         """Return a stream with the activity behind it. Raises `NotFound`."""
-        table = schema.streams
         async with self._database.read() as connection:
-            row = await find(connection, app, table, key, _streams())
-        return _stream(row)
+            return _stream(await find(connection, app, schema.streams, key, _streams()))
 
     async def _list(
         self,
@@ -220,15 +172,13 @@ class Directory:
         by: str,
         after: str,
         limit: int,
-        show: Callable[[Row[Any]], dict[str, Any]],
+        show: Show,
         query: Select[Any] | None = None,
     ) -> Page:
         """Return a page of an app's rows along one of their columns."""
-        query = select(table) if query is None else query
-        query = query.where(table.c.app_id == app.row)
+        query = (select(table) if query is None else query).where(table.c.app_id == app.row)
         async with self._database.read() as connection:
-            rows = await _read(connection, query, table.c[by], after, limit)
-        return _page([show(row) for row in rows], rows, limit, by)
+            return await _page(connection, query, table.c[by], after, limit, show)
 
     async def followers(
         self, app: App, activity: str, *, after: str = "", limit: int = 100
@@ -246,43 +196,44 @@ class Directory:
                 .join(devices, devices.c.id == members.c.device_id)
                 .where(members.c.activity_id == found)
             )
-            rows = await _read(connection, query, members.c.device_id, _number(after), limit)
-        items = [
-            {
-                "device": row.device,
-                "environment": row.environment,
-                "started_at": row.started_at,
-                "joined_at": row.joined_at,
-                "token": None if row.token is None else f"{row.token[:8]}…",
-                "registered_at": row.registered_at,
-                "acknowledged_version": row.acknowledged_version,
-                "retired_at": row.retired_at,
-                "retired_reason": row.retired_reason,
-            }
-            for row in rows
-        ]
-        return _page(items, rows, limit, "device_id")
+            return await _page(connection, query, members.c.device_id, after, limit, _follower)
 
     async def members(
         self, app: App, slug: str, kind: Member, *, after: str = "", limit: int = 100
     ) -> Page:
         """Return the devices or the users of a group, the oldest first. Raises `NotFound`."""
-        members = schema.group_members
-        if kind == "device":
-            owner, table = members.c.device_id, schema.devices
-            name: Column[Any] = schema.devices.c.public_id
-        else:
-            owner, table = members.c.user_id, schema.users
-            name = schema.users.c.external_id
+        table, name = (
+            (schema.devices, "public_id") if kind == "device" else (schema.users, "external_id")
+        )
+        owner = schema.group_members.c[f"{kind}_id"]
+        query = select(table.c[name].label("name")).join(schema.group_members, table.c.id == owner)
         async with self._database.read() as connection:
             found = await find_id(connection, app, schema.groups, slug)
-            query = (
-                select(owner.label("owner"), name.label("name"))
-                .join(table, table.c.id == owner)
-                .where(members.c.group_id == found)
+            query = query.where(schema.group_members.c.group_id == found)
+            return await _page(connection, query, owner, after, limit, lambda row: {"id": row.name})
+
+
+async def _page(
+    connection: AsyncConnection,
+    query: Select[Any],
+    along: Column[Any],
+    after: str,
+    limit: int,
+    show: Show,
+) -> Page:
+    """Read a page along a column of row ids or of names. Raises `InvalidInput` for a bad ``after``."""
+    start: object = checks.encodable(after, "after")
+    if isinstance(along.type, Integer):
+        if after and not (after.isascii() and after.isdecimal() and len(after) <= _DIGITS):
+            raise InvalidInput(
+                "is of another list", field="after", remedy="Give `next` of this list's last page."
             )
-            rows = await _read(connection, query, owner, _number(after), limit)
-        return _page([{"id": row.name} for row in rows], rows, limit, "owner")
+        start = int(after or 0)
+    most = min(limit, MOST)
+    query = query.add_columns(along.label("place")).where(along > start).order_by(along)
+    rows = (await connection.execute(query.limit(most))).all()
+    more = rows and len(rows) == most
+    return Page([show(row) for row in rows], str(rows[-1].place) if more else None)
 
 
 def _streams() -> Select[Any]:
@@ -317,73 +268,38 @@ def _segment(row: Row[Any]) -> dict[str, Any]:
     return {"id": row.public_id, "name": row.name, "filter": json.loads(row.filter)}
 
 
-async def _read(
-    connection: AsyncConnection,
-    query: Select[Any],
-    along: Column[Any],
-    after: str | int,
-    limit: int,
-) -> list[Row[Any]]:
-    if isinstance(after, str):
-        checks.encodable(after, "after")
-    found = await connection.execute(
-        query.where(along > after).order_by(along).limit(min(limit, MOST))
-    )
-    return list(found.all())
-
-
-def _page(items: list[dict[str, Any]], rows: list[Row[Any]], limit: int, by: str) -> Page:
-    full = len(rows) == min(limit, MOST)
-    return Page(items, str(getattr(rows[-1], by)) if full and rows else None)
-
-
-def _number(after: str) -> int:
-    """Return where a list that goes by row ids is read on. Raises `InvalidInput`."""
-    if not after:
-        return 0
-    if not (after.isascii() and after.isdecimal() and len(after) <= _DIGITS):
-        raise InvalidInput(
-            "is of another list", field="after", remedy="Give `next` of this list's last page."
-        )
-    return int(after)
-
-
 def _device(row: Row[Any]) -> dict[str, Any]:
-    return {
-        "id": row.public_id,
-        "user": row.user,
-        **{name: getattr(row, name) for name in TOLD},
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-    }
+    names = ("user", *TOLD, "created_at", "updated_at")
+    return {"id": row.public_id, **{name: getattr(row, name) for name in names}}
+
+
+def _token(row: Row[Any]) -> dict[str, Any]:
+    names = ("environment", "registered_at", "retired_at", "retired_reason")
+    return {"token": first_digits(row.token), **{name: getattr(row, name) for name in names}}
+
+
+def _follower(row: Row[Any]) -> dict[str, Any]:
+    names = ("device", "started_at", "joined_at", "acknowledged_version")
+    return {**{name: getattr(row, name) for name in names}, **_token(row)}
 
 
 async def _belongings(connection: AsyncConnection, kind: Member, owner: int) -> dict[str, Any]:
     values, members, groups = schema.attributes, schema.group_members, schema.groups
-    column = values.c.device_id if kind == "device" else values.c.user_id
-    member = members.c.device_id if kind == "device" else members.c.user_id
-    rows = await connection.execute(
-        select(values)
-        .where(column == owner)
-        .order_by(values.c.namespace, values.c.name, values.c.position)
-    )
     tags: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
-    for row in rows:
+    held = select(values).where(values.c[f"{kind}_id"] == owner)
+    held = held.order_by(values.c.namespace, values.c.name, values.c.position)
+    for row in await connection.execute(held):
         if row.namespace == "tag":
             tags[row.name] = _value(row)
         elif row.kind == "array":
             attributes.setdefault(row.name, []).append(_value(row))
         else:
             attributes[row.name] = _value(row)
-    slugs = await connection.execute(
-        select(groups.c.slug)
-        .join(members, members.c.group_id == groups.c.id)
-        .where(member == owner)
-        .order_by(groups.c.slug)
-        .limit(MOST)
-    )
-    return {"tags": tags, "attributes": attributes, "groups": list(slugs.scalars())}
+    slugs = select(groups.c.slug).join(members, members.c.group_id == groups.c.id)
+    slugs = slugs.where(members.c[f"{kind}_id"] == owner).order_by(groups.c.slug).limit(MOST)
+    within = list(await connection.scalars(slugs))
+    return {"tags": tags, "attributes": attributes, "groups": within}
 
 
 def _value(row: Row[Any]) -> str | float | bool | Mapping[str, str]:

@@ -194,11 +194,8 @@ class People:
         Raises `NotFound`.
         """
         table = schema.users
-        async with self._database.write() as connection:
-            gone = await connection.execute(
-                delete(table).where(table.c.app_id == app.row, table.c.external_id == external_id)
-            )
-        if not gone.rowcount:
+        place = (table.c.app_id == app.row, table.c.external_id == external_id)
+        if not await self._database.change(delete(table).where(*place)):
             raise NotFound(f"the app {app.id!r} has no user {external_id!r}")
 
     async def add_group(self, app: App, slug: str, *, name: str | None = None) -> None:
@@ -207,36 +204,28 @@ class People:
         title = slug if name is None else checks.identifier(name, "name", limit=200)
         table = schema.groups
         async with self._database.write() as connection:
-            statement = insert_into(connection, table).values(
+            added = insert_into(connection, table).values(
                 app_id=app.row, slug=slug, name=title, created_at=milliseconds(self._clock)
             )
+            place, named = ["app_id", "slug"], {"name": title}
             await connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["app_id", "slug"], set_={"name": title}
-                )
-                if name is not None
-                else statement.on_conflict_do_nothing()
+                added.on_conflict_do_nothing()
+                if name is None
+                else added.on_conflict_do_update(index_elements=place, set_=named)
             )
 
     async def groups(self, app: App) -> list[dict[str, Any]]:
         """Return the groups of an app by slug."""
         table = schema.groups
-        async with self._database.read() as connection:
-            rows = await connection.execute(
-                select(table.c.slug, table.c.name)
-                .where(table.c.app_id == app.row)
-                .order_by(table.c.slug)
-            )
-            return [{"slug": row.slug, "name": row.name} for row in rows]
+        query = select(table.c.slug, table.c.name).where(table.c.app_id == app.row)
+        rows = await self._database.fetch(query.order_by(table.c.slug))
+        return [{"slug": row.slug, "name": row.name} for row in rows]
 
     async def remove_group(self, app: App, slug: str) -> None:
         """Delete a group; its devices and users stay. Raises `NotFound`."""
         table = schema.groups
-        async with self._database.write() as connection:
-            gone = await connection.execute(
-                delete(table).where(table.c.app_id == app.row, table.c.slug == slug)
-            )
-        if not gone.rowcount:
+        place = (table.c.app_id == app.row, table.c.slug == slug)
+        if not await self._database.change(delete(table).where(*place)):
             raise NotFound(f"the app {app.id!r} has no group {slug!r}")
 
     async def join_group(self, app: App, slug: str, subject: Subject, public_id: str) -> None:
@@ -255,14 +244,11 @@ class People:
             group = await find_id(connection, app, schema.groups, slug)
             owner = await find_id(connection, app, _SUBJECTS[subject], public_id)
             place = {"group_id": group, f"{subject}_id": owner}
-            if join:
-                await connection.execute(
-                    insert_into(connection, table).values(place).on_conflict_do_nothing()
-                )
-            else:
-                await connection.execute(
-                    delete(table).where(*(table.c[name] == value for name, value in place.items()))
-                )
+            await connection.execute(
+                insert_into(connection, table).values(place).on_conflict_do_nothing()
+                if join
+                else delete(table).where(*(table.c[name] == at for name, at in place.items()))
+            )
 
     async def move_devices(self, app: App, devices: Sequence[str], user: str | None) -> int:
         """Give devices to a user, or to nobody; return how many there were.

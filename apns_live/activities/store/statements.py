@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Table
+from sqlalchemy import Executable, Row, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,6 +22,16 @@ def insert_into(connection: AsyncConnection, table: Table) -> Insert:
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table)
     return postgresql.insert(table)
+
+
+async def fetch(connection: AsyncConnection, query: Executable) -> Sequence[Row[Any]]:
+    """Return all rows of a query."""
+    return (await connection.execute(query)).all()
+
+
+async def fetch_row(connection: AsyncConnection, query: Executable) -> Row[Any] | None:
+    """Return the one row of a query, or None."""
+    return (await connection.execute(query)).one_or_none()
 
 
 def chunks(items: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:

@@ -12,11 +12,11 @@ send to everyone.
 
 from __future__ import annotations
 
-import json
+import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any as AnyValue
+from collections.abc import Iterator, Mapping
+
+import msgspec
 
 from ....errors import InvalidInput
 from ... import checks
@@ -46,46 +46,40 @@ RELATIONS: Mapping[str, frozenset[str]] = {
     "push_enabled": EQUALITY,
     "location": frozenset({"within", "exists", "not_exists"}),
 }
-_KEYED = frozenset({"tag", "custom"})
+KEYED = frozenset({"tag", "custom"})
+SESSIONS = frozenset({"first_session", "last_session"})
 _TEXTS = frozenset({"language", "country", "app_version", "os_version"})
-_SESSIONS = frozenset({"first_session", "last_session"})
 _NUMBERS = frozenset({"session_count", "session_time", "amount_spent"})
-_KNOWN_KEYS = ("field", "key", "relation", "value", "hours_ago", "radius", "lat", "long")
 
-Value = str | float | bool | tuple[str | float, ...] | None
+Value = str | float | bool | list[str | float] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One test. ``value`` is in its stored form; sessions keep hours in ``hours_ago``."""
+class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One test. ``value`` is in its stored form; sessions keep ``hours_ago``, ``radius`` is metres."""
 
     field: str
     relation: str
     value: Value = None
     key: str = ""
-    hours_ago: float = 0.0
-    latitude: float = 0.0
-    longitude: float = 0.0
-    radius: float = 0.0
-    """Metres."""
+    hours_ago: float | None = None
+    lat: float | None = None
+    long: float | None = None
+    radius: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class All:
+class All(msgspec.Struct, frozen=True, rename={"parts": "and"}):
     """Every part must hold."""
 
-    parts: tuple[Filter, ...]
+    parts: list[Filter]
 
 
-@dataclass(frozen=True, slots=True)
-class Any:
+class Any(msgspec.Struct, frozen=True, rename={"parts": "or"}):
     """One part must hold."""
 
-    parts: tuple[Filter, ...]
+    parts: list[Filter]
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
+class Not(msgspec.Struct, frozen=True, rename={"part": "not"}):
     """The part must not hold."""
 
     part: Filter
@@ -96,8 +90,7 @@ Filter = Condition | All | Any | Not
 
 def parse_filter(value: object, *, field: str = "filter") -> Filter:
     """Return the checked tree. Raises `InvalidInput` with the path of what is wrong."""
-    count = [0]
-    return _parse(value, field, 0, count)
+    return _parse(value, field, 0, itertools.count(1))
 
 
 def conditions(tree: Filter) -> list[Condition]:
@@ -113,139 +106,94 @@ def conditions(tree: Filter) -> list[Condition]:
 
 def write_filter(tree: Filter) -> str:
     """Return the tree as JSON text that `parse_filter` reads to an equal tree."""
-    return json.dumps(_write(tree))
+    return msgspec.json.encode(tree).decode()
 
 
-def _write(tree: Filter) -> dict[str, AnyValue]:
-    match tree:
-        case All():
-            return {"and": [_write(part) for part in tree.parts]}
-        case Any():
-            return {"or": [_write(part) for part in tree.parts]}
-        case Not():
-            return {"not": _write(tree.part)}
-    entry: dict[str, AnyValue] = {"field": tree.field, "relation": tree.relation}
-    if tree.key:
-        entry["key"] = tree.key
-    if tree.field in _SESSIONS and tree.relation not in PRESENCE:
-        entry["hours_ago"] = tree.hours_ago
-    elif tree.relation == "within":
-        entry |= {"lat": tree.latitude, "long": tree.longitude, "radius": tree.radius}
-    elif tree.value is not None:
-        entry["value"] = list(tree.value) if isinstance(tree.value, tuple) else tree.value
-    return entry
-
-
-def _parse(value: object, field: str, depth: int, count: list[int]) -> Filter:
+def _parse(value: object, field: str, depth: int, numbers: Iterator[int]) -> Filter:
     if not isinstance(value, Mapping):
         raise InvalidInput("is not an object", field=field, remedy="Give a condition or a group.")
     if depth > MAX_DEPTH:
         raise InvalidInput(
             f"is nested over {MAX_DEPTH} deep", field=field, remedy="Flatten the groups."
         )
-    for name, group in (("and", All), ("or", Any)):
-        if name in value:
-            checks.unknown_keys(value, [name], field)
-            return _group(group, value[name], f"{field}.{name}", depth, count)
-    if "not" in value:
-        checks.unknown_keys(value, ["not"], field)
-        return Not(_parse(value["not"], f"{field}.not", depth + 1, count))
-    count[0] += 1
-    if count[0] > MAX_CONDITIONS:
-        raise InvalidInput(
-            f"has over {MAX_CONDITIONS} conditions", field=field, remedy="Save parts as segments."
-        )
-    return _condition(value, field)
-
-
-def _group(
-    kind: type[All] | type[Any], parts: object, field: str, depth: int, count: list[int]
-) -> Filter:
+    name = next((name for name in ("and", "or", "not") if name in value), None)
+    if name is None:
+        if next(numbers) > MAX_CONDITIONS:
+            problem = f"has over {MAX_CONDITIONS} conditions"
+            raise InvalidInput(problem, field=field, remedy="Save parts as segments.")
+        return _condition(value, field)
+    checks.unknown_keys(value, [name], field)
+    parts, field = value[name], f"{field}.{name}"
+    if name == "not":
+        return Not(_parse(parts, field, depth + 1, numbers))
     if not isinstance(parts, (list, tuple)) or not parts:
         raise InvalidInput(
             "is not a list, or is empty", field=field, remedy="Give at least one condition."
         )
-    return kind(
-        tuple(_parse(part, f"{field}[{n}]", depth + 1, count) for n, part in enumerate(parts))
-    )
+    made = [_parse(part, f"{field}[{n}]", depth + 1, numbers) for n, part in enumerate(parts)]
+    return All(made) if name == "and" else Any(made)
 
 
 def _condition(value: Mapping[str, object], field: str) -> Condition:
-    checks.unknown_keys(value, _KNOWN_KEYS, field)
-    name = value.get("field")
+    checks.unknown_keys(value, Condition.__struct_fields__, field)
+    name, relation = value.get("field"), value.get("relation")
     if not isinstance(name, str) or name not in RELATIONS:
         raise InvalidInput(
             f"{name!r} is unknown" if isinstance(name, str) else "is missing",
             field=f"{field}.field",
             remedy=f"Known here: {', '.join(RELATIONS)}.",
         )
-    relation = value.get("relation")
     if not isinstance(relation, str) or relation not in RELATIONS[name]:
+        problem = f"{relation!r} is not supported for {name}"
         raise InvalidInput(
-            f"{relation!r} is not supported for {name}"
-            if isinstance(relation, str)
-            else "is missing",
+            problem if isinstance(relation, str) else "is missing",
             field=f"{field}.relation",
             remedy=f"For {name}: {', '.join(sorted(RELATIONS[name]))}.",
         )
     key = ""
-    if name in _KEYED:
+    if name in KEYED:
         key = checks.identifier(value.get("key"), f"{field}.key", limit=128)
     elif value.get("key") is not None:
         raise InvalidInput("means nothing here", field=f"{field}.key", remedy="Leave it out.")
     if relation in PRESENCE:
         return Condition(name, relation, key=key)
-    if name in _SESSIONS:
+    if name in SESSIONS:
         hours = _number(value.get("hours_ago"), f"{field}.hours_ago")
         if hours < 0:
             raise InvalidInput("is negative", field=f"{field}.hours_ago", remedy="Give 0 or more.")
         return Condition(name, relation, hours_ago=hours)
     if name == "location":
         return _location(value, field)
-    return Condition(name, relation, _value(name, relation, value.get("value"), field), key)
-
-
-def _value(name: str, relation: str, given: object, field: str) -> Value:
-    where = f"{field}.value"
-    if relation in LISTS:
-        if not isinstance(given, (list, tuple)) or not 1 <= len(given) <= MAX_LIST:
-            raise InvalidInput(
-                f"is not a list of 1 to {MAX_LIST}", field=where, remedy="Give a list of values."
-            )
-        return tuple(
-            _list_item(name, item, f"{where}[{index}]") for index, item in enumerate(given)
+    given, where = value.get("value"), f"{field}.value"
+    if relation not in LISTS:
+        return Condition(name, relation, _value(name, relation, given, where), key)
+    if not isinstance(given, (list, tuple)) or not 1 <= len(given) <= MAX_LIST:
+        raise InvalidInput(
+            f"is not a list of 1 to {MAX_LIST}", field=where, remedy="Give a list of values."
         )
-    if name == "push_enabled":
-        if not isinstance(given, bool):
-            raise InvalidInput("is not a boolean", field=where, remedy="Give true or false.")
+    items = [_item(name, item, f"{where}[{index}]") for index, item in enumerate(given)]
+    return Condition(name, relation, items, key)
+
+
+def _value(name: str, relation: str, given: object, where: str) -> Value:
+    if name == "push_enabled" and not isinstance(given, bool):
+        raise InvalidInput("is not a boolean", field=where, remedy="Give true or false.")
+    if isinstance(given, bool) and name in {"push_enabled", "custom"} and relation in EQUALITY:
         return given
-    if name in _NUMBERS or relation in ELAPSED:
-        return _number(given, where)
-    if name in _TEXTS:
-        return _text(name, given, where)
-    if relation in ORDER:
-        return _number(given, where)
-    if name == "custom" and isinstance(given, (bool, int, float)):
-        return given if isinstance(given, bool) else _number(given, where)
-    return _text(name, given, where)
+    numeric = name in _NUMBERS or relation in ELAPSED or (relation in ORDER and name not in _TEXTS)
+    return _number(given, where) if numeric else _item(name, given, where)
 
 
-def _list_item(name: str, item: object, field: str) -> str | float:
-    if name == "custom" and isinstance(item, (int, float)) and not isinstance(item, bool):
-        return _number(item, field)
-    return _text(name, item, field)
-
-
-def _text(name: str, given: object, field: str) -> str:
-    if isinstance(given, (int, float)) and not isinstance(given, bool) and name == "tag":
-        given = f"{given:g}"
-    if not isinstance(given, str) or not given or len(given) > 1024 or "\x00" in given:
+def _item(name: str, item: object, field: str) -> str | float:
+    if isinstance(item, (int, float)) and not isinstance(item, bool) and name in KEYED:
+        if name == "custom":
+            return _number(item, field)
+        item = f"{item:g}"
+    if not isinstance(item, str) or not item or len(item) > 1024 or "\x00" in item:
         raise InvalidInput("is missing or not a string", field=field, remedy="Give a text.")
     if name == "language":
-        return checks.language(given, field)
-    if name == "country":
-        return checks.country(given, field)
-    return given
+        return checks.language(item, field)
+    return checks.country(item, field) if name == "country" else item
 
 
 def _number(given: object, field: str) -> float:
@@ -260,16 +208,15 @@ def _number(given: object, field: str) -> float:
 
 
 def _location(value: Mapping[str, object], field: str) -> Condition:
-    latitude = _number(value.get("lat"), f"{field}.lat")
-    longitude = _number(value.get("long"), f"{field}.long")
-    radius = _number(value.get("radius"), f"{field}.radius")
-    for name, number, limit in (("lat", latitude, 90.0), ("long", longitude, 180.0)):
-        if abs(number) > limit:
-            raise InvalidInput(
-                f"{number} is out of range", field=f"{field}.{name}", remedy="Give degrees."
-            )
-    if not 0 < radius <= math.pi * 6_371_000:
-        raise InvalidInput(
-            f"{radius} is out of range", field=f"{field}.radius", remedy="Give metres."
-        )
-    return Condition("location", "within", latitude=latitude, longitude=longitude, radius=radius)
+    lat, long, radius = (
+        _number(value.get(name), f"{field}.{name}") for name in ("lat", "long", "radius")
+    )
+    for name, number, fits, unit in (
+        ("lat", lat, abs(lat) <= 90, "degrees"),
+        ("long", long, abs(long) <= 180, "degrees"),
+        ("radius", radius, 0 < radius <= math.pi * 6_371_000, "metres"),
+    ):
+        if not fits:
+            problem = f"{number} is out of range"
+            raise InvalidInput(problem, field=f"{field}.{name}", remedy=f"Give {unit}.")
+    return Condition("location", "within", lat=lat, long=long, radius=radius)

@@ -38,15 +38,13 @@ from ...store import schema
 from ...store.bulk import page_of
 from ...store.database import Database
 from ...times import milliseconds
-from .compile import compile_filter, unindexed
-from .filters import Filter, parse_filter
+from .compile import Clause, compile_filter, of_device_or_user, unindexed
+from .filters import parse_filter
 from .segments import load_segment
 
 MAX_IDS = 20_000
 SAMPLE = 5
 PAGE = 1_000
-
-Clause = ColumnElement[bool]
 
 
 class Recipient(msgspec.Struct, frozen=True, gc=False):
@@ -86,7 +84,7 @@ class Audiences:
         now = milliseconds(self._clock)
         devices, users = schema.devices, schema.users
         included: list[Clause] = [true()] if audience.everyone else []
-        included += await self._named(connection, app, audience, "", now)
+        included += await _named(connection, app, audience, "", now)
         owned = (users.c.app_id == app.row, users.c.id, users.c.public_id)
         included += _of_users(connection, owned, audience.user_ids, "audience.user_ids")
         aliases = schema.user_aliases
@@ -98,79 +96,48 @@ class Audiences:
         if audience.filter is not None:
             tree = parse_filter(audience.filter, field="audience.filter")
             included.append(compile_filter(tree, now=now))
-        excluded = await self._named(connection, app, audience, "exclude_", now)
+        excluded = await _named(connection, app, audience, "exclude_", now)
         clause = and_(devices.c.app_id == app.row, or_(*included))
         # An exclusion that is not known to hold does not exclude: NULL counts as false.
         no = [not_(func.coalesce(one, false())) for one in excluded]
         return and_(clause, *no)
-
-    async def _named(
-        self, connection: AsyncConnection, app: App, audience: Audience, prefix: str, now: int
-    ) -> list[Clause]:
-        """Return the conditions of the users, devices, segments and groups with this prefix."""
-        users = schema.users
-        given: dict[str, tuple[str, ...]] = {
-            name: getattr(audience, prefix + name)
-            for name in ("users", "devices", "segments", "groups")
-        }
-        field = f"audience.{prefix}"
-        owned = (users.c.app_id == app.row, users.c.id, users.c.external_id)
-        found = _of_users(connection, owned, given["users"], f"{field}users")
-        if values := _checked(given["devices"], f"{field}devices"):
-            found.append(schema.devices.c.public_id.in_(_items(connection, values)))
-        for index, name in enumerate(given["segments"]):
-            tree = await load_segment(connection, app, name, f"{field}segments[{index}]")
-            found.append(compile_filter(tree, now=now))
-        for index, slug in enumerate(given["groups"]):
-            found.append(await self._group(connection, app, slug, f"{field}groups[{index}]"))
-        return found
 
     async def dry_run(
         self, app: App, audience: Audience, *, attributes_type: str | None = None
     ) -> DryRun:
         """Count what an audience would reach, and show a few. Sends nothing. Raises `InvalidInput`."""
         devices, tokens = schema.devices, schema.start_tokens
+        count = func.count(devices.c.id)
         async with self._database.read() as connection:
             clause = await self.clause(connection, app, audience)
-            count, persons, alone = (
-                await connection.execute(
-                    select(
-                        func.count(devices.c.id),
-                        func.count(distinct(devices.c.user_id)),
-                        func.count(devices.c.id) - func.count(devices.c.user_id),
-                    ).where(clause)
-                )
-            ).one()
-            reachable = count
+            owned = func.count(devices.c.user_id)
+            counts = select(count, func.count(distinct(devices.c.user_id)), count - owned)
+            total, persons, alone = (await connection.execute(counts.where(clause))).one()
+            reachable = total
             if attributes_type is not None:
-                living = exists(
-                    select(tokens.c.id).where(
-                        tokens.c.device_id == devices.c.id,
-                        tokens.c.attributes_type == attributes_type,
-                        tokens.c.retired_at.is_(None),
-                    )
+                living = exists().where(
+                    tokens.c.device_id == devices.c.id,
+                    tokens.c.attributes_type == attributes_type,
+                    tokens.c.retired_at.is_(None),
                 )
-                reachable = (
-                    await connection.execute(select(func.count(devices.c.id)).where(clause, living))
-                ).scalar_one()
-            sample = (
-                await connection.execute(
-                    select(devices.c.public_id).where(clause).order_by(devices.c.id).limit(SAMPLE)
-                )
-            ).scalars()
+                found = await connection.execute(select(count).where(clause, living))
+                reachable = found.scalar_one()
+            some = select(devices.c.public_id).where(clause).order_by(devices.c.id).limit(SAMPLE)
+            sample = list(await connection.scalars(some))
             trees = [
                 await load_segment(connection, app, name, "audience.segments")
                 for name in audience.segments
             ]
-            if audience.filter is not None:
-                trees.append(parse_filter(audience.filter))
-            return DryRun(
-                devices=count,
-                persons=persons + alone,
-                reachable=reachable,
-                sample=list(sample),
-                unindexed=_unindexed(trees),
-            )
+        if audience.filter is not None:
+            trees.append(parse_filter(audience.filter))
+        slow = dict.fromkeys(name for tree in trees for name in unindexed(tree))
+        return DryRun(
+            devices=total,
+            persons=persons + alone,
+            reachable=reachable,
+            sample=sample,
+            unindexed=list(slow),
+        )
 
     async def recipients(
         self,
@@ -219,25 +186,37 @@ class Audiences:
             if len(rows) < page:
                 return
 
-    async def _group(self, connection: AsyncConnection, app: App, slug: str, field: str) -> Clause:
-        groups, members, devices = schema.groups, schema.group_members, schema.devices
-        row = (
-            await connection.execute(
-                select(groups.c.id).where(groups.c.app_id == app.row, groups.c.slug == slug)
-            )
-        ).scalar()
-        if row is None:
-            raise InvalidInput(
-                f"{slug!r} is not a group of the app", field=field, remedy="Add the group first."
-            )
-        within = select(members.c.id).where(members.c.group_id == row)
-        return or_(
-            exists(within.where(members.c.device_id == devices.c.id)),
-            and_(
-                devices.c.user_id.is_not(None),
-                exists(within.where(members.c.user_id == devices.c.user_id)),
-            ),
+
+async def _named(
+    connection: AsyncConnection, app: App, audience: Audience, prefix: str, now: int
+) -> list[Clause]:
+    """Return the conditions of the users, devices, segments and groups with this prefix."""
+    users, field = schema.users, f"audience.{prefix}"
+    names, devices, segments, groups = (
+        getattr(audience, prefix + name) for name in ("users", "devices", "segments", "groups")
+    )
+    owned = (users.c.app_id == app.row, users.c.id, users.c.external_id)
+    found = _of_users(connection, owned, names, f"{field}users")
+    if values := _checked(devices, f"{field}devices"):
+        found.append(schema.devices.c.public_id.in_(_items(connection, values)))
+    for index, name in enumerate(segments):
+        tree = await load_segment(connection, app, name, f"{field}segments[{index}]")
+        found.append(compile_filter(tree, now=now))
+    for index, slug in enumerate(groups):
+        found.append(await _group(connection, app, slug, f"{field}groups[{index}]"))
+    return found
+
+
+async def _group(connection: AsyncConnection, app: App, slug: str, field: str) -> Clause:
+    groups, members = schema.groups, schema.group_members
+    row = await connection.scalar(
+        select(groups.c.id).where(groups.c.app_id == app.row, groups.c.slug == slug)
+    )
+    if row is None:
+        raise InvalidInput(
+            f"{slug!r} is not a group of the app", field=field, remedy="Add the group first."
         )
+    return of_device_or_user(members, members.c.group_id == row)
 
 
 def _of_users(
@@ -270,7 +249,3 @@ def _items(connection: AsyncConnection, values: list[str]) -> Any:
         return select(func.json_each(text).table_valued("value").c.value)
     array = func.jsonb_array_elements_text(cast(cast(text, Text), JSONB))
     return select(array.column_valued("value"))
-
-
-def _unindexed(trees: Iterable[Filter]) -> list[str]:
-    return list(dict.fromkeys(name for tree in trees for name in unindexed(tree)))

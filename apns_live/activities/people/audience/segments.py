@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, or_, select
+from sqlalchemy import ColumnElement, and_, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ....clock import Clock
@@ -75,17 +75,15 @@ class Segments:
             raise InvalidInput(
                 f"{name!r} is a segment that every app has", field="name", remedy="Choose another."
             )
-        tree = parse_filter(rule)
-        table = schema.segments
         values = {
             "app_id": app.row,
             "public_id": self._new_id() if id is None else checks.identifier(id, "id", limit=64),
             "name": name,
-            "filter": write_filter(tree),
+            "filter": write_filter(parse_filter(rule)),
             "created_at": milliseconds(self._clock),
         }
         async with self._database.write() as connection:
-            statement = insert_into(connection, table).values(values)
+            statement = insert_into(connection, schema.segments).values(values)
             await connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=["app_id", "name"], set_={"filter": values["filter"]}
@@ -99,41 +97,36 @@ class Segments:
         query = select(table).where(table.c.app_id == app.row).order_by(table.c.name)
         if only is not None:
             query = query.where(table.c.name == only)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
         return [
-            Segment(id=row.public_id, name=row.name, filter=json.loads(row.filter)) for row in rows
+            Segment(id=row.public_id, name=row.name, filter=json.loads(row.filter))
+            for row in await self._database.fetch(query)
         ]
 
     async def delete(self, app: App, name_or_id: str) -> None:
         """Delete a segment. Raises `NotFound`."""
-        table = schema.segments
-        async with self._database.write() as connection:
-            gone = await connection.execute(
-                delete(table).where(
-                    table.c.app_id == app.row,
-                    or_(table.c.name == name_or_id, table.c.public_id == name_or_id),
-                )
-            )
-        if not gone.rowcount:
-            raise NotFound(f"the app {app.id!r} has no segment {name_or_id!r}")
+        gone = delete(schema.segments).where(is_named(app, name_or_id))
+        if not await self._database.change(gone):
+            raise no_segment(app, name_or_id)
+
+
+def is_named(app: App, name_or_id: str) -> ColumnElement[bool]:
+    """Return the condition that a segment of an app has this name or id."""
+    table = schema.segments
+    named = or_(table.c.name == name_or_id, table.c.public_id == name_or_id)
+    return and_(table.c.app_id == app.row, named)
+
+
+def no_segment(app: App, name_or_id: str) -> NotFound:
+    """Return the error for a segment that is not there."""
+    return NotFound(f"the app {app.id!r} has no segment {name_or_id!r}")
 
 
 async def load_segment(
     connection: AsyncConnection, app: App, name_or_id: str, field: str
 ) -> Filter:
     """Return the filter of a segment by name or id. Raises `InvalidInput` when there is none."""
-    table = schema.segments
-    text = (
-        await connection.execute(
-            select(table.c.filter)
-            .where(
-                table.c.app_id == app.row,
-                or_(table.c.name == name_or_id, table.c.public_id == name_or_id),
-            )
-            .limit(1)
-        )
-    ).scalar()
+    query = select(schema.segments.c.filter).where(is_named(app, name_or_id)).limit(1)
+    text = await connection.scalar(query)
     if text is not None:
         return parse_filter(json.loads(text), field=field)
     if name_or_id in DEFAULTS:
