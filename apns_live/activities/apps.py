@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..clock import Clock
 from ..credentials import ProviderKey
@@ -54,6 +55,15 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
             settings=_settings_of(row),
             created_at=row.created_at,
         )
+
+
+async def apps_of(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, App]:
+    """Return apps by their row ids."""
+    wanted = set(ids)
+    if not wanted:
+        return {}
+    found = await connection.execute(select(schema.apps).where(schema.apps.c.id.in_(wanted)))
+    return {row.id: App.from_row(row) for row in found}
 
 
 class Apps:
@@ -116,19 +126,15 @@ class Apps:
 
     async def get(self, public_id: str) -> App:
         """Return the app. Raises `NotFound`."""
-        table = schema.apps
-        async with self._database.read() as connection:
-            row = (
-                await connection.execute(select(table).where(table.c.public_id == public_id))
-            ).one_or_none()
+        query = select(schema.apps).where(schema.apps.c.public_id == public_id)
+        row = await self._database.fetch_row(query)
         if row is None:
             raise NotFound(f"there is no app {public_id!r}: create it first")
         return App.from_row(row)
 
     async def list(self) -> list[App]:
         """Return every app, the oldest first; an installation has few."""
-        async with self._database.read() as connection:
-            rows = (await connection.execute(select(schema.apps).order_by(schema.apps.c.id))).all()
+        rows = await self._database.fetch(select(schema.apps).order_by(schema.apps.c.id))
         return [App.from_row(row) for row in rows]
 
     async def configure(self, app: App, settings: Mapping[str, Any]) -> App:
@@ -142,12 +148,9 @@ class Apps:
         """
         check_settings(settings)
         table = schema.apps
+        query = select(table.c.settings).where(table.c.id == app.row).with_for_update()
         async with self._database.write() as connection:
-            stored = (
-                await connection.execute(
-                    select(table.c.settings).where(table.c.id == app.row).with_for_update()
-                )
-            ).scalar_one()
+            stored = (await connection.execute(query)).scalar_one()
             merged = {**json.loads(stored), **settings}
             kept = {key: value for key, value in merged.items() if value is not None}
             await connection.execute(
@@ -210,22 +213,21 @@ class Apps:
         Raises `ActivitiesError` when there is none, `StoreError` when it does not open.
         """
         table = schema.credentials
-        async with self._database.read() as connection:
-            rows = (
-                await connection.execute(
-                    select(table).where(
-                        table.c.app_id == app.row,
-                        table.c.active,
-                        table.c.environment.in_([environment, ANY_ENVIRONMENT]),
-                    )
-                )
-            ).all()
+        query = select(table).where(
+            table.c.app_id == app.row,
+            table.c.active,
+            table.c.environment.in_([environment, ANY_ENVIRONMENT]),
+        )
+        rows = await self._database.fetch(query)
         if not rows:
             raise ActivitiesError(
                 f"the app {app.id!r} has no provider key for {environment}: "
                 "add one with `apns-live apps add-key`"
             )
         row = next((row for row in rows if row.environment == environment), rows[0])
+        return self._unsealed(app, row)
+
+    def _unsealed(self, app: App, row: Row[Any]) -> ProviderKey:
         pem = self._sealer.open(row.sealed_key, app=app.id, key_id=row.key_id)
         return ProviderKey.from_pem(pem, key_id=row.key_id, team_id=row.team_id)
 
@@ -251,31 +253,18 @@ class Apps:
         """Return what is known of an app's keys, without the keys, the oldest first."""
         table = schema.credentials
         names = ("key_id", "team_id", "environment", "active", "created_at")
-        async with self._database.read() as connection:
-            rows = await connection.execute(
-                select(*(table.c[name] for name in names))
-                .where(table.c.app_id == app.row)
-                .order_by(table.c.id)
-            )
-            return [{name: getattr(row, name) for name in names} for row in rows]
+        query = select(*(table.c[name] for name in names)).where(table.c.app_id == app.row)
+        rows = await self._database.fetch(query.order_by(table.c.id))
+        return [{name: getattr(row, name) for name in names} for row in rows]
 
     async def open_key(self, app: App, key_id: str, environment: str) -> ProviderKey:
         """Return one stored key, in use or replaced. Raises `NotFound` or `StoreError`."""
         table = schema.credentials
-        async with self._database.read() as connection:
-            row = (
-                await connection.execute(
-                    select(table).where(
-                        table.c.app_id == app.row,
-                        table.c.key_id == key_id,
-                        table.c.environment == environment,
-                    )
-                )
-            ).one_or_none()
-        if row is None:
+        named = (table.c.key_id == key_id, table.c.environment == environment)
+        query = select(table).where(table.c.app_id == app.row, *named)
+        if (row := await self._database.fetch_row(query)) is None:
             raise NotFound(f"the app {app.id!r} has no key {key_id!r} for {environment}")
-        pem = self._sealer.open(row.sealed_key, app=app.id, key_id=row.key_id)
-        return ProviderKey.from_pem(pem, key_id=row.key_id, team_id=row.team_id)
+        return self._unsealed(app, row)
 
     async def remove_key(self, app: App, key_id: str, *, environment: str | None = None) -> int:
         """Delete a key, everywhere or for one environment; return how many rows there were."""
@@ -283,8 +272,7 @@ class Apps:
         place = [table.c.app_id == app.row, table.c.key_id == key_id]
         if environment is not None:
             place.append(table.c.environment == environment)
-        async with self._database.write() as connection:
-            return (await connection.execute(delete(table).where(*place))).rowcount
+        return await self._database.change(delete(table).where(*place))
 
 
 def _settings_of(row: Row[Any]) -> dict[str, Any]:

@@ -56,25 +56,16 @@ _COUNT = (
     )
     .group_by(_members.c.activity_id)
 )
-# Named in the order in which `_change` and `together` give them.
-_OPERATION = {
-    "app_id": "BIGINT",
-    "public_id": "TEXT",
-    "kind": "TEXT",
-    "activity_id": "BIGINT",
-    "version": "BIGINT",
-    "caller": "TEXT",
-    "dialect": "TEXT",
-    "status": "TEXT",
-    "request": "TEXT",
-    "created_at": "BIGINT",
-    "targeted": "BIGINT",
-    "queued": "BIGINT",
-    "partition": "BIGINT",
-}
+_TEXTS = ("public_id", "kind", "caller", "dialect", "status", "request")
+# Named in the order in which their values are given.
+_OPERATION = (
+    "app_id", "public_id", "kind", "activity_id", "version", "caller", "dialect", "status",
+    "request", "created_at", "targeted", "queued", "partition",
+)  # fmt: skip
 _ADD_OPERATIONS = f"""
 INSERT INTO operations ({", ".join(_OPERATION)})
-SELECT {", ".join(f"given.{name}" for name in _OPERATION)} FROM {{given}} WHERE true
+SELECT {", ".join(f"given.{name}" for name in _OPERATION)}
+FROM {{{", ".join(name + " TEXT" * (name in _TEXTS) for name in _OPERATION)}}} WHERE true
 ORDER BY given.version
 """  # noqa: S608 - names of columns
 
@@ -185,7 +176,7 @@ class Changing:
             answers[index] = Changed(item.app, found.read.id, accepted, written=True)
         if operations:
             rows = [[values[name] for name in _OPERATION] for _, _, values in operations]
-            await with_rows(connection, _ADD_OPERATIONS, _OPERATION, rows)
+            await with_rows(connection, _ADD_OPERATIONS, rows)
         await _call_off(connection, [found for found in changed if found.is_called_off()])
         return [answers[index] for index in range(len(items))]
 
@@ -331,19 +322,19 @@ async def _write(connection: AsyncConnection, changed: Sequence[_Standing]) -> N
         row = [found.read.id, *(found.changes[name] for name in columns)]
         by_columns.setdefault(columns, []).append(row)
     for columns, rows in by_columns.items():
-        kinds = {"row_id": "BIGINT", **{f"new_{name}": _kind(name) for name in columns}}
-        await with_rows(connection, _update(columns), kinds, rows)
+        await with_rows(connection, _update(columns), rows)
 
 
 @lru_cache(maxsize=256)
 def _update(columns: tuple[str, ...]) -> str:
     """Return the statement for these columns; there are a few dozen at most."""
     changes = ", ".join(f"{name} = given.new_{name}" for name in columns)
-    return f"UPDATE activities SET {changes} FROM {{given}} WHERE activities.id = given.row_id"  # noqa: S608
-
-
-def _kind(name: str) -> str:
-    return "BIGINT" if isinstance(_activities.c[name].type, Integer) else "TEXT"
+    numbers = (isinstance(_activities.c[name].type, Integer) for name in columns)
+    kinds = zip(columns, numbers, strict=True)
+    given = "".join(f", new_{name}{'' if number else ' TEXT'}" for name, number in kinds)
+    return (
+        f"UPDATE activities SET {changes} FROM {{row_id{given}}} WHERE activities.id = given.row_id"  # noqa: S608
+    )
 
 
 def _text(value: Any) -> str:

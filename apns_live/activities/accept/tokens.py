@@ -51,19 +51,12 @@ class Limiting(Protocol):
         """Say that a token came that an end may be owed to."""
 
 
-_COLUMNS = {
-    "app": "BIGINT",
-    "activity": "BIGINT",
-    "device": "BIGINT",
-    "token": "TEXT",
-    "environment": "TEXT",
-    "registered": "BIGINT",
-}
-
-_REGISTER = """
+_GIVEN = "{app, activity, device, token TEXT, environment TEXT, registered}"
+_REGISTER = f"""
 INSERT INTO activity_devices AS known
     (app_id, activity_id, device_id, token, environment, registered_at, joined_at)
-SELECT app, activity, device, token, environment, registered, :now FROM {given} WHERE true
+SELECT app, activity, device, token, environment, registered, :now
+FROM {_GIVEN} WHERE true
 ON CONFLICT (activity_id, device_id) DO UPDATE SET
     token = excluded.token,
     environment = excluded.environment,
@@ -80,28 +73,28 @@ ON CONFLICT (activity_id, device_id) DO UPDATE SET
         THEN known.sent_version ELSE 0 END
 WHERE known.registered_at IS NULL OR excluded.registered_at > known.registered_at
     OR (excluded.registered_at = known.registered_at AND excluded.token <> known.token)
-"""
+"""  # noqa: S608
 
-_STANDING = """
+_STANDING = f"""
 SELECT known.activity_id, known.device_id, known.token, known.environment,
     known.acknowledged_version, devices.language, devices.frequent_updates, known.retired_at
-FROM {given}
+FROM {_GIVEN}
 JOIN activity_devices AS known
     ON known.activity_id = given.activity AND known.device_id = given.device
 JOIN devices ON devices.id = known.device_id
 WHERE known.token IS NOT NULL
-"""
+"""  # noqa: S608
 
-_MOVED = """
+_MOVED = f"""
 UPDATE activity_devices SET retired_at = given.registered, retired_reason = 'moved'
-FROM {given}
+FROM {_GIVEN}
 WHERE activity_devices.app_id = given.app AND activity_devices.token = given.token
     AND activity_devices.retired_at IS NULL
     AND activity_devices.registered_at <= given.registered
     AND NOT (activity_devices.activity_id = given.activity
         AND activity_devices.device_id = given.device)
 RETURNING activity_devices.activity_id, activity_devices.token
-"""
+"""  # noqa: S608
 
 
 Told = Callable[[AsyncConnection, Mapping[int, bool]], Awaitable[None]]
@@ -270,8 +263,8 @@ class Joining:
         ]
         rows.sort(key=lambda row: (row[1], row[2]))  # one order of locks for everybody
         before = await _standing(connection, rows)
-        await with_rows(connection, _REGISTER, _COLUMNS, rows, now=now)
-        moved = (await with_rows(connection, _MOVED, _COLUMNS, rows)).all()
+        await with_rows(connection, _REGISTER, rows, now=now)
+        moved = (await with_rows(connection, _MOVED, rows)).all()
         after = await _standing(connection, rows)
         evicted: list[tuple[int, str | None]] = []
         if self._limits is not None:
@@ -393,5 +386,5 @@ async def _find(connection: AsyncConnection, app: App, ids: Sequence[str]) -> di
 async def _standing(
     connection: AsyncConnection, rows: Sequence[Sequence[object]]
 ) -> dict[tuple[int, int], Row[Any]]:
-    found = await with_rows(connection, _STANDING, _COLUMNS, rows)
+    found = await with_rows(connection, _STANDING, rows)
     return {(row.activity_id, row.device_id): row for row in found}

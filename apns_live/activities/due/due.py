@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..accept.activities import ACTIVE_MILLISECONDS, Activities
 from ..accept.writing import Writing
-from ..apps import App
+from ..apps import App, apps_of
 from ..requests import End, Presentation
 from ..store import schema
 from ..store.database import Database
@@ -71,8 +71,7 @@ class Timetable:
             .order_by(column)
             .limit(BATCH + 1)
         )
-        async with self._database.read() as connection:
-            found = (await connection.execute(waiting)).all()
+        found = await self._database.fetch(waiting)
         due = [row.id for row in found[:BATCH] if row.due <= now]
         if due:
             async with self._database.write() as connection:
@@ -153,12 +152,3 @@ async def _held(
             .with_for_update(skip_locked=True)
         )
     ).all()
-
-
-async def apps_of(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, App]:
-    """Return apps by their row ids."""
-    wanted = set(ids)
-    if not wanted:
-        return {}
-    found = await connection.execute(select(schema.apps).where(schema.apps.c.id.in_(wanted)))
-    return {row.id: App.from_row(row) for row in found}

@@ -16,11 +16,13 @@ from sqlalchemy import Row, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..accept.activities import ACTIVE_MILLISECONDS
+from ..apps import apps_of
 from ..store import schema
 from ..store.bulk import with_rows
 from ..store.database import Database
 from ..store.ownership import Ownership
-from .due import Done, apps_of
+from ..store.statements import hold
+from .due import Done
 
 logger = logging.getLogger("apns_live.activities")
 
@@ -35,13 +37,13 @@ _PATIENCE = 300_000
 
 _ENDED = """
 UPDATE activities SET status = 'ended', ended_at = given.at, end_reason = 'expired', updated_at = :now
-FROM {given} WHERE activities.id = given.activity
+FROM {activity, at} WHERE activities.id = given.activity
 """
 _GONE = """
-UPDATE activities SET retired_at = :now FROM {given} WHERE activities.id = given.activity
+UPDATE activities SET retired_at = :now FROM {activity, at} WHERE activities.id = given.activity
 """
 _LATER = """
-UPDATE activities SET expires_at = given.at FROM {given} WHERE activities.id = given.activity
+UPDATE activities SET expires_at = given.at FROM {activity, at} WHERE activities.id = given.activity
 """
 
 _table = schema.activity_devices
@@ -72,8 +74,7 @@ class Expiry:
             .order_by(table.c.expires_at)
             .limit(BATCH + 1)
         )
-        async with self._database.read() as connection:
-            found = (await connection.execute(waiting)).all()
+        found = await self._database.fetch(waiting)
         due = [row for row in found[:BATCH] if row.expires_at + self._after <= now]
         old = [row.id for row in due if _since(row) + GONE_MILLISECONDS <= now]
         if old and not await self._retire(old, done, now):
@@ -122,9 +123,8 @@ class Expiry:
                 if statement is not _LATER:
                     over.append(row)
             for statement, rows in changes.items():
-                columns = {"activity": "BIGINT", "at": "BIGINT"}
                 given = {} if statement is _LATER else {"now": now}
-                await with_rows(connection, statement, columns, rows, **given)
+                await with_rows(connection, statement, rows, **given)
             if over and self._status == "active":
                 await _close(connection, over, now)
             apps = await apps_of(connection, (row.app_id for row in over))
@@ -154,6 +154,7 @@ class Expiry:
             .limit(TOKENS)
         )
         async with self._database.write() as connection:
+            await hold(connection, schema.activities, ids)
             gone = await connection.execute(
                 update(_table)
                 .where(_table.c.id.in_(old), _table.c.retired_at.is_(None))

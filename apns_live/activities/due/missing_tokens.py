@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterable
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..apps import apps_of
 from ..store import schema
 from ..store.database import Database
-from .due import Done, apps_of
+from ..store.statements import fetch, hold
+from .due import Done
 
 logger = logging.getLogger("apns_live.activities")
 
@@ -47,13 +51,13 @@ class MissingTokens:
             .order_by(table.c.started_at)
             .limit(BATCH + 1)
         )
-        async with self._database.read() as connection:
-            found = (await connection.execute(waiting)).all()
+        found = await self._database.fetch(waiting)
         rows = [row for row in found[:BATCH] if row.started_at + self._wait <= now]
         due = [row.id for row in rows]
         if due:
             async with self._database.write() as connection:
-                await _hold(connection, {row.activity_id for row in rows})
+                await hold(connection, schema.activities, {row.activity_id for row in rows})
+                await hold(connection, schema.operations, await _starts(connection, rows))
                 reported = await connection.execute(
                     update(table)
                     .where(table.c.id.in_(due), *overdue)
@@ -70,13 +74,9 @@ class MissingTokens:
         activities, operations = schema.activities, schema.operations
         if not counts:
             return
-        rows = (
-            await connection.execute(
-                select(activities.c.id, activities.c.app_id, activities.c.public_id).where(
-                    activities.c.id.in_(counts), activities.c.channel_id.is_(None)
-                )
-            )
-        ).all()
+        query = select(activities.c.id, activities.c.app_id, activities.c.public_id)
+        query = query.where(activities.c.id.in_(counts), activities.c.channel_id.is_(None))
+        rows = await fetch(connection, query)
         apps = await apps_of(connection, (row.app_id for row in rows))
         for row in rows:
             count = counts[row.id]
@@ -98,12 +98,9 @@ class MissingTokens:
             )
 
 
-async def _hold(connection: AsyncConnection, activities: set[int]) -> None:
-    """Lock the operations before the devices, in the order in which results are written too."""
+async def _starts(connection: AsyncConnection, rows: Iterable[Row[Any]]) -> Iterable[int]:
+    """Return the operations that the report is added to."""
     table = schema.operations
-    await connection.execute(
-        select(table.c.id)
-        .where(table.c.activity_id.in_(activities), table.c.kind == "start")
-        .order_by(table.c.id)
-        .with_for_update()
-    )
+    wanted = {row.activity_id for row in rows}
+    query = select(table.c.id).where(table.c.activity_id.in_(wanted), table.c.kind == "start")
+    return await connection.scalars(query)

@@ -212,8 +212,8 @@ class Devices:
                     ]
                     for one in part
                 )
-                await with_rows(connection, register, _COLUMNS, given)
-                await with_rows(connection, moved, _COLUMNS, given)
+                await with_rows(connection, register, given)
+                await with_rows(connection, moved, given)
 
     async def rows(
         self, connection: AsyncConnection, app: App, public_ids: Iterable[str]
@@ -277,18 +277,11 @@ class Devices:
 
 
 _TOGETHER = 1_000
-_COLUMNS = {
-    "app": "BIGINT",
-    "device": "BIGINT",
-    "scope": "TEXT",
-    "environment": "TEXT",
-    "token": "TEXT",
-    "registered": "BIGINT",
-}
+_GIVEN = "{app, device, scope TEXT, environment TEXT, token TEXT, registered}"
 # Newest wins; the same one told again is not written again.
 _REGISTER = """
 INSERT INTO {table} AS known (app_id, {place}, token, registered_at)
-SELECT app, {given_place}, token, registered FROM {{given}} WHERE true
+SELECT app, {given_place}, token, registered FROM {given} WHERE true
 ON CONFLICT ({place}) DO UPDATE SET
     token = excluded.token,
     registered_at = excluded.registered_at,
@@ -303,7 +296,7 @@ _ALIVE = """known.token <> excluded.token OR known.retired_at IS NULL
 # device to us and may hold the token of the old one.
 _MOVED = """
 UPDATE {table} SET retired_at = newer.registered_at, retired_reason = 'moved'
-FROM {{given}} JOIN {table} AS newer ON newer.app_id = given.app AND newer.token = given.token
+FROM {given} JOIN {table} AS newer ON newer.app_id = given.app AND newer.token = given.token
 WHERE {table}.app_id = given.app AND {table}.token = given.token {same}
     AND {table}.retired_at IS NULL AND newer.retired_at IS NULL
     AND (newer.registered_at, newer.id) > ({table}.registered_at, {table}.id)
@@ -317,8 +310,10 @@ def _statements(table: str, scope: str) -> tuple[str, str]:
         place, given_place = f"{place}, {scope}", f"{given_place}, scope"
         same = f"AND newer.{scope} = {table}.{scope}"
     return (
-        _REGISTER.format(table=table, place=place, given_place=given_place, alive=_ALIVE),
-        _MOVED.format(table=table, same=same),
+        _REGISTER.format(
+            table=table, place=place, given=_GIVEN, given_place=given_place, alive=_ALIVE
+        ),
+        _MOVED.format(table=table, given=_GIVEN, same=same),
     )
 
 

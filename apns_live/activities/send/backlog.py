@@ -23,7 +23,7 @@ PAGE = 1_000
 KINDS = ("start", "update", "end")
 
 _NEWER = """
-SELECT operations.* FROM {given} JOIN operations ON operations.activity_id = given.activity
+SELECT operations.* FROM {activity, version} JOIN operations ON operations.activity_id = given.activity
 WHERE operations.finished_at IS NULL AND operations.kind IN ('start', 'update', 'end')
     AND (operations.version > given.version OR operations.kind = 'start')
     AND operations.status || '' IN ('accepted', 'running', 'failed')
@@ -210,8 +210,7 @@ class Backlog:
 
     @staticmethod
     async def _newer(connection: AsyncConnection, known: Mapping[int, int]) -> list[Row[Any]]:
-        columns = {"activity": "BIGINT", "version": "BIGINT"}
-        return list(await with_rows(connection, _NEWER, columns, list(known.items())))
+        return list(await with_rows(connection, _NEWER, known.items()))
 
     @staticmethod
     async def _open_or_newest(connection: AsyncConnection, rows: Sequence[int]) -> list[Row[Any]]:

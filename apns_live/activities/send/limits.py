@@ -22,7 +22,7 @@ from ... import payload
 from ...clock import Clock
 from ...errors import InvalidInput, TransportError
 from ...outcome import Outcome, Verdict
-from ..apps import App
+from ..apps import App, apps_of
 from ..requests import Presentation
 from ..settings import ServiceSettings
 from ..store import schema
@@ -30,7 +30,7 @@ from ..store.bulk import with_rows
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
 from ..store.ownership import NOT_HELD, NotOwner, Ownership
-from ..store.statements import insert_into
+from ..store.statements import hold, insert_into
 from ..times import milliseconds
 from .apns_clients import Carriers, NoKey
 from .results import Batch, write
@@ -55,7 +55,7 @@ _CROWDED = """
 SELECT known.id, known.activity_id, known.device_id, known.token, activities.channel_id,
     activities.message,
     COALESCE(known.started_at, known.joined_at, known.registered_at) AS begun
-FROM {given}
+FROM {device}
 JOIN activity_devices AS known ON known.device_id = given.device
 JOIN activities ON activities.id = known.activity_id
 WHERE known.retired_at IS NULL AND activities.status = 'active' AND :most < (
@@ -67,7 +67,7 @@ WHERE known.retired_at IS NULL AND activities.status = 'active' AND :most < (
 
 _END = """
 UPDATE activity_devices SET retired_at = :now, retired_reason = 'limit', ending_at = :now
-FROM {given} WHERE activity_devices.id = given.id AND activity_devices.retired_at IS NULL
+FROM {id} WHERE activity_devices.id = given.id AND activity_devices.retired_at IS NULL
 """
 
 
@@ -127,7 +127,7 @@ class Limits:
         if most is None or not new:
             return []
         devices = [(device,) for device in dict.fromkeys(device for _, device in new)]
-        rows = await with_rows(connection, _CROWDED, {"device": "BIGINT"}, devices, most=most)
+        rows = await with_rows(connection, _CROWDED, devices, most=most)
         crowded: dict[int, list[Row[Any]]] = {}
         for row in rows:
             crowded.setdefault(row.device_id, []).append(row)
@@ -143,7 +143,7 @@ class Limits:
             chosen += sorted(candidates, key=order)[: len(living) - most]
         if chosen:
             given = sorted((row.id,) for row in chosen)  # one order of locks for everybody
-            await with_rows(connection, _END, {"id": "BIGINT"}, given, now=now)
+            await with_rows(connection, _END, given, now=now)
         return [(row.activity_id, row.token) for row in chosen]
 
     def _order(self, app: App) -> Callable[[Row[Any]], tuple[float, int]]:
@@ -217,22 +217,15 @@ class Limits:
                 if not due:
                     return rows[0].ending_at / 1000 if rows else None
                 wanted = {row.activity_id for row in due}
-                found = await connection.execute(
-                    select(activities).where(activities.c.id.in_(wanted))
-                )
-                states = {row.id: row for row in found}
-                apps = await connection.execute(
-                    select(schema.apps).where(
-                        schema.apps.c.id.in_({row.app_id for row in states.values()})
-                    )
-                )
-                by_row = {row.id: App.from_row(row) for row in apps}
+                found = select(activities).where(activities.c.id.in_(wanted))
+                states = {row.id: row for row in await connection.execute(found)}
+                apps = await apps_of(connection, (row.app_id for row in states.values()))
             groups: dict[tuple[int, str], list[Row[Any]]] = {}
             for row in due:
                 groups.setdefault((row.activity_id, row.environment), []).append(row)
             for (activity, environment), group in groups.items():
                 state = states[activity]
-                await self._end(by_row[state.app_id], state, environment, group)
+                await self._end(apps[state.app_id], state, environment, group)
 
     async def _end(
         self, app: App, activity: Row[Any], environment: str, rows: Sequence[Row[Any]]
@@ -271,19 +264,21 @@ class Limits:
             .where(table.c.id == bindparam("row"), table.c.token == bindparam("sent"))
             .values(ending_at=bindparam("next"))
         )
+        next_try = moment + int(AGAIN * 1000)
         values = [
             {
                 "row": row.id,
                 "sent": row.token,
-                "next": None
-                if row.token in over or moment - row.retired_at > _GIVE_UP
-                else moment + int(AGAIN * 1000),
+                "next": next_try
+                if row.token not in over and moment - row.retired_at <= _GIVE_UP
+                else None,
             }
             for row in rows
         ]
         batch = Batch()
         async with self._database.write() as connection:
             await self._ownership.guard(connection, terms)
+            await hold(connection, schema.activities, [activity.id])
             if over:
                 operation = await _operation(connection, activity, len(over), moment)
                 for row in rows:

@@ -46,7 +46,7 @@ _EVERY = 2**62
 _MEMBERS = """
 SELECT members.id, members.device_id, members.token, members.environment,
     members.acknowledged_version, devices.language, devices.frequent_updates, members.activity_id
-FROM {given} JOIN activity_devices AS members ON members.activity_id = given.activity
+FROM {activity, version} JOIN activity_devices AS members ON members.activity_id = given.activity
     AND members.retired_at IS NULL AND members.acknowledged_version < given.version
 JOIN devices ON devices.id = members.device_id
 WHERE members.token IS NOT NULL LIMIT :most
@@ -211,8 +211,7 @@ class Lives:
         try:
             given = [(live.row, _EVERY if whole[live] else live.version) for live in lives]
             async with self._database.read() as connection:
-                columns = {"activity": "BIGINT", "version": "BIGINT"}
-                found = (await with_rows(connection, _MEMBERS, columns, given, most=PAGE + 1)).all()
+                found = (await with_rows(connection, _MEMBERS, given, most=PAGE + 1)).all()
             if len(found) <= PAGE:
                 for row in found:
                     rows.setdefault(row[-1], []).append(row[:-1])
@@ -394,6 +393,7 @@ class Lives:
         operation = live.operations.get(version)
         if operation is not None:
             batch.add(live.app.row, operation, device, outcome)
+        batch.activities.add(live.row)
         if outcome.verdict is Verdict.ACCEPTED:
             batch.acknowledged.append((live.row, device, outcome.token, version))
             if live.unfinished and live.newest is not None and version == live.version:

@@ -30,7 +30,7 @@ from .fan_out import FanOut, Setting, item_for
 from .results import Batch, refusal
 
 _SETTLED = """
-SELECT given.device FROM {given} JOIN outcomes
+SELECT given.device FROM {device} JOIN outcomes
     ON outcomes.operation_id = :operation AND outcomes.device_id = given.device
 """
 
@@ -79,7 +79,6 @@ class NotificationFanOut(FanOut[Sequence[Any]]):
                 found = await with_rows(
                     connection,
                     _SETTLED,
-                    {"device": "BIGINT"},
                     [(device,) for device in devices],
                     operation=operation,
                 )

@@ -6,32 +6,18 @@ so that an outcome, the counter it adds to and the version it acknowledges are n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import Row, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...outcome import Outcome, Verdict
 from ..observed import Finished
 from ..store import schema
 from ..store.bulk import run, with_rows
-
-_IN_ORDER = (
-    "outcomes",
-    "acknowledged",
-    "unstarted",
-    "refused_starts",
-    "refused_devices",
-    "refused",
-    "stamps",
-    "rewound",
-    "finished",
-    "started",
-    "ended",
-)
-"""What a batch holds, in the order in which its parts may be written one by one."""
+from ..store.statements import hold
 
 
 @dataclass(slots=True)
@@ -60,6 +46,8 @@ class Batch:
     """operation of a start that stopped half-way, the row to read on behind, devices taken back"""
     ended: list[tuple[int, int]] = field(default_factory=list)
     """activity that ended, and the version of the end"""
+    activities: set[int] = field(default_factory=set)
+    """Activities whose devices are written: they are held first."""
 
     def __len__(self) -> int:
         return len(self.outcomes)
@@ -79,9 +67,10 @@ class Batch:
         """Return one batch of several."""
         whole = cls()
         for part in parts:
-            for name in _IN_ORDER:
+            for name in _NOTES:
                 getattr(whole, name).extend(getattr(part, name))
             whole.counts |= part.counts
+            whole.activities |= part.activities
         return whole
 
     def halves(self) -> tuple[Batch, Batch] | None:
@@ -89,10 +78,10 @@ class Batch:
 
         What finishes an operation comes last, so it is never there before its results.
         """
-        rows = [(name, row) for name in _IN_ORDER for row in getattr(self, name)]
+        rows = [(name, row) for name in _NOTES for row in getattr(self, name)]
         if len(rows) < 2:
             return None
-        parts = Batch(), Batch()
+        parts = Batch(activities=self.activities), Batch(activities=self.activities)
         for index, (name, row) in enumerate(rows):
             part = parts[2 * index >= len(rows)]
             getattr(part, name).append(row)
@@ -133,100 +122,94 @@ def refusal(app: int, outcome: Outcome, now: int) -> tuple[int, str, int, str]:
     return app, outcome.token.lower(), before, (outcome.reason or "refused")[:64]
 
 
-_OUTCOMES = """
-INSERT INTO outcomes
-    (app_id, operation_id, device_id, verdict, status, reason, apns_id, priority, created_at)
-SELECT given.app, given.operation, given.device, given.verdict, given.status, given.reason,
-    given.apns_id, given.priority, :now
-FROM {given} JOIN operations ON operations.id = given.operation
-"""
-
 _COUNTS = """
 UPDATE operations SET accepted = operations.accepted + given.accepted,
     failed = operations.failed + given.failed
-FROM {given} WHERE operations.id = given.operation
-"""
-
-_ACKNOWLEDGED = """
-UPDATE activity_devices SET acknowledged_version = given.version, sent_version = given.version
-FROM {given}
-WHERE activity_devices.activity_id = given.activity AND activity_devices.device_id = given.device
-    AND activity_devices.token = given.token
-    AND activity_devices.acknowledged_version < given.version
-"""
-
-_UNSTARTED = """
-DELETE FROM activity_devices WHERE token IS NULL AND id IN (
-    SELECT known.id FROM {given} JOIN activity_devices AS known
-        ON known.activity_id = given.activity AND known.device_id = given.device)
+FROM {operation, accepted, failed} WHERE operations.id = given.operation
 """
 
 _REFUSED = """
-UPDATE {table} SET retired_at = given.before, retired_reason = given.reason
-FROM {given}
-WHERE {table}.app_id = given.app AND {table}.token = given.token
-    AND {table}.retired_at IS NULL AND {table}.registered_at <= given.before
+UPDATE TABLE SET retired_at = given.before, retired_reason = given.reason
+FROM {app, token TEXT, before, reason TEXT}
+WHERE TABLE.app_id = given.app AND TABLE.token = given.token
+    AND TABLE.retired_at IS NULL AND TABLE.registered_at <= given.before
 """
 
 _KEPT = """
-SELECT DISTINCT known.activity_id FROM {given} JOIN activity_devices AS known
+SELECT DISTINCT known.activity_id FROM {app, token TEXT} JOIN activity_devices AS known
     ON known.app_id = given.app AND known.token = given.token
 WHERE known.retired_at IS NULL
 """
 
-_HOLD_ACTIVITIES, _HOLD_OPERATIONS = (
-    select(table.c.id)
-    .where(table.c.id.in_(bindparam("rows", expanding=True)))
-    .order_by(table.c.id)
-    .with_for_update(key_share=True)
-    for table in (schema.activities, schema.operations)
-)
-
-_STAMPS = """
-UPDATE activities SET last_timestamp = given.stamp FROM {given}
-WHERE activities.id = given.activity
-    AND (activities.last_timestamp IS NULL OR activities.last_timestamp < given.stamp)
+_CLOSED = """
+RETURNING operations.id, operations.public_id, operations.kind, operations.status,
+    operations.created_at, operations.accepted, operations.failed, operations.finished_at
 """
 
-_FINISHED = """
+_NOTES: Mapping[str, str] = {
+    "stamps": """
+UPDATE activities SET last_timestamp = given.stamp FROM {activity, stamp}
+WHERE activities.id = given.activity
+    AND (activities.last_timestamp IS NULL OR activities.last_timestamp < given.stamp)
+""",
+    "outcomes": """
+INSERT INTO outcomes
+    (app_id, operation_id, device_id, verdict, status, reason, apns_id, priority, created_at)
+SELECT given.app, given.operation, given.device, given.verdict, given.status, given.reason,
+    given.apns_id, given.priority, :now
+FROM {app, operation, device, verdict TEXT, status, reason TEXT, apns_id TEXT, priority}
+    JOIN operations ON operations.id = given.operation
+""",
+    "acknowledged": """
+UPDATE activity_devices SET acknowledged_version = given.version, sent_version = given.version
+FROM {activity, device, token TEXT, version}
+WHERE activity_devices.activity_id = given.activity AND activity_devices.device_id = given.device
+    AND activity_devices.token = given.token
+    AND activity_devices.acknowledged_version < given.version
+""",
+    "unstarted": """
+DELETE FROM activity_devices WHERE token IS NULL AND id IN (
+    SELECT known.id FROM {activity, device} JOIN activity_devices AS known
+        ON known.activity_id = given.activity AND known.device_id = given.device)
+""",
+    "refused_starts": _REFUSED.replace("TABLE", "start_tokens"),
+    "refused_devices": _REFUSED.replace("TABLE", "device_tokens"),
+    "refused": _REFUSED.replace("TABLE", "activity_devices"),
+    "rewound": """
+UPDATE operations SET targeted = targeted - given.devices,
+    cursor = CASE WHEN cursor < given.position THEN cursor ELSE given.position END
+FROM {operation, position, devices} WHERE operations.id = given.operation
+""",
+    "finished": """
 UPDATE operations SET finished_at = :now, reason = given.reason,
     status = CASE WHEN given.reason IS NOT NULL THEN 'failed'
         WHEN operations.version < given.version AND operations.accepted + operations.failed = 0
         THEN 'superseded' ELSE 'done' END
-FROM {given}
+FROM {activity, version, reason TEXT}
 WHERE operations.activity_id = given.activity AND operations.version <= given.version
     AND operations.kind IN ('update', 'end')
     -- Found by their activity, not among all that are open.
     AND operations.status || '' IN ('accepted', 'running', 'failed')
     AND operations.finished_at IS NULL
-RETURNING operations.id, operations.public_id, operations.kind, operations.status,
-    operations.created_at, operations.accepted, operations.failed, operations.finished_at
 """
-
-_STARTED = """
+    + _CLOSED,
+    "started": """
 UPDATE operations SET status = given.status, reason = given.reason,
     users = COALESCE(given.persons, operations.users),
-    finished_at = CASE WHEN given.final = 1 THEN CAST(:now AS BIGINT) ELSE NULL END
-FROM {given} WHERE operations.id = given.operation
-RETURNING operations.id, operations.public_id, operations.kind, operations.status,
-    operations.created_at, operations.accepted, operations.failed, operations.finished_at
+    finished_at = CASE WHEN given.final IN ('1', 'true') THEN CAST(:now AS BIGINT) ELSE NULL END
+FROM {operation, status TEXT, reason TEXT, final TEXT, persons}
+WHERE operations.id = given.operation
 """
-
-_REWOUND = """
-UPDATE operations SET targeted = targeted - given.devices,
-    cursor = CASE WHEN cursor < given.position THEN cursor ELSE given.position END
-FROM {given} WHERE operations.id = given.operation
-"""
-
-_ENDED = """
+    + _CLOSED,
+    "ended": """
 UPDATE activity_devices SET retired_at = :now, retired_reason = 'ended'
-FROM {given}
+FROM {activity, version}
 WHERE activity_devices.activity_id = given.activity AND activity_devices.retired_at IS NULL
     AND activity_devices.acknowledged_version >= given.version
     AND activity_devices.token IS NOT NULL
-"""
-
-_REFUSED_COLUMNS = {"app": "BIGINT", "token": "TEXT", "before": "BIGINT", "reason": "TEXT"}
+""",
+}
+"""How each part of a batch is written, in the order in which they may be written one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,101 +225,39 @@ class Written:
 
 async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Written:
     """Write a batch in the caller's transaction; ``now`` is milliseconds since 1970."""
-    # Activities before operations before devices, and each in the order of their rows, as everybody
-    # locks them: otherwise two transactions wait for each other on PostgreSQL.
-    if connection.dialect.name == "postgresql":
-        operations = {*batch.counts}
-        operations.update(row[0] for row in batch.started)
-        operations.update(row[0] for row in batch.rewound)
-        for hold, held in (
-            (_HOLD_ACTIVITIES, {row for row, _ in batch.stamps}),
-            (_HOLD_OPERATIONS, operations),
-        ):
-            if held:
-                await connection.execute(hold, {"rows": sorted(held)})
-    if batch.stamps:
-        await with_rows(
-            connection, _STAMPS, {"activity": "BIGINT", "stamp": "BIGINT"}, batch.stamps
-        )
-    if batch.outcomes:
-        columns = {
-            "app": "BIGINT",
-            "operation": "BIGINT",
-            "device": "BIGINT",
-            "verdict": "TEXT",
-            "status": "BIGINT",
-            "reason": "TEXT",
-            "apns_id": "TEXT",
-            "priority": "BIGINT",
-        }
-        await with_rows(connection, _OUTCOMES, columns, batch.outcomes, now=now)
-        columns = {"operation": "BIGINT", "accepted": "BIGINT", "failed": "BIGINT"}
-        counts = [(operation, *counted) for operation, counted in batch.counts.items()]
-        await with_rows(connection, _COUNTS, columns, counts)
-    if batch.acknowledged:
-        columns = {"activity": "BIGINT", "device": "BIGINT", "token": "TEXT", "version": "BIGINT"}
-        # A device may have acknowledged two versions since; a statement touches a row once.
-        newest = {(row[0], row[1], row[2]): row for row in batch.acknowledged}
-        await with_rows(connection, _ACKNOWLEDGED, columns, list(newest.values()))
-    if batch.unstarted:
-        columns = {"activity": "BIGINT", "device": "BIGINT"}
-        await with_rows(connection, _UNSTARTED, columns, batch.unstarted)
+    held = batch.activities | {row[0] for row in (*batch.stamps, *batch.unstarted, *batch.ended)}
+    await hold(connection, schema.activities, held)
+    started = {row[0] for row in batch.started}
+    noted = batch.counts.keys() | started | {row[0] for row in batch.rewound}
+    await hold(connection, schema.operations, noted)
+    finished: list[Finished] = []
+    for name, statement in _NOTES.items():
+        rows: Sequence[Sequence[object]] = getattr(batch, name)
+        if name == "acknowledged":
+            # A device may have acknowledged two versions since; a statement touches a row once.
+            rows = list({row[:3]: row for row in batch.acknowledged}.values())
+        if rows:
+            named = {"now": now} if ":now" in statement else {}
+            result = await with_rows(connection, statement, rows, **named)
+            if statement.endswith(_CLOSED):
+                finished += [_finished(row) for row in result if row.finished_at is not None]
+        if name == "outcomes" and batch.counts:
+            counts = [(operation, *counted) for operation, counted in batch.counts.items()]
+            await with_rows(connection, _COUNTS, counts)
     kept: tuple[int, ...] = ()
-    for table, refused in (
-        ("start_tokens", batch.refused_starts),
-        ("device_tokens", batch.refused_devices),
-        ("activity_devices", batch.refused),
-    ):
-        if refused:
-            statement = _REFUSED.replace("{table}", table)
-            await with_rows(connection, statement, _REFUSED_COLUMNS, refused)
     if batch.refused:
-        rows = await with_rows(connection, _KEPT, _REFUSED_COLUMNS, batch.refused)
-        kept = tuple(rows.scalars())
-    finished = await _close(connection, batch, now)
-    operations = {row[0] for row in batch.started} | {one.row for one in finished}
+        kept = tuple((await with_rows(connection, _KEPT, batch.refused)).scalars())
+    operations = started | {one.row for one in finished}
     return Written(tuple(operations), tuple(finished), kept)
 
 
-async def _close(connection: AsyncConnection, batch: Batch, now: int) -> list[Finished]:
-    """Close what is finished, and return it."""
-    finished: list[Finished] = []
-    if batch.finished:
-        columns = {"activity": "BIGINT", "version": "BIGINT", "reason": "TEXT"}
-        closed = await with_rows(connection, _FINISHED, columns, batch.finished, now=now)
-        finished += _finished(closed)
-    if batch.started:
-        columns = {
-            "operation": "BIGINT",
-            "status": "TEXT",
-            "reason": "TEXT",
-            "final": "BIGINT",
-            "persons": "BIGINT",
-        }
-        started = [(*row[:3], int(row[3]), row[4]) for row in batch.started]
-        rows = await with_rows(connection, _STARTED, columns, started, now=now)
-        finished += _finished(rows)
-    if batch.rewound:
-        columns = {"operation": "BIGINT", "position": "BIGINT", "devices": "BIGINT"}
-        await with_rows(connection, _REWOUND, columns, batch.rewound)
-    if batch.ended:
-        columns = {"activity": "BIGINT", "version": "BIGINT"}
-        await with_rows(connection, _ENDED, columns, batch.ended, now=now)
-    return finished
-
-
-def _finished(rows: Iterable[Row[Any]]) -> list[Finished]:
-    return [
-        Finished(
-            row.id, row.public_id, row.kind, row.status, row.created_at, row.accepted, row.failed
-        )
-        for row in rows
-        if row.finished_at is not None
-    ]
+def _finished(row: Row[Any]) -> Finished:
+    counts = (row.accepted, row.failed)
+    return Finished(row.id, row.public_id, row.kind, row.status, row.created_at, *counts)
 
 
 _KNOWN = """
-SELECT known.device_id FROM {given} JOIN activity_devices AS known
+SELECT known.device_id FROM {activity, device} JOIN activity_devices AS known
     ON known.activity_id = given.activity AND known.device_id = given.device
 """
 
@@ -344,13 +265,8 @@ _INTEND = """
 INSERT INTO activity_devices
     (app_id, activity_id, device_id, environment, started_at, sent_version, acknowledged_version)
 SELECT :app, given.activity, given.device, :environment, :now, :version, :version
-FROM {given} WHERE true
+FROM {activity, device} WHERE true
 ON CONFLICT (activity_id, device_id) DO NOTHING
-"""
-
-_ADVANCE = """
-UPDATE operations SET cursor = given.position, targeted = targeted + given.fresh, status = 'running'
-FROM {given} WHERE operations.id = given.operation
 """
 
 
@@ -371,23 +287,22 @@ async def intend(
     From here on a device counts as started: what a crash leaves without an outcome is UNKNOWN. The
     caller holds the activity's row, so nobody else notes a start of it.
     """
-    columns = {"activity": "BIGINT", "device": "BIGINT"}
     rows = [(activity, device) for device in devices]
-    known = set((await with_rows(connection, _KNOWN, columns, rows)).scalars())
+    known = set((await with_rows(connection, _KNOWN, rows)).scalars())
     fresh = [device for device in dict.fromkeys(devices) if device not in known]
     if fresh:
         await with_rows(
             connection,
             _INTEND,
-            columns,
             [(activity, device) for device in fresh],
             app=app,
             environment=environment,
             version=version,
             now=now,
         )
-    columns = {"operation": "BIGINT", "position": "BIGINT", "fresh": "BIGINT"}
-    await with_rows(connection, _ADVANCE, columns, [(operation, cursor, len(fresh))])
+    table = schema.operations
+    advanced = {"cursor": cursor, "targeted": table.c.targeted + len(fresh), "status": "running"}
+    await connection.execute(update(table).where(table.c.id == operation).values(advanced))
     return set(fresh)
 
 
@@ -416,6 +331,5 @@ async def report_unknown(
     )
     unknown = max(result.rowcount, 0)
     if unknown:
-        columns = {"operation": "BIGINT", "accepted": "BIGINT", "failed": "BIGINT"}
-        await with_rows(connection, _COUNTS, columns, [(operation, 0, unknown)])
+        await with_rows(connection, _COUNTS, [(operation, 0, unknown)])
     return unknown

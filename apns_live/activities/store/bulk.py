@@ -18,10 +18,7 @@ from sqlalchemy import BigInteger, Select, String, bindparam, func, select, text
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-GIVEN = "{given}"
-"""Stands in a statement for the rows: a table named ``given``."""
-
-_JOINED = re.compile(re.escape(GIVEN) + r"\s+JOIN\b")
+_GIVEN = re.compile(r"\{([^}]*)\}(\s+JOIN\b)?")
 _encode = msgspec.json.Encoder().encode
 _SOURCES = {
     "sqlite": "json_each(:rows)",
@@ -33,20 +30,16 @@ _TYPES: dict[type, Any] = {int: BigInteger, bool: BigInteger, str: String}
 async def with_rows(
     connection: AsyncConnection,
     statement: str,
-    columns: Mapping[str, str],
     rows: Iterable[Sequence[object]],
     **parameters: int | str,
 ) -> CursorResult[Any]:
-    """Execute a statement in which ``{given}`` is a table of ``rows`` with these columns.
+    """Execute a statement over rows, which are the table ``given`` in it.
 
-    ``columns`` maps names to SQL types that both databases know (BIGINT, TEXT).
+    Where the table stands in the statement, its columns are named in braces: ``FROM {device, token TEXT}``.
+    They are BIGINT unless they say TEXT.
     """
-    prepared = _prepared(
-        connection.dialect.name,
-        statement,
-        tuple(columns.items()),
-        tuple((name, type(value)) for name, value in parameters.items()),
-    )
+    kinds = tuple((name, type(value)) for name, value in parameters.items())
+    prepared = _prepared(connection.dialect.name, statement, kinds)
     encoded = _encode(rows if isinstance(rows, list) else list(rows)).decode()
     result: CursorResult[Any] = await connection.execute(prepared, {"rows": encoded, **parameters})
     return result
@@ -57,34 +50,28 @@ async def run(
 ) -> CursorResult[Any]:
     """Execute a statement that both databases know."""
     kinds = tuple((name, type(value)) for name, value in parameters.items())
-    result: CursorResult[Any] = await connection.execute(_plain(statement, kinds), parameters)
+    prepared = _prepared(connection.dialect.name, statement, kinds)
+    result: CursorResult[Any] = await connection.execute(prepared, parameters)
     return result
 
 
 @lru_cache(maxsize=256)
-def _plain(statement: str, parameters: tuple[tuple[str, type], ...]) -> Any:
-    return text(statement).bindparams(
-        *(bindparam(name, type_=_TYPES[kind]) for name, kind in parameters)
-    )
-
-
-@lru_cache(maxsize=256)
-def _prepared(
-    dialect: str,
-    statement: str,
-    columns: tuple[tuple[str, str], ...],
-    parameters: tuple[tuple[str, type], ...],
-) -> Any:
-    chosen = ", ".join(
-        f"CAST(value ->> {index} AS {kind}) AS {name}" for index, (name, kind) in enumerate(columns)
-    )
-    given = f"(SELECT {chosen} FROM {_SOURCES[dialect]} AS listed) AS given"  # noqa: S608
-    if dialect == "sqlite":
-        # Its planner would read the table and look each row up in the list; CROSS JOIN says that
-        # the order is as written: the list outside, the table inside by its index.
-        statement = _JOINED.sub(rf"{GIVEN} CROSS JOIN", statement)
+def _prepared(dialect: str, statement: str, parameters: tuple[tuple[str, type], ...]) -> Any:
     binds = [bindparam(name, type_=_TYPES[kind]) for name, kind in parameters]
-    return text(statement.replace(GIVEN, given)).bindparams(bindparam("rows", type_=String), *binds)
+    found = _GIVEN.search(statement)
+    if found is not None:
+        columns = [column.split() for column in found[1].split(",")]
+        chosen = ", ".join(
+            f"CAST(value ->> {index} AS {(*kind, 'BIGINT')[0]}) AS {name}"
+            for index, (name, *kind) in enumerate(columns)
+        )
+        # SQLite's planner would read the other table and look each row up in the list; CROSS JOIN says
+        # that the order is as written: the list outside, the table inside by its index.
+        join = (found[2] or "").replace("JOIN", "CROSS JOIN" if dialect == "sqlite" else "JOIN")
+        given = f"(SELECT {chosen} FROM {_SOURCES[dialect]} AS listed) AS given"  # noqa: S608
+        statement = f"{statement[: found.start()]}{given}{join}{statement[found.end() :]}"
+        binds.append(bindparam("rows", type_=String))
+    return text(statement).bindparams(*binds)
 
 
 async def page_of(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Executable, Row, Table
+from sqlalchemy import Executable, Row, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,6 +32,18 @@ async def fetch(connection: AsyncConnection, query: Executable) -> Sequence[Row[
 async def fetch_row(connection: AsyncConnection, query: Executable) -> Row[Any] | None:
     """Return the one row of a query, or None."""
     return (await connection.execute(query)).one_or_none()
+
+
+async def hold(connection: AsyncConnection, table: Table, rows: Iterable[int]) -> None:
+    """Lock rows until the transaction ends, in the order in which everybody does.
+
+    Activities come before operations, operations before devices and tokens: otherwise two transactions
+    wait for each other in a circle. SQLite has one writer at a time anyway.
+    """
+    wanted = set(rows)
+    if wanted and connection.dialect.name == "postgresql":
+        query = select(table.c.id).where(table.c.id.in_(wanted)).order_by(table.c.id)
+        await connection.execute(query.with_for_update(key_share=True))
 
 
 def chunks(items: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:
