@@ -41,7 +41,7 @@ from .people.people import People
 from .read.operations import Operations
 from .read.watch import Followed, Watchers
 from .requests.member import Member
-from .send import Courier, CourierStatistics, Notifier, Poll
+from .send import Courier, CourierStatistics, Poll
 from .settings import ServiceSettings
 from .store.commit import GroupCommit
 from .store.database import Database
@@ -127,12 +127,6 @@ class Service:
         self.channels = Channels(database, clock, self.courier.client)
         self.operations = Operations(database)
         self.receipts = Receipts(database, clock, left=self.courier.left)
-        self.notifier = Notifier(
-            self.courier.setting,
-            self.courier.apps,
-            self.courier.failing,
-            changed=lambda rows: self.watchers.changed(operations=rows),
-        )
         self.notifications = Notifications(
             database,
             clock,
@@ -166,16 +160,14 @@ class Service:
         )
         self.watchers.told = self.wakeups.tell
         self.courier.told_left = self.wakeups.left
-        self.poll = Poll(
-            database, origin, ownership, self.courier, self.notifier, self._time_may_bring
-        )
+        self.poll = Poll(database, origin, ownership, self.courier, self._time_may_bring)
         ownership.gained, ownership.lost = self._gained, self.courier.lost
         self.background: list[Background] = [self.wakeups.run, ownership.run]
         if self.sends:
             self.background += [
                 self.courier.run,
                 self.courier.limits.run,
-                self.notifier.run,
+                self.courier.notifier.run,
                 self.scheduler.run,
                 self.pruning.run,
                 self.poll.run,
@@ -259,9 +251,7 @@ class Service:
 
         Devices that have not handed in their token are not waited for.
         """
-        while self.courier.busy or self.notifier.busy:
-            await self.courier.settled()
-            await self.notifier.settled()
+        await self.courier.settled()
 
     def statistics(self) -> CourierStatistics:
         """Return a frozen snapshot of what this process is doing."""
@@ -278,7 +268,7 @@ class Service:
 
     def _accepting(self, app: App, row: int) -> None:
         if self.sends:
-            self.notifier.accepting(app, row)
+            self.courier.notifier.accepting(app, row)
         self.wakeups.tell((), (row,), work=True)
 
     def _joined(self, app: App, row: int, version: int, members: Sequence[Member]) -> None:
@@ -292,7 +282,6 @@ class Service:
     def _key_added(self, app: App) -> None:
         if self.sends:
             self.courier.key_added(app)
-            self.notifier.key_added(app)
 
     def _heard(self, work: bool, changed: Sequence[Sequence[int]] | None) -> None:
         """Take in what another process says: there is work, or rows have changed; None is any."""
@@ -313,7 +302,6 @@ class Service:
 
     async def _gained(self, partitions: frozenset[int]) -> None:
         await self.courier.gained(partitions)
-        await self.notifier.gained(partitions)
         self.courier.limits.wake()
         self.scheduler.wake()
 

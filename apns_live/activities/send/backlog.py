@@ -1,24 +1,25 @@
-"""What is to be looked at: activities whose stored state may be newer than what was sent."""
+"""What is to be looked at: rows of which the store may know more than was sent."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, exists, select, update
+from sqlalchemy import ColumnElement, Row, Select, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.expression import case
 
 from ..apps import App
+from ..requests.notify import KIND as NOTIFICATION
 from ..store import schema
 from ..store.bulk import with_rows
 from ..store.database import Database
 from ..store.ownership import PARTITIONS, Ownership
-from ..store.statements import chunks
+from ..store.statements import chunks, fetch
 
 MOST = 100_000
-"""Activities that are remembered; beyond it the store is read again, which has them all."""
+"""Rows that are remembered; beyond it the store is read again, which has them all."""
 PAGE = 1_000
 KINDS = ("start", "update", "end")
 
@@ -31,20 +32,28 @@ WHERE operations.finished_at IS NULL AND operations.kind IN ('start', 'update', 
 
 
 class Backlog:
-    """Activities to look at, each once, the longest waiting first."""
+    """Rows to look at, each once, the longest waiting first: of activities, or of operations.
 
-    def __init__(self, database: Database, ownership: Ownership) -> None:
+    ``kinds`` are those of the operations that say where to look, ``place`` their column that says it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        ownership: Ownership,
+        kinds: Sequence[str] = KINDS,
+        place: ColumnElement[Any] = schema.operations.c.activity_id,
+    ) -> None:
         self._database = database
         self._ownership = ownership
+        self._kinds = kinds
+        self._place = place
         self._gained: frozenset[int] = frozenset()
-        self._doubtful: set[int] = set()
         self._rows: dict[int, None] = {}
         self._overflowed = False
         self._busy = False
         self.found: set[int] = set()
         """What was found when partitions were gained: an earlier owner may have begun with it."""
-        self.behind: set[int] = set()
-        """Activities with a token that lacks the newest state, though nothing may be open."""
         self.waiting = asyncio.Event()
         self.emptied: Callable[[], object] = lambda: None
         """Called when nothing is to be looked at."""
@@ -53,26 +62,24 @@ class Backlog:
         return len(self._rows)
 
     @property
+    def _urgent(self) -> bool:
+        """Whether the store is to be read before anything is taken.
+
+        What was gained comes before all else: only then is it known what an earlier owner began.
+        """
+        return bool(self._gained)
+
+    @property
     def empty(self) -> bool:
         """Whether nothing is to be looked at."""
-        return not (self._rows or self._overflowed or self._gained or self._doubtful or self._busy)
+        return not (self._rows or self._overflowed or self._urgent or self._busy)
 
     def add(self, row: int) -> None:
-        """Look at an activity."""
+        """Look at a row."""
         if len(self._rows) >= MOST:
             self._overflowed = True
         else:
             self._rows[row] = None
-        self.waiting.set()
-
-    def add_behind(self, row: int) -> None:
-        """Look at an activity with a token that lacks the newest state."""
-        self.behind.add(row)
-        self.add(row)
-
-    def ask(self, row: int) -> None:
-        """Look at an activity if one of its tokens lacks the newest state: the store knows."""
-        self._doubtful.add(row)
         self.waiting.set()
 
     def take_over(self, partitions: frozenset[int]) -> None:
@@ -81,11 +88,10 @@ class Backlog:
         self.waiting.set()
 
     async def take(self, limit: int) -> list[int]:
-        """Return activities to look at now; waits until there are some. They count until the next call."""
+        """Return what to look at now; waits until there is some. It counts until the next call."""
         self._busy = False
-        # What was gained comes before all else: only then is it known what an earlier owner began.
-        while not self._rows or self._gained or self._doubtful:
-            if self._overflowed or self._gained or self._doubtful:
+        while not self._rows or self._urgent:
+            if self._overflowed or self._urgent:
                 self._busy = True
                 await self._read_again()
                 self._busy = False
@@ -101,21 +107,105 @@ class Backlog:
 
     async def _read_again(self) -> None:
         gained, self._gained = self._gained, frozenset()
-        doubtful, self._doubtful = self._doubtful, set()
         overflowed, self._overflowed = self._overflowed, False
         try:
             if gained:
                 await self._read_all(gained, self.found)
-                await self._read_behind(self._behind(gained))
-            for some in chunks(sorted(doubtful)):
-                query = self._behind(self._ownership.partitions)
-                await self._read_behind(query.where(schema.activities.c.id.in_(some)))
             if overflowed:
                 await self._read_all(self._ownership.partitions, set())
         except BaseException:
             self._gained |= gained
-            self._doubtful |= doubtful
             self._overflowed |= overflowed
+            raise
+
+    async def _read_all(self, partitions: frozenset[int], found: set[int]) -> None:
+        """Read in pages who has an operation that is not finished, and note it as found."""
+        table, place = schema.operations, self._place
+        query = select(table.c.id, place.label("place")).order_by(table.c.id).limit(PAGE)
+        query = query.where(table.c.kind.in_(self._kinds), place.is_not(None))
+        if len(partitions) < PARTITIONS:
+            query = query.where(table.c.partition.in_(partitions))
+        for status in ("accepted", "running", "failed"):
+            open_ = query.where(table.c.status == status)
+            if status == "failed":
+                # Failed for now: a key was missing, and may be there by now.
+                open_ = open_.where(table.c.finished_at.is_(None))
+            after = 0
+            while page := await self._database.fetch(open_.where(table.c.id > after)):
+                for row in page:
+                    if len(self._rows) >= MOST:
+                        self._overflowed = True
+                        return
+                    self._rows[row.place] = None
+                    found.add(row.place)
+                if len(page) < PAGE:
+                    break
+                after = page[-1].id
+
+    async def try_again(self, app: App) -> None:
+        """Open the operations of an app again that failed for want of a key."""
+        table = schema.operations
+        reopened = (
+            update(table)
+            .where(
+                table.c.app_id == app.row,
+                table.c.status == "failed",
+                table.c.finished_at.is_(None),
+                table.c.kind.in_(self._kinds),
+            )
+            .values(
+                # Not "accepted" where some may have got it. A start reads again from its first row: who
+                # got it is passed over.
+                status=case(
+                    (table.c.kind.in_(("start", NOTIFICATION)), "running"), else_="accepted"
+                ),
+                cursor=case((table.c.kind == "start", 0), else_=table.c.cursor),
+                reason=None,
+            )
+            .returning(self._place)
+        )
+        async with self._database.write() as connection:
+            rows: Sequence[int] = (await connection.scalars(reopened)).all()
+        for row in rows:
+            self.add(row)
+
+
+class ActivityBacklog(Backlog):
+    """Activities to look at."""
+
+    def __init__(self, database: Database, ownership: Ownership) -> None:
+        super().__init__(database, ownership)
+        self._doubtful: set[int] = set()
+        self.behind: set[int] = set()
+        """Activities with a token that lacks the newest state, though nothing may be open."""
+
+    @property
+    def _urgent(self) -> bool:
+        return bool(self._gained or self._doubtful)
+
+    def add_behind(self, row: int) -> None:
+        """Look at an activity with a token that lacks the newest state."""
+        self.behind.add(row)
+        self.add(row)
+
+    def ask(self, row: int) -> None:
+        """Look at an activity if one of its tokens lacks the newest state: the store knows."""
+        self._doubtful.add(row)
+        self.waiting.set()
+
+    async def _read_again(self) -> None:
+        gained, doubtful = self._gained, self._doubtful
+        self._doubtful = set()
+        try:
+            await super()._read_again()
+            if gained:
+                await self._read_behind(self._behind(gained))
+            for some in chunks(sorted(doubtful)):
+                query = self._behind(self._ownership.partitions)
+                await self._read_behind(query.where(schema.activities.c.id.in_(some)))
+        except BaseException:
+            self._gained |= gained
+            self._doubtful |= doubtful
             raise
 
     @staticmethod
@@ -142,43 +232,8 @@ class Backlog:
         return query
 
     async def _read_behind(self, query: Select[Any]) -> None:
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).scalars().all()
-        for row in rows:
-            self.add_behind(row)
-
-    async def _read_all(self, partitions: frozenset[int], found: set[int]) -> None:
-        """Read in pages who has an operation that is not finished, and note it as found."""
-        table = schema.operations
-        for status in ("accepted", "running", "failed"):
-            after = 0
-            query = (
-                select(table.c.id, table.c.activity_id)
-                .where(
-                    table.c.status == status,
-                    table.c.kind.in_(KINDS),
-                    table.c.activity_id.is_not(None),
-                )
-                .order_by(table.c.id)
-                .limit(PAGE)
-            )
-            if len(partitions) < PARTITIONS:
-                query = query.where(table.c.partition.in_(partitions))
-            if status == "failed":
-                # Failed for now: a key was missing, and may be there by now.
-                query = query.where(table.c.finished_at.is_(None))
-            while True:
-                async with self._database.read() as connection:
-                    page = (await connection.execute(query.where(table.c.id > after))).all()
-                for row in page:
-                    if len(self._rows) >= MOST:
-                        self._overflowed = True
-                        return
-                    self._rows[row.activity_id] = None
-                    found.add(row.activity_id)
-                if len(page) < PAGE:
-                    break
-                after = page[-1].id
+        for row in await self._database.fetch(query):
+            self.add_behind(row.id)
 
     async def read(
         self, rows: Sequence[int], known: Mapping[int, int] | None = None
@@ -193,9 +248,7 @@ class Backlog:
         unknown = [row for row in rows if row not in known]
         activities = schema.activities
         async with self._database.read() as connection:
-            found = (
-                await connection.execute(select(activities).where(activities.c.id.in_(rows)))
-            ).all()
+            found = await fetch(connection, select(activities).where(activities.c.id.in_(rows)))
             matter = await self._newer(connection, known) if known else []
             if unknown:
                 matter += await self._open_or_newest(connection, unknown)
@@ -215,77 +268,46 @@ class Backlog:
     @staticmethod
     async def _open_or_newest(connection: AsyncConnection, rows: Sequence[int]) -> list[Row[Any]]:
         activities, operations = schema.activities, schema.operations
-        opened = (
-            await connection.execute(
-                select(operations).where(
-                    operations.c.activity_id.in_(rows),
-                    operations.c.finished_at.is_(None),
-                    operations.c.kind.in_(KINDS),
-                    # Found among what is open of these activities, not by status.
-                    (operations.c.status + "").in_(["accepted", "running", "failed"]),
-                )
-            )
-        ).all()
+        opened = select(operations).where(
+            operations.c.activity_id.in_(rows),
+            operations.c.finished_at.is_(None),
+            operations.c.kind.in_(KINDS),
+            # Found among what is open of these activities, not by status.
+            (operations.c.status + "").in_(["accepted", "running", "failed"]),
+        )
         # By way of the newest id: an activity may have thousands that are finished.
         newer = operations.alias()
+        last = (
+            select(newer.c.id)
+            .where(newer.c.activity_id == activities.c.id, newer.c.kind.in_(KINDS))
+            .order_by(newer.c.id.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
         newest = (
-            await connection.execute(
-                select(operations)
-                .select_from(activities)
-                .join(
-                    operations,
-                    operations.c.id
-                    == select(newer.c.id)
-                    .where(newer.c.activity_id == activities.c.id, newer.c.kind.in_(KINDS))
-                    .order_by(newer.c.id.desc())
-                    .limit(1)
-                    .scalar_subquery(),
-                )
-                .where(activities.c.id.in_(rows), operations.c.version == activities.c.version)
-            )
-        ).all()
-        return [*opened, *newest]
+            select(operations)
+            .select_from(activities)
+            .join(operations, operations.c.id == last)
+            .where(activities.c.id.in_(rows), operations.c.version == activities.c.version)
+        )
+        return [*await fetch(connection, opened), *await fetch(connection, newest)]
 
     async def put_off(self, row: int, reason: str) -> list[int]:
         """Say why the open updates and ends of an activity wait; return their row ids."""
         table = schema.operations
-        async with self._database.write() as connection:
-            changed = await connection.execute(
-                update(table)
-                .where(
-                    table.c.activity_id == row,
-                    table.c.finished_at.is_(None),
-                    table.c.kind.in_(("update", "end")),
-                    (table.c.status + "").in_(["accepted", "running"]),
-                )
-                .values(status="running", reason=reason)
-                .returning(table.c.id)
+        put_off = (
+            update(table)
+            .where(
+                table.c.activity_id == row,
+                table.c.finished_at.is_(None),
+                table.c.kind.in_(("update", "end")),
+                (table.c.status + "").in_(["accepted", "running"]),
             )
-            return list(changed.scalars())
-
-    async def try_again(self, app: App) -> None:
-        """Open the operations of an app again that failed for want of a key."""
-        table = schema.operations
+            .values(status="running", reason=reason)
+            .returning(table.c.id)
+        )
         async with self._database.write() as connection:
-            opened = await connection.execute(
-                update(table)
-                .where(
-                    table.c.app_id == app.row,
-                    table.c.status == "failed",
-                    table.c.finished_at.is_(None),
-                    table.c.kind.in_(KINDS),
-                )
-                .values(
-                    # A start reads again from its first row: who got it is passed over.
-                    status=case((table.c.kind == "start", "running"), else_="accepted"),
-                    cursor=0,
-                    reason=None,
-                )
-                .returning(table.c.activity_id)
-            )
-            rows: Iterable[int] = opened.scalars().all()
-        for row in rows:
-            self.add(row)
+            return list(await connection.scalars(put_off))
 
 
 def is_open(operation: Row[Any]) -> bool:

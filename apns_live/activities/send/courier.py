@@ -32,7 +32,7 @@ from ..store.database import Database
 from ..store.failures import STORE_FAILURES
 from ..store.ownership import PARTITIONS, Ownership
 from .apns_clients import Carriers, CarrierStatistics, KnownApps
-from .backlog import Backlog
+from .backlog import ActivityBacklog
 from .broadcasting import Broadcasting
 from .failing import Failing, open_changes
 from .fan_out import Room, Setting
@@ -40,6 +40,7 @@ from .jobs import TRY_AGAIN, Jobs, Place
 from .limits import Limits
 from .live import Live
 from .lives import Lives
+from .notifier import Notifier
 from .reading import Reading
 from .recorder import Recorder
 from .refusals import Pauses
@@ -100,7 +101,7 @@ class Courier:
         self._settings = settings
         self._watchers = watchers
         self.apps = KnownApps(apps)
-        self._backlog = Backlog(database, ownership)
+        self._backlog = ActivityBacklog(database, ownership)
         self._backlog.emptied = self._moved
         self._recorder = Recorder(
             database,
@@ -144,6 +145,13 @@ class Courier:
         self._pauses = Pauses(clock, self._pause_over)
         self._jobs = Jobs(clock, ownership, ended=self._ended, broken=self._broken)
         self.failing = Failing(self._recorder, self.carriers, self._backlog)
+        self.notifier = Notifier(
+            self.setting,
+            self.apps,
+            self.failing,
+            changed=lambda rows: watchers.changed(operations=rows),
+            moved=self._moved,
+        )
         self._starts = Starts(
             self.setting,
             self._jobs,
@@ -213,6 +221,7 @@ class Courier:
     async def gained(self, partitions: frozenset[int]) -> None:
         """Take up partitions, with what an earlier owner left."""
         self._backlog.take_over(partitions)
+        self.notifier.gained(partitions)
         self.carriers.wake()
 
     async def lost(self, partitions: frozenset[int]) -> None:
@@ -265,6 +274,7 @@ class Courier:
             or len(self._starts)
             or self._recorder.busy
             or self._lives.busy
+            or self.notifier.busy
         )
 
     async def settled(self) -> None:
@@ -459,6 +469,7 @@ class Courier:
         self._pauses.end_those_of(app.row)
         self.failing.for_key.clear()
         await self._backlog.try_again(app)
+        await self.notifier.use_key(app)
 
     async def _refresh(self, app: App) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -14,8 +14,10 @@ from ...errors import InvalidInput
 from ..apps import App
 from ..requests import Presentation
 from .apns_clients import Carrier, Carriers, NoKey
-from .backlog import Backlog, is_open
+from .backlog import ActivityBacklog, is_open
+from .fan_out import FanOut
 from .recorder import Recorder
+from .refusals import Pauses
 
 logger = logging.getLogger("apns_live.activities")
 
@@ -23,7 +25,7 @@ logger = logging.getLogger("apns_live.activities")
 class Failing:
     """Notes why operations fail."""
 
-    def __init__(self, recorder: Recorder, carriers: Carriers, backlog: Backlog) -> None:
+    def __init__(self, recorder: Recorder, carriers: Carriers, backlog: ActivityBacklog) -> None:
         self._recorder = recorder
         self._carriers = carriers
         self._backlog = backlog
@@ -53,6 +55,29 @@ class Failing:
         batch = self._recorder.noting(operation.partition)
         batch.started.append((operation.id, status, reason, final, persons))
         await self._recorder.written()
+
+    async def settle(
+        self,
+        pauses: Pauses,
+        place: Hashable,
+        operation: Row[Any],
+        fan_out: FanOut[Any],
+        *,
+        final: bool,
+    ) -> bool:
+        """Note why a fan-out did not come to its end; return whether it did.
+
+        One that was stopped fails for good if that is ``final``.
+        """
+        if fan_out.refused:
+            reason = pauses.put_off(operation.app_id, place, fan_out.refused)
+            logger.warning("operation %s waits: %s", operation.public_id, reason)
+            await self.note(operation, "running", reason)
+            return False
+        pauses.done(place)
+        if fan_out.stopped:
+            await self.fail([operation], fan_out.stopped, final=final)
+        return not fan_out.stopped
 
     async def fail_changes(self, row: int, reason: str, *, final: bool) -> None:
         """Let all open updates and ends of an activity fail, also those that memory knows of."""

@@ -23,7 +23,6 @@ from ..store.failures import STORE_FAILURES
 from ..store.ownership import Ownership
 from ..store.wakeups import POLL
 from .courier import Courier
-from .notifier import Notifier
 
 logger = logging.getLogger("apns_live.activities")
 
@@ -74,7 +73,6 @@ class Poll:
         origin: str,
         ownership: Ownership,
         courier: Courier,
-        notifier: Notifier,
         now_and_then: Callable[[], object],
     ) -> None:
         self._now_and_then = now_and_then
@@ -82,7 +80,6 @@ class Poll:
         self._origin = origin
         self._ownership = ownership
         self._courier = courier
-        self._notifier = notifier
         self._operations = _Window()
         self._tokens = _Window()
         self._looks = 0
@@ -138,7 +135,7 @@ class Poll:
             if row.id not in fresh:
                 continue
             if row.kind == KIND:
-                self._notifier.found(row.id)
+                self._courier.notifier.found(row.id)
             elif row.activity_id is not None:
                 self._courier.accepted(row.activity_id, row.version)
         heard = await self._read(

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ...clock import Clock
 from ...errors import ApnsLiveError, InvalidInput
 from .apns_clients import NoKey
-from .backlog import Backlog
+from .backlog import ActivityBacklog
 from .failing import Failing
 from .jobs import TRY_AGAIN, Jobs
 from .live import Live
@@ -29,7 +29,7 @@ class Reading:
         self,
         lives: Lives,
         failing: Failing,
-        backlog: Backlog,
+        backlog: ActivityBacklog,
         jobs: Jobs,
         clock: Clock,
         moved: Callable[[], object],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,14 +11,12 @@ from sqlalchemy import Row
 from ...errors import InvalidInput
 from ..apps import App
 from ..read.operations import persons_reached
-from .backlog import Backlog, is_open
+from .backlog import ActivityBacklog, is_open
 from .failing import Failing
 from .fan_out import Setting
 from .jobs import Jobs
 from .refusals import Pauses
 from .starting import StartFanOut
-
-logger = logging.getLogger("apns_live.activities")
 
 
 class Starts:
@@ -31,7 +28,7 @@ class Starts:
         jobs: Jobs,
         failing: Failing,
         pauses: Pauses,
-        backlog: Backlog,
+        backlog: ActivityBacklog,
         at_once: int,
     ) -> None:
         self._setting = setting
@@ -113,17 +110,11 @@ class Starts:
                 if fan_out.taken_over and fan_out.ours and not fan_out.left:
                     self.begun[operation.id] = activity.id, activity.partition
         place = ("start", operation.id)
-        if fan_out.refused:
-            reason = self._pauses.put_off(app.row, place, fan_out.refused)
-            logger.warning("operation %s waits: %s", operation.public_id, reason)
-            await self._failing.note(operation, "running", reason)
+        if not await self._failing.settle(self._pauses, place, operation, fan_out, final=False):
+            if not fan_out.refused:
+                self.begun.pop(operation.id, None)
             return
-        self._pauses.done(place)
         self.begun.pop(operation.id, None)
-        if fan_out.stopped:
-            # Refused for ever as it is: a setting must change first.
-            await self._failing.fail([operation], fan_out.stopped, final=False)
-            return
         if operation.reason and not whole and not fan_out.accepted and not operation.accepted:
             # It ended before anybody could be started.
             await self._failing.fail([operation], operation.reason, final=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from apns_live.activities.send.backlog import Backlog
+from apns_live.activities.send.backlog import ActivityBacklog
 from tests.activities.send.world import World, a_start, an_update
 
 
@@ -18,16 +18,16 @@ async def test_operations_and_activity_are_of_one_moment(
     await world.add_phones(1)
     await world.service.activities.start(world.app, a_start())
     await world.settled()
-    read = getattr(Backlog, part)
+    read = getattr(ActivityBacklog, part)
 
     async def slow(connection: Any, rows: Any) -> Any:
         await world.service.activities.update(world.app, an_update(1))
         return await read(connection, rows)
 
-    backlog = Backlog(world.database, world.service.ownership)
+    backlog = ActivityBacklog(world.database, world.service.ownership)
     [started] = await world.operations()
     known = {started.activity_id: 1} if part == "_newer" else None
-    monkeypatch.setattr(Backlog, part, staticmethod(slow))
+    monkeypatch.setattr(ActivityBacklog, part, staticmethod(slow))
     [activity], operations = await backlog.read([started.activity_id], known)
     monkeypatch.undo()
     of_it = operations.get(started.activity_id, [])

@@ -264,7 +264,7 @@ async def test_closing_half_way_loses_and_doubles_nothing(
 
 
 async def test_many_at_once_are_all_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apns_live.activities.send.notifier.PAGE", 3)
+    monkeypatch.setattr("apns_live.activities.send.backlog.PAGE", 3)
     [phone] = await with_phones(world, 1)
     names = [await send(world, title=f"n{number}") for number in range(12)]
     await world.settled()
