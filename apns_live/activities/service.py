@@ -12,13 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -31,7 +25,7 @@ from .accept.receipts import Receipts
 from .accept.streams import Streams
 from .accept.tokens import Joining
 from .apps import App, Apps
-from .due.pruning import Pruning, Retention
+from .due.pruning import Pruning
 from .due.scheduler import Scheduler
 from .people.audience import Audiences, Segments
 from .people.devices import Devices
@@ -55,10 +49,62 @@ logger = logging.getLogger("apns_live.activities")
 ENDPOINTS: Mapping[str, str | Endpoint] = {"production": "production", "sandbox": "sandbox"}
 _RESTART_AFTER = 1.0
 
-Background = Callable[[], Awaitable[None]]
+Work = Callable[[], Awaitable[None]]
 
 
-class Service:
+class Known:
+    """What is known of each app's devices and people, and the audiences that are made of them."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        new_id: Callable[[], str],
+        left: Callable[[int, str], object],
+    ) -> None:
+        self.database = database
+        self.clock = clock
+        self.new_id = new_id
+        self.commits = GroupCommit(database)
+        """Writes that come from callers share transactions."""
+        self.devices = Devices(database, clock, left=left, commits=self.commits)
+        self.people = People(database, clock)
+        self.directory = Directory(database)
+        self.imports = Imports(database, clock)
+        self.segments = Segments(database, clock, new_id)
+        self.audiences = Audiences(database, clock)
+
+
+class Background:
+    """What runs beside as long as the service is open; started again if it fails."""
+
+    def __init__(self, clock: Clock, works: Sequence[Work]) -> None:
+        self._clock = clock
+        self._works = works
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start everything."""
+        self._tasks = [asyncio.create_task(self._keep(work)) for work in self._works]
+
+    async def _keep(self, work: Work) -> None:
+        """Run ``work`` until it returns; one bad moment must not end it for good."""
+        while True:
+            try:
+                return await work()
+            except Exception:
+                name = getattr(work, "__qualname__", work)
+                logger.exception("%s failed; it is started again", name)
+                await self._clock.sleep(_RESTART_AFTER)
+
+    async def stop(self) -> None:
+        """End everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class Service(Known):
     """Every room above delivery over one database. Made by `Service.open`."""
 
     def __init__(
@@ -70,34 +116,19 @@ class Service:
         clock: Clock,
         new_id: Callable[[], str],
         settings: ServiceSettings,
-        ownership: Ownership | None = None,
-        origin: str = "",
+        ownership: Ownership,
+        origin: str,
     ) -> None:
-        self.database = database
-        self.clock = clock
-        self.ownership = ownership = ownership or Ownership()
+        super().__init__(database, clock, new_id, self._left)
+        self.ownership = ownership
         self.sends = not isinstance(ownership, Onlooker)
         """Whether this process sends; otherwise it accepts calls, and others send."""
-        self.wakeups = Wakeups(
-            database,
-            clock,
-            origin,
-            self._heard,
-            alone=database.is_sqlite and self.sends,
-        )
-        self.new_id = new_id
+        alone = database.is_sqlite and self.sends
+        self.wakeups = Wakeups(database, clock, origin, self._heard, alone=alone)
         self.settings = settings
         self.watchers = Watchers(database, clock)
-        self.commits = GroupCommit(database)
-        """Writes that come from callers share transactions."""
         # The courier is made further down, and these tell it what happens.
         self.apps = Apps(database, sealing, clock, new_id, key_added=self._key_added)
-        self.devices = Devices(database, clock, left=self._left, commits=self.commits)
-        self.people = People(database, clock)
-        self.directory = Directory(database)
-        self.imports = Imports(database, clock)
-        self.segments = Segments(database, clock, new_id)
-        self.audiences = Audiences(database, clock)
         self.courier = Courier(
             database=database,
             clock=clock,
@@ -108,12 +139,9 @@ class Service:
             watchers=self.watchers,
             ownership=ownership,
         )
-        self.activities = Activities(
-            database, clock, new_id, self._written, self.commits, self.apps.check_key
-        )
-        self.streams = Streams(
-            database, clock, new_id, self.activities, self._written, self.commits
-        )
+        written, commits, check_key = self._written, self.commits, self.apps.check_key
+        self.activities = Activities(database, clock, new_id, written, commits, check_key)
+        self.streams = Streams(database, clock, new_id, self.activities, written, commits)
         self.tokens = Joining(
             database,
             clock,
@@ -128,13 +156,7 @@ class Service:
         self.operations = Operations(database)
         self.receipts = Receipts(database, clock, left=self.courier.left)
         self.notifications = Notifications(
-            database,
-            clock,
-            new_id,
-            self.audiences,
-            self._accepting,
-            self.apps.check_key,
-            self.commits,
+            database, clock, new_id, self.audiences, self._accepting, check_key, commits
         )
         self.scheduler = Scheduler(
             database,
@@ -149,22 +171,16 @@ class Service:
         self.pruning = Pruning(
             database,
             clock,
-            Retention(
-                outcomes=settings.outcome_days,
-                receipts=settings.receipt_days,
-                activities=settings.activity_days,
-                tokens=settings.token_days,
-                audit=settings.audit_days,
-            ),
+            settings,
             time=self.scheduler.time,
         )
         self.watchers.told = self.wakeups.tell
         self.courier.told_left = self.wakeups.left
         self.poll = Poll(database, origin, ownership, self.courier, self._time_may_bring)
         ownership.gained, ownership.lost = self._gained, self.courier.lost
-        self.background: list[Background] = [self.wakeups.run, ownership.run]
+        works: list[Work] = [self.wakeups.run, ownership.run]
         if self.sends:
-            self.background += [
+            works += [
                 self.courier.run,
                 self.courier.limits.run,
                 self.courier.notifier.run,
@@ -172,8 +188,7 @@ class Service:
                 self.pruning.run,
                 self.poll.run,
             ]
-        """What runs beside as long as the service is open; started again if it fails."""
-        self._tasks: list[asyncio.Task[None]] = []
+        self.background = Background(clock, works)
 
     @classmethod
     @asynccontextmanager
@@ -307,20 +322,7 @@ class Service:
 
     async def _start(self) -> None:
         await self.ownership.open()
-        self._tasks = [asyncio.create_task(self._keep(work)) for work in self.background]
-
-    async def _keep(self, work: Background) -> None:
-        """Run ``work`` until it returns; one bad moment must not end it for good."""
-        while True:
-            try:
-                await work()
-            except Exception:
-                logger.exception(
-                    "%s failed; it is started again", getattr(work, "__qualname__", work)
-                )
-                await self.clock.sleep(_RESTART_AFTER)
-            else:
-                return
+        self.background.start()
 
     async def _drain(self, seconds: float) -> None:
         """Go on until everything is sent and written down, ``seconds`` at most."""
@@ -338,9 +340,7 @@ class Service:
         try:
             await self._drain(self.settings.drain)
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self.background.stop()
             await self.courier.aclose()
             await self.wakeups.aclose()
             self.watchers.close()

@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import insert, update
 
 from apns_live.activities.due import pruning
-from apns_live.activities.due.pruning import EVERY, Pruning, Retention
+from apns_live.activities.due.pruning import EVERY, Pruning
 from apns_live.activities.requests import End, Update
+from apns_live.activities.settings import ServiceSettings
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from tests.activities.plans import every_query_indexed
@@ -19,13 +20,18 @@ DAY = 86_400.0
 HOUR = 3600.0
 
 
+def days(**kept: float) -> ServiceSettings:
+    """Settings that say how many days rows are kept."""
+    return ServiceSettings(**{f"{name}_days": number for name, number in kept.items()})
+
+
 class World(Rooms):
     async def open(self) -> None:
         await self.fill(3)
         self.pruning = Pruning(
             self.database,
             self.clock,
-            Retention(outcomes=2, receipts=3, activities=4, tokens=5, audit=6),
+            days(outcome=2, receipt=3, activity=4, token=5, audit=6),
         )
 
     async def prune(self) -> dict[str, int]:
@@ -134,7 +140,7 @@ async def test_an_ended_activity_goes_with_everything_that_is_its_own(world: Wor
         )
     world.pruning = Pruning(
         world.database, world.clock,
-        Retention(outcomes=99, receipts=99, activities=4, tokens=99, audit=99),
+        days(outcome=99, receipt=99, activity=4, token=99, audit=99),
     )  # fmt: skip
     table = schema.activities
     async with world.database.write() as connection:

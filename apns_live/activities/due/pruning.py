@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Table, and_, delete, or_, select, tuple_
@@ -17,8 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
 from ..accept.idempotency import KEPT_MILLISECONDS
+from ..settings import ServiceSettings
 from ..store import schema
 from ..store.database import Database
+from ..store.statements import fetch
 from .steady import SteadyTime
 
 logger = logging.getLogger("apns_live.activities")
@@ -36,30 +37,20 @@ _HEARD = 600_000
 _FINISHED = ("done", "superseded", "failed")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retention:
-    """How many days each kind of row is kept.
-
-    ``outcomes`` counts for the operations that they belong to and for the log of webhook calls too,
-    ``activities`` from the moment when no card can be left, ``tokens`` from their retirement, also
-    for broadcast channels that were deleted. The answers for idempotency keys are kept for 30 days.
-    """
-
-    outcomes: float = 30.0
-    receipts: float = 30.0
-    activities: float = 30.0
-    tokens: float = 30.0
-    audit: float = 365.0
-
-
 class Pruning:
-    """Deletes what is past its time, in rounds. ``round`` does one; ``run`` does them for ever."""
+    """Deletes what is past its time, in rounds. ``round`` does one; ``run`` does them for ever.
+
+    ``settings`` says how many days each kind of row is kept. ``outcome_days`` counts for the operations
+    that they belong to and for the log of webhook calls too, ``activity_days`` from the moment when no card
+    can be left, ``token_days`` from their retirement, also for broadcast channels that were deleted. The
+    answers for idempotency keys are kept for 30 days.
+    """
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
-        retention: Retention | None = None,
+        settings: ServiceSettings | None = None,
         *,
         every: float = EVERY,
         time: SteadyTime | None = None,
@@ -67,7 +58,7 @@ class Pruning:
         self._database = database
         self._clock = clock
         self._time = time or SteadyTime(clock)
-        self._retention = retention or Retention()
+        self._keep = settings or ServiceSettings()
         self._every = every
         self.rounds = 0
         self.deleted = 0
@@ -83,15 +74,15 @@ class Pruning:
 
     async def round(self) -> dict[str, int]:
         """Delete everything that is past its time; return how many rows of each table."""
-        now, keep = self._time.milliseconds(), self._retention
-        tokens, outcomes = now - int(keep.tokens * _DAY), now - int(keep.outcomes * _DAY)
+        now, keep = self._time.milliseconds(), self._keep
+        tokens, outcomes = now - int(keep.token_days * _DAY), now - int(keep.outcome_days * _DAY)
         deleted: dict[str, int] = {}
         for time, limit in (
             (schema.outcomes.c.created_at, outcomes),
             (schema.idempotency.c.created_at, now - KEPT_MILLISECONDS),
-            (schema.receipts.c.created_at, now - int(keep.receipts * _DAY)),
+            (schema.receipts.c.created_at, now - int(keep.receipt_days * _DAY)),
             (schema.webhook_calls.c.created_at, outcomes),
-            (schema.audit_log.c.created_at, now - int(keep.audit * _DAY)),
+            (schema.audit_log.c.created_at, now - int(keep.audit_days * _DAY)),
             (schema.start_tokens.c.retired_at, tokens),
             (schema.device_tokens.c.retired_at, tokens),
             (schema.channels.c.deleted_at, tokens),
@@ -99,7 +90,7 @@ class Pruning:
         ):
             deleted[time.table.name] = await self._old(time, limit)
         deleted["operations"] = await self._operations(outcomes)
-        deleted["activities"] = await self._activities(now - int(keep.activities * _DAY))
+        deleted["activities"] = await self._activities(now - int(keep.activity_days * _DAY))
         self.rounds += 1
         self.deleted += sum(deleted.values())
         return {name: count for name, count in deleted.items() if count}
@@ -115,14 +106,8 @@ class Pruning:
         total = 0
         while True:
             async with self._database.write() as connection:
-                rows = (
-                    await connection.execute(
-                        select(time.label("time"), *key)
-                        .where(time < limit, after)
-                        .order_by(time)
-                        .limit(BATCH)
-                    )
-                ).all()
+                query = select(time.label("time"), *key).where(time < limit, after)
+                rows = await fetch(connection, query.order_by(time).limit(BATCH))
                 if rows:
                     gone = [tuple(row)[1:] for row in rows]
                     place = key[0].in_([one[0] for one in gone])
@@ -192,9 +177,7 @@ class Pruning:
                 .order_by(time, place)
                 .limit(PARENTS)
             )
-            async with self._database.read() as connection:
-                rows = (await connection.execute(page)).all()
-            if not rows:
+            if not (rows := await self._database.fetch(page)):
                 return total
             last = rows[-1]
             # The first half says to the index where to begin.
