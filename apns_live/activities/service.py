@@ -34,7 +34,7 @@ from .people.imports import Imports
 from .people.people import People
 from .read.operations import Operations
 from .read.watch import Followed, Watchers
-from .requests.member import Member
+from .requests import Member
 from .send import Courier, CourierStatistics, Poll
 from .settings import ServiceSettings
 from .store.commit import GroupCommit

@@ -219,7 +219,8 @@ async def test_apps_do_not_see_each_other(
     await devices.register(other, [start("d1", A, T0 + 5)])
     assert list((await living(database)).values()) == [A]  # keyed alike, so look at the count
     async with database.write() as connection:
-        await devices.retire(connection, other.row, [(A, None, "Unregistered")])
+        refused = [(other.row, A, T0 + 10, "Unregistered")]
+        await write(connection, Batch(refused_starts=refused), now=T0 + 10)
     assert (await devices.get(app, "d1"))["start_tokens"]
     assert not (await devices.get(other, "d1"))["start_tokens"]
     with pytest.raises(NotFound):

@@ -20,13 +20,13 @@ from .. import checks, observed
 from ..apps import App
 from ..finding import find
 from ..people.audience import Audiences
-from ..read.queued_counts import still_queued
 from ..read.views import (
     ActivityCounts,
     ActivityRow,
     OperationCounts,
     activity_view,
     operation_counts,
+    still_queued,
 )
 from ..requests import Accepted, End, Start, Update
 from ..requests.messages import broadcast_warning

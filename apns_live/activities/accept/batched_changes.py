@@ -23,7 +23,7 @@ from ..requests import Accepted, End, Update
 from ..requests.messages import broadcast_warning
 from ..requests.start_again import planned_end
 from ..store import schema
-from ..store.bulk import with_rows
+from ..store.statements import with_rows
 
 _COUNT_KEPT_ABOVE = 2_000
 _COUNT_KEPT_SECONDS = 2.0

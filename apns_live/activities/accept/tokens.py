@@ -21,13 +21,12 @@ from ..apps import App
 from ..finding import find_id, hold_activities
 from ..people.devices import Devices, Guard, Registration, admitted, newest
 from ..people.records import TokenRecord, check_token
-from ..requests.member import Member
+from ..requests import Member
 from ..store import schema
-from ..store.bulk import with_rows
 from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
 from ..store.ownership import partition_of
-from ..store.statements import chunks, fetch, insert_into
+from ..store.statements import chunks, fetch, insert_into, with_rows
 from ..times import milliseconds
 
 Joined = Callable[[App, int, int, Sequence[Member]], object]

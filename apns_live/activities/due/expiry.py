@@ -18,10 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..accept.activities import ACTIVE_MILLISECONDS
 from ..apps import apps_of
 from ..store import schema
-from ..store.bulk import with_rows
 from ..store.database import Database
 from ..store.ownership import Ownership
-from ..store.statements import hold
+from ..store.statements import hold, with_rows
 from .due import Done
 
 logger = logging.getLogger("apns_live.activities")

@@ -21,11 +21,10 @@ from .. import checks
 from ..apps import App
 from ..finding import find, row_ids
 from ..store import schema
-from ..store.bulk import with_rows
 from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
 from ..store.growth import Growth
-from ..store.statements import chunks, fetch, insert_into
+from ..store.statements import chunks, fetch, insert_into, with_rows
 from ..times import milliseconds
 from .people import rows_of_users
 from .records import DeviceRecord, TokenRecord, check_device, check_token

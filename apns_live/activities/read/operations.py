@@ -18,8 +18,7 @@ from ..checks import page_limit
 from ..finding import find, find_id
 from ..store import schema
 from ..store.database import Database
-from .queued_counts import still_queued
-from .views import OperationView, OutcomeView, operation_view, view_of
+from .views import OperationView, OutcomeView, operation_view, still_queued, view_of
 
 PAGE = 100
 EXPORT_PAGE = 1_000

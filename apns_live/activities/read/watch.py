@@ -20,8 +20,7 @@ from ..apps import App
 from ..finding import find
 from ..store import schema
 from ..store.database import Database
-from .queued_counts import still_queued
-from .views import ActivityState, OperationState, operation_counts, view_of
+from .views import ActivityState, OperationState, operation_counts, still_queued, view_of
 
 _KINDS = ("start", "update", "end")
 _LARGE = 2_000

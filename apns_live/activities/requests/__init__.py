@@ -1,25 +1,143 @@
 """What a caller says, checked, and the push messages that it becomes. Accept and send both use these."""
 
-from .requests import (
-    Accepted,
-    AlertText,
-    CatalogText,
-    End,
-    Presentation,
-    Start,
-    Text,
-    Update,
-    Urgency,
-)
+from __future__ import annotations
 
-__all__ = [
-    "Accepted",
-    "AlertText",
-    "CatalogText",
-    "End",
-    "Presentation",
-    "Start",
-    "Text",
-    "Update",
-    "Urgency",
-]
+from typing import Any, Literal
+
+import msgspec
+
+from .audience import Audience
+
+Text = str | dict[str, str]
+"""A text, or one for each language tag with ``en`` among them."""
+
+Urgency = Literal["urgent", "normal", "quiet"]
+
+
+class CatalogText(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A text from the app's string catalogue: its key, and the values for its placeholders."""
+
+    key: str
+    args: tuple[str, ...] = ()
+
+
+class AlertText(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An alert, by language where callers have translations.
+
+    ``title_key`` and ``body_key`` take the place of the texts: the phone translates them itself.
+    """
+
+    title: Text
+    body: Text
+    sound: str | None = None
+    title_key: CatalogText | None = None
+    body_key: CatalogText | None = None
+
+
+class Presentation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What goes with a state. Dates are seconds since 1970, times to live seconds from sending."""
+
+    alert: AlertText | None = None
+    stale_date: float | None = None
+    stale_after: float | None = None
+    dismissal_date: float | None = None
+    dismiss_after: float | None = None
+    relevance_score: float | None = None
+    urgency: Urgency | None = None
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Start an activity on every device of an audience. ``start_at`` and ``end_at`` are seconds.
+
+    ``end_presentation`` goes with the end at ``end_at``; its times to live count from there.
+    ``id_attribute`` is where the activity's id goes in the attributes, so that the app on the phone
+    can say whose token it hands in: a name, or a path such as ``onesignal.activityId``. An attribute
+    that is there already stays. ``operation`` is the id of what is accepted, and must be a new one;
+    without it one is made.
+    """
+
+    attributes_type: str
+    content_state: dict[str, Any]
+    presentation: Presentation
+    audience: Audience
+    attributes: dict[str, Any] = {}
+    id_attribute: str = ""
+    id: str | None = None
+    environment: str | None = None
+    channel: str | None = None
+    revision: int | None = None
+    start_at: float | None = None
+    end_at: float | None = None
+    end_presentation: Presentation = Presentation()
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, str | int | float | bool] = {}
+    stream_key: str | None = None
+    dialect: str = "native"
+    operation: str | None = None
+
+
+class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Give an activity a new state. ``tags`` and ``metadata`` stay as they are when None.
+
+    ``end_at`` sets the time of its end (seconds since 1970), with ``end_presentation``; None leaves
+    it as it is. ``operation`` as in `Start`.
+    """
+
+    id: str
+    content_state: dict[str, Any]
+    presentation: Presentation = Presentation()
+    revision: int | None = None
+    end_at: float | None = None
+    end_presentation: Presentation = Presentation()
+    tags: tuple[str, ...] | None = None
+    metadata: dict[str, str | int | float | bool] | None = None
+    dialect: str = "native"
+    operation: str | None = None
+
+
+CANCELLED = "cancelled"
+"""The reason of an end that calls its start off: what has not left is not sent."""
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """End an activity; without a state the last one stays on the card. ``operation`` as in `Start`."""
+
+    id: str
+    content_state: dict[str, Any] | None = None
+    presentation: Presentation = Presentation()
+    revision: int | None = None
+    tags: tuple[str, ...] | None = None
+    metadata: dict[str, str | int | float | bool] | None = None
+    reason: str = "requested"
+    dialect: str = "native"
+    operation: str | None = None
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a write is answered with, once it is stored: what is to happen, not yet what did.
+
+    ``status`` is ``accepted``, ``scheduled``, ``superseded`` (a newer revision is there already) or
+    ``ignored`` (the activity had ended). ``version`` counts the states of the activity from 1.
+    """
+
+    operation: str
+    activity: str
+    status: str
+    version: int
+    devices: int = 0
+    """Devices that have an activity token, or follow the channel: the state is on its way to them."""
+    queued: int = 0
+    """Devices that were started and have handed in no token yet: they get the newest state then."""
+    warning: str = ""
+    """What will not be as the caller may think; empty if nothing."""
+
+
+class Member(msgspec.Struct, frozen=True, gc=False):
+    """A device with an activity token, and the newest version that it has."""
+
+    device: int
+    token: str
+    environment: str
+    acknowledged: int
+    language: str | None
+    frequent_updates: bool | None

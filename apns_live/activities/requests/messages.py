@@ -10,7 +10,7 @@ from sqlalchemy import Row
 
 from ... import payload
 from ..apps import App
-from .requests import AlertText, CatalogText, Presentation, Text
+from . import AlertText, CatalogText, Presentation, Text
 from .start_again import Started
 
 

@@ -9,9 +9,9 @@ import msgspec
 from ... import payload
 from ...errors import InvalidInput
 from .. import checks
+from . import Text, Urgency
 from .audience import Audience
 from .messages import choose
-from .requests import Text, Urgency
 
 KIND = "notification"
 _TEXTS = ("title", "subtitle", "body")

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ...errors import Conflict
 from ..apps import App
 from ..store import schema
+from . import AlertText, Start, Update
 from .audience import Audience
-from .requests import AlertText, Start, Update
 
 LONGEST = 255
 

@@ -11,8 +11,8 @@ from ...errors import InvalidInput, InvalidToken
 from .. import checks
 from ..apps import App
 from ..decodes import check_decodes
+from . import AlertText, End, Presentation, Start, Text, Update
 from .messages import words_of
-from .requests import AlertText, End, Presentation, Start, Text, Update
 
 _ANY_ID = "0" * 36
 """In place of an id that is made later, to check the size."""

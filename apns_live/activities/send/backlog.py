@@ -13,10 +13,9 @@ from sqlalchemy.sql.expression import case
 from ..apps import App
 from ..requests.notify import KIND as NOTIFICATION
 from ..store import schema
-from ..store.bulk import with_rows
 from ..store.database import Database
 from ..store.ownership import PARTITIONS, Ownership
-from ..store.statements import chunks, fetch
+from ..store.statements import chunks, fetch, with_rows
 
 MOST = 100_000
 """Rows that are remembered; beyond it the store is read again, which has them all."""

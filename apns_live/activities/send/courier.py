@@ -26,7 +26,7 @@ from ...errors import ApnsLiveError, InvalidInput
 from ..apps import App, Apps
 from ..people.audience import Audiences
 from ..read.watch import Watchers
-from ..requests.member import Member
+from ..requests import Member
 from ..settings import ServiceSettings
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
@@ -40,12 +40,12 @@ from .jobs import TRY_AGAIN, Jobs, Place
 from .limits import Limits
 from .live import Live
 from .lives import Lives
-from .notifier import Notifier
+from .notifying import Notifier
 from .reading import Reading
 from .recorder import Recorder
 from .refusals import Pauses
 from .results import Batch, Written
-from .starts import Starts
+from .starting import Starts
 
 logger = logging.getLogger("apns_live.activities")
 

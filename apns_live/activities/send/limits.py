@@ -26,11 +26,10 @@ from ..apps import App, apps_of
 from ..requests import Presentation
 from ..settings import ServiceSettings
 from ..store import schema
-from ..store.bulk import with_rows
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
 from ..store.ownership import NOT_HELD, NotOwner, Ownership
-from ..store.statements import hold, insert_into
+from ..store.statements import hold, insert_into, with_rows
 from ..times import milliseconds
 from .apns_clients import Carriers, NoKey
 from .results import Batch, write

@@ -19,8 +19,7 @@ from ...errors import InvalidInput, PayloadTooLarge
 from ...outcome import Outcome
 from ...payload import End, Update
 from ..apps import App
-from ..requests import AlertText
-from ..requests.member import Member
+from ..requests import AlertText, Member
 from ..requests.messages import change_message, presentation_of
 
 _VERSIONS_KEPT = 64

@@ -19,12 +19,11 @@ from ...clock import Clock
 from ...delivery import Delivery
 from ...outcome import Outcome, Verdict
 from ..apps import App
-from ..requests import Presentation
-from ..requests.member import Member
+from ..requests import Member, Presentation
 from ..store import schema
-from ..store.bulk import page_of, with_rows
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
+from ..store.statements import page_of, with_rows
 from ..times import milliseconds
 from .apns_clients import Carriers
 from .backlog import is_open

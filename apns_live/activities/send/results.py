@@ -1,6 +1,6 @@
 """What came back from APNs, as the store takes it: a batch of rows for each thing to note.
 
-Each note is one statement for the whole batch (see store/bulk). All of them go in one transaction,
+Each note is one statement for the whole batch (see store/statements). All of them go in one transaction,
 so that an outcome, the counter it adds to and the version it acknowledges are never apart.
 """
 
@@ -16,8 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ...outcome import Outcome, Verdict
 from ..observed import Finished
 from ..store import schema
-from ..store.bulk import run, with_rows
-from ..store.statements import hold
+from ..store.statements import hold, run, with_rows
 
 
 @dataclass(slots=True)

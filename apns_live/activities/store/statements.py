@@ -1,13 +1,34 @@
-"""The few statements that SQLite and PostgreSQL spell through different constructs."""
+"""Statements that SQLite and PostgreSQL spell differently, and many rows in one of them.
+
+Rows travel as one JSON text. The usual way, a parameter set a row, has a price on SQLite: Python's
+driver lets go of the interpreter for each row and waits to get it back, which beside a busy event loop
+takes longer than the row itself. A statement that gets its rows as one parameter is one step, whatever
+their number. The same goes for reading: a page is aggregated to one JSON text by the database.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Executable, Row, Table, select
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    Executable,
+    Row,
+    Select,
+    String,
+    Table,
+    bindparam,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 Item = TypeVar("Item")
@@ -51,3 +72,75 @@ def chunks(items: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:
     rest = iter(items)
     while part := list(islice(rest, size)):
         yield part
+
+
+_GIVEN = re.compile(r"\{([^}]*)\}(\s+JOIN\b)?")
+_encode = msgspec.json.Encoder().encode
+_SOURCES = {
+    "sqlite": "json_each(:rows)",
+    "postgresql": "jsonb_array_elements(CAST(CAST(:rows AS TEXT) AS JSONB))",
+}
+_TYPES: dict[type, Any] = {int: BigInteger, bool: BigInteger, str: String}
+
+
+async def with_rows(
+    connection: AsyncConnection,
+    statement: str,
+    rows: Iterable[Sequence[object]],
+    **parameters: int | str,
+) -> CursorResult[Any]:
+    """Execute a statement over rows, which are the table ``given`` in it.
+
+    Where the table stands in the statement, its columns are named in braces: ``FROM {device, token TEXT}``.
+    They are BIGINT unless they say TEXT.
+    """
+    kinds = tuple((name, type(value)) for name, value in parameters.items())
+    prepared = _prepared(connection.dialect.name, statement, kinds)
+    encoded = _encode(rows if isinstance(rows, list) else list(rows)).decode()
+    result: CursorResult[Any] = await connection.execute(prepared, {"rows": encoded, **parameters})
+    return result
+
+
+async def run(
+    connection: AsyncConnection, statement: str, **parameters: int | str
+) -> CursorResult[Any]:
+    """Execute a statement that both databases know."""
+    kinds = tuple((name, type(value)) for name, value in parameters.items())
+    prepared = _prepared(connection.dialect.name, statement, kinds)
+    result: CursorResult[Any] = await connection.execute(prepared, parameters)
+    return result
+
+
+@lru_cache(maxsize=256)
+def _prepared(dialect: str, statement: str, parameters: tuple[tuple[str, type], ...]) -> Any:
+    binds = [bindparam(name, type_=_TYPES[kind]) for name, kind in parameters]
+    found = _GIVEN.search(statement)
+    if found is not None:
+        columns = [column.split() for column in found[1].split(",")]
+        chosen = ", ".join(
+            f"CAST(value ->> {index} AS {(*kind, 'BIGINT')[0]}) AS {name}"
+            for index, (name, *kind) in enumerate(columns)
+        )
+        # SQLite's planner would read the other table and look each row up in the list; CROSS JOIN says
+        # that the order is as written: the list outside, the table inside by its index.
+        join = (found[2] or "").replace("JOIN", "CROSS JOIN" if dialect == "sqlite" else "JOIN")
+        given = f"(SELECT {chosen} FROM {_SOURCES[dialect]} AS listed) AS given"  # noqa: S608
+        statement = f"{statement[: found.start()]}{given}{join}{statement[found.end() :]}"
+        binds.append(bindparam("rows", type_=String))
+    return text(statement).bindparams(*binds)
+
+
+async def page_of(
+    connection: AsyncConnection, query: Select[Any], parameters: Mapping[str, object] | None = None
+) -> list[Any]:
+    """Return the rows of a query, in no promised order, each a sequence.
+
+    On SQLite they are lists made by the database itself, so booleans are 0 and 1.
+    """
+    if connection.dialect.name != "sqlite":
+        return list((await connection.execute(query, parameters)).all())
+    inner = query.subquery()
+    whole = select(func.json_group_array(func.json_array(*inner.c)))
+    found = (await connection.execute(whole, parameters)).scalar_one()
+    rows: list[Any] = msgspec.json.decode(found)
+    return rows

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ...activities.read.views import OperationView
 from ...activities.requests import End, Presentation
-from ...activities.requests.requests import CANCELLED
+from ...activities.requests import CANCELLED
 from ...errors import InvalidInput, NotFound
 from ..calls import Call
 from ..problems import json_answer as answer

@@ -35,8 +35,8 @@ from ... import checks
 from ...apps import App
 from ...requests.audience import Audience
 from ...store import schema
-from ...store.bulk import page_of
 from ...store.database import Database
+from ...store.statements import page_of
 from ...times import milliseconds
 from .compile import Clause, compile_filter, of_device_or_user, unindexed
 from .filters import parse_filter

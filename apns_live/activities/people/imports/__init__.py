@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .importer import BATCH, Imports, Layout, Source
-from .report import LineError, Progress, Report
+from .importer import BATCH, Imports, Layout, LineError, Progress, Report, Source
 
 __all__ = ["BATCH", "Imports", "Layout", "LineError", "Progress", "Report", "Source"]

@@ -124,13 +124,14 @@ def nested(
         elif not target or ignore_unknown:
             ignored.add(name)
         elif name != REASON:
-            dotted = [f"{head}.NAME" for head in groups]
-            raise InvalidInput(
-                "is unknown",
-                field=str(name)[:80],
-                remedy=f"Known here: {', '.join([*KNOWN[kind], *dotted])}.",
-            )
+            raise InvalidInput("is unknown", field=str(name)[:80], remedy=known_here(kind))
     return made
+
+
+def known_here(kind: Kind) -> str:
+    """Return the columns of a kind of file in words."""
+    dotted = [f"{head}.NAME" for head in NESTED[kind]]
+    return f"Known here: {', '.join([*KNOWN[kind], *dotted])}."
 
 
 def moment(value: object, field: str) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, TypeVar
 
 import msgspec
 
@@ -16,19 +17,16 @@ from ....errors import InvalidInput
 from ...apps import App
 from ...store.database import Database
 from ...times import milliseconds
-from .fields import KINDS, KNOWN, NESTED, OLDEST, Facts, Kind, facts_of, nested
-from .reading import Form, Line, Reader
-from .rejects import Rejects
-from .report import KEPT_ERRORS, LineError, Progress, Report, Telling
+from .fields import KINDS, KNOWN, NESTED, OLDEST, Facts, Kind, facts_of, known_here, nested
+from .reading import Form, Line, Reader, Rejects
 from .vendors import VENDORS
 from .writing import Writer
 
+Result = TypeVar("Result")
 BATCH = 1_000
 """Lines that are written in one transaction."""
 BATCH_BYTES = 4 << 20
 """Bytes of lines after which a batch is full, however few they are."""
-_AHEAD = 2
-
 Source = str | Path | IO[bytes]
 
 
@@ -47,6 +45,63 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     defaults: Mapping[str, str] = {}
     ignore_unknown: bool = False
     registered_at: int = OLDEST
+
+
+KEPT_ERRORS = 100
+"""Refused lines that a report holds; a rejects file holds them all."""
+
+
+class LineError(msgspec.Struct, frozen=True, kw_only=True):
+    """Why one line was refused. ``line`` counts from 1, the header of a CSV file among them."""
+
+    line: int
+    field: str
+    problem: str
+    remedy: str
+
+    @classmethod
+    def of(cls, line: int, error: InvalidInput) -> LineError:
+        """Return the error of one line in this form."""
+        return cls(line=line, field=error.field, problem=error.problem, remedy=error.remedy)
+
+    def __str__(self) -> str:
+        where = f", {self.field}" if self.field else ""
+        return f"line {self.line}{where}: {self.problem}. {self.remedy}".rstrip()
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far an import is, told after each batch. ``size`` is None for a pipe."""
+
+    lines: int
+    accepted: int
+    refused: int
+    bytes_read: int
+    size: int | None
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """What an import did, or with ``dry_run`` would have done.
+
+    ``accepted`` and ``refused`` count lines; ``skipped`` those that a vendor's list has for other
+    platforms than Apple's. ``devices``, ``users`` and ``tokens`` count what the accepted lines told,
+    whether it was new or known already. ``errors`` holds the first refused lines.
+    """
+
+    dry_run: bool
+    lines: int = 0
+    accepted: int = 0
+    refused: int = 0
+    skipped: int = 0
+    devices: int = 0
+    users: int = 0
+    tokens: int = 0
+    ignored: tuple[str, ...] = ()
+    """Columns, or keys, that were left out because the caller or the vendor's layout said so."""
+    errors: list[LineError] = []
+    seconds: float = 0.0
+
+
+Telling = Callable[[Progress], None]
 
 
 class Imports:
@@ -91,19 +146,25 @@ class Imports:
         report = Report(dry_run=dry_run, errors=[])
         begin = perf_counter()
         held = None if rejects is None else Rejects(rejects)
-        reader = await asyncio.to_thread(Reader, source, plan.layout.form)
-        work = _Reading(reader, plan, batch)
+        reader = await _in_thread(lambda: Reader(source, plan.layout.form))
+        batches = _batches(reader, plan, batch)
         writer = Writer(self._database, self._clock, app)
+        reading: asyncio.Future[_Read] | None = None
         try:
-            async for lines in work:
+            reading = asyncio.ensure_future(_in_thread(lambda: next(batches, None)))
+            while (read := await reading) is not None:
+                # The next one is read while this one is written.
+                reading = asyncio.ensure_future(_in_thread(lambda: next(batches, None)))
+                lines, progress = read
                 facts = _sort(lines, report, held, reader.header)
                 if facts and not dry_run:
                     await writer.write(facts)
-                report.lines = work.lines
+                report.lines = progress.lines
                 _refuse_nonsense(report)
                 if telling is not None:
-                    telling(_progress(report, work))
-            report.lines = work.lines
+                    counted = {"accepted": report.accepted, "refused": report.refused}
+                    telling(msgspec.structs.replace(progress, **counted))
+            report.lines = reader.lines
             report.ignored = tuple(sorted(plan.ignored))
             report.seconds = perf_counter() - begin
             if held is not None:
@@ -113,7 +174,13 @@ class Imports:
                 held.discard()
             raise
         finally:
-            work.stop()
+            if reading is not None and not reading.done():
+                reading.cancel()
+                reader.stopped = True
+            else:
+                reader.close()
+                if reading is not None and not reading.cancelled():
+                    reading.exception()  # seen: another error came first
         return report
 
 
@@ -161,97 +228,60 @@ class _Plan:
         )
 
 
-_Read = tuple[Line, Facts | None]
+_Lines = list[tuple[Line, Facts | None]]
+_Read = tuple[_Lines, Progress] | None
 
 
-class _Batch(NamedTuple):
-    read: list[_Read]
-    lines: int
-    bytes_read: int
+def _batches(reader: Reader, plan: _Plan, size: int) -> Iterator[_Read]:
+    """Read and check lines; runs in a thread of its own, as a pipe may be silent for long."""
+    texts = reader.header is not None
+    lines: _Lines = []
+    begun = 0
+    for line in reader:
+        facts = None
+        if line.error is None:
+            try:
+                facts = plan.facts(line, texts)
+            except InvalidInput as error:
+                line.error = error
+        lines.append((line, facts))
+        if len(lines) >= size or reader.text_bytes - begun >= BATCH_BYTES:
+            yield lines, _progress(reader)
+            lines, begun = [], reader.text_bytes
+    if lines:
+        yield lines, _progress(reader)
 
 
-class _Reading:
-    """Batches of lines, read and checked in a thread: a pipe may be silent for long."""
+def _progress(reader: Reader) -> Progress:
+    return Progress(
+        lines=reader.lines, accepted=0, refused=0, bytes_read=reader.bytes_read, size=reader.size
+    )
 
-    def __init__(self, reader: Reader, plan: _Plan, batch: int) -> None:
-        self._reader = reader
-        self._plan = plan
-        self._batch = batch
-        self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[_Batch | BaseException | None] = asyncio.Queue()
-        self._room = threading.Semaphore(_AHEAD)
-        self._stopped = False
-        self.lines = 0
-        self.bytes_read = 0
-        # A daemon: one that waits for a silent pipe must not hold up the end of the program.
-        threading.Thread(target=self._run, name="apns-live-import", daemon=True).start()
 
-    @property
-    def size(self) -> int | None:
-        """Bytes of the source, if it has a size."""
-        return self._reader.size
+async def _in_thread(work: Callable[[], Result]) -> Result:
+    """Run work in a daemon: one that waits for a silent pipe must not hold up the end of the program."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Result] = loop.create_future()
 
-    def stop(self) -> None:
-        """Read no further."""
-        self._stopped = True
-        self._room.release()
+    def settle(result: Result | None, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_exception(error) if error is not None else future.set_result(result)  # type: ignore[arg-type]
 
-    async def __aiter__(self) -> AsyncIterator[list[_Read]]:
-        while (batch := await self._queue.get()) is not None:
-            if isinstance(batch, BaseException):
-                raise batch
-            self.lines, self.bytes_read = batch.lines, batch.bytes_read
-            yield batch.read
-            self._room.release()
-        self.lines = self._reader.lines
-
-    def _run(self) -> None:
-        last: BaseException | None = None
+    def run() -> None:
+        result, failure = None, None
         try:
-            for batch in self._batches():
-                self._room.acquire()
-                if self._stopped:
-                    return
-                self._hand_over(batch)
-        except BaseException as error:  # noqa: BLE001 - raised again by the one who reads the queue
-            last = error
-        finally:
-            self._reader.close()
-        self._hand_over(last)
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - raised again by the one who waits
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended without us
+            loop.call_soon_threadsafe(settle, result, failure)
 
-    def _hand_over(self, batch: _Batch | BaseException | None) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, batch)
-        except RuntimeError:  # the loop has ended without us
-            self._stopped = True
-
-    def _batches(self) -> Iterator[_Batch]:
-        texts = self._reader.header is not None
-        read: list[_Read] = []
-        begun = 0
-        for line in self._reader:
-            if self._stopped:
-                return
-            facts = None
-            if line.error is None:
-                try:
-                    facts = self._plan.facts(line, texts)
-                except InvalidInput as error:
-                    line.error = error
-            read.append((line, facts))
-            if len(read) >= self._batch or self._reader.text_bytes - begun >= BATCH_BYTES:
-                yield self._made(read)
-                read = []
-                begun = self._reader.text_bytes
-        if read:
-            yield self._made(read)
-
-    def _made(self, read: list[_Read]) -> _Batch:
-        return _Batch(read, self._reader.lines, self._reader.bytes_read)
+    threading.Thread(target=run, name="apns-live-import", daemon=True).start()
+    return await future
 
 
 def _sort(
-    lines: list[_Read], report: Report, rejects: Rejects | None, header: list[str] | None
+    lines: _Lines, report: Report, rejects: Rejects | None, header: list[str] | None
 ) -> list[Facts]:
     kept: list[Facts] = []
     for line, facts in lines:
@@ -282,16 +312,6 @@ def _refuse_nonsense(report: Report) -> None:
         )
 
 
-def _progress(report: Report, work: _Reading) -> Progress:
-    return Progress(
-        lines=report.lines,
-        accepted=report.accepted,
-        refused=report.refused,
-        bytes_read=work.bytes_read,
-        size=work.size,
-    )
-
-
 def _check_vendor(kind: Kind, layout: Layout) -> None:
     if layout.vendor not in VENDORS:
         raise InvalidInput(
@@ -310,9 +330,5 @@ def _check_vendor(kind: Kind, layout: Layout) -> None:
 def _check_name(kind: Kind, name: str) -> None:
     head, dot, rest = name.partition(".")
     if name and name not in KNOWN[kind] and not (dot and rest and head in NESTED[kind]):
-        dotted = [f"{head}.NAME" for head in NESTED[kind]]
-        raise InvalidInput(
-            f"{name[:80]!r} means nothing for {kind}",
-            field="columns",
-            remedy=f"Known here: {', '.join([*KNOWN[kind], *dotted])}.",
-        )
+        problem = f"{name[:80]!r} means nothing for {kind}"
+        raise InvalidInput(problem, field="columns", remedy=known_here(kind))
