@@ -36,10 +36,10 @@ from ..store import schema
 from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
 from ..store.ownership import partition_of
+from ..store.statements import fetch
 from ..times import milliseconds
 from .batched_changes import Change, Changed, Changing
-from .idempotency import Key, Once
-from .writing import CheckKey, Writes, Writing, Written
+from .idempotency import CheckKey, Key, Once, Writes, Writing, Written
 
 ACTIVE_MILLISECONDS = 8 * 3600 * 1000
 """How long the system keeps an activity active (Apple, "Displaying live data with Live Activities")."""
@@ -280,18 +280,17 @@ class Activities:
         after = 0
         while True:
             async with self._database.read() as connection:
-                rows = (
-                    await connection.execute(
-                        select(table)
-                        .where(
-                            table.c.app_id == app.row,
-                            table.c.activity_id == activity.id,
-                            table.c.id > after,
-                        )
-                        .order_by(table.c.id)
-                        .limit(page)
+                rows = await fetch(
+                    connection,
+                    select(table)
+                    .where(
+                        table.c.app_id == app.row,
+                        table.c.activity_id == activity.id,
+                        table.c.id > after,
                     )
-                ).all()
+                    .order_by(table.c.id)
+                    .limit(page),
+                )
                 queued = await still_queued(connection, rows)
             if not rows:
                 return

@@ -23,7 +23,7 @@ from .. import checks
 from ..apps import App
 from ..store import schema
 from ..store.database import Database
-from ..store.statements import chunks, insert_into
+from ..store.statements import chunks, fetch, insert_into
 from ..times import milliseconds
 from .idempotency import KEPT_MILLISECONDS, Key, Once, answered, once
 
@@ -60,6 +60,18 @@ class ChannelView(msgspec.Struct, frozen=True, kw_only=True):
     storage_policy: int | None
     name: str | None
     created_at: int
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> ChannelView:
+        """Return the channel of a row."""
+        policy = None if row.storage_policy == UNKNOWN_POLICY else row.storage_policy
+        return cls(
+            id=row.channel_id,
+            environment=row.environment,
+            storage_policy=policy,
+            name=row.name,
+            created_at=row.created_at,
+        )
 
 
 class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +137,7 @@ class Channels:
         )
 
         async def remember() -> ChannelView:
-            await self._remember(connection, app, view)
+            await _remember(connection, app, [view])
             return view
 
         async with self._database.write() as connection:
@@ -139,9 +151,9 @@ class Channels:
 
     async def _full(self, app: App, environment: str, error: ChannelError) -> ChannelError:
         """Say what the limit is, and what of it is known here."""
-        async with self._database.read() as connection:
-            count = select(func.count()).where(*_here(app, environment))
-            known = await connection.scalar(count)
+        [(known,)] = await self._database.fetch(
+            select(func.count()).where(*_here(app, environment))
+        )
         remedy = (
             "Delete channels that no activity follows; reconcile first, so that all of them are "
             "known. Many activities of one match can share one channel."
@@ -168,33 +180,31 @@ class Channels:
         Raises `InvalidInput`. Apple is not asked: see `reconcile`.
         """
         table = schema.channels
-        query = (
-            select(table)
-            .where(*_here(app, _environment(app, environment)))
-            .order_by(table.c.channel_id)
-            .limit(checks.page_limit(limit))
-        )
+        query = select(table).where(*_here(app, _environment(app, environment)))
         if after is not None:
             query = query.where(table.c.channel_id > after)
-        async with self._database.read() as connection:
-            return [_view(row) for row in await connection.execute(query)]
+        query = query.order_by(table.c.channel_id).limit(checks.page_limit(limit))
+        return [ChannelView.of(row) for row in await self._database.fetch(query)]
 
     async def get(self, app: App, channel: str, *, environment: str | None = None) -> ChannelView:
         """Return a channel; one that is not known here, or only by its id, is looked up at Apple's.
 
         Raises `InvalidInput`, `NotFound` when there is none, and what the class says.
         """
-        channel, environment = _channel(channel), _environment(app, environment)
-        async with self._database.read() as connection:
-            row = await self._row(connection, app, environment, channel)
+        channel, environment = str(check_channel(channel)), _environment(app, environment)
+        table = schema.channels
+        place = (*_here(app, environment), table.c.channel_id == channel)
+        row = await self._database.fetch_row(select(table).where(*place))
         if row is not None and row.storage_policy != UNKNOWN_POLICY:
-            return _view(row)
+            return ChannelView.of(row)
         try:
             async with self._client_for(app, environment) as client:
                 found = await client.channels.read(channel)
         except ChannelError as error:
             if error.status == 404 or error.reason in _GONE:
-                raise _unknown(app, environment, channel) from error
+                raise NotFound(
+                    f"the app {app.id!r} has no channel {channel!r} in {environment}"
+                ) from error
             raise
         view = ChannelView(
             id=channel,
@@ -204,7 +214,7 @@ class Channels:
             created_at=milliseconds(self._clock) if row is None else row.created_at,
         )
         async with self._database.write() as connection:
-            await self._remember(connection, app, view)
+            await _remember(connection, app, [view])
         return view
 
     async def delete(self, app: App, channel: str, *, environment: str | None = None) -> bool:
@@ -212,7 +222,7 @@ class Channels:
 
         Activities that follow it get nothing more. Raises `InvalidInput` and what the class says.
         """
-        channel, environment = _channel(channel), _environment(app, environment)
+        channel, environment = str(check_channel(channel)), _environment(app, environment)
         async with self._client_for(app, environment) as client:
             was_there = await client.channels.delete(channel)
         async with self._database.write() as connection:
@@ -230,57 +240,28 @@ class Channels:
             listed = {str(channel) for channel in await client.channels.list()}
         table = schema.channels
         async with self._database.write() as connection:
-            rows = (
-                await connection.execute(
-                    select(table.c.channel_id, table.c.created_at).where(*_here(app, environment))
-                )
-            ).all()
-            known = {row.channel_id for row in rows}
+            query = select(table.c.channel_id, table.c.created_at)
+            rows = await fetch(connection, query.where(*_here(app, environment)))
             # One that was created while Apple wrote its list is not gone.
             removed = sorted(
                 row.channel_id
                 for row in rows
                 if row.channel_id not in listed and row.created_at < begun
             )
-            added = sorted(listed - known)
+            added = sorted(listed - {row.channel_id for row in rows})
             await self._forget(connection, app, environment, removed)
-            for channel in added:
-                view = ChannelView(
+            views = (
+                ChannelView(
                     id=channel,
                     environment=environment,
                     storage_policy=None,
                     name=None,
                     created_at=begun,
                 )
-                await self._remember(connection, app, view)
+                for channel in added
+            )
+            await _remember(connection, app, views)
         return Reconciled(channels=len(listed), added=added, removed=removed)
-
-    async def _row(
-        self, connection: AsyncConnection, app: App, environment: str, channel: str
-    ) -> Row[Any] | None:
-        table = schema.channels
-        return (
-            await connection.execute(
-                select(table).where(*_here(app, environment), table.c.channel_id == channel)
-            )
-        ).one_or_none()
-
-    async def _remember(self, connection: AsyncConnection, app: App, view: ChannelView) -> None:
-        policy = UNKNOWN_POLICY if view.storage_policy is None else view.storage_policy
-        values = {
-            "storage_policy": policy,
-            "name": view.name,
-            "deleted_at": None,
-            "created_at": view.created_at,
-        }
-        statement = insert_into(connection, schema.channels).values(
-            app_id=app.row, environment=view.environment, channel_id=view.id, **values
-        )
-        await connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["app_id", "environment", "channel_id"], set_=values
-            )
-        )
 
     async def _forget(
         self, connection: AsyncConnection, app: App, environment: str, channels: Iterable[str]
@@ -308,19 +289,27 @@ def _here(app: App, environment: str) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def _channel(channel: str) -> str:
-    return str(check_channel(channel))
-
-
-def _view(row: Row[Any]) -> ChannelView:
-    return ChannelView(
-        id=row.channel_id,
-        environment=row.environment,
-        storage_policy=None if row.storage_policy == UNKNOWN_POLICY else row.storage_policy,
-        name=row.name,
-        created_at=row.created_at,
+async def _remember(connection: AsyncConnection, app: App, views: Iterable[ChannelView]) -> None:
+    statement = insert_into(connection, schema.channels)
+    new = statement.excluded
+    told = ("storage_policy", "name", "deleted_at", "created_at")
+    statement = statement.on_conflict_do_update(
+        index_elements=["app_id", "environment", "channel_id"],
+        set_={name: new[name] for name in told},
     )
-
-
-def _unknown(app: App, environment: str, channel: str) -> NotFound:
-    return NotFound(f"the app {app.id!r} has no channel {channel!r} in {environment}")
+    values = [
+        {
+            "app_id": app.row,
+            "environment": view.environment,
+            "channel_id": view.id,
+            "storage_policy": UNKNOWN_POLICY
+            if view.storage_policy is None
+            else view.storage_policy,
+            "name": view.name,
+            "deleted_at": None,
+            "created_at": view.created_at,
+        }
+        for view in views
+    ]
+    for some in chunks(values):
+        await connection.execute(statement, some)

@@ -23,8 +23,7 @@ from ..store.commit import GroupCommit
 from ..store.database import Database
 from ..store.ownership import partition_of
 from ..times import milliseconds
-from .idempotency import Key, Once
-from .writing import CheckKey, Writes, Writing, Written
+from .idempotency import CheckKey, Key, Once, Writes, Writing, Written
 
 
 class Notifications:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import msgspec
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Column, Select, Table, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
@@ -107,10 +107,13 @@ class Receipts:
         activities, operations = schema.activities, schema.operations
         query = (
             select(
-                receipts,
+                receipts.c.id.label("row"),
                 devices.c.public_id.label("device"),
+                receipts.c.event,
                 activities.c.public_id.label("activity"),
                 operations.c.public_id.label("operation"),
+                receipts.c.happened_at,
+                receipts.c.created_at,
             )
             .join(devices, devices.c.id == receipts.c.device_id)
             .outerjoin(activities, activities.c.id == receipts.c.activity_id)
@@ -121,19 +124,7 @@ class Receipts:
         )
         async with self._database.read() as connection:
             query = await _of_subject(connection, query, app, activity, operation)
-            rows = (await connection.execute(query)).all()
-        return [
-            {
-                "row": row.id,
-                "device": row.device,
-                "event": row.event,
-                "activity": row.activity,
-                "operation": row.operation,
-                "happened_at": row.happened_at,
-                "created_at": row.created_at,
-            }
-            for row in rows
-        ]
+            return [dict(row) for row in (await connection.execute(query)).mappings()]
 
     async def counters(
         self, app: App, *, activity: str | None = None, operation: str | None = None
@@ -157,24 +148,18 @@ class Receipts:
     async def _rows(
         self, connection: AsyncConnection, app: App, records: Sequence[ReceiptRecord], now: int
     ) -> list[dict[str, Any]]:
-        tables = {
-            "device": schema.devices,
-            "activity": schema.activities,
-            "operation": schema.operations,
-        }
         known: dict[str, dict[str, int]] = {}
-        for name, table in tables.items():
-            wanted = [value for record in records if (value := getattr(record, name)) is not None]
-            known[name] = await row_ids(connection, app, table, wanted)
-        for index, record in enumerate(records):
-            for name, rows in known.items():
-                value = getattr(record, name)
+        for name, (table, remedy) in _SUBJECTS.items():
+            told = [getattr(record, name) for record in records]
+            wanted = [value for value in told if value is not None]
+            rows = known[name] = await row_ids(connection, app, table, wanted)
+            for index, value in enumerate(told):
                 if value is not None and value not in rows:
-                    raise InvalidInput(
+                    field, problem = (
+                        f"receipts[{index}].{name}",
                         f"the app has no {name} {value!r:.80}",
-                        field=f"receipts[{index}].{name}",
-                        remedy=_REMEDIES[name],
                     )
+                    raise InvalidInput(problem, field=field, remedy=remedy)
         return [
             {
                 "app_id": app.row,
@@ -189,10 +174,10 @@ class Receipts:
         ]
 
 
-_REMEDIES = {
-    "device": "Register the device first.",
-    "activity": "Give the id that the activity was started with.",
-    "operation": "Give the id that the notification was answered with.",
+_SUBJECTS = {
+    "device": (schema.devices, "Register the device first."),
+    "activity": (schema.activities, "Give the id that the activity was started with."),
+    "operation": (schema.operations, "Give the id that the notification was answered with."),
 }
 
 
@@ -256,10 +241,9 @@ async def _retire(
         table.c.device_id == row["device_id"],
         table.c.retired_at.is_(None),
     ]
-    tokens = (await connection.execute(select(table.c.token).where(*place))).scalars().all()
-    await connection.execute(
-        update(table).where(*place).values(retired_at=now, retired_reason=row["event"])
-    )
+    tokens = (await connection.scalars(select(table.c.token).where(*place))).all()
+    gone = {"retired_at": now, "retired_reason": row["event"]}
+    await connection.execute(update(table).where(*place).values(gone))
     return [(row["activity_id"], token) for token in tokens if token is not None]
 
 
@@ -277,12 +261,11 @@ async def _of_subject(
             field="operation",
             remedy="Name an activity or an operation.",
         )
-    if activity is not None:
-        return query.where(
-            table.c.activity_id == await find_id(connection, app, schema.activities, activity)
-        )
-    if operation is not None:
-        return query.where(
-            table.c.operation_id == await find_id(connection, app, schema.operations, operation)
-        )
+    named: tuple[tuple[Column[int], Table, str | None], ...] = (
+        (table.c.activity_id, schema.activities, activity),
+        (table.c.operation_id, schema.operations, operation),
+    )
+    for column, subjects, name in named:
+        if name is not None:
+            return query.where(column == await find_id(connection, app, subjects, name))
     return query.where(table.c.app_id == app.row)

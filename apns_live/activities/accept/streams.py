@@ -25,11 +25,10 @@ from ..requests.validate import checked_change, checked_start
 from ..store import schema
 from ..store.commit import GroupCommit
 from ..store.database import Database
-from ..store.statements import insert_into
+from ..store.statements import fetch_row, insert_into
 from ..times import milliseconds
 from .activities import Activities
-from .idempotency import Key, Once, fingerprint
-from .writing import Writes, Writing, Written
+from .idempotency import Key, Once, Writes, Writing, Written, fingerprint
 
 Operation = Literal["started", "updated", "rotated", "noop", "paused", "ended"]
 
@@ -259,9 +258,7 @@ async def _activity(connection: AsyncConnection, row: int | None) -> Row[Any] | 
     if row is None:
         return None
     table = schema.activities
-    return (
-        await connection.execute(select(table).where(table.c.id == row).with_for_update())
-    ).one_or_none()
+    return await fetch_row(connection, select(table).where(table.c.id == row).with_for_update())
 
 
 def nobody_left() -> ColumnElement[bool]:

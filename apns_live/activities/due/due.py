@@ -11,12 +11,13 @@ from sqlalchemy import ColumnElement, Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..accept.activities import ACTIVE_MILLISECONDS, Activities
-from ..accept.writing import Writing
+from ..accept.idempotency import Writing
 from ..apps import App, apps_of
 from ..requests import End, Presentation
 from ..store import schema
 from ..store.database import Database
 from ..store.ownership import Ownership
+from ..store.statements import fetch
 
 logger = logging.getLogger("apns_live.activities")
 
@@ -144,11 +145,10 @@ async def _held(
 ) -> Sequence[Row[Any]]:
     """Return the rows that are still due, locked; another process may have been faster."""
     table = schema.activities
-    return (
-        await connection.execute(
-            select(table)
-            .where(table.c.id.in_(ids), table.c.status == status, still)
-            .order_by(table.c.id)
-            .with_for_update(skip_locked=True)
-        )
-    ).all()
+    return await fetch(
+        connection,
+        select(table)
+        .where(table.c.id.in_(ids), table.c.status == status, still)
+        .order_by(table.c.id)
+        .with_for_update(skip_locked=True),
+    )

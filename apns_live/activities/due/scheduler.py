@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ...clock import Clock
 from ..accept.activities import Activities
-from ..accept.writing import Written
+from ..accept.idempotency import Written
 from ..store.database import Database
 from ..store.ownership import Ownership
 from .due import Done, Timetable

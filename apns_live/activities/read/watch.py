@@ -20,6 +20,7 @@ from ..apps import App
 from ..finding import find
 from ..store import schema
 from ..store.database import Database
+from ..store.statements import fetch_row
 from .views import ActivityState, OperationState, operation_counts, still_queued, view_of
 
 _KINDS = ("start", "update", "end")
@@ -137,18 +138,17 @@ class Watchers:
         operations = schema.operations
         async with self._database.read() as connection:
             row = await find(connection, app, schema.activities, public_id)
-            newest = (
-                await connection.execute(
-                    select(operations)
-                    .where(
-                        operations.c.app_id == app.row,
-                        operations.c.activity_id == row.id,
-                        operations.c.kind.in_(_KINDS),
-                    )
-                    .order_by(operations.c.id.desc())
-                    .limit(1)
+            newest = await fetch_row(
+                connection,
+                select(operations)
+                .where(
+                    operations.c.app_id == app.row,
+                    operations.c.activity_id == row.id,
+                    operations.c.kind.in_(_KINDS),
                 )
-            ).one_or_none()
+                .order_by(operations.c.id.desc())
+                .limit(1),
+            )
             queued = 0 if newest is None else await self._queued(connection, newest)
         shown = view_of(
             ActivityState,

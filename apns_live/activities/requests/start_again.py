@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ...errors import Conflict
 from ..apps import App
 from ..store import schema
+from ..store.statements import fetch_row
 from . import AlertText, Start, Update
 from .audience import Audience
 
@@ -72,13 +73,12 @@ class Started:
 async def standing(connection: AsyncConnection, app: App, public_id: str) -> Row[Any] | None:
     """Return the activity that has an id, locked, or None. One that has ended gives the id up."""
     table = schema.activities
-    row = (
-        await connection.execute(
-            select(table)
-            .where(table.c.app_id == app.row, table.c.public_id == public_id)
-            .with_for_update()
-        )
-    ).one_or_none()
+    row = await fetch_row(
+        connection,
+        select(table)
+        .where(table.c.app_id == app.row, table.c.public_id == public_id)
+        .with_for_update(),
+    )
     if row is None or row.status != "ended":
         return row
     mark = f"~{row.id}"

@@ -65,18 +65,11 @@ class Broadcasting:
         Returns why APNs refuses the credentials, if it does; then nothing is noted. Raises
         `NotOwner` before a push that another worker may have overtaken by now.
         """
-        newest = next(
-            (row for row in reversed(operations) if row.version == activity.version),
-            operations[-1],
-        )
-        alert = next(
-            (
-                presentation.alert
-                for row in reversed(operations)
-                if (presentation := msgspec.json.decode(row.request, type=Presentation)).alert
-            ),
-            None,
-        )
+        newest = operations[-1]
+        alert = None
+        for row in operations:
+            newest = row if row.version == activity.version else newest
+            alert = msgspec.json.decode(row.request, type=Presentation).alert or alert
         try:
             outcome = await self._send(app, activity, alert)
         except InvalidInput as error:
@@ -138,15 +131,12 @@ class Broadcasting:
     async def _channel(self, app: App, activity: Row[Any]) -> BroadcastChannel:
         """Return the channel with its storage policy, if it is known: it decides on the expiration."""
         table = schema.channels
-        async with self._database.read() as connection:
-            policy = (
-                await connection.execute(
-                    select(table.c.storage_policy).where(
-                        table.c.app_id == app.row,
-                        table.c.environment == activity.environment,
-                        table.c.channel_id == activity.channel_id,
-                    )
-                )
-            ).scalar()
+        query = select(table.c.storage_policy).where(
+            table.c.app_id == app.row,
+            table.c.environment == activity.environment,
+            table.c.channel_id == activity.channel_id,
+        )
+        row = await self._database.fetch_row(query)
+        policy = None if row is None else row.storage_policy
         known = policy if policy in (0, 1) else None
         return BroadcastChannel(activity.channel_id, storage_policy=known)

@@ -131,14 +131,12 @@ class NotificationFanOut(FanOut[Sequence[Any]]):
                 query = query.where(clause)
             else:
                 operations = schema.operations
-                former = (
-                    await connection.execute(
-                        select(operations.c.id).where(
-                            operations.c.app_id == self._app.row,
-                            operations.c.public_id == self._request.replaces,
-                        )
+                former = await connection.scalar(
+                    select(operations.c.id).where(
+                        operations.c.app_id == self._app.row,
+                        operations.c.public_id == self._request.replaces,
                     )
-                ).scalar()
+                )
                 place = outcomes.c.id
                 query = (
                     query.with_only_columns(

@@ -21,6 +21,7 @@ from ..store import schema
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
 from ..store.ownership import Ownership
+from ..store.statements import fetch
 from ..store.wakeups import POLL
 from .courier import Courier
 
@@ -156,9 +157,9 @@ class Poll:
         rows: list[Row[Any]] = []
         async with self._database.read() as connection:
             while True:
-                page = (
-                    await connection.execute(query.where(place > after).order_by(place).limit(PAGE))
-                ).all()
+                page = await fetch(
+                    connection, query.where(place > after).order_by(place).limit(PAGE)
+                )
                 rows += page
                 if len(page) < PAGE:
                     return rows

@@ -8,8 +8,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from ...activities.read.views import OperationView
-from ...activities.requests import End, Presentation
-from ...activities.requests import CANCELLED
+from ...activities.requests import CANCELLED, End, Presentation
 from ...errors import InvalidInput, NotFound
 from ..calls import Call
 from ..problems import json_answer as answer
