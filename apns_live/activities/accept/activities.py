@@ -30,7 +30,14 @@ from ..read.views import (
 )
 from ..requests import Accepted, End, Start, Update
 from ..requests.messages import broadcast_warning
-from ..requests.start_again import Further, check_same, first_further, join_start, standing
+from ..requests.start_again import (
+    Further,
+    check_same,
+    first_further,
+    join_start,
+    planned_end,
+    standing,
+)
 from ..requests.validate import checked_change, checked_start, with_id
 from ..store import schema
 from ..store.commit import Batch, GroupCommit
@@ -93,12 +100,10 @@ class Activities:
         try:
             return await self._writes.once(app, now, key, request, Accepted, work)
         except (IntegrityError, Conflict) as error:
-            if again:
-                # Two at the same moment, and the other one was first: now it can be seen.
-                return await self._writes.once(app, now, key, request, Accepted, work)
-            if isinstance(error, Conflict):
-                raise
-            raise _taken(app, public_id) from None
+            if not again:
+                raise error if isinstance(error, Conflict) else _taken(app, public_id) from None
+        # Two at the same moment, and the other one was first: now it can be seen.
+        return await self._writes.once(app, now, key, request, Accepted, work)
 
     async def _start_again(self, writing: Writing, request: Start, public_id: str) -> Accepted:
         connection, app = writing.connection, writing.app
@@ -110,12 +115,8 @@ class Activities:
         version = row.version
         if _json(request.content_state) != row.content_state or not version:
             quiet = msgspec.structs.replace(request.presentation, alert=None, urgency="quiet")
-            newer = Update(
-                id=public_id,
-                content_state=request.content_state,
-                presentation=quiet,
-                dialect=request.dialect,
-            )
+            state, dialect = request.content_state, request.dialect
+            newer = Update(id=public_id, content_state=state, presentation=quiet, dialect=dialect)
             version = (await self.change_within(writing, row, newer)).version
         further = await join_start(connection, row, request, with_id(request, public_id))
         operation = await self._started(
@@ -137,6 +138,7 @@ class Activities:
         # A segment, group, field or relation that nobody knows is refused now, not when it is sent.
         await self._audiences.clause(connection, app, request.audience)
         later = request.start_at is not None and request.start_at * 1000 > now
+        status = "scheduled" if later else "accepted"
         partition = partition_of(app.row, public_id)
         values = {
             "app_id": app.row,
@@ -159,8 +161,7 @@ class Activities:
             "metadata": _json(request.metadata),
             "start_at": None if request.start_at is None else int(request.start_at * 1000),
             "started_at": None if later else now,
-            "end_at": None if request.end_at is None else int(request.end_at * 1000),
-            "end_message": _json(request.end_presentation),
+            **planned_end(request),
             "expires_at": 0 if later else now + ACTIVE_MILLISECONDS,
             "created_at": now,
             "updated_at": now,
@@ -173,13 +174,13 @@ class Activities:
             activity_id=row,
             partition=partition,
             version=1,
-            status="scheduled" if later else "accepted",
+            status=status,
         )
         writing.rows.append(row)
         return Accepted(
             operation=operation,
             activity=public_id,
-            status="scheduled" if later else "accepted",
+            status=status,
             version=1,
             # The start itself goes to each device, in its language.
             warning=broadcast_warning(app, request.channel, request.end_presentation.alert),
@@ -249,8 +250,7 @@ class Activities:
         """
         async with self._database.read() as connection:
             row = await find(connection, app, schema.activities, public_id)
-            devices, queued = await _reached(connection, row)
-            missing = await _missing(connection, row.id) if queued else 0
+            devices, queued, missing = await _reached(connection, row)
         return activity_view(ActivityCounts, row, devices=devices, queued=queued, missing=missing)
 
     async def page(
@@ -258,16 +258,10 @@ class Activities:
     ) -> list[ActivityRow]:
         """Return a page of activities, the oldest first; ``after`` is the last page's last ``row``."""
         table = schema.activities
-        query = (
-            select(table)
-            .where(table.c.app_id == app.row, table.c.id > after)
-            .order_by(table.c.id)
-            .limit(min(limit, 1_000))
-        )
+        query = select(table).where(table.c.app_id == app.row, table.c.id > after)
         if status is not None:
             query = query.where(table.c.status == status)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self._database.fetch(query.order_by(table.c.id).limit(min(limit, 1_000)))
         return [activity_view(ActivityRow, row, row=row.id) for row in rows]
 
     async def history(
@@ -277,20 +271,11 @@ class Activities:
         table = schema.operations
         async with self._database.read() as connection:
             activity = await find(connection, app, schema.activities, public_id)
-        after = 0
+        query = select(table).where(table.c.app_id == app.row, table.c.activity_id == activity.id)
+        query, after = query.order_by(table.c.id).limit(page), 0
         while True:
             async with self._database.read() as connection:
-                rows = await fetch(
-                    connection,
-                    select(table)
-                    .where(
-                        table.c.app_id == app.row,
-                        table.c.activity_id == activity.id,
-                        table.c.id > after,
-                    )
-                    .order_by(table.c.id)
-                    .limit(page),
-                )
+                rows = await fetch(connection, query.where(table.c.id > after))
                 queued = await still_queued(connection, rows)
             if not rows:
                 return
@@ -298,33 +283,19 @@ class Activities:
             after = rows[-1].id
 
 
-async def _reached(connection: AsyncConnection, activity: Row[Any]) -> tuple[int, int]:
-    """Return how many devices have a living activity token, and how many have none yet.
+async def _reached(connection: AsyncConnection, activity: Row[Any]) -> tuple[int, int, int]:
+    """Return how many devices have a token, have none yet, and were reported for that.
 
     Those of a channel need none.
     """
     table = schema.activity_devices
-    with_token, all_living = (
-        await connection.execute(
-            select(func.count(table.c.token), func.count(table.c.id)).where(
-                table.c.activity_id == activity.id, table.c.retired_at.is_(None)
-            )
-        )
-    ).one()
+    missing = func.count(table.c.missing_reported_at).filter(table.c.token.is_(None))
+    query = select(func.count(table.c.token), func.count(), missing)
+    query = query.where(table.c.activity_id == activity.id, table.c.retired_at.is_(None))
+    with_token, living, reported = (await connection.execute(query)).one()
     if activity.channel_id is not None:
-        return all_living, 0
-    return with_token, all_living - with_token
-
-
-async def _missing(connection: AsyncConnection, activity: int) -> int:
-    """Return how many devices were reported to have handed in no token, and still have none."""
-    table = schema.activity_devices
-    found = await connection.execute(
-        select(func.count(table.c.missing_reported_at)).where(
-            table.c.activity_id == activity, table.c.retired_at.is_(None), table.c.token.is_(None)
-        )
-    )
-    return found.scalar_one()
+        return living, 0, 0
+    return with_token, living - with_token, reported
 
 
 def _taken(app: App, public_id: str) -> Conflict:

@@ -32,16 +32,21 @@ _COUNTS_KEPT = 1_000
 _activities = schema.activities
 _members = schema.activity_devices
 _READ = select(
-    _activities.c.id,
-    _activities.c.public_id,
-    _activities.c.version,
-    _activities.c.revision,
-    _activities.c.status,
-    _activities.c.end_reason,
-    _activities.c.update_count,
-    _activities.c.channel_id,
-    _activities.c.partition,
-    _activities.c.attributes_type,
+    *(
+        _activities.c[name]
+        for name in [
+            "id",
+            "public_id",
+            "version",
+            "revision",
+            "status",
+            "end_reason",
+            "update_count",
+            "channel_id",
+            "partition",
+            "attributes_type",
+        ]
+    )
 ).where(
     _activities.c.app_id == bindparam("app"),
     _activities.c.public_id.in_(bindparam("ids", expanding=True)),
@@ -192,14 +197,11 @@ class Changing:
         changes["message"] = presentation
         changes["updated_at"] = now
         changes["update_count"] = found.update_count
-        if request.content_state is not None:
-            changes["content_state"] = _text(request.content_state)
         if request.revision is not None:
             changes["revision"] = found.revision = request.revision
-        if request.tags is not None:
-            changes["tags"] = _text(request.tags)
-        if request.metadata is not None:
-            changes["metadata"] = _text(request.metadata)
+        for name in ("content_state", "tags", "metadata"):
+            if (value := getattr(request, name)) is not None:
+                changes[name] = _text(value)
         if isinstance(request, Update):
             changes |= planned_end(request)
         else:
@@ -246,11 +248,7 @@ class Changing:
             for row, with_token, living in await connection.execute(_COUNT, {"rows": ask}):
                 counts[row] = with_token, living - with_token
                 if living > _COUNT_KEPT_ABOVE and len(self._counts) < _COUNTS_KEPT:
-                    self._counts[row] = (
-                        now + _COUNT_KEPT_SECONDS,
-                        with_token,
-                        living - with_token,
-                    )
+                    self._counts[row] = (now + _COUNT_KEPT_SECONDS, *counts[row])
         return counts
 
 
@@ -304,13 +302,10 @@ async def _call_off(connection: AsyncConnection, ended: Sequence[_Standing]) -> 
     """Close the operations of starts that were to come and will not."""
     table = schema.operations
     if ended:
+        theirs = table.c.activity_id.in_([found.read.id for found in ended])
+        closed = {"status": "superseded", "finished_at": ended[0].changes["ended_at"]}
         await connection.execute(
-            update(table)
-            .where(
-                table.c.activity_id.in_([found.read.id for found in ended]),
-                table.c.status == "scheduled",
-            )
-            .values(status="superseded", finished_at=ended[0].changes["ended_at"])
+            update(table).where(theirs, table.c.status == "scheduled").values(closed)
         )
 
 

@@ -129,21 +129,12 @@ class Streams:
             return msgspec.structs.replace(begun, operation="rotated", previous=running.public_id)
         current = msgspec.json.decode(running.content_state)
         if equal(current, request.content_state):
-            return Streamed(
-                operation="noop",
-                key=name,
-                activity=running.public_id,
-                version=running.version,
-            )
+            activity, version = running.public_id, running.version
+            return Streamed(operation="noop", key=name, activity=activity, version=version)
         if change is None:
+            same = set(Update.__struct_fields__) - {"id", "operation", "end_at", "end_presentation"}
             change = Update(
-                id=running.public_id,
-                content_state=request.content_state,
-                presentation=request.presentation,
-                revision=request.revision,
-                tags=request.tags,
-                metadata=request.metadata,
-                dialect=request.dialect,
+                id=running.public_id, **{field: getattr(request, field) for field in same}
             )
         answer = await self._change(writing, stream, running, change)
         warning = "; ".join(filter(None, (_pace(running, now), answer.warning)))
@@ -284,10 +275,9 @@ def nobody_left() -> ColumnElement[bool]:
 
 
 async def _is_gone(connection: AsyncConnection, running: Row[Any]) -> bool:
-    query = select(schema.activities.c.id).where(
-        schema.activities.c.id == running.id, nobody_left()
-    )
-    return (await connection.execute(query)).scalar() is not None
+    table = schema.activities
+    query = select(table.c.id).where(table.c.id == running.id, nobody_left())
+    return await connection.scalar(query) is not None
 
 
 def _must_rotate(running: Row[Any], request: Start, now: int) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...errors import InvalidPayload
@@ -256,22 +257,16 @@ _RULES: dict[str, Callable[[State, _Given], None]] = {
 }
 
 
+@dataclass(eq=False, repr=False)
 class _Given:
     """An object that a caller gave; each field is checked when it is asked for."""
 
     __slots__ = ("current", "field", "now", "values")
 
-    def __init__(
-        self,
-        values: Mapping[str, Any],
-        field: str,
-        current: Mapping[str, Any] | None = None,
-        now: float = 0.0,
-    ) -> None:
-        self.values = values
-        self.field = field
-        self.current = current
-        self.now = now
+    values: Mapping[str, Any]
+    field: str
+    current: Mapping[str, Any] | None = None
+    now: float = 0.0
 
     def wrong(self, name: str, problem: str, remedy: str) -> InvalidPayload:
         """Return the error of a field."""

@@ -32,16 +32,8 @@ class Audience(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def is_empty(self) -> bool:
         """Whether nothing is included."""
-        return not (
-            self.everyone
-            or self.users
-            or self.user_ids
-            or any(self.aliases.values())
-            or self.devices
-            or self.segments
-            or self.groups
-            or self.filter
-        )
+        named = (self.users, self.user_ids, self.devices, self.segments, self.groups)
+        return not (self.everyone or any(named) or any(self.aliases.values()) or self.filter)
 
     def check(self) -> None:
         """Raise `InvalidInput` for an audience that names nobody."""

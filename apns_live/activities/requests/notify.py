@@ -15,8 +15,7 @@ from .messages import choose
 
 KIND = "notification"
 _TEXTS = ("title", "subtitle", "body")
-_ALERT_ONLY = (
-    *_TEXTS,
+_SHOWN = (
     "badge",
     "sound",
     "category",
@@ -25,6 +24,7 @@ _ALERT_ONLY = (
     "relevance_score",
     "target_content_id",
 )
+_AS_THEY_ARE = (*_SHOWN, "mutable_content", "content_available", "collapse_id")
 _MAX_EXPIRY = 30 * 86_400.0
 
 
@@ -96,7 +96,7 @@ def checked_notification(request: Notify, now: float) -> Notify:
             remedy="Give 0 for one attempt, or up to 30 days in seconds.",
         )
     if request.background:
-        for name in _ALERT_ONLY:
+        for name in (*_TEXTS, *_SHOWN):
             if getattr(request, name) is not None:
                 raise InvalidInput(
                     "is not shown by a background push",
@@ -129,23 +129,14 @@ def message_of(
         return payload.Background(
             custom=request.custom or None, collapse_id=request.collapse_id, expiration=expiration
         )
-    texts = {
+    fields: dict[str, Any] = {
         name: None if (text := getattr(request, name)) is None else choose(text, language)
         for name in _TEXTS
     }
+    fields |= {name: getattr(request, name) for name in _AS_THEY_ARE}
     return payload.Notification(
-        **texts,
-        badge=request.badge,
-        sound=request.sound,
-        category=request.category,
-        thread_id=request.thread_id,
-        interruption_level=request.interruption_level,  # type: ignore[arg-type] # checked inside
-        relevance_score=request.relevance_score,
-        target_content_id=request.target_content_id,
-        mutable_content=request.mutable_content,
-        content_available=request.content_available,
+        **fields,
         custom=request.custom or None,
-        collapse_id=request.collapse_id,
         priority=5 if request.urgency == "quiet" else None,
         expiration=expiration,
     )

@@ -123,14 +123,9 @@ async def join_start(
     if grown != known:
         changes["audience"] = msgspec.json.encode(grown).decode()
         first = msgspec.json.encode(Further(audience=known)).decode()
+        place = (operations.c.activity_id == row.id, operations.c.kind == "start")
         await connection.execute(
-            update(operations)
-            .where(
-                operations.c.activity_id == row.id,
-                operations.c.kind == "start",
-                operations.c.request == "{}",
-            )
-            .values(request=first)
+            update(operations).where(*place, operations.c.request == "{}").values(request=first)
         )
     changes |= planned_end(request)
     if changes:
@@ -159,10 +154,6 @@ def _together(one: Audience, other: Audience) -> Audience:
     """Return an audience that holds both; where that cannot be said simply, everyone."""
     if one == other or one.is_empty:
         return other
-    for groups, rest in (
-        (one, Audience(groups=one.groups)),
-        (other, Audience(groups=other.groups)),
-    ):
-        if groups != rest:
-            return Audience(everyone=True)
+    if any(each != Audience(groups=each.groups) for each in (one, other)):
+        return Audience(everyone=True)
     return Audience(groups=tuple(dict.fromkeys([*one.groups, *other.groups])))

@@ -110,26 +110,20 @@ class Carrier:
         await self.client.aclose(drain=0.0)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Carriers:
     """Opens carriers, one for each app and environment, and keeps those that are used.
 
     ``release`` lets go of what idles on a carrier, and answers whether nothing is left on it.
     """
 
-    def __init__(
-        self,
-        *,
-        apps: Apps,
-        clock: Clock,
-        endpoints: Mapping[str, str | Endpoint],
-        settings: ServiceSettings,
-        shut: Callable[[], bool],
-    ) -> None:
-        self._apps = apps
-        self._clock = clock
-        self._endpoints = endpoints
-        self._settings = settings
-        self._shut = shut
+    apps: Apps
+    clock: Clock
+    endpoints: Mapping[str, str | Endpoint]
+    settings: ServiceSettings
+    shut: Callable[[], bool]
+
+    def __post_init__(self) -> None:
         self._open: dict[tuple[int, str], Carrier] = {}
         self._opening: dict[tuple[int, str], asyncio.Lock] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -150,7 +144,7 @@ class Carriers:
 
     def _touch(self, carrier: Carrier) -> Carrier:
         """Note that it is used: those used longest ago stand first."""
-        carrier.used_at = self._clock.monotonic()
+        carrier.used_at = self.clock.monotonic()
         place = carrier.app.row, carrier.environment
         self._open[place] = self._open.pop(place)
         return carrier
@@ -183,15 +177,15 @@ class Carriers:
             client = Client(
                 key,
                 bundle_id=app.bundle_id,
-                environment=self._endpoints.get(environment, environment),
-                clock=self._clock,
-                **self._settings.client,
+                environment=self.endpoints.get(environment, environment),
+                clock=self.clock,
+                **self.settings.client,
             )
-            sender = GatedSender(client, self._shut)
+            sender = GatedSender(client, self.shut)
             delivery = Delivery(
                 sender,
-                budget=app.settings.get("budget", self._settings.budget),
-                clock=self._clock,
+                budget=app.settings.get("budget", self.settings.budget),
+                clock=self.clock,
             )
             await delivery.open()
             carrier = self._open[place] = Carrier(app, environment, client, sender, delivery)
@@ -202,13 +196,13 @@ class Carriers:
 
     def shrink(self) -> None:
         """Close what is too many, if so: some may be done by now."""
-        if len(self._open) > self._settings.carriers_open:
+        if len(self._open) > self.settings.carriers_open:
             self.make_room()
 
     def make_room(self, new: Carrier | None = None) -> None:
         """Close what idles too long, and beyond the most that may be open what idles longest."""
-        too_old = self._clock.monotonic() - self._settings.carrier_idle
-        too_many = len(self._open) - self._settings.carriers_open
+        too_old = self.clock.monotonic() - self.settings.carrier_idle
+        too_many = len(self._open) - self.settings.carriers_open
         for place, carrier in list(self._open.items()):
             if too_many <= 0 and carrier.used_at > too_old:
                 return  # and all behind it were used later
@@ -228,7 +222,7 @@ class Carriers:
 
     async def _key(self, app: App, environment: str) -> ProviderKey:
         try:
-            return await self._apps.key(app, environment)
+            return await self.apps.key(app, environment)
         except ActivitiesError as error:
             if isinstance(error.__cause__, OSError):
                 raise  # the database, not the key

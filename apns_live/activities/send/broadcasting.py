@@ -7,7 +7,7 @@ alert by language the app's own goes out. It is counted as one outcome, of devic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -34,22 +34,17 @@ STAMPS_KEPT = 10_000
 _PRIORITIES = {"urgent": 10, "quiet": 5}
 
 
+@dataclass(eq=False, repr=False)
 class Broadcasting:
     """Sends the newest state of an activity to its channel. Its caller keeps it to one at a time."""
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Clock,
-        carriers: Carriers,
-        recorder: Recorder,
-        ownership: Ownership,
-    ) -> None:
-        self._database = database
-        self._clock = clock
-        self._carriers = carriers
-        self._recorder = recorder
-        self._ownership = ownership
+    database: Database
+    clock: Clock
+    carriers: Carriers
+    recorder: Recorder
+    ownership: Ownership
+
+    def __post_init__(self) -> None:
         self._stamps: dict[int, int] = {}
 
     def not_before(self, activity: Row[Any]) -> float:
@@ -73,13 +68,13 @@ class Broadcasting:
         try:
             outcome = await self._send(app, activity, alert)
         except InvalidInput as error:
-            batch = self._recorder.noting(activity.partition)
+            batch = self.recorder.noting(activity.partition)
             batch.finished.append((activity.id, activity.version, str(error)[:255]))
-            await self._recorder.written()
+            await self.recorder.written()
             return ""
         if refuses_credentials(outcome):
             return refusal_of(outcome)
-        batch = self._recorder.noting(activity.partition)
+        batch = self.recorder.noting(activity.partition)
         batch.add(app.row, newest.id, 0, outcome)
         reason = None
         if not outcome.accepted:
@@ -88,7 +83,7 @@ class Broadcasting:
         batch.stamps.append((activity.id, self._stamps.get(activity.id, 0)))
         if activity.status == "ended":
             batch.ended.append((activity.id, activity.version))
-        await self._recorder.written()
+        await self.recorder.written()
         if activity.status == "ended" or len(self._stamps) > STAMPS_KEPT:
             self._stamps.pop(activity.id, None)  # the store has it by now
         return ""
@@ -97,7 +92,7 @@ class Broadcasting:
         channel = await self._channel(app, activity)
         attempt = 0
         while True:
-            now = self._clock.time()
+            now = self.clock.time()
             message = change_message(activity, alert, spoken_on_channels(app), now=now)
             # A second ahead: a start of this very second must not look newer to a phone.
             stamp = max(int(now) + 1, self._stamp_after(activity))
@@ -111,8 +106,8 @@ class Broadcasting:
                 if alert is not None or activity.status == "ended"
                 else _PRIORITIES.get(urgency or ""),
             )
-            async with self._carriers.use(app, activity.environment) as carrier:
-                if not self._ownership.holds(activity.partition):
+            async with self.carriers.use(app, activity.environment) as carrier:
+                if not self.ownership.holds(activity.partition):
                     raise NotOwner(frozenset({activity.partition}))
                 try:
                     outcome = await carrier.client.broadcast(message, channel)
@@ -126,7 +121,7 @@ class Broadcasting:
             if outcome.accepted or when == NEVER or attempt == TRIES - 1:
                 return outcome
             attempt += 1
-            await self._clock.sleep(max(0.0, when - self._clock.time()))
+            await self.clock.sleep(max(0.0, when - self.clock.time()))
 
     async def _channel(self, app: App, activity: Row[Any]) -> BroadcastChannel:
         """Return the channel with its storage policy, if it is known: it decides on the expiration."""
@@ -136,7 +131,7 @@ class Broadcasting:
             table.c.environment == activity.environment,
             table.c.channel_id == activity.channel_id,
         )
-        row = await self._database.fetch_row(query)
+        row = await self.database.fetch_row(query)
         policy = None if row is None else row.storage_policy
         known = policy if policy in (0, 1) else None
         return BroadcastChannel(activity.channel_id, storage_policy=known)

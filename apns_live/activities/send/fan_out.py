@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Row
@@ -97,35 +97,30 @@ class Setting:
     """The fan-outs under way."""
 
 
+@dataclass(eq=False, repr=False)
 class Wording:
     """What is said at one moment, encoded once for each language that has a text."""
 
-    def __init__(
-        self,
-        carrier: Carrier,
-        languages: frozenset[str],
-        message: Callable[[str], Any],
-        *,
-        key: object,
-        now: float,
-    ) -> None:
-        self._carrier = carrier
-        self._message = message
-        self._now = now
-        self._languages = languages
+    carrier: Carrier
+    languages: frozenset[str]
+    message: Callable[[str], Any]
+    _: KW_ONLY
+    key: object
+    now: float
+
+    def __post_init__(self) -> None:
         self._made: dict[str | None, Any] = {}
-        self.key = key
-        """What it depends on: with another key another one is made."""
+        """What it depends on: with another self.key another one is made."""
 
     def message_in(self, language: str | None) -> Any:
         """Return the message, ready to send."""
         made = self._made.get(language)
         if made is None:
-            best = best_language(self._languages, language)
+            best = best_language(self.languages, language)
             made = self._made.get(best)
             if made is None:
-                message = payload.encode(self._message(best), now=self._now)
-                made = self._carrier.client.prepare(message)
+                message = payload.encode(self.message(best), now=self.now)
+                made = self.carrier.client.prepare(message)
             self._made[best] = self._made[language] = made
         return made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from sqlalchemy import Row
@@ -27,6 +28,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 Broken = Callable[[Place, Sequence[Row[Any]], Exception], Coroutine[Any, Any, None]]
 
 
+@dataclass(eq=False, repr=False)
 class Jobs:
     """The tasks of a courier.
 
@@ -34,18 +36,13 @@ class Jobs:
     ``broken`` with work that failed for another reason than the store, and its operations.
     """
 
-    def __init__(
-        self,
-        clock: Clock,
-        ownership: Ownership,
-        *,
-        ended: Callable[[Place, bool], object],
-        broken: Broken,
-    ) -> None:
-        self._clock = clock
-        self._ownership = ownership
-        self._ended = ended
-        self._broken = broken
+    clock: Clock
+    ownership: Ownership
+    _: KW_ONLY
+    ended: Callable[[Place, bool], object]
+    broken: Broken
+
+    def __post_init__(self) -> None:
         self._tasks: dict[Place, asyncio.Task[None]] = {}
         self._partitions: dict[Place, int] = {}
         self._again: set[Place] = set()
@@ -102,19 +99,19 @@ class Jobs:
             await work()
         except NotOwner:
             logger.info("a %s goes on with another worker", place[0])
-            if self._partitions.get(place) in self._ownership.partitions:
-                await self._clock.sleep(TRY_AGAIN)  # its lease was about to end, or it came back
+            if self._partitions.get(place) in self.ownership.partitions:
+                await self.clock.sleep(TRY_AGAIN)  # its lease was about to end, or it came back
                 self._again.add(place)
         except (SQLAlchemyError, ApnsLiveError, OSError):
             logger.exception("a %s failed for now; trying again", place[0])
-            await self._clock.sleep(TRY_AGAIN)
+            await self.clock.sleep(TRY_AGAIN)
             self._again.add(place)
         except Exception as error:
             logger.exception("a %s failed", place[0])
-            await self._broken(place, operations, error)
+            await self.broken(place, operations, error)
         finally:
             del self._tasks[place]
             self._partitions.pop(place, None)
             again = place in self._again
             self._again.discard(place)
-            self._ended(place, again)
+            self.ended(place, again)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import msgspec
@@ -70,6 +71,7 @@ FROM {id} WHERE activity_devices.id = given.id AND activity_devices.retired_at I
 """
 
 
+@dataclass(eq=False, repr=False)
 class Limits:
     """Keeps each device within its limit.
 
@@ -80,24 +82,16 @@ class Limits:
     its settings).
     """
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Clock,
-        carriers: Carriers,
-        settings: ServiceSettings,
-        ownership: Ownership,
-        *,
-        left: Callable[[int, str], object],
-        changed: Callable[[Iterable[int]], object] = lambda activities: None,
-    ) -> None:
-        self._database = database
-        self._clock = clock
-        self._carriers = carriers
-        self._settings = settings
-        self._ownership = ownership
-        self._left = left
-        self._changed = changed
+    database: Database
+    clock: Clock
+    carriers: Carriers
+    settings: ServiceSettings
+    ownership: Ownership
+    _: KW_ONLY
+    left: Callable[[int, str], object]
+    changed: Callable[[Iterable[int]], object] = lambda activities: None
+
+    def __post_init__(self) -> None:
         self._woken = asyncio.Event()
         self._woken.set()
         self._sleeping = False
@@ -111,7 +105,7 @@ class Limits:
 
     def of(self, app: App) -> int | None:
         """Return the limit of an app; None for none."""
-        most: int | None = app.settings.get("device_limit", self._settings.device_limit)
+        most: int | None = app.settings.get("device_limit", self.settings.device_limit)
         return most
 
     async def within(
@@ -147,7 +141,7 @@ class Limits:
 
     def _order(self, app: App) -> Callable[[Row[Any]], tuple[float, int]]:
         """Return the key by which the first to give way comes first."""
-        if app.settings.get("device_limit_ends", self._settings.device_limit_ends) == "oldest":
+        if app.settings.get("device_limit_ends", self.settings.device_limit_ends) == "oldest":
             return lambda row: (row.begun or 0, row.id)
         scores: dict[str, float] = {}
 
@@ -166,7 +160,7 @@ class Limits:
         """Send the ends of `within`; call it after the commit."""
         for activity, token in evicted:
             if token is not None:
-                self._left(activity, token)
+                self.left(activity, token)
         if evicted:
             self._woken.set()
 
@@ -182,11 +176,11 @@ class Limits:
                 due = await self._send()
             except STORE_FAILURES:
                 logger.exception("ends that are owed could not be read; trying again")
-                due = self._clock.time() + _TRY_AGAIN
+                due = self.clock.time() + _TRY_AGAIN
             timer = None
             if due is not None:
-                wait = max(due - self._clock.time(), 0.0)
-                timer = self._clock.call_later(wait, self._woken.set)
+                wait = max(due - self.clock.time(), 0.0)
+                timer = self.clock.call_later(wait, self._woken.set)
             self._sleeping = True
             try:
                 await self._woken.wait()
@@ -204,13 +198,13 @@ class Limits:
             .order_by(members.c.ending_at)
             .limit(PAGE)
         )
-        if not self._ownership.whole:
+        if not self.ownership.whole:
             query = query.join(activities, activities.c.id == members.c.activity_id).where(
-                activities.c.partition.in_(self._ownership.partitions)
+                activities.c.partition.in_(self.ownership.partitions)
             )
         while True:
-            now = milliseconds(self._clock)
-            async with self._database.read() as connection:
+            now = milliseconds(self.clock)
+            async with self.database.read() as connection:
                 rows = (await connection.execute(query)).all()
                 due = [row for row in rows if row.ending_at <= now]
                 if not due:
@@ -231,10 +225,10 @@ class Limits:
     ) -> None:
         """End one activity on some devices, and note who need not be told again."""
         over: dict[str, Outcome] = {}
-        terms = {activity.partition: self._ownership.terms.get(activity.partition, NOT_HELD)}
-        if not self._ownership.holds(activity.partition):
+        terms = {activity.partition: self.ownership.terms.get(activity.partition, NOT_HELD)}
+        if not self.ownership.holds(activity.partition):
             raise NotOwner(frozenset(terms))
-        now = self._clock.time()
+        now = self.clock.time()
         message = payload.End(
             content_state=_state_of(activity),
             dismissal_date=0,
@@ -242,7 +236,7 @@ class Limits:
         )
         try:
             async with (
-                self._carriers.use(app, environment) as carrier,
+                self.carriers.use(app, environment) as carrier,
                 carrier.client.fan_out(message, [row.token for row in rows]) as run,
             ):
                 async for outcome in run:
@@ -256,7 +250,7 @@ class Limits:
                 error,
             )
         self.ended += len(over)
-        moment = milliseconds(self._clock)
+        moment = milliseconds(self.clock)
         table = schema.activity_devices
         statement = (
             update(table)
@@ -275,8 +269,8 @@ class Limits:
             for row in rows
         ]
         batch = Batch()
-        async with self._database.write() as connection:
-            await self._ownership.guard(connection, terms)
+        async with self.database.write() as connection:
+            await self.ownership.guard(connection, terms)
             await hold(connection, schema.activities, [activity.id])
             if over:
                 operation = await _operation(connection, activity, len(over), moment)
@@ -285,7 +279,7 @@ class Limits:
                         batch.add(app.row, operation, row.device_id, over[row.token])
                 await write(connection, batch, now=moment)
             await connection.execute(statement, values)
-        self._changed([activity.id])
+        self.changed([activity.id])
 
 
 def _state_of(activity: Row[Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -52,25 +53,18 @@ WHERE members.token IS NOT NULL LIMIT :most
 """
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Lives:
     """Every activity in memory."""
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        clock: Clock,
-        carriers: Carriers,
-        recorder: Recorder,
-        most: int,
-        refused: Callable[[App, int, str], object],
-    ) -> None:
-        self._database = database
-        self._clock = clock
-        self._carriers = carriers
-        self._recorder = recorder
-        self._most = most
-        self._refused = refused
+    database: Database
+    clock: Clock
+    carriers: Carriers
+    recorder: Recorder
+    most: int
+    refused: Callable[[App, int, str], object]
+
+    def __post_init__(self) -> None:
         self._lives: dict[int, Live] = {}
         self._touched: set[Live] = set()
         self._weight = 0
@@ -127,7 +121,7 @@ class Lives:
             live = Live(app, activity.id, activity.partition, self._decided)
         self._lives[activity.id] = live
         for environment in live.environments:
-            self._carriers.known(app, environment)  # it is used
+            self.carriers.known(app, environment)  # it is used
         live.operations.update((row.version, row.id) for row in operations)
         while len(live.operations) > _OPERATIONS_KEPT:
             del live.operations[next(iter(live.operations))]
@@ -136,13 +130,13 @@ class Lives:
         if newer:
             floor = self._floor(activity, operations, recovered=recovered, open_=len(changes))
             if recovered:
-                live.ahead = int(self._clock.time()) + AFTER_CRASH
+                live.ahead = int(self.clock.time()) + AFTER_CRASH
             else:
                 # Also where the first state after a crash had no time to leave.
                 floor = max(floor, live.ahead)
             try:
                 newest = self._newest(activity, changes, live)
-                live.advance(newest, floor=floor, now=self._clock.time())
+                live.advance(newest, floor=floor, now=self.clock.time())
             except Exception:
                 live.unfinished = False  # what is open fails: nothing of it rings later
                 raise
@@ -184,7 +178,7 @@ class Lives:
         that very second, and each further one a second ahead of the one before. What is finished has
         its timestamp in the store.
         """
-        now = int(self._clock.time())
+        now = int(self.clock.time())
         floor = activity.last_timestamp or 0
         if recovered:
             floor = max(floor, now + min(max(open_ - 1, 0), AFTER_CRASH))
@@ -209,7 +203,7 @@ class Lives:
         rows: dict[int, list[Sequence[Any]]] = {}
         try:
             given = [(live.row, _EVERY if whole[live] else live.version) for live in lives]
-            async with self._database.read() as connection:
+            async with self.database.read() as connection:
                 found = (await with_rows(connection, _MEMBERS, given, most=PAGE + 1)).all()
             if len(found) <= PAGE:
                 for row in found:
@@ -267,7 +261,7 @@ class Lives:
             query = _members(live.row, None if whole else live.version)
             after = (-1, 0)
             while not live.abandoned:
-                async with self._database.read() as connection:
+                async with self.database.read() as connection:
                     rows = await page_of(
                         connection, query, {"version_after": after[0], "row_after": after[1]}
                     )
@@ -299,11 +293,11 @@ class Lives:
         async with AsyncExitStack() as stack:
             deliveries = {
                 environment: (
-                    await stack.enter_async_context(self._carriers.use(live.app, environment))
+                    await stack.enter_async_context(self.carriers.use(live.app, environment))
                 ).delivery
                 for environment in {member.environment for member in members}
             }
-            now = self._clock.time()
+            now = self.clock.time()
             join_all(
                 live,
                 [
@@ -325,13 +319,13 @@ class Lives:
         if live is None:
             return False
         carriers = {
-            environment: self._carriers.known(app, environment)
+            environment: self.carriers.known(app, environment)
             for environment in {member.environment for member in members}
         }
         if live.newest is None or None in carriers.values():
             live.complete, live.incomplete = False, True
             return False
-        now = self._clock.time()
+        now = self.clock.time()
         join_all(
             live,
             members,
@@ -380,7 +374,7 @@ class Lives:
     def touch(self, live: Live) -> None:
         """See soon whether an activity has settled."""
         self._touched.add(live)
-        self._recorder.soon(1)
+        self.recorder.soon(1)
 
     def _decided(self, live: Live, device: int, version: int, outcome: Outcome) -> None:
         if refuses_credentials(outcome):
@@ -388,7 +382,7 @@ class Lives:
             live.refusal = refusal_of(outcome)
             self.touch(live)
             return
-        batch = self._recorder.noting(live.partition)
+        batch = self.recorder.noting(live.partition)
         operation = live.operations.get(version)
         if operation is not None:
             batch.add(live.app.row, operation, device, outcome)
@@ -396,10 +390,10 @@ class Lives:
         if outcome.verdict is Verdict.ACCEPTED:
             batch.acknowledged.append((live.row, device, outcome.token, version))
             if live.unfinished and live.newest is not None and version == live.version:
-                age = self._clock.time() - live.newest.activity.updated_at / 1000
-                self._recorder.observed.state_age.add(max(0.0, age))
+                age = self.clock.time() - live.newest.activity.updated_at / 1000
+                self.recorder.observed.state_age.add(max(0.0, age))
         elif outcome.verdict is Verdict.DROP_TOKEN:
-            batch.refused.append(refusal(live.app.row, outcome, milliseconds(self._clock)))
+            batch.refused.append(refusal(live.app.row, outcome, milliseconds(self.clock)))
         self.touch(live)
 
     def close_settled(self) -> None:
@@ -413,11 +407,11 @@ class Lives:
                     # Held for its time with nobody to send to: nothing else would call us.
                     self.touch(live)
                 continue
-            batch = self._recorder.noting(live.partition)
+            batch = self.recorder.noting(live.partition)
             if live.refusal:
                 batch.stamps.append((live.row, live.last_timestamp()))
                 self._let_go(live)
-                self._refused(live.app, live.row, live.refusal)
+                self.refused(live.app, live.row, live.refusal)
                 continue
             if live.unfinished:
                 live.unfinished = False
@@ -465,11 +459,11 @@ class Lives:
 
     def _make_room(self) -> None:
         """Forget idle activities, the longest unused first, when they hold too much."""
-        if sum(live.weight for live in self._lives.values()) <= self._most:
+        if sum(live.weight for live in self._lives.values()) <= self.most:
             return
         weight = sum(live.weight for live in self._lives.values())
         for live in list(self._lives.values()):
-            if weight <= self._most:
+            if weight <= self.most:
                 return
             if self._idles(live):
                 weight -= live.weight

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, func, select
@@ -62,25 +63,20 @@ class _Window:
         return new
 
 
+@dataclass(eq=False, repr=False)
 class Poll:
     """Tells courier and notifier of work that is new in the partitions held.
 
     ``now_and_then`` is called once a second.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        origin: str,
-        ownership: Ownership,
-        courier: Courier,
-        now_and_then: Callable[[], object],
-    ) -> None:
-        self._now_and_then = now_and_then
-        self._database = database
-        self._origin = origin
-        self._ownership = ownership
-        self._courier = courier
+    database: Database
+    origin: str
+    ownership: Ownership
+    courier: Courier
+    now_and_then: Callable[[], object]
+
+    def __post_init__(self) -> None:
         self._operations = _Window()
         self._tokens = _Window()
         self._looks = 0
@@ -108,7 +104,7 @@ class Poll:
 
     async def _begin(self) -> None:
         """Begin at the newest rows: what is older is found when partitions are gained."""
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             for window, table in (
                 (self._operations, schema.operations),
                 (self._tokens, schema.token_changes),
@@ -121,13 +117,13 @@ class Poll:
         now = time.monotonic()
         self._looks += 1
         if not self._looks % _SECOND:
-            self._now_and_then()
+            self.now_and_then()
         back = _NEARLY_ALL if self._looks % _FAR else _LOOK_BACK
         operations, tokens = schema.operations, schema.token_changes
         found = await self._read(
             select(
                 operations.c.id, operations.c.kind, operations.c.activity_id, operations.c.version
-            ).where(operations.c.status == "accepted", self._ownership.mine(operations)),
+            ).where(operations.c.status == "accepted", self.ownership.mine(operations)),
             operations.c.id,
             self._operations.floor(now, back),
         )
@@ -136,12 +132,12 @@ class Poll:
             if row.id not in fresh:
                 continue
             if row.kind == KIND:
-                self._courier.notifier.found(row.id)
+                self.courier.notifier.found(row.id)
             elif row.activity_id is not None:
-                self._courier.accepted(row.activity_id, row.version)
+                self.courier.accepted(row.activity_id, row.version)
         heard = await self._read(
             select(tokens.c.id, tokens.c.activity_id, tokens.c.token, tokens.c.behind).where(
-                tokens.c.origin != self._origin
+                tokens.c.origin != self.origin
             ),
             tokens.c.id,
             self._tokens.floor(now, back),
@@ -149,13 +145,13 @@ class Poll:
         fresh = self._tokens.fresh([row.id for row in heard], now)
         for row in heard:
             if row.id in fresh:
-                self._courier.heard(row.activity_id, row.token, behind=bool(row.behind))
+                self.courier.heard(row.activity_id, row.token, behind=bool(row.behind))
 
     async def _read(
         self, query: Select[Any], place: ColumnElement[int], after: int
     ) -> list[Row[Any]]:
         rows: list[Row[Any]] = []
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             while True:
                 page = await fetch(
                     connection, query.where(place > after).order_by(place).limit(PAGE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,24 +23,18 @@ logger = logging.getLogger("apns_live.activities")
 _SIDE_BY_SIDE = 4
 
 
+@dataclass(eq=False, repr=False)
 class Reading:
     """The sets of activities whose tokens are being read. ``moved`` is called when one is done."""
 
-    def __init__(
-        self,
-        lives: Lives,
-        failing: Failing,
-        backlog: ActivityBacklog,
-        jobs: Jobs,
-        clock: Clock,
-        moved: Callable[[], object],
-    ) -> None:
-        self._lives = lives
-        self._failing = failing
-        self._backlog = backlog
-        self._jobs = jobs
-        self._clock = clock
-        self._moved = moved
+    lives: Lives
+    failing: Failing
+    backlog: ActivityBacklog
+    jobs: Jobs
+    clock: Clock
+    moved: Callable[[], object]
+
+    def __post_init__(self) -> None:
         self._under_way: set[Live] = set()
         self._free = asyncio.Semaphore(_SIDE_BY_SIDE)
 
@@ -52,32 +47,32 @@ class Reading:
     async def begin(self, lives: Sequence[Live]) -> None:
         """Begin to read the tokens of activities, once fewer others are being read."""
         await self._free.acquire()
-        if self._jobs.group is not None:
+        if self.jobs.group is not None:
             self._under_way.update(lives)
-            self._jobs.group.create_task(self._read(lives))
+            self.jobs.group.create_task(self._read(lives))
 
     async def _read(self, lives: Sequence[Live]) -> None:
         try:
             try:
-                failed, large = await self._lives.read_together(lives)
+                failed, large = await self.lives.read_together(lives)
             finally:
                 self._free.release()
             for live in large:
-                failed |= await self._lives.read(live)
+                failed |= await self.lives.read(live)
             for row, error in failed.items():
                 if isinstance(error, NoKey | InvalidInput):
-                    await self._failing.fail_changes(row, str(error), final=False)
+                    await self.failing.fail_changes(row, str(error), final=False)
                 else:
                     logger.error("the activity %d cannot be sent", row, exc_info=error)
-                    await self._failing.fail_unreadable(row, error)
+                    await self.failing.fail_unreadable(row, error)
         except (SQLAlchemyError, ApnsLiveError, OSError):
             logger.exception("the tokens of %d activities could not be read; again", len(lives))
-            await self._clock.sleep(TRY_AGAIN)
+            await self.clock.sleep(TRY_AGAIN)
             for live in lives:
-                self._backlog.add(live.row)
+                self.backlog.add(live.row)
         finally:
             for live in lives:
                 self._under_way.discard(live)
                 if live.to_read:  # a state came meanwhile
-                    self._backlog.add(live.row)
-            self._moved()
+                    self.backlog.add(live.row)
+            self.moved()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from typing import Protocol
 
 from ...clock import Clock, Timer
@@ -36,6 +37,7 @@ class Counted(Protocol):
         """So many more are written."""
 
 
+@dataclass(eq=False, repr=False)
 class Recorder:
     """Collects results and writes them. ``closing`` notes what is finished by them.
 
@@ -43,22 +45,15 @@ class Recorder:
     sent them must forget what it knows, and begin again from the store where it is the owner.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Clock,
-        ownership: Ownership,
-        *,
-        closing: Callable[[], None],
-        wrote: Callable[[Batch, Written], None],
-        dropped: Callable[[frozenset[int]], object] = lambda partitions: None,
-    ) -> None:
-        self._database = database
-        self._clock = clock
-        self._ownership = ownership
-        self._closing = closing
-        self._wrote = wrote
-        self._dropped = dropped
+    database: Database
+    clock: Clock
+    ownership: Ownership
+    _: KW_ONLY
+    closing: Callable[[], None]
+    wrote: Callable[[Batch, Written], None]
+    dropped: Callable[[frozenset[int]], object] = lambda partitions: None
+
+    def __post_init__(self) -> None:
         self._due = asyncio.Event()
         self._timer: Timer | None = None
         self._owners: dict[Counted, int] = {}
@@ -91,7 +86,7 @@ class Recorder:
 
     def noting(self, partition: int) -> Batch:
         """Return the batch that takes results of a partition, of its present term."""
-        place = partition, self._ownership.terms.get(partition, NOT_HELD)
+        place = partition, self.ownership.terms.get(partition, NOT_HELD)
         part = self._parts.get(place)
         if part is None:
             part = self._parts[place] = Batch()
@@ -107,7 +102,7 @@ class Recorder:
         if self._results >= AT_ONCE:
             self._due.set()
         elif self._timer is None and not self._due.is_set():
-            self._timer = self._clock.call_later(INTERVAL, self._on_timer)
+            self._timer = self.clock.call_later(INTERVAL, self._on_timer)
 
     def now(self) -> None:
         """Write at once."""
@@ -165,7 +160,7 @@ class Recorder:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._closing()
+        self.closing()
         parts, self._parts, self._results = self._parts, {}, 0
         owners, self._owners = self._owners, {}
         waiting, self._waiting = self._waiting, []
@@ -173,8 +168,8 @@ class Recorder:
             self.batches += 1
             self.rows += len(batch)
             self.observed.pushed(batch.outcomes)
-            self.observed.finished(written.finished, milliseconds(self._clock))
-            self._wrote(batch, written)
+            self.observed.finished(written.finished, milliseconds(self.clock))
+            self.wrote(batch, written)
         for owner, count in owners.items():
             owner.recorded(count)
         for future in waiting:
@@ -185,7 +180,7 @@ class Recorder:
         """Write what is of terms that go on; return it."""
         pause = _RETRY_FIRST
         while True:
-            terms = self._ownership.terms
+            terms = self.ownership.terms
             parts = {
                 place: part for place, part in parts.items() if terms.get(place[0]) == place[1]
             }
@@ -193,21 +188,21 @@ class Recorder:
                 return []
             batch = Batch.of(parts.values())
             try:
-                async with self._database.write() as connection:
-                    await self._ownership.guard(connection, dict(parts.keys()))
-                    written = await write(connection, batch, now=milliseconds(self._clock))
+                async with self.database.write() as connection:
+                    await self.ownership.guard(connection, dict(parts.keys()))
+                    written = await write(connection, batch, now=milliseconds(self.clock))
                 return [(batch, written)]
             except NotOwner as error:
                 logger.error("results are not stored: %s", error)
                 parts = {
                     place: part for place, part in parts.items() if place[0] not in error.partitions
                 }
-                self._dropped(error.partitions)
+                self.dropped(error.partitions)
             except STORE_FAILURES as error:
                 if not is_temporary(error):
                     return await self._write_halves(parts, error)
                 logger.exception("results could not be stored; trying again in %.1f s", pause)
-                await self._clock.sleep(pause)
+                await self.clock.sleep(pause)
                 pause = min(pause * 2, _RETRY_MOST)
 
     async def _write_halves(self, parts: Parts, error: Exception) -> list[tuple[Batch, Written]]:

@@ -40,6 +40,7 @@ Work = Callable[[AsyncConnection], Awaitable[Result]]
 Together = Callable[[AsyncConnection, Sequence[Item]], Awaitable[Sequence[Result | Exception]]]
 
 
+@dataclass(eq=False, repr=False)
 class Batch(Generic[Item, Result]):
     """A kind of request that is handled many at once.
 
@@ -50,13 +51,8 @@ class Batch(Generic[Item, Result]):
 
     __slots__ = ("committed", "together")
 
-    def __init__(
-        self,
-        together: Together[Item, Result],
-        committed: Callable[[Sequence[Result]], object] = lambda results: None,
-    ) -> None:
-        self.together = together
-        self.committed = committed
+    together: Together[Item, Result]
+    committed: Callable[[Sequence[Result]], object] = lambda results: None
 
 
 @dataclass(slots=True, eq=False)

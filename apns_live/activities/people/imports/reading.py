@@ -78,9 +78,10 @@ class Reader:
     def __iter__(self) -> Iterator[Line]:
         for line in self._lines:
             yield line
-            if self.stopped:  # nobody waits for the rest
+            if self.stopped:
                 break
-        self.close()
+        if self.stopped:  # nobody waits for the rest, or closes it
+            self.close()
 
     def close(self) -> None:
         """Close the source, unless the caller opened it."""
