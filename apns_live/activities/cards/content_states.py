@@ -257,11 +257,9 @@ _RULES: dict[str, Callable[[State, _Given], None]] = {
 }
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class _Given:
     """An object that a caller gave; each field is checked when it is asked for."""
-
-    __slots__ = ("current", "field", "now", "values")
 
     values: Mapping[str, Any]
     field: str

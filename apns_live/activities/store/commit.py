@@ -2,7 +2,7 @@
 
 A commit costs about the same for one write as for fifty, and SQLite has one writer at a time. So
 writes stand in a queue; a worker takes what is there into one transaction, each request behind a
-SAVEPOINT of its own, and nobody is answered before the commit. A request that fails is rolled back
+SAVEPOINT of its own where there are several, and nobody is answered before the commit. A request that fails is rolled back
 to its savepoint and gets its own error; a commit that fails raises for everyone in it what
 `Database.write` raises.
 
@@ -40,7 +40,7 @@ Work = Callable[[AsyncConnection], Awaitable[Result]]
 Together = Callable[[AsyncConnection, Sequence[Item]], Awaitable[Sequence[Result | Exception]]]
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class Batch(Generic[Item, Result]):
     """A kind of request that is handled many at once.
 
@@ -48,8 +48,6 @@ class Batch(Generic[Item, Result]):
     nothing behind of an item that it refuses. When it raises, every item is tried by itself.
     ``committed`` is called after the commit with the results, whether or not their callers still wait.
     """
-
-    __slots__ = ("committed", "together")
 
     together: Together[Item, Result]
     committed: Callable[[Sequence[Result]], object] = lambda results: None
@@ -64,6 +62,9 @@ class _Waiting:
     committed: Callable[[Any], object] | None = None
     batch: Batch[Any, Any] | None = None
     item: Any = None
+
+
+_Result = tuple[_Waiting, Any, BaseException | None]
 
 
 class GroupCommit:
@@ -138,15 +139,27 @@ class GroupCommit:
 
     async def _commit(self, taken: list[_Waiting]) -> None:
         """Run one group; ``taken`` is filled with it. Errors go to those who wait."""
-        results: list[tuple[_Waiting, Any, BaseException | None]] = []
+        results: list[_Result] = []
+        batch: Batch[Any, Any] | None = None
         try:
             async with self._database.write() as connection:
-                # Taken only now: while others wrote, more have come.
-                self._take(taken)
-                await _run_group(connection, taken, results)
+                if not taken:
+                    self._take(taken)  # only now: while others wrote, more have come
+                batches = {waiting.batch for waiting in taken}
+                batch = batches.pop() if len(batches) == 1 else None
+                if batch is None:
+                    await _run_group(connection, taken, results)
+                else:
+                    # Nothing else is in the transaction, so it needs no savepoint.
+                    items = [waiting.item for waiting in taken]
+                    results += _answered(taken, await batch.together(connection, items))
         except Exception as error:  # noqa: BLE001 - those who wait are told
             if not taken:
                 self._take(taken)
+            if batch is not None and not results and len(taken) > 1:
+                for waiting in taken:  # one bad item must not cost the others their write
+                    await self._commit([waiting])
+                return
             for waiting in taken:
                 if not waiting.future.done():
                     waiting.future.set_exception(error)
@@ -172,7 +185,7 @@ class GroupCommit:
                 taken.append(waiting)
 
 
-def _announce(results: Sequence[tuple[_Waiting, Any, BaseException | None]]) -> None:
+def _announce(results: Sequence[_Result]) -> None:
     """Call what is to follow the commit, once for each batch."""
     batches: dict[Batch[Any, Any], list[Any]] = {}
     calls: list[tuple[Callable[[Any], object], Any]] = []
@@ -191,7 +204,7 @@ def _announce(results: Sequence[tuple[_Waiting, Any, BaseException | None]]) -> 
 async def _run_group(
     connection: AsyncConnection,
     taken: Sequence[_Waiting],
-    results: list[tuple[_Waiting, Any, BaseException | None]],
+    results: list[_Result],
 ) -> None:
     batches: dict[Batch[Any, Any], list[_Waiting]] = {}
     for waiting in taken:
@@ -204,9 +217,7 @@ async def _run_group(
         results.extend(await _together(connection, batch, some))
 
 
-async def _alone(
-    connection: AsyncConnection, waiting: _Waiting, work: Work[Any]
-) -> tuple[_Waiting, Any, BaseException | None]:
+async def _alone(connection: AsyncConnection, waiting: _Waiting, work: Work[Any]) -> _Result:
     try:
         async with connection.begin_nested():
             return waiting, await work(connection), None
@@ -216,7 +227,7 @@ async def _alone(
 
 async def _together(
     connection: AsyncConnection, batch: Batch[Any, Any], some: Sequence[_Waiting]
-) -> list[tuple[_Waiting, Any, BaseException | None]]:
+) -> list[_Result]:
     try:
         async with connection.begin_nested():
             answers = await batch.together(connection, [waiting.item for waiting in some])
@@ -227,6 +238,10 @@ async def _together(
         return [
             entry for waiting in some for entry in await _together(connection, batch, [waiting])
         ]
+    return _answered(some, answers)
+
+
+def _answered(some: Sequence[_Waiting], answers: Sequence[Any]) -> list[_Result]:
     return [
         (waiting, None, answer) if isinstance(answer, Exception) else (waiting, answer, None)
         for waiting, answer in zip(some, answers, strict=True)

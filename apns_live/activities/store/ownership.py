@@ -68,6 +68,9 @@ def partition_of(app: int, public_id: str) -> int:
     return zlib.crc32(f"{app}\n{public_id}".encode()) % PARTITIONS
 
 
+_FOR_EVER_OURS: Mapping[int, int] = dict.fromkeys(range(PARTITIONS), 0)
+
+
 async def _nothing(_: frozenset[int]) -> None:
     """Do nothing."""
 
@@ -80,24 +83,18 @@ class Ownership:
     always lost before it is gained: what memory knows of it is of a term that is over.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, terms: Mapping[int, int] | None = None) -> None:
         self.gained: Changed = _nothing
         self.lost: Changed = _nothing
         self.offset = 0.0
         """Seconds that the database's clock is ahead of this machine's."""
+        self.terms: Mapping[int, int] = _FOR_EVER_OURS if terms is None else terms
+        """The partitions that are owned, also those about to be left, each with its epoch. Never changed."""
+        self.partitions = frozenset(self.terms)
+        """The partitions whose work is done here."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self.partitions)} partitions>"
-
-    @property
-    def terms(self) -> Mapping[int, int]:
-        """The partitions that are owned, also those about to be left, each with its epoch. A snapshot."""
-        return _FOR_EVER_OURS
-
-    @property
-    def partitions(self) -> frozenset[int]:
-        """The partitions whose work is done here."""
-        return _ALL
 
     @property
     def whole(self) -> bool:
@@ -112,11 +109,11 @@ class Ownership:
     @property
     def fenced(self) -> bool:
         """Whether nothing may leave now: no lease is held with time to spare."""
-        return False
+        return not self.terms
 
     def holds(self, partition: int) -> bool:
         """Whether a push of a partition may leave now."""
-        return True
+        return partition in self.partitions and not self.fenced
 
     def mine(self, table: FromClause) -> ColumnElement[bool]:
         """Return the condition that a row of activities or operations is of a partition held now."""
@@ -130,7 +127,7 @@ class Ownership:
 
     async def open(self) -> None:
         """Begin to own."""
-        await self.gained(_ALL)
+        await self.gained(self.partitions)
 
     async def run(self) -> None:
         """Go on owning until cancelled."""
@@ -145,8 +142,6 @@ class Ownership:
             self.offset = offset
 
 
-_ALL = frozenset(range(PARTITIONS))
-_FOR_EVER_OURS: Mapping[int, int] = dict.fromkeys(range(PARTITIONS), 0)
 NOT_HELD = -1
 """The epoch of a partition that is not owned."""
 
@@ -212,28 +207,9 @@ class Onlooker(Ownership):
     """Owns nothing: a process that accepts calls, and leaves sending to others."""
 
     def __init__(self, database: Database, *, wall: Callable[[], float] = time.time) -> None:
-        super().__init__()
+        super().__init__({})
         self._database = database
         self._wall = wall
-
-    @property
-    def terms(self) -> Mapping[int, int]:
-        """None."""
-        return {}
-
-    @property
-    def partitions(self) -> frozenset[int]:
-        """None."""
-        return frozenset()
-
-    @property
-    def fenced(self) -> bool:
-        """Nothing may leave, ever."""
-        return True
-
-    def holds(self, partition: int) -> bool:
-        """Hold nothing."""
-        return False
 
     async def open(self) -> None:
         """Look at the database's clock. Raises `StoreError`."""
@@ -266,25 +242,18 @@ class Leases(Ownership):
         monotonic: Monotonic = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__()
+        super().__init__({})
         self._database = database
         self._owner = owner
         self._lease = lease
         self._monotonic = monotonic
         self._wall = wall
-        self._epochs: dict[int, int] = {}
         self._leaving: frozenset[int] = frozenset()
         self._deadline = 0.0
 
-    @property
-    def terms(self) -> Mapping[int, int]:
-        """The partitions that are owned, also those about to be left, each with its epoch."""
-        return self._epochs
-
-    @property
-    def partitions(self) -> frozenset[int]:
-        """The partitions whose work is done here."""
-        return frozenset(self._epochs) - self._leaving
+    def _own(self, terms: Mapping[int, int]) -> None:
+        self.terms = terms
+        self.partitions = frozenset(terms) - self._leaving
 
     @property
     def lapsed(self) -> bool:
@@ -295,10 +264,6 @@ class Leases(Ownership):
     def fenced(self) -> bool:
         """Whether nothing may leave now."""
         return self._monotonic() >= self._deadline - self._lease * _SPARE
-
-    def holds(self, partition: int) -> bool:
-        """Whether a push of a partition may leave now."""
-        return partition in self._epochs and partition not in self._leaving and not self.fenced
 
     async def guard(self, connection: AsyncConnection, terms: Mapping[int, int]) -> None:
         """See `Ownership.guard`. Costs one statement."""
@@ -323,8 +288,9 @@ class Leases(Ownership):
                     await self._renew()
             except STORE_FAILURES as error:
                 logger.warning("leases could not be renewed: %.200s", error)
-            if self._epochs and self.lapsed:
-                gone, self._epochs = frozenset(self._epochs), {}
+            if self.terms and self.lapsed:
+                gone = frozenset(self.terms)
+                self._own({})
                 logger.error("%d partitions were lost: their leases ran out", len(gone))
                 await self.lost(gone)
 
@@ -342,15 +308,15 @@ class Leases(Ownership):
                 owned |= {row.partition: row.epoch for row in claimed}
         self._measured(before, now, self._wall())
         was_fenced, had_lapsed = self.fenced, self.lapsed
-        kept = {each: epoch for each, epoch in self._epochs.items() if owned.get(each) == epoch}
-        gone = self._epochs.keys() - kept.keys() - self._leaving
+        kept = {each: epoch for each, epoch in self.terms.items() if owned.get(each) == epoch}
+        gone = self.terms.keys() - kept.keys() - self._leaving
         # Nothing is done with the new until nothing is done with the old any more.
-        self._epochs = kept
+        self._own(kept)
         self._deadline = asked + self._lease
         if gone:
             logger.error("%d partitions were another worker's meanwhile", len(gone))
             await self.lost(frozenset(gone))
-        self._epochs = owned
+        self._own(owned)
         # What ran out here and was nobody else's is looked at again too.
         fresh = owned.keys() if had_lapsed else owned.keys() - kept.keys()
         if fresh or was_fenced:
@@ -361,6 +327,7 @@ class Leases(Ownership):
     async def _leave(self, partitions: frozenset[int]) -> None:
         """Release partitions once their results are stored."""
         self._leaving |= partitions
+        self._own(self.terms)
         try:
             await self.lost(partitions)
             async with self._database.write() as connection:
@@ -368,8 +335,8 @@ class Leases(Ownership):
                     _RELEASE, {"owner": self._owner, "partitions": sorted(partitions)}
                 )
         finally:
-            self._epochs = {k: v for k, v in self._epochs.items() if k not in partitions}
             self._leaving -= partitions
+            self._own({k: v for k, v in self.terms.items() if k not in partitions})
 
     async def aclose(self) -> None:
         """Release everything, so that others go on at once."""
@@ -379,7 +346,7 @@ class Leases(Ownership):
                 await connection.execute(_GONE_WORKERS, {"gone": self._owner})
         except STORE_FAILURES as error:
             logger.warning("leases could not be released and run out: %.200s", error)
-        self._epochs = {}
+        self._own({})
 
 
 @asynccontextmanager
