@@ -49,34 +49,25 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "Accepted": ".requests",
-    "AlertText": ".requests",
-    "App": ".apps",
-    "Audience": ".requests.audience",
-    "CatalogText": ".requests",
-    "ChannelView": ".accept.broadcast_channels",
-    "CreateChannel": ".accept.broadcast_channels",
-    "Database": ".store.database",
-    "DeviceRecord": ".people.records",
-    "End": ".requests",
-    "Key": ".accept.idempotency",
-    "Notify": ".requests.notify",
-    "Once": ".accept.idempotency",
-    "Presentation": ".requests",
-    "ReceiptRecord": ".accept.receipts",
-    "Sealer": ".store.sealing",
-    "Service": ".service",
-    "ServiceSettings": ".settings",
-    "Start": ".requests",
-    "Streamed": ".accept.streams",
-    "TokenRecord": ".people.records",
-    "Update": ".requests",
+    ".requests": "Accepted AlertText CatalogText End Presentation Start Update",
+    ".requests.audience": "Audience",
+    ".requests.notify": "Notify",
+    ".apps": "App",
+    ".accept.broadcast_channels": "ChannelView CreateChannel",
+    ".accept.idempotency": "Key Once",
+    ".accept.receipts": "ReceiptRecord",
+    ".accept.streams": "Streamed",
+    ".people.records": "DeviceRecord TokenRecord",
+    ".service": "Service",
+    ".settings": "ServiceSettings",
+    ".store.database": "Database",
+    ".store.sealing": "Sealer",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name in _ROOMS:
-        value = getattr(import_module(_ROOMS[name], __name__), name)
-        globals()[name] = value
-        return value
+    for room, names in _ROOMS.items():
+        if name in names.split():
+            value = globals()[name] = getattr(import_module(room, __name__), name)
+            return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

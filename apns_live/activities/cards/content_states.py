@@ -24,18 +24,8 @@ State = dict[str, Any]
 COLORS = frozenset(
     ["lime", "green", "cyan", "blue", "purple", "magenta", "red", "orange", "yellow", "gray"]
 )
-LEGACY_TYPES = frozenset({"counter", "countdown"})
-TYPES = (
-    "segmented_progress",
-    "progress",
-    "metrics",
-    "stats",
-    "alert",
-    "timer",
-    "value",
-    "counter",
-    "countdown",
-)
+_NEW = ("segmented_progress", "progress", "metrics", "stats", "alert", "timer", "value")
+TYPES = (*_NEW, "counter", "countdown")
 _BADGE_TYPES = frozenset({"alert", "progress", "segmented_progress", "value"})
 MAX_METRICS = 8
 MAX_METRIC_TEXT = 64
@@ -106,7 +96,7 @@ def _kind(
         raise InvalidPayload(
             "is missing",
             field=f"{field}.type",
-            remedy=f"Give one of {', '.join(TYPES[:7])}.",
+            remedy=f"Give one of {', '.join(_NEW)}.",
         )
     if kind == "timer" and "number_of_steps" in state and "duration_seconds" not in state:
         return "countdown"  # "timer" once named a card that counts steps
@@ -114,7 +104,7 @@ def _kind(
         raise InvalidPayload(
             f"{kind!r} is unknown" if isinstance(kind, str) else "is not a string",
             field=f"{field}.type",
-            remedy=f"Give one of {', '.join(TYPES[:7])}.",
+            remedy=f"Give one of {', '.join(_NEW)}.",
         )
     return kind
 

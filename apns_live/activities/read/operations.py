@@ -7,9 +7,8 @@ it, whatever was added meanwhile. Nothing here holds more than a page.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...outcome import Verdict
@@ -18,7 +17,7 @@ from ..checks import page_limit
 from ..finding import find, find_id
 from ..store import schema
 from ..store.database import Database
-from .views import OperationView, OutcomeView, operation_view, still_queued, view_of
+from .views import OperationView, OutcomeView, operation_view, still_queued, view_of, with_activity
 
 PAGE = 100
 EXPORT_PAGE = 1_000
@@ -46,7 +45,7 @@ class Operations:
         notification that is done, a device of nobody counting as one.
         """
         async with self._database.read() as connection:
-            row = await find(connection, app, schema.operations, public_id, _shown())
+            row = await find(connection, app, schema.operations, public_id, with_activity())
             queued = await still_queued(connection, [row])
         return operation_view(row, queued[row.id])
 
@@ -59,7 +58,9 @@ class Operations:
         limit outside 1 to 1,000.
         """
         table = schema.operations
-        query = _shown().where(table.c.id > after).order_by(table.c.id).limit(page_limit(limit))
+        query = (
+            with_activity().where(table.c.id > after).order_by(table.c.id).limit(page_limit(limit))
+        )
         async with self._database.read() as connection:
             if activity is None:
                 query = query.where(table.c.app_id == app.row)
@@ -116,13 +117,6 @@ async def persons_reached(connection: AsyncConnection, operation: int) -> int:
         )
     ).one()
     return int(persons + alone)
-
-
-def _shown() -> Select[Any]:
-    operations, activities = schema.operations, schema.activities
-    return select(operations, activities.c.public_id.label("activity")).outerjoin(
-        activities, activities.c.id == operations.c.activity_id
-    )
 
 
 async def _outcomes(

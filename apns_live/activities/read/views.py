@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, TypedDict, TypeVar, cast
 
 import msgspec
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..store import schema
@@ -184,3 +184,11 @@ async def still_queued(connection: AsyncConnection, rows: Iterable[Row[Any]]) ->
         )
         counts[row.id] = min(row.queued, now)
     return counts
+
+
+def with_activity() -> Select[Any]:
+    """Return the query for operations, each with its activity's id as ``activity``."""
+    operations, activities = schema.operations, schema.activities
+    return select(operations, activities.c.public_id.label("activity")).outerjoin(
+        activities, activities.c.id == operations.c.activity_id
+    )

@@ -17,11 +17,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ...clock import Clock
 from ...errors import InvalidInput
 from ..apps import App
-from ..finding import find
+from ..finding import find, find_id
 from ..store import schema
 from ..store.database import Database
 from ..store.statements import fetch_row
-from .views import ActivityState, OperationState, operation_counts, still_queued, view_of
+from .views import (
+    ActivityState,
+    OperationState,
+    operation_counts,
+    still_queued,
+    view_of,
+    with_activity,
+)
 
 _KINDS = ("start", "update", "end")
 _LARGE = 2_000
@@ -89,18 +96,19 @@ class Watchers:
         return self._follow(app, "activity", str(activity))
 
     async def _follow(self, app: App, kind: str, public_id: str) -> AsyncIterator[Followed]:
-        read: Callable[[App, str], Awaitable[tuple[int, Followed, bool]]]
+        read: Callable[[App, str], Awaitable[tuple[Followed, bool]]]
         read = self._operation if kind == "operation" else self._activity
-        row, shown, over = await read(app, public_id)
+        table = schema.operations if kind == "operation" else schema.activities
+        async with self._database.read() as connection:
+            place = (kind, await find_id(connection, app, table, public_id))
         flag = asyncio.Event()
-        place = (kind, row)
         self._flags.setdefault(place, set()).add(flag)
         try:
             last: Followed | None = None
             while True:
-                # Read again after the flag is in place: nothing is missed in between.
+                # Read after the flag is in place: nothing is missed in between.
                 flag.clear()
-                _, shown, over = await read(app, public_id)
+                shown, over = await read(app, public_id)
                 if shown != last:
                     last = shown
                     yield shown
@@ -123,18 +131,14 @@ class Watchers:
             self._queued_counts[row.id] = known
         return known[1]
 
-    async def _operation(self, app: App, public_id: str) -> tuple[int, OperationState, bool]:
-        table, activities = schema.operations, schema.activities
-        query = select(table, activities.c.public_id.label("activity")).outerjoin(
-            activities, activities.c.id == table.c.activity_id
-        )
+    async def _operation(self, app: App, public_id: str) -> tuple[OperationState, bool]:
         async with self._database.read() as connection:
-            row = await find(connection, app, table, public_id, query)
+            row = await find(connection, app, schema.operations, public_id, with_activity())
             queued = await self._queued(connection, row)
         shown = view_of(OperationState, row, operation=row.public_id, queued=queued)
-        return row.id, shown, row.status in FINISHED and row.finished_at is not None
+        return shown, row.status in FINISHED and row.finished_at is not None
 
-    async def _activity(self, app: App, public_id: str) -> tuple[int, ActivityState, bool]:
+    async def _activity(self, app: App, public_id: str) -> tuple[ActivityState, bool]:
         operations = schema.operations
         async with self._database.read() as connection:
             row = await find(connection, app, schema.activities, public_id)
@@ -158,4 +162,4 @@ class Watchers:
             operation=None if newest is None else operation_counts(newest, queued),
         )
         over = row.status == "ended" and (newest is None or newest.status in FINISHED)
-        return row.id, shown, over
+        return shown, over

@@ -120,43 +120,34 @@ class Poll:
             self.now_and_then()
         back = _NEARLY_ALL if self._looks % _FAR else _LOOK_BACK
         operations, tokens = schema.operations, schema.token_changes
-        found = await self._read(
-            select(
-                operations.c.id, operations.c.kind, operations.c.activity_id, operations.c.version
-            ).where(operations.c.status == "accepted", self.ownership.mine(operations)),
-            operations.c.id,
-            self._operations.floor(now, back),
-        )
-        fresh = self._operations.fresh([row.id for row in found], now)
-        for row in found:
-            if row.id not in fresh:
-                continue
+        accepted = select(
+            operations.c.id, operations.c.kind, operations.c.activity_id, operations.c.version
+        ).where(operations.c.status == "accepted", self.ownership.mine(operations))
+        for row in await self._fresh(self._operations, accepted, operations.c.id, now, back):
             if row.kind == KIND:
                 self.courier.notifier.found(row.id)
             elif row.activity_id is not None:
                 self.courier.accepted(row.activity_id, row.version)
-        heard = await self._read(
-            select(tokens.c.id, tokens.c.activity_id, tokens.c.token, tokens.c.behind).where(
-                tokens.c.origin != self.origin
-            ),
-            tokens.c.id,
-            self._tokens.floor(now, back),
-        )
-        fresh = self._tokens.fresh([row.id for row in heard], now)
-        for row in heard:
-            if row.id in fresh:
-                self.courier.heard(row.activity_id, row.token, behind=bool(row.behind))
+        changed = select(tokens).where(tokens.c.origin != self.origin)
+        for row in await self._fresh(self._tokens, changed, tokens.c.id, now, back):
+            self.courier.heard(row.activity_id, row.token, behind=bool(row.behind))
 
-    async def _read(
-        self, query: Select[Any], place: ColumnElement[int], after: int
+    async def _fresh(
+        self,
+        window: _Window,
+        query: Select[Any],
+        place: ColumnElement[int],
+        now: float,
+        back: float,
     ) -> list[Row[Any]]:
+        """Return the rows of a query that were not seen before."""
         rows: list[Row[Any]] = []
+        query, after = query.order_by(place).limit(PAGE), window.floor(now, back)
         async with self.database.read() as connection:
-            while True:
-                page = await fetch(
-                    connection, query.where(place > after).order_by(place).limit(PAGE)
-                )
+            while page := await fetch(connection, query.where(place > after)):
                 rows += page
                 if len(page) < PAGE:
-                    return rows
+                    break
                 after = page[-1].id
+        fresh = window.fresh([row.id for row in rows], now)
+        return [row for row in rows if row.id in fresh]

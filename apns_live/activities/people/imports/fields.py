@@ -33,7 +33,7 @@ KINDS: tuple[Kind, ...] = ("devices", "users", "tokens")
 OLDEST = 10**11
 """When a token without a time counts as registered (1973): it never replaces one with a time."""
 
-_DEVICE_TIMES = ("first_session", "last_session")
+_DEVICE_TIMES = {"first_session", "last_session"}
 _DEVICE_FIELDS = tuple(name for name in DeviceRecord.__struct_fields__ if name != "id")
 _WHEN = ("registered_at", "environment")
 KNOWN: dict[Kind, tuple[str, ...]] = {
@@ -86,7 +86,8 @@ def facts_of(
     values = {name: value for name, value in values.items() if value is not None and value != ""}
     try:
         if kind == "users":
-            return Facts(users=[_user(values)])
+            name = checks.identifier(values.get("id"), "id")
+            return Facts(users=[(name, _belongings(values, users=True))])
         if kind == "tokens":
             return _token(values, now, registered_at)
         return _device(values, texts, now, registered_at)
@@ -165,21 +166,13 @@ def moment(value: object, field: str) -> int:
 
 def _device(values: dict[str, Any], texts: bool, now: int, registered_at: int) -> Facts:
     told = {name: values[name] for name in ("id", *_DEVICE_FIELDS) if name in values}
-    for name in _DEVICE_TIMES:
-        if name in told:
-            told[name] = moment(told[name], name)
-    for name in ("push_enabled", "frequent_updates"):
-        if texts and name in told:
-            told[name] = _boolean(told[name], name)
+    for name in _DEVICE_TIMES & told.keys():
+        told[name] = moment(told[name], name)
+    for name in {"push_enabled", "frequent_updates"} & told.keys():
+        told[name] = _boolean(told[name], name) if texts else told[name]
     record = check_device(_convert(told, DeviceRecord, texts, required="id"), "line")
     facts = Facts(devices=[(record, _belongings(values, users=False))])
-    when = values.get("registered_at")
-    at = registered_at if when is None else moment(when, "registered_at")
-    place = {
-        "device": record.id,
-        "registered_at": at,
-        "environment": values.get("environment"),
-    }
+    place = {"device": record.id, **_registered(values, registered_at)}
     given: list[tuple[str, dict[str, Any]]] = [
         (f"start_token.{scope}", {"kind": "start", "scope": scope, "token": token})
         for scope, token in _mapping(values, "start_tokens").items()
@@ -187,13 +180,15 @@ def _device(values: dict[str, Any], texts: bool, now: int, registered_at: int) -
     ]
     if "device_token" in values:
         given.append(("device_token", {"kind": "device", "token": values["device_token"]}))
-    for column, token in given:
-        facts.tokens.append(_checked_token({**place, **token}, now, column))
+    facts.tokens += [_checked_token({**place, **token}, now, column) for column, token in given]
     return facts
 
 
-def _user(values: dict[str, Any]) -> tuple[str, Belongings]:
-    return checks.identifier(values.get("id"), "id"), _belongings(values, users=True)
+def _registered(values: Mapping[str, Any], registered_at: int) -> dict[str, Any]:
+    """Return when and where a line's tokens were registered."""
+    when = values.get("registered_at")
+    at = registered_at if when is None else moment(when, "registered_at")
+    return {"registered_at": at, "environment": values.get("environment")}
 
 
 def _token(values: dict[str, Any], now: int, registered_at: int) -> Facts:
@@ -205,14 +200,12 @@ def _token(values: dict[str, Any], now: int, registered_at: int) -> Facts:
             remedy="Give start (with attributes_type) or device. The app registers the tokens of "
             "running activities itself.",
         )
-    when = values.get("registered_at")
     token = {
         "device": values.get("device"),
         "kind": kind,
         "token": values.get("token"),
         "scope": values.get("attributes_type", ""),
-        "registered_at": registered_at if when is None else moment(when, "registered_at"),
-        "environment": values.get("environment"),
+        **_registered(values, registered_at),
     }
     facts = Facts(tokens=[_checked_token(token, now, "token")])
     if "user" in values:

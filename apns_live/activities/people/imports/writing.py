@@ -73,33 +73,24 @@ class Writer:
     async def _groups(
         self,
         connection: AsyncConnection,
-        users: Iterable[tuple[int, Belongings]],
-        devices: Iterable[tuple[int, Belongings]],
+        users: Sequence[tuple[int, Belongings]],
+        devices: Sequence[tuple[int, Belongings]],
         now: int,
     ) -> None:
-        members = [
-            (slug, owner, row)
-            for owner, having in (("user_id", users), ("device_id", devices))
-            for row, has in having
-            for slug in has.groups
-        ]
-        if not members:
+        named = {slug for _, has in (*users, *devices) for slug in has.groups}
+        if not named:
             return
+        new = {"created_at": now}
         rows = await row_ids(
-            connection,
-            self._app,
-            schema.groups,
-            [slug for slug, _, _ in members],
-            lambda slug: {"name": slug, "created_at": now},
+            connection, self._app, schema.groups, named, lambda slug: {"name": slug, **new}
         )
-        for owner in ("user_id", "device_id"):
+        statement = insert_into(connection, schema.group_members).on_conflict_do_nothing()
+        for owner, having in (("user_id", users), ("device_id", devices)):
             values = [
-                {"group_id": rows[slug], owner: row} for slug, of, row in members if of == owner
+                {"group_id": rows[slug], owner: row} for row, has in having for slug in has.groups
             ]
             for some in chunks(values):
-                await connection.execute(
-                    insert_into(connection, schema.group_members).on_conflict_do_nothing(), some
-                )
+                await connection.execute(statement, some)
 
 
 def _device_id(one: tuple[DeviceRecord, Belongings]) -> str:
