@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -67,31 +68,21 @@ async def apps_of(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, 
     return {row.id: App.from_row(row) for row in found}
 
 
+@dataclass(eq=False, repr=False)
 class Apps:
     """Creates and finds apps, and opens their keys with the sealer.
 
     ``key_added`` is called after a key was stored: pushes go on with that one.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        sealer: Sealer,
-        clock: Clock,
-        new_id: Callable[[], str],
-        key_added: Callable[[App], object] = lambda app: None,
-    ) -> None:
-        self._database = database
-        self._sealer = sealer
-        self._clock = clock
-        self._new_id = new_id
-        self._key_added = key_added
-        self._opened: dict[tuple[int, str], float] = {}
+    database: Database
+    sealer: Sealer
+    clock: Clock
+    new_id: Callable[[], str]
+    key_added: Callable[[App], object] = lambda app: None
 
-    @property
-    def sealer(self) -> Sealer:
-        """What opens the provider keys."""
-        return self._sealer
+    def __post_init__(self) -> None:
+        self._opened: dict[tuple[int, str], float] = {}
 
     async def create(
         self,
@@ -106,7 +97,7 @@ class Apps:
 
         Raises `InvalidInput`, also when the id is taken.
         """
-        public_id = self._new_id() if id is None else checks.identifier(id, "id", limit=64)
+        public_id = self.new_id() if id is None else checks.identifier(id, "id", limit=64)
         check_settings(settings or {})
         values = {
             "public_id": public_id,
@@ -114,10 +105,10 @@ class Apps:
             "bundle_id": check_bundle_id(bundle_id),
             "environment": checks.environment(environment),
             "settings": json.dumps(dict(settings or {})),
-            "created_at": milliseconds(self._clock),
+            "created_at": milliseconds(self.clock),
         }
         try:
-            async with self._database.write() as connection:
+            async with self.database.write() as connection:
                 await connection.execute(insert(schema.apps), values)
         except IntegrityError:
             raise InvalidInput(
@@ -128,14 +119,14 @@ class Apps:
     async def get(self, public_id: str) -> App:
         """Return the app. Raises `NotFound`."""
         query = select(schema.apps).where(schema.apps.c.public_id == public_id)
-        row = await self._database.fetch_row(query)
+        row = await self.database.fetch_row(query)
         if row is None:
             raise NotFound(f"there is no app {public_id!r}: create it first")
         return App.from_row(row)
 
     async def list(self) -> list[App]:
         """Return every app, the oldest first; an installation has few."""
-        rows = await self._database.fetch(select(schema.apps).order_by(schema.apps.c.id))
+        rows = await self.database.fetch(select(schema.apps).order_by(schema.apps.c.id))
         return [App.from_row(row) for row in rows]
 
     async def configure(self, app: App, settings: Mapping[str, Any]) -> App:
@@ -150,7 +141,7 @@ class Apps:
         check_settings(settings)
         table = schema.apps
         query = select(table.c.settings).where(table.c.id == app.row).with_for_update()
-        async with self._database.write() as connection:
+        async with self.database.write() as connection:
             stored = (await connection.execute(query)).scalar_one()
             merged = {**json.loads(stored), **settings}
             kept = {key: value for key, value in merged.items() if value is not None}
@@ -174,11 +165,11 @@ class Apps:
         place = (table.c.app_id == app.row, table.c.environment == environment)
         values = {
             "team_id": key.team_id,
-            "sealed_key": self._sealer.seal(pem, app=app.id, key_id=key.key_id),
+            "sealed_key": self.sealer.seal(pem, app=app.id, key_id=key.key_id),
             "active": True,
-            "created_at": milliseconds(self._clock),
+            "created_at": milliseconds(self.clock),
         }
-        async with self._database.write() as connection:
+        async with self.database.write() as connection:
             await connection.execute(update(table).where(*place).values(active=False))
             again = await connection.execute(
                 update(table).where(*place, table.c.key_id == key.key_id).values(**values)
@@ -189,7 +180,7 @@ class Apps:
                         app_id=app.row, environment=environment, key_id=key.key_id, **values
                     )
                 )
-        self._key_added(app)
+        self.key_added(app)
 
     async def seal_anew(self, sealer: Sealer) -> int:
         """Seal every provider key with another sealing key, in one transaction; return how many.
@@ -197,15 +188,15 @@ class Apps:
         Raises `StoreError`, and changes nothing, when a key does not open with the present one.
         """
         table = schema.credentials
-        async with self._database.write() as connection:
+        async with self.database.write() as connection:
             query = select(table, schema.apps.c.public_id.label("app")).join(schema.apps)
             rows = (await connection.execute(query)).all()
             for row in rows:
                 place = {"app": row.app, "key_id": row.key_id}
-                sealed = sealer.seal(self._sealer.open(row.sealed_key, **place), **place)
+                sealed = sealer.seal(self.sealer.open(row.sealed_key, **place), **place)
                 change = update(table).where(table.c.id == row.id).values(sealed_key=sealed)
                 await connection.execute(change)
-        self._sealer = sealer
+        self.sealer = sealer
         return len(rows)
 
     async def key(self, app: App, environment: str) -> ProviderKey:
@@ -219,7 +210,7 @@ class Apps:
             table.c.active,
             table.c.environment.in_([environment, ANY_ENVIRONMENT]),
         )
-        rows = await self._database.fetch(query)
+        rows = await self.database.fetch(query)
         if not rows:
             raise ActivitiesError(
                 f"the app {app.id!r} has no provider key for {environment}: "
@@ -229,7 +220,7 @@ class Apps:
         return self._unsealed(app, row)
 
     def _unsealed(self, app: App, row: Row[Any]) -> ProviderKey:
-        pem = self._sealer.open(row.sealed_key, app=app.id, key_id=row.key_id)
+        pem = self.sealer.open(row.sealed_key, app=app.id, key_id=row.key_id)
         return ProviderKey.from_pem(pem, key_id=row.key_id, team_id=row.team_id)
 
     async def check_key(self, app: App, environment: str) -> None:
@@ -237,7 +228,7 @@ class Apps:
 
         What is accepted could never be sent. A key that opened is trusted for a minute.
         """
-        place, now = (app.row, environment), self._clock.monotonic()
+        place, now = (app.row, environment), self.clock.monotonic()
         if self._opened.get(place, -math.inf) > now:
             return
         try:
@@ -255,7 +246,7 @@ class Apps:
         table = schema.credentials
         names = ("key_id", "team_id", "environment", "active", "created_at")
         query = select(*(table.c[name] for name in names)).where(table.c.app_id == app.row)
-        rows = await self._database.fetch(query.order_by(table.c.id))
+        rows = await self.database.fetch(query.order_by(table.c.id))
         return [{name: getattr(row, name) for name in names} for row in rows]
 
     async def open_key(self, app: App, key_id: str, environment: str) -> ProviderKey:
@@ -263,7 +254,7 @@ class Apps:
         table = schema.credentials
         named = (table.c.key_id == key_id, table.c.environment == environment)
         query = select(table).where(table.c.app_id == app.row, *named)
-        if (row := await self._database.fetch_row(query)) is None:
+        if (row := await self.database.fetch_row(query)) is None:
             raise NotFound(f"the app {app.id!r} has no key {key_id!r} for {environment}")
         return self._unsealed(app, row)
 
@@ -273,7 +264,7 @@ class Apps:
         place = [table.c.app_id == app.row, table.c.key_id == key_id]
         if environment is not None:
             place.append(table.c.environment == environment)
-        return await self._database.change(delete(table).where(*place))
+        return await self.database.change(delete(table).where(*place))
 
 
 def _settings_of(row: Row[Any]) -> dict[str, Any]:

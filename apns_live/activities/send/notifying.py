@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any
 
@@ -247,32 +248,31 @@ def _list(devices: Iterable[int]) -> str:
     return msgspec.json.encode(list(devices)).decode()
 
 
+@dataclass(eq=False, repr=False)
 class Notifier:
     """Sends notifications. ``changed`` is told of operations that somebody may be watching.
 
     ``moved`` is called when something is done, or nothing waits.
     """
 
-    def __init__(
-        self,
-        setting: Setting,
-        apps: KnownApps,
-        failing: Failing,
-        *,
-        changed: Callable[[Iterable[int]], object],
-        moved: Callable[[], object],
-    ) -> None:
-        self._setting = setting
-        self._apps = apps
-        self._failing = failing
-        self._changed = changed
-        self._moved = moved
+    setting: Setting
+    apps: KnownApps
+    failing: Failing
+    _: KW_ONLY
+    changed: Callable[[Iterable[int]], object]
+    moved: Callable[[], object]
+
+    def __post_init__(self) -> None:
         operations = schema.operations.c
-        self._backlog = Backlog(setting.database, setting.ownership, (KIND,), operations.id)
-        self._backlog.emptied = moved
+        self._backlog = Backlog(
+            self.setting.database, self.setting.ownership, (KIND,), operations.id
+        )
+        self._backlog.emptied = self.moved
         self._freed = asyncio.Event()
-        self._pauses = Pauses(setting.clock, self._pause_over)
-        self._jobs = Jobs(setting.clock, setting.ownership, ended=self._ended, broken=self._broken)
+        self._pauses = Pauses(self.setting.clock, self._pause_over)
+        self._jobs = Jobs(
+            self.setting.clock, self.setting.ownership, ended=self._ended, broken=self._broken
+        )
 
     @property
     def busy(self) -> bool:
@@ -281,7 +281,7 @@ class Notifier:
 
     def accepting(self, app: App, row: int) -> None:
         """Say that a notification was accepted; call it after the commit."""
-        self._apps.note(app)
+        self.apps.note(app)
         self._backlog.add(row)
 
     def found(self, row: int) -> None:
@@ -300,7 +300,7 @@ class Notifier:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        self._backlog.take_over(self._setting.ownership.partitions)
+        self._backlog.take_over(self.setting.ownership.partitions)
         try:
             async with asyncio.TaskGroup() as self._jobs.group:
                 while True:
@@ -317,51 +317,51 @@ class Notifier:
             [row] = await self._backlog.take(1)
         except STORE_FAILURES:
             logger.exception("the store failed; trying again")
-            await self._setting.clock.sleep(TRY_AGAIN)
+            await self.setting.clock.sleep(TRY_AGAIN)
         else:
             self._jobs.begin((KIND, row), partial(self._send, row))
 
     async def _send(self, row: int) -> None:
-        setting, operation = self._setting, await self._operation(row)
+        setting, operation = self.setting, await self._operation(row)
         if (
             operation is None
             or operation.status not in {"accepted", "running"}
             or operation.partition not in setting.ownership.partitions
-            or (app := await self._apps.get(operation.app_id)) is None
+            or (app := await self.apps.get(operation.app_id)) is None
         ):
             return
         try:
             request = msgspec.json.decode(operation.request, type=Notify)
             environment = request.environment or app.environment
-            async with self._failing.carrier(app, environment, [operation]) as carrier:
+            async with self.failing.carrier(app, environment, [operation]) as carrier:
                 if carrier is None:
                     return
                 fan_out = NotificationFanOut(setting, app, operation, request, carrier)
                 await fan_out.run()
         except InvalidInput as error:
-            await self._failing.fail([operation], str(error), final=True)
+            await self.failing.fail([operation], str(error), final=True)
             return
         except NotOwner:
             self._jobs.again((KIND, row))  # it may go on here, if the partition came back meanwhile
             raise
-        await self._failing.settle(self._pauses, row, operation, fan_out, final=True)
+        await self.failing.settle(self._pauses, row, operation, fan_out, final=True)
 
     def _pause_over(self, row: Any) -> None:
         self._backlog.add(row)
 
     async def _operation(self, row: int) -> Row[Any] | None:
         table = schema.operations
-        return await self._setting.database.fetch_row(select(table).where(table.c.id == row))
+        return await self.setting.database.fetch_row(select(table).where(table.c.id == row))
 
     async def _broken(self, place: Place, _: Sequence[Row[Any]], error: Exception) -> None:
         operation = await self._operation(place[1])
         if operation is not None:
             reason = f"{type(error).__name__}: {error}"
-            await self._failing.fail([operation], reason, final=True)
+            await self.failing.fail([operation], reason, final=True)
 
     def _ended(self, place: Place, again: bool) -> None:
         if again:
             self._backlog.add(place[1])
-        self._changed([place[1]])
+        self.changed([place[1]])
         self._freed.set()
-        self._moved()
+        self.moved()

@@ -119,7 +119,7 @@ async def test_results_of_an_earlier_term_are_not_stored_in_a_later_one(
         await connection.execute(text("UPDATE leases SET epoch = epoch + 2"))
     # The answer of a renewal arrives while the batch waits: the partition is held again.
     ownership: Any = service.ownership
-    ownership._epochs = {each: term + 2 for each, term in ownership.terms.items()}
+    ownership._own({each: term + 2 for each, term in ownership.terms.items()})
     part.outcomes.append(row)
     part.counts[operation.id] = [1, 0]
     await cluster.result_of(recorder.written())

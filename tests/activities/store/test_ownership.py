@@ -190,7 +190,7 @@ async def test_a_late_writer_changes_nothing(postgres: Database) -> None:
 async def test_who_was_away_and_back_has_another_epoch(postgres: Database) -> None:
     """The same process: what it wrote down before belongs to a life that is over."""
     async with workers(postgres, 1) as (one,):
-        before = dict(one.leases._epochs)
+        before = dict(one.leases.terms)
         await expire(postgres, "worker-0")
         two = Worker(postgres, "other")
         await two.leases.open()
@@ -198,7 +198,7 @@ async def test_who_was_away_and_back_has_another_epoch(postgres: Database) -> No
         one.gained.clear()
         await one.renew()
         assert one.lost == one.gained == set(range(PARTITIONS))
-        assert all(one.leases._epochs[each] == before[each] + 2 for each in one.held)
+        assert all(one.leases.terms[each] == before[each] + 2 for each in one.held)
 
 
 async def test_a_partition_is_not_taken_from_under_a_transaction(postgres: Database) -> None:
@@ -281,7 +281,7 @@ async def test_a_term_that_began_unseen_ends_the_one_before(postgres: Database) 
 
 async def test_a_clean_end_releases_what_it_did_not_know_of(postgres: Database) -> None:
     async with workers(postgres, 1) as (one,):
-        one.leases._epochs = {}
+        one.leases._own({})
         await one.leases.aclose()
         async with postgres.read() as connection:
             left = "SELECT count(*) FROM leases WHERE owner <> ''"
