@@ -26,7 +26,7 @@ from ..store import schema
 from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
 from ..store.ownership import partition_of
-from ..store.statements import chunks, fetch, insert_into, with_rows
+from ..store.statements import chunks, fetch, in_turns, insert_into, with_rows
 from ..times import milliseconds
 
 Joined = Callable[[App, int, int, Sequence[Member]], object]
@@ -138,15 +138,6 @@ class _Turn(msgspec.Struct, frozen=True):
         return members
 
 
-class _Stored:
-    """What a group of registrations changed, told once after their commit."""
-
-    __slots__ = ("turns",)
-
-    def __init__(self) -> None:
-        self.turns: list[_Turn] = []
-
-
 class Joining:
     """Takes activity tokens in. ``joined`` and ``left`` tell whoever sends to them."""
 
@@ -164,7 +155,7 @@ class Joining:
     ) -> None:
         self._database = database
         self._commits = GroupCommit(database) if commits is None else commits
-        self._registrations: Batch[Registration, _Stored] = Batch(self._together, self._tell)
+        self._registrations: Batch[Registration, list[_Turn]] = Batch(self._together, self._tell)
         self._clock = clock
         self._devices = devices
         self._joined = joined
@@ -205,7 +196,7 @@ class Joining:
 
     async def _together(
         self, connection: AsyncConnection, items: Sequence[Registration]
-    ) -> Sequence[_Stored | Exception]:
+    ) -> Sequence[list[_Turn] | Exception]:
         """Store the registrations of many calls with a few statements for each app. See `GroupCommit`."""
         refusals, by_app = await admitted(connection, items)
         scopes = {
@@ -215,16 +206,20 @@ class Joining:
         turns = [
             (some, turn)
             for some in by_app
-            for turn in _turns(
+            # Who comes later with a token takes it over.
+            for turn in in_turns(
                 newest(
                     (record for item in some for record in item.records),
                     lambda record: (record.scope, record.device),
-                )
+                ),
+                lambda record: record.token,
+                _TOGETHER,
             )
         ]
         if len(turns) > 1:
             await hold_activities(connection, scopes, share=True)
-        now, stored = milliseconds(self._clock), _Stored()
+        now = milliseconds(self._clock)
+        stored: list[_Turn] = []
         came: dict[int, bool] = {}
         for some, records in turns:
             types: dict[str, str] = {}
@@ -232,12 +227,12 @@ class Joining:
                 for record in item.records:
                     types.setdefault(record.scope, item.attributes_type)
             turn = await self._register(connection, some[0].app, records, types, now)
-            stored.turns.append(turn)
+            stored.append(turn)
             for activity, behind in turn.behind():
                 came[activity] = came.get(activity, False) or behind
         if self._told is not None:
             await self._told(connection, came)
-        return [refusal or stored for refusal in refusals]
+        return [stored if refusal is None else refusal for refusal in refusals]
 
     async def _register(
         self,
@@ -278,9 +273,9 @@ class Joining:
         ]
         return _Turn(app, versions, after, left, evicted)
 
-    def _tell(self, answers: Sequence[_Stored]) -> None:
+    def _tell(self, answers: Sequence[list[_Turn]]) -> None:
         """Tell whoever sends what was stored; ``answers`` may name one thing many times."""
-        for turn in (turn for stored in dict.fromkeys(answers) for turn in stored.turns):
+        for turn in {id(turn): turn for stored in answers for turn in stored}.values():
             if self._limits is not None:
                 self._limits.tell(turn.evicted)
                 if any(known.retired_at is not None for known in turn.after.values()):
@@ -358,19 +353,6 @@ class Joining:
             if token is not None:
                 self._left(row, token)
         return bool(tokens)
-
-
-def _turns(records: Iterable[TokenRecord]) -> list[list[TokenRecord]]:
-    """Cut records so that no token stands twice in a turn: who comes later takes it over."""
-    turns: list[dict[str, TokenRecord]] = []
-    for record in records:
-        for turn in turns:
-            if len(turn) < _TOGETHER and record.token not in turn:
-                turn[record.token] = record
-                break
-        else:
-            turns.append({record.token: record})
-    return [list(turn.values()) for turn in turns]
 
 
 async def _find(connection: AsyncConnection, app: App, ids: Sequence[str]) -> dict[str, Row[Any]]:

@@ -51,16 +51,6 @@ class Timetable:
         self._activities = activities
         self._kind = kind
 
-    @classmethod
-    def steps(
-        cls, database: Database, activities: Activities, ownership: Ownership
-    ) -> tuple[Timetable, Timetable]:
-        """Return one for starts and one for ends."""
-        return (
-            cls(database, activities, "start", ownership),
-            cls(database, activities, "end", ownership),
-        )
-
     async def run(self, done: Done, now: int) -> int | None:
         """Do a batch; see `Step`."""
         table = schema.activities

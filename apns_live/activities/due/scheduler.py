@@ -74,7 +74,8 @@ class Scheduler:
         self._changed = changed
         ownership = ownership or Ownership()
         self._steps: tuple[Step, ...] = (
-            *Timetable.steps(database, activities, ownership),
+            Timetable(database, activities, "start", ownership),
+            Timetable(database, activities, "end", ownership),
             Expiry(database, "active", ownership),
             Expiry(database, "ended", ownership),
             MissingTokens(database, token_wait),

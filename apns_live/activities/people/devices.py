@@ -8,11 +8,11 @@ time that the 410 carries (Apple, "Handling notification responses from APNs").
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Select, bindparam, delete, or_, select, update
+from sqlalchemy import Boolean, Float, Select, String, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
@@ -24,7 +24,7 @@ from ..store import schema
 from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
 from ..store.growth import Growth
-from ..store.statements import chunks, fetch, insert_into, with_rows
+from ..store.statements import chunks, fetch, in_turns, with_rows
 from ..times import milliseconds
 from .people import rows_of_users
 from .records import DeviceRecord, TokenRecord, check_device, check_token
@@ -125,34 +125,27 @@ class Devices:
     async def tell_within(
         self, connection: AsyncConnection, app: App, records: Sequence[DeviceRecord]
     ) -> None:
-        """Store checked records inside a transaction of the caller."""
+        """Store checked records inside a transaction of the caller.
+
+        What is known already is not written again: a file that is fed twice changes nothing.
+        """
         now = milliseconds(self._clock)
         users = await rows_of_users(
             connection, app, [record.user for record in records if record.user], now
         )
-        table = schema.devices
-        new = insert_into(connection, table).on_conflict_do_nothing()
-        for part in chunks(records):
-            await connection.execute(
-                new,
-                [
-                    {
-                        "app_id": app.row,
-                        "public_id": record.id,
-                        "created_at": now,
-                        "updated_at": now,
-                    }
-                    for record in part
-                ],
-            )
-            told = [_told(app, record, users, now) for record in part]
-            told = [values for values in told if len(values) > _PLACE_KEYS]
-            # Records that tell the same columns share one statement.
-            for columns in {frozenset(values) for values in told}:
-                await connection.execute(
-                    _update_told(columns),
-                    [values for values in told if values.keys() == columns],
-                )
+        rows = [
+            [
+                one.id,
+                *(getattr(one, name) for name in TOLD),
+                None if one.app_version is None else checks.version_order(one.app_version),
+                None if one.user is None else users[one.user],
+            ]
+            for one in records
+        ]
+        rows.sort(key=lambda row: row[0])  # one order of locks for everybody
+        for turn in in_turns(rows, lambda row: row[0]):
+            await with_rows(connection, _ADD, turn, app=app.row, now=now)
+            await with_rows(connection, _TELL, turn, app=app.row, now=now)
 
     async def register(
         self, app: App, records: Iterable[TokenRecord], *, guard: Guard | None = None
@@ -275,6 +268,26 @@ class Devices:
         return bool(retired.rowcount)
 
 
+_KINDS = {Float: "DOUBLE PRECISION", Boolean: "BOOLEAN", String: "TEXT"}
+_COLUMNS = [schema.devices.c[name] for name in (*TOLD, "app_version_order", "user_id")]
+_RECORD = ", ".join(
+    ("id TEXT", *(f"{one.name} {_KINDS.get(type(one.type), 'BIGINT')}" for one in _COLUMNS))
+)
+_CHANGES = ", ".join(
+    f"{one.name} = COALESCE(given.{one.name}, devices.{one.name})" for one in _COLUMNS
+)
+_NEWS = " OR ".join(
+    f"given.{one.name} <> devices.{one.name} OR (given.{one.name} IS NOT NULL AND devices.{one.name} IS NULL)"
+    for one in _COLUMNS
+)
+_ADD = f"""
+INSERT INTO devices (app_id, public_id, created_at, updated_at)
+SELECT :app, given.id, :now, :now FROM {{{_RECORD}}} WHERE true ON CONFLICT DO NOTHING
+"""  # noqa: S608 - names of columns
+_TELL = f"""
+UPDATE devices SET {_CHANGES}, updated_at = :now FROM {{{_RECORD}}}
+WHERE devices.app_id = :app AND devices.public_id = given.id AND ({_NEWS})
+"""  # noqa: S608 - names of columns
 _TOGETHER = 1_000
 _GIVEN = "{app, device, scope TEXT, environment TEXT, token TEXT, registered}"
 # Newest wins; the same one told again is not written again.
@@ -320,38 +333,3 @@ _STATEMENTS = {
     "start": _statements("start_tokens", "attributes_type"),
     "device": _statements("device_tokens", ""),
 }
-_PLACE_KEYS = 3  # the_app, the_id and updated_at stand in every update
-
-
-def _told(app: App, record: DeviceRecord, users: Mapping[str, int], now: int) -> dict[str, Any]:
-    values: dict[str, Any] = {"the_app": app.row, "the_id": record.id, "new_updated_at": now}
-    for name in TOLD:
-        if (value := getattr(record, name)) is not None:
-            values[f"new_{name}"] = value
-    if record.app_version is not None:
-        values["new_app_version_order"] = checks.version_order(record.app_version)
-    if record.user is not None:
-        values["new_user_id"] = users[record.user]
-    return values
-
-
-def _update_told(columns: Iterable[str]) -> Any:
-    table = schema.devices
-    changes: dict[str, Any] = {
-        name.removeprefix("new_"): bindparam(name) for name in columns if name.startswith("new_")
-    }
-    # What is known already is not written again: a file that is fed twice changes nothing.
-    news = [
-        table.c[name].is_distinct_from(value)
-        for name, value in changes.items()
-        if name != "updated_at"
-    ]
-    return (
-        update(table)
-        .where(
-            table.c.app_id == bindparam("the_app"),
-            table.c.public_id == bindparam("the_id"),
-            or_(*news),
-        )
-        .values(changes)
-    )

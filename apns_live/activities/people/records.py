@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -12,7 +13,6 @@ from msgspec import Meta
 from ...errors import InvalidInput
 from .. import checks
 
-AttributeValue = str | int | float | bool | datetime | date | list[str | int | float]
 _MAX_NUMBER = 1e300
 TokenKind = Literal["start", "activity", "device"]
 _Count = Annotated[int, Meta(ge=0, lt=2**53)]
@@ -56,21 +56,22 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     environment: str | None = None
 
 
+_CHECKED: Mapping[str, Callable[[object, str], str]] = {
+    "user": checks.identifier,
+    "language": checks.language,
+    "country": checks.country,
+    "app_version": partial(checks.identifier, limit=64),
+    "os_version": partial(checks.identifier, limit=32),
+}
+
+
 def check_device(record: DeviceRecord, field: str = "device") -> DeviceRecord:
     """Return the record with its values in their stored form. Raises `InvalidInput`."""
     checks.conform(record, field)
     changes: dict[str, Any] = {"id": checks.identifier(record.id, f"{field}.id", limit=64)}
-    if record.user is not None:
-        changes["user"] = checks.identifier(record.user, f"{field}.user")
-    if record.language is not None:
-        changes["language"] = checks.language(record.language, f"{field}.language")
-    if record.country is not None:
-        changes["country"] = checks.country(record.country, f"{field}.country")
-    for name in ("app_version", "os_version"):
-        value = getattr(record, name)
-        if value is not None:
-            limit = 64 if name == "app_version" else 32
-            changes[name] = checks.identifier(value, f"{field}.{name}", limit=limit)
+    for name, check in _CHECKED.items():
+        if (value := getattr(record, name)) is not None:
+            changes[name] = check(value, f"{field}.{name}")
     return msgspec.structs.replace(record, **changes)
 
 
@@ -133,27 +134,29 @@ def _store_scalar(value: object, field: str) -> StoredValue:
     if isinstance(value, bool):
         return StoredValue("boolean", None, float(value))
     if isinstance(value, (int, float)):
-        if not abs(value) < _MAX_NUMBER:  # also false for NaN
-            raise InvalidInput("is not finite", field=field, remedy="Give a finite number.")
-        return StoredValue("number", None, float(value))
+        return StoredValue("number", None, _finite(value, field))
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise InvalidInput("has no time zone", field=field, remedy="Give an aware datetime.")
         return StoredValue("date", None, value.timestamp() * 1000)
     if isinstance(value, date):
-        days = (value - date(1970, 1, 1)).days
-        return StoredValue("date", None, days * 86_400_000.0)
-    if isinstance(value, str):
-        if len(value) > 1024 or "\x00" in value:
-            raise InvalidInput(
-                "has over 1024 characters, or a NUL", field=field, remedy="Shorten it."
-            )
-        return StoredValue("string", checks.encodable(value, field), None)
-    raise InvalidInput(
-        f"is of type {type(value).__name__}",
-        field=field,
-        remedy="Give a text, number, boolean, date, or a list of texts or numbers.",
-    )
+        return StoredValue("date", None, (value - date(1970, 1, 1)).days * 86_400_000.0)
+    if not isinstance(value, str):
+        raise InvalidInput(
+            f"is of type {type(value).__name__}",
+            field=field,
+            remedy="Give a text, number, boolean, date, or a list of texts or numbers.",
+        )
+    if len(value) > 1024 or "\x00" in value:
+        problem = "has over 1024 characters, or a NUL"
+        raise InvalidInput(problem, field=field, remedy="Shorten it.")
+    return StoredValue("string", checks.encodable(value, field), None)
+
+
+def _finite(value: float, field: str) -> float:
+    if not abs(value) < _MAX_NUMBER:  # also false for NaN
+        raise InvalidInput("is not finite", field=field, remedy="Give a finite number.")
+    return float(value)
 
 
 def store_tags(tags: Mapping[str, object], field: str = "tags") -> dict[str, StoredValue | None]:
@@ -172,9 +175,8 @@ def store_tags(tags: Mapping[str, object], field: str = "tags") -> dict[str, Sto
         if isinstance(value, bool):
             value = "true" if value else "false"  # noqa: PLW2901 - the form that filters ask for
         if isinstance(value, (int, float)):
-            if not abs(value) < _MAX_NUMBER:
-                raise InvalidInput("is not finite", field=where, remedy="Give a finite number.")
-            rows[name] = StoredValue("number", f"{value:g}", float(value))
+            number = _finite(value, where)
+            rows[name] = StoredValue("number", f"{value:g}", number)
             continue
         if not isinstance(value, str) or len(value) > 1024 or "\x00" in value:
             raise InvalidInput(

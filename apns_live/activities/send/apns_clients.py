@@ -234,12 +234,7 @@ class Carriers:
             if app is not None and carrier.app.row != app.row:
                 continue
             key = await self._key(carrier.app, carrier.environment)
-            held = carrier.client.provider_tokens.key
-            if (key.key_id, key.team_id, key.fingerprint) != (
-                held.key_id,
-                held.team_id,
-                held.fingerprint,
-            ):
+            if _identity(key) != _identity(carrier.client.provider_tokens.key):
                 carrier.client.replace_key(key)
 
     def wake(self) -> None:
@@ -264,6 +259,10 @@ class Carriers:
         carriers = list(self._open.values())
         self._open.clear()
         await asyncio.gather(*(carrier.aclose() for carrier in carriers), *self._closing)
+
+
+def _identity(key: ProviderKey) -> tuple[str, ...]:
+    return key.key_id, key.team_id, key.fingerprint
 
 
 class KnownApps:

@@ -233,14 +233,8 @@ class Live:
     @property
     def stopped(self) -> str:
         """Why sending was stopped; empty if it was not."""
-        return next(
-            (
-                group.target.guard.stopped
-                for group in self.groups.values()
-                if group.target.guard.stopped
-            ),
-            "",
-        )
+        reasons = (group.target.guard.stopped for group in self.groups.values())
+        return next(filter(None, reasons), "")
 
     @property
     def weight(self) -> int:
@@ -259,12 +253,10 @@ class Live:
     ) -> Group:
         """Return the group, made when there is none yet; it then has the newest state."""
         place = (environment, (language or "").lower())
-        group = self.groups.get(place)
-        if group is None:
-            group = self.groups[place] = Group(self, delivery, place[1])
-            if self.newest is not None:
-                group.put(self.newest, floor=self.floor, now=now)
-        elif group.target.over and self.newest is not None:
+        known = self.groups.get(place)
+        group = Group(self, delivery, place[1]) if known is None else known
+        self.groups[place] = group
+        if self.newest is not None and (known is None or group.target.over):
             group.put(self.newest, floor=self.floor, now=now)
         return group
 

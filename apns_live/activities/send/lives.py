@@ -67,7 +67,6 @@ class Lives:
     def __post_init__(self) -> None:
         self._lives: dict[int, Live] = {}
         self._touched: set[Live] = set()
-        self._weight = 0
 
     def __len__(self) -> int:
         return len(self._lives)
@@ -459,8 +458,6 @@ class Lives:
 
     def _make_room(self) -> None:
         """Forget idle activities, the longest unused first, when they hold too much."""
-        if sum(live.weight for live in self._lives.values()) <= self.most:
-            return
         weight = sum(live.weight for live in self._lives.values())
         for live in list(self._lives.values()):
             if weight <= self.most:

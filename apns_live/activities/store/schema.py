@@ -12,6 +12,8 @@ Rules of the house, the same on SQLite and PostgreSQL:
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -72,13 +74,18 @@ def _partition() -> Column[int]:
     return Column("partition", SmallInteger, nullable=False, server_default="0")
 
 
-def _device(*, primary_key: bool = False) -> Column[int]:
-    return Column(
-        "device_id",
-        RowId,
-        ForeignKey("devices.id", ondelete="CASCADE"),
-        nullable=False,
-        primary_key=primary_key,
+def _device() -> Column[int]:
+    return Column("device_id", RowId, ForeignKey("devices.id", ondelete="CASCADE"), nullable=False)
+
+
+def _token() -> tuple[Column[Any], ...]:
+    """Return the columns of a token of a device; ``retired_reason`` says why it is sent to no more."""
+    return (
+        Column("environment", String(16), nullable=False),
+        Column("token", String(512), nullable=False),
+        Column("registered_at", BigInteger, nullable=False),
+        Column("retired_at", BigInteger),
+        Column("retired_reason", String(64)),
     )
 
 
@@ -233,11 +240,7 @@ start_tokens = Table(  # push-to-start: one per attributes type, device and envi
     _app_of_parent(),
     _device(),
     Column("attributes_type", String(128), nullable=False),
-    Column("environment", String(16), nullable=False),
-    Column("token", String(512), nullable=False),
-    Column("registered_at", BigInteger, nullable=False),
-    Column("retired_at", BigInteger),
-    Column("retired_reason", String(64)),
+    *_token(),
     UniqueConstraint("device_id", "attributes_type", "environment"),
     Index(None, "app_id", "attributes_type", "retired_at", "id"),  # everyone who can be started
     Index(None, "app_id", "token"),  # a 410 names the token only
@@ -250,11 +253,7 @@ device_tokens = Table(  # ordinary alert pushes
     _row_id(),
     _app_of_parent(),
     _device(),
-    Column("environment", String(16), nullable=False),
-    Column("token", String(512), nullable=False),
-    Column("registered_at", BigInteger, nullable=False),
-    Column("retired_at", BigInteger),
-    Column("retired_reason", String(64)),
+    *_token(),
     UniqueConstraint("device_id", "environment"),
     Index(None, "app_id", "environment", "retired_at", "id"),  # everyone who can be notified
     Index(None, "app_id", "token"),
@@ -275,9 +274,8 @@ activities = Table(
     Column("version", BigInteger, nullable=False, server_default="1"),  # of the desired state
     Column("revision", BigInteger),  # the caller's own, the newest seen
     Column("status", String(16), nullable=False),  # scheduled, active, ended
-    Column(
-        "message", Text, nullable=False, server_default="{}"
-    ),  # alert, dates, relevance, urgency
+    # Alert, dates, relevance, urgency.
+    Column("message", Text, nullable=False, server_default="{}"),
     Column("start_alert", Text, nullable=False, server_default="null"),
     Column("audience", Text, nullable=False, server_default="{}"),
     Column("channel_id", String(255)),  # follows a broadcast channel instead of activity tokens
@@ -404,12 +402,11 @@ operations = Table(  # what was accepted from a caller, in order
     UniqueConstraint("app_id", "public_id"),
     Index(None, "app_id", "id"),
     Index(None, "activity_id", "id"),
-    Index(  # what is open of an activity, however many there were before
+    _few(  # what is open of an activity, however many there were before
         "ix_operations_open",
         "activity_id",
         "version",
-        sqlite_where=text("finished_at IS NULL AND activity_id IS NOT NULL"),
-        postgresql_where=text("finished_at IS NULL AND activity_id IS NOT NULL"),
+        where="finished_at IS NULL AND activity_id IS NOT NULL",
     ),
     Index(None, "status", "id"),  # what a restart must resume
     Index(None, "created_at"),  # pruning
@@ -499,9 +496,8 @@ api_keys = Table(  # who may call the HTTP API of an app
     _row_id(),
     _app(),
     Column("public_id", String(64), nullable=False, unique=True),
-    Column(
-        "family", String(64), nullable=False
-    ),  # the first key's id: the same caller after rotation
+    # The first key's id: the same caller after rotation.
+    Column("family", String(64), nullable=False),
     Column("name", String(200), nullable=False),
     Column("dialect", String(16), nullable=False),
     Column("lookup", String(32), nullable=False, unique=True),  # the part that finds the row

@@ -9,7 +9,7 @@ their number. The same goes for reading: a page is aggregated to one JSON text b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeVar
@@ -92,7 +92,7 @@ async def with_rows(
     """Execute a statement over rows, which are the table ``given`` in it.
 
     Where the table stands in the statement, its columns are named in braces: ``FROM {device, token TEXT}``.
-    They are BIGINT unless they say TEXT.
+    They are BIGINT unless they say otherwise.
     """
     kinds = tuple((name, type(value)) for name, value in parameters.items())
     prepared = _prepared(connection.dialect.name, statement, kinds)
@@ -116,7 +116,7 @@ def _prepared(dialect: str, statement: str, parameters: tuple[tuple[str, type], 
     binds = [bindparam(name, type_=_TYPES[kind]) for name, kind in parameters]
     found = _GIVEN.search(statement)
     if found is not None:
-        columns = [column.split() for column in found[1].split(",")]
+        columns = [column.split(maxsplit=1) for column in found[1].split(",")]
         chosen = ", ".join(
             f"CAST(value ->> {index} AS {(*kind, 'BIGINT')[0]}) AS {name}"
             for index, (name, *kind) in enumerate(columns)
@@ -144,3 +144,20 @@ async def page_of(
     found = (await connection.execute(whole, parameters)).scalar_one()
     rows: list[Any] = msgspec.json.decode(found)
     return rows
+
+
+def in_turns(
+    items: Iterable[Item], key: Callable[[Item], Hashable], most: int = CHUNK
+) -> list[list[Item]]:
+    """Cut items so that no key stands twice in a turn: a statement may touch a row once.
+
+    What comes later of a key is in a later turn; each holds ``most`` at most.
+    """
+    turns: list[dict[Hashable, Item]] = []
+    for item in items:
+        place = key(item)
+        turn = next((turn for turn in turns if len(turn) < most and place not in turn), None)
+        if turn is None:
+            turns.append(turn := {})
+        turn[place] = item
+    return [list(turn.values()) for turn in turns]

@@ -90,17 +90,9 @@ class Wakeups:
     async def _note(
         self, connection: AsyncConnection, changes: Sequence[tuple[int, str | None, bool]]
     ) -> None:
-        now = milliseconds(self._clock)
-        values = [
-            {
-                "origin": self._origin,
-                "activity_id": activity,
-                "token": token,
-                "behind": behind,
-                "created_at": now,
-            }
-            for activity, token, behind in changes
-        ]
+        common = {"origin": self._origin, "created_at": milliseconds(self._clock)}
+        names = ("activity_id", "token", "behind")
+        values = [{**common, **dict(zip(names, change, strict=True))} for change in changes]
         if values:
             await connection.execute(insert(schema.token_changes), values)
 

@@ -37,14 +37,16 @@ class Writer:
     async def write(self, batch: Sequence[Facts]) -> None:
         """Store a batch in one transaction."""
         # In the order of ids, so that two imports at once do not wait for each other in a circle.
-        devices = sorted((one for facts in batch for one in facts.devices), key=_device_id)
+        devices = sorted(
+            (one for facts in batch for one in facts.devices), key=lambda one: one[0].id
+        )
         tokens = sorted(
             (token for facts in batch for token in facts.tokens), key=lambda token: token.device
         )
         users = sorted((one for facts in batch for one in facts.users), key=lambda one: one[0])
         async with self._database.write() as connection:
-            for records in _apart([record for record, _ in devices]):
-                await self._devices.tell_within(connection, self._app, records)
+            records = [record for record, _ in devices]
+            await self._devices.tell_within(connection, self._app, records)
             if tokens:
                 await self._devices.register_within(connection, self._app, tokens)
             await self._belongings(connection, devices, users)
@@ -91,23 +93,6 @@ class Writer:
             ]
             for some in chunks(values):
                 await connection.execute(statement, some)
-
-
-def _device_id(one: tuple[DeviceRecord, Belongings]) -> str:
-    return one[0].id
-
-
-def _apart(records: Sequence[DeviceRecord]) -> Iterable[list[DeviceRecord]]:
-    """Cut records, sorted by id, so that the second word on a device comes after its first."""
-    turns: list[list[DeviceRecord]] = []
-    turn, last = 0, ""
-    for record in records:
-        turn = turn + 1 if record.id == last else 0
-        last = record.id
-        if turn == len(turns):
-            turns.append([])
-        turns[turn].append(record)
-    return turns
 
 
 def _values(having: Iterable[tuple[int, Belongings]]) -> Values:
