@@ -20,7 +20,7 @@ from .. import checks
 from ..apps import App
 from ..cards.content_states import equal
 from ..finding import find
-from ..requests import End, Presentation, Start, Update
+from ..requests import Accepted, End, Presentation, Start, Update
 from ..requests.validate import checked_change, checked_start
 from ..store import schema
 from ..store.commit import GroupCommit
@@ -145,29 +145,13 @@ class Streams:
     ) -> Streamed:
         answer = await self._activities.change_within(writing, running, change)
         writing.rows.append(running.id)
-        return Streamed(
-            operation="ended" if isinstance(change, End) else "updated",
-            key=stream.key,
-            activity=running.public_id,
-            id=answer.operation,
-            version=answer.version,
-            devices=answer.devices,
-            queued=answer.queued,
-            warning=answer.warning,
-        )
+        return _streamed("ended" if isinstance(change, End) else "updated", stream, answer)
 
     async def _start(self, writing: Writing, stream: Row[Any], request: Start) -> Streamed:
         public_id = self._new_id() if request.id is None else checks.identifier(request.id, "id")
         answer = await self._activities.start_within(writing, request, public_id)
         await _set(writing, stream, activity_id=writing.rows[-1])
-        return Streamed(
-            operation="started",
-            key=stream.key,
-            activity=public_id,
-            id=answer.operation,
-            version=answer.version,
-            warning=answer.warning,
-        )
+        return _streamed("started", stream, answer)
 
     async def end(
         self, app: App, name: str, request: End | None = None, *, key: Key | None = None
@@ -222,6 +206,19 @@ class Streams:
             await _set(writing, stream, paused_at=None, updated_at=writing.now)
 
         await self._writes.run(app, milliseconds(self._clock), work)
+
+
+def _streamed(operation: Operation, stream: Row[Any], answer: Accepted) -> Streamed:
+    return Streamed(
+        operation=operation,
+        key=stream.key,
+        activity=answer.activity,
+        id=answer.operation,
+        version=answer.version,
+        devices=answer.devices,
+        queued=answer.queued,
+        warning=answer.warning,
+    )
 
 
 async def _locked(writing: Writing, name: str, request: Start) -> Row[Any]:

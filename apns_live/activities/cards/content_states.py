@@ -292,12 +292,13 @@ class _Given:
             raise self.wrong(name, "is not a number", "Give a number.")
         if not math.isfinite(value):
             raise self.wrong(name, "is not finite", "Give a finite number.")
-        if minimum is not None and value < minimum:
-            raise self.wrong(name, f"{value} is below {minimum:g}", f"Give at least {minimum:g}.")
-        if maximum is not None and value > maximum:
-            raise self.wrong(name, f"{value} is above {maximum:g}", f"Give at most {maximum:g}.")
-        if above is not None and value <= above:
-            raise self.wrong(name, f"{value} is not above {above:g}", f"Give more than {above:g}.")
+        for limit, fits, below, remedy in (
+            (minimum, minimum is None or value >= minimum, "below", "at least"),
+            (maximum, maximum is None or value <= maximum, "above", "at most"),
+            (above, above is None or value > above, "not above", "more than"),
+        ):
+            if not fits:
+                raise self.wrong(name, f"{value} is {below} {limit:g}", f"Give {remedy} {limit:g}.")
         return value
 
     def integer(self, name: str, *, minimum: int) -> int:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
@@ -16,7 +16,7 @@ from ..apps import App
 from ..finding import find_id, row_ids
 from ..store import schema
 from ..store.database import Database
-from ..store.statements import chunks, insert_into
+from ..store.statements import chunks, insert_into, with_rows
 from ..times import milliseconds
 from .records import StoredValue, store_attribute, store_tags
 
@@ -47,50 +47,48 @@ Values = dict[tuple[int, str, str], Sequence[StoredValue]]
 """The values of a tag or attribute by its owner's row, namespace (tag, custom) and name; none takes it away."""
 
 
+_SET = """
+INSERT INTO attributes AS known
+    (app_id, OWNER, namespace, name, position, kind, text, number, updated_at)
+SELECT :app, given.owner, given.namespace, given.name, given.position, given.kind, given.text,
+    given.number, :now
+FROM {owner, namespace TEXT, name TEXT, position, kind TEXT, text TEXT, number DOUBLE PRECISION}
+WHERE true
+ON CONFLICT (OWNER, namespace, name, position) DO UPDATE SET kind = excluded.kind,
+    text = excluded.text, number = excluded.number, updated_at = excluded.updated_at
+WHERE (known.kind, COALESCE(known.text, ''), COALESCE(known.number, 0), known.text IS NULL)
+    <> (excluded.kind, COALESCE(excluded.text, ''), COALESCE(excluded.number, 0), excluded.text IS NULL)
+"""
+_SHORTEN = """
+DELETE FROM attributes WHERE id IN (
+    SELECT known.id FROM {owner, namespace TEXT, name TEXT, length} JOIN attributes AS known
+        ON known.OWNER = given.owner AND known.namespace = given.namespace
+            AND known.name = given.name AND known.position >= given.length)
+"""
+
+
 async def set_values(
     connection: AsyncConnection, app: App, subject: Subject, given: Values, now: int
 ) -> None:
     """Set tags and attributes of users or devices. What is as it was is not written again."""
-    table, owner = schema.attributes, f"{subject}_id"
-    statement = insert_into(connection, table)
-    new, changed = statement.excluded, ("kind", "text", "number")
-    upsert = statement.on_conflict_do_update(
-        index_elements=[owner, "namespace", "name", "position"],
-        set_={name: new[name] for name in (*changed, "updated_at")},
-        where=or_(*(table.c[name].is_distinct_from(new[name]) for name in changed)),
-    )
-    longer = delete(table).where(
-        table.c[owner] == bindparam("the_owner"),
-        table.c.namespace == bindparam("the_space"),
-        table.c.name == bindparam("the_name"),
-        table.c.position >= bindparam("length"),
-    )
+    owner = f"{subject}_id"
     for some in chunks(given.items()):
-        values = [
-            {
-                "app_id": app.row,
-                owner: row,
-                "namespace": namespace,
-                "name": name,
-                "position": position,
-                "kind": entry.kind,
-                "text": entry.text,
-                "number": entry.number,
-                "updated_at": now,
-            }
+        rows = [
+            (row, namespace, name, position, entry.kind, entry.text, entry.number)
             for (row, namespace, name), entries in some
             for position, entry in enumerate(entries)
         ]
-        for part in chunks(values):
-            await connection.execute(upsert, part)
+        for part in chunks(rows):
+            named = {"app": app.row, "now": now}
+            await with_rows(connection, _SET.replace("OWNER", owner), part, **named)
         # What was a longer list, or is taken away. A tag is never a list.
         shorter = [
-            {"the_owner": row, "the_space": namespace, "the_name": name, "length": len(entries)}
+            (row, namespace, name, len(entries))
             for (row, namespace, name), entries in some
             if namespace == "custom" or not entries
         ]
         if shorter:
-            await connection.execute(longer, shorter)
+            await with_rows(connection, _SHORTEN.replace("OWNER", owner), shorter)
 
 
 async def set_aliases(
