@@ -9,6 +9,8 @@ import msgspec
 from sqlalchemy import Row
 
 from ... import payload
+from ...errors import InvalidInput
+from .. import checks
 from ..apps import App
 from . import AlertText, CatalogText, Presentation, Text
 from .start_again import Started
@@ -43,6 +45,16 @@ def languages_of(alert: AlertText | None) -> frozenset[str]:
     texts = () if alert is None else (alert.title, alert.body)
     tags = [frozenset(text) for text in texts if isinstance(text, dict)]
     return frozenset.intersection(*tags) if tags else frozenset()
+
+
+def check_languages(text: Text, field: str) -> None:
+    """Raise `InvalidInput` for texts by language without English, or a tag that is none."""
+    if isinstance(text, dict) and "en" not in text:
+        raise InvalidInput(
+            "has no entry for en", field=field, remedy="Give en: others fall back on it."
+        )
+    for tag in text if isinstance(text, dict) else ():
+        checks.language(tag, f"{field}.{tag}")
 
 
 def choose(text: Text, language: str | None) -> str:

@@ -11,7 +11,7 @@ from ...errors import InvalidInput
 from .. import checks
 from . import Text, Urgency
 from .audience import Audience
-from .messages import choose
+from .messages import check_languages, choose
 
 KIND = "notification"
 _TEXTS = ("title", "subtitle", "body")
@@ -145,15 +145,7 @@ def message_of(
 def _longest_language(request: Notify) -> str:
     """Return the language whose push is the largest, which is what the size is checked with."""
     for name in _TEXTS:
-        text = getattr(request, name)
-        if not isinstance(text, dict):
-            continue
-        if "en" not in text:
-            raise InvalidInput(
-                "has no entry for en", field=name, remedy="Give en: others fall back on it."
-            )
-        for tag in text:
-            checks.language(tag, f"{name}.{tag}")
+        check_languages(getattr(request, name) or "", name)
 
     def size(language: str) -> int:
         chosen = (

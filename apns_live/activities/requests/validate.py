@@ -12,7 +12,7 @@ from .. import checks
 from ..apps import App
 from ..decodes import check_decodes
 from . import AlertText, End, Presentation, Start, Text, Update
-from .messages import words_of
+from .messages import check_languages, words_of
 
 _ANY_ID = "0" * 36
 """In place of an id that is made later, to check the size."""
@@ -205,12 +205,7 @@ def _alert(alert: AlertText | None) -> payload.Alert | None:
 
 
 def _longest(text: Text, field: str) -> str:
+    check_languages(text, field)
     if isinstance(text, str):
         return text
-    if "en" not in text:
-        raise InvalidInput(
-            "has no entry for en", field=field, remedy="Give en: others fall back on it."
-        )
-    for tag in text:
-        checks.language(tag, f"{field}.{tag}")
     return max(text.values(), key=lambda value: len(value.encode("utf-8", "replace")))

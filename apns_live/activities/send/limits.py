@@ -16,7 +16,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ... import payload
@@ -68,6 +68,11 @@ WHERE known.retired_at IS NULL AND activities.status = 'active' AND :most < (
 _END = """
 UPDATE activity_devices SET retired_at = :now, retired_reason = 'limit', ending_at = :now
 FROM {id} WHERE activity_devices.id = given.id AND activity_devices.retired_at IS NULL
+"""
+
+_OWED = """
+UPDATE activity_devices SET ending_at = given.next FROM {row_id, token TEXT, next}
+WHERE activity_devices.id = given.row_id AND activity_devices.token = given.token
 """
 
 
@@ -251,21 +256,13 @@ class Limits:
             )
         self.ended += len(over)
         moment = milliseconds(self.clock)
-        table = schema.activity_devices
-        statement = (
-            update(table)
-            .where(table.c.id == bindparam("row"), table.c.token == bindparam("sent"))
-            .values(ending_at=bindparam("next"))
-        )
-        next_try = moment + int(AGAIN * 1000)
-        values = [
-            {
-                "row": row.id,
-                "sent": row.token,
-                "next": next_try
-                if row.token not in over and moment - row.retired_at <= _GIVE_UP
-                else None,
-            }
+        again = moment + int(AGAIN * 1000)
+        owed = [
+            (
+                row.id,
+                row.token,
+                None if row.token in over or moment - row.retired_at > _GIVE_UP else again,
+            )
             for row in rows
         ]
         batch = Batch()
@@ -278,7 +275,7 @@ class Limits:
                     if row.token in over:
                         batch.add(app.row, operation, row.device_id, over[row.token])
                 await write(connection, batch, now=moment)
-            await connection.execute(statement, values)
+            await with_rows(connection, _OWED, owed)
         self.changed([activity.id])
 
 
@@ -308,9 +305,5 @@ async def _operation(
         finished_at=now,
     )
     more = {"targeted": table.c.targeted + devices, "finished_at": now}
-    row = await connection.execute(
-        added.on_conflict_do_update(index_elements=["app_id", "public_id"], set_=more).returning(
-            table.c.id
-        )
-    )
-    return int(row.scalar_one())
+    added = added.on_conflict_do_update(index_elements=["app_id", "public_id"], set_=more)
+    return int((await connection.execute(added.returning(table.c.id))).scalar_one())
