@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...client import WorkItem
@@ -23,7 +24,7 @@ from ...errors import InvalidInput
 from ...outcome import Outcome, Verdict
 from ..apps import App
 from ..observed import Finished
-from ..people.audience import Recipient
+from ..people.audience import Recipient, living_tokens, recipient_pages
 from ..read.operations import persons_reached
 from ..requests.notify import KIND, Notify, languages_of, message_of
 from ..store import schema
@@ -108,62 +109,35 @@ class NotificationFanOut(FanOut[Sequence[Any]]):
     async def _pages(self) -> AsyncIterator[Sequence[Any]]:
         for again in self._again:
             yield again
-        query = await self._query()
-        after = self._operation.cursor
-        while True:
-            async with self._setting.database.read() as connection:
-                rows = await page_of(connection, query, {"after": after})
-            page = sorted((Recipient(*row) for row in rows), key=lambda recipient: recipient.row)
-            if page:
+        query, place = await self._query()
+        setting, after = self._setting, self._operation.cursor
+        read = recipient_pages(setting.database, query, place, after, fan_out.PAGE)
+        async with aclosing(read) as pages:
+            async for page in pages:
                 yield page
-                after = page[-1].row
-            if len(page) < fan_out.PAGE:
-                return
 
-    async def _query(self) -> Select[Any]:
-        tokens, outcomes = schema.device_tokens, schema.outcomes
+    async def _query(self) -> tuple[Select[Any], ColumnElement[int]]:
+        """Return the query for recipients, and the column of their rows."""
+        outcomes, operations = schema.outcomes, schema.operations
         query = self._tokens()
         async with self._setting.database.read() as connection:
             if self._request.replaces is None:
-                clause = await self._setting.audiences.clause(
-                    connection, self._app, self._request.audience
-                )
-                place = tokens.c.id
-                query = query.where(clause)
-            else:
-                operations = schema.operations
-                former = await connection.scalar(
-                    select(operations.c.id).where(
-                        operations.c.app_id == self._app.row,
-                        operations.c.public_id == self._request.replaces,
-                    )
-                )
-                place = outcomes.c.id
-                query = (
-                    query.with_only_columns(
-                        place, *list(query.selected_columns)[1:], maintain_column_froms=True
-                    )
-                    .join(outcomes, outcomes.c.device_id == tokens.c.device_id)
-                    .where(
-                        outcomes.c.operation_id == former,
-                        outcomes.c.verdict == Verdict.ACCEPTED.value,
-                    )
-                )
-        return query.where(place > bindparam("after")).order_by(place).limit(fan_out.PAGE)
+                audience = self._request.audience
+                clause = await self._setting.audiences.clause(connection, self._app, audience)
+                return query.where(clause), schema.device_tokens.c.id
+            here, name = operations.c.app_id == self._app.row, self._request.replaces
+            named = select(operations.c.id).where(here, operations.c.public_id == name)
+            former = await connection.scalar(named)
+        columns = (outcomes.c.id, *list(query.selected_columns)[1:])
+        query = query.with_only_columns(*columns, maintain_column_froms=True)
+        query = query.join(outcomes, outcomes.c.device_id == schema.device_tokens.c.device_id)
+        reached = outcomes.c.verdict == Verdict.ACCEPTED.value
+        return query.where(outcomes.c.operation_id == former, reached), outcomes.c.id
 
     def _tokens(self) -> Select[Any]:
         """Return the query for living device tokens, of devices that have not switched pushes off."""
-        tokens, devices = schema.device_tokens, schema.devices
-        return (
-            select(tokens.c.id, tokens.c.device_id, tokens.c.token, devices.c.language)
-            .join(devices, devices.c.id == tokens.c.device_id)
-            .where(
-                tokens.c.app_id == self._app.row,
-                tokens.c.environment == self._environment,
-                tokens.c.retired_at.is_(None),
-                devices.c.push_enabled.is_(True),
-            )
-        )
+        query = living_tokens(schema.device_tokens, self._app, self._environment)
+        return query.where(schema.devices.c.push_enabled.is_(True))
 
     async def _intend(self, page: Sequence[Any]) -> list[WorkItem]:
         async with self._setting.database.write() as connection:

@@ -227,8 +227,9 @@ async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Writt
     held = batch.activities | {row[0] for row in (*batch.stamps, *batch.unstarted, *batch.ended)}
     await hold(connection, schema.activities, held)
     started = {row[0] for row in batch.started}
-    noted = batch.counts.keys() | started | {row[0] for row in batch.rewound}
-    await hold(connection, schema.operations, noted)
+    late = started | {row[0] for row in batch.rewound}
+    if late or len(batch.counts) > 1:  # one that is only counted is locked by that, before devices
+        await hold(connection, schema.operations, batch.counts.keys() | late)
     finished: list[Finished] = []
     for name, statement in _NOTES.items():
         rows: Sequence[Sequence[object]] = getattr(batch, name)

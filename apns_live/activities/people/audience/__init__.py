@@ -2,7 +2,7 @@
 
 from ...requests.audience import Audience
 from .filters import All, Any, Condition, Filter, parse_filter
-from .resolve import Audiences, DryRun, Recipient
+from .resolve import Audiences, DryRun, Recipient, living_tokens, recipient_pages
 from .segments import Segments
 
 __all__ = [
@@ -15,5 +15,7 @@ __all__ = [
     "Filter",
     "Recipient",
     "Segments",
+    "living_tokens",
     "parse_filter",
+    "recipient_pages",
 ]

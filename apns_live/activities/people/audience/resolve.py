@@ -7,12 +7,15 @@ group): it must never quietly mean nobody, and never everyone.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
 from sqlalchemy import (
     ColumnElement,
+    Select,
+    Table,
     Text,
     and_,
     bindparam,
@@ -147,44 +150,49 @@ class Audiences:
         attributes_type: str,
         environment: str,
         after: int = 0,
-        until: int | None = None,
         page: int = PAGE,
     ) -> AsyncIterator[list[Recipient]]:
-        """Read the living start tokens of an audience in pages by row id; nothing is held but a page.
-
-        ``until`` is the newest row that was there when the reading was decided on, so that a
-        reading that is taken up again ends where the first would have. Raises `InvalidInput`.
-        """
-        devices, tokens = schema.devices, schema.start_tokens
+        """Read the living start tokens of an audience in pages by row id. Raises `InvalidInput`."""
+        tokens = schema.start_tokens
         async with self._database.read() as connection:
             clause = await self.clause(connection, app, audience)
-        query = (
-            select(tokens.c.id, tokens.c.device_id, tokens.c.token, devices.c.language)
-            .join(devices, devices.c.id == tokens.c.device_id)
-            .where(
-                tokens.c.app_id == app.row,
-                tokens.c.attributes_type == attributes_type,
-                tokens.c.retired_at.is_(None),
-                tokens.c.environment == environment,
-                tokens.c.id > bindparam("after"),
-                clause,
-            )
-            .order_by(tokens.c.id)
-            .limit(page)
+        query = living_tokens(tokens, app, environment)
+        query = query.where(tokens.c.attributes_type == attributes_type, clause)
+        read = recipient_pages(self._database, query, tokens.c.id, after, page)
+        async with aclosing(read) as pages:
+            async for recipients in pages:
+                yield recipients
+
+
+def living_tokens(tokens: Table, app: App, environment: str) -> Select[Any]:
+    """Return the query for the living start or device tokens of an app, as recipients."""
+    devices = schema.devices
+    return (
+        select(tokens.c.id, tokens.c.device_id, tokens.c.token, devices.c.language)
+        .join(devices, devices.c.id == tokens.c.device_id)
+        .where(
+            tokens.c.app_id == app.row,
+            tokens.c.environment == environment,
+            tokens.c.retired_at.is_(None),
         )
-        if until is not None:
-            query = query.where(tokens.c.id <= until)
-        while True:
-            async with self._database.read() as connection:
-                rows = await page_of(connection, query, {"after": after})
-            if not rows:
-                return
+    )
+
+
+async def recipient_pages(
+    database: Database, query: Select[Any], place: ColumnElement[int], after: int, page: int
+) -> AsyncGenerator[list[Recipient], None]:
+    """Read recipients in pages by ``place``, which is their row; nothing is held but a page."""
+    query = query.where(place > bindparam("after")).order_by(place).limit(page)
+    while True:
+        async with database.read() as connection:
+            rows = await page_of(connection, query, {"after": after})
+        if rows:
             recipients = [Recipient(*row) for row in rows]
             recipients.sort(key=lambda recipient: recipient.row)
             yield recipients
             after = recipients[-1].row
-            if len(rows) < page:
-                return
+        if len(rows) < page:
+            return
 
 
 async def _named(
