@@ -293,6 +293,7 @@ class Notifier:
             logger.exception("the store failed; trying again")
             await self.setting.clock.sleep(TRY_AGAIN)
         else:
+            self._backlog.found.discard(row)
             self._jobs.begin((KIND, row), partial(self._send, row))
 
     async def _send(self, row: int) -> None:
