@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...errors import KeyReused
@@ -69,14 +69,14 @@ async def once(
     table = schema.idempotency
     place = {"app_id": app.row, "caller": key.caller, "key": key.key}
     where = [table.c[name] == value for name, value in place.items()]
-    await connection.execute(
-        delete(table).where(*where, table.c.created_at < now - KEPT_MILLISECONDS)
-    )
-    # The empty answer claims the key: on PostgreSQL a second caller waits here for our commit.
+    # The empty answer claims the key, also one that is too old: on PostgreSQL a second caller waits here
+    # for our commit.
+    claim = {"body_hash": _digest(key, request), "response": "", "created_at": now}
+    expired = table.c.created_at < now - KEPT_MILLISECONDS
     claimed = await connection.execute(
         insert_into(connection, table)
-        .values(**place, body_hash=_digest(key, request), response="", created_at=now)
-        .on_conflict_do_nothing()
+        .values(**place, **claim)
+        .on_conflict_do_update(index_elements=list(place), set_=claim, where=expired)
     )
     if not claimed.rowcount:
         known = await answered(connection, app, key, request, kind)

@@ -147,10 +147,12 @@ class GroupCommit:
                     self._take(taken)  # only now: while others wrote, more have come
                 batches = {waiting.batch for waiting in taken}
                 batch = batches.pop() if len(batches) == 1 else None
-                if batch is None:
+                # What is alone in its transaction needs no savepoint.
+                if batch is None and len(taken) == 1 and (work := taken[0].work) is not None:
+                    results.append((taken[0], await work(connection), None))
+                elif batch is None:
                     await _run_group(connection, taken, results)
                 else:
-                    # Nothing else is in the transaction, so it needs no savepoint.
                     items = [waiting.item for waiting in taken]
                     results += _answered(taken, await batch.together(connection, items))
         except Exception as error:  # noqa: BLE001 - those who wait are told
