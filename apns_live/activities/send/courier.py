@@ -36,12 +36,11 @@ from .backlog import ActivityBacklog
 from .broadcasting import Broadcasting
 from .failing import Failing, open_changes
 from .fan_out import Room, Setting
-from .jobs import TRY_AGAIN, Jobs, Place
+from .jobs import TRY_AGAIN, Jobs, Place, Reading
 from .limits import Limits
 from .live import Live
 from .lives import Lives
 from .notifying import Notifier
-from .reading import Reading
 from .recorder import Recorder
 from .refusals import Pauses
 from .results import Batch, Written
