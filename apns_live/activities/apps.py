@@ -119,14 +119,14 @@ class Apps:
     async def get(self, public_id: str) -> App:
         """Return the app. Raises `NotFound`."""
         query = select(schema.apps).where(schema.apps.c.public_id == public_id)
-        row = await self.database.fetch_row(query)
+        row = await self.database.row(query)
         if row is None:
             raise NotFound(f"there is no app {public_id!r}: create it first")
         return App.from_row(row)
 
     async def list(self) -> list[App]:
         """Return every app, the oldest first; an installation has few."""
-        rows = await self.database.fetch(select(schema.apps).order_by(schema.apps.c.id))
+        rows = await self.database.rows(select(schema.apps).order_by(schema.apps.c.id))
         return [App.from_row(row) for row in rows]
 
     async def configure(self, app: App, settings: Mapping[str, Any]) -> App:
@@ -210,7 +210,7 @@ class Apps:
             table.c.active,
             table.c.environment.in_([environment, ANY_ENVIRONMENT]),
         )
-        rows = await self.database.fetch(query)
+        rows = await self.database.rows(query)
         if not rows:
             raise ActivitiesError(
                 f"the app {app.id!r} has no provider key for {environment}: "
@@ -246,7 +246,7 @@ class Apps:
         table = schema.credentials
         names = ("key_id", "team_id", "environment", "active", "created_at")
         query = select(*(table.c[name] for name in names)).where(table.c.app_id == app.row)
-        rows = await self.database.fetch(query.order_by(table.c.id))
+        rows = await self.database.rows(query.order_by(table.c.id))
         return [{name: getattr(row, name) for name in names} for row in rows]
 
     async def open_key(self, app: App, key_id: str, environment: str) -> ProviderKey:
@@ -254,7 +254,7 @@ class Apps:
         table = schema.credentials
         named = (table.c.key_id == key_id, table.c.environment == environment)
         query = select(table).where(table.c.app_id == app.row, *named)
-        if (row := await self.database.fetch_row(query)) is None:
+        if (row := await self.database.row(query)) is None:
             raise NotFound(f"the app {app.id!r} has no key {key_id!r} for {environment}")
         return self._unsealed(app, row)
 

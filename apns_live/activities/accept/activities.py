@@ -261,7 +261,7 @@ class Activities:
         query = select(table).where(table.c.app_id == app.row, table.c.id > after)
         if status is not None:
             query = query.where(table.c.status == status)
-        rows = await self._database.fetch(query.order_by(table.c.id).limit(min(limit, 1_000)))
+        rows = await self._database.rows(query.order_by(table.c.id).limit(min(limit, 1_000)))
         return [activity_view(ActivityRow, row, row=row.id) for row in rows]
 
     async def history(

@@ -151,9 +151,7 @@ class Channels:
 
     async def _full(self, app: App, environment: str, error: ChannelError) -> ChannelError:
         """Say what the limit is, and what of it is known here."""
-        [(known,)] = await self._database.fetch(
-            select(func.count()).where(*_here(app, environment))
-        )
+        [(known,)] = await self._database.rows(select(func.count()).where(*_here(app, environment)))
         remedy = (
             "Delete channels that no activity follows; reconcile first, so that all of them are "
             "known. Many activities of one match can share one channel."
@@ -184,7 +182,7 @@ class Channels:
         if after is not None:
             query = query.where(table.c.channel_id > after)
         query = query.order_by(table.c.channel_id).limit(checks.page_limit(limit))
-        return [ChannelView.of(row) for row in await self._database.fetch(query)]
+        return [ChannelView.of(row) for row in await self._database.rows(query)]
 
     async def get(self, app: App, channel: str, *, environment: str | None = None) -> ChannelView:
         """Return a channel; one that is not known here, or only by its id, is looked up at Apple's.
@@ -194,7 +192,7 @@ class Channels:
         channel, environment = str(check_channel(channel)), _environment(app, environment)
         table = schema.channels
         place = (*_here(app, environment), table.c.channel_id == channel)
-        row = await self._database.fetch_row(select(table).where(*place))
+        row = await self._database.row(select(table).where(*place))
         if row is not None and row.storage_policy != UNKNOWN_POLICY:
             return ChannelView.of(row)
         try:

@@ -62,7 +62,7 @@ class Timetable:
             .order_by(column)
             .limit(BATCH + 1)
         )
-        found = await self._database.fetch(waiting)
+        found = await self._database.rows(waiting)
         due = [row.id for row in found[:BATCH] if row.due <= now]
         if due:
             async with self._database.write() as connection:

@@ -73,7 +73,7 @@ class Expiry:
             .order_by(table.c.expires_at)
             .limit(BATCH + 1)
         )
-        found = await self._database.fetch(waiting)
+        found = await self._database.rows(waiting)
         due = [row for row in found[:BATCH] if row.expires_at + self._after <= now]
         old = [row.id for row in due if _since(row) + GONE_MILLISECONDS <= now]
         if old and not await self._retire(old, done, now):

@@ -51,7 +51,7 @@ class MissingTokens:
             .order_by(table.c.started_at)
             .limit(BATCH + 1)
         )
-        found = await self._database.fetch(waiting)
+        found = await self._database.rows(waiting)
         rows = [row for row in found[:BATCH] if row.started_at + self._wait <= now]
         due = [row.id for row in rows]
         if due:

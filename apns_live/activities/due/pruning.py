@@ -177,7 +177,7 @@ class Pruning:
                 .order_by(time, place)
                 .limit(PARENTS)
             )
-            if not (rows := await self._database.fetch(page)):
+            if not (rows := await self._database.rows(page)):
                 return total
             last = rows[-1]
             # The first half says to the index where to begin.

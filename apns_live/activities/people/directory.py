@@ -152,7 +152,7 @@ class Directory:
     async def segment(self, app: App, name_or_id: str) -> dict[str, Any]:
         """Return a saved segment. Raises `NotFound`."""
         query = select(schema.segments).where(is_named(app, name_or_id)).limit(1)
-        if (row := await self._database.fetch_row(query)) is None:
+        if (row := await self._database.row(query)) is None:
             raise no_segment(app, name_or_id)
         return _segment(row)
 

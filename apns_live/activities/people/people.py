@@ -216,7 +216,7 @@ class People:
         """Return the groups of an app by slug."""
         table = schema.groups
         query = select(table.c.slug, table.c.name).where(table.c.app_id == app.row)
-        rows = await self._database.fetch(query.order_by(table.c.slug))
+        rows = await self._database.rows(query.order_by(table.c.slug))
         return [{"slug": row.slug, "name": row.name} for row in rows]
 
     async def remove_group(self, app: App, slug: str) -> None:

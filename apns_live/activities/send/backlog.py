@@ -130,7 +130,7 @@ class Backlog:
                 # Failed for now: a key was missing, and may be there by now.
                 open_ = open_.where(table.c.finished_at.is_(None))
             after = 0
-            while page := await self._database.fetch(open_.where(table.c.id > after)):
+            while page := await self._database.rows(open_.where(table.c.id > after)):
                 for row in page:
                     if len(self._rows) >= MOST:
                         self._overflowed = True
@@ -231,7 +231,7 @@ class ActivityBacklog(Backlog):
         return query
 
     async def _read_behind(self, query: Select[Any]) -> None:
-        for row in await self._database.fetch(query):
+        for row in await self._database.rows(query):
             self.add_behind(row.id)
 
     async def read(

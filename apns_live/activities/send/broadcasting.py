@@ -131,7 +131,7 @@ class Broadcasting:
             table.c.environment == activity.environment,
             table.c.channel_id == activity.channel_id,
         )
-        row = await self.database.fetch_row(query)
+        row = await self.database.row(query)
         policy = None if row is None else row.storage_policy
         known = policy if policy in (0, 1) else None
         return BroadcastChannel(activity.channel_id, storage_policy=known)

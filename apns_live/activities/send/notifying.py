@@ -326,7 +326,7 @@ class Notifier:
 
     async def _operation(self, row: int) -> Row[Any] | None:
         table = schema.operations
-        return await self.setting.database.fetch_row(select(table).where(table.c.id == row))
+        return await self.setting.database.row(select(table).where(table.c.id == row))
 
     async def _broken(self, place: Place, _: Sequence[Row[Any]], error: Exception) -> None:
         operation = await self._operation(place[1])

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -138,18 +138,6 @@ class Database:
         """Read the first column of the first row, or None. Raises as `write`."""
         async with self.read() as connection:
             return (await connection.execute(query)).scalar()
-
-    async def fetch(
-        self, query: Executable, parameters: Mapping[str, object] | None = None
-    ) -> Sequence[Row[Any]]:
-        """Return the rows of one query, read in a transaction of its own. Raises as `read`."""
-        async with self.read() as connection:
-            return (await connection.execute(query, parameters)).all()
-
-    async def fetch_row(self, query: Executable) -> Row[Any] | None:
-        """Return the one row of a query, or None. Raises as `read`."""
-        async with self.read() as connection:
-            return (await connection.execute(query)).one_or_none()
 
     async def change(self, statement: Executable) -> int:
         """Run one statement in a transaction of its own; return how many rows it changed."""

@@ -99,7 +99,7 @@ class Segments:
             query = query.where(table.c.name == only)
         return [
             Segment(id=row.public_id, name=row.name, filter=json.loads(row.filter))
-            for row in await self._database.fetch(query)
+            for row in await self._database.rows(query)
         ]
 
     async def delete(self, app: App, name_or_id: str) -> None:
