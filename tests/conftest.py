@@ -13,7 +13,7 @@ import certifi
 import hypothesis
 import pytest
 
-from tests import warm
+from tests import statements, warm
 from tests.programs import OPTIONAL, PROGRAMS, find_program
 
 REQUIRE_EXTERNALS = os.environ.get("APNS_LIVE_REQUIRE_EXTERNALS", "") not in ("", "0")
@@ -39,6 +39,7 @@ def _create_default_context(*purpose: Any, **options: Any) -> ssl.SSLContext:
 
 
 ssl.create_default_context = _create_default_context
+statements.share()
 
 _absent_key = pytest.StashKey[dict[str, int]]()
 
