@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Sequence
+from itertools import groupby, repeat
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -44,78 +46,79 @@ class NoMore(msgspec.Struct, tag=True, array_like=True):
     stop: bool = False
 
 
-class Settled(msgspec.Struct, tag=True, array_like=True):
-    """What a worker's tokens came to since its last word: the accepted ones in columns."""
+class Accepted(msgspec.Struct, array_like=True):
+    """Acceptances that came at once, so that they share their times."""
 
-    count: Counts
-    """Of everything that it has settled so far."""
-    tokens: Sequence[str] = ()
-    apns_ids: Sequence[str] = ()
-    unique_ids: Sequence[str] | None = None
-    attempts: Sequence[int] = ()
-    connections: Sequence[int] = ()
-    queue_times: Sequence[float] = ()
-    round_trips: Sequence[float] = ()
-    elapsed: Sequence[float] = ()
-    others: Sequence[Outcome] = ()
-    drops: Sequence[Outcome] = ()
-    """Those with DROP_TOKEN, where outcomes are not wanted."""
+    tokens: Sequence[str]
+    apns_ids: Sequence[str]
+    unique_ids: Sequence[str]
+    """Empty where APNs sent none."""
+    attempts: int
+    connection_id: int
+    queue_time: float
+    round_trip: float
+    elapsed: float
 
     def outcomes(self, priority: int) -> list[Outcome]:
         """Return the outcomes again."""
-        accepted = Verdict.ACCEPTED
-        found = [
+        return [
             Outcome(
                 token=token,
-                verdict=accepted,
+                verdict=Verdict.ACCEPTED,
                 status=200,
                 apns_id=apns_id,
-                attempts=attempts,
+                unique_id=unique_id,
+                attempts=self.attempts,
                 priority=priority,
-                connection_id=connection,
-                queue_time=queue_time,
-                round_trip=round_trip,
-                elapsed=elapsed,
+                connection_id=self.connection_id,
+                queue_time=self.queue_time,
+                round_trip=self.round_trip,
+                elapsed=self.elapsed,
             )
-            for token, apns_id, attempts, connection, queue_time, round_trip, elapsed in zip(
-                self.tokens,
-                self.apns_ids,
-                self.attempts,
-                self.connections,
-                self.queue_times,
-                self.round_trips,
-                self.elapsed,
-                strict=True,
+            for token, apns_id, unique_id in zip(  # noqa: B905 - the last one may be endless
+                self.tokens, self.apns_ids, self.unique_ids or repeat("")
             )
         ]
-        if self.unique_ids is not None:
-            for index, unique_id in enumerate(self.unique_ids):
-                found[index] = msgspec.structs.replace(found[index], unique_id=unique_id)
-        return [*found, *self.others]
 
 
-def settled(outcomes: list[Outcome], count: Counts, drops: list[Outcome]) -> Settled:
+class Settled(msgspec.Struct, tag=True, array_like=True):
+    """What a worker's tokens came to since its last word."""
+
+    counts: Counts
+    """Of everything that it has settled so far."""
+    accepted: Sequence[Accepted]
+    others: Sequence[Outcome]
+    drops: Sequence[Outcome]
+    """Those with DROP_TOKEN, where outcomes are not wanted."""
+
+
+_together = attrgetter("verdict", "connection_id", "attempts", "elapsed", "round_trip")
+
+
+def settled(outcomes: list[Outcome], counts: Counts, drops: list[Outcome]) -> Settled:
     """Return what tells of these outcomes."""
-    accepted = [each for each in outcomes if each.verdict is Verdict.ACCEPTED]
-    others = (
-        []
-        if len(accepted) == len(outcomes)
-        else [each for each in outcomes if each.verdict is not Verdict.ACCEPTED]
-    )
-    named = any(each.unique_id for each in accepted[:1])
-    return Settled(
-        count,
-        [each.token for each in accepted],
-        [each.apns_id for each in accepted],
-        [str(each.unique_id) for each in accepted] if named else None,
-        [each.attempts for each in accepted],
-        [each.connection_id for each in accepted],
-        [each.queue_time for each in accepted],
-        [each.round_trip for each in accepted],
-        [each.elapsed for each in accepted],
-        others,
-        drops,
-    )
+    accepted: list[Accepted] = []
+    others: list[Outcome] = []
+    for (verdict, connection_id, attempts, elapsed, round_trip), group in groupby(
+        outcomes, _together
+    ):
+        batch = list(group)
+        if verdict is not Verdict.ACCEPTED:
+            others += batch
+            continue
+        accepted.append(
+            Accepted(
+                [each.token for each in batch],
+                [each.apns_id for each in batch],
+                [str(each.unique_id) for each in batch] if batch[0].unique_id else (),
+                attempts,
+                connection_id,
+                batch[0].queue_time,
+                round_trip,
+                elapsed,
+            )
+        )
+    return Settled(counts, accepted, others, drops)
 
 
 _encode = msgspec.msgpack.Encoder(enc_hook=str).encode

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import socket
 import sys
-from collections import deque
 from time import monotonic
 from typing import Any
 
@@ -55,7 +54,7 @@ class _Fed(TokenReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._fed: deque[str] = deque()
+        self._fed: list[str] = []
         self._over = False
 
     def feed(self, tokens: list[str]) -> None:
@@ -67,15 +66,14 @@ class _Fed(TokenReader):
         self._wake()
 
     def _next(self, limit: int) -> list[str]:
-        tokens = self._fed
-        taken = [tokens.popleft() for _ in range(min(limit, len(tokens)))]
-        if not tokens and self._over:
+        taken = self._fed[:limit]
+        del self._fed[:limit]
+        if not self._fed and self._over:
             self.exhausted = True
         return taken
 
     def _left(self) -> list[str]:
-        left = list(self._fed)
-        self._fed.clear()
+        left, self._fed = self._fed, []
         return left
 
 

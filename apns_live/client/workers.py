@@ -14,7 +14,7 @@ import os
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
 from time import monotonic
@@ -137,7 +137,7 @@ class _Worker:
         self.counts = Counts()
         self._handed_count = self._given_up = 0
         self._handed: list[list[str]] = []
-        self._settled: list[list[str]] = []
+        self._settled: list[Sequence[str]] = []
         self._remembered = 0
 
     @property
@@ -155,10 +155,14 @@ class _Worker:
 
     def told(self, what: Settled) -> None:
         """Take its word."""
-        self.counts = what.count
+        self.counts = what.counts
         if self._handed:
-            self._settled.append([*what.tokens, *(each.token for each in what.others)])
-            self._remembered += len(self._settled[-1])
+            for group in (
+                *(each.tokens for each in what.accepted),
+                [each.token for each in what.others],
+            ):
+                self._settled.append(group)
+                self._remembered += len(group)
             if self._remembered > _REMEMBERED:
                 self._handed = [self._open()]
                 self._settled = []
@@ -301,7 +305,9 @@ class SharedRun(BaseRun[Report]):
             if outcome.verdict is Verdict.DROP_TOKEN:
                 self._tally.note_drop(outcome)
         if self.outbox.kept:
-            self.outbox.put(what.outcomes(self._priority))
+            for group in what.accepted:
+                self.outbox.put(group.outcomes(self._priority))
+            self.outbox.put(what.others)
         self.resume()
         self.review()
 
