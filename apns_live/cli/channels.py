@@ -45,13 +45,8 @@ def list_channels(shared: Shared, details: bool = False) -> int:
         return [await channels.read(channel) for channel in found] if details else found
 
     found = _with_channels(shared, look)
-    if shared.screen.json_mode:
-        shared.screen.answer({"channels": [_as_json(channel) for channel in found]}, "")
-    else:
-        for channel in found:
-            shared.screen.line(
-                f"{channel}  {_POLICIES[channel.storage_policy]}" if details else channel
-            )
+    lines = [f"{one}  {_POLICIES[one.storage_policy]}" if details else one for one in found]
+    shared.screen.lines({"channels": [_as_json(channel) for channel in found]}, lines)
     return 0
 
 

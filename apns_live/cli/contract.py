@@ -183,12 +183,9 @@ def diff(shared: Shared, old: Path, new: Path) -> int:
             found += [
                 {"type": name, "direction": direction, "reason": reason} for reason in reasons
             ]
-    if shared.screen.json_mode:
-        shared.screen.answer({"same": not found, "losses": found}, "")
-    for item in found if not shared.screen.json_mode else []:
-        shared.screen.line(f"{item['type']}, states {item['direction']}: {item['reason']}")
-    if not found and not shared.screen.json_mode:
-        shared.screen.line("every state of one version decodes under the other")
+    lines = [f"{item['type']}, states {item['direction']}: {item['reason']}" for item in found]
+    same = ["every state of one version decodes under the other"]
+    shared.screen.lines({"same": not found, "losses": found}, lines or same)
     return ExitCode.NOT_ACCEPTED if found else ExitCode.OK
 
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from ..payload import Message
 
 _REDRAW = 200
-READY_TIMEOUT = 60.0
-"""Seconds that the fake may take to make its certificates and listen."""
 
 
 @dataclass(frozen=True, slots=True)

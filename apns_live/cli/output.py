@@ -93,6 +93,14 @@ class Screen:
         sys.stderr.write(_one_line(text) + "\n")
         sys.stderr.flush()
 
+    def lines(self, data: Any, lines: Iterable[str]) -> None:
+        """Write lines; with ``--json`` the ``data`` in their place."""
+        if self.json_mode:
+            self.answer(data, "")
+            return
+        for line in lines:
+            self.line(line)
+
     def rows(self, data: Any, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Write rows as a table; with ``--json`` the ``data`` in their place."""
         if self.json_mode:

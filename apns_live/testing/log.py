@@ -48,28 +48,6 @@ SILENT_TOKEN = "silent token"
 OFFLINE = "offline"
 EXPIRED = "expired"
 REPLACED = "replaced"
-DISCARD_REASONS = (
-    BUDGET,
-    START_BUDGET,
-    OLDER_TIMESTAMP,
-    FUTURE_TIMESTAMP,
-    UNDECODABLE,
-    NO_ALERT,
-    ENDED,
-    LIMIT,
-    TOO_LARGE,
-    DISABLED,
-    DENIED,
-    LOW_POWER,
-    WRONG_TOKEN,
-    CHANNEL,
-    COLLAPSED,
-    SILENT_TOKEN,
-    OFFLINE,
-    EXPIRED,
-    REPLACED,
-)
-
 _FIELD_KEPT = 512
 
 

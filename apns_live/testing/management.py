@@ -13,6 +13,7 @@ from .answers import JSON, Exchange
 from .authorization import authorize
 from .broadcast import check_app
 from .channels import is_well_formed
+from .reasons import TABLE
 from .state import ApnsState, Response
 from .topics import BROADCAST_LIMIT
 
@@ -59,7 +60,7 @@ def manage(exchange: Exchange) -> Response:
         return accept(200, JSON, body=body)
     if operation == "create":
         made = _create(exchange.request.body, bundle_id, state, exchange.now)
-        if made in _CREATE_REASONS:
+        if made in TABLE:
             return refuse(made)
         return accept(201, (b"apns-channel-id", made.encode("ascii")))
 
@@ -75,19 +76,6 @@ def manage(exchange: Exchange) -> Response:
         return accept(204)
     body = msgspec.json.encode({_POLICY: channel.storage_policy, _PUSH_TYPE: "LiveActivity"})
     return accept(200, JSON, body=body)
-
-
-_CREATE_REASONS = frozenset(
-    {
-        "PayloadEmpty",
-        "PayloadTooLarge",
-        "BadRequestPayload",
-        "BadRequestParams",
-        "MissingPushType",
-        "InvalidPushType",
-        "CannotCreateChannelConfig",
-    }
-)
 
 
 def _create(body: bytes, bundle_id: str, state: ApnsState, now: float) -> str:

@@ -8,21 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-DATA, HEADERS, CONTINUATION = 0x0, 0x1, 0x9
-END_STREAM, END_HEADERS, PADDED = 0x1, 0x4, 0x8
-
-
-def frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
-    """Return one frame."""
-    return (
-        len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream_id.to_bytes(4, "big")
-    ) + payload
+from apns_live.http2.constants import END_HEADERS, END_STREAM, PADDED, FrameType
+from apns_live.http2.frames import frame, header_frames
+from apns_live.http2.header_encoder import encode_string
 
 
 def header_block(status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     """Return a header block that uses and changes no table."""
     fields = [(b":status", str(status).encode("ascii")), *headers]
-    return b"".join(b"\x00" + _string(name) + _string(value) for name, value in fields)
+    return b"".join(b"\x00" + encode_string(name) + encode_string(value) for name, value in fields)
 
 
 def response_in_pieces(
@@ -34,19 +28,14 @@ def response_in_pieces(
 ) -> bytes:
     """Return a response with its headers in CONTINUATION frames and a padded body in pieces."""
     block = header_block(status, headers)
-    third = max(1, len(block) // 3)
-    out = [
-        frame(HEADERS, 0 if body else END_STREAM, stream_id, block[:third]),
-        frame(CONTINUATION, 0, stream_id, block[third : 2 * third]),
-        frame(CONTINUATION, END_HEADERS, stream_id, block[2 * third :]),
-    ]
+    out = header_frames(stream_id, block, max(1, len(block) // 3), end_stream=not body)
     if body:
         step = max(1, -(-len(body) // pieces))
         for start in range(0, len(body), step):
             padding = 1 + start % 7
             payload = bytes((padding,)) + body[start : start + step] + bytes(padding)
-            out.append(frame(DATA, PADDED, stream_id, payload))
-        out.append(frame(DATA, END_STREAM, stream_id, b""))
+            out.append(frame(FrameType.DATA, PADDED, stream_id, payload))
+        out.append(frame(FrameType.DATA, END_STREAM, stream_id, b""))
     return b"".join(out)
 
 
@@ -55,19 +44,6 @@ def half_a_response(
 ) -> bytes:
     """Return the headers and the first half of the body; the rest never comes."""
     half = body[: len(body) // 2] or b'{"reas'
-    return frame(HEADERS, END_HEADERS, stream_id, header_block(status, headers)) + frame(
-        DATA, 0, stream_id, half
+    return frame(FrameType.HEADERS, END_HEADERS, stream_id, header_block(status, headers)) + frame(
+        FrameType.DATA, 0, stream_id, half
     )
-
-
-def _string(text: bytes) -> bytes:
-    length = len(text)
-    if length < 127:
-        return bytes((length,)) + text
-    rest = length - 127
-    out = bytearray((127,))
-    while rest >= 128:
-        out.append(rest % 128 + 128)
-        rest //= 128
-    out.append(rest)
-    return bytes(out) + text

@@ -64,6 +64,11 @@ class ActivityKit:
         self.hold: Callable[[PushRecord, Activity, float], object]
         self._log = log
 
+    def touch(self, device: Device) -> None:
+        """Say that a phone looks different now."""
+        if self.touched is not None:
+            self.touched(device)
+
     # Pushes.
 
     def arrive(self, record: PushRecord, token: Token, now: float, state: str) -> None:
@@ -162,8 +167,7 @@ class ActivityKit:
             self.end(activity, now, "push", aps.dismissal_date)
         else:
             self.plan(activity)
-            if self.touched is not None:
-                self.touched(device)
+            self.touch(device)
 
     def _time_problem(self, activity: Activity, timestamp: float, now: float) -> str:
         """Return why an update's timestamp does not count; an end is exempt."""
@@ -208,8 +212,7 @@ class ActivityKit:
             activity.ignored += 1
             activity_id = activity.id
         self._log.note(record, now, words.DISCARDED, device.id, activity_id, why, detail)
-        if self.touched is not None:
-            self.touched(device)
+        self.touch(device)
 
     def _start(self, record: PushRecord, token: Token, aps: Aps, now: float, state: str) -> None:
         device = token.device
@@ -246,8 +249,7 @@ class ActivityKit:
         self.plan(activity)
         if activity.channel:
             self.join(activity, now)
-        if self.touched is not None:
-            self.touched(device)
+        self.touch(device)
 
     def _start_refusal(
         self, record: PushRecord, token: Token, aps: Aps, now: float
@@ -387,8 +389,7 @@ class ActivityKit:
                 activity.asks = False
                 self._promise_token(activity, now)
                 self.plan(activity)
-        if self.touched is not None:
-            self.touched(device)
+        self.touch(device)
 
     # The life of an activity.
 
@@ -483,8 +484,7 @@ class ActivityKit:
                 activity.token.status = TokenStatus(_EXPIRED, int(now * 1000))
                 self.registry.bury(activity.token)
         self.plan(activity)
-        if self.touched is not None:
-            self.touched(device)
+        self.touch(device)
 
     def _prune(self, device: Device) -> None:
         gone = [activity for activity in device.activities if activity.state == "dismissed"]

@@ -204,7 +204,7 @@ class SimulatedPhones:
             self.registry.issue("controls", app, device, attributes_type=control)
         if widgets and version >= WIDGETS:
             self.registry.issue("widgets", app, device)
-        self._touch(device)
+        self.kit.touch(device)
         return device
 
     def token(self, text: str) -> Token | None:
@@ -228,7 +228,7 @@ class SimulatedPhones:
         if not 0 <= moment < 1e11:
             raise FakeError(f"since is {moment!r}; give seconds since 1970")
         self.kit.kill(token, condition, moment)
-        self._touch(token.device)
+        self.kit.touch(token.device)
 
     def rotate(self, token: Token, *, quietly: bool = False) -> Token:
         """Issue a new token in the place of one; the old one goes silent.
@@ -238,7 +238,7 @@ class SimulatedPhones:
         if token.automatic:
             raise FakeError("this token was not issued by a phone of the fake: it cannot rotate")
         new = self.kit.rotate(token, self.now(), quietly=quietly)
-        self._touch(token.device)
+        self.kit.touch(token.device)
         return new
 
     # What users and apps do.
@@ -263,7 +263,7 @@ class SimulatedPhones:
             self._flush_stored(device, now)
             if changes.get("awake"):
                 self._flush_held(device, now)
-        self._touch(device)
+        self.kit.touch(device)
 
     def go_offline(self, device: Device, seconds: float | None = None) -> None:
         """Take the network away, for good or for a while."""
@@ -272,7 +272,7 @@ class SimulatedPhones:
         else:
             device.offline_until = self.now() + seconds
             self.schedule.add(device, device.offline_until)
-        self._touch(device)
+        self.kit.touch(device)
 
     def open_app(
         self, device: Device, bundle_id: str | None = None, *, reads_tokens: bool = True
@@ -296,7 +296,7 @@ class SimulatedPhones:
         starts = (device.budgets or {}).get(("starts", app))
         if starts is not None:
             starts.refill()
-        self._touch(device)
+        self.kit.touch(device)
 
     def consent(self, device: Device, answer: str) -> None:
         """Let the owner answer a card that asks: ``allow``, ``always`` or ``deny``; ``none`` forgets.
@@ -318,7 +318,7 @@ class SimulatedPhones:
         self.registry.devices.pop(device.id, None)
         for activity in device.activities:
             self.registry.activities.pop(activity.id, None)
-        self._touch(device)
+        self.kit.touch(device)
 
     def start_activity(
         self,
@@ -348,7 +348,7 @@ class SimulatedPhones:
         else:
             self.kit.issue_token(activity, now)
         self.kit.plan(activity)
-        self._touch(device)
+        self.kit.touch(device)
         return activity
 
     def dismiss(self, activity: Activity) -> None:
@@ -373,10 +373,6 @@ class SimulatedPhones:
         self.feeds.clear()
 
     # Inside.
-
-    def _touch(self, device: Device) -> None:
-        if self.kit.touched is not None:
-            self.kit.touched(device)
 
     def _automatic_device(self, text: str) -> Device:
         settings = self.settings
@@ -432,7 +428,7 @@ class SimulatedPhones:
         device.notifications.append(record)
         del device.notifications[:-NOTIFICATIONS_KEPT]
         self.log.note(record, now, state, device.id)
-        self._touch(device)
+        self.kit.touch(device)
 
     def _reload(self, record: PushRecord, token: Token, now: float, state: str) -> None:
         """Let widgets or a control reload: the body says that content changed, and nothing else."""
@@ -476,7 +472,7 @@ class SimulatedPhones:
         self.log.note(record, now, words.STORED, device.id, activity_id, words.DEVICE_OFFLINE)
         if until != inf:
             self.schedule.add(device, until)
-        self._touch(device)
+        self.kit.touch(device)
 
     def _demote(self, record: PushRecord, activity: Activity, now: float) -> None:
         self._hold(StoredPush(record, activity.device, activity, activity.token), now)
@@ -494,7 +490,7 @@ class SimulatedPhones:
         if device.burst_at is None:
             device.burst_at = next_burst(device, self.settings, now)
         self.schedule.add(device, device.burst_at)
-        self._touch(device)
+        self.kit.touch(device)
 
     def _discard_waiting(self, item: StoredPush, now: float, why: str) -> None:
         self.kit.discard(item.record, now, item.device, item.shown, why)
@@ -538,7 +534,7 @@ class SimulatedPhones:
             self.schedule.add(who, who.burst_at)
         if who.stored and until and until != inf:
             self.schedule.add(who, until)
-        self._touch(who)
+        self.kit.touch(who)
 
 
 def _expires(item: StoredPush) -> float:
