@@ -14,7 +14,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import msgspec
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from apns_live.testing.listener import is_loopback
 
@@ -65,11 +65,13 @@ class Guard:
         if self._token is not None and scope["method"] == "GET" and scope["path"] == "/":
             given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token")
             if given and self._fits(given[0]):
-                await _enter(given[0], send_safely)
+                await _entered(given[0])(scope, receive, send_safely)
                 return
         status, problem = refusal(scope["method"], headers, is_known=self._is_known(headers))
         if problem:
-            await _refuse(status, problem, send_safely)
+            body = {"error": problem, "field": "", "remedy": ""}
+            asked = {"www-authenticate": "Bearer"} if status == 401 else None
+            await JSONResponse(body, status, asked)(scope, receive, send_safely)
             return
         await self._app(scope, receive, send_safely)
 
@@ -119,25 +121,12 @@ def refusal(
     return 0, ""
 
 
-async def _enter(token: str, send: Send) -> None:
+def _entered(token: str) -> Response:
+    """Return the way to the page, with the token as a cookie that scripts cannot read."""
     cookie: SimpleCookie = SimpleCookie()
     cookie[COOKIE] = token
     cookie[COOKIE]["httponly"] = True
     cookie[COOKIE]["samesite"] = "Strict"
     cookie[COOKIE]["path"] = "/"
-    value = cookie[COOKIE].OutputString().encode("latin-1", "replace")
-    headers = [(b"location", b"/"), (b"set-cookie", value), (b"content-length", b"0")]
-    await send({"type": "http.response.start", "status": 303, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
-
-
-async def _refuse(status: int, problem: str, send: Send) -> None:
-    body = msgspec.json.encode({"error": problem, "field": "", "remedy": ""})
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    value = cookie[COOKIE].OutputString().encode("latin-1", "replace").decode("latin-1")
+    return RedirectResponse("/", 303, {"set-cookie": value})
