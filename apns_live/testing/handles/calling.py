@@ -1,29 +1,17 @@
-"""How a handle reaches the fake on its thread, and how long it waits for something."""
+"""How long a handle waits for something, and where it does not."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from time import monotonic, sleep
-from typing import Any, Protocol, TypeVar
-
-from apns_live.testing.fake import FakeApns
+from typing import TypeVar
 
 T = TypeVar("T")
 
 PATIENCE = 2.0
 """Seconds of the machine's time that an assertion waits for a push that is still on its way."""
 PAUSE = 0.005
-
-
-class Caller(Protocol):
-    """Runs something with the fake on the fake's thread."""
-
-    def call(self, function: Callable[[FakeApns], T]) -> T:
-        """Return what ``function`` returns."""
-
-    def run(self, function: Callable[[FakeApns], Coroutine[Any, Any, T]]) -> T:
-        """Return what the coroutine of ``function`` returns."""
 
 
 def waited(look: Callable[[bool], T | None], timeout: float) -> T:

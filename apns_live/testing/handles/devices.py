@@ -10,8 +10,9 @@ from apns_live.testing.fake import FakeApns
 from apns_live.testing.phones import Activity, Device
 from apns_live.testing.phones.decoding import as_json
 from apns_live.testing.phones.model import TokenKind
+from apns_live.testing.threaded import ThreadedFakeApns
 
-from .calling import PATIENCE, Caller, waited
+from .calling import PATIENCE, waited
 from .differences import describe, differences
 from .pushes import PushView
 
@@ -48,7 +49,7 @@ class ActivityView:
 class DeviceView:
     """A simulated phone. Its properties are read anew each time."""
 
-    def __init__(self, running: Caller, device_id: str) -> None:
+    def __init__(self, running: ThreadedFakeApns, device_id: str) -> None:
         self._running = running
         self.id = device_id
 
@@ -218,7 +219,7 @@ class DeviceView:
 class DeviceBook(Mapping[str, DeviceView]):
     """The phones by id; a token finds its phone as well."""
 
-    def __init__(self, running: Caller) -> None:
+    def __init__(self, running: ThreadedFakeApns) -> None:
         self._running = running
 
     def add(self, device_id: str | None = None, **options: Any) -> DeviceView:

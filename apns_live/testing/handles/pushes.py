@@ -10,8 +10,9 @@ from typing import Any
 from apns_live.testing.fake import FakeApns
 from apns_live.testing.log import PushRecord
 from apns_live.testing.phones.decoding import as_json
+from apns_live.testing.threaded import ThreadedFakeApns
 
-from .calling import PATIENCE, PAUSE, Caller, waited
+from .calling import PATIENCE, PAUSE, waited
 from .differences import Difference, describe, differences
 
 
@@ -104,7 +105,7 @@ PUSH_FIELDS = frozenset(
 class PushBook(Sequence[PushView]):
     """The pushes that the fake keeps, oldest first. ``refused`` chooses the refused ones."""
 
-    def __init__(self, running: Caller, *, refused: bool = False) -> None:
+    def __init__(self, running: ThreadedFakeApns, *, refused: bool = False) -> None:
         self._running = running
         self._refused = refused
 

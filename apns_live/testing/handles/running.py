@@ -11,7 +11,6 @@ from apns_live.testing.faults import ActiveFault
 from apns_live.testing.phones import PhoneSettings
 from apns_live.testing.threaded import ThreadedFakeApns
 
-from .calling import Caller
 from .devices import DeviceBook
 from .pushes import PushBook
 
@@ -21,7 +20,7 @@ T = TypeVar("T")
 class FaultBook:
     """The faults in force."""
 
-    def __init__(self, running: Caller) -> None:
+    def __init__(self, running: ThreadedFakeApns) -> None:
         self._running = running
 
     def add(self, action: str, **values: Any) -> int:
@@ -50,7 +49,7 @@ class FaultBook:
 class ClockHandle:
     """The fake's clock: the machine's time plus what it was advanced by."""
 
-    def __init__(self, running: Caller) -> None:
+    def __init__(self, running: ThreadedFakeApns) -> None:
         self._running = running
 
     def time(self) -> float:
@@ -62,7 +61,7 @@ class ClockHandle:
 
         ``tokens`` ages provider tokens too.
         """
-        self._running.run(lambda fake: fake.advance(seconds, tokens=tokens))
+        self._running.call(cast("Any", lambda fake: fake.advance(seconds, tokens=tokens)))
 
 
 class _Told(Generic[T]):
