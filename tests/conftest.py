@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import signal
 import ssl
@@ -73,6 +74,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if deselected:
         items[:] = kept
         config.hook.pytest_deselected(items=deselected)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # Modules and tests are a million objects that never go: no collection is to look at them again.
+    del session
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

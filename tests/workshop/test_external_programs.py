@@ -43,8 +43,11 @@ def run_pytest(folder: Path, text: str, *options: str, required: bool) -> tuple[
         "PATH": str(node.parent),
         "APNS_LIVE_REQUIRE_EXTERNALS": "1" if required else "",
         "PYTHONPATH": str(ROOT),
+        # What is installed beside takes longer to load than a test takes.
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest"]
+    command += ["-p", "pytest_asyncio.plugin", "-p", "pytest_timeout", "-p", "xdist.plugin"]
     command += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), *options]
     command += ["--basetemp", str(folder / "temporary")]
     run = subprocess.run(
