@@ -168,7 +168,7 @@ def python(shared: Shared, files: list[Path], type_: str | None = None) -> int:
 def diff(shared: Shared, old: Path, new: Path) -> int:
     """Say which states of the old app go blank under the new one, and the reverse."""
     from ..contracts import Contract
-    from ..contracts.compare import losses
+    from ..contracts.examples import losses
 
     before, after = Contract.read(old), Contract.read(new)
     found = []

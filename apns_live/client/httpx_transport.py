@@ -216,7 +216,7 @@ class HttpxTransport(Transport):
         if not carrier.record.answered:
             self.opening.opened += 1
         if accepted and not carrier.record.accepted:
-            self._works()
+            self.works()
         carrier.record.answers(1, int(accepted), now - push.sent_at, now)
         headers = [(name.lower(), value) for name, value in response.headers.raw]
         event = ResponseReceived(0, response.status_code, headers, response.content)

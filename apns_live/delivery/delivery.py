@@ -20,7 +20,7 @@ The path of one update, and the module of each step::
               +-------- lanes.py -------- activity.py ------- run.py -------------+
                                               |
     dispatch.py   the client has room: lanes first, then activities and fan-outs in turn
-                  (timetable.py: some wait for a time; writer.py: with a journal, for a commit)
+                  (some wait for a time; writer.py: with a journal, for a commit)
                                               |
                               client, pool, http2, APNs
                                               |

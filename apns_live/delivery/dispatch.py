@@ -9,6 +9,7 @@ first and waits, committed, in a short row. What has been replaced meanwhile is 
 
 from __future__ import annotations
 
+import heapq
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -17,13 +18,12 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from ..client import WorkItem
-from ..clock import Clock, SteadyTime
+from ..clock import Alarm, Clock, SteadyTime
 from ..errors import ClientClosed, JournalError
 from ..guard import Guarded
 from ..outcome import Outcome, Verdict
 from ..payload import EncodedMessage
 from .journal import Journal
-from .timetable import Timetable
 from .writer import Recorded, Writer
 
 _ACCEPTED = Verdict.ACCEPTED
@@ -147,6 +147,75 @@ class Ring:
         return items
 
 
+_STALE = 256
+"""Entries of a timetable that an earlier time has replaced and that may lie around."""
+
+
+class Timetable:
+    """When each home wants to be asked again, on one timer: calls ``due(home, now)`` when a home's time has come: once for each time, the earliest first.
+
+    Times are steady seconds since 1970.
+    """
+
+    def __init__(
+        self, clock: Clock, time: SteadyTime, due: Callable[[Home, float], object]
+    ) -> None:
+        self._clock = clock
+        self._time = time
+        self._due = due
+        self._alarm = Alarm(clock, self._ring)
+        self._heap: list[list[Any]] = []
+        self._count = 0
+        self._entries: dict[Home, list[Any]] = {}
+        """When, a number, and the home, which is None once another time has replaced this one."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def at(self, home: Home, when: float | None) -> None:
+        """Ask ``home`` at ``when``, unless it is asked before that already."""
+        if when is None:
+            return
+        known = self._entries.get(home)
+        if known is not None:
+            if known[0] <= when:
+                return
+            known[2] = None
+        self._count += 1
+        entry = self._entries[home] = [when, self._count, home]
+        heapq.heappush(self._heap, entry)
+        if len(self._heap) > 2 * len(self._entries) + _STALE:
+            self._heap = list(self._entries.values())
+            heapq.heapify(self._heap)
+        self._arm()
+
+    def forget(self, home: Home) -> None:
+        """Do not ask ``home`` any more."""
+        entry = self._entries.pop(home, None)
+        if entry is not None:
+            entry[2] = None
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+        self._heap.clear()
+        self._entries.clear()
+        self._alarm.cancel()
+
+    def _arm(self) -> None:
+        if self._heap:
+            wait = self._heap[0][0] - self._time.now()
+            self._alarm.set(self._clock.monotonic() + wait)
+
+    def _ring(self) -> None:
+        now = self._time.now()
+        while self._heap and self._heap[0][0] <= now:
+            home = heapq.heappop(self._heap)[2]
+            if home is not None:
+                del self._entries[home]
+                self._due(home, now)
+        self._arm()
+
+
 class Dispatch:
     """The `WorkSource` of a delivery. See the module for its rules.
 
@@ -173,7 +242,7 @@ class Dispatch:
         self.error: JournalError | None = None
         self.accepting = False
         """Whether new work is taken: from `open` until the delivery begins to close."""
-        self.times: Timetable[Home] = Timetable(clock, time, self._due)
+        self.times: Timetable = Timetable(clock, time, self._due)
         self.writer: Writer | None = None
         self._client = client
         self._on_outcome = on_outcome

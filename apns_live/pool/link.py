@@ -60,7 +60,7 @@ class LinkOwner(Protocol):
     def link_ready(self, link: Link) -> None:
         """Note that a link may carry pushes."""
 
-    def link_accepted(self, link: Link) -> None:
+    def works(self) -> None:
         """Note a link's first accepted push."""
 
     def link_full(self, link: Link, now: float) -> None:
@@ -328,7 +328,7 @@ class Link(asyncio.Protocol):
         first = accepted > 0 and self.record.accepted == 0
         self.record.answers(count, accepted, now - sample.sent_at, now)
         if first:
-            self._owner.link_accepted(self)
+            self._owner.works()
 
     def _became_idle(self, now: float) -> None:
         if self.record.idle_since is None and self.is_alive():

@@ -201,10 +201,6 @@ class Pool(Transport):
         logger.info("connection %d to %s is ready", link.number, link.wire.address)
         self._hooks.call("connection_opened", link.number, link.wire.address)
 
-    def link_accepted(self, link: Link) -> None:
-        """Note a link's first accepted push: connecting works again."""
-        self._works()
-
     def link_full(self, link: Link, now: float) -> None:
         """Think of growing: a link has no room while work waits."""
         if now >= self._review_at:

@@ -161,7 +161,7 @@ class Transport(ABC):
         if tokens is not None:
             self._tokens = tokens
             self._preferred = None
-            self._works()
+            self.works()
         for carrier in tuple(self._carriers()):
             carrier.retire(cause)
         self.wake()
@@ -181,7 +181,7 @@ class Transport(ABC):
         """Return the connections as they are now."""
         return tuple(carrier.statistics() for carrier in self._carriers())
 
-    def _works(self) -> None:
+    def works(self) -> None:
         """Note that a push was accepted, or that there are other credentials."""
         self.opening.works()
         self._tell_bar()
