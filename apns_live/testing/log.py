@@ -20,7 +20,6 @@ STORED = "stored"
 DELIVERED = "delivered"
 DELIVERED_FROM_STORAGE = "delivered from storage"
 DISCARDED = "discarded"
-STATES = (RECEIVED, STORED, DELIVERED, DELIVERED_FROM_STORAGE, DISCARDED)
 
 # Why a push is stored.
 DEVICE_OFFLINE = "device offline"
@@ -191,15 +190,6 @@ class DeliveryLog:
     def entries_of(self, number: int) -> list[LogEntry]:
         """Return the kept entries of one push, oldest first."""
         return [entry for entry in self.entries if entry.record.number == number]
-
-    def counts(self) -> dict[str, object]:
-        """Return how often each state and reason occurred since the start or the last ``clear``."""
-        return {
-            **{state: self.by_state[state] for state in STATES},
-            "refused": sum(self.refused_by.values()),
-            "discarded_by": dict(sorted(self.discarded_by.items())),
-            "refused_by": dict(sorted(self.refused_by.items())),
-        }
 
     def lines(self) -> Iterator[bytes]:
         """Iterate over the kept entries as lines of JSON, oldest first."""

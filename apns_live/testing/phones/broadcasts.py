@@ -65,10 +65,6 @@ class Feeds:
             if feed is not None:
                 feed.activities.pop(activity, None)
 
-    def forget(self, bundle_id: str, channel_id: str) -> None:
-        """Forget a channel that was deleted."""
-        self._feeds.pop((bundle_id, channel_id), None)
-
     def clear(self) -> None:
         """Forget everything."""
         self._feeds.clear()

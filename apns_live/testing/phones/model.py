@@ -123,11 +123,6 @@ class Activity(Card, kw_only=True, eq=False):
     asks: bool = False
     wake_at: float | None = None
 
-    @property
-    def is_visible(self) -> bool:
-        """Whether the Lock Screen shows it."""
-        return self.state != "dismissed"
-
     def next_due(self) -> float | None:
         """Return when something next happens to it by itself, or None."""
         due = [self.token_due, self.rotate_at, self.expires_at]
