@@ -21,6 +21,7 @@ OWN = {
     "phones": "a hundred thousand simulated phones: memory and speed",
     "delivery": "the field case: latest state wins beside a plain queue",
     "journal": "what the journal costs",
+    "workers": "what a push costs where two processes share a fan-out",
     "fcm": "firebase-admin's sendEach of 500 beside 500 native POSTs over HTTP/2",
 }
 BENCHMARKS = published.NAMES | OWN
