@@ -12,7 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
@@ -59,25 +59,18 @@ class Tuning:
         return f"--{self.flag or self.name.replace('_', '-')}"
 
 
-def _field(part: Part, one: Field[Any], hints: Mapping[str, Any]) -> Tuning:
-    """Return the setting that a field of a class is."""
-    shown = dict(one.metadata)
-    del shown["least"]
-    choices = get_args(hints[one.name]) if get_origin(hints[one.name]) is Literal else ()
-    default = one.default
-    plain: Any = type(default) if isinstance(default, bool | int | float | str) else list[str]
-    return Tuning(
-        part,
-        one.name,
-        shown.pop("kind", plain),
-        choices=tuple(choice.replace(" ", "-") for choice in choices),
-        **shown,
-    )
-
-
 def _fields(part: Part, kind: type) -> Iterator[Tuning]:
+    """Return the settings that the fields of a class are."""
     hints = get_type_hints(kind)
-    yield from (_field(part, one, hints) for one in fields(kind) if one.metadata)
+    for one in fields(kind):
+        shown, default, hint = dict(one.metadata), one.default, hints[one.name]
+        if not shown:
+            continue
+        del shown["least"]
+        plain: Any = type(default) if isinstance(default, bool | int | float | str) else list[str]
+        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        shown["choices"] = tuple(choice.replace(" ", "-") for choice in choices)
+        yield Tuning(part, one.name, shown.pop("kind", plain), **shown)
 
 
 APNS = ("apns", "apns_manage", "apns_ca")

@@ -58,16 +58,10 @@ class Audit:
             .order_by(table.c.id)
             .limit(min(limit, 1_000))
         )
+        plain = ("actor", "action", "subject", "address", "created_at")
         return [
-            {
-                "row": row.id,
-                "actor": row.actor,
-                "action": row.action,
-                "subject": row.subject,
-                "detail": json.loads(row.detail),
-                "address": row.address,
-                "created_at": row.created_at,
-            }
+            {"row": row.id, "detail": json.loads(row.detail)}
+            | {name: getattr(row, name) for name in plain}
             for row in rows
         ]
 

@@ -40,7 +40,7 @@ from .problems import JSON, Reply, classify, of_status, respond
 from .reach import check_activity, check_stream
 from .scopes import Dialect
 
-Who = Literal["key", "phone", "key or phone", "anyone"]
+Who = Literal["key", "phone", "anyone"]
 Handler = Callable[..., Awaitable[Any]]
 _encode = msgspec.json.Encoder().encode
 

@@ -348,19 +348,13 @@ def _key(row: Row[Any], app: App) -> ApiKey:
 
 
 def _shown(row: Row[Any]) -> dict[str, Any]:
+    plain = ("name", "dialect", "per_minute", "concurrent", "replaced_by")
+    times = ("created_at", "last_used_at", "expires_at", "revoked_at")
     return {
+        **{name: getattr(row, name) for name in (*plain, *times)},
         "row": row.id,
         "id": row.public_id,
-        "name": row.name,
-        "dialect": row.dialect,
         "scopes": json.loads(row.scopes),
         "groups": None if row.groups is None else json.loads(row.groups),
-        "per_minute": row.per_minute,
-        "concurrent": row.concurrent,
         "begins": f"{HEADS[row.dialect]}_{row.lookup}",
-        "created_at": row.created_at,
-        "last_used_at": row.last_used_at,
-        "expires_at": row.expires_at,
-        "revoked_at": row.revoked_at,
-        "replaced_by": row.replaced_by,
     }
