@@ -12,7 +12,7 @@ from ..errors import NotFound
 from . import checks
 from .apps import App
 from .store import schema
-from .store.statements import chunks, insert_into
+from .store.statements import chunks, hold, insert_into
 
 _KINDS: Mapping[Table, tuple[str, str, str]] = {
     schema.activities: ("activity", "public_id", "start it first"),
@@ -52,9 +52,7 @@ async def find_id(connection: AsyncConnection, app: App, table: Table, name: str
     return int((await find(connection, app, table, name, select(table.c.id))).id)
 
 
-async def hold_activities(
-    connection: AsyncConnection, names: Mapping[int, Iterable[str]], *, share: bool = False
-) -> None:
+async def hold_activities(connection: AsyncConnection, names: Mapping[int, Iterable[str]]) -> None:
     """Lock activities, by app's row and id, in the order of their rows, as everybody does.
 
     Whoever locks those of one app after those of another could wait in a circle with whoever locks them
@@ -67,8 +65,7 @@ async def hold_activities(
     for app, ids in names.items():
         query = select(table.c.id).where(table.c.app_id == app, table.c.public_id.in_(list(ids)))
         rows += await connection.scalars(query)
-    query = select(table.c.id).where(table.c.id.in_(rows)).order_by(table.c.id)
-    await connection.execute(query.with_for_update(read=share))
+    await hold(connection, table, rows)
 
 
 async def row_ids(

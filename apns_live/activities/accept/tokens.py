@@ -217,7 +217,7 @@ class Joining:
             )
         ]
         if len(turns) > 1:
-            await hold_activities(connection, scopes, share=True)
+            await hold_activities(connection, scopes)
         now = milliseconds(self._clock)
         stored: list[_Turn] = []
         came: dict[int, bool] = {}

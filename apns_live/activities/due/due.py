@@ -66,7 +66,7 @@ class Timetable:
         due = [row.id for row in found[:BATCH] if row.due <= now]
         if due:
             async with self._database.write() as connection:
-                rows = await _held(connection, due, status, column <= now)
+                rows = await held_rows(connection, due, status, column <= now)
                 apps = await apps_of(connection, (row.app_id for row in rows))
                 for row in rows:
                     if self._kind == "start":
@@ -130,7 +130,7 @@ async def _start(connection: AsyncConnection, row: Row[Any], now: int) -> None:
     )
 
 
-async def _held(
+async def held_rows(
     connection: AsyncConnection, ids: Sequence[int], status: str, still: ColumnElement[bool]
 ) -> Sequence[Row[Any]]:
     """Return the rows that are still due, locked; another process may have been faster."""

@@ -21,7 +21,7 @@ from ..store import schema
 from ..store.database import Database
 from ..store.ownership import Ownership
 from ..store.statements import hold, with_rows
-from .due import Done
+from .due import Done, held_rows
 
 logger = logging.getLogger("apns_live.activities")
 
@@ -87,17 +87,8 @@ class Expiry:
         table = schema.activities
         ids = [row.id for row in due]
         async with self._database.write() as connection:
-            still = await connection.execute(
-                select(table.c.id)
-                .where(
-                    table.c.id.in_(ids),
-                    table.c.status == self._status,
-                    table.c.retired_at.is_(None),
-                )
-                .order_by(table.c.id)
-                .with_for_update(skip_locked=True)
-            )
-            held = set(still.scalars())
+            living = table.c.retired_at.is_(None)
+            held = {row.id for row in await held_rows(connection, ids, self._status, living)}
             begun = {
                 row.activity_id: row
                 for row in await connection.execute(

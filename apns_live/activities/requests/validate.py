@@ -168,7 +168,11 @@ def check_message(
                 field=f"{field}.{name}",
                 remedy="Give seconds from now, 0 or more.",
             )
-    alert = None if presentation.alert is None else _alert(presentation.alert)
+    shown: dict[str, Any] = {
+        "alert": _alert(presentation.alert),
+        "stale_date": presentation.stale_date,
+        "relevance_score": presentation.relevance_score,
+    }
     if event == "update":
         if presentation.dismissal_date is not None or presentation.dismiss_after is not None:
             raise InvalidInput(
@@ -176,20 +180,10 @@ def check_message(
                 field="presentation.dismissal_date",
                 remedy="Leave it out, or end the activity.",
             )
-        message: payload.Message = payload.Update(
-            content_state=content_state or {},
-            alert=alert,
-            stale_date=presentation.stale_date,
-            relevance_score=presentation.relevance_score,
-        )
+        message: payload.Message = payload.Update(content_state=content_state or {}, **shown)
     else:
-        message = payload.End(
-            content_state=content_state,
-            alert=alert,
-            dismissal_date=presentation.dismissal_date,
-            stale_date=presentation.stale_date,
-            relevance_score=presentation.relevance_score,
-        )
+        dismissal = presentation.dismissal_date
+        message = payload.End(content_state=content_state, dismissal_date=dismissal, **shown)
     payload.encode(message, now=now)
 
 
