@@ -125,16 +125,9 @@ class _Turn(msgspec.Struct, frozen=True):
         for (activity, device), known in self.after.items():
             if known.retired_at is None:
                 frequent = known.frequent_updates
-                members.setdefault(activity, []).append(
-                    Member(
-                        device,
-                        known.token,
-                        known.environment,
-                        known.acknowledged_version,
-                        known.language,
-                        None if frequent is None else bool(frequent),
-                    )
-                )
+                told = (known.token, known.environment, known.acknowledged_version, known.language)
+                member = Member(device, *told, None if frequent is None else bool(frequent))
+                members.setdefault(activity, []).append(member)
         return members
 
 
@@ -338,13 +331,10 @@ class Joining:
             owner = select(owners.c.id).where(
                 owners.c.app_id == app.row, owners.c.public_id == device
             )
+            place = (members.c.activity_id == row, members.c.device_id == owner.scalar_subquery())
             gone = await connection.execute(
                 update(members)
-                .where(
-                    members.c.activity_id == row,
-                    members.c.device_id == owner.scalar_subquery(),
-                    members.c.retired_at.is_(None),
-                )
+                .where(*place, members.c.retired_at.is_(None))
                 .values(retired_at=milliseconds(self._clock), retired_reason="left")
                 .returning(members.c.token)
             )

@@ -96,29 +96,17 @@ async def _start(connection: AsyncConnection, row: Row[Any], now: int) -> None:
     waiting = (operations.c.activity_id == row.id, operations.c.status == "scheduled")
     if row.end_at is not None and row.end_at <= now:
         logger.warning("the activity %r was not started: %s", row.public_id, MISSED)
+        ended = dict.fromkeys(("ended_at", "retired_at", "updated_at"), now)
+        place = activities.c.id == row.id
         await connection.execute(
-            update(activities)
-            .where(activities.c.id == row.id)
-            .values(
-                status="ended", ended_at=now, end_reason="missed", retired_at=now, updated_at=now
-            )
+            update(activities).where(place).values(status="ended", end_reason="missed", **ended)
         )
-        await connection.execute(
-            update(operations)
-            .where(*waiting)
-            .values(status="failed", reason=MISSED, finished_at=now)
-        )
+        failed = {"status": "failed", "reason": MISSED, "finished_at": now}
+        await connection.execute(update(operations).where(*waiting).values(failed))
         return
-    await connection.execute(
-        update(activities)
-        .where(activities.c.id == row.id)
-        .values(
-            status="active",
-            started_at=now,
-            expires_at=now + ACTIVE_MILLISECONDS,
-            updated_at=now,
-        )
-    )
+    begun = {"started_at": now, "expires_at": now + ACTIVE_MILLISECONDS, "updated_at": now}
+    place = activities.c.id == row.id
+    await connection.execute(update(activities).where(place).values(status="active", **begun))
     # The start carries the newest state, so what was put in the meantime needs no push.
     await connection.execute(
         update(operations)
