@@ -43,7 +43,7 @@ from ..store import schema
 from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
 from ..store.ownership import partition_of
-from ..store.statements import fetch
+from ..store.statements import rows_of
 from ..times import milliseconds
 from .batched_changes import Change, Changed, Changing
 from .idempotency import CheckKey, Key, Once, Writes, Writing, Written
@@ -275,7 +275,7 @@ class Activities:
         query, after = query.order_by(table.c.id).limit(page), 0
         while True:
             async with self._database.read() as connection:
-                rows = await fetch(connection, query.where(table.c.id > after))
+                rows = await rows_of(connection, query.where(table.c.id > after))
                 queued = await still_queued(connection, rows)
             if not rows:
                 return

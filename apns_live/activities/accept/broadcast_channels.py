@@ -23,7 +23,7 @@ from .. import checks
 from ..apps import App
 from ..store import schema
 from ..store.database import Database
-from ..store.statements import chunks, fetch, insert_into
+from ..store.statements import chunks, insert_into, rows_of
 from ..times import milliseconds
 from .idempotency import KEPT_MILLISECONDS, Key, Once, answered, once
 
@@ -239,7 +239,7 @@ class Channels:
         table = schema.channels
         async with self._database.write() as connection:
             query = select(table.c.channel_id, table.c.created_at)
-            rows = await fetch(connection, query.where(*_here(app, environment)))
+            rows = await rows_of(connection, query.where(*_here(app, environment)))
             # One that was created while Apple wrote its list is not gone.
             removed = sorted(
                 row.channel_id

@@ -25,7 +25,7 @@ from ..requests.validate import checked_change, checked_start
 from ..store import schema
 from ..store.commit import GroupCommit
 from ..store.database import Database
-from ..store.statements import fetch_row, insert_into
+from ..store.statements import insert_into, row_of
 from ..times import milliseconds
 from .activities import Activities
 from .idempotency import Key, Once, Writes, Writing, Written, fingerprint
@@ -246,7 +246,7 @@ async def _activity(connection: AsyncConnection, row: int | None) -> Row[Any] | 
     if row is None:
         return None
     table = schema.activities
-    return await fetch_row(connection, select(table).where(table.c.id == row).with_for_update())
+    return await row_of(connection, select(table).where(table.c.id == row).with_for_update())
 
 
 def nobody_left() -> ColumnElement[bool]:

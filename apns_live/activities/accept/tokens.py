@@ -26,7 +26,7 @@ from ..store import schema
 from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
 from ..store.ownership import partition_of
-from ..store.statements import chunks, fetch, in_turns, insert_into, with_rows
+from ..store.statements import chunks, in_turns, insert_into, rows_of, with_rows
 from ..times import milliseconds
 
 Joined = Callable[[App, int, int, Sequence[Member]], object]
@@ -350,7 +350,7 @@ async def _find(connection: AsyncConnection, app: App, ids: Sequence[str]) -> di
     table = schema.activities
     query = select(table.c.id, table.c.public_id, table.c.version, table.c.environment)
     query = query.where(table.c.app_id == app.row, table.c.public_id.in_(ids))
-    rows = await fetch(connection, query.order_by(table.c.id).with_for_update(read=True))
+    rows = await rows_of(connection, query.order_by(table.c.id).with_for_update(read=True))
     return {row.public_id: row for row in rows}
 
 

@@ -17,7 +17,7 @@ from ..requests import End, Presentation
 from ..store import schema
 from ..store.database import Database
 from ..store.ownership import Ownership
-from ..store.statements import fetch
+from ..store.statements import rows_of
 
 logger = logging.getLogger("apns_live.activities")
 
@@ -123,7 +123,7 @@ async def held_rows(
 ) -> Sequence[Row[Any]]:
     """Return the rows that are still due, locked; another process may have been faster."""
     table = schema.activities
-    return await fetch(
+    return await rows_of(
         connection,
         select(table)
         .where(table.c.id.in_(ids), table.c.status == status, still)

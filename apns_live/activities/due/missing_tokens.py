@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..apps import apps_of
 from ..store import schema
 from ..store.database import Database
-from ..store.statements import fetch, hold
+from ..store.statements import hold, rows_of
 from .due import Done
 
 logger = logging.getLogger("apns_live.activities")
@@ -76,7 +76,7 @@ class MissingTokens:
             return
         query = select(activities.c.id, activities.c.app_id, activities.c.public_id)
         query = query.where(activities.c.id.in_(counts), activities.c.channel_id.is_(None))
-        rows = await fetch(connection, query)
+        rows = await rows_of(connection, query)
         apps = await apps_of(connection, (row.app_id for row in rows))
         for row in rows:
             count = counts[row.id]

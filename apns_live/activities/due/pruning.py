@@ -19,7 +19,7 @@ from ..accept.idempotency import KEPT_MILLISECONDS
 from ..settings import ServiceSettings
 from ..store import schema
 from ..store.database import Database
-from ..store.statements import fetch
+from ..store.statements import rows_of
 from .steady import SteadyTime
 
 logger = logging.getLogger("apns_live.activities")
@@ -107,7 +107,7 @@ class Pruning:
         while True:
             async with self._database.write() as connection:
                 query = select(time.label("time"), *key).where(time < limit, after)
-                rows = await fetch(connection, query.order_by(time).limit(BATCH))
+                rows = await rows_of(connection, query.order_by(time).limit(BATCH))
                 if rows:
                     gone = [tuple(row)[1:] for row in rows]
                     place = key[0].in_([one[0] for one in gone])

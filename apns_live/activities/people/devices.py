@@ -24,7 +24,7 @@ from ..store import schema
 from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
 from ..store.growth import Growth
-from ..store.statements import chunks, fetch, in_turns, with_rows
+from ..store.statements import chunks, in_turns, rows_of, with_rows
 from ..times import milliseconds
 from .people import rows_of_users
 from .records import DeviceRecord, TokenRecord, check_device, check_token
@@ -241,7 +241,7 @@ class Devices:
         place = (table.c.app_id == app.row, table.c.public_id == public_id)
         query = select(members.c.activity_id, members.c.token).join(table)
         async with self._database.write() as connection:
-            followed = await fetch(connection, query.where(*place, members.c.token.is_not(None)))
+            followed = await rows_of(connection, query.where(*place, members.c.token.is_not(None)))
             gone = await connection.execute(delete(table).where(*place))
         if not gone.rowcount:
             raise NotFound(f"the app {app.id!r} has no device {public_id!r}")

@@ -20,7 +20,7 @@ from ..apps import App
 from ..finding import find, find_id
 from ..store import schema
 from ..store.database import Database
-from ..store.statements import fetch_row
+from ..store.statements import row_of
 from .views import (
     ActivityState,
     OperationState,
@@ -142,7 +142,7 @@ class Watchers:
         operations = schema.operations
         async with self._database.read() as connection:
             row = await find(connection, app, schema.activities, public_id)
-            newest = await fetch_row(
+            newest = await row_of(
                 connection,
                 select(operations)
                 .where(

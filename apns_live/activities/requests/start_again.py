@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ...errors import Conflict
 from ..apps import App
 from ..store import schema
-from ..store.statements import fetch_row
+from ..store.statements import row_of
 from . import AlertText, Start, Update
 from .audience import Audience
 
@@ -73,7 +73,7 @@ class Started:
 async def standing(connection: AsyncConnection, app: App, public_id: str) -> Row[Any] | None:
     """Return the activity that has an id, locked, or None. One that has ended gives the id up."""
     table = schema.activities
-    row = await fetch_row(
+    row = await row_of(
         connection,
         select(table)
         .where(table.c.app_id == app.row, table.c.public_id == public_id)

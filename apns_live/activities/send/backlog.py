@@ -15,7 +15,7 @@ from ..requests.notify import KIND as NOTIFICATION
 from ..store import schema
 from ..store.database import Database
 from ..store.ownership import PARTITIONS, Ownership
-from ..store.statements import chunks, fetch, with_rows
+from ..store.statements import chunks, rows_of, with_rows
 
 MOST = 100_000
 """Rows that are remembered; beyond it the store is read again, which has them all."""
@@ -247,7 +247,7 @@ class ActivityBacklog(Backlog):
         unknown = [row for row in rows if row not in known]
         activities = schema.activities
         async with self._database.read() as connection:
-            found = await fetch(connection, select(activities).where(activities.c.id.in_(rows)))
+            found = await rows_of(connection, select(activities).where(activities.c.id.in_(rows)))
             matter = await self._newer(connection, known) if known else []
             if unknown:
                 matter += await self._open_or_newest(connection, unknown)
@@ -289,7 +289,7 @@ class ActivityBacklog(Backlog):
             .join(operations, operations.c.id == last)
             .where(activities.c.id.in_(rows), operations.c.version == activities.c.version)
         )
-        return [*await fetch(connection, opened), *await fetch(connection, newest)]
+        return [*await rows_of(connection, opened), *await rows_of(connection, newest)]
 
     async def put_off(self, row: int, reason: str) -> list[int]:
         """Say why the open updates and ends of an activity wait; return their row ids."""

@@ -22,7 +22,7 @@ from ..store import schema
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
 from ..store.ownership import Ownership
-from ..store.statements import fetch
+from ..store.statements import rows_of
 from ..store.wakeups import POLL
 from .courier import Courier
 
@@ -144,7 +144,7 @@ class Poll:
         rows: list[Row[Any]] = []
         query, after = query.order_by(place).limit(PAGE), window.floor(now, back)
         async with self.database.read() as connection:
-            while page := await fetch(connection, query.where(place > after)):
+            while page := await rows_of(connection, query.where(place > after)):
                 rows += page
                 if len(page) < PAGE:
                     break

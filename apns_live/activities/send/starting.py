@@ -26,7 +26,7 @@ from ..requests.audience import Audience
 from ..requests.messages import languages_of, start_alert_of, start_message
 from ..requests.start_again import Started, read_further
 from ..store import schema
-from ..store.statements import fetch_row
+from ..store.statements import row_of
 from ..times import milliseconds
 from . import fan_out
 from .apns_clients import Carrier
@@ -89,7 +89,7 @@ class StartFanOut(FanOut[Sequence[Recipient]]):
             await self._keep(connection)
             # The row is held: an end that came first is seen, and one that comes later finds
             # these devices among those that it must reach.
-            activity = await fetch_row(
+            activity = await row_of(
                 connection, select(table).where(table.c.id == self._activity.id).with_for_update()
             )
             # A state that is accepted after this moment has a later timestamp than this page.

@@ -45,12 +45,12 @@ def insert_into(connection: AsyncConnection, table: Table) -> Insert:
     return postgresql.insert(table)
 
 
-async def fetch(connection: AsyncConnection, query: Executable) -> Sequence[Row[Any]]:
+async def rows_of(connection: AsyncConnection, query: Executable) -> Sequence[Row[Any]]:
     """Return all rows of a query."""
     return (await connection.execute(query)).all()
 
 
-async def fetch_row(connection: AsyncConnection, query: Executable) -> Row[Any] | None:
+async def row_of(connection: AsyncConnection, query: Executable) -> Row[Any] | None:
     """Return the one row of a query, or None."""
     return (await connection.execute(query)).one_or_none()
 
