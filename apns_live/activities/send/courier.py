@@ -207,7 +207,7 @@ class Courier:
     def key_added(self, app: App) -> None:
         """Say that an app has another key."""
         self.apps.note(app)
-        self._jobs.begin(("key", app.row), lambda: self._use_key(app))
+        self._use_keys_of(app.row)
 
     @asynccontextmanager
     async def client(self, app: App, environment: str) -> AsyncIterator[Client]:
@@ -405,7 +405,9 @@ class Courier:
     def _ended(self, place: Place, again: bool) -> None:
         if place[0] == "start":
             self._starts.ended()
-        if again:
+        if again and place[0] == "key":
+            self._use_keys_of(place[1])
+        elif again:
             self._backlog.add(place[1])
         self._moved()
 
@@ -462,8 +464,13 @@ class Courier:
             for app in {carrier.app.row: carrier.app for carrier in self.carriers}.values():
                 await self._refresh(app)
 
-    async def _use_key(self, app: App) -> None:
+    def _use_keys_of(self, row: int) -> None:
+        self._jobs.begin(("key", row), lambda: self._use_key(row))
+
+    async def _use_key(self, row: int) -> None:
         """Sign with a key that was just added, and try again what failed for want of one."""
+        if (app := await self.apps.get(row)) is None:
+            return
         await self._refresh(app)
         self._pauses.end_those_of(app.row)
         self.failing.for_key.clear()

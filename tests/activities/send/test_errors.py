@@ -11,8 +11,11 @@ import pytest
 
 from apns_live import Endpoint
 from apns_live.activities import Audience, Sealer
+from apns_live.activities.apps import App
 from apns_live.activities.send import refusals
+from apns_live.activities.send.backlog import Backlog
 from apns_live.activities.store.sealing import new_key
+from apns_live.errors import Busy
 from apns_live.testing import FakeApns
 from tests.activities.send.test_recovery import follow, kill
 from tests.activities.send.world import World, a_start, an_end, an_update, phone_settings
@@ -40,6 +43,25 @@ async def test_a_start_without_a_key_fails_and_goes_on_when_the_key_comes(world:
     await world.settled()
     start = (await world.operations())[0]
     assert (start.status, start.reason, start.accepted) == ("done", None, 3)
+
+
+async def test_a_key_that_comes_while_the_store_fails_is_used_once_it_works(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = await world.add_app("keyless", with_key=False)
+    phones = await world.add_phones(1, app)
+    await world.service.activities.start(app, a_start())
+    await world.settled()
+    try_again, failures = Backlog.try_again, [Busy("the store is busy")]
+
+    async def failing(backlog: Backlog, app: App) -> None:
+        if failures:
+            raise failures.pop()
+        await try_again(backlog, app)
+
+    monkeypatch.setattr(Backlog, "try_again", failing)
+    await world.add_key(app)
+    await world.until(lambda: world.shown(phones) == [("active", 0)], at_most=10.0)
 
 
 async def test_a_key_that_does_not_open_is_a_clear_failure(world: World) -> None:
