@@ -61,7 +61,7 @@ class Load(asyncio.Protocol):
             if isinstance(event, ResponseReceived):
                 self.statuses[event.status] = self.statuses.get(event.status, 0) + 1
         http, body = self.http, self.body
-        while self.running and http.available_streams and http.has_room_for(len(body)):
+        while self.running and http.available_streams and http.room_for(len(body)):
             identifier = b"%08x-0000-4000-8000-000000000000" % next(self.serial)
             http.send_request(self.headers, next(self.paths), identifier, body)
         self._flush()

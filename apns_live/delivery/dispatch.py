@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from ..client import WorkItem
+from ..client import Attachment, WorkItem
 from ..clock import Alarm, Clock, SteadyTime
 from ..errors import ClientClosed, JournalError
 from ..guard import Guarded
@@ -32,16 +32,6 @@ AHEAD = 900
 may hold a few that are not on the wire."""
 SLICE = 64
 """The least that an activity or a fan-out gets when several share the room."""
-
-
-class Attachment(Protocol):
-    """What the client gives for a source."""
-
-    def wake(self) -> None:
-        """There is work again."""
-
-    def detach(self) -> None:
-        """No more work comes from here."""
 
 
 class Sender(Protocol):

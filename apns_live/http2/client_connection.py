@@ -164,10 +164,6 @@ class ClientConnection(Connection[_Stream]):
         """Requests that this connection can still carry before its stream ids are used up."""
         return max((MAXIMUM_STREAM_ID - self._next_id) // 2 + 1, 0)
 
-    def has_room_for(self, body_length: int) -> bool:
-        """Tell whether a whole request with a body of so many bytes can start now."""
-        return self.room_for(body_length) > 0
-
     def room_for(self, body_length: int) -> int:
         """Return how many whole requests with bodies of so many bytes can start now.
 

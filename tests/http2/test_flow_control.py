@@ -113,20 +113,20 @@ def test_padding_and_late_data_count_against_the_connection() -> None:
 def test_p9_no_request_starts_without_window_for_all_of_it() -> None:
     client, server = connected(1000, automatic_windows=False)
     sent = 0
-    while client.has_room_for(4000):
+    while client.room_for(4000):
         push(client, sent, b"x" * 4000)
         sent += 1
     assert sent == 16  # 64,000 of 65,535
     assert client.connection_window == 1535
     assert client.available_streams == 984
-    assert client.has_room_for(1535)
+    assert client.room_for(1535)
     with pytest.raises(Http2Error, match="window"):
         push(client, sent, b"x" * 4000)
     _, requests = pump(client, server)
     assert len(requests) == 16  # every HEADERS came with all of its body
     server.grant_window(0, 2465)
     pump(client, server)
-    assert client.has_room_for(4000)
+    assert client.room_for(4000)
     push(client, sent, b"x" * 4000)
     _, requests = pump(client, server)
     assert [len(request.body) for request in requests] == [4000]
@@ -198,12 +198,12 @@ def test_max_frame_size_is_respected() -> None:
 
 def test_a_body_above_the_default_window_starts_when_that_is_free() -> None:
     client, server = connected(10)
-    assert client.has_room_for(200_000)
+    assert client.room_for(200_000)
     push(client, 0, b"x" * 200_000)
-    assert not client.has_room_for(1)
+    assert not client.room_for(1)
     _, requests = pump(client, server)
     assert [request.truncated for request in requests] == [True]
-    assert client.has_room_for(4096)
+    assert client.room_for(4096)
 
 
 def test_a_stream_window_above_its_maximum_resets_the_stream() -> None:

@@ -61,7 +61,7 @@ def test_p1_every_request_is_answered_or_known_unprocessed(
         unprocessed += event.unprocessed
     assert client.going_away
     assert client.available_streams == 0
-    assert not client.has_room_for(0)
+    assert not client.room_for(0)
     with pytest.raises(Http2Error, match="going away"):
         push(client)
     answer_all(server, requests)
@@ -220,7 +220,7 @@ def test_p14_stream_ids_run_out() -> None:
     client = ready_client(first_stream_id=2**31 - 5)
     assert client.stream_ids_left == client.available_streams == 3
     streams = []
-    while client.has_room_for(2):
+    while client.room_for(2):
         streams.append(push(client))
     assert streams == [2**31 - 5, 2**31 - 3, 2**31 - 1]
     assert client.stream_ids_left == client.available_streams == 0

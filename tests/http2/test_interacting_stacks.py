@@ -163,7 +163,7 @@ class OurClient(RuleBasedStateMachine):
             self.send(STATES[(STATES.index(state) + number // 4) % 4], size)
 
     def send(self, state: PreparedHeaders, size: int) -> None:
-        if not self.client.has_room_for(size):
+        if not self.client.room_for(size):
             return
         body = bytes([65 + len(self.sent) % 26]) * size
         identifier = apns_id(len(self.sent))

@@ -54,7 +54,7 @@ def test_p4_streams_1_to_1000_to_1_to_500_with_500_in_flight() -> None:
     assert events == [SettingsReceived({STREAMS: 1})]
     assert client.open_streams == server.open_streams == 500
     assert client.available_streams == 0
-    assert not client.has_room_for(0)
+    assert not client.room_for(0)
     with pytest.raises(Http2Error, match="all 1 streams"):
         push(client)
     answer_all(server, requests[:499])
@@ -79,7 +79,7 @@ def test_nothing_starts_before_the_servers_settings() -> None:
     client = ClientConnection(authority=AUTHORITY)
     client.start()
     assert (client.ready, client.available_streams, client.max_concurrent_streams) == (False, 0, 0)
-    assert not client.has_room_for(0)
+    assert not client.room_for(0)
     with pytest.raises(Http2Error, match="SETTINGS"):
         push(client)
     client.receive(settings())

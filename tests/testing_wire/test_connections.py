@@ -276,7 +276,7 @@ async def test_windows_that_are_never_given_back() -> None:
             body = b"x" * 4000
             await client.exchange(token_of(0), headers, body)
             await client.until(lambda: client.http.max_concurrent_streams == MANY)
-            while client.http.has_room_for(len(body)):
+            while client.http.room_for(len(body)):
                 await client.exchange(token_of(1), headers, body)
             assert len(fake.pushes) == 65_535 // 4000
             assert client.http.connection_window == 65_535 % 4000

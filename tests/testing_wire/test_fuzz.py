@@ -242,7 +242,7 @@ async def attack(face: WireFace, fake: FakeApns, authorization: str, source: ran
         if pipe.closed:
             break
         try:
-            if client.available_streams and client.has_room_for(len(BODY)):
+            if client.available_streams and client.room_for(len(BODY)):
                 path = b"/3/device/" + token_of(source.randrange(50)).encode()
                 client.send_request(headers, path, b"8a6f1d3e-5b7c-4f2a-9d1e-0c4b3a2f1e5d", BODY)
         except Http2Error:
