@@ -11,7 +11,6 @@ import contextlib
 import os
 import weakref
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
-from types import TracebackType
 from typing import Any
 
 from . import client as _async
@@ -51,12 +50,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self.close(drain=None if kind is None else 0.0)
 
     def send(self, message: Message, token: str, *, deadline: float | None = None) -> Outcome:

@@ -13,7 +13,6 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from time import perf_counter
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .client.reading import IN_MEMORY, TokenReader, shown
@@ -146,12 +145,7 @@ class Run:
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __iter__(self) -> Iterator[Outcome]:

@@ -7,7 +7,6 @@ import random
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..clock import Clock, SystemClock
@@ -181,12 +180,7 @@ class Client:
     async def __aenter__(self) -> Client:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *error: object) -> None:
         await self.aclose(drain=None if kind is None else 0.0)
 
     def is_closed(self) -> bool:

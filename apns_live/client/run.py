@@ -11,7 +11,6 @@ import enum
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from ..errors import ClientClosed
@@ -88,12 +87,7 @@ class BaseRun(ABC, Generic[ReportT]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
     async def __aiter__(self) -> AsyncIterator[Outcome]:

@@ -36,7 +36,6 @@ import enum
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import Self, Unpack
 
 import msgspec
@@ -165,12 +164,7 @@ class Delivery:
         await self.open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
     async def open(self) -> None:

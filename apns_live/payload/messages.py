@@ -69,7 +69,11 @@ class Start(_State):
         _check_attributes_type(self.attributes_type)
         if self.attributes is None:
             raise refused(InvalidPayload, "attributes_missing", "attributes")
-        _check_start_alert(self.alert)
+        if self.alert is None:
+            raise refused(InvalidPayload, "start_alert_missing", "alert")
+        for name in ("title", "body") if isinstance(self.alert, Alert) else ():
+            if not getattr(self.alert, name):
+                raise refused(InvalidPayload, "start_alert_words", f"alert.{name}")
         _check_common(self.alert, self.relevance_score)
         if self.input_push_token is not None and type(self.input_push_token) is not bool:
             raise refused(InvalidPayload, "flag", "input_push_token", value=self.input_push_token)
@@ -136,15 +140,6 @@ def _check_attributes_type(name: object) -> None:
         )
     if not name.isidentifier():
         raise refused(InvalidPayload, "attributes_type_name", field, name=name)
-
-
-def _check_start_alert(alert: object) -> None:
-    if alert is None:
-        raise refused(InvalidPayload, "start_alert_missing", "alert")
-    if isinstance(alert, Alert):
-        for name in ("title", "body"):
-            if not getattr(alert, name):
-                raise refused(InvalidPayload, "start_alert_words", f"alert.{name}")
 
 
 def _check_common(alert: object, relevance_score: object) -> None:
