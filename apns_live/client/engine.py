@@ -108,7 +108,7 @@ class Engine:
     def stop_sources(self) -> None:
         """Take no more from sources that can be told so; the waiting room is left to drain."""
         self.closing = True
-        for attachment in self._intake.all():
+        for attachment in tuple(self._intake.attachments):
             if not attachment.drains:
                 self._stop(attachment, End.CLOSED)
 

@@ -26,31 +26,28 @@ class Intake:
     def __init__(self, ids: RequestIds, refuse: Callable[[Push, Outcome], object]) -> None:
         self._ids = ids
         self._refuse = refuse
-        self._attachments: list[Attachment] = []
+        self.attachments: list[Attachment] = []
+        """Those that are asked for work."""
         self._turn = 0
         self._dirty: list[Attachment] = []
         self._flushing = False
 
     def add(self, attachment: Attachment) -> None:
         """Ask this source for work from now on."""
-        self._attachments.append(attachment)
+        self.attachments.append(attachment)
 
     def remove(self, attachment: Attachment, end: End) -> None:
         """Ask this source for work no more."""
         if attachment.end is End.OPEN:
             attachment.end = end
-        if attachment in self._attachments:
-            self._attachments.remove(attachment)
+        if attachment in self.attachments:
+            self.attachments.remove(attachment)
         if not attachment.in_hand:
             attachment.set_timer(None)
 
-    def all(self) -> list[Attachment]:
-        """Return those that are asked for work."""
-        return list(self._attachments)
-
     def hungry(self) -> bool:
         """Whether some source may have work."""
-        return any(not attachment.idle for attachment in self._attachments)
+        return any(not attachment.idle for attachment in self.attachments)
 
     def take(
         self, limit: int, now: float, carrier: Carrier | None = None, stream_id: int = 0
@@ -59,7 +56,7 @@ class Intake:
 
         For ``carrier`` and ``stream_id`` see `Feed.take`.
         """
-        hungry = [attachment for attachment in self._attachments if not attachment.idle]
+        hungry = [attachment for attachment in self.attachments if not attachment.idle]
         if not hungry:
             return ()
         if len(hungry) == 1:

@@ -243,7 +243,8 @@ class Dispatch:
         self._gated = self._ring
         """Homes whose intents are to be committed first: the same without a journal."""
         self._ready: deque[Any] = deque()
-        self._intended = 0
+        self.waiting = 0
+        """Items that wait for a commit or, committed, for a connection."""
         if journal is not None:
             self.writer = Writer(
                 journal,
@@ -285,14 +286,9 @@ class Dispatch:
             attachment.detach()
 
     @property
-    def waiting(self) -> int:
-        """Items that wait for a commit or, committed, for a connection."""
-        return self._intended
-
-    @property
     def busy(self) -> bool:
         """Whether something is in flight or may leave now."""
-        return bool(self.in_flight or self._intended or self._ring or self._gated)
+        return bool(self.in_flight or self.waiting or self._ring or self._gated)
 
     # WorkSource: what the client calls.
 
@@ -306,7 +302,7 @@ class Dispatch:
             ready = self._ready
             while ready and len(items) < limit:
                 item = ready.popleft()
-                self._intended -= 1
+                self.waiting -= 1
                 home, key, extra = item.context
                 if home.leaves(key, extra):
                     items.append(item)
@@ -388,11 +384,11 @@ class Dispatch:
 
     def _intend(self, now: float) -> None:
         """Pick what may leave next and have its intents committed."""
-        room = AHEAD - self._intended
+        room = AHEAD - self.waiting
         if self.writer is None or self._attachment is None or room <= 0 or not self._gated:
             return
         items = self._gated.pull(room, now)
-        self._intended += len(items)
+        self.waiting += len(items)
         for home in {item.context[0]: None for item in items}:
             self.writer.now(home)
         if items:
@@ -408,7 +404,7 @@ class Dispatch:
         """Nothing leaves without its intent: the journal is broken, so everything stops."""
         self.error = error
         self._ready.clear()
-        self._intended = 0
+        self.waiting = 0
         self._failed(error)
 
 

@@ -13,10 +13,10 @@ from ..outcome import Outcome, Verdict
 from .budget import Budget, SharedAccount, StartAccounts
 from .dispatch import Dispatch, Home
 from .encoding import one_spelling
-from .journal import Record
+from .journal import LaneRecord, Record
 from .lane import Decided, Errand, Lane
 from .pacing import NEVER, Trouble
-from .records import forgotten_lane, lane_record
+from .records import lane_record
 from .state import State, unsent
 from .wakeups import Wakeups
 
@@ -284,7 +284,7 @@ class Lanes(Home):
             if self.is_kept(lane):
                 records.append(lane_record(lane))
             elif self.get(lane.token) is None:
-                records.append(forgotten_lane(lane.token))
+                records.append(LaneRecord(token=lane.token, forgotten=True))
         self._changed.clear()
         return records + self.wakeups.collect()
 

@@ -42,7 +42,8 @@ STEP = 225
 OPEN_SHARDS = 64
 READ_AHEAD = 4 * SHARD
 
-_VERDICT_OF = {code: verdict for verdict, code in CODE.items()}
+VERDICT_OF = {code: verdict for verdict, code in CODE.items()}
+"""The verdict of a byte that is neither PENDING nor UNSENT."""
 _NONE: Mapping[int, Outcome] = {}
 
 
@@ -317,11 +318,6 @@ class Ledger:
         del self._shards[number]
         counts = self.record.counts
         for code in set(shard.verdicts):
-            name = _VERDICT_OF[code].value
+            name = VERDICT_OF[code].value
             counts[name] = counts.get(name, 0) + shard.verdicts.count(code)
         self.changed = True
-
-
-def verdict_of(code: int) -> Verdict:
-    """Return the verdict of a byte that is neither PENDING nor UNSENT."""
-    return _VERDICT_OF[code]

@@ -49,11 +49,6 @@ def lane_record(lane: Lane) -> LaneRecord:
     )
 
 
-def forgotten_lane(token: str) -> LaneRecord:
-    """Return the record of a lane that need not be kept any more."""
-    return LaneRecord(token=token, forgotten=True)
-
-
 def restore_lane(record: LaneRecord, now: float) -> Lane:
     """Return the lane that was kept. What may have left goes again, with a newer timestamp."""
     lane = Lane(record.token)

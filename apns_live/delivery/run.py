@@ -27,7 +27,7 @@ from .budget import StartAccounts
 from .dispatch import Dispatch, Home
 from .guard import SpikeGuard
 from .journal import SHARD, Journal, Known, Record, RunRecord
-from .ledger import AHEAD, STEP, Ledger, verdict_of
+from .ledger import AHEAD, STEP, VERDICT_OF, Ledger
 from .pacing import NEVER, Trouble, again_at, last_moment
 from .sources import TrackedReader
 from .state import expired, unsent
@@ -277,7 +277,7 @@ class Run(BaseRun[RunReport], Home):
             for record in shards:
                 for position, token, what, code in ledger.load(record):
                     if what is Known.SETTLED:
-                        tally.counts[verdict_of(code)] += 1
+                        tally.counts[VERDICT_OF[code]] += 1
                     elif what is Known.UNKNOWN and resend:
                         tally.resent += 1
                         self._retries.troubles[position] = Trouble(

@@ -103,7 +103,8 @@ class ClientConnection(Connection[_Stream]):
         self._form = NO_FORM
         self._initial_window = initial_window
         self._max_response_body = max_response_body
-        self._next_id = first_stream_id
+        self.next_stream_id = first_stream_id
+        """The stream of the next request."""
         # Whole requests without any answer: stream id -> bytes sent less WINDOW_UPDATE received.
         self._waiting: dict[int, int] = {}
         self._streams: dict[int, _Stream] = {}
@@ -140,11 +141,6 @@ class ClientConnection(Connection[_Stream]):
         return max(min(free, self.stream_ids_left), 0)
 
     @property
-    def next_stream_id(self) -> int:
-        """The stream of the next request."""
-        return self._next_id
-
-    @property
     def open_streams(self) -> int:
         """Requests that have begun and have neither been answered nor reset."""
         return len(self._waiting) + len(self._streams)
@@ -152,7 +148,7 @@ class ClientConnection(Connection[_Stream]):
     @property
     def max_concurrent_streams(self) -> int:
         """The server's MAX_CONCURRENT_STREAMS; 0 before its SETTINGS arrived."""
-        return self._peers.values[Setting.MAX_CONCURRENT_STREAMS] if self._ready else 0
+        return self._peers.values[Setting.MAX_CONCURRENT_STREAMS] if self.ready else 0
 
     @property
     def going_away(self) -> bool:
@@ -162,7 +158,7 @@ class ClientConnection(Connection[_Stream]):
     @property
     def stream_ids_left(self) -> int:
         """Requests that this connection can still carry before its stream ids are used up."""
-        return max((MAXIMUM_STREAM_ID - self._next_id) // 2 + 1, 0)
+        return max((MAXIMUM_STREAM_ID - self.next_stream_id) // 2 + 1, 0)
 
     def room_for(self, body_length: int) -> int:
         """Return how many whole requests with bodies of so many bytes can start now.
@@ -200,7 +196,7 @@ class ClientConnection(Connection[_Stream]):
         count = len(names)
         if count > self.room_for(len(body)):
             raise Http2Error(self._why_no_room(count), ErrorCode.REFUSED_STREAM)
-        first = self._next_id
+        first = self.next_stream_id
         done = 0
         while done < count:
             prefix = self._prefixes.get(headers)
@@ -230,8 +226,8 @@ class ClientConnection(Connection[_Stream]):
     ) -> None:
         """Queue requests of equal sizes."""
         count = len(names)
-        first = self._next_id
-        self._next_id = end = first + 2 * count
+        first = self.next_stream_id
+        self.next_stream_id = end = first + 2 * count
         self._out.append(template.filled(first, names, request_ids))
         self._send_window -= length * count
         self._waiting.update(dict.fromkeys(range(first, end, 2), length))
@@ -241,8 +237,8 @@ class ClientConnection(Connection[_Stream]):
     def _send_slowly(
         self, headers: PreparedHeaders, path: bytes, request_id: bytes, body: bytes
     ) -> None:
-        stream_id = self._next_id
-        self._next_id = stream_id + 2
+        stream_id = self.next_stream_id
+        self.next_stream_id = stream_id + 2
         if stream_id >= MAXIMUM_STREAM_ID - 1:
             self._limit = 0
         block = self._requests.request_block(headers, path, request_id)
@@ -255,7 +251,7 @@ class ClientConnection(Connection[_Stream]):
         self._flush()
 
     def _why_no_room(self, count: int) -> str:
-        if not self._ready:
+        if not self.ready:
             return "no request may start before the server's SETTINGS arrived"
         if self.going_away:
             return "no request may start on a connection that is going away"
@@ -335,7 +331,7 @@ class ClientConnection(Connection[_Stream]):
             elif (
                 word == _RESET
                 and stream_id & 1
-                and stream_id < self._next_id
+                and stream_id < self.next_stream_id
                 and stream_id not in waiting
                 and stream_id not in streams
                 and self._unfinished is None
@@ -373,7 +369,7 @@ class ClientConnection(Connection[_Stream]):
             raise connection_error(f"HEADERS on stream {stream_id}, which we did not open")
 
     def _is_idle(self, stream_id: int) -> bool:
-        return stream_id & 1 == 0 or stream_id >= self._next_id
+        return stream_id & 1 == 0 or stream_id >= self.next_stream_id
 
     def _is_open(self, stream_id: int) -> bool:
         return stream_id in self._waiting or super()._is_open(stream_id)

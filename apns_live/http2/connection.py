@@ -95,7 +95,7 @@ class Connection(ABC, Generic[StreamT]):
     """One HTTP/2 connection without I/O. See ``ClientConnection`` and ``ServerConnection``."""
 
     _streams: dict[int, StreamT]
-    _last_stream_id = 0
+    last_stream_id = 0
     """The highest stream that the peer has opened."""
 
     def __init__(
@@ -114,7 +114,8 @@ class Connection(ABC, Generic[StreamT]):
         self._check = FieldCheck()
         self._ours = OurSettings(client=client)
         self._peers = PeerSettings(from_server=client)
-        self._ready = False
+        self.ready = False
+        """Whether the peer's first SETTINGS arrived."""
         self._error: Http2ConnectionError | None = None
         self._closing = False
         # Flow control: what we grant, and what the peer grants less what waits in the queue.
@@ -158,11 +159,6 @@ class Connection(ABC, Generic[StreamT]):
         self._out.append(settings_frame(changes))
 
     # --- state that both roles show ------------------------------------------------------------
-
-    @property
-    def ready(self) -> bool:
-        """Whether the peer's first SETTINGS arrived."""
-        return self._ready
 
     @property
     def closed(self) -> bool:
@@ -223,7 +219,7 @@ class Connection(ABC, Generic[StreamT]):
         self._error = error
         self._closing = True
         self._rest = b""
-        self._out.append(goaway_frame(self._last_stream_id, error.code, str(error).encode()[:200]))
+        self._out.append(goaway_frame(self.last_stream_id, error.code, str(error).encode()[:200]))
         raise error
 
     def _take_frames(self, data: bytes, events: list[Event]) -> int:
@@ -243,7 +239,7 @@ class Connection(ABC, Generic[StreamT]):
 
     def _check_unfinished(self, word: int) -> None:
         """Refuse a frame before all of it arrived, so that nothing large is kept."""
-        if not self._ready and word & 0xFF != FrameType.SETTINGS:
+        if not self.ready and word & 0xFF != FrameType.SETTINGS:
             self._refuse_greeting(word)
         if word >> 8 > self._frame_limit():
             raise connection_error(
@@ -263,7 +259,7 @@ class Connection(ABC, Generic[StreamT]):
     ) -> None:
         """Handle one frame of any kind; stream errors become RST_STREAM and an event."""
         frame_type = word & 0xFF
-        if not self._ready and (frame_type != FrameType.SETTINGS or flags & ACK):
+        if not self.ready and (frame_type != FrameType.SETTINGS or flags & ACK):
             self._refuse_greeting(word)
         if word >> 8 > DEFAULT_FRAME_SIZE:
             self._check_unfinished(word)
@@ -512,7 +508,7 @@ class Connection(ABC, Generic[StreamT]):
                     ErrorCode.FLOW_CONTROL_ERROR,
                 )
             self._flush_needed = bool(self._queue)
-        self._ready = True
+        self.ready = True
         self._reply(SETTINGS_ACK, "SETTINGS")
         self._peer_settings_changed()
         events.append(SettingsReceived(changed))

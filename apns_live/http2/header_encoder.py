@@ -101,15 +101,11 @@ class HeaderEncoder:
         self._field_numbers: dict[tuple[bytes, bytes], int] = {}
         self._name_numbers: dict[bytes, int] = {}
         self._inserted = 0
-        self._size = 0
+        self.table_size = 0
+        """Bytes in the dynamic table."""
         self._maximum = DEFAULT_HEADER_TABLE_SIZE
         self._pending: list[int] = []
         self.generation = 0
-
-    @property
-    def table_size(self) -> int:
-        """Bytes in the dynamic table."""
-        return self._size
 
     def limit_table(self, size: int) -> None:
         """Apply the peer's HEADER_TABLE_SIZE. The next block announces it (RFC 7541, 4.2)."""
@@ -131,10 +127,10 @@ class HeaderEncoder:
 
     def _evict(self, wanted: int) -> None:
         entries = self._entries
-        while entries and self._size + wanted > self._maximum:
+        while entries and self.table_size + wanted > self._maximum:
             field = entries.popleft()
             number = self._inserted - len(entries)
-            self._size -= len(field[0]) + len(field[1]) + _ENTRY_OVERHEAD
+            self.table_size -= len(field[0]) + len(field[1]) + _ENTRY_OVERHEAD
             if self._field_numbers.get(field) == number:
                 del self._field_numbers[field]
             if self._name_numbers.get(field[0]) == number:
@@ -148,7 +144,7 @@ class HeaderEncoder:
             return  # an entry larger than the table empties it (RFC 7541, section 4.4)
         self._inserted += 1
         self._entries.append((name, value))
-        self._size += size
+        self.table_size += size
         self._field_numbers[name, value] = self._inserted
         self._name_numbers[name] = self._inserted
 

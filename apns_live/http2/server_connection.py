@@ -123,11 +123,6 @@ class ServerConnection(Connection[_Stream]):
         """Streams on which the request or the response is not complete."""
         return len(self._streams)
 
-    @property
-    def last_stream_id(self) -> int:
-        """The highest stream that the client has opened."""
-        return self._last_stream_id
-
     def streams(self) -> list[StreamView]:
         """Return a snapshot of the open streams, in the order in which they were opened."""
         return [
@@ -145,7 +140,7 @@ class ServerConnection(Connection[_Stream]):
 
         Without ``last_stream_id`` every stream so far is served to its end.
         """
-        last = self._last_stream_id if last_stream_id is None else last_stream_id
+        last = self.last_stream_id if last_stream_id is None else last_stream_id
         self._goaway_last_id = last if self._goaway_last_id < 0 else min(last, self._goaway_last_id)
         self._go_away(last, code, debug)
         for stream_id in [number for number in self._streams if number > last]:
@@ -233,7 +228,7 @@ class ServerConnection(Connection[_Stream]):
             if stop > end:
                 self._check_unfinished(word)
                 break
-            if self._ready and self._unfinished is None and word < _USUAL_FRAME:
+            if self.ready and self._unfinished is None and word < _USUAL_FRAME:
                 # A request without padding and priority takes the short way.
                 frame_type = word & 0xFF
                 if frame_type == 0 and stream_id in streams and not flags & PADDED and stop > start:
@@ -268,7 +263,7 @@ class ServerConnection(Connection[_Stream]):
         return at
 
     def _is_idle(self, stream_id: int) -> bool:
-        return stream_id & 1 == 0 or stream_id > self._last_stream_id
+        return stream_id & 1 == 0 or stream_id > self.last_stream_id
 
     def _check_headers_allowed(self, stream_id: int) -> None:
         if stream_id & 1 == 0:
@@ -285,10 +280,10 @@ class ServerConnection(Connection[_Stream]):
                 raise stream_error(problem, stream_id, ErrorCode.STREAM_CLOSED)
             self._trailers(stream_id, stream, block, ends_stream, events)
             return
-        if stream_id <= self._last_stream_id:
+        if stream_id <= self.last_stream_id:
             self._ignore_headers(stream_id, block)
             return
-        self._last_stream_id = stream_id
+        self.last_stream_id = stream_id
         fields = self._decoder.decode(block)
         if self._closing or 0 <= self._goaway_last_id < stream_id:
             self._floods.spend("HEADERS after GOAWAY")

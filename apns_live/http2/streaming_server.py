@@ -26,7 +26,7 @@ class StreamingServerConnection(ServerConnection):
     def _headers_complete(
         self, stream_id: int, block: bytes, ends_stream: bool, events: list[Event]
     ) -> None:
-        is_new = stream_id > self._last_stream_id
+        is_new = stream_id > self.last_stream_id
         at = len(events)
         super()._headers_complete(stream_id, block, ends_stream, events)
         stream = self._streams.get(stream_id)

@@ -167,7 +167,7 @@ class OurClient(RuleBasedStateMachine):
             return
         body = bytes([65 + len(self.sent) % 26]) * size
         identifier = apns_id(len(self.sent))
-        self.ids[self.client._next_id] = identifier
+        self.ids[self.client.next_stream_id] = identifier
         stream_id = self.client.send_request(state, PATH, identifier, body)
         self.sent[stream_id] = body
 
