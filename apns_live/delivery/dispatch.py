@@ -159,9 +159,6 @@ class Timetable:
         self._entries: dict[Home, list[Any]] = {}
         """When, a number, and the home, which is None once another time has replaced this one."""
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def at(self, home: Home, when: float | None) -> None:
         """Ask ``home`` at ``when``, unless it is asked before that already."""
         if when is None:

@@ -35,6 +35,7 @@ from apns_live.http2.flow_control import ReceiveWindow, SendQueue, Stream
 from apns_live.http2.frames import (
     FRAME_HEADER,
     SETTINGS_ACK,
+    check_frame,
     goaway_frame,
     parse_goaway,
     parse_settings,
@@ -48,20 +49,6 @@ from apns_live.http2.header_encoder import HeaderEncoder
 from apns_live.http2.headers import HeaderDecoder
 from apns_live.http2.settings import OurSettings, PeerSettings
 
-_CONNECTION_FRAMES = (FrameType.SETTINGS, FrameType.PING, FrameType.GOAWAY)
-_STREAM_FRAMES = (
-    FrameType.DATA,
-    FrameType.HEADERS,
-    FrameType.PRIORITY,
-    FrameType.RST_STREAM,
-    FrameType.CONTINUATION,
-)
-_SIZES = {
-    FrameType.PRIORITY: 5,
-    FrameType.RST_STREAM: 4,
-    FrameType.PING: 8,
-    FrameType.WINDOW_UPDATE: 4,
-}
 _CONTINUATION_LIMIT = 256
 _LARGEST_BLOCK = 65_536
 
@@ -166,16 +153,6 @@ class Connection(ABC, Generic[StreamT]):
         return self._error is not None
 
     @property
-    def peer_settings(self) -> dict[int, int]:
-        """The peer's settings in force, as a copy."""
-        return dict(self._peers.values)
-
-    @property
-    def decoder_name(self) -> str:
-        """Which header decoder runs: ``jh2`` or ``hpack``."""
-        return self._decoder.decoder_name
-
-    @property
     def _max_frame_size(self) -> int:
         return self._peers.values[Setting.MAX_FRAME_SIZE]
 
@@ -268,14 +245,7 @@ class Connection(ABC, Generic[StreamT]):
             frame_type != FrameType.CONTINUATION or stream_id != unfinished.stream_id
         ):
             raise connection_error("another frame came inside a header block")
-        if stream_id == 0 and frame_type in _STREAM_FRAMES:
-            raise connection_error(f"{FrameType(frame_type).name} on stream 0")
-        if stream_id and frame_type in _CONNECTION_FRAMES:
-            raise connection_error(f"{FrameType(frame_type).name} on a stream")
-        if len(payload) != (size := _SIZES.get(frame_type, len(payload))):  # type: ignore[call-overload]
-            raise connection_error(
-                f"{FrameType(frame_type).name} is not {size} bytes", ErrorCode.FRAME_SIZE_ERROR
-            )
+        check_frame(frame_type, stream_id, len(payload))
         try:
             if frame_type == FrameType.HEADERS:
                 self._take_headers(flags, stream_id, payload, events)

@@ -93,6 +93,35 @@ def parse_goaway(payload: bytes) -> tuple[int, int, bytes]:
     return last_stream_id & 0x7FFFFFFF, code, payload[8:]
 
 
+_OF_THE_CONNECTION = (FrameType.SETTINGS, FrameType.PING, FrameType.GOAWAY)
+_OF_STREAMS = (
+    FrameType.DATA,
+    FrameType.HEADERS,
+    FrameType.PRIORITY,
+    FrameType.RST_STREAM,
+    FrameType.CONTINUATION,
+)
+_SIZES: dict[int, int] = {
+    FrameType.PRIORITY: 5,
+    FrameType.RST_STREAM: 4,
+    FrameType.PING: 8,
+    FrameType.WINDOW_UPDATE: 4,
+}
+
+
+def check_frame(frame_type: int, stream_id: int, length: int) -> None:
+    """Raise Http2ConnectionError for a frame on the wrong stream or of the wrong size."""
+    problem, code = "", ErrorCode.PROTOCOL_ERROR
+    if stream_id == 0 and frame_type in _OF_STREAMS:
+        problem = "on stream 0"
+    elif stream_id and frame_type in _OF_THE_CONNECTION:
+        problem = "on a stream"
+    elif length != _SIZES.get(frame_type, length):
+        problem, code = f"is not {_SIZES[frame_type]} bytes", ErrorCode.FRAME_SIZE_ERROR
+    if problem:
+        raise Http2ConnectionError(f"{FrameType(frame_type).name} {problem}", code)
+
+
 def strip_padding(payload: bytes, flags: int, what: str) -> bytes:
     """Return a DATA or HEADERS payload without padding and without priority fields.
 

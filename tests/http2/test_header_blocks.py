@@ -230,7 +230,7 @@ def test_an_interrupt_is_nobodys_compression_error() -> None:
 
 def test_the_decoder_can_be_chosen(header_decoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert HeaderDecoder().decoder_name == header_decoder
-    assert ClientConnection(authority=b"a").decoder_name == header_decoder
+    assert ClientConnection(authority=b"a")._decoder.decoder_name == header_decoder
     assert HeaderDecoder(name="hpack").decoder_name == "hpack"
     monkeypatch.setenv(DECODER_VARIABLE, "nghttp2")
     with pytest.raises(InvalidSetting, match="not a valid header decoder"):
