@@ -261,10 +261,11 @@ async def test_a_reading_can_be_taken_up_again(world: World) -> None:
             attributes_type="Match",
             environment="sandbox",
             after=first[0][-1].row,
-            until=first[1][0].row,
+            page=4,
         )
     ]
-    assert rest == [first[1][:1]]
+    assert len(first) > 1
+    assert rest == first[1:]
 
 
 async def test_twenty_thousand_ids_are_one_parameter(world: World) -> None:

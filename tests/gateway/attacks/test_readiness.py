@@ -29,7 +29,7 @@ async def test_a_full_disk_a_strange_key_and_a_lost_lock(
     assert await readiness(live) == (200, "")
 
     with monkeypatch.context() as patch:
-        patch.setattr(live.service.apps, "_sealer", Sealer(new_key()))
+        patch.setattr(live.service.apps, "sealer", Sealer(new_key()))
         status, said = await readiness(live)
         assert (status, "does not open with this store key" in said) == (503, True)
 
