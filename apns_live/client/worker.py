@@ -19,7 +19,7 @@ from .fan_out import Run
 from .reading import TokenReader
 from .run import Life
 
-_PAUSE = 0.002, 0.05
+_PAUSE = 0.01, 0.05
 """Seconds between two words of outcomes, and of counts alone."""
 
 

@@ -44,6 +44,8 @@ _SIGNED_AHEAD = 86_400.0
 _CHUNK = 1_000
 _IN_HAND = 10_000
 """Tokens that a worker may hold without an outcome."""
+_BUFFER = 1 << 22
+"""Bytes of a worker's words that may wait to be read."""
 _REMEMBERED = 50_000
 """Tokens after which those that have their outcome are forgotten."""
 
@@ -428,5 +430,5 @@ async def _start() -> tuple[asyncio.subprocess.Process, asyncio.StreamReader, as
         raise
     finally:
         there.close()
-    reader, writer = await asyncio.open_connection(sock=here)
+    reader, writer = await asyncio.open_connection(sock=here, limit=_BUFFER)
     return process, reader, writer
