@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo 'make demo     start a local fake APNs and send a Live Activity to 20,000 simulated phones'
-	@echo 'make test     the test suite (last seen: 20 minutes on two cores)'
+	@echo 'make test     the test suite (last seen: 14 minutes on two cores)'
 	@echo 'make check    lint, types, layers, known vulnerabilities, documentation'
 	@echo 'make extras   install the wheel alone and with each extra, and import what it brings'
 	@echo 'make release-check  build what a release publishes, check it, run it in clean environments'

@@ -142,9 +142,9 @@ _STALE = 256
 
 
 class Timetable:
-    """When each home wants to be asked again, on one timer: calls ``due(home, now)`` when a home's time has come: once for each time, the earliest first.
+    """When each home wants to be asked again, on one timer.
 
-    Times are steady seconds since 1970.
+    Calls ``due(home, now)`` once for each time, the earliest first. Times are steady seconds since 1970.
     """
 
     def __init__(
