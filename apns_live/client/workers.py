@@ -42,6 +42,7 @@ MOST_WORKERS = 256
 _SIGNED_AHEAD = 86_400.0
 """Seconds for which workers get provider tokens."""
 _CHUNK = 1_000
+"""Tokens handed to a worker at once, at most."""
 _IN_HAND = 10_000
 """Tokens that a worker may hold without an outcome."""
 _BUFFER = 1 << 22
