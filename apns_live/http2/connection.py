@@ -477,6 +477,7 @@ class Connection(ABC, Generic[StreamT]):
                     "SETTINGS_INITIAL_WINDOW_SIZE makes a stream's window larger than 2^31-1",
                     ErrorCode.FLOW_CONTROL_ERROR,
                 )
+            self._queue.all_windows_grew()
             self._flush_needed = bool(self._queue)
         self.ready = True
         self._reply(SETTINGS_ACK, "SETTINGS")
@@ -564,6 +565,7 @@ class Connection(ABC, Generic[StreamT]):
             return
         stream.sent -= increment
         if stream_id in self._queue:
+            self._queue.window_grew(stream_id)
             self._flush_needed = True
         else:
             self._spend_on_window()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 from apns_live.http2.events import Headers
@@ -76,29 +76,38 @@ class SendQueue:
     """
 
     def __init__(self) -> None:
-        self._bodies: dict[int, memoryview] = {}
-        self._turns: deque[int] = deque()
+        self._ready: OrderedDict[int, memoryview] = OrderedDict()
+        self._stalled: dict[int, memoryview] = {}
+        """Bodies whose stream's window is used up: nobody looks at them until it grows."""
         self.waiting_bytes = 0
         """Bytes of all waiting bodies."""
 
     def __len__(self) -> int:
-        return len(self._bodies)
+        return len(self._ready) + len(self._stalled)
 
     def __contains__(self, stream_id: int) -> bool:
-        return stream_id in self._bodies
+        return stream_id in self._ready or stream_id in self._stalled
 
     def add(self, stream_id: int, body: memoryview) -> None:
         """Let a body, which is not empty, wait for its turn."""
-        self._bodies[stream_id] = body
-        self._turns.append(stream_id)
+        self._ready[stream_id] = body
         self.waiting_bytes += len(body)
 
     def discard(self, stream_id: int) -> None:
         """Forget the waiting body of a stream that is gone."""
-        body = self._bodies.pop(stream_id, None)
+        body = self._ready.pop(stream_id, None) or self._stalled.pop(stream_id, None)
         if body is not None:
             self.waiting_bytes -= len(body)
-            self._turns.remove(stream_id)
+
+    def window_grew(self, stream_id: int) -> None:
+        """Let a stream take part again, whose window was used up."""
+        if stream_id in self._stalled:
+            self._ready[stream_id] = self._stalled.pop(stream_id)
+
+    def all_windows_grew(self) -> None:
+        """Let every stream take part again."""
+        self._ready.update(self._stalled)
+        self._stalled.clear()
 
     def flush(
         self,
@@ -113,27 +122,19 @@ class SendQueue:
         ``stream_window`` returns a stream's send window, ``sent`` takes what left on it.
         """
         finished: list[int] = []
-        turns = self._turns
-        stalled = 0
-        while turns and stalled < len(turns):
-            stream_id = turns[0]
-            body = self._bodies[stream_id]
+        while self._ready and connection_window > 0:
+            stream_id, body = self._ready.popitem(last=False)
             size = min(len(body), max_frame_size, connection_window, stream_window(stream_id))
             if size <= 0:
-                turns.rotate(-1)
-                stalled += 1
+                self._stalled[stream_id] = body
                 continue
-            stalled = 0
             last = size == len(body)
             out += (data_header(stream_id, size, end_stream=last), bytes(body[:size]))
             connection_window -= size
             self.waiting_bytes -= size
             sent(stream_id, size)
-            turns.popleft()
             if last:
-                del self._bodies[stream_id]
                 finished.append(stream_id)
             else:
-                self._bodies[stream_id] = body[size:]
-                turns.append(stream_id)
+                self._ready[stream_id] = body[size:]
         return finished

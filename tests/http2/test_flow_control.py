@@ -163,6 +163,29 @@ def test_waiting_bodies_take_turns() -> None:
     assert order == [(1, 16_384), (3, 16_384), (5, 16_384), (1, 3616), (3, 3616), (5, 3616)]
 
 
+def test_a_window_update_costs_only_what_it_unblocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = ready_client()
+    client.receive(settings(INITIAL_WINDOW_SIZE=0))
+    streams = [push(client, number, b"x" * 20) for number in range(500)]
+    looks: list[int] = []
+    window_of = client._stream_send_window
+
+    def look(stream_id: int) -> int:
+        looks.append(stream_id)
+        return window_of(stream_id)
+
+    monkeypatch.setattr(client, "_stream_send_window", look)
+    for stream_id in streams:
+        client.receive(window_update(stream_id, 10))
+    assert data_bytes(client) == 500 * 10
+    client.receive(window_update(0, 100))
+    assert len(looks) <= 3 * len(streams)
+    looks.clear()
+    client.receive(settings(INITIAL_WINDOW_SIZE=5))
+    assert data_bytes(client) == 500 * 5
+    assert len(looks) <= 3 * len(streams)
+
+
 def test_a_changed_initial_window_moves_open_streams() -> None:
     client = ready_client()
     client.receive(settings(INITIAL_WINDOW_SIZE=1000))
