@@ -13,8 +13,6 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Unpack
 
-import msgspec
-
 from ..errors import InvalidInput
 from ..guard import Guarded
 from ..outcome import Outcome, Verdict
@@ -28,7 +26,7 @@ from .encoding import one_spelling
 from .guard import SpikeGuard
 from .journal import ActivityRecord, MembersRecord, ProgressRecord, Record
 from .lane import HEADROOM_URGENT, Lane
-from .pacing import NEVER, Trouble, again_at
+from .pacing import NEVER, Trouble, follows
 from .publication import Publication, Variant
 from .records import (
     audience_records,
@@ -460,33 +458,25 @@ class LiveActivity(Home):
                 self._all.release(token)
             self._report(place, variant.version, outcome)
             return
-        trouble = audience.troubles.get(place)
-        failures = trouble.failures if trouble else 0
-        when = again_at(outcome, failures, now)
-        if when == NEVER:
+        before = audience.troubles.get(place)
+        newest = variant.version == audience.newest
+        last_moment = self.published.last_moment if newest else NEVER
+        trouble = follows(outcome, before, now, last_moment=last_moment)
+        if isinstance(trouble, Outcome):
             audience.given_up(place, variant.version)
-            self._report(place, variant.version, outcome)
+            if trouble is not outcome:
+                self.tally.counts[trouble.verdict] += 1
+            self._report(place, variant.version, trouble)
             return
-        if variant.version == audience.newest and when >= self.published.last_moment:
-            late = msgspec.structs.replace(
-                outcome,
-                verdict=Verdict.EXPIRED,
-                detail="the state's last moment comes before the next try",
-            )
-            audience.given_up(place, variant.version)
-            self.tally.counts[Verdict.EXPIRED] += 1
-            self._report(place, variant.version, late)
-            return
-        if trouble is None:
-            audience.troubles[place] = trouble = Trouble()
-        trouble.failures = failures + 1
-        trouble.not_before = when
-        if outcome.may_have_been_sent:
-            trouble.may_have_been_sent = True
+        if before is not None:
+            trouble.timestamp = before.timestamp
+        if trouble.may_have_been_sent and newest:
             # Of an older version the stamp is older too; of this one it is at most the lane's last.
-            if variant.version == audience.newest:
-                trouble.timestamp = max(trouble.timestamp, self.lane.last_timestamp)
-        audience.again(place, when, now)
+            trouble.timestamp = max(trouble.timestamp, self.lane.last_timestamp)
+        trouble.may_have_been_sent |= before is not None and before.may_have_been_sent
+        trouble.last = None  # a million tokens may be in trouble at once
+        audience.troubles[place] = trouble
+        audience.again(place, trouble.not_before, now)
 
     def settled_batch(self, accepted: int) -> None:
         """Finish a batch of answers."""

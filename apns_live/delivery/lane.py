@@ -33,7 +33,7 @@ from .budget import (
     refund,
 )
 from .encoding import restamp
-from .pacing import NEVER, Trouble, again_at
+from .pacing import NEVER, Trouble, follows, with_tries
 from .state import State, expired, inherit, superseded
 
 HEADROOM_SILENT = 1
@@ -208,31 +208,29 @@ class Lane:
                 outcome, attempts=0, detail="the token was dropped before this state left"
             )
             return [(state, outcome), (waiting, unsent)]
-        failures = trouble.failures if trouble is not None else 0
-        when = again_at(outcome, failures, now, replay_safe=state.encoded.replay_safe)
-        if when == NEVER:
+        next_ = follows(
+            outcome,
+            trouble,
+            now,
+            replay_safe=state.encoded.replay_safe,
+            last_moment=state.last_moment if waiting is None else NEVER,
+        )
+        if isinstance(next_, Outcome):
             # Wrong for this state; what waits behind it may be right.
             self.trouble = None
             if waiting is not None:
                 inherit(waiting, state)
-            if outcome.may_have_been_sent and verdict is Verdict.RETRY_LATER:
-                outcome = msgspec.structs.replace(outcome, verdict=Verdict.UNKNOWN)
-            return [(state, outcome)]
-        self.trouble = trouble = Trouble(
-            failures + 1, when, outcome.attempts, outcome.may_have_been_sent, outcome
-        )
-        if waiting is not None:
-            detail = inherit(waiting, state)
-            if not outcome.may_have_been_sent:
-                outcome = superseded(self.token, state, detail, trouble)
-            trouble.attempts = 0
-            trouble.may_have_been_sent = False
-            return [(state, outcome)]
-        if when >= state.last_moment:
-            self.trouble = None
-            return [(state, expired(self.token, state.encoded.priority, trouble))]
-        self.waiting = state
-        return []
+            return [(state, next_)]
+        self.trouble = next_
+        if waiting is None:
+            self.waiting = state
+            return []
+        detail = inherit(waiting, state)
+        if not outcome.may_have_been_sent:
+            outcome = superseded(self.token, state, detail, next_)
+        next_.attempts = 0
+        next_.may_have_been_sent = False
+        return [(state, outcome)]
 
 
 class Errand(Lane):
@@ -267,17 +265,11 @@ class Errand(Lane):
 
 
 def _dressed(outcome: Outcome, state: State, trouble: Trouble | None) -> Outcome:
-    """Add what only the lane knows: the budget's part, and the tries before this one."""
+    """Add what only the lane knows: the tries before this one, and the budget's part."""
+    outcome = with_tries(outcome, trouble)
     decision = state.decision
-    before = trouble.attempts if trouble else 0
-    sent_before = trouble.may_have_been_sent if trouble else False
-    if decision is None or not (before or sent_before or decision.demoted or decision.over_budget):
+    if decision is None or not (decision.demoted or decision.over_budget):
         return outcome
     return msgspec.structs.replace(
-        outcome,
-        demoted=decision.demoted,
-        over_budget=decision.over_budget,
-        attempts=outcome.attempts + before,
-        may_have_been_sent=outcome.may_have_been_sent
-        or (sent_before and outcome.verdict is not Verdict.ACCEPTED),
+        outcome, demoted=decision.demoted, over_budget=decision.over_budget
     )

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import msgspec
+
 from ..outcome import Outcome, Verdict
 from ..reasons import Retry
 from ..retry import POLICIES, Policy
@@ -20,6 +22,7 @@ _SERVER = POLICIES[Retry.BACKOFF_POOL]
 UNKNOWN_AT_ONCE = 3
 """How many times in a row a push without an answer is followed at once by the newest state."""
 NEVER = math.inf
+_TRIED_AGAIN = frozenset({Verdict.RETRY_LATER, Verdict.NOT_SENT, Verdict.SLOW_DOWN})
 
 
 @dataclass(slots=True)
@@ -33,6 +36,49 @@ class Trouble:
     last: Outcome | None = None
     timestamp: int = 0
     """The payload timestamp of the push that may have been processed."""
+
+
+def follows(
+    outcome: Outcome,
+    before: Trouble | None,
+    now: float,
+    *,
+    replay_safe: bool = True,
+    last_moment: float = NEVER,
+) -> Trouble | Outcome:
+    """Return what to remember until the next try, or the outcome in which the push ends.
+
+    ``outcome`` is what its tries came to so far and ``before`` what was remembered before the last.
+    A push that is not tried again although its answer would allow it is UNKNOWN where it may have
+    been processed, and EXPIRED where the next try would be at its ``last_moment`` or later.
+    """
+    failures = before.failures if before is not None else 0
+    when = again_at(outcome, failures, now, replay_safe=replay_safe)
+    if when == NEVER:
+        if outcome.may_have_been_sent and outcome.verdict in _TRIED_AGAIN:
+            return msgspec.structs.replace(outcome, verdict=Verdict.UNKNOWN, retry_at=0.0)
+        return outcome
+    if when >= last_moment:
+        return msgspec.structs.replace(
+            outcome,
+            verdict=Verdict.EXPIRED,
+            retry_at=0.0,
+            detail="its deadline or expiration comes before the next try",
+        )
+    return Trouble(failures + 1, when, outcome.attempts, outcome.may_have_been_sent, outcome)
+
+
+def with_tries(outcome: Outcome, before: Trouble | None) -> Outcome:
+    """Return the outcome of all tries, from that of the last."""
+    if before is None or not (before.attempts or before.may_have_been_sent):
+        return outcome
+    accepted = outcome.verdict is Verdict.ACCEPTED
+    return msgspec.structs.replace(
+        outcome,
+        attempts=outcome.attempts + before.attempts,
+        may_have_been_sent=outcome.may_have_been_sent
+        or (before.may_have_been_sent and not accepted),
+    )
 
 
 def again_at(outcome: Outcome, failures: int, now: float, *, replay_safe: bool = True) -> float:

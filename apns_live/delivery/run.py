@@ -28,12 +28,11 @@ from .dispatch import Dispatch, Home
 from .guard import SpikeGuard
 from .journal import SHARD, Journal, Known, Record, RunRecord
 from .ledger import AHEAD, STEP, VERDICT_OF, Ledger
-from .pacing import NEVER, Trouble, again_at, last_moment
+from .pacing import NEVER, Trouble, follows, last_moment, with_tries
 from .sources import TrackedReader
 from .state import expired, unsent
 
 _ACCEPTED = Verdict.ACCEPTED
-_TRIED_AGAIN = frozenset({Verdict.RETRY_LATER, Verdict.NOT_SENT, Verdict.SLOW_DOWN})
 _TOO_LATE = "its deadline or expiration passed"
 _IN_DOUBT = "the process ended between its intent and its answer; it may have been sent"
 PROBLEMS_KEPT = 1000
@@ -399,35 +398,26 @@ class Run(BaseRun[RunReport], Home):
         if position in retries.over_budget:
             retries.over_budget.discard(position)
             outcome = msgspec.structs.replace(outcome, over_budget=True)
-        accepted = outcome.verdict is _ACCEPTED
-        if trouble is not None:
-            doubt = outcome.may_have_been_sent or (trouble.may_have_been_sent and not accepted)
-            outcome = msgspec.structs.replace(
-                outcome, attempts=outcome.attempts + trouble.attempts, may_have_been_sent=doubt
-            )
-        if accepted:
+        outcome = with_tries(outcome, trouble)
+        if outcome.verdict is _ACCEPTED:
             return outcome
         self.guard.answered(outcome)
-        failures = trouble.failures if trouble else 0
-        when = again_at(outcome, failures, now, replay_safe=self._encoded.replay_safe)
-        if when == NEVER:
-            if outcome.may_have_been_sent and outcome.verdict in _TRIED_AGAIN:
-                return msgspec.structs.replace(outcome, verdict=Verdict.UNKNOWN)
-            return outcome
-        if when >= self._last_moment:
-            return msgspec.structs.replace(
-                outcome,
-                verdict=Verdict.EXPIRED,
-                detail="its deadline or expiration comes before the next try",
-            )
-        doubt = outcome.may_have_been_sent
-        retries.troubles[position] = Trouble(failures + 1, when, outcome.attempts, doubt, outcome)
-        if not doubt:
+        next_ = follows(
+            outcome,
+            trouble,
+            now,
+            replay_safe=self._encoded.replay_safe,
+            last_moment=self._last_moment,
+        )
+        if isinstance(next_, Outcome):
+            return next_
+        retries.troubles[position] = next_
+        if not next_.may_have_been_sent:
             self._ledger.unsent(position)
         if self._stopped:
             return None
-        if when > now:
-            heapq.heappush(retries.held, (when, position))
+        if next_.not_before > now:
+            heapq.heappush(retries.held, (next_.not_before, position))
         elif self._ledger.again(position):
             self._commit(at_once=True)
         return None
