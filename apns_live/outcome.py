@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import enum
+from collections.abc import Iterable
+from itertools import repeat
 
 import msgspec
 
@@ -40,8 +42,8 @@ class Verdict(enum.StrEnum):
     """Its deadline or expiration passed before APNs accepted it."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What became of one push.
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """What became of one push. Make one with keywords: fields may be added between others.
 
     Times ending in ``_time``, ``round_trip`` and ``elapsed`` are seconds.
     """
@@ -104,3 +106,42 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def drop_if_registered_before(self) -> datetime.datetime | None:
         """With DROP_TOKEN after a 410: keep the token if the app registered it after this time."""
         return self.timestamp if self.verdict is Verdict.DROP_TOKEN else None
+
+
+def acceptances(
+    tokens: Iterable[str],
+    apns_ids: Iterable[str],
+    unique_ids: Iterable[object],
+    *,
+    attempts: int,
+    priority: int,
+    connection_id: int,
+    queue_time: float,
+    round_trip: float,
+    elapsed: float,
+) -> list[Outcome]:
+    """Return the outcomes of pushes that left together and were accepted together."""
+    # By position, in the order of the fields: half the cost of keywords.
+    return list(
+        map(
+            Outcome,
+            tokens,
+            repeat(Verdict.ACCEPTED),
+            repeat(200),
+            repeat(""),
+            apns_ids,
+            unique_ids,
+            repeat(None),
+            repeat(attempts),
+            repeat(False),
+            repeat(priority),
+            repeat(False),
+            repeat(False),
+            repeat(False),
+            repeat(0.0),
+            repeat(connection_id),
+            repeat(queue_time),
+            repeat(round_trip),
+            repeat(elapsed),
+        )
+    )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby, repeat
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from ..outcome import Outcome, Verdict
+from ..http2 import EncodedString
+from ..outcome import Outcome, Verdict, acceptances
 from ..payload import EncodedMessage
 from .report import Counts
 
@@ -49,36 +51,33 @@ class NoMore(msgspec.Struct, tag=True, array_like=True):
 class Accepted(msgspec.Struct, array_like=True):
     """Acceptances that came at once, so that they share their times."""
 
-    tokens: Sequence[str]
-    apns_ids: Sequence[str]
-    unique_ids: Sequence[str]
-    """Empty where APNs sent none."""
+    numbers: bytes
+    """Which tokens, as `numbered` packs them."""
+    apns_ids: str
+    """One behind the other."""
+    unique_ids: Sequence[bytes]
+    """As APNs sent them, see `EncodedString`; empty where it sent none."""
     attempts: int
     connection_id: int
     queue_time: float
     round_trip: float
     elapsed: float
 
-    def outcomes(self, priority: int) -> list[Outcome]:
+    def outcomes(self, tokens: Sequence[str], priority: int) -> list[Outcome]:
         """Return the outcomes again."""
-        return [
-            Outcome(
-                token=token,
-                verdict=Verdict.ACCEPTED,
-                status=200,
-                apns_id=apns_id,
-                unique_id=unique_id,
-                attempts=self.attempts,
-                priority=priority,
-                connection_id=self.connection_id,
-                queue_time=self.queue_time,
-                round_trip=self.round_trip,
-                elapsed=self.elapsed,
-            )
-            for token, apns_id, unique_id in zip(  # noqa: B905 - the last one may be endless
-                self.tokens, self.apns_ids, self.unique_ids or repeat("")
-            )
-        ]
+        ids = self.apns_ids
+        size = len(ids) // len(tokens)
+        return acceptances(
+            tokens,
+            [ids[at : at + size] for at in range(0, len(ids), size)],
+            map(EncodedString, self.unique_ids) if self.unique_ids else repeat(""),
+            attempts=self.attempts,
+            priority=priority,
+            connection_id=self.connection_id,
+            queue_time=self.queue_time,
+            round_trip=self.round_trip,
+            elapsed=self.elapsed,
+        )
 
 
 class Settled(msgspec.Struct, tag=True, array_like=True):
@@ -86,19 +85,33 @@ class Settled(msgspec.Struct, tag=True, array_like=True):
 
     counts: Counts
     """Of everything that it has settled so far."""
-    accepted: Sequence[Accepted]
-    others: Sequence[Outcome]
-    drops: Sequence[Outcome]
+    accepted: Sequence[Accepted] = ()
+    numbers: bytes = b""
+    """Which tokens the others are of."""
+    others: Sequence[Outcome] = ()
+    drops: Sequence[Outcome] = ()
     """Those with DROP_TOKEN, where outcomes are not wanted."""
 
 
 _together = attrgetter("verdict", "connection_id", "attempts", "elapsed", "round_trip")
 
 
-def settled(outcomes: list[Outcome], counts: Counts, drops: list[Outcome]) -> Settled:
-    """Return what tells of these outcomes."""
-    accepted: list[Accepted] = []
+def numbered(numbers: list[int]) -> bytes:
+    """Pack the numbers of tokens: a worker counts those that it was handed, from 0."""
+    return array("I", numbers).tobytes()
+
+
+def numbers_of(packed: bytes) -> array[int]:
+    """Return the numbers again."""
+    return array("I", packed)
+
+
+def pack(
+    outcomes: Iterable[Outcome], numbers: Callable[[list[str]], list[int]], into: Settled
+) -> None:
+    """Add outcomes to what a worker tells. ``numbers`` gives tokens' numbers, once."""
     others: list[Outcome] = []
+    accepted: list[Accepted] = []
     for (verdict, connection_id, attempts, elapsed, round_trip), group in groupby(
         outcomes, _together
     ):
@@ -106,11 +119,12 @@ def settled(outcomes: list[Outcome], counts: Counts, drops: list[Outcome]) -> Se
         if verdict is not Verdict.ACCEPTED:
             others += batch
             continue
+        unique_ids = [each.unique_id for each in batch]
         accepted.append(
             Accepted(
-                [each.token for each in batch],
-                [each.apns_id for each in batch],
-                [str(each.unique_id) for each in batch] if batch[0].unique_id else (),
+                numbered(numbers([each.token for each in batch])),
+                "".join([each.apns_id for each in batch]),
+                list(map(_as_it_came, unique_ids)) if any(unique_ids) else (),
                 attempts,
                 connection_id,
                 batch[0].queue_time,
@@ -118,7 +132,14 @@ def settled(outcomes: list[Outcome], counts: Counts, drops: list[Outcome]) -> Se
                 elapsed,
             )
         )
-    return Settled(counts, accepted, others, drops)
+    into.accepted = [*into.accepted, *accepted]
+    if others:
+        into.numbers += numbered(numbers([each.token for each in others]))
+        into.others = [*into.others, *others]
+
+
+def _as_it_came(unique_id: object) -> bytes:
+    return bytes(unique_id) if isinstance(unique_id, bytes) else b"\0" + str(unique_id).encode()
 
 
 _encode = msgspec.msgpack.Encoder(enc_hook=str).encode

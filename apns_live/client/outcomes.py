@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import repeat
+from itertools import groupby, repeat
+from operator import attrgetter
 from typing import Any
 
 from ..answers import Answer
 from ..errors import InvalidInput
 from ..guard import RAISED
-from ..outcome import Outcome, Verdict
-from ..pool import Loss, Push, PushState, Sendable
+from ..outcome import Outcome, Verdict, acceptances
+from ..pool import Loss, Push, PushState
 from ..retry import Link, Step
 from .attachment import Attachment
 from .statistics import Counters
 
+_SETTLED = PushState.SETTLED
+_together = attrgetter("message", "owner", "created", "sent_at", "attempts")
 WORTH_ANOTHER_TRY = (Verdict.RETRY_LATER, Verdict.SLOW_DOWN, Verdict.REFRESH_CREDENTIALS)
 
 
@@ -27,55 +30,29 @@ def settle_accepted(
     counters: Counters,
 ) -> None:
     """Put the outcome of each acceptance into the batch of its source; ``mark`` gets each source once."""
-    latencies, queues = counters.round_trips, counters.queue_times
-    verdict = Verdict.ACCEPTED
-    settled = PushState.SETTLED
-    sent_at = created = -1.0
-    round_trip = queue_time = elapsed = 0.0
-    same = 0
-    owner: Attachment | None = None
-    message: Sendable | None = None
-    outcomes: list[tuple[Push, Outcome]] = []
-    for push, unique_id in zip(pushes, unique_ids or repeat("")):  # noqa: B905 - endless
-        if push.sent_at != sent_at or push.created != created:
-            if same:
-                latencies.add(round_trip, same)
-                queues.add(queue_time, same)
-                same = 0
-            sent_at, created = push.sent_at, push.created
-            round_trip = now - sent_at
-            queue_time = sent_at - created
-            elapsed = now - created
-        same += 1
-        if push.message is not message:
-            message = push.message
-            priority = message.priority
-        if push.owner is not owner:
-            owner = push.owner
-            outcomes = owner.batch
-            if not outcomes:
-                mark(owner)
-        push.state = settled
-        outcomes.append(
-            (
-                push,
-                Outcome(
-                    token=push.token,
-                    verdict=verdict,
-                    status=200,
-                    apns_id=push.request_id,
-                    unique_id=unique_id,
-                    attempts=push.attempts,
-                    priority=priority,
-                    connection_id=number,
-                    queue_time=queue_time,
-                    round_trip=round_trip,
-                    elapsed=elapsed,
-                ),
-            )
+    at = 0
+    for (message, owner, created, sent_at, attempts), group in groupby(pushes, _together):
+        alike = list(group)
+        count = len(alike)
+        counters.round_trips.add(now - sent_at, count)
+        counters.queue_times.add(sent_at - created, count)
+        if not owner.batch:
+            mark(owner)
+        outcomes = acceptances(
+            [push.token for push in alike],
+            [push.request_id for push in alike],
+            unique_ids[at : at + count] if unique_ids else repeat(""),
+            attempts=attempts,
+            priority=message.priority,
+            connection_id=number,
+            queue_time=sent_at - created,
+            round_trip=now - sent_at,
+            elapsed=now - created,
         )
-    latencies.add(round_trip, same)
-    queues.add(queue_time, same)
+        for push in alike:
+            push.state = _SETTLED
+        owner.batch += zip(alike, outcomes, strict=True)
+        at += count
 
 
 def refused_token(token: object, error: InvalidInput, priority: int) -> Outcome:

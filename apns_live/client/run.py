@@ -41,6 +41,8 @@ class Outbox:
 
     def __init__(self) -> None:
         self.unread: deque[Outcome] = deque()
+        self._packed: deque[tuple[int, Callable[[], list[Outcome]]]] = deque()
+        self._packed_count = 0
         self.kept = True
         """Whether anybody will read outcomes; `wait()` does not."""
         self.listener: Callable[[], object] | None = None
@@ -53,10 +55,33 @@ class Outbox:
             self.unread.extend(outcomes)
         self.tell()
 
+    def __len__(self) -> int:
+        return len(self.unread) + self._packed_count
+
+    def put_packed(self, count: int, unpack: Callable[[], list[Outcome]]) -> None:
+        """Keep outcomes that are made when the caller reads on: then they are soon gone again."""
+        if self.kept and self.listener is None:
+            self._packed.append((count, unpack))
+            self._packed_count += count
+        elif self.kept:
+            self.unread.extend(unpack())
+        self.tell()
+
+    def unpack(self) -> bool:
+        """Make the next packed outcomes; return whether there were any."""
+        if not self._packed:
+            return False
+        count, unpack = self._packed.popleft()
+        self._packed_count -= count
+        self.unread.extend(unpack())
+        return True
+
     def discard(self) -> None:
         """Keep none from now on."""
         self.kept = False
         self.unread.clear()
+        self._packed.clear()
+        self._packed_count = 0
 
     def tell(self) -> None:
         """Wake the caller: something changed."""
@@ -104,6 +129,9 @@ class BaseRun(ABC, Generic[ReportT]):
                     yield unread.popleft()
                     if len(unread) == WATERMARK:
                         self.resume()
+                if outbox.unpack():
+                    self.resume()
+                    continue
                 if self.life is Life.OVER:
                     break
                 self.resume()

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 import sys
+from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
@@ -14,10 +15,10 @@ from ..errors import CredentialError
 from ..outcome import Outcome
 from ..pool import Endpoint, PoolOptions
 from .client import Client
-from .crossing import NoMore, Setup, Take, decode_order, read, settled, write
+from .crossing import NoMore, Settled, Setup, Take, decode_order, pack, read, write
 from .fan_out import Run
 from .reading import TokenReader
-from .run import Life
+from .run import Life, Outbox
 
 _PAUSE = 0.01, 0.05
 """Seconds between two words of outcomes, and of counts alone."""
@@ -50,16 +51,39 @@ class LentKey(ProviderKey):
 
 
 class _Fed(TokenReader):
-    """Tokens that another process read."""
+    """Tokens that another process read; it knows each by its number."""
 
     def __init__(self) -> None:
         super().__init__()
         self._fed: list[str] = []
         self._over = False
+        self._handed = 0
+        self._numbers: dict[str, int] = {}
+        self._again: dict[str, list[int]] = {}
+        """More numbers of tokens that are there more than once."""
 
     def feed(self, tokens: list[str]) -> None:
+        first, self._handed = self._handed, self._handed + len(tokens)
+        fresh = dict(zip(tokens, range(first, self._handed), strict=True))
+        if len(fresh) == len(tokens) and self._numbers.keys().isdisjoint(fresh):
+            self._numbers |= fresh
+        else:
+            for number, token in enumerate(tokens, first):
+                if self._numbers.setdefault(token, number) != number:
+                    self._again.setdefault(token, []).append(number)
         self._fed.extend(tokens)
         self._wake()
+
+    def numbers(self, tokens: list[str]) -> list[int]:
+        """Return the numbers of tokens, each of them once."""
+        if not self._again:
+            return list(map(self._numbers.pop, tokens))
+        numbers: list[int] = []
+        for token in tokens:
+            numbers.append(self._numbers.pop(token))
+            if more := self._again.get(token):
+                self._numbers[token] = more.pop()
+        return numbers
 
     def finish(self) -> None:
         self._over = True
@@ -77,38 +101,43 @@ class _Fed(TokenReader):
         return left
 
 
-class _Teller:
+class _Teller(Outbox):
     """Tells the other process what the run came to, a batch at a time."""
 
     def __init__(
-        self, run: Run, writer: asyncio.StreamWriter, drops: list[Outcome], *, rows: bool
+        self, run: Run, fed: _Fed, writer: asyncio.StreamWriter, drops: list[Outcome], *, rows: bool
     ) -> None:
+        super().__init__()
+        self.kept = rows
         self._run = run
+        self._fed = fed
         self._writer = writer
         self._drops = drops
-        self._rows = rows
+        self._next = Settled(run.counts)
         self._timer: asyncio.TimerHandle | None = None
         self.over = asyncio.Event()
 
-    def note(self) -> None:
-        """Tell soon; called at every change of the run."""
-        if self._timer is None:
-            pause = 0.0 if self._run.life is Life.OVER else _PAUSE[not self._rows]
-            self._timer = asyncio.get_running_loop().call_later(pause, self.tell)
+    def put(self, outcomes: Iterable[Outcome]) -> None:
+        """Pack outcomes at once, while the processor still has them at hand."""
+        if self.kept:
+            pack(outcomes, self._fed.numbers, self._next)
+        self.tell()
 
     def tell(self) -> None:
-        """Tell now."""
+        """Tell soon; called at every change of the run."""
+        super().tell()
+        if self._timer is None:
+            pause = 0.0 if self._run.life is Life.OVER else _PAUSE[not self.kept]
+            self._timer = asyncio.get_running_loop().call_later(pause, self._tell)
+
+    def _tell(self) -> None:
         self._timer = None
-        run = self._run
-        unread = run.outbox.unread
-        outcomes = list(unread)
-        unread.clear()
-        drops = [] if self._rows else self._drops.copy()  # else they are among the outcomes
+        what, self._next = self._next, Settled(self._run.counts)
+        if not self.kept:  # else they are among the outcomes
+            what.drops = self._drops.copy()
         self._drops.clear()
-        write(self._writer, settled(outcomes, run.counts, drops))
-        if outcomes:
-            run.resume()
-        if run.life is Life.OVER:
+        write(self._writer, what)
+        if self._run.life is Life.OVER:
             self.over.set()
 
 
@@ -136,10 +165,7 @@ async def _main(descriptor: int) -> None:
         run = client.fan_out(
             client.prepare(setup.message), tokens, deadline=left, drops_to=drops.append
         )
-        teller = _Teller(run, writer, drops, rows=setup.rows)
-        run.outbox.listener = teller.note
-        if not setup.rows:
-            run.outbox.discard()
+        run.outbox = teller = _Teller(run, fed, writer, drops, rows=setup.rows)
         run.start()
         listening = asyncio.create_task(_listen(reader, fed, run))
         await teller.over.wait()

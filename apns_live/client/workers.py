@@ -13,9 +13,9 @@ import contextlib
 import os
 import socket
 import sys
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from time import monotonic
 from typing import Any
@@ -31,7 +31,7 @@ from ..outcome import Outcome, Verdict
 from ..payload import check_token
 from ..pool import Endpoint, PoolOptions, Sendable
 from .attachment import End
-from .crossing import NoMore, Settled, Setup, Take, decode_settled, read, write
+from .crossing import NoMore, Settled, Setup, Take, decode_settled, numbers_of, read, write
 from .drops import DropsTo
 from .outcomes import refused_token
 from .reading import TokenReader
@@ -47,8 +47,6 @@ _IN_HAND = 10_000
 """Tokens that a worker may hold without an outcome."""
 _BUFFER = 1 << 22
 """Bytes of a worker's words that may wait to be read."""
-_REMEMBERED = 50_000
-"""Tokens after which those that have their outcome are forgotten."""
 
 
 def check_workers(workers: object) -> None:
@@ -139,53 +137,33 @@ class _Worker:
         self.process: asyncio.subprocess.Process | None = None
         self.counts = Counts()
         self._handed_count = self._given_up = 0
-        self._handed: list[list[str]] = []
-        self._settled: list[Sequence[str]] = []
-        self._remembered = 0
+        self.rows = False
+        """Whether it tells of outcomes, or of counts alone."""
+        self._handed: dict[int, str] = {}
+        """Those without an outcome by their number, where it tells of outcomes."""
 
     @property
     def in_hand(self) -> int:
         """Tokens that it was handed and that have no outcome."""
         return self._handed_count - self.counts.settled - self._given_up
 
-    def hand(self, tokens: list[str], *, remember: bool) -> None:
+    def hand(self, tokens: list[str]) -> None:
         """Hand it tokens. Raises TypeError when one is no text."""
         assert self.writer is not None  # noqa: S101 - only workers that are there are asked
         write(self.writer, Take(tokens))
+        if self.rows:
+            self._handed.update(enumerate(tokens, self._handed_count))
         self._handed_count += len(tokens)
-        if remember:
-            self._handed.append(tokens)
 
-    def told(self, what: Settled) -> None:
-        """Take its word."""
-        self.counts = what.counts
-        if self._handed:
-            for group in (
-                *(each.tokens for each in what.accepted),
-                [each.token for each in what.others],
-            ):
-                self._settled.append(group)
-                self._remembered += len(group)
-            if self._remembered > _REMEMBERED:
-                self._handed = [self._open()]
-                self._settled = []
-                self._remembered = 0
+    def settled(self, numbers: bytes) -> list[str]:
+        """Return the tokens of these numbers, which have their outcome."""
+        return list(map(self._handed.pop, numbers_of(numbers)))
 
     def give_up(self) -> list[str]:
         """Return the tokens without an outcome, as many as there are; "" for one not remembered."""
         number = self.in_hand
         self._given_up += number
-        tokens = self._open()[:number]
-        return tokens + [""] * (number - len(tokens))
-
-    def _open(self) -> list[str]:
-        handed = list(chain.from_iterable(self._handed))
-        once = set(handed)
-        if len(once) == len(handed):
-            return list(once.difference(chain.from_iterable(self._settled)))
-        left = Counter(handed)
-        left.subtract(Counter(chain.from_iterable(self._settled)))
-        return list(left.elements())
+        return [*self._handed.values(), *[""] * number][:number]
 
 
 class SharedRun(BaseRun[Report]):
@@ -244,7 +222,8 @@ class SharedRun(BaseRun[Report]):
             task.add_done_callback(self._served)
 
     async def _serve(self, worker: _Worker) -> None:
-        setup = self._make_setup(self.outbox.kept)
+        worker.rows = self.outbox.kept
+        setup = self._make_setup(worker.rows)
         setup.deadline = self._until
         self._priority = setup.message.priority
         worker.process, reader, worker.writer = await _start()
@@ -303,14 +282,15 @@ class SharedRun(BaseRun[Report]):
         )
 
     def _take_in(self, worker: _Worker, what: Settled) -> None:
-        worker.told(what)
+        worker.counts = what.counts
         for outcome in chain(what.others, what.drops):
             if outcome.verdict is Verdict.DROP_TOKEN:
                 self._tally.note_drop(outcome)
-        if self.outbox.kept:
-            for group in what.accepted:
-                self.outbox.put(group.outcomes(self._priority))
-            self.outbox.put(what.others)
+        worker.settled(what.numbers)
+        for group in what.accepted:
+            tokens = worker.settled(group.numbers)
+            self.outbox.put_packed(len(tokens), partial(group.outcomes, tokens, self._priority))
+        self.outbox.put(what.others)
         self.resume()
         self.review()
 
@@ -318,7 +298,7 @@ class SharedRun(BaseRun[Report]):
 
     def resume(self) -> None:
         """Hand on more tokens where there is room for them."""
-        while self.life is Life.READING and len(self.outbox.unread) < UNREAD_LIMIT:
+        while self.life is Life.READING and len(self.outbox) < UNREAD_LIMIT:
             there = [worker for worker in self._workers if worker.writer is not None]
             if not there:
                 return
@@ -335,9 +315,8 @@ class SharedRun(BaseRun[Report]):
                 return
 
     def _hand(self, worker: _Worker, tokens: list[str]) -> None:
-        remember = self.outbox.kept
         try:
-            worker.hand(tokens, remember=remember)
+            worker.hand(tokens)
         except (TypeError, UnicodeEncodeError):
             good: list[str] = []
             for token in tokens:
@@ -346,7 +325,7 @@ class SharedRun(BaseRun[Report]):
                     good.append(token)
                 except InvalidToken as error:
                     self._settle_here([refused_token(token, error, self._priority)])
-            worker.hand(good, remember=remember)
+            worker.hand(good)
 
     def halt(self, end: End) -> None:
         """Read no more tokens, because of ``end``; the first cause counts."""

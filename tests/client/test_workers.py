@@ -57,6 +57,25 @@ async def test_every_token_has_its_outcome_once(fake: FakeApns) -> None:
     assert report.p50 > 0
 
 
+async def test_repeated_tokens_have_an_outcome_each(fake: FakeApns) -> None:
+    given = [*tokens(300), *tokens(200), *tokens(100)]
+    fake.fault("answer", token=given[7], reason="Unregistered", times=2)
+    async with client_for(fake) as client:
+        outcomes = [outcome async for outcome in share(client, given)]
+    assert sorted(outcome.token for outcome in outcomes) == sorted(given)
+    assert sum(outcome.accepted for outcome in outcomes) == 598
+
+
+async def test_waiting_after_the_first_outcomes(fake: FakeApns) -> None:
+    async with client_for(fake) as client:
+        run = share(client, iter(tokens(40_000)))
+        async with run:
+            await anext(aiter(run))
+            report = await run.wait()
+    assert report.settled == report.read
+    assert run._workers[0].in_hand == run._workers[1].in_hand == 0
+
+
 async def test_wait_gets_counts_alone(fake: FakeApns) -> None:
     given = tokens(1_000)
     fake.fault("answer", token=given[5], reason="Unregistered")
