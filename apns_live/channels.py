@@ -30,6 +30,7 @@ from .errors import (
     ManagementUnreachable,
 )
 from .payload import ChannelId, check_bundle_id, check_channel
+from .pool.connect import make_ssl_context
 from .reasons import Retry
 from .refusals import refused
 from .retry import Circumstances, Link, next_step
@@ -290,33 +291,20 @@ class Channels:
         if self._closed:
             raise ClientClosed("the client was closed; channel management is closed with it")
         if self._link is None:
-            self._link = _Link(self._open(), self._tokens.current())
+            self._link = _Link(
+                http2_client(
+                    self._host,
+                    self._port,
+                    make_ssl_context(self._ca_file),
+                    proxy=self._proxy,
+                    timeout=self._timeout,
+                    keepalive_expiry=300.0,
+                ),
+                self._tokens.current(),
+            )
         else:
             self._link.token = self._tokens.for_connection(self._link.token)
         return self._link
-
-    def _open(self) -> httpx.AsyncClient:
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return httpx.AsyncClient(
-            base_url=f"https://{host}:{self._port}",
-            http1=False,
-            http2=True,
-            verify=self._trust(),
-            proxy=self._proxy,
-            trust_env=False,
-            timeout=self._timeout,
-            limits=httpx.Limits(max_connections=1, keepalive_expiry=300.0),
-        )
-
-    def _trust(self) -> ssl.SSLContext:
-        try:
-            context = ssl.create_default_context(cafile=self._ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise refused(
-                InvalidSetting, "ca_file_unusable", "ca_file", ca_file=self._ca_file, value=error
-            ) from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
 
     def _retire(self, link: _Link) -> None:
         """Use another connection from now on; this one closes when nobody uses it."""
@@ -413,6 +401,28 @@ def _error(
 ) -> ChannelError:
     text = f"channel {operation.name}: {what}. {remedy}".rstrip()
     return ChannelError(text, status=status, reason=reason, remedy=remedy, request_id=request_id)
+
+
+def http2_client(
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    *,
+    proxy: str | None,
+    timeout: httpx.Timeout,
+    keepalive_expiry: float | None = 5.0,
+) -> httpx.AsyncClient:
+    """Return httpx's client with one HTTP/2 connection at most, and nothing of the environment's."""
+    return httpx.AsyncClient(
+        base_url=f"https://{f'[{host}]' if ':' in host else host}:{port}",
+        http1=False,
+        http2=True,
+        verify=context,
+        proxy=proxy,
+        trust_env=False,
+        timeout=timeout,
+        limits=httpx.Limits(max_connections=1, keepalive_expiry=keepalive_expiry),
+    )
 
 
 def _channel_header(channel: str) -> dict[str, str]:

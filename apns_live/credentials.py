@@ -232,11 +232,9 @@ class ProviderTokens:
 
 def _check_numbers(window: float, settle: float, max_age: float) -> None:
     if window < 60 or window != int(window):
-        raise InvalidSetting(
-            f"is {window} s", field="window", remedy="Pass whole seconds, 60 or more."
-        )
+        raise refused(InvalidSetting, "window", "window", window=window)
     if settle < 0:
-        raise InvalidSetting(f"is {settle} s", field="settle", remedy="Pass 0 or more seconds.")
+        raise refused(InvalidSetting, "settle", "settle", settle=settle)
     if max_age > TOKEN_LIFETIME - 60:
         raise refused(InvalidSetting, "max_age_long", "max_age", max_age=max_age)
     # A connection that opens at the end of a window's use shows a token that is already

@@ -205,7 +205,7 @@ async def _door(settings: Settings, endpoint: Endpoint, *, needed: bool) -> Find
 
     where = f"{endpoint.host}:{endpoint.port}"
     try:
-        context = make_ssl_context(endpoint)
+        context = make_ssl_context(endpoint.ca_file)
         proxy = None if settings.proxy is None else Proxy.from_url(settings.proxy)
         connector = Connector(endpoint, ssl_context=context, proxy=proxy)
         probe = _Probe()

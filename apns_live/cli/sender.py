@@ -17,7 +17,7 @@ from .progress import Bar
 from .tokens import TokenFile
 
 if TYPE_CHECKING:
-    from ..client import Client, Report, Run, SharedRun
+    from ..client import Client, Report, Run
     from ..payload import Message
 
 PATIENCE_AFTER_INTERRUPT = 15.0
@@ -59,7 +59,7 @@ class Sender:
         self._in_hand: set[str] = set()
         self._client: Client | None = None
         self._closing: asyncio.Future[None] | None = None
-        self._run: Run | SharedRun | None = None
+        self._run: Run | None = None
         self._last_resort: asyncio.TimerHandle | None = None
 
     def files_written(self) -> dict[str, tuple[str, int]]:
@@ -111,7 +111,7 @@ class Sender:
         except (InvalidInput, OSError) as error:
             self.source_error = error
 
-    async def _take(self, run: Run | SharedRun) -> None:
+    async def _take(self, run: Run) -> None:
         in_hand = self._in_hand
         files = self.files
         size = self.source.size

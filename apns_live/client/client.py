@@ -7,7 +7,7 @@ import random
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..clock import Clock, SystemClock
 from ..credentials import ProviderKey, ProviderTokens
@@ -25,13 +25,13 @@ from .attachment import Attachment, WorkSource
 from .drops import DropsTo
 from .edge import HomeLoop, check_deadline, check_seconds
 from .engine import Engine
-from .fan_out import Run
+from .fan_out import EngineRun, Run
 from .headers import HeaderBook
 from .reading import Tokens, read_tokens
 from .recent import RecentMessage
 from .single import WaitingRoom
 from .statistics import Statistics, snapshot
-from .workers import SharedRun, Sharing, check_workers
+from .workers import Sharing, check_workers
 
 if TYPE_CHECKING:
     from ..channels import Channels
@@ -107,14 +107,14 @@ class Client:
             **{name: value for name, value in given.items() if value is not None},
         )
         tunnel = None if proxy is None else Proxy.from_url(proxy)
-        self.ssl_context = make_ssl_context(self.endpoint, ssl_context)
+        self.ssl_context = make_ssl_context(self.endpoint.ca_file, ssl_context)
         self.hooks = hooks or Hooks()
         self._contracts = contracts
         self.provider_tokens = ProviderTokens(key, self.clock, deterministic=deterministic_tokens)
         self._sharing = Sharing(
-            self.bundle_id,
-            self.endpoint,
-            self.options,
+            bundle_id=self.bundle_id,
+            endpoint=self.endpoint,
+            options=self.options,
             proxy=proxy,
             never_index=never_index_authorization,
             own={
@@ -221,29 +221,6 @@ class Client:
         sendable = self.prepare(self.check_decodes(encoded), channel=channel)
         return await self._room.send(Push(channel, sendable), deadline)
 
-    @overload
-    def fan_out(
-        self,
-        message: Message | Sendable,
-        tokens: Tokens,
-        *,
-        deadline: float | None = None,
-        dedupe: bool = False,
-        drops_to: DropsTo | None = None,
-    ) -> Run: ...
-
-    @overload
-    def fan_out(
-        self,
-        message: Message | Sendable,
-        tokens: Tokens,
-        *,
-        deadline: float | None = None,
-        dedupe: bool = False,
-        drops_to: DropsTo | None = None,
-        workers: int,
-    ) -> Run | SharedRun: ...
-
     def fan_out(
         self,
         message: Message | Sendable,
@@ -253,7 +230,7 @@ class Client:
         dedupe: bool = False,
         drops_to: DropsTo | None = None,
         workers: int = 1,
-    ) -> Run | SharedRun:
+    ) -> Run:
         """Send one message to many tokens; see `Run`. Raises `InvalidInput`.
 
         ``tokens`` is an iterable or async iterable, read as there is room. ``deadline`` is seconds
@@ -267,25 +244,17 @@ class Client:
         check_workers(workers)
         sendable = self._sendable(message)
         reader = read_tokens(tokens, dedupe=dedupe)
+        options: dict[str, Any] = {
+            "priority": sendable.priority,
+            "deadline": deadline,
+            "drops_to": drops_to,
+            "may_start": self._check_open,
+        }
         if workers > 1:
             return self._sharing.run(
-                sendable,
-                reader,
-                self.provider_tokens,
-                workers=workers,
-                clock=self.clock,
-                deadline=deadline,
-                drops_to=drops_to,
-                may_start=self._check_open,
+                self.clock, sendable, reader, self.provider_tokens, workers=workers, **options
             )
-        return Run(
-            self._engine,
-            sendable,
-            reader,
-            deadline=deadline,
-            drops_to=drops_to,
-            may_start=self._check_open,
-        )
+        return EngineRun(self._engine, sendable, reader, **options)
 
     @property
     def channels(self) -> Channels:

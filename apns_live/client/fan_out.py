@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
+from ..clock import Clock
 from ..outcome import Outcome, Verdict
 from ..pool import Sendable
 from .attachment import Attachment, End, Settled
@@ -26,44 +28,75 @@ class Run(BaseRun[Report]):
 
     def __init__(
         self,
-        engine: Engine,
-        message: Sendable,
+        clock: Clock,
         reader: TokenReader,
         *,
+        priority: int,
         deadline: float | None,
         drops_to: DropsTo | None,
         may_start: Callable[[], object],
     ) -> None:
         super().__init__(reader, drops_to)
-        self._engine = engine
-        self._message = message
+        self._priority = priority
         self._deadline = deadline
         self._may_start = may_start
-        self._tally = Tally(engine.clock, self._drops.write)
-        self._attachment: Attachment | None = None
-
-    def __repr__(self) -> str:
-        return (
-            f"<Run {self.life.value}: read {self._reader.read}, settled {self._tally.counts.settled}, "
-            f"unread {len(self.outbox.unread)}>"
-        )
+        self._tally = Tally(clock, self._drops.write)
 
     @property
     def report(self) -> Report:
         """What it came to so far."""
-        return self._tally.report(self._reader, self.end)
+        return self._tally.report(self._reader, self.end, self._counted_elsewhere())
+
+    def _counted_elsewhere(self) -> Iterable[Counts]:
+        return ()
 
     @property
     def counts(self) -> Counts:
         """What is counted so far, for the process that this one works for."""
         return self._tally.counts
 
-    # The engine's side, in the order of events
-
     def _begin(self) -> None:
         self._may_start()
         self._drops.open()
         self._tally.begin()
+
+    def _tell(self, outcomes: list[Outcome]) -> None:
+        """Count outcomes and keep them for the caller."""
+        self._tally.add(outcomes)
+        self.outbox.put(outcomes)
+
+    def _never_left(self, tokens: list[str]) -> None:
+        why, priority = self.end.value, self._priority
+        self._tell(
+            [
+                Outcome(token=token, verdict=Verdict.NOT_SENT, reason=why, priority=priority)
+                for token in tokens
+            ]
+        )
+
+    def _ended(self) -> None:
+        self._tally.end()
+
+
+class EngineRun(Run):
+    """A fan-out by this process: what the engine asks of it, in the order of events."""
+
+    def __init__(
+        self, engine: Engine, message: Sendable, reader: TokenReader, **options: Any
+    ) -> None:
+        super().__init__(engine.clock, reader, **options)
+        self._engine = engine
+        self._message = message
+        self._attachment: Attachment | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Run {self.life.value}: read {self._reader.read}, settled {self._tally.counts.settled}, "
+            f"unread {len(self.outbox)}>"
+        )
+
+    def _begin(self) -> None:
+        super()._begin()
         self._attachment = self._engine.attach(
             self,
             deadline=self._deadline,
@@ -87,9 +120,7 @@ class Run(BaseRun[Report]):
 
     def settled(self, outcomes: Settled) -> None:
         """Count outcomes and keep them for the caller."""
-        ready = [outcome for _, outcome in outcomes]
-        self._tally.add(ready)
-        self.outbox.put(ready)
+        self._tell([outcome for _, outcome in outcomes])
         self.resume()
         self.review()
 
@@ -114,21 +145,5 @@ class Run(BaseRun[Report]):
         if self._attachment is not None:
             self._attachment.cancel_waiting()
 
-    def _never_left(self, tokens: list[str]) -> None:
-        outcomes = [
-            Outcome(
-                token=token,
-                verdict=Verdict.NOT_SENT,
-                reason=self.end.value,
-                priority=self._message.priority,
-            )
-            for token in tokens
-        ]
-        self._tally.add(outcomes)
-        self.outbox.put(outcomes)
-
     def _under_way(self) -> bool:
         return self._attachment is not None and self._attachment.in_hand > 0
-
-    def _ended(self) -> None:
-        self._tally.end()

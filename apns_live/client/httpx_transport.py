@@ -11,10 +11,13 @@ import asyncio
 import random
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
 
+from ..channels import http2_client
 from ..clock import Clock, timeout
 from ..credentials import ProviderToken, ProviderTokens
 from ..http2 import ResponseReceived
@@ -24,39 +27,31 @@ from ..pool.record import LinkRecord
 _STREAMS = 100
 
 
+@dataclass(eq=False)
 class _Carrier:
     """One httpx client with one connection at most, and one provider token."""
 
-    def __init__(
-        self,
-        number: int,
-        client: httpx.AsyncClient,
-        clock: Clock,
-        tokens: ProviderTokens,
-        held: ProviderToken | None,
-        address: str,
-    ) -> None:
-        self.number = number
-        self.client = client
-        self.tokens = tokens
-        self.token: ProviderToken = tokens.for_connection(held)
-        self.retired = ""
-        self.record = LinkRecord(clock.monotonic())
-        self.in_flight: dict[Push, asyncio.Task[None]] = {}
-        self._address = address
-        self._clock = clock
+    number: int
+    client: httpx.AsyncClient
+    clock: Clock
+    tokens: ProviderTokens
+    token: ProviderToken
+    address: str
+    record: LinkRecord
+    retired: str = ""
+    in_flight: dict[Push, asyncio.Task[None]] = field(default_factory=dict)
 
     def statistics(self) -> LinkStatistics:
         """Return a frozen snapshot (httpx opens the connection by itself)."""
         return self.record.statistics(
-            self._clock.monotonic(),
+            self.clock.monotonic(),
             connection_id=self.number,
             state="draining" if self.retired else "ready",
-            address=self._address,
+            address=self.address,
             open_streams=len(self.in_flight),
             max_streams=_STREAMS,
             stalled_for=0.0,
-            provider_token_age=max(0.0, self._clock.time() - self.token.issued_at),
+            provider_token_age=max(0.0, self.clock.time() - self.token.issued_at),
         )
 
     def retire(self, cause: str) -> None:
@@ -94,16 +89,13 @@ class HttpxTransport(Transport):
     ) -> None:
         super().__init__(feed, tokens, clock=clock, options=options, hooks=hooks, uniform=uniform)
         self._address = f"{endpoint.host}:{endpoint.port}"
-        host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-        self._open: Callable[[], httpx.AsyncClient] = lambda: httpx.AsyncClient(
-            base_url=f"https://{host}:{endpoint.port}",
-            http1=False,
-            http2=True,
-            verify=ssl_context,
+        self._open = partial(
+            http2_client,
+            endpoint.host,
+            endpoint.port,
+            ssl_context,
             proxy=proxy,
-            trust_env=False,
             timeout=httpx.Timeout(None, connect=options.connect_timeout),
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
         )
         self._all: list[_Carrier] = []
         """The newest, if it is not retired, takes pushes; the others wait for answers."""
@@ -161,8 +153,9 @@ class HttpxTransport(Transport):
                     self._open(),
                     self._clock,
                     self._tokens,
-                    self._preferred,
+                    self._tokens.for_connection(self._preferred),
                     self._address,
+                    LinkRecord(self._clock.monotonic()),
                 )
             )
         carrier = self._all[-1]

@@ -14,7 +14,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain
 from time import monotonic
@@ -30,13 +30,14 @@ from ..guard import logger
 from ..outcome import Outcome, Verdict
 from ..payload import check_token
 from ..pool import Endpoint, PoolOptions, Sendable
+from ..refusals import refused
 from .attachment import End
 from .crossing import NoMore, Settled, Setup, Take, decode_settled, numbers_of, read, write
-from .drops import DropsTo
+from .fan_out import Run
 from .outcomes import refused_token
 from .reading import TokenReader
-from .report import Counts, Report, Tally
-from .run import UNREAD_LIMIT, BaseRun, Life
+from .report import Counts
+from .run import UNREAD_LIMIT, Life
 
 MOST_WORKERS = 256
 _SIGNED_AHEAD = 86_400.0
@@ -52,40 +53,25 @@ _BUFFER = 1 << 22
 def check_workers(workers: object) -> None:
     """Raise `InvalidSetting` unless it is a number of processes from 1 to 256."""
     if type(workers) is not int or not 1 <= workers <= MOST_WORKERS:
-        raise InvalidSetting(
-            f"{workers!r:.40} is not a number of processes",
-            field="workers",
-            remedy=f"Give a whole number from 1 to {MOST_WORKERS}; one for each core.",
-        )
+        raise refused(InvalidSetting, "workers", "workers", workers=workers, most=MOST_WORKERS)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Sharing:
-    """What workers need to know of how a client was made, and the runs that it shares with them.
+    """What workers need to know of how a client was made, and the runs that it shares with them."""
 
-    ``own`` names what a client was given that lives in its process alone.
-    """
-
-    def __init__(
-        self,
-        bundle_id: str,
-        endpoint: Endpoint,
-        options: PoolOptions,
-        *,
-        proxy: str | None,
-        never_index: bool,
-        own: Mapping[str, object],
-    ) -> None:
-        self._bundle_id = bundle_id
-        ca_file = None if endpoint.ca_file is None else os.fspath(endpoint.ca_file)
-        self._endpoint = (endpoint.host, endpoint.port, ca_file)
-        self._options = options
-        self.proxy = proxy
-        self._never_index = never_index
-        self._own = own
-        self._runs: WeakSet[SharedRun] = WeakSet()
+    bundle_id: str
+    endpoint: Endpoint
+    options: PoolOptions
+    proxy: str | None
+    never_index: bool
+    own: Mapping[str, object]
+    """What the client was given that lives in its process alone."""
+    runs: WeakSet[SharedRun] = field(default_factory=WeakSet)
 
     def run(
         self,
+        clock: Clock,
         message: Sendable,
         reader: TokenReader,
         provider_tokens: ProviderTokens,
@@ -94,15 +80,13 @@ class Sharing:
         **options: Any,
     ) -> SharedRun:
         """Return a run of a client. Raises `InvalidSetting` for a client that cannot share."""
-        for name, given in self._own.items():
+        for name, given in self.own.items():
             if given:
-                raise InvalidSetting(
-                    "more than one worker cannot share what this client was made with",
-                    field=name,
-                    remedy="Leave it out, or fan out with workers=1.",
-                )
-        numbers = asdict(self._options)
-        numbers["max_connections"] = max(1, self._options.max_connections // workers)
+                raise refused(InvalidSetting, "workers_cannot_share", name)
+        endpoint = self.endpoint
+        ca_file = None if endpoint.ca_file is None else os.fspath(endpoint.ca_file)
+        numbers = asdict(self.options)
+        numbers["max_connections"] = max(1, self.options.max_connections // workers)
         numbers["min_connections"] = 1
 
         def setup(rows: bool) -> Setup:
@@ -110,23 +94,23 @@ class Sharing:
                 provider_tokens.key.key_id,
                 provider_tokens.key.team_id,
                 provider_tokens.signed_ahead(_SIGNED_AHEAD),
-                self._bundle_id,
-                self._endpoint,
+                self.bundle_id,
+                (endpoint.host, endpoint.port, ca_file),
                 self.proxy,
                 numbers,
-                self._never_index,
+                self.never_index,
                 msgspec.structs.replace(message.encoded, warnings=()),
                 None,
                 rows,
             )
 
-        run = SharedRun(reader, workers=workers, setup=setup, **options)
-        self._runs.add(run)
+        run = SharedRun(clock, reader, workers=workers, setup=setup, **options)
+        self.runs.add(run)
         return run
 
     async def close(self, patience: float) -> None:
         """End every run: wait so many seconds for answers, then end the processes."""
-        await asyncio.gather(*(run.close(patience) for run in self._runs))
+        await asyncio.gather(*(run.close(patience) for run in self.runs))
 
 
 class _Worker:
@@ -166,49 +150,38 @@ class _Worker:
         return [*self._handed.values(), *[""] * number][:number]
 
 
-class SharedRun(BaseRun[Report]):
-    """A fan-out by several processes; used as `Run` is. Made by ``Client.fan_out(workers=...)``."""
+class SharedRun(Run):
+    """A fan-out by several processes. Made by ``Client.fan_out(workers=...)``."""
 
     def __init__(
         self,
+        clock: Clock,
         reader: TokenReader,
         *,
         workers: int,
         setup: Callable[[bool], Setup],
-        clock: Clock,
-        deadline: float | None,
-        drops_to: DropsTo | None,
-        may_start: Callable[[], object],
+        **options: Any,
     ) -> None:
-        super().__init__(reader, drops_to)
+        super().__init__(clock, reader, **options)
         self._number = workers
         self._make_setup = setup
-        self._deadline = deadline
-        self._may_start = may_start
-        self._tally = Tally(clock, self._drops.write)
         self._workers: list[_Worker] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._until: float | None = None
-        self._priority = 10
 
     def __repr__(self) -> str:
         return (
             f"<SharedRun {self.life.value}: {len(self._tasks)} workers, read {self._reader.read}>"
         )
 
-    @property
-    def report(self) -> Report:
-        """What it came to so far."""
-        counts = [worker.counts for worker in self._workers]
-        return self._tally.report(self._reader, self.end, counts)
+    def _counted_elsewhere(self) -> list[Counts]:
+        return [worker.counts for worker in self._workers]
 
     # Workers
 
     def _begin(self) -> None:
-        self._may_start()
-        self._drops.open()
-        self._tally.begin()
+        super()._begin()
         loop = asyncio.get_running_loop()
         if self._deadline is not None:
             self._until = monotonic() + self._deadline
@@ -225,7 +198,6 @@ class SharedRun(BaseRun[Report]):
         worker.rows = self.outbox.kept
         setup = self._make_setup(worker.rows)
         setup.deadline = self._until
-        self._priority = setup.message.priority
         worker.process, reader, worker.writer = await _start()
         try:
             write(worker.writer, setup)
@@ -267,7 +239,7 @@ class SharedRun(BaseRun[Report]):
                 "a worker process of a fan-out has ended with %d pushes in hand: they are UNKNOWN",
                 len(tokens),
             )
-        self._settle_here(
+        self._tell(
             [
                 Outcome(
                     token=token,
@@ -324,7 +296,7 @@ class SharedRun(BaseRun[Report]):
                     check_token(token)
                     good.append(token)
                 except InvalidToken as error:
-                    self._settle_here([refused_token(token, error, self._priority)])
+                    self._tell([refused_token(token, error, self._priority)])
             worker.hand(good)
 
     def halt(self, end: End) -> None:
@@ -349,28 +321,11 @@ class SharedRun(BaseRun[Report]):
     def _withdraw(self) -> None:
         self._say(NoMore(stop=True))
 
-    def _never_left(self, tokens: list[str]) -> None:
-        self._settle_here(
-            [
-                Outcome(
-                    token=token,
-                    verdict=Verdict.NOT_SENT,
-                    reason=self.end.value,
-                    priority=self._priority,
-                )
-                for token in tokens
-            ]
-        )
-
-    def _settle_here(self, outcomes: list[Outcome]) -> None:
-        self._tally.add(outcomes)
-        self.outbox.put(outcomes)
-
     def _under_way(self) -> bool:
         return any(worker.in_hand for worker in self._workers)
 
     def _ended(self) -> None:
-        self._tally.end()
+        super()._ended()
         if self._timer is not None:
             self._timer.cancel()
 

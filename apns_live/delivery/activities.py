@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ..errors import InvalidInput
@@ -21,31 +22,26 @@ ACCOUNTS_KEPT = 100_000
 """Activities that were let go of whose accounts are remembered."""
 
 
+@dataclass(eq=False)
 class Activities(Generic[HomeT]):
     """The live activities of one delivery, by name and by token, and what they share.
 
     The counts are of all that there were.
     """
 
-    def __init__(
-        self,
-        dispatch: Dispatch,
-        lanes: Lanes,
-        *,
-        budget: Budget,
-        minimum_interval: float,
-        on_problem: Guarded | None,
-    ) -> None:
-        self.dispatch = dispatch
-        self.budget = budget
-        self.minimum_interval = minimum_interval
-        self.on_problem = on_problem
-        self.submitted = self.held_back = self.demoted = self.over_budget = 0
-        self._lanes = lanes
-        self._homes: dict[str, HomeT] = {}
-        self._owners: dict[str, str] = {}
-        """The name of the activity that a token belongs to."""
-        self._let_go: OrderedDict[str, tuple[Account, Account]] = OrderedDict()
+    dispatch: Dispatch
+    lanes: Lanes
+    budget: Budget
+    minimum_interval: float
+    on_problem: Guarded | None
+    submitted: int = 0
+    held_back: int = 0
+    demoted: int = 0
+    over_budget: int = 0
+    _homes: dict[str, HomeT] = field(default_factory=dict)
+    _owners: dict[str, str] = field(default_factory=dict)
+    """The name of the activity that a token belongs to."""
+    _let_go: OrderedDict[str, tuple[Account, Account]] = field(default_factory=OrderedDict)
 
     def __len__(self) -> int:
         return len(self._homes)
@@ -92,8 +88,8 @@ class Activities(Generic[HomeT]):
                 shown=token[:8],
                 value=self._owners[key],
             )
-        lane = self._lanes.get(token)
-        if lane is not None and not self._lanes.forget(token):
+        lane = self.lanes.get(token)
+        if lane is not None and not self.lanes.forget(token):
             raise refused(InvalidInput, "token_under_way", "token", shown=token[:8])
         self._owners[key] = name
         return lane

@@ -26,6 +26,7 @@ from apns_live.http2.header_blocks import (
     compression_error,
     inspect_block,
 )
+from apns_live.refusals import refused
 
 DecodedField = tuple[bytes, ...]
 """Name and value; the Rust decoder adds whether the field was marked never-indexed."""
@@ -109,17 +110,9 @@ def choose_decoder(name: str | None = None) -> str:
     """
     wanted = name or os.environ.get(DECODER_VARIABLE) or ""
     if wanted not in {"", "jh2", "hpack"}:
-        raise InvalidSetting(
-            f"{wanted!r} is not a valid header decoder",
-            field=DECODER_VARIABLE,
-            remedy="Use jh2 or hpack, or leave it out.",
-        )
+        raise refused(InvalidSetting, "decoder", DECODER_VARIABLE, wanted=wanted)
     if wanted == "jh2" and _RUST_DECODER is None:
-        raise InvalidSetting(
-            "jh2 is not installed or failed its self-check",
-            field=DECODER_VARIABLE,
-            remedy="Install jh2, or use hpack.",
-        )
+        raise refused(InvalidSetting, "decoder_missing", DECODER_VARIABLE)
     return wanted or ("jh2" if _RUST_DECODER is not None else "hpack")
 
 

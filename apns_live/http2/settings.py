@@ -16,6 +16,7 @@ from apns_live.http2.constants import (
     ErrorCode,
     Setting,
 )
+from apns_live.refusals import refused
 
 _DEFAULTS: dict[int, int] = {
     Setting.HEADER_TABLE_SIZE: DEFAULT_HEADER_TABLE_SIZE,
@@ -87,11 +88,7 @@ class OurSettings:
                     str(error or f"{value} does not fit 32 bits"), field=f"settings[{identifier}]"
                 )
             if identifier == Setting.HEADER_TABLE_SIZE and value > DEFAULT_HEADER_TABLE_SIZE:
-                raise InvalidSetting(
-                    "a header table above 4096 bytes is not supported",
-                    field="settings[HEADER_TABLE_SIZE]",
-                    remedy="Use 0 to 4096.",
-                )
+                raise refused(InvalidSetting, "header_table", "settings[HEADER_TABLE_SIZE]")
         self._waiting.append(dict(changes))
 
     def acknowledge(self) -> dict[int, int] | None:

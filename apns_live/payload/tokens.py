@@ -243,8 +243,4 @@ def _no_hidden_characters(
             name = {13: "a carriage return", 10: "a line feed", 0: "a NUL", 9: "a tab"}.get(
                 code, f"the control character U+{code:04X}"
             )
-            raise error(
-                f"holds {name} (character {at + 1})",
-                field=field,
-                remedy=f"Strip it: {what} is one line of visible characters.",
-            )
+            raise refused(error, "control", field, name=name, at=at + 1, what=what)

@@ -238,11 +238,7 @@ def _number(value: float, path: str) -> float:
 
 def _too_deep(path: str) -> InvalidPayload:
     shown = path if len(path) <= 120 else f"{path[:60]}...{path[-50:]}"
-    return InvalidPayload(
-        f"is nested deeper than {MAX_DEPTH} levels, or contains itself",
-        field=shown,
-        remedy="Flatten the value.",
-    )
+    return refused(InvalidPayload, "too_deep", shown, most=MAX_DEPTH)
 
 
 def _refused(value: object, path: str, remedy: str) -> InvalidPayload:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
@@ -34,24 +36,31 @@ async def system_resolver(host: str, port: int) -> Sequence[Address]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-def make_ssl_context(endpoint: Endpoint, given: ssl.SSLContext | None = None) -> ssl.SSLContext:
+def make_ssl_context(
+    ca_file: str | os.PathLike[str] | None, given: ssl.SSLContext | None = None
+) -> ssl.SSLContext:
     """Return a context with TLS 1.2 or newer, ALPN h2, and verification on.
 
-    A context that was given is used as it is if it verifies; else `InvalidSetting` is raised.
+    ``ca_file`` replaces the system's roots. A context that was given is used as it is. Raises
+    `InvalidSetting` for one that does not verify, and for a file without certificates.
     """
     if given is not None:
         if given.verify_mode is not ssl.CERT_REQUIRED or not given.check_hostname:
             raise refused(InvalidSetting, "ssl_context", "ssl_context")
         context = given
     else:
-        context = ssl.create_default_context(
-            cafile=None if endpoint.ca_file is None else str(endpoint.ca_file)
-        )
+        try:
+            context = ssl.create_default_context(cafile=ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise refused(
+                InvalidSetting, "ca_file_unusable", "ca_file", ca_file=ca_file, value=error
+            ) from error
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
     context.set_alpn_protocols(["h2"])
     return context
 
 
+@dataclass(eq=False)
 class Connector:
     """Opens connections to one endpoint.
 
@@ -60,19 +69,11 @@ class Connector:
     first, and the first to answer wins (Happy Eyeballs, RFC 8305).
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        *,
-        ssl_context: ssl.SSLContext,
-        resolver: Resolver = system_resolver,
-        proxy: Proxy | None = None,
-    ) -> None:
-        self.endpoint = endpoint
-        self._ssl = ssl_context
-        self._resolver = resolver
-        self._proxy = proxy
-        self._turn = 0
+    endpoint: Endpoint
+    ssl_context: ssl.SSLContext
+    resolver: Resolver = system_resolver
+    proxy: Proxy | None = None
+    _turn: int = 0
 
     async def open(
         self, make_protocol: Callable[[], asyncio.Protocol], tried: list[str] | None = None
@@ -82,7 +83,7 @@ class Connector:
         The addresses that it tries are added to ``tried``, for whoever cancels it.
         """
         host, port = self.endpoint.host, self.endpoint.port
-        first_hop = (host, port) if self._proxy is None else (self._proxy.host, self._proxy.port)
+        first_hop = (host, port) if self.proxy is None else (self.proxy.host, self.proxy.port)
         sock, where = await self._open_socket(*first_hop, [] if tried is None else tried)
         taken = False
 
@@ -94,14 +95,14 @@ class Connector:
             return make_protocol()
 
         try:
-            if self._proxy is not None:
-                await self._proxy.ask(sock, host, port)
+            if self.proxy is not None:
+                await self.proxy.ask(sock, host, port)
             loop = asyncio.get_running_loop()
             # The only time limit that counts is the pool's, on its own clock.
             transport, _ = await loop.create_connection(
                 make,
                 sock=sock,
-                ssl=self._ssl,
+                ssl=self.ssl_context,
                 server_hostname=host,
                 ssl_handshake_timeout=3600.0,
             )
@@ -131,7 +132,7 @@ class Connector:
         self, host: str, port: int, tried: list[str]
     ) -> tuple[socket.socket, str]:
         try:
-            addresses = list(await self._resolver(host, port))
+            addresses = list(await self.resolver(host, port))
         except OSError as error:
             raise ConnectFailed(f"DNS: no address for {host}: {error}") from error
         if not addresses:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import count, repeat
 from typing import Any, Protocol
@@ -62,23 +63,17 @@ class Carrier(Protocol):
         """
 
 
+@dataclass(eq=False)
 class HeaderSet:
     """The request headers that pushes share, without path, id and provider token.
 
     Prepared once per provider token, so that a link encodes them once and refers to them after.
     """
 
-    def __init__(
-        self,
-        fields: Fields,
-        *,
-        id_name: bytes = b"apns-id",
-        never_index_authorization: bool = False,
-    ) -> None:
-        self.fields = fields
-        self.id_name = id_name
-        self.never_index_authorization = never_index_authorization
-        self._prepared: dict[bytes, PreparedHeaders] = {}
+    fields: Fields
+    id_name: bytes = b"apns-id"
+    never_index_authorization: bool = False
+    _prepared: dict[bytes, PreparedHeaders] = field(default_factory=dict)
 
     def prepared(self, token: ProviderToken) -> PreparedHeaders:
         """Return the headers with this provider token in front."""

@@ -233,7 +233,7 @@ class GivesUp(asyncio.Protocol):
 async def test_a_socket_is_not_closed_under_its_transport(fake: FakeApns) -> None:
     # Its number would go to the next connection, and the event loop takes the two for one.
     endpoint = Endpoint(**fake.endpoint._asdict())
-    connector = Connector(endpoint, ssl_context=make_ssl_context(endpoint))
+    connector = Connector(endpoint, ssl_context=make_ssl_context(endpoint.ca_file))
     opening: list[asyncio.Task[str]] = []
     protocol = GivesUp(opening)
     opening.append(asyncio.ensure_future(connector.open(lambda: protocol)))

@@ -6,13 +6,15 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from apns_live import Alert, Client, Start, Update, Verdict
 from apns_live.client import WorkItem
-from apns_live.errors import ClientClosed, InvalidInput, WrongEventLoop
+from apns_live.errors import ClientClosed, InvalidInput, InvalidSetting, WrongEventLoop
 from apns_live.payload import encode
+from apns_live.pool.connect import make_ssl_context
 from apns_live.testing import FakeApns, SimulatedClock, ThreadedFakeApns
 from tests.blocking.conftest import arguments
 from tests.client.conftest import client_for, token, tokens
@@ -269,3 +271,10 @@ def test_a_start_is_encoded_with_an_alert_that_says_something() -> None:
             make(**empty)
     with pytest.raises(InvalidInput, match="alert"):
         Start(content_state={}, attributes_type="A", attributes={}, alert=Alert(title="a", body=""))
+
+
+def test_a_ca_file_without_certificates_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "roots.pem"
+    file.write_text("no certificate")
+    with pytest.raises(InvalidSetting, match="trusted roots"):
+        make_ssl_context(file)

@@ -152,7 +152,9 @@ async def test_addresses_that_were_tried_are_named(
             return [(socket.AF_INET, closed.getsockname())]
 
         endpoint = Endpoint(**timed_fake.endpoint._asdict())
-        connector = Connector(endpoint, ssl_context=make_ssl_context(endpoint), resolver=refused)
+        connector = Connector(
+            endpoint, ssl_context=make_ssl_context(endpoint.ca_file), resolver=refused
+        )
         with pytest.raises(ConnectFailed, match=f"127.0.0.1:{closed.getsockname()[1]}"):
             await connector.open(asyncio.Protocol)
 
