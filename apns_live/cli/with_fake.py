@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
 from ..client import Endpoint
@@ -25,11 +26,9 @@ from ..testing.control import serve_control
 from ..testing.phones import Activity, Token
 from ..testing.phones.decoding import as_json
 from ..testing.serve import facts_of
+from .calls import Calls, demo_values
 from .embedded import Place, embedded_database, embedded_sealer
 from .files import write_private
-from .trying.recording import Recorder
-from .trying.samples import Demo
-from .trying.server import Page
 
 if TYPE_CHECKING:
     from ..activities import Service
@@ -63,7 +62,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         contract = Contract.read(*place.contract) if place.contract else None
-        demo = Demo(contract)
+        demo = demo_values(contract)
         fake = await enter(
             FakeApns(
                 directory=directory / "fake",
@@ -72,7 +71,6 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
                 contract=contract,
             )
         )
-        inspector = await enter(serve_control(fake))
         endpoint = Endpoint(**fake.endpoint._asdict())
         if place.database is None:
             # A fake that starts anew knows none of the old tokens.
@@ -88,17 +86,16 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
             )
         )
         app = create_app(service, settings=place.settings)
-        one, segment, keys, account = await _seed(service, fake, place.contract, demo)
-        recorder = Recorder(app)
-        page = Page(recorder, one.id, segment, demo)
-        stack.push_async_callback(page.aclose)
+        one, segment, keys, account = await _seed(service, fake, place.contract, demo["type"])
+        calls = Calls(app)
+        stack.push_async_callback(calls.aclose)
+        inspector = await enter(serve_control(fake, beside=calls.routes))
         app.router.routes += [
-            Route(path, page.answer, methods=["GET", "POST"], name="try")
-            for path in ("/try", "/try/{name}")
+            Route(path, lambda _: RedirectResponse(inspector + "/")) for path in ("/", "/try")
         ]
         url = await enter(
             serving(
-                recorder,
+                calls,
                 gateway=app.state.gateway,
                 host=place.host,
                 port=place.port,
@@ -107,9 +104,9 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
         )
         account_file = directory / "service-account.json"
         write_private(account_file, with_token_uri(account, url))
-        phones = await enter(_Phones(url, fake, keys["native"], demo.attributes_type))
+        phones = await enter(_Phones(url, fake, keys["native"], demo["type"]))
         await phones.make(PHONES)
-        page.open(url, inspector, keys)
+        calls.open(url, keys, demo | {"app": one.id, "segment": segment})
         yield {
             "url": url,
             "inspector": inspector,
@@ -124,7 +121,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
 
 
 async def _seed(
-    service: Service, fake: FakeApns, files: tuple[Path, ...], demo: Demo
+    service: Service, fake: FakeApns, files: tuple[Path, ...], attributes_type: str
 ) -> tuple[App, str, dict[str, str], str]:
     """Make the app, its key, people, segment, group, an API key for each dialect, an FCM account."""
     from ..gateway.keys import Keys
@@ -139,7 +136,7 @@ async def _seed(
         settings={
             "onesignal_device_calls": "demo",
             "fcm_project_id": PROJECT,
-            "activitysmith": {"attributes_type": demo.attributes_type, "metrics_on_demand": True},
+            "activitysmith": {"attributes_type": attributes_type, "metrics_on_demand": True},
         },
     )
     if files:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount
+from starlette.routing import BaseRoute, Mount
 from starlette.routing import Route as StarletteRoute
 from starlette.staticfiles import StaticFiles
 
@@ -36,8 +36,13 @@ from .views import fake_row
 STATIC_FILES = Path(__file__).parent.parent / "inspector" / "static"
 
 
-def make_app(api: ControlApi, *, token: str | None = None) -> Application:
-    """Return the ASGI application of an API, with its guard in front."""
+def make_app(
+    api: ControlApi, *, token: str | None = None, beside: Sequence[BaseRoute] = ()
+) -> Application:
+    """Return the ASGI application of an API, with its guard in front.
+
+    ``beside``: further routes behind the same guard. The page shows calls where ``/gateway`` is one.
+    """
     rows = route.of(api)
     described = document(rows, fake_row(api.fake, 0.0).version)
     rows.append(Route("GET", "/v1/openapi.json", lambda: described))
@@ -49,6 +54,7 @@ def make_app(api: ControlApi, *, token: str | None = None) -> Application:
         StarletteRoute(path, _endpoint(api, methods), methods=_METHODS)
         for path, methods in by_path.items()
     ]
+    table += beside or [StarletteRoute("/gateway", lambda _: _answer(None))]
     if STATIC_FILES.is_dir():
         table.append(Mount("/", StaticFiles(directory=STATIC_FILES, html=True)))
     app = Starlette(routes=table, exception_handlers={HTTPException: cast("Any", _http_problem)})
@@ -105,11 +111,17 @@ async def _http_problem(_request: Request, error: HTTPException) -> Response:
 
 @contextlib.asynccontextmanager
 async def serve_control(
-    fake: FakeApns, *, host: str = "localhost", port: int = 0, token: str | None = None
+    fake: FakeApns,
+    *,
+    host: str = "localhost",
+    port: int = 0,
+    token: str | None = None,
+    beside: Sequence[BaseRoute] = (),
 ) -> AsyncIterator[str]:
     """Serve the control API and the inspector of a running fake; yields its URL.
 
     On an address other than this machine's own it needs ``token``: raises ``FakeError`` without.
+    ``beside``: further routes behind the same guard.
     """
     if not token and not is_loopback(host):
         raise FakeError(
@@ -129,7 +141,7 @@ async def serve_control(
     stop = asyncio.Event()
     task = asyncio.get_running_loop().create_task(
         serve(
-            cast("Any", make_app(api, token=token)),
+            cast("Any", make_app(api, token=token, beside=beside)),
             config,
             shutdown_trigger=stop.wait,
             mode="asgi",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from apns_live.cli.trying.recording import Recorder
-from apns_live.cli.trying.server import Page, _readable
+from apns_live.cli.calls import Calls, readable
 from apns_live.testing.control.security import Guard
 
 
@@ -25,27 +24,25 @@ async def test_the_control_api_answers_400_to_what_is_no_address(name: str, valu
         assert answer.status_code == 400
 
 
-async def test_the_try_page_takes_its_own_origin_alone() -> None:
+async def test_the_calls_of_the_page_are_taken_from_its_own_origin_alone() -> None:
     from starlette.applications import Starlette
-    from starlette.routing import Route
 
-    page = Page(Recorder(Starlette()), "a", "s", demo=None)  # type: ignore[arg-type]
-    page.open("http://localhost:1", "http://localhost:2", {})
-    app = Starlette(routes=[Route("/try/{name}", page.answer, methods=["POST"])])
-    transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+    calls = Calls(Starlette())
+    guarded = Guard(Starlette(routes=calls.routes), token=None)  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(guarded, client=("127.0.0.1", 1))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8080") as http:
         for origin, status in (
             ("http://localhost:9999", 403),
-            ("http://[::1", 403),
+            ("http://[::1", 400),
             ("null", 403),
             ("http://localhost:8080", 400),
         ):
-            answer = await http.post("/try/send", json={}, headers={"origin": origin})
+            answer = await http.post("/gateway/send", json={}, headers={"origin": origin})
             assert answer.status_code == status, origin
-    await page.aclose()
+    await calls.aclose()
 
 
-def test_the_try_page_shows_no_key() -> None:
+def test_the_calls_of_the_page_show_no_key() -> None:
     pem = "-----BEGIN PRIVATE KEY-----\\nMIGH\\n-----END PRIVATE KEY-----"
     for body in (
         f'{{"id": "1", "secret": "apnslive_1234_{"a" * 64}"}}',
@@ -54,8 +51,8 @@ def test_the_try_page_shows_no_key() -> None:
         f"p8={pem}",
         '{"credential": "apnsdev1.aaaaaaaaaaaaaaaaaaaa.bbbbbbbbbbb"}',
     ):
-        shown = str(_readable(body.encode()))
+        shown = str(readable(body.encode()))
         assert "hidden" in shown
         assert "MIGH" not in shown
         assert "aaaa" not in shown
-    assert _readable(b'{"content_state": {"key": "goal"}}') == {"content_state": {"key": "goal"}}
+    assert readable(b'{"content_state": {"key": "goal"}}') == {"content_state": {"key": "goal"}}

@@ -1,14 +1,15 @@
 // The detail panel: shows one thing at a time, gives the focus back when it closes.
 
-import { toast } from "./announce.js";
+import { CallDetail } from "./call_detail.js";
+import { copy } from "./copy.js";
 import { byId, h, morphChildren } from "./dom.js";
 import { icon } from "./icons.js";
 import { PhoneDetail } from "./phone_detail.js";
 import { PushDetail } from "./push_detail.js";
 
 export class Detail {
-  constructor(store, onSelect) {
-    Object.assign(this, { store, onSelect, page: null, kind: null, subject: null, from: null });
+  constructor(store, calls, onSelect) {
+    Object.assign(this, { store, calls, onSelect, page: null, kind: null, subject: null, from: null });
     this.box = byId("detail");
     this.heading = h("h2", { id: "detail-title", tabindex: "-1" });
     this.body = h("div", { class: "drawer-body" });
@@ -31,10 +32,13 @@ export class Detail {
     if (this.box.hidden) this.from = { kind, subject };
     Object.assign(this, { kind, subject });
     const redraw = () => this.draw();
+    const close = () => this.close();
     this.page =
       kind === "phone"
-        ? new PhoneDetail(this.store, subject, redraw, () => this.close())
-        : new PushDetail(this.store, subject, redraw);
+        ? new PhoneDetail(this.store, subject, redraw, close)
+        : kind === "call"
+          ? new CallDetail(this.store, this.calls, subject, close)
+          : new PushDetail(this.store, subject, redraw);
     this.box.hidden = false;
     document.body.dataset.detail = "open";
     this.body.replaceChildren();
@@ -73,14 +77,5 @@ export class Detail {
     else if (button.dataset.openPhone !== undefined) this.open("phone", button.dataset.openPhone);
     else if (button.dataset.copy) copy(button.dataset.copy);
     else if (button.dataset.act) await this.page.act(button);
-  }
-}
-
-export async function copy(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    toast("Copied.");
-  } catch {
-    toast("The browser does not allow copying here.", "problem");
   }
 }

@@ -119,6 +119,7 @@ function noChanges() {
     order: false,
     devices: new Set(),
     pushes: false,
+    calls: false,
     connections: false,
     faults: false,
     counts: false,

@@ -17,11 +17,12 @@ export function tabs(list, onChange) {
     if (tab) choose(tab, false);
   });
   list.addEventListener("keydown", (event) => {
-    const place = all.indexOf(document.activeElement);
-    const targets = { ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: all.length - 1 };
+    const seen = all.filter((each) => !each.hidden);
+    const place = seen.indexOf(document.activeElement);
+    const targets = { ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: seen.length - 1 };
     if (place < 0 || !Object.hasOwn(targets, event.key)) return;
     event.preventDefault();
-    choose(all[(targets[event.key] + all.length) % all.length], true);
+    choose(seen[(targets[event.key] + seen.length) % seen.length], true);
   });
   return (name) =>
     choose(
