@@ -15,14 +15,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 
 from starlette.types import Receive, Scope
 
-from ..errors import Busy
+from ..errors import Busy, InvalidInput
 from .settings import GatewaySettings
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_ONCE = frozenset({b"authorization", b"content-type", b"content-encoding", b"idempotency-key"})
 _STRANGERS, _STRANGERS_WAITING = 16, 200
 
 
@@ -154,6 +155,15 @@ class Visit:
         if self.body:
             self.within(min(settings.call_seconds, settings.body_seconds))
         self.within(settings.call_seconds)
+
+    def check(self, given: Collection[tuple[bytes, bytes]]) -> None:
+        """Raise `InvalidInput` for a header with two values that has one (RFC 9110, section 5.3)."""
+        if len(self.headers) < len(given):
+            for name, value in given:
+                if name in _ONCE and self.headers[name] != value:
+                    raise InvalidInput(
+                        "is given twice", field=name.decode().title(), remedy="Give it once."
+                    )
 
     def _has_body(self, scope: Scope) -> bool:
         if b"transfer-encoding" in self.headers:

@@ -51,6 +51,8 @@ async def _read(
     visit: Visit, limit_bytes: int, seconds: float, then: float, take: Callable[[bytes], object]
 ) -> None:
     declared, size, more = visit.headers.get(b"content-length", b""), 0, True
+    if visit.headers.get(b"content-encoding", b"").lower() not in (b"", b"identity"):
+        raise BadBody("the body is encoded: send it without Content-Encoding", status=415)
     if declared.isdigit() and int(declared) > limit_bytes:
         raise _too_large(limit_bytes)
     visit.read(seconds)

@@ -239,6 +239,7 @@ class Operation:
         """Answer a call. Raises what the face then refuses."""
         gateway, face = call.gateway, self.face
         gateway.check_open()
+        call.visit.check(call.scope["headers"])
         if self.who == "anyone":
             return await self._handle(call)
         await call.arrived(caller := await face.find(call))

@@ -126,7 +126,7 @@ def classify(error: BaseException) -> Problem:
         case BadBody(status=413):
             return problem("body_too_large", 413, error.problem)
         case BadBody(status=415):
-            return problem("not_json", 415, error.problem, remedy="Send application/json.")
+            return problem("not_json", 415, error.problem, remedy="Send plain application/json.")
         case BadBody(status=408):
             return problem("bad_body", 408, error.problem)
         case BadBody():
@@ -213,22 +213,29 @@ def json_answer(
     headers: Mapping[str, str] | None = None,
     *,
     retry_after: float | None = None,
+    media_type: str = JSON,
 ) -> Response:
-    """Return an answer with a JSON body. ``retry_after`` is seconds."""
+    """Return an answer with a JSON body, and the headers that its status calls for.
+
+    ``retry_after`` is seconds, and ``Retry-After`` whole ones. A 401 says how to show a key (RFC 9110, 11.6.1).
+    """
     found = dict(headers or {})
     if retry_after is not None:
         found["retry-after"] = str(max(1, math.ceil(retry_after)))
-    return Reply(msgspec.json.encode(body), status, found)
+    if status == 401:
+        found.setdefault("www-authenticate", 'Bearer realm="apns-live"')
+    return Reply(msgspec.json.encode(body), status, found, media_type)
 
 
 def respond(found: Problem) -> Response:
-    """Return a problem as an answer, with ``Retry-After`` and ``WWW-Authenticate`` where due."""
-    headers: dict[str, str] = {"cache-control": "no-store"}
-    if found.retry_after is not None:
-        headers["retry-after"] = str(max(1, math.ceil(found.retry_after)))
-    if found.status == 401:
-        headers["www-authenticate"] = 'Bearer realm="apns-live"'
-    return Reply(msgspec.json.encode(found), found.status, headers, MEDIA_TYPE)
+    """Return a problem as an answer."""
+    return json_answer(
+        found,
+        found.status,
+        {"cache-control": "no-store"},
+        retry_after=found.retry_after,
+        media_type=MEDIA_TYPE,
+    )
 
 
 def of_status(status: int) -> Problem:

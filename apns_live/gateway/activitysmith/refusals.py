@@ -11,23 +11,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ...errors import (
-    ActivityEnded,
-    ApnsLiveError,
-    BadBody,
-    Busy,
-    Conflict,
-    GatewayError,
-    InvalidInput,
-    InvalidSetting,
-    NotAllowed,
-    NotFound,
-    PayloadTooLarge,
-    StoreError,
-    TooManyRequests,
-    TransportError,
-)
-from ..problems import json_answer
+from ...errors import GatewayError, InvalidInput, InvalidSetting
+from ..problems import classify, json_answer
 
 CHANNELS = "Invalid channel targeting"
 STREAM_KEY = "Invalid stream_key"
@@ -38,6 +23,30 @@ _LABELS = {
     "content_state": "Invalid content_state",
     "presentation": "Invalid alert",
     "custom": "Invalid payload",
+}
+_CODES: Mapping[str, tuple[int, str]] = {
+    "payload_too_large": (400, "Payload too large"),
+    "invalid": (400, ""),
+    "unauthenticated": (401, "Unauthorized"),
+    "forbidden": (403, "Forbidden"),
+    "too_many_requests": (429, "Rate limit exceeded"),
+    "busy": (503, "Service busy"),
+    "not_found": (404, "Not found"),
+    "activity_ended": (404, "Live Activity not found"),
+    "conflict": (409, "Conflict"),
+    "idempotency_key_reused": (409, "Conflict"),
+    "store_unavailable": (503, "Service unavailable"),
+    "apns_unreachable": (503, "Service unavailable"),
+    "not_possible": (400, "Invalid request"),
+    "internal": (500, "Internal server error"),
+}
+"""Status and label of what `classify` finds; what is missing is about the body."""
+_LATER = "The gateway cannot do this now, please try again later."
+_SAID: Mapping[str, str] = {
+    "too_many_requests": "Too many requests, please try again later.",
+    "store_unavailable": _LATER,
+    "apns_unreachable": _LATER,
+    "internal": "The gateway failed. This was logged.",
 }
 _OWN = frozenset(
     {
@@ -83,56 +92,26 @@ class Refused(GatewayError):
 
 def refusal_of(error: BaseException) -> Refused:
     """Return what an error is in this dialect. Of an unknown one nothing is shown."""
-    match error:
-        case Refused():
-            return error
-        case InvalidSetting():
-            return Refused(500, "Gateway misconfigured", str(error))
-        case PayloadTooLarge():
-            return Refused(400, "Payload too large", str(error))
-        case InvalidInput():
-            return Refused(400, _label(error.field), str(error))
-        case BadBody():
-            return Refused(error.status, "Invalid request body", error.problem)
-        case NotAllowed(status=401):
-            return Refused(401, "Unauthorized", str(error))
-        case NotAllowed():
-            return Refused(403, "Forbidden", str(error))
-        case TooManyRequests():
-            return Refused(
-                429,
-                "Rate limit exceeded",
-                "Too many requests, please try again later.",
-                extra={"code": "rate_limited"},
-                retry_after=error.retry_after,
-            )
-        case Busy():
-            return Refused(503, "Service busy", str(error), retry_after=error.retry_after)
-        case NotFound():
-            return Refused(404, "Not found", str(error))
-        case ActivityEnded():
-            return Refused(404, "Live Activity not found", str(error))
-        case Conflict():
-            return Refused(409, "Conflict", str(error))
-        case StoreError() | TransportError():
-            return Refused(
-                503,
-                "Service unavailable",
-                "The gateway cannot do this now, please try again later.",
-                retry_after=5.0,
-            )
-        case ApnsLiveError():
-            return Refused(400, "Invalid request", str(error))
-    return Refused(500, "Internal server error", "The gateway failed. This was logged.")
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, InvalidSetting):
+        return Refused(500, "Gateway misconfigured", str(error))
+    found = classify(error)
+    status, label = _CODES.get(found.code, (found.status, "Invalid request body"))
+    if found.code == "invalid":
+        label = _label(found.field)
+    message = _SAID.get(found.code) or (
+        str(error) if isinstance(error, InvalidInput) else found.detail
+    )
+    extra = {"code": "rate_limited"} if status == 429 else {}
+    return Refused(status, label, message, extra=extra, retry_after=found.retry_after)
 
 
 def answer_refusal(error: Exception) -> Response:
     """Return an error as an answer."""
     refused = refusal_of(error)
-    headers = {"cache-control": "no-store"}
-    if refused.status == 401:
-        headers["www-authenticate"] = 'Bearer realm="apns-live"'
     body = {"error": refused.label, "message": refused.message, **refused.extra}
+    headers = {"cache-control": "no-store"}
     return json_answer(body, refused.status, headers, retry_after=refused.retry_after)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import unquote
@@ -19,6 +20,8 @@ logger = logging.getLogger("apns_live.gateway")
 
 HEAD_BYTES = 32_768
 """Of request line and header fields together."""
+_VERSIONS = ("1.0", "1.1")
+_HOST = re.compile(rb"[\w.~%!$&'()*+,;=:\[\]-]*\Z")
 _PREFACE = b"PRI * HTTP/2.0"
 _UNREADABLE = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
@@ -182,9 +185,10 @@ class Http1(HttpToolsProtocol):
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header field."""
+        """Take a header field. Those behind a body are not of the head (RFC 9110, section 6.5.1)."""
         self._count(len(name) + len(value) + 4)
-        super().on_header(name, value)
+        if self._in_head:
+            super().on_header(name, value)
 
     def _count(self, size: int) -> None:
         self._head_left -= size
@@ -202,13 +206,12 @@ class Http1(HttpToolsProtocol):
             self._upgrading = method
             return
         version = parser.get_http_version()
-        if version == "1.1" and not any(name == b"host" for name, _ in self.headers):
-            raise httptools.HttpParserError("no Host")  # RFC 9112, section 3.2
+        self._check_head(version)
         url = httptools.parse_url(self.url)
         scope["method"] = method.decode("ascii")
         scope["http_version"] = version
-        scope["raw_path"] = url.path
-        scope["path"] = unquote(url.path.decode("ascii"))
+        scope["raw_path"] = path = url.path or b"/"
+        scope["path"] = unquote(path.decode("ascii"))
         scope["query_string"] = url.query or b""
         self.cycle = cycle = _Cycle(
             scope=scope,
@@ -235,6 +238,19 @@ class Http1(HttpToolsProtocol):
             self._waits_for = ""
             self._drained = 0
             self._door.works(self)
+
+    def _check_head(self, version: str) -> None:
+        """Refuse what a proxy in front may have read otherwise (RFC 9112, sections 3.2 and 6.1)."""
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1 or (version == "1.1" and not hosts) or not all(map(_HOST.match, hosts)):
+            raise httptools.HttpParserError("not one Host")
+        if version not in _VERSIONS:
+            raise httptools.HttpParserError("no such version")
+        if any(
+            name == b"transfer-encoding" and value.lower() != b"chunked"
+            for name, value in self.headers
+        ):
+            raise httptools.HttpParserError("not chunked alone")
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer a client that has sent all and still listens; TLS has no such state."""

@@ -185,6 +185,10 @@ REFUSED = [
     b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     b"GET /x HTTP/1.1\nHost: h\n\n",
     b"GET /x HTTP/1.1\r\nHost: h\nx: y\r\n\r\n",
+    b"GET /x HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n",
+    b"GET /x HTTP/1.1\r\nHost: a b/c@d\r\n\r\n",
+    b"GET /x HTTP/2.0\r\nHost: h\r\n\r\n",
+    b"POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     b"GET /x HTTP/1.1\r\nHost: h\r\n y: z\r\n\r\n",
     b"GET /x HTTP/1.1\r\nHost: h\r\nx: " + b"y" * 40_000 + b"\r\n\r\n",
     b"GET /x HTTP/1.1\r\nHost: h\r\n" + b"x: y\r\n" * 10_000 + b"\r\n",
@@ -199,6 +203,14 @@ async def test_what_could_be_read_in_two_ways_is_refused(plain: Wire, request_by
         said = await reader.read()
     assert said.split(b" ")[1] in {b"400", b"431"}
     assert said.count(b"HTTP/1.1") == 1
+    writer.close()
+
+
+async def test_the_empty_path_of_a_whole_address_is_the_root(plain: Wire) -> None:
+    """RFC 9112, section 3.2.2: proxies write addresses so."""
+    reader, writer = await plain.connect()
+    writer.write(b"GET http://h HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    assert b'"path":"/"' in await reader.read()
     writer.close()
 
 

@@ -31,6 +31,7 @@ async def test_nothing_happens_without_a_key(world: VendorWorld) -> None:
         )
         assert answer.status_code == 401
         assert answer.json()["message"] == "Unauthorized"
+        assert answer.headers["www-authenticate"].startswith("Bearer")
     assert await world.operations() == []
 
 

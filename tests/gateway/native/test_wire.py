@@ -112,3 +112,29 @@ async def test_what_is_left_of_a_large_body_is_read_and_then_told(live: Live) ->
     length = b"Content-Length: %d\r\n\r\n" % len(body)
     answer = await said(live, UPDATE + key(live) + length + body, ends=False)
     assert answer.startswith(b"HTTP/1.1 413")
+
+
+async def test_a_field_behind_the_body_is_no_header(live: Live) -> None:
+    """What a proxy in front took away from the head must not come in by the other door."""
+    body = b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n" + key(live) + b"\r\n"
+    assert (await said(live, UPDATE + body)).startswith(b"HTTP/1.1 401")
+    headed = UPDATE + key(live) + body
+    assert (await said(live, headed)).startswith(b"HTTP/1.1 422")
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"GZIP", b"br", b"identity, gzip"])
+async def test_an_encoded_body_is_415(live: Live, encoding: bytes) -> None:
+    head = UPDATE + key(live) + b"Content-Encoding: %s\r\nContent-Length: 2\r\n\r\n{}" % encoding
+    assert (await said(live, head)).startswith(b"HTTP/1.1 415")
+    plain = head.replace(encoding, b"identity")
+    assert (await said(live, plain)).startswith(b"HTTP/1.1 422")
+
+
+async def test_a_header_with_two_values_that_has_one_is_refused(live: Live) -> None:
+    """Which of them a proxy in front has looked at is not known here."""
+    for more in (b"Authorization: Bearer x\r\n", b"Content-Type: text/plain\r\n"):
+        answer = await said(live, UPDATE + key(live) + more + b"Content-Length: 2\r\n\r\n{}")
+        assert answer.startswith(b"HTTP/1.1 422"), more
+        assert b"is given twice" in answer
+    again = await said(live, UPDATE + key(live) * 2 + b"Content-Length: 2\r\n\r\n{}")
+    assert b"is given twice" not in again
