@@ -37,6 +37,12 @@ def identifier(value: object, field: str, *, limit: int = 255) -> str:
         raise InvalidInput(
             f"has {len(value)} characters", field=field, remedy=f"Use at most {limit}."
         )
+    if value in (".", ".."):
+        raise InvalidInput(
+            f"{value!r} cannot stand in an address",
+            field=field,
+            remedy="Give another: clients take it out of the address of a call.",
+        )
     if not value.isprintable() or value != value.strip():
         raise InvalidInput(
             "holds a control character, or begins or ends with a space",

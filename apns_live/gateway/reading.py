@@ -14,17 +14,37 @@ from ..errors import InvalidInput
 from .problems import of_validation
 
 Value = TypeVar("Value")
-_SCORE: Any = Annotated[float, Meta(ge=0, le=1)]
+Score = Annotated[float, Meta(ge=0, le=1)]
+LONG_PAST = 1e9
+"""Seconds since 1970: the year 2001. What is before has no other meaning than the past."""
+
+
+def body(given: Mapping[str, Any], kind: type[Value]) -> Value:
+    """Return a body as a struct; null is as if it were not there.
+
+    Numbers and booleans may be written as text, as servers in PHP and Ruby do.
+    """
+    return _converted({k: v for k, v in given.items() if v is not None}, kind, strict=False)
 
 
 def read(value: object, kind: type[Value], field: str, remedy: str) -> Value:
     """Return a value of a type, such as ``Annotated[int, Meta(ge=1)]``."""
+    return _converted(value, kind, field, remedy)
+
+
+def _converted(
+    value: object, kind: type[Value], field: str = "", remedy: str = "", *, strict: bool = True
+) -> Value:
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
         found = of_validation(str(error))
-        place = found.field if found.field[:1] in ("", "[") else f".{found.field}"
-        raise InvalidInput(found.detail, field=f"{field}{place}", remedy=remedy) from None
+        dot = "" if found.field[:1] in ("", "[") or not field else "."
+        raise InvalidInput(
+            found.detail,
+            field=f"{field}{dot}{found.field}",
+            remedy=remedy or found.remedy or "Give what the page of the call asks for.",
+        ) from None
 
 
 def as_object(value: object, field: str) -> dict[str, Any]:
@@ -53,11 +73,6 @@ def text(
             f"has {len(value)} characters", field=where, remedy=f"Use at most {limit}."
         )
     return value
-
-
-def score(value: object, field: str) -> float | None:
-    """Return a relevance score, a number from 0 to 1, or None where it is absent."""
-    return None if value is None else read(value, _SCORE, field, "Give 0 to 1.")
 
 
 def ids(

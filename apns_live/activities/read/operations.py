@@ -29,7 +29,7 @@ class Operations:
     An operation's ``status`` is ``scheduled`` (a start that is not due), ``accepted``, ``running``,
     ``done``, ``superseded`` (something newer took its place before it was sent) or ``failed``. One
     that is ``running`` and has a ``reason`` waits: it says for what, and when it is tried again. A
-    failed one without ``finished_at`` goes on when a key is added. The kind ``limit`` stands for the
+    start that is ``done`` and has one reached nobody. A failed one without ``finished_at`` goes on when a key is added. The kind ``limit`` stands for the
     ends on single devices that had too many activities.
     Times are milliseconds since 1970.
     """

@@ -41,6 +41,9 @@ AT_ONCE = 10.0
 """Seconds after a start within which an end lets its first page leave all the same."""
 
 
+NOBODY = "nobody was reached: none of the audience has a push-to-start token for {type}"
+
+
 class StartFanOut(FanOut[Sequence[Recipient]]):
     """One start. ``resumed``: if it had begun, then in an earlier process, which may have died."""
 
@@ -262,4 +265,6 @@ class Starts:
         if status == "done":
             async with self._setting.database.read() as connection:
                 persons = await persons_reached(connection, operation.id)
-        await self._failing.note(operation, status, None, final=True, persons=persons)
+        nobody = status == "done" and not fan_out.sent and not operation.cursor
+        reason = NOBODY.format(type=activity.attributes_type) if nobody else None
+        await self._failing.note(operation, status, reason, final=True, persons=persons)

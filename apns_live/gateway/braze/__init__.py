@@ -27,7 +27,7 @@ from ..reach import (
 )
 from ..scopes import Dialect
 from . import words
-from .translate import MAX_EXTERNAL_IDS, Asked, read_start, read_update
+from .translate import MAX_EXTERNAL_IDS, read_start, read_update
 
 __all__ = ["Braze"]
 
@@ -105,9 +105,8 @@ async def start(call: Call, body: dict[str, Any]) -> Response:
     gateway, key = call.gateway, call.key
     app = key.app
     most = app.settings.get("braze_max_external_ids", MAX_EXTERNAL_IDS)
-    asked = read_start(body, now=gateway.clock.time(), max_ids=most)
-    request = asked.request
-    _check_app(key, asked)
+    request = read_start(body, now=gateway.clock.time(), max_ids=most)
+    _check_app(key, body)
     check_audience(key, request.audience)
     await check_id(gateway, key, request.id)
     minor = []
@@ -122,9 +121,8 @@ async def start(call: Call, body: dict[str, Any]) -> Response:
 async def update(call: Call, body: dict[str, Any]) -> Response:
     """Give an activity a new state, or end it."""
     gateway, key = call.gateway, call.key
-    asked = read_update(body, now=gateway.clock.time())
-    _check_app(key, asked)
-    request = asked.request
+    request = read_update(body, now=gateway.clock.time())
+    _check_app(key, body)
     activities = gateway.service.activities
     minor = []
     try:
@@ -134,12 +132,8 @@ async def update(call: Call, body: dict[str, Any]) -> Response:
         else:
             done = await activities.update(key.app, request)
         answer = done.answer
-        reached = answer.devices + answer.queued
-        if (
-            answer.status == "accepted"
-            and not reached
-            and await is_gone(gateway, key.app, request.id)
-        ):
+        nobody = answer.status == "accepted" and not answer.devices + answer.queued
+        if nobody and await is_gone(gateway, key.app, request.id):
             minor.append(words.NOBODY_LEFT.format(activity=request.id))
     except NotFound:
         # Braze accepts what it cannot deliver, and says so in its dashboard only.
@@ -149,8 +143,8 @@ async def update(call: Call, body: dict[str, Any]) -> Response:
     return accepted(minor)
 
 
-def _check_app(key: ApiKey, asked: Asked[Any]) -> None:
-    if not is_named(key.app, asked.app_id, "braze_app_id"):
+def _check_app(key: ApiKey, body: Mapping[str, Any]) -> None:
+    if not is_named(key.app, body["app_id"], "braze_app_id"):
         raise InvalidInput(
             "is not the app of this key",
             field="app_id",

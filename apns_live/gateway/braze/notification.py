@@ -12,89 +12,84 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from ...activities.requests import AlertText, CatalogText, Urgency
+from ...activities.requests import AlertText, CatalogText, Presentation
 from ...errors import InvalidInput
-from ..reading import read, score, text
+from ..reading import LONG_PAST, Score
 from .words import INVALID_EXTRA
 
 _RESERVED = frozenset({"ab", "aps"})
 _NORMAL_PRIORITY = 5
-_PRIORITY: Any = Annotated[int, Meta(ge=1, le=10)]
 
 
-class Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """What an apple_push object says of a Live Activity."""
+class Alert(msgspec.Struct, frozen=True):
+    """The alert object; ``*_loc_key`` name texts of the app's string catalogue."""
 
-    alert: AlertText | None = None
-    relevance_score: float | None = None
-    urgency: Urgency | None = None
+    title: str | None = None
+    body: str | None = None
+    sound: str | None = None
+    title_loc_key: str | None = None
+    title_loc_args: tuple[str, ...] | None = None
+    loc_key: str | None = None
+    loc_args: tuple[str, ...] | None = None
+
+    def words(self) -> AlertText | None:
+        """Return what is shown and heard, or None for nothing."""
+        text = AlertText(
+            title=self.title or "",
+            body=self.body or "",
+            sound=self.sound or None,
+            title_key=_catalog(self.title_loc_key, self.title_loc_args),
+            body_key=_catalog(self.loc_key, self.loc_args),
+        )
+        return None if text == AlertText(title="", body="") else text
 
 
-def read_notification(value: object, field: str = "notification", *, start: bool) -> Shown:
-    """Return what counts of the object. Raises `InvalidInput`.
+class Notification(msgspec.Struct, frozen=True):
+    """The object. 10 is the priority, 5 with content-available; ``apns_priority`` says otherwise."""
 
-    ``start`` asks for an alert with title and body: a phone ignores a start without one.
-    """
-    if value is None and not start:
-        return Shown()
-    value = read(value, dict[str, Any], field, "Give an apple_push object with an alert.")
-    _check_extra(value.get("extra"), f"{field}.extra")
-    return Shown(
-        alert=_alert(value.get("alert"), f"{field}.alert", required=start),
-        relevance_score=score(value.get("relevance_score"), f"{field}.relevance_score"),
-        urgency=_urgency(value, field),
-    )
+    alert: Alert | str | None = None
+    extra: Any = None
+    relevance_score: Score | None = None
+    content_available: bool | None = msgspec.field(default=None, name="content-available")
+    content_available_too: bool | None = msgspec.field(default=None, name="content_available")
+    apns_priority: Annotated[int, Meta(ge=1, le=10)] | None = None
 
-
-def _check_extra(value: object, field: str) -> None:
-    if value is None:
-        return
-    if not isinstance(value, Mapping) or _RESERVED & value.keys():
-        raise InvalidInput(
-            INVALID_EXTRA, field=field, remedy="Give an object without the keys ab and aps."
+    def presentation(self, stale_date: float | None) -> Presentation:
+        """Return what goes with a state. Raises `InvalidInput`."""
+        extra, priority = self.extra, self.apns_priority
+        alert = Alert(body=self.alert) if isinstance(self.alert, str) else self.alert
+        if extra is not None and (not isinstance(extra, Mapping) or _RESERVED & extra.keys()):
+            raise InvalidInput(
+                INVALID_EXTRA,
+                field="notification.extra",
+                remedy="Give an object without the keys ab and aps.",
+            )
+        quiet = self.content_available or self.content_available_too
+        if priority is not None:
+            quiet = priority <= _NORMAL_PRIORITY
+        return Presentation(
+            alert=None if alert is None else alert.words(),
+            # One that has passed long ago is drawn as outdated, too.
+            stale_date=None if stale_date is None else max(stale_date, LONG_PAST),
+            relevance_score=self.relevance_score,
+            urgency="quiet" if quiet else None if priority is None else "urgent",
         )
 
-
-def _urgency(value: Mapping[str, Any], field: str) -> Urgency | None:
-    """10 by default, 5 with content-available; ``apns_priority`` says otherwise."""
-    priority = value.get("apns_priority")
-    if priority is not None:
-        remedy = "Give 10 to wake the screen, 5 to spare the battery."
-        priority = read(priority, _PRIORITY, f"{field}.apns_priority", remedy)
-        return "urgent" if priority > _NORMAL_PRIORITY else "quiet"
-    available = value.get("content-available", value.get("content_available"))
-    return "quiet" if available is True or available in (1, "1") else None
-
-
-def _alert(value: object, field: str, *, required: bool) -> AlertText | None:
-    if value is None and not required:
-        return None
-    if isinstance(value, str) and not required:
-        return AlertText(title="", body=value)
-    value = read(value, dict[str, Any], field, "Give an object with title and body.")
-    title_key = _key(value, "title_loc_key", "title_loc_args", field)
-    body_key = _key(value, "loc_key", "loc_args", field)
-    title = text(value, "title", field, required=required and title_key is None)
-    body = text(value, "body", field, required=required and body_key is None)
-    sound = text(value, "sound", field)
-    if not any((title, body, sound, title_key, body_key)):
-        return None
-    return AlertText(
-        title=title or "",
-        body=body or "",
-        sound=sound or None,
-        title_key=title_key,
-        body_key=body_key,
-    )
+    def check_start(self) -> None:
+        """Raise `InvalidInput` without title and body: a phone ignores a start without an alert."""
+        alert = self.alert
+        if not isinstance(alert, Alert):
+            raise InvalidInput(
+                "is not an object",
+                field="notification.alert",
+                remedy="Give an object with title and body.",
+            )
+        for name, key in (("title", alert.title_loc_key), ("body", alert.loc_key)):
+            if not (getattr(alert, name) or key):
+                raise InvalidInput(
+                    "is missing", field=f"notification.alert.{name}", remedy="Give a text."
+                )
 
 
-def _key(alert: Mapping[str, Any], name: str, args_name: str, field: str) -> CatalogText | None:
-    """Return a text of the app's string catalogue."""
-    key = text(alert, name, field)
-    args = alert.get(args_name)
-    if not key:
-        return None
-    texts = read(
-        args or (), tuple[str, ...], f"{field}.{args_name}", "Give texts, or leave it out."
-    )
-    return CatalogText(key=key, args=texts)
+def _catalog(key: str | None, args: tuple[str, ...] | None) -> CatalogText | None:
+    return CatalogText(key=key, args=args or ()) if key else None

@@ -1,13 +1,13 @@
 """Braze's bodies as requests of the service: pure functions, nothing is read or sent here.
 
 Source: Braze, "Start Live Activity" and "Update Live Activity". Fields that are unknown are
-ignored, as there.
+ignored, as there; numbers and booleans may come as text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -18,7 +18,7 @@ from ...errors import InvalidInput
 from .. import reading
 from .audience import read_audience
 from .dates import read_date
-from .notification import read_notification
+from .notification import Notification
 from .words import NO_RECIPIENTS, TOO_MANY_IDS
 
 MAX_EXTERNAL_IDS = 50
@@ -27,85 +27,88 @@ GONE = Presentation(dismiss_after=0.0)
 _TARGETS = ("external_user_ids", "segment_id", "custom_audience", "audience")
 
 
-Request = TypeVar("Request")
-
-
-class Asked(msgspec.Struct, Generic[Request], frozen=True, kw_only=True):
-    """A request of the service, and the app that the body names."""
+class _Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What both calls say."""
 
     app_id: str
-    request: Request
+    activity_id: str
+    content_state: dict[str, Any]
+    dismissal_date: Any = None
+    stale_date: Any = None
+
+    def dates(self) -> tuple[float | None, float | None]:
+        """Return dismissal date and stale date in seconds since 1970. Raises `InvalidInput`."""
+        dismissal, stale = self.dismissal_date, self.stale_date
+        return (
+            None if dismissal is None else read_date(dismissal, "dismissal_date"),
+            None if stale is None else read_date(stale, "stale_date"),
+        )
+
+
+class _Start(_Said, frozen=True, kw_only=True):
+    activity_attributes_type: str
+    activity_attributes: dict[str, Any]
+    notification: Notification
+
+
+class _Update(_Said, frozen=True, kw_only=True):
+    end_activity: bool = False
+    notification: Notification = Notification()
 
 
 def read_start(
     body: Mapping[str, Any], *, now: float, max_ids: int | None = MAX_EXTERNAL_IDS
-) -> Asked[Start]:
+) -> Start:
     """Return the start that a body of ``/messages/live_activity/start`` asks for.
 
     ``now`` is seconds since 1970. At ``dismissal_date`` the card goes away: a phone heeds that date
     with an end only, so the activity is ended then. Raises `InvalidInput`.
     """
-    activity = _identifier(body, "activity_id")
-    dismissal = _date(body, "dismissal_date")
-    shown = read_notification(body.get("notification"), start=True)
-    return Asked(
-        app_id=_identifier(body, "app_id"),
-        request=Start(
-            id=activity,
-            attributes_type=checks.attributes_type(
-                body.get("activity_attributes_type"), "activity_attributes_type"
-            ),
-            # By this the app's Braze attributes know which activity an update token is for.
-            attributes={**_object(body, "activity_attributes"), "brazeActivityId": activity},
-            content_state=_object(body, "content_state"),
-            presentation=Presentation(
-                alert=shown.alert,
-                stale_date=_date(body, "stale_date"),
-                relevance_score=shown.relevance_score,
-                urgency=shown.urgency,
-            ),
-            # One that has passed: at once, but a card there must have been.
-            end_at=None if dismissal is None else max(dismissal, now + 1.0),
-            end_presentation=Presentation() if dismissal is None else GONE,
-            audience=read_target(body, now=now, max_ids=max_ids),
-            dialect="braze",
+    said = reading.body(body, _Start)
+    dismissal, stale = said.dates()
+    said.notification.check_start()
+    activity = checks.identifier(said.activity_id, "activity_id")
+    return Start(
+        id=activity,
+        attributes_type=checks.attributes_type(
+            said.activity_attributes_type, "activity_attributes_type"
         ),
+        # By this the app's Braze attributes know which activity an update token is for.
+        attributes={**said.activity_attributes, "brazeActivityId": activity},
+        content_state=said.content_state,
+        presentation=said.notification.presentation(stale),
+        # One that has passed: at once, but a card there must have been.
+        end_at=None if dismissal is None else max(dismissal, now + 1.0),
+        end_presentation=Presentation() if dismissal is None else GONE,
+        audience=read_target(body, now=now, max_ids=max_ids),
+        dialect="braze",
     )
 
 
-def read_update(body: Mapping[str, Any], *, now: float) -> Asked[Update | End]:
+def read_update(body: Mapping[str, Any], *, now: float) -> Update | End:
     """Return the update, or the end, that a body of ``/messages/live_activity/update`` asks for.
 
     A ``dismissal_date`` takes the card away then, and at once where it has passed; ``now`` is
     seconds since 1970. Raises `InvalidInput`.
     """
-    activity = _identifier(body, "activity_id")
-    content_state = _object(body, "content_state")
-    given = body.get("end_activity")
-    ends = given is not None and reading.read(given, bool, "end_activity", "Give true or false.")
-    shown = read_notification(body.get("notification"), start=False)
-    dismissal = _date(body, "dismissal_date")
+    said = reading.body(body, _Update)
+    dismissal, stale = said.dates()
     passed = dismissal is not None and dismissal <= now
-    presentation = Presentation(
-        alert=shown.alert,
-        stale_date=_date(body, "stale_date"),
-        relevance_score=shown.relevance_score,
-        urgency=shown.urgency,
-    )
-    request: Update | End
-    if ends or passed:
+    presentation = said.notification.presentation(stale)
+    activity = checks.identifier(said.activity_id, "activity_id")
+    if said.end_activity or passed:
         final = msgspec.structs.replace(presentation, dismissal_date=0.0 if passed else dismissal)
-        request = End(id=activity, content_state=content_state, presentation=final, dialect="braze")
-    else:
-        request = Update(
-            id=activity,
-            content_state=content_state,
-            presentation=presentation,
-            end_at=dismissal,
-            end_presentation=Presentation() if dismissal is None else GONE,
-            dialect="braze",
+        return End(
+            id=activity, content_state=said.content_state, presentation=final, dialect="braze"
         )
-    return Asked(app_id=_identifier(body, "app_id"), request=request)
+    return Update(
+        id=activity,
+        content_state=said.content_state,
+        presentation=presentation,
+        end_at=dismissal,
+        end_presentation=Presentation() if dismissal is None else GONE,
+        dialect="braze",
+    )
 
 
 def read_target(
@@ -117,18 +120,5 @@ def read_target(
     if name == "external_user_ids":
         return Audience(users=reading.ids(body[name], name, most=max_ids, too_many=TOO_MANY_IDS))
     if name == "segment_id":
-        return Audience(segments=(_identifier(body, name),))
+        return Audience(segments=(checks.identifier(body[name], name),))
     return Audience(filter=read_audience(body[name], name, now=now))
-
-
-def _identifier(body: Mapping[str, Any], name: str) -> str:
-    return checks.identifier(body.get(name), name)
-
-
-def _object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return reading.as_object(body.get(name), name)
-
-
-def _date(body: Mapping[str, Any], name: str) -> float | None:
-    value = body.get(name)
-    return None if value is None else read_date(value, name)

@@ -23,8 +23,7 @@ _ANY_BODY = hashlib.sha256(b"onesignal").digest()
 async def start(call: Call, body: dict[str, Any]) -> Response:
     """POST /apps/{app_id}/activities/activity/{activity_type}."""
     given = read_idempotency_key(body)
-    asked = read_start(body, call.part("activity_type"), notification=call.gateway.new_id())
-    request = asked.request
+    request = read_start(body, call.part("activity_type"), notification=call.gateway.new_id())
     check_audience(call.key, request.audience)
     await check_id(call.gateway, call.key, request.id)
     key = None

@@ -1,7 +1,7 @@
 """OneSignal's bodies as requests of the service: pure functions, nothing is read or sent here.
 
 Source: OneSignal, "Start Live Activity" and "Update Live Activity". Fields that are unknown are
-ignored, as there.
+ignored, as there; numbers may come as text.
 """
 
 from __future__ import annotations
@@ -18,109 +18,111 @@ from ...activities.requests import AlertText, End, Presentation, Start, Update, 
 from ...activities.requests.audience import Audience
 from ...errors import InvalidInput
 from .. import reading
+from ..reading import LONG_PAST
 from .filters import read_filters
 from .words import NO_TARGET
 
 MAX_IDS = 20_000
 MAX_NAME = 128
-LONG_PAST = 1e9
-"""Seconds since 1970: the year 2001. What is before has no other meaning than the past."""
 _TARGETS = ("include_aliases", "include_subscription_ids", "included_segments", "filters")
 _URGENCIES: Mapping[int, Urgency] = {5: "quiet", 10: "urgent"}
-_SOUND: Any = Annotated[str, Meta(min_length=1)]
 _DATE: Any = Annotated[float, Meta(ge=0, lt=1e11)]
-_PRIORITY: Any = Literal[5, 10]
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 
-class AskedStart(msgspec.Struct, frozen=True, kw_only=True):
-    """A start, and the idempotency key that stands in the body."""
+class _Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What both calls say."""
 
-    request: Start
-    idempotency_key: str | None = None
+    name: Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
+    event_updates: dict[str, Any]
+    contents: dict[str, Any] | None = None
+    headings: dict[str, Any] | None = None
+    stale_date: Any = None
+    priority: Literal[5, 10] | None = None
+    ios_sound: Annotated[str, Meta(min_length=1)] | None = None
+    ios_relevance_score: reading.Score | None = None
+
+    def presentation(self, *, dismissal: float | None = None) -> Presentation:
+        """Return what goes with the state. Raises `InvalidInput`."""
+        headings, contents = _texts(self.headings, "headings"), _texts(self.contents, "contents")
+        if headings and contents and headings.keys() != contents.keys():
+            tags = ", ".join(sorted(headings.keys() ^ contents.keys()))
+            raise InvalidInput(
+                f"has other languages than contents: {tags}",
+                field="headings",
+                remedy="Give both texts in the same languages.",
+            )
+        alert = None
+        if headings or contents:
+            # A file, the default one, or silence (nil). Without a title ActivityKit drops it.
+            sound = {"nil": None, None: "default"}.get(self.ios_sound, self.ios_sound)
+            alert = AlertText(
+                title=headings or "", body=contents or "", sound=sound if headings else None
+            )
+        stale = _date(self.stale_date, "stale_date")
+        return Presentation(
+            alert=alert,
+            stale_date=None if stale is None else max(stale, LONG_PAST),
+            # Long past means at once, which APNs spells 0.
+            dismissal_date=0.0 if dismissal is not None and dismissal < LONG_PAST else dismissal,
+            relevance_score=self.ios_relevance_score,
+            urgency=None if self.priority is None else _URGENCIES[self.priority],
+        )
 
 
-def read_start(body: Mapping[str, Any], activity_type: str, *, notification: str) -> AskedStart:
+class _Start(_Said, frozen=True, kw_only=True):
+    event: Literal["start"]
+    activity_id: str
+    event_attributes: dict[str, Any]
+
+
+class _Change(_Said, frozen=True, kw_only=True):
+    event: Literal["update", "end"]
+    dismissal_date: Any = None
+    dismiss_at: Any = None
+
+
+def read_start(body: Mapping[str, Any], activity_type: str, *, notification: str) -> Start:
     """Return the start that a body asks for. Raises `InvalidInput`.
 
     ``notification`` is the id of the notification, and of the operation: it travels in the content
     state, and comes back when the device confirms that it got it.
     """
-    if body.get("event") != "start":
-        raise InvalidInput("is not start", field="event", remedy="Say start.")
-    activity = checks.identifier(body.get("activity_id"), "activity_id")
-    if activity in (".", ".."):
-        raise InvalidInput(
-            f"{activity!r} cannot stand in an address",
-            field="activity_id",
-            remedy="Give another id: clients leave it out of the address of an update.",
-        )
-    name = _name(body)
-    attributes = _object(body, "event_attributes")
-    state = _object(body, "event_updates")
-    headings, contents = _texts(body, "headings"), _texts(body, "contents")
-    for field, value in (("headings", headings), ("contents", contents)):
-        if value is None:
+    said = reading.body(body, _Start)
+    activity = checks.identifier(said.activity_id, "activity_id")
+    for field in ("headings", "contents"):
+        if not getattr(said, field):
             raise InvalidInput("is missing", field=field, remedy="Give a text for en at least.")
-    _check_languages(headings, contents)
-    return AskedStart(
-        request=Start(
-            id=activity,
-            attributes_type=checks.attributes_type(activity_type, "activity_type"),
-            attributes=_with(attributes, "activityId", activity),
-            content_state=_with(state, "notificationId", notification),
-            presentation=Presentation(
-                alert=AlertText(
-                    title=headings or "", body=contents or "", sound=_sound(body, default=True)
-                ),
-                stale_date=_date(body, "stale_date"),
-                relevance_score=reading.score(
-                    body.get("ios_relevance_score"), "ios_relevance_score"
-                ),
-                urgency=_urgency(body),
-            ),
-            audience=read_target(body),
-            metadata={"name": name},
-            dialect="onesignal",
-            operation=notification,
-        ),
-        idempotency_key=read_idempotency_key(body),
+    return Start(
+        id=activity,
+        attributes_type=checks.attributes_type(activity_type, "activity_type"),
+        attributes=_with(said.event_attributes, "activityId", activity),
+        content_state=_with(said.event_updates, "notificationId", notification),
+        presentation=said.presentation(),
+        audience=read_target(body),
+        metadata={"name": said.name},
+        dialect="onesignal",
+        operation=notification,
     )
 
 
 def read_update(body: Mapping[str, Any], activity: str, *, notification: str) -> Update | End:
     """Return the update, or the end, that a body asks for. Raises `InvalidInput`."""
-    event = body.get("event")
-    if event not in ("update", "end"):
-        raise InvalidInput("is neither update nor end", field="event", remedy="Say update or end.")
     checks.identifier(activity, "activity_id")
-    _name(body)
-    state = _object(body, "event_updates")
-    ends = event == "end"
-    dismissal = _date(body, "dismissal_date" if "dismissal_date" in body else "dismiss_at")
-    presentation = Presentation(
-        alert=_alert(body),
-        stale_date=_date(body, "stale_date"),
-        # Long past means at once, which APNs spells 0.
-        dismissal_date=_past_as_zero(dismissal) if ends else None,
-        relevance_score=reading.score(body.get("ios_relevance_score"), "ios_relevance_score"),
-        urgency=_urgency(body),
+    said = reading.body(body, _Change)
+    state = said.event_updates
+    shown = _with(state, "notificationId", notification)
+    common: Any = {"id": activity, "dialect": "onesignal", "operation": notification}
+    dismissal = _date(
+        said.dismiss_at if said.dismissal_date is None else said.dismissal_date, "dismissal_date"
     )
-    if ends:
-        return End(
-            id=activity,
-            # An end without a state leaves the last one on the card.
-            content_state=_with(state, "notificationId", notification) if state else None,
-            presentation=presentation,
-            dialect="onesignal",
-            operation=notification,
-        )
-    return Update(
-        id=activity,
-        content_state=_with(state, "notificationId", notification),
-        presentation=presentation,
-        dialect="onesignal",
-        operation=notification,
+    if said.event == "update":
+        return Update(content_state=shown, presentation=said.presentation(), **common)
+    # An end without a state leaves the last one on the card.
+    return End(
+        content_state=shown if state else None,
+        presentation=said.presentation(dismissal=dismissal),
+        **common,
     )
 
 
@@ -181,26 +183,10 @@ def _aliases(value: object) -> Audience:
     )
 
 
-def _alert(body: Mapping[str, Any]) -> AlertText | None:
-    headings, contents = _texts(body, "headings"), _texts(body, "contents")
-    _check_languages(headings, contents)
-    if headings is None and contents is None:
-        _sound(body, default=False)
-        return None
-    # A sound needs a title: without one ActivityKit drops it.
-    return AlertText(
-        title=headings or "",
-        body=contents or "",
-        sound=_sound(body, default=True) if headings else None,
-    )
-
-
-def _texts(body: Mapping[str, Any], field: str) -> dict[str, str] | None:
+def _texts(given: Mapping[str, Any] | None, field: str) -> dict[str, str] | None:
     """Return texts by language, ``en`` among them; None for none."""
-    value = body.get(field)
-    if value is None or value == {}:
+    if not given:
         return None
-    given = reading.read(value, dict[str, Any], field, "Give a text for each language.")
     texts: dict[str, str] = {}
     for tag, text in given.items():
         where = f"{field}.{tag}"[:80]
@@ -211,34 +197,11 @@ def _texts(body: Mapping[str, Any], field: str) -> dict[str, str] | None:
     return texts
 
 
-def _check_languages(
-    headings: Mapping[str, str] | None, contents: Mapping[str, str] | None
-) -> None:
-    """Raise `InvalidInput` unless both texts, where both are given, have the same languages."""
-    if headings and contents and headings.keys() != contents.keys():
-        tags = ", ".join(sorted(headings.keys() ^ contents.keys()))
-        raise InvalidInput(
-            f"has other languages than contents: {tags}",
-            field="headings",
-            remedy="Give both texts in the same languages.",
-        )
-
-
-def _sound(body: Mapping[str, Any], *, default: bool) -> str | None:
-    """Return the sound: a file, the default one, or None for silence (``nil``)."""
-    value = body.get("ios_sound")
-    if value is None:
-        return "default" if default else None
-    value = reading.read(value, _SOUND, "ios_sound", "Name a file, or say nil.")
-    return None if value == "nil" else value
-
-
-def _name(body: Mapping[str, Any]) -> str:
-    return checks.identifier(body.get("name"), "name", limit=MAX_NAME)
-
-
-def _object(body: Mapping[str, Any], field: str) -> dict[str, Any]:
-    return reading.as_object(body.get(field), field)
+def _date(value: object, field: str) -> float | None:
+    """Return seconds since 1970; of texts those of ten digits alone are no year and no ISO date."""
+    if isinstance(value, str) and len(value) == 10 and value.isdecimal():
+        value = int(value)
+    return None if value is None else reading.read(value, _DATE, field, "Give whole seconds.")
 
 
 def _with(values: Mapping[str, Any], name: str, value: str) -> dict[str, Any]:
@@ -248,19 +211,3 @@ def _with(values: Mapping[str, Any], name: str, value: str) -> dict[str, Any]:
         **values,
         "onesignal": {**(known if isinstance(known, Mapping) else {}), name: value},
     }
-
-
-def _date(body: Mapping[str, Any], field: str) -> float | None:
-    value = body.get(field)
-    return None if value is None else reading.read(value, _DATE, field, "Give whole seconds.")
-
-
-def _past_as_zero(moment: float | None) -> float | None:
-    return 0.0 if moment is not None and moment < LONG_PAST else moment
-
-
-def _urgency(body: Mapping[str, Any]) -> Urgency | None:
-    value = body.get("priority")
-    if value is None:
-        return None
-    return _URGENCIES[reading.read(value, _PRIORITY, "priority", "Give 5 or 10.")]

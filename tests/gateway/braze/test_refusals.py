@@ -156,6 +156,10 @@ async def test_what_is_accepted_and_reaches_nobody_says_so(
     answer = await caller.start(activity_id="b", external_user_ids=["user-9"])
     [said] = answer.json()["errors"]
     assert "None of the recipients" in said
+    await world.settled()
+    row = (await world.operations())[-1]
+    assert (row.status, row.targeted) == ("done", 0)
+    assert "push-to-start token for Match" in (row.reason or "")
     answer = await caller.update(1, 0, activity_id="unknown")
     assert (answer.status_code, answer.json()["message"]) == (201, "success")
     [said] = answer.json()["errors"]

@@ -25,8 +25,7 @@ def update_of(body: Any) -> Any:
 
 def test_a_start() -> None:
     asked = read_start(start_body(), now=NOW)
-    request = asked.request
-    assert asked.app_id == "scores"
+    request = asked
     assert request.id == "match-17"
     assert request.attributes_type == "Match"
     assert request.attributes == {
@@ -44,7 +43,7 @@ def test_a_start() -> None:
 
 def test_what_the_caller_says_of_the_id_is_overridden() -> None:
     asked = read_start(start_body(activity_attributes={"brazeActivityId": "x"}), now=NOW)
-    assert asked.request.attributes == {"brazeActivityId": "match-17"}
+    assert asked.attributes == {"brazeActivityId": "match-17"}
 
 
 @pytest.mark.parametrize(
@@ -95,6 +94,14 @@ NOTIFICATIONS: list[tuple[Any, Presentation]] = [
     ({"content-available": "1"}, Presentation(urgency="quiet")),
     ({"content-available": "0"}, Presentation()),
     ({"content-available": False}, Presentation()),
+    ({"content-available": "true"}, Presentation(urgency="quiet")),
+    ({"content_available": 1}, Presentation(urgency="quiet")),
+    ({"relevance_score": "0.5"}, Presentation(relevance_score=0.5)),
+    ({"apns_priority": "5"}, Presentation(urgency="quiet")),
+    (
+        {"alert": {"title": None, "body": "1:0", "title_loc_args": None}, "apns_priority": None},
+        Presentation(alert=AlertText(title="", body="1:0")),
+    ),
     ({"content-available": True, "apns_priority": 10}, Presentation(urgency="urgent")),
     ({"apns_priority": 5}, Presentation(urgency="quiet")),
     ({"apns_priority": 1}, Presentation(urgency="quiet")),
@@ -119,7 +126,7 @@ NOTIFICATIONS: list[tuple[Any, Presentation]] = [
 @pytest.mark.parametrize(("notification", "presentation"), NOTIFICATIONS)
 def test_what_counts_of_a_notification(notification: Any, presentation: Presentation) -> None:
     asked = update_of(update_body(1, 0, notification=notification))
-    assert asked.request == Update(
+    assert asked == Update(
         id="match-17",
         content_state={"teamOneScore": 1, "teamTwoScore": 0},
         presentation=presentation,
@@ -137,18 +144,31 @@ def test_what_counts_of_a_notification(notification: Any, presentation: Presenta
 )
 def test_an_end(changes: dict[str, Any], dismissal: float | None) -> None:
     asked = update_of(update_body(1, 0, end_activity=True, **changes))
-    assert isinstance(asked.request, End)
-    assert asked.request.presentation == Presentation(dismissal_date=dismissal)
+    assert isinstance(asked, End)
+    assert asked.presentation == Presentation(dismissal_date=dismissal)
+
+
+@pytest.mark.parametrize("given", [True, "true", "1", 1])
+def test_an_end_is_one_as_text_too(given: Any) -> None:
+    assert isinstance(update_of(update_body(1, 0, end_activity=given)), End)
+
+
+def test_a_stale_date_of_long_ago_draws_the_card_as_outdated() -> None:
+    """1970 is what servers write for "now outdated"; APNs takes no date before 2001."""
+    for date in ("1970-01-01T00:00:00+0000", "0001-01-01T00:00:00Z"):
+        asked = read_start(start_body(stale_date=date), now=NOW)
+        assert asked.presentation.stale_date == 1e9
+        assert update_of(update_body(1, 0, stale_date=date)).presentation.stale_date == 1e9
 
 
 def test_a_dismissal_date_on_an_update_is_the_time_of_the_end() -> None:
     asked = update_of(update_body(1, 0, end_activity=False, dismissal_date="2040-01-22"))
-    assert isinstance(asked.request, Update)
-    assert asked.request.presentation == Presentation()
-    assert (asked.request.end_at, asked.request.end_presentation) == (2_210_803_200.0, GONE)
+    assert isinstance(asked, Update)
+    assert asked.presentation == Presentation()
+    assert (asked.end_at, asked.end_presentation) == (2_210_803_200.0, GONE)
     asked = update_of(update_body(1, 0, dismissal_date="2024-01-22T00:00:00+0000"))
-    assert isinstance(asked.request, End)
-    assert asked.request.presentation == Presentation(dismissal_date=0.0)
+    assert isinstance(asked, End)
+    assert asked.presentation == Presentation(dismissal_date=0.0)
 
 
 TARGETS: list[tuple[dict[str, Any], Audience]] = [
@@ -178,7 +198,7 @@ def test_targets(target: dict[str, Any], audience: Audience) -> None:
     body = start_body(**target)
     if "external_user_ids" not in target:
         del body["external_user_ids"]
-    assert read_start(body, now=NOW).request.audience == audience
+    assert read_start(body, now=NOW).audience == audience
 
 
 def custom(comparison: str, value: Any = ...) -> dict[str, Any]:
@@ -315,14 +335,14 @@ def test_bad_starts(changes: dict[str, Any], field: str) -> None:
 
 def test_the_limit_of_external_ids_can_be_lifted() -> None:
     body = start_body(external_user_ids=[f"u{n}" for n in range(51)])
-    assert len(read_start(body, now=NOW, max_ids=None).request.audience.users) == 51
+    assert len(read_start(body, now=NOW, max_ids=None).audience.users) == 51
 
 
 BAD_UPDATES: list[tuple[dict[str, Any], str]] = [
     ({"app_id": 5}, "app_id"),
     ({"activity_id": None}, "activity_id"),
     ({"content_state": []}, "content_state"),
-    ({"end_activity": "true"}, "end_activity"),
+    ({"end_activity": "soon"}, "end_activity"),
     ({"notification": []}, "notification"),
     ({"notification": {"alert": 5}}, "notification.alert"),
     ({"notification": {"alert": {"title": 5}}}, "notification.alert.title"),

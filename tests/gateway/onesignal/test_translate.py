@@ -10,7 +10,7 @@ from apns_live.activities import AlertText, Audience, End, Presentation, Update
 from apns_live.activities.people.audience import parse_filter
 from apns_live.errors import InvalidInput
 from apns_live.gateway.onesignal.filters import read_filters, write_filters
-from apns_live.gateway.onesignal.translate import read_start, read_update
+from apns_live.gateway.onesignal.translate import read_idempotency_key, read_start, read_update
 from apns_live.gateway.onesignal.words import NO_TARGET
 from tests.gateway.onesignal.caller import ACTIVITY, change_body, start_body, without
 
@@ -29,8 +29,7 @@ def change_of(event: str = "update", **changes: Any) -> Any:
 
 def test_a_start() -> None:
     asked = start_of()
-    request = asked.request
-    assert asked.idempotency_key is None
+    request = asked
     assert request.id == ACTIVITY
     assert request.attributes_type == "Match"
     assert request.attributes == {"ground": "Hall 3", "onesignal": {"activityId": ACTIVITY}}
@@ -47,6 +46,11 @@ STARTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"stale_date": 2_000_000_000}, {"stale_date": 2_000_000_000.0}),
     ({"ios_relevance_score": 0.25}, {"relevance_score": 0.25}),
     ({"ios_relevance_score": None}, {}),
+    # Drawn as outdated at once: APNs takes no date before 2001.
+    ({"stale_date": 1}, {"stale_date": 1e9}),
+    ({"stale_date": "2000000000"}, {"stale_date": 2_000_000_000.0}),
+    ({"ios_relevance_score": "0.25"}, {"relevance_score": 0.25}),
+    ({"priority": "5"}, {"urgency": "quiet"}),
     ({"priority": 5}, {"urgency": "quiet"}),
     ({"priority": 10}, {"urgency": "urgent"}),
     (
@@ -69,12 +73,12 @@ STARTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 @pytest.mark.parametrize(("changes", "shown"), STARTS)
 def test_what_goes_with_a_start(changes: dict[str, Any], shown: dict[str, Any]) -> None:
     alert = AlertText(title=TITLES, body=BODIES, sound="default")
-    assert start_of(**changes).request.presentation == Presentation(**{"alert": alert, **shown})
+    assert start_of(**changes).presentation == Presentation(**{"alert": alert, **shown})
 
 
 @pytest.mark.parametrize("name", ["idempotency_key", "external_id"])
 def test_idempotency_keys(name: str) -> None:
-    assert start_of(**{name: KEY}).idempotency_key == KEY.lower()
+    assert read_idempotency_key({name: KEY}) == KEY.lower()
 
 
 TARGETS: list[tuple[dict[str, Any], Audience]] = [
@@ -109,7 +113,7 @@ TARGETS: list[tuple[dict[str, Any], Audience]] = [
 @pytest.mark.parametrize(("target", "audience"), TARGETS)
 def test_targets(target: dict[str, Any], audience: Audience) -> None:
     body = {**without(start_body(), "include_aliases"), **target}
-    assert read_start(body, "Match", notification="n").request.audience == audience
+    assert read_start(body, "Match", notification="n").audience == audience
 
 
 def one(name: str, relation: str | None = None, **rest: Any) -> dict[str, Any]:
@@ -206,6 +210,8 @@ BAD_STARTS: list[tuple[dict[str, Any], str]] = [
     ({"event": None}, "event"),
     ({"activity_id": ""}, "activity_id"),
     ({"activity_id": None}, "activity_id"),
+    ({"activity_id": "."}, "activity_id"),
+    ({"activity_id": ".."}, "activity_id"),
     ({"name": None}, "name"),
     ({"name": "x" * 129}, "name"),
     ({"event_attributes": None}, "event_attributes"),
@@ -220,15 +226,12 @@ BAD_STARTS: list[tuple[dict[str, Any], str]] = [
     ({"stale_date": True}, "stale_date"),
     ({"stale_date": 1.8e12}, "stale_date"),
     ({"priority": 7}, "priority"),
-    ({"priority": "10"}, "priority"),
+    ({"priority": "high"}, "priority"),
     ({"priority": [10]}, "priority"),
     ({"ios_sound": ""}, "ios_sound"),
     ({"ios_sound": 5}, "ios_sound"),
     ({"ios_relevance_score": 1.5}, "ios_relevance_score"),
     ({"ios_relevance_score": True}, "ios_relevance_score"),
-    ({"idempotency_key": "again"}, "idempotency_key"),
-    ({"idempotency_key": KEY.replace("-", "")}, "idempotency_key"),
-    ({"external_id": 5}, "external_id"),
     ({"include_aliases": {"external_id": "a"}}, "include_aliases.external_id"),
     ({"include_aliases": {"external_id": [5]}}, "include_aliases.external_id[0]"),
     ({"include_aliases": []}, ""),
@@ -251,6 +254,20 @@ def test_bad_starts(changes: dict[str, Any], field: str) -> None:
     assert caught.value.field == field
     if not field:
         assert caught.value.problem == NO_TARGET
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"idempotency_key": "again"},
+        {"idempotency_key": KEY.replace("-", "")},
+        {"external_id": 5},
+    ],
+)
+def test_bad_idempotency_keys(body: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read_idempotency_key(body)
+    assert caught.value.field in body
 
 
 @pytest.mark.parametrize("name", ["a b", "", "x" * 200])
