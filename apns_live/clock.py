@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from time import perf_counter
+from time import perf_counter, thread_time
 from time import time as _wall_time
 from typing import Protocol
 
@@ -38,6 +38,7 @@ class SystemClock:
 
     time = staticmethod(_wall_time)
     monotonic = staticmethod(perf_counter)
+    cpu_time = staticmethod(thread_time)
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
         """Call ``callback`` on the running event loop after ``delay`` seconds."""

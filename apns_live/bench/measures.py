@@ -49,19 +49,26 @@ def distance(
     setup: Setup | None = None,
     warm_up: float = 5.0,
 ) -> Result:
-    """Pushes a second through a delay of ``round_trip`` seconds, after ``warm_up`` seconds."""
+    """Pushes a second through a delay of ``round_trip`` seconds.
+
+    Counted from ``warm_up`` seconds on, or later, when the pool has had time to open as many as it may.
+    """
+    opening = (
+        0.25 + 6 * round_trip
+    )  # for each connection: the spacing, connecting, being found full
     with stand("distance", "Throughput at a distance", plan, setup) as place:
         place.result.settings |= {
             "relay": f"keeps every byte for {round_trip * 500:g} ms each way; "
             "its CPU is counted with the sink's, whose core it shares",
-            "rate": f"steady: of what was answered after the first {warm_up:g} s",
+            "rate": f"steady: of what was answered after {warm_up:g} s and all connections",
         }
         for most in connections:
-            each = replace(plan, connections=most, seconds=plan.seconds + warm_up)
+            begins = max(warm_up, most * opening)
+            each = replace(plan, connections=most, seconds=plan.seconds + begins)
             with relayed(place.sink, round_trip, place.server_core) as beyond:
                 place.run([Contender(f"{most} connections", sender="fan_out")], each, sink=beyond)
             run = place.result.runs[-1]
-            steady, begun = run.rate, [point for point in run.timeline if point[0] >= warm_up]
+            steady, begun = run.rate, [point for point in run.timeline if point[0] >= begins]
             if plan.count is None and len(begun) > 1:
                 (since, before), (until, after) = begun[0], run.timeline[-1]
                 steady = (after - before) / max(until - since, 1e-9)

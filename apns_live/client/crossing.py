@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ..http2 import EncodedString
-from ..outcome import Outcome, Verdict, acceptances
+from ..outcome import Outcome, Verdict, alike
 from ..payload import EncodedMessage
 from .report import Counts
 
@@ -52,7 +52,7 @@ class Accepted(msgspec.Struct, array_like=True):
     """Acceptances that came at once, so that they share their times."""
 
     numbers: bytes
-    """Which tokens, as `numbered` packs them."""
+    """Which tokens, counting those that the worker was handed: four bytes each."""
     apns_ids: str
     """One behind the other."""
     unique_ids: Sequence[bytes]
@@ -67,16 +67,22 @@ class Accepted(msgspec.Struct, array_like=True):
         """Return the outcomes again."""
         ids = self.apns_ids
         size = len(ids) // len(tokens)
-        return acceptances(
-            tokens,
-            [ids[at : at + size] for at in range(0, len(ids), size)],
-            map(EncodedString, self.unique_ids) if self.unique_ids else repeat(""),
+        like = Outcome(
+            token="",
+            verdict=Verdict.ACCEPTED,
+            status=200,
             attempts=self.attempts,
             priority=priority,
             connection_id=self.connection_id,
             queue_time=self.queue_time,
             round_trip=self.round_trip,
             elapsed=self.elapsed,
+        )
+        return alike(
+            like,
+            token=tokens,
+            apns_id=[ids[at : at + size] for at in range(0, len(ids), size)],
+            unique_id=map(EncodedString, self.unique_ids) if self.unique_ids else repeat(""),
         )
 
 
@@ -85,44 +91,34 @@ class Settled(msgspec.Struct, tag=True, array_like=True):
 
     counts: Counts
     """Of everything that it has settled so far."""
-    accepted: Sequence[Accepted] = ()
+    accepted: list[Accepted] = []
     numbers: bytes = b""
     """Which tokens the others are of."""
-    others: Sequence[Outcome] = ()
-    drops: Sequence[Outcome] = ()
+    others: list[Outcome] = []
+    drops: list[Outcome] = []
     """Those with DROP_TOKEN, where outcomes are not wanted."""
 
 
 _together = attrgetter("verdict", "connection_id", "attempts", "elapsed", "round_trip")
 
 
-def numbered(numbers: list[int]) -> bytes:
-    """Pack the numbers of tokens: a worker counts those that it was handed, from 0."""
-    return array("I", numbers).tobytes()
-
-
-def numbers_of(packed: bytes) -> array[int]:
-    """Return the numbers again."""
-    return array("I", packed)
-
-
 def pack(
     outcomes: Iterable[Outcome], numbers: Callable[[list[str]], list[int]], into: Settled
 ) -> None:
     """Add outcomes to what a worker tells. ``numbers`` gives tokens' numbers, once."""
-    others: list[Outcome] = []
-    accepted: list[Accepted] = []
     for (verdict, connection_id, attempts, elapsed, round_trip), group in groupby(
         outcomes, _together
     ):
         batch = list(group)
+        which = array("I", numbers([each.token for each in batch])).tobytes()
         if verdict is not Verdict.ACCEPTED:
-            others += batch
+            into.numbers += which
+            into.others += batch
             continue
         unique_ids = [each.unique_id for each in batch]
-        accepted.append(
+        into.accepted.append(
             Accepted(
-                numbered(numbers([each.token for each in batch])),
+                which,
                 "".join([each.apns_id for each in batch]),
                 list(map(_as_it_came, unique_ids)) if any(unique_ids) else (),
                 attempts,
@@ -132,10 +128,6 @@ def pack(
                 elapsed,
             )
         )
-    into.accepted = [*into.accepted, *accepted]
-    if others:
-        into.numbers += numbered(numbers([each.token for each in others]))
-        into.others = [*into.others, *others]
 
 
 def _as_it_came(unique_id: object) -> bytes:

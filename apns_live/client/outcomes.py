@@ -10,7 +10,7 @@ from typing import Any
 from ..answers import Answer
 from ..errors import InvalidInput
 from ..guard import RAISED
-from ..outcome import Outcome, Verdict, acceptances
+from ..outcome import Outcome, Verdict, alike
 from ..pool import Loss, Push, PushState
 from ..retry import Link, Step
 from .attachment import Attachment
@@ -32,16 +32,16 @@ def settle_accepted(
     """Put the outcome of each acceptance into the batch of its source; ``mark`` gets each source once."""
     at = 0
     for (message, owner, created, sent_at, attempts), group in groupby(pushes, _together):
-        alike = list(group)
-        count = len(alike)
+        batch = list(group)
+        count = len(batch)
         counters.round_trips.add(now - sent_at, count)
         counters.queue_times.add(sent_at - created, count)
         if not owner.batch:
             mark(owner)
-        outcomes = acceptances(
-            [push.token for push in alike],
-            [push.request_id for push in alike],
-            unique_ids[at : at + count] if unique_ids else repeat(""),
+        like = Outcome(
+            token="",
+            verdict=Verdict.ACCEPTED,
+            status=200,
             attempts=attempts,
             priority=message.priority,
             connection_id=number,
@@ -49,9 +49,15 @@ def settle_accepted(
             round_trip=now - sent_at,
             elapsed=now - created,
         )
-        for push in alike:
+        outcomes = alike(
+            like,
+            token=[push.token for push in batch],
+            apns_id=[push.request_id for push in batch],
+            unique_id=unique_ids[at : at + count] if unique_ids else repeat(""),
+        )
+        for push in batch:
             push.state = _SETTLED
-        owner.batch += zip(alike, outcomes, strict=True)
+        owner.batch += zip(batch, outcomes, strict=True)
         at += count
 
 

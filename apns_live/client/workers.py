@@ -13,6 +13,7 @@ import contextlib
 import os
 import socket
 import sys
+from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -32,7 +33,7 @@ from ..payload import check_token
 from ..pool import Endpoint, PoolOptions, Sendable
 from ..refusals import refused
 from .attachment import End
-from .crossing import NoMore, Settled, Setup, Take, decode_settled, numbers_of, read, write
+from .crossing import NoMore, Settled, Setup, Take, decode_settled, read, write
 from .fan_out import Run
 from .outcomes import refused_token
 from .reading import TokenReader
@@ -141,7 +142,7 @@ class _Worker:
 
     def settled(self, numbers: bytes) -> list[str]:
         """Return the tokens of these numbers, which have their outcome."""
-        return list(map(self._handed.pop, numbers_of(numbers)))
+        return list(map(self._handed.pop, array("I", numbers)))
 
     def give_up(self) -> list[str]:
         """Return the tokens without an outcome, as many as there are; "" for one not remembered."""

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from .options import PoolOptions
 
 DEFAULT_ROUND_TRIP = 0.05
+UNASKED = 8
+"""Links that are opened without asking what the processor carries."""
+_BUSY = 0.9
+"""Share of a core beyond which more links would carry no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,8 @@ class PoolView:
     links: tuple[LinkView, ...]
     last_connect_at: float = float("-inf")
     backoff_until: float = float("-inf")
+    busy: float = 0.0
+    """Share of a core that the thread of the links used lately."""
     closing: bool = False
 
 
@@ -112,4 +118,7 @@ def _growth(
         return 0, None
     if ready_at > view.now:
         return 0, ready_at
+    count = len(alive)
+    if count >= UNASKED and view.busy * (count + 1) / count > _BUSY:
+        return 0, view.now + options.connect_spacing
     return 1, None

@@ -26,6 +26,10 @@ class Bar:
     detail: str
 
 
+_LOOK = 0.2
+"""Seconds of which a share of the processor is taken, at least."""
+
+
 class Opening:
     """The pool's account of its connects. Times are monotonic seconds, waits have full jitter."""
 
@@ -33,6 +37,10 @@ class Opening:
         self._clock = clock
         self._options = options
         self._uniform = uniform
+        # A simulated clock has no processor.
+        self._cpu_time: Callable[[], float] = getattr(clock, "cpu_time", lambda: 0.0)
+        self._looked = clock.monotonic(), self._cpu_time(), 0.0
+        """When the processor was looked at last, its seconds then, and the share that was found."""
         self._failures = 0
         """Connects in a row on which no push was accepted."""
         self._permanent = 0
@@ -52,6 +60,15 @@ class Opening:
         self._failures = self._permanent = 0
         self.backoff_until = _NEVER
         self.bar = None
+
+    def busy(self, now: float) -> float:
+        """Return the share of a core that this thread used lately."""
+        since, before, share = self._looked
+        if now - since >= _LOOK:
+            used = self._cpu_time()
+            share = (used - before) / (now - since)
+            self._looked = now, used, share
+        return share
 
     def is_over(self, now: float) -> bool:
         """Tell whether there was a bar, and forget it if its time has passed."""

@@ -131,6 +131,7 @@ class Pool(Transport):
             links=tuple(link.view() for link in self._links),
             last_connect_at=self.opening.last_connect_at,
             backoff_until=self.opening.backoff_until,
+            busy=self.opening.busy(now),
             closing=self._closing,
         )
         decision = decide(view, self._options)

@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import count, repeat
+from itertools import count
 from typing import Any, Protocol
 
 import msgspec
 
 from ..credentials import ProviderToken, ProviderTokens
 from ..http2 import Indexing, PreparedHeaders
+from ..outcome import alike
 from ..payload import EncodedMessage
 from .record import LinkRecord, LinkStatistics
 
@@ -188,28 +189,17 @@ def pushes_that_leave(
     stream_id: int,
 ) -> list[Push]:
     """Return a push for each token, on the wire from ``stream_id`` on: one call makes it complete."""
-    # In the order of the fields: context, deadline, state, created, sent_at, attempts, tries,
-    # replays, renewed, carrier, stream_id.
-    return list(
-        map(
-            Push,
-            tokens,
-            repeat(message),
-            repeat(None),
-            ids,
-            repeat(0.0),
-            repeat(owner),
-            repeat(PushState.IN_FLIGHT),
-            repeat(now),
-            repeat(now),
-            repeat(1),
-            repeat(0),
-            repeat(0),
-            repeat(False),
-            repeat(carrier),
-            count(stream_id, 2),
-        )
+    like = Push(
+        "",
+        message,
+        owner=owner,
+        state=PushState.IN_FLIGHT,
+        created=now,
+        sent_at=now,
+        attempts=1,
+        carrier=carrier,
     )
+    return alike(like, token=tokens, request_id=ids, stream_id=count(stream_id, 2))
 
 
 _PAGE = 4096

@@ -1,8 +1,8 @@
 """``python -m benchmarks.peers FOLDER``: fetch and build the peers, and write FOLDER/senders.json.
 
-Needs mvn and a JDK, go, node and npm; a peer whose tools are absent is left out, and said so. Then:
-``python -m benchmarks throughput --senders FOLDER/senders.json --against pushy apns2 node-apn ...``.
-a2 (Rust) is not among them: its host is a constant of the crate.
+Needs mvn and a JDK, cargo, go, node and npm; a peer whose tools are absent is left out, and said so. Then:
+``python -m benchmarks throughput --senders FOLDER/senders.json --against pushy a2 apns2 node-apn ...``.
+a2 (Rust) has host and roots as constants, so its source is copied and those two are changed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-PUSHY, APNS2, NODE_APN = "0.15.4", "v0.25.0", "7.0.1"
+PUSHY, A2, APNS2, NODE_APN = "0.15.4", "0.10.0", "v0.25.0", "7.0.1"
 HERE = Path(__file__).parent
 WORDS = "{port} {ca} {key} {key_id} {team_id} {apns-topic} {count} {body}"
 
@@ -38,6 +38,61 @@ def pushy(folder: Path) -> str:
     return f"java -cp {shlex.quote(f'{folder}:{folder}/jars/*')} Bench {WORDS}"
 
 
+_A2_CHANGES = {
+    'Endpoint::Production => "api.push.apple.com"': (
+        "Endpoint::Production => {\n"
+        "                static HOST: std::sync::OnceLock<String> = std::sync::OnceLock::new();\n"
+        '                HOST.get_or_init(|| std::env::var("A2_HOST").unwrap())\n'
+        "            }"
+    ),
+    "HttpsConnectorBuilder::new()\n        .with_webpki_roots()": (
+        'let pem = std::fs::read(std::env::var("A2_ROOTS").unwrap()).unwrap();\n'
+        "    let mut roots = rustls::RootCertStore::empty();\n"
+        "    for root in rustls_pemfile::certs(&mut &pem[..]) {\n"
+        "        roots.add(root.unwrap()).unwrap();\n"
+        "    }\n"
+        "    let config = rustls::client::ClientConfig::builder()\n"
+        "        .with_root_certificates(roots)\n"
+        "        .with_no_client_auth();\n"
+        "    HttpsConnectorBuilder::new()\n        .with_tls_config(config)"
+    ),
+}
+_CRATE = """[package]
+name = "bench"
+version = "1.0.0"
+edition = "2021"
+
+[dependencies]
+a2 = { %s, default-features = false, features = ["ring"] }
+serde = { version = "1", features = ["derive"] }
+tokio = { version = "1", features = ["full"] }
+
+[profile.release]
+lto = true
+"""
+
+
+def a2(folder: Path) -> str:
+    """Build the sender on a2; return its command."""
+    (folder / "src").mkdir(exist_ok=True)
+    shutil.copy(HERE / "main.rs", folder / "src")
+    (folder / "Cargo.toml").write_text(_CRATE % f'version = "={A2}"')
+    words = ("cargo", "metadata", "--format-version", "1")
+    found = subprocess.run(words, cwd=folder, check=True, stdout=subprocess.PIPE).stdout
+    (crate,) = (each for each in json.loads(found)["packages"] if each["name"] == "a2")
+    shutil.copytree(Path(crate["manifest_path"]).parent, folder / "a2", dirs_exist_ok=True)
+    source = folder / "a2/src/client.rs"
+    text = source.read_text()
+    for before, after in _A2_CHANGES.items():
+        if before not in text:
+            raise SystemExit(f"a2 {A2}: its source has no {before!r}")
+        text = text.replace(before, after, 1)
+    source.write_text(text)
+    (folder / "Cargo.toml").write_text(_CRATE % 'path = "a2"')
+    _run(folder, "cargo", "build", "--release", "--quiet")
+    return f"{folder}/target/release/bench {WORDS}"
+
+
 def apns2(folder: Path) -> str:
     """Build the sender on sideshow/apns2; return its command."""
     shutil.copy(HERE / "main.go", folder)
@@ -56,6 +111,7 @@ def node_apn(folder: Path) -> str:
 
 PEERS: dict[str, tuple[Callable[[Path], str], str, tuple[str, ...]]] = {
     "pushy": (pushy, PUSHY, ("mvn", "javac")),
+    "a2": (a2, A2, ("cargo",)),
     "apns2": (apns2, APNS2, ("go",)),
     "node-apn": (node_apn, NODE_APN, ("npm", "node")),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import repeat
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from apns_live import Outcome, Update, Verdict
 from apns_live.client import Endpoint
 from apns_live.errors import InvalidSetting
-from apns_live.outcome import acceptances
+from apns_live.outcome import alike
 from apns_live.pool.endpoint import ENVIRONMENTS, resolve_environment
 from apns_live.settings import suggestion
 from apns_live.testing import FakeApns
@@ -25,24 +26,13 @@ def test_a_verdict_is_text() -> None:
     assert f"{Verdict.EXPIRED}" == "expired"
 
 
-def test_acceptances_are_made_in_the_order_of_an_outcomes_fields() -> None:
-    same = {
-        "attempts": 2,
-        "priority": 5,
-        "connection_id": 3,
-        "queue_time": 0.1,
-        "round_trip": 0.2,
-        "elapsed": 0.3,
-    }
-    (made,) = acceptances(["ab" * 32], ["id"], ["unique"], **same)
-    assert made == Outcome(
-        token="ab" * 32,
-        verdict=Verdict.ACCEPTED,
-        status=200,
-        apns_id="id",
-        unique_id="unique",
-        **same,
-    )
+def test_outcomes_alike_differ_in_their_columns_alone() -> None:
+    like = Outcome(token="", verdict=Verdict.ACCEPTED, status=200, attempts=2, detail="so")
+    made = alike(like, apns_id=repeat("id"), token=["ab" * 32, "cd" * 32])
+    assert made == [
+        msgspec.structs.replace(like, token=token, apns_id="id") for token in ("ab" * 32, "cd" * 32)
+    ]
+    assert alike(like, token=[]) == []
 
 
 def test_an_outcome_shows_eight_digits_of_its_token() -> None:

@@ -108,6 +108,52 @@ def test_decisions(name: str) -> None:
     assert decide(given_view, OPTIONS) == expected
 
 
+MANY = PoolOptions(max_connections=64)
+
+
+def full(count: int) -> list[LinkView]:
+    return [link(number, **FULL) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("links", "busy", "expected"),
+    [
+        (full(7), 0.95, Decision(1)),  # so few are opened whatever they cost
+        (full(8), 0.7, Decision(1)),
+        (full(8), 0.85, Decision(0, (), NOW + 0.25)),  # a ninth would make it 0.96
+        (full(63), 0.0, Decision(1)),
+        (full(64), 0.0, Decision()),
+    ],
+)
+def test_beyond_eight_it_grows_to_what_the_processor_carries(
+    links: list[LinkView], busy: float, expected: Decision
+) -> None:
+    assert decide(view(*links, busy=busy), MANY) == expected
+
+
+@pytest.mark.parametrize(("cost", "least", "most"), [(0.0, 64, 64), (0.03, 28, 30)])
+def test_at_80_ms_it_grows_to_what_is_allowed_or_carried(
+    cost: float, least: int, most: int
+) -> None:
+    """Each link connects in three round trips and is full from then on; each costs some of a core."""
+    now, last, opened = NOW, float("-inf"), [NOW]
+    while now < NOW + 35.0:
+        ready = [at + 0.24 for at in opened]
+        links = [
+            link(number, full_since=at, round_trip=0.08)
+            if at <= now
+            else link(number, connecting=True, accepted=False)
+            for number, at in enumerate(ready)
+        ]
+        busy = cost * sum(at <= now for at in ready)
+        decision = decide(view(*links, now=now, last_connect_at=last, busy=busy), MANY)
+        if decision.open:
+            opened += [now] * decision.open
+            last = now
+        now += 0.05
+    assert least <= len(opened) <= most
+
+
 links = st.builds(
     LinkView,
     number=st.integers(1, 20),
