@@ -128,6 +128,21 @@ async def test_it_is_woken_by_a_write_and_sleeps_otherwise(world: World) -> None
     assert await world.status() == "active"
 
 
+async def test_calls_that_come_while_it_looks_wait_for_the_next_look(still: World) -> None:
+    runs = 0
+
+    class Busy:
+        async def run(self, done: object, now: int) -> None:
+            nonlocal runs
+            runs += 1
+            if runs < 50:
+                still.scheduler.wake()  # as each call does, and under load there is always one
+
+    still.scheduler._steps = (Busy(), Busy())
+    await still.scheduler.catch_up()
+    assert runs == 2
+
+
 async def test_a_state_put_before_the_start_goes_with_it(world: World) -> None:
     now = world.clock.time()
     await world.activities.start(world.app, a_start(start_at=now + 60))

@@ -21,7 +21,7 @@ from ..store import schema
 from ..store.database import Database
 from ..store.ownership import Ownership
 from ..store.statements import hold, with_rows
-from .due import Done, held_rows
+from .due import Done, earliest, held_rows
 
 logger = logging.getLogger("apns_live.activities")
 
@@ -64,16 +64,16 @@ class Expiry:
         """Look at a batch; see `Step`."""
         table = schema.activities
         waiting = (
-            select(table)
-            .where(
-                table.c.status == self._status,
-                table.c.retired_at.is_(None),
-                self._ownership.mine(table),
-            )
-            .order_by(table.c.expires_at)
-            .limit(BATCH + 1)
+            table.c.status == self._status,
+            table.c.retired_at.is_(None),
+            self._ownership.mine(table),
         )
-        found = await self._database.rows(waiting)
+        first = await earliest(self._database, table.c.expires_at, *waiting)
+        if first is None or first + self._after > now:
+            return first and first + self._after
+        found = await self._database.rows(
+            select(table).where(*waiting).order_by(table.c.expires_at).limit(BATCH + 1)
+        )
         due = [row for row in found[:BATCH] if row.expires_at + self._after <= now]
         old = [row.id for row in due if _since(row) + GONE_MILLISECONDS <= now]
         if old and not await self._retire(old, done, now):

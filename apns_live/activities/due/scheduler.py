@@ -118,9 +118,9 @@ class Scheduler:
                 done = Done()
                 again = await step.run(done, now)
                 self._tell(done)
-                if done or self._woken.is_set():
-                    # What one has done, or a caller wrote, may be due for the others.
-                    self._woken.clear()
+                if done:
+                    # What one has done may be due for the others. What a caller writes meanwhile
+                    # waits for the next look: under load there is always one who does.
                     dues = dict.fromkeys(self._steps, 0)
                     more = True
                 dues[step] = again

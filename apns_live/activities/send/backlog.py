@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, exists, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import BindParameter, ColumnElement, Row, Select, bindparam, exists, select, update
 from sqlalchemy.sql.expression import case
 
 from ..apps import App
@@ -15,7 +14,7 @@ from ..requests.notify import KIND as NOTIFICATION
 from ..store import schema
 from ..store.database import Database
 from ..store.ownership import PARTITIONS, Ownership
-from ..store.statements import chunks, rows_of, with_rows
+from ..store.statements import chunks, with_rows
 
 MOST = 100_000
 """Rows that are remembered; beyond it the store is read again, which has them all."""
@@ -28,6 +27,31 @@ WHERE operations.finished_at IS NULL AND operations.kind IN ('start', 'update', 
     AND (operations.version > given.version OR operations.kind = 'start')
     AND operations.status || '' IN ('accepted', 'running', 'failed')
 """
+# Made once: making them takes longer than running them.
+_activities, _operations, _later = schema.activities, schema.operations, schema.operations.alias()
+_rows: BindParameter[Any] = bindparam("rows", expanding=True)
+_ACTIVITIES = select(_activities).where(_activities.c.id.in_(_rows))
+_OPEN = select(_operations).where(
+    _operations.c.activity_id.in_(_rows),
+    _operations.c.finished_at.is_(None),
+    _operations.c.kind.in_(KINDS),
+    # Found among what is open of these activities, not by status.
+    (_operations.c.status + "").in_(["accepted", "running", "failed"]),
+)
+# By way of the newest id: an activity may have thousands that are finished.
+_LAST = (
+    select(_later.c.id)
+    .where(_later.c.activity_id == _activities.c.id, _later.c.kind.in_(KINDS))
+    .order_by(_later.c.id.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+_NEWEST = (
+    select(_operations)
+    .select_from(_activities)
+    .join(_operations, _operations.c.id == _LAST)
+    .where(_activities.c.id.in_(_rows), _operations.c.version == _activities.c.version)
+)
 
 
 class Backlog:
@@ -244,13 +268,15 @@ class ActivityBacklog(Backlog):
         are returned, and open starts. Under load each has dozens, and is looked at again and again.
         """
         known = known or {}
-        unknown = [row for row in rows if row not in known]
-        activities = schema.activities
+        unknown = {"rows": [row for row in rows if row not in known]}
+        matter: list[Row[Any]] = []
         async with self._database.read() as connection:
-            found = await rows_of(connection, select(activities).where(activities.c.id.in_(rows)))
-            matter = await self._newer(connection, known) if known else []
-            if unknown:
-                matter += await self._open_or_newest(connection, unknown)
+            found = (await connection.execute(_ACTIVITIES, {"rows": list(rows)})).all()
+            if known:
+                matter += await with_rows(connection, _NEWER, known.items())
+            if unknown["rows"]:
+                matter += await connection.execute(_OPEN, unknown)
+                matter += await connection.execute(_NEWEST, unknown)
         # What was committed between the two questions is looked at again; without its activity's row
         # its alert would ring with the state before.
         newest = {row.id: row.version for row in found}
@@ -259,37 +285,6 @@ class ActivityBacklog(Backlog):
         for row in sorted({row.id: row for row in matter}.values(), key=lambda row: row.id):
             by_activity.setdefault(row.activity_id, []).append(row)
         return list(found), by_activity
-
-    @staticmethod
-    async def _newer(connection: AsyncConnection, known: Mapping[int, int]) -> list[Row[Any]]:
-        return list(await with_rows(connection, _NEWER, known.items()))
-
-    @staticmethod
-    async def _open_or_newest(connection: AsyncConnection, rows: Sequence[int]) -> list[Row[Any]]:
-        activities, operations = schema.activities, schema.operations
-        opened = select(operations).where(
-            operations.c.activity_id.in_(rows),
-            operations.c.finished_at.is_(None),
-            operations.c.kind.in_(KINDS),
-            # Found among what is open of these activities, not by status.
-            (operations.c.status + "").in_(["accepted", "running", "failed"]),
-        )
-        # By way of the newest id: an activity may have thousands that are finished.
-        newer = operations.alias()
-        last = (
-            select(newer.c.id)
-            .where(newer.c.activity_id == activities.c.id, newer.c.kind.in_(KINDS))
-            .order_by(newer.c.id.desc())
-            .limit(1)
-            .scalar_subquery()
-        )
-        newest = (
-            select(operations)
-            .select_from(activities)
-            .join(operations, operations.c.id == last)
-            .where(activities.c.id.in_(rows), operations.c.version == activities.c.version)
-        )
-        return [*await rows_of(connection, opened), *await rows_of(connection, newest)]
 
     async def put_off(self, row: int, reason: str) -> list[int]:
         """Say why the open updates and ends of an activity wait; return their row ids."""

@@ -11,18 +11,18 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 
 from ..requests.notify import KIND
 from ..store import schema
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
 from ..store.ownership import Ownership
-from ..store.statements import rows_of
+from ..store.statements import page_of
 from ..store.wakeups import POLL
 from .courier import Courier
 
@@ -123,14 +123,19 @@ class Poll:
         accepted = select(
             operations.c.id, operations.c.kind, operations.c.activity_id, operations.c.version
         ).where(operations.c.status == "accepted", self.ownership.mine(operations))
-        for row in await self._fresh(self._operations, accepted, operations.c.id, now, back):
-            if row.kind == KIND:
-                self.courier.notifier.found(row.id)
-            elif row.activity_id is not None:
-                self.courier.accepted(row.activity_id, row.version)
-        changed = select(tokens).where(tokens.c.origin != self.origin)
-        for row in await self._fresh(self._tokens, changed, tokens.c.id, now, back):
-            self.courier.heard(row.activity_id, row.token, behind=bool(row.behind))
+        found = await self._fresh(self._operations, accepted, operations.c.id, now, back)
+        for row, kind, activity, version in found:
+            if kind == KIND:
+                self.courier.notifier.found(row)
+            elif activity is not None:
+                self.courier.accepted(activity, version)
+        changed = select(tokens.c.id, tokens.c.activity_id, tokens.c.token, tokens.c.behind).where(
+            tokens.c.origin != self.origin
+        )
+        for _, activity, token, behind in await self._fresh(
+            self._tokens, changed, tokens.c.id, now, back
+        ):
+            self.courier.heard(activity, token, behind=bool(behind))
 
     async def _fresh(
         self,
@@ -139,15 +144,15 @@ class Poll:
         place: ColumnElement[int],
         now: float,
         back: float,
-    ) -> list[Row[Any]]:
-        """Return the rows of a query that were not seen before."""
-        rows: list[Row[Any]] = []
+    ) -> list[Sequence[Any]]:
+        """Return the rows of a query that were not seen before; their ids come first."""
+        rows: list[Sequence[Any]] = []
         query, after = query.order_by(place).limit(PAGE), window.floor(now, back)
         async with self.database.read() as connection:
-            while page := await rows_of(connection, query.where(place > after)):
+            while page := sorted(await page_of(connection, query.where(place > after))):
                 rows += page
                 if len(page) < PAGE:
                     break
-                after = page[-1].id
-        fresh = window.fresh([row.id for row in rows], now)
-        return [row for row in rows if row.id in fresh]
+                after = page[-1][0]
+        fresh = window.fresh([row[0] for row in rows], now)
+        return [row for row in rows if row[0] in fresh]

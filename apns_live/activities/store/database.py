@@ -276,6 +276,10 @@ def _sqlite_engine(
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin_explicitly(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        if begin == "BEGIN":
+            driver: Any = connection.connection.driver_connection
+            driver.begin_with_next(begin)
+        else:  # at once: who must wait for another writer does so before the work
+            connection.exec_driver_sql(begin)
 
     return engine

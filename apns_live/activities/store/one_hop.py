@@ -1,8 +1,10 @@
-"""SQLite with one visit to its thread for each statement.
+"""SQLite with one visit to its thread for each statement; a read of one statement is one visit in all.
 
 A statement through aiosqlite visits the connection's thread four times: for a cursor, to execute, to
 fetch, to close. Under load each visit waits for the interpreter's lock twice, and all that time the
-transaction keeps the one place for writers. Here a statement runs and is fetched in one visit.
+transaction keeps the one place for writers. Here a statement runs and is fetched in one visit. A
+transaction that reads begins with its first statement, and nobody waits for the end of one that is
+rolled back: what comes next on the connection comes after it.
 """
 
 from __future__ import annotations
@@ -93,6 +95,7 @@ class OneHopConnection(aiosqlite.Connection):
     def __init__(self, open_file: Callable[[], sqlite3.Connection], chunk: int) -> None:
         self._open_file = open_file
         self._opened: sqlite3.Connection | None = None
+        self._begin = ""
         super().__init__(self._open, chunk)
         # A daemon: nobody waits for it when the program ends.
         self._thread = threading.Thread(target=_serve, args=(self._tx,), daemon=True)
@@ -121,9 +124,33 @@ class OneHopConnection(aiosqlite.Connection):
         """Return a cursor; the thread hears of it with the first statement."""
         return OneHopCursor(self)
 
+    def begin_with_next(self, statement: str) -> None:
+        """Let the next visit begin a transaction with this statement."""
+        self._begin = statement
+
     async def visit(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        """Run work on the connection's thread."""
-        return await self._execute(work, self._conn)  # type: ignore[no-untyped-call]
+        """Run work on the connection's thread, in the transaction that is to begin with it."""
+        begin, self._begin = self._begin, ""
+
+        def begun(connection: sqlite3.Connection) -> Any:
+            connection.execute(begin)
+            return work(connection)
+
+        return await self._execute(begun if begin else work, self._conn)  # type: ignore[no-untyped-call]
+
+    async def commit(self) -> None:
+        """Commit what has begun."""
+        if self._begin:
+            self._begin = ""
+        else:
+            await super().commit()
+
+    async def rollback(self) -> None:
+        """Roll back what has begun, before whatever comes next on this connection."""
+        if self._begin:
+            self._begin = ""
+        else:
+            self._tx.put_nowait((None, self._conn.rollback))
 
 
 def _last() -> None:

@@ -5,29 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from apns_live.activities.send.backlog import ActivityBacklog
+from apns_live.activities.send import backlog as module
 from tests.activities.send.world import World, a_start, an_update
 
 
-@pytest.mark.parametrize("part", ["_newer", "_open_or_newest"])
+@pytest.mark.parametrize("is_known", [True, False])
 async def test_operations_and_activity_are_of_one_moment(
-    world: World, monkeypatch: pytest.MonkeyPatch, part: str
+    world: World, monkeypatch: pytest.MonkeyPatch, is_known: bool
 ) -> None:
     world.registering = False
     await world.add_phones(1)
     await world.service.activities.start(world.app, a_start())
     await world.settled()
-    read = getattr(ActivityBacklog, part)
 
-    async def slow(connection: Any, rows: Any) -> Any:
-        await world.service.activities.update(world.app, an_update(1))
-        return await read(connection, rows)
+    async def slow(connection: AsyncConnection, statement: Any, *given: Any) -> Any:
+        found = await execute(connection, statement, *given)
+        if statement is module._ACTIVITIES:
+            await world.service.activities.update(world.app, an_update(1))
+        return found
 
-    backlog = ActivityBacklog(world.database, world.service.ownership)
+    execute = AsyncConnection.execute
+    backlog = module.ActivityBacklog(world.database, world.service.ownership)
     [started] = await world.operations()
-    known = {started.activity_id: 1} if part == "_newer" else None
-    monkeypatch.setattr(ActivityBacklog, part, staticmethod(slow))
+    known = {started.activity_id: 1} if is_known else None
+    monkeypatch.setattr(AsyncConnection, "execute", slow)
     [activity], operations = await backlog.read([started.activity_id], known)
     monkeypatch.undo()
     of_it = operations.get(started.activity_id, [])

@@ -5,7 +5,9 @@ import contextlib
 import shutil
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -14,7 +16,7 @@ from sqlalchemy import insert, select, text
 
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
-from apns_live.activities.store.one_hop import connect
+from apns_live.activities.store.one_hop import OneHopConnection, connect
 from apns_live.activities.store.sealing import FILE_VARIABLE, VARIABLE, Sealer, new_key
 from apns_live.activities.store.upgrade import check, current_version, newest_version, upgrade
 from apns_live.errors import InvalidSetting, StoreError
@@ -85,6 +87,30 @@ async def test_writers_queue_and_readers_do_not_wait(database: Database) -> None
     await asyncio.gather(*writers)
     async with database.read() as reader:
         assert len((await reader.execute(select(schema.apps.c.id))).all()) == 21
+
+
+async def test_a_read_visits_the_thread_once_and_keeps_its_snapshot(tmp_path: Path) -> None:
+    visits = 0
+
+    async def counted(connection: OneHopConnection, work: Callable[..., Any], *given: Any) -> Any:
+        nonlocal visits
+        visits += 1
+        return await execute(connection, work, *given)
+
+    execute = OneHopConnection._execute
+    names = select(schema.apps.c.name)
+    async with Database.open(tmp_path / "live.db") as database:
+        await upgrade(database)
+        await database.rows(names)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(OneHopConnection, "_execute", counted)
+            assert await database.rows(names) == []
+            assert visits == 1
+        async with database.read() as connection:
+            assert (await connection.execute(names)).all() == []
+            await database.change(insert(schema.apps).values(an_app("a")))
+            assert (await connection.execute(names)).all() == []
+        assert await database.rows(names) == [("a",)]
 
 
 async def test_foreign_keys_hold(database: Database) -> None:
