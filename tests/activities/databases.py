@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from apns_live.activities.store.database import Database
-from apns_live.activities.store.upgrade import upgrade
+from apns_live.activities.store.upgrade import newest_version, upgrade
 from tests.postgres import postgres
 
 Result = TypeVar("Result")
@@ -31,6 +31,7 @@ BEGIN
         WHERE datname = current_database() AND pid <> pg_backend_pid())
     OR EXISTS (SELECT FROM pg_stats WHERE schemaname = 'public')
     OR pg_database_size(current_database()) > 20000000
+    OR (SELECT version_num FROM alembic_version) <> 'NEWEST'
     THEN RAISE EXCEPTION 'not as new'; END IF;
     SET LOCAL session_replication_role = replica;
     FOR one IN SELECT tablename AS name FROM pg_tables
@@ -48,7 +49,8 @@ BEGIN
     LOOP PERFORM setval(format('%I', one.name)::regclass, 1, false); END LOOP;
 END $$
 """
-"""Empties a small database; refuses one that somebody is still connected to, or that has statistics."""
+"""Empties a small database; refuses one that somebody is still connected to, that has statistics, or
+that a test has made older or newer."""
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +128,7 @@ async def _give_back(server: str, address: str) -> None:
     try:
         connection = await asyncpg.connect(address)
         try:
-            await connection.execute(_EMPTY)
+            await connection.execute(_EMPTY.replace("NEWEST", newest_version()))
         finally:
             await connection.close()
     except asyncpg.PostgresError:
