@@ -57,6 +57,7 @@ def _folder(variable: str, pattern: str, runs_with: str) -> Callable[[], str | N
 
 PROGRAMS: dict[str, Callable[[], str | None]] = {
     "activitysmith-node": _node_module("activitysmith"),
+    "axe-core": _node_module("axe-core"),
     "cargo": _executable("cargo"),
     "chromium": _executable("chromium", "chromium-browser", "google-chrome"),
     "curl": _executable("curl"),

@@ -112,6 +112,11 @@ async def test_dates_of_every_spelling(play, open_page):
     await expect(rows.filter(has_text="Eta")).to_contain_text("in 30 min")
     await expect(rows.filter(has_text="Arrival time")).to_contain_text("in 40 min")
     await expect(page.locator(".card .tiles dd")).to_have_text("1,800,006,060")
+    # Swift counts a Date from 2001: what was meant as Unix time is 31 years late on the phone.
+    await expect(rows.filter(has_text="Ends at")).to_contain_text("as a Swift Date: 15 Jan 2058")
+    await expect(rows.filter(has_text="Arrival time")).to_contain_text("as a Swift Date: ")
+    for name in ("Kick off date", "Eta"):
+        await expect(rows.filter(has_text=name)).not_to_contain_text("Swift")
 
 
 @pytest.mark.parametrize(

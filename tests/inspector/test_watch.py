@@ -237,6 +237,36 @@ async def test_searching_and_filtering(play, open_page):
         await expect(items).to_have_attribute("data-id", name)
 
 
+async def test_pushes_are_searched(play, open_page):
+    await ordinary_day(play)
+    page = await open_page()
+    rows = page.locator(".push-row")
+    search = page.get_by_label("Search pushes")
+    for text, count in (("goran", 2), ("EXPIREDTOKEN", 1), ("#42", 1), ("nothing like it", 0)):
+        await search.fill(text)
+        await expect(rows).to_have_count(count)
+    await expect(page.locator("#panel-pushes .panel-empty")).to_contain_text("None of these")
+    await search.press("Escape")
+    await expect(search).to_have_value("")
+    await expect(rows.first).to_be_visible()
+
+
+async def test_an_empty_search_takes_no_room(play, open_page):
+    await ordinary_day(play)
+    page = await open_page(width=390, height=844)
+    await page.get_by_label("Search phones").fill("nothing like it")
+    await expect(page.locator("#phones-empty")).to_be_visible()
+    assert await page.locator("#phones-view").evaluate("node => node.clientHeight") < 400
+
+
+async def test_the_legend_explains_the_budget(play, open_page):
+    page = await open_page()
+    await page.get_by_text("Legend").click()
+    await expect(page.locator(".legend")).to_contain_text("Priority 10 is an activity's budget")
+    await page.keyboard.press("Escape")
+    await expect(page.locator(".legend dl")).to_be_hidden()
+
+
 async def test_a_reset_empties_the_page(play, open_page):
     await ordinary_day(play)
     page = await open_page()

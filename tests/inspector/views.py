@@ -17,7 +17,7 @@ from apns_live.cli.with_fake import Place, trying
 from .conftest import Inspector, chromium
 from .scene import ordinary_day, scene
 
-OF_THE_FAKE = ("phones", "phone", "push", "faults", "connections", "nothing-found")
+OF_THE_FAKE = ("phones", "phone", "push", "faults", "connections", "legend", "nothing-found")
 OF_THE_GATEWAY = ("calls", "wrong-json", "call")
 SIZES = ((1440, 900), (390, 844))
 SCHEMES = ("light", "dark")
@@ -47,11 +47,8 @@ async def show(page: Page, view: str) -> None:
             await page.get_by_role("tab", name="Connections").click()
             await expect(page.locator(".connection").first).to_be_visible()
         case "legend":
-            await page.locator(".legend summary").click()
-            await expect(page.locator(".legend dl")).to_be_visible()
+            await page.locator(".legend").evaluate("legend => legend.open = true")
         case "nothing-found":
-            if await page.locator(".legend[open]").count():
-                await page.locator(".legend summary").click()
             await page.locator("#search").fill("nothing like it")
             await expect(page.locator("#phones-empty")).to_be_visible()
         case "calls":
@@ -95,11 +92,11 @@ async def make(folder: Path) -> None:
             await make_call(pages[1][0])
             for page, views in pages:
                 for view in views:
+                    await show(page, view)
                     for scheme in SCHEMES:
                         await page.emulate_media(color_scheme=scheme)
                         for width, height in SIZES:
                             await page.set_viewport_size({"width": width, "height": height})
-                            await show(page, view)
                             await page.screenshot(
                                 path=folder / f"{view}-{width}-{scheme}.png", full_page=True
                             )

@@ -127,6 +127,15 @@ export function lockCard(activity, now, limit = 5) {
   );
 }
 
+/** A card in a few words, for those who hear it. */
+export function cardText(activity, now) {
+  const kind = kindOf(activity.content_state);
+  const { title, subtitle } = heading(activity, kind);
+  const shown = end(activity, kind, now);
+  const value = shown instanceof Node ? null : shown; // a clock that runs
+  return [title, subtitle, value].filter(Boolean).join(", ").slice(0, 160);
+}
+
 export function lookOf(activity) {
   if (activity.state !== "active") return activity.state;
   return activity.stale ? "stale" : "active";

@@ -49,6 +49,7 @@ export class Editor {
     this.found = this.value.trim() === "" ? null : problemOf(this.value);
     const { found } = this;
     const count = this.value.split("\n").length;
+    this.node.style.setProperty("--lines", String(count));
     morphChildren(
       this.lines,
       Array.from({ length: count }, (_, index) =>

@@ -10,6 +10,12 @@ const minute = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-di
 const day = new Intl.DateTimeFormat("en-GB", { weekday: "long", day: "numeric", month: "long" });
 const short = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 
+const withYear = new Intl.DateTimeFormat("en-GB", {
+  day: "numeric",
+  month: "short",
+  year: "numeric",
+});
+
 const LATEST = 8.64e12;
 const dateOf = (seconds) => (Math.abs(seconds) < LATEST ? new Date(seconds * 1000) : null);
 const formatted = (format, seconds) => {
@@ -21,6 +27,7 @@ export const count = (value) => number.format(value);
 export const timeOfDay = (seconds) => formatted(clock, seconds);
 export const hourMinute = (seconds) => formatted(minute, seconds);
 export const dayName = (seconds) => formatted(day, seconds);
+export const dayAndYear = (seconds) => formatted(withYear, seconds);
 export const dayAndTime = (seconds) =>
   `${formatted(short, seconds)}, ${formatted(minute, seconds)}`;
 

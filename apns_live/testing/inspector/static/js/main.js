@@ -140,13 +140,19 @@ themeButton.addEventListener("click", () => {
 systemDark.addEventListener("change", drawTheme);
 drawTheme();
 
+const legend = document.querySelector(".legend");
+document.addEventListener("click", (event) => {
+  if (!legend.contains(event.target)) legend.open = false;
+});
+
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const typing = event.target.closest("input, select, textarea");
   if (event.key === "Escape") {
-    if (typing?.id === "search" && typing.value !== "") {
+    legend.open = false;
+    if (typing?.type === "search" && typing.value !== "") {
       typing.value = "";
-      phones.filter();
+      typing.dispatchEvent(new Event("input"));
     } else detail.close();
   }
   if (event.key === "/" && !typing) {

@@ -3,6 +3,7 @@
 import { inIsland, lastDismissed, mainActivity, onLockScreen } from "./activities.js";
 import { budgetMeter } from "./budget.js";
 import {
+  cardText,
   compactIsland,
   expandedIsland,
   ghostCard,
@@ -36,11 +37,17 @@ export function phoneNode(device, { now, lastPush, expanded, index, total, curre
       "aria-selected": selected ? "true" : "false",
       "aria-setsize": total,
       "aria-posinset": index + 1,
-      "aria-label": spoken(device, main),
     },
+    // Its name. What is drawn is hidden from those who hear the page: an option has text alone.
+    h("span", { class: "hidden-label" }, spoken(device, main, now)),
     h(
       "div",
-      { class: "phone", "data-online": String(device.online), "data-awake": String(device.awake) },
+      {
+        class: "phone",
+        "data-online": String(device.online),
+        "data-awake": String(device.awake),
+        "aria-hidden": "true",
+      },
       h(
         "div",
         { class: `screen wallpaper-${pick(device.id, WALLPAPERS)}` },
@@ -135,7 +142,7 @@ function caption(device, main, lastPush, now) {
   const trouble = told && told.kind !== "delivered" && told.kind !== "received" ? told : null;
   return h(
     "div",
-    { class: "caption" },
+    { class: "caption", "aria-hidden": "true" },
     h(
       "p",
       { class: "caption-name" },
@@ -192,10 +199,10 @@ function flags(device) {
   ].filter(Boolean);
 }
 
-function spoken(device, main) {
+function spoken(device, main, now) {
   const parts = [device.id.slice(0, 80), ...flags(device)];
   if (main) {
-    parts.push(`activity ${lookOf(main)}`);
+    parts.push(`activity ${lookOf(main)}`, cardText(main, now));
     if (main.budget && main.state === "active")
       parts.push(`budget ${main.budget.remaining} of ${main.budget.capacity}`);
   } else parts.push("no activity");

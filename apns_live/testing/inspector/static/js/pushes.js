@@ -66,6 +66,17 @@ export class Pushes {
       this.choose(next);
       next.focus();
     });
+    this.search = h("input", {
+      type: "search",
+      placeholder: "Search device, token, reason or apns-id",
+      "aria-label": "Search pushes",
+      autocomplete: "off",
+      spellcheck: "false",
+    });
+    this.search.addEventListener("input", () => {
+      this.viewport.scrollTop = 0;
+      this.show();
+    });
     this.newer = h("button", { type: "button", class: "newer", hidden: true });
     this.newer.addEventListener("click", () => {
       this.viewport.scrollTop = 0;
@@ -91,6 +102,7 @@ export class Pushes {
     this.empty = h("p", { class: "panel-empty" }, "No pushes yet.");
     this.viewport = h("div", { class: "push-list" }, this.canvas, this.empty);
     byId("panel-pushes").append(
+      this.search,
       this.filters,
       h("div", { class: "push-frame" }, this.newer, this.viewport),
     );
@@ -133,14 +145,16 @@ export class Pushes {
   show() {
     this.stale = false;
     const keys = [];
+    const text = this.search.value.trim().toLowerCase();
     for (const push of this.store.pushes.values())
-      if (this.kind === "all" || kindOf(push) === this.kind) keys.push(push.number);
+      if ((this.kind === "all" || kindOf(push) === this.kind) && searchable(push).includes(text))
+        keys.push(push.number);
     keys.sort((a, b) => b - a);
     this.newest = Math.max(0, ...this.store.pushes.keys());
     this.newer.hidden = true;
     this.empty.hidden = keys.length > 0;
     this.empty.textContent = this.store.pushes.size
-      ? "None of this kind among the last ones."
+      ? "None of these among the last ones."
       : "No pushes yet.";
     // The row that Tab reaches is the newest, unless somebody is in the list.
     if (!this.canvas.contains(document.activeElement)) this.list.current = keys[0] ?? null;
@@ -210,6 +224,16 @@ export class Pushes {
 }
 
 export const eventOf = (push) => push.event ?? (push.push_type || "push").slice(0, 16);
+
+/** The text that a search looks through. */
+function searchable(push) {
+  const { number, device, channel, token, topic, reason, why, collapse_id, apns_id } = push;
+  const told = verdict(push);
+  const parts = [eventOf(push), push.status, push.push_type, told.label, told.text];
+  return [`#${number}`, device, channel, token, topic, reason, why, collapse_id, apns_id, ...parts]
+    .join(" ")
+    .toLowerCase();
+}
 
 function kindOf(push) {
   return verdict(push).kind;

@@ -88,7 +88,7 @@ export class VirtualList {
       : (size.columns ?? Math.max(1, Math.floor((wide + size.gap) / (size.width + size.gap))));
     const cell = size.sideways ? size.width : (wide - size.gap * (columns - 1)) / columns;
     this.grid = { size, columns, cell };
-    const rows = size.sideways ? 1 : Math.ceil(this.keys.length / columns);
+    const rows = size.sideways ? Math.min(1, this.keys.length) : Math.ceil(this.keys.length / columns);
     const tall = Math.max(0, rows * (size.height + size.gap) - size.gap);
     this.canvas.style.setProperty("height", `${tall}px`);
     const length = this.keys.length * (cell + size.gap) - size.gap;

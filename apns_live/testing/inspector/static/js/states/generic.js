@@ -1,9 +1,9 @@
 // Any content state: its values found, named and laid out, however deep and odd it is.
 
 import { foreign, h, isObject } from "../dom.js";
-import { moment, relative, value as numberText, words } from "../format.js";
+import { dayAndYear, moment, relative, value as numberText, words } from "../format.js";
 import { ticks } from "../ticking.js";
-import { dateOf, textOf } from "./values.js";
+import { dateOf, swiftDate, textOf } from "./values.js";
 
 const DEPTH = 4;
 const ROWS = 24;
@@ -54,6 +54,16 @@ export function valueNode(name, value, now) {
       moment(date, now),
       " ",
       h("i", ticks("relative", date), relative(date, now)),
+      swiftDate(value) === null
+        ? null
+        : h(
+            "b",
+            {
+              class: "date-off",
+              title: "Swift decodes a Date from seconds since 2001, unless the app chooses otherwise.",
+            },
+            `as a Swift Date: ${dayAndYear(swiftDate(value))}`,
+          ),
     );
   }
   if (typeof value === "number") return h("span", { class: "number" }, numberText(value));

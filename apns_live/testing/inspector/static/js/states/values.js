@@ -40,6 +40,10 @@ const CAMEL_DATE =
 const ISO = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?$/;
 const APPLE_EPOCH = 978_307_200;
 
+/** Where a Swift `Date` would show a number that was meant as seconds or milliseconds since 1970, or null. */
+export const swiftDate = (value) =>
+  typeof value === "number" && value >= 1e9 ? value + APPLE_EPOCH : null;
+
 /** The moment that a value means, in seconds since 1970, or null when it is no date. */
 export function dateOf(name, value) {
   if (typeof value === "string") {

@@ -1,0 +1,74 @@
+"""axe-core finds nothing serious on any view, at both widths and in both colours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page
+
+from tests.programs import program
+
+from .scene import ordinary_day
+from .views import OF_THE_FAKE, OF_THE_GATEWAY, SCHEMES, SIZES, gateway, make_call, show
+
+pytestmark = [
+    pytest.mark.external("chromium", "axe-core"),
+    pytest.mark.asyncio(loop_scope="package"),
+]
+
+RUN = """async ([without, only]) => (await axe.run({include: ["html"], exclude: without},
+        {resultTypes: ["violations"], preload: false, iframes: false,
+         ...(only ? {runOnly: {type: "rule", values: [only]}} : {})})).violations
+    .filter(each => ["serious", "critical"].includes(each.impact))
+    .map(each => [each.id, each.help, each.nodes.slice(0, 4).map(node => [node.html.slice(0, 160),
+        node.any.concat(node.all, node.none).map(check => check.message).join("; ").slice(0, 240)])])"""
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    return (Path(program("axe-core")) / "axe.min.js").read_text("utf-8")
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def ready(tmp_path: Path) -> AsyncIterator[dict[str, Any]]:
+    async with gateway(tmp_path) as facts:
+        yield facts
+
+
+async def found(page: Page, axe: str, views: tuple[str, ...]) -> list[Any]:
+    """Return what axe finds, with the view in which it finds it."""
+    await page.evaluate(axe)
+    problems = []
+    for view in views:
+        await page.set_viewport_size({"width": 1440, "height": 900})
+        await show(page, view)
+        for width, height in SIZES:
+            await page.set_viewport_size({"width": width, "height": height})
+            # The phones are the same in every view.
+            without = [] if view == views[0] else ["#phones-list"]
+            for scheme in SCHEMES:
+                await page.emulate_media(color_scheme=scheme)
+                # Colours change nothing but the contrast.
+                only = "color-contrast" if scheme == "dark" else None
+                run = await page.evaluate(RUN, [without, only])
+                problems += [(view, width, scheme, *each) for each in run]
+    return problems
+
+
+async def test_of_the_fake(play, open_page, axe):
+    await ordinary_day(play)
+    page = await open_page(reduced_motion="reduce")
+    problems = await found(page, axe, OF_THE_FAKE)
+    assert problems == [], json.dumps(problems, indent=1)
+
+
+async def test_of_the_gateway(ready, inspector, axe):
+    page = await inspector.open(ready["inspector"], reduced_motion="reduce")
+    await make_call(page)
+    problems = await found(page, axe, OF_THE_GATEWAY)
+    assert problems == [], json.dumps(problems, indent=1)
