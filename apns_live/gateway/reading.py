@@ -103,7 +103,7 @@ def one_of(body: Mapping[str, Any], names: Sequence[str], none: InvalidInput) ->
     return given[0]
 
 
-def moment(value: object, field: str, example: str) -> float:
+def moment(value: object, field: str, example: str = "2026-01-22T00:00:00+0000") -> float:
     """Return seconds since 1970 of an ISO 8601 date; one without an offset is UTC."""
     try:
         if not isinstance(value, str) or not 8 <= len(value) <= 40:

@@ -14,7 +14,6 @@ from msgspec import Meta
 
 from ...errors import InvalidInput
 from .. import reading
-from .dates import read_date
 
 MAX_DEPTH = 8
 _DAY = 86_400
@@ -98,7 +97,7 @@ def _custom(given: Mapping[str, Any], field: str, now: float) -> Tree:
         case "after" | "before":
             relation = ">" if comparison == "after" else "<"
             # Dates are stored as milliseconds.
-            return {**base, "relation": relation, "value": read_date(value, where) * 1000}
+            return {**base, "relation": relation, "value": reading.moment(value, where) * 1000}
         case "less_than_x_days_ago":
             return _between(base, past=_days(value, where), future=0.0)
         case "greater_than_x_days_ago":
@@ -145,8 +144,8 @@ def _last_used(given: Mapping[str, Any], field: str, now: float) -> Tree:
     comparison = given.get("comparison")
     kinds: Any = Literal["after", "before"]
     reading.read(comparison, kinds, f"{field}.comparison", "Use after or before.")
-    moment = read_date(given.get("value"), f"{field}.value")
-    hours = max(0.0, (now - moment) / 3600)
+    last = reading.moment(given.get("value"), f"{field}.value")
+    hours = max(0.0, (now - last) / 3600)
     return {
         "field": "last_session",
         "relation": "<" if comparison == "after" else ">",

@@ -17,7 +17,6 @@ from ...activities.requests.audience import Audience
 from ...errors import InvalidInput
 from .. import reading
 from .audience import read_audience
-from .dates import read_date
 from .notification import Notification
 from .words import NO_RECIPIENTS, TOO_MANY_IDS
 
@@ -40,8 +39,8 @@ class _Said(msgspec.Struct, frozen=True, kw_only=True):
         """Return dismissal date and stale date in seconds since 1970. Raises `InvalidInput`."""
         dismissal, stale = self.dismissal_date, self.stale_date
         return (
-            None if dismissal is None else read_date(dismissal, "dismissal_date"),
-            None if stale is None else read_date(stale, "stale_date"),
+            None if dismissal is None else reading.moment(dismissal, "dismissal_date"),
+            None if stale is None else reading.moment(stale, "stale_date"),
         )
 
 

@@ -33,6 +33,7 @@ from ..calls import Call
 from ..context import Gateway
 from ..credentials import HEAD
 from ..reach import is_named
+from ..reading import text
 from . import words
 
 APP_SETTING = "onesignal_app_id"
@@ -61,9 +62,9 @@ _ANSWER = {"success": True}
 async def _read(call: Call, body: Mapping[str, Any], action: str, token: str = "") -> DeviceCall:
     """Return what a device says, if it may; ``token`` is the name of the token in its body."""
     parts = call.parts
-    name = parts.get("app_id") or _text(body, "app_id")
-    subscription = parts.get("subscription_id") or _text(
-        body, "subscription_id" if token else "player_id"
+    name = parts.get("app_id") or text(body, "app_id", required=True) or ""
+    subscription = parts.get("subscription_id") or text(
+        body, "subscription_id" if token else "player_id", required=True
     )
     said = DeviceCall(
         call=call,
@@ -223,10 +224,3 @@ async def _find_app(gateway: Gateway, name: str) -> App:
             if is_named(app, name, APP_SETTING):
                 return app
         raise NotFound("app_id not found") from None
-
-
-def _text(body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value:
-        raise InvalidInput("is missing or not a string", field=name, remedy="Give it.")
-    return value

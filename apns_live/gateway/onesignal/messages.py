@@ -28,6 +28,9 @@ async def view(call: Call) -> Response:
         "received": receipts["confirmed"],
         "converted": receipts["clicked"],
     }
+    canceled = False
+    if found["kind"] == "start" and (activity := found["activity"]) is not None:
+        canceled = (await service.activities.get(call.app, activity))["end_reason"] == CANCELLED
     waiting = 0 if done else found["targeted"] - found["accepted"] - found["failed"]
     return answer(
         {
@@ -35,7 +38,7 @@ async def view(call: Call) -> Response:
             "app_id": call.app.id,
             **counts,
             "remaining": max(0, waiting),
-            "canceled": False,
+            "canceled": canceled,
             "queued_at": found["created_at"] // 1000,
             "send_after": found["created_at"] // 1000,
             "completed_at": None if done is None else done // 1000,

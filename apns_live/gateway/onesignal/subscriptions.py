@@ -74,12 +74,13 @@ async def add(call: Call, given: Mapping[str, Any], external: str) -> str:
 async def create_user(call: Call, body: dict[str, Any]) -> Response:
     """POST /apps/{app_id}/users: 201 for a new user, 200 for one that is there."""
     identity = read_identity(body.get("identity") or {})
+    subscriptions = read_many(body.get("subscriptions"))
     external = await external_of(call, identity)
     known = await find(call.gateway, call.app, EXTERNAL, external)
     if (conflict := await claimed(call, external, identity)) is not None:
         return conflict
     await call.gateway.service.people.add_user(call.app, external, aliases=others(identity))
-    for given in read_many(body.get("subscriptions")):
+    for given in subscriptions:
         await add(call, given, external)
     await set_properties(call, external, body.get("properties"))
     found = await shown(call.gateway, call.app, external)

@@ -38,9 +38,9 @@ async def view(call: Call) -> Response:
 
 async def change(call: Call, body: dict[str, Any]) -> Response:
     """PATCH of the same address."""
-    external = await named(call)
+    external, deltas = await named(call), _read_deltas(body.get("deltas"))
     await set_properties(call, external, body.get("properties"))
-    await _add_deltas(call, external, body.get("deltas"))
+    await _add_deltas(call, external, deltas)
     found = await shown(call.gateway, call.app, external)
     return answer({"properties": found["properties"]}, 202)
 
@@ -192,26 +192,26 @@ async def set_properties(call: Call, external: str, value: object) -> None:
         )
 
 
-async def _add_deltas(call: Call, external: str, value: object) -> None:
-    """Add sessions and purchases to what is known of the user's devices. Raises `InvalidInput`."""
-    if value is None:
-        return
-    given = as_object(value, "deltas")
-    users, devices = schema.users, schema.devices
-    now = milliseconds(call.gateway.clock)
-    sessions = _delta(given.get("session_count"), "deltas.session_count")
+def _read_deltas(value: object) -> dict[str, float]:
+    """Return how much more each fact of a device becomes. Raises `InvalidInput`."""
+    given = {} if value is None else as_object(value, "deltas")
     more = {
-        "session_count": sessions,
+        "session_count": _delta(given.get("session_count"), "deltas.session_count"),
         "session_time": _delta(given.get("session_time"), "deltas.session_time"),
         "amount_spent": _spent(given.get("purchases")),
     }
-    changes: dict[str, Any] = {
-        name: devices.c[name] + amount for name, amount in more.items() if amount
-    }
-    if sessions:
-        changes["last_session"] = now
-    if not changes:
+    return {name: amount for name, amount in more.items() if amount}
+
+
+async def _add_deltas(call: Call, external: str, more: Mapping[str, float]) -> None:
+    """Add sessions and purchases to what is known of the user's devices."""
+    if not more:
         return
+    users, devices = schema.users, schema.devices
+    now = milliseconds(call.gateway.clock)
+    changes: dict[str, Any] = {name: devices.c[name] + amount for name, amount in more.items()}
+    if "session_count" in more:
+        changes["last_session"] = now
     owner = select(users.c.id).where(
         users.c.app_id == call.app.row, users.c.external_id == external
     )

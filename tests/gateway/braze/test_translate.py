@@ -11,8 +11,8 @@ from apns_live.activities.people.audience import parse_filter
 from apns_live.activities.requests import CatalogText
 from apns_live.errors import InvalidInput
 from apns_live.gateway.braze.audience import read_audience
-from apns_live.gateway.braze.dates import read_date
 from apns_live.gateway.braze.translate import GONE, read_start, read_update
+from apns_live.gateway.reading import moment as read_date
 from tests.gateway.braze.test_life import start_body, update_body
 
 NOW = 1_800_000_000.0

@@ -195,6 +195,7 @@ async def test_a_start_that_waits_is_called_off(world: VendorWorld, caller: Call
     await world.settled()
     assert not [card for card in phone.activities if card.state == "active"]
     assert (await caller.change()).status_code == 404
+    assert (await caller.message("GET", name)).json()["canceled"] is True
 
 
 async def test_an_id_that_no_address_can_hold(world: VendorWorld, caller: Caller) -> None:
@@ -264,4 +265,7 @@ async def test_deltas_of_a_user_count(world: VendorWorld, caller: Caller) -> Non
         {"purchases": [{"amount": "nan", "count": 1}]},
         [],
     ):
-        assert (await caller.call("PATCH", path, {"deltas": bad})).status_code == 400, bad
+        body = {"deltas": bad, "properties": {"tags": {"level": "9"}}}
+        assert (await caller.call("PATCH", path, body)).status_code == 400, bad
+        # What is refused has changed nothing.
+        assert (await caller.call("GET", path)).json()["properties"]["tags"] == {}
