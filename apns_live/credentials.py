@@ -218,13 +218,9 @@ class ProviderTokens:
         For another process, which then needs no key. Raises `CredentialError`.
         """
         now = self._clock.time() - self._settle
-        windows = range(int(now // self._window) - 2, int((now + seconds) // self._window) + 1)
-        return {
-            window * self._window: self.key.sign(
-                window * self._window, deterministic=self._deterministic
-            )
-            for window in windows
-        }
+        first = int(now // self._window - 2) * self._window
+        moments = range(first, int(now + seconds) + 1, self._window)
+        return {at: self.key.sign(at, deterministic=self._deterministic) for at in moments}
 
     def __repr__(self) -> str:
         return f"ProviderTokens({self.key!r}, window={self._window}, settle={self._settle}, max_age={self._max_age})"

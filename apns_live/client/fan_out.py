@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..clock import Clock
-from ..outcome import Outcome, Verdict
+from ..outcome import Outcome, Verdict, alike
 from ..pool import Sendable
 from .attachment import Attachment, End, Settled
 from .drops import DropsTo
@@ -67,12 +67,8 @@ class Run(BaseRun[Report]):
 
     def _never_left(self, tokens: list[str]) -> None:
         why, priority = self.end.value, self._priority
-        self._tell(
-            [
-                Outcome(token=token, verdict=Verdict.NOT_SENT, reason=why, priority=priority)
-                for token in tokens
-            ]
-        )
+        like = Outcome(token="", verdict=Verdict.NOT_SENT, reason=why, priority=priority)
+        self._tell(alike(like, token=tokens))
 
     def _ended(self) -> None:
         self._tally.end()

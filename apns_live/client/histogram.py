@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -40,13 +41,18 @@ class Histogram(msgspec.Struct, array_like=True):
 
     def add(self, seconds: float, times: int = 1) -> None:
         """Count a duration, ``times`` over."""
-        self.maximum = max(self.maximum, seconds)
-        bucket = int(math.log(seconds / _UNIT) * _SCALE) if seconds > _UNIT else 0
-        bucket = min(bucket, _BUCKETS)
+        self.add_each((seconds,), times)
+
+    def add_each(self, durations: Sequence[float], times: int = 1) -> None:
+        """Count durations, each of them ``times`` over."""
         counts = self.buckets
-        counts[bucket] = counts.get(bucket, 0) + times
-        self.count += times
-        self.total += seconds * times
+        for seconds in durations:
+            bucket = int(math.log(seconds / _UNIT) * _SCALE) if seconds > _UNIT else 0
+            bucket = min(bucket, _BUCKETS)
+            counts[bucket] = counts.get(bucket, 0) + times
+        self.maximum = max(self.maximum, *durations)
+        self.count += times * len(durations)
+        self.total += sum(durations) * times
 
     def merge(self, other: Histogram) -> None:
         """Count what another one has counted."""
@@ -74,8 +80,3 @@ class Histogram(msgspec.Struct, array_like=True):
         for bucket, times in self.buckets.items():
             counts[bisect_left(BOUNDS, _UNIT * math.exp2((bucket + 0.5) / _PER_DOUBLING))] += times
         return Times(self.count, self.total, tuple(accumulate(counts[:-1])))
-
-    @property
-    def mean(self) -> float:
-        """The mean in seconds; 0 when empty."""
-        return self.total / self.count if self.count else 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby, repeat
 from operator import attrgetter
 from typing import Any
@@ -17,7 +17,7 @@ from .attachment import Attachment
 from .statistics import Counters
 
 _SETTLED = PushState.SETTLED
-_together = attrgetter("message", "owner", "created", "sent_at", "attempts")
+_together = attrgetter("message", "owner", "sent_at", "attempts")
 WORTH_ANOTHER_TRY = (Verdict.RETRY_LATER, Verdict.SLOW_DOWN, Verdict.REFRESH_CREDENTIALS)
 
 
@@ -31,13 +31,22 @@ def settle_accepted(
 ) -> None:
     """Put the outcome of each acceptance into the batch of its source; ``mark`` gets each source once."""
     at = 0
-    for (message, owner, created, sent_at, attempts), group in groupby(pushes, _together):
+    for (message, owner, sent_at, attempts), group in groupby(pushes, _together):
         batch = list(group)
         count = len(batch)
+        created = [push.created for push in batch]
+        columns: dict[str, Iterable[object]] = {
+            "token": [push.token for push in batch],
+            "apns_id": [push.request_id for push in batch],
+            "unique_id": unique_ids[at : at + count] if unique_ids else repeat(""),
+        }
         counters.round_trips.add(now - sent_at, count)
-        counters.queue_times.add(sent_at - created, count)
-        if not owner.batch:
-            mark(owner)
+        if created.count(created[0]) == count:
+            counters.queue_times.add(sent_at - created[0], count)
+        else:  # single sends: each has waited for as long as it has
+            columns["queue_time"] = waits = [sent_at - each for each in created]
+            columns["elapsed"] = [now - each for each in created]
+            counters.queue_times.add_each(waits)
         like = Outcome(
             token="",
             verdict=Verdict.ACCEPTED,
@@ -45,19 +54,15 @@ def settle_accepted(
             attempts=attempts,
             priority=message.priority,
             connection_id=number,
-            queue_time=sent_at - created,
+            queue_time=sent_at - created[0],
             round_trip=now - sent_at,
-            elapsed=now - created,
+            elapsed=now - created[0],
         )
-        outcomes = alike(
-            like,
-            token=[push.token for push in batch],
-            apns_id=[push.request_id for push in batch],
-            unique_id=unique_ids[at : at + count] if unique_ids else repeat(""),
-        )
+        if not owner.batch:
+            mark(owner)
+        owner.batch += zip(batch, alike(like, **columns), strict=True)
         for push in batch:
             push.state = _SETTLED
-        owner.batch += zip(batch, outcomes, strict=True)
         at += count
 
 

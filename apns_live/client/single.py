@@ -32,6 +32,7 @@ class WaitingRoom:
         self._timed: set[Push] = set()
         self._alarm = Alarm(clock, self._tick)
         self._attachment: Attachment | None = None
+        self._loop: asyncio.AbstractEventLoop  # the client's only one
         self._closed = False
 
     def __len__(self) -> int:
@@ -53,7 +54,8 @@ class WaitingRoom:
         attachment = self._attachment
         if attachment is None:
             attachment = self._attachment = self._engine.attach(self, checked=True, drains=True)
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+            self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[Outcome] = self._loop.create_future()
         push.context = future
         push.owner = attachment
         self._waiting.append(push)

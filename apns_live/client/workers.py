@@ -28,7 +28,7 @@ from ..clock import Clock
 from ..credentials import ProviderTokens
 from ..errors import InvalidSetting, InvalidToken, TransportError
 from ..guard import logger
-from ..outcome import Outcome, Verdict
+from ..outcome import Outcome, Verdict, alike
 from ..payload import check_token
 from ..pool import Endpoint, PoolOptions, Sendable
 from ..refusals import refused
@@ -240,19 +240,15 @@ class SharedRun(Run):
                 "a worker process of a fan-out has ended with %d pushes in hand: they are UNKNOWN",
                 len(tokens),
             )
-        self._tell(
-            [
-                Outcome(
-                    token=token,
-                    verdict=Verdict.UNKNOWN,
-                    reason="worker_lost",
-                    may_have_been_sent=True,
-                    priority=self._priority,
-                    detail="the worker process that was to send it has ended",
-                )
-                for token in tokens
-            ]
+        lost = Outcome(
+            token="",
+            verdict=Verdict.UNKNOWN,
+            reason="worker_lost",
+            may_have_been_sent=True,
+            priority=self._priority,
+            detail="the worker process that was to send it has ended",
         )
+        self._tell(alike(lost, token=tokens))
 
     def _take_in(self, worker: _Worker, what: Settled) -> None:
         worker.counts = what.counts

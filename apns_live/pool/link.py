@@ -13,6 +13,7 @@ import enum
 import logging
 from collections.abc import Sequence
 from itertools import groupby
+from operator import attrgetter
 from typing import Protocol
 
 from ..clock import Alarm, Clock
@@ -52,6 +53,9 @@ class LinkState(enum.Enum):
     """It was idle for long, or is silent: a PING is out, and no push leaves before its answer."""
     DRAINING = "draining"
     CLOSED = "closed"
+
+
+_together = attrgetter("message", "owner")
 
 
 class LinkOwner(Protocol):
@@ -208,7 +212,7 @@ class Link(asyncio.Protocol):
                 full = not self._send(pushes, now)  # made for this moment, all alike
                 continue
             at = 0
-            for _, group in groupby(pushes, lambda push: (id(push.message), id(push.owner))):
+            for _, group in groupby(pushes, _together):
                 alike = list(group)
                 at += len(alike)
                 if not self._send(alike, now):
