@@ -67,8 +67,11 @@ async def show(page: Page, view: str) -> None:
 
 async def make_call(page: Page) -> None:
     """Send the example that is in the editor and wait until its five pushes are seen."""
+    rows = page.locator(".call-row")
+    known = await rows.count()
     await page.get_by_role("button", name="Send", exact=True).click()
-    await expect(page.locator(".call-row").first).to_contain_text("5 pushes: 5 delivered")
+    await expect(rows).to_have_count(known + 1)
+    await expect(rows.first).to_contain_text("5 pushes: 5 delivered")
 
 
 @contextlib.asynccontextmanager
