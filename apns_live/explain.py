@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Explanation(NamedTuple):
@@ -25,6 +25,15 @@ class Explanation(NamedTuple):
     remedy: str
     log: str = ""
     words: tuple[str, ...] = ()
+
+
+class Finding(NamedTuple):
+    """What one check found. ``remedy`` is ``""`` where nothing is to be done."""
+
+    check: str
+    state: Literal["ok", "warn", "fail"]
+    said: str
+    remedy: str = ""
 
 
 _SYMPTOM, _PHONE, _OUTCOME = "symptom", "phone", "outcome"
@@ -98,6 +107,12 @@ _BY_WORD = {_key(word): row for row in ROWS for word in (row.name, *row.words)}
 def find(word: str) -> Explanation | None:
     """Return the row of a word, whatever its case, spaces and hyphens; None when there is none."""
     return _BY_WORD.get(_key(word))
+
+
+def finding(check: str, word: str, said: str) -> Finding:
+    """Return a failed check with the remedy of a word's row."""
+    row = find(word)
+    return Finding(check, "fail", said, "" if row is None else row.remedy)
 
 
 def near(text: str, most: int = 3) -> list[str]:

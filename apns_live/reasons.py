@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Any
 
+from . import explain
+from .errors import InvalidInput
 from .outcome import Verdict
 
 
@@ -155,3 +158,38 @@ def classify(status: int, name: str) -> Reason:
         # The reason is more telling than an unexpected status, unless it invites a retry.
         verdict, retry = known.verdict, Retry.NEVER
     return Reason(name, (status,), verdict, retry, "not in Apple's documentation", "Report it.")
+
+
+def listed() -> list[dict[str, str]]:
+    """Return every word that `explained` knows, with its ``kind`` and ``meaning``."""
+    rows = [(row.kind, row.name, row.meaning) for row in explain.ROWS]
+    rows += [("reason", row.name, row.meaning) for row in ROWS]
+    return [dict(zip(("kind", "name", "meaning"), row, strict=True)) for row in rows]
+
+
+def explained(word: str, field: str) -> dict[str, Any]:
+    """Return what a reason, an outcome or a symptom means, whose fault it is, and what to do.
+
+    Raises `InvalidInput` for an unknown word, which ``field`` gave; it names those that are near.
+    """
+    wanted = normalise(word).casefold()
+    reason = next((row for row in ROWS if row.name.casefold() == wanted), None)
+    row = explain.find(word)
+    if reason is None and row is None:
+        nearest = explain.near(word) or ["nothing shown"]
+        raise InvalidInput(
+            f"nothing is known of {word!r:.80}",
+            field=field,
+            remedy=f"Did you mean {' or '.join(map(repr, nearest))}? Without a word all are listed.",
+        )
+    facts: dict[str, Any] = {}
+    if reason is not None:
+        facts = {"name": reason.name, "kind": "reason", "meaning": reason.meaning}
+        facts |= {"remedy": reason.remedy, "statuses": list(reason.statuses)}
+        facts["verdict"] = reason.verdict.value
+    if row is not None:
+        more = {name: value for name, value in row._asdict().items() if name != "words"}
+        facts = {**more, **facts, "fault": row.fault}
+        if reason is not None:
+            facts["remedy"] = f"{reason.remedy} {row.remedy}"
+    return facts

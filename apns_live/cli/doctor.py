@@ -22,7 +22,8 @@ from ..errors import (
     PoolFull,
     StoreError,
 )
-from .doctor_device import Finding, by_fake, by_store
+from ..explain import Finding
+from .doctor_device import by_fake, by_store
 from .options import CONNECTION, Shared, command
 from .output import ExitCode
 from .store_access import STORE, named_address, opened
@@ -124,7 +125,7 @@ async def _device(
         for each in by_fake(fake, device):
             yield each
         return
-    async for found in by_store(store, app or "", device):
+    for found in await by_store(store, app or "", device):
         yield found
 
 

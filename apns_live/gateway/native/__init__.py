@@ -20,6 +20,7 @@ from . import (
     imports as imports,
     listing as listing,
     people as people,
+    explaining as explaining,
     admin as admin,
     health as health,
 )

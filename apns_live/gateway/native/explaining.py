@@ -1,0 +1,83 @@
+"""What a word of a push's fate means, and why a device shows nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from ...activities.read.diagnosis import diagnose
+from ...activities.times import milliseconds
+from ...reasons import explained, listed
+from ..calls import Call
+from .face import Routes
+from .shapes import Strict
+
+routes = Routes("explaining", scope="devices:read")
+
+
+class ExplainPage(Strict, frozen=True, kw_only=True):
+    """What is asked about."""
+
+    about: Annotated[str, Meta(max_length=100)] = ""
+
+
+class ExplanationAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a word means. ``kind``: reason (of APNs), outcome, phone or symptom.
+
+    ``fault`` says whose it is, ``remedy`` what to do, ``log`` what to look for in the phone's log.
+    ``statuses`` and ``verdict`` are those of a reason.
+    """
+
+    name: str
+    kind: str
+    meaning: str
+    fault: str = ""
+    remedy: str = ""
+    log: str = ""
+    statuses: list[int] = []
+    verdict: str = ""
+
+
+class ExplanationsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Explanations."""
+
+    items: list[ExplanationAnswer]
+
+
+class FindingAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What one check found. ``state``: ok, warn or fail; ``remedy`` is empty where nothing is to be done."""
+
+    check: str
+    state: str
+    said: str
+    remedy: str
+
+
+class FindingsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Findings. ``ok`` says that none of them is a failure."""
+
+    ok: bool
+    findings: list[FindingAnswer]
+
+
+@routes("GET /v1/explain", "Explain a reason, an outcome or a symptom", answer=ExplanationsAnswer)
+async def explain(call: Call, query: ExplainPage) -> dict[str, Any]:
+    """Without ``about`` everything that is known is listed, by its meaning alone."""
+    return {"items": [explained(query.about, "about")] if query.about else listed()}
+
+
+@routes("GET /v1/devices/{device}/doctor", "Say why a device shows nothing", answer=FindingsAnswer)
+async def examine_device(call: Call, device: str) -> dict[str, Any]:
+    """Its tokens, running cards, budget of starts and receipts, each with what to do.
+
+    What APNs answered stands with the operations; ``apns-live doctor --device`` reads that too.
+    """
+    service = call.service
+    now = milliseconds(call.gateway.clock)
+    found = await diagnose(
+        service.database, service.devices, call.app, device, now, outcomes_too=False
+    )
+    ok = not any(each.state == "fail" for each in found)
+    return {"ok": ok, "findings": [each._asdict() for each in found]}

@@ -1,0 +1,69 @@
+"""Doctor and explain over HTTP: the same findings and words as the command line's."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from apns_live.activities.store.schema import activity_devices
+from apns_live.cli import run
+from tests.activities.plans import every_query_indexed
+
+from .conftest import TYPE, Live
+
+
+async def test_a_device_says_what_keeps_it_from_showing_anything(live: Live) -> None:
+    facts = {"id": "d-1", "os_version": "17.0", "push_enabled": False}
+    await live.http.post("/v1/devices", json={"devices": [facts]})
+    async with every_query_indexed(live.service.database, small={"apps"}):
+        answer = await live.http.get("/v1/devices/d-1/doctor")
+    assert answer.status_code == 200
+    assert answer.json()["ok"] is False
+    findings = {each["check"]: each for each in answer.json()["findings"]}
+    assert findings["ios version"]["said"] == "iOS 17.0 has no push-to-start"
+    assert findings["switches"]["state"] == findings["start token"]["state"] == "fail"
+    assert all(findings[name]["remedy"] for name in ("ios version", "switches", "start token"))
+    assert findings["device"] == {
+        "check": "device",
+        "state": "ok",
+        "said": "no receipt ever came",
+        "remedy": "",
+    }
+
+
+async def test_a_card_without_token_is_named(live: Live) -> None:
+    await live.http.post("/v1/devices", json={"devices": [{"id": "d-1"}]})
+    token = {"kind": "activity", "activity": "m1", "attributes_type": TYPE, "token": "ab" * 32}
+    await live.http.post("/v1/tokens", json={"tokens": [{"device": "d-1", **token}]})
+    await live.service.database.change(activity_devices.update().values(token=None))
+    findings = (await live.http.get("/v1/devices/d-1/doctor")).json()["findings"]
+    assert [each["said"].split()[0] for each in findings if each["check"] == "token"] == ["m1"]
+
+
+async def test_a_device_of_nobody_or_of_another_app_is_not_found(live: Live) -> None:
+    async with live.caller(live.other_key) as other:
+        await other.post("/v1/devices", json={"devices": [{"id": "theirs"}]})
+    for device in ("nobody", "theirs"):
+        assert (await live.http.get(f"/v1/devices/{device}/doctor")).status_code == 404
+    async with live.caller(await live.make_key("activities:read")) as reader:
+        assert (await reader.get("/v1/devices/nobody/doctor")).status_code == 403
+
+
+@pytest.mark.parametrize("word", ["BadDeviceToken", "two cards", "unknown"])
+async def test_a_word_is_explained_as_on_the_command_line(
+    live: Live, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["explain", word, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    answer = await live.http.get("/v1/explain", params={"about": word})
+    assert answer.json()["items"] == [said]
+
+
+async def test_what_is_not_known_names_what_is_near(live: Live) -> None:
+    answer = await live.http.get("/v1/explain", params={"about": "BadDeviceTokn"})
+    assert answer.status_code == 422
+    assert "about" in answer.text
+    assert "Did you mean" in answer.text
+    every = (await live.http.get("/v1/explain")).json()["items"]
+    assert {"reason", "outcome", "phone", "symptom"} == {each["kind"] for each in every}
