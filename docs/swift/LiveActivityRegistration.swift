@@ -33,24 +33,55 @@ public enum RegistrationError: Error {
     /// The gateway refused; `code` is the stable code of its problem answer.
     case refused(status: Int, code: String)
     case noAnswer
+
+    /// Whether what was sent is wrong, so that it will be refused again.
+    var isAboutTheBody: Bool {
+        guard case .refused(let status, _) = self else { return false }
+        return status == 400 || status == 422
+    }
 }
 
-/// Calls the gateway as this phone. Keeps what could not be sent and sends it with the next call.
+/// Calls the gateway as this phone. Keeps what could not be sent on disk and sends it with the next call,
+/// so that a token outlives a launch in the background without network.
 public actor GatewayClient {
     private let gateway: URL
     private let session: URLSession
     private let fetchCredential: @Sendable () async throws -> DeviceCredential
     private var held: DeviceCredential?
-    private var pending: [String: TokenReport] = [:]
+    private let file: URL
+    private var kept: Kept
+
+    /// What is on disk: tokens that wait, the newest of each kind, and the sessions so far.
+    private struct Kept: Codable {
+        var pending: [String: TokenReport] = [:]
+        var newest: [String: TokenReport] = [:]
+        var cards: [String: Double] = [:]
+        var first: Double = 0
+        var last: Double = 0
+        var count: Int = 0
+    }
 
     public init(
         gateway: URL,
         session: URLSession = .shared,
+        file: URL = URL.applicationSupportDirectory.appending(path: "live-activity-tokens.json"),
         credential: @escaping @Sendable () async throws -> DeviceCredential
     ) {
         self.gateway = gateway
         self.session = session
         self.fetchCredential = credential
+        self.file = file
+        let data = try? Data(contentsOf: file)
+        self.kept = data.flatMap { try? JSONDecoder().decode(Kept.self, from: $0) } ?? Kept()
+    }
+
+    /// Readable while the phone is locked, once its owner has unlocked it: tokens come then too.
+    private func save() {
+        guard let data = try? JSONEncoder().encode(kept) else { return }
+        try? FileManager.default.createDirectory(
+            at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
+        try? data.write(
+            to: file, options: [.atomic, .completeFileProtectionUntilFirstUserAuthentication])
     }
 
     /// A token as ActivityKit or UIKit handed it out.
@@ -75,35 +106,68 @@ public actor GatewayClient {
     }
 
     /// Registers a token. The newest of a kind counts, so the time at which the phone got it goes along.
+    /// A token that is read again keeps its first time: it is not newer than the one that replaced it.
     public func register(
         kind: String, token: Data, attributesType: String? = nil, activity: String? = nil
     ) async {
+        let place = "\(kind) \(attributesType ?? "") \(activity ?? "")"
+        let text = token.map { String(format: "%02x", $0) }.joined()
+        let known = kept.newest[place].flatMap { $0.token == text ? $0.registered_at : nil }
         let report = TokenReport(
             kind: kind,
-            token: token.map { String(format: "%02x", $0) }.joined(),
+            token: text,
             attributes_type: attributesType,
             activity: activity,
-            environment: apnsEnvironment,
-            registered_at: Date().timeIntervalSince1970
+            environment: Self.apnsEnvironment,
+            registered_at: known ?? Date().timeIntervalSince1970
         )
-        pending["\(kind) \(attributesType ?? "") \(activity ?? "")"] = report
+        kept.newest[place] = report
+        kept.pending[place] = report
+        save()
         await flush()
     }
 
-    /// Sends what waits. Call it too when the app comes to the foreground.
+    /// Sends what waits, at most 50 tokens in a call, as the gateway takes them. When it refuses one as
+    /// wrong it stores none, so they are sent one by one then, and the wrong one is dropped.
     public func flush() async {
-        guard !pending.isEmpty else { return }
-        let sent = pending
-        do {
-            // The gateway takes at most 50 tokens in a call.
-            try await send("POST", "v1/device/tokens", Tokens(tokens: Array(sent.values.prefix(50))))
-        } catch {
-            return  // it waits for the next call
+        var alone = false
+        while !kept.pending.isEmpty {
+            let some = Array(kept.pending.prefix(50))
+            let sent = alone ? Array(some.prefix(1)) : some
+            do {
+                try await send("POST", "v1/device/tokens", Tokens(tokens: sent.map { $0.value }))
+            } catch {
+                guard let refusal = error as? RegistrationError, refusal.isAboutTheBody else {
+                    return  // it waits on disk for the next call
+                }
+                guard sent.count == 1 else {
+                    alone = true
+                    continue
+                }
+            }
+            for (place, report) in sent where kept.pending[place]?.token == report.token {
+                kept.pending[place] = nil
+            }
+            save()
         }
-        for (place, report) in sent.prefix(50)
-        where pending[place]?.registered_at == report.registered_at {
-            pending[place] = nil
+    }
+
+    /// Forgets a card that is over, so that its token is not sent any more.
+    public func forget(card: String, type: String, activity: String?) {
+        kept.cards[card] = nil
+        if let activity {
+            kept.newest["activity \(type) \(activity)"] = nil
+            kept.pending["activity \(type) \(activity)"] = nil
         }
+        save()
+    }
+
+    /// Returns when each card was first seen here, seconds since 1970: ActivityKit does not say.
+    public func firstSeen(_ cards: [String]) -> [String: Double] {
+        let now = Date().timeIntervalSince1970
+        for card in cards where kept.cards[card] == nil { kept.cards[card] = now }
+        save()
+        return kept.cards.filter { cards.contains($0.key) }
     }
 
     /// Reports what happened to a card: received, clicked, dismissed or ended.
@@ -113,47 +177,91 @@ public actor GatewayClient {
         try? await send("POST", "v1/device/receipts", Receipts(receipts: [receipt]))
     }
 
-    /// Tells what the gateway's audiences may be about. Whose phone it is, the server says.
-    public func tell(appVersion: String, language: String, frequentUpdates: Bool) async {
+    /// Tells what the gateway's audiences may be about: app, system, country and sessions. Whose phone
+    /// it is, the server says. A session begins when the app comes to the foreground after 30 seconds.
+    public func tell(newSession: Bool, appVersion: String, language: String, frequentUpdates: Bool) async {
         struct Facts: Codable {
             let app_version: String
+            let os_version: String
             let language: String
+            let country: String?
+            let first_session: Double?
+            let last_session: Double?
+            let session_count: Int?
             let frequent_updates: Bool
         }
-        try? await send(
-            "PUT", "v1/device",
-            Facts(app_version: appVersion, language: language, frequent_updates: frequentUpdates))
+        let now = Date().timeIntervalSince1970
+        if newSession && now - kept.last > 30 {
+            if kept.count == 0 { kept.first = now }
+            kept.last = now
+            kept.count += 1
+            save()
+        }
+        let system = ProcessInfo.processInfo.operatingSystemVersion
+        let region = Locale.current.region?.identifier
+        let facts = Facts(
+            app_version: appVersion,
+            os_version: "\(system.majorVersion).\(system.minorVersion).\(system.patchVersion)",
+            language: language,
+            country: region.flatMap { $0.count == 2 ? $0 : nil },
+            first_session: kept.count == 0 ? nil : kept.first,
+            last_session: kept.count == 0 ? nil : kept.last,
+            session_count: kept.count == 0 ? nil : kept.count,
+            frequent_updates: frequentUpdates)
+        try? await send("PUT", "v1/device", facts)
     }
 
     private func send<Body: Encodable>(_ method: String, _ path: String, _ body: Body) async throws {
         let data = try JSONEncoder().encode(body)
-        for attempt in 0..<2 {
-            if held == nil || attempt > 0 { held = try await fetchCredential() }
-            guard let held else { throw RegistrationError.noAnswer }
+        var renewed = false
+        var waited = 0
+        while true {
+            let credential: DeviceCredential
+            if let held { credential = held } else { credential = try await fetchCredential() }
+            held = credential
             var request = URLRequest(url: gateway.appendingPathComponent(path))
             request.httpMethod = method
             request.httpBody = data
             request.setValue("application/json", forHTTPHeaderField: "Content-Type")
-            request.setValue("Bearer \(held.credential)", forHTTPHeaderField: "Authorization")
+            request.setValue("Bearer \(credential.credential)", forHTTPHeaderField: "Authorization")
             let (answer, response) = try await session.data(for: request)
-            guard let status = (response as? HTTPURLResponse)?.statusCode else {
-                throw RegistrationError.noAnswer
+            guard let http = response as? HTTPURLResponse else { throw RegistrationError.noAnswer }
+            if (200..<300).contains(http.statusCode) { return }
+            if http.statusCode == 401 && !renewed {  // the credential has ended
+                renewed = true
+                held = nil
+                continue
             }
-            if (200..<300).contains(status) { return }
-            if status == 401 && attempt == 0 { continue }  // the credential has ended
+            if http.statusCode == 429 && waited < 3 {
+                waited += 1
+                let seconds = Double(http.value(forHTTPHeaderField: "Retry-After") ?? "") ?? 5
+                try await Task.sleep(for: .seconds(min(max(seconds, 1), 60)))
+                continue
+            }
             let code = (try? JSONDecoder().decode(Problem.self, from: answer))?.code ?? ""
-            throw RegistrationError.refused(status: status, code: code)
+            throw RegistrationError.refused(status: http.statusCode, code: code)
         }
     }
 
-    /// A build that is signed for development gets tokens of APNs' development environment.
-    private nonisolated var apnsEnvironment: String {
-        #if DEBUG
+    /// The environment is what the provisioning profile says. A build from the App Store or TestFlight
+    /// has no profile and is production; `#if DEBUG` does not tell it.
+    private static let apnsEnvironment: String = {
+        #if targetEnvironment(simulator)
             return "sandbox"
         #else
+            guard let url = Bundle.main.url(forResource: "embedded", withExtension: "mobileprovision"),
+                let profile = try? Data(contentsOf: url),
+                let begin = profile.range(of: Data("<?xml".utf8)),
+                let end = profile.range(
+                    of: Data("</plist>".utf8), in: begin.lowerBound..<profile.endIndex),
+                let list = try? PropertyListSerialization.propertyList(
+                    from: profile[begin.lowerBound..<end.upperBound], format: nil) as? [String: Any],
+                let entitlements = list["Entitlements"] as? [String: Any]
+            else { return "production" }
+            if entitlements["aps-environment"] as? String == "development" { return "sandbox" }
             return "production"
         #endif
-    }
+    }()
 }
 
 // MARK: - Which activity a card belongs to
@@ -161,17 +269,27 @@ public actor GatewayClient {
 /// Attributes in which the gateway put the activity's id, so that the app can say whose token it has.
 public protocol GatewayActivityAttributes: ActivityAttributes {
     var gatewayActivityId: String? { get }
+    /// What the card is about. Of two cards about one subject the app ends the older.
+    var subject: String? { get }
+}
+
+extension GatewayActivityAttributes {
+    public var subject: String? { gatewayActivityId }
 }
 
 // MARK: - Following ActivityKit
 
 /// Observes every attributes type that it is told of. Keep one for the app's life, and call `observe`
-/// for each type at every launch: ActivityKit may launch the app in the background for a token.
+/// for each type at every launch: ActivityKit may launch the app in the background for a token. Call
+/// `foreground` whenever the app becomes active. The streams alone are not enough: the one of
+/// push-to-start tokens can stay silent while the property has the right token.
 @MainActor
 public final class LiveActivityRegistration {
     private let client: GatewayClient
     private var tasks: [Task<Void, Never>] = []
     private var followed: Set<String> = []
+    private var replaced: Set<String> = []
+    private var readings: [String: @MainActor () async -> Void] = [:]
 
     public init(client: GatewayClient) {
         self.client = client
@@ -184,7 +302,10 @@ public final class LiveActivityRegistration {
     /// Registers push-to-start tokens of a type, and the tokens of each of its activities.
     public func observe<Attributes: GatewayActivityAttributes>(_: Attributes.Type) {
         let type = String(describing: Attributes.self)
+        guard readings[type] == nil else { return }
         let client = self.client
+        readings[type] = { [weak self] in await self?.read(Attributes.self, type: type) }
+        tasks.append(Task { [weak self] in await self?.refresh(newSession: false) })
         if #available(iOS 17.2, *) {
             tasks.append(
                 Task {
@@ -193,21 +314,66 @@ public final class LiveActivityRegistration {
                     }
                 })
         }
-        for activity in Activity<Attributes>.activities { follow(activity, type: type) }
         tasks.append(
             Task { [weak self] in
-                for await activity in Activity<Attributes>.activityUpdates {
-                    self?.follow(activity, type: type)
+                for await _ in Activity<Attributes>.activityUpdates {
+                    await self?.read(Attributes.self, type: type)
                 }
             })
+        guard readings.count == 1 else { return }
         tasks.append(
-            Task {
-                for await enabled in ActivityAuthorizationInfo().frequentPushEnablementUpdates {
-                    await client.tell(
-                        appVersion: Self.appVersion, language: Self.language,
-                        frequentUpdates: enabled)
+            Task { [weak self] in
+                for await _ in ActivityAuthorizationInfo().frequentPushEnablementUpdates {
+                    await self?.tell(newSession: false)
                 }
             })
+    }
+
+    /// Reads every token again, and counts a session. Call it when the scene becomes active.
+    public func foreground() async {
+        await refresh(newSession: true)
+    }
+
+    private func refresh(newSession: Bool) async {
+        for reading in Array(readings.values) { await reading() }
+        await client.flush()
+        await tell(newSession: newSession)
+    }
+
+    private func tell(newSession: Bool) async {
+        await client.tell(
+            newSession: newSession, appVersion: Self.appVersion, language: Self.language,
+            frequentUpdates: ActivityAuthorizationInfo().frequentPushesEnabled)
+    }
+
+    /// Reads what the properties say now: the start token, and the token of each card that is up.
+    private func read<Attributes: GatewayActivityAttributes>(_: Attributes.Type, type: String) async {
+        if #available(iOS 17.2, *), let token = Activity<Attributes>.pushToStartToken {
+            await client.register(kind: "start", token: token, attributesType: type)
+        }
+        let up = Activity<Attributes>.activities.filter(Self.isUp)
+        let seen = await client.firstSeen(up.map { $0.id })
+        var newest: [String: Activity<Attributes>] = [:]
+        for activity in up.sorted(by: { (seen[$0.id] ?? 0) < (seen[$1.id] ?? 0) }) {
+            let subject = activity.attributes.subject ?? activity.id
+            if let older = newest[subject] {
+                replaced.insert(older.id)
+                await older.end(nil, dismissalPolicy: .immediate)
+                let id = older.attributes.gatewayActivityId
+                let same = id == activity.attributes.gatewayActivityId
+                await client.forget(card: older.id, type: type, activity: same ? nil : id)
+                if !same, let id { await client.report("ended", activity: id) }
+            }
+            newest[subject] = activity
+        }
+        for activity in newest.values { await follow(activity, type: type) }
+    }
+
+    /// A card that has ended or was swiped away has a token too, which must not be handed in again.
+    private nonisolated static func isUp<Attributes: GatewayActivityAttributes>(
+        _ activity: Activity<Attributes>
+    ) -> Bool {
+        activity.activityState == .active || activity.activityState == .stale
     }
 
     /// Starts an activity in the app itself. The gateway learns of it by its token.
@@ -220,12 +386,14 @@ public final class LiveActivityRegistration {
             content: ActivityContent(state: state, staleDate: staleDate),
             pushType: .token
         )
-        follow(activity, type: String(describing: Attributes.self))
+        let type = String(describing: Attributes.self)
+        tasks.append(Task { [weak self] in await self?.read(Attributes.self, type: type) })
         return activity
     }
 
     /// Hands in the device token, from `application(_:didRegisterForRemoteNotificationsWithDeviceToken:)`.
     public func register(deviceToken: Data) async {
+        for reading in Array(readings.values) { await reading() }
         await client.register(kind: "device", token: deviceToken)
     }
 
@@ -236,22 +404,16 @@ public final class LiveActivityRegistration {
 
     private func follow<Attributes: GatewayActivityAttributes>(
         _ activity: Activity<Attributes>, type: String
-    ) {
-        guard let id = activity.attributes.gatewayActivityId, !followed.contains(activity.id) else {
-            return
-        }
-        followed.insert(activity.id)
+    ) async {
+        guard let id = activity.attributes.gatewayActivityId else { return }
         let client = self.client
-        if let token = activity.pushToken {
-            tasks.append(
-                Task {
-                    await client.register(
-                        kind: "activity", token: token, attributesType: type, activity: id)
-                })
+        if let token = activity.pushToken, Self.isUp(activity) {
+            await client.register(kind: "activity", token: token, attributesType: type, activity: id)
         }
+        guard followed.insert(activity.id).inserted else { return }
         tasks.append(
             Task {
-                for await token in activity.pushTokenUpdates {
+                for await token in activity.pushTokenUpdates where Self.isUp(activity) {
                     await client.register(
                         kind: "activity", token: token, attributesType: type, activity: id)
                 }
@@ -263,12 +425,18 @@ public final class LiveActivityRegistration {
         tasks.append(
             Task { [weak self] in
                 for await state in activity.activityStateUpdates {
-                    switch state {
-                    case .dismissed: await client.report("dismissed", activity: id)
-                    case .ended: await client.report("ended", activity: id)
-                    default: continue
+                    guard state == .dismissed || state == .ended else { continue }
+                    guard let self else { return }
+                    self.followed.remove(activity.id)
+                    // Another card has this one's place, and perhaps its id.
+                    if self.replaced.remove(activity.id) != nil { return }
+                    await client.forget(card: activity.id, type: type, activity: id)
+                    // Swiped away, it frees its place on this phone.
+                    if state == .dismissed {
+                        await client.report("dismissed", activity: id)
+                    } else {
+                        await client.report("ended", activity: id)
                     }
-                    self?.followed.remove(activity.id)
                     return
                 }
             })
@@ -415,6 +583,7 @@ public struct ActivitySmithAttributes: GatewayActivityAttributes {
     public var activity_id: String?
     public var stream_key: String?
     public var gatewayActivityId: String? { activity_id }
+    public var subject: String? { stream_key ?? activity_id }
 }
 
 // MARK: - Attributes for Braze

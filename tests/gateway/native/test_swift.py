@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tree_sitter
+import tree_sitter_swift
 
 from apns_live.activities.cards.content_states import COLORS, TYPES
 from apns_live.gateway.activitysmith.requests import STATE
@@ -102,7 +104,33 @@ def test_the_fields_are_those_of_the_description(struct: str, schema: dict[str, 
 
 def test_its_lists_are_as_short_as_the_api_wants_them() -> None:
     tokens = resolve(body_of("post", "/v1/device/tokens")["properties"]["tokens"])
-    assert re.findall(r"prefix\((\d+)\)", SWIFT) == [str(tokens["maxItems"])] * 2
+    assert re.findall(r"prefix\((\d+)\)", SWIFT) == [str(tokens["maxItems"]), "1"]
+
+
+def test_it_parses_as_swift() -> None:
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_swift.language()))
+    waiting = [parser.parse(SWIFT.encode()).root_node]
+    wrong = []
+    while waiting:
+        node = waiting.pop()
+        if node.is_error or node.is_missing:
+            wrong.append((node.start_point[0] + 1, node.text))
+        waiting += node.children
+    assert not wrong
+
+
+def test_it_reads_what_the_streams_may_not_say() -> None:
+    read = block("func", "read")
+    assert "pushToStartToken {" in read
+    assert "filter(Self.isUp)" in read
+    assert "activity.pushToken," in block("func", "follow")
+    for name in ("refresh", "register\\(deviceToken"):
+        assert "reading()" in block("func", name)
+
+
+def test_it_sends_session_facts() -> None:
+    sessions = {"first_session", "last_session", "session_count", "country", "os_version"}
+    assert sessions <= fields(block("struct", "Facts"))
 
 
 def test_its_words_are_those_of_the_api() -> None:
