@@ -42,7 +42,6 @@ async def make(folder: Path) -> None:
             async with gateway(Path(place)) as facts:
                 calls = await inspector.open(facts["inspector"], reduced_motion="reduce")
                 await make_call(calls)
-                await make_call(calls)
                 await calls.screenshot(path=folder / "inspector-calls.png")
         for context in inspector.contexts:
             await context.close()
