@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from apns_live.activities import Audience, Presentation, TokenRecord
+from apns_live.activities.accept.receipts import ReceiptRecord
 from apns_live.activities.send import limits
 from apns_live.activities.store import schema
 from tests.activities.plans import every_query_indexed
@@ -95,6 +96,24 @@ async def test_the_least_relevant_gives_way_if_so_set(world: World) -> None:
     await start(world, "c", phone, score=1.0)
     await ended(world, phone, "b")
     assert states(phone) == {"a": "active", "b": "dismissed", "c": "active"}
+
+
+async def test_a_swiped_away_card_frees_its_slot_when_the_app_says_so(world: World) -> None:
+    await limited(world, 2)
+    [phone] = await world.add_phones(1)
+    for name in ("a", "b"):
+        await start(world, name, phone)
+        await world.pass_time(1)
+    card = phone.activities[-1]
+    world.fake.devices.dismiss(card)
+    swiped = ReceiptRecord(device=phone.id, event="dismissed", activity="b")
+    await world.service.receipts.record(world.app, [swiped])
+    await start(world, "c", phone)
+    assert states(phone) == {"a": "active", "b": "dismissed", "c": "active"}
+    assert world.service.courier.limits.ended == 0
+    await start(world, "d", phone)
+    await ended(world, phone, "a")
+    assert states(phone)["c"] == "active"
 
 
 async def test_an_app_may_have_a_limit_of_its_own(world: World) -> None:
