@@ -25,7 +25,7 @@ help:
 	@echo 'make demo     start a local fake APNs and send a Live Activity to 20,000 simulated phones'
 	@echo 'make test     the test suite (last seen: 14 minutes on two cores)'
 	@echo 'make check    lint, types, layers, known vulnerabilities, documentation'
-	@echo 'make extras   install the wheel alone and with each extra, and import what it brings'
+	@echo 'make extras   install the wheel alone and with each extra, and import it; play README as printed'
 	@echo 'make release-check  build what a release publishes, check it, run it in clean environments'
 	@echo 'make soak     the long runs: 200,000 simulated worlds, a million fuzzed inputs, 200 kills'
 	@echo 'make mutants  what the tests notice when the deciding modules are broken (MUTANTS="--sample 400")'
@@ -82,6 +82,7 @@ docs: $(VENV)/.installed-test
 
 extras: $(VENV)/.installed-test
 	$(BIN)/python -m tests.workshop.extras
+	$(BIN)/python -m tests.workshop.users
 
 # What a release would publish, into dist/: built, checked, and run in clean environments.
 release-check: $(VENV)/.installed-test
