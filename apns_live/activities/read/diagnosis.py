@@ -34,7 +34,7 @@ async def diagnose(
     named = devices.c.app_id == app.row, devices.c.public_id == device
     row = select(devices.c.id).where(*named).scalar_subquery()
     cards = (
-        select(activity_devices, activities.c.public_id)
+        select(activity_devices, activities.c.public_id, activities.c.channel_id)
         .join(activities, activities.c.id == activity_devices.c.activity_id)
         .where(activity_devices.c.device_id == row, activity_devices.c.retired_at.is_(None))
         .order_by(activity_devices.c.id.desc())
@@ -75,7 +75,7 @@ def _of_cards(running: Sequence[Row[Any]], now: int) -> Iterator[Finding]:
         said = f"{card.public_id} was started at {to_text(card.started_at)}"
         if card.started_at is not None and card.started_at < now - 8 * HOUR:
             yield finding("activity", "eight hours", f"{said}, over 8 hours ago")
-        if card.token is None:
+        if card.token is None and card.channel_id is None:
             yield finding("token", "no token", f"{said}, and no token came")
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from apns_live.activities.store.schema import activity_devices
+from apns_live.activities.store.schema import activities, activity_devices
 from apns_live.cli import run
 from tests.activities.plans import every_query_indexed
 
@@ -39,6 +39,12 @@ async def test_a_card_without_token_is_named(live: Live) -> None:
     await live.service.database.change(activity_devices.update().values(token=None))
     findings = (await live.http.get("/v1/devices/d-1/doctor")).json()["findings"]
     assert [each["said"].split()[0] for each in findings if each["check"] == "token"] == ["m1"]
+    # One that follows a channel needs no token.
+    await live.service.database.change(
+        activities.update().values(channel_id="dHN0LXNyY2gtY2hubA==")
+    )
+    findings = (await live.http.get("/v1/devices/d-1/doctor")).json()["findings"]
+    assert [each for each in findings if each["check"] == "token"] == []
 
 
 async def test_a_device_of_nobody_or_of_another_app_is_not_found(live: Live) -> None:
