@@ -24,6 +24,8 @@ from tests.servers import stop
 from tests.workshop.examples import Example, examples_of, fill_in
 from tests.workshop.requirements import ROOT
 
+LIMIT = 300.0
+"""Seconds that one command may take."""
 README = ROOT / "README.md"
 TEXT = README.read_text("utf-8")
 SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -82,6 +84,7 @@ class Desk:
             check=False,
             cwd=self.folder,
             env=self.env,
+            timeout=LIMIT,
         )
         if done.returncode:
             raise SystemExit(f"{command[:200]} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -139,7 +142,7 @@ def runs_the_gateway(folder: Path, wheel: Path) -> None:
     desk = Desk(folder, wheel, install[1])
     with (
         desk.started(commands(heading, "apns-live gateway")[0]) as ready,
-        urllib.request.urlopen(ready["url"]) as answer,
+        urllib.request.urlopen(ready["url"], timeout=60) as answer,
     ):
         if b"<html" not in answer.read():
             raise SystemExit(f"{ready['url']} shows no page")
@@ -171,7 +174,7 @@ def main() -> int:
             name,
             str(ROOT),
         ]
-        subprocess.run(words, check=True)
+        subprocess.run(words, check=True, timeout=LIMIT)
         (wheel,) = folder.glob("apns_live-*.whl")
         for user in USERS:
             user(folder / user.__name__, wheel)
