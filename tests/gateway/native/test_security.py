@@ -77,6 +77,7 @@ async def test_another_apps_things_are_not_there(live: Live) -> None:
         ("GET", "/v1/receipts?activity=m1", None),
         ("GET", "/v1/devices/phone-1", None),
         ("GET", "/v1/devices/phone-1/tokens", None),
+        ("GET", "/v1/devices/phone-1/doctor", None),
         ("GET", "/v1/devices?user=user-1", None),
         ("GET", "/v1/users/user-1", None),
         ("GET", "/v1/groups/ops/users", None),
