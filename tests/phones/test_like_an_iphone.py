@@ -12,7 +12,7 @@ from apns_live.errors import FakeError
 from apns_live.testing import log as words
 from apns_live.testing.phones import PhoneSettings
 from apns_live.testing.phones.rules import RULES
-from apns_live.testing.phones.settings import HOUR, OBSERVED, BudgetLaw, StartBudgetLaw
+from apns_live.testing.phones.settings import BEFORE_17_2, HOUR, OBSERVED, BudgetLaw, StartBudgetLaw
 from apns_live.testing.state import TokenCondition
 
 from .conftest import BUNDLE, GAME
@@ -46,6 +46,10 @@ def test_senders_and_phones_presets_do_not_drift():
     assert starts == StartBudgetLaw()
     assert starts.capacity == unused.starts_per_hour == frequent.starts_per_hour
     assert starts.window == sender_side.HOUR
+    before = presets["default"], presets["frequent"]
+    assert (BEFORE_17_2.capacity, BEFORE_17_2.frequent_capacity) == tuple(
+        b.per_hour for b in before
+    )
 
 
 def test_the_16th_push_to_an_unused_phone_is_delayed_not_dropped(make_sender):
