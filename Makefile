@@ -25,7 +25,7 @@ help:
 	@echo 'make demo     start a local fake APNs and send a Live Activity to 20,000 simulated phones'
 	@echo 'make test     the test suite (last seen: 14 minutes on two cores)'
 	@echo 'make check    lint, types, layers, known vulnerabilities, documentation'
-	@echo 'make extras   install the wheel alone and with each extra, and import it; play README as printed'
+	@echo 'make extras   install the wheel with each extra, import what it brings, and run README as four users would'
 	@echo 'make release-check  build what a release publishes, check it, run it in clean environments'
 	@echo 'make soak     the long runs: 200,000 simulated worlds, a million fuzzed inputs, 200 kills'
 	@echo 'make mutants  what the tests notice when the deciding modules are broken (MUTANTS="--sample 400")'

@@ -53,9 +53,8 @@ def distance(
 
     Counted from ``warm_up`` seconds on, or later, when the pool has had time to open as many as it may.
     """
-    opening = (
-        0.25 + 6 * round_trip
-    )  # for each connection: the spacing, connecting, being found full
+    # Seconds for each connection: the spacing, the handshakes, and until it is found to be full.
+    opening = 0.25 + 6 * round_trip
     with stand("distance", "Throughput at a distance", plan, setup) as place:
         place.result.settings |= {
             "relay": f"keeps every byte for {round_trip * 500:g} ms each way; "

@@ -70,7 +70,7 @@ class Expiry:
         )
         first = await earliest(self._database, table.c.expires_at, *waiting)
         if first is None or first + self._after > now:
-            return first and first + self._after
+            return None if first is None else first + self._after
         found = await self._database.rows(
             select(table).where(*waiting).order_by(table.c.expires_at).limit(BATCH + 1)
         )

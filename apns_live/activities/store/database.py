@@ -279,7 +279,7 @@ def _sqlite_engine(
         if begin == "BEGIN":
             driver: Any = connection.connection.driver_connection
             driver.begin_with_next(begin)
-        else:  # at once: who must wait for another writer does so before the work
+        else:  # at once, so that a writer waits for another process before it does its work
             connection.exec_driver_sql(begin)
 
     return engine

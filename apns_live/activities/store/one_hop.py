@@ -3,8 +3,8 @@
 A statement through aiosqlite visits the connection's thread four times: for a cursor, to execute, to
 fetch, to close. Under load each visit waits for the interpreter's lock twice, and all that time the
 transaction keeps the one place for writers. Here a statement runs and is fetched in one visit. A
-transaction that reads begins with its first statement, and nobody waits for the end of one that is
-rolled back: what comes next on the connection comes after it.
+transaction that only reads begins together with its first statement. A rollback is queued and not
+awaited: the thread runs it before the connection's next statement.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from .shapes import Strict
 routes = Routes("explaining", scope="devices:read")
 
 
-class ExplainPage(Strict, frozen=True, kw_only=True):
-    """What is asked about."""
+class ExplainQuery(Strict, frozen=True, kw_only=True):
+    """The word that is asked about; empty for all."""
 
     about: Annotated[str, Meta(max_length=100)] = ""
 
@@ -63,7 +63,7 @@ class FindingsAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @routes("GET /v1/explain", "Explain a reason, an outcome or a symptom", answer=ExplanationsAnswer)
-async def explain(call: Call, query: ExplainPage) -> dict[str, Any]:
+async def explain(call: Call, query: ExplainQuery) -> dict[str, Any]:
     """Without ``about`` everything that is known is listed, by its meaning alone."""
     return {"items": [explained(query.about, "about")] if query.about else listed()}
 
