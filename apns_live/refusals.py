@@ -141,7 +141,7 @@ REFUSALS = {
     "relevance_score": ("is {relevance_score!r:.40}, not a finite number", "Pass any finite number; the activity with the highest wins the Dynamic Island."),
     "seconds": ("{value!r:.40} is not a number of seconds {needed}", "Give seconds from now, as a number."),
     "seconds_long": ("{value!r:.40} is more than three years", "Give seconds from now, not a time of day."),
-    "setting_missing": ("is missing", "Set --{value}, {variable}, or {name} in {default_file}: {help}."),
+    "setting_missing": ("is missing", "Set {option}, {variable}, or {name} in {default_file}. {help}"),
     "settle": ("is {settle} s", "Pass 0 or more seconds."),
     "sound_key": ("has the unknown key {value!r:.40}", "A critical sound has critical, name and volume."),
     "ssl_context": ("this SSLContext does not verify the server", "Name the server's CA with ca_file instead of switching verification off."),

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from .connect_proxy import connect_proxy
 from .files import make_private
-from .store_access import DATABASE_FILE, KEY_FILE, KEY_VARIABLES
+from .store_access import DATABASE_FILE, KEY_FILE, sealing_key
 
 if TYPE_CHECKING:
     from ..activities import ServiceSettings
@@ -88,10 +88,12 @@ async def embedded_database(
 
 
 def embedded_sealer(directory: Path, file: Path | None = None) -> Sealer:
-    """Return the sealer: of the environment if it names a key, else of a file that is made here."""
-    from ..activities.store.sealing import Sealer, new_key
+    """Return the sealer: of the settings if they hold a key, else of a file that is made here."""
+    from ..activities.store.sealing import FILE_VARIABLE, Sealer, new_key
 
-    if any(os.environ.get(name) for name in KEY_VARIABLES):
+    if key := sealing_key():
+        return Sealer(key)
+    if os.environ.get(FILE_VARIABLE):
         return Sealer.from_environment()
     path = file or directory / KEY_FILE
     make_directory(path.parent)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidSetting
 from .embedded import Place, embedded_database, embedded_sealer, make_directory
-from .gateway_settings import Tuned, tunable
-from .options import Shared, command
+from .gateway_settings import Tuned
+from .options import SERVING, Shared, command
 from .output import MissingPart
 from .store_access import (
     DEFAULT_DIRECTORY,
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     --with-fake: Beside a fake APNs with five phones and an inspector, to try every API at once.
     --contract FILE: With --with-fake: Swift file of your app, by which states are held; repeat.
     --send/--no-send: Send what is accepted, or leave that to other gateways and workers.
-    """
+    """,
+    SERVING,
 )
-@tunable
 def gateway(
     shared: Shared,
     database: str | None = None,
@@ -57,8 +57,6 @@ def gateway(
     with_fake: bool = False,
     contract: list[Path] | None = None,
     send: bool = True,
-    *,
-    tuned: Tuned,
 ) -> int:
     """Serve the native API and the vendors' APIs until SIGTERM or SIGINT.
 
@@ -91,6 +89,7 @@ def gateway(
             field="--contract",
             remedy="Store it for an app: apns-live apps contract APP FILE.",
         )
+    tuned = Tuned(shared.arguments)
     endpoints = tuned.endpoints()
     if with_fake and endpoints:
         raise InvalidSetting(

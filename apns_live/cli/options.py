@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -13,7 +13,8 @@ import typer
 from typer.models import OptionInfo
 
 from ..errors import InvalidSetting
-from ..settings import NAMES, Settings
+from ..settings import DEFAULT_FILE, FILE_VARIABLE, PREFIX, Setting, Settings
+from ..settings.table import APNS, CLIENT, GATEWAY, SERVICE
 from .output import Screen
 
 Bundle = tuple[inspect.Parameter, ...]
@@ -109,38 +110,33 @@ def _number(text: str | None) -> float | None:
     return (float(text) if "." in text else int(text)) if text else None
 
 
-def _setting(name: str, kind: Any, metavar: str) -> inspect.Parameter:
-    setting = NAMES[name]
-    flag = "--" + name.rpartition(".")[2].replace("_", "-")
-    text = f"{setting.help[0].upper()}{setting.help[1:]}. [{setting.variable}]"
-    one = Words(
-        (flag,), "|".join(setting.choices) or metavar, (None, None), text, _CONNECTION_PANEL
-    )
-    return one.parameter("setting_" + name.replace(".", "__"), kind | None, None)
+def _settings(table: Sequence[Setting], panel: str = "") -> Bundle:
+    """Return the options of those settings that have one."""
+    return tuple(_setting(one, panel) for one in table if one.has_option)
+
+
+def _setting(one: Setting, panel: str) -> inspect.Parameter:
+    flag, metavar = one.option, "|".join(one.choices) or one.metavar
+    text = f"{one.help} [{one.variable}]" if panel else one.help
+    if one.kind is bool:
+        flag, metavar = f"{flag}/--no-{flag.removeprefix('--')}", ""
+    panel = panel or f"{PREFIX}{one.part.upper()}_NAME, or the table {one.part} of {DEFAULT_FILE}"
+    described = Words((flag,), metavar, (None, None), text, panel)
+    return described.parameter(f"setting_{one.name.replace('.', '__')}", one.kind | None, None)
 
 
 CONNECTION: Bundle = (
-    _setting("key_file", str, "FILE"),
-    _setting("key_id", str, "ID"),
-    _setting("team_id", str, "ID"),
-    _setting("bundle_id", str, "ID"),
-    _setting("environment", str, ""),
-    _setting("endpoint.host", str, "HOST"),
-    _setting("endpoint.port", int, "PORT"),
-    _setting("endpoint.ca_file", str, "FILE"),
-    _setting("endpoint.manage_host", str, "HOST"),
-    _setting("endpoint.manage_port", int, "PORT"),
-    _setting("proxy", str, "URL"),
-    _setting("transport", str, ""),
-    _setting("pool.max_connections", int, "N"),
+    *_settings(CLIENT, _CONNECTION_PANEL),
     *(
         one.parameter("config", str | None, None)
         for one in words(
-            "--config FILE: Settings file (TOML); apns-live.toml if there is one. [APNS_LIVE_CONFIG]",
+            f"--config FILE: Settings file (TOML); {DEFAULT_FILE} if there is one. [{FILE_VARIABLE}]",
             _CONNECTION_PANEL,
         )
     ),
 )
+SENDING: Bundle = _settings((*APNS, *SERVICE))
+SERVING: Bundle = _settings((*GATEWAY, *SERVICE))
 
 _MESSAGE = """
     Message:
@@ -243,7 +239,7 @@ def _collected(given: dict[str, Any]) -> Shared:
     message: dict[str, Any] = {}
     for name, value in given.items():
         kind, _, rest = name.partition("_")
-        if value is None:
+        if value is None or value == []:
             continue
         if kind == "setting":
             arguments[rest.replace("__", ".")] = value

@@ -7,14 +7,14 @@ import functools
 import inspect
 import os
 import secrets
-import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InvalidSetting, StoreError
-from ..settings import DEFAULT_FILE
+from ..settings import DEFAULT_FILE, read
+from ..settings.table import STORE as STORE_TABLE
 from .options import Shared, command
 from .output import ExitCode, MissingPart, Screen
 
@@ -28,7 +28,6 @@ DEFAULT_DIRECTORY = Path("apns-live-data")
 DATABASE_FILE = "live.db"
 KEY_FILE = "store.key"
 """The sealing key's name beside an SQLite database."""
-KEY_VARIABLES = ("APNS_LIVE_STORE_KEY", "APNS_LIVE_STORE_KEY_FILE")
 
 Need = Literal["current", "there", "nothing"]
 STORE = f"""
@@ -71,14 +70,8 @@ def named_address(given: str | None) -> str | None:
 
 def configured_address(given: str | None) -> str | None:
     """Return what names the database: option over variable over the settings file; None without."""
-    if named := given or os.environ.get(VARIABLE):
-        return named
-    path, table = _table()
-    url = table.get("url")
-    if isinstance(url, str) and url:
-        # A path in a file is relative to the file: it may be read from anywhere.
-        return url if "://" in url else str(path.parent / url)
-    return None
+    found: str | None = read(STORE_TABLE, {"store.url": given}).values.get("store.url")
+    return found
 
 
 def key_file(given: str | None) -> Path | None:
@@ -86,9 +79,8 @@ def key_file(given: str | None) -> Path | None:
 
     The settings file names it, or it lies beside the database's own file.
     """
-    path, table = _table()
-    if table.get("key_file"):
-        return path.parent / str(table["key_file"])
+    if named := read(STORE_TABLE).values.get("store.key_file"):
+        return Path(named)
     url = named_address(given) or ""
     scheme, found, place = url.partition("://")
     if found and scheme.partition("+")[0] != "sqlite":
@@ -97,12 +89,20 @@ def key_file(given: str | None) -> Path | None:
     return Path(place.removeprefix("/") if found else url).parent / KEY_FILE
 
 
+def sealing_key() -> str | None:
+    """Return the sealing key itself, where the settings hold it."""
+    found: str | None = read(STORE_TABLE).values.get("store.key")
+    return found
+
+
 def sealer(given: str | None = None) -> Sealer:
     """Return the sealer of a database's provider keys. Raises `InvalidSetting` when there is none."""
     from ..activities.store.sealing import FILE_VARIABLE, Sealer
 
+    if key := sealing_key():
+        return Sealer(key)
     environment = dict(os.environ)
-    if not any(environment.get(name) for name in KEY_VARIABLES):
+    if not environment.get(FILE_VARIABLE):
         file = key_file(given)
         if file is not None and file.is_file():
             environment[FILE_VARIABLE] = str(file)
@@ -250,21 +250,3 @@ def _usable(database: Database) -> Iterator[None]:
             raise
         first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
         raise StoreError(f"{database!r} cannot be used: {first}") from error
-
-
-def _table() -> tuple[Path, dict[str, Any]]:
-    path = Path(os.environ.get("APNS_LIVE_CONFIG") or DEFAULT_FILE)
-    try:
-        table = tomllib.loads(path.read_text("utf-8")).get("store", {})
-    except FileNotFoundError:
-        return path, {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidSetting(f"cannot be read ({error})", field=str(path)) from error
-    if not isinstance(table, dict):
-        raise InvalidSetting("is not a table", field=f"{path}: store", remedy="Write [store].")
-    for name in table:
-        if name not in {"url", "key_file"}:
-            raise InvalidSetting(
-                "is not a setting", field=f"{path}: store.{name}", remedy="Known: url, key_file."
-            )
-    return path, table

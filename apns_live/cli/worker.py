@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import Any
 
 from .gateway import loop_factory, stopping
-from .gateway_settings import APNS, Tuned, tunable
-from .options import Shared, command
+from .gateway_settings import Tuned
+from .options import SENDING, Shared, command
 from .store_access import STORE, address, installed, sealer, shown_address
 
 
-@command(STORE)
-@partial(tunable, parts=("service",), also=APNS)
-def worker(shared: Shared, store: str | None = None, *, tuned: Tuned) -> int:
+@command(STORE, SENDING)
+def worker(shared: Shared, store: str | None = None) -> int:
     """Send for a database until SIGTERM or SIGINT. Over PostgreSQL any number share the work.
 
     Prints where it is when it is ready; with --json as one JSON line.
@@ -22,6 +20,7 @@ def worker(shared: Shared, store: str | None = None, *, tuned: Tuned) -> int:
     with installed():
         import apns_live.activities.service  # noqa: F401 - to say at once which part is missing
 
+    tuned = Tuned(shared.arguments)
     tuned.configure_logs()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_work(address(store), tuned, shared.screen.facts))

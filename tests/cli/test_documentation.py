@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from apns_live.cli.app import load
-from apns_live.cli.options import CONNECTION, MESSAGE
+from apns_live.cli.options import CONNECTION, MESSAGE, SENDING, SERVING
 from apns_live.cli.output import EXIT_CODES
-from apns_live.settings import TABLE
+from apns_live.settings.table import CLIENT, GATEWAY, SERVICE, STORE, TABLE
+from tests.warm import run_command
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
-SHARED = {parameter.name for parameter in (*CONNECTION, *MESSAGE)}
+SHARED = {parameter.name for parameter in (*CONNECTION, *MESSAGE, *SENDING, *SERVING)}
 
 
 def sections() -> dict[str, str]:
@@ -61,21 +62,29 @@ def test_every_option_is_listed(name: str) -> None:
     assert listed(sections()[f"apns-live {name}"]) == options(COMMANDS[name], shared=False)
 
 
+def flags(parameters: Iterable[Any]) -> set[str]:
+    """The options of settings, each with its opposite."""
+    infos = [one.annotation.__metadata__[0] for one in parameters]
+    # An Annotated option keeps its first flag where a default would stand.
+    written = [flag for info in infos for flag in (info.default, *(info.param_decls or ()))]
+    return {flag for each in written for flag in each.split("/")}
+
+
 def test_the_shared_options_are_listed() -> None:
-    parts = sections()
-    shared = listed(parts["Connection and key"]) | listed(parts["Message"])
-    assert shared == options(COMMANDS["send"], shared=True)
-    for name in ("fan-out", "broadcast"):
-        assert options(COMMANDS[name], shared=True) == shared
+    message = listed(sections()["Message"])
+    assert message == flags(MESSAGE)
+    for name in ("send", "fan-out", "broadcast"):
+        assert options(COMMANDS[name], shared=True) == message | flags(CONNECTION)
     for name, command in COMMANDS.items():
-        if name.partition(" ")[0] in ("channels", "token"):
-            assert options(command, shared=True) == listed(parts["Connection and key"])
+        if name.partition(" ")[0] in ("channels", "token", "doctor"):
+            assert options(command, shared=True) == flags(CONNECTION)
+    assert options(COMMANDS["gateway"], shared=True) == flags(SERVING)
+    assert options(COMMANDS["worker"], shared=True) == flags(SENDING)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_takes_json(name: str) -> None:
-    flags = {flag for parameter in COMMANDS[name].params for flag in parameter.opts}
-    assert "--json" in flags
+    assert "--json" in {flag for parameter in COMMANDS[name].params for flag in parameter.opts}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -91,5 +100,24 @@ def test_the_exit_codes_are_listed() -> None:
 
 
 def test_the_settings_are_listed() -> None:
-    rows = re.findall(r"^\| `(.+)` \| `(.+)` \| (.+) \|$", sections()["Settings"], re.MULTILINE)
-    assert rows == [(setting.name, setting.variable, setting.help) for setting in TABLE]
+    """One table: what is read from arguments, variables and file stands in the page, in its order."""
+    rows = re.findall(
+        r"^\| `(.+)` \| `(.+)` \| (?:`(.+)`)? ?\| (.+) \|$", sections()["Settings"], re.MULTILINE
+    )
+    assert rows == [
+        (one.name, one.variable, one.option if one.has_option else "", one.help) for one in TABLE
+    ]
+    assert [len(part) for part in (CLIENT, STORE, GATEWAY, SERVICE)] == [
+        part.count("\n| `") for part in re.split(r"^### ", sections()["Settings"], flags=re.M)[1:]
+    ]
+
+
+def test_options_are_those_of_the_table() -> None:
+    offered = flags(CONNECTION) | flags(SERVING) | {"--database"}
+    plain = {flag for flag in offered if not flag.startswith("--no-")}
+    assert plain - {"--config"} == {one.option for one in TABLE if one.has_option}
+
+
+def test_help_names_variable_and_table_of_the_gateways_settings() -> None:
+    help_ = run_command(["gateway", "--help"]).stdout
+    assert "APNS_LIVE_SERVICE_NAME, or the table service of apns-live.toml" in help_

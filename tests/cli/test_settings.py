@@ -12,7 +12,8 @@ import pytest
 from apns_live.client import Client, Endpoint, PoolOptions
 from apns_live.errors import InvalidInput, InvalidSetting
 from apns_live.pool.endpoint import PRODUCTION
-from apns_live.settings import TABLE, Settings
+from apns_live.settings import Settings
+from apns_live.settings.table import CLIENT
 from apns_live.testing.certificates import provider_key_in
 
 
@@ -50,7 +51,7 @@ def test_arguments_over_variables_over_the_file(directory: Path) -> None:
 
 def test_every_setting_can_be_a_variable(directory: Path) -> None:
     values = {str: "text", int: "7", float: "2.5"}
-    for setting in TABLE:
+    for setting in CLIENT:
         text = setting.choices[0] if setting.choices else values[setting.kind]
         settings = load({setting.variable: text})
         assert list(settings.shown()) == [setting.name]
@@ -60,7 +61,7 @@ def test_every_pool_setting_is_an_option_of_the_client(directory: Path) -> None:
     pool = {field.name for field in dataclasses.fields(PoolOptions)}
     room = {"queue_timeout", "waiting_room"}
     assert room <= inspect.signature(Client).parameters.keys()
-    assert {s.name[5:] for s in TABLE if s.name.startswith("pool.")} == pool | room
+    assert {s.name[5:] for s in CLIENT if s.name.startswith("pool.")} == pool | room
 
 
 def test_no_settings_are_no_error_until_they_are_needed(directory: Path) -> None:
@@ -121,7 +122,7 @@ def test_other_peoples_variables_are_left_alone(directory: Path, variable: str) 
 
 
 def test_other_parts_have_tables_in_the_same_file(directory: Path) -> None:
-    Path("apns-live.toml").write_text("[gateway]\nport = 8080\n[fake]\nseed = 1\n")
+    Path("apns-live.toml").write_text("[gateway]\nbulk = 7\n[store]\nurl = 'live.db'\n")
     assert load().shown() == {}
 
 
@@ -138,6 +139,8 @@ def test_other_parts_have_tables_in_the_same_file(directory: Path) -> None:
         "[pool]\nmax_connections = [1]",
         "[pool]\nconnect_timeout = inf",
         "[[pool]]\nmax_connections = 1",
+        "[gateway]\nbulks = 7",
+        "[fake]\nseed = 1",
     ],
 )
 def test_a_file_of_the_wrong_shape_is_refused(directory: Path, text: str) -> None:

@@ -14,16 +14,12 @@ import pytest
 import yaml
 
 from apns_live.cli.app import load
-from apns_live.cli.gateway_settings import TABLE
+from apns_live.settings import TABLE
 from tests.programs import program
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OPERATE = (DEPLOY.parent / "docs" / "operate.md").read_text("utf-8")
-KNOWN = {one.variable for one in TABLE} | {
-    "APNS_LIVE_STORE",
-    "APNS_LIVE_STORE_KEY",
-    "APNS_LIVE_STORE_KEY_FILE",
-}
+KNOWN = {one.variable for one in TABLE}
 
 
 def run(*command: str, cwd: Path = DEPLOY, **environment: str) -> str:

@@ -11,24 +11,25 @@ import httpx
 import pytest
 
 from apns_live.activities import ServiceSettings
-from apns_live.cli.gateway_settings import TABLE, Tuned, load
+from apns_live.cli.gateway_settings import Tuned
 from apns_live.errors import InvalidSetting
 from apns_live.gateway import GatewaySettings, Limit
+from apns_live.settings.table import GATEWAY, NAMES, SERVICE
 from tests.warm import run_command
 
 from .test_program import ended, program
 
 OFFERED = {"gateway": GatewaySettings, "service": ServiceSettings}
-NOT_FOR_A_COMMAND = {("service", "client"), ("gateway", "audit_days")}
+NOT_FOR_A_COMMAND = {"service.client", "gateway.audit_days"}
 """Arguments of a class; and what one option sets for both."""
 
 
 def test_every_field_is_offered() -> None:
     known = {
-        (part, field.name) for part, kind in OFFERED.items() for field in fields(kind)
+        f"{part}.{field.name}" for part, kind in OFFERED.items() for field in fields(kind)
     } - NOT_FOR_A_COMMAND
-    assert known <= {(one.part, one.name) for one in TABLE}
-    options = [one.option for one in TABLE]
+    assert known <= NAMES.keys()
+    options = [one.option for one in (*GATEWAY, *SERVICE)]
     assert len(options) == len(set(options))
 
 
@@ -37,7 +38,7 @@ def loaded(
 ) -> Tuned:
     (folder / "apns-live.toml").write_text(text)
     monkeypatch.chdir(folder)
-    return load({}, variables)
+    return Tuned({}, variables)
 
 
 def test_option_over_variable_over_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,11 +46,11 @@ def test_option_over_variable_over_file(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "apns-live.toml").write_text(text)
     monkeypatch.chdir(tmp_path)
     variables = {"APNS_LIVE_GATEWAY_BODY_BYTES": "4096", "APNS_LIVE_GATEWAY_EVENTS": "4"}
-    tuned = load({"gateway__body_bytes": 8192}, variables)
+    tuned = Tuned({"gateway.body_bytes": 8192}, variables)
     made = tuned.gateway()
     assert (made.body_bytes, made.events, made.bulk) == (8192, 4, 7)
     assert made.depth == GatewaySettings().depth
-    assert tuned.sources["gateway", "body_bytes"] == "--body-bytes"
+    assert tuned.found.sources["gateway.body_bytes"] == "--body-bytes"
 
 
 def test_lists_limits_switches_and_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,12 +91,15 @@ def test_lists_limits_switches_and_choices(tmp_path: Path, monkeypatch: pytest.M
             "not a valid address",
         ),
         ({"APNS_LIVE_GATEWAY_METRICS_TOKEN": "short"}, "", "METRICS_TOKEN", "guessed"),
-        ({"APNS_LIVE_SERVICE_BUDGET": "huge"}, "", "APNS_LIVE_SERVICE_BUDGET", "not possible"),
+        ({"APNS_LIVE_SERVICE_BUDGET": "huge"}, "", "APNS_LIVE_SERVICE_BUDGET", "not one of"),
         ({"APNS_LIVE_GATEWAY_BULK": "501"}, "", "APNS_LIVE_GATEWAY_BULK", "not possible"),
         ({}, "[gateway]\nbody_byte = 1\n", "gateway.body_byte", "is not a setting"),
         ({}, "[gateway]\nwebhook_hosts = 'x'\n", "gateway.webhook_hosts", "not a list"),
         ({}, "gateway = 3\n", "gateway", "not a table"),
-        ({}, "[gateway", "apns-live.toml", "cannot be read"),
+        ({}, "[gateway", "apns-live.toml", "is not TOML"),
+        ({"APNS_LIVE_CONFIG": "gone.toml"}, "", "gone.toml", "does not exist"),
+        ({"APNS_LIVE_KEYFILE": "x"}, "", "APNS_LIVE_KEYFILE", "is not a setting"),
+        ({}, "[pool]\nmax_connection = 1\n", "pool.max_connection", "is not a setting"),
     ],
 )
 def test_what_cannot_be_is_said_where_it_stands(

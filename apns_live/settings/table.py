@@ -1,0 +1,180 @@
+"""The table of all settings. Command line, environment, settings file and docs/cli.md follow it.
+
+Every setting has one name of dotted parts. ``endpoint.host`` is ``host`` in the table ``[endpoint]`` of
+the file, ``APNS_LIVE_ENDPOINT_HOST`` in the environment, and ``--host`` of the commands that take it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from ..activities.settings import ServiceSettings
+from ..gateway.settings import GatewaySettings
+
+PREFIX = "APNS_LIVE_"
+Kind = type[str] | type[int] | type[float] | type[bool] | type[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: its dotted name, its type, and what it is.
+
+    A value whose ``metavar`` begins with FILE is a path; in a settings file it is relative to that file.
+    A secret is never shown. Keys and tokens have no option: other processes can read a command line.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    metavar: str = "N"
+    flag: str = ""
+    choices: tuple[str, ...] = ()
+    secret: bool = False
+    has_option: bool = True
+    minimum: float | None = None
+    maximum: float | None = None
+    suffix: str = ""
+
+    @property
+    def part(self) -> str:
+        """The table of the file that it stands in; empty at the top."""
+        return self.name.rpartition(".")[0]
+
+    @property
+    def variable(self) -> str:
+        """The name of the environment variable."""
+        return PREFIX + (self.suffix or self.name.replace(".", "_").upper())
+
+    @property
+    def option(self) -> str:
+        """The name of the option, in the commands that take it."""
+        return "--" + (self.flag or self.name.rpartition(".")[2].replace("_", "-"))
+
+
+def _pool(name: str, kind: Kind, text: str, minimum: float = 0) -> Setting:
+    has_option = name == "max_connections"
+    return Setting(f"pool.{name}", kind, text, has_option=has_option, minimum=minimum)
+
+
+def _fields(part: str, kind: type) -> Iterator[Setting]:
+    """Return the settings that the fields of a class describe."""
+    hints = get_type_hints(kind)
+    for one in fields(kind):
+        shown, default, hint = dict(one.metadata), one.default, hints[one.name]
+        if not shown:
+            continue
+        del shown["least"]  # the class checks it
+        plain: Any = type(default) if isinstance(default, bool | int | float | str) else list[str]
+        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        shown["choices"] = tuple(choice.replace(" ", "-") for choice in choices)
+        shown["has_option"] = not shown.get("secret")
+        yield Setting(f"{part}.{one.name}", shown.pop("kind", plain), **shown)
+
+
+CLIENT: tuple[Setting, ...] = (
+    Setting(
+        "key",
+        str,
+        "The provider key itself: PEM, or base64 of the .p8 file.",
+        secret=True,
+        has_option=False,
+    ),
+    Setting("key_file", str, "The .p8 file of the provider key.", "FILE"),
+    Setting(
+        "key_id", str, "The key's ten characters; read from AuthKey_XXXXXXXXXX.p8 if absent.", "ID"
+    ),
+    Setting("team_id", str, "The team's ten characters.", "ID"),
+    Setting("bundle_id", str, "The app's bundle id, without a suffix.", "ID"),
+    Setting(
+        "environment", str, "Which APNs: production or sandbox.", choices=("production", "sandbox")
+    ),
+    Setting("endpoint.host", str, "Another host than Apple's, for example a fake.", "HOST"),
+    Setting(
+        "endpoint.port",
+        int,
+        "Its port (443; Apple also serves 2197).",
+        "PORT",
+        minimum=1,
+        maximum=65535,
+    ),
+    Setting("endpoint.ca_file", str, "PEM file of trusted roots, instead of the system's.", "FILE"),
+    Setting("endpoint.manage_host", str, "The host of channel management.", "HOST"),
+    Setting("endpoint.manage_port", int, "Its port.", "PORT", minimum=1, maximum=65535),
+    Setting(
+        "transport",
+        str,
+        "Which transport: http2 (the default) or httpx.",
+        choices=("http2", "httpx"),
+    ),
+    Setting("proxy", str, "URL of a CONNECT proxy; may hold a password.", "URL", secret=True),
+    _pool("max_connections", int, "Connections at most.", 1),
+    _pool("min_connections", int, "Connections kept when idle.", 1),
+    _pool("connect_timeout", float, "Seconds for DNS, TCP and TLS together."),
+    _pool("response_timeout", float, "Seconds for one answer."),
+    _pool("close_timeout", float, "Seconds for draining at close."),
+    _pool("connect_spacing", float, "Seconds between two connects."),
+    _pool("idle_timeout", float, "Seconds until an idle connection above the minimum goes."),
+    _pool("backoff_first", float, "Seconds to wait after a failed connect, doubling."),
+    _pool("backoff_limit", float, "Seconds to wait at most between connects."),
+    _pool("credential_backoff", float, "Seconds to wait after a GOAWAY that names credentials."),
+    _pool("silence_before_ping", float, "Seconds without a byte, streams open, before a PING."),
+    _pool("ping_timeout", float, "Seconds for its answer."),
+    _pool("idle_before_probe", float, "Seconds idle before a PING goes ahead of a push."),
+    _pool("idle_ping_interval", float, "Seconds between PINGs of an idle connection."),
+    _pool("write_buffer", int, "Bytes that may wait to be written.", 1),
+    _pool("queue_timeout", float, "Seconds that a push may wait for room."),
+    _pool("waiting_room", int, "Pushes that may wait for room.", 1),
+)
+"""What a client is made from."""
+
+STORE: tuple[Setting, ...] = (
+    Setting(
+        "store.url",
+        str,
+        "Database: a file's path, sqlite:///PATH or postgresql://USER@HOST/NAME.",
+        "FILE|URL",
+        flag="database",
+        suffix="STORE",
+    ),
+    Setting(
+        "store.key",
+        str,
+        "The key that seals provider keys: 32 bytes in base64.",
+        secret=True,
+        has_option=False,
+    ),
+    Setting("store.key_file", str, "The file that holds it.", "FILE", has_option=False),
+)
+APNS: tuple[Setting, ...] = (
+    Setting(
+        "gateway.apns",
+        str,
+        "An APNs that runs elsewhere, such as a fake, in place of Apple's.",
+        "URL",
+    ),
+    Setting("gateway.apns_manage", str, "Its channel management.", "URL"),
+    Setting("gateway.apns_ca", str, "PEM file of the certificates to trust there.", "FILE"),
+)
+"""Settings of the gateway that a worker takes too."""
+LOG: tuple[Setting, ...] = (
+    Setting(
+        "service.log_format",
+        str,
+        "How log lines are written: text (the default) or json.",
+        choices=("text", "json"),
+    ),
+    Setting(
+        "service.log_level",
+        str,
+        "What is logged, to standard error: debug, info (the default), warning or error.",
+        choices=("debug", "info", "warning", "error"),
+    ),
+    Setting("service.access_log", bool, "Log a line for each answer; off by default."),
+)
+GATEWAY: tuple[Setting, ...] = (*APNS, *_fields("gateway", GatewaySettings))
+SERVICE: tuple[Setting, ...] = (*_fields("service", ServiceSettings), *LOG)
+
+TABLE: tuple[Setting, ...] = (*CLIENT, *STORE, *GATEWAY, *SERVICE)
+NAMES: dict[str, Setting] = {setting.name: setting for setting in TABLE}
