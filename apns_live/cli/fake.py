@@ -64,7 +64,6 @@ def fake(
     schema: list[str] | None = None,
     contract: list[Path] | None = None,
     bundle_id: list[str] | None = None,
-    # As `ServeOptions` takes them; what is not said is its default.
     scenario: Path | None = None,
     latency: str | None = None,
     seed: int | None = None,
@@ -82,7 +81,7 @@ def fake(
     Prints where it is when it is ready; as one JSON line with --json, or where stdout is no terminal.
     """
     try:
-        from ..testing.serve import ServeOptions, serve
+        from ..testing.serve import serve
     except ImportError as error:
         raise MissingPart("fake", error.name) from error
     ports = {"port": port, "manage_port": manage_port, "inspector_port": inspector_port}
@@ -93,34 +92,32 @@ def fake(
                 field=f"--{name.replace('_', '-')}",
                 remedy="Use 0 for a free one, to 65535.",
             )
-    said = {
+    named = {"team_id": team_id, "key_id": key_id}
+    if bundle_id:
+        named |= {"bundle_id": bundle_id[0]}
+    options: dict[str, Any] = {
+        **ports,
+        **{name: text for name, text in named.items() if text is not None},
+        "host": host,
+        "directory": dir_,
+        "ready_file": ready_file,
+        "hostnames": hostname or (),
+        "token": _token(token, token_file),
         "scenario": scenario,
         "latency": latency,
         "seed": seed,
         "devices": devices,
+        "schemas": _schemas(schema or []),
+        "contract": contract,
         "face": face,
         "environment": environment,
         "strict": strict,
         "spelling": spelling,
         "cut_streams": cut_streams,
-        "team_id": team_id,
-        "key_id": key_id,
-    }
-    given: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
-    given |= {
-        **ports,
-        "host": host,
-        "directory": dir_,
-        "schemas": _schemas(schema or []),
-        "contract": tuple(contract or ()),
-        "token": _token(token, token_file),
-        "hostnames": tuple(hostname or ()),
-        "ready_file": ready_file,
+        "bundle_ids": (bundle_id or ())[1:],
     }
     if no_inspector:
-        given["inspector_port"] = None
-    if bundle_id:
-        given |= {"bundle_id": bundle_id[0], "bundle_ids": tuple(bundle_id[1:])}
+        options["inspector_port"] = None
 
     def ready(facts: dict[str, Any]) -> None:
         if dir_ is not None:
@@ -134,7 +131,7 @@ def fake(
         stop = asyncio.Event()
         if until_stdin_ends:
             _watch_stdin(stop)
-        await serve(ServeOptions(**given), ready=ready, stop=stop)
+        await serve(**options, ready=ready, stop=stop)
 
     try:
         asyncio.run(run())

@@ -12,13 +12,14 @@ import asyncio
 import socket
 import sys
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio import serve
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
+from starlette.types import Receive, Scope, Send
 
 from apns_live.errors import FakeError
 
@@ -46,11 +47,6 @@ hypercorn_run.TCPServer = _LettingGo  # type: ignore[attr-defined]
 MAX_REQUESTS = sys.maxsize
 """Requests of one connection: APNs publishes no limit. At its own limit, 1,000, hypercorn would also
 drop the answers of the streams that are open then."""
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 _REMEMBERED = 5000
 _LARGEST_BODY = 65_536
@@ -123,6 +119,34 @@ class ApnsApp:
         return found[0]
 
 
+class Served:
+    """hypercorn on sockets that listen already, until it is closed. ``settings`` are its own."""
+
+    def __init__(self, app: Any, listeners: Sequence[socket.socket], **settings: Any) -> None:
+        config = Config()
+        # Hypercorn makes its own sockets of the numbers, and closes them.
+        config.bind = [f"fd://{listener.detach()}" for listener in listeners]
+        config.include_server_header = False
+        config.errorlog = None
+        for name, value in settings.items():
+            setattr(config, name, value)
+        self._stop = asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(
+            serve(app, config, shutdown_trigger=self._stop.wait, mode="asgi")
+        )
+
+    async def started(self) -> None:
+        """Raise FakeError for a wrong certificate or option, which shows at once."""
+        await asyncio.sleep(0)
+        if self._task.done():
+            raise FakeError("hypercorn did not start") from self._task.exception()
+
+    async def close(self) -> None:
+        """Stop."""
+        self._stop.set()
+        await self._task
+
+
 class AsgiFace:
     """One listening port served by hypercorn."""
 
@@ -134,39 +158,31 @@ class AsgiFace:
         self._app = ApnsApp(engine, kind)
         self._certificates = certificates
         self._options = options
-        self._stop = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._served: Served | None = None
 
     async def start(self, host: str, port: int) -> None:
         """Listen. Port 0 takes a free one."""
         listeners = listening_sockets(host, port)
         self.port = listeners[0].getsockname()[1]
-        config = Config()
-        config.certfile = str(self._certificates.certificate_file)
-        config.keyfile = str(self._certificates.key_file)
-        config.alpn_protocols = ["h2"]
-        config.bind = [f"fd://{_owned(listener)}" for listener in listeners]
-        config.h2_max_concurrent_streams = self._options.max_streams
-        config.include_server_header = False
-        config.include_date_header = False
-        config.errorlog = None
-        # As long as closing takes: cut off, it would leave sockets open.
-        config.graceful_timeout = 5.0
-        config.keep_alive_max_requests = MAX_REQUESTS
-        config.keep_alive_timeout = self._options.idle_timeout or 3600.0
-        self._task = asyncio.get_running_loop().create_task(
-            serve(cast("Any", self._app), config, shutdown_trigger=self._stop.wait, mode="asgi")
+        self._served = Served(
+            self._app,
+            listeners,
+            certfile=str(self._certificates.certificate_file),
+            keyfile=str(self._certificates.key_file),
+            alpn_protocols=["h2"],
+            h2_max_concurrent_streams=self._options.max_streams,
+            include_date_header=False,
+            # As long as closing takes: cut off, it would leave sockets open.
+            graceful_timeout=5.0,
+            keep_alive_max_requests=MAX_REQUESTS,
+            keep_alive_timeout=self._options.idle_timeout or 3600.0,
         )
-        # A wrong certificate or option shows at once; the sockets listen already.
-        await asyncio.sleep(0)
-        if self._task.done():
-            raise FakeError("hypercorn did not start") from self._task.exception()
+        await self._served.started()
 
     async def close(self) -> None:
         """Stop."""
-        self._stop.set()
-        if self._task is not None:
-            await self._task
+        if self._served is not None:
+            await self._served.close()
 
     def snapshots(self) -> list[ConnectionSnapshot]:
         """Return what is known of the connections."""
@@ -174,11 +190,6 @@ class AsgiFace:
 
     def forget_closed(self) -> None:
         """Nothing: this face does not see connections close."""
-
-
-def _owned(listener: socket.socket) -> int:
-    """Give the socket away: hypercorn makes its own of the number, and closes it."""
-    return listener.detach()
 
 
 def _fields(scope: Scope) -> list[tuple[bytes, bytes]]:

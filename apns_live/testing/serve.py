@@ -9,57 +9,17 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from apns_live.errors import FakeError
 
-from .fake import DEFAULT_BUNDLE_ID, DEFAULT_KEY_ID, DEFAULT_TEAM_ID, FakeApns
+from .fake import FakeApns
 from .faults import parse_duration
-from .jwt import Environment
 from .listener import is_loopback
-from .state import Spelling
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServeOptions:
-    """What ``apns-live fake`` takes. None leaves the choice to the scenario, then to the default.
-
-    ``latency`` is seconds, or text: ``40ms``, or ``40ms+10ms`` for a fixed part and the mean of a
-    drawn part. ``schemas`` maps attributes types to files with a JSON Schema of the content state;
-    ``contract`` names the app's Swift files, by which the phones decode.
-    ``token`` guards the inspector and the control API, and is required on any address that is not
-    this machine's own. ``inspector_port`` None leaves the inspector out. ``hostnames`` are further
-    names in the certificate. ``ready_file`` gets the ready line as JSON once every port listens.
-    """
-
-    host: str = "localhost"
-    port: int = 0
-    manage_port: int = 0
-    inspector_port: int | None = 0
-    directory: Path | None = None
-    scenario: Path | None = None
-    latency: float | str | None = None
-    seed: int | None = None
-    devices: Literal["auto", "strict"] | None = None
-    schemas: Mapping[str, Path] = field(default_factory=dict)
-    contract: tuple[Path, ...] = ()
-    face: Literal["wire", "asgi"] = "wire"
-    environment: Environment | None = None
-    strict: bool | None = None
-    spelling: Spelling | None = None
-    cut_streams: bool | None = None
-    bundle_id: str = DEFAULT_BUNDLE_ID
-    bundle_ids: tuple[str, ...] = ()
-    team_id: str = DEFAULT_TEAM_ID
-    key_id: str = DEFAULT_KEY_ID
-    hostnames: tuple[str, ...] = ()
-    token: str | None = field(default=None, repr=False)
-    ready_file: Path | None = None
 
 
 def parse_latency(value: float | str | None) -> tuple[float | None, float | None]:
@@ -73,39 +33,42 @@ def parse_latency(value: float | str | None) -> tuple[float | None, float | None
 
 
 async def serve(
-    options: ServeOptions,
     *,
     ready: Callable[[dict[str, Any]], object],
     stop: asyncio.Event | None = None,
+    host: str = "localhost",
+    inspector_port: int | None = 0,
+    latency: float | str | None = None,
+    token: str | None = None,
+    ready_file: Path | None = None,
+    **options: Any,
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until ``stop`` is set.
+
+    ``options`` are further ones of `FakeApns`. ``latency`` is seconds, or text: ``40ms``, or ``40ms+10ms``
+    for a fixed part and the mean of a drawn part. ``token`` guards the inspector and the control API,
+    and is required on any address that is not this machine's own. ``inspector_port`` None leaves the
+    inspector out. ``ready_file`` gets the ready line as JSON once every port listens.
 
     ``ready`` gets the ready line once every port listens: ``endpoint``, ``manage``, ``ca_file``,
     ``key_file``, ``key_id``, ``team_id``, ``bundle_id``, ``inspector`` (a URL, or None where the
     extra ``fake`` is not installed). Raises FakeError for options that cannot be.
     """
-    if not is_loopback(options.host) and not options.token:
+    if not is_loopback(host) and not token:
         raise FakeError(
-            f"{options.host} can be reached from other machines: give a token, or serve on localhost"
+            f"{host} can be reached from other machines: give a token, or serve on localhost"
         )
-    latency, spread = parse_latency(options.latency)
-    apart = {"inspector_port", "token", "latency", "contract", "ready_file"}
-    given = {each.name: getattr(options, each.name) for each in fields(options)}
-    fake = FakeApns(
-        **{name: value for name, value in given.items() if name not in apart},
-        latency=latency,
-        spread=spread,
-        contract=options.contract or None,
-    )
+    fixed, spread = parse_latency(latency)
+    fake = FakeApns(host=host, latency=fixed, spread=spread, **options)
     stop = stop or asyncio.Event()
-    async with fake, _inspector(fake, options) as inspector:
+    async with fake, _inspector(fake, inspector_port, token) as inspector:
         with _stopped_by_signals(stop), _patient_collector():
             facts = facts_of(fake, inspector)
-            if options.ready_file is not None:
+            if ready_file is not None:
                 # It appears whole: whoever waits for it may read it at once.
-                partial = options.ready_file.with_name(options.ready_file.name + ".partial")
+                partial = ready_file.with_name(ready_file.name + ".partial")
                 partial.write_bytes(msgspec.json.encode(facts) + b"\n")
-                partial.replace(options.ready_file)
+                partial.replace(ready_file)
             ready(facts)
             await stop.wait()
 
@@ -125,8 +88,10 @@ def facts_of(fake: FakeApns, inspector: str | None) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def _inspector(fake: FakeApns, options: ServeOptions) -> AsyncIterator[str | None]:
-    if options.inspector_port is None:
+async def _inspector(
+    fake: FakeApns, port: int | None, token: str | None
+) -> AsyncIterator[str | None]:
+    if port is None:
         yield None
         return
     try:
@@ -134,9 +99,7 @@ async def _inspector(fake: FakeApns, options: ServeOptions) -> AsyncIterator[str
     except ImportError:
         yield None
         return
-    async with serve_control(
-        fake, host=options.host, port=options.inspector_port, token=options.token
-    ) as url:
+    async with serve_control(fake, host=fake.host, port=port, token=token) as url:
         yield url
 
 

@@ -10,15 +10,16 @@ import stat
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from cryptography import x509
 
+from apns_live.cli import run
 from apns_live.errors import FakeError
 from apns_live.testing import FakeApns, ThreadedFakeApns
-from apns_live.testing.__main__ import options_from
-from apns_live.testing.serve import ServeOptions, serve
+from apns_live.testing.serve import serve
 
 from .wire_client import BODY, push_headers, token_of
 
@@ -56,13 +57,15 @@ async def test_the_program_says_when_it_is_ready_and_ends_cleanly(tmp_path: Path
 async def test_serving_in_a_loop_until_told_to_stop(tmp_path: Path) -> None:
     stop, lines = asyncio.Event(), []
     ready_file = tmp_path / "ready.json"
-    options = ServeOptions(
+    serving = serve(
+        ready=lines.append,
+        stop=stop,
         directory=tmp_path,
         inspector_port=None,
         ready_file=ready_file,
         hostnames=("api.push.apple.com",),
     )
-    task = asyncio.create_task(serve(options, ready=lines.append, stop=stop))
+    task = asyncio.create_task(serving)
     while not lines:
         await asyncio.sleep(0.01)
     stop.set()
@@ -77,31 +80,28 @@ async def test_serving_in_a_loop_until_told_to_stop(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.com"])
 async def test_other_addresses_need_a_token(host: str) -> None:
     with pytest.raises(FakeError, match="token"):
-        await serve(ServeOptions(host=host), ready=lambda _: None)
+        await serve(host=host, ready=lambda _: None)
 
 
-def test_the_command_line() -> None:
-    options = options_from(
-        [
-            "--port",
-            "7001",
-            "--schema",
-            "Game=game.json",
-            "--devices",
-            "strict",
-            "--seed",
-            "4",
-            "--ready-file",
-            "r.json",
-            "--hostname",
-            "apns.test",
-        ]
-    )
-    assert (options.ready_file, options.hostnames) == (Path("r.json"), ("apns.test",))
-    assert (options.port, options.devices, options.seed) == (7001, "strict", 4)
-    assert options.schemas == {"Game": Path("game.json")}
-    with pytest.raises(FakeError, match="TYPE=FILE"):
-        options_from(["--schema", "Game"])
+def test_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served: list[dict[str, Any]] = []
+
+    async def note(**options: Any) -> None:
+        served.append(options)
+
+    monkeypatch.setattr("apns_live.testing.serve.serve", note)
+    schema = tmp_path / "game.json"
+    schema.write_text("{}")
+    words = f"--port 7001 --schema Game={schema} --devices strict --seed 4 --ready-file r.json"
+    assert run(["fake", *words.split(), "--hostname", "apns.test", "--no-inspector"]) == 0
+    options = served[0]
+    assert (options["ready_file"], options["hostnames"]) == (Path("r.json"), ["apns.test"])
+    assert (options["port"], options["devices"], options["seed"]) == (7001, "strict", 4)
+    assert (options["schemas"], options["inspector_port"]) == ({"Game": schema}, None)
+    assert run(["fake", "--schema", "Game"]) == 2
+    assert "TYPE=FILE" in capsys.readouterr().err
 
 
 async def test_keys_are_private_and_certificates_are_kept(tmp_path: Path) -> None:

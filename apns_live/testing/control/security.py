@@ -9,20 +9,14 @@ and no preflight is answered) and an Origin that is this server's own.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apns_live.testing.listener import is_loopback
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 COOKIE = "apns-live-token"
 
@@ -44,7 +38,7 @@ _SAFE = {"GET", "HEAD"}
 class Guard:
     """An ASGI application in front of another one. ``token`` None trusts whoever is on loopback."""
 
-    def __init__(self, app: Application, *, token: str | None) -> None:
+    def __init__(self, app: ASGIApp, *, token: str | None) -> None:
         self._app = app
         self._token = token.encode() if token else None
 

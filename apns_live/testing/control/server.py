@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,9 +15,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 from starlette.routing import Route as StarletteRoute
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
-import apns_live.testing.asgi  # noqa: F401 - lets hypercorn close what its client has closed
 from apns_live.errors import FakeError
+from apns_live.testing.asgi import Served
 from apns_live.testing.fake import FakeApns
 from apns_live.testing.faults import Fault
 from apns_live.testing.listener import is_loopback, listening_sockets
@@ -29,7 +27,7 @@ from .api import ControlApi, read_body, route
 from .openapi import document
 from .queries import BadRequestError, read_query
 from .routes import Route
-from .security import Application, Guard
+from .security import Guard
 from .shapes import ErrorRow
 from .views import fake_row
 
@@ -38,7 +36,7 @@ STATIC_FILES = Path(__file__).parent.parent / "inspector" / "static"
 
 def make_app(
     api: ControlApi, *, token: str | None = None, beside: Sequence[BaseRoute] = ()
-) -> Application:
+) -> ASGIApp:
     """Return the ASGI application of an API, with its guard in front.
 
     ``beside``: further routes behind the same guard. The page shows calls where ``/gateway`` is one.
@@ -58,7 +56,7 @@ def make_app(
     if STATIC_FILES.is_dir():
         table.append(Mount("/", StaticFiles(directory=STATIC_FILES, html=True)))
     app = Starlette(routes=table, exception_handlers={HTTPException: cast("Any", _http_problem)})
-    return Guard(cast("Application", app), token=token)
+    return Guard(app, token=token)
 
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -130,30 +128,12 @@ async def serve_control(
     api = ControlApi(fake)
     listeners = listening_sockets(host, port)
     bound = listeners[0].getsockname()[1]
-    config = Config()
-    # Hypercorn makes its own sockets of the numbers, and closes them.
-    config.bind = [f"fd://{listener.detach()}" for listener in listeners]
-    config.include_server_header = False
-    config.errorlog = None
-    config.accesslog = None
-    config.graceful_timeout = 0.2
-    config.shutdown_timeout = 1.0
-    stop = asyncio.Event()
-    task = asyncio.get_running_loop().create_task(
-        serve(
-            cast("Any", make_app(api, token=token, beside=beside)),
-            config,
-            shutdown_trigger=stop.wait,
-            mode="asgi",
-        )
-    )
-    await asyncio.sleep(0)
-    if task.done():
-        raise FakeError("the control API did not start") from task.exception()
+    app = make_app(api, token=token, beside=beside)
+    served = Served(app, listeners, accesslog=None, graceful_timeout=0.2, shutdown_timeout=1.0)
+    await served.started()
     name = f"[{host}]" if ":" in host else host
     try:
         yield f"http://{name}:{bound}"
     finally:
         api.hub.close()
-        stop.set()
-        await task
+        await served.close()

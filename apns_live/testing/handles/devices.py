@@ -64,8 +64,7 @@ class DeviceView:
                 raise FakeError(f"{device.id} has no {kind} token{of}")
             return token.text
 
-        text: str = self._read(read)
-        return text
+        return self._read(read)
 
     def start_token(self, attributes_type: str | None = None) -> str:
         """Return its push-to-start token."""
@@ -82,10 +81,7 @@ class DeviceView:
     @property
     def activities(self) -> list[ActivityView]:
         """Its activities; the dismissed ones that it still remembers are among them."""
-        found: list[ActivityView] = self._read(
-            lambda _fake, device: [ActivityView(each) for each in device.activities]
-        )
-        return found
+        return self._read(lambda _, device: [ActivityView(each) for each in device.activities])
 
     @property
     def activity(self) -> ActivityView:
@@ -98,10 +94,7 @@ class DeviceView:
     @property
     def notifications(self) -> list[PushView]:
         """The last ordinary notifications."""
-        found: list[PushView] = self._read(
-            lambda _fake, device: [PushView(each) for each in device.notifications or ()]
-        )
-        return found
+        return self._read(lambda _, device: [PushView(each) for each in device.notifications or ()])
 
     def start_activity(
         self,
@@ -112,14 +105,13 @@ class DeviceView:
         channel: str | None = None,
     ) -> ActivityView:
         """Let the app start an activity itself; it has its token at once."""
-        found: ActivityView = self._read(
+        return self._read(
             lambda fake, device: ActivityView(
                 fake.devices.start_activity(
                     device, attributes_type, attributes or {}, content_state, channel=channel
                 )
             )
         )
-        return found
 
     def shows(self, content_state: Any = ..., **wanted: Any) -> bool:
         """Whether the newest activity that is visible looks as described.
@@ -224,10 +216,8 @@ class DeviceBook(Mapping[str, DeviceView]):
 
     def add(self, device_id: str | None = None, **options: Any) -> DeviceView:
         """Make a phone; options as ``SimulatedPhones.add_device`` (``attributes_types`` ...)."""
-        made: str = self._running.call(
-            lambda fake: fake.devices.add_device(device_id, **options).id
-        )
-        return DeviceView(self._running, made)
+        made = self._running.call(lambda fake: fake.devices.add_device(device_id, **options))
+        return DeviceView(self._running, made.id)
 
     def __getitem__(self, key: str) -> DeviceView:
         def find(fake: FakeApns) -> str | None:

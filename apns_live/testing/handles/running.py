@@ -149,8 +149,7 @@ class RunningFake(ThreadedFakeApns):
 
     def add_channel(self, storage_policy: int = 0) -> Channel:
         """Create a broadcast channel."""
-        channel: Channel = self.call(lambda fake: fake.add_channel(storage_policy))
-        return channel
+        return self.call(lambda fake: fake.add_channel(storage_policy))
 
     def reset(self) -> None:
         """Forget pushes, phones and faults."""

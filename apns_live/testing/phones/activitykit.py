@@ -1,7 +1,7 @@
 """What iOS does with a Live Activity push once it is on the phone.
 
 The order of the checks is ours where nobody has seen it: payload, kind of token, ended, budget,
-timestamp, content state. So a push that comes too late has spent its share of the budget. `rules.RULES`
+timestamp, content state. So a push that comes too late has spent its share of the budget. docs/phones.md
 has the source of each rule.
 """
 
@@ -42,8 +42,8 @@ class ActivityKit:
     """Starts, updates, ends and ages activities.
 
     ``join`` and ``leave`` subscribe an activity to its channel; ``channel_exists`` says whether a
-    start may name one; ``hold`` keeps a push that came over the budget for the next burst; ``touched`` is
-    called with a phone whose look has changed.
+    start may name one; ``hold`` keeps a push that came over the budget for the next burst; ``touch`` is
+    called with a phone whose look has changed. `SimulatedPhones` sets all of them.
     """
 
     def __init__(
@@ -57,17 +57,12 @@ class ActivityKit:
         self.registry = registry
         self.schedule = schedule
         self.schemas = ContentStateSchemas(settings.schemas)
-        self.touched: Callable[[Device], object] | None = None
-        self.channel_exists: Callable[[str, str], bool] = lambda _bundle_id, _channel: True
-        self.join: Callable[[Activity, float], object] = lambda _activity, _now: None
-        self.leave: Callable[[Activity], object] = lambda _activity: None
+        self.touch: Callable[[Device], object]
+        self.channel_exists: Callable[[str, str], bool]
+        self.join: Callable[[Activity, float], object]
+        self.leave: Callable[[Activity], object]
         self.hold: Callable[[PushRecord, Activity, float], object]
         self._log = log
-
-    def touch(self, device: Device) -> None:
-        """Say that a phone looks different now."""
-        if self.touched is not None:
-            self.touched(device)
 
     # Pushes.
 

@@ -60,7 +60,11 @@ class SimulatedPhones:
         self.registry = Registry(settings)
         self.schedule = Schedule(clock, self._wake)
         self.feeds = Feeds()
+        self.watch: Callable[[Device], object] | None = None
+        self.channel_exists: Callable[[str, str], bool] = lambda _bundle_id, _channel: True
         self.kit = ActivityKit(settings, self.registry, self.schedule, self.log)
+        self.kit.touch = lambda device: self.watch and self.watch(device)
+        self.kit.channel_exists = lambda *channel: self.channel_exists(*channel)
         self.kit.join = self._join
         self.kit.leave = self.feeds.leave
         self.kit.hold = self._demote
@@ -70,26 +74,6 @@ class SimulatedPhones:
         self.devices = self.registry.devices
         self.activities = self.registry.activities
         self.on_token = self.registry.on_token
-
-    # What others hook into.
-
-    @property
-    def watch(self) -> Callable[[Device], object] | None:
-        """Called with a phone whose look has changed."""
-        return self.kit.touched
-
-    @watch.setter
-    def watch(self, callback: Callable[[Device], object] | None) -> None:
-        self.kit.touched = callback
-
-    @property
-    def channel_exists(self) -> Callable[[str, str], bool]:
-        """Says whether a start may name a channel."""
-        return self.kit.channel_exists
-
-    @channel_exists.setter
-    def channel_exists(self, callback: Callable[[str, str], bool]) -> None:
-        self.kit.channel_exists = callback
 
     def now(self) -> float:
         """Return the time of the clock; without a clock that of the latest push."""

@@ -19,7 +19,7 @@ Consent = Literal["none", "allow", "always", "deny"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetLaw:
-    """The budget of pushes with priority 10. `rules.RULES` says who saw what; Apple publishes nothing.
+    """The budget of pushes with priority 10. docs/phones.md says who saw what; Apple publishes nothing.
 
     ``kind``: ``window`` begins with the first counted push after the last window ended; ``rolling``
     counts the pushes of the last ``window`` seconds; ``clock hour`` starts afresh at each full window
@@ -74,7 +74,7 @@ class StartBudgetLaw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhoneSettings:
-    """The laws of all phones of one fake. `rules.RULES` has the source of each.
+    """The laws of all phones of one fake. docs/phones.md has the source of each.
 
     ``consent``: what owners answer when a card that was started by push asks. ``none``: nothing yet,
     and no activity token comes; ``allow``: Allow, once they have seen each card (``consent_delay``
