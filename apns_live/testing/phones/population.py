@@ -64,7 +64,7 @@ class SimulatedPhones:
         self.channel_exists: Callable[[str, str], bool] = lambda _bundle_id, _channel: True
         self.kit = ActivityKit(settings, self.registry, self.schedule, self.log)
         self.kit.touch = lambda device: self.watch and self.watch(device)
-        self.kit.channel_exists = lambda *channel: self.channel_exists(*channel)
+        self.kit.channel_exists = lambda *named: self.channel_exists(*named)  # noqa: PLW0108 - it may be set later
         self.kit.join = self._join
         self.kit.leave = self.feeds.leave
         self.kit.hold = self._demote
