@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 from sqlalchemy import Row, delete, insert, select, update
@@ -24,6 +24,7 @@ from .decodes import checked_contract
 from .store import schema
 from .store.database import Database
 from .store.sealing import Sealer
+from .store.statements import view_of
 from .times import milliseconds
 
 _OPENED_KEPT = 10_000
@@ -57,6 +58,16 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
             settings=_settings_of(row),
             created_at=row.created_at,
         )
+
+
+class ProviderKeyView(TypedDict):
+    """What is known of a provider key; never the key."""
+
+    key_id: str
+    team_id: str
+    environment: str
+    active: bool
+    created_at: int
 
 
 async def apps_of(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, App]:
@@ -241,13 +252,11 @@ class Apps:
             self._opened.clear()
         self._opened[place] = now + _TRUSTED
 
-    async def keys(self, app: App) -> Sequence[dict[str, Any]]:
+    async def keys(self, app: App) -> Sequence[ProviderKeyView]:
         """Return what is known of an app's keys, without the keys, the oldest first."""
         table = schema.credentials
-        names = ("key_id", "team_id", "environment", "active", "created_at")
-        query = select(*(table.c[name] for name in names)).where(table.c.app_id == app.row)
-        rows = await self.database.rows(query.order_by(table.c.id))
-        return [{name: getattr(row, name) for name in names} for row in rows]
+        query = select(table).where(table.c.app_id == app.row).order_by(table.c.id)
+        return [view_of(ProviderKeyView, row) for row in await self.database.rows(query)]
 
     async def open_key(self, app: App, key_id: str, environment: str) -> ProviderKey:
         """Return one stored key, in use or replaced. Raises `NotFound` or `StoreError`."""

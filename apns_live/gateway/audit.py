@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy import delete, insert, select
 
 from ..activities.apps import App
 from ..activities.store import schema
 from ..activities.store.database import Database
+from ..activities.store.statements import view_of
 from ..activities.times import milliseconds
 from ..clock import Clock
 
 _PRUNED_AT_ONCE = 1_000
+
+
+class AuditView(TypedDict):
+    """Who did what."""
+
+    row: int
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+    address: str
+    created_at: int
 
 
 class Audit:
@@ -49,7 +62,7 @@ class Audit:
                 },
             )
 
-    async def page(self, app: App, *, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
+    async def page(self, app: App, *, after: int = 0, limit: int = 100) -> list[AuditView]:
         """Return a page, the oldest first; ``after`` is the last line's ``row``."""
         table = schema.audit_log
         rows = await self._database.rows(
@@ -58,12 +71,7 @@ class Audit:
             .order_by(table.c.id)
             .limit(min(limit, 1_000))
         )
-        plain = ("actor", "action", "subject", "address", "created_at")
-        return [
-            {"row": row.id, "detail": json.loads(row.detail)}
-            | {name: getattr(row, name) for name in plain}
-            for row in rows
-        ]
+        return [view_of(AuditView, row, row=row.id, detail=json.loads(row.detail)) for row in rows]
 
     async def prune(self, days: float) -> int:
         """Delete lines older than ``days``, a bounded batch at a time; return how many went."""

@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import Any, ClassVar, Literal, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -42,6 +42,7 @@ from .scopes import Dialect
 
 Who = Literal["key", "phone", "anyone"]
 Handler = Callable[..., Awaitable[Any]]
+Told = TypeVar("Told", bound=msgspec.Struct)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -170,7 +171,7 @@ class Call:
             )
         return Key(caller=self.key.caller, key=text, digest=digest)
 
-    def told(self, done: Once[Any]) -> Any:
+    def told(self, done: Once[Told]) -> Told:
         """Return the answer of the service; the caller is told of one that is said again."""
         if done.replayed:
             self.said["idempotent-replayed"] = "true"
@@ -415,7 +416,7 @@ class Paths:
 
 
 def operation(face: Face, place: str, handler: Handler, **options: Any) -> Operation:
-    """Return an operation. ``place`` is method and path; body and query are as the handler declares."""
+    """Return an operation. ``place`` is method and path; body, query and answer are as the handler declares."""
     method, _, path = place.partition(" ")
     names = tuple(inspect.signature(handler).parameters)[1:]
     hints = get_type_hints(handler, include_extras=True)
@@ -430,6 +431,8 @@ def operation(face: Face, place: str, handler: Handler, **options: Any) -> Opera
         options["body"] = kind
     if "query" in names:
         options["query"] = hints["query"]
+    answer = options.setdefault("answer", None if hints["return"] is NoneType else hints["return"])
+    options.setdefault("status", 204 if answer is None else 200)
     return Operation(
         face=face, method=method, path=path, handler=handler, arguments=names, **options
     )

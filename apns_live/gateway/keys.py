@@ -15,7 +15,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 from sqlalchemy import Row, bindparam, insert, or_, select, update
@@ -24,6 +24,7 @@ from ..activities import checks
 from ..activities.apps import App
 from ..activities.store import schema
 from ..activities.store.database import Database
+from ..activities.store.statements import view_of
 from ..activities.times import milliseconds
 from ..clock import Clock
 from ..errors import Conflict, InvalidInput, NotFound
@@ -67,6 +68,25 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     def may(self, scope: str) -> bool:
         """Whether the key has a scope."""
         return scope in self.scopes
+
+
+class KeyView(TypedDict):
+    """What is known of an API key; ``begins`` is how its secret begins."""
+
+    row: int
+    id: str
+    name: str
+    dialect: str
+    scopes: list[str]
+    groups: list[str] | None
+    per_minute: int | None
+    concurrent: int | None
+    begins: str
+    created_at: int
+    last_used_at: int | None
+    expires_at: int | None
+    revoked_at: int | None
+    replaced_by: str | None
 
 
 class _Remembered(msgspec.Struct):
@@ -220,11 +240,11 @@ class Keys:
         self._known[lookup] = found
         return found
 
-    async def get(self, app: App, key_id: str) -> dict[str, Any]:
+    async def get(self, app: App, key_id: str) -> KeyView:
         """Return what is known of a key, without its secret. Raises `NotFound`."""
         return _shown(await self._stored(app, key_id))
 
-    async def page(self, app: App, *, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
+    async def page(self, app: App, *, after: int = 0, limit: int = 100) -> list[KeyView]:
         """Return a page of an app's keys, the oldest first; ``after`` is the last one's ``row``."""
         table = schema.api_keys
         rows = await self._database.rows(
@@ -347,14 +367,13 @@ def _key(row: Row[Any], app: App) -> ApiKey:
     )
 
 
-def _shown(row: Row[Any]) -> dict[str, Any]:
-    plain = ("name", "dialect", "per_minute", "concurrent", "replaced_by")
-    times = ("created_at", "last_used_at", "expires_at", "revoked_at")
-    return {
-        **{name: getattr(row, name) for name in (*plain, *times)},
-        "row": row.id,
-        "id": row.public_id,
-        "scopes": json.loads(row.scopes),
-        "groups": None if row.groups is None else json.loads(row.groups),
-        "begins": f"{HEADS[row.dialect]}_{row.lookup}",
-    }
+def _shown(row: Row[Any]) -> KeyView:
+    return view_of(
+        KeyView,
+        row,
+        row=row.id,
+        id=row.public_id,
+        scopes=json.loads(row.scopes),
+        groups=None if row.groups is None else json.loads(row.groups),
+        begins=f"{HEADS[row.dialect]}_{row.lookup}",
+    )

@@ -7,7 +7,7 @@ phone. Each is kept once for a device, a subject and an event; told again, the n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import msgspec
 from sqlalchemy import Column, Select, Table, func, select, update
@@ -20,7 +20,7 @@ from ..apps import App
 from ..finding import find_id, row_ids
 from ..store import schema
 from ..store.database import Database
-from ..store.statements import chunks, insert_into
+from ..store.statements import chunks, insert_into, rows_of, view_of
 from ..times import milliseconds
 
 Event = Literal["received", "clicked", "dismissed", "ended", "confirmed"]
@@ -46,6 +46,18 @@ class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     activity: str | None = None
     operation: str | None = None
     at: int | None = None
+
+
+class ReceiptView(TypedDict):
+    """What an app reported: ``happened_at`` as the phone saw it, ``created_at`` when it was first told."""
+
+    row: int
+    device: str
+    event: str
+    activity: str | None
+    operation: str | None
+    happened_at: int
+    created_at: int
 
 
 class Receipts:
@@ -97,7 +109,7 @@ class Receipts:
         operation: str | None = None,
         after: int = 0,
         limit: int = PAGE,
-    ) -> list[dict[str, Any]]:
+    ) -> list[ReceiptView]:
         """Return a page of receipts; ``after`` is the last page's last ``row``.
 
         Of one activity, of one operation, or of the whole app. Raises `NotFound`, and `InvalidInput`
@@ -124,7 +136,7 @@ class Receipts:
         )
         async with self._database.read() as connection:
             query = await _of_subject(connection, query, app, activity, operation)
-            return [dict(row) for row in (await connection.execute(query)).mappings()]
+            return [view_of(ReceiptView, row) for row in await rows_of(connection, query)]
 
     async def counters(
         self, app: App, *, activity: str | None = None, operation: str | None = None

@@ -24,10 +24,11 @@ from ..store import schema
 from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
 from ..store.growth import Growth
-from ..store.statements import chunks, in_turns, rows_of, with_rows
+from ..store.statements import chunks, in_turns, rows_of, view_of, with_rows
 from ..times import milliseconds
 from .people import rows_of_users
 from .records import DeviceRecord, TokenRecord, check_device, check_token
+from .views import DeviceView, StartTokenView
 
 TOLD = tuple(name for name in DeviceRecord.__struct_fields__ if name not in {"id", "user"})
 """What is told of a device, beside whose it is."""
@@ -215,7 +216,7 @@ class Devices:
         new = {"created_at": now, "updated_at": now}
         return await row_ids(connection, app, schema.devices, public_ids, lambda _: new)
 
-    async def get(self, app: App, public_id: str) -> dict[str, Any]:
+    async def get(self, app: App, public_id: str) -> DeviceView:
         """Return what is known of a device, with its living start tokens by type.
 
         Tokens are shown by their first eight digits. Raises `NotFound`.
@@ -225,15 +226,8 @@ class Devices:
             row = await find(connection, app, schema.devices, public_id, devices_with_user())
             living = select(start).where(start.c.device_id == row.id, start.c.retired_at.is_(None))
             tokens = (await connection.execute(living)).all()
-        names = ("attributes_type", "environment", "registered_at")
-        return {
-            "id": row.public_id,
-            **{name: getattr(row, name) for name in ("user", *TOLD)},
-            "start_tokens": [
-                {"token": first_digits(one.token), **{name: getattr(one, name) for name in names}}
-                for one in tokens
-            ],
-        }
+        shown = [view_of(StartTokenView, one, token=first_digits(one.token)) for one in tokens]
+        return view_of(DeviceView, row, id=row.public_id, start_tokens=shown)
 
     async def forget(self, app: App, public_id: str) -> None:
         """Delete a device and all of its tokens. Raises `NotFound`."""

@@ -6,9 +6,9 @@ Each list is read along an index: ``after`` is where the page before ended, neve
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, time
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from sqlalchemy import Column, Integer, Row, Select, Table, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,21 +19,35 @@ from ..apps import App
 from ..finding import find, find_id
 from ..store import schema
 from ..store.database import Database
+from ..store.statements import view_of
 from .audience.segments import is_named, no_segment
-from .devices import TOLD, devices_with_user, first_digits
+from .devices import devices_with_user, first_digits
+from .views import (
+    Belongings,
+    FollowerView,
+    GroupView,
+    ListedDevice,
+    ListedUser,
+    MemberView,
+    SegmentView,
+    StreamView,
+    TokenView,
+    Value,
+    WholeUser,
+)
 
 MOST = 1_000
 """Rows of a page, and entries of a list that belongs to one device or user."""
 Member = Literal["device", "user"]
-Show = Callable[[Row[Any]], dict[str, Any]]
+Item = TypeVar("Item")
 _DIGITS = 18
 """Of a row's id at most; the column holds more."""
 
 
-class Page(NamedTuple):
+class Page(NamedTuple, Generic[Item]):
     """Some entries, and what ``after`` is for the page behind them; None at the end."""
 
-    items: list[dict[str, Any]]
+    items: list[Item]
     next: str | None
 
 
@@ -52,7 +66,7 @@ class Directory:
         country: str | None = None,
         after: str = "",
         limit: int = 100,
-    ) -> Page:
+    ) -> Page[ListedDevice]:
         """Return devices by id, or those of a user, of a language or of a country.
 
         A language is exactly that one: ``de`` is not ``de-AT``. Raises `InvalidInput` for more than
@@ -79,7 +93,7 @@ class Directory:
             query = devices_with_user().where(wanted)
             return await _page(connection, query, along, after, limit, _device)
 
-    async def tokens(self, app: App, device: str) -> list[dict[str, Any]]:
+    async def tokens(self, app: App, device: str) -> list[TokenView]:
         """Return the tokens of a device by their first eight digits.
 
         Start and device tokens also when they are retired, with the reason; activity tokens while
@@ -92,7 +106,7 @@ class Directory:
             .join(activities, activities.c.id == members.c.activity_id)
             .where(members.c.retired_at.is_(None), members.c.token.is_not(None))
         )
-        found: list[dict[str, Any]] = []
+        found: list[TokenView] = []
         async with self._database.read() as connection:
             owner = await find_id(connection, app, schema.devices, device)
             for kind, table, query in (
@@ -105,14 +119,15 @@ class Directory:
                     named = {
                         name: getattr(row, name, None) for name in ("attributes_type", "activity")
                     }
-                    found.append({"kind": kind, **named, **_token(row)})
+                    token = first_digits(row.token)
+                    found.append(view_of(TokenView, row, kind=kind, token=token, **named))
         return found
 
-    async def users(self, app: App, *, after: str = "", limit: int = 100) -> Page:
+    async def users(self, app: App, *, after: str = "", limit: int = 100) -> Page[ListedUser]:
         """Return users by external id."""
         return await self._list(app, schema.users, "external_id", after, limit, _user)
 
-    async def user(self, app: App, external_id: str) -> dict[str, Any]:
+    async def user(self, app: App, external_id: str) -> WholeUser:
         """Return a user with aliases, tags, attributes, groups and devices. Raises `NotFound`."""
         devices, aliases = schema.devices, schema.user_aliases
         async with self._database.read() as connection:
@@ -123,44 +138,41 @@ class Directory:
                 named.setdefault(alias.label, []).append(alias.value)
             theirs = select(devices.c.public_id).where(devices.c.user_id == row.id)
             names = await connection.scalars(theirs.order_by(devices.c.public_id).limit(MOST))
-            return {
-                **_user(row),
-                "aliases": named,
-                "devices": list(names),
-                **await _belongings(connection, "user", row.id),
-            }
+            held = await _belongings(connection, "user", row.id)
+            user = {"id": row.public_id, "aliases": named, "devices": list(names)}
+            return view_of(WholeUser, row, **user, **held)
 
-    async def belongings(self, app: App, device: str) -> dict[str, Any]:
+    async def belongings(self, app: App, device: str) -> Belongings:
         """Return tags, attributes and groups of a device. Raises `NotFound`."""
         async with self._database.read() as connection:
             owner = await find_id(connection, app, schema.devices, device)
             return await _belongings(connection, "device", owner)
 
-    async def groups(self, app: App, *, after: str = "", limit: int = 100) -> Page:
+    async def groups(self, app: App, *, after: str = "", limit: int = 100) -> Page[GroupView]:
         """Return groups by slug."""
         return await self._list(app, schema.groups, "slug", after, limit, _group)
 
-    async def group(self, app: App, slug: str) -> dict[str, Any]:
+    async def group(self, app: App, slug: str) -> GroupView:
         """Return a group. Raises `NotFound`."""
         async with self._database.read() as connection:
             return _group(await find(connection, app, schema.groups, slug))
 
-    async def segments(self, app: App, *, after: str = "", limit: int = 100) -> Page:
+    async def segments(self, app: App, *, after: str = "", limit: int = 100) -> Page[SegmentView]:
         """Return the saved segments by name."""
         return await self._list(app, schema.segments, "name", after, limit, _segment)
 
-    async def segment(self, app: App, name_or_id: str) -> dict[str, Any]:
+    async def segment(self, app: App, name_or_id: str) -> SegmentView:
         """Return a saved segment. Raises `NotFound`."""
         query = select(schema.segments).where(is_named(app, name_or_id)).limit(1)
         if (row := await self._database.row(query)) is None:
             raise no_segment(app, name_or_id)
         return _segment(row)
 
-    async def streams(self, app: App, *, after: str = "", limit: int = 100) -> Page:
+    async def streams(self, app: App, *, after: str = "", limit: int = 100) -> Page[StreamView]:
         """Return streams by key, with the activity behind each."""
         return await self._list(app, schema.streams, "key", after, limit, _stream, _streams())
 
-    async def stream(self, app: App, key: str) -> dict[str, Any]:
+    async def stream(self, app: App, key: str) -> StreamView:
         """Return a stream with the activity behind it. Raises `NotFound`."""
         async with self._database.read() as connection:
             return _stream(await find(connection, app, schema.streams, key, _streams()))
@@ -172,9 +184,9 @@ class Directory:
         by: str,
         after: str,
         limit: int,
-        show: Show,
+        show: Callable[[Row[Any]], Item],
         query: Select[Any] | None = None,
-    ) -> Page:
+    ) -> Page[Item]:
         """Return a page of an app's rows along one of their columns."""
         query = (select(table) if query is None else query).where(table.c.app_id == app.row)
         async with self._database.read() as connection:
@@ -182,7 +194,7 @@ class Directory:
 
     async def followers(
         self, app: App, activity: str, *, after: str = "", limit: int = 100
-    ) -> Page:
+    ) -> Page[FollowerView]:
         """Return the devices of an activity, with their tokens by the first eight digits.
 
         ``acknowledged_version`` is the newest state that APNs accepted for the device. Raises
@@ -200,17 +212,17 @@ class Directory:
 
     async def members(
         self, app: App, slug: str, kind: Member, *, after: str = "", limit: int = 100
-    ) -> Page:
+    ) -> Page[MemberView]:
         """Return the devices or the users of a group, the oldest first. Raises `NotFound`."""
         table, name = (
             (schema.devices, "public_id") if kind == "device" else (schema.users, "external_id")
         )
         owner = schema.group_members.c[f"{kind}_id"]
-        query = select(table.c[name].label("name")).join(schema.group_members, table.c.id == owner)
+        query = select(table.c[name].label("id")).join(schema.group_members, table.c.id == owner)
         async with self._database.read() as connection:
             found = await find_id(connection, app, schema.groups, slug)
             query = query.where(schema.group_members.c.group_id == found)
-            return await _page(connection, query, owner, after, limit, lambda row: {"id": row.name})
+            return await _page(connection, query, owner, after, limit, _member)
 
 
 async def _page(
@@ -219,8 +231,8 @@ async def _page(
     along: Column[Any],
     after: str,
     limit: int,
-    show: Show,
-) -> Page:
+    show: Callable[[Row[Any]], Item],
+) -> Page[Item]:
     """Read a page along a column of row ids or of names. Raises `InvalidInput` for a bad ``after``."""
     start: object = checks.encodable(after, "after")
     if isinstance(along.type, Integer):
@@ -243,47 +255,37 @@ def _streams() -> Select[Any]:
     ).outerjoin(activities, activities.c.id == streams.c.activity_id)
 
 
-def _stream(row: Row[Any]) -> dict[str, Any]:
+def _stream(row: Row[Any]) -> StreamView:
     running = row.activity is not None and row.status != "ended"
-    return {
-        "key": row.key,
-        "activity": row.activity if running else None,
-        "paused_at": row.paused_at,
-        "tags": json.loads(row.tags),
-        "metadata": json.loads(row.metadata),
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-    }
+    labels = {"tags": json.loads(row.tags), "metadata": json.loads(row.metadata)}
+    return view_of(StreamView, row, activity=row.activity if running else None, **labels)
 
 
-def _user(row: Row[Any]) -> dict[str, Any]:
-    return {"external_id": row.external_id, "id": row.public_id, "created_at": row.created_at}
+def _user(row: Row[Any]) -> ListedUser:
+    return view_of(ListedUser, row, id=row.public_id)
 
 
-def _group(row: Row[Any]) -> dict[str, Any]:
-    return {"slug": row.slug, "name": row.name, "created_at": row.created_at}
+def _group(row: Row[Any]) -> GroupView:
+    return view_of(GroupView, row)
 
 
-def _segment(row: Row[Any]) -> dict[str, Any]:
-    return {"id": row.public_id, "name": row.name, "filter": json.loads(row.filter)}
+def _member(row: Row[Any]) -> MemberView:
+    return view_of(MemberView, row)
 
 
-def _device(row: Row[Any]) -> dict[str, Any]:
-    names = ("user", *TOLD, "created_at", "updated_at")
-    return {"id": row.public_id, **{name: getattr(row, name) for name in names}}
+def _segment(row: Row[Any]) -> SegmentView:
+    return view_of(SegmentView, row, id=row.public_id, filter=json.loads(row.filter))
 
 
-def _token(row: Row[Any]) -> dict[str, Any]:
-    names = ("environment", "registered_at", "retired_at", "retired_reason")
-    return {"token": first_digits(row.token), **{name: getattr(row, name) for name in names}}
+def _device(row: Row[Any]) -> ListedDevice:
+    return view_of(ListedDevice, row, id=row.public_id)
 
 
-def _follower(row: Row[Any]) -> dict[str, Any]:
-    names = ("device", "started_at", "joined_at", "acknowledged_version")
-    return {**{name: getattr(row, name) for name in names}, **_token(row)}
+def _follower(row: Row[Any]) -> FollowerView:
+    return view_of(FollowerView, row, token=first_digits(row.token))
 
 
-async def _belongings(connection: AsyncConnection, kind: Member, owner: int) -> dict[str, Any]:
+async def _belongings(connection: AsyncConnection, kind: Member, owner: int) -> Belongings:
     values, members, groups = schema.attributes, schema.group_members, schema.groups
     tags: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
@@ -302,7 +304,7 @@ async def _belongings(connection: AsyncConnection, kind: Member, owner: int) -> 
     return {"tags": tags, "attributes": attributes, "groups": within}
 
 
-def _value(row: Row[Any]) -> str | float | bool | Mapping[str, str]:
+def _value(row: Row[Any]) -> Value:
     """Return a stored attribute as callers write it."""
     if row.kind == "boolean":
         return bool(row.number)

@@ -11,6 +11,7 @@ from ...delivery.budget import PRESETS
 from ...explain import Finding, find, finding
 from ..apps import App
 from ..people.devices import Devices
+from ..people.views import DeviceView
 from ..store.database import Database
 from ..store.schema import activities, activity_devices, devices, outcomes, receipts
 from ..times import to_text
@@ -87,7 +88,7 @@ def _of_outcomes(results: Sequence[Row[Any]]) -> Iterator[Finding]:
             yield finding("outcome", word, f"{to_text(each.created_at)}: {each.status} {reason}")
 
 
-def _of_device(phone: dict[str, Any], now: int) -> Iterator[Finding]:
+def _of_device(phone: DeviceView, now: int) -> Iterator[Finding]:
     version = str(phone["os_version"] or "")
     parts = [int(part) for part in version.split(".")[:2] if part.isdigit()]
     if parts and parts < [17, 2]:

@@ -17,7 +17,8 @@ from ..checks import page_limit
 from ..finding import find, find_id
 from ..store import schema
 from ..store.database import Database
-from .views import OperationView, OutcomeView, operation_view, still_queued, view_of, with_activity
+from ..store.statements import view_of
+from .views import OperationView, OutcomeView, operation_view, still_queued, with_activity
 
 PAGE = 100
 EXPORT_PAGE = 1_000

@@ -6,13 +6,14 @@ Times are milliseconds since 1970. ``row`` is where the next page begins.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypedDict, TypeVar, cast
+from typing import Any, TypedDict, TypeVar
 
 import msgspec
 from sqlalchemy import Row, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..store import schema
+from ..store.statements import view_of
 
 View = TypeVar("View")
 
@@ -41,7 +42,11 @@ class OperationState(OperationCounts):
 
 
 class OperationView(TypedDict):
-    """An operation in full."""
+    """One accepted request, and the counts of what became of it.
+
+    ``status``: scheduled, accepted, running, done, superseded or failed (see ``reason``).
+    ``queued`` devices get the state when they hand in a token; ``missing`` handed in none in time.
+    """
 
     row: int
     id: str
@@ -63,7 +68,10 @@ class OperationView(TypedDict):
 
 
 class OutcomeView(TypedDict):
-    """What became of an operation on one device; None for one that was forgotten since."""
+    """What APNs said to the push to one device; None for a device that was forgotten since.
+
+    ``accepted`` is not ``shown``: APNs cannot know.
+    """
 
     row: int
     device: str | None
@@ -76,7 +84,7 @@ class OutcomeView(TypedDict):
 
 
 class ActivityView(TypedDict):
-    """An activity as it was last written."""
+    """An activity as it is wished to be."""
 
     id: str
     attributes_type: str
@@ -124,14 +132,6 @@ class ActivityState(TypedDict):
     ended_at: int | None
     end_reason: str | None
     operation: OperationCounts | None
-
-
-def view_of(kind: type[View], source: Row[Any], /, **given: Any) -> View:
-    """Return a view with the keys of ``kind``: what is given, and else the row's column of that name."""
-    names = kind.__annotations__
-    return cast(
-        "View", {name: given[name] if name in given else getattr(source, name) for name in names}
-    )
 
 
 def operation_counts(row: Row[Any], queued: int) -> OperationCounts:

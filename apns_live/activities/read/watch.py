@@ -20,15 +20,8 @@ from ..apps import App
 from ..finding import find, find_id
 from ..store import schema
 from ..store.database import Database
-from ..store.statements import row_of
-from .views import (
-    ActivityState,
-    OperationState,
-    operation_counts,
-    still_queued,
-    view_of,
-    with_activity,
-)
+from ..store.statements import row_of, view_of
+from .views import ActivityState, OperationState, operation_counts, still_queued, with_activity
 
 _KINDS = ("start", "update", "end")
 _LARGE = 2_000

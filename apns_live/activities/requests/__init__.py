@@ -114,7 +114,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a write is answered with, once it is stored: what is to happen, not yet what did.
+    """A write was stored: what is to happen, not yet what did. ``operation`` leads to what becomes of it.
 
     ``status`` is ``accepted``, ``scheduled``, ``superseded`` (a newer revision is there already) or
     ``ignored`` (the activity had ended). ``version`` counts the states of the activity from 1.

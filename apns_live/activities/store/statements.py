@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 from sqlalchemy import (
@@ -32,6 +32,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 Item = TypeVar("Item")
+View = TypeVar("View")
 # SQLite takes 32,766 parameters a statement, PostgreSQL's driver 32,767.
 CHUNK = 500
 
@@ -53,6 +54,14 @@ async def rows_of(connection: AsyncConnection, query: Executable) -> Sequence[Ro
 async def row_of(connection: AsyncConnection, query: Executable) -> Row[Any] | None:
     """Return the one row of a query, or None."""
     return (await connection.execute(query)).one_or_none()
+
+
+def view_of(kind: type[View], source: Row[Any], /, **given: Any) -> View:
+    """Return a view with the keys of ``kind``: what is given, and else the row's column of that name."""
+    names = kind.__annotations__
+    return cast(
+        "View", {name: given[name] if name in given else getattr(source, name) for name in names}
+    )
 
 
 async def hold(connection: AsyncConnection, table: Table, rows: Iterable[int]) -> None:

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
-
-import msgspec
 
 from ...activities.accept.idempotency import Key
+from ...activities.read.views import ActivityCounts, ActivityRow, OperationView
 from ...activities.requests import Accepted
 from ...errors import InvalidInput
 from ..calls import Call
 from ..problems import classify
 from ..reach import check_activity, check_audience
-from .answers import (
-    AcceptedAnswer,
-    ActivityAnswer,
-    BulkAnswer,
-    BulkItem,
-    PageAnswer,
-    page,
-    shown_times,
-)
+from .answers import BulkAnswer, BulkItem, PageAnswer, page, shown_times
 from .face import Routes
-from .operations import OperationAnswer
 from .shapes import (
     ActivitiesPage,
     BulkBody,
@@ -52,12 +41,11 @@ _SCOPES = {
     "Give an activity a new state",
     scope="activities:update",
     status=202,
-    answer=AcceptedAnswer,
     idempotent=True,
     grouped=True,
     refusals={409},
 )
-async def update_activity(call: Call, activity: str, body: UpdateBody) -> Any:
+async def update_activity(call: Call, activity: str, body: UpdateBody) -> Accepted:
     """Devices that have an activity token get it now, the others when they hand one in.
 
     When states come faster than they can be sent, a device gets only the newest.
@@ -71,12 +59,11 @@ async def update_activity(call: Call, activity: str, body: UpdateBody) -> Any:
     "End an activity",
     scope="activities:end",
     status=202,
-    answer=AcceptedAnswer,
     idempotent=True,
     grouped=True,
     refusals={409},
 )
-async def end_activity(call: Call, activity: str, body: EndBody | None) -> Any:
+async def end_activity(call: Call, activity: str, body: EndBody | None) -> Accepted:
     """Without a body the last state stays on the card. Ending again is ``ignored``."""
     request = to_end(activity, body)
     return call.told(await call.service.activities.end(call.app, request, key=call.once()))
@@ -87,12 +74,11 @@ async def end_activity(call: Call, activity: str, body: EndBody | None) -> Any:
     "Start an activity",
     scope="activities:start",
     status=202,
-    answer=AcceptedAnswer,
     idempotent=True,
     grouped=True,
     refusals={409},
 )
-async def start_activity(call: Call, body: StartBody) -> Any:
+async def start_activity(call: Call, body: StartBody) -> Accepted:
     """Pushes a start to every device of the audience that has a push-to-start token of the type.
 
     Devices hand their tokens to this gateway: an app that never did is not reached.
@@ -106,7 +92,6 @@ async def start_activity(call: Call, body: StartBody) -> Any:
     "POST /v1/activities/bulk",
     "Start, update and end many",
     scope="",
-    answer=BulkAnswer,
     idempotent=True,
     grouped=True,
     refusals={403},
@@ -152,34 +137,25 @@ async def _one(
         if found.status == 500:
             raise
         return BulkItem(index=index, problem=found)
-    return BulkItem(index=index, accepted=_answer(done.answer))
+    return BulkItem(index=index, accepted=done.answer)
 
 
-@routes("GET /v1/activities", "List activities", answer=PageAnswer[ActivityAnswer])
-async def list_activities(call: Call, query: ActivitiesPage) -> dict[str, Any]:
+@routes("GET /v1/activities", "List activities")
+async def list_activities(call: Call, query: ActivitiesPage) -> PageAnswer[ActivityRow]:
     """The oldest first."""
     status = query.status
     found = await call.service.activities.page(call.app, status=status, **call.paging)
     return page(found, query.limit)
 
 
-@routes("GET /v1/activities/{activity}", "Get an activity", answer=ActivityAnswer, grouped=True)
-async def get_activity(call: Call, activity: str) -> dict[str, Any]:
+@routes("GET /v1/activities/{activity}", "Get an activity", grouped=True)
+async def get_activity(call: Call, activity: str) -> ActivityCounts:
     """With the number of devices that follow it, and of those whose token is awaited."""
     return shown_times(await call.service.activities.get(call.app, activity))
 
 
-@routes(
-    "GET /v1/activities/{activity}/history",
-    "List what was asked of an activity",
-    answer=PageAnswer[OperationAnswer],
-    grouped=True,
-)
-async def activity_history(call: Call, activity: str, query: Page) -> dict[str, Any]:
+@routes("GET /v1/activities/{activity}/history", "List what was asked of an activity", grouped=True)
+async def activity_history(call: Call, activity: str, query: Page) -> PageAnswer[OperationView]:
     """Its operations with their counts, the oldest first."""
     found = await call.service.operations.page(call.app, activity=activity, **call.paging)
     return page(found, query.limit)
-
-
-def _answer(accepted: Accepted) -> AcceptedAnswer:
-    return AcceptedAnswer(**msgspec.structs.asdict(accepted))

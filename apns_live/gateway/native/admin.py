@@ -7,8 +7,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from ...activities.apps import App, ProviderKeyView
 from ...errors import NotAllowed, NotFound
+from ..audit import AuditView
 from ..calls import Call
+from ..keys import KeyView
 from ..scopes import check_scopes
 from .answers import PageAnswer, Time, page, shown_times
 from .face import Routes
@@ -45,16 +48,6 @@ class ProviderKeyBody(Strict, frozen=True, kw_only=True):
     environment: Literal["production", "sandbox", "any"] = "any"
 
 
-class ProviderKeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a provider key; never the key."""
-
-    key_id: str
-    team_id: str
-    environment: str
-    active: bool
-    created_at: Time
-
-
 class KeyBody(Strict, frozen=True, kw_only=True):
     """An API key to be made. It may do no more than the key that makes it."""
 
@@ -72,25 +65,6 @@ class RotateBody(Strict, frozen=True, kw_only=True):
     overlap: Annotated[float, Meta(ge=0, le=7_776_000)] = 86_400.0
 
 
-class KeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an API key; ``begins`` is how its secret begins."""
-
-    row: int
-    id: str
-    name: str
-    dialect: str
-    scopes: list[str]
-    groups: list[str] | None
-    per_minute: int | None
-    concurrent: int | None
-    begins: str
-    created_at: Time
-    last_used_at: Time | None
-    expires_at: Time | None
-    revoked_at: Time | None
-    replaced_by: str | None
-
-
 class NewKeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A key and its secret, which is shown this once."""
 
@@ -98,33 +72,21 @@ class NewKeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
     secret: str
 
 
-class AuditAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Who did what."""
-
-    row: int
-    actor: str
-    action: str
-    subject: str
-    detail: dict[str, Any]
-    address: str
-    created_at: Time
-
-
-@routes("GET /v1/apps", "List apps", scope="", answer=PageAnswer[AppAnswer])
-async def list_apps(call: Call) -> dict[str, Any]:
+@routes("GET /v1/apps", "List apps", scope="")
+async def list_apps(call: Call) -> PageAnswer[AppAnswer]:
     """The one that the key belongs to."""
-    return {"items": [_shown_app(call.app)], "next": None}
+    return PageAnswer(items=[_shown_app(call.app)], next=None)
 
 
-@routes("GET /v1/apps/{app}", "Get the app", scope="", answer=AppAnswer)
-async def get_app(call: Call) -> dict[str, Any]:
+@routes("GET /v1/apps/{app}", "Get the app", scope="")
+async def get_app(call: Call) -> AppAnswer:
     """A key knows its own app only."""
     _own(call)
     return _shown_app(call.app)
 
 
-@routes("PATCH /v1/apps/{app}", "Change settings of the app", answer=AppAnswer)
-async def configure_app(call: Call, body: AppBody) -> dict[str, Any]:
+@routes("PATCH /v1/apps/{app}", "Change settings of the app")
+async def configure_app(call: Call, body: AppBody) -> AppAnswer:
     """Bundle id and name stay as they are: those belong to the command line."""
     _own(call)
     app = await call.service.apps.configure(call.app, body.settings)
@@ -133,14 +95,12 @@ async def configure_app(call: Call, body: AppBody) -> dict[str, Any]:
     return _shown_app(app)
 
 
-@routes(
-    "GET /v1/apps/{app}/provider-keys", "List provider keys", answer=PageAnswer[ProviderKeyAnswer]
-)
-async def list_provider_keys(call: Call) -> dict[str, Any]:
+@routes("GET /v1/apps/{app}/provider-keys", "List provider keys")
+async def list_provider_keys(call: Call) -> PageAnswer[ProviderKeyView]:
     """What they are for, never the keys."""
     _own(call)
     found = await call.service.apps.keys(call.app)
-    return {"items": [shown_times(dict(one)) for one in found], "next": None}
+    return PageAnswer(items=[shown_times(one) for one in found], next=None)
 
 
 @routes("POST /v1/apps/{app}/provider-keys", "Add a provider key")
@@ -157,13 +117,13 @@ async def add_provider_key(call: Call, body: ProviderKeyBody) -> None:
     await call.note("provider_key.add", body.key_id, environment=body.environment)
 
 
-@routes("GET /v1/keys", "List API keys", answer=PageAnswer[KeyAnswer])
-async def list_keys(call: Call, query: Page) -> dict[str, Any]:
+@routes("GET /v1/keys", "List API keys")
+async def list_keys(call: Call, query: Page) -> PageAnswer[KeyView]:
     """The oldest first; secrets are nowhere."""
     return page(await call.gateway.keys.page(call.app, **call.paging), query.limit)
 
 
-@routes("POST /v1/keys", "Make an API key", status=201, answer=NewKeyAnswer)
+@routes("POST /v1/keys", "Make an API key", status=201)
 async def create_key(call: Call, body: KeyBody) -> NewKeyAnswer:
     """The secret is in this answer and nowhere else."""
     missing = check_scopes(body.scopes) - call.key.scopes
@@ -182,13 +142,7 @@ async def create_key(call: Call, body: KeyBody) -> NewKeyAnswer:
     return NewKeyAnswer(id=key.id, secret=secret)
 
 
-@routes(
-    "POST /v1/keys/{key}/rotate",
-    "Give a key a new secret",
-    status=201,
-    answer=NewKeyAnswer,
-    refusals={409},
-)
+@routes("POST /v1/keys/{key}/rotate", "Give a key a new secret", status=201, refusals={409})
 async def rotate_key(call: Call, key: str, body: RotateBody | None) -> NewKeyAnswer:
     """The old secret goes on for the overlap, so that nothing stands still meanwhile."""
     body = body or RotateBody()
@@ -208,8 +162,8 @@ async def revoke_key(call: Call, key: str) -> None:
     await call.note("key.revoke", key)
 
 
-@routes("GET /v1/audit", "Read the audit log", answer=PageAnswer[AuditAnswer])
-async def read_audit(call: Call, query: Page) -> dict[str, Any]:
+@routes("GET /v1/audit", "Read the audit log")
+async def read_audit(call: Call, query: Page) -> PageAnswer[AuditView]:
     """Who made, rotated and revoked what, the oldest first."""
     return page(await call.gateway.audit.page(call.app, **call.paging), query.limit)
 
@@ -219,5 +173,5 @@ def _own(call: Call) -> None:
         raise NotFound(f"there is no app {call.part('app')!r}")
 
 
-def _shown_app(app: Any) -> dict[str, Any]:
-    return shown_times({name: getattr(app, name) for name in AppAnswer.__struct_fields__})
+def _shown_app(app: App) -> AppAnswer:
+    return msgspec.convert(shown_times(app), AppAnswer)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import asdict
 
 from ...activities.requests import Accepted
 from ...activities.times import to_text
@@ -15,17 +16,6 @@ from ..problems import Problem
 Time = Annotated[str, Meta(description="ISO 8601 in UTC")]
 Item = TypeVar("Item")
 _TIMES = ("_at", "first_session", "last_session")
-
-
-class AcceptedAnswer(Accepted, frozen=True, kw_only=True):
-    """A write was stored; it is on its way. ``operation`` leads to what becomes of it.
-
-    ``status``: ``accepted``, ``scheduled``, ``superseded`` (a newer revision is there already) or
-    ``ignored`` (the activity had ended). ``warning`` says what will not be as one may think.
-    """
-
-    devices: int
-    queued: int
 
 
 class StreamAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,33 +31,6 @@ class StreamAnswer(msgspec.Struct, frozen=True, kw_only=True):
     queued: int
     warning: str
     ignored: bool
-
-
-class ActivityAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An activity as it is wished to be, and how many devices follow it."""
-
-    id: str
-    attributes_type: str
-    attributes: dict[str, Any]
-    content_state: dict[str, Any]
-    status: str
-    version: int
-    revision: int | None
-    stream_key: str | None
-    channel: str | None
-    environment: str
-    tags: list[str]
-    metadata: dict[str, Any]
-    start_at: Time | None
-    started_at: Time | None
-    end_at: Time | None
-    ended_at: Time | None
-    end_reason: str | None
-    created_at: Time
-    updated_at: Time
-    row: int | msgspec.UnsetType = msgspec.UNSET
-    devices: int | msgspec.UnsetType = msgspec.UNSET
-    queued: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class PageAnswer(msgspec.Struct, Generic[Item], frozen=True, kw_only=True):
@@ -88,7 +51,7 @@ class BulkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One write of a bulk call: accepted, or refused."""
 
     index: int
-    accepted: AcceptedAnswer | None = None
+    accepted: Accepted | None = None
     problem: Problem | None = None
 
 
@@ -106,21 +69,28 @@ class CountAnswer(msgspec.Struct, frozen=True, kw_only=True):
     count: int
 
 
-def page(items: Sequence[Mapping[str, Any]], limit: int) -> dict[str, Any]:
+def page(items: Sequence[Item], limit: int) -> PageAnswer[Item]:
     """Return a page's answer from records; a short page is the last one."""
-    further = items[-1]["row"] if len(items) == limit else None
-    return {"items": [shown_times(one) for one in items], "next": further}
+    last: Any = items[-1] if len(items) == limit else {"row": None}
+    return PageAnswer(items=[shown_times(one) for one in items], next=last["row"])
 
 
-def text_page(found: tuple[Sequence[Mapping[str, Any]], str | None]) -> dict[str, Any]:
+def text_page(found: tuple[Sequence[Item], str | None]) -> TextPageAnswer[Item]:
     """Return a page's answer of a list that goes by names."""
     items, further = found
-    return {"items": [shown_times(one) for one in items], "next": further}
+    return TextPageAnswer(items=[shown_times(one) for one in items], next=further)
 
 
-def shown_times(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record with its times, which are milliseconds in the store, as ISO 8601 in UTC."""
-    return {
-        name: to_text(entry) if isinstance(entry, int) and name.endswith(_TIMES) else entry
-        for name, entry in value.items()
+def is_time(name: str) -> bool:
+    """Whether a record's entry of this name is a time: milliseconds in the store, ISO 8601 in answers."""
+    return name.endswith(_TIMES)
+
+
+def shown_times(value: Item) -> Item:
+    """Return what encodes as the record, with its times as ISO 8601 in UTC."""
+    record: Any = asdict(value) if isinstance(value, msgspec.Struct) else value
+    shown: Any = {
+        name: to_text(entry) if is_time(name) and isinstance(entry, int) else entry
+        for name, entry in record.items()
     }
+    return cast("Item", shown)

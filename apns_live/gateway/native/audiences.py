@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta
 
+from ...activities.people.audience.resolve import DryRun
+from ...activities.people.audience.segments import Segment
+from ...activities.requests import Accepted
 from ..calls import Call
 from ..reach import check_audience
-from .answers import AcceptedAnswer
 from .face import Routes
 from .shapes import AudienceBody, NotifyBody, Strict
 
@@ -23,14 +24,6 @@ class SegmentBody(Strict, frozen=True, kw_only=True):
     id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
 
 
-class SegmentAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A saved filter."""
-
-    id: str
-    name: str
-    filter: dict[str, Any]
-
-
 class DryRunBody(Strict, frozen=True, kw_only=True):
     """An audience, and the attributes type that would be started on it."""
 
@@ -38,24 +31,8 @@ class DryRunBody(Strict, frozen=True, kw_only=True):
     attributes_type: str | None = None
 
 
-class DryRunAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What an audience would reach. ``unindexed`` names filters that read every device."""
-
-    devices: int
-    persons: int
-    reachable: int
-    sample: list[str]
-    unindexed: list[str]
-
-
-@routes(
-    "POST /v1/audience",
-    "Count an audience",
-    scope="audiences:read",
-    answer=DryRunAnswer,
-    grouped=True,
-)
-async def dry_run(call: Call, body: DryRunBody) -> Any:
+@routes("POST /v1/audience", "Count an audience", scope="audiences:read", grouped=True)
+async def dry_run(call: Call, body: DryRunBody) -> DryRun:
     """Sends nothing."""
     check_audience(call.key, body.audience)
     return await call.service.audiences.dry_run(
@@ -63,8 +40,8 @@ async def dry_run(call: Call, body: DryRunBody) -> Any:
     )
 
 
-@routes("PUT /v1/segments/{segment}", "Save a segment", answer=SegmentAnswer, refusals={409})
-async def save_segment(call: Call, segment: str, body: SegmentBody) -> Any:
+@routes("PUT /v1/segments/{segment}", "Save a segment", refusals={409})
+async def save_segment(call: Call, segment: str, body: SegmentBody) -> Segment:
     """Its devices are looked up anew each time it is used."""
     return await call.service.segments.save(call.app, segment, body.filter, id=body.id)
 
@@ -80,12 +57,11 @@ async def delete_segment(call: Call, segment: str) -> None:
     "Send an ordinary notification",
     scope="notifications:send",
     status=202,
-    answer=AcceptedAnswer,
     idempotent=True,
     grouped=True,
     refusals={404, 409},
 )
-async def send_notification(call: Call, body: NotifyBody) -> Any:
+async def send_notification(call: Call, body: NotifyBody) -> Accepted:
     """To every device of the audience with a device token that has pushes switched on."""
     if not body.audience.is_empty or body.replaces is None:
         check_audience(call.key, body.audience)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
-from msgspec.structs import asdict
 
-from ...activities.accept.broadcast_channels import ChannelView, CreateChannel
+from ...activities.accept.broadcast_channels import ChannelView, CreateChannel, Reconciled
 from ..calls import Call
-from .answers import TextPageAnswer, Time, shown_times, text_page
+from .answers import TextPageAnswer, shown_times, text_page
 from .face import Routes
 from .shapes import Environment, Strict, TextPage
 
@@ -23,24 +21,6 @@ class ChannelBody(Strict, frozen=True, kw_only=True):
     storage_policy: Literal[0, 1] = 1
     environment: Environment | None = None
     name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
-
-
-class ChannelAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A channel. ``storage_policy`` is null where only the id is known."""
-
-    id: str
-    environment: str
-    storage_policy: int | None
-    name: str | None
-    created_at: Time
-
-
-class ComparedAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a comparison with Apple's list found."""
-
-    channels: int
-    added: list[str]
-    removed: list[str]
 
 
 class ChannelsPage(TextPage, frozen=True, kw_only=True):
@@ -62,11 +42,10 @@ _APPLE = frozenset({409})
     "POST /v1/channels",
     "Create a broadcast channel",
     status=201,
-    answer=ChannelAnswer,
     idempotent=True,
     refusals=_APPLE,
 )
-async def create_channel(call: Call, body: ChannelBody | None) -> Any:
+async def create_channel(call: Call, body: ChannelBody | None) -> ChannelView:
     """At Apple's, who allow 10,000 for an app. Start an activity with ``channel`` to follow it."""
     body = body or ChannelBody()
     request = CreateChannel(
@@ -74,34 +53,28 @@ async def create_channel(call: Call, body: ChannelBody | None) -> Any:
     )
     done = await call.service.channels.create(call.app, request, key=call.once())
     await call.note("channel.create", done.answer.id)
-    return _shown(call.told(done))
+    return shown_times(call.told(done))
 
 
-@routes("GET /v1/channels", "List broadcast channels", answer=TextPageAnswer[ChannelAnswer])
-async def list_channels(call: Call, query: ChannelsPage) -> dict[str, Any]:
+@routes("GET /v1/channels", "List broadcast channels")
+async def list_channels(call: Call, query: ChannelsPage) -> TextPageAnswer[ChannelView]:
     """Those that are known here, by id. Apple is not asked."""
     found = await call.service.channels.list(call.app, environment=query.environment, **call.paging)
     full = len(found) == query.limit
-    return text_page(([asdict(one) for one in found], found[-1].id if full else None))
+    return text_page((found, found[-1].id if full else None))
 
 
-@routes(
-    "POST /v1/channels/compare", "Compare with Apple's list", answer=ComparedAnswer, refusals=_APPLE
-)
-async def compare_channels(call: Call, query: Where) -> Any:
+@routes("POST /v1/channels/compare", "Compare with Apple's list", refusals=_APPLE)
+async def compare_channels(call: Call, query: Where) -> Reconciled:
     """Takes over what is new there, and forgets what is gone."""
     return await call.service.channels.reconcile(call.app, environment=query.environment)
 
 
-@routes(
-    "GET /v1/channels/{channel:path}",
-    "Get a broadcast channel",
-    answer=ChannelAnswer,
-    refusals=_APPLE,
-)
-async def get_channel(call: Call, channel: str, query: Where) -> dict[str, Any]:
+@routes("GET /v1/channels/{channel:path}", "Get a broadcast channel", refusals=_APPLE)
+async def get_channel(call: Call, channel: str, query: Where) -> ChannelView:
     """One that is not known here is looked up at Apple's."""
-    return _shown(await call.service.channels.get(call.app, channel, environment=query.environment))
+    environment = query.environment
+    return shown_times(await call.service.channels.get(call.app, channel, environment=environment))
 
 
 @routes("DELETE /v1/channels/{channel:path}", "Delete a broadcast channel", refusals=_APPLE)
@@ -109,7 +82,3 @@ async def delete_channel(call: Call, channel: str, query: Where) -> None:
     """For good: cards that follow it get nothing more."""
     await call.service.channels.delete(call.app, channel, environment=query.environment)
     await call.note("channel.delete", channel)
-
-
-def _shown(channel: ChannelView) -> dict[str, Any]:
-    return shown_times(asdict(channel))

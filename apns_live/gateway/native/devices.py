@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from ...activities.people.records import DeviceRecord, TokenRecord, check_token
+from ...activities.people.views import DeviceView
 from ...activities.times import milliseconds
 from ...errors import InvalidInput
 from ..calls import Call
@@ -102,42 +103,7 @@ class CredentialAnswer(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: Time
 
 
-class StartTokenAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A push-to-start token, by its first digits."""
-
-    attributes_type: str
-    environment: str
-    token: str
-    registered_at: Time
-
-
-class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a device by itself."""
-
-    id: str
-    user: str | None
-    language: str | None
-    country: str | None
-    latitude: float | None
-    longitude: float | None
-    app_version: str | None
-    os_version: str | None
-    first_session: Time | None
-    last_session: Time | None
-    session_count: int | None
-    session_time: int | None
-    amount_spent: float | None
-    push_enabled: bool | None
-    frequent_updates: bool | None
-
-
-class DeviceAnswer(KnownDevice, frozen=True, kw_only=True):
-    """What is known of a device, and its push-to-start tokens."""
-
-    start_tokens: list[StartTokenAnswer]
-
-
-@routes("POST /v1/tokens", "Register tokens", answer=CountAnswer)
+@routes("POST /v1/tokens", "Register tokens")
 async def register_tokens(call: Call, body: TokensBody) -> CountAnswer:
     """Unknown devices are added. An older registration never replaces a newer one."""
     records = [
@@ -147,7 +113,7 @@ async def register_tokens(call: Call, body: TokensBody) -> CountAnswer:
     return CountAnswer(count=await register(call, records))
 
 
-@routes("POST /v1/devices", "Tell of devices", answer=CountAnswer)
+@routes("POST /v1/devices", "Tell of devices")
 async def tell_devices(call: Call, body: DevicesBody) -> CountAnswer:
     """New ones are added; of known ones only what is given changes."""
     records = [
@@ -183,13 +149,8 @@ async def leave_activity(call: Call, activity: str, device: str) -> None:
     await call.service.tokens.leave(call.app, activity, device)
 
 
-@routes(
-    "POST /v1/devices/{device}/credentials",
-    "Mint a credential for a phone",
-    status=201,
-    answer=CredentialAnswer,
-)
-async def mint_credential(call: Call, device: str, body: CredentialBody | None) -> dict[str, Any]:
+@routes("POST /v1/devices/{device}/credentials", "Mint a credential for a phone", status=201)
+async def mint_credential(call: Call, device: str, body: CredentialBody | None) -> CredentialAnswer:
     """Your server calls this when a person is logged in, and hands the credential to the phone.
 
     It is good for that one device's calls under /v1/device. ``activities`` narrows which activities
@@ -205,7 +166,8 @@ async def mint_credential(call: Call, device: str, body: CredentialBody | None) 
         activities=body.activities,
     )
     await call.note("credential.mint", device, expires_at=expires_at)
-    return {"credential": credential, "device": device, "expires_at": now_text(expires_at)}
+    ends = now_text(expires_at)
+    return CredentialAnswer(credential=credential, device=device, expires_at=ends)
 
 
 @routes("DELETE /v1/devices/{device}/credentials", "Revoke the credentials of a phone")
@@ -267,7 +229,7 @@ async def register(call: Call, records: list[tuple[TokenRecord, str | None]]) ->
     return len(records)
 
 
-def shown_device(device: dict[str, Any]) -> dict[str, Any]:
+def shown_device(device: DeviceView) -> DeviceView:
     """Return a device as callers see it."""
     tokens = [shown_times(token) for token in device["start_tokens"]]
     return {**shown_times(device), "start_tokens": tokens}

@@ -91,36 +91,18 @@ class Routes:
     def __init__(self, tag: str, *, scope: str = "") -> None:
         self._options = {"tag": tag, "scope": scope}
 
-    def __call__(
-        self,
-        place: str,
-        summary: str,
-        *,
-        answer: Any = None,
-        status: int | None = None,
-        **options: Any,
-    ) -> Callable[[Handler], Handler]:
+    def __call__(self, place: str, summary: str, **options: Any) -> Callable[[Handler], Handler]:
         """Return a decorator that makes the function the handler of method and path.
 
-        ``answer`` is the type of the usual answer's body, None for none. ``status`` is 200, or 204
-        without a body, unless it is given. The rest is of `Operation`.
+        ``options`` are of `Operation`. The answer's type is the one that the handler returns, unless
+        it is given; the status is 200, or 204 without a body.
         """
 
         def add(handler: Handler) -> Handler:
             shown = _examples().get(handler.__name__, {})
-            NATIVE.operations.append(
-                operation(
-                    NATIVE,
-                    place,
-                    handler,
-                    summary=summary,
-                    answer=answer,
-                    status=status or (204 if answer is None else 200),
-                    examples=shown.get("body", {}),
-                    answer_examples=shown.get("answer", {}),
-                    **{**self._options, **options},
-                )
-            )
+            given = {"summary": summary, **self._options, **options}
+            given |= {"examples": shown.get("body", {}), "answer_examples": shown.get("answer", {})}
+            NATIVE.operations.append(operation(NATIVE, place, handler, **given))
             return handler
 
         return add

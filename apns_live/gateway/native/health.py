@@ -27,7 +27,7 @@ class HealthAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     warnings: list[str] = []
 
 
-@routes("GET /healthz", "Does the process live", who="anyone", answer=HealthAnswer)
+@routes("GET /healthz", "Does the process live", who="anyone")
 async def health(call: Call) -> HealthAnswer:
     """Asks nothing of the database: a supervisor must not restart a gateway for its sake."""
     return HealthAnswer(status="alive")
@@ -70,9 +70,7 @@ async def metrics(call: Call) -> Response:
     return Response(Figures(call.gateway).text(), media_type=MEDIA_TYPE)
 
 
-@routes(
-    "GET /openapi.json", "This description", who="anyone", answer=dict[str, Any], refusals={404}
-)
+@routes("GET /openapi.json", "This description", who="anyone", refusals={404})
 async def description(call: Call) -> dict[str, Any]:
     """OpenAPI 3.1 of the native API; 404 where the operator switched it off."""
     if not call.gateway.settings.pages:

@@ -9,7 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from ...activities.people.imports.fields import KINDS, Kind
-from ...activities.people.imports.importer import Layout
+from ...activities.people.imports.importer import Layout, LineError
 from ...activities.people.imports.reading import Form
 from ...errors import BadBody
 from ..bodies import Upload, spooled
@@ -46,15 +46,6 @@ class ImportQuery(Strict, frozen=True, kw_only=True):
     registered_at: Moment | None = None
 
 
-class LineProblem(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a line was refused. ``line`` counts from 1, the header of a CSV among them."""
-
-    line: int
-    field: str
-    problem: str
-    remedy: str
-
-
 class ImportAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What an import did. ``accepted`` and ``refused`` count lines; ``problems`` holds 100 at most.
 
@@ -71,7 +62,7 @@ class ImportAnswer(msgspec.Struct, frozen=True, kw_only=True):
     users: int
     tokens: int
     ignored: list[str]
-    problems: list[LineProblem]
+    problems: list[LineError]
 
 
 _COUNTS = set(ImportAnswer.__struct_fields__) - {"ignored", "problems"}
@@ -161,8 +152,5 @@ async def _read(
     return ImportAnswer(
         **{name: getattr(report, name) for name in _COUNTS},
         ignored=[str(name) for name in report.ignored],
-        problems=[
-            LineProblem(line=one.line, field=one.field, problem=one.problem, remedy=one.remedy)
-            for one in report.errors
-        ],
+        problems=report.errors,
     )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from ..calls import Operation
 from ..problems import JSON, MEDIA_TYPE, TITLES, Problem
+from .answers import is_time
+
+Schemas = Mapping[Any, Any]
+"""Schemas by the type that they were made of."""
 
 _PART = re.compile(r"{(\w+)(?::path)?}")
 _REF = "#/components/schemas/{name}"
@@ -40,12 +44,15 @@ def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:
     for one in known:
         types += [kind for kind in (one.body, one.query, one.answer) if kind is not None]
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
-    found = _Schemas(dict(zip((id(kind) for kind in types), schemas, strict=True)), types)
+    found = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for one in known:
         paths.setdefault(_PART.sub(r"{\1}", one.path), {})[one.method.lower()] = _operation(
             one, found, components
         )
+    for schema in components.values():
+        for name, field in schema.get("properties", {}).items():
+            _time_as_text(name, field)
     components["Problem"]["properties"]["code"] = {"type": "string", "enum": list(TITLES)}
     return {
         "openapi": "3.1.0",
@@ -72,18 +79,14 @@ def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:
     }
 
 
-class _Schemas:
-    """Schemas by the type they were made of; types are held, so that their ids stay theirs."""
-
-    def __init__(self, by_id: dict[int, Any], held: list[Any]) -> None:
-        self._by_id = by_id
-        self._held = held
-
-    def of(self, kind: Any) -> Any:
-        return self._by_id[id(kind)]
+def _time_as_text(name: str, field: dict[str, Any]) -> None:
+    """Describe a time as answers have it: `shown_times` makes it text."""
+    number = next(iter(field.get("anyOf", [field])))
+    if is_time(name) and number.get("type") == "integer":
+        number |= {"type": "string", "description": "ISO 8601 in UTC"}
 
 
-def _operation(one: Operation, schemas: _Schemas, components: dict[str, Any]) -> dict[str, Any]:
+def _operation(one: Operation, schemas: Schemas, components: dict[str, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": one.name,
         "summary": one.summary,
@@ -116,7 +119,7 @@ def _operation(one: Operation, schemas: _Schemas, components: dict[str, Any]) ->
             }
         )
     if one.body is not None:
-        content: dict[str, Any] = {"schema": schemas.of(one.body)}
+        content: dict[str, Any] = {"schema": schemas[one.body]}
         if one.examples:
             content["examples"] = {name: {"value": value} for name, value in one.examples.items()}
         described["requestBody"] = {"required": one.body_required, "content": {JSON: content}}
@@ -143,20 +146,20 @@ def _path_parameters(one: Operation) -> list[dict[str, Any]]:
     ]
 
 
-def _query(one: Operation, schemas: _Schemas, components: dict[str, Any]) -> list[dict[str, Any]]:
+def _query(one: Operation, schemas: Schemas, components: dict[str, Any]) -> list[dict[str, Any]]:
     if one.query is None:
         return []
-    name = schemas.of(one.query)["$ref"].rpartition("/")[2]
+    name = schemas[one.query]["$ref"].rpartition("/")[2]
     return [
         {"name": field, "in": "query", "required": False, "schema": schema}
         for field, schema in components[name]["properties"].items()
     ]
 
 
-def _responses(one: Operation, schemas: _Schemas) -> dict[str, Any]:
+def _responses(one: Operation, schemas: Schemas) -> dict[str, Any]:
     response: dict[str, Any] = {"description": one.summary}
     if one.answer is not None:
-        content: dict[str, Any] = {"schema": schemas.of(one.answer)}
+        content: dict[str, Any] = {"schema": schemas[one.answer]}
         if one.answer_examples:
             content["examples"] = {
                 name: {"value": value} for name, value in one.answer_examples.items()

@@ -3,72 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 from starlette.responses import StreamingResponse
 
-from ...activities.accept.receipts import Event, ReceiptRecord
-from ...activities.read.views import OperationView
+from ...activities.accept.receipts import Event, ReceiptRecord, ReceiptView
+from ...activities.read.views import OperationView, OutcomeView
 from ..calls import Call
 from ..reach import check_activity
-from .answers import CountAnswer, PageAnswer, Time, page, shown_times
+from .answers import CountAnswer, PageAnswer, page, shown_times
 from .face import Routes
 from .shapes import Moment, OperationsPage, Page, ReceiptsPage, Strict, milliseconds_of
 
 routes = Routes("operations", scope="operations:read")
 JSON_LINES = "application/x-ndjson"
-
-
-class OperationAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """One accepted request, and the counts of what became of it.
-
-    ``status``: scheduled, accepted, running, done, superseded or failed (see ``reason``).
-    ``queued`` devices get the state when they hand in a token; ``missing`` handed in none in time.
-    """
-
-    row: int
-    id: str
-    kind: str
-    activity: str | None
-    version: int | None
-    status: str
-    reason: str | None
-    caller: str
-    dialect: str
-    targeted: int
-    accepted: int
-    queued: int
-    failed: int
-    missing: int
-    users: int
-    created_at: Time
-    finished_at: Time | None
-
-
-class OutcomeAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What APNs said to the push to one device. ``accepted`` is not ``shown``: APNs cannot know."""
-
-    row: int
-    device: str | None
-    verdict: str
-    status: int
-    reason: str
-    apns_id: str
-    priority: int
-    created_at: Time
-
-
-class ReceiptAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What an app reported."""
-
-    row: int
-    device: str
-    event: str
-    activity: str | None
-    operation: str | None
-    created_at: Time
 
 
 class PhoneReceiptBody(Strict, frozen=True, kw_only=True):
@@ -108,27 +58,22 @@ class OutcomesPage(Page, frozen=True, kw_only=True):
     format: Literal["json"] = "json"
 
 
-@routes("GET /v1/operations", "List operations", answer=PageAnswer[OperationAnswer], refusals={404})
-async def list_operations(call: Call, query: OperationsPage) -> dict[str, Any]:
+@routes("GET /v1/operations", "List operations", refusals={404})
+async def list_operations(call: Call, query: OperationsPage) -> PageAnswer[OperationView]:
     """The oldest first; of one activity, or of the whole app."""
     activity = query.activity
     found = await call.service.operations.page(call.app, activity=activity, **call.paging)
     return page(found, query.limit)
 
 
-@routes("GET /v1/operations/{operation}", "Get an operation", answer=OperationAnswer, grouped=True)
-async def get_operation(call: Call) -> dict[str, Any]:
+@routes("GET /v1/operations/{operation}", "Get an operation", grouped=True)
+async def get_operation(call: Call) -> OperationView:
     """With its counts."""
     return shown_times(await _operation(call))
 
 
-@routes(
-    "GET /v1/operations/{operation}/outcomes",
-    "List the outcome on each device",
-    answer=PageAnswer[OutcomeAnswer],
-    grouped=True,
-)
-async def list_outcomes(call: Call, query: OutcomesPage) -> dict[str, Any]:
+@routes("GET /v1/operations/{operation}/outcomes", "List the outcome on each device", grouped=True)
+async def list_outcomes(call: Call, query: OutcomesPage) -> PageAnswer[OutcomeView]:
     """In the order in which APNs answered."""
     operation = (await _operation(call))["id"]
     found = await call.service.operations.outcomes(call.app, operation, **call.paging)
@@ -138,7 +83,7 @@ async def list_outcomes(call: Call, query: OutcomesPage) -> dict[str, Any]:
 @routes(
     "GET /v1/operations/{operation}/outcomes.jsonl",
     "Stream all outcomes as JSON Lines",
-    answer=OutcomeAnswer,
+    answer=OutcomeView,
     media=JSON_LINES,
     grouped=True,
 )
@@ -160,8 +105,8 @@ async def export_outcomes(call: Call) -> StreamingResponse:
     return StreamingResponse(lines(), media_type=JSON_LINES)
 
 
-@routes("GET /v1/receipts", "List receipts", answer=PageAnswer[ReceiptAnswer], refusals={404})
-async def list_receipts(call: Call, query: ReceiptsPage) -> dict[str, Any]:
+@routes("GET /v1/receipts", "List receipts", refusals={404})
+async def list_receipts(call: Call, query: ReceiptsPage) -> PageAnswer[ReceiptView]:
     """The oldest first; of one activity, of one operation, or of the whole app."""
     found = await call.service.receipts.page(
         call.app, activity=query.activity, operation=query.operation, **call.paging
@@ -173,7 +118,6 @@ async def list_receipts(call: Call, query: ReceiptsPage) -> dict[str, Any]:
     "POST /v1/receipts",
     "Hand in receipts that devices reported",
     scope="devices:write",
-    answer=CountAnswer,
 )
 async def add_receipts(call: Call, body: ReceiptsBody) -> CountAnswer:
     """For a team whose own server collects them; phones use /v1/device/receipts."""

@@ -57,7 +57,7 @@ class GroupBody(Strict, frozen=True, kw_only=True):
     name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
 
 
-@routes("PUT /v1/users/{user:path}", "Add a user, or add to one", answer=UserAnswer)
+@routes("PUT /v1/users/{user:path}", "Add a user, or add to one")
 async def put_user(call: Call, user: str, body: UserBody | None) -> UserAnswer:
     """Users are added by themselves when a device names them; this is for what else is known."""
     body = body or UserBody()

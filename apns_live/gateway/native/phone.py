@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 from sqlalchemy import select
 
+from ...activities.people.views import DeviceView
 from ...activities.store import schema
 from ...errors import NotFound
 from ..calls import Call
 from .answers import CountAnswer
-from .devices import (
-    DeviceAnswer,
-    DeviceFacts,
-    TokenFacts,
-    device_record,
-    register,
-    shown_device,
-    token_record,
-)
+from .devices import DeviceFacts, TokenFacts, device_record, register, shown_device, token_record
 from .face import Routes, check_joins
 from .operations import PhoneReceiptBody
 from .shapes import Strict
@@ -56,7 +48,6 @@ class StateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     "POST /v1/device/tokens",
     "Register this phone's tokens",
     who="phone",
-    answer=CountAnswer,
     refusals={403},
 )
 async def register_own_tokens(call: Call, body: PhoneTokensBody) -> CountAnswer:
@@ -76,14 +67,8 @@ async def tell_own_device(call: Call, body: DeviceFacts) -> None:
     await call.service.devices.tell(call.app, [device_record(call.phone.device, body, None, "")])
 
 
-@routes(
-    "GET /v1/device",
-    "Get what is known of this phone",
-    who="phone",
-    answer=DeviceAnswer,
-    refusals={404},
-)
-async def get_own_device(call: Call) -> dict[str, Any]:
+@routes("GET /v1/device", "Get what is known of this phone", who="phone", refusals={404})
+async def get_own_device(call: Call) -> DeviceView:
     """Tokens by their first digits."""
     return shown_device(await call.service.devices.get(call.app, call.phone.device))
 
@@ -92,7 +77,6 @@ async def get_own_device(call: Call) -> dict[str, Any]:
     "POST /v1/device/receipts",
     "Report what happened on this phone",
     who="phone",
-    answer=CountAnswer,
     refusals={403},
 )
 async def report_receipts(call: Call, body: PhoneReceiptsBody) -> CountAnswer:
@@ -109,14 +93,12 @@ async def report_receipts(call: Call, body: PhoneReceiptsBody) -> CountAnswer:
     "GET /v1/device/activities/{activity}",
     "Get the newest state of an activity that this phone follows",
     who="phone",
-    answer=StateAnswer,
     refusals={403},
 )
-async def own_activity(call: Call, activity: str) -> dict[str, Any]:
+async def own_activity(call: Call, activity: str) -> StateAnswer:
     """For an app that was opened and wants to show what its card shows."""
     await _check_follows(call, activity)
-    found: Mapping[str, Any] = await call.service.activities.get(call.app, activity)
-    return {name: found[name] for name in StateAnswer.__struct_fields__}
+    return msgspec.convert(await call.service.activities.get(call.app, activity), StateAnswer)
 
 
 @routes("DELETE /v1/device/activities/{activity}", "Leave an activity", who="phone", refusals={403})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from msgspec.structs import asdict
 
@@ -26,9 +24,7 @@ class PausedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     paused_at: Time
 
 
-@routes(
-    "PUT /v1/streams/{stream}", "Put a state", answer=StreamAnswer, idempotent=True, grouped=True
-)
+@routes("PUT /v1/streams/{stream}", "Put a state", idempotent=True, grouped=True)
 async def put_stream(call: Call, stream: str, body: StreamBody) -> StreamAnswer:
     """The answer's ``result`` says what it came to.
 
@@ -40,25 +36,19 @@ async def put_stream(call: Call, stream: str, body: StreamBody) -> StreamAnswer:
     return _answer(call, done)
 
 
-@routes(
-    "DELETE /v1/streams/{stream}",
-    "End a stream",
-    answer=StreamAnswer,
-    idempotent=True,
-    grouped=True,
-)
+@routes("DELETE /v1/streams/{stream}", "End a stream", idempotent=True, grouped=True)
 async def end_stream(call: Call, stream: str, body: EndBody | None) -> StreamAnswer:
     """Ends the card and forgets the key; a later put starts afresh."""
     final = to_end(stream, body)
     return _answer(call, await call.service.streams.end(call.app, stream, final, key=call.once()))
 
 
-@routes("POST /v1/streams/{stream}/pause", "Pause a stream", answer=PausedAnswer, grouped=True)
-async def pause_stream(call: Call, stream: str, body: EndBody | None) -> dict[str, Any]:
+@routes("POST /v1/streams/{stream}/pause", "Pause a stream", grouped=True)
+async def pause_stream(call: Call, stream: str, body: EndBody | None) -> PausedAnswer:
     """Ends the card; puts are answered with ``paused`` until the stream is resumed."""
     final = to_end(stream, body, reason="paused")
     since = await call.service.streams.pause(call.app, stream, final)
-    return {"key": stream, "paused_at": to_text(since)}
+    return PausedAnswer(key=stream, paused_at=to_text(since) or "")
 
 
 @routes("POST /v1/streams/{stream}/resume", "Resume a stream", grouped=True)

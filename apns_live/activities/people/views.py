@@ -1,0 +1,143 @@
+"""What callers read of devices and people: dictionaries, ready to be JSON, with typed keys.
+
+Times are milliseconds since 1970. Tokens stand by their first eight digits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+Value = str | float | bool | list[str | float] | dict[str, str]
+
+
+class StartTokenView(TypedDict):
+    """A push-to-start token, by its first digits."""
+
+    attributes_type: str
+    environment: str
+    token: str
+    registered_at: int
+
+
+class KnownDevice(TypedDict):
+    """What is known of a device by itself."""
+
+    id: str
+    user: str | None
+    language: str | None
+    country: str | None
+    latitude: float | None
+    longitude: float | None
+    app_version: str | None
+    os_version: str | None
+    first_session: int | None
+    last_session: int | None
+    session_count: int | None
+    session_time: int | None
+    amount_spent: float | None
+    push_enabled: bool | None
+    frequent_updates: bool | None
+
+
+class DeviceView(KnownDevice):
+    """What is known of a device, and its push-to-start tokens."""
+
+    start_tokens: list[StartTokenView]
+
+
+class ListedDevice(KnownDevice):
+    """A device in a list. Its tokens, tags and attributes come with the device by itself."""
+
+    created_at: int
+    updated_at: int
+
+
+class Belongings(TypedDict):
+    """What was told of a device or user, and the groups that it is in by itself."""
+
+    tags: dict[str, str | float]
+    attributes: dict[str, Value]
+    groups: list[str]
+
+
+class WholeDevice(DeviceView, Belongings):
+    """A device with what was told of it, and the groups that it is in by itself."""
+
+
+class TokenView(TypedDict):
+    """A token by its first digits. One that is retired is not sent to; the reason says why."""
+
+    kind: Literal["start", "device", "activity"]
+    attributes_type: str | None
+    activity: str | None
+    environment: str
+    token: str
+    registered_at: int
+    retired_at: int | None
+    retired_reason: str | None
+
+
+class ListedUser(TypedDict):
+    """A user's ids, the caller's own and ours, and since when it is known."""
+
+    external_id: str
+    id: str
+    created_at: int
+
+
+class WholeUser(ListedUser, Belongings):
+    """A user with all that is known. ``devices`` and ``groups`` name 1,000 at most."""
+
+    aliases: dict[str, list[str]]
+    devices: list[str]
+
+
+class GroupView(TypedDict):
+    """A group."""
+
+    slug: str
+    name: str
+    created_at: int
+
+
+class MemberView(TypedDict):
+    """A device by its id, or a user by the caller's own."""
+
+    id: str
+
+
+class SegmentView(TypedDict):
+    """A saved filter."""
+
+    id: str
+    name: str
+    filter: dict[str, Any]
+
+
+class StreamView(TypedDict):
+    """A stream. ``activity`` is what runs behind it now, null when nothing does."""
+
+    key: str
+    activity: str | None
+    paused_at: int | None
+    tags: list[str]
+    metadata: dict[str, Any]
+    created_at: int
+    updated_at: int
+
+
+class FollowerView(TypedDict):
+    """A device of an activity. Without a ``token`` it waits for the app to hand one in.
+
+    ``acknowledged_version`` is the newest state that APNs accepted for it, 0 for none.
+    """
+
+    device: str
+    environment: str
+    started_at: int | None
+    joined_at: int | None
+    token: str | None
+    registered_at: int | None
+    acknowledged_version: int
+    retired_at: int | None
+    retired_reason: str | None
