@@ -24,7 +24,7 @@ from .decodes import checked_contract
 from .store import schema
 from .store.database import Database
 from .store.sealing import Sealer
-from .store.statements import view_of
+from .store.statements import change_row, view_of
 from .times import milliseconds
 
 _OPENED_KEPT = 10_000
@@ -119,8 +119,7 @@ class Apps:
             "created_at": milliseconds(self.clock),
         }
         try:
-            async with self.database.write() as connection:
-                await connection.execute(insert(schema.apps), values)
+            await self.database.change(insert(schema.apps), values)
         except IntegrityError:
             raise InvalidInput(
                 f"{public_id!r} is taken", field="id", remedy="Choose another id."
@@ -153,12 +152,10 @@ class Apps:
         table = schema.apps
         query = select(table.c.settings).where(table.c.id == app.row).with_for_update()
         async with self.database.write() as connection:
-            stored = (await connection.execute(query)).scalar_one()
+            stored = (await connection.scalars(query)).one()
             merged = {**json.loads(stored), **settings}
             kept = {key: value for key, value in merged.items() if value is not None}
-            await connection.execute(
-                update(table).where(table.c.id == app.row).values(settings=json.dumps(kept))
-            )
+            await change_row(connection, table, app.row, settings=json.dumps(kept))
         return await self.get(app.id)
 
     async def add_key(
@@ -205,8 +202,7 @@ class Apps:
             for row in rows:
                 place = {"app": row.app, "key_id": row.key_id}
                 sealed = sealer.seal(self.sealer.open(row.sealed_key, **place), **place)
-                change = update(table).where(table.c.id == row.id).values(sealed_key=sealed)
-                await connection.execute(change)
+                await change_row(connection, table, row.id, sealed_key=sealed)
         self.sealer = sealer
         return len(rows)
 

@@ -48,19 +48,16 @@ class Audit:
         address: str = "",
     ) -> None:
         """Write one line. ``actor`` is ``key ID``, ``device ID``, ``cli`` or ``address``; no secrets."""
-        async with self._database.write() as connection:
-            await connection.execute(
-                insert(schema.audit_log),
-                {
-                    "app_id": app.row,
-                    "actor": actor[:128],
-                    "action": action[:64],
-                    "subject": subject[:255],
-                    "detail": json.dumps(dict(detail or {})),
-                    "address": address[:64],
-                    "created_at": milliseconds(self._clock),
-                },
-            )
+        line = {
+            "app_id": app.row,
+            "actor": actor[:128],
+            "action": action[:64],
+            "subject": subject[:255],
+            "detail": json.dumps(dict(detail or {})),
+            "address": address[:64],
+            "created_at": milliseconds(self._clock),
+        }
+        await self._database.change(insert(schema.audit_log), line)
 
     async def page(self, app: App, *, after: int = 0, limit: int = 100) -> list[AuditView]:
         """Return a page, the oldest first; ``after`` is the last line's ``row``."""
@@ -77,11 +74,11 @@ class Audit:
         """Delete lines older than ``days``, a bounded batch at a time; return how many went."""
         table = schema.audit_log
         before = milliseconds(self._clock) - int(days * 86_400_000)
+        some = select(table.c.id).where(table.c.created_at < before).limit(_PRUNED_AT_ONCE)
         gone = 0
         while True:
-            async with self._database.write() as connection:
-                some = select(table.c.id).where(table.c.created_at < before).limit(_PRUNED_AT_ONCE)
-                result = await connection.execute(delete(table).where(table.c.id.in_(some)))
-            gone += result.rowcount
-            if result.rowcount < _PRUNED_AT_ONCE:
+            gone += (
+                batch := await self._database.change(delete(table).where(table.c.id.in_(some)))
+            )
+            if batch < _PRUNED_AT_ONCE:
                 return gone

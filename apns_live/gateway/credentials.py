@@ -155,18 +155,12 @@ class DeviceCredentials:
     async def revoke(self, app: App, device: str) -> bool:
         """End every credential of a device; return whether it had any."""
         table = schema.devices
-        async with self._database.write() as connection:
-            changed = await connection.execute(
-                update(table)
-                .where(
-                    table.c.app_id == app.row,
-                    table.c.public_id == device,
-                    table.c.secret_hash.is_not(None),
-                )
-                .values(secret_hash=None)
-            )
-        self._known.pop((app.id, device), None)
-        return bool(changed.rowcount)
+        place = (table.c.app_id == app.row, table.c.public_id == device)
+        had = await self._database.change(
+            update(table).where(*place, table.c.secret_hash.is_not(None)).values(secret_hash=None)
+        )
+        self.forget(app, device)
+        return bool(had)
 
     def forget(self, app: App, device: str) -> None:
         """Trust no credential of a device without asking the database again."""
@@ -193,7 +187,7 @@ class DeviceCredentials:
                 .where(*place, table.c.secret_hash.is_(None))
                 .values(secret_hash=secrets.token_bytes(32))
             )
-            value = (await connection.execute(select(table.c.secret_hash).where(*place))).scalar()
+            value = await connection.scalar(select(table.c.secret_hash).where(*place))
         return bytes(value or b"")
 
     async def _find(self, app_id: str, device: str) -> _Known | None:

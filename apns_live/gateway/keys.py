@@ -150,8 +150,7 @@ class Keys:
             concurrent=concurrent,
         )
         values, secret = await self._row(key)
-        async with self._database.write() as connection:
-            await connection.execute(insert(schema.api_keys), values)
+        await self._database.change(insert(schema.api_keys), values)
         return key, secret
 
     async def _row(self, key: ApiKey) -> tuple[dict[str, Any], str]:
@@ -294,12 +293,11 @@ class Keys:
         """End a key for good. Raises `NotFound`."""
         row = await self._stored(app, key_id)
         table = schema.api_keys
-        async with self._database.write() as connection:
-            await connection.execute(
-                update(table)
-                .where(table.c.id == row.id, table.c.revoked_at.is_(None))
-                .values(revoked_at=milliseconds(self._clock))
-            )
+        await self._database.change(
+            update(table)
+            .where(table.c.id == row.id, table.c.revoked_at.is_(None))
+            .values(revoked_at=milliseconds(self._clock))
+        )
         self._known.pop(row.lookup, None)
 
     async def _stored(self, app: App, key_id: str) -> Row[Any]:
@@ -328,19 +326,16 @@ class Keys:
         if not used:
             return
         table = schema.api_keys
-        async with self._database.write() as connection:
-            await connection.execute(
-                update(table)
-                .where(
-                    table.c.public_id == bindparam("the_key"),
-                    or_(
-                        table.c.last_used_at.is_(None),
-                        table.c.last_used_at < bindparam("the_time"),
-                    ),
-                )
-                .values(last_used_at=bindparam("the_time")),
-                [{"the_key": key, "the_time": moment} for key, moment in used.items()],
+        last = table.c.last_used_at
+        await self._database.change(
+            update(table)
+            .where(
+                table.c.public_id == bindparam("the_key"),
+                or_(last.is_(None), last < bindparam("the_time")),
             )
+            .values(last_used_at=bindparam("the_time")),
+            [{"the_key": key, "the_time": moment} for key, moment in used.items()],
+        )
 
 
 def _lookup_of(secret: str) -> str:

@@ -43,7 +43,7 @@ from ..store import schema
 from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
 from ..store.ownership import partition_of
-from ..store.statements import rows_of
+from ..store.statements import json_text, rows_of
 from ..times import milliseconds
 from .batched_changes import Change, Changed, Changing
 from .idempotency import CheckKey, Key, Once, Writes, Writing, Written
@@ -113,7 +113,7 @@ class Activities:
         check_same(row, request)
         await self._audiences.clause(connection, app, request.audience)
         version = row.version
-        if _json(request.content_state) != row.content_state or not version:
+        if json_text(request.content_state) != row.content_state or not version:
             quiet = msgspec.structs.replace(request.presentation, alert=None, urgency="quiet")
             state, dialect = request.content_state, request.dialect
             newer = Update(id=public_id, content_state=state, presentation=quiet, dialect=dialect)
@@ -147,18 +147,18 @@ class Activities:
             "dialect": request.dialect,
             "stream_key": request.stream_key,
             "attributes_type": request.attributes_type,
-            "attributes": _json(with_id(request, public_id)),
-            "content_state": _json(request.content_state),
+            "attributes": json_text(with_id(request, public_id)),
+            "content_state": json_text(request.content_state),
             "version": 1,
             "revision": request.revision,
             "status": "scheduled" if later else "active",
-            "message": _json(request.presentation),
-            "start_alert": _json(request.presentation.alert),
-            "audience": _json(request.audience),
+            "message": json_text(request.presentation),
+            "start_alert": json_text(request.presentation.alert),
+            "audience": json_text(request.audience),
             "channel_id": request.channel,
             "environment": request.environment or app.environment,
-            "tags": _json(request.tags),
-            "metadata": _json(request.metadata),
+            "tags": json_text(request.tags),
+            "metadata": json_text(request.metadata),
             "start_at": None if request.start_at is None else int(request.start_at * 1000),
             "started_at": None if later else now,
             **planned_end(request),
@@ -189,7 +189,7 @@ class Activities:
     async def _started(
         self, writing: Writing, request: Start, further: Further, **values: Any
     ) -> str:
-        values |= {"dialect": request.dialect, "request": _json(further)}
+        values |= {"dialect": request.dialect, "request": json_text(further)}
         operation = request.operation or self._new_id()
         await writing.add_operation(operation, "start", **values)
         return operation
@@ -302,7 +302,3 @@ def _taken(app: App, public_id: str) -> Conflict:
     return Conflict(
         f"the app {app.id!r} has an activity {public_id!r} already: update it, or choose another id"
     )
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()

@@ -23,7 +23,7 @@ from ..requests import Accepted, End, Update
 from ..requests.messages import broadcast_warning
 from ..requests.start_again import planned_end
 from ..store import schema
-from ..store.statements import with_rows
+from ..store.statements import json_text, with_rows
 
 _COUNT_KEPT_ABOVE = 2_000
 _COUNT_KEPT_SECONDS = 2.0
@@ -196,7 +196,7 @@ class Changing:
         ends = isinstance(request, End)
         found.version += 1
         found.update_count += not ends
-        presentation = _text(request.presentation)
+        presentation = json_text(request.presentation)
         changes = found.changes
         changes["version"] = found.version
         changes["message"] = presentation
@@ -206,7 +206,7 @@ class Changing:
             changes["revision"] = found.revision = request.revision
         for name in ("content_state", "tags", "metadata"):
             if (value := getattr(request, name)) is not None:
-                changes[name] = _text(value)
+                changes[name] = json_text(value)
         if isinstance(request, Update):
             changes |= planned_end(request)
         else:
@@ -339,7 +339,3 @@ def _update(columns: tuple[str, ...]) -> str:
     return (
         f"UPDATE activities SET {changes} FROM {{row_id{given}}} WHERE activities.id = given.row_id"  # noqa: S608
     )
-
-
-def _text(value: Any) -> str:
-    return msgspec.json.encode(value).decode()

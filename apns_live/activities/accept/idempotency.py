@@ -22,7 +22,7 @@ from ..apps import App
 from ..store import schema
 from ..store.commit import GroupCommit
 from ..store.database import Database
-from ..store.statements import insert_into
+from ..store.statements import insert_into, json_text
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
@@ -83,9 +83,7 @@ async def once(
         if known is not None:
             return known
     answer = await do()
-    await connection.execute(
-        update(table).where(*where).values(response=msgspec.json.encode(answer).decode())
-    )
+    await connection.execute(update(table).where(*where).values(response=json_text(answer)))
     return Once(answer, replayed=False)
 
 
@@ -124,19 +122,9 @@ def _digest(key: Key, request: msgspec.Struct) -> bytes:
 
 def fingerprint(request: msgspec.Struct) -> bytes:
     """Return a digest of a request in which the order of keys, and 9 or 9.0, make no difference."""
-    value = _plain(msgspec.to_builtins(request, order="deterministic"))
+    value = checks.plain_numbers(msgspec.to_builtins(request, order="deterministic"))
     body = msgspec.json.encode([type(request).__name__, value], order="deterministic")
     return hashlib.sha256(body).digest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    return value
 
 
 Result = TypeVar("Result")

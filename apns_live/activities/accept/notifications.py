@@ -22,6 +22,7 @@ from ..store import schema
 from ..store.commit import GroupCommit
 from ..store.database import Database
 from ..store.ownership import partition_of
+from ..store.statements import json_text
 from ..times import milliseconds
 from .idempotency import CheckKey, Key, Once, Writes, Writing, Written
 
@@ -82,7 +83,7 @@ class Notifications:
             KIND,
             partition_of(app.row, public_id),
             dialect=request.dialect,
-            request=msgspec.json.encode(request).decode(),
+            request=json_text(request),
         )
         writing.rows.append(row)
         return Accepted(operation=public_id, activity="", status="accepted", version=0)

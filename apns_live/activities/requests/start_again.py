@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ...errors import Conflict
 from ..apps import App
 from ..store import schema
-from ..store.statements import row_of
+from ..store.statements import change_row, json_text, row_of
 from . import AlertText, Start, Update
 from .audience import Audience
 
@@ -62,9 +62,9 @@ class Started:
         self.attributes: str = row.attributes
         self.start_alert: str = row.start_alert
         if further.attributes is not None:
-            self.attributes = msgspec.json.encode(further.attributes).decode()
+            self.attributes = json_text(further.attributes)
         if further.alert is not None:
-            self.start_alert = msgspec.json.encode(further.alert).decode()
+            self.start_alert = json_text(further.alert)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._row, name)
@@ -73,20 +73,13 @@ class Started:
 async def standing(connection: AsyncConnection, app: App, public_id: str) -> Row[Any] | None:
     """Return the activity that has an id, locked, or None. One that has ended gives the id up."""
     table = schema.activities
-    row = await row_of(
-        connection,
-        select(table)
-        .where(table.c.app_id == app.row, table.c.public_id == public_id)
-        .with_for_update(),
-    )
+    query = select(table).where(table.c.app_id == app.row, table.c.public_id == public_id)
+    row = await row_of(connection, query.with_for_update())
     if row is None or row.status != "ended":
         return row
     mark = f"~{row.id}"
-    await connection.execute(
-        update(table)
-        .where(table.c.id == row.id)
-        .values(public_id=f"{public_id[: LONGEST - len(mark)]}{mark}")
-    )
+    other = f"{public_id[: LONGEST - len(mark)]}{mark}"
+    await change_row(connection, table, row.id, public_id=other)
     return None
 
 
@@ -116,22 +109,20 @@ async def join_start(
         # Its devices made it known: this is its first start.
         changes = {
             "attributes_type": request.attributes_type,
-            "attributes": msgspec.json.encode(attributes).decode(),
-            "start_alert": msgspec.json.encode(request.presentation.alert).decode(),
+            "attributes": json_text(attributes),
+            "start_alert": json_text(request.presentation.alert),
         }
     grown = _together(known, request.audience)
     if grown != known:
-        changes["audience"] = msgspec.json.encode(grown).decode()
-        first = msgspec.json.encode(Further(audience=known)).decode()
+        changes["audience"] = json_text(grown)
+        first = json_text(Further(audience=known))
         place = (operations.c.activity_id == row.id, operations.c.kind == "start")
         await connection.execute(
             update(operations).where(*place, operations.c.request == "{}").values(request=first)
         )
     changes |= planned_end(request)
     if changes:
-        await connection.execute(
-            update(activities).where(activities.c.id == row.id).values(changes)
-        )
+        await change_row(connection, activities, row.id, **changes)
     return Further(
         audience=request.audience,
         attributes=attributes,
@@ -146,7 +137,7 @@ def planned_end(request: Start | Update) -> dict[str, Any]:
         return {}
     return {
         "end_at": int(request.end_at * 1000),
-        "end_message": msgspec.json.encode(request.end_presentation).decode(),
+        "end_message": json_text(request.end_presentation),
     }
 
 

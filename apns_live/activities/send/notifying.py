@@ -30,7 +30,7 @@ from ..requests.notify import KIND, Notify, languages_of, message_of
 from ..store import schema
 from ..store.failures import STORE_FAILURES
 from ..store.ownership import NotOwner
-from ..store.statements import page_of, with_rows
+from ..store.statements import change_row, json_text, page_of, with_rows
 from ..times import milliseconds
 from . import fan_out
 from .apns_clients import Carrier, KnownApps
@@ -158,35 +158,22 @@ class NotificationFanOut(FanOut[Sequence[Any]]):
 
     async def _intend_new(self, connection: AsyncConnection, page: Sequence[Recipient]) -> None:
         pages, operations = schema.intended_pages, schema.operations
-        devices = _list(dict.fromkeys(recipient.device for recipient in page))
-        await connection.execute(
-            insert(pages).values(operation_id=self._operation.id, devices=devices)
-        )
-        await connection.execute(
-            update(operations)
-            .where(operations.c.id == self._operation.id)
-            .values(
-                cursor=page[-1].row,
-                targeted=operations.c.targeted + len(page),
-                status="running",
-            )
-        )
+        row = self._operation.id
+        devices = json_text(list(dict.fromkeys(recipient.device for recipient in page)))
+        await connection.execute(insert(pages).values(operation_id=row, devices=devices))
+        targeted = operations.c.targeted + len(page)
+        begun = {"cursor": page[-1].row, "targeted": targeted, "status": "running"}
+        await change_row(connection, operations, row, **begun)
 
     async def _intend_again(self, connection: AsyncConnection, page: Again) -> list[Recipient]:
         """Return whom of a page to send to; who has lost the token since is no longer counted."""
         pages, operations = schema.intended_pages, schema.operations
         query = self._tokens().where(schema.devices.c.id.in_(page))
         found = [Recipient(*row) for row in await page_of(connection, query)]
-        await connection.execute(
-            update(pages)
-            .where(pages.c.id == page.row)
-            .values(devices=_list(recipient.device for recipient in found))
-        )
-        await connection.execute(
-            update(operations)
-            .where(operations.c.id == self._operation.id)
-            .values(targeted=operations.c.targeted - (len(page) - len(found)))
-        )
+        devices = json_text([recipient.device for recipient in found])
+        await change_row(connection, pages, page.row, devices=devices)
+        targeted = operations.c.targeted - (len(page) - len(found))
+        await change_row(connection, operations, self._operation.id, targeted=targeted)
         return found
 
     def _noted(self, batch: Batch, device: int, outcome: Outcome) -> None:
@@ -216,10 +203,6 @@ class NotificationFanOut(FanOut[Sequence[Any]]):
             [Finished(one.id, one.public_id, one.kind, "done", one.created_at, accepted, failed)],
             now,
         )
-
-
-def _list(devices: Iterable[int]) -> str:
-    return msgspec.json.encode(list(devices)).decode()
 
 
 @dataclass(eq=False, repr=False)

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Row, update
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...outcome import Outcome, Verdict
 from ..observed import Finished
 from ..store import schema
-from ..store.statements import hold, run, with_rows
+from ..store.statements import change_row, hold, run, with_rows
 
 
 @dataclass(slots=True)
@@ -302,7 +302,7 @@ async def intend(
         )
     table = schema.operations
     advanced = {"cursor": cursor, "targeted": table.c.targeted + len(fresh), "status": "running"}
-    await connection.execute(update(table).where(table.c.id == operation).values(advanced))
+    await change_row(connection, table, operation, **advanced)
     return set(fresh)
 
 

@@ -139,10 +139,13 @@ class Database:
         async with self.read() as connection:
             return (await connection.execute(query)).scalar()
 
-    async def change(self, statement: Executable) -> int:
-        """Run one statement in a transaction of its own; return how many rows it changed."""
+    async def change(self, statement: Executable, values: Any = None) -> int:
+        """Run one statement in a transaction of its own; return how many rows it changed.
+
+        ``values`` are the row, or the rows, that it is for.
+        """
         async with self.write() as connection:
-            return (await connection.execute(statement)).rowcount
+            return (await connection.execute(statement, values)).rowcount
 
     @asynccontextmanager
     async def own_connection(self) -> AsyncIterator[AsyncConnection]:

@@ -32,6 +32,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.schema import SchemaItem
 
 metadata = MetaData(
     naming_convention={
@@ -47,8 +48,10 @@ metadata = MetaData(
 RowId = BigInteger().with_variant(Integer(), "sqlite")
 
 
-def _row_id() -> Column[int]:
-    return Column("id", RowId, primary_key=True, autoincrement=True)
+def _table(name: str, *parts: SchemaItem, **options: Any) -> Table:
+    """Return a table whose rows have an id that grows."""
+    row_id = Column("id", RowId, primary_key=True, autoincrement=True)
+    return Table(name, metadata, row_id, *parts, **options)
 
 
 def _app() -> Column[int]:
@@ -89,10 +92,8 @@ def _token() -> tuple[Column[Any], ...]:
     )
 
 
-apps = Table(
+apps = _table(
     "apps",
-    metadata,
-    _row_id(),
     Column("public_id", String(64), nullable=False, unique=True),
     Column("name", String(200), nullable=False),
     Column("bundle_id", String(255), nullable=False),
@@ -101,10 +102,8 @@ apps = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
-credentials = Table(
+credentials = _table(
     "credentials",
-    metadata,
-    _row_id(),
     _app(),
     Column("environment", String(16), nullable=False),  # production, sandbox, or any (both)
     Column("team_id", String(10), nullable=False),
@@ -115,10 +114,8 @@ credentials = Table(
     UniqueConstraint("app_id", "environment", "key_id"),
 )
 
-users = Table(
+users = _table(
     "users",
-    metadata,
-    _row_id(),
     _app(),
     Column("public_id", String(64), nullable=False),  # onesignal_id in that dialect
     Column("external_id", String(255)),
@@ -128,10 +125,8 @@ users = Table(
     sqlite_autoincrement=True,  # an id that was forgotten never names another row
 )
 
-user_aliases = Table(
+user_aliases = _table(
     "user_aliases",
-    metadata,
-    _row_id(),
     _app(),
     Column("user_id", RowId, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
     Column("label", String(128), nullable=False),
@@ -140,10 +135,8 @@ user_aliases = Table(
     Index(None, "user_id"),
 )
 
-devices = Table(
+devices = _table(
     "devices",
-    metadata,
-    _row_id(),
     _app(),
     Column("public_id", String(64), nullable=False),  # the subscription id
     Column("user_id", RowId, ForeignKey("users.id", ondelete="SET NULL")),
@@ -174,10 +167,8 @@ devices = Table(
     sqlite_autoincrement=True,  # an id that was forgotten never names another row
 )
 
-attributes = Table(  # tags and custom attributes, of a device or of a user; one row a value
+attributes = _table(  # tags and custom attributes, of a device or of a user; one row a value
     "attributes",
-    metadata,
-    _row_id(),
     _app(),
     Column("device_id", RowId, ForeignKey("devices.id", ondelete="CASCADE")),
     Column("user_id", RowId, ForeignKey("users.id", ondelete="CASCADE")),
@@ -195,10 +186,8 @@ attributes = Table(  # tags and custom attributes, of a device or of a user; one
     Index(None, "app_id", "namespace", "name", "number", "device_id", "user_id"),
 )
 
-groups = Table(
+groups = _table(
     "groups",
-    metadata,
-    _row_id(),
     _app(),
     Column("slug", String(128), nullable=False),
     Column("name", String(200), nullable=False),
@@ -206,10 +195,8 @@ groups = Table(
     UniqueConstraint("app_id", "slug"),
 )
 
-group_members = Table(  # a device, or a user with all of their devices
+group_members = _table(  # a device, or a user with all of their devices
     "group_members",
-    metadata,
-    _row_id(),
     Column("group_id", RowId, ForeignKey("groups.id", ondelete="CASCADE"), nullable=False),
     Column("device_id", RowId, ForeignKey("devices.id", ondelete="CASCADE")),
     Column("user_id", RowId, ForeignKey("users.id", ondelete="CASCADE")),
@@ -220,10 +207,8 @@ group_members = Table(  # a device, or a user with all of their devices
     Index(None, "user_id"),
 )
 
-segments = Table(
+segments = _table(
     "segments",
-    metadata,
-    _row_id(),
     _app(),
     Column("public_id", String(64), nullable=False),
     Column("name", String(200), nullable=False),
@@ -233,10 +218,8 @@ segments = Table(
     UniqueConstraint("app_id", "name"),
 )
 
-start_tokens = Table(  # push-to-start: one per attributes type, device and environment
+start_tokens = _table(  # push-to-start: one per attributes type, device and environment
     "start_tokens",
-    metadata,
-    _row_id(),
     _app_of_parent(),
     _device(),
     Column("attributes_type", String(128), nullable=False),
@@ -247,10 +230,8 @@ start_tokens = Table(  # push-to-start: one per attributes type, device and envi
     _few("ix_start_tokens_retired", "retired_at", where="retired_at IS NOT NULL"),  # pruning
 )
 
-device_tokens = Table(  # ordinary alert pushes
+device_tokens = _table(  # ordinary alert pushes
     "device_tokens",
-    metadata,
-    _row_id(),
     _app_of_parent(),
     _device(),
     *_token(),
@@ -260,10 +241,8 @@ device_tokens = Table(  # ordinary alert pushes
     _few("ix_device_tokens_retired", "retired_at", where="retired_at IS NOT NULL"),  # pruning
 )
 
-activities = Table(
+activities = _table(
     "activities",
-    metadata,
-    _row_id(),
     _app(),
     Column("public_id", String(255), nullable=False),
     Column("dialect", String(16), nullable=False, server_default="native"),
@@ -306,10 +285,8 @@ activities = Table(
     sqlite_autoincrement=True,  # an id that was forgotten never names another row
 )
 
-activity_devices = Table(  # who an activity was started on, or who joined it
+activity_devices = _table(  # who an activity was started on, or who joined it
     "activity_devices",
-    metadata,
-    _row_id(),
     _app_of_parent(),
     # No foreign key: it is half of what noting a start costs on PostgreSQL. Whoever adds a row holds
     # the activity's, and pruning takes these away first.
@@ -344,10 +321,8 @@ activity_devices = Table(  # who an activity was started on, or who joined it
     ),
 )
 
-streams = Table(
+streams = _table(
     "streams",
-    metadata,
-    _row_id(),
     _app(),
     Column("key", String(255), nullable=False),
     Column("activity_id", RowId, ForeignKey("activities.id", ondelete="SET NULL")),
@@ -360,10 +335,8 @@ streams = Table(
     Index(None, "activity_id"),
 )
 
-channels = Table(  # Apple's broadcast channels, as known here
+channels = _table(  # Apple's broadcast channels, as known here
     "channels",
-    metadata,
-    _row_id(),
     _app(),
     Column("channel_id", String(255), nullable=False),
     Column("environment", String(16), nullable=False),
@@ -375,10 +348,8 @@ channels = Table(  # Apple's broadcast channels, as known here
     _few("ix_channels_deleted", "deleted_at", where="deleted_at IS NOT NULL"),  # pruning
 )
 
-operations = Table(  # what was accepted from a caller, in order
+operations = _table(  # what was accepted from a caller, in order
     "operations",
-    metadata,
-    _row_id(),
     _app(),
     Column("public_id", String(64), nullable=False),
     Column("kind", String(16), nullable=False),  # start, update, end, notification, ...
@@ -413,10 +384,8 @@ operations = Table(  # what was accepted from a caller, in order
     sqlite_autoincrement=True,  # an id that was forgotten never names another row
 )
 
-outcomes = Table(
+outcomes = _table(
     "outcomes",
-    metadata,
-    _row_id(),
     _app_of_parent(),
     Column("operation_id", RowId, nullable=False),  # no foreign key, for the same reasons
     Column("device_id", RowId, nullable=False),  # no foreign key: outlives the device
@@ -430,10 +399,8 @@ outcomes = Table(
     Index(None, "created_at"),  # pruning
 )
 
-intended_pages = Table(  # pages of a notification that may have left and are not recorded yet
+intended_pages = _table(  # pages of a notification that may have left and are not recorded yet
     "intended_pages",
-    metadata,
-    _row_id(),
     Column("operation_id", RowId, ForeignKey("operations.id", ondelete="CASCADE"), nullable=False),
     Column("devices", Text, nullable=False),  # their row ids, as a JSON list
     Column("unsent", Boolean, nullable=False, server_default="0"),  # no longer written
@@ -453,10 +420,8 @@ idempotency = Table(
     Index(None, "created_at"),  # pruning after 30 days
 )
 
-receipts = Table(  # what the app itself reported
+receipts = _table(  # what the app itself reported
     "receipts",
-    metadata,
-    _row_id(),
     _app(),
     _device(),
     # What it is about; 0 for none, so that the rows of one thing can be unique. No foreign keys:
@@ -473,10 +438,8 @@ receipts = Table(  # what the app itself reported
     Index(None, "created_at"),
 )
 
-webhook_calls = Table(  # the log of the button relay
+webhook_calls = _table(  # the log of the button relay
     "webhook_calls",
-    metadata,
-    _row_id(),
     _app(),
     Column("activity_id", RowId, ForeignKey("activities.id", ondelete="CASCADE")),
     Column("url_host", String(255), nullable=False),
@@ -490,10 +453,8 @@ webhook_calls = Table(  # the log of the button relay
     Index(None, "created_at"),
 )
 
-api_keys = Table(  # who may call the HTTP API of an app
+api_keys = _table(  # who may call the HTTP API of an app
     "api_keys",
-    metadata,
-    _row_id(),
     _app(),
     Column("public_id", String(64), nullable=False, unique=True),
     # The first key's id: the same caller after rotation.
@@ -514,10 +475,8 @@ api_keys = Table(  # who may call the HTTP API of an app
     Index(None, "app_id", "id"),
 )
 
-audit_log = Table(  # who did what that changes who may do what
+audit_log = _table(  # who did what that changes who may do what
     "audit_log",
-    metadata,
-    _row_id(),
     _app(),
     Column("actor", String(128), nullable=False),
     Column("action", String(64), nullable=False),
@@ -529,10 +488,8 @@ audit_log = Table(  # who did what that changes who may do what
     Index(None, "created_at"),  # pruning
 )
 
-buttons = Table(  # what a webhook button calls; the phone has only an address that names the row
+buttons = _table(  # what a webhook button calls; the phone has only an address that names the row
     "buttons",
-    metadata,
-    _row_id(),
     _app(),
     Column("digest", String(43), nullable=False),  # of all below: the same button is one row
     Column("title", String(200), nullable=False),
@@ -544,10 +501,8 @@ buttons = Table(  # what a webhook button calls; the phone has only an address t
     Index(None, "created_at"),  # pruning
 )
 
-metric_values = Table(  # the newest value of what a widget shows
+metric_values = _table(  # the newest value of what a widget shows
     "metric_values",
-    metadata,
-    _row_id(),
     _app(),
     Column("key", String(64), nullable=False),
     Column("value", Text),  # as JSON, a number or a text; NULL while none has come
@@ -573,10 +528,8 @@ workers = Table(  # who shares the partitions
     Column("expires_at", BigInteger, nullable=False),
 )
 
-token_changes = Table(  # tokens that came or left, for the owners of their activities to hear of
+token_changes = _table(  # tokens that came or left, for the owners of their activities to hear of
     "token_changes",
-    metadata,
-    _row_id(),
     Column("origin", String(64), nullable=False),  # the process that wrote it knows
     Column("activity_id", RowId, nullable=False),
     Column("token", String(512)),  # one that left; NULL: others came

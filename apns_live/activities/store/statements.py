@@ -26,6 +26,7 @@ from sqlalchemy import (
     func,
     select,
     text,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import CursorResult
@@ -35,6 +36,7 @@ Item = TypeVar("Item")
 View = TypeVar("View")
 # SQLite takes 32,766 parameters a statement, PostgreSQL's driver 32,767.
 CHUNK = 500
+_encode = msgspec.json.Encoder().encode
 
 Insert = sqlite.Insert | postgresql.Insert
 
@@ -64,6 +66,16 @@ def view_of(kind: type[View], source: Row[Any], /, **given: Any) -> View:
     )
 
 
+def json_text(value: object) -> str:
+    """Return a value as JSON text, as columns hold it."""
+    return _encode(value).decode()
+
+
+async def change_row(connection: AsyncConnection, table: Table, row: int, /, **values: Any) -> None:
+    """Set columns of one row."""
+    await connection.execute(update(table).where(table.c.id == row).values(values))
+
+
 async def hold(connection: AsyncConnection, table: Table, rows: Iterable[int]) -> None:
     """Lock rows until the transaction ends, in the order in which everybody does.
 
@@ -84,7 +96,6 @@ def chunks(items: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:
 
 
 _GIVEN = re.compile(r"\{([^}]*)\}(\s+JOIN\b)?")
-_encode = msgspec.json.Encoder().encode
 _SOURCES = {
     "sqlite": "json_each(:rows)",
     "postgresql": "jsonb_array_elements(CAST(CAST(:rows AS TEXT) AS JSONB))",
@@ -105,7 +116,7 @@ async def with_rows(
     """
     kinds = tuple((name, type(value)) for name, value in parameters.items())
     prepared = _prepared(connection.dialect.name, statement, kinds)
-    encoded = _encode(rows if isinstance(rows, list) else list(rows)).decode()
+    encoded = json_text(rows if isinstance(rows, list) else list(rows))
     result: CursorResult[Any] = await connection.execute(prepared, {"rows": encoded, **parameters})
     return result
 

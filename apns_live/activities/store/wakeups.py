@@ -22,6 +22,7 @@ from ..times import milliseconds
 from . import schema
 from .database import Database
 from .failures import STORE_FAILURES
+from .statements import json_text
 
 logger = logging.getLogger("apns_live.activities")
 
@@ -124,7 +125,7 @@ class Wakeups:
         named, self._changed = self._changed, (set(), set())
         work, self._work = self._work, False
         rows = None if sum(map(len, named)) > _MOST else named
-        payload = msgspec.json.encode((self._origin, work, rows)).decode()
+        payload = json_text((self._origin, work, rows))
         try:
             async with self._database.write() as connection:
                 await self._note(connection, [(*each, False) for each in left])

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .calling import Call
 from .store import Result, result_of
 
 
-async def await_result(call: Call, operation: str) -> Result | None:
-    """Wait for APNs as long as the app's setting says; return what became of it so far."""
+async def await_result(call: Call, operation: str) -> Result:
+    """Wait for APNs as long as the app's setting says; return what became of it so far.
+
+    ``operation`` is empty where nothing was to be done.
+    """
     if not operation:
-        return None
+        return Result()
     wait = call.chosen.answer_wait
     if wait > 0:
         following = asyncio.ensure_future(_finish(call, operation))
@@ -32,20 +35,34 @@ async def _finish(call: Call, operation: str) -> None:
         pass
 
 
-def counts(result: Result | None, *, devices: int = 0, queued: int = 0) -> dict[str, Any]:
+def counts(result: Result, *, devices: int, queued: int) -> dict[str, Any]:
     """Return the counters of a change that ``devices`` can have now and ``queued`` later.
 
     Devices that it is still on its way to are counted as well: they get it, or a newer state.
     """
-    if result is None:
-        return {"devices_notified": devices, "devices_queued": queued}
     settled = result.finished and (result.accepted or result.failed)
     notified = result.accepted if settled else max(devices, result.accepted)
     return {
         "devices_notified": notified,
         "devices_queued": max(0, min(queued, devices + queued - notified)),
-        "users_notified": result.persons,
     }
+
+
+async def end_answer(
+    call: Call, operation: str, devices: int, queued: int, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the answer of an end that ``devices`` can have now and ``queued`` later.
+
+    It says so when the activity counts as ended although APNs took the end for none of its devices.
+    """
+    result = await await_result(call, operation)
+    counted = counts(result, devices=devices, queued=queued)
+    if devices and result.finished and result.failed and not result.accepted:
+        counted["forced_completion"] = True
+        counted["warning"] = (
+            "The activity has ended here, but APNs accepted the end for none of its devices."
+        )
+    return answered(call, result, success=True, **about, **counted)
 
 
 def without_nothing(said: dict[str, Any]) -> dict[str, Any]:
@@ -67,24 +84,22 @@ def answered(call: Call, result: Result | None, **said: Any) -> dict[str, Any]:
 def start_answer(
     call: Call,
     activity: str,
-    result: Result | None,
+    result: Result,
     *,
     slugs: Sequence[str] | None,
     tags: Sequence[str] | None,
     ended: str | None = None,
 ) -> dict[str, Any]:
     """Return the answer of a start."""
-    failed = result is not None and result.finished and not result.accepted
-    waiting = result is None or not result.finished
     return answered(
         call,
         result,
-        success=not failed,
+        success=bool(result.accepted) or not result.finished,
         activity_id=activity,
-        devices_notified=0 if result is None else result.accepted,
-        users_notified=0 if result is None else result.persons,
+        devices_notified=result.accepted,
+        users_notified=result.persons,
         effective_channel_slugs=None if slugs is None else list(slugs),
         tags=list(tags or ()),
         ended_activity_id=ended,
-        message="The start is still being sent." if waiting else None,
+        message=None if result.finished else "The start is still being sent.",
     )

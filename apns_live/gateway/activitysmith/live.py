@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...activities.requests import Accepted, End, Presentation, Start, Update
+from ...activities.requests import End, Presentation, Start, Update
 from ...errors import ActivityEnded
 from . import requests, states, store
-from .answers import answered, await_result, counts, start_answer
+from .answers import answered, await_result, counts, end_answer, start_answer
 from .audiences import audience_of, slugs_of
 from .calling import Call
 from .dialect import DIALECT, ID_ATTRIBUTE
@@ -17,7 +17,6 @@ from .sending import (
     check_phones,
     check_within,
     draw,
-    forced,
     fresh_id,
     make_room,
     one_start_at_a_time,
@@ -90,6 +89,7 @@ async def update(call: Call, body: Any) -> dict[str, Any]:
         success=True,
         activity_id=card.id,
         **counts(result, devices=answer.devices, queued=answer.queued),
+        users_notified=result.persons,
         effective_channel_slugs=slugs_of(card.audience),
         tags=list(card.tags if said.tags is None else said.tags),
     )
@@ -118,23 +118,10 @@ async def end(call: Call, body: Any) -> dict[str, Any]:
         ),
         key=once,
     )
-    return await end_answer(call, call.told(done))
-
-
-async def end_answer(call: Call, accepted: Accepted) -> dict[str, Any]:
-    """Return the answer of an end."""
-    result = await await_result(call, accepted.operation)
-    said = counts(result, devices=accepted.devices, queued=accepted.queued)
-    said.pop("users_notified", None)
-    return answered(
-        call,
-        result,
-        success=True,
-        activity_id=accepted.activity,
-        **said,
-        **forced(result, accepted.devices),
-        ignored=True if accepted.status == "ignored" else None,
-    )
+    answer = call.told(done)
+    ignored = True if answer.status == "ignored" else None
+    about = {"activity_id": answer.activity, "ignored": ignored}
+    return await end_answer(call, answer.operation, answer.devices, answer.queued, about)
 
 
 def ended_before(call: Call, card: store.Card) -> dict[str, Any]:

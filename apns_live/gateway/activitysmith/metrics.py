@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, or_, select, update
 from ...activities.apps import App
 from ...activities.store import schema
 from ...activities.store.database import Database
-from ...activities.store.statements import insert_into
+from ...activities.store.statements import insert_into, json_text
 from ...activities.times import milliseconds, to_text
 from ...clock import Clock
 from .refusals import Refused
@@ -44,10 +44,8 @@ class Metrics:
                 .on_conflict_do_nothing()
             )
             if made.rowcount:
-                count = await connection.execute(
-                    select(func.count()).where(table.c.app_id == app.row)
-                )
-                if count.scalar_one() > MAX_METRICS:
+                count = select(func.count()).where(table.c.app_id == app.row)
+                if (await connection.scalar(count) or 0) > MAX_METRICS:
                     raise Refused(
                         400, "Too many metrics", f"An app has {MAX_METRICS} metrics at most."
                     )
@@ -71,15 +69,14 @@ class Metrics:
                     or_(table.c.measured_at.is_(None), table.c.measured_at <= measured),
                 )
                 .values(
-                    value=msgspec.json.encode(call.value).decode(),
+                    value=json_text(call.value),
                     measured_at=measured,
                     updated_at=now,
                 )
             )
-            if not changed.rowcount:
-                known = (await connection.execute(select(table.c.id).where(*place))).scalar()
-                if known is None:
-                    raise _unknown(key)
+            known = changed.rowcount or await connection.scalar(select(table.c.id).where(*place))
+            if not known:
+                raise _unknown(key)
 
     async def get(self, app: App, key: str) -> dict[str, Any]:
         """Return a metric and its value. Raises `Refused` (404)."""
@@ -100,11 +97,8 @@ class Metrics:
     async def remove(self, app: App, key: str) -> None:
         """Remove a metric. Raises `Refused` (404)."""
         table = schema.metric_values
-        async with self._database.write() as connection:
-            gone = await connection.execute(
-                delete(table).where(table.c.app_id == app.row, table.c.key == key)
-            )
-        if not gone.rowcount:
+        place = (table.c.app_id == app.row, table.c.key == key)
+        if not await self._database.change(delete(table).where(*place)):
             raise _unknown(key)
 
 

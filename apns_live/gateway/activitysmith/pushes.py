@@ -76,13 +76,12 @@ async def replace(call: Call, body: Any) -> dict[str, Any]:
         {label: value for label, value in changed.items() if value is not None},
     )
     result = await await_result(call, call.told(done).operation)
-    reached_now = _reached(result)
     return without_nothing(
         {
-            "success": reached_now["success"],
+            "success": bool(result.accepted) or not result.finished,
             "notification_id": name,
-            "devices_notified": reached_now["devices_notified"],
-            "users_notified": reached_now["users_notified"],
+            "devices_notified": result.accepted,
+            "users_notified": result.persons,
             "effective_channel_slugs": slugs_of(audience),
             "tags": list(tags),
             "timestamp": call.timestamp,
@@ -107,15 +106,10 @@ async def badge(call: Call, body: Any) -> dict[str, Any]:
     if not counted["success"]:
         raise _badge_refused(said.badge, slugs, counted)
     return {
-        "success": True,
+        **counted,
         "badge": said.badge,
-        "devices_updated": counted["devices_notified"],
-        "users_updated": counted["users_notified"],
-        "devices_notified": counted["devices_notified"],
-        "users_notified": counted["users_notified"],
-        "devices_targeted": counted["devices_targeted"],
-        "devices_deactivated": counted["devices_deactivated"],
-        "devices_unregistered": counted["devices_unregistered"],
+        "devices_updated": result.accepted,
+        "users_updated": result.persons,
         # A list here even for everyone: a client of the API fails on null.
         "effective_channel_slugs": list(slugs or ()),
         "timestamp": call.timestamp,
@@ -177,16 +171,7 @@ async def _notify(call: Call, said: PushCall, *, audience: Audience) -> Notify:
     return request
 
 
-def _reached(result: store.Result | None) -> dict[str, Any]:
-    if result is None:
-        return {
-            "success": True,
-            "devices_notified": 0,
-            "users_notified": 0,
-            "devices_targeted": 0,
-            "devices_deactivated": 0,
-            "devices_unregistered": 0,
-        }
+def _reached(result: store.Result) -> dict[str, Any]:
     return {
         "success": bool(result.accepted) or not result.finished,
         "devices_notified": result.accepted,
@@ -197,8 +182,8 @@ def _reached(result: store.Result | None) -> dict[str, Any]:
     }
 
 
-def _said_of(result: store.Result | None) -> str | None:
-    if result is None or not result.finished:
+def _said_of(result: store.Result) -> str | None:
+    if not result.finished:
         return "The notification is still being sent."
     if not result.accepted:
         return "; ".join(result.errors[:5]) or "APNs accepted it for no device."

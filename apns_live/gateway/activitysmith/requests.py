@@ -46,7 +46,6 @@ SECONDARY_TYPES = frozenset({"alert", "progress", "segmented_progress", "value"}
 MAX_ACTIONS = 4
 _ACTIONS: Any = Annotated[list[Any], Meta(max_length=MAX_ACTIONS)]
 _LEVEL: Any = Literal["passive", "active", "time-sensitive"]
-MAX_DISMISS = 4 * 3600  # the system removes an ended card after four hours anyway
 
 _METRIC_KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}\Z")
 

@@ -175,13 +175,3 @@ def fresh_id(call: Call) -> str:
     """Return the id of an activity to come: 32 characters that are safe in an address."""
     digest = hashlib.sha256(call.gateway.new_id().encode()).digest()
     return base64.urlsafe_b64encode(digest[:24]).decode()
-
-
-def forced(result: store.Result | None, devices: int) -> dict[str, Any]:
-    """Say so when an activity counts as ended although APNs took the end for none of its devices."""
-    if result is None or not devices or not result.finished or result.accepted or not result.failed:
-        return {}
-    return {
-        "forced_completion": True,
-        "warning": "The activity has ended here, but APNs accepted the end for none of its devices.",
-    }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...activities.cards.content_states import Phase, State, auto_dismiss_seconds, equal, normalise
+from ...activities.checks import plain_numbers
 from ...activities.requests import AlertText
 from .requests import DISMISSAL, SLOTS, AlertWords
 
@@ -38,14 +39,18 @@ def complete(
     if card is not None and not steady and card.get("type") == kind:
         given = {name: card[name] for name in _LOOKS if name in card} | given
     given = {name: value for name, value in given.items() if value is not None}
+
+    def checked(values: Mapping[str, Any]) -> State:
+        return State(plain_numbers(normalise(values, phase=phase, now=now, current=card)))
+
     if kind == "timer" and "duration_seconds" not in given:
         if phase == "end":
             given["is_running"] = False
-        return _same_window(_plain(normalise(given, phase=phase, now=now, current=card)), card)
-    made = _plain(normalise(given, phase=phase, now=now, current=card))
+        return _same_window(checked(given), card)
+    made = checked(given)
     if steady and kind == "timer" and card is not None and _lasts(card, given["duration_seconds"]):
         again = {name: value for name, value in given.items() if name != "duration_seconds"}
-        kept = _same_window(_plain(normalise(again, phase=phase, now=now, current=card)), card)
+        kept = _same_window(checked(again), card)
         if equal(kept, card):
             return kept
     return made
@@ -134,18 +139,3 @@ def _lasts(current: Mapping[str, Any], seconds: object) -> bool:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         return False
     return bool(abs(current["ends_at"] - current["started_at"] - seconds) < 0.01)
-
-
-def _plain(state: Mapping[str, Any]) -> State:
-    """Write 9.0 as 9: some clients send every number with a point, and a card shows it as it comes."""
-    return {name: _plain_value(value) for name, value in state.items()}
-
-
-def _plain_value(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    if isinstance(value, dict):
-        return _plain(value)
-    if isinstance(value, list):
-        return [_plain_value(entry) for entry in value]
-    return value

@@ -11,9 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...activities.accept.idempotency import Key
 from ...activities.accept.streams import nobody_left
+from ...activities.people.audience import living_tokens
 from ...activities.read.operations import persons_reached
 from ...activities.requests.audience import Audience
 from ...activities.store import schema
+from ...activities.store.statements import json_text, row_of, rows_of
 from ...outcome import Verdict
 from .calling import Call
 from .dialect import DIALECT, DialectSettings
@@ -65,16 +67,15 @@ class Crowd(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an operation so far."""
+    """What became of an operation so far; nothing that is known yet by default."""
 
-    finished: bool
-    targeted: int
-    accepted: int
-    queued: int
-    failed: int
-    unregistered: int
-    persons: int
-    errors: list[str]
+    finished: bool = False
+    targeted: int = 0
+    accepted: int = 0
+    failed: int = 0
+    unregistered: int = 0
+    persons: int = 0
+    errors: list[str] = []
 
 
 async def card_of(call: Call, activity: str) -> Card | None:
@@ -130,19 +131,9 @@ async def can_notify(call: Call, audience: Audience) -> bool:
     devices, tokens = schema.devices, schema.device_tokens
     async with call.service.database.read() as connection:
         clause = await call.service.audiences.clause(connection, call.app, audience)
-        found = await connection.execute(
-            select(tokens.c.id)
-            .join(devices, devices.c.id == tokens.c.device_id)
-            .where(
-                tokens.c.app_id == call.app.row,
-                tokens.c.environment == call.app.environment,
-                tokens.c.retired_at.is_(None),
-                devices.c.push_enabled.is_(True),
-                clause,
-            )
-            .limit(1)
-        )
-        return found.scalar() is not None
+        query = living_tokens(tokens, call.app, call.app.environment)
+        query = query.where(devices.c.push_enabled.is_(True), clause).limit(1)
+        return await connection.scalar(query) is not None
 
 
 async def crowd(call: Call, audience: Audience, chosen: DialectSettings) -> Crowd | None:
@@ -161,9 +152,8 @@ async def crowd(call: Call, audience: Audience, chosen: DialectSettings) -> Crow
         not_(nobody_left()),
     )
     async with call.service.database.read() as connection:
-        total: int = (
-            await connection.execute(select(func.count()).select_from(activities).where(*ours))
-        ).scalar_one()
+        running = select(func.count()).select_from(activities).where(*ours)
+        total: int = await connection.scalar(running) or 0
         if total < limit:
             return None
         if chosen.counted == "account":
@@ -172,17 +162,12 @@ async def crowd(call: Call, audience: Audience, chosen: DialectSettings) -> Crow
         starting = await _starting(connection, ours)
         devices, tokens = schema.devices, schema.start_tokens
         able = (
-            select(devices.c.id)
-            .join(tokens, tokens.c.device_id == devices.c.id)
-            .where(
-                tokens.c.attributes_type == chosen.attributes_type,
-                tokens.c.retired_at.is_(None),
-                tokens.c.environment == call.app.environment,
-                clause,
-            )
+            living_tokens(tokens, call.app, call.app.environment)
+            .where(tokens.c.attributes_type == chosen.attributes_type, clause)
+            .with_only_columns(devices.c.id, maintain_column_froms=True)
             .distinct()
         )
-        counted = (
+        cards = (
             select(func.count().label("cards"))
             .select_from(members)
             .join(activities, activities.c.id == members.c.activity_id)
@@ -190,38 +175,30 @@ async def crowd(call: Call, audience: Audience, chosen: DialectSettings) -> Crow
             .group_by(members.c.device_id)
             .subquery()
         )
-        most, blocked = (
-            await connection.execute(
-                select(
-                    func.coalesce(func.max(counted.c.cards), 0),
-                    func.count().filter(counted.c.cards + starting >= limit),
-                )
-            )
-        ).one()
+        most, full = func.max(cards.c.cards), cards.c.cards + starting >= limit
+        query = select(func.coalesce(most, 0), func.count().filter(full))
+        most, blocked = (await connection.execute(query)).one()
         if most + starting < limit:
             return None
-        targeted: int = (
-            await connection.execute(select(func.count()).select_from(able.subquery()))
-        ).scalar_one()
+        reached = select(func.count()).select_from(able.subquery())
+        targeted: int = await connection.scalar(reached) or 0
     return Crowd(active=most + starting, blocked=blocked or targeted, targeted=targeted)
 
 
 async def _starting(connection: AsyncConnection, ours: Sequence[Any]) -> int:
     operations, activities = schema.operations, schema.activities
-    found: int = (
-        await connection.execute(
-            select(func.count())
-            .select_from(operations)
-            .join(activities, activities.c.id == operations.c.activity_id)
-            .where(
-                *ours,
-                operations.c.kind == "start",
-                operations.c.status == "accepted",
-                operations.c.accepted == 0,
-            )
+    query = (
+        select(func.count())
+        .select_from(operations)
+        .join(activities, activities.c.id == operations.c.activity_id)
+        .where(
+            *ours,
+            operations.c.kind == "start",
+            operations.c.status == "accepted",
+            operations.c.accepted == 0,
         )
-    ).scalar_one()
-    return found
+    )
+    return int(await connection.scalar(query) or 0)
 
 
 async def oldest_card(call: Call, audience: Audience, *, counted: str) -> str | None:
@@ -244,7 +221,7 @@ async def oldest_card(call: Call, audience: Audience, *, counted: str) -> str | 
                 .where(members.c.retired_at.is_(None), clause)
             )
             query = query.where(table.c.id.in_(shown_on))
-        found: str | None = (await connection.execute(query)).scalar()
+        found: str | None = await connection.scalar(query)
     return found
 
 
@@ -259,39 +236,29 @@ async def was_told(call: Call, key: Key | None) -> bool:
     return await call.service.database.scalar(query) is not None
 
 
-async def result_of(call: Call, operation: str) -> Result | None:
-    """Return what became of an operation so far, or None if it is not known (any more)."""
+async def result_of(call: Call, operation: str) -> Result:
+    """Return what became of an operation so far, if it is known (still)."""
     table, outcomes, devices = schema.operations, schema.outcomes, schema.devices
     async with call.service.database.read() as connection:
-        row = (
-            await connection.execute(
-                select(table).where(table.c.app_id == call.app.row, table.c.public_id == operation)
-            )
-        ).one_or_none()
-        if row is None:
-            return None
+        named = (table.c.app_id == call.app.row, table.c.public_id == operation)
+        if (row := await row_of(connection, select(table).where(*named))) is None:
+            return Result()
         persons = await persons_reached(connection, row.id)
         unregistered = 0
         failures: Sequence[Any] = ()
         if row.failed:
-            ours = (outcomes.c.operation_id == row.id,)
-            unregistered = (
-                await connection.execute(
-                    select(func.count()).where(
-                        *ours, outcomes.c.verdict == Verdict.DROP_TOKEN.value
-                    )
-                )
-            ).scalar_one()
-            failures = (
-                await connection.execute(
-                    select(devices.c.public_id, outcomes.c.verdict, outcomes.c.reason)
-                    .select_from(outcomes)
-                    .outerjoin(devices, devices.c.id == outcomes.c.device_id)
-                    .where(*ours, outcomes.c.verdict != Verdict.ACCEPTED.value)
-                    .order_by(outcomes.c.id)
-                    .limit(_ERRORS_SHOWN)
-                )
-            ).all()
+            ours, verdict = outcomes.c.operation_id == row.id, outcomes.c.verdict
+            dropped = select(func.count()).where(ours, verdict == Verdict.DROP_TOKEN.value)
+            unregistered = await connection.scalar(dropped) or 0
+            failures = await rows_of(
+                connection,
+                select(devices.c.public_id, verdict, outcomes.c.reason)
+                .select_from(outcomes)
+                .outerjoin(devices, devices.c.id == outcomes.c.device_id)
+                .where(ours, verdict != Verdict.ACCEPTED.value)
+                .order_by(outcomes.c.id)
+                .limit(_ERRORS_SHOWN),
+            )
     errors = [f"device {one.public_id}: {one.reason or one.verdict}" for one in failures]
     if row.reason:
         errors.append(row.reason)
@@ -299,7 +266,6 @@ async def result_of(call: Call, operation: str) -> Result | None:
         finished=row.finished_at is not None,
         targeted=row.targeted,
         accepted=row.accepted,
-        queued=row.queued,
         failed=row.failed,
         unregistered=unregistered,
         persons=persons,
@@ -327,13 +293,10 @@ async def relabel(call: Call, operation: str, labels: Mapping[str, Any]) -> None
     table = schema.operations
     where = (table.c.app_id == call.app.row, table.c.public_id == operation)
     async with call.service.database.write() as connection:
-        text = (
-            await connection.execute(select(table.c.request).where(*where).with_for_update())
-        ).scalar_one()
+        query = select(table.c.request).where(*where).with_for_update()
+        text = (await connection.scalars(query)).one()
         changed = {**msgspec.json.decode(text), **labels}
-        await connection.execute(
-            update(table).where(*where).values(request=msgspec.json.encode(changed).decode())
-        )
+        await connection.execute(update(table).where(*where).values(request=json_text(changed)))
 
 
 def _card(row: Row[Any]) -> Card:

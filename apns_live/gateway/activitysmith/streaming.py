@@ -10,7 +10,7 @@ from ...activities.requests import End, Presentation, Start, Update
 from ...activities.times import to_text
 from ...errors import InvalidInput
 from . import requests, states, store
-from .answers import answered, await_result, counts
+from .answers import answered, await_result, counts, end_answer
 from .audiences import audience_of
 from .calling import Call
 from .dialect import DIALECT, ID_ATTRIBUTE
@@ -20,7 +20,6 @@ from .sending import (
     check_phones,
     check_within,
     draw,
-    forced,
     fresh_id,
     make_room,
     one_start_at_a_time,
@@ -113,19 +112,8 @@ async def end(call: Call, body: Any) -> dict[str, Any]:
     ended = call.told(done)
     if ended.ignored:
         return _inactive(call, key)
-    result = await await_result(call, ended.id)
-    counted = counts(result, devices=ended.devices, queued=ended.queued)
-    counted.pop("users_notified", None)
-    return answered(
-        call,
-        result,
-        success=True,
-        operation="ended",
-        stream_key=key,
-        activity_id=ended.activity,
-        **counted,
-        **forced(result, ended.devices),
-    )
+    about = {"operation": "ended", "stream_key": key, "activity_id": ended.activity}
+    return await end_answer(call, ended.id, ended.devices, ended.queued, about)
 
 
 async def pause(call: Call, body: Any) -> dict[str, Any]:
@@ -215,10 +203,10 @@ async def _put_answer(
     result = await await_result(call, done.id)
     if done.operation == "updated":
         said |= counts(result, devices=done.devices, queued=done.queued)
-    elif result is not None:
+    else:
         said["success"] = bool(result.accepted) or not result.finished
         said["devices_notified"] = result.accepted
-        said["users_notified"] = result.persons
+    said["users_notified"] = result.persons
     return answered(
         call,
         result,

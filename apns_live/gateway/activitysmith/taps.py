@@ -40,17 +40,7 @@ async def tap(call: Call) -> dict[str, bool]:
             hosts = gateway.settings.webhook_hosts
             gateway.relay = WebhookRelay(allow=hosts, clock=gateway.clock)
         called = await gateway.relay.call(button, event_id=gateway.new_id())
-        await webhook_store.log_call(
-            service.database,
-            app,
-            place,
-            host=called.host,
-            method=called.method,
-            status=called.status,
-            error=called.error,
-            attempts=called.attempts,
-            now=call.now,
-        )
+        await webhook_store.log_call(service.database, app, place, called, now=call.now)
     if not called.ok:
         raise Refused(502, "Action failed", "The webhook did not take the call.")
     return {"success": True}

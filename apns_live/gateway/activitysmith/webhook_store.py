@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import delete, insert, select
 
 from ...activities.cards.buttons import Button
+from ...activities.cards.webhooks import Call as Called
 from ...activities.store import schema
 from ...activities.store.database import Database
 from ...activities.store.statements import insert_into
@@ -59,40 +60,26 @@ async def button_of(database: Database, app_id: str, digest: str) -> tuple[int, 
     return row.app_id, Button(row.title, "webhook", row.url, row.method, row.body)
 
 
-async def log_call(
-    database: Database,
-    app: int,
-    place: str,
-    *,
-    host: str,
-    method: str,
-    status: int,
-    error: str,
-    attempts: int,
-    now: int,
-) -> None:
+async def log_call(database: Database, app: int, place: str, called: Called, *, now: int) -> None:
     """Write a relayed tap into the log, with the activity that carried it if it is still known."""
     kind, _, name = place.partition(":")
     activities, streams = schema.activities, schema.streams
     activity = None
-    async with database.write() as connection:
-        if kind == "activity":
-            activity = select(activities.c.id).where(
-                activities.c.app_id == app, activities.c.public_id == name
-            )
-        elif kind == "stream":
-            activity = select(streams.c.activity_id).where(
-                streams.c.app_id == app, streams.c.key == name
-            )
-        await connection.execute(
-            insert(schema.webhook_calls).values(
-                app_id=app,
-                activity_id=None if activity is None else activity.scalar_subquery(),
-                url_host=host[:255],
-                method=method,
-                status=status or None,
-                error=error[:255] or None,
-                attempts=attempts,
-                created_at=now,
-            )
+    if kind == "activity":
+        named = (activities.c.app_id == app, activities.c.public_id == name)
+        activity = select(activities.c.id).where(*named).scalar_subquery()
+    elif kind == "stream":
+        named = (streams.c.app_id == app, streams.c.key == name)
+        activity = select(streams.c.activity_id).where(*named).scalar_subquery()
+    await database.change(
+        insert(schema.webhook_calls).values(
+            app_id=app,
+            activity_id=activity,
+            url_host=called.host[:255],
+            method=called.method,
+            status=called.status or None,
+            error=called.error[:255] or None,
+            attempts=called.attempts,
+            created_at=now,
         )
+    )

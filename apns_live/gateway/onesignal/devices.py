@@ -27,6 +27,7 @@ from ...activities import TokenRecord, checks
 from ...activities.accept.receipts import ReceiptRecord
 from ...activities.apps import App
 from ...activities.people.devices import Guard
+from ...activities.people.records import TokenKind
 from ...activities.store import schema
 from ...errors import InvalidInput, NotAllowed, NotFound
 from ..calls import Call
@@ -55,6 +56,13 @@ class DeviceCall:
     guard: Guard | None = None
     """Looks in the write's own transaction whether the call may touch this device, where it must."""
 
+    def record(self, kind: TokenKind, scope: str) -> TokenRecord:
+        """Return the token as the service takes it."""
+        device, now = self.subscription, self.call.now
+        return TokenRecord(
+            device=device, kind=kind, scope=scope, token=self.token, registered_at=now
+        )
+
 
 _ANSWER = {"success": True}
 
@@ -81,13 +89,7 @@ async def _read(call: Call, body: Mapping[str, Any], action: str, token: str = "
 async def enter(call: Call, body: dict[str, Any]) -> dict[str, bool]:
     """POST /apps/{app_id}/live_activities/{activity_id}/token."""
     said = await _read(call, body, "onesignal.enter", "push_token")
-    record = TokenRecord(
-        device=said.subscription,
-        kind="activity",
-        scope=call.parts["activity_id"],
-        token=said.token,
-        registered_at=call.now,
-    )
+    record = said.record("activity", call.parts["activity_id"])
     await call.service.tokens.register_activity_tokens(said.app, [record], guard=said.guard)
     return _ANSWER
 
@@ -103,13 +105,7 @@ async def leave(call: Call) -> dict[str, bool]:
 async def register_start(call: Call, body: dict[str, Any]) -> dict[str, bool]:
     """PUT /apps/{app_id}/activities/tokens/start/{activity_type}/subscriptions/{subscription_id}."""
     said = await _read(call, body, "onesignal.start_token", "activity_token")
-    record = TokenRecord(
-        device=said.subscription,
-        kind="start",
-        scope=call.parts["activity_type"],
-        token=said.token,
-        registered_at=call.now,
-    )
+    record = said.record("start", call.parts["activity_type"])
     await call.service.devices.register(said.app, [record], guard=said.guard)
     return _ANSWER
 

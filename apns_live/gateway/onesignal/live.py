@@ -34,7 +34,7 @@ async def start(call: Call, body: dict[str, Any]) -> Response:
         if not await knows_type(call.gateway, call.app, request.attributes_type):
             raise InvalidInput(words.UNKNOWN_TYPE.format(name=request.attributes_type))
         warnings.append(words.NOBODY.format(name=request.attributes_type))
-    done = await call.gateway.service.activities.start(call.app, request, key=key, again=True)
+    done = await call.service.activities.start(call.app, request, key=key, again=True)
     # A key that is used again gets the notification of the first time.
     said: dict[str, object] = {"notification_id": call.told(done).operation}
     if warnings:
@@ -46,7 +46,7 @@ async def change(call: Call, body: dict[str, Any]) -> Response:
     """POST /apps/{app_id}/live_activities/{activity_id}/notifications."""
     notification = call.gateway.new_id()
     request = read_update(body, call.part("activity_id"), notification=notification)
-    activities = call.gateway.service.activities
+    activities = call.service.activities
     try:
         if isinstance(request, End):
             call.need("activities:end")

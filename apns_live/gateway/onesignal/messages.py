@@ -18,7 +18,7 @@ from . import words
 async def view(call: Call) -> Response:
     """GET /notifications/{notification_id}?app_id=APP."""
     found = await _find(call)
-    service = call.gateway.service
+    service = call.service
     receipts = await service.receipts.counters(call.app, operation=found["id"])
     done = found["finished_at"]
     counts = {
@@ -58,12 +58,12 @@ async def cancel(call: Call) -> Response:
         reason=CANCELLED,
         dialect="onesignal",
     )
-    await call.gateway.service.activities.end(call.app, end)
+    await call.service.activities.end(call.app, end)
     return answer({"success": True})
 
 
 async def _find(call: Call) -> OperationView:
     try:
-        return await call.gateway.service.operations.get(call.app, call.part("notification_id"))
+        return await call.service.operations.get(call.app, call.part("notification_id"))
     except NotFound:
         raise NotFound(words.NO_MESSAGE) from None

@@ -24,11 +24,11 @@ MOST = 300
 async def create(call: Call, body: dict[str, Any]) -> Response:
     """POST /apps/{app_id}/segments."""
     name = identifier(body.get("name"), "name", limit=MAX_NAME)
-    if await call.gateway.service.segments.list(call.app, only=name):
+    if await call.service.segments.list(call.app, only=name):
         return answer({"success": False, "errors": [f"a segment {name!r} is there already"]}, 409)
     given = body.get("id")
     rule = read_filters(body.get("filters"))
-    saved = await call.gateway.service.segments.save(
+    saved = await call.service.segments.save(
         call.app, name, rule, id=None if given is None else identifier(given, "id", limit=64)
     )
     return answer({"success": True, "id": saved.id}, 201)
@@ -39,7 +39,7 @@ async def view_all(call: Call) -> Response:
     limit, offset = _number(call, "limit", MOST), _number(call, "offset", 0)
     saved = [
         {"id": one.id, "name": one.name, "app_id": call.app.id, "read_only": False}
-        for one in await call.gateway.service.segments.list(call.app)
+        for one in await call.service.segments.list(call.app)
     ]
     every = [
         {"id": _id_of(name), "name": name, "app_id": call.app.id, "read_only": True}
@@ -75,20 +75,20 @@ async def change(call: Call, body: dict[str, Any]) -> Response:
         )
     if body.get("filters") is not None:
         rule = read_filters(body["filters"])
-        await call.gateway.service.segments.save(call.app, found.name, rule)
+        await call.service.segments.save(call.app, found.name, rule)
     return answer({"success": True, "id": found.id})
 
 
 async def delete(call: Call) -> Response:
     """DELETE /apps/{app_id}/segments/{segment_id}."""
     found = await _find(call)
-    await call.gateway.service.segments.delete(call.app, found.id)
+    await call.service.segments.delete(call.app, found.id)
     return answer({"success": True})
 
 
 async def _find(call: Call) -> Segment:
     wanted = call.part("segment_id")
-    for one in await call.gateway.service.segments.list(call.app):
+    for one in await call.service.segments.list(call.app):
         if one.id == wanted:
             return one
     raise NotFound("segment not found")

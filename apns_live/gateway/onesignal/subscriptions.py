@@ -79,7 +79,7 @@ async def create_user(call: Call, body: dict[str, Any]) -> Response:
     known = await find(call.gateway, call.app, EXTERNAL, external)
     if (conflict := await claimed(call, external, identity)) is not None:
         return conflict
-    await call.gateway.service.people.add_user(call.app, external, aliases=others(identity))
+    await call.service.people.add_user(call.app, external, aliases=others(identity))
     for given in subscriptions:
         await add(call, given, external)
     await set_properties(call, external, body.get("properties"))
@@ -105,7 +105,7 @@ async def change(call: Call, body: dict[str, Any]) -> Response:
 
 async def remove(call: Call) -> Response:
     """DELETE of the same address, with all tokens."""
-    await call.gateway.service.devices.forget(call.app, await _known(call))
+    await call.service.devices.forget(call.app, await _known(call))
     return answer({}, 202)
 
 
@@ -113,7 +113,7 @@ async def transfer(call: Call, body: dict[str, Any]) -> Response:
     """PATCH …/owner."""
     name = await _known(call)
     external = await external_of(call, read_identity(body.get("identity")))
-    await call.gateway.service.people.move_devices(call.app, [name], external)
+    await call.service.people.move_devices(call.app, [name], external)
     found = await shown(call.gateway, call.app, external)
     return answer({"identity": found["identity"]})
 
@@ -140,7 +140,7 @@ async def _tell(
     kinds = given.get("notification_types")
     if isinstance(kinds, int) and not isinstance(kinds, bool):
         told["push_enabled"] = kinds > 0
-    service = call.gateway.service
+    service = call.service
     text = given.get("token")
     if text is not None:
         token(text, "subscription.token")
@@ -168,12 +168,12 @@ async def _holder(call: Call, text: str) -> str | None:
 
 async def _known(call: Call) -> str:
     name = call.part("subscription_id")
-    await call.gateway.service.devices.get(call.app, name)
+    await call.service.devices.get(call.app, name)
     return name
 
 
 async def _owner(call: Call) -> str:
-    known = await call.gateway.service.devices.get(call.app, call.part("subscription_id"))
+    known = await call.service.devices.get(call.app, call.part("subscription_id"))
     if known["user"] is None:
         raise NotFound("the subscription has no user")
     return str(known["user"])

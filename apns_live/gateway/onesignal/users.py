@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from msgspec import Meta
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import Row, ScalarSelect, delete, select, update
 from starlette.responses import Response
 
 from ...activities import DeviceRecord
@@ -47,7 +47,7 @@ async def change(call: Call, body: dict[str, Any]) -> Response:
 
 async def remove(call: Call) -> Response:
     """DELETE of the same address; devices stay, without a user."""
-    await call.gateway.service.people.forget_user(call.app, await named(call))
+    await call.service.people.forget_user(call.app, await named(call))
     return answer({})
 
 
@@ -66,17 +66,9 @@ async def remove_alias(call: Call) -> Response:
     external, label = await named(call), call.part("label")
     if label in (EXTERNAL, OWN):
         raise InvalidInput("cannot be removed", field=label, remedy="Delete the user instead.")
-    users, aliases = schema.users, schema.user_aliases
-    owner = select(users.c.id).where(
-        users.c.app_id == call.app.row, users.c.external_id == external
-    )
-    async with call.gateway.service.database.write() as connection:
-        gone = await connection.execute(
-            delete(aliases).where(
-                aliases.c.user_id == owner.scalar_subquery(), aliases.c.label == label
-            )
-        )
-    if not gone.rowcount:
+    aliases = schema.user_aliases
+    gone = delete(aliases).where(aliases.c.user_id == _row_of(call.app, external))
+    if not await call.service.database.change(gone.where(aliases.c.label == label)):
         raise NotFound("alias not found")
     return await _identity_of(call, external)
 
@@ -90,7 +82,7 @@ async def put_aliases(call: Call, external: str, body: dict[str, Any]) -> Respon
         )
     if (conflict := await claimed(call, external, given)) is not None:
         return conflict
-    await call.gateway.service.people.add_user(call.app, external, aliases=others(given))
+    await call.service.people.add_user(call.app, external, aliases=others(given))
     return await _identity_of(call, external)
 
 
@@ -207,20 +199,16 @@ async def _add_deltas(call: Call, external: str, more: Mapping[str, float]) -> N
     """Add sessions and purchases to what is known of the user's devices."""
     if not more:
         return
-    users, devices = schema.users, schema.devices
+    devices = schema.devices
     now = milliseconds(call.gateway.clock)
     changes: dict[str, Any] = {name: devices.c[name] + amount for name, amount in more.items()}
     if "session_count" in more:
         changes["last_session"] = now
-    owner = select(users.c.id).where(
-        users.c.app_id == call.app.row, users.c.external_id == external
+    await call.service.database.change(
+        update(devices)
+        .where(devices.c.app_id == call.app.row, devices.c.user_id == _row_of(call.app, external))
+        .values(**changes, updated_at=now)
     )
-    async with call.gateway.service.database.write() as connection:
-        await connection.execute(
-            update(devices)
-            .where(devices.c.app_id == call.app.row, devices.c.user_id == owner.scalar_subquery())
-            .values(**changes, updated_at=now)
-        )
 
 
 def _spent(value: object) -> float:
@@ -249,15 +237,17 @@ def _delta(value: object, field: str) -> int:
 
 async def devices_of(gateway: Gateway, app: App, external: str) -> Sequence[Row[Any]]:
     """Return the rows of a user's devices; 20 subscriptions is the most that OneSignal shows."""
-    users, devices = schema.users, schema.devices
-    owner = select(users.c.id).where(users.c.app_id == app.row, users.c.external_id == external)
-    query = (
-        select(devices)
-        .where(devices.c.app_id == app.row, devices.c.user_id == owner.scalar_subquery())
-        .order_by(devices.c.id)
-        .limit(100)
-    )
+    devices = schema.devices
+    theirs = (devices.c.app_id == app.row, devices.c.user_id == _row_of(app, external))
+    query = select(devices).where(*theirs).order_by(devices.c.id).limit(100)
     return await gateway.service.database.rows(query)
+
+
+def _row_of(app: App, external: str) -> ScalarSelect[int]:
+    """Return the query for the row of a user."""
+    users = schema.users
+    named = (users.c.app_id == app.row, users.c.external_id == external)
+    return select(users.c.id).where(*named).scalar_subquery()
 
 
 async def shown(gateway: Gateway, app: App, external: str) -> dict[str, Any]:

@@ -14,9 +14,6 @@ RATE_LIMITED = "API rate limit exceeded"
 UNAVAILABLE = "Service temporarily unavailable"
 UNKNOWN_ACTIVITY = "activity_id not found in this app"
 ENDED_ACTIVITY = "activity_id not found in this app: the activity has ended, and cannot be changed"
-TAKEN_ACTIVITY = (
-    "activity_id is in use by an activity that is running: update it, or choose another"
-)
 UNKNOWN_TYPE = (
     "activity_type {name!r} not found in this app: no device has handed this gateway a push-to-start "
     "token for it. The app must register its tokens here; see docs/vendors/onesignal.md"

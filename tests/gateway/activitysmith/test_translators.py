@@ -427,15 +427,6 @@ def test_bad_settings(given: Any) -> None:
 )
 def test_a_device_is_notified_or_queued(accepted: int, failed: int, told: tuple[int, int]) -> None:
     """A device whose token comes while the answer waits for APNs is no longer queued."""
-    result = Result(
-        finished=True,
-        targeted=6,
-        accepted=accepted,
-        queued=0,
-        failed=failed,
-        unregistered=0,
-        persons=6,
-        errors=[],
-    )
+    result = Result(finished=True, targeted=6, accepted=accepted, failed=failed, persons=6)
     said = counts(result, devices=5, queued=1)
     assert (said["devices_notified"], said["devices_queued"]) == told
