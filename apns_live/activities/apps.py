@@ -143,7 +143,8 @@ class Apps:
         """Merge settings into those of the app; a value of None removes one.
 
         Those that the service reads are ``budget`` (a preset's name), ``device_limit`` (living
-        activities on one device), ``device_limit_ends`` (oldest or least relevant), ``language``
+        activities on one device), ``device_limit_ends`` (oldest or least relevant),
+        ``suspect_tokens`` (use, last or skip; see `activities.people.suspects`), ``language``
         (of broadcasts, where an alert has several) and ``contract`` (see `activities.decodes`);
         docs/vendors has those of the gateway's dialects. Names of your own begin with ``x_``.
         Raises `InvalidInput`, also for names that nobody knows.
@@ -286,6 +287,7 @@ OWN = "x_"
 _CHOICES = {
     "budget": ("default", "frequent", "observed", "observed-frequent"),
     "device_limit_ends": ("oldest", "least relevant"),
+    "suspect_tokens": ("use", "last", "skip"),
     "onesignal_device_calls": ("off", "signed", "open", "demo"),
 }
 _NUMBERS = ("device_limit", "braze_max_external_ids")

@@ -163,6 +163,7 @@ class Service(Known):
             clock,
             self.activities,
             token_wait=settings.token_wait,
+            suspect_wait=settings.suspect_wait,
             ownership=ownership,
             written=self.courier.written,
             left=self.courier.left,

@@ -47,6 +47,16 @@ class ServiceSettings:
     token_wait: float = setting(
         60.0, "After a start, until a missing token is reported.", least=1.0, metavar="SECONDS"
     )
+    suspect_wait: float = setting(
+        600.0,
+        "After a start, until one without token and receipt counts as unanswered.",
+        least=1.0,
+        metavar="SECONDS",
+    )
+    # Of apps that set none themselves. Two unanswered starts in a row make a token suspect.
+    suspect_tokens: Literal["use", "last", "skip"] = setting(
+        "last", "Start suspect push-to-start tokens as others, after them, or not."
+    )
     outcome_days: float = setting(
         30.0, "How long operations and outcomes are kept.", least=0.0, metavar="DAYS"
     )

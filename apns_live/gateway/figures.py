@@ -111,6 +111,11 @@ class Figures(Collector):
             yield _gauge(f"service_{name}", what, getattr(statistics, name))
         for name, what in _SERVICE_COUNTERS.items():
             yield _counter(f"service_{name}", what, getattr(statistics, name))
+        yield _counter(
+            "start_tokens_suspected",
+            "Push-to-start tokens that became suspect: their starts are not answered.",
+            gateway.service.scheduler.suspected,
+        )
         kinds = statistics.operations
         yield _histogram(
             "operation_duration_seconds", "From accepting to the last answer.", "kind", kinds

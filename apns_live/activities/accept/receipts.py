@@ -18,6 +18,7 @@ from ...errors import InvalidInput
 from .. import checks
 from ..apps import App
 from ..finding import find_id, row_ids
+from ..people.suspects import note_answers
 from ..store import schema
 from ..store.database import Database
 from ..store.statements import chunks, insert_into, rows_of, view_of
@@ -94,6 +95,8 @@ class Receipts:
             rows.sort(key=lambda row: (row["activity_id"], row["device_id"], row["operation_id"]))
             for part in chunks(_newest(rows)):
                 await connection.execute(_insert(connection), part)
+            about = {(row["activity_id"], row["device_id"]) for row in rows if row["activity_id"]}
+            await note_answers(connection, about, now)
             ended = [row for row in rows if row["event"] in GONE and row["activity_id"]]
             for row in ended:
                 gone += await _retire(connection, row, now)

@@ -21,6 +21,7 @@ from ..apps import App
 from ..finding import find_id, hold_activities
 from ..people.devices import Devices, Guard, Registration, admitted, newest
 from ..people.records import TokenRecord, check_token
+from ..people.suspects import note_answers
 from ..requests import Member
 from ..store import schema
 from ..store.commit import Batch, GroupCommit
@@ -76,7 +77,9 @@ WHERE known.registered_at IS NULL OR excluded.registered_at > known.registered_a
 
 _STANDING = f"""
 SELECT known.activity_id, known.device_id, known.token, known.environment,
-    known.acknowledged_version, devices.language, devices.frequent_updates, known.retired_at
+    known.acknowledged_version, devices.language, devices.frequent_updates, known.retired_at,
+    EXISTS (SELECT 1 FROM start_tokens WHERE start_tokens.device_id = known.device_id
+        AND start_tokens.unanswered > 0) AS was_silent
 FROM {_GIVEN}
 JOIN activity_devices AS known
     ON known.activity_id = given.activity AND known.device_id = given.device
@@ -253,6 +256,8 @@ class Joining:
         await with_rows(connection, _REGISTER, rows, now=now)
         moved = (await with_rows(connection, _MOVED, rows)).all()
         after = await _standing(connection, rows)
+        silent = [place for place, known in after.items() if known.was_silent]
+        await note_answers(connection, silent, now)
         evicted: list[tuple[int, str | None]] = []
         if self._limits is not None:
             new = [place for place in after if place not in before]

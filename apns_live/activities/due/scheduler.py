@@ -21,6 +21,7 @@ from .due import Done, Timetable
 from .expiry import Expiry
 from .missing_tokens import MissingTokens
 from .steady import SteadyTime
+from .unanswered_starts import UnansweredStarts
 
 logger = logging.getLogger("apns_live.activities")
 
@@ -50,7 +51,8 @@ class Step(Protocol):
 class Scheduler:
     """Runs beside the service as long as it is open.
 
-    ``token_wait`` is how many seconds after a start a token may take before it counts as missing.
+    ``token_wait`` is how many seconds after a start a token may take before it counts as missing,
+    ``suspect_wait`` how many before the start counts as unanswered.
     ``written`` wakes whoever sends, ``left`` is told of tokens that are retired, ``changed`` of rows
     that somebody may be watching.
     """
@@ -62,6 +64,7 @@ class Scheduler:
         activities: Activities,
         *,
         token_wait: float,
+        suspect_wait: float = 600.0,
         ownership: Ownership | None = None,
         written: Written = lambda app, row: None,
         left: Callable[[int, str], object] = lambda activity, token: None,
@@ -73,12 +76,14 @@ class Scheduler:
         self._left = left
         self._changed = changed
         ownership = ownership or Ownership()
+        self._unanswered = UnansweredStarts(database, max(suspect_wait, token_wait))
         self._steps: tuple[Step, ...] = (
             Timetable(database, activities, "start", ownership),
             Timetable(database, activities, "end", ownership),
             Expiry(database, "active", ownership),
             Expiry(database, "ended", ownership),
             MissingTokens(database, token_wait),
+            self._unanswered,
         )
         self._longest = min(LONGEST, token_wait)
         self._woken = asyncio.Event()
@@ -89,6 +94,11 @@ class Scheduler:
     def idle(self) -> bool:
         """Whether it waits for time to pass."""
         return self._resting or (self._sleeping and not self._woken.is_set())
+
+    @property
+    def suspected(self) -> int:
+        """How many start tokens became suspect here since the start."""
+        return self._unanswered.suspected
 
     def wake(self) -> None:
         """Look again: something was written. Cheap; may be called often."""

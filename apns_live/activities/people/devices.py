@@ -28,6 +28,7 @@ from ..store.statements import chunks, in_turns, rows_of, view_of, with_rows
 from ..times import milliseconds
 from .people import rows_of_users
 from .records import DeviceRecord, TokenRecord, check_device, check_token
+from .suspects import SUSPECT, note_switched_off
 from .views import DeviceView, StartTokenView
 
 TOLD = tuple(name for name in DeviceRecord.__struct_fields__ if name not in {"id", "user"})
@@ -147,6 +148,8 @@ class Devices:
         for turn in in_turns(rows, lambda row: row[0]):
             await with_rows(connection, _ADD, turn, app=app.row, now=now)
             await with_rows(connection, _TELL, turn, app=app.row, now=now)
+        off = {one.id for one in records if one.push_enabled is False}
+        await note_switched_off(connection, app.row, list(off), now)
 
     async def register(
         self, app: App, records: Iterable[TokenRecord], *, guard: Guard | None = None
@@ -188,6 +191,7 @@ class Devices:
     ) -> None:
         """Store checked start and device tokens inside a transaction of the caller."""
         rows = await self.rows(connection, app, [record.device for record in records])
+        now = milliseconds(self._clock)
         for kind, (register, moved) in _STATEMENTS.items():
             of_kind = newest(
                 (record for record in records if record.kind == kind),
@@ -205,7 +209,8 @@ class Devices:
                     ]
                     for one in part
                 )
-                await with_rows(connection, register, given)
+                named = {"now": now} if ":now" in register else {}
+                await with_rows(connection, register, given, **named)
                 await with_rows(connection, moved, given)
 
     async def rows(
@@ -219,14 +224,24 @@ class Devices:
     async def get(self, app: App, public_id: str) -> DeviceView:
         """Return what is known of a device, with its living start tokens by type.
 
-        Tokens are shown by their first eight digits. Raises `NotFound`.
+        Tokens are shown by their first eight digits; see `people.suspects` for those that are suspect.
+        Raises `NotFound`.
         """
         start = schema.start_tokens
         async with self._database.read() as connection:
             row = await find(connection, app, schema.devices, public_id, devices_with_user())
             living = select(start).where(start.c.device_id == row.id, start.c.retired_at.is_(None))
             tokens = (await connection.execute(living)).all()
-        shown = [view_of(StartTokenView, one, token=first_digits(one.token)) for one in tokens]
+        shown = [
+            view_of(
+                StartTokenView,
+                one,
+                token=first_digits(one.token),
+                unanswered_starts=one.unanswered,
+                suspect=one.unanswered >= SUSPECT,
+            )
+            for one in tokens
+        ]
         return view_of(DeviceView, row, id=row.public_id, start_tokens=shown)
 
     async def forget(self, app: App, public_id: str) -> None:
@@ -292,12 +307,17 @@ ON CONFLICT ({place}) DO UPDATE SET
     token = excluded.token,
     registered_at = excluded.registered_at,
     retired_at = CASE WHEN {alive} THEN NULL ELSE known.retired_at END,
-    retired_reason = CASE WHEN {alive} THEN NULL ELSE known.retired_reason END
+    retired_reason = CASE WHEN {alive} THEN NULL ELSE known.retired_reason END{more}
 WHERE excluded.registered_at > known.registered_at
     OR (excluded.registered_at = known.registered_at AND excluded.token <> known.token)
 """
 _ALIVE = """known.token <> excluded.token OR known.retired_at IS NULL
         OR excluded.registered_at > known.retired_at"""
+# Another start token has not been tried yet, whatever became of the one before.
+_UNTRIED = """,
+    unanswered = CASE WHEN known.token <> excluded.token THEN 0 ELSE known.unanswered END,
+    cleared_at = CASE WHEN known.token <> excluded.token AND known.unanswered > 0
+        THEN CAST(:now AS BIGINT) ELSE known.cleared_at END"""
 # A token stays with the device that registered it last: one phone, one push. A reinstalled app is a new
 # device to us and may hold the token of the old one.
 _MOVED = """
@@ -311,13 +331,13 @@ WHERE {table}.app_id = given.app AND {table}.token = given.token {same}
 
 def _statements(table: str, scope: str) -> tuple[str, str]:
     """Return what registers tokens of a table, and what retires them where they were before."""
-    place, given_place, same = "device_id, environment", "device, environment", ""
+    place, given_place, same, more = "device_id, environment", "device, environment", "", ""
     if scope:
         place, given_place = f"{place}, {scope}", f"{given_place}, scope"
-        same = f"AND newer.{scope} = {table}.{scope}"
+        same, more = f"AND newer.{scope} = {table}.{scope}", _UNTRIED
     return (
         _REGISTER.format(
-            table=table, place=place, given=_GIVEN, given_place=given_place, alive=_ALIVE
+            table=table, place=place, given=_GIVEN, given_place=given_place, alive=_ALIVE, more=more
         ),
         _MOVED.format(table=table, given=_GIVEN, same=same),
     )

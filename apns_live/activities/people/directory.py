@@ -22,6 +22,7 @@ from ..store.database import Database
 from ..store.statements import view_of
 from .audience.segments import is_named, no_segment
 from .devices import devices_with_user, first_digits
+from .suspects import SUSPECT
 from .views import (
     Belongings,
     FollowerView,
@@ -120,6 +121,7 @@ class Directory:
                         name: getattr(row, name, None) for name in ("attributes_type", "activity")
                     }
                     token = first_digits(row.token)
+                    named["suspect"] = kind == "start" and row.unanswered >= SUSPECT
                     found.append(view_of(TokenView, row, kind=kind, token=token, **named))
         return found
 

@@ -11,12 +11,18 @@ Value = str | float | bool | list[str | float] | dict[str, str]
 
 
 class StartTokenView(TypedDict):
-    """A push-to-start token, by its first digits."""
+    """A push-to-start token, by its first digits.
+
+    ``unanswered_starts`` that APNs accepted in a row brought neither an activity token nor a receipt; two
+    make it ``suspect``: the phone may have replaced it.
+    """
 
     attributes_type: str
     environment: str
     token: str
     registered_at: int
+    unanswered_starts: int
+    suspect: bool
 
 
 class KnownDevice(TypedDict):
@@ -65,7 +71,10 @@ class WholeDevice(DeviceView, Belongings):
 
 
 class TokenView(TypedDict):
-    """A token by its first digits. One that is retired is not sent to; the reason says why."""
+    """A token by its first digits. One that is retired is not sent to; the reason says why.
+
+    A ``suspect`` start token belongs to a phone that answered none of its last starts.
+    """
 
     kind: Literal["start", "device", "activity"]
     attributes_type: str | None
@@ -75,6 +84,7 @@ class TokenView(TypedDict):
     registered_at: int
     retired_at: int | None
     retired_reason: str | None
+    suspect: bool
 
 
 class ListedUser(TypedDict):

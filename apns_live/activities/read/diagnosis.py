@@ -103,6 +103,9 @@ def _of_device(phone: DeviceView, now: int) -> Iterator[Finding]:
         said = "it has no living push-to-start token"
         yield finding("start token", "dead start token", said)
     for token in phone["start_tokens"]:
+        if token["suspect"]:
+            said = f"the start token of {token['attributes_type']} is suspect: its last {token['unanswered_starts']} starts brought neither an activity token nor a receipt"
+            yield finding("start token", "dead start token", said)
         age = now - token["registered_at"]
         if age > OLD:
             said = (

@@ -31,6 +31,8 @@ class Batch:
     """activity, device, token, version"""
     unstarted: list[tuple[int, int]] = field(default_factory=list)
     """activity and device of starts that certainly did not happen"""
+    doubtful: list[tuple[int, int]] = field(default_factory=list)
+    """activity and device of starts that may have happened, and that APNs did not accept"""
     refused_starts: list[tuple[int, str, int, str]] = field(default_factory=list)
     refused_devices: list[tuple[int, str, int, str]] = field(default_factory=list)
     refused: list[tuple[int, str, int, str]] = field(default_factory=list)
@@ -171,6 +173,10 @@ DELETE FROM activity_devices WHERE token IS NULL AND id IN (
     SELECT known.id FROM {activity, device} JOIN activity_devices AS known
         ON known.activity_id = given.activity AND known.device_id = given.device)
 """,
+    "doubtful": """
+UPDATE activity_devices SET start_settled_at = :now FROM {activity, device}
+WHERE activity_devices.activity_id = given.activity AND activity_devices.device_id = given.device
+""",
     "refused_starts": _REFUSED.replace("TABLE", "start_tokens"),
     "refused_devices": _REFUSED.replace("TABLE", "device_tokens"),
     "refused": _REFUSED.replace("TABLE", "activity_devices"),
@@ -224,8 +230,8 @@ class Written:
 
 async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Written:
     """Write a batch in the caller's transaction; ``now`` is milliseconds since 1970."""
-    held = batch.activities | {row[0] for row in (*batch.stamps, *batch.unstarted, *batch.ended)}
-    await hold(connection, schema.activities, held)
+    noted = (*batch.stamps, *batch.unstarted, *batch.doubtful, *batch.ended)
+    await hold(connection, schema.activities, batch.activities | {row[0] for row in noted})
     started = {row[0] for row in batch.started}
     late = started | {row[0] for row in batch.rewound}
     if late or len(batch.counts) > 1:  # one that is only counted is locked by that, before devices
@@ -281,16 +287,17 @@ async def intend(
     devices: Sequence[int],
     cursor: int,
     now: int,
+    leaves: bool = True,
 ) -> set[int]:
     """Note that a start is about to leave to devices; return those that it was not noted for yet.
 
-    From here on a device counts as started: what a crash leaves without an outcome is UNKNOWN. The
+    With ``leaves=False`` they are counted as targeted, and left out of it. From here on a device counts as started: what a crash leaves without an outcome is UNKNOWN. The
     caller holds the activity's row, so nobody else notes a start of it.
     """
     rows = [(activity, device) for device in devices]
     known = set((await with_rows(connection, _KNOWN, rows)).scalars())
     fresh = [device for device in dict.fromkeys(devices) if device not in known]
-    if fresh:
+    if fresh and leaves:
         await with_rows(
             connection,
             _INTEND,
@@ -322,6 +329,13 @@ FROM (
 """
 
 
+_DOUBTFUL = """
+UPDATE activity_devices SET start_settled_at = :now
+WHERE activity_id = :activity AND device_id IN (
+    SELECT device_id FROM outcomes WHERE operation_id = :operation AND reason = 'restart')
+"""
+
+
 async def report_unknown(
     connection: AsyncConnection, *, app: int, activity: int, operation: int, now: int
 ) -> int:
@@ -332,4 +346,5 @@ async def report_unknown(
     unknown = max(result.rowcount, 0)
     if unknown:
         await with_rows(connection, _COUNTS, [(operation, 0, unknown)])
+        await run(connection, _DOUBTFUL, operation=operation, activity=activity, now=now)
     return unknown

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import Row, select
 
 from ...client import WorkItem
@@ -20,13 +21,14 @@ from ...errors import InvalidInput
 from ...outcome import Outcome, Verdict
 from ..apps import App
 from ..people.audience import Recipient
+from ..people.suspects import Which
 from ..read.operations import persons_reached
 from ..requests import CANCELLED
 from ..requests.audience import Audience
 from ..requests.messages import languages_of, start_alert_of, start_message
 from ..requests.start_again import Started, read_further
 from ..store import schema
-from ..store.statements import row_of
+from ..store.statements import hold, row_of
 from ..times import milliseconds
 from . import fan_out
 from .apns_clients import Carrier
@@ -35,13 +37,18 @@ from .failing import Failing
 from .fan_out import FanOut, Setting, item_for
 from .jobs import Jobs
 from .refusals import Pauses
-from .results import Batch, intend, refusal, report_unknown
+from .results import Batch, intend, refusal, report_unknown, write
 
 AT_ONCE = 10.0
 """Seconds after a start within which an end lets its first page leave all the same."""
 
 
 NOBODY = "nobody was reached: none of the audience has a push-to-start token for {type}"
+LEFT_OUT = "nobody was reached: the {count} push-to-start tokens of the audience are suspect"
+SUSPECT_TOKEN = "suspect token"
+"""The reason of an outcome for a device that was left out."""
+_BEHIND = 1 << 62
+"""What is added to the rows of suspect tokens where they come after all others: they are read on behind them."""
 
 
 class StartFanOut(FanOut[Sequence[Recipient]]):
@@ -62,6 +69,8 @@ class StartFanOut(FanOut[Sequence[Recipient]]):
         self._further = read_further(operation)
         self.taken_over = not resumed
         """Whether what an earlier process began has been reported."""
+        self.left_out = 0
+        """Devices that it did not go to because their tokens are suspect."""
 
     async def _recover(self) -> None:
         if self._operation.status == "running" and not self.taken_over:
@@ -76,15 +85,71 @@ class StartFanOut(FanOut[Sequence[Recipient]]):
                 )
         self.taken_over = True
 
-    def _pages(self) -> AsyncIterator[list[Recipient]]:
-        return self._setting.audiences.recipients(
+    @property
+    def _suspects(self) -> str:
+        """What becomes of suspect tokens: use, last or skip."""
+        given = self._setting.limits.settings.suspect_tokens
+        return str(self._app.settings.get("suspect_tokens", given))
+
+    async def run(self) -> bool:
+        """Send to the whole audience, and note who was left out of it. See `FanOut.run`."""
+        whole = await super().run()
+        if whole and self._suspects == "skip" and not (self.refused or self.stopped):
+            async for page in self._read("suspect"):
+                await self._leave_out(page)
+        return whole
+
+    async def _pages(self) -> AsyncIterator[list[Recipient]]:
+        kinds: dict[str, tuple[Which, ...]] = {"use": ("all",), "skip": ("trusted",)}
+        for which in kinds.get(self._suspects, ("trusted", "suspect")):
+            async for page in self._read(which):
+                yield page
+
+    async def _read(self, which: Which) -> AsyncIterator[list[Recipient]]:
+        behind = _BEHIND if which == "suspect" else 0
+        read = self._setting.audiences.recipients(
             self._app,
             self._further.audience or msgspec.json.decode(self._activity.audience, type=Audience),
             attributes_type=self._activity.attributes_type,
             environment=self._activity.environment,
-            after=self._operation.cursor,
+            after=max(self._operation.cursor - behind, 0),
             page=fan_out.PAGE,
+            which=which,
+            moment=self._began(self._activity),
         )
+        async for page in read:
+            yield [replace(one, row=one.row + behind) for one in page] if behind else page
+
+    async def _leave_out(self, page: Sequence[Recipient]) -> None:
+        """Give the devices of a page an outcome that says why nothing was sent to them."""
+        now, batch = milliseconds(self._setting.clock), Batch()
+        async with self._setting.database.write() as connection:
+            await self._keep(connection)
+            await hold(connection, schema.activities, [self._activity.id])
+            fresh = await intend(
+                connection,
+                **self._place(self._activity.version, page, now),
+                leaves=False,
+            )
+            for one in page:
+                if one.device in fresh:
+                    outcome = Outcome(one.token, Verdict.NOT_SENT, reason=SUSPECT_TOKEN)
+                    batch.add(self._app.row, self._operation.id, one.device, outcome)
+            await write(connection, batch, now=now)
+        self.left_out += len(fresh)
+
+    def _place(self, version: int, page: Sequence[Recipient], now: int) -> dict[str, Any]:
+        """Return what `intend` notes of a page; ``now`` is milliseconds."""
+        return {
+            "app": self._app.row,
+            "activity": self._activity.id,
+            "operation": self._operation.id,
+            "environment": self._activity.environment,
+            "version": version,
+            "devices": [recipient.device for recipient in page],
+            "cursor": page[-1].row,
+            "now": now,
+        }
 
     async def _intend(self, page: Sequence[Recipient]) -> list[WorkItem] | None:
         setting, table = self._setting, schema.activities
@@ -100,17 +165,8 @@ class StartFanOut(FanOut[Sequence[Recipient]]):
             if activity is None or not self._may_start(activity, now):
                 return None
             living = activity.status == "active"
-            fresh = await intend(
-                connection,
-                app=self._app.row,
-                activity=activity.id,
-                operation=self._operation.id,
-                environment=self._activity.environment,
-                version=activity.version if living else activity.version - 1,  # the end follows
-                devices=[recipient.device for recipient in page],
-                cursor=page[-1].row,
-                now=int(now * 1000),
-            )
+            version = activity.version if living else activity.version - 1  # the end follows
+            fresh = await intend(connection, **self._place(version, page, int(now * 1000)))
             evicted = await setting.limits.within(
                 connection,
                 self._app,
@@ -138,14 +194,17 @@ class StartFanOut(FanOut[Sequence[Recipient]]):
     def _may_start(self, activity: Row[Any], now: float) -> bool:
         if activity.status == "active":
             return True
-        began = max(activity.started_at or 0, self._operation.created_at)
         return (
             activity.status == "ended"
             and activity.end_reason != CANCELLED  # called off: it is not to be shown at all
             and activity.retired_at is None
-            and now - began / 1000 < AT_ONCE
+            and now - self._began(activity) / 1000 < AT_ONCE
             and not (self.sent or self._operation.cursor)
         )
+
+    def _began(self, activity: Row[Any]) -> int:
+        """Return when it was to begin, in milliseconds since 1970."""
+        return max(activity.started_at or 0, int(self._operation.created_at))
 
     def _noted(self, batch: Batch, device: int, outcome: Outcome) -> None:
         if outcome.verdict is Verdict.DROP_TOKEN:
@@ -153,6 +212,8 @@ class StartFanOut(FanOut[Sequence[Recipient]]):
             batch.refused_starts.append(refusal(self._app.row, outcome, now))
         if not outcome.may_have_been_sent:
             batch.unstarted.append((self._activity.id, device))
+        else:
+            batch.doubtful.append((self._activity.id, device))
 
     def _put_back(self, batch: Batch, taken_back: Sequence[tuple[int, int]]) -> None:
         first = min(row for row, _ in taken_back)
@@ -267,4 +328,6 @@ class Starts:
                 persons = await persons_reached(connection, operation.id)
         nobody = status == "done" and not fan_out.sent and not operation.cursor
         reason = NOBODY.format(type=activity.attributes_type) if nobody else None
+        if nobody and fan_out.left_out:
+            reason = LEFT_OUT.format(count=fan_out.left_out)
         await self._failing.note(operation, status, reason, final=True, persons=persons)

@@ -224,8 +224,20 @@ start_tokens = _table(  # push-to-start: one per attributes type, device and env
     _device(),
     Column("attributes_type", String(128), nullable=False),
     *_token(),
+    # Starts in a row without an answer, and when they made it suspect; see people/suspects.
+    Column("unanswered", Integer, nullable=False, server_default="0"),
+    Column("suspect_at", BigInteger),
+    Column("cleared_at", BigInteger),  # when an answer or a new token last set the count to 0
     UniqueConstraint("device_id", "attributes_type", "environment"),
     Index(None, "app_id", "attributes_type", "retired_at", "id"),  # everyone who can be started
+    _few(  # those among them who come last
+        "ix_start_tokens_suspect",
+        "app_id",
+        "attributes_type",
+        "retired_at",
+        "id",
+        where="suspect_at IS NOT NULL",
+    ),
     Index(None, "app_id", "token"),  # a 410 names the token only
     _few("ix_start_tokens_retired", "retired_at", where="retired_at IS NOT NULL"),  # pruning
 )
@@ -303,6 +315,7 @@ activity_devices = _table(  # who an activity was started on, or who joined it
     Column("joined_at", BigInteger),  # when a device that started it by itself said so
     Column("missing_reported_at", BigInteger),  # "started, but no token came" was reported
     Column("ending_at", BigInteger),  # an end is owed to this device alone, since then
+    Column("start_settled_at", BigInteger),  # when its start counted as unanswered, or never will
     UniqueConstraint("activity_id", "device_id"),
     Index(None, "activity_id", "retired_at", "acknowledged_version", "id"),  # who is behind
     Index(None, "device_id", "retired_at"),  # how many run on this device
@@ -313,6 +326,12 @@ activity_devices = _table(  # who an activity was started on, or who joined it
         "ix_activity_devices_missing",
         "started_at",
         where="token IS NULL AND missing_reported_at IS NULL AND retired_at IS NULL",
+    ),
+    _few(  # started, reported as missing, and still no answer
+        "ix_activity_devices_still_missing",
+        "started_at",
+        where="missing_reported_at IS NOT NULL AND start_settled_at IS NULL "
+        "AND token IS NULL AND retired_at IS NULL",
     ),
     _few(
         "ix_activity_devices_ending",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import insert, select, text
@@ -18,7 +19,13 @@ from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.one_hop import OneHopConnection, connect
 from apns_live.activities.store.sealing import FILE_VARIABLE, VARIABLE, Sealer, new_key
-from apns_live.activities.store.upgrade import check, current_version, newest_version, upgrade
+from apns_live.activities.store.upgrade import (
+    _config,
+    check,
+    current_version,
+    newest_version,
+    upgrade,
+)
 from apns_live.errors import InvalidSetting, StoreError
 
 
@@ -49,6 +56,42 @@ async def test_the_migrations_make_exactly_the_schema(database: Database) -> Non
 
     async with database.read() as connection:
         assert await connection.run_sync(differences) == []
+
+
+async def test_what_the_schema_before_holds_lives_on(empty_database: Database) -> None:
+    """The newest migration only adds: rows stay, and what the release before wrote still fits."""
+
+    def to(version: str):
+        return lambda sync: command.upgrade(_config(sync), version)
+
+    async def tell(device: str) -> None:
+        async with empty_database.write() as connection:
+            for statement in _BEFORE:
+                await connection.execute(text(statement), {"device": device})
+
+    async with empty_database.write() as connection:
+        await connection.run_sync(to("0002"))
+        await connection.execute(insert(schema.apps), an_app("a"))
+    await tell("old")
+    assert await upgrade(empty_database) == newest_version()
+    await tell("new")
+    tokens = schema.start_tokens
+    columns = tokens.c.token, tokens.c.unanswered, tokens.c.suspect_at, tokens.c.cleared_at
+    found = await empty_database.rows(select(*columns).order_by(tokens.c.id))
+    assert [tuple(row) for row in found] == [(name, 0, None, None) for name in ("old", "new")]
+    members = select(schema.activity_devices.c.start_settled_at)
+    assert [tuple(row) for row in await empty_database.rows(members)] == [(None,)] * 2
+
+
+_BEFORE = (
+    "INSERT INTO devices (app_id, public_id, created_at, updated_at) VALUES (1, :device, 1, 1)",
+    "INSERT INTO start_tokens "
+    "(app_id, device_id, attributes_type, environment, token, registered_at) "
+    "SELECT 1, id, 'Match', 'sandbox', public_id, 1 FROM devices WHERE public_id = :device",
+    "INSERT INTO activity_devices (app_id, activity_id, device_id, started_at, environment) "
+    "SELECT 1, 1, id, 1, 'sandbox' FROM devices WHERE public_id = :device",
+)
+"""How the release of version 0002 wrote a device that was started."""
 
 
 async def test_a_database_of_a_newer_release_is_refused(database: Database) -> None:

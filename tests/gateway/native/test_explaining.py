@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from apns_live.activities.store.schema import activities, activity_devices
+from apns_live.activities.store.schema import activities, activity_devices, start_tokens
 from apns_live.cli import run
 from tests.activities.plans import every_query_indexed
 
@@ -45,6 +45,21 @@ async def test_a_card_without_token_is_named(live: Live) -> None:
     )
     findings = (await live.http.get("/v1/devices/d-1/doctor")).json()["findings"]
     assert [each for each in findings if each["check"] == "token"] == []
+
+
+async def test_a_suspect_start_token_is_shown_wherever_the_device_is(live: Live) -> None:
+    token = {"kind": "start", "attributes_type": TYPE, "token": "ab" * 32}
+    await live.http.post("/v1/tokens", json={"tokens": [{"device": "d-1", **token}]})
+    for unanswered, suspect in ((1, False), (2, True)):
+        marked = start_tokens.update().values(unanswered=unanswered, suspect_at=1)
+        await live.service.database.change(marked)
+        [own] = (await live.http.get("/v1/devices/d-1")).json()["start_tokens"]
+        assert (own["unanswered_starts"], own["suspect"]) == (unanswered, suspect)
+        [listed] = (await live.http.get("/v1/devices/d-1/tokens")).json()["items"]
+        assert listed["suspect"] is suspect
+        found = (await live.http.get("/v1/devices/d-1/doctor")).json()
+        said = [one["said"] for one in found["findings"] if "is suspect" in one["said"]]
+        assert (found["ok"], len(said)) == (not suspect, int(suspect))
 
 
 async def test_a_device_of_nobody_or_of_another_app_is_not_found(live: Live) -> None:

@@ -76,6 +76,7 @@ async def test_what_was_done_is_counted(live: Live) -> None:
     assert figures["apns_live_http_request_duration_seconds_count"][place[1],] == 1
     assert figures["apns_live_partitions_owned"] == figures["apns_live_partitions"] == {(): 256}
     assert figures["apns_live_leases_lost"] == {(): 0}
+    assert figures["apns_live_start_tokens_suspected_total"] == {(): 0}
     for word in (live.app.id + '"', "m1", "phone-1", "sandbox", live.key):
         assert word not in answer.text
 

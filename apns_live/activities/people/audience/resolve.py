@@ -41,6 +41,7 @@ from ...store import schema
 from ...store.database import Database
 from ...store.statements import page_of
 from ...times import milliseconds
+from ..suspects import Which, tokens_that_are
 from .compile import Clause, compile_filter, of_device_or_user, unindexed
 from .filters import parse_filter
 from .segments import load_segment
@@ -151,13 +152,20 @@ class Audiences:
         environment: str,
         after: int = 0,
         page: int = PAGE,
+        which: Which = "all",
+        moment: int = 0,
     ) -> AsyncIterator[list[Recipient]]:
-        """Read the living start tokens of an audience in pages by row id. Raises `InvalidInput`."""
+        """Read the living start tokens of an audience in pages by row id. Raises `InvalidInput`.
+
+        ``which`` keeps to those that were suspect at a moment (milliseconds), or to the others.
+        """
         tokens = schema.start_tokens
         async with self._database.read() as connection:
             clause = await self.clause(connection, app, audience)
         query = living_tokens(tokens, app, environment)
         query = query.where(tokens.c.attributes_type == attributes_type, clause)
+        if which != "all":
+            query = query.where(tokens_that_are(which, moment))
         read = recipient_pages(self._database, query, tokens.c.id, after, page)
         async with aclosing(read) as pages:
             async for recipients in pages:
