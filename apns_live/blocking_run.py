@@ -15,7 +15,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from .client.reading import IN_MEMORY, TokenReader, shown
+from .client.reading import IN_MEMORY, AheadReader, shown
 from .client.run import WATERMARK, Life
 from .errors import ClientClosed
 from .guard import RAISED
@@ -34,7 +34,7 @@ PATIENCE = 0.02
 """Seconds that reading tokens may keep waiting outcomes from the caller."""
 
 
-class _Handed(TokenReader):
+class _Handed(AheadReader):
     """Tokens that the caller's thread reads and hands over to the event loop.
 
     Anything may happen in a generator or a cursor, so it stays in the caller's thread.
@@ -44,9 +44,6 @@ class _Handed(TokenReader):
         super().__init__(dedupe=dedupe)
         self._tokens = tokens
         self._iterator: Iterator[str] | None = None
-        self._handed: deque[str] = deque()
-        self._failure: BaseException | None = None
-        self._over = False
         self._asked = False
         self.on_wanted: Callable[[], object] | None = None
         """Called on the event loop when it could take more tokens."""
@@ -55,7 +52,7 @@ class _Handed(TokenReader):
 
     def wanted(self) -> bool:
         """Whether the caller's thread should read on."""
-        return not (self._over or self.stopped) and len(self._handed) < TOKENS_AHEAD // 2
+        return not (self._over or self.stopped) and len(self._ahead) < TOKENS_AHEAD // 2
 
     def read_on(
         self, enough: Callable[[], bool], tell: Callable[[Callable[[], object]], object]
@@ -65,12 +62,12 @@ class _Handed(TokenReader):
         try:
             if self._iterator is None:
                 self._iterator = iter(self._tokens)
-            while len(self._handed) < TOKENS_AHEAD and not self.stopped:
+            while len(self._ahead) < TOKENS_AHEAD and not self.stopped:
                 token = next(self._iterator, self)
                 if token is self:
                     self._over = True
                     break
-                self._handed.append(token)  # type: ignore[arg-type]
+                self._ahead.append(token)
                 if self._asked:
                     self._asked = False
                     tell(self._wake)
@@ -86,24 +83,14 @@ class _Handed(TokenReader):
     # The event loop
 
     def _next(self, limit: int) -> list[str]:
-        handed = self._handed
-        tokens = [handed.popleft() for _ in range(min(limit, len(handed)))]
+        tokens = super()._next(limit)
         if not tokens:
             # First say that more is wanted, then look: the other thread first hands over.
             self._asked = True
-            if self._over and not handed:
-                self.error = self._failure
-                self.exhausted = self._failure is None
+            tokens = super()._next(limit)
         if self.on_wanted is not None and self.wanted():
             self.on_wanted()
         return tokens
-
-    def _left(self) -> list[str]:
-        # The caller's thread may be about to append one more; it looks at ``stopped`` first.
-        left = list(self._handed)
-        for _ in left:
-            self._handed.popleft()
-        return left
 
 
 class Run:

@@ -103,7 +103,7 @@ class _Watch:
 
     def __exit__(self, *details: Any) -> None:
         if self._bar is not None:
-            self._bar.__exit__(None, None, None)
+            self._bar.__exit__()
 
     def __call__(self, progress: Progress) -> None:
         if self._bar is None:

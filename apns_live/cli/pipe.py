@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import queue
 import threading
-from collections import deque
 from collections.abc import AsyncIterator, Iterator
 
 AHEAD = 1_000
@@ -16,8 +17,8 @@ class PipeTokens:
 
     def __init__(self, source: Iterator[str]) -> None:
         self._source = source
-        self._ready: deque[str] = deque()
-        self._changed = threading.Condition()
+        self._ready: queue.Queue[str | None] = queue.Queue(AHEAD)
+        """None is the end."""
         self._ended = False
         self._error: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -29,63 +30,45 @@ class PipeTokens:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
         try:
-            while True:
+            while not self._ended:
                 self._wanted.clear()
-                while self._ready:
-                    token = self._ready.popleft()
-                    if len(self._ready) == AHEAD // 2:
-                        self._make_room()
-                    yield token
-                self._make_room()
-                if self._ready:
-                    continue
-                if self._ended:
-                    break
-                await self._wanted.wait()
+                while not self._ready.empty():
+                    if (token := self._take()) is not None:
+                        yield token
+                if not self._ended:
+                    await self._wanted.wait()
         finally:
             self._loop = None
-        if self._error is not None:
-            raise self._error
 
     def rest(self) -> Iterator[str]:
         """Give what is left, to the end of the pipe; blocks the calling thread."""
-        if not self._thread.is_alive() and not self._ended:
+        if self._thread.ident is None:
             self._thread.start()
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._ready or self._ended)
-                if not self._ready:
-                    break
-                token = self._ready.popleft()
-                self._changed.notify_all()
+        while not self._ended and (token := self._take()) is not None:
             yield token
-        if self._error is not None:
-            raise self._error
 
-    def _make_room(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
+    def _take(self) -> str | None:
+        """Return the next token, None at the end. Raises what the source raised."""
+        token = self._ready.get()
+        if token is None:
+            self._ended = True
+            if self._error is not None:
+                raise self._error
+        return token
 
     def _read(self) -> None:
         try:
             for token in self._source:
-                with self._changed:
-                    self._changed.wait_for(lambda: len(self._ready) < AHEAD)
-                    self._ready.append(token)
-                    self._changed.notify_all()
+                self._ready.put(token)
                 self._wake()
         except BaseException as error:  # noqa: BLE001 - raised again where tokens are taken
             self._error = error
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
+        self._ready.put(None)
         self._wake()
 
     def _wake(self) -> None:
         loop = self._loop
         if loop is not None:
-            try:
+            # The loop may have ended in between; whoever calls rest() waits for the queue.
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._wanted.set)
-            except RuntimeError:
-                # The loop has ended in between; whoever calls rest() sees the condition.
-                return

@@ -170,7 +170,34 @@ class _PlainReader(TokenReader):
         self._wake()
 
 
-class AsyncReader(TokenReader):
+class AheadReader(TokenReader):
+    """Items that somebody reads ahead of their being taken; nothing comes after ``_over``."""
+
+    def __init__(self, *, dedupe: bool = False) -> None:
+        super().__init__(dedupe=dedupe)
+        self._ahead: deque[Any] = deque()
+        self._over = False
+        self._failure: BaseException | None = None
+
+    def _next(self, limit: int) -> list[Any]:
+        ahead = self._ahead
+        items = [ahead.popleft() for _ in range(min(limit, len(ahead)))]
+        if self._over and not ahead:
+            self._finish()
+        return items
+
+    def _left(self) -> list[Any]:
+        # Another thread may be about to append one more; it looks at ``stopped`` first.
+        return [self._ahead.popleft() for _ in range(len(self._ahead))]
+
+    def _finish(self) -> None:
+        """Report the end of the source, once its last token is taken."""
+        if not self.stopped:
+            self.exhausted = self._failure is None
+            self.error = self._failure
+
+
+class AsyncReader(AheadReader):
     """An async iterable, read at most ``ahead`` items ahead by a task of its own.
 
     ``tokens_of`` returns the tokens of items, where these are more than tokens.
@@ -188,9 +215,6 @@ class AsyncReader(TokenReader):
         self._items = items
         self._most_ahead = ahead
         self._tokens_of = tokens_of
-        self._ahead: deque[Any] = deque()
-        self._over = False
-        self._failure: BaseException | None = None
         self._room: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -203,20 +227,15 @@ class AsyncReader(TokenReader):
         )
 
     def _next(self, limit: int) -> list[str]:
-        ahead = self._ahead
-        items = [ahead.popleft() for _ in range(min(limit, len(ahead)))]
-        if self._room is not None and len(ahead) < self._most_ahead:
+        items = super()._next(limit)
+        if self._room is not None and len(self._ahead) < self._most_ahead:
             self._room.set()
-        if not ahead and self._over:
-            self._finish()
         return self._tokens_of(items)
 
     def _left(self) -> list[str]:
         if self._task is not None:
             self._task.cancel()
-        left = self._tokens_of(list(self._ahead))
-        self._ahead.clear()
-        return left
+        return self._tokens_of(super()._left())
 
     async def aclose(self) -> None:
         """Stop, and wait until the source is closed."""
@@ -246,15 +265,6 @@ class AsyncReader(TokenReader):
             if not ahead:
                 self._finish()
             self._wake()
-
-    def _finish(self) -> None:
-        """Report the end of the source, once its last token is taken."""
-        if self.stopped:
-            return
-        if self._failure is None:
-            self.exhausted = True
-        else:
-            self.error = self._failure
 
 
 async def _close(iterator: object) -> None:

@@ -17,7 +17,7 @@ from ..pool import Endpoint, PoolOptions
 from .client import Client
 from .crossing import NoMore, Settled, Setup, Take, decode_order, pack, read, write
 from .fan_out import Run
-from .reading import TokenReader
+from .reading import AheadReader
 from .run import Life, Outbox
 
 _PAUSE = 0.01, 0.05
@@ -50,13 +50,11 @@ class LentKey(ProviderKey):
             ) from None
 
 
-class _Fed(TokenReader):
+class _Fed(AheadReader):
     """Tokens that another process read; it knows each by its number."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._fed: list[str] = []
-        self._over = False
         self._handed = 0
         self._numbers: dict[str, int] = {}
         self._again: dict[str, list[int]] = {}
@@ -71,7 +69,7 @@ class _Fed(TokenReader):
             for number, token in enumerate(tokens, first):
                 if self._numbers.setdefault(token, number) != number:
                     self._again.setdefault(token, []).append(number)
-        self._fed.extend(tokens)
+        self._ahead.extend(tokens)
         self._wake()
 
     def numbers(self, tokens: list[str]) -> list[int]:
@@ -88,17 +86,6 @@ class _Fed(TokenReader):
     def finish(self) -> None:
         self._over = True
         self._wake()
-
-    def _next(self, limit: int) -> list[str]:
-        taken = self._fed[:limit]
-        del self._fed[:limit]
-        if not self._fed and self._over:
-            self.exhausted = True
-        return taken
-
-    def _left(self) -> list[str]:
-        left, self._fed = self._fed, []
-        return left
 
 
 class _Teller(Outbox):

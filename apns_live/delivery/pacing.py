@@ -53,7 +53,7 @@ def follows(
     been processed, and EXPIRED where the next try would be at its ``last_moment`` or later.
     """
     failures = before.failures if before is not None else 0
-    when = again_at(outcome, failures, now, replay_safe=replay_safe)
+    when = _again_at(outcome, failures, now, replay_safe=replay_safe)
     if when == NEVER:
         if outcome.may_have_been_sent and outcome.verdict in _TRIED_AGAIN:
             return msgspec.structs.replace(outcome, verdict=Verdict.UNKNOWN, retry_at=0.0)
@@ -81,7 +81,7 @@ def with_tries(outcome: Outcome, before: Trouble | None) -> Outcome:
     )
 
 
-def again_at(outcome: Outcome, failures: int, now: float, *, replay_safe: bool = True) -> float:
+def _again_at(outcome: Outcome, failures: int, now: float, *, replay_safe: bool = True) -> float:
     """Return the time (seconds since 1970) at which the token may be tried again, or NEVER.
 
     ``failures`` counts the ones before this in a row. A push that is not ``replay_safe`` (a

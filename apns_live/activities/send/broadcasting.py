@@ -16,7 +16,7 @@ from sqlalchemy import Row, select
 from ...channels import BroadcastChannel
 from ...clock import Clock
 from ...delivery.lane import HEADROOM_URGENT
-from ...delivery.pacing import NEVER, again_at
+from ...delivery.pacing import Trouble, follows, with_tries
 from ...errors import ApnsLiveError, InvalidInput
 from ...outcome import Outcome, Verdict
 from ..apps import App
@@ -90,7 +90,7 @@ class Broadcasting:
 
     async def _send(self, app: App, activity: Row[Any], alert: Any) -> Outcome:
         channel = await self._channel(app, activity)
-        attempt = 0
+        trouble: Trouble | None = None
         while True:
             now = self.clock.time()
             message = change_message(activity, alert, spoken_on_channels(app), now=now)
@@ -117,11 +117,14 @@ class Broadcasting:
                     return Outcome(
                         token=activity.channel_id, verdict=Verdict.NOT_SENT, detail=str(error)
                     )
-            when = again_at(outcome, attempt, now)
-            if outcome.accepted or when == NEVER or attempt == TRIES - 1:
+            outcome = with_tries(outcome, trouble)
+            next_ = follows(outcome, trouble, now)
+            if isinstance(next_, Outcome):
+                return next_
+            if next_.failures == TRIES:
                 return outcome
-            attempt += 1
-            await self.clock.sleep(max(0.0, when - self.clock.time()))
+            trouble = next_
+            await self.clock.sleep(max(0.0, trouble.not_before - self.clock.time()))
 
     async def _channel(self, app: App, activity: Row[Any]) -> BroadcastChannel:
         """Return the channel with its storage policy, if it is known: it decides on the expiration."""
