@@ -1,7 +1,8 @@
 """Content states held to the contract of the app: its Swift source, stored in its settings.
 
 The setting ``contract`` is ``{"mode": "refuse", "versions": {"2.4": {"Match.swift": "..."}}}``: one
-set of files for each version of the app in use. A state must decode under all of them. ``mode`` is
+set of files for each version of the app. A state must decode under all of those that devices run (see
+`people.app_versions`). ``mode`` is
 refuse (the caller gets `InvalidPayload`), warn (the log gets it) or off.
 """
 
@@ -34,7 +35,7 @@ def check_decodes(
     content_state: Mapping[str, Any] | None,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Hold a state, and the attributes of a start, to every version of the app in use.
+    """Hold a state, and the attributes of a start, to every version in the settings.
 
     Raises `InvalidPayload` with the field where the mode is refuse. What nobody can tell passes.
     """

@@ -19,6 +19,7 @@ from ...errors import Conflict
 from .. import checks, observed
 from ..apps import App
 from ..finding import find
+from ..people.app_versions import AppVersions
 from ..people.audience import Audiences
 from ..read.views import (
     ActivityCounts,
@@ -74,6 +75,8 @@ class Activities:
         self._new_id = new_id
         self._writes = Writes(database, commits, written)
         self._audiences = Audiences(database, clock)
+        self.versions = AppVersions(database, clock)
+        """Which of an app's contracts its devices run."""
         self._changing = Changing(new_id, clock.monotonic)
         self._changes: Batch[Change, Changed] = Batch(self._changing.together, self._tell)
 
@@ -89,6 +92,7 @@ class Activities:
         """
         now = milliseconds(self._clock)
         public_id = self._new_id() if request.id is None else checks.identifier(request.id, "id")
+        app = await self.versions.in_use(app)
         request = checked_start(app, request, now)
         if self._check_key is not None:
             await self._check_key(app, request.environment or app.environment)
@@ -213,6 +217,7 @@ class Activities:
     async def _write(self, app: App, request: Update | End, key: Key | None) -> Once[Accepted]:
         now = milliseconds(self._clock)
         checks.identifier(request.id, "id")
+        app = await self.versions.in_use(app)
         if key is None:
             changed = await self._writes.commits.run_with(self._changes, Change(app, request, now))
             observed.accepted(changed.answer.operation)

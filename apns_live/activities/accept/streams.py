@@ -91,6 +91,7 @@ class Streams:
         """
         now = milliseconds(self._clock)
         name = checks.stream_key(request.stream_key)
+        app = await self._activities.versions.in_use(app)
         request = checked_start(app, request, now)
         if change is not None:
             change = checked_change(change, self._clock.time())
@@ -161,6 +162,7 @@ class Streams:
         ``request`` carries a last state; its id is not looked at. Raises `NotFound`.
         """
         final = self._final(name, request or End(id=""))
+        app = await self._activities.versions.in_use(app)
 
         async def work(writing: Writing) -> Streamed:
             stream = await find(writing.connection, writing.app, schema.streams, name, lock=True)
@@ -187,6 +189,7 @@ class Streams:
         Returns when it was paused, in milliseconds since 1970. Raises `NotFound`.
         """
         final = self._final(name, request or End(id="", reason="paused"))
+        app = await self._activities.versions.in_use(app)
 
         async def work(writing: Writing) -> int:
             stream = await find(writing.connection, writing.app, schema.streams, name, lock=True)

@@ -128,7 +128,8 @@ async def send(call: Call, body: Any) -> Response:
     call.need(asked.scope)
     if asked.message.event == "start":
         state, attributes = asked.aps.get("content-state"), asked.aps.get("attributes")
-        check_decodes(app.settings, str(asked.aps.get("attributes-type")), state, attributes)
+        settings = (await gateway.service.activities.versions.in_use(app)).settings
+        check_decodes(settings, str(asked.aps.get("attributes-type")), state, attributes)
     named = f"projects/{call.part('project')}/messages"
     if asked.validate_only:
         return json_answer({"name": f"{named}/fake_message_id"})

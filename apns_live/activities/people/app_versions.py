@@ -1,0 +1,67 @@
+"""Which versions of an app its devices run, so that states are held to the contracts of those.
+
+A device that tells a version counts for the newest contract that is not newer than that: 2.4.1 and 2.5 run the
+source of 2.4 until there is one of 2.5. An older device than every contract counts for the oldest. Where no
+device of the app tells a version, any contract may be in use, and all of them count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import pairwise
+from typing import Any
+
+from msgspec.structs import replace
+from sqlalchemy import and_, exists, select
+
+from ...clock import Clock
+from .. import checks
+from ..apps import App
+from ..decodes import has_contract
+from ..store import schema
+from ..store.database import Database
+
+KEPT = 10.0
+"""Seconds after which the devices are asked again."""
+_APPS = 10_000
+
+
+class AppVersions:
+    """Answers from memory for `KEPT` seconds."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._kept: dict[tuple[int, frozenset[str]], tuple[float, Collection[str]]] = {}
+
+    async def in_use(self, app: App) -> App:
+        """Return the app with those of its contracts that a device runs. Raises as `Database.read`."""
+        setting: dict[str, Any] = app.settings.get("contract") or {}
+        if not has_contract(app.settings) or len(setting["versions"]) < 2:
+            return app
+        place, now = (app.row, frozenset(setting["versions"])), self._clock.monotonic()
+        until, names = self._kept.get(place, (now, ()))
+        if until <= now:
+            names = await self._told(app.row, setting["versions"])
+            if len(self._kept) >= _APPS:
+                self._kept.clear()
+            self._kept[place] = now + KEPT, names
+        versions = {name: setting["versions"][name] for name in names}
+        return replace(
+            app, settings={**app.settings, "contract": {**setting, "versions": versions}}
+        )
+
+    async def _told(self, app: int, configured: Collection[str]) -> Collection[str]:
+        """Return the versions of contracts that count, asking once for the devices of each."""
+        table = schema.devices
+        told = table.c.app_version_order
+        orders = sorted({checks.version_order(name) for name in configured})
+        asked = []
+        for least, next_one in pairwise([None, *orders[1:], None]):
+            within = [table.c.app_id == app, told.is_not(None)]
+            within += [told >= least] if least is not None else []
+            within += [told < next_one] if next_one is not None else []
+            asked.append(exists().where(and_(*within)))
+        row = await self._database.row(select(*asked))
+        used = {order for order, found in zip(orders, row or (), strict=True) if found}
+        return [name for name in configured if not used or checks.version_order(name) in used]
