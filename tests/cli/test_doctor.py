@@ -255,12 +255,34 @@ def test_a_store_that_is_locked(doctor: Doctor, tmp_path: Path) -> None:
     assert "Another process" in found["remedy"]
 
 
-def test_a_store_of_another_version(doctor: Doctor, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [("", "not set up"), ("0001", "of version 0001"), ("9999", "of version 9999")],
+)
+def test_a_store_of_another_version(
+    doctor: Doctor, tmp_path: Path, version: str, said: str
+) -> None:
     file = tmp_path / "live.db"
-    sqlite3.connect(file).close()
-    file.write_bytes(b"")
+    with contextlib.closing(sqlite3.connect(file)) as store, store:
+        if version:
+            store.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+            store.execute("INSERT INTO alembic_version VALUES (?)", (version,))
     found = doctor.broken("store", "--database", file, code=1)
+    assert said in found["said"]
     assert "store upgrade" in found["remedy"] + found["said"]
+
+
+def test_a_spent_budget(doctor: Doctor) -> None:
+    """Priority 10 is delayed: the fake of these tests gives none at all."""
+    phone = doctor.fake.devices.add("busy", attributes_types=["GameAttributes"])
+    assert phone.start_activity("GameAttributes", {"home": 0}).token is not None
+    words = ["doctor", "--fake", doctor.fake.inspector, "--device", "busy", "--json"]
+    assert run(words) == 1
+    findings = json.loads(doctor.capsys.readouterr().out)["findings"]
+    (failed,) = [each for each in findings if each["state"] == "fail"]
+    assert failed["check"] == "budget"
+    assert "0 of 0 pushes of priority 10 are left" in failed["said"]
+    assert "priority 5" in failed["remedy"]
 
 
 def test_why_a_phone_shows_nothing(doctor: Doctor) -> None:
@@ -284,3 +306,29 @@ def test_why_a_phone_shows_nothing(doctor: Doctor) -> None:
     assert all(each["remedy"] for each in failed.values())
     assert run(["doctor", "--fake", fake.inspector, "--device", "nobody"]) == 2
     assert run(["doctor", "--device", "shy"]) == 2
+
+
+BROKEN = {
+    "wrong key": test_a_wrong_key,
+    "wrong team": test_a_wrong_team,
+    "wrong environment": test_a_key_of_the_other_environment,
+    "wrong topic": test_a_wrong_topic,
+    "clock two hours off": test_a_clock_that_is_two_hours_off,
+    "port closed": test_a_closed_port,
+    "untrusted authority": test_an_authority_that_is_not_trusted,
+    "wrong host name": test_a_certificate_for_another_name,
+    "proxy that refuses": test_a_proxy_that_refuses,
+    "HTTP/1 only": test_http_1_only,
+    "name that does not resolve": test_a_name_without_an_address,
+    "expired certificate": test_an_expired_certificate,
+    "locked store": test_a_store_that_is_locked,
+    "store of another version": test_a_store_of_another_version,
+    "dead start token": test_a_dead_start_token,
+    "spent budget": test_a_spent_budget,
+    "undecodable state": test_a_state_that_does_not_decode,
+}
+"""The set-ups that the doctor must name, each with its remedy, and the test that breaks it."""
+
+
+def test_every_broken_set_up_has_a_test_of_its_own() -> None:
+    assert len(set(BROKEN.values())) == len(BROKEN) == 17

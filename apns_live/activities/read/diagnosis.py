@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, func, or_, select
 
 from ...delivery.budget import PRESETS
 from ...explain import Finding, find, finding
@@ -37,30 +37,37 @@ async def diagnose(
     cards = (
         select(activity_devices, activities.c.public_id, activities.c.channel_id)
         .join(activities, activities.c.id == activity_devices.c.activity_id)
-        .where(activity_devices.c.device_id == row, activity_devices.c.retired_at.is_(None))
+        .where(
+            activity_devices.c.device_id == row,
+            or_(
+                activity_devices.c.retired_at.is_(None),
+                activity_devices.c.started_at
+                > now - HOUR,  # it was charged to the budget of starts
+            ),
+        )
         .order_by(activity_devices.c.id.desc())
     )
     last = select(outcomes).where(outcomes.c.device_id == row).order_by(outcomes.c.id.desc())
     told = select(func.max(receipts.c.created_at)).where(receipts.c.device_id == row)
     async with database.read() as connection:
-        running = (await connection.execute(cards.limit(_CARDS))).all()
+        known = (await connection.execute(cards.limit(_CARDS))).all()
         results = (await connection.execute(last.limit(_OUTCOMES))).all() if outcomes_too else []
         receipt = (await connection.execute(told)).scalar_one()
     when = f"the last receipt came at {to_text(receipt)}" if receipt else "no receipt ever came"
     return [
         *_of_device(phone, now),
-        *_of_budgets(running, results, now),
-        *_of_cards(running, now),
+        *_of_budgets(phone, known, results, now),
+        *_of_cards([card for card in known if card.retired_at is None], now),
         *_of_outcomes(results),
         Finding("device", "ok", f"{len(results)} outcomes read, {when}" if outcomes_too else when),
     ]
 
 
 def _of_budgets(
-    running: Sequence[Row[Any]], results: Sequence[Row[Any]], now: int
+    phone: DeviceView, known: Sequence[Row[Any]], results: Sequence[Row[Any]], now: int
 ) -> Iterator[Finding]:
     unused, frequent = PRESETS["observed"], PRESETS["observed-frequent"]
-    starts = sum((card.started_at or 0) > now - HOUR for card in running)
+    starts = sum((card.started_at or 0) > now - HOUR for card in known)
     if starts >= unused.starts_per_hour:
         said = f"{starts} cards were started here within an hour, of {unused.starts_per_hour}"
         yield finding("start budget", "start budget", said)
@@ -68,7 +75,8 @@ def _of_budgets(
     if tens >= unused.per_hour:
         said = f"{tens} pushes of priority 10 within an hour, of {unused.per_hour} (frequent updates: {frequent.per_hour})"
         spent = finding("budget", "budget", said)
-        yield spent if tens >= frequent.per_hour else spent._replace(state="warn")
+        certain = tens >= frequent.per_hour or phone["frequent_updates"] is False
+        yield spent if certain else spent._replace(state="warn")
 
 
 def _of_cards(running: Sequence[Row[Any]], now: int) -> Iterator[Finding]:
