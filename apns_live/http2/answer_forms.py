@@ -4,10 +4,13 @@ APNs answers a push with 200, ``apns-id`` and, in the development environment, `
 announce a header table of size 0, so such a block stands for itself (RFC 7541): the first one is
 decoded in full, and its form is kept. A later block that equals it but for the ids is known to be well
 formed; nobody needs the ``apns-id``, and the ``apns-unique-id`` is decoded when somebody reads it.
+Where many of them follow one another, a regular expression finds them all at once.
 """
 
 from __future__ import annotations
 
+import re
+import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -32,10 +35,6 @@ class AnswerForm(NamedTuple):
     tail: bytes
     kept: int
     """The number of the id that is reported, which is the last, or -1."""
-
-
-NO_FORM = AnswerForm(((b"", 1 << 30),), b"", -1)
-"""Matches nothing: no block is so long."""
 
 
 def form_of(
@@ -81,3 +80,97 @@ def form_of(
     if not parts or at != len(block) or kept not in (-1, len(parts) - 1):
         return None
     return AnswerForm(tuple([(part, len(part)) for part in parts]), block[behind:], kept)
+
+
+class AnswerRun(NamedTuple):
+    """Answers of one form that follow one another."""
+
+    stream_ids: tuple[int, ...]
+    kept: tuple[bytes, ...]
+    """Lengths and texts of the ids that are reported, or nothing."""
+    resets: tuple[bytes, ...]
+    """What stands behind each answer: its RST_STREAM frame, or nothing."""
+    end: int
+    """Where the run ends, in bytes."""
+
+
+_STREAM_ID = rb"[\x00-\x7f].{3}"
+_RESET = rb"(\x00\x00\x04\x03.\1.{4})?"
+_REACH = 16_384
+"""Bytes in which a run is looked for: what follows a run is copied each time."""
+_SIZES_REMEMBERED = 64
+"""A Huffman-coded UUID has a handful of sizes, two of them some twenty pairs."""
+
+
+class AnswerRuns:
+    """Finds runs of answers that have the form and the sizes of answers that were decoded before.
+
+    A frame's length must agree with the lengths of its ids, so each combination is a branch of the
+    expression. It is compiled after 8 answers, and again after so many more as came before.
+    """
+
+    def __init__(self) -> None:
+        self._begin(None)
+
+    def _begin(self, form: AnswerForm | None) -> None:
+        self.form = form
+        self._sizes: set[tuple[int, ...]] = set()
+        self._decoded = 0
+        self._compile_at = 8
+        self._pattern: re.Pattern[bytes] | None = None
+
+    def learn(self, form: AnswerForm | None, block: bytes) -> None:
+        """Note that an answer was decoded, and has this form if it has one to keep."""
+        if form is None:
+            return
+        if form != self.form:
+            self._begin(form)
+        at, sizes = 0, [len(block)]
+        for _, length in form.parts:
+            at += length
+            sizes.append(block[at])
+            at += STRING_SIZES[block[at]]
+        if len(self._sizes) < _SIZES_REMEMBERED:
+            self._sizes.add(tuple(sizes))
+        self._decoded += 1
+        if self._decoded == self._compile_at:
+            self._compile_at *= 2
+            self._pattern = _pattern(form, sorted(self._sizes))
+
+    def at(self, data: bytes, begin: int) -> AnswerRun | None:
+        """Return the answers that ``data`` has from ``begin`` on, if the first frame is one."""
+        if self._pattern is None:
+            return None
+        rows = self._pattern.findall(data, begin, begin + _REACH)
+        end = min(len(data), begin + _REACH)
+        if rows[-1][-1]:
+            end -= len(rows.pop()[-1])
+        if not rows:
+            return None
+        ids, *kept, resets, _ = zip(*rows, strict=True)
+        streams = struct.unpack(f">{len(ids)}I", b"".join(ids))
+        return AnswerRun(streams, kept[0] if kept else (), resets, end)
+
+
+def _pattern(form: AnswerForm, sizes: Sequence[tuple[int, ...]]) -> re.Pattern[bytes]:
+    """Return what matches one HEADERS frame of this form and one of these sizes, or all that is left.
+
+    Its groups are the stream's id, the id that is kept if there is one, the RST_STREAM frame of the
+    same stream if it follows, and what is left.
+    """
+    heads: list[bytes] = []
+    texts = [set[bytes]() for _ in form.parts]
+    for length, *strings in sizes:
+        head = [re.escape(length.to_bytes(3, "big")), b".{6}"]
+        for (part, _), size, seen in zip(form.parts, strings, texts, strict=True):
+            text = b"%s.{%d}" % (re.escape(bytes([size])), size & _LONG)
+            head += [re.escape(part), text]
+            seen.add(text)
+        heads.append(b"(?=%s)" % b"".join(head))
+    ids = [b"(?:%s)" % b"|".join(sorted(seen)) for seen in texts]
+    if form.kept >= 0:
+        ids[-1] = b"(%s)" % ids[-1]
+    parts = [re.escape(part) + text for (part, _), text in zip(form.parts, ids, strict=True)]
+    block = b"".join([*parts, re.escape(form.tail)])
+    frame = rb"(?:%s)...\x01\x05(%s)%s%s" % (b"|".join(heads), _STREAM_ID, block, _RESET)
+    return re.compile(frame + b"|(.+)", re.DOTALL)

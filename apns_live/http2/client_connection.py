@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 from apns_live.errors import Http2Error
-from apns_live.http2.answer_forms import NO_FORM, STRING_SIZES, form_of
+from apns_live.http2.answer_forms import AnswerRun, AnswerRuns, form_of
 from apns_live.http2.closed_streams import Ending
 from apns_live.http2.connection import Connection, connection_error, stream_error
 from apns_live.http2.constants import (
@@ -100,7 +103,7 @@ class ClientConnection(Connection[_Stream]):
         self._prefixes = self._requests.prefixes
         self._templates = Templates()
         self._batch_answers = batch_answers
-        self._form = NO_FORM
+        self._runs = AnswerRuns()
         self._initial_window = initial_window
         self._max_response_body = max_response_body
         self.next_stream_id = first_stream_id
@@ -283,23 +286,18 @@ class ClientConnection(Connection[_Stream]):
     # --- responses ---------------------------------------------------------------------------
 
     def _take_frames(self, data: bytes, events: list[Event]) -> int:
-        """Handle every whole frame; an answer alone in its frame, and what follows it, in line."""
+        """Handle every whole frame: a run of answers at once, and a reset behind an answer in line."""
         at = 0
         end = len(data)
         unpack = FRAME_HEADER.unpack_from
-        starts_with = data.startswith
         waiting = self._waiting
-        streams = self._streams
-        parts, tail, kept = self._form
-        batch: AnswersReceived | None = None
         answered = 0
         while end - at >= 9:
             word, flags, stream_id = unpack(data, at)
             start = at + 9
-            at = start + (word >> 8)
-            if at > end:
+            behind = start + (word >> 8)
+            if behind > end:
                 self._check_unfinished(word)
-                at = start - 9
                 break
             if (
                 flags == _WHOLE_RESPONSE
@@ -308,41 +306,50 @@ class ClientConnection(Connection[_Stream]):
                 and word <= 0x400001
                 and self._unfinished is None
             ):
-                behind = begin = start
-                for part, size in parts:
-                    begin = behind + size
-                    if begin >= at or not starts_with(part, behind):
-                        break
-                    behind = begin + STRING_SIZES[data[begin]]
+                run = self._runs.at(data, at)
+                if run is None:
+                    answered += self._take_answer(stream_id, data[start:behind], events)
                 else:
-                    if behind + len(tail) == at and starts_with(tail, behind):
-                        if batch is None:
-                            batch = AnswersReceived([], [])
-                            events.append(batch)
-                        del waiting[stream_id]
-                        answered += 1
-                        batch.stream_ids.append(stream_id)
-                        if kept >= 0:
-                            batch.unique_ids.append(EncodedString(data[begin:behind]))
-                        continue
-                answered += self._take_answer(stream_id, data[start:at], events)
-                parts, tail, kept = self._form
-                batch = None
+                    count, behind = self._take_run(run, data, at, events)
+                    answered += count
             elif (
                 word == _RESET
                 and stream_id & 1
                 and stream_id < self.next_stream_id
                 and stream_id not in waiting
-                and stream_id not in streams
+                and stream_id not in self._streams
                 and self._unfinished is None
             ):
                 self._floods.spend("RST_STREAM")  # behind an answer; nginx sends one each time
             else:
-                self._take_frame(word, flags, stream_id & 0x7FFFFFFF, data[start:at], events)
-                batch = None
+                self._take_frame(word, flags, stream_id & 0x7FFFFFFF, data[start:behind], events)
+            at = behind
         if answered:
             self._floods.earn(answered)
         return at
+
+    def _take_run(
+        self, run: AnswerRun, data: bytes, at: int, events: list[Event]
+    ) -> tuple[int, int]:
+        """Report answers up to one that nobody waits for; return how many, and where they end."""
+        waiting = self._waiting
+        before = len(waiting)
+        with contextlib.suppress(KeyError):
+            collections.deque(map(waiting.__delitem__, run.stream_ids), 0)
+        count = before - len(waiting)
+        if not events or type(events[-1]) is not AnswersReceived:
+            events.append(AnswersReceived([], []))
+        batch = cast("AnswersReceived", events[-1])
+        batch.stream_ids += run.stream_ids[:count]
+        batch.unique_ids += map(EncodedString, run.kept[:count])
+        resets = count - run.resets[:count].count(b"")
+        if resets:
+            self._floods.spend("RST_STREAM", resets)
+        if count == len(run.stream_ids):
+            return count, run.end
+        for _ in range(count + resets):
+            at += 9 + (FRAME_HEADER.unpack_from(data, at)[0] >> 8)
+        return count, at
 
     def _take_answer(self, stream_id: int, block: bytes, events: list[Event]) -> bool:
         """Take a response without a body, and keep its form if others will have it.
@@ -359,9 +366,8 @@ class ClientConnection(Connection[_Stream]):
         del self._waiting[stream_id]
         events.append(ResponseReceived(stream_id, status, headers, b""))
         if status == 200 and self._batch_answers:
-            form = form_of(block, fields, table_is_empty=self._decoder.table_is_empty)
-            if form is not None:
-                self._form = form
+            table_is_empty = self._decoder.table_is_empty
+            self._runs.learn(form_of(block, fields, table_is_empty=table_is_empty), block)
         return True
 
     def _check_headers_allowed(self, stream_id: int) -> None:
