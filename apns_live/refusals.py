@@ -64,8 +64,6 @@ REFUSALS = {
     "date_naive": ("is a datetime without a time zone", "Use an aware datetime, such as datetime.now(timezone.utc)."),
     "date_not_finite": ("is {value}, not a date", "Pass a finite number of seconds."),
     "date_range": ("lies outside the years that APNs can be told", "Pass a date between 1970 and 5138."),
-    "decoder": ("{wanted!r} is not a valid header decoder", "Use jh2 or hpack, or leave it out."),
-    "decoder_missing": ("jh2 is not installed or failed its self-check", "Install jh2, or use hpack."),
     "delivery_seconds": ("{value!r} is not possible", "Give at least {least} seconds."),
     "drops_file": ("{value!r} cannot be written: {strerror}", "Name a file in a directory that exists and may be written."),
     "drops_kind": ("{kind} is neither a callable nor a path", "Give a function that takes an Outcome, or the path of a file."),

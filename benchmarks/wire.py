@@ -14,7 +14,6 @@ import hpack
 from apns_live.http2 import (
     ClientConnection,
     FrameType,
-    HeaderDecoder,
     Indexing,
     PreparedHeaders,
     RequestReceived,
@@ -22,7 +21,6 @@ from apns_live.http2 import (
     Setting,
     frame,
 )
-from apns_live.http2.headers import DECODER_VARIABLE, choose_decoder
 from benchmarks.pages import Bar, figures, finish, options, result
 
 BATCH = 250
@@ -79,10 +77,8 @@ def _error(stream_id: int, identifier: bytes) -> bytes:
     )
 
 
-def _client(decoder: str) -> ClientConnection:
-    client = ClientConnection(
-        authority=b"api.push.example:443", header_decoder=HeaderDecoder(name=decoder)
-    )
+def _client() -> ClientConnection:
+    client = ClientConnection(authority=b"api.push.example:443")
     client.start()
     settings = b"\x00\x03\x00\x00\x03\xe8\x00\x04\x00\x00\xff\xff"
     client.receive(frame(FrameType.SETTINGS, 0, 0, settings) + frame(FrameType.SETTINGS, 1, 0))
@@ -90,9 +86,9 @@ def _client(decoder: str) -> ClientConnection:
     return client
 
 
-def measure_client(decoder: str, answer: Answer, batches: int) -> tuple[float, float, float]:
+def measure_client(answer: Answer, batches: int) -> tuple[float, float, float]:
     """Return microseconds a push of CPU time: send_request, data_to_send, receive."""
-    client = _client(decoder)
+    client = _client()
     path = b"/3/device/" + b"8f" * 32
     body = b"b" * BODY_BYTES
     clock = time.process_time
@@ -118,12 +114,11 @@ def measure_client(decoder: str, answer: Answer, batches: int) -> tuple[float, f
     return sending / pushes, draining / pushes, receiving / pushes
 
 
-def measure_server(decoder: str, batches: int) -> tuple[float, float]:
+def measure_server(batches: int) -> tuple[float, float]:
     """Return microseconds a push of CPU time: receive, send_response with data_to_send."""
     client = ClientConnection(authority=b"api.push.example:443")
     server = ServerConnection(
         settings={Setting.MAX_CONCURRENT_STREAMS: 1000},
-        header_decoder=HeaderDecoder(name=decoder),
         connection_window=2**20,
     )
     client.start()
@@ -155,7 +150,7 @@ def measure_server(decoder: str, batches: int) -> tuple[float, float]:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure both roles with each decoder that is usable."""
+    """Measure both roles."""
     parser = options("wire", __doc__)
     parser.add_argument("--batches", type=int, default=BATCHES)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
@@ -163,7 +158,6 @@ def main(arguments: list[str]) -> int:
     settings = {
         "work": f"batches of {BATCH} pushes of {BODY_BYTES} bytes, answers in one read, "
         f"best of {given.rounds} rounds of {given.batches} batches",
-        "default decoder": f"{choose_decoder()} (see {DECODER_VARIABLE})",
     }
     found = result("wire", "Our HTTP/2 by itself: microseconds of CPU a push", settings)
     bars: list[Bar] = []
@@ -173,29 +167,21 @@ def main(arguments: list[str]) -> int:
         "200, apns-id Huffman": _Huffman,
         "400 with a body": lambda: _error,
     }
-    for decoder in dict.fromkeys((choose_decoder(), "hpack")):
-        for kind, make in kinds.items():
-            rounds = [measure_client(decoder, make(), given.batches) for _ in range(given.rounds)]
-            best = [min(figures) for figures in zip(*rounds, strict=True)]
-            sending, draining, receiving = best
-            name = f"client, {kind}, {decoder}"
-            found.runs.append(
-                figures(
-                    name, send_us=sending, drain_us=draining, receive_us=receiving, sum_us=sum(best)
-                )
-            )
-            if decoder == choose_decoder() and kind == "200, apns-id plain":
-                for name, figure in (("send_request", best[0]), ("an answer", best[2])):
-                    bars.append(Bar(name, figure, TARGET, at_least=False, unit="us"))
-        server = [measure_server(decoder, given.batches) for _ in range(given.rounds)]
-        receive, respond = (min(figures) for figures in zip(*server, strict=True))
+    for kind, make in kinds.items():
+        rounds = [measure_client(make(), given.batches) for _ in range(given.rounds)]
+        sending, draining, receiving = best = [min(each) for each in zip(*rounds, strict=True)]
+        name = f"client, {kind}"
         found.runs.append(
             figures(
-                f"server, {decoder}", send_us=respond, receive_us=receive, sum_us=receive + respond
+                name, send_us=sending, drain_us=draining, receive_us=receiving, sum_us=sum(best)
             )
         )
-        if decoder == choose_decoder():
-            bars.append(
-                Bar("server, a push", receive + respond, SERVER_TARGET, at_least=False, unit="us")
-            )
+        if kind == "200, apns-id plain":
+            for name, figure in (("send_request", sending), ("an answer", receiving)):
+                bars.append(Bar(name, figure, TARGET, at_least=False, unit="us"))
+    server = [measure_server(given.batches) for _ in range(given.rounds)]
+    receive, respond = (min(each) for each in zip(*server, strict=True))
+    total = receive + respond
+    found.runs.append(figures("server", send_us=respond, receive_us=receive, sum_us=total))
+    bars.append(Bar("server, a push", total, SERVER_TARGET, at_least=False, unit="us"))
     return finish(found, bars, given)

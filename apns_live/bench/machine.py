@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-LIBRARIES = ("apns-live", "jh2", "msgspec", "cryptography", "httpx", "h2", "aioapns", "uvloop")
+LIBRARIES = ("apns-live", "hpack", "msgspec", "cryptography", "httpx", "h2", "aioapns", "uvloop")
 CALIBRATION_TURNS = 2_000_000
 CALIBRATION_ROUNDS = 5
 

@@ -72,7 +72,6 @@ class HttpxTransport(Transport):
     """`Transport` over `httpx.AsyncClient`: one task per push, up to 100 at a time."""
 
     name = "httpx"
-    header_decoder = "hpack"
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -57,8 +58,6 @@ class Statistics:
 
     transport: str
     """``http2`` or ``httpx``."""
-    header_decoder: str
-    """Which decoder of header blocks runs: ``jh2`` or ``hpack``."""
     connections: tuple[LinkStatistics, ...]
     connections_opened: int
     connections_failed: int
@@ -89,6 +88,14 @@ class Statistics:
     round_trips: Times
     """From leaving until the answer."""
 
+    @property
+    def header_decoder(self) -> str:
+        """``hpack``: there is one decoder of header blocks. Deprecated, goes with 0.2."""
+        warnings.warn(
+            "Statistics.header_decoder is always hpack now", DeprecationWarning, stacklevel=2
+        )
+        return "hpack"
+
 
 def snapshot(
     counters: Counters,
@@ -107,7 +114,6 @@ def snapshot(
         )
     return Statistics(
         transport=transport.name,
-        header_decoder=transport.header_decoder,
         connections=connections,
         connections_opened=transport.opening.opened,
         connections_failed=transport.opening.failed,

@@ -38,7 +38,7 @@ class AnswerForm(NamedTuple):
 
 
 def form_of(
-    block: bytes, fields: Sequence[tuple[bytes, ...]], *, table_is_empty: bool
+    block: bytes, fields: Sequence[tuple[bytes, bytes]], *, table_is_empty: bool
 ) -> AnswerForm | None:
     """Return the form of a block that decodes to ``fields``; None if it has none to keep.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-Field = tuple[bytes, ...]
-"""Name and value, and whatever else the decoder adds behind them."""
+Field = tuple[bytes, bytes]
+"""Name and value."""
 
 # RFC 9113, section 8.2.1: visible ASCII without upper case; the colon only in front.
 _BAD_NAME = re.compile(rb"[^\x21-\x39\x3b-\x40\x5b-\x7e]")
@@ -24,12 +24,7 @@ _USUAL_NAMES = frozenset(
     {b"apns-id", b"apns-unique-id", b"apns-request-id", b"apns-channel-id", b"content-type"}
 )
 _VISIBLE = bytes(range(0x21, 0x7F))
-_STATUSES = {
-    field: status
-    for status in range(100, 600)
-    for name, text in [(b":status", b"%d" % status)]
-    for field in [(name, text), (name, text, False), (name, text, True)]
-}
+_STATUSES = {(b":status", b"%d" % status): status for status in range(100, 600)}
 _STATUS = re.compile(rb"[1-9][0-9][0-9]\Z")
 _LENGTH = re.compile(rb"[0-9]{1,18}\Z")
 
@@ -53,8 +48,8 @@ class FieldCheck:
         """
         if not fields:
             return [], -1, "the request has no header fields"
-        pairs = [(field[0], field[1]) for field in fields]
-        names = tuple([pair[0] for pair in pairs])
+        pairs = list(fields)
+        names = tuple([field[0] for field in fields])
         if names in self._requests:
             passed = self._passed
             for field in fields:
@@ -96,7 +91,7 @@ class FieldCheck:
         """Return why a regular field is malformed, or an empty string."""
         if field in self._passed:
             return ""
-        name, value = field[0], field[1]
+        name, value = field
         if not name or _BAD_NAME.search(name):
             return f"the header name {name[:40]!r} is not allowed in HTTP/2"
         if _BAD_VALUE.search(value):
@@ -121,7 +116,7 @@ def split_response(
         return 0, [], "the response has no header fields"
     status = _STATUSES.get(fields[0])
     if status is None:
-        name, text = fields[0][0], fields[0][1]
+        name, text = fields[0]
         if name != b":status":
             return 0, [], "the response does not begin with :status"
         if not _STATUS.match(text):
@@ -129,14 +124,14 @@ def split_response(
         status = int(text)
     headers = []
     for field in fields[1:]:
-        name, value = pair = (field[0], field[1])
+        name, value = field
         if name not in _USUAL_NAMES or value.translate(None, _VISIBLE):
             if name[:1] == b":":
                 return 0, [], f"the pseudo-header {name[:40]!r} does not belong there"
             problem = check.problem_of(field)
             if problem:
                 return 0, [], problem
-        headers.append(pair)
+        headers.append(field)
     return status, headers, ""
 
 
@@ -150,7 +145,7 @@ def request_problem(fields: Sequence[Field], check: FieldCheck) -> str:
     pseudo: dict[bytes, bytes] = {}
     in_front = True
     for field in fields:
-        name = field[0]
+        name, value = field
         if name[:1] == b":":
             if not in_front:
                 return f"{name[:40]!r} stands behind a regular header"
@@ -158,7 +153,6 @@ def request_problem(fields: Sequence[Field], check: FieldCheck) -> str:
                 return f"{name[:40]!r} is not a pseudo-header of a request"
             if name in pseudo:
                 return f"{name[:40]!r} appears twice"
-            value = field[1]
             if _BAD_VALUE.search(value):
                 return f"the value of {name[:40]!r} holds a forbidden character"
             pseudo[name] = value
@@ -199,12 +193,12 @@ def trailers_problem(fields: Iterable[Field], check: FieldCheck) -> str:
 def content_length(headers: Iterable[Field]) -> tuple[int, str]:
     """Return the declared length of the body (-1 when there is none), and the problem if any."""
     declared = -1
-    for field in headers:
-        if field[0] != b"content-length":
+    for name, value in headers:
+        if name != b"content-length":
             continue
-        if not _LENGTH.match(field[1]):
-            return -1, f"content-length {field[1][:20]!r} is not a number"
-        length = int(field[1])
+        if not _LENGTH.match(value):
+            return -1, f"content-length {value[:20]!r} is not a number"
+        length = int(value)
         if declared not in {-1, length}:
             return -1, "content-length appears twice with different values"
         declared = length
@@ -213,4 +207,4 @@ def content_length(headers: Iterable[Field]) -> tuple[int, str]:
 
 def list_size(fields: Iterable[Field]) -> int:
     """Return the size of a header list as RFC 9113, section 6.5.2 counts it (32 a field)."""
-    return sum(len(field[0]) + len(field[1]) + 32 for field in fields)
+    return sum(len(name) + len(value) + 32 for name, value in fields)

@@ -12,7 +12,6 @@ from ..clock import Clock, timeout
 from ..credentials import ProviderTokens
 from ..errors import ConnectFailed
 from ..http2 import GoAwayReceived
-from ..http2.headers import choose_decoder
 from ..outcome import Verdict
 from ..reasons import TABLE, normalise
 from .connect import Connector
@@ -32,7 +31,6 @@ class Pool(Transport):
     """The own-wire transport: HTTP/2 links of ours."""
 
     name = "http2"
-    header_decoder = choose_decoder()
 
     def __init__(
         self,

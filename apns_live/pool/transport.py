@@ -120,7 +120,6 @@ class Transport(ABC):
     """Carries pushes to one endpoint with one provider key."""
 
     name = ""
-    header_decoder = ""
 
     def __init__(
         self,

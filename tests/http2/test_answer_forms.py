@@ -99,9 +99,8 @@ def test_an_answer_that_nobody_waits_for_ends_a_run() -> None:
     events = ours.receive(b"".join(frames[LEARNED:]))
     answered = [stream for event in events for stream in event.stream_ids]
     assert answered == [stream for stream in range(2 * LEARNED + 1, 61, 2) if stream != 41]
-    with pytest.raises(Http2ConnectionError, match="closed"):
-        for _ in range(10_000):
-            ours.receive(frames[10])
+    with pytest.raises(Http2ConnectionError):
+        ours.receive(frames[10] * 10_000)
 
 
 def test_frames_cut_anywhere_are_the_same_answers() -> None:
@@ -240,7 +239,8 @@ def test_the_short_cut_and_the_decoder_agree(
         assert isinstance(got, list), (got, expected)
         ((_, status, _text),) = got
         assert status == 200
-        assert form is not None and same_but_for_ids(block, form), block
+        assert form is not None
+        assert same_but_for_ids(block, form), block
         assert not isinstance(expected, list) or expected[0][1] != 200
         return
 

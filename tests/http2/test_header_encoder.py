@@ -1,4 +1,4 @@
-"""Header blocks made: whatever we write, hpack and jh2 read."""
+"""Header blocks made: whatever we write, hpack reads."""
 
 from __future__ import annotations
 
