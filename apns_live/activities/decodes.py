@@ -17,6 +17,7 @@ import msgspec
 
 from ..contracts import Contract, Verdict
 from ..errors import InvalidInput, InvalidPayload
+from . import checks
 
 _log = logging.getLogger("apns_live.contracts")
 _encode = msgspec.json.Encoder().encode
@@ -51,6 +52,23 @@ def check_decodes(
             verdict = check(attributes_type, _encode(value))
             if verdict.ok is False:
                 _tell(setting, version, field, verdict)
+
+
+def undecodable(
+    settings: Mapping[str, Any], version: str | None, attributes_type: str, content_state: str
+) -> str:
+    """Return why a version of the app does not decode a state, a JSON text; empty if nobody can tell.
+
+    It has the newest contract that is not newer than it, or the oldest; see `people.app_versions`.
+    """
+    if version is None or not has_contract(settings):
+        return ""
+    versions = settings["contract"]["versions"]
+    ordered = sorted(versions, key=checks.version_order)
+    own = [name for name in ordered if checks.version_order(name) <= checks.version_order(version)]
+    files = versions[[*ordered[:1], *own][-1]]
+    verdict = _contract(tuple(files.items())).check(attributes_type, content_state)
+    return verdict.message if verdict.ok is False else ""
 
 
 def _tell(setting: Mapping[str, Any], version: str, field: str, verdict: Verdict) -> None:

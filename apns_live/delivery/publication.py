@@ -99,7 +99,7 @@ class Publication:
     def renew(self, now: float, step: float) -> bool:
         """Give the newest version a new expiration, for a token that joins after it ran out.
 
-        Only where the expiration is our default and there is no deadline: then nobody said that the
+        Only where no moment was given for its expiration, and no deadline: then nobody said that the
         state is worth nothing by now. Returns whether it did.
         """
         if self.current is None or now < self.last_moment or not self.lifetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass
+from datetime import timedelta
 from typing import TypedDict, Unpack
 
 import msgspec
@@ -21,7 +22,7 @@ from .tickets import Ticket
 class State:
     """What it says and what the caller wants of it.
 
-    ``lifetime`` is the seconds until its expiration where that is only our default, else 0. Times
+    ``lifetime`` is the seconds until its expiration where no moment was given for it, else 0. Times
     are steady seconds since 1970 (`apns_live.clock.SteadyTime`).
     """
 
@@ -90,7 +91,9 @@ def make_state(
     encoded = dispatch.check_decodes(encode(message, now=wall, timestamp=stamp))
     if urgency is None and getattr(message, "priority", None) is not None:
         urgency = Urgency.URGENT if encoded.priority == 10 else Urgency.QUIET
-    renewable = getattr(message, "expiration", None) is None and deadline is None
+    # A length of time says how long a state is worth something from now on, whenever that is.
+    expiration = getattr(message, "expiration", None)
+    renewable = deadline is None and (expiration is None or isinstance(expiration, timedelta))
     return State(
         encoded,
         urgency=check_urgency(urgency, has_alert=encoded.has_alert),

@@ -42,6 +42,10 @@ DEFAULT_TEAM_ID = "DEF123GHIJ"
 DEFAULT_KEY_ID = "ABC123DEFG"
 
 
+Source = Contract | str | Path | Sequence[str | Path]
+"""An app's contract, or the Swift files to read it from."""
+
+
 class FakeEndpoint(NamedTuple):
     """Where the fake is; the fields are the arguments of ``apns_live.Endpoint``."""
 
@@ -67,8 +71,8 @@ class FakeApns:
     wire differs. ``latency`` and ``spread`` are seconds. Accepted pushes
     go to simulated phones with ``phone_settings`` and JSON ``schemas`` of content states (by
     attributes type, a file or the schema itself), or to ``phones`` if there are others. With
-    ``contract`` (the app's Swift files) phones decode as the app does, and ``undecodable`` names
-    the field.
+    ``contract`` (the app's Swift files, or those of each version of the app) phones decode as the
+    app does, and ``undecodable`` names the field.
     ``clock`` is the time of phones, faults and latency; provider tokens are held against it too,
     unless none is given: then the clock can be moved while tokens are held against the machine's.
     ``hostnames`` are further names in the certificate, for clients that have Apple's hosts built in.
@@ -107,7 +111,7 @@ class FakeApns:
         phones: Phones | None = None,
         phone_settings: PhoneSettings | None = None,
         schemas: Mapping[str, str | Path | Mapping[str, object]] | None = None,
-        contract: Contract | str | Path | Sequence[str | Path] | None = None,
+        contract: Source | Mapping[str, Source] | None = None,
         scenario: str | Path | Mapping[str, Any] | None = None,
         record_limit: int = 10_000,
     ) -> None:
@@ -143,10 +147,10 @@ class FakeApns:
             self.state.phones = phones
         else:
             phones_of = self._populate(phone_settings or plan.phone_settings(self.seed, schemas))
-            if contract is not None and not isinstance(contract, Contract):
-                files = [contract] if isinstance(contract, str | Path) else contract
-                contract = Contract.read(*files)
-            phones_of.kit.schemas.contract = contract
+            by_version = contract if isinstance(contract, Mapping) else {"": contract}
+            phones_of.kit.schemas.contracts = {
+                version: _read(source) for version, source in by_version.items() if source
+            }
         for each in (bundle_id, *bundle_ids):
             self.state.add_app(each, team_id)
         plan.apply(self.state)
@@ -470,6 +474,12 @@ class FakeApns:
         for each in chosen:
             act(each)
         return len(chosen)
+
+
+def _read(source: Source) -> Contract:
+    if isinstance(source, Contract):
+        return source
+    return Contract.read(*([source] if isinstance(source, str | Path) else source))
 
 
 def _possible(face: str) -> frozenset[str]:

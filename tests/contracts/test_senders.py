@@ -52,6 +52,30 @@ async def test_the_client_refuses_before_anything_is_sent() -> None:
         assert len(fake.recorder.pushes) == 1
 
 
+async def test_phones_decode_by_the_version_of_their_app() -> None:
+    text = GAME.read_text().replace("var home: Int;", "var home: Int; var away: Int;")
+    newer = Contract({"Game.swift": text})
+    start = Start(
+        content_state={"home": 1},
+        attributes_type="GameAttributes",
+        attributes={"title": "Final"},
+        alert=Alert(title="Kick-off", body="Now"),
+    )
+    async with FakeApns(contract={"1.0": GAME, "2.0": [GAME], "": newer}) as fake:
+        async with client_of(fake) as client:
+            shown = {}
+            for version in ("1.0", "2.0", "2.1"):
+                phone = fake.devices.add_device(
+                    attributes_types=["GameAttributes"], app_version=version
+                )
+                token = phone.token_of("start")
+                assert token is not None
+                await client.send(start, token.text)
+                shown[version] = len(phone.activities)
+        assert shown == {"1.0": 1, "2.0": 1, "2.1": 0}
+        assert "away is missing" in fake.log.pushes[-1].detail
+
+
 async def test_delivery_refuses_where_it_is_called() -> None:
     """Nothing of it may come up later, in the task that sends."""
     contract = Contract.read(GAME)

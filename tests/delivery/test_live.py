@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from datetime import timedelta
 
 import pytest
 
@@ -261,12 +262,13 @@ async def test_expired_states_are_given_up(delivery, clock, client):
     assert report.behind == 0
 
 
-async def test_a_late_joiner_gets_a_state_whose_default_expiration_has_passed(
-    delivery, clock, phone
+@pytest.mark.parametrize("given", [{}, {"expiration": timedelta(hours=1)}])
+async def test_a_late_joiner_gets_a_state_whose_length_of_life_has_passed(
+    delivery, clock, phone, given
 ):
     match = delivery.activity("match", tokens=["aa" * 32])
-    match.put(state(1))
-    await clock.advance(3600)
+    match.put(state(1, **given))
+    await clock.advance(7200)
     match.join("bb" * 32)
     await clock.advance(1)
     assert phone.history["bb" * 32] == [1]

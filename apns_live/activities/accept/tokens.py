@@ -67,8 +67,10 @@ ON CONFLICT (activity_id, device_id) DO UPDATE SET
     retired_reason = CASE WHEN known.retired_reason = 'limit' THEN known.retired_reason
         WHEN known.token IS NULL OR known.token <> excluded.token
         OR excluded.registered_at > known.retired_at THEN NULL ELSE known.retired_reason END,
-    acknowledged_version = CASE WHEN known.token IS NULL OR known.token = excluded.token
-        THEN known.acknowledged_version ELSE 0 END,
+    -- An app registers cards that are up: one that was ended here has missed its end.
+    acknowledged_version = CASE WHEN known.token <> excluded.token
+        OR (known.retired_reason = 'ended' AND excluded.registered_at > known.retired_at)
+        THEN 0 ELSE known.acknowledged_version END,
     sent_version = CASE WHEN known.token IS NULL OR known.token = excluded.token
         THEN known.sent_version ELSE 0 END
 WHERE known.registered_at IS NULL OR excluded.registered_at > known.registered_at

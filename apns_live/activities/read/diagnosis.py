@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Row, func, or_, select
+from sqlalchemy import Row, func, select
 
 from ...delivery.budget import PRESETS
 from ...explain import Finding, find, finding
 from ..apps import App
+from ..decodes import undecodable
 from ..people.devices import Devices
 from ..people.views import DeviceView
 from ..store.database import Database
@@ -20,7 +21,13 @@ HOUR = 3_600_000
 """Milliseconds, as the store keeps time."""
 OLD = 30 * 24 * HOUR
 """A start token that old was often replaced unheard."""
+GONE = 12 * HOUR
+"""After that no card is left of a start: 8 hours, and 4 on the Lock Screen."""
+PATIENCE = 120_000
+"""Milliseconds within which a phone with a network confirms a state; one that saves power takes a minute."""
 _CARDS, _OUTCOMES = 50, 500
+_NO_CARD = frozenset({"left", "limit", "dismissed", "moved", "expired"})
+"""Why a member is retired without any doubt about its card."""
 
 
 async def diagnose(
@@ -28,36 +35,43 @@ async def diagnose(
 ) -> list[Finding]:
     """Return what keeps a device from showing something, and what was read last, at ``now`` (milliseconds).
 
-    Reads its tokens, running cards and receipts. ``outcomes_too`` reads its newest outcomes as well, which
+    Reads its tokens, the cards that can be on it, and receipts. ``outcomes_too`` reads its newest outcomes as well, which
     have no index by device: for a command, not for a server. Raises `NotFound`, and as `Database.read`.
     """
     phone = await people.get(app, device)
     named = devices.c.app_id == app.row, devices.c.public_id == device
     row = select(devices.c.id).where(*named).scalar_subquery()
+    retired = activity_devices.c.retired_at
     cards = (
-        select(activity_devices, activities.c.public_id, activities.c.channel_id)
+        select(activity_devices, *(activities.c[name] for name in _OF_ACTIVITY))
         .join(activities, activities.c.id == activity_devices.c.activity_id)
-        .where(
-            activity_devices.c.device_id == row,
-            or_(
-                activity_devices.c.retired_at.is_(None),
-                activity_devices.c.started_at
-                > now - HOUR,  # it was charged to the budget of starts
-            ),
-        )
+        .where(activity_devices.c.device_id == row, retired.is_(None) | (retired > now - GONE))
         .order_by(activity_devices.c.id.desc())
     )
     last = select(outcomes).where(outcomes.c.device_id == row).order_by(outcomes.c.id.desc())
-    told = select(func.max(receipts.c.created_at)).where(receipts.c.device_id == row)
+    told = select(receipts.c.activity_id, func.max(receipts.c.happened_at)).group_by(
+        receipts.c.activity_id
+    )
+    of_app = select(receipts.c.id).where(
+        receipts.c.app_id == app.row, receipts.c.event == "received"
+    )
     async with database.read() as connection:
         known = (await connection.execute(cards.limit(_CARDS))).all()
         results = (await connection.execute(last.limit(_OUTCOMES))).all() if outcomes_too else []
-        receipt = (await connection.execute(told)).scalar_one()
+        confirmed = dict((await connection.execute(told.where(receipts.c.device_id == row))).all())
+        confirms = (await connection.execute(of_app.limit(1))).first() is not None
+    receipt = max(confirmed.values(), default=None)
     when = f"the last receipt came at {to_text(receipt)}" if receipt else "no receipt ever came"
     return [
         *_of_device(phone, now),
         *_of_budgets(phone, known, results, now),
-        *_of_cards([card for card in known if card.retired_at is None], now),
+        *(
+            one
+            for card in known
+            for one in _of_card(
+                card, app, phone, confirmed.get(card.activity_id, 0) if confirms else None, now
+            )
+        ),
         *_of_outcomes(results),
         Finding("device", "ok", f"{len(results)} outcomes read, {when}" if outcomes_too else when),
     ]
@@ -79,13 +93,54 @@ def _of_budgets(
         yield spent if certain else spent._replace(state="warn")
 
 
-def _of_cards(running: Sequence[Row[Any]], now: int) -> Iterator[Finding]:
-    for card in running:
-        said = f"{card.public_id} was started at {to_text(card.started_at)}"
-        if card.started_at is not None and card.started_at < now - 8 * HOUR:
-            yield finding("activity", "eight hours", f"{said}, over 8 hours ago")
-        if card.token is None and card.channel_id is None:
-            yield finding("token", "no token", f"{said}, and no token came")
+_OF_ACTIVITY = (
+    *("public_id", "channel_id", "attributes_type", "content_state", "version", "updated_at"),
+    "end_reason",
+)
+
+
+def _of_card(
+    card: Row[Any], app: App, phone: DeviceView, confirmed: int | None, now: int
+) -> Iterator[Finding]:
+    """Yield what keeps a card from the newest state.
+
+    ``confirmed`` is when the app last reported of it, 0 for never; None where the app reports nothing.
+    """
+    name, version, over = card.public_id, phone["app_version"], card.retired_at is not None
+    ended = card.retired_reason == "ended"
+    # One that the app ended itself has no newest state.
+    if card.retired_reason in _NO_CARD or (ended and card.retired_at < card.updated_at):
+        return
+    if over and not ended:
+        said = f"{name}: APNs refused its token: {card.retired_reason}"
+        remedy = "Nothing, where the app was deleted or the card has ended; else register the token again."
+        yield Finding("token", "fail", said, remedy)
+        return
+    problem = undecodable(app.settings, version, card.attributes_type, card.content_state)
+    if problem:
+        said = f"{name}: version {version} of the app does not decode the newest state: {problem}"
+        yield finding("contract", "undecodable", said)
+    said = f"{name} was started at {to_text(card.started_at)}"
+    if not over and card.started_at is not None and card.started_at < now - 8 * HOUR:
+        yield finding("activity", "eight hours", f"{said}, over 8 hours ago")
+    if card.token is None and card.channel_id is None:
+        yield finding("token", "no token", f"{said}, and no token came")
+    elif not problem and confirmed is not None and card.end_reason != "expired":
+        yield _confirmation(card, confirmed, now)
+
+
+def _confirmation(card: Row[Any], confirmed: int, now: int) -> Finding:
+    name, newest = card.public_id, card.updated_at
+    said = f"{name}: the newest state is of {to_text(newest)}"
+    if confirmed >= newest:
+        return Finding("card", "ok", f"{said}; the app confirmed it at {to_text(confirmed)}")
+    if (card.started_at or 0) >= newest or newest > now - PATIENCE:
+        return Finding("card", "ok", f"{said}; the app need not have confirmed it yet")
+    if card.channel_id is None and card.acknowledged_version < card.version:
+        return finding("card", "unconfirmed", f"{said}, and APNs has not taken it")
+    last = f"the last report is of {to_text(confirmed)}" if confirmed else "no report ever came"
+    unconfirmed = finding("card", "unconfirmed", f"{said}, and the app did not confirm it: {last}")
+    return unconfirmed._replace(state="warn")
 
 
 def _of_outcomes(results: Sequence[Row[Any]]) -> Iterator[Finding]:
@@ -99,7 +154,8 @@ def _of_outcomes(results: Sequence[Row[Any]]) -> Iterator[Finding]:
 def _of_device(phone: DeviceView, now: int) -> Iterator[Finding]:
     version = str(phone["os_version"] or "")
     parts = [int(part) for part in version.split(".")[:2] if part.isdigit()]
-    if parts and parts < [17, 2]:
+    no_start = bool(parts) and parts < [17, 2]
+    if no_start:
         said = f"iOS {version} has no push-to-start"
         yield Finding("ios version", "fail", said, "Let the app start the card.")
     elif parts and parts < [18]:
@@ -107,7 +163,7 @@ def _of_device(phone: DeviceView, now: int) -> Iterator[Finding]:
         yield finding("ios version", "channel", said)._replace(state="warn")
     if phone["push_enabled"] is False:
         yield finding("switches", "disabled", "the app said that pushes are switched off")
-    if not phone["start_tokens"]:
+    if not phone["start_tokens"] and not no_start:
         said = "it has no living push-to-start token"
         yield finding("start token", "dead start token", said)
     for token in phone["start_tokens"]:

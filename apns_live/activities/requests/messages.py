@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -14,6 +15,9 @@ from .. import checks
 from ..apps import App
 from . import AlertText, CatalogText, Presentation, Text
 from .start_again import Started
+
+KEPT = timedelta(hours=8)
+"""How long APNs keeps a state for a phone that is away: as long as its card can run."""
 
 
 def presentation_of(activity: Row[Any] | Started) -> Presentation:
@@ -124,11 +128,17 @@ def start_message(activity: Started, language: str, *, now: float) -> payload.St
 
 
 def change_message(
-    activity: Row[Any], alert_text: AlertText | None, language: str | None, *, now: float
+    activity: Row[Any],
+    alert_text: AlertText | None,
+    language: str | None,
+    *,
+    now: float,
+    kept: timedelta | None = KEPT,
 ) -> payload.Update | payload.End:
     """Return the update, or the end, for the newest state, with an alert in one language.
 
     ``alert_text`` is what is to ring with it: its own alert, or that of a state whose place it took.
+    ``kept`` is how long APNs keeps it; None where the channel decides.
     """
     shown = presentation_of(activity)
     state = msgspec.json.decode(activity.content_state)
@@ -137,6 +147,7 @@ def change_message(
         return payload.Update(
             content_state=state,
             alert=alert,
+            expiration=kept,
             stale_date=_stale(shown, now),
             relevance_score=shown.relevance_score,
         )
@@ -148,6 +159,7 @@ def change_message(
     return payload.End(
         content_state=state,
         alert=alert,
+        expiration=kept,
         dismissal_date=dismissal,
         relevance_score=shown.relevance_score,
     )

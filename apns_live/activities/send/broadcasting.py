@@ -21,7 +21,7 @@ from ...errors import ApnsLiveError, InvalidInput
 from ...outcome import Outcome, Verdict
 from ..apps import App
 from ..requests import Presentation
-from ..requests.messages import change_message, presentation_of, spoken_on_channels
+from ..requests.messages import KEPT, change_message, presentation_of, spoken_on_channels
 from ..store import schema
 from ..store.database import Database
 from ..store.ownership import NotOwner, Ownership
@@ -93,7 +93,8 @@ class Broadcasting:
         trouble: Trouble | None = None
         while True:
             now = self.clock.time()
-            message = change_message(activity, alert, spoken_on_channels(app), now=now)
+            kept = KEPT if channel.storage_policy == 1 else None
+            message = change_message(activity, alert, spoken_on_channels(app), now=now, kept=kept)
             # A second ahead: a start of this very second must not look newer to a phone.
             stamp = max(int(now) + 1, self._stamp_after(activity))
             self._stamps[activity.id] = stamp

@@ -217,6 +217,7 @@ class NewDevice(msgspec.Struct, forbid_unknown_fields=True):
 
     id: str | None = None
     os_version: str | None = None
+    app_version: str = ""
     bundle_id: str | None = None
     attributes_types: list[str] = []
     online: bool = True

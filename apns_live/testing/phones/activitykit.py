@@ -146,7 +146,8 @@ class ActivityKit:
             return
         content = bytes(aps.content_state) if is_object(aps.content_state) else b""
         if content:
-            misfit = self._data_problem(activity.attributes_type, activity.attributes, content)
+            of_card = activity.attributes_type, activity.attributes
+            misfit = self._data_problem(device, *of_card, content)
             if misfit:
                 self.discard(record, now, device, activity, *misfit)
                 return
@@ -267,7 +268,7 @@ class ActivityKit:
             )
             return words.WRONG_TOKEN, detail
         problem = self._data_problem(
-            aps.attributes_type, bytes(aps.attributes), bytes(aps.content_state)
+            device, aps.attributes_type, bytes(aps.attributes), bytes(aps.content_state)
         )
         if problem:
             return problem
@@ -299,14 +300,15 @@ class ActivityKit:
         return None
 
     def _data_problem(
-        self, attributes_type: str | None, attributes: bytes, content: bytes
+        self, device: Device, attributes_type: str | None, attributes: bytes, content: bytes
     ) -> tuple[str, str] | None:
         size = len(attributes) + len(content)
         if size > DATA_LIMIT:
             return words.TOO_LARGE, f"attributes and content state are {size} bytes, over 4096"
         if len(self.schemas):
-            problem = self.schemas.problem(attributes_type, content) if content else ""
-            problem = problem or self.schemas.attributes_problem(attributes_type, attributes)
+            version, schemas = device.app_version, self.schemas
+            problem = schemas.problem(attributes_type, content, version) if content else ""
+            problem = problem or schemas.attributes_problem(attributes_type, attributes, version)
             if problem:
                 return words.UNDECODABLE, problem
         return None

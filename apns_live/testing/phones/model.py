@@ -158,10 +158,12 @@ class StoredPush(msgspec.Struct, frozen=True, eq=False):
 class Switches(msgspec.Struct, kw_only=True, eq=False):
     """What an owner sets on a phone, and what kind of phone it is.
 
-    ``awake``: in use, so that pushes of priority 5 arrive at once.
+    ``awake``: in use, so that pushes of priority 5 arrive at once. ``app_version`` decides by which
+    contract it decodes.
     """
 
     os_version: tuple[int, int] = (18, 0)
+    app_version: str = ""
     awake: bool = True
     low_power: bool = False
     live_activities_enabled: bool = True

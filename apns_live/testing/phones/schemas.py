@@ -25,13 +25,16 @@ class ContentStateSchemas:
     def __init__(self, schemas: Mapping[str, Mapping[str, object]]) -> None:
         self._validators: dict[str, Any] = {}
         self._verdicts: dict[tuple[str, bytes], str] = {}
-        self.contract: Contract | None = None
-        """The app's Swift source, whose decoder the phones have."""
+        self.contracts: dict[str, Contract] = {}
+        """The app's Swift source by version, whose decoder the phones have; ``""`` is for all others."""
         for name, schema in schemas.items():
             self.add(name, schema)
 
     def __len__(self) -> int:
-        return len(self._validators) + (self.contract is not None)
+        return len(self._validators) + len(self.contracts)
+
+    def _contract(self, app_version: str) -> Contract | None:
+        return self.contracts.get(app_version) or self.contracts.get("")
 
     def add(self, attributes_type: str, schema: Mapping[str, object]) -> None:
         """Hold content states of ``attributes_type`` to ``schema`` from now on.
@@ -54,15 +57,18 @@ class ContentStateSchemas:
         self._validators[attributes_type] = kind(schema)
         self._verdicts.clear()
 
-    def problem(self, attributes_type: str | None, content_state: bytes) -> str:
+    def problem(
+        self, attributes_type: str | None, content_state: bytes, app_version: str = ""
+    ) -> str:
         """Return what keeps the state from decoding, ``""`` if nothing is known against it.
 
         An unknown type (None) is held to the contract or schema if there is exactly one.
         """
-        if self.contract is not None:
-            names = self.contract.names
+        contract = self._contract(app_version)
+        if contract is not None:
+            names = contract.names
             kind = attributes_type or (names[0] if len(names) == 1 else "")
-            verdict = self.contract.check(kind, content_state)
+            verdict = contract.check(kind, content_state)
             if verdict.ok is False:
                 return f"content-state does not decode: {verdict.message}"
         validators = self._validators
@@ -82,11 +88,14 @@ class ContentStateSchemas:
             self._verdicts[key] = problem
         return problem
 
-    def attributes_problem(self, attributes_type: str | None, attributes: bytes) -> str:
+    def attributes_problem(
+        self, attributes_type: str | None, attributes: bytes, app_version: str = ""
+    ) -> str:
         """Return what keeps a start's attributes from decoding, or an empty string."""
-        if self.contract is None or attributes_type is None or not attributes:
+        contract = self._contract(app_version)
+        if contract is None or attributes_type is None or not attributes:
             return ""
-        verdict = self.contract.check_attributes(attributes_type, attributes)
+        verdict = contract.check_attributes(attributes_type, attributes)
         if verdict.ok is False:
             return f"attributes do not decode: {verdict.message}"
         return ""

@@ -121,9 +121,12 @@ async def test_urgency_sets_the_priority_of_a_broadcast(world: World) -> None:
     assert sent == [10, 5, 5, 10]
 
 
-async def test_a_channel_that_stores_nothing_is_served_after_a_restart_too(world: World) -> None:
+@pytest.mark.parametrize(("policy", "kept"), [(0, 0), (1, 8 * 3600)])
+async def test_a_channel_is_served_by_its_storage_policy_after_a_restart_too(
+    world: World, policy: int, kept: int
+) -> None:
     made = await world.result_of(
-        world.service.channels.create(world.app, CreateChannel(storage_policy=0))
+        world.service.channels.create(world.app, CreateChannel(storage_policy=policy))
     )
     phones = await world.add_phones(2)
     await world.service.activities.start(world.app, a_start(channel=made.answer.id))
@@ -134,7 +137,8 @@ async def test_a_channel_that_stores_nothing_is_served_after_a_restart_too(world
     await world.service.activities.update(world.app, an_update(1))
     await world.until(lambda: world.shown(phones) == [("active", 1)] * 2)
     await world.settled()
-    assert [push.expiration for push in world.fake.pushes if push.channel_id] == [0]
+    [push] = [push for push in world.fake.pushes if push.channel_id]
+    assert push.expiration == pytest.approx(push.received_at + kept if kept else 0, abs=2)
 
 
 async def test_timestamps_of_a_burst_do_not_run_ahead_of_the_clock(world: World) -> None:

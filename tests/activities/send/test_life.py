@@ -10,6 +10,7 @@ import pytest
 
 from apns_live.activities import AlertText, Audience, Presentation
 from apns_live.activities.send import fan_out, lives, starting
+from apns_live.delivery import lanes
 from tests.activities.send.world import TYPE, World, a_start, an_end, an_update
 
 
@@ -86,6 +87,54 @@ async def test_a_token_that_comes_after_the_end_gets_the_end_once(world: World) 
     assert len(world.fake.pushes) == sent
     assert {row.retired_reason for row in await world.members()} == {"ended"}
     assert world.service.statistics().living == 0
+
+
+async def test_an_app_that_registers_a_card_again_that_was_ended_gets_the_end_again(
+    world: World,
+) -> None:
+    """APNs keeps one push for an app on a phone that is away: that of another activity took the end's place."""
+    [phone] = await world.add_phones(1)
+    for name in ("match", "other"):
+        await world.service.activities.start(world.app, a_start(name))
+    await world.until(lambda: len(world.records_of(phone)) == 2)
+    await world.settled()
+    world.fake.devices.go_offline(phone)
+    await world.service.activities.end(world.app, an_end(9))
+    await world.settled()
+    await world.service.activities.update(world.app, an_update(1, "other"))
+    await world.settled()
+    world.fake.devices.configure(phone, {"online": True})
+    card = phone.activities[0]
+    assert (card.state, World.state_of(phone, "other")) == ("active", 1)
+    await world.pass_time(60)
+    again = world.records_of(phone)
+    await world.service.tokens.register_activity_tokens(world.app, again)
+    await world.until(lambda: card.state == "ended")
+    await world.settled()
+    pushes = len(world.fake.pushes)
+    await world.service.tokens.register_activity_tokens(world.app, again)
+    await world.settled()
+    assert len(world.fake.pushes) == pushes
+
+
+async def test_a_phone_that_was_away_for_long_gets_the_newest_state(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "HOUSEKEEPING", 600.0)
+    world.stride = 600.0
+    [phone] = await world.add_phones(1)
+    await world.service.activities.start(world.app, a_start())
+    await world.until(lambda: phone.activities and not world.handed_in)
+    await world.settled()
+    world.fake.devices.go_offline(phone)
+    await world.service.activities.update(world.app, an_update(1))
+    await world.settled()
+    await world.pass_time(1200)
+    assert phone.stored[world.app.bundle_id].record.push.expiration == pytest.approx(
+        world.clock.time() - 1200 + 8 * 3600, abs=2
+    )
+    world.fake.devices.configure(phone, {"online": True})
+    assert world.showing(phone) == ("active", 1)
 
 
 async def test_a_device_that_started_the_activity_itself_joins(world: World) -> None:

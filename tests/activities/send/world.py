@@ -89,15 +89,24 @@ class World:
         fake.devices.on_token.append(self._on_token)
 
     def _on_token(self, device: Any, activity: Any, token: str) -> None:
-        self.handed_in.append(
-            TokenRecord(
-                device=device.id,
-                kind="activity",
-                token=token,
-                registered_at=self.now(),
-                scope=json.loads(activity.attributes)["activity"],
-            )
+        self.handed_in.append(self._record(device, activity, token))
+
+    def _record(self, device: Any, activity: Any, token: str) -> TokenRecord:
+        return TokenRecord(
+            device=device.id,
+            kind="activity",
+            token=token,
+            registered_at=self.now(),
+            scope=json.loads(activity.attributes)["activity"],
         )
+
+    def records_of(self, phone: Any) -> list[TokenRecord]:
+        """Return what an app registers when it is opened: the tokens of its running cards."""
+        return [
+            self._record(phone, activity, activity.token.text)
+            for activity in phone.activities
+            if activity.state == "active" and activity.token is not None
+        ]
 
     def now(self) -> int:
         return int(self.clock.time() * 1000)
