@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import os
 import signal
-import ssl
-from collections.abc import Generator, Iterable
-from typing import Any
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import certifi
 import hypothesis
 import pytest
 
-from tests import statements, warm
+from tests import made_once, statements, warm
 from tests.programs import OPTIONAL, PROGRAMS, find_program
+
+if TYPE_CHECKING:
+    from tests.activities.databases import Server
 
 REQUIRE_EXTERNALS = os.environ.get("APNS_LIVE_REQUIRE_EXTERNALS", "") not in ("", "0")
 
@@ -28,21 +29,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.register_profile("soak", deadline=None, max_examples=2_000, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("APNS_LIVE_HYPOTHESIS_PROFILE", "default"))
 
-_new_context = ssl.create_default_context
-_trusting = functools.cache(_new_context)
-
-
-def _create_default_context(*purpose: Any, **options: Any) -> ssl.SSLContext:
-    """Let httpx's clients share one context: to read the public authorities takes 30 ms of CPU.
-
-    Only httpx asks in this way. A context that a test makes is its own, and the test may change it.
-    """
-    if not purpose and options == {"cafile": certifi.where()}:
-        return _trusting(**options)
-    return _new_context(*purpose, **options)
-
-
-ssl.create_default_context = _create_default_context
+made_once.share()
 statements.share()
 
 _absent_key = pytest.StashKey[dict[str, int]]()
@@ -112,6 +99,32 @@ def pytest_make_collect_report(
         report.outcome = "failed"
         report.longrepr = f"skipped, and in this run a skip is a failure: {report.longrepr}"
     return report
+
+
+# One of each for all rooms. Most tests need neither, so the imports wait.
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A PostgreSQL server of our own, with databases to borrow."""
+    from tests.activities.databases import one_server
+
+    with one_server(tmp_path_factory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_address(postgres_server: Server) -> str:
+    """The address of its first database, which nobody sets up."""
+    return postgres_server.address
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of the newest version, to be copied."""
+    from tests.activities.databases import one_file
+
+    return one_file(tmp_path_factory)
 
 
 # Under pytest-xdist only the workers collect, so each hands what it left out to the controller.

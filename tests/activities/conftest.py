@@ -15,10 +15,7 @@ from cryptography.x509.oid import NameOID
 from tests.activities.databases import (  # noqa: F401 - fixtures
     database,
     empty_database,
-    postgres_address,
     postgres_store,
-    postgres_template,
-    sqlite_template,
     store_address,
     store_kind,
 )

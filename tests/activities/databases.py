@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import shutil
+import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,16 +22,14 @@ from apns_live.activities.store.upgrade import newest_version, upgrade
 from tests.postgres import postgres
 
 Result = TypeVar("Result")
-_numbers = itertools.count(1)
-_spare: dict[str, list[str]] = {}
-"""Databases of a server that a test has used and that are empty again."""
+_TEMPLATE = "template_store"
 _EMPTY = """
 DO $$
 DECLARE one record; filled boolean;
 BEGIN
     IF EXISTS (SELECT FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid())
-    OR EXISTS (SELECT FROM pg_stats WHERE schemaname = 'public')
+    OR EXISTS (SELECT FROM pg_statistic WHERE starelid >= 16384)
     OR pg_database_size(current_database()) > 20000000
     OR (SELECT version_num FROM alembic_version) <> 'NEWEST'
     THEN RAISE EXCEPTION 'not as new'; END IF;
@@ -53,111 +53,141 @@ END $$
 that a test has made older or newer."""
 
 
-@pytest.fixture(scope="session")
-def postgres_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of our own, with its data below pytest's folder."""
-    base = tmp_path_factory.getbasetemp()
-    # Workers of pytest-xdist have their folders side by side.
-    runtime = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    with postgres(tmp_path_factory.mktemp("postgres") / "data", runtime=runtime) as address:
-        _run(_configure(address))
-        yield address
+class Server:
+    """A PostgreSQL server of our own, and the databases in it.
 
+    To each database that tests share, one connection stays open: its first statements would cost
+    several times what they cost later.
+    """
 
-async def _configure(server: str) -> None:
-    """Do not wait for the disk: a test's data need not outlive the machine."""
-    connection = await asyncpg.connect(server)
-    try:
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._numbers = itertools.count(1)
+        self._spare: list[str] = []
+        self._kept: dict[str, asyncpg.Connection[Any]] = {}
+        self._migrated = False
+        self._run(self._configure())
+
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def close(self) -> None:
+        """Close what is open. The server goes on."""
+
+        async def close() -> None:
+            for connection in self._kept.values():
+                await connection.close()
+
+        self._run(close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _connected(self, address: str) -> asyncpg.Connection[Any]:
+        connection = self._kept.get(address)
+        if connection is None or connection.is_closed():
+            connection = self._kept[address] = await asyncpg.connect(address)
+        return connection
+
+    async def _configure(self) -> None:
+        """Do not wait for the disk: a test's data need not outlive the machine."""
+        connection = await self._connected(self.address)
         for name in ("fsync", "synchronous_commit", "full_page_writes"):
             await connection.execute(f"ALTER SYSTEM SET {name} = off")
         # Else what a test reads would depend on when it last looked at its tables.
         await connection.execute("ALTER SYSTEM SET autovacuum = off")
         await connection.execute("SELECT pg_reload_conf()")
-    finally:
-        await connection.close()
 
+    def create(self, name: str, *, newest: bool = False) -> str:
+        """Make a database, of the newest version or empty; return its address."""
+        if newest and not self._migrated:
+            self._run(_upgraded(self.create(_TEMPLATE)))
+            self._migrated = True
 
-@pytest.fixture(scope="session")
-def postgres_template(postgres_address: str) -> str:
-    """The name of a database of the newest version, to be copied: quicker than to migrate each."""
+        async def make() -> None:
+            connection = await self._connected(self.address)
+            template = _TEMPLATE if newest else "template0"
+            await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
 
-    async def make() -> None:
-        async with Database.open(await _create(postgres_address, "template_store")) as database:
-            await upgrade(database)
+        self._run(make())
+        return urlunsplit(urlsplit(self.address)._replace(path=f"/{name}"))
 
-    _run(make())
-    return "template_store"
+    def borrow(self) -> str:
+        """Return a database of the newest version without rows: copying one takes a tenth of a second."""
+        if self._spare:
+            return self._spare.pop()
+        return self.create(f"test_{next(self._numbers)}", newest=True)
 
+    def give_back(self, address: str) -> None:
+        """Empty a test's database for the next one, or remove it."""
 
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database of the newest version, to be copied."""
-    path = tmp_path_factory.mktemp("sqlite") / "template.db"
-
-    async def make() -> None:
-        async with Database.open(path) as database:
-            await upgrade(database)
-
-    _run(make())
-    return path
-
-
-def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run on a loop of its own in a thread: the test's loop may be running already."""
-    with ThreadPoolExecutor(1) as executor:
-        return executor.submit(asyncio.run, work).result()
-
-
-async def _create(server: str, name: str, template: str = "template0") -> str:
-    connection = await asyncpg.connect(server)
-    try:
-        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-    finally:
-        await connection.close()
-    return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
-
-
-async def _borrow(server: str, template: str) -> str:
-    """Return a database of the newest version without rows: copying one takes a tenth of a second."""
-    spare = _spare.setdefault(server, [])
-    return spare.pop() if spare else await _create(server, f"test_{next(_numbers)}", template)
-
-
-async def _give_back(server: str, address: str) -> None:
-    """Empty a test's database for the next one, or remove it."""
-    try:
-        connection = await asyncpg.connect(address)
-        try:
+        async def empty() -> None:
+            connection = await self._connected(address)
             await connection.execute(_EMPTY.replace("NEWEST", newest_version()))
-        finally:
-            await connection.close()
-    except asyncpg.PostgresError:
-        await _drop(server, address)
-    else:
-        _spare[server].append(address)
+
+        try:
+            self._run(empty())
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            self.drop(address)
+        else:
+            self._spare.append(address)
+
+    def drop(self, address: str) -> None:
+        """Remove a test's database: some thousand copies would fill a small disk."""
+
+        async def drop() -> None:
+            if kept := self._kept.pop(address, None):
+                await kept.close()
+            name = urlsplit(address).path.removeprefix("/")
+            connection = await self._connected(self.address)
+            await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+        self._run(drop())
 
 
-async def _drop(server: str, address: str) -> None:
-    """Remove a test's database: some thousand copies would fill a small disk."""
-    name = urlsplit(address).path.removeprefix("/")
-    connection = await asyncpg.connect(server)
-    try:
-        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-    finally:
-        await connection.close()
+async def _upgraded(place: str | Path) -> None:
+    async with Database.open(place) as database:
+        await upgrade(database)
+
+
+# The session's fixtures stand in tests/conftest.py, so that there is one of each for all rooms.
+
+
+@contextlib.contextmanager
+def one_server(factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run a server with its data below pytest's folder."""
+    base = factory.getbasetemp()
+    # Workers of pytest-xdist have their folders side by side.
+    runtime = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with postgres(factory.mktemp("postgres") / "data", runtime=runtime) as address:
+        server = Server(address)
+        yield server
+        server.close()
+
+
+def one_file(factory: pytest.TempPathFactory) -> Path:
+    """Make a SQLite database of the newest version, to be copied."""
+    path = factory.mktemp("sqlite") / "template.db"
+    with ThreadPoolExecutor(1) as executor:  # the test's loop may be running already
+        executor.submit(asyncio.run, _upgraded(path)).result()
+    return path
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """A database that nobody has set up yet."""
-    address = f"sqlite:///{tmp_path}/empty.db"
-    if request.param == "postgresql":
-        server = request.getfixturevalue("postgres_address")
-        address = _run(_create(server, f"empty_{next(_numbers)}"))
+    if request.param == "sqlite":
+        async with Database.open(tmp_path / "empty.db") as database:
+            yield database
+        return
+    server: Server = request.getfixturevalue("postgres_server")
+    address = server.create("empty")
     async with Database.open(address) as database:
         yield database
-    if request.param == "postgresql":
-        _run(_drop(server, address))
+    server.drop(address)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -167,28 +197,25 @@ def store_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def store_address(
-    store_kind: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> AsyncIterator[str]:
+def store_address(store_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of a database of the newest version, for this test alone."""
     if store_kind == "sqlite":
         path = tmp_path / "store.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         yield f"sqlite:///{path}"
         return
-    template = request.getfixturevalue("postgres_template")
-    server = request.getfixturevalue("postgres_address")
-    address = _run(_borrow(server, template))
+    server: Server = request.getfixturevalue("postgres_server")
+    address = server.borrow()
     yield address
-    _run(_give_back(server, address))
+    server.give_back(address)
 
 
 @pytest.fixture
-async def postgres_store(postgres_address: str, postgres_template: str) -> AsyncIterator[str]:
+def postgres_store(postgres_server: Server) -> Iterator[str]:
     """The address of a PostgreSQL database of the newest version, for this test alone."""
-    address = _run(_borrow(postgres_address, postgres_template))
+    address = postgres_server.borrow()
     yield address
-    _run(_give_back(postgres_address, address))
+    postgres_server.give_back(address)
 
 
 @pytest.fixture

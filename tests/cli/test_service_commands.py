@@ -24,7 +24,7 @@ from apns_live.cli import run
 from apns_live.cli.store_access import apps_of
 from apns_live.clock import SystemClock
 from tests.activities.conftest import pem  # noqa: F401 - a fixture
-from tests.activities.databases import _create, _run, postgres_address  # noqa: F401 - a fixture
+from tests.activities.databases import Server
 from tests.cli.conftest import Result, Started
 from tests.warm import run_command
 
@@ -447,8 +447,8 @@ def test_an_import_from_a_silent_pipe_can_be_interrupted(tmp_path: Path) -> None
     assert rows("users", str(tmp_path / "s.db")) == 1
 
 
-def test_over_postgresql(cli: Cli, postgres_address: str, tmp_path: Path) -> None:  # noqa: F811
-    address = _run(_create(postgres_address, "cli_store"))
+def test_over_postgresql(cli: Cli, postgres_server: Server, tmp_path: Path) -> None:
+    address = postgres_server.create("cli_store")
     assert cli("apps", "list", "--store", address).code == 2
     assert cli("store", "upgrade", "--store", address).code == 0
     status = cli("store", "status", "--store", address, "--json").json

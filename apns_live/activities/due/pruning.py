@@ -1,6 +1,6 @@
 """What is forgotten after its time, in small batches beside everything else.
 
-A batch is one transaction of at most `BATCH` rows, found by the index on its time and read on from
+A batch deletes at most `BATCH` rows, found by the index on its time and read on from
 where the last one ended (the rows that a batch deleted are still in PostgreSQL's index until it is
 vacuumed, and would be passed over again and again). Between batches others get their turn.
 """
@@ -19,7 +19,6 @@ from ..accept.idempotency import KEPT_MILLISECONDS
 from ..settings import ServiceSettings
 from ..store import schema
 from ..store.database import Database
-from ..store.statements import rows_of
 from .steady import SteadyTime
 
 logger = logging.getLogger("apns_live.activities")
@@ -105,17 +104,15 @@ class Pruning:
         after: ColumnElement[bool] = time.is_not(None)
         total = 0
         while True:
-            async with self._database.write() as connection:
-                query = select(time.label("time"), *key).where(time < limit, after)
-                rows = await rows_of(connection, query.order_by(time).limit(BATCH))
-                if rows:
-                    gone = [tuple(row)[1:] for row in rows]
-                    place = key[0].in_([one[0] for one in gone])
-                    if len(key) > 1:
-                        place = tuple_(*key).in_(gone)
-                    # Looked at again: a token may have come back to life since it was read.
-                    await connection.execute(delete(table).where(place, time < limit))
-            total += len(rows)
+            old = select(time.label("time"), *key).where(time < limit, after).order_by(time)
+            rows = await self._database.rows(old.limit(BATCH))
+            if rows:
+                gone = [tuple(row)[1:] for row in rows]
+                place = key[0].in_([one[0] for one in gone])
+                if len(key) > 1:
+                    place = tuple_(*key).in_(gone)
+                # Looked at again: a token may have come back to life since it was read.
+                total += await self._database.change(delete(table).where(place, time < limit))
             if len(rows) < BATCH:
                 return total
             after = time >= rows[-1].time

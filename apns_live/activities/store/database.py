@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Executable, Row, event
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -49,6 +49,8 @@ class Database:
         self._reader = reader
         self._url = url
         self._one_writer = asyncio.Lock() if self.is_sqlite else None
+        once = {} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
+        self._once = reader.execution_options(**once)
         self._closed = False
 
     @classmethod
@@ -116,27 +118,30 @@ class Database:
             raise explained(error, self, committing=committing) from error
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction that only reads, on a snapshot of its own. Raises as `write`."""
+    async def read(self, *, once: bool = False) -> AsyncIterator[AsyncConnection]:
+        """One transaction that only reads, on a snapshot of its own. Raises as `write`.
+
+        ``once`` says that it is one statement: PostgreSQL needs no transaction around it.
+        """
         try:
-            async with self._lent(self._reader) as connection:
+            async with self._lent(self._once if once else self._reader) as connection:
                 yield connection
         except (SQLAlchemyError, OSError) as error:
             raise explained(error, self) from error
 
     async def rows(self, query: Executable) -> Sequence[Row[Any]]:
-        """Read rows in a transaction of their own. Raises as `write`."""
-        async with self.read() as connection:
+        """Read rows by one statement. Raises as `write`."""
+        async with self.read(once=True) as connection:
             return (await connection.execute(query)).all()
 
     async def row(self, query: Executable) -> Row[Any] | None:
         """Read one row, or None. Raises as `write`."""
-        async with self.read() as connection:
+        async with self.read(once=True) as connection:
             return (await connection.execute(query)).one_or_none()
 
     async def scalar(self, query: Executable) -> Any:
         """Read the first column of the first row, or None. Raises as `write`."""
-        async with self.read() as connection:
+        async with self.read(once=True) as connection:
             return (await connection.execute(query)).scalar()
 
     async def change(self, statement: Executable, values: Any = None) -> int:
@@ -233,14 +238,21 @@ def _postgres_engine(url: URL, size: int, timeout: float | None) -> AsyncEngine:
                 # A process that was stopped must not hold its locks for ever.
                 "idle_in_transaction_session_timeout": milliseconds,
             }
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         connect_args=options,
         pool_size=size,
         pool_timeout=timeout or _FOR_EVER,
-        pool_pre_ping=True,
         hide_parameters=True,
     )
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def replace_closed(connection: Any, *_: object) -> None:
+        # A server that stops or restarts says so; to ask it each time would cost three answers.
+        if connection.driver_connection.is_closed():
+            raise DisconnectionError
+
+    return engine
 
 
 def _statement_name() -> str:
@@ -251,8 +263,17 @@ def _sqlite_engine(
     url: URL, synchronous: Synchronous, begin: str, size: int, timeout: float | None
 ) -> AsyncEngine:
     cache_kib = _WRITER_CACHE_KIB if begin == "BEGIN IMMEDIATE" else _READER_CACHE_KIB
-    busy_milliseconds = int((timeout or _FOR_EVER) * 1000)
+    settings = (
+        f"busy_timeout = {int((timeout or _FOR_EVER) * 1000)}",
+        "journal_mode = WAL",
+        f"synchronous = {synchronous}",
+        "foreign_keys = ON",
+        f"cache_size = -{cache_kib}",
+        "temp_store = MEMORY",
+    )
     place, options = url.get_dialect()().create_connect_args(url)
+    # The driver's own BEGIN comes too late; transactions are begun below instead.
+    options = {**options, "isolation_level": None, "settings": settings}
     engine = create_async_engine(
         url,
         async_creator=functools.partial(connect, *place, **options),
@@ -263,19 +284,6 @@ def _sqlite_engine(
         pool_use_lifo=True,  # few are busy at once; the others need not fill their caches
         hide_parameters=True,  # they are tokens, and errors go into logs
     )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def configure(connection: Any, _: object) -> None:
-        # The driver's own BEGIN comes too late; transactions are begun below instead.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {busy_milliseconds}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute(f"PRAGMA synchronous = {synchronous}")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.execute(f"PRAGMA cache_size = -{cache_kib}")
-        cursor.execute("PRAGMA temp_store = MEMORY")
-        cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin_explicitly(connection: Connection) -> None:

@@ -13,8 +13,8 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import aiosqlite
@@ -29,8 +29,7 @@ class OneHopCursor:
     def __init__(self, connection: OneHopConnection) -> None:
         self._connection = connection
         self._done: sqlite3.Cursor | None = None
-        self._rows: Iterator[Any] = iter(())
-        self.arraysize = 1
+        self._rows: list[Any] = []
 
     async def __aenter__(self) -> OneHopCursor:
         return self
@@ -57,8 +56,7 @@ class OneHopCursor:
             cursor = connection.execute(sql, parameters)
             return cursor, cursor.fetchall() if cursor.description else []
 
-        self._done, rows = await self._connection.visit(work)
-        self._rows = iter(rows)
+        self._done, self._rows = await self._connection.visit(work)
         return self
 
     async def executemany(self, sql: str, parameters: Iterable[Sequence[Any]]) -> OneHopCursor:
@@ -66,24 +64,12 @@ class OneHopCursor:
         self._done = await self._connection.visit(
             lambda connection: connection.executemany(sql, parameters)
         )
-        self._rows = iter(())
+        self._rows = []
         return self
 
-    async def fetchone(self) -> Any:
-        """Return the next row, or None."""
-        return next(self._rows, None)
-
-    async def fetchmany(self, size: int | None = None) -> list[Any]:
-        """Return some rows."""
-        return list(islice(self._rows, self.arraysize if size is None else size))
-
     async def fetchall(self) -> list[Any]:
-        """Return all rows that are left."""
-        return list(self._rows)
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        for row in self._rows:
-            yield row
+        """Return all rows."""
+        return self._rows
 
     async def close(self) -> None:
         """Nothing is open: everything was fetched."""
@@ -92,16 +78,21 @@ class OneHopCursor:
 class OneHopConnection(aiosqlite.Connection):
     """A connection of aiosqlite with other cursors, and with a thread that no closed loop can break."""
 
-    def __init__(self, open_file: Callable[[], sqlite3.Connection], chunk: int) -> None:
+    def __init__(
+        self, open_file: Callable[[], sqlite3.Connection], settings: Sequence[str]
+    ) -> None:
         self._open_file = open_file
+        self._settings = settings
         self._opened: sqlite3.Connection | None = None
         self._begin = ""
-        super().__init__(self._open, chunk)
+        super().__init__(self._open, _CHUNK)
         # A daemon: nobody waits for it when the program ends.
         self._thread = threading.Thread(target=_serve, args=(self._tx,), daemon=True)
 
     def _open(self) -> sqlite3.Connection:
         self._opened = self._open_file()
+        for setting in self._settings:
+            self._opened.execute(f"PRAGMA {setting}")
         return self._opened
 
     def _end(self) -> None:
@@ -123,6 +114,10 @@ class OneHopConnection(aiosqlite.Connection):
     def cursor(self) -> Any:
         """Return a cursor; the thread hears of it with the first statement."""
         return OneHopCursor(self)
+
+    async def create_function(self, *details: Any, **options: Any) -> None:
+        """Add a function, before whatever comes next on this connection."""
+        self._tx.put_nowait((None, partial(self._conn.create_function, *details, **options)))
 
     def begin_with_next(self, statement: str) -> None:
         """Let the next visit begin a transaction with this statement."""
@@ -175,8 +170,8 @@ def _serve(queue: aiosqlite.core._TxQueue) -> None:
                 future.get_loop().call_soon_threadsafe(setter, future, answer)
 
 
-async def connect(*place: Any, **options: Any) -> OneHopConnection:
-    """Open a connection; arguments are those of `sqlite3.connect`."""
-    connection = OneHopConnection(lambda: sqlite3.connect(*place, **options), _CHUNK)
+async def connect(*place: Any, settings: Sequence[str] = (), **options: Any) -> OneHopConnection:
+    """Open a connection and set these pragmas in one visit; the rest is for `sqlite3.connect`."""
+    connection = OneHopConnection(partial(sqlite3.connect, *place, **options), settings)
     await connection
     return connection

@@ -72,8 +72,7 @@ class World:
         self.clock = clock
         self.database = database
         self._using = 0
-        for name in ("read", "write"):
-            setattr(database, name, self._counted(getattr(database, name)))
+        database._lent = self._counted(database._lent)
         self.sealing = Sealer(KEY)
         self.settings = ServiceSettings(
             drain=0.0, lease=60.0, client={"max_connections": 2, "response_timeout": 30.0}
@@ -188,12 +187,12 @@ class World:
         handed_in, self.handed_in = self.handed_in, []
         return await self.service.tokens.register_activity_tokens(app or self.app, handed_in)
 
-    def _counted(self, open_one: Callable[[], Any]) -> Callable[[], Any]:
+    def _counted(self, lend: Callable[[Any], Any]) -> Callable[[Any], Any]:
         @asynccontextmanager
-        async def counted() -> AsyncIterator[Any]:
+        async def counted(engine: Any) -> AsyncIterator[Any]:
             self._using += 1
             try:
-                async with open_one() as connection:
+                async with lend(engine) as connection:
                     yield connection
             finally:
                 self._using -= 1

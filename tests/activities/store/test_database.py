@@ -339,3 +339,30 @@ def test_a_missing_or_bad_sealing_key_is_explained(environment: dict[str, str], 
         Sealer.from_environment(environment)
     assert caught.value.field == field
     assert "store new-key" in caught.value.remedy
+
+
+async def test_a_read_of_one_statement_asks_postgresql_for_nothing_else(
+    postgres_store: str,
+) -> None:
+    asked: list[str] = []  # what is not a statement of ours
+    async with Database.open(postgres_store) as database:
+        async with database.read() as connection:
+            raw = await connection.get_raw_connection()
+            raw.driver_connection.add_query_logger(lambda record: asked.append(record.query))
+            await connection.execute(select(schema.apps.c.id))
+        assert asked == ["BEGIN;", "ROLLBACK;"]
+        assert await database.rows(select(schema.apps.c.id)) == []
+        assert asked == ["BEGIN;", "ROLLBACK;"]
+
+
+async def test_a_connection_that_its_server_closed_is_replaced(postgres_store: str) -> None:
+    async with Database.open(postgres_store) as database, Database.open(postgres_store) as other:
+        async with database.read() as connection:
+            pid = await connection.scalar(text("SELECT pg_backend_pid()"))
+            raw = await connection.get_raw_connection()
+            closed = raw.driver_connection
+        await other.scalar(text(f"SELECT pg_terminate_backend({pid})"))
+        async with asyncio.timeout(10):
+            while not closed.is_closed():
+                await asyncio.sleep(0)
+        assert await database.scalar(text("SELECT pg_backend_pid()")) != pid

@@ -21,7 +21,6 @@ from apns_live.gateway import GatewaySettings
 from apns_live.gateway.serving import serving
 from apns_live.gateway.wire.certificates import Certificates
 from apns_live.gateway.wire.door import DoorLimits, DoorStatistics
-from tests.activities.databases import sqlite_template  # noqa: F401 - fixture
 from tests.gateway.native.conftest import Live, opened
 from tests.servers import make_certificate
 
@@ -176,7 +175,7 @@ def settings() -> GatewaySettings:
 @pytest.fixture
 async def live(
     settings: GatewaySettings,
-    sqlite_template: Path,  # noqa: F811 - the fixture
+    sqlite_template: Path,
     tmp_path: Path,
 ) -> AsyncIterator[Live]:
     """The gateway over SQLite."""

@@ -8,9 +8,6 @@ from apns_live.activities.store.database import Database
 from apns_live.testing import FakeApns, SimulatedClock
 from tests.activities.databases import (  # noqa: F401 - fixtures
     database,
-    postgres_address,
-    postgres_template,
-    sqlite_template,
     store_address,
 )
 from tests.activities.send.world import phone_settings

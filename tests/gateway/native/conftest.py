@@ -23,9 +23,6 @@ from apns_live.gateway.serving import serving
 from apns_live.testing import FakeApns
 from apns_live.testing.phones import PhoneSettings
 from tests.activities.databases import (  # noqa: F401 - fixtures
-    postgres_address,
-    postgres_template,
-    sqlite_template,
     store_address,
     store_kind,
 )
@@ -190,7 +187,7 @@ async def opened(address: str, settings: GatewaySettings, folder: Path) -> Async
 @pytest.fixture
 async def live(
     settings: GatewaySettings,
-    sqlite_template: Path,  # noqa: F811 - the fixture
+    sqlite_template: Path,
     tmp_path: Path,
 ) -> AsyncIterator[Live]:
     """Everything over SQLite."""

@@ -130,16 +130,19 @@ async def test_not_ready_without_the_database(live: Live) -> None:
     async def gone(*_: object) -> None:
         raise OSError("no route to host")
 
-    read = live.service.database.read
+    lend = live.service.database._lent
 
     class Broken:
+        def __init__(self, engine: object) -> None:
+            pass
+
         async def __aenter__(self) -> None:
             await gone()
 
         async def __aexit__(self, *_: object) -> None:
             return None
 
-    live.service.database.read = Broken  # type: ignore[method-assign, assignment]
+    live.service.database._lent = Broken  # type: ignore[method-assign, assignment]
     try:
         async with live.caller() as anyone:
             assert (await anyone.get("/healthz")).status_code == 200
@@ -147,7 +150,7 @@ async def test_not_ready_without_the_database(live: Live) -> None:
         assert answer.status_code == 503
         assert answer.json()["code"] == "store_unavailable"
     finally:
-        live.service.database.read = read  # type: ignore[method-assign]
+        live.service.database._lent = lend  # type: ignore[method-assign]
 
 
 async def test_a_client_that_goes_away_takes_nothing_with_it(live: Live) -> None:

@@ -24,8 +24,6 @@ from schemathesis.specs.openapi.checks import (
 from apns_live.gateway import GatewaySettings
 from apns_live.gateway.native import all_operations, describe
 from apns_live.gateway.problems import TITLES
-from tests.activities.databases import _create as create
-from tests.activities.databases import _run as run
 from tests.counts import SOAK, count
 
 from .conftest import Live, opened
@@ -85,9 +83,8 @@ def served(
 ) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("schema")
     if ON_POSTGRES:
-        template = request.getfixturevalue("postgres_template")
-        server = request.getfixturevalue("postgres_address")
-        database = run(create(server, "schema", template))
+        server = request.getfixturevalue("postgres_server")
+        database = server.create("schema", newest=True)
     else:
         database = str(folder / "live.db")
         shutil.copy(request.getfixturevalue("sqlite_template"), database)

@@ -61,6 +61,7 @@ async def test_another_apps_things_are_not_there(live: Live) -> None:
         "/v1/segments/mine", json={"filter": {"field": "language", "relation": "exists"}}
     )
     key = (await live.http.get("/v1/keys")).json()["items"][0]["id"]
+    await live.service.settled()
     before = (await live.http.get("/v1/activities/m1")).json()
     update = {"content_state": {"stolen": True}}
     calls: list[tuple[str, str, Any]] = [

@@ -9,9 +9,6 @@ from onesignal.api.default_api import DefaultApi
 
 from tests.activities.databases import (  # noqa: F401 - fixtures
     database,
-    postgres_address,
-    postgres_template,
-    sqlite_template,
     store_address,
 )
 from tests.gateway.braze.conftest import store_kind, world  # noqa: F401 - fixtures

@@ -10,9 +10,6 @@ import pytest
 
 from tests.activities.databases import (  # noqa: F401 - fixtures
     database,
-    postgres_address,
-    postgres_template,
-    sqlite_template,
     store_address,
 )
 from tests.gateway.braze.conftest import store_kind, world  # noqa: F401 - fixtures
