@@ -338,7 +338,7 @@ class Channels:
         except ValueError:
             content = None
         if not isinstance(content, dict):
-            raise self._malformed(operation, response, "the body is no JSON object")
+            raise self._malformed(operation, response, "the body is not a JSON object")
         return content
 
     def _malformed(

@@ -102,7 +102,7 @@ class ProviderKey:
 
         The same arguments give the same bytes on every machine unless ``deterministic`` is False.
         Raises `CredentialError` when the linked OpenSSL has no RFC 6979, `InvalidSetting` for a
-        time that is no whole number of seconds.
+        time that is not a whole number of seconds.
         """
         if type(issued_at) is not int or not 0 <= issued_at < 10**11:
             raise refused(InvalidSetting, "issued_at", "issued_at", issued_at=issued_at)

@@ -254,7 +254,7 @@ class GatewayError(ApnsLiveError):
 
 
 class BadBody(GatewayError):
-    """A body that is no JSON (400), too large (413) or not declared as JSON (415).
+    """The request body is not valid JSON (400), is too large (413), or has the wrong Content-Type (415).
 
     ``problem`` is one sentence without the body's content.
     """

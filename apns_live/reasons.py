@@ -78,7 +78,7 @@ ROWS: tuple[Reason, ...] = (
     _row("BadCollapseId", 400, _FIX, "the collapse id is too long", "Use at most 64 bytes."),
     _row("BadDeviceToken", 400, _DROP, "the token is malformed or belongs to the other environment", "Check first whether it is a sandbox token on production or the reverse, then drop it."),
     _row("BadExpirationDate", 400, _FIX, "apns-expiration is missing, no epoch in seconds, or not 0 on a channel that stores nothing", "Give seconds since 1970; a channel with storage policy 0 accepts only 0."),
-    _row("BadMessageId", 400, _FIX, "the apns-id is no UUID", "Use a lower-case UUID."),
+    _row("BadMessageId", 400, _FIX, "the apns-id is not a valid UUID", "Use a lower-case UUID."),
     _row("BadPriority", 400, _FIX, "the priority is not allowed here", "Use 5 or 10."),
     _row("BadTopic", 400, _FIX, "the topic is malformed", "Give the plain bundle id."),
     _row("DeviceTokenNotForTopic", 400, _DROP, "the token belongs to another topic, or is an ordinary device token", "Send Live Activity pushes to start or activity tokens of this bundle id only."),

@@ -315,7 +315,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 def _check(name: str, value: object, field: str) -> None:
     if name in _CHOICES and value not in _CHOICES[name]:
         raise InvalidInput(
-            f"{value!r:.40} is not possible",
+            f"{value!r:.40} is not a valid value",
             field=field,
             remedy=f"Give {' or '.join(_CHOICES[name])}.",
         )

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from ..errors import InvalidInput, InvalidToken
+from ..misfits import misfit
 
 Value = str | int | float | bool
 
@@ -80,7 +81,7 @@ def environment(value: object, field: str = "environment") -> str:
     """Return ``production`` or ``sandbox``."""
     if value not in ENVIRONMENTS:
         raise InvalidInput(
-            "is no APNs environment", field=field, remedy="Give production or sandbox."
+            "is not a valid APNs environment", field=field, remedy="Give production or sandbox."
         )
     return str(value)
 
@@ -224,9 +225,6 @@ def plain_numbers(value: Any) -> Any:
     return value
 
 
-_WHERE = re.compile(r"`\$([^`]*)`\Z")
-
-
 def conform(value: msgspec.Struct, field: str = "") -> None:
     """Refuse a request whose fields are not of the types that it declares.
 
@@ -236,13 +234,12 @@ def conform(value: msgspec.Struct, field: str = "") -> None:
     try:
         msgspec.convert(msgspec.to_builtins(value, enc_hook=_opaque), type(value))
     except msgspec.ValidationError as error:
-        problem, _, rest = str(error).partition(" - at ")
-        found = _WHERE.search(rest)
-        path = found[1].replace("[...]", "") if found else ""
+        found = misfit(error)
+        dot = "" if found.field[:1] in ("", "[") or not field else "."
         raise InvalidInput(
-            problem[:1].lower() + problem[1:].replace("`", ""),
-            field=f"{field}{path}".lstrip(".") or "request",
-            remedy="Give a value of the type that is expected.",
+            found.problem,
+            field=f"{field}{dot}{found.field}" or "request",
+            remedy=found.remedy or "Give a value of the type that is expected.",
         ) from None
     except RecursionError:
         raise InvalidInput(
@@ -259,7 +256,7 @@ def conform(value: msgspec.Struct, field: str = "") -> None:
 
 
 def _opaque(value: object) -> str | None:
-    """Let what is no JSON pass: who knows the field says it better. A typed token is its text."""
+    """Let what is not JSON pass: who knows the field says it better. A typed token is its text."""
     return str.__str__(value) if isinstance(value, str) else None
 
 

@@ -33,7 +33,7 @@ def check_least(settings: Any) -> None:
         least, value = one.metadata.get("least"), getattr(settings, one.name)
         if least is not None and value is not None and not least <= value < float("inf"):
             raise InvalidSetting(
-                f"{value!r} is not possible", field=one.name, remedy=f"Give at least {least}."
+                f"{value!r} is not a valid value", field=one.name, remedy=f"Give at least {least}."
             )
 
 

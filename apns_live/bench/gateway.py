@@ -224,7 +224,7 @@ def gateway(
     """Update calls beside an empty route, other APIs, registrations; then half load and overload.
 
     ``count`` calls a contender, or as many as go in ``seconds``. ``phones`` follow each activity.
-    ``overload`` connections ask at the same time at the end, where refusals are no failures.
+    ``overload`` connections ask at the same time at the end, where refusals do not count as failures.
     """
     setup = setup or Setup()
     result = Result(measure="gateway", title="The gateway under load", conditions=conditions())

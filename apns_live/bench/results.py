@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import InvalidInput
+from ..misfits import misfit
 
 SHARES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0)
 """The quantiles that a run keeps."""
@@ -106,8 +107,9 @@ def load(path: str | Path) -> Result:
     try:
         return msgspec.json.decode(Path(path).read_bytes(), type=Result)
     except msgspec.DecodeError as error:
+        said = misfit(error) if isinstance(error, msgspec.ValidationError) else error
         raise InvalidInput(
-            f"{path} holds no result of apns-live bench: {error}",
+            f"{path} holds no result of apns-live bench: {said}",
             field="file",
             remedy="Give a file that --output wrote.",
         ) from None

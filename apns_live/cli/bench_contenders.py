@@ -14,6 +14,7 @@ import msgspec
 from ..bench.runner import Contender
 from ..bench.senders import PEERS
 from ..errors import InvalidInput
+from ..misfits import misfit
 
 H2LOAD = (
     "h2load -c{connections} -m500 -n{count} -d{body} "
@@ -39,8 +40,9 @@ def contenders_of(
         try:
             known |= msgspec.json.decode(Path(file).read_bytes(), type=dict[str, str])
         except msgspec.DecodeError as error:
+            said = misfit(error) if isinstance(error, msgspec.ValidationError) else error
             raise InvalidInput(
-                f"{file}: {error}", field="senders", remedy='Write {"name": "command"}.'
+                f"{file}: {said}", field="senders", remedy='Write {"name": "command"}.'
             ) from None
     found = []
     for name in names:

@@ -174,7 +174,7 @@ def _decodes(files: list[Path], text: str | None) -> Finding:
     name, equals, value = (text or "").partition("=")
     if not files or not equals:
         raise InvalidInput(
-            "go together",
+            "must be given together",
             field="--contract and --state",
             remedy="Give --contract MatchAttributes.swift --state 'MatchAttributes={...}'.",
         )
@@ -296,7 +296,7 @@ async def _push(arguments: dict[str, Any], token: str, *, real: bool = False) ->
     reason = normalise(outcome.reason)
     row, more = TABLE.get(reason), find(reason)
     if outcome.accepted and real:
-        said = "APNs takes pushes to this token; that is no proof that a phone shows them"
+        said = "APNs takes pushes to this token; that does not prove that a phone shows them"
         return Finding("token", "ok", said)
     if outcome.accepted or (not real and reason in _OF_TOKEN):
         said = f"APNs knows key, team and {arguments['bundle_id']} (it answered {reason or 200})"

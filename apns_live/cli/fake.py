@@ -78,7 +78,7 @@ def fake(
 ) -> int:
     """Run a local APNs that behaves like Apple's, until SIGTERM or SIGINT.
 
-    Prints where it is when it is ready; as one JSON line with --json, or where stdout is no terminal.
+    Prints where it is when it is ready; as one JSON line with --json, or where stdout is not a terminal.
     """
     try:
         from ..testing.serve import serve
@@ -88,7 +88,7 @@ def fake(
     for name, number in ports.items():
         if not 0 <= number < 65_536:
             raise InvalidSetting(
-                f"{number} is no TCP port",
+                f"{number} is not a valid TCP port",
                 field=f"--{name.replace('_', '-')}",
                 remedy="Use 0 for a free one, to 65535.",
             )

@@ -74,7 +74,7 @@ class PrivateFile:
 class OutcomeFiles:
     """Sorts outcomes into files.
 
-    - A token to forget, or that is no token at all, goes to the drop file.
+    - A token to forget, or that is not a token at all, goes to the drop file.
     - What was certainly not accepted goes to the retry file.
     - What may have been processed (``UNKNOWN``): an update or an end may safely go out again, so
       it goes to the retry file; a start would make a second card, so it goes to the unknown file
@@ -161,7 +161,7 @@ class OutcomeFiles:
         if verdict is Verdict.DROP_TOKEN:
             return self.drop
         if verdict is Verdict.FIX_REQUEST and outcome.attempts == 0:
-            # Refused by ourselves: the token is no token, and never will be one.
+            # Refused by ourselves: this is not a token, and never will be.
             return self.drop
         if verdict is Verdict.UNKNOWN or outcome.may_have_been_sent:
             return self.retry if self._retry_unknown else self.unknown

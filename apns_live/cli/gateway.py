@@ -63,18 +63,22 @@ def gateway(
     Prints where it is when it is ready; with --json as one JSON line.
     """
     if not 0 <= port < 65_536:
-        raise InvalidSetting(f"{port} is no TCP port", field="--port", remedy="Use 0 to 65535.")
+        raise InvalidSetting(
+            f"{port} is not a valid TCP port", field="--port", remedy="Use 0 to 65535."
+        )
     if (certificate is None) != (private_key is None):
         raise InvalidSetting(
-            "needs the other one too", field="--certificate, --private-key", remedy="Give both."
+            "must be given together", field="--certificate, --private-key", remedy="Give both."
         )
     if hostname and certificate is not None:
         raise InvalidSetting(
-            "stands beside --certificate", field="--hostname", remedy="Give one of the two."
+            "cannot be combined with --certificate",
+            field="--hostname",
+            remedy="Give one of the two.",
         )
     if proxy_port is not None and not (hostname or certificate):
         raise InvalidSetting(
-            "leads to a port without TLS", field="--proxy-port", remedy="Give --hostname too."
+            "has no effect without TLS", field="--proxy-port", remedy="Give --hostname too."
         )
     try:
         from ..gateway.serving import raise_descriptor_limit
@@ -85,7 +89,7 @@ def gateway(
     ready = shared.screen.facts
     if contract and not with_fake:
         raise InvalidSetting(
-            "means something with --with-fake only",
+            "has no effect without --with-fake",
             field="--contract",
             remedy="Store it for an app: apns-live apps contract APP FILE.",
         )
@@ -93,7 +97,7 @@ def gateway(
     endpoints = tuned.endpoints()
     if with_fake and endpoints:
         raise InvalidSetting(
-            "and --apns name two", field="--with-fake", remedy="Leave one of them out."
+            "cannot be combined with --apns", field="--with-fake", remedy="Leave one of them out."
         )
     place = Place(
         # What is tried, or named by --dir, has a database of its own, whatever the settings say.

@@ -52,7 +52,7 @@ class Tuned:
             return {}
         if "gateway.apns" not in given:
             raise InvalidSetting(
-                "says nothing without --apns",
+                "has no effect without --apns",
                 field=sources[given[0]],
                 remedy="Give the URL of that APNs too.",
             )

@@ -53,7 +53,7 @@ async def export(
     as_csv = format_ == "csv"
     if shared.screen.json_mode and as_csv:
         raise InvalidInput(
-            "csv is not possible with --json", field="--format", remedy="Give jsonl."
+            "csv cannot be combined with --json", field="--format", remedy="Give jsonl."
         )
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if as_csv:

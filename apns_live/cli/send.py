@@ -56,7 +56,7 @@ async def _send(settings: Settings, message: Any, token: str, deadline: float | 
 
 
 def check_deadline(deadline: float | None) -> None:
-    """Refuse a deadline that is no time."""
+    """Refuse a deadline that is not a valid number of seconds."""
     from ..errors import InvalidSetting
 
     if deadline is not None and not 0 < deadline < 86_400 * 366:

@@ -139,7 +139,7 @@ def _part(text: str, name: str, problems: list[str]) -> dict[str, Any]:
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        problems.append(f"the {name} is no JSON object in base64url")
+        problems.append(f"the {name} is not a JSON object in base64url")
         return {}
     return content
 

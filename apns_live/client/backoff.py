@@ -126,7 +126,7 @@ class Refusals:
         wall = self._clock.time()
         answer = read_answer(response.status, response.headers, response.body, wall)
         if answer.row.verdict is Verdict.ACCEPTED:
-            # 200 is no refusal; no other status accepts.
+            # Only 200 accepts.
             answer = read_answer(502, response.headers, response.body, wall)
         retry = answer.row.retry
         backoff = None

@@ -140,7 +140,7 @@ decode_settled = msgspec.msgpack.Decoder(Settled).decode
 
 
 def write(writer: StreamWriter, what: msgspec.Struct) -> None:
-    """Send one thing to the other side. Raises TypeError for tokens that are no text."""
+    """Send one thing to the other side. Raises TypeError for tokens that are not text."""
     data = _encode(what)
     writer.write(len(data).to_bytes(4, "big") + data)
 

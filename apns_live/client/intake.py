@@ -100,7 +100,7 @@ class Intake:
             items = [Push(token, message) for token in cast("list[str]", items)]
         strange = [item for item in items if not isinstance(item, Push)]
         if strange:
-            wrong = TypeError(f"{type(strange[0]).__name__} is no WorkItem")
+            wrong = TypeError(f"{type(strange[0]).__name__} is not a WorkItem")
             complain("a source of work gave something else than a WorkItem", wrong)
             items = [item for item in items if isinstance(item, Push)]
         attachment.in_hand += len(items)

@@ -67,7 +67,7 @@ def settle_accepted(
 
 
 def refused_token(token: object, error: InvalidInput, priority: int) -> Outcome:
-    """Return the outcome of something that is no token; nothing was sent."""
+    """Return the outcome of something that is not a token; nothing was sent."""
     if not isinstance(token, str):
         try:
             token = repr(token)[:100]

@@ -33,7 +33,7 @@ IN_MEMORY: tuple[type, ...] = (list, tuple, set, frozenset, dict)
 def read_tokens(tokens: object, *, dedupe: bool = False) -> TokenReader:
     """Return the reader for an iterable or an async iterable of tokens.
 
-    ``dedupe`` leaves repeated tokens out. Raises `InvalidInput` when it is no iterable of tokens.
+    ``dedupe`` leaves repeated tokens out. Raises `InvalidInput` when it is not an iterable of tokens.
     """
     if isinstance(tokens, TokenReader):
         return tokens

@@ -133,7 +133,7 @@ class _Worker:
         return self._handed_count - self.counts.settled - self._given_up
 
     def hand(self, tokens: list[str]) -> None:
-        """Hand it tokens. Raises TypeError when one is no text."""
+        """Hand it tokens. Raises TypeError when one is not text."""
         assert self.writer is not None  # noqa: S101 - only workers that are there are asked
         write(self.writer, Take(tokens))
         if self.rows:

@@ -129,7 +129,7 @@ class Contract:
         try:
             name = _decode_head(body).aps.attributes_type if named else None
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            name = None  # what is no payload decodes as no type
+            name = None  # anything but a payload decodes as no type
         if name is not None:
             found = self.types.get(name)
             return found.payload.check(body) if found else self._no_such(name)

@@ -193,7 +193,7 @@ class LiveActivity(Home):
         return sum(self.join(token) for token in tokens)
 
     def leave(self, token: str) -> bool:
-        """Remove a token. What is in flight to it is not taken back. False if it is no member."""
+        """Remove a token. What is in flight to it is not taken back. False if it is not a member."""
         gone = self.audience.leave(token)
         if gone:
             self._all.release(token)

@@ -121,7 +121,7 @@ class Ledger:
     ) -> None:
         """Take in tokens just read, and where the source goes on behind them.
 
-        ``refused`` are the outcomes of those that are no tokens, by their index.
+        ``refused`` are the outcomes of what is not a token, by index.
         """
         record = self.record
         at = 0

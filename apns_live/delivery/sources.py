@@ -94,7 +94,7 @@ class TrackedReader(TokenReader):
 
     Nothing is read before `begin`. Tokens that an earlier life read are passed over: a
     `TokenSource` goes on behind ``after``, a plain source must begin with the same ones (``digest``).
-    Raises InvalidInput for what is no source of tokens.
+    Raises InvalidInput for anything that is not a source of tokens.
     """
 
     def __init__(self, tokens: Tokens | None, *, dedupe: bool = False) -> None:

@@ -152,5 +152,5 @@ class Writer:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(error)
-                waiter.exception()  # one that nobody awaits any more is no news
+                waiter.exception()  # nobody awaits it any more; asyncio would log it
         self._failed(error)

@@ -285,7 +285,7 @@ class Operation:
         except msgspec.ValidationError:
             raise
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BadBody(f"the body is no JSON: {error}"[:200]) from None
+            raise BadBody(f"the body is not valid JSON: {error}"[:200]) from None
         except RecursionError:
             raise BadBody(f"the body is nested over {settings.depth} deep") from None
         if self.body is dict and not isinstance(found, dict):

@@ -131,7 +131,7 @@ class DeviceCredentials:
     async def check(self, credential: str) -> Phone | None:
         """Return the phone of a credential, or None if it is not valid.
 
-        Raises `NotAllowed` (401) for one that was valid and has ended: its phone is no stranger.
+        Raises `NotAllowed` (401) for one that was valid and has ended: its phone is known.
         """
         parts = credential.split(".")
         if len(credential) > _MAX_LENGTH or len(parts) != 3 or parts[0] != HEAD:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Mapping
 
 import msgspec
@@ -30,6 +29,7 @@ from ..errors import (
     TooManyRequests,
     TransportError,
 )
+from ..misfits import misfit
 from .logs import Seldom
 
 _trouble = Seldom(
@@ -37,18 +37,6 @@ _trouble = Seldom(
 )
 JSON = "application/json"
 MEDIA_TYPE = "application/problem+json"
-_PLACE = re.compile(r" - at `(?:key in )?`?\$?(?P<path>[^`]*)`?\Z")
-_UNKNOWN_FIELD = re.compile(r"unknown field `(?P<name>[^`]*)`")
-_EXPECTED = re.compile(r"Expected (?P<kind>.*?)(?P<got>, got .*)?\Z")
-_WORDS = {
-    "`array`": "a list",
-    "`bool`": "true or false",
-    "`float`": "a number",
-    "`int`": "a whole number",
-    "`object`": "an object",
-    "`str`": "a text",
-}
-_MISSING_FIELD = re.compile(r"missing required field `(?P<name>[^`]*)`")
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -132,7 +120,8 @@ def classify(error: BaseException) -> Problem:
         case BadBody():
             return problem("bad_body", 400, error.problem)
         case msgspec.ValidationError():
-            return of_validation(str(error))
+            found = misfit(error)
+            return problem("invalid", 422, found.problem, field=found.field, remedy=found.remedy)
         case NotAllowed(status=401):
             return problem("unauthenticated", 401, str(error))
         case NotAllowed():
@@ -167,31 +156,6 @@ def classify(error: BaseException) -> Problem:
         case ApnsLiveError():
             return problem("not_possible", 409, str(error))
     return problem("internal", 500)
-
-
-def _in_words(found: re.Match[str]) -> str:
-    """Say what was expected in the words of every other refusal."""
-    if found["got"] == ", got `null`":
-        return "is missing"
-    kind = found["kind"].replace(" | null`", "`").replace(" | ", "` or `")
-    for name, words in _WORDS.items():
-        kind = kind.replace(name, words)
-    return f"is not {kind}"
-
-
-def of_validation(text: str) -> Problem:
-    """Turn msgspec's sentence into problem and field; values of the caller are not in it."""
-    place = _PLACE.search(text)
-    path = (place["path"] if place else "").lstrip(".")
-    said = _PLACE.sub("", text)
-    remedy = ""
-    said = _EXPECTED.sub(_in_words, said)
-    for pattern, why in ((_UNKNOWN_FIELD, "is unknown"), (_MISSING_FIELD, "is missing")):
-        if found := pattern.search(said):
-            path = f"{path}.{found['name']}".lstrip(".")
-            said = why
-            remedy = "Leave it out." if why == "is unknown" else "Give it."
-    return problem("invalid", 422, said[:300], field=path[:200], remedy=remedy)
 
 
 class Reply(Response):

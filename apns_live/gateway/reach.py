@@ -1,6 +1,6 @@
 """Whom a call reaches, and what a key that is restricted to groups can: what is addressed to those alone.
 
-Every API asks here, so that one dialect is no way around another's restriction.
+Every API asks here, so that nobody gets around a restriction through another API.
 """
 
 from __future__ import annotations

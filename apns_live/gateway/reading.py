@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from ..activities import checks
 from ..errors import InvalidInput
-from .problems import of_validation
+from ..misfits import misfit
 
 Value = TypeVar("Value")
 Score = Annotated[float, Meta(ge=0, le=1)]
@@ -38,10 +38,10 @@ def _converted(
     try:
         return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
-        found = of_validation(str(error))
+        found = misfit(error)
         dot = "" if found.field[:1] in ("", "[") or not field else "."
         raise InvalidInput(
-            found.detail,
+            found.problem,
             field=f"{field}{dot}{found.field}",
             remedy=remedy or found.remedy or "Give what the page of the call asks for.",
         ) from None
@@ -112,5 +112,5 @@ def moment(value: object, field: str, example: str = "2026-01-22T00:00:00+0000")
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError, OSError):
         raise InvalidInput(
-            "is no ISO 8601 date", field=field, remedy=f"Give one such as {example}."
+            "is not a valid ISO 8601 date", field=field, remedy=f"Give one such as {example}."
         ) from None

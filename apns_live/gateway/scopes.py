@@ -41,7 +41,7 @@ def check_scopes(names: Iterable[str], field: str = "scopes") -> frozenset[str]:
                 remedy=f"Known: {', '.join(SCOPES)}.",
             )
     if not chosen:
-        raise InvalidInput("names none", field=field, remedy=f"Known: {', '.join(SCOPES)}.")
+        raise InvalidInput("names no scope", field=field, remedy=f"Known: {', '.join(SCOPES)}.")
     return chosen
 
 

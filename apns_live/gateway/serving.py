@@ -40,7 +40,7 @@ _AT_ONCE = 32
 _NO_ROOM_SECONDS = 0.1
 _MOST_FILES = 65_536
 _OTHER_FILES = 256
-"""Descriptors kept for what is no connection of a caller: the database, APNs, files."""
+"""Descriptors kept for other things than callers' connections: the database, APNs, files."""
 
 
 @asynccontextmanager

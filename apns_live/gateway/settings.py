@@ -124,7 +124,7 @@ class GatewaySettings:
                 ) from None
         if self.bulk > BULK:
             raise InvalidSetting(
-                f"{self.bulk!r} is not possible", field="bulk", remedy=f"Give at most {BULK}."
+                f"{self.bulk!r} is too large", field="bulk", remedy=f"Give at most {BULK}."
             )
         if self.metrics_token and len(self.metrics_token) < _TOKEN_LENGTH:
             raise InvalidSetting(

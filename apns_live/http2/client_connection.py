@@ -275,7 +275,7 @@ class ClientConnection(Connection[_Stream]):
         if self._forget_stream(stream_id):
             self._closed.remember(stream_id, Ending.OURS)
             self._out.append(reset_frame(stream_id, code))
-            self._floods.earn()  # the answer may be on its way, and is no flood
+            self._floods.earn()  # the answer may be on its way, and does not count as a flood
 
     def close(self, code: int = ErrorCode.NO_ERROR, debug: bytes = b"") -> None:
         """Queue GOAWAY: nothing new starts, what is open may still be answered."""

@@ -80,7 +80,7 @@ class StreamingServerConnection(ServerConnection):
             self._out.append(data[at : at + size])
             self._data_sent(stream_id, size)
             at += size
-            # The client answers each piece with WINDOW_UPDATE: those are no flood.
+            # The client answers each piece with WINDOW_UPDATE: those do not count as a flood.
             self._floods.earn()
             if last:
                 self._body_sent(stream_id)

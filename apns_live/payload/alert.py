@@ -132,7 +132,7 @@ def check_line(value: object, field: str) -> str:
 
 
 def check_fraction(value: object, field: str) -> None:
-    """Refuse what is no number from 0 to 1."""
+    """Refuse anything but a number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise refused(InvalidPayload, "fraction", field, value=value)
 

@@ -40,7 +40,7 @@ def epoch_seconds(value: object, *, now: float, field: str, zero_allowed: bool =
 
     ``now`` is seconds since 1970 and the base of a timedelta. ``zero_allowed`` lets the number 0
     through, which means "at once" for an expiration or a dismissal. Raises `InvalidPayload` for
-    milliseconds, durations given as numbers, naive datetimes, and everything that is no date.
+    milliseconds, durations given as numbers, naive datetimes, and everything that is not a date.
     """
     if isinstance(value, datetime.datetime):
         if value.utcoffset() is None:

@@ -66,7 +66,7 @@ def lint(
             tuple(found.problems),
             (),
             {},
-            ("This is no JSON object, so APNs answers 400, or the phone ignores it.",),
+            ("This is not a JSON object, so APNs answers 400, or the phone ignores it.",),
         )
     compact = len(json_bytes(payload))
     kind = kind_of(payload)

@@ -155,7 +155,7 @@ def _subclass(value: float | str, path: str) -> object:
 
 
 def _members(value: Any, path: str) -> Any:
-    """Return a model's members under the names they have on the wire; None for what is no model."""
+    """Return a model's members under the names they have on the wire; None for anything else."""
     kind = type(value)
     if isinstance(value, type):
         return None

@@ -66,7 +66,7 @@ class Proxy:
         words = line.split(None, 2)
         if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
             raise ConnectFailed(
-                f"proxy {self.host}:{self.port}: this is no HTTP answer: {line[:80]!r}"
+                f"proxy {self.host}:{self.port}: this is not an HTTP answer: {line[:80]!r}"
             )
         if not 200 <= int(words[1]) < 300:
             hint = "; give it user:password@" if words[1] == "407" else ""

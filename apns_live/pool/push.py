@@ -105,7 +105,7 @@ class Sendable:
     """An encoded message with the headers of one client: ready for any number of tokens.
 
     ``useless_at`` is its expiration (seconds since 1970), infinity when it has none. A stale date
-    that has passed is no reason not to send: the phone draws the state as outdated.
+    that has passed does not stop the push: the phone draws the state as outdated.
     """
 
     __slots__ = ("body", "encoded", "fixed_path", "folder", "headers", "priority", "useless_at")

@@ -122,7 +122,7 @@ def normal_token(token: bytes) -> str:
 
 
 def parse_expiration(value: bytes) -> int | None:
-    """Return apns-expiration as epoch seconds, None if it is no such number."""
+    """Return apns-expiration as epoch seconds, None if it is not one."""
     if not value.isdigit():
         return None
     number = int(value[:18])

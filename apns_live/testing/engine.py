@@ -143,7 +143,7 @@ class Engine:
                 effects = (Effect.RAISE_STREAMS,)
         response = self._made_up(fault, fields, connection)
         if response.reason == "ExpiredProviderToken":
-            # A client that obeys mints a new token at once: that is no update too many.
+            # A client that obeys mints a new token at once: it does not count as one too many.
             for seen in connection.seen.values():
                 seen.since = -math.inf
         self._record_refusal(request, connection, response)

@@ -20,6 +20,7 @@ import msgspec
 
 from apns_live.errors import FakeError
 
+from ..misfits import misfit
 from .reasons import find
 
 Action = Literal[
@@ -116,7 +117,7 @@ class Fault:
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any]) -> Fault:
-        """Make a fault of a table from a file or of JSON; raises FakeError for what is no fault."""
+        """Make a fault of a table from a file or of JSON; raises FakeError for what is not a valid fault."""
         unknown = sorted(set(data) - set(FAULT_FIELDS))
         if unknown:
             known = ", ".join(sorted(FAULT_FIELDS))
@@ -136,7 +137,9 @@ class Fault:
         try:
             return msgspec.convert(values, cls, str_keys=True)
         except msgspec.ValidationError as error:
-            raise FakeError(f"fault {values.get('name') or values['action']}: {error}") from error
+            raise FakeError(
+                f"fault {values.get('name') or values['action']}: {misfit(error)}"
+            ) from error
 
 
 FAULT_FIELDS = tuple(each.name for each in fields(Fault))

@@ -47,6 +47,7 @@ import msgspec
 
 from apns_live.errors import FakeError
 
+from ..misfits import misfit
 from .device import normal_token
 from .faults import Fault, parse_duration
 from .phones import BudgetLaw, PhoneSettings, StartBudgetLaw
@@ -131,7 +132,7 @@ class Scenario:
         try:
             checked = msgspec.convert(values, ScenarioFile)
         except msgspec.ValidationError as error:
-            raise FakeError(f"{where}: {str(error).replace('$.', '')}") from error
+            raise FakeError(f"{where}: {misfit(error)}") from error
         for name in _DURATIONS:
             if name in values:
                 values[name] = parse_duration(values[name], f"{where}: {name}")

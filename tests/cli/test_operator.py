@@ -236,7 +236,7 @@ async def test_a_gateway_with_an_apns_that_runs_elsewhere(
     ("words", "says"),
     [
         ("--apns http://localhost:1", "not the address of an APNs"),
-        ("--apns-ca x.pem", "says nothing without --apns"),
+        ("--apns-ca x.pem", "has no effect without --apns"),
         ("--apns https://localhost:1 --apns-ca none.pem", "--apns-ca: there is no file"),
         ("--with-fake --apns https://localhost:1", "--with-fake"),
         ("--certificate a.pem --private-key b.pem", "cannot be read"),

@@ -84,7 +84,7 @@ async def test_pushes_go_through_a_connect_proxy(fake: FakeApns, transport: str)
     [
         (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "user:password@"),
         (b"HTTP/1.1 403 Forbidden\r\n\r\n", "refused a tunnel"),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "no HTTP answer"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "not an HTTP answer"),
         (b"", "it closed"),
     ],
 )

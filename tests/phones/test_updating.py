@@ -263,7 +263,7 @@ def test_content_states_are_held_to_their_schema(make_sender):
 
 
 def test_a_schema_that_is_none_is_refused(make_sender):
-    with pytest.raises(FakeError, match="no JSON Schema"):
+    with pytest.raises(FakeError, match="not a valid JSON Schema"):
         make_sender(schemas={GAME: {"type": "nonsense"}})
 
 

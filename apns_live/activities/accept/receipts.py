@@ -272,7 +272,7 @@ async def _of_subject(
     table = schema.receipts
     if activity is not None and operation is not None:
         raise InvalidInput(
-            "stands beside an activity",
+            "cannot be combined with an activity",
             field="operation",
             remedy="Name an activity or an operation.",
         )

@@ -73,7 +73,7 @@ def auto_dismiss_seconds(
 
 
 def equal(left: object, right: object) -> bool:
-    """Compare two states by value: 9 equals 9.0, but True is not 1, and key order is no matter."""
+    """Compare two states by value: 9 equals 9.0, but True is not 1, and key order does not matter."""
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, Mapping) and isinstance(right, Mapping):
@@ -144,7 +144,7 @@ def _progress(result: State, given: _Given) -> None:
     if given.has("value") != given.has("upper_limit"):
         raise given.wrong(
             "upper_limit" if given.has("value") else "value",
-            "value and upper_limit travel together",
+            "value and upper_limit must be given together",
             "Send both, or percentage alone.",
         )
     if given.has("percentage"):

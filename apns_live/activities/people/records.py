@@ -100,7 +100,7 @@ def check_token(record: TokenRecord, *, now: int, field: str = "token") -> Token
         checks.identifier(record.scope, f"{field}.scope")
     elif record.scope:
         raise InvalidInput(
-            "means nothing for a device token", field=f"{field}.scope", remedy="Leave it out."
+            "does not apply to a device token", field=f"{field}.scope", remedy="Leave it out."
         )
     return msgspec.structs.replace(record, **changes)
 

@@ -80,7 +80,7 @@ class Watchers:
         """See `Service.watch`."""
         if (operation is None) == (activity is None):
             raise InvalidInput(
-                "names none, or both",
+                "exactly one of them is needed",
                 field="operation, activity",
                 remedy="Give the id of one operation, or of one activity.",
             )

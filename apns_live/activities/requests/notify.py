@@ -82,7 +82,7 @@ def checked_notification(request: Notify, now: float) -> Notify:
         ):
             if given:
                 raise InvalidInput(
-                    "means nothing beside replaces",
+                    "has no effect beside replaces",
                     field=name,
                     remedy="Leave it out: a replacement goes where the first one went.",
                 )

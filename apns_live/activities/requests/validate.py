@@ -63,7 +63,7 @@ def checked_start(app: App, request: Start, now: int) -> Start:
 def with_id(request: Start, public_id: str) -> dict[str, Any]:
     """Return the attributes of a start with the activity's id where ``id_attribute`` says.
 
-    Raises `InvalidInput` when the path leads through something that is no object.
+    Raises `InvalidInput` when the path leads through something that is not an object.
     """
     if not request.id_attribute:
         return request.attributes
@@ -123,7 +123,7 @@ def _check_end(request: Start | Update, begin: float, now: float) -> None:
     field = "end_presentation"
     if request.end_at is None:
         raise InvalidInput(
-            "means nothing without end_at", field=field, remedy="Give end_at, or leave it out."
+            "has no effect without end_at", field=field, remedy="Give end_at, or leave it out."
         )
     check_message(request.content_state, request.end_presentation, "end", now, field=field)
 
@@ -176,7 +176,7 @@ def check_message(
     if event == "update":
         if presentation.dismissal_date is not None or presentation.dismiss_after is not None:
             raise InvalidInput(
-                "means something on an end only",
+                "has an effect on an end only",
                 field="presentation.dismissal_date",
                 remedy="Leave it out, or end the activity.",
             )

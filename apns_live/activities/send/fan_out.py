@@ -226,7 +226,7 @@ class FanOut(ABC, Generic[Page]):
             elif outcome.verdict is Verdict.NOT_SENT and outcome.reason in _OURS:
                 self._taken_back.append(item.context)
             elif refuses_credentials(outcome):
-                # It is no answer about this device: it is sent when the credentials are right.
+                # This says nothing about the device: it is sent when the credentials are right.
                 self._taken_back.append(item.context)
                 self.refused = refusal_of(outcome)
                 self._guard.answered(outcome)

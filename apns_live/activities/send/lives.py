@@ -377,7 +377,7 @@ class Lives:
 
     def _decided(self, live: Live, device: int, version: int, outcome: Outcome) -> None:
         if refuses_credentials(outcome):
-            # It is no answer about this device, which stays behind and is read again.
+            # This says nothing about the device, which stays behind and is read again.
             live.refusal = refusal_of(outcome)
             self.touch(live)
             return

@@ -8,7 +8,7 @@ to its savepoint and gets its own error; a commit that fails raises for everyone
 
 Requests of one kind can be handled together (`Batch`): then the whole group costs a few statements
 instead of a few for each. PostgreSQL commits side by side by itself, and transactions that lock
-rows of many requests could wait for each other in a circle: there each request that is no batch has
+rows of many requests could wait for each other in a circle: there each request that is not a batch has
 a transaction of its own.
 """
 

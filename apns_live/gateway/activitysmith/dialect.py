@@ -8,6 +8,7 @@ import msgspec
 
 from ...activities.apps import App
 from ...errors import InvalidSetting
+from ...misfits import misfit
 
 DIALECT = "activitysmith"
 ID_ATTRIBUTE = "activity_id"
@@ -46,9 +47,9 @@ def settings_of(app: App) -> DialectSettings:
     try:
         found = msgspec.convert(given, DialectSettings)
     except msgspec.ValidationError as error:
-        raise InvalidSetting(
-            str(error)[:200], field=f"settings.{DIALECT}", remedy=_REMEDY
-        ) from None
+        wrong = misfit(error)
+        field = f"settings.{DIALECT}.{wrong.field}".rstrip(".")
+        raise InvalidSetting(wrong.problem, field=field, remedy=_REMEDY) from None
     if not 0 <= found.answer_wait <= 60 or (
         found.live_activities is not None and found.live_activities < 1
     ):

@@ -30,7 +30,7 @@ NOT_JSON = (
     "\nProblem:\n  message body does not match declared format\nResolution:\n  when specifying "
     "application/json as content-type, you must pass valid application/json in the request's 'body' "
 )
-"""The answer that both endpoints' pages show for a body that is no JSON object, to the letter."""
+"""The answer that both endpoints' pages show for a body that is not a JSON object, to the letter."""
 UNKNOWN_ACTIVITY = (
     "No device has handed this gateway a token for the activity_id {activity!r}, so nothing was "
     "sent. The app must register its tokens here; see docs/vendors/braze.md"

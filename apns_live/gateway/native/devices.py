@@ -197,7 +197,7 @@ def token_record(call: Call, device: str, facts: TokenFacts, field: str) -> Toke
         )
     if facts.activity is not None and facts.kind != "activity":
         raise InvalidInput(
-            f"means nothing for a {facts.kind} token",
+            f"does not apply to a {facts.kind} token",
             field=f"{field}.activity",
             remedy="Leave it out.",
         )

@@ -19,7 +19,7 @@ from ..scopes import Dialect
 
 
 class Native(Face):
-    """Problem details, and every path that is no other API's."""
+    """Problem details, and every path that belongs to no other API."""
 
     dialect: ClassVar[Dialect] = "native"
     no_key = "give a valid API key as Authorization: Bearer KEY"
@@ -59,7 +59,7 @@ class Native(Face):
         return await super().find(call)
 
     async def check(self, call: Call) -> None:
-        """Raise for what the caller may not do, and `NotFound` for parts of a path that are no ids."""
+        """Raise for what the caller may not do, and `NotFound` for parts of a path that are not valid ids."""
         for name, text in call.parts.items():
             if not text or not text.isprintable() or len(text) > 255:
                 raise NotFound(f"there is no such {name}")

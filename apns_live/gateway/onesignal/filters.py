@@ -40,7 +40,9 @@ def read_filters(value: object, field: str = "filters") -> Tree:
             continue
         if expected:
             raise InvalidInput(
-                "stands where a condition is expected", field=where, remedy="Put it between two."
+                "is an operator where a condition is expected",
+                field=where,
+                remedy="Put it between two.",
             )
         expected = True
         if operator == "OR":

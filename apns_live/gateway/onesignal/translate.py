@@ -133,7 +133,9 @@ def read_idempotency_key(body: Mapping[str, Any]) -> str | None:
         if value is None:
             continue
         if not isinstance(value, str) or not _UUID.fullmatch(value):
-            raise InvalidInput("is no UUID", field=name, remedy="Give a UUID as of RFC 9562.")
+            raise InvalidInput(
+                "is not a valid UUID", field=name, remedy="Give a UUID as of RFC 9562."
+            )
         return value.lower()
     return None
 
@@ -144,7 +146,7 @@ def read_target(body: Mapping[str, Any]) -> Audience:
     excluded = body.get("excluded_segments")
     if excluded not in (None, []) and name != "included_segments":
         raise InvalidInput(
-            "stands beside other targets than segments",
+            "cannot be combined with other targets than segments",
             field="excluded_segments",
             remedy="Use it with included_segments.",
         )
@@ -198,7 +200,7 @@ def _texts(given: Mapping[str, Any] | None, field: str) -> dict[str, str] | None
 
 
 def _date(value: object, field: str) -> float | None:
-    """Return seconds since 1970; of texts those of ten digits alone are no year and no ISO date."""
+    """Return seconds since 1970; a text of ten digits counts as seconds, any other as an ISO date."""
     if isinstance(value, str) and len(value) == 10 and value.isdecimal():
         value = int(value)
     return None if value is None else reading.read(value, _DATE, field, "Give whole seconds.")

@@ -182,7 +182,7 @@ class Arrival(asyncio.Protocol):
         try:
             # Not `start_tls` on what a server accepted: uvloop reads the client's first bytes before it.
             await loop.connect_accepted_socket(lambda: self, connection, **options)
-        except (OSError, asyncio.CancelledError):  # what is no TLS, or too slow; nobody to tell
+        except (OSError, asyncio.CancelledError):  # not TLS, or too slow; nobody to tell
             if not self._speaks:
                 self._door.leave(self)
 

@@ -123,7 +123,7 @@ class Http1(HttpToolsProtocol):
         self._door.leave(self)
 
     def data_received(self, data: bytes) -> None:
-        """Read on. What is no HTTP gets 400, an endless head 431."""
+        """Read on. Bytes that are not HTTP get 400, an endless head gets 431."""
         if self.cycle is None and data.startswith(_PREFACE):
             protocol = self._speak_http2()
             self.connections.discard(self)

@@ -21,6 +21,7 @@ from apns_live.testing.log import LogEntry, PushRecord
 from apns_live.testing.phones import Activity, Device, Token
 from apns_live.testing.recorder import Ring
 
+from ...misfits import misfit
 from . import queries, shapes
 from .hub import Hub, TooManySubscribersError
 from .queries import LONGEST_LIST, BadRequestError, Page, matcher
@@ -55,9 +56,12 @@ async def read_body(request: Request, shape: type[T]) -> T:
     try:
         return msgspec.json.decode(data or b"{}", type=shape)
     except msgspec.ValidationError as error:
-        raise BadRequestError(str(error), field="body") from None
+        found = misfit(error)
+        raise BadRequestError(
+            found.problem, field=found.field or "body", remedy=found.remedy
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequestError(f"the body is no JSON: {error}") from None
+        raise BadRequestError(f"the body is not valid JSON: {error}") from None
 
 
 route = Routes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -13,14 +12,13 @@ from msgspec import Meta
 from apns_live.testing.log import LogEntry, PushRecord
 from apns_live.testing.phones import Activity, Token
 
+from ...misfits import misfit
 from .views import event_of
 
 T = TypeVar("T")
 
 LONGEST_LIST = 1000
 LONGEST_POLL = 60.0
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
-_PLACE = re.compile(r" - at `\$\.?(\w*)`$")
 
 
 class BadRequestError(Exception):
@@ -134,13 +132,11 @@ def read_query(given: Mapping[str, str], shape: type[Query]) -> Query:
     try:
         return msgspec.convert(dict(given), shape, strict=False)
     except msgspec.ValidationError as error:
-        text = str(error)
-    if unknown := _UNKNOWN.match(text):
-        known = ", ".join(sorted(shape.__struct_fields__))
-        remedy = f"Use {known}." if known else "Leave it out."
-        raise BadRequestError("unknown parameter", field=unknown[1], remedy=remedy)
-    place = _PLACE.search(text)
-    raise BadRequestError(_PLACE.sub("", text), field=place[1] if place else "")
+        found = misfit(error)
+    remedy, known = found.remedy, ", ".join(sorted(shape.__struct_fields__))
+    if found.field not in shape.__struct_fields__ and known:
+        remedy = f"Use {known}."
+    raise BadRequestError(found.problem, field=found.field, remedy=remedy)
 
 
 def matcher(query: object, filters: Mapping[str, Callable[[T], object]]) -> Callable[[T], bool]:

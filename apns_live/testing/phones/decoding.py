@@ -57,13 +57,13 @@ _decode = msgspec.json.Decoder(Payload).decode
 def decode_activity(body: bytes) -> Aps:
     """Read a Live Activity payload.
 
-    Raises ``UndecodableError`` when it is no JSON object with an ``aps`` object, when a key has the
+    Raises ``UndecodableError`` when it is not a JSON object with an ``aps`` object, when a key has the
     wrong type, or when the event, the timestamp or what the event needs is missing.
     """
     try:
         aps = _decode(body).aps
         if not body.isascii() or b"\\u" in body:
-            # What stays undecoded has not been looked at: bytes that are no UTF-8, half surrogates.
+            # What stays undecoded has not been looked at: bytes that are not UTF-8, half surrogates.
             msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UndecodableError(str(error)) from None

@@ -39,7 +39,7 @@ class ContentStateSchemas:
     def add(self, attributes_type: str, schema: Mapping[str, object]) -> None:
         """Hold content states of ``attributes_type`` to ``schema`` from now on.
 
-        Raises ``FakeError`` when it is no JSON Schema or when jsonschema is not installed.
+        Raises ``FakeError`` when it is not a valid JSON Schema or when jsonschema is not installed.
         """
         try:
             import jsonschema  # noqa: PLC0415  # only who gives a schema needs the extra
@@ -52,7 +52,7 @@ class ContentStateSchemas:
             kind.check_schema(schema)
         except jsonschema.SchemaError as error:
             raise FakeError(
-                f"the schema of {attributes_type} is no JSON Schema: {error.message}"
+                f"the schema of {attributes_type} is not a valid JSON Schema: {error.message}"
             ) from None
         self._validators[attributes_type] = kind(schema)
         self._verdicts.clear()

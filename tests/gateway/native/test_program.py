@@ -161,8 +161,8 @@ def test_what_it_cannot_do_is_said_in_one_line(tmp_path: Path) -> None:
         assert "Traceback" not in run.stderr
         return run.stderr
 
-    assert "no TCP port" in said("--port", "70000")
-    assert "needs the other one" in said("--certificate", "x.pem")
+    assert "not a valid TCP port" in said("--port", "70000")
+    assert "must be given together" in said("--certificate", "x.pem")
     assert "store upgrade" in said("--database", str(tmp_path / "empty.db"), "--dir", str(tmp_path))
     with program("--dir", str(tmp_path / "a")) as (ready, process):
         port = ready["url"].rpartition(":")[2]

@@ -76,7 +76,12 @@ def test_lists_limits_switches_and_choices(tmp_path: Path, monkeypatch: pytest.M
     ("variables", "text", "field", "problem"),
     [
         ({"APNS_LIVE_GATEWAY_BODY_BYTES": "x"}, "", "APNS_LIVE_GATEWAY_BODY_BYTES", "not a number"),
-        ({"APNS_LIVE_GATEWAY_BODY_BYTES": "1"}, "", "APNS_LIVE_GATEWAY_BODY_BYTES", "not possible"),
+        (
+            {"APNS_LIVE_GATEWAY_BODY_BYTES": "1"},
+            "",
+            "APNS_LIVE_GATEWAY_BODY_BYTES",
+            "not a valid value",
+        ),
         (
             {"APNS_LIVE_GATEWAY_LIMITS": "braze"},
             "",
@@ -92,7 +97,7 @@ def test_lists_limits_switches_and_choices(tmp_path: Path, monkeypatch: pytest.M
         ),
         ({"APNS_LIVE_GATEWAY_METRICS_TOKEN": "short"}, "", "METRICS_TOKEN", "guessed"),
         ({"APNS_LIVE_SERVICE_BUDGET": "huge"}, "", "APNS_LIVE_SERVICE_BUDGET", "not one of"),
-        ({"APNS_LIVE_GATEWAY_BULK": "501"}, "", "APNS_LIVE_GATEWAY_BULK", "not possible"),
+        ({"APNS_LIVE_GATEWAY_BULK": "501"}, "", "APNS_LIVE_GATEWAY_BULK", "too large"),
         ({}, "[gateway]\nbody_byte = 1\n", "gateway.body_byte", "is not a setting"),
         ({}, "[gateway]\nwebhook_hosts = 'x'\n", "gateway.webhook_hosts", "not a list"),
         ({}, "gateway = 3\n", "gateway", "not a table"),

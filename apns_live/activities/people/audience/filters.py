@@ -154,7 +154,7 @@ def _condition(value: Mapping[str, object], field: str) -> Condition:
     if name in KEYED:
         key = checks.identifier(value.get("key"), f"{field}.key", limit=128)
     elif value.get("key") is not None:
-        raise InvalidInput("means nothing here", field=f"{field}.key", remedy="Leave it out.")
+        raise InvalidInput("does not apply here", field=f"{field}.key", remedy="Leave it out.")
     if relation in PRESENCE:
         return Condition(name, relation, key=key)
     if name in SESSIONS:

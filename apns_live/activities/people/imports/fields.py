@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from ....errors import InvalidInput
+from ....misfits import misfit
 from ... import checks
 from ..people import checked_aliases
 from ..records import (
@@ -329,10 +330,7 @@ def _convert(values: dict[str, Any], kind: type[Any], texts: bool, required: str
     try:
         return msgspec.convert(values, kind, strict=not texts)
     except msgspec.ValidationError as error:
-        problem, _, path = str(error).partition(" - at `$.")
-        fault = "out of range" if re.search("[<>]=", problem) else "of the wrong type"
+        found = misfit(error)
         raise InvalidInput(
-            f"is {fault} ({problem[:80]})",
-            field=path.rstrip("`") or "line",
-            remedy="See the list of columns.",
+            found.problem, field=found.field or "line", remedy="See the list of columns."
         ) from None

@@ -330,5 +330,5 @@ def _check_vendor(kind: Kind, layout: Layout) -> None:
 def _check_name(kind: Kind, name: str) -> None:
     head, dot, rest = name.partition(".")
     if name and name not in KNOWN[kind] and not (dot and rest and head in NESTED[kind]):
-        problem = f"{name[:80]!r} means nothing for {kind}"
+        problem = f"{name[:80]!r} does not apply to {kind}"
         raise InvalidInput(problem, field="columns", remedy=known_here(kind))

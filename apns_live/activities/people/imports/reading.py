@@ -146,7 +146,7 @@ class Reader:
                     made.values = values
                 else:
                     made.error = InvalidInput(
-                        "is no JSON object", field="", remedy="Write one JSON object a line."
+                        "is not a JSON object", field="", remedy="Write one JSON object a line."
                     )
             yield made
 

@@ -128,5 +128,5 @@ def _tags(value: str) -> dict[str, Any]:
     except msgspec.DecodeError:
         tags = None
     if not isinstance(tags, dict):
-        raise InvalidInput("is no JSON object", field="tags", remedy="Export the list again.")
+        raise InvalidInput("is not a JSON object", field="tags", remedy="Export the list again.")
     return tags

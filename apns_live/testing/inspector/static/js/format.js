@@ -76,7 +76,7 @@ export function value(given) {
 
 const NAME = /^[A-Za-z][A-Za-z0-9]*([_-][A-Za-z0-9]+)*$/;
 
-/** `someKey_name` as words: `Some key name`. What is no such name stays as it is. */
+/** `someKey_name` as words: `Some key name`. Anything else stays as it is. */
 export function words(name) {
   const text = String(name).slice(0, 80);
   if (!NAME.test(text)) return text;

@@ -44,7 +44,7 @@ const APPLE_EPOCH = 978_307_200;
 export const swiftDate = (value) =>
   typeof value === "number" && value >= 1e9 ? value + APPLE_EPOCH : null;
 
-/** The moment that a value means, in seconds since 1970, or null when it is no date. */
+/** The moment that a value means, in seconds since 1970, or null when it is not a date. */
 export function dateOf(name, value) {
   if (typeof value === "string") {
     if (value.length > 40 || !ISO.test(value)) return null;
