@@ -58,6 +58,7 @@ def _folder(variable: str, pattern: str, runs_with: str) -> Callable[[], str | N
 PROGRAMS: dict[str, Callable[[], str | None]] = {
     "activitysmith-node": _node_module("activitysmith"),
     "axe-core": _node_module("axe-core"),
+    "bash": _executable("bash"),
     "cargo": _executable("cargo"),
     "chromium": _executable("chromium", "chromium-browser", "google-chrome"),
     "curl": _executable("curl"),
@@ -67,6 +68,7 @@ PROGRAMS: dict[str, Callable[[], str | None]] = {
     "firebase-admin-java": _folder("APNS_LIVE_FIREBASE_JAVA", "firebase-admin-*.jar", "java"),
     "docker-compose": _executable("docker-compose"),
     "firebase-admin-node": _node_module("firebase-admin"),
+    "fish": _executable("fish"),
     "go": _executable("go"),
     "java": _executable("java"),
     "h2load": _executable("h2load"),
@@ -84,6 +86,7 @@ PROGRAMS: dict[str, Callable[[], str | None]] = {
     "promtool": _executable("promtool"),
     "systemd-analyze": _executable("systemd-analyze"),
     "taskset": _executable("taskset"),
+    "zsh": _executable("zsh"),
 }
 """What may be named in ``@pytest.mark.external(...)``: name -> where it is, or None."""
 

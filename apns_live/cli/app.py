@@ -15,6 +15,7 @@ from . import (
     broadcast,
     budget,
     channels,
+    completion,
     contract,
     demo,
     doctor,
@@ -68,6 +69,7 @@ app.command("explain")(explain.explain)
 app.command("fake")(fake.fake)
 app.command("gateway")(gateway.gateway)
 app.command("worker")(worker.worker)
+app.command("completion")(completion.completion)
 app.add_typer(bench.app, name="bench")
 app.add_typer(channels.app, name="channels")
 app.add_typer(contract.app, name="contract")

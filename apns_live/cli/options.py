@@ -76,6 +76,7 @@ class Words:
             min=low,
             max=high,
             rich_help_panel=self.panel,
+            autocompletion=(lambda: list(self.choices)) if self.choices else None,
         )
         return inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]

@@ -41,6 +41,8 @@ ELSEWHERE = {
     "pytest test_card.py": "tests/workshop/test_examples.py",
     "APNS_LIVE_CONFIG=fake/": "tests/examples/test_football_match.py",
     "apns-live bench": "tests/bench",
+    "apns-live completion fish": "tests/cli/test_completion.py",
+    'eval "$(apns-live completion': "tests/cli/test_completion.py",
     "apns-live doctor": "tests/cli/test_doctor.py",
     "OTEL_SERVICE_NAME=": "tests/gateway/native/test_traces.py",
     "apns-live demo": "tests/cli/test_tools.py",
