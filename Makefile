@@ -84,7 +84,7 @@ extras: $(VENV)/.installed-test
 	$(BIN)/python -m tests.workshop.extras
 	$(BIN)/python -m tests.workshop.users
 
-# What a release would publish, into dist/: built, checked, and run in clean environments.
+# What a release would publish, into dist/ and sbom/: built, checked, and run in clean environments.
 release-check: $(VENV)/.installed-test
 	$(BIN)/python -m tests.workshop.release
 
@@ -112,4 +112,4 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf site dist build
+	rm -rf site dist build sbom

@@ -1,7 +1,8 @@
 """Checks what a release would publish: ``make release-check``. Needs a package index.
 
 Builds both files into dist/, lets twine check them, and installs the wheel alone into a clean
-environment of each Python that is here, where ``apns-live demo`` must run.
+environment of each Python that is here, where ``apns-live demo`` must run. The bill of materials goes into
+sbom/, since everything in dist/ is sent to the index.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from tests.workshop.requirements import ROOT, project
+from tests.workshop import bill
+from tests.workshop.requirements import ROOT, closure, project
 
 PYTHONS = ("python3.11", "python3.12", "python3.13", "python3.14")
 DIST = ROOT / "dist"
+SBOM = ROOT / "sbom"
 
 
 def _run(*command: str | Path, cwd: Path = ROOT) -> str:
@@ -25,6 +28,16 @@ def _run(*command: str | Path, cwd: Path = ROOT) -> str:
     if done.returncode:
         raise SystemExit(f"{' '.join(words)[:200]} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
+
+
+def _bill(wheel: Path) -> Path:
+    """Make the bill of materials. Raises SystemExit when something is wrong with it."""
+    SBOM.mkdir(exist_ok=True)
+    target = SBOM / wheel.name.replace("-py3-none-any.whl", ".cdx.json")
+    version = str(project()["version"])
+    if found := bill.faults(bill.make(wheel, target), version, closure(*bill.EXTRAS)):
+        raise SystemExit("\n".join([f"{target.name}:", *found]))
+    return target
 
 
 def main() -> int:
@@ -38,6 +51,7 @@ def main() -> int:
     for wanted in ("pyproject.toml", "README.md", "LICENSE", "apns_live/__init__.py"):
         if wanted not in names:
             raise SystemExit(f"{source.name} lacks {wanted}")
+    print(f"{_bill(wheel).name} lists what the wheel brings")
     tried = []
     for name in PYTHONS:
         interpreter = shutil.which(name)
