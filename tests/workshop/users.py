@@ -1,7 +1,8 @@
 """Plays four kinds of user from the built wheel: ``make extras`` runs it. Needs a package index.
 
-Each gets an empty folder and an environment of its own. The commands and examples are read from README,
-section by section, and run as printed; only ``apns-live`` in ``pip install`` becomes the wheel.
+Each gets an empty folder, and all share one environment, into which each installs what README says; what an extra
+brings by itself is tried in `tests.workshop.extras`. The commands and examples are read from README, section by section,
+and run as printed; only ``apns-live`` in ``pip install`` becomes the wheel.
 """
 
 from __future__ import annotations
@@ -60,13 +61,12 @@ def examples(heading: str) -> list[Example]:
 
 
 class Desk:
-    """An empty folder, and an environment in which ``install`` (a line of README) was run."""
+    """An empty folder, and the environment beside it, in which ``install`` (a line of README) was run."""
 
     def __init__(self, folder: Path, wheel: Path, install: str, *more: str) -> None:
         self.folder = folder / "empty"
         self.folder.mkdir(parents=True)
-        venv.EnvBuilder(with_pip=True).create(folder / "venv")
-        self.python = folder / "venv" / "bin" / "python"
+        self.python = folder.parent / "venv" / "bin" / "python"
         paths = (str(self.python.parent), "/usr/bin", "/bin")
         self.env = {"PATH": os.pathsep.join(paths), "HOME": str(self.folder), "TMPDIR": str(folder)}
         self.run(re.sub(r"\bapns-live\b", str(wheel), install).replace("pip ", "pip -q ", 1))
@@ -176,6 +176,7 @@ def main() -> int:
         ]
         subprocess.run(words, check=True, timeout=LIMIT)
         (wheel,) = folder.glob("apns_live-*.whl")
+        venv.EnvBuilder(with_pip=True).create(folder / "venv")
         for user in USERS:
             user(folder / user.__name__, wheel)
             print(f"{user.__name__}: works as printed")
