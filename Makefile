@@ -19,13 +19,14 @@ REQUIRE_EXTERNALS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bare check audit docs soak mutants bench extras release-check format clean
+.PHONY: help demo test bare check audit docs soak mutants bench extras image release-check format clean
 
 help:
 	@echo 'make demo     start a local fake APNs and send a Live Activity to 20,000 simulated phones'
 	@echo 'make test     the test suite (last seen: 14 minutes on two cores)'
 	@echo 'make check    lint, types, layers, known vulnerabilities, documentation'
 	@echo 'make extras   install the wheel with each extra, import what it brings, and run README as four users would'
+	@echo 'make image    build the container image with buildah, and run it (as root)'
 	@echo 'make release-check  build what a release publishes, check it, run it in clean environments'
 	@echo 'make soak     the long runs: 200,000 simulated worlds, a million fuzzed inputs, 200 kills'
 	@echo 'make mutants  what the tests notice when the deciding modules are broken (MUTANTS="--sample 400")'
@@ -83,6 +84,11 @@ docs: $(VENV)/.installed-test
 extras: $(VENV)/.installed-test
 	$(BIN)/python -m tests.workshop.extras
 	$(BIN)/python -m tests.workshop.users
+
+# The image of deploy/Containerfile, built with buildah and run. As root; the base is made or pulled once.
+IMAGE_DIR ?= /var/tmp/apns-live-image
+image: $(VENV)/.installed-test
+	$(BIN)/python -m tests.workshop.image $(IMAGE_DIR)
 
 # What a release would publish, into dist/ and sbom/: built, checked, and run in clean environments.
 release-check: $(VENV)/.installed-test
