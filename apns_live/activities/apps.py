@@ -49,15 +49,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_row(cls, row: Row[Any]) -> App:
         """Return the app of a row of the table ``apps``."""
-        return cls(
-            row=row.id,
-            id=row.public_id,
-            name=row.name,
-            bundle_id=row.bundle_id,
-            environment=row.environment,
-            settings=_settings_of(row),
-            created_at=row.created_at,
-        )
+        return view_of(cls, row, settings=_settings_of(row))
 
 
 class ProviderKeyView(TypedDict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Row, Select, Table, select
+from sqlalchemy import ColumnElement, Row, ScalarSelect, Select, Table, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..errors import NotFound
@@ -25,6 +25,16 @@ _KINDS: Mapping[Table, tuple[str, str, str]] = {
 """What a table's rows are called, the column that names them, and what to do where there is none."""
 
 
+def named(app: App, table: Table, name: str) -> ColumnElement[bool]:
+    """Return the condition that a row is the app's of this name."""
+    return and_(table.c.app_id == app.row, table.c[_KINDS[table][1]] == name)
+
+
+def id_named(app: App, table: Table, name: str) -> ScalarSelect[int]:
+    """Return the query for the row id of the app's row of this name."""
+    return select(table.c.id).where(named(app, table, name)).scalar_subquery()
+
+
 async def find(
     connection: AsyncConnection,
     app: App,
@@ -35,10 +45,10 @@ async def find(
     lock: bool = False,
 ) -> Row[Any]:
     """Return a row of an app; ``query`` selects more than the table. Raises `NotFound`."""
-    noun, column, remedy = _KINDS[table]
+    noun, _, remedy = _KINDS[table]
     checks.encodable(name, noun)
     query = select(table) if query is None else query
-    query = query.where(table.c.app_id == app.row, table.c[column] == name)
+    query = query.where(named(app, table, name))
     # SQLite has one writer at a time anyway, and ignores the lock.
     found = await connection.execute(query.with_for_update() if lock else query)
     row: Row[Any] | None = found.one_or_none()

@@ -117,20 +117,6 @@ class Visit:
     ``reading`` says that it is the caller's body which is waited for.
     """
 
-    __slots__ = (
-        *(
-            "_deadline",
-            "_expire",
-            "_names",
-            "_place_of",
-            "_taken",
-            "_timer",
-            "address",
-            "admission",
-        ),
-        *("app", "body", "headers", "places", "reading", "receive"),
-    )
-
     def __init__(
         self, admission: Admission, scope: Scope, receive: Receive, expire: Callable[[], None]
     ) -> None:

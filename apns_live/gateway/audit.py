@@ -68,7 +68,7 @@ class Audit:
             .order_by(table.c.id)
             .limit(min(limit, 1_000))
         )
-        return [view_of(AuditView, row, row=row.id, detail=json.loads(row.detail)) for row in rows]
+        return [view_of(AuditView, row) for row in rows]
 
     async def prune(self, days: float) -> int:
         """Delete lines older than ``days``, a bounded batch at a time; return how many went."""

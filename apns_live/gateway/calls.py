@@ -49,18 +49,7 @@ _encode = msgspec.json.Encoder().encode
 class Call:
     """One request on its way: who called, and what was said. ``said`` are headers of the answer."""
 
-    __slots__ = (
-        *("body", "caller", "gateway", "headers", "operation", "parts", "query", "said", "scope"),
-        "visit",
-    )
-
-    def __init__(
-        self,
-        gateway: Gateway,
-        operation: Operation,
-        scope: Scope,
-        visit: Visit,
-    ) -> None:
+    def __init__(self, gateway: Gateway, operation: Operation, scope: Scope, visit: Visit) -> None:
         self.gateway = gateway
         self.operation = operation
         self.scope = scope
@@ -110,11 +99,6 @@ class Call:
     def address(self) -> str:
         """The address of the peer; of a proxy if there is one in between that is not trusted."""
         return self.visit.address
-
-    @property
-    def paging(self) -> dict[str, Any]:
-        """Where the caller wants to read on, and how much: arguments of the service's lists."""
-        return {"after": self.query.after, "limit": self.query.limit}
 
     def header(self, name: bytes) -> str:
         """Return a header by its name in small letters; empty without it."""

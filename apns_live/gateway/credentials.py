@@ -23,6 +23,7 @@ from sqlalchemy import select, update
 
 from ..activities import checks
 from ..activities.apps import App
+from ..activities.finding import named
 from ..activities.people.records import DeviceRecord
 from ..activities.store import schema
 from ..activities.store.database import Database
@@ -155,10 +156,8 @@ class DeviceCredentials:
     async def revoke(self, app: App, device: str) -> bool:
         """End every credential of a device; return whether it had any."""
         table = schema.devices
-        place = (table.c.app_id == app.row, table.c.public_id == device)
-        had = await self._database.change(
-            update(table).where(*place, table.c.secret_hash.is_not(None)).values(secret_hash=None)
-        )
+        place = (named(app, table, device), table.c.secret_hash.is_not(None))
+        had = await self._database.change(update(table).where(*place).values(secret_hash=None))
         self.forget(app, device)
         return bool(had)
 
@@ -169,7 +168,7 @@ class DeviceCredentials:
     async def _value(self, app: App, device: str) -> bytes:
         """Return a device's random value, made when it has none."""
         table = schema.devices
-        place = (table.c.app_id == app.row, table.c.public_id == device)
+        place = named(app, table, device)
         now = milliseconds(self._clock)
         async with self._database.write() as connection:
             await connection.execute(
@@ -184,10 +183,10 @@ class DeviceCredentials:
             )
             await connection.execute(
                 update(table)
-                .where(*place, table.c.secret_hash.is_(None))
+                .where(place, table.c.secret_hash.is_(None))
                 .values(secret_hash=secrets.token_bytes(32))
             )
-            value = await connection.scalar(select(table.c.secret_hash).where(*place))
+            value = await connection.scalar(select(table.c.secret_hash).where(place))
         return bytes(value or b"")
 
     async def _find(self, app_id: str, device: str) -> _Known | None:

@@ -348,27 +348,10 @@ def _digest(secret: str) -> bytes:
 
 
 def _key(row: Row[Any], app: App) -> ApiKey:
-    return ApiKey(
-        id=row.public_id,
-        app=app,
-        dialect=row.dialect,
-        scopes=frozenset(json.loads(row.scopes)),
-        groups=None if row.groups is None else frozenset(json.loads(row.groups)),
-        name=row.name,
-        caller=row.family,
-        per_minute=row.per_minute,
-        concurrent=row.concurrent,
-        expires_at=row.expires_at,
-    )
+    scopes = frozenset(json.loads(row.scopes))
+    groups = None if row.groups is None else frozenset(json.loads(row.groups))
+    return view_of(ApiKey, row, app=app, caller=row.family, scopes=scopes, groups=groups)
 
 
 def _shown(row: Row[Any]) -> KeyView:
-    return view_of(
-        KeyView,
-        row,
-        row=row.id,
-        id=row.public_id,
-        scopes=json.loads(row.scopes),
-        groups=None if row.groups is None else json.loads(row.groups),
-        begins=f"{HEADS[row.dialect]}_{row.lookup}",
-    )
+    return view_of(KeyView, row, begins=f"{HEADS[row.dialect]}_{row.lookup}")

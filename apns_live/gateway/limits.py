@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from types import TracebackType
+from contextlib import AbstractContextManager, nullcontext
 
 from ..clock import Clock
 from ..errors import TooManyRequests
@@ -16,7 +16,7 @@ _MINUTE, _HOUR = 60.0, 3_600.0
 
 
 class _State:
-    """One caller's bucket: ``tokens`` as of ``filled``, and requests under way."""
+    """One caller's bucket: ``tokens`` as of ``filled``, and requests under way, until ``with`` ends."""
 
     __slots__ = ("filled", "tokens", "under_way")
 
@@ -25,29 +25,11 @@ class _State:
         self.filled = filled
         self.under_way = 0
 
-
-class _Entered:
-    """Leaves again at the end of ``with``."""
-
-    __slots__ = ("_state",)
-
-    def __init__(self, state: _State | None) -> None:
-        self._state = state
-
     def __enter__(self) -> None:
         return None
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._state is not None:
-            self._state.under_way -= 1
-
-
-_FREE = _Entered(None)
+    def __exit__(self, *_: object) -> None:
+        self.under_way -= 1
 
 
 class Limits:
@@ -58,7 +40,7 @@ class Limits:
         self._clock = clock
         self._states: OrderedDict[str, _State] = OrderedDict()
 
-    def enter(self, caller: ApiKey | Phone) -> _Entered:
+    def enter(self, caller: ApiKey | Phone) -> AbstractContextManager[None]:
         """Count a request of a key or of a phone, until the ``with`` block ends.
 
         Raises `TooManyRequests` when the key's bucket is empty, or as many of its requests are
@@ -69,7 +51,7 @@ class Limits:
             return self.enter_as(who, self._settings.device_per_minute)
         limit, seconds, concurrent = self._limit_of(caller)
         if limit is None and concurrent is None:
-            return _FREE
+            return nullcontext()
         return self.enter_as(f"key {caller.caller}", limit, concurrent, seconds=seconds)
 
     def _limit_of(self, key: ApiKey) -> tuple[int | None, float, int | None]:
@@ -87,7 +69,7 @@ class Limits:
         concurrent: int | None = None,
         *,
         seconds: float = _MINUTE,
-    ) -> _Entered:
+    ) -> AbstractContextManager[None]:
         """Count a request of whoever ``who`` names: a device, an address. As `enter`.
 
         ``limit`` is how many may come in ``seconds``, by default a minute.
@@ -115,7 +97,7 @@ class Limits:
                 )
             state.tokens -= 1
         state.under_way += 1
-        return _Entered(state)
+        return state
 
     def remaining(self, key: ApiKey) -> tuple[int | None, int | None, float]:
         """Return a key's limit, what is left of it, and seconds until it is full again.

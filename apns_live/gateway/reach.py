@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, exists, select
 
 from ..activities.accept.streams import nobody_left
 from ..activities.apps import App
+from ..activities.finding import named
 from ..activities.requests.audience import Audience
 from ..activities.store import schema
 from ..errors import NotAllowed, NotFound
@@ -50,11 +51,7 @@ async def check_stream(gateway: Gateway, key: ApiKey, name: str) -> None:
     if key.groups is None:
         return
     streams = schema.streams
-    running = (
-        select(streams.c.activity_id)
-        .where(streams.c.app_id == key.app.row, streams.c.key == name)
-        .scalar_subquery()
-    )
+    running = select(streams.c.activity_id).where(named(key.app, streams, name)).scalar_subquery()
     await _check(gateway, key, schema.activities.c.id == running, name, missing=True)
 
 
@@ -110,9 +107,7 @@ async def knows_type(gateway: Gateway, app: App, attributes_type: str) -> bool:
 async def is_gone(gateway: Gateway, app: App, activity: str) -> bool:
     """Whether nobody has the card of an activity any more: everyone dismissed it."""
     table = schema.activities
-    query = select(table.c.id).where(
-        table.c.app_id == app.row, table.c.public_id == activity, nobody_left()
-    )
+    query = select(table.c.id).where(named(app, table, activity), nobody_left())
     return await gateway.service.database.scalar(query) is not None
 
 

@@ -18,7 +18,7 @@ from ...clock import Clock
 from ...errors import Conflict
 from .. import checks, observed
 from ..apps import App
-from ..finding import find
+from ..finding import find, named
 from ..people.app_versions import AppVersions
 from ..people.audience import Audiences
 from ..read.views import (
@@ -136,7 +136,7 @@ class Activities:
         """
         connection, app, now = writing.connection, writing.app, writing.now
         table = schema.activities
-        taken = select(table.c.id).where(table.c.app_id == app.row, table.c.public_id == public_id)
+        taken = select(table.c.id).where(named(app, table, public_id))
         if await connection.scalar(taken) is not None:
             raise _taken(app, public_id)
         # A segment, group, field or relation that nobody knows is refused now, not when it is sent.
@@ -267,7 +267,7 @@ class Activities:
         if status is not None:
             query = query.where(table.c.status == status)
         rows = await self._database.rows(query.order_by(table.c.id).limit(min(limit, 1_000)))
-        return [activity_view(ActivityRow, row, row=row.id) for row in rows]
+        return [activity_view(ActivityRow, row) for row in rows]
 
     async def history(
         self, app: App, public_id: str, *, page: int = PAGE

@@ -23,7 +23,7 @@ from .. import checks
 from ..apps import App
 from ..store import schema
 from ..store.database import Database
-from ..store.statements import chunks, insert_into, rows_of
+from ..store.statements import chunks, insert_into, rows_of, view_of
 from ..times import milliseconds
 from .idempotency import KEPT_MILLISECONDS, Key, Once, answered, once
 
@@ -65,13 +65,7 @@ class ChannelView(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, row: Row[Any]) -> ChannelView:
         """Return the channel of a row."""
         policy = None if row.storage_policy == UNKNOWN_POLICY else row.storage_policy
-        return cls(
-            id=row.channel_id,
-            environment=row.environment,
-            storage_policy=policy,
-            name=row.name,
-            created_at=row.created_at,
-        )
+        return view_of(cls, row, id=row.channel_id, storage_policy=policy)
 
 
 class Reconciled(msgspec.Struct, frozen=True, kw_only=True):

@@ -122,13 +122,10 @@ class Receipts:
         activities, operations = schema.activities, schema.operations
         query = (
             select(
-                receipts.c.id.label("row"),
+                receipts,
                 devices.c.public_id.label("device"),
-                receipts.c.event,
                 activities.c.public_id.label("activity"),
                 operations.c.public_id.label("operation"),
-                receipts.c.happened_at,
-                receipts.c.created_at,
             )
             .join(devices, devices.c.id == receipts.c.device_id)
             .outerjoin(activities, activities.c.id == receipts.c.activity_id)

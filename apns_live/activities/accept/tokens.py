@@ -18,7 +18,7 @@ from ...clock import Clock
 from ...errors import InvalidInput
 from .. import checks
 from ..apps import App
-from ..finding import find_id, hold_activities
+from ..finding import find_id, hold_activities, id_named
 from ..people.devices import Devices, Guard, Registration, admitted, newest
 from ..people.records import TokenRecord, check_token
 from ..people.suspects import note_answers
@@ -330,15 +330,13 @@ class Joining:
 
         Raises `NotFound` when there is no such activity.
         """
-        members, owners = schema.activity_devices, schema.devices
+        members = schema.activity_devices
         async with self._database.write() as connection:
             if guard is not None:
                 await guard(connection)
             row = await find_id(connection, app, schema.activities, activity)
-            owner = select(owners.c.id).where(
-                owners.c.app_id == app.row, owners.c.public_id == device
-            )
-            place = (members.c.activity_id == row, members.c.device_id == owner.scalar_subquery())
+            owner = id_named(app, schema.devices, device)
+            place = (members.c.activity_id == row, members.c.device_id == owner)
             gone = await connection.execute(
                 update(members)
                 .where(*place, members.c.retired_at.is_(None))

@@ -19,7 +19,7 @@ from ...clock import Clock
 from ...errors import ApnsLiveError, InvalidInput, NotFound
 from .. import checks
 from ..apps import App
-from ..finding import find, row_ids
+from ..finding import find, id_named, named, row_ids
 from ..store import schema
 from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
@@ -76,11 +76,6 @@ def newest(
         if known is None or record.registered_at >= known.registered_at:
             kept[place(record)] = record
     return list(kept.values())
-
-
-def first_digits(token: str | None) -> str | None:
-    """Return how a token is shown."""
-    return None if token is None else f"{token[:8]}…"
 
 
 def devices_with_user() -> Select[Any]:
@@ -231,27 +226,26 @@ class Devices:
         async with self._database.read() as connection:
             row = await find(connection, app, schema.devices, public_id, devices_with_user())
             living = select(start).where(start.c.device_id == row.id, start.c.retired_at.is_(None))
-            tokens = (await connection.execute(living)).all()
+            tokens = await rows_of(connection, living)
         shown = [
             view_of(
                 StartTokenView,
                 one,
-                token=first_digits(one.token),
                 unanswered_starts=one.unanswered,
                 suspect=one.unanswered >= SUSPECT,
             )
             for one in tokens
         ]
-        return view_of(DeviceView, row, id=row.public_id, start_tokens=shown)
+        return view_of(DeviceView, row, start_tokens=shown)
 
     async def forget(self, app: App, public_id: str) -> None:
         """Delete a device and all of its tokens. Raises `NotFound`."""
         table, members = schema.devices, schema.activity_devices
-        place = (table.c.app_id == app.row, table.c.public_id == public_id)
+        place = named(app, table, public_id)
         query = select(members.c.activity_id, members.c.token).join(table)
         async with self._database.write() as connection:
-            followed = await rows_of(connection, query.where(*place, members.c.token.is_not(None)))
-            gone = await connection.execute(delete(table).where(*place))
+            followed = await rows_of(connection, query.where(place, members.c.token.is_not(None)))
+            gone = await connection.execute(delete(table).where(place))
         if not gone.rowcount:
             raise NotFound(f"the app {app.id!r} has no device {public_id!r}")
         for row in followed:
@@ -261,11 +255,9 @@ class Devices:
         self, app: App, device: str, attributes_type: str, *, guard: Guard | None = None
     ) -> bool:
         """Retire a device's start token because the app said so; return whether there was one."""
-        table, devices = schema.start_tokens, schema.devices
-        owner = select(devices.c.id).where(
-            devices.c.app_id == app.row, devices.c.public_id == device
-        )
-        place = (table.c.device_id.in_(owner), table.c.attributes_type == attributes_type)
+        table = schema.start_tokens
+        owner = id_named(app, schema.devices, device)
+        place = (table.c.device_id == owner, table.c.attributes_type == attributes_type)
         async with self._database.write() as connection:
             if guard is not None:
                 await guard(connection)

@@ -5,12 +5,10 @@ Each list is read along an index: ``after`` is where the page before ended, neve
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from datetime import UTC, datetime, time
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from sqlalchemy import Column, Integer, Row, Select, Table, and_, select
+from sqlalchemy import Column, Integer, Row, Select, Table, and_, case, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...errors import InvalidInput
@@ -19,9 +17,9 @@ from ..apps import App
 from ..finding import find, find_id
 from ..store import schema
 from ..store.database import Database
-from ..store.statements import view_of
+from ..store.statements import rows_of, view_of
 from .audience.segments import is_named, no_segment
-from .devices import devices_with_user, first_digits
+from .devices import devices_with_user
 from .suspects import SUSPECT
 from .views import (
     Belongings,
@@ -92,7 +90,7 @@ class Directory:
                 # The app goes without saying, and would lead along another index.
                 wanted = table.c.user_id == await find_id(connection, app, schema.users, user)
             query = devices_with_user().where(wanted)
-            return await _page(connection, query, along, after, limit, _device)
+            return await _page(connection, query, along, after, limit, ListedDevice)
 
     async def tokens(self, app: App, device: str) -> list[TokenView]:
         """Return the tokens of a device by their first eight digits.
@@ -120,14 +118,13 @@ class Directory:
                     named = {
                         name: getattr(row, name, None) for name in ("attributes_type", "activity")
                     }
-                    token = first_digits(row.token)
                     named["suspect"] = kind == "start" and row.unanswered >= SUSPECT
-                    found.append(view_of(TokenView, row, kind=kind, token=token, **named))
+                    found.append(view_of(TokenView, row, kind=kind, **named))
         return found
 
     async def users(self, app: App, *, after: str = "", limit: int = 100) -> Page[ListedUser]:
         """Return users by external id."""
-        return await self._list(app, schema.users, "external_id", after, limit, _user)
+        return await self._list(app, schema.users, "external_id", after, limit, ListedUser)
 
     async def user(self, app: App, external_id: str) -> WholeUser:
         """Return a user with aliases, tags, attributes, groups and devices. Raises `NotFound`."""
@@ -141,8 +138,7 @@ class Directory:
             theirs = select(devices.c.public_id).where(devices.c.user_id == row.id)
             names = await connection.scalars(theirs.order_by(devices.c.public_id).limit(MOST))
             held = await _belongings(connection, "user", row.id)
-            user = {"id": row.public_id, "aliases": named, "devices": list(names)}
-            return view_of(WholeUser, row, **user, **held)
+            return view_of(WholeUser, row, aliases=named, devices=list(names), **held)
 
     async def belongings(self, app: App, device: str) -> Belongings:
         """Return tags, attributes and groups of a device. Raises `NotFound`."""
@@ -152,32 +148,32 @@ class Directory:
 
     async def groups(self, app: App, *, after: str = "", limit: int = 100) -> Page[GroupView]:
         """Return groups by slug."""
-        return await self._list(app, schema.groups, "slug", after, limit, _group)
+        return await self._list(app, schema.groups, "slug", after, limit, GroupView)
 
     async def group(self, app: App, slug: str) -> GroupView:
         """Return a group. Raises `NotFound`."""
         async with self._database.read() as connection:
-            return _group(await find(connection, app, schema.groups, slug))
+            return view_of(GroupView, await find(connection, app, schema.groups, slug))
 
     async def segments(self, app: App, *, after: str = "", limit: int = 100) -> Page[SegmentView]:
         """Return the saved segments by name."""
-        return await self._list(app, schema.segments, "name", after, limit, _segment)
+        return await self._list(app, schema.segments, "name", after, limit, SegmentView)
 
     async def segment(self, app: App, name_or_id: str) -> SegmentView:
         """Return a saved segment. Raises `NotFound`."""
         query = select(schema.segments).where(is_named(app, name_or_id)).limit(1)
         if (row := await self._database.row(query)) is None:
             raise no_segment(app, name_or_id)
-        return _segment(row)
+        return view_of(SegmentView, row)
 
     async def streams(self, app: App, *, after: str = "", limit: int = 100) -> Page[StreamView]:
         """Return streams by key, with the activity behind each."""
-        return await self._list(app, schema.streams, "key", after, limit, _stream, _streams())
+        return await self._list(app, schema.streams, "key", after, limit, StreamView, _streams())
 
     async def stream(self, app: App, key: str) -> StreamView:
         """Return a stream with the activity behind it. Raises `NotFound`."""
         async with self._database.read() as connection:
-            return _stream(await find(connection, app, schema.streams, key, _streams()))
+            return view_of(StreamView, await find(connection, app, schema.streams, key, _streams()))
 
     async def _list(
         self,
@@ -186,13 +182,13 @@ class Directory:
         by: str,
         after: str,
         limit: int,
-        show: Callable[[Row[Any]], Item],
+        kind: type[Item],
         query: Select[Any] | None = None,
     ) -> Page[Item]:
         """Return a page of an app's rows along one of their columns."""
         query = (select(table) if query is None else query).where(table.c.app_id == app.row)
         async with self._database.read() as connection:
-            return await _page(connection, query, table.c[by], after, limit, show)
+            return await _page(connection, query, table.c[by], after, limit, kind)
 
     async def followers(
         self, app: App, activity: str, *, after: str = "", limit: int = 100
@@ -210,7 +206,7 @@ class Directory:
                 .join(devices, devices.c.id == members.c.device_id)
                 .where(members.c.activity_id == found)
             )
-            return await _page(connection, query, members.c.device_id, after, limit, _follower)
+            return await _page(connection, query, members.c.device_id, after, limit, FollowerView)
 
     async def members(
         self, app: App, slug: str, kind: Member, *, after: str = "", limit: int = 100
@@ -220,11 +216,13 @@ class Directory:
             (schema.devices, "public_id") if kind == "device" else (schema.users, "external_id")
         )
         owner = schema.group_members.c[f"{kind}_id"]
-        query = select(table.c[name].label("id")).join(schema.group_members, table.c.id == owner)
+        query = select(table.c[name].label("public_id")).join(
+            schema.group_members, table.c.id == owner
+        )
         async with self._database.read() as connection:
             found = await find_id(connection, app, schema.groups, slug)
             query = query.where(schema.group_members.c.group_id == found)
-            return await _page(connection, query, owner, after, limit, _member)
+            return await _page(connection, query, owner, after, limit, MemberView)
 
 
 async def _page(
@@ -233,7 +231,7 @@ async def _page(
     along: Column[Any],
     after: str,
     limit: int,
-    show: Callable[[Row[Any]], Item],
+    kind: type[Item],
 ) -> Page[Item]:
     """Read a page along a column of row ids or of names. Raises `InvalidInput` for a bad ``after``."""
     start: object = checks.encodable(after, "after")
@@ -245,46 +243,17 @@ async def _page(
         start = int(after or 0)
     most = min(limit, MOST)
     query = query.add_columns(along.label("place")).where(along > start).order_by(along)
-    rows = (await connection.execute(query.limit(most))).all()
+    rows = await rows_of(connection, query.limit(most))
     more = rows and len(rows) == most
-    return Page([show(row) for row in rows], str(rows[-1].place) if more else None)
+    return Page([view_of(kind, row) for row in rows], str(rows[-1].place) if more else None)
 
 
 def _streams() -> Select[Any]:
     streams, activities = schema.streams, schema.activities
-    return select(
-        streams, activities.c.public_id.label("activity"), activities.c.status.label("status")
-    ).outerjoin(activities, activities.c.id == streams.c.activity_id)
-
-
-def _stream(row: Row[Any]) -> StreamView:
-    running = row.activity is not None and row.status != "ended"
-    labels = {"tags": json.loads(row.tags), "metadata": json.loads(row.metadata)}
-    return view_of(StreamView, row, activity=row.activity if running else None, **labels)
-
-
-def _user(row: Row[Any]) -> ListedUser:
-    return view_of(ListedUser, row, id=row.public_id)
-
-
-def _group(row: Row[Any]) -> GroupView:
-    return view_of(GroupView, row)
-
-
-def _member(row: Row[Any]) -> MemberView:
-    return view_of(MemberView, row)
-
-
-def _segment(row: Row[Any]) -> SegmentView:
-    return view_of(SegmentView, row, id=row.public_id, filter=json.loads(row.filter))
-
-
-def _device(row: Row[Any]) -> ListedDevice:
-    return view_of(ListedDevice, row, id=row.public_id)
-
-
-def _follower(row: Row[Any]) -> FollowerView:
-    return view_of(FollowerView, row, token=first_digits(row.token))
+    running = case((activities.c.status != "ended", activities.c.public_id))
+    return select(streams, running.label("activity")).outerjoin(
+        activities, activities.c.id == streams.c.activity_id
+    )
 
 
 async def _belongings(connection: AsyncConnection, kind: Member, owner: int) -> Belongings:

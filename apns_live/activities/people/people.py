@@ -13,7 +13,7 @@ from ...clock import Clock
 from ...errors import InvalidInput, NotFound
 from .. import checks
 from ..apps import App
-from ..finding import find_id, row_ids
+from ..finding import find_id, named, row_ids
 from ..store import schema
 from ..store.database import Database
 from ..store.statements import chunks, insert_into, with_rows
@@ -192,8 +192,7 @@ class People:
         Raises `NotFound`.
         """
         table = schema.users
-        place = (table.c.app_id == app.row, table.c.external_id == external_id)
-        if not await self._database.change(delete(table).where(*place)):
+        if not await self._database.change(delete(table).where(named(app, table, external_id))):
             raise NotFound(f"the app {app.id!r} has no user {external_id!r}")
 
     async def add_group(self, app: App, slug: str, *, name: str | None = None) -> None:
@@ -222,8 +221,7 @@ class People:
     async def remove_group(self, app: App, slug: str) -> None:
         """Delete a group; its devices and users stay. Raises `NotFound`."""
         table = schema.groups
-        place = (table.c.app_id == app.row, table.c.slug == slug)
-        if not await self._database.change(delete(table).where(*place)):
+        if not await self._database.change(delete(table).where(named(app, table, slug))):
             raise NotFound(f"the app {app.id!r} has no group {slug!r}")
 
     async def join_group(self, app: App, slug: str, subject: Subject, public_id: str) -> None:

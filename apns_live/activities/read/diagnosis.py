@@ -11,6 +11,7 @@ from ...delivery.budget import PRESETS
 from ...explain import Finding, find, finding
 from ..apps import App
 from ..decodes import undecodable
+from ..finding import id_named
 from ..people.devices import Devices
 from ..people.views import DeviceView
 from ..store.database import Database
@@ -39,8 +40,7 @@ async def diagnose(
     have no index by device: for a command, not for a server. Raises `NotFound`, and as `Database.read`.
     """
     phone = await people.get(app, device)
-    named = devices.c.app_id == app.row, devices.c.public_id == device
-    row = select(devices.c.id).where(*named).scalar_subquery()
+    row = id_named(app, devices, device)
     retired = activity_devices.c.retired_at
     cards = (
         select(activity_devices, *(activities.c[name] for name in _OF_ACTIVITY))

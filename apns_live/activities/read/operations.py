@@ -131,4 +131,4 @@ async def _outcomes(
         .order_by(outcomes.c.id)
         .limit(limit)
     )
-    return [view_of(OutcomeView, row, row=row.id) for row in rows]
+    return [view_of(OutcomeView, row) for row in rows]

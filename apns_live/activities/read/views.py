@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypedDict, TypeVar
 
-import msgspec
 from sqlalchemy import Row, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -141,14 +140,12 @@ def operation_counts(row: Row[Any], queued: int) -> OperationCounts:
 
 def operation_view(row: Row[Any], queued: int) -> OperationView:
     """Return an operation in full; ``queued`` is how many still wait for their token."""
-    return view_of(OperationView, row, row=row.id, id=row.public_id, queued=queued)
+    return view_of(OperationView, row, queued=queued)
 
 
 def activity_view(kind: type[View], source: Row[Any], /, **given: Any) -> View:
     """Return one of the views of an activity."""
-    for name in ("attributes", "content_state", "tags", "metadata"):
-        given[name] = msgspec.json.decode(getattr(source, name))
-    return view_of(kind, source, id=source.public_id, channel=source.channel_id, **given)
+    return view_of(kind, source, channel=source.channel_id, **given)
 
 
 async def still_queued(connection: AsyncConnection, rows: Iterable[Row[Any]]) -> dict[int, int]:

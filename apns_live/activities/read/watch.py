@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
-import msgspec
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -151,7 +150,6 @@ class Watchers:
             ActivityState,
             row,
             activity=row.public_id,
-            content_state=msgspec.json.decode(row.content_state),
             operation=None if newest is None else operation_counts(newest, queued),
         )
         over = row.status == "ended" and (newest is None or newest.status in FINISHED)

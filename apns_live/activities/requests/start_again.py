@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...errors import Conflict
 from ..apps import App
+from ..finding import named
 from ..store import schema
 from ..store.statements import change_row, json_text, row_of
 from . import AlertText, Start, Update
@@ -73,7 +74,7 @@ class Started:
 async def standing(connection: AsyncConnection, app: App, public_id: str) -> Row[Any] | None:
     """Return the activity that has an id, locked, or None. One that has ended gives the id up."""
     table = schema.activities
-    query = select(table).where(table.c.app_id == app.row, table.c.public_id == public_id)
+    query = select(table).where(named(app, table, public_id))
     row = await row_of(connection, query.with_for_update())
     if row is None or row.status != "ended":
         return row

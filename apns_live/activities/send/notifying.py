@@ -23,6 +23,7 @@ from ...client import WorkItem
 from ...errors import InvalidInput
 from ...outcome import Outcome, Verdict
 from ..apps import App
+from ..finding import id_named
 from ..observed import Finished
 from ..people.audience import Recipient, living_tokens, recipient_pages
 from ..read.operations import persons_reached
@@ -125,9 +126,8 @@ class NotificationFanOut(FanOut[Sequence[Any]]):
                 audience = self._request.audience
                 clause = await self._setting.audiences.clause(connection, self._app, audience)
                 return query.where(clause), schema.device_tokens.c.id
-            here, name = operations.c.app_id == self._app.row, self._request.replaces
-            named = select(operations.c.id).where(here, operations.c.public_id == name)
-            former = await connection.scalar(named)
+            named = id_named(self._app, operations, self._request.replaces)
+            former = await connection.scalar(select(named))
         columns = (outcomes.c.id, *list(query.selected_columns)[1:])
         query = query.with_only_columns(*columns, maintain_column_froms=True)
         query = query.join(outcomes, outcomes.c.device_id == schema.device_tokens.c.device_id)

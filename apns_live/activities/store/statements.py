@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import (
@@ -58,12 +58,28 @@ async def row_of(connection: AsyncConnection, query: Executable) -> Row[Any] | N
     return (await connection.execute(query)).one_or_none()
 
 
+_JSON = frozenset(
+    {"attributes", "content_state", "detail", "filter", "groups", "metadata", "scopes", "tags"}
+)
+
+
 def view_of(kind: type[View], source: Row[Any], /, **given: Any) -> View:
-    """Return a view with the keys of ``kind``: what is given, and else the row's column of that name."""
-    names = kind.__annotations__
-    return cast(
-        "View", {name: given[name] if name in given else getattr(source, name) for name in names}
-    )
+    """Return a view with the fields of ``kind``: what is given, and else the row's column of that name.
+
+    ``row`` is the row's own id and ``id`` the one that callers know. JSON text is read, and a token
+    stands by its first eight digits.
+    """
+
+    def entry(name: str) -> Any:
+        if name in {"row", "id"}:
+            return source.id if name == "row" else source.public_id
+        value = getattr(source, name)
+        if value is not None and name == "token":
+            return f"{value[:8]}…"
+        return msgspec.json.decode(value) if value is not None and name in _JSON else value
+
+    names = getattr(kind, "__struct_fields__", None) or kind.__annotations__
+    return kind(**{name: given[name] if name in given else entry(name) for name in names})
 
 
 def json_text(value: object) -> str:

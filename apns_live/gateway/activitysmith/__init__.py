@@ -16,7 +16,7 @@ from ..credentials import HEAD, Phone
 from ..keys import ApiKey
 from ..scopes import Dialect
 from . import live, pushes, streaming
-from .calling import Call
+from .dialect import Call
 from .refusals import Refused, answer_refusal
 from .taps import tap
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .calling import Call
+from .dialect import Call
 from .store import Result, result_of
 
 

@@ -1,7 +1,7 @@
 """Buttons as a phone gets them: an address to open, or a signed address of ours to call.
 
 A webhook's own address, and what is sent to it, stay here. The phone gets a tap address that names
-the button by a digest, is signed, and expires. The same button on the same card keeps its address,
+the stored button by a digest, is signed, and expires. The same button on the same card keeps its address,
 so that putting the same state again changes nothing.
 """
 
@@ -13,16 +13,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from sqlalchemy import delete, select
 
 from ...activities.cards.buttons import Button, TapSigner
 from ...activities.cards.content_states import State
+from ...activities.store import schema
+from ...activities.store.statements import insert_into
 from ...errors import ActivitiesError, InvalidInput
+from .dialect import Call
 from .requests import SECONDARY_TYPES, SLOTS
 
 CARD_SECONDS = 24 * 3600.0
 """A card is gone 12 hours after its start at the latest; a link that is kept has half its time left."""
 PUSH_SECONDS = 7 * 24 * 3600.0
 PATH = "/live-activity/taps/"
+BUTTON_DAYS = 30
+_PRUNED_AT_ONCE = 100
 
 
 class TapLinks:
@@ -117,3 +123,33 @@ def _shown(button: Button, former: object, links: TapLinks) -> dict[str, Any]:
         known = former if isinstance(former, Mapping) else None
         url = links.address(button, known)
     return {"title": button.title, "type": button.kind, "url": url}
+
+
+async def keep_buttons(call: Call, buttons: Mapping[str, Button]) -> None:
+    """Store buttons under their digests, and drop some that nothing can name any more."""
+    if not buttons:
+        return
+    table = schema.buttons
+    async with call.service.database.write() as connection:
+        for digest, button in buttons.items():
+            await connection.execute(
+                insert_into(connection, table)
+                .values(
+                    app_id=call.app.row,
+                    digest=digest,
+                    title=button.title,
+                    url=button.url,
+                    method=button.method,
+                    body=button.body,
+                    created_at=call.now,
+                )
+                .on_conflict_do_update(
+                    index_elements=["app_id", "digest"], set_={"created_at": call.now}
+                )
+            )
+        old = (
+            select(table.c.id)
+            .where(table.c.created_at < call.now - BUTTON_DAYS * 86_400_000)
+            .limit(_PRUNED_AT_ONCE)
+        )
+        await connection.execute(delete(table).where(table.c.id.in_(old)))

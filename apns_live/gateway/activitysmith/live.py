@@ -8,12 +8,11 @@ from ...activities.requests import End, Presentation, Start, Update
 from ...errors import ActivityEnded
 from . import requests, states, store
 from .answers import answered, await_result, counts, end_answer, start_answer
-from .audiences import audience_of, slugs_of
-from .calling import Call
-from .dialect import DIALECT, ID_ATTRIBUTE
+from .dialect import DIALECT, ID_ATTRIBUTE, Call
 from .refusals import Refused
 from .requests import LiveCall
 from .sending import (
+    audience_of,
     check_phones,
     check_within,
     draw,
@@ -21,6 +20,7 @@ from .sending import (
     make_room,
     one_start_at_a_time,
     reached,
+    slugs_of,
 )
 from .streaming import put_state
 

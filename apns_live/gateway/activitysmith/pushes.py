@@ -8,16 +8,14 @@ import msgspec
 
 from ...activities.requests.audience import Audience
 from ...activities.requests.notify import Notify
-from . import requests, store, webhook_store
+from . import requests, store
 from .answers import await_result, without_nothing
-from .audiences import audience_of, slugs_of
-from .calling import Call
-from .dialect import DIALECT
-from .links import PUSH_SECONDS, push_buttons
+from .dialect import DIALECT, Call
+from .links import PUSH_SECONDS, keep_buttons, push_buttons
 from .metrics import Metrics
 from .refusals import Refused
 from .requests import PushCall
-from .sending import check_audience_within, check_devices, links_of, reached
+from .sending import audience_of, check_audience_within, check_devices, links_of, reached, slugs_of
 
 EXPIRY = 24 * 3600.0
 
@@ -167,7 +165,7 @@ async def _notify(call: Call, said: PushCall, *, audience: Audience) -> Notify:
         metadata=said.metadata or {},
         dialect=DIALECT,
     )
-    await webhook_store.keep_buttons(call, links.used)
+    await keep_buttons(call, links.used)
     return request
 
 

@@ -1,11 +1,15 @@
-"""What every call that sends has in common: who is reached, whether there is room, the buttons."""
+"""What every call that sends has in common: who is reached, whether there is room, the buttons.
+
+What this dialect calls channels are groups everywhere else here; Apple's broadcast channels are
+another thing.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,12 +20,11 @@ from ...activities.requests import End, Presentation
 from ...activities.requests.audience import Audience
 from ...errors import NotAllowed
 from ..context import Gateway
+from ..keys import ApiKey
 from ..reach import check_audience, reaches_anyone
-from . import store, webhook_store
-from .audiences import audience_of, effective
-from .calling import Call
-from .dialect import DIALECT
-from .links import CARD_SECONDS, TapLinks, with_buttons
+from . import store
+from .dialect import DIALECT, Call
+from .links import CARD_SECONDS, TapLinks, keep_buttons, with_buttons
 from .refusals import CHANNELS, Refused
 from .requests import LiveCall
 
@@ -37,6 +40,32 @@ _NO_TOKEN = (
     "No devices matched the effective channel target: no phone among them has handed this gateway "
     "its device token. The app has to register its tokens here, and no longer with ActivitySmith."
 )
+
+_BEYOND = (
+    "This API key can only target assigned channels. "
+    "Requested channels include channels outside this key scope."
+)
+
+
+def effective(key: ApiKey, requested: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return the channels that a request reaches; None is everyone. Raises `Refused` (403)."""
+    if key.groups is None:
+        return None if requested is None else tuple(requested)
+    if requested is None:
+        return tuple(sorted(key.groups))
+    if not set(requested) <= key.groups:
+        raise Refused(403, CHANNELS, _BEYOND)
+    return tuple(requested)
+
+
+def audience_of(slugs: Sequence[str] | None) -> Audience:
+    """Return the audience of effective channels."""
+    return Audience(everyone=True) if slugs is None else Audience(groups=tuple(slugs))
+
+
+def slugs_of(audience: Audience) -> list[str] | None:
+    """Return the channels of a stored audience, as answers name them; None for any other."""
+    return list(audience.groups) if audience.groups else None
 
 
 def check_within(call: Call, card: store.Card, verb: str) -> None:
@@ -155,7 +184,7 @@ async def draw(
     """Return the state with its buttons, whose webhooks are stored. Raises `InvalidInput`."""
     links = links_of(call, place, CARD_SECONDS)
     drawn = with_buttons(state, said.buttons, current=current, links=links)
-    await webhook_store.keep_buttons(call, links.used)
+    await keep_buttons(call, links.used)
     return drawn
 
 

@@ -11,14 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...activities.accept.idempotency import Key
 from ...activities.accept.streams import nobody_left
+from ...activities.finding import named
 from ...activities.people.audience import living_tokens
 from ...activities.read.operations import persons_reached
 from ...activities.requests.audience import Audience
 from ...activities.store import schema
-from ...activities.store.statements import json_text, row_of, rows_of
+from ...activities.store.statements import json_text, row_of, rows_of, view_of
 from ...outcome import Verdict
-from .calling import Call
-from .dialect import DIALECT, DialectSettings
+from .dialect import DIALECT, Call, DialectSettings
 
 _ERRORS_SHOWN = 20
 
@@ -81,18 +81,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 async def card_of(call: Call, activity: str) -> Card | None:
     """Return an activity of the app, or None."""
     table = schema.activities
-    row = await call.service.database.row(
-        select(table).where(table.c.app_id == call.app.row, table.c.public_id == activity)
-    )
+    row = await call.service.database.row(select(table).where(named(call.app, table, activity)))
     return None if row is None else _card(row)
 
 
 async def stream_of(call: Call, key: str) -> Stream | None:
     """Return a stream of the app, or None."""
     streams, activities = schema.streams, schema.activities
-    row = await call.service.database.row(
-        select(streams).where(streams.c.app_id == call.app.row, streams.c.key == key)
-    )
+    row = await call.service.database.row(select(streams).where(named(call.app, streams, key)))
     if row is None:
         return None
     card = None
@@ -240,8 +236,8 @@ async def result_of(call: Call, operation: str) -> Result:
     """Return what became of an operation so far, if it is known (still)."""
     table, outcomes, devices = schema.operations, schema.outcomes, schema.devices
     async with call.service.database.read() as connection:
-        named = (table.c.app_id == call.app.row, table.c.public_id == operation)
-        if (row := await row_of(connection, select(table).where(*named))) is None:
+        row = await row_of(connection, select(table).where(named(call.app, table, operation)))
+        if row is None:
             return Result()
         persons = await persons_reached(connection, row.id)
         unregistered = 0
@@ -262,15 +258,8 @@ async def result_of(call: Call, operation: str) -> Result:
     errors = [f"device {one.public_id}: {one.reason or one.verdict}" for one in failures]
     if row.reason:
         errors.append(row.reason)
-    return Result(
-        finished=row.finished_at is not None,
-        targeted=row.targeted,
-        accepted=row.accepted,
-        failed=row.failed,
-        unregistered=unregistered,
-        persons=persons,
-        errors=errors,
-    )
+    over, counted = row.finished_at is not None, {"unregistered": unregistered, "persons": persons}
+    return view_of(Result, row, finished=over, errors=errors, **counted)
 
 
 async def labels_of(call: Call, operation: str) -> dict[str, Any] | None:
@@ -278,9 +267,7 @@ async def labels_of(call: Call, operation: str) -> dict[str, Any] | None:
     table = schema.operations
     text = await call.service.database.scalar(
         select(table.c.request).where(
-            table.c.app_id == call.app.row,
-            table.c.public_id == operation,
-            table.c.kind == "notification",
+            named(call.app, table, operation), table.c.kind == "notification"
         )
     )
     return None if text is None else msgspec.json.decode(text)
@@ -291,23 +278,15 @@ async def relabel(call: Call, operation: str, labels: Mapping[str, Any]) -> None
     if not labels:
         return
     table = schema.operations
-    where = (table.c.app_id == call.app.row, table.c.public_id == operation)
+    place = named(call.app, table, operation)
     async with call.service.database.write() as connection:
-        query = select(table.c.request).where(*where).with_for_update()
+        query = select(table.c.request).where(place).with_for_update()
         text = (await connection.scalars(query)).one()
         changed = {**msgspec.json.decode(text), **labels}
-        await connection.execute(update(table).where(*where).values(request=json_text(changed)))
+        await connection.execute(update(table).where(place).values(request=json_text(changed)))
 
 
 def _card(row: Row[Any]) -> Card:
-    return Card(
-        row=row.id,
-        id=row.public_id,
-        status=row.status,
-        state=msgspec.json.decode(row.content_state),
-        audience=msgspec.json.decode(row.audience, type=Audience),
-        stream_key=row.stream_key,
-        tags=tuple(msgspec.json.decode(row.tags)),
-        metadata=msgspec.json.decode(row.metadata),
-        end_reason=row.end_reason,
-    )
+    state, tags = msgspec.json.decode(row.content_state), msgspec.json.decode(row.tags)
+    audience = msgspec.json.decode(row.audience, type=Audience)
+    return view_of(Card, row, state=state, audience=audience, tags=tuple(tags))

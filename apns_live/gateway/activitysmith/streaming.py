@@ -11,12 +11,11 @@ from ...activities.times import to_text
 from ...errors import InvalidInput
 from . import requests, states, store
 from .answers import answered, await_result, counts, end_answer
-from .audiences import audience_of
-from .calling import Call
-from .dialect import DIALECT, ID_ATTRIBUTE
+from .dialect import DIALECT, ID_ATTRIBUTE, Call
 from .refusals import STREAM_KEY, Refused
 from .requests import LiveCall
 from .sending import (
+    audience_of,
     check_phones,
     check_within,
     draw,

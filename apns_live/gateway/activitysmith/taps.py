@@ -1,16 +1,20 @@
 """A tap on a webhook button: the phone calls here, and the webhook is called from here.
 
 The address is the permission: it is signed, names one button, and expires. Nothing of the webhook,
-not even its answer, reaches the phone.
+not even its answer, reaches the phone. Each call stands in a log.
 """
 
 from __future__ import annotations
 
-from ...activities.cards.buttons import TapSigner
+from sqlalchemy import insert, select
+
+from ...activities.cards.buttons import Button, TapSigner
+from ...activities.cards.webhooks import Call as Called
 from ...activities.cards.webhooks import WebhookRelay
+from ...activities.store import schema
+from ...activities.store.database import Database
 from ...errors import ActivitiesError
 from ..calls import Call
-from . import webhook_store
 from .refusals import Refused
 from .sending import TAPS
 
@@ -32,7 +36,7 @@ async def tap(call: Call) -> dict[str, bool]:
             raise Refused(410, "Action expired", "The card is no longer current.") from None
         raise _unknown() from None
     with gateway.limits.enter_as(f"tap {digest}", _PER_MINUTE):
-        found = await webhook_store.button_of(service.database, app_id, digest)
+        found = await _button_of(service.database, app_id, digest)
         if found is None:
             raise _unknown()
         app, button = found
@@ -40,7 +44,7 @@ async def tap(call: Call) -> dict[str, bool]:
             hosts = gateway.settings.webhook_hosts
             gateway.relay = WebhookRelay(allow=hosts, clock=gateway.clock)
         called = await gateway.relay.call(button, event_id=gateway.new_id())
-        await webhook_store.log_call(service.database, app, place, called, now=call.now)
+        await _log_call(service.database, app, place, called, now=call.now)
     if not called.ok:
         raise Refused(502, "Action failed", "The webhook did not take the call.")
     return {"success": True}
@@ -48,3 +52,41 @@ async def tap(call: Call) -> dict[str, bool]:
 
 def _unknown() -> Refused:
     return Refused(404, "Action not found", "This address names no action.")
+
+
+async def _button_of(database: Database, app_id: str, digest: str) -> tuple[int, Button] | None:
+    """Return the app's row and the button behind a tap address, or None."""
+    table, apps = schema.buttons, schema.apps
+    row = await database.row(
+        select(table)
+        .join(apps, apps.c.id == table.c.app_id)
+        .where(apps.c.public_id == app_id, table.c.digest == digest)
+    )
+    if row is None:
+        return None
+    return row.app_id, Button(row.title, "webhook", row.url, row.method, row.body)
+
+
+async def _log_call(database: Database, app: int, place: str, called: Called, *, now: int) -> None:
+    """Write a relayed tap into the log, with the activity that carried it if it is still known."""
+    kind, _, name = place.partition(":")
+    activities, streams = schema.activities, schema.streams
+    activity = None
+    if kind == "activity":
+        named = (activities.c.app_id == app, activities.c.public_id == name)
+        activity = select(activities.c.id).where(*named).scalar_subquery()
+    elif kind == "stream":
+        named = (streams.c.app_id == app, streams.c.key == name)
+        activity = select(streams.c.activity_id).where(*named).scalar_subquery()
+    await database.change(
+        insert(schema.webhook_calls).values(
+            app_id=app,
+            activity_id=activity,
+            url_host=called.host[:255],
+            method=called.method,
+            status=called.status or None,
+            error=called.error[:255] or None,
+            attempts=called.attempts,
+            created_at=now,
+        )
+    )

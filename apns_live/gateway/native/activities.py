@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec.structs import asdict
+
 from ...activities.accept.idempotency import Key
 from ...activities.read.views import ActivityCounts, ActivityRow, OperationView
 from ...activities.requests import Accepted
@@ -143,8 +145,7 @@ async def _one(
 @routes("GET /v1/activities", "List activities")
 async def list_activities(call: Call, query: ActivitiesPage) -> PageAnswer[ActivityRow]:
     """The oldest first."""
-    status = query.status
-    found = await call.service.activities.page(call.app, status=status, **call.paging)
+    found = await call.service.activities.page(call.app, **asdict(query))
     return page(found, query.limit)
 
 
@@ -157,5 +158,5 @@ async def get_activity(call: Call, activity: str) -> ActivityCounts:
 @routes("GET /v1/activities/{activity}/history", "List what was asked of an activity", grouped=True)
 async def activity_history(call: Call, activity: str, query: Page) -> PageAnswer[OperationView]:
     """Its operations with their counts, the oldest first."""
-    found = await call.service.operations.page(call.app, activity=activity, **call.paging)
+    found = await call.service.operations.page(call.app, activity=activity, **asdict(query))
     return page(found, query.limit)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import asdict
 
 from ...activities.apps import App, ProviderKeyView
 from ...errors import NotAllowed, NotFound
@@ -107,20 +108,14 @@ async def list_provider_keys(call: Call) -> PageAnswer[ProviderKeyView]:
 async def add_provider_key(call: Call, body: ProviderKeyBody) -> None:
     """It is sealed before it is stored, and replaces the one that served the same APNs."""
     _own(call)
-    await call.service.apps.add_key(
-        call.app,
-        body.pem,
-        key_id=body.key_id,
-        team_id=body.team_id,
-        environment=body.environment,
-    )
+    await call.service.apps.add_key(call.app, **asdict(body))
     await call.note("provider_key.add", body.key_id, environment=body.environment)
 
 
 @routes("GET /v1/keys", "List API keys")
 async def list_keys(call: Call, query: Page) -> PageAnswer[KeyView]:
     """The oldest first; secrets are nowhere."""
-    return page(await call.gateway.keys.page(call.app, **call.paging), query.limit)
+    return page(await call.gateway.keys.page(call.app, **asdict(query)), query.limit)
 
 
 @routes("POST /v1/keys", "Make an API key", status=201)
@@ -129,15 +124,7 @@ async def create_key(call: Call, body: KeyBody) -> NewKeyAnswer:
     missing = check_scopes(body.scopes) - call.key.scopes
     if missing:
         raise NotAllowed(f"this key cannot give {', '.join(sorted(missing))}: it lacks them itself")
-    key, secret = await call.gateway.keys.create(
-        call.app,
-        dialect=body.dialect,
-        scopes=body.scopes,
-        groups=body.groups,
-        name=body.name,
-        per_minute=body.per_minute,
-        concurrent=body.concurrent,
-    )
+    key, secret = await call.gateway.keys.create(call.app, **asdict(body))
     await call.note("key.create", key.id, name=key.name, scopes=sorted(key.scopes))
     return NewKeyAnswer(id=key.id, secret=secret)
 
@@ -165,7 +152,7 @@ async def revoke_key(call: Call, key: str) -> None:
 @routes("GET /v1/audit", "Read the audit log")
 async def read_audit(call: Call, query: Page) -> PageAnswer[AuditView]:
     """Who made, rotated and revoked what, the oldest first."""
-    return page(await call.gateway.audit.page(call.app, **call.paging), query.limit)
+    return page(await call.gateway.audit.page(call.app, **asdict(query)), query.limit)
 
 
 def _own(call: Call) -> None:

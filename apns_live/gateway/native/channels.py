@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from msgspec import Meta
+from msgspec.structs import asdict
 
 from ...activities.accept.broadcast_channels import ChannelView, CreateChannel, Reconciled
 from ..calls import Call
@@ -48,9 +49,7 @@ _APPLE = frozenset({409})
 async def create_channel(call: Call, body: ChannelBody | None) -> ChannelView:
     """At Apple's, who allow 10,000 for an app. Start an activity with ``channel`` to follow it."""
     body = body or ChannelBody()
-    request = CreateChannel(
-        storage_policy=body.storage_policy, environment=body.environment, name=body.name
-    )
+    request = CreateChannel(**asdict(body))
     done = await call.service.channels.create(call.app, request, key=call.once())
     await call.note("channel.create", done.answer.id)
     return shown_times(call.told(done))
@@ -59,7 +58,7 @@ async def create_channel(call: Call, body: ChannelBody | None) -> ChannelView:
 @routes("GET /v1/channels", "List broadcast channels")
 async def list_channels(call: Call, query: ChannelsPage) -> TextPageAnswer[ChannelView]:
     """Those that are known here, by id. Apple is not asked."""
-    found = await call.service.channels.list(call.app, environment=query.environment, **call.paging)
+    found = await call.service.channels.list(call.app, **asdict(query))
     full = len(found) == query.limit
     return text_page((found, found[-1].id if full else None))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -9,7 +10,6 @@ from msgspec import Meta
 
 from ...activities.people.records import DeviceRecord, TokenRecord, check_token
 from ...activities.people.views import DeviceView
-from ...activities.times import milliseconds
 from ...errors import InvalidInput
 from ..calls import Call
 from .answers import CountAnswer, Time, shown_times
@@ -106,11 +106,8 @@ class CredentialAnswer(msgspec.Struct, frozen=True, kw_only=True):
 @routes("POST /v1/tokens", "Register tokens")
 async def register_tokens(call: Call, body: TokensBody) -> CountAnswer:
     """Unknown devices are added. An older registration never replaces a newer one."""
-    records = [
-        (token_record(call, token.device, token, f"tokens[{index}]"), token.attributes_type)
-        for index, token in enumerate(body.tokens)
-    ]
-    return CountAnswer(count=await register(call, records))
+    told = [(token.device, token) for token in body.tokens]
+    return CountAnswer(count=await register(call, told))
 
 
 @routes("POST /v1/devices", "Tell of devices")
@@ -186,9 +183,8 @@ def device_record(device: str, facts: DeviceFacts, user: str | None, field: str)
     return DeviceRecord(id=device, user=user, **values)
 
 
-def token_record(call: Call, device: str, facts: TokenFacts, field: str) -> TokenRecord:
-    """Return the record of the service. Raises `InvalidInput`."""
-    now = milliseconds(call.gateway.clock)
+def _token_record(call: Call, device: str, facts: TokenFacts, field: str) -> TokenRecord:
+    now = call.now
     wanted = {"start": "attributes_type", "activity": "activity", "device": ""}[facts.kind]
     scope = getattr(facts, wanted) if wanted else ""
     if wanted and not scope:
@@ -213,20 +209,22 @@ def token_record(call: Call, device: str, facts: TokenFacts, field: str) -> Toke
     return check_token(record, now=now, field=field)
 
 
-async def register(call: Call, records: list[tuple[TokenRecord, str | None]]) -> int:
-    """Store checked tokens of all kinds; return how many."""
-    others = [record for record, _ in records if record.kind != "activity"]
+async def register(call: Call, told: Sequence[tuple[str, TokenFacts]]) -> int:
+    """Store tokens of all kinds, each with its device; return how many. Raises `InvalidInput`."""
+    others: list[TokenRecord] = []
+    by_type: dict[str, list[TokenRecord]] = {}
+    for index, (device, facts) in enumerate(told):
+        record = _token_record(call, device, facts, f"tokens[{index}]")
+        if record.kind == "activity":
+            by_type.setdefault(facts.attributes_type or "", []).append(record)
+        else:
+            others.append(record)
     if others:
         await call.service.devices.register(call.app, others)
-    by_type: dict[str, list[TokenRecord]] = {}
-    for record, attributes_type in records:
-        if record.kind == "activity":
-            by_type.setdefault(attributes_type or "", []).append(record)
-    for attributes_type, some in by_type.items():
-        await call.service.tokens.register_activity_tokens(
-            call.app, some, attributes_type=attributes_type
-        )
-    return len(records)
+    for kind, some in by_type.items():
+        tokens = call.service.tokens
+        await tokens.register_activity_tokens(call.app, some, attributes_type=kind)
+    return len(told)
 
 
 def shown_device(device: DeviceView) -> DeviceView:

@@ -71,9 +71,10 @@ class Native(Face):
 NATIVE = Native()
 
 
-def check_joins(call: Call, activity: str) -> None:
-    """Raise `NotAllowed` if the phone's credential is not for an activity."""
-    if not call.phone.claims.may_join(activity):
+def check_joins(call: Call, *activities: str | None) -> None:
+    """Raise `NotAllowed` if the phone's credential is not for one of the activities; None is none."""
+    claims = call.phone.claims
+    if not all(name is None or claims.may_join(name) for name in activities):
         raise NotAllowed("this credential is not for that activity")
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, cast
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import asdict
 
 from ...activities.people.views import (
     FollowerView,
@@ -54,15 +55,7 @@ async def list_devices(call: Call, query: DevicesPage) -> TextPageAnswer[ListedD
 
     A language is exactly that one: `de` is not `de-AT`. For more, count or start a segment.
     """
-    return text_page(
-        await call.service.directory.devices(
-            call.app,
-            user=query.user,
-            language=query.language,
-            country=query.country,
-            **call.paging,
-        )
-    )
+    return text_page(await call.service.directory.devices(call.app, **asdict(query)))
 
 
 @routes("GET /v1/devices/{device}", "Get a device")
@@ -87,7 +80,7 @@ async def list_tokens(call: Call, device: str) -> TokensAnswer:
 @routes("GET /v1/users", "List users")
 async def list_users(call: Call, query: TextPage) -> TextPageAnswer[ListedUser]:
     """By the caller's own id."""
-    return text_page(await call.service.directory.users(call.app, **call.paging))
+    return text_page(await call.service.directory.users(call.app, **asdict(query)))
 
 
 @routes("GET /v1/users/{user:path}", "Get a user")
@@ -99,7 +92,7 @@ async def get_user(call: Call, user: str) -> WholeUser:
 @routes("GET /v1/groups", "List groups")
 async def list_groups(call: Call, query: TextPage) -> TextPageAnswer[GroupView]:
     """By slug."""
-    return text_page(await call.service.directory.groups(call.app, **call.paging))
+    return text_page(await call.service.directory.groups(call.app, **asdict(query)))
 
 
 @routes("GET /v1/groups/{group}", "Get a group")
@@ -112,13 +105,13 @@ async def get_group(call: Call, group: str) -> GroupView:
 async def list_members(call: Call, group: str, query: TextPage) -> TextPageAnswer[MemberView]:
     """``kind`` is ``devices`` (those that are in by themselves) or ``users``."""
     kind = kind_of(call)
-    return text_page(await call.service.directory.members(call.app, group, kind, **call.paging))
+    return text_page(await call.service.directory.members(call.app, group, kind, **asdict(query)))
 
 
 @routes("GET /v1/segments", "List segments", scope="audiences:read")
 async def list_segments(call: Call, query: TextPage) -> TextPageAnswer[SegmentView]:
     """The saved ones by name; those that every app has are not among them."""
-    return text_page(await call.service.directory.segments(call.app, **call.paging))
+    return text_page(await call.service.directory.segments(call.app, **asdict(query)))
 
 
 @routes("GET /v1/segments/{segment}", "Get a segment", scope="audiences:read")
@@ -130,7 +123,7 @@ async def get_segment(call: Call, segment: str) -> SegmentView:
 @routes("GET /v1/streams", "List streams", scope="activities:read")
 async def list_streams(call: Call, query: TextPage) -> TextPageAnswer[StreamView]:
     """By key."""
-    return text_page(await call.service.directory.streams(call.app, **call.paging))
+    return text_page(await call.service.directory.streams(call.app, **asdict(query)))
 
 
 @routes("GET /v1/streams/{stream}", "Get a stream", scope="activities:read", grouped=True)
@@ -154,4 +147,4 @@ async def list_followers(
     call: Call, activity: str, query: TextPage
 ) -> TextPageAnswer[FollowerView]:
     """Who was started or joined, whose token came, and which state each of them has."""
-    return text_page(await call.service.directory.followers(call.app, activity, **call.paging))
+    return text_page(await call.service.directory.followers(call.app, activity, **asdict(query)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -93,7 +93,7 @@ def _operation(one: Operation, schemas: Schemas, components: dict[str, Any]) -> 
         "description": one.description
         + (f"\n\nNeeds the scope `{one.scope}`." if one.scope else ""),
         "tags": [one.tag],
-        "parameters": [*_path_parameters(one), *_query(one, schemas, components)],
+        "parameters": list(_parameters(one, schemas, components)),
         "responses": _responses(one, schemas),
     }
     if one.scope:
@@ -102,27 +102,9 @@ def _operation(one: Operation, schemas: Schemas, components: dict[str, Any]) -> 
         described["security"] = [{"device": []}]
     elif one.who == "anyone":
         described["security"] = []
-    if one.idempotent:
-        described["parameters"].append(
-            {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "required": False,
-                "description": "A fresh value for each request, the same one to repeat it: the "
-                "first answer comes again for 30 days, with `Idempotent-Replayed: true`.",
-                "schema": {
-                    "type": "string",
-                    "minLength": 1,
-                    "maxLength": 255,
-                    "pattern": "^[!#-~]+$",
-                },
-            }
-        )
     if one.body is not None:
-        content: dict[str, Any] = {"schema": schemas[one.body]}
-        if one.examples:
-            content["examples"] = {name: {"value": value} for name, value in one.examples.items()}
-        described["requestBody"] = {"required": one.body_required, "content": {JSON: content}}
+        content = {JSON: _content(schemas[one.body], one.examples)}
+        described["requestBody"] = {"required": one.body_required, "content": content}
     elif one.takes:
         described["requestBody"] = {
             "required": True,
@@ -134,38 +116,39 @@ def _operation(one: Operation, schemas: Schemas, components: dict[str, Any]) -> 
     return described
 
 
-def _path_parameters(one: Operation) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+def _content(schema: Any, examples: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a body of JSON is, with its examples."""
+    shown = {name: {"value": value} for name, value in examples.items()}
+    return {"schema": schema, **({"examples": shown} if shown else {})}
+
+
+def _parameters(
+    one: Operation, schemas: Schemas, components: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    text = {"type": "string", "minLength": 1, "maxLength": 255}
+    for name in _PART.findall(one.path):
+        yield {"name": name, "in": "path", "required": True, "schema": text}
+    if one.query is not None:
+        kind = schemas[one.query]["$ref"].rpartition("/")[2]
+        for name, schema in components[kind]["properties"].items():
+            yield {"name": name, "in": "query", "required": False, "schema": schema}
+    if one.idempotent:
+        yield {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "A fresh value for each request, the same one to repeat it: the "
+            "first answer comes again for 30 days, with `Idempotent-Replayed: true`.",
+            "schema": {**text, "pattern": "^[!#-~]+$"},
         }
-        for name in _PART.findall(one.path)
-    ]
-
-
-def _query(one: Operation, schemas: Schemas, components: dict[str, Any]) -> list[dict[str, Any]]:
-    if one.query is None:
-        return []
-    name = schemas[one.query]["$ref"].rpartition("/")[2]
-    return [
-        {"name": field, "in": "query", "required": False, "schema": schema}
-        for field, schema in components[name]["properties"].items()
-    ]
 
 
 def _responses(one: Operation, schemas: Schemas) -> dict[str, Any]:
     response: dict[str, Any] = {"description": one.summary}
     if one.answer is not None:
-        content: dict[str, Any] = {"schema": schemas[one.answer]}
-        if one.answer_examples:
-            content["examples"] = {
-                name: {"value": value} for name, value in one.answer_examples.items()
-            }
+        content = _content(schemas[one.answer], one.answer_examples)
         if one.media != JSON:
-            content = {"schema": {"type": "string"}}
+            content = _content({"type": "string"}, {})
         response["content"] = {one.media: content}
     if one.idempotent:
         response["headers"] = {

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import asdict
 from starlette.responses import StreamingResponse
 
 from ...activities.accept.receipts import Event, ReceiptRecord, ReceiptView
@@ -61,8 +62,7 @@ class OutcomesPage(Page, frozen=True, kw_only=True):
 @routes("GET /v1/operations", "List operations", refusals={404})
 async def list_operations(call: Call, query: OperationsPage) -> PageAnswer[OperationView]:
     """The oldest first; of one activity, or of the whole app."""
-    activity = query.activity
-    found = await call.service.operations.page(call.app, activity=activity, **call.paging)
+    found = await call.service.operations.page(call.app, **asdict(query))
     return page(found, query.limit)
 
 
@@ -76,7 +76,8 @@ async def get_operation(call: Call) -> OperationView:
 async def list_outcomes(call: Call, query: OutcomesPage) -> PageAnswer[OutcomeView]:
     """In the order in which APNs answered."""
     operation = (await _operation(call))["id"]
-    found = await call.service.operations.outcomes(call.app, operation, **call.paging)
+    place = {"after": query.after, "limit": query.limit}
+    found = await call.service.operations.outcomes(call.app, operation, **place)
     return page(found, query.limit)
 
 
@@ -108,9 +109,7 @@ async def export_outcomes(call: Call) -> StreamingResponse:
 @routes("GET /v1/receipts", "List receipts", refusals={404})
 async def list_receipts(call: Call, query: ReceiptsPage) -> PageAnswer[ReceiptView]:
     """The oldest first; of one activity, of one operation, or of the whole app."""
-    found = await call.service.receipts.page(
-        call.app, activity=query.activity, operation=query.operation, **call.paging
-    )
+    found = await call.service.receipts.page(call.app, **asdict(query))
     return page(found, query.limit)
 
 

@@ -8,12 +8,13 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import select
 
+from ...activities.finding import id_named
 from ...activities.people.views import DeviceView
 from ...activities.store import schema
 from ...errors import NotFound
 from ..calls import Call
 from .answers import CountAnswer
-from .devices import DeviceFacts, TokenFacts, device_record, register, shown_device, token_record
+from .devices import DeviceFacts, TokenFacts, device_record, register, shown_device
 from .face import Routes, check_joins
 from .operations import PhoneReceiptBody
 from .shapes import Strict
@@ -52,13 +53,9 @@ class StateAnswer(msgspec.Struct, frozen=True, kw_only=True):
 )
 async def register_own_tokens(call: Call, body: PhoneTokensBody) -> CountAnswer:
     """Push-to-start, activity and device tokens, as ActivityKit and UIKit hand them out."""
-    records = []
-    for index, token in enumerate(body.tokens):
-        if token.activity is not None:
-            check_joins(call, token.activity)
-        record = token_record(call, call.phone.device, token, f"tokens[{index}]")
-        records.append((record, token.attributes_type))
-    return CountAnswer(count=await register(call, records))
+    check_joins(call, *(token.activity for token in body.tokens))
+    told = [(call.phone.device, token) for token in body.tokens]
+    return CountAnswer(count=await register(call, told))
 
 
 @routes("PUT /v1/device", "Tell of this phone", who="phone")
@@ -81,11 +78,9 @@ async def get_own_device(call: Call) -> DeviceView:
 )
 async def report_receipts(call: Call, body: PhoneReceiptsBody) -> CountAnswer:
     """After ``dismissed`` or ``ended`` the phone gets no more updates of that activity."""
-    records = []
-    for index, one in enumerate(body.receipts):
-        if one.activity is not None:
-            check_joins(call, one.activity)
-        records.append(one.record(call.phone.device, index))
+    check_joins(call, *(one.activity for one in body.receipts))
+    device = call.phone.device
+    records = [one.record(device, index) for index, one in enumerate(body.receipts)]
     return CountAnswer(count=await call.service.receipts.record(call.app, records))
 
 
@@ -127,17 +122,10 @@ async def forget_own_device(call: Call) -> None:
 
 async def _check_follows(call: Call, activity: str) -> None:
     """Raise `NotFound` unless the activity was started on this phone, or the phone joined it."""
-    activities, devices, members = schema.activities, schema.devices, schema.activity_devices
-    query = (
-        select(members.c.id)
-        .join(activities, activities.c.id == members.c.activity_id)
-        .join(devices, devices.c.id == members.c.device_id)
-        .where(
-            activities.c.app_id == call.app.row,
-            activities.c.public_id == activity,
-            devices.c.app_id == call.app.row,
-            devices.c.public_id == call.phone.device,
-        )
+    members = schema.activity_devices
+    query = select(members.c.id).where(
+        members.c.activity_id == id_named(call.app, schema.activities, activity),
+        members.c.device_id == id_named(call.app, schema.devices, call.phone.device),
     )
     if await call.service.database.scalar(query) is None:
         raise NotFound(f"this device follows no activity {activity!r}")

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from msgspec import Meta
-from sqlalchemy import Row, ScalarSelect, delete, select, update
+from sqlalchemy import Row, delete, select, update
 from starlette.responses import Response
 
 from ...activities import DeviceRecord
 from ...activities.apps import App
 from ...activities.checks import identifier
+from ...activities.finding import id_named
 from ...activities.people.people import public_id_of
 from ...activities.store import schema
 from ...activities.times import milliseconds
@@ -67,7 +68,7 @@ async def remove_alias(call: Call) -> Response:
     if label in (EXTERNAL, OWN):
         raise InvalidInput("cannot be removed", field=label, remedy="Delete the user instead.")
     aliases = schema.user_aliases
-    gone = delete(aliases).where(aliases.c.user_id == _row_of(call.app, external))
+    gone = delete(aliases).where(aliases.c.user_id == id_named(call.app, schema.users, external))
     if not await call.service.database.change(gone.where(aliases.c.label == label)):
         raise NotFound("alias not found")
     return await _identity_of(call, external)
@@ -206,7 +207,10 @@ async def _add_deltas(call: Call, external: str, more: Mapping[str, float]) -> N
         changes["last_session"] = now
     await call.service.database.change(
         update(devices)
-        .where(devices.c.app_id == call.app.row, devices.c.user_id == _row_of(call.app, external))
+        .where(
+            devices.c.app_id == call.app.row,
+            devices.c.user_id == id_named(call.app, schema.users, external),
+        )
         .values(**changes, updated_at=now)
     )
 
@@ -238,16 +242,12 @@ def _delta(value: object, field: str) -> int:
 async def devices_of(gateway: Gateway, app: App, external: str) -> Sequence[Row[Any]]:
     """Return the rows of a user's devices; 20 subscriptions is the most that OneSignal shows."""
     devices = schema.devices
-    theirs = (devices.c.app_id == app.row, devices.c.user_id == _row_of(app, external))
+    theirs = (
+        devices.c.app_id == app.row,
+        devices.c.user_id == id_named(app, schema.users, external),
+    )
     query = select(devices).where(*theirs).order_by(devices.c.id).limit(100)
     return await gateway.service.database.rows(query)
-
-
-def _row_of(app: App, external: str) -> ScalarSelect[int]:
-    """Return the query for the row of a user."""
-    users = schema.users
-    named = (users.c.app_id == app.row, users.c.external_id == external)
-    return select(users.c.id).where(*named).scalar_subquery()
 
 
 async def shown(gateway: Gateway, app: App, external: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ... import checks
 from ...apps import App
 from ...store import schema
 from ...store.database import Database
-from ...store.statements import insert_into
+from ...store.statements import insert_into, view_of
 from ...times import milliseconds
 from .filters import Filter, parse_filter, write_filter
 
@@ -97,10 +97,7 @@ class Segments:
         query = select(table).where(table.c.app_id == app.row).order_by(table.c.name)
         if only is not None:
             query = query.where(table.c.name == only)
-        return [
-            Segment(id=row.public_id, name=row.name, filter=json.loads(row.filter))
-            for row in await self._database.rows(query)
-        ]
+        return [view_of(Segment, row) for row in await self._database.rows(query)]
 
     async def delete(self, app: App, name_or_id: str) -> None:
         """Delete a segment. Raises `NotFound`."""
