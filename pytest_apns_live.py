@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from apns_live.testing.handles import RunningFake
+    from apns_live.testing.handles import RunningFake, RunningNamespace
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,3 +44,19 @@ def fake_apns(request: pytest.FixtureRequest, fake_apns_directory: Path) -> Iter
         options.update(marker.kwargs)
     with RunningFake(directory=fake_apns_directory, **options) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def fake_apns_session(fake_apns_directory: Path) -> Iterator[RunningFake]:
+    """Run one fake APNs for the whole session: override it to give it other options."""
+    from apns_live.testing.handles import RunningFake  # noqa: PLC0415
+
+    with RunningFake(directory=fake_apns_directory) as running:
+        yield running
+
+
+@pytest.fixture
+def fake_apns_namespace(fake_apns_session: RunningFake) -> Iterator[RunningNamespace]:
+    """Return a namespace of the session's fake: a test's own phones, pushes, faults and time."""
+    with fake_apns_session.namespace() as namespace:
+        yield namespace

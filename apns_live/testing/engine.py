@@ -72,6 +72,8 @@ class Engine:
         self.spread = spread
         self.token_offset = 0.0
         """Seconds that the clock of provider tokens was moved ahead of ``wall``."""
+        self.faults_of: Callable[[str], Faults] | None = None
+        """The faults for a token or channel, where namespaces have faults of their own."""
         self._connections = 0
 
     def next_connection_id(self) -> int:
@@ -81,8 +83,11 @@ class Engine:
 
     def answer(self, request: Request, connection: ConnectionIdentity) -> Response | Plan:
         """Return the response to send at once, or a plan when it is not that simple."""
-        if self.faults.for_requests or self.latency or self.spread:
-            return self._plan(request, connection)
+        faults = self.faults
+        if self.faults_of is not None:
+            faults = self.faults_of(key_of(dict(request.headers)))
+        if faults.for_requests or self.latency or self.spread:
+            return self._plan(request, connection, faults)
         return self._respond(request, connection)
 
     def _respond(self, request: Request, connection: ConnectionIdentity) -> Response:
@@ -94,14 +99,14 @@ class Engine:
             self._record_refusal(request, connection, response)
         return response
 
-    def _plan(self, request: Request, connection: ConnectionIdentity) -> Plan:
+    def _plan(self, request: Request, connection: ConnectionIdentity, faults: Faults) -> Plan:
         target = _target_of(request, connection)
         key = target.token or ""
-        nth = self.faults.nth(key) if key else 1
+        nth = faults.nth(key) if key else 1
         delay = self._delay(self.latency, self.spread, "latency", key, nth)
-        for active in self.faults.choose_for_request(target, nth):
+        for active in faults.choose_for_request(target, nth):
             fault = active.fault
-            if fault.action == "throttle" and not self.faults.over_limit(active, key):
+            if fault.action == "throttle" and not faults.over_limit(active, key):
                 continue
             self.record_strike(active, connection.connection_id, key, nth)
             if fault.action == "delay":

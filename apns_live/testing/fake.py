@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from time import time as wall_time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
@@ -26,6 +27,7 @@ from .faults import ACTIONS, Action, Fault, Faults
 from .jwt import Environment, RegisteredKey, TokenVerifier
 from .listener import WireFace
 from .log import DeliveryLog
+from .namespaces import Namespaces
 from .phones import PhoneSettings, SimulatedPhones
 from .recorder import Listener, Recorder, Refusal, Ring
 from .scenario import Scenario
@@ -317,15 +319,27 @@ class FakeApns:
         """
         return self.recorder.listen(listener)
 
-    def reset(self) -> None:
-        """Forget pushes and phones and end all faults. Connections, keys and channels stay."""
-        self.recorder.clear()
-        self.faults.clear()
-        if self.simulated_phones is not None:
-            self.simulated_phones.clear()
-            self.simulated_phones.log.clear()
-        for face in self._faces:
+    def reset(self, *, devices: bool = True, pushes: bool = True, faults: bool = True) -> None:
+        """Forget pushes and phones and end all faults, or some of it.
+
+        Connections, keys, channels and what is in namespaces stay.
+        """
+        phones = self.simulated_phones
+        if faults:
+            self.faults.clear()
+        if devices and phones is not None:
+            phones.clear()
+        if pushes:
+            self.recorder.clear()
+            if phones is not None:
+                phones.log.clear()
+        for face in self._faces if devices and pushes and faults else ():
             face.forget_closed()
+
+    @cached_property
+    def namespaces(self) -> Namespaces:
+        """Parts of this fake for tests that share it; see ``apns_live.testing.namespaces``."""
+        return Namespaces(self)
 
     # --- what Apple's portal would do ----------------------------------------------------------
 

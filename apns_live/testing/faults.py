@@ -223,8 +223,8 @@ def draw(seed: int, name: str, token: str, nth: int) -> float:
 class Faults:
     """The faults in force.
 
-    ``seed`` makes the draws; ``monotonic`` returns seconds; ``possible`` are the actions that the
-    face can do: one of another server's HTTP/2 stack cannot break frames.
+    ``seed`` makes the draws; ``monotonic`` returns seconds; ``possible`` are the actions that can be
+    done: another server's HTTP/2 stack cannot break frames, and a namespace has no connections.
     """
 
     def __init__(
@@ -236,7 +236,7 @@ class Faults:
     ) -> None:
         self.seed = seed
         self._monotonic: Callable[[], float] = monotonic or (lambda: 0.0)
-        self._possible = possible
+        self.possible = possible
         self._added = 0
         self._active: dict[int, ActiveFault] = {}
         self._next_id = 1
@@ -256,9 +256,9 @@ class Faults:
             fault = Fault.from_mapping(values)
         elif values:
             raise FakeError("give a fault or its fields, not both")
-        if fault.action not in self._possible:
+        if fault.action not in self.possible:
             raise FakeError(
-                f"this face cannot {fault.action}; it can {', '.join(sorted(self._possible))}"
+                f"{fault.action} cannot be done here; use {', '.join(sorted(self.possible))}"
             )
         fault_id = self._next_id
         self._next_id += 1

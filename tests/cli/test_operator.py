@@ -62,7 +62,7 @@ class Terminal:
 
     def local(self, command: str) -> str:
         """Return a command with free ports of this machine in the place of the printed ones."""
-        for printed in ("8080", "8443", "8444"):
+        for printed in ("8080", "8090", "8443", "8444"):
             if printed not in self.ports:
                 with socket.socket() as found:
                     found.bind(("127.0.0.1", 0))

@@ -13,11 +13,13 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from apns_live import explain
+from apns_live.testing.channels import Channel
 from apns_live.testing.clock import RealClock, SimulatedClock
 from apns_live.testing.fake import FakeApns
 from apns_live.testing.faults import ActiveFault, Fault
 from apns_live.testing.handles.pushes import PUSH_FIELDS, PushView, explain_misfit, fitting
 from apns_live.testing.log import LogEntry, PushRecord
+from apns_live.testing.namespaces import Namespace
 from apns_live.testing.phones import Activity, Device, Token
 from apns_live.testing.recorder import Ring
 
@@ -68,11 +70,28 @@ route = Routes()
 
 
 class ControlApi:
-    """The endpoints over one fake. All of them run on the fake's event loop."""
+    """The endpoints over one fake, or one of its namespaces. All of them run on the fake's event loop."""
 
-    def __init__(self, fake: FakeApns) -> None:
+    def __init__(self, fake: FakeApns | Namespace) -> None:
         self.fake = fake
         self.hub = Hub(fake)
+        self._within: dict[str, ControlApi] = {}
+
+    def within(self, name: str) -> ControlApi:
+        """Return the endpoints over a namespace. Raises ``BadRequestError`` when it is not there."""
+        if name not in self.fake.namespaces:
+            raise BadRequestError("there is no such namespace", field="namespace", status=404)
+        space, known = self.fake.namespaces[name], self._within.get(name)
+        if known is None or known.fake is not space:
+            there = self.fake.namespaces
+            self._within = {each: api for each, api in self._within.items() if each in there}
+            known = self._within[name] = ControlApi(space)
+        return known
+
+    def close(self) -> None:
+        """End every stream and long poll."""
+        for each in (self, *self._within.values()):
+            each.hub.close()
 
     def found(self, name: str, path: Mapping[str, str]) -> object:
         """Return what a path names. Raises ``BadRequestError`` when it is not there."""
@@ -141,6 +160,27 @@ class ControlApi:
         if not self.fake.go_away(order.reason, connection_id=number):
             raise BadRequestError("there is no such open connection", field="id", status=404)
         return {"id": number}
+
+    # Namespaces, each with these same endpoints below its own path.
+
+    @route("GET", "/v1/namespaces", shapes.NamespaceRow, lists=True)
+    def list_namespaces(self) -> object:
+        """List the namespaces."""
+        return Page([shapes.NamespaceRow.of(each) for each in self.fake.namespaces], None)
+
+    @route("POST", "/v1/namespaces", shapes.NamespaceRow, shapes.NewNamespace, 201)
+    def add_namespace(self, order: shapes.NewNamespace) -> object:
+        """Make a namespace: its path before those of this API makes them its own."""
+        if order.name in self.fake.namespaces:
+            raise BadRequestError("there is one of that name already", field="name", status=409)
+        return shapes.NamespaceRow.of(self.fake.namespaces.add(order.name))
+
+    @route("DELETE", "/v1/namespaces/{name}", status=204)
+    def remove_namespace(self, name: str) -> None:
+        """Forget a namespace with its phones, tokens, channels, faults and pushes."""
+        self.within(name).hub.close()
+        del self._within[name]
+        self.fake.namespaces.remove(name)
 
     # Phones.
 
@@ -250,6 +290,11 @@ class ControlApi:
         tokens = self.fake.devices.registry.tokens.values()
         return _listed(query, filter(matcher(query, queries.TOKEN_FILTERS), tokens))
 
+    @route("POST", "/v1/tokens", shapes.TokenRow, shapes.NewToken, 201)
+    def adopt_token(self, order: shapes.NewToken) -> object:
+        """Give a phone to a token of your own, so that pushes to it are found here."""
+        return self.fake.namespaces.adopt(self.fake, order.token)
+
     @route("GET", "/v1/tokens/{token}", shapes.TokenRow)
     def get_token(self, token: Token) -> object:
         """Return one token."""
@@ -344,7 +389,14 @@ class ControlApi:
         lines = _lines(map(self.shown, kinds[kind]()))
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
-    # Faults, the clock, everything.
+    # Channels, faults, the clock, everything.
+
+    @route("POST", "/v1/channels", Channel, shapes.NewChannel, 201)
+    def add_channel(self, order: shapes.NewChannel) -> object:
+        """Create a broadcast channel."""
+        if order.bundle_id not in {None, *self.fake.state.apps}:
+            raise BadRequestError("there is no such app", field="bundle_id", status=404)
+        return self.fake.add_channel(order.storage_policy, bundle_id=order.bundle_id)
 
     @route("GET", "/v1/faults", shapes.FaultRow, lists=True)
     def list_faults(self) -> object:
@@ -394,16 +446,7 @@ class ControlApi:
     @route("POST", "/v1/reset", None, shapes.Reset, 204)
     def reset(self, order: shapes.Reset) -> None:
         """Forget phones, pushes and faults, or some of them."""
-        if order.devices and order.pushes and order.faults:
-            self.fake.reset()
-        else:
-            if order.devices:
-                self.fake.devices.clear()
-            if order.pushes:
-                self.fake.recorder.clear()
-                self.fake.log.clear()
-            if order.faults:
-                self.fake.faults.clear()
+        self.fake.reset(**msgspec.structs.asdict(order))
         self.hub.changed()
 
     @route("GET", "/v1/events", dict, query=queries.EventsQuery, media_type="text/event-stream")

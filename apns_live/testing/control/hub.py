@@ -14,6 +14,7 @@ import msgspec
 
 from apns_live.testing.fake import FakeApns
 from apns_live.testing.log import PushRecord
+from apns_live.testing.namespaces import Namespace
 from apns_live.testing.phones import Device
 
 from .views import (
@@ -58,7 +59,7 @@ class Subscriber:
 class Hub:
     """Collects changes for subscribers. ``started_at`` is what the Fake shape says."""
 
-    def __init__(self, fake: FakeApns) -> None:
+    def __init__(self, fake: FakeApns | Namespace) -> None:
         self.fake = fake
         self.started_at = fake.clock.time()
         self.closed = asyncio.Event()

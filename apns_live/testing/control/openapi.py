@@ -54,6 +54,14 @@ def document(routes: list[Route], version: str) -> dict[str, Any]:
             "version": version,
             "description": "Phones, tokens, activities, pushes, faults and the clock of a local APNs.",
         },
+        "servers": [
+            {"url": "/"},
+            {
+                "url": "/namespaces/{namespace}",
+                "description": "The same endpoints over one namespace, for tests that share a fake.",
+                "variables": {"namespace": {"default": "test-1"}},
+            },
+        ],
         "paths": paths,
         "components": {
             "schemas": components,

@@ -49,8 +49,10 @@ def make_app(
     for row in sorted(rows, key=lambda row: ("{" in row.path, row.path)):
         by_path.setdefault(row.path, {})[row.method] = row
     table: list[Any] = [
-        StarletteRoute(path, _endpoint(api, methods), methods=_METHODS)
+        StarletteRoute(prefix + path, _endpoint(api, methods), methods=_METHODS)
         for path, methods in by_path.items()
+        for prefix in ("", "/namespaces/{namespace}")
+        if not (prefix and path.startswith("/v1/namespaces"))
     ]
     table += beside or [StarletteRoute("/gateway", lambda _: _answer(None))]
     if STATIC_FILES.is_dir():
@@ -74,7 +76,10 @@ def _endpoint(
         if row is None:
             allowed = ", ".join(sorted(methods))
             return _answer(ErrorRow(f"use {allowed}"), 405, allow=allowed)
+        place, own = dict(request.path_params), api
         try:
+            if "namespace" in place:
+                own = api.within(place.pop("namespace"))
             known: dict[str, object] = {"query": read_query(request.query_params, row.query)}
             if row.takes is not None:
                 # A fault says itself what is wrong with it.
@@ -82,8 +87,9 @@ def _endpoint(
                 known["order"] = await read_body(request, shape)
             for name in parameters[method]:
                 if name not in known:
-                    known[name] = api.found(name, request.path_params)
-            result = row.endpoint(**{name: known[name] for name in parameters[method]})
+                    known[name] = own.found(name, place)
+            endpoint = getattr(own, row.endpoint.__name__, row.endpoint)
+            result = endpoint(**{name: known[name] for name in parameters[method]})
             if isinstance(result, Awaitable):
                 result = await result
         except BadRequestError as error:
@@ -94,7 +100,7 @@ def _endpoint(
             return result
         if result is None:
             return Response(status_code=204)
-        return _answer(api.shown(result), row.status)
+        return _answer(own.shown(result), row.status)
 
     return handle
 
@@ -135,5 +141,5 @@ async def serve_control(
     try:
         yield f"http://{name}:{bound}"
     finally:
-        api.hub.close()
+        api.close()
         await served.close()

@@ -12,6 +12,7 @@ import msgspec
 
 from apns_live.testing.faults import Fault
 from apns_live.testing.log import LogEntry, PushRecord
+from apns_live.testing.namespaces import Namespace
 from apns_live.testing.phones import Activity, Device, Token
 from apns_live.testing.state import Push
 from apns_live.testing.wire import ConnectionSnapshot
@@ -206,6 +207,41 @@ class ExplainRow(msgspec.Struct):
     fault: str
     remedy: str
     log: str
+
+
+class NamespaceRow(msgspec.Struct):
+    """A namespace. ``path`` stands before the paths of this API: ``/namespaces/test-1/v1/devices``."""
+
+    name: str
+    path: str
+    devices: int
+    pushes: int
+    faults: int
+
+    @classmethod
+    def of(cls, space: Namespace) -> NamespaceRow:
+        """Return the row of a namespace."""
+        counted = len(space.devices.devices), space.log.pushes.total, len(space.faults)
+        return cls(space.name, f"/namespaces/{space.name}", *counted)
+
+
+class NewNamespace(msgspec.Struct, forbid_unknown_fields=True):
+    """A namespace to make. Without a name it gets one that no other had."""
+
+    name: str | None = None
+
+
+class NewToken(msgspec.Struct, forbid_unknown_fields=True):
+    """A token that was not issued here, in hex."""
+
+    token: str
+
+
+class NewChannel(msgspec.Struct, forbid_unknown_fields=True):
+    """A channel to create, of the fake's own app unless another is named."""
+
+    storage_policy: Literal[0, 1] = 0
+    bundle_id: str | None = None
 
 
 class Empty(msgspec.Struct, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from apns_live.testing.clock import RealClock
 from apns_live.testing.fake import FakeApns
 from apns_live.testing.faults import ActiveFault, Fault
 from apns_live.testing.log import LogEntry, PushRecord
+from apns_live.testing.namespaces import Namespace
 from apns_live.testing.phones import Activity, Device, SimulatedPhones, Token
 from apns_live.testing.phones.decoding import as_json, peek_event
 from apns_live.testing.wire import ConnectionSnapshot
@@ -56,14 +57,14 @@ def shown_json(data: bytes) -> object:
     return decoded
 
 
-def clock_row(fake: FakeApns) -> ClockRow:
+def clock_row(fake: FakeApns | Namespace) -> ClockRow:
     """Return the clock."""
     clock = fake.clock
     offset = clock.offset if isinstance(clock, RealClock) else 0.0
     return ClockRow(clock.time(), offset, not isinstance(clock, RealClock))
 
 
-def counts_row(fake: FakeApns) -> CountsRow:
+def counts_row(fake: FakeApns | Namespace) -> CountsRow:
     """Return the counts."""
     phones, log = fake.devices, fake.log
     states = log.by_state
@@ -82,7 +83,7 @@ def counts_row(fake: FakeApns) -> CountsRow:
     )
 
 
-def fake_row(fake: FakeApns, started_at: float) -> FakeRow:
+def fake_row(fake: FakeApns | Namespace, started_at: float) -> FakeRow:
     """Return what runs here, without clock and counts."""
     return FakeRow(
         endpoint=fake.url,

@@ -13,7 +13,7 @@ assertions say what was expected, what came closest, and why a phone ignored a p
 
 from .devices import ActivityView, DeviceBook, DeviceView
 from .pushes import PushBook, PushView
-from .running import ClockHandle, FaultBook, RunningFake
+from .running import ClockHandle, FaultBook, RunningFake, RunningNamespace
 
 __all__ = [
     "ActivityView",
@@ -24,4 +24,5 @@ __all__ = [
     "PushBook",
     "PushView",
     "RunningFake",
+    "RunningNamespace",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Generic, TypeVar, cast
 
 from apns_live.testing.channels import Channel
@@ -94,6 +94,9 @@ class RunningFake(ThreadedFakeApns):
             )
         super().__init__(**options)
         self._inspector = ""
+        self._open_books()
+
+    def _open_books(self) -> None:
         self.pushes = PushBook(self)
         self.refused = PushBook(self, refused=True)
         self.devices = DeviceBook(self)
@@ -147,6 +150,14 @@ class RunningFake(ThreadedFakeApns):
             self._inspector = self.enter(serve_control(self.fake))
         return self._inspector
 
+    def namespace(self, name: str | None = None) -> RunningNamespace:
+        """Make a part of this fake with its own phones, tokens, channels, faults, pushes and time.
+
+        Leave it, as a context manager, or ``close`` it to forget all of that. Raises ``FakeError`` for a
+        name that is taken.
+        """
+        return RunningNamespace(self, self.call(lambda fake: fake.namespaces.add(name).name))
+
     def add_channel(self, storage_policy: int = 0) -> Channel:
         """Create a broadcast channel."""
         return self.call(lambda fake: fake.add_channel(storage_policy))
@@ -157,3 +168,46 @@ class RunningFake(ThreadedFakeApns):
 
     def __repr__(self) -> str:
         return f"<fake APNs at {self.url}>"
+
+
+class RunningNamespace(RunningFake):
+    """A namespace of a running fake: the same handles over its own phones, pushes and faults.
+
+    Endpoint, certificate and keys are those of the fake.
+    """
+
+    def __init__(self, running: RunningFake, name: str) -> None:
+        self._running = running
+        self.name = name
+        self._open_books()
+
+    def start(self) -> None:
+        """Do nothing: it runs with its fake."""
+
+    def close(self) -> None:
+        """Forget its phones, tokens, channels, faults and pushes."""
+        self._running.call(lambda fake: fake.namespaces.remove(self.name))
+
+    @property
+    def fake(self) -> FakeApns:
+        """The namespace itself, which has what a ``FakeApns`` has."""
+        return cast("FakeApns", self._running.fake.namespaces[self.name])
+
+    @property
+    def runs(self) -> bool:
+        """Whether its fake runs."""
+        return self._running.runs
+
+    def call(
+        self, function: Callable[[FakeApns], Awaitable[T] | T], *, timeout: float | None = 30.0
+    ) -> T:
+        """Call ``function`` with the namespace on the fake's thread; see ``ThreadedFakeApns.call``."""
+        return self._running.call(lambda _fake: function(self.fake), timeout=timeout)
+
+    @property
+    def inspector(self) -> str:
+        """Base URL of the control API of this namespace."""
+        return f"{self._running.inspector}/namespaces/{self.name}"
+
+    def __repr__(self) -> str:
+        return f"<namespace {self.name} of {self._running!r}>"

@@ -330,7 +330,7 @@ class SimulatedPhones:
         activity.stale_date = stale_date
         if channel is not None:
             activity.channel = channel
-            self._join(activity, now)
+            self.kit.join(activity, now)
         else:
             self.kit.issue_token(activity, now)
         self.kit.plan(activity)

@@ -1,0 +1,259 @@
+"""Namespaces: parts of one fake that tests share without seeing each other.
+
+Each has its own phones, tokens, channels, faults, delivery log and, unless the fake was given a clock,
+its own time. Ports, certificates, keys, apps and connections are the fake's. A push belongs to the
+namespace whose phone has its token, a broadcast to the one that has its channel; everything else, and
+whatever happens to connections, belongs to the fake itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Any, Protocol
+
+import msgspec
+
+from apns_live.errors import FakeError
+
+from .channels import Channel
+from .clock import FakeClock, RealClock
+from .device import normal_token
+from .engine import Engine
+from .faults import CONNECTION_ACTIONS, Action, Fault, Faults
+from .log import DeliveryLog
+from .phones import Activity, SimulatedPhones, Token
+from .recorder import Recorder, Refusal
+from .state import LIVE, ApnsState, Push, TokenStatus
+
+MOST = 1000
+"""Namespaces of one fake."""
+_is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
+
+
+class Whole(Protocol):
+    """What namespaces need of the `FakeApns` that they are parts of."""
+
+    seed: int
+    clock: FakeClock
+    state: ApnsState
+    engine: Engine
+    recorder: Recorder
+    faults: Faults
+
+    @property
+    def devices(self) -> SimulatedPhones:
+        """Its own phones."""
+
+    @property
+    def log(self) -> DeliveryLog:
+        """What became of its own pushes."""
+
+    @property
+    def namespaces(self) -> Namespaces:
+        """Its namespaces."""
+
+    def add_channel(self, storage_policy: int = 0, *, bundle_id: str | None = None) -> Channel:
+        """Create a broadcast channel."""
+
+
+class Namespace:
+    """One part of a fake. What is not its own (endpoint, keys, connections) is the fake's.
+
+    ``devices``, ``log``, ``faults`` and ``clock`` are as those of `FakeApns`. Its tokens follow from
+    the fake's seed and its name, so no two namespaces share one.
+    """
+
+    def __init__(self, fake: Whole, name: str) -> None:
+        self._fake = fake
+        self.name = name
+        digest = blake2b(f"{fake.seed}|{name}".encode(), digest_size=6).digest()
+        self.seed = int.from_bytes(digest, "big")
+        self.clock: FakeClock = fake.clock
+        if isinstance(fake.clock, RealClock):
+            self.clock = RealClock()
+            self.clock.advance_sync(fake.clock.offset)
+        known = fake.devices
+        self.log = DeliveryLog(pushes=fake.log.pushes.limit, entries=fake.log.entries.limit)
+        self.devices = SimulatedPhones(
+            replace(known.settings, seed=self.seed),
+            clock=self.clock,
+            log=self.log,
+            bundle_id=known.bundle_id,
+        )
+        self.devices.kit.schemas.contracts = known.kit.schemas.contracts
+        self.devices.channel_exists = known.channel_exists
+        self.faults = Faults(
+            seed=self.seed,
+            monotonic=self.clock.monotonic,
+            possible=fake.faults.possible - CONNECTION_ACTIONS,
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fake, name)
+
+    def fault(self, action: Action, **values: Any) -> int:
+        """Put a fault in force for pushes to this namespace's tokens and channels; return its id."""
+        return self.faults.add(Fault.from_mapping({"action": action, **values}))
+
+    def add_channel(self, storage_policy: int = 0, *, bundle_id: str | None = None) -> Channel:
+        """Create a broadcast channel of this namespace."""
+        channel = self._fake.add_channel(storage_policy, bundle_id=bundle_id)
+        self._fake.namespaces.channels[channel.channel_id] = self
+        return channel
+
+    def reset(self, *, devices: bool = True, pushes: bool = True, faults: bool = True) -> None:
+        """Forget this namespace's phones, pushes and faults, or some of them."""
+        if devices:
+            self.devices.clear()
+        if pushes:
+            self.log.clear()
+        if faults:
+            self.faults.clear()
+
+    async def advance(self, seconds: float, *, tokens: bool = False) -> None:
+        """Move this namespace's clock. Raises `FakeError` where it is not its own, and for ``tokens``."""
+        if self.clock is self._fake.clock or not isinstance(self.clock, RealClock):
+            raise FakeError(
+                "this fake was given a clock that all namespaces share: advance that one"
+            )
+        if tokens:
+            raise FakeError("provider tokens belong to no namespace: advance the fake's own clock")
+        await self.clock.advance(seconds)
+
+    def __repr__(self) -> str:
+        return f"<namespace {self.name}, {len(self.devices.devices)} phones>"
+
+
+class Namespaces:
+    """The namespaces of one fake by name, and the phones behind all of them.
+
+    Implements ``apns_live.testing.state.Phones``. ``channels`` says whose a channel is: of the namespace
+    that made it, or whose phone was the first to follow it.
+    """
+
+    def __init__(self, fake: Whole) -> None:
+        self._fake = fake
+        self._by_name: dict[str, Namespace] = {}
+        self._made = 0
+        self.channels: dict[str, Namespace] = {}
+
+    def __getitem__(self, name: str) -> Namespace:
+        """Return a namespace. Raises `FakeError` when there is none of that name."""
+        found = self._by_name.get(name)
+        if found is None:
+            raise FakeError(f"there is no namespace {name!r:.80}: make it first")
+        return found
+
+    def __iter__(self) -> Iterator[Namespace]:
+        return iter(list(self._by_name.values()))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def add(self, name: str | None = None) -> Namespace:
+        """Make a namespace; without a name it gets one that no other had.
+
+        Raises `FakeError` for a name that cannot be or is taken, and where the fake has phones of the caller's.
+        """
+        fake, known = self._fake, self._by_name
+        while name is None:
+            self._made += 1
+            name = None if f"test-{self._made}" in known else f"test-{self._made}"
+        if not _is_name(name):
+            raise FakeError(
+                f"{name!r:.80} is not a name: give 1 to 64 letters, digits, dots, dashes, underscores"
+            )
+        if name in known:
+            raise FakeError(f"there is a namespace {name!r} already: choose another name")
+        if len(known) >= MOST:
+            raise FakeError(f"there are {MOST:,} namespaces: remove those that are not used")
+        made = Namespace(fake, name)
+        if fake.state.phones is not self:
+            fake.state.phones = self
+            fake.engine.faults_of = self._faults_of
+            fake.recorder.on_refusal = self._refused
+        self._note_followers(made)
+        known[name] = made
+        return made
+
+    def remove(self, name: str) -> None:
+        """Forget a namespace with its phones, tokens, channels, faults and pushes. Raises `FakeError`."""
+        gone = self[name]
+        del self._by_name[name]
+        gone.reset()
+        if isinstance(gone.clock, RealClock) and gone.clock is not self._fake.clock:
+            gone.clock.close()
+        state = self._fake.state
+        for channel_id in [each for each, owner in self.channels.items() if owner is gone]:
+            del self.channels[channel_id]
+            for bundle_id in state.apps:
+                state.channels.delete(bundle_id, channel_id)
+
+    def adopt(self, where: Whole | Namespace, text: str) -> Token:
+        """Give a phone to a token that was not issued here: pushes to it then belong to ``where``.
+
+        Raises `FakeError` for what is no token, and for one that a phone elsewhere has.
+        """
+        token = normal_token(text.encode("utf-8", "replace"))
+        if not token:
+            raise FakeError(
+                "this is not a device token: give an even number of hex digits, at least 64"
+            )
+        owner = self._of_token(token) or self._fake
+        if owner is not where and token in owner.devices.registry.tokens:
+            raise FakeError("a phone of another namespace has this token: use it in one test only")
+        return where.devices.mark(token, LIVE)
+
+    # What APNs calls.
+
+    def token_status(self, token: str, topic: str) -> TokenStatus:
+        """Return what APNs knows of a token for a topic."""
+        return (self._of_token(token) or self._fake).devices.token_status(token, topic)
+
+    def receive(self, push: Push) -> None:
+        """Take a device push that was answered with 200."""
+        self._hand(self._of_token(push.token), push, SimulatedPhones.receive)
+
+    def receive_broadcast(self, push: Push) -> None:
+        """Take a broadcast that was answered with 200."""
+        owner = self.channels.get(push.channel_id or "")
+        self._hand(owner, push, SimulatedPhones.receive_broadcast)
+
+    def _hand(
+        self, owner: Namespace | None, push: Push, take: Callable[[SimulatedPhones, Push], None]
+    ) -> None:
+        if owner is None:
+            take(self._fake.devices, push)
+        else:
+            take(owner.devices, msgspec.structs.replace(push, received_at=owner.clock.time()))
+
+    def _refused(self, refusal: Refusal) -> None:
+        owner = self._of_token(refusal.token) or self.channels.get(refusal.channel_id)
+        (owner or self._fake).log.refusal(refusal)
+
+    def _faults_of(self, key: str) -> Faults:
+        """Return the faults for a request to a token or channel."""
+        return (self._of_token(key) or self.channels.get(key) or self._fake).faults
+
+    def _of_token(self, token: str) -> Namespace | None:
+        """Return the namespace whose phone has a token (lower-case hex), if any."""
+        for each in self._by_name.values():
+            if token in each.devices.registry.tokens:
+                return each
+        return None
+
+    def _note_followers(self, owner: Namespace) -> None:
+        """Give a channel to a namespace when its phone is the first to follow it."""
+        kit, of_fake = owner.devices.kit, self._fake.devices.feeds
+        join = kit.join
+
+        def follow(activity: Activity, now: float) -> object:
+            channel_id = activity.channel or ""
+            if not of_fake.of(activity.bundle_id, channel_id).activities:
+                self.channels.setdefault(channel_id, owner)
+            return join(activity, now)
+
+        kit.join = follow
