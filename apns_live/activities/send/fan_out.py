@@ -237,7 +237,7 @@ class FanOut(ABC, Generic[Page]):
         if accepted:
             batch.counts.setdefault(operation, [0, 0])[0] += accepted
             self.accepted += accepted
-        recorder.count(self, len(outcomes))
+        recorder.count(self.recorded, len(outcomes))
         recorder.soon(len(outcomes))
         if self._over:
             self._rewind()
@@ -338,7 +338,7 @@ class FanOut(ABC, Generic[Page]):
         waiting = [item.context for item in self._ready]
         self._ready.clear()
         taken_back, self._taken_back = self._taken_back + waiting, []
-        recorder.count(self, len(waiting))
+        recorder.count(self.recorded, len(waiting))
         if taken_back and self.ours:
             self._put_back(recorder.noting(self.partition), taken_back)
         if taken_back:
@@ -348,7 +348,7 @@ class FanOut(ABC, Generic[Page]):
         """Take back what has not left: for good, unless it is for the credentials."""
         if self.refused:
             self._taken_back += [item.context for item in self._ready]
-            self._setting.recorder.count(self, len(self._ready))
+            self._setting.recorder.count(self.recorded, len(self._ready))
             self._setting.recorder.soon()
             self._ready.clear()
         elif self._ready:

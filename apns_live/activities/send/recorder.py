@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Protocol
 
 from ...clock import Clock, Timer
 from ..observed import Observed
@@ -30,11 +29,8 @@ Parts = dict[tuple[int, int], Batch]
 """Results by partition and the epoch in which they came."""
 
 
-class Counted(Protocol):
-    """Who wants to know when its results are in the store."""
-
-    def recorded(self, count: int) -> None:
-        """So many more are written."""
+Recorded = Callable[[int], object]
+"""Called with how many more of somebody's results are in the store."""
 
 
 @dataclass(eq=False, repr=False)
@@ -56,7 +52,7 @@ class Recorder:
     def __post_init__(self) -> None:
         self._due = asyncio.Event()
         self._timer: Timer | None = None
-        self._owners: dict[Counted, int] = {}
+        self._owners: dict[Recorded, int] = {}
         self._waiting: list[asyncio.Future[None]] = []
         self._under_way: asyncio.Task[None] | None = None
         self._parts: Parts = {}
@@ -92,7 +88,7 @@ class Recorder:
             part = self._parts[place] = Batch()
         return part
 
-    def count(self, owner: Counted, results: int) -> None:
+    def count(self, owner: Recorded, results: int) -> None:
         """Let ``owner`` know when this many of its results are written."""
         self._owners[owner] = self._owners.get(owner, 0) + results
 
@@ -171,7 +167,7 @@ class Recorder:
             self.observed.finished(written.finished, milliseconds(self.clock))
             self.wrote(batch, written)
         for owner, count in owners.items():
-            owner.recorded(count)
+            owner(count)
         for future in waiting:
             if not future.done():
                 future.set_result(None)

@@ -15,7 +15,7 @@ from ..calls import Face, Handler, operation
 from ..credentials import HEAD, Phone
 from ..keys import ApiKey
 from ..scopes import Dialect
-from . import live, pushes, streaming
+from . import live, metrics, pushes, streaming
 from .dialect import Call
 from .refusals import Refused, answer_refusal
 from .taps import tap
@@ -37,12 +37,12 @@ _OPERATIONS: tuple[tuple[str, Handler, str], ...] = (
     ("POST /push-notification", pushes.send, "notifications:send"),
     ("PUT /push-notification/{notification_id}", pushes.replace, "notifications:send"),
     ("POST /badge", pushes.badge, "notifications:send"),
-    ("POST /metrics/{key}/value", pushes.metric_value, "activities:update"),
-    ("PUT /metrics/{key}", pushes.metric_make, "admin"),
-    ("GET /metrics/{key}", pushes.metric_get, "activities:read"),
-    ("DELETE /metrics/{key}", pushes.metric_remove, "admin"),
+    ("POST /metrics/{key}/value", metrics.give, "activities:update"),
+    ("PUT /metrics/{key}", metrics.make, "admin"),
+    ("GET /metrics/{key}", metrics.get, "activities:read"),
+    ("DELETE /metrics/{key}", metrics.remove, "admin"),
 )
-_LIST = ("GET /metrics", pushes.metric_list, "activities:read")
+_LIST = ("GET /metrics", metrics.view_all, "activities:read")
 """Only below ``/api``: ``/metrics`` itself is the gateway's own counters."""
 
 

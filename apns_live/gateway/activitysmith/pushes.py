@@ -1,4 +1,4 @@
-"""Push notifications, what replaces them, the number on the app's icon, and widgets' values."""
+"""Push notifications, what replaces them, and the number on the app's icon."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from . import requests, store
 from .answers import await_result, without_nothing
 from .dialect import DIALECT, Call
 from .links import PUSH_SECONDS, keep_buttons, push_buttons
-from .metrics import Metrics
 from .refusals import Refused
 from .requests import PushCall
 from .sending import audience_of, check_audience_within, check_devices, links_of, reached, slugs_of
@@ -114,37 +113,6 @@ async def badge(call: Call, body: Any) -> dict[str, Any]:
     }
 
 
-async def metric_value(call: Call, body: Any) -> dict[str, Any]:
-    """Store the newest value of a metric."""
-    key = requests.metric_key(call.part("key"))
-    said = requests.metric(body, lenient=call.lenient)
-    await _metrics(call).give(call.app, key, said, make=call.chosen.metrics_on_demand)
-    return {"success": True}
-
-
-async def metric_make(call: Call) -> dict[str, Any]:
-    """Make a metric."""
-    key = requests.metric_key(call.part("key"))
-    await _metrics(call).make(call.app, key)
-    return {"success": True, "key": key}
-
-
-async def metric_get(call: Call) -> dict[str, Any]:
-    """Return a metric with its value."""
-    return await _metrics(call).get(call.app, requests.metric_key(call.part("key")))
-
-
-async def metric_list(call: Call) -> dict[str, Any]:
-    """Return all metrics."""
-    return {"metrics": await _metrics(call).list(call.app)}
-
-
-async def metric_remove(call: Call) -> dict[str, Any]:
-    """Remove a metric."""
-    await _metrics(call).remove(call.app, requests.metric_key(call.part("key")))
-    return {"success": True}
-
-
 async def _notify(call: Call, said: PushCall, *, audience: Audience) -> Notify:
     links = links_of(call, "notification", PUSH_SECONDS)
     custom = dict(said.custom)
@@ -206,7 +174,3 @@ def _badge_refused(number: int, slugs: tuple[str, ...] | None, counted: dict[str
             "effective_channel_slugs": list(slugs or ()),
         },
     )
-
-
-def _metrics(call: Call) -> Metrics:
-    return Metrics(call.service.database, call.gateway.clock)

@@ -19,7 +19,7 @@ from ..keys import ApiKey
 from ..problems import classify, json_answer
 from ..reach import is_named
 from ..scopes import Dialect
-from . import devices, live, messages, segments, subscriptions, users, words
+from . import devices, live, segments, subscriptions, users, words
 
 __all__ = ["OneSignal"]
 
@@ -41,8 +41,8 @@ _START_TOKEN = (
 _LIVE_CALLS: tuple[tuple[str, Handler, str], ...] = (
     (f"POST {_LIVE}/notifications", live.change, ""),
     ("POST /apps/{app_id}/activities/activity/{activity_type}", live.start, "activities:start"),
-    (f"GET {_MESSAGE}", messages.view, "operations:read"),
-    (f"DELETE {_MESSAGE}", messages.cancel, "activities:end"),
+    (f"GET {_MESSAGE}", live.view, "operations:read"),
+    (f"DELETE {_MESSAGE}", live.cancel, "activities:end"),
 )
 # Not for keys that are restricted to groups.
 _WHOLE_APP: tuple[tuple[str, Handler, str], ...] = (
