@@ -22,6 +22,7 @@ OWN = {
     "delivery": "the field case: latest state wins beside a plain queue",
     "journal": "what the journal costs",
     "workers": "what a push costs where two processes share a fan-out",
+    "contracts": "what a contract costs a send() with a new state in each call",
     "fcm": "firebase-admin's sendEach of 500 beside 500 native POSTs over HTTP/2",
 }
 BENCHMARKS = published.NAMES | OWN

@@ -283,7 +283,10 @@ class Client:
     def check_decodes(self, encoded: EncodedMessage) -> EncodedMessage:
         """Return the message. Raises `InvalidPayload` for what the contracts refuse."""
         if self._contracts is not None and encoded.push_type == "liveactivity":
-            verdict = self._contracts.check_payload(encoded.body)
+            # A start names its type, and may be of another one than the last.
+            named = encoded.event == "start"
+            check = self._contracts.check_payload if named else self._contracts.check_change
+            verdict = check(encoded.body)
             if verdict.ok is False:
                 raise InvalidPayload(
                     f"the app does not decode it: {verdict.message}", field="message"

@@ -6,6 +6,7 @@ does not accept goes to the exact checker. A type that it cannot express has no 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Union
 
@@ -22,8 +23,12 @@ class Inexpressible(Exception):
     """The shape has something that no msgspec type stands for."""
 
 
-def acceptor(shape: s.Shape) -> Callable[[str | bytes], bool] | None:
-    """Return a function that is true only for states that decode, or None."""
+Acceptor = Callable[[str | bytes, bool], bool]
+"""Takes a document, and whether our own encoder wrote it; True only for one that decodes."""
+
+
+def acceptor(shape: s.Shape) -> Acceptor | None:
+    """Return what accepts most documents of a shape that decode, or None."""
     try:
         typed = _Typed()
         decode = msgspec.json.Decoder(typed.of(shape)).decode
@@ -31,22 +36,24 @@ def acceptor(shape: s.Shape) -> Callable[[str | bytes], bool] | None:
         return None
     floating = typed.floating
 
-    def accepts(document: Any) -> bool:
-        if type(document) is bytes and not document.isascii():
+    def accepts(document: Any, ours: bool) -> bool:
+        if not ours and type(document) is bytes and not document.isascii():
             try:  # Swift decodes every key, msgspec only those that it knows
                 document = document.decode()
             except UnicodeDecodeError:
                 return False
-        tiny, tinier, zero, nil, zeros, array, brace = _BYTES if type(document) is bytes else _TEXT
+        marks = _BYTES if type(document) is bytes else _TEXT
+        tiny, zero, capital, zeros, array, brace, small, near = marks
         # Numbers that Swift finds too small, or takes for such: msgspec makes zero of them.
-        if floating and (
-            tiny in document
-            or tinier in document
-            or zero in document
-            or nil in document
-            or zeros in document
-        ):
-            return False
+        # Most often the letters that are looked for first stand in a word.
+        if floating and ours:
+            if tiny in document and near(document) and small(document):
+                return False
+        elif floating:
+            if zeros in document:
+                return False
+            if (tiny in document or zero in document or capital in document) and small(document):
+                return False
         if len(document) > MAX_DEPTH and document.count(array) + document.count(brace) > MAX_DEPTH:
             return False
         try:
@@ -58,8 +65,17 @@ def acceptor(shape: s.Shape) -> Callable[[str | bytes], bool] | None:
     return accepts
 
 
-_TEXT = ("e-", "E-", "0e", "0E", "0" * 40, "[", "{")
-_BYTES = tuple(mark.encode() for mark in _TEXT)
+_MARKS = ("e-", "0e", "E", "0" * 40, "[", "{")
+_SMALL = r"(?:^|[\[:,\s])-?[0-9.]*(?:[eE]-|0[eE]\+?)[0-9]"
+"""A number that may be very small, or a zero with an exponent."""
+_NEAR = "e-(?<=[0-9]e-)[0-9]"
+"""What such a number of our encoder has, which writes no zero with an exponent: quicker to look for."""
+_TEXT: tuple[Any, ...] = (*_MARKS, re.compile(_SMALL).search, re.compile(_NEAR).search)
+_BYTES: tuple[Any, ...] = (
+    *(mark.encode() for mark in _MARKS),
+    re.compile(_SMALL.encode()).search,
+    re.compile(_NEAR.encode()).search,
+)
 
 
 class _Typed:

@@ -43,13 +43,18 @@ class Checker:
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
-        self._accepts = acceptor(shape)
+        self.accepts = acceptor(shape)
+        """A quick way to be told that a document decodes, where there is one."""
         self._decode = decode.compile_shape(shape)
 
     def check(self, document: str | bytes) -> Verdict:
         """Return what Swift makes of this JSON text. Never raises for what the text holds."""
-        if self._accepts is not None and self._accepts(document):
+        if self.accepts is not None and self.accepts(document, False):
             return _DECODES
+        return self.judge(document)
+
+    def judge(self, document: str | bytes) -> Verdict:
+        """Return the verdict of the exact decoder, which says what is wrong."""
         try:
             fault = self._decode(parse(document))
         except NotJson as error:
@@ -93,6 +98,9 @@ class Contract:
             raise InvalidInput("the Swift source is nested too deep", field="contract") from None
         self.names = list(dict.fromkeys(found.name for found in self.types.values()))
         """The types, once each, in the order of the source."""
+        payloads = [self.types[name].payload.accepts for name in self.names]
+        self._acceptors = [accepts for accepts in payloads if accepts is not None]
+        self._likely = self._acceptors[:1]
 
     @classmethod
     def read(cls, *paths: str | Path) -> Contract:
@@ -133,9 +141,26 @@ class Contract:
         if name is not None:
             found = self.types.get(name)
             return found.payload.check(body) if found else self._no_such(name)
+        return self._as_some_type(body, ours=False)
+
+    def check_change(self, body: bytes) -> Verdict:
+        """Return what the phone makes of an update or end, as `apns_live.payload` encoded it.
+
+        It names no type, so it must decode as some type of the app.
+        """
+        return self._as_some_type(body, ours=True)
+
+    def _as_some_type(self, body: str | bytes, *, ours: bool) -> Verdict:
+        for accepts in self._likely:
+            if accepts(body, ours):
+                return _DECODES
+        for accepts in self._acceptors:
+            if accepts(body, ours):
+                self._likely = [accepts]  # the next one is probably of the same type
+                return _DECODES
         first = None
         for known in self.names:
-            verdict = self.types[known].payload.check(body)
+            verdict = self.types[known].payload.judge(body)
             if verdict.ok is not False:
                 return verdict
             first = first or verdict
