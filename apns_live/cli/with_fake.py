@@ -90,7 +90,7 @@ async def trying(place: Place) -> AsyncIterator[dict[str, Any]]:
         calls = Calls(app)
         stack.push_async_callback(calls.aclose)
         inspector = await enter(serve_control(fake, beside=calls.routes))
-        app.router.routes += [
+        app.router.routes[:0] = [
             Route(path, lambda _: RedirectResponse(inspector + "/")) for path in ("/", "/try")
         ]
         url = await enter(

@@ -34,6 +34,7 @@ from .guard import Guard
 from .logs import keep_secrets_out
 from .native import NATIVE, describe
 from .onesignal import OneSignal
+from .pages import routes
 from .settings import GatewaySettings
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def create_app(
 
     app.add_exception_handler(ApnsLiveError, refuse)
     app.add_exception_handler(HTTPException, refuse)
+    if gateway.settings.pages:
+        app.router.routes += routes()
     app.openapi = lambda: describe(app.version)  # type: ignore[method-assign]
     return app
 

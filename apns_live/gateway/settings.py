@@ -107,7 +107,9 @@ class GatewaySettings:
     heartbeat: float = setting(
         15.0, "Between two signs of life to a follower.", least=0.1, metavar="SECONDS"
     )
-    pages: bool = setting(True, "Serve the API's description at /openapi.json.")
+    pages: bool = setting(
+        True, "Serve the API's description at /openapi.json, and its reference at /reference."
+    )
     metrics: bool = setting(True, "Serve figures for Prometheus at /metrics.")
     metrics_token: str = setting("", "What /metrics asks for as Bearer.", repr_=False, secret=True)
 

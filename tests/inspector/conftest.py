@@ -29,6 +29,7 @@ FLAGS = [
 PATIENCE = 30_000
 """How long a condition may take to come true, in milliseconds: a shared machine is slow at times."""
 
+LIVE = '#link-state[data-state="live"]'
 expect.set_options(timeout=PATIENCE)
 
 
@@ -43,8 +44,10 @@ class Inspector:
         self.requests: list[str] = []
         self.tolerated: re.Pattern[str] | None = None
 
-    async def open(self, url: str, *, width: int = 1440, height: int = 900, **options: Any) -> Page:
-        """Open the page at an address and wait until it has heard of the fake."""
+    async def open(
+        self, url: str, *, width: int = 1440, height: int = 900, until: str = LIVE, **options: Any
+    ) -> Page:
+        """Open the page at an address and wait until it shows ``until``: it has heard of the fake."""
         context = await self.browser.new_context(
             viewport={"width": width, "height": height}, timezone_id="UTC", **options
         )
@@ -56,7 +59,7 @@ class Inspector:
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("dialog", self._dismiss)
         await page.goto(url)
-        await expect(page.locator("#link-state")).to_have_attribute("data-state", "live")
+        await expect(page.locator(until)).to_be_visible()
         return page
 
     def _hear(self, kind: str, text: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from apns_live.gateway import GatewaySettings, create_app
 from apns_live.gateway.app import FACES
 from apns_live.gateway.native import NATIVE, all_operations, describe
+from apns_live.gateway.pages import FOLDER
 from apns_live.gateway.scopes import ALL
 
 from .conftest import ALERT, TYPE, Live
@@ -394,7 +395,8 @@ def test_no_answer_has_a_place_for_a_secret_but_those_that_are_for_it() -> None:
 async def test_what_is_served_is_described(live: Live) -> None:
     served = {(one.method, re.sub(r":path}", "}", one.path)) for one in NATIVE.operations}
     assert served == {(method, path) for method, path, _ in operations(live)}
-    assert not live.api.routes
+    pages = {"/", *(f"/{file.name}" for file in FOLDER.iterdir()), "/reference"} - {"/index.html"}
+    assert {getattr(route, "path", "") for route in live.api.routes} == pages
     dialects = {one.path for face in FACES.values() for one in face.operations}
     heads = ("/live-activity/", "/push-notification", "/badge", "/metrics/", "/messages/")
     heads += ("/apps/", "/notifications", "/v1/projects/", "/token", "/batch", "/iid/")
@@ -402,7 +404,16 @@ async def test_what_is_served_is_described(live: Live) -> None:
         plain = path.removeprefix("/api/v1").removeprefix("/api")
         assert plain.startswith(heads) or path == "/api/metrics", path
     async with live.caller() as anyone:
-        for path in ("/docs", "/redoc", "/openapi.yaml", "/admin", "/debug", "/.env", "/try", "/"):
+        for path in (
+            "/docs",
+            "/redoc",
+            "/openapi.yaml",
+            "/admin",
+            "/debug",
+            "/.env",
+            "/try",
+            "/index.html",
+        ):
             assert (await anyone.get(path)).status_code == 404, path
     assert create_app(live.service).debug is False
 

@@ -141,7 +141,8 @@ def test_the_program_takes_them(tmp_path: Path) -> None:
         with httpx.Client(base_url=ready["url"], headers=headers) as http:
             large = http.post("/v1/audience", json={"audience": {"users": ["u" * 3_000]}})
             assert large.status_code == 413
-            assert http.get("/openapi.json").status_code == 404
+            for path in ("/openapi.json", "/reference", "/reference.js"):
+                assert http.get(path).status_code == 404
             assert http.get("/metrics").status_code == 401
             token = {"authorization": "Bearer a-token-of-some-length"}
             assert http.get("/metrics", headers=token).status_code == 200
