@@ -136,7 +136,8 @@ class Apps:
 
         Those that the service reads are ``budget`` (a preset's name), ``device_limit`` (living
         activities on one device), ``device_limit_ends`` (oldest or least relevant),
-        ``suspect_tokens`` (use, last or skip; see `activities.people.suspects`), ``language``
+        ``hand_over_after`` (seconds, as of `Start`), ``suspect_tokens`` (use, last or skip; see
+        `activities.people.suspects`), ``language``
         (of broadcasts, where an alert has several) and ``contract`` (see `activities.decodes`);
         docs/vendors has those of the gateway's dialects. Names of your own begin with ``x_``.
         Raises `InvalidInput`, also for names that nobody knows.
@@ -284,7 +285,8 @@ _CHOICES = {
 }
 _NUMBERS = ("device_limit", "braze_max_external_ids")
 _IDS = ("braze_app_id", "onesignal_app_id", "fcm_project_id")
-_KNOWN = (*_CHOICES, *_NUMBERS, *_IDS, "activitysmith", "contract", "fcm_unregistered", "language")
+_OTHERS = ("activitysmith", "contract", "fcm_unregistered", "hand_over_after", "language")
+_KNOWN = (*_CHOICES, *_NUMBERS, *_IDS, *_OTHERS)
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
@@ -325,6 +327,8 @@ def _check(name: str, value: object, field: str) -> None:
         raise InvalidInput("is not an object", field=field, remedy="Give a JSON object.")
     if name == "language":
         checks.language(value, field)
+    if name == "hand_over_after":
+        checks.hand_over_after(value, field)
     if name == "contract":
         checked_contract(value)
 

@@ -11,6 +11,7 @@ import msgspec
 
 from ..errors import InvalidInput, InvalidToken
 from ..misfits import misfit
+from .times import EARLIEST_HAND_OVER, LATEST_HAND_OVER
 
 Value = str | int | float | bool
 
@@ -69,6 +70,17 @@ def stream_key(value: object, field: str = "stream_key") -> str:
 def language(value: object, field: str) -> str:
     """Return a language tag such as ``en`` or ``zh-Hans``."""
     return _matching(value, field, _LANGUAGE, "Give a tag such as en or zh-Hans.")
+
+
+def hand_over_after(value: object, field: str) -> None:
+    """Check the age of a card, in seconds, at which a new one takes its place; 0 for never."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not (value == 0 or EARLIEST_HAND_OVER <= value <= LATEST_HAND_OVER):  # type: ignore[operator]
+        raise InvalidInput(
+            f"{value!r:.40} is not an age for a hand-over",
+            field=field,
+            remedy=f"Give {EARLIEST_HAND_OVER:g} to {LATEST_HAND_OVER:g} seconds, or 0 for never.",
+        )
 
 
 def country(value: object, field: str) -> str:

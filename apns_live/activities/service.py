@@ -140,7 +140,9 @@ class Service(Known):
             ownership=ownership,
         )
         written, commits, check_key = self._written, self.commits, self.apps.check_key
-        self.activities = Activities(database, clock, new_id, written, commits, check_key)
+        self.activities = Activities(
+            database, clock, new_id, written, commits, check_key, settings.hand_over_after
+        )
         self.streams = Streams(database, clock, new_id, self.activities, written, commits)
         self.tokens = Joining(
             database,

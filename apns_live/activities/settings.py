@@ -11,6 +11,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from ..errors import InvalidSetting
+from .times import LATEST_HAND_OVER
+
+HAND_OVER_AFTER = 7.5 * 3600
+"""Seconds: half an hour before iOS ends a card, so that one that was offline for a while gets there."""
 
 
 def setting(
@@ -74,6 +78,13 @@ class ServiceSettings:
     device_limit_ends: Literal["oldest", "least relevant"] = setting(
         "oldest", "Which one gives way."
     )
+    # Only while its caller is at work, and where the last start gave a token, or on a channel.
+    hand_over_after: float = setting(
+        HAND_OVER_AFTER,
+        "Age of a card at which a new one takes its place before iOS ends it at 8 hours; 0: never.",
+        least=0.0,
+        metavar="SECONDS",
+    )
     # By default an hour's pushes at priority 10 may be spent at once, down to the reserve; default
     # and frequent have a pace.
     budget: Literal["default", "frequent", "observed", "observed-frequent"] = setting(
@@ -102,3 +113,9 @@ class ServiceSettings:
 
     def __post_init__(self) -> None:
         check_least(self)
+        if self.hand_over_after > LATEST_HAND_OVER:
+            raise InvalidSetting(
+                f"{self.hand_over_after:g} is too late: iOS ends a card at 28800",
+                field="hand_over_after",
+                remedy=f"Give at most {LATEST_HAND_OVER:g} seconds, or 0 for never.",
+            )

@@ -6,6 +6,11 @@ from datetime import UTC, datetime
 
 from ..clock import Clock
 
+ACTIVE_MILLISECONDS = 8 * 3600 * 1000
+"""How long the system keeps a card active (Apple, "Displaying live data with Live Activities")."""
+EARLIEST_HAND_OVER, LATEST_HAND_OVER = 300.0, 7.9 * 3600
+"""Ages of a card in seconds: starts are few, and a second look must fit in before 8 hours."""
+
 
 def milliseconds(clock: Clock) -> int:
     """Return the clock's time in milliseconds since 1970."""

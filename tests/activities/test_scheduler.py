@@ -399,7 +399,8 @@ async def test_a_token_that_does_not_come_is_reported_once(
 async def test_no_token_is_expected_of_an_activity_that_follows_a_channel(
     still: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await still.activities.start(still.app, a_start(channel="dHN0LXNyY2gtY2hubA=="))
+    channel = "dHN0LXNyY2gtY2hubA=="
+    await still.activities.start(still.app, a_start(channel=channel, hand_over_after=0))
     await still.put_on("match-17", "d0")
     still.clock.advance_sync(61)
     began = still.now - 61_000

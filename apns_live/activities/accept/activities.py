@@ -39,25 +39,25 @@ from ..requests.start_again import (
     planned_end,
     standing,
 )
-from ..requests.validate import checked_change, checked_start, with_id
+from ..requests.validate import checked_change, checked_start, hand_over_after, with_id
+from ..settings import HAND_OVER_AFTER
 from ..store import schema
 from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
 from ..store.ownership import partition_of
 from ..store.statements import json_text, rows_of
-from ..times import milliseconds
+from ..times import ACTIVE_MILLISECONDS, milliseconds
 from .batched_changes import Change, Changed, Changing
 from .idempotency import CheckKey, Key, Once, Writes, Writing, Written
 
-ACTIVE_MILLISECONDS = 8 * 3600 * 1000
-"""How long the system keeps an activity active (Apple, "Displaying live data with Live Activities")."""
 PAGE = 100
 
 
 class Activities:
     """Accepts what callers ask of activities. ``written`` wakes whoever sends it.
 
-    Rooms that are given the same ``commits`` share transactions.
+    Rooms that are given the same ``commits`` share transactions. ``hand_over_after`` is the age of a
+    card, in seconds, at which a new one takes its place, where neither caller nor app says otherwise.
     """
 
     def __init__(
@@ -68,8 +68,10 @@ class Activities:
         written: Written = lambda app, row: None,
         commits: GroupCommit | None = None,
         check_key: CheckKey | None = None,
+        hand_over_after: float = HAND_OVER_AFTER,
     ) -> None:
         self._database = database
+        self._hand_over_after = hand_over_after
         self._check_key = check_key
         self._clock = clock
         self._new_id = new_id
@@ -144,6 +146,7 @@ class Activities:
         later = request.start_at is not None and request.start_at * 1000 > now
         status = "scheduled" if later else "accepted"
         partition = partition_of(app.row, public_id)
+        after = hand_over_after(app, request, self._hand_over_after)
         values = {
             "app_id": app.row,
             "public_id": public_id,
@@ -167,6 +170,8 @@ class Activities:
             "started_at": None if later else now,
             **planned_end(request),
             "expires_at": 0 if later else now + ACTIVE_MILLISECONDS,
+            "hand_over_after": after,
+            "hand_over_at": None if later or after is None else now + after,
             "created_at": now,
             "updated_at": now,
         }
@@ -189,6 +194,12 @@ class Activities:
             # The start itself goes to each device, in its language.
             warning=broadcast_warning(app, request.channel, request.end_presentation.alert),
         )
+
+    async def hand_over_within(self, writing: Writing, row: Row[Any]) -> None:
+        """Start a second card on the devices whose card is soon too old, inside a transaction."""
+        values = {"activity_id": row.id, "partition": row.partition, "version": row.version}
+        values |= {"dialect": row.dialect, "request": json_text(Further(hand_over=True))}
+        await writing.add_operation(self._new_id(), "start", **values)
 
     async def _started(
         self, writing: Writing, request: Start, further: Further, **values: Any

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypedDict, get_args
 
 import msgspec
-from sqlalchemy import Column, Select, Table, func, select, update
+from sqlalchemy import Column, Select, Table, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
@@ -29,6 +29,8 @@ EVENTS: tuple[str, ...] = get_args(Event)
 GONE = frozenset({"dismissed", "ended"})
 """After these no card is left on the device, so its activity token is retired."""
 
+REPLACED = 300_000
+"""Milliseconds after a hand-over in which a card that is gone is the first one."""
 MAX_RECORDS = 1_000
 PAGE = 100
 
@@ -246,15 +248,29 @@ def _insert(connection: AsyncConnection) -> Any:
 async def _retire(
     connection: AsyncConnection, row: dict[str, Any], now: int
 ) -> list[tuple[int, str]]:
-    """Retire the activity token of a device whose card is gone; return it for whoever sends."""
+    """Retire the activity token of a device whose card is gone; return it for whoever sends.
+
+    Of two cards it is the first one that is gone: the second one stays, also soon after its token came.
+    """
     table = schema.activity_devices
     place = [
         table.c.activity_id == row["activity_id"],
         table.c.device_id == row["device_id"],
         table.c.retired_at.is_(None),
+        or_(table.c.replaced_at.is_(None), table.c.replaced_at + REPLACED < row["happened_at"]),
     ]
     tokens = (await connection.scalars(select(table.c.token).where(*place))).all()
-    gone = {"retired_at": now, "retired_reason": row["event"]}
+    second = table.c.handed_over_at
+    gone = {
+        "retired_at": case((second.is_(None), now)),
+        "retired_reason": case((second.is_(None), row["event"])),
+        "token": case((second.is_(None), table.c.token)),
+        "started_at": func.coalesce(second, table.c.started_at),
+        "acknowledged_version": case(
+            (second.is_(None), table.c.acknowledged_version), else_=table.c.handed_over_version
+        ),
+        "handed_over_at": None,
+    }
     await connection.execute(update(table).where(*place).values(gone))
     return [(row["activity_id"], token) for token in tokens if token is not None]
 

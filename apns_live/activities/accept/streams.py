@@ -1,7 +1,8 @@
 """Streams: one state under a stable key, and an activity behind it that comes and goes by itself.
 
 A caller that runs every few minutes need not know whether a card is up: it puts the state, and the
-stream starts, updates, renews or leaves the activity alone. A stream's row is locked while it is
+stream starts, updates, replaces or leaves the activity alone. Its cards are handed over before they are
+too old, as every activity's. A stream's row is locked while it is
 written, so that two first puts at the same moment start one activity.
 """
 
@@ -32,8 +33,6 @@ from .idempotency import Key, Once, Writes, Writing, Written, fingerprint
 
 Operation = Literal["started", "updated", "rotated", "noop", "paused", "ended"]
 
-ROTATE_AFTER = 7.5 * 3600
-"""Seconds after which an activity is renewed: well before the system ends it at 8 hours."""
 PACE_UPDATES = 12
 PACE_SECONDS = 120.0
 PACE_WARNING = (
@@ -118,7 +117,7 @@ class Streams:
             gone = End(id=running.public_id, reason="dismissed", dialect=request.dialect)
             await self._activities.change_within(writing, running, gone)
             return await self._start(writing, stream, request)
-        if _must_rotate(running, request, now):
+        if _must_rotate(running, request):
             ended = End(
                 id=running.public_id,
                 reason="rotated",
@@ -280,8 +279,8 @@ async def _is_gone(connection: AsyncConnection, running: Row[Any]) -> bool:
     return await connection.scalar(query) is not None
 
 
-def _must_rotate(running: Row[Any], request: Start, now: int) -> bool:
-    """Whether the card must be another one: of another kind, for others, or soon too old."""
+def _must_rotate(running: Row[Any], request: Start) -> bool:
+    """Whether the activity must be another one: of another kind, or for others."""
     current = msgspec.json.decode(running.content_state)
     audience = msgspec.json.decode(running.audience)
     return (
@@ -289,7 +288,6 @@ def _must_rotate(running: Row[Any], request: Start, now: int) -> bool:
         or current.get("type") != request.content_state.get("type")
         or not equal(audience, msgspec.to_builtins(request.audience))
         or running.channel_id != request.channel
-        or now - (running.started_at or running.created_at) >= ROTATE_AFTER * 1000
     )
 
 

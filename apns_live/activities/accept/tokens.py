@@ -52,6 +52,9 @@ class Limiting(Protocol):
 
 
 _GIVEN = "{app, activity, device, token TEXT, environment TEXT, registered}"
+# A second card's token, not one that the first card got since and that was handed in late.
+_SECOND = """known.handed_over_at IS NOT NULL AND known.token <> excluded.token
+        AND excluded.registered_at > known.handed_over_at - 60000"""
 _REGISTER = f"""
 INSERT INTO activity_devices AS known
     (app_id, activity_id, device_id, token, environment, registered_at, joined_at)
@@ -68,18 +71,28 @@ ON CONFLICT (activity_id, device_id) DO UPDATE SET
         WHEN known.token IS NULL OR known.token <> excluded.token
         OR excluded.registered_at > known.retired_at THEN NULL ELSE known.retired_reason END,
     -- An app registers cards that are up: one that was ended here has missed its end.
-    acknowledged_version = CASE WHEN known.token <> excluded.token
+    acknowledged_version = CASE WHEN {_SECOND} THEN known.handed_over_version
+        WHEN known.token <> excluded.token
         OR (known.retired_reason = 'ended' AND excluded.registered_at > known.retired_at)
         THEN 0 ELSE known.acknowledged_version END,
     sent_version = CASE WHEN known.token IS NULL OR known.token = excluded.token
-        THEN known.sent_version ELSE 0 END
-WHERE known.registered_at IS NULL OR excluded.registered_at > known.registered_at
-    OR (excluded.registered_at = known.registered_at AND excluded.token <> known.token)
+        THEN known.sent_version ELSE 0 END,
+    replaced_token = CASE WHEN {_SECOND} THEN known.token ELSE known.replaced_token END,
+    replaced_at = CASE WHEN {_SECOND} THEN CAST(:now AS BIGINT) ELSE known.replaced_at END,
+    replaced_ending_at = CASE WHEN {_SECOND} AND known.retired_at IS NULL
+        THEN CAST(:now AS BIGINT) ELSE known.replaced_ending_at END,
+    started_at = CASE WHEN {_SECOND} THEN known.handed_over_at ELSE known.started_at END,
+    handed_over_at = CASE WHEN {_SECOND} THEN NULL ELSE known.handed_over_at END
+WHERE (known.registered_at IS NULL OR excluded.registered_at > known.registered_at
+    OR (excluded.registered_at = known.registered_at AND excluded.token <> known.token))
+    -- The app may tell of the first card again while that is being ended.
+    AND (known.replaced_token IS NULL OR known.replaced_token <> excluded.token)
 """  # noqa: S608
 
 _STANDING = f"""
 SELECT known.activity_id, known.device_id, known.token, known.environment,
     known.acknowledged_version, devices.language, devices.frequent_updates, known.retired_at,
+    known.replaced_ending_at,
     EXISTS (SELECT 1 FROM start_tokens WHERE start_tokens.device_id = known.device_id
         AND start_tokens.unanswered > 0) AS was_silent
 FROM {_GIVEN}
@@ -278,7 +291,10 @@ class Joining:
         for turn in {id(turn): turn for stored in answers for turn in stored}.values():
             if self._limits is not None:
                 self._limits.tell(turn.evicted)
-                if any(known.retired_at is not None for known in turn.after.values()):
+                if any(
+                    known.retired_at is not None or known.replaced_ending_at is not None
+                    for known in turn.after.values()
+                ):
                     self._limits.wake()
             for activity, token in turn.left:
                 self._left(activity, token)

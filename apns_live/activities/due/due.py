@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..accept.activities import ACTIVE_MILLISECONDS, Activities
+from ..accept.activities import Activities
 from ..accept.idempotency import Writing
 from ..apps import App, apps_of
 from ..requests import End, Presentation
@@ -18,6 +18,7 @@ from ..store import schema
 from ..store.database import Database
 from ..store.ownership import Ownership
 from ..store.statements import rows_of
+from ..times import ACTIVE_MILLISECONDS
 
 logger = logging.getLogger("apns_live.activities")
 
@@ -108,6 +109,8 @@ async def _start(connection: AsyncConnection, row: Row[Any], now: int) -> None:
         await connection.execute(update(operations).where(*waiting).values(failed))
         return
     begun = {"started_at": now, "expires_at": now + ACTIVE_MILLISECONDS, "updated_at": now}
+    if row.hand_over_after is not None:
+        begun["hand_over_at"] = now + row.hand_over_after
     place = activities.c.id == row.id
     await connection.execute(update(activities).where(place).values(status="active", **begun))
     # The start carries the newest state, so what was put in the meantime needs no push.

@@ -15,12 +15,13 @@ from typing import Any, Literal
 from sqlalchemy import Row, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..accept.activities import ACTIVE_MILLISECONDS
 from ..apps import apps_of
 from ..store import schema
 from ..store.database import Database
+from ..store.hand_over import begun
 from ..store.ownership import Ownership
 from ..store.statements import hold, with_rows
+from ..times import ACTIVE_MILLISECONDS
 from .due import Done, earliest, held_rows
 
 logger = logging.getLogger("apns_live.activities")
@@ -46,7 +47,7 @@ UPDATE activities SET expires_at = given.at FROM {activity, at} WHERE activities
 """
 
 _table = schema.activity_devices
-_begun = func.coalesce(_table.c.started_at, _table.c.joined_at, _table.c.registered_at)
+_begun = begun(_table)
 
 
 class Expiry:
@@ -89,7 +90,7 @@ class Expiry:
         async with self._database.write() as connection:
             living = table.c.retired_at.is_(None)
             held = {row.id for row in await held_rows(connection, ids, self._status, living)}
-            begun = {
+            cards = {
                 row.activity_id: row
                 for row in await connection.execute(
                     select(
@@ -106,7 +107,7 @@ class Expiry:
             for row in due:
                 if row.id not in held:
                     continue
-                found = begun.get(row.id)
+                found = cards.get(row.id)
                 newest, oldest = (0, None) if found is None else (found.newest, found.oldest)
                 statement, at = self._change(max(newest or 0, _since(row)), oldest, now)
                 changes.setdefault(statement, []).append((row.id, at))
@@ -120,15 +121,15 @@ class Expiry:
             apps = await apps_of(connection, (row.app_id for row in over))
         done.written += [(apps[row.app_id], row.id) for row in over]
 
-    def _change(self, begun: int, oldest: int | None, now: int) -> tuple[str, int]:
+    def _change(self, newest: int, oldest: int | None, now: int) -> tuple[str, int]:
         """Return what becomes of an activity's row: a statement, and its time."""
-        expiry = begun + ACTIVE_MILLISECONDS
+        expiry = newest + ACTIVE_MILLISECONDS
         if self._status == "active":
             if expiry <= now:
                 return _ENDED, expiry
             if oldest is not None and oldest + GONE_MILLISECONDS < expiry:
                 expiry = max(oldest + GONE_MILLISECONDS, now + _PATIENCE)
-        elif begun + GONE_MILLISECONDS <= now:
+        elif newest + GONE_MILLISECONDS <= now:
             return _GONE, now
         return _LATER, expiry
 

@@ -19,6 +19,7 @@ from ..store.database import Database
 from ..store.ownership import Ownership
 from .due import Done, Timetable
 from .expiry import Expiry
+from .hand_over import HandOvers
 from .missing_tokens import MissingTokens
 from .steady import SteadyTime
 from .unanswered_starts import UnansweredStarts
@@ -80,6 +81,7 @@ class Scheduler:
         self._steps: tuple[Step, ...] = (
             Timetable(database, activities, "start", ownership),
             Timetable(database, activities, "end", ownership),
+            HandOvers(database, activities, ownership),
             Expiry(database, "active", ownership),
             Expiry(database, "ended", ownership),
             MissingTokens(database, token_wait),

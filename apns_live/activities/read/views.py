@@ -83,7 +83,10 @@ class OutcomeView(TypedDict):
 
 
 class ActivityView(TypedDict):
-    """An activity as it is wished to be."""
+    """An activity as it is wished to be.
+
+    ``hand_over_at``: when it is next seen whether cards are so old that new ones take their place.
+    """
 
     id: str
     attributes_type: str
@@ -102,6 +105,7 @@ class ActivityView(TypedDict):
     end_at: int | None
     ended_at: int | None
     end_reason: str | None
+    hand_over_at: int | None
     created_at: int
     updated_at: int
 

@@ -52,7 +52,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``end_presentation`` goes with the end at ``end_at``; its times to live count from there.
     ``id_attribute`` is where the activity's id goes in the attributes, so that the app on the phone
     can say whose token it hands in: a name, or a path such as ``onesignal.activityId``. An attribute
-    that is there already stays. ``operation`` is the id of what is accepted, and must be a new one;
+    that is there already stays. ``hand_over_after`` is the age of a card, in seconds, at which a new one
+    takes its place before iOS ends it; 0 for never, None as the app or the service is set. ``operation`` is the id of what is accepted, and must be a new one;
     without it one is made.
     """
 
@@ -72,6 +73,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: tuple[str, ...] = ()
     metadata: dict[str, str | int | float | bool] = {}
     stream_key: str | None = None
+    hand_over_after: float | None = None
     dialect: str = "native"
     operation: str | None = None
 

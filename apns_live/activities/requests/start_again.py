@@ -35,6 +35,8 @@ class Further(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     alert: AlertText | None = None
     quiet: bool = False
     """Whether the start itself goes at priority 5, whatever updates say since."""
+    hand_over: bool = False
+    """Whether it takes the place of cards that are soon too old, in silence."""
 
 
 def first_further(request: Start) -> Further:
@@ -66,9 +68,18 @@ class Started:
             self.attributes = json_text(further.attributes)
         if further.alert is not None:
             self.start_alert = json_text(further.alert)
+        elif further.hand_over:
+            self.start_alert = _silenced(row.start_alert)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._row, name)
+
+
+def _silenced(alert: str) -> str:
+    """Return a stored alert without its sound: iOS ignores a start that has no alert at all."""
+    stored = msgspec.json.decode(alert, type=AlertText | None)
+    silent = None if stored is None else msgspec.structs.replace(stored, sound=None)
+    return json_text(silent)
 
 
 async def standing(connection: AsyncConnection, app: App, public_id: str) -> Row[Any] | None:

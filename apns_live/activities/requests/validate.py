@@ -29,6 +29,8 @@ def checked_start(app: App, request: Start, now: int) -> Start:
     request.audience.check()
     if request.channel is not None:
         _check_channel(request.channel)
+    if request.hand_over_after is not None:
+        checks.hand_over_after(request.hand_over_after, "hand_over_after")
     begin = now / 1000 if request.start_at is None else request.start_at
     _check_moment(request.start_at, "start_at")
     if request.presentation.alert is None:
@@ -58,6 +60,19 @@ def checked_start(app: App, request: Start, now: int) -> Start:
         now=now / 1000,
     )
     return checked_labels(request)
+
+
+def hand_over_after(app: App, request: Start, default: float) -> int | None:
+    """Return the age in milliseconds at which a card gets a successor; None for never.
+
+    Vendors let iOS end a card. So does their API here, unless the app is set otherwise.
+    """
+    after = request.hand_over_after
+    if after is None:
+        after = app.settings.get("hand_over_after")
+    if after is None and (request.dialect == "native" or request.stream_key is not None):
+        after = default
+    return int(after * 1000) if after else None
 
 
 def with_id(request: Start, public_id: str) -> dict[str, Any]:

@@ -5,6 +5,8 @@ the transaction that brings the new one, and the end is owed from then on, also 
 leaves beside the new start, which does not wait for its answer. What became of it stands in the
 activity's history, as one operation of the kind ``limit`` for all of its devices. An activity that
 follows a broadcast channel cannot be ended on one device: it counts, and stays.
+
+The end of a card that was handed over is owed likewise, and stands there as one of the kind ``hand-over``.
 """
 
 from __future__ import annotations
@@ -30,14 +32,13 @@ from ..store import schema
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
 from ..store.ownership import NOT_HELD, NotOwner, Ownership
-from ..store.statements import hold, insert_into, with_rows
+from ..store.statements import hold, insert_into, rows_of, with_rows
 from ..times import milliseconds
 from .apns_clients import Carriers, NoKey
 from .results import Batch, write
 
 logger = logging.getLogger("apns_live.activities")
 
-KIND = "limit"
 PAGE = 2_000
 AGAIN = 60.0
 """Seconds until an end that did not arrive is tried again."""
@@ -54,7 +55,7 @@ Evicted = tuple[int, str | None]
 _CROWDED = """
 SELECT known.id, known.activity_id, known.device_id, known.token, activities.channel_id,
     activities.message,
-    COALESCE(known.started_at, known.joined_at, known.registered_at) AS begun
+    COALESCE(known.handed_over_at, known.started_at, known.joined_at, known.registered_at) AS begun
 FROM {device}
 JOIN activity_devices AS known ON known.device_id = given.device
 JOIN activities ON activities.id = known.activity_id
@@ -71,9 +72,14 @@ FROM {id} WHERE activity_devices.id = given.id AND activity_devices.retired_at I
 """
 
 _OWED = """
-UPDATE activity_devices SET ending_at = given.next FROM {row_id, token TEXT, next}
-WHERE activity_devices.id = given.row_id AND activity_devices.token = given.token
+UPDATE activity_devices SET DUE = given.next FROM {row_id, token TEXT, next}
+WHERE activity_devices.id = given.row_id AND activity_devices.TOKEN = given.token
 """
+_KINDS = {
+    "limit": ("ending_at", "token", "retired_at"),
+    "hand-over": ("replaced_ending_at", "replaced_token", "replaced_at"),
+}
+"""The kinds of ends that are owed to one device: when it is due, to which token, and since when."""
 
 
 @dataclass(eq=False, repr=False)
@@ -196,11 +202,18 @@ class Limits:
 
     async def _send(self) -> float | None:
         """Send what is due; return when to look again, in seconds since 1970."""
+        times = [await self._send_kind(kind) for kind in _KINDS]
+        return min((time for time in times if time is not None), default=None)
+
+    async def _send_kind(self, kind: str) -> float | None:
         members, activities = schema.activity_devices, schema.activities
+        due_at, token, since = (members.c[name] for name in _KINDS[kind])
+        shown = (token.label("token"), due_at.label("due_at"), since.label("since"))
+        same = (members.c.id, members.c.activity_id, members.c.device_id, members.c.environment)
         query = (
-            select(members)
-            .where(members.c.ending_at.is_not(None), members.c.token.is_not(None))
-            .order_by(members.c.ending_at)
+            select(*same, *shown)
+            .where(due_at.is_not(None), token.is_not(None))
+            .order_by(due_at)
             .limit(PAGE)
         )
         if not self.ownership.whole:
@@ -210,10 +223,10 @@ class Limits:
         while True:
             now = milliseconds(self.clock)
             async with self.database.read() as connection:
-                rows = (await connection.execute(query)).all()
-                due = [row for row in rows if row.ending_at <= now]
+                rows = await rows_of(connection, query)
+                due = [row for row in rows if row.due_at <= now]
                 if not due:
-                    return rows[0].ending_at / 1000 if rows else None
+                    return rows[0].due_at / 1000 if rows else None
                 wanted = {row.activity_id for row in due}
                 found = select(activities).where(activities.c.id.in_(wanted))
                 states = {row.id: row for row in await connection.execute(found)}
@@ -223,10 +236,15 @@ class Limits:
                 groups.setdefault((row.activity_id, row.environment), []).append(row)
             for (activity, environment), group in groups.items():
                 state = states[activity]
-                await self._end(apps[state.app_id], state, environment, group)
+                await self._end(kind, apps[state.app_id], state, environment, group)
 
     async def _end(
-        self, app: App, activity: Row[Any], environment: str, rows: Sequence[Row[Any]]
+        self,
+        kind: str,
+        app: App,
+        activity: Row[Any],
+        environment: str,
+        rows: Sequence[Row[Any]],
     ) -> None:
         """End one activity on some devices, and note who need not be told again."""
         over: dict[str, Outcome] = {}
@@ -249,9 +267,10 @@ class Limits:
                         over[outcome.token] = outcome
         except (NoKey, InvalidInput, TransportError) as error:
             logger.warning(
-                "the activity %r could not be ended on %d devices over their limit: %s",
+                "the activity %r could not be ended on %d devices alone (%s): %s",
                 activity.public_id,
                 len(rows),
+                kind,
                 error,
             )
         self.ended += len(over)
@@ -261,7 +280,7 @@ class Limits:
             (
                 row.id,
                 row.token,
-                None if row.token in over or moment - row.retired_at > _GIVE_UP else again,
+                None if row.token in over or moment - row.since > _GIVE_UP else again,
             )
             for row in rows
         ]
@@ -270,12 +289,14 @@ class Limits:
             await self.ownership.guard(connection, terms)
             await hold(connection, schema.activities, [activity.id])
             if over:
-                operation = await _operation(connection, activity, len(over), moment)
+                operation = await _operation(connection, kind, activity, len(over), moment)
                 for row in rows:
                     if row.token in over:
                         batch.add(app.row, operation, row.device_id, over[row.token])
                 await write(connection, batch, now=moment)
-            await with_rows(connection, _OWED, owed)
+            due_at, token, _ = _KINDS[kind]
+            noted = _OWED.replace("DUE", due_at).replace("TOKEN =", f"{token} =")
+            await with_rows(connection, noted, owed)
         self.changed([activity.id])
 
 
@@ -289,14 +310,14 @@ def _state_of(activity: Row[Any]) -> dict[str, Any]:
 
 
 async def _operation(
-    connection: AsyncConnection, activity: Row[Any], devices: int, now: int
+    connection: AsyncConnection, kind: str, activity: Row[Any], devices: int, now: int
 ) -> int:
     """Return the operation under which an activity's ends on single devices stand, for more of them."""
     table = schema.operations
     added = insert_into(connection, table).values(
         app_id=activity.app_id,
-        public_id=f"limit-{activity.id}",
-        kind=KIND,
+        public_id=f"{kind}-{activity.id}",
+        kind=kind,
         activity_id=activity.id,
         partition=activity.partition,
         status="done",

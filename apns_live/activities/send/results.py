@@ -33,6 +33,8 @@ class Batch:
     """activity and device of starts that certainly did not happen"""
     doubtful: list[tuple[int, int]] = field(default_factory=list)
     """activity and device of starts that may have happened, and that APNs did not accept"""
+    not_handed_over: list[tuple[int, int]] = field(default_factory=list)
+    """activity and device of second cards whose start certainly did not happen"""
     refused_starts: list[tuple[int, str, int, str]] = field(default_factory=list)
     refused_devices: list[tuple[int, str, int, str]] = field(default_factory=list)
     refused: list[tuple[int, str, int, str]] = field(default_factory=list)
@@ -136,6 +138,21 @@ WHERE TABLE.app_id = given.app AND TABLE.token = given.token
     AND TABLE.retired_at IS NULL AND TABLE.registered_at <= given.before
 """
 
+# Of two cards it is the first one's: the second is a card that was started and gave no token yet.
+_REFUSED_CARD = """
+UPDATE activity_devices SET
+    retired_at = CASE WHEN activity_devices.handed_over_at IS NULL THEN given.before END,
+    retired_reason = CASE WHEN activity_devices.handed_over_at IS NULL THEN given.reason END,
+    token = CASE WHEN activity_devices.handed_over_at IS NULL THEN activity_devices.token END,
+    started_at = COALESCE(activity_devices.handed_over_at, activity_devices.started_at),
+    acknowledged_version = CASE WHEN activity_devices.handed_over_at IS NULL
+        THEN activity_devices.acknowledged_version ELSE activity_devices.handed_over_version END,
+    handed_over_at = NULL
+FROM {app, token TEXT, before, reason TEXT}
+WHERE activity_devices.app_id = given.app AND activity_devices.token = given.token
+    AND activity_devices.retired_at IS NULL AND activity_devices.registered_at <= given.before
+"""
+
 _KEPT = """
 SELECT DISTINCT known.activity_id FROM {app, token TEXT} JOIN activity_devices AS known
     ON known.app_id = given.app AND known.token = given.token
@@ -169,7 +186,7 @@ WHERE activity_devices.activity_id = given.activity AND activity_devices.device_
     AND activity_devices.acknowledged_version < given.version
 """,
     "unstarted": """
-DELETE FROM activity_devices WHERE token IS NULL AND id IN (
+DELETE FROM activity_devices WHERE token IS NULL AND handed_over_at IS NULL AND id IN (
     SELECT known.id FROM {activity, device} JOIN activity_devices AS known
         ON known.activity_id = given.activity AND known.device_id = given.device)
 """,
@@ -177,9 +194,13 @@ DELETE FROM activity_devices WHERE token IS NULL AND id IN (
 UPDATE activity_devices SET start_settled_at = :now FROM {activity, device}
 WHERE activity_devices.activity_id = given.activity AND activity_devices.device_id = given.device
 """,
+    "not_handed_over": """
+UPDATE activity_devices SET handed_over_at = NULL FROM {activity, device}
+WHERE activity_devices.activity_id = given.activity AND activity_devices.device_id = given.device
+""",
     "refused_starts": _REFUSED.replace("TABLE", "start_tokens"),
     "refused_devices": _REFUSED.replace("TABLE", "device_tokens"),
-    "refused": _REFUSED.replace("TABLE", "activity_devices"),
+    "refused": _REFUSED_CARD,
     "rewound": """
 UPDATE operations SET targeted = targeted - given.devices,
     cursor = CASE WHEN cursor < given.position THEN cursor ELSE given.position END
@@ -230,7 +251,7 @@ class Written:
 
 async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Written:
     """Write a batch in the caller's transaction; ``now`` is milliseconds since 1970."""
-    noted = (*batch.stamps, *batch.unstarted, *batch.doubtful, *batch.ended)
+    noted = (*batch.stamps, *batch.unstarted, *batch.doubtful, *batch.not_handed_over, *batch.ended)
     await hold(connection, schema.activities, batch.activities | {row[0] for row in noted})
     started = {row[0] for row in batch.started}
     late = started | {row[0] for row in batch.rewound}
@@ -307,10 +328,15 @@ async def intend(
             version=version,
             now=now,
         )
-    table = schema.operations
-    advanced = {"cursor": cursor, "targeted": table.c.targeted + len(fresh), "status": "running"}
-    await change_row(connection, table, operation, **advanced)
+    await advance(connection, operation, cursor, len(fresh))
     return set(fresh)
+
+
+async def advance(connection: AsyncConnection, operation: int, cursor: int, more: int) -> None:
+    """Note up to which row a start has read, and that it is for ``more`` devices."""
+    table = schema.operations
+    advanced = {"cursor": cursor, "targeted": table.c.targeted + more, "status": "running"}
+    await change_row(connection, table, operation, **advanced)
 
 
 _UNKNOWN = """
@@ -319,12 +345,14 @@ INSERT INTO outcomes
 SELECT :app, :operation, left_over.device_id, 'unknown', 0, 'restart', '', 10, :now
 FROM (
     SELECT known.device_id FROM activity_devices AS known
-    WHERE known.activity_id = :activity AND known.started_at IS NOT NULL
+    WHERE known.activity_id = :activity
+        AND COALESCE(known.handed_over_at, known.started_at) >= :since
     -- Not NOT IN, which PostgreSQL runs once a row where the list is long.
     EXCEPT
     SELECT outcomes.device_id FROM outcomes JOIN operations ON operations.id = outcomes.operation_id
     -- An earlier start of the same activity may have settled it.
     WHERE operations.activity_id = :activity AND operations.kind = 'start'
+        AND outcomes.created_at >= :since
 ) AS left_over
 """
 
@@ -337,12 +365,20 @@ WHERE activity_id = :activity AND device_id IN (
 
 
 async def report_unknown(
-    connection: AsyncConnection, *, app: int, activity: int, operation: int, now: int
+    connection: AsyncConnection,
+    *,
+    app: int,
+    activity: int,
+    operation: int,
+    now: int,
+    since: int = 0,
 ) -> int:
-    """After a crash: give every device whose start was intended and never settled its UNKNOWN."""
-    result = await run(
-        connection, _UNKNOWN, app=app, operation=operation, activity=activity, now=now
-    )
+    """After a crash: give every device whose start was intended and never settled its UNKNOWN.
+
+    What was intended before ``since`` is left as it is; times are milliseconds since 1970.
+    """
+    place = {"app": app, "operation": operation, "activity": activity}
+    result = await run(connection, _UNKNOWN, **place, since=since, now=now)
     unknown = max(result.rowcount, 0)
     if unknown:
         await with_rows(connection, _COUNTS, [(operation, 0, unknown)])

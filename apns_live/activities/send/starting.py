@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 from sqlalchemy import Row, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...client import WorkItem
 from ...errors import InvalidInput
@@ -28,6 +29,7 @@ from ..requests.audience import Audience
 from ..requests.messages import languages_of, start_alert_of, start_message
 from ..requests.start_again import Started, read_further
 from ..store import schema
+from ..store.hand_over import hand_over
 from ..store.statements import hold, row_of
 from ..times import milliseconds
 from . import fan_out
@@ -37,13 +39,12 @@ from .failing import Failing
 from .fan_out import FanOut, Setting, item_for
 from .jobs import Jobs
 from .refusals import Pauses
-from .results import Batch, intend, refusal, report_unknown, write
+from .results import Batch, advance, intend, refusal, report_unknown, write
 
 AT_ONCE = 10.0
 """Seconds after a start within which an end lets its first page leave all the same."""
 
 
-NOBODY = "nobody was reached: none of the audience has a push-to-start token for {type}"
 LEFT_OUT = "nobody was reached: the {count} push-to-start tokens of the audience are suspect"
 SUSPECT_TOKEN = "suspect token"
 """The reason of an outcome for a device that was left out."""
@@ -53,6 +54,8 @@ _BEHIND = 1 << 62
 
 class StartFanOut(FanOut[Sequence[Recipient]]):
     """One start. ``resumed``: if it had begun, then in an earlier process, which may have died."""
+
+    nobody = "nobody was reached: none of the audience has a push-to-start token for {type}"
 
     def __init__(
         self,
@@ -67,6 +70,8 @@ class StartFanOut(FanOut[Sequence[Recipient]]):
         super().__init__(setting, app, operation, carrier)
         self._activity = activity
         self._further = read_further(operation)
+        self._since = int(operation.created_at) if self._further.hand_over else 0
+        """Milliseconds since 1970; earlier starts on the same devices were another operation's."""
         self.taken_over = not resumed
         """Whether what an earlier process began has been reported."""
         self.left_out = 0
@@ -81,6 +86,7 @@ class StartFanOut(FanOut[Sequence[Recipient]]):
                     app=self._app.row,
                     activity=self._activity.id,
                     operation=self._operation.id,
+                    since=self._since,
                     now=milliseconds(self._setting.clock),
                 )
         self.taken_over = True
@@ -105,13 +111,20 @@ class StartFanOut(FanOut[Sequence[Recipient]]):
             async for page in self._read(which):
                 yield page
 
+    def _whom(self) -> tuple[Audience, int | None]:
+        """Return whom it is for, and of which activity they must have a card."""
+        stored = msgspec.json.decode(self._activity.audience, type=Audience)
+        return self._further.audience or stored, None
+
     async def _read(self, which: Which) -> AsyncIterator[list[Recipient]]:
         behind = _BEHIND if which == "suspect" else 0
+        audience, started = self._whom()
         read = self._setting.audiences.recipients(
             self._app,
-            self._further.audience or msgspec.json.decode(self._activity.audience, type=Audience),
+            audience,
             attributes_type=self._activity.attributes_type,
             environment=self._activity.environment,
+            started=started,
             after=max(self._operation.cursor - behind, 0),
             page=fan_out.PAGE,
             which=which,
@@ -165,8 +178,7 @@ class StartFanOut(FanOut[Sequence[Recipient]]):
             if activity is None or not self._may_start(activity, now):
                 return None
             living = activity.status == "active"
-            version = activity.version if living else activity.version - 1  # the end follows
-            fresh = await intend(connection, **self._place(version, page, int(now * 1000)))
+            fresh = await self._note_intent(connection, activity, page, int(now * 1000))
             evicted = await setting.limits.within(
                 connection,
                 self._app,
@@ -190,6 +202,14 @@ class StartFanOut(FanOut[Sequence[Recipient]]):
             for recipient in page
             if recipient.device in fresh and first[recipient.device] is recipient
         ]
+
+    async def _note_intent(
+        self, connection: AsyncConnection, activity: Row[Any], page: Sequence[Recipient], now: int
+    ) -> set[int]:
+        """Note that a page is about to leave; return the devices that it is to leave to."""
+        living = activity.status == "active"
+        version = activity.version if living else activity.version - 1  # the end follows
+        return await intend(connection, **self._place(version, page, now))
 
     def _may_start(self, activity: Row[Any], now: float) -> bool:
         if activity.status == "active":
@@ -219,6 +239,40 @@ class StartFanOut(FanOut[Sequence[Recipient]]):
         first = min(row for row, _ in taken_back)
         batch.unstarted += [(self._activity.id, device) for _, device in taken_back]
         batch.rewound.append((self._operation.id, first - 1, len(taken_back)))
+
+
+class HandOverFanOut(StartFanOut):
+    """Second cards in place of those that are soon too old; of a stream also what its audience lacks."""
+
+    nobody = "no card was left that could be handed over"
+
+    def _whom(self) -> tuple[Audience, int | None]:
+        if self._activity.stream_key is not None:
+            return super()._whom()
+        return Audience(everyone=True), self._activity.id
+
+    async def _note_intent(
+        self, connection: AsyncConnection, activity: Row[Any], page: Sequence[Recipient], now: int
+    ) -> set[int]:
+        devices = [recipient.device for recipient in page]
+        handed = await hand_over(connection, activity, devices, now)
+        added: set[int] = set()
+        if activity.stream_key is not None:
+            added = await super()._note_intent(connection, activity, page, now)
+        await advance(connection, self._operation.id, page[-1].row, len(handed))
+        return handed | added
+
+    def _may_start(self, activity: Row[Any], now: float) -> bool:
+        return bool(activity.status == "active")
+
+    def _noted(self, batch: Batch, device: int, outcome: Outcome) -> None:
+        super()._noted(batch, device, outcome)
+        if not outcome.may_have_been_sent:
+            batch.not_handed_over.append((self._activity.id, device))
+
+    def _put_back(self, batch: Batch, taken_back: Sequence[tuple[int, int]]) -> None:
+        super()._put_back(batch, taken_back)
+        batch.not_handed_over += [(self._activity.id, device) for _, device in taken_back]
 
 
 class Starts:
@@ -295,7 +349,8 @@ class Starts:
         ):
             if carrier is None:
                 return
-            fan_out = StartFanOut(
+            kind = HandOverFanOut if read_further(operation).hand_over else StartFanOut
+            fan_out = kind(
                 self._setting,
                 app,
                 activity,
@@ -327,7 +382,7 @@ class Starts:
             async with self._setting.database.read() as connection:
                 persons = await persons_reached(connection, operation.id)
         nobody = status == "done" and not fan_out.sent and not operation.cursor
-        reason = NOBODY.format(type=activity.attributes_type) if nobody else None
+        reason = fan_out.nobody.format(type=activity.attributes_type) if nobody else None
         if nobody and fan_out.left_out:
             reason = LEFT_OUT.format(count=fan_out.left_out)
         await self._failing.note(operation, status, reason, final=True, persons=persons)

@@ -282,6 +282,8 @@ activities = _table(
     # When the system ends the last card (8 hours after its start); 0: not worked out yet.
     Column("expires_at", BigInteger, nullable=False, server_default="0"),
     Column("retired_at", BigInteger),  # ended, no card is left, and its tokens are retired
+    Column("hand_over_after", BigInteger),  # milliseconds of a card's life; NULL: never
+    Column("hand_over_at", BigInteger),  # when to look for cards that are due
     Column("update_count", Integer, nullable=False, server_default="0"),
     Column("last_timestamp", BigInteger),  # the newest aps timestamp used, seconds
     Column("created_at", BigInteger, nullable=False),
@@ -293,6 +295,7 @@ activities = _table(
     Index(None, "status", "start_at"),  # what the scheduler must start
     Index(None, "status", "end_at"),  # what the scheduler must end
     Index(None, "status", "retired_at", "expires_at"),  # what the system has ended; pruning
+    Index(None, "status", "hand_over_at"),  # whose cards get a successor
     Index(None, "app_id", "id"),
     sqlite_autoincrement=True,  # an id that was forgotten never names another row
 )
@@ -316,6 +319,12 @@ activity_devices = _table(  # who an activity was started on, or who joined it
     Column("missing_reported_at", BigInteger),  # "started, but no token came" was reported
     Column("ending_at", BigInteger),  # an end is owed to this device alone, since then
     Column("start_settled_at", BigInteger),  # when its start counted as unanswered, or never will
+    # When a start left for a second card, until its token comes; ``token`` is the first card's.
+    Column("handed_over_at", BigInteger),
+    Column("handed_over_version", BigInteger),  # what the second card says
+    Column("replaced_token", String(512)),  # the card before this one
+    Column("replaced_at", BigInteger),
+    Column("replaced_ending_at", BigInteger),  # an end is owed to the card before, since then
     UniqueConstraint("activity_id", "device_id"),
     Index(None, "activity_id", "retired_at", "acknowledged_version", "id"),  # who is behind
     Index(None, "device_id", "retired_at"),  # how many run on this device
@@ -337,6 +346,11 @@ activity_devices = _table(  # who an activity was started on, or who joined it
         "ix_activity_devices_ending",
         "ending_at",
         where="ending_at IS NOT NULL AND token IS NOT NULL",
+    ),
+    _few(
+        "ix_activity_devices_replaced",
+        "replaced_ending_at",
+        where="replaced_ending_at IS NOT NULL",
     ),
 )
 

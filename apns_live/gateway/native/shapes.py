@@ -65,7 +65,8 @@ class StreamBody(_Shown, frozen=True, kw_only=True):
     """The state of a stream, and all that a start needs, since it may come to one.
 
     ``id_attribute`` is where the activity's id goes in the attributes, so that the app can say whose
-    token it hands in; empty for nowhere.
+    token it hands in; empty for nowhere. ``hand_over_after`` is the age of a card, in seconds, at which
+    a new one takes its place before iOS ends it at 8 hours; 0 for never.
     """
 
     attributes_type: str
@@ -76,6 +77,7 @@ class StreamBody(_Shown, frozen=True, kw_only=True):
     id_attribute: Annotated[str, Meta(max_length=128)] = "activityId"
     environment: Environment | None = None
     channel: str | None = None
+    hand_over_after: Seconds | None = None
     revision: Revision | None = None
     tags: Labels = ()
     metadata: Metadata = {}

@@ -297,6 +297,11 @@ class World:
         async with self.service.database.read() as connection:
             return list((await connection.execute(select(table).order_by(table.c.id))).all())
 
+    async def rows_of_activity(self, name: str = "match") -> list[Any]:
+        """The stored activity, as a list of one."""
+        table = schema.activities
+        return list(await self.database.rows(select(table).where(table.c.public_id == name)))
+
     async def count(self, table: Any) -> int:
         async with self.service.database.read() as connection:
             return int(

@@ -150,6 +150,7 @@ class Audiences:
         *,
         attributes_type: str,
         environment: str,
+        started: int | None = None,
         after: int = 0,
         page: int = PAGE,
         which: Which = "all",
@@ -157,7 +158,8 @@ class Audiences:
     ) -> AsyncIterator[list[Recipient]]:
         """Read the living start tokens of an audience in pages by row id. Raises `InvalidInput`.
 
-        ``which`` keeps to those that were suspect at a moment (milliseconds), or to the others.
+        ``which`` keeps to those that were suspect at a moment (milliseconds), or to the others;
+        ``started`` to devices on which the activity of that row was started and lives.
         """
         tokens = schema.start_tokens
         async with self._database.read() as connection:
@@ -166,6 +168,10 @@ class Audiences:
         query = query.where(tokens.c.attributes_type == attributes_type, clause)
         if which != "all":
             query = query.where(tokens_that_are(which, moment))
+        if started is not None:
+            members = schema.activity_devices
+            on = members.c.activity_id == started, members.c.retired_at.is_(None)
+            query = query.where(tokens.c.device_id.in_(select(members.c.device_id).where(*on)))
         read = recipient_pages(self._database, query, tokens.c.id, after, page)
         async with aclosing(read) as pages:
             async for recipients in pages:

@@ -1,0 +1,103 @@
+"""Cards that are soon 8 hours old, for which a second card is started; iOS would end them in silence.
+
+A look at an activity stores an operation, and the sender does the rest: it starts the second card with
+the newest state, and ends the first one when the second one's token comes. An activity whose caller has
+said nothing for as long as a card's age is left to the system: somebody may have forgotten to end it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from sqlalchemy import Row, exists, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..accept.activities import Activities
+from ..accept.idempotency import Writing
+from ..apps import apps_of
+from ..store import schema
+from ..store.database import Database
+from ..store.hand_over import begun, due, eligible, over
+from ..store.ownership import Ownership
+from ..store.statements import change_row
+from ..times import ACTIVE_MILLISECONDS
+from .due import BATCH, Done, earliest, held_rows
+
+logger = logging.getLogger("apns_live.activities")
+
+AGAIN = 300_000
+"""Milliseconds until cards are looked at again that were due and stayed."""
+
+
+class HandOvers:
+    """Finds activities with cards that are due. One batch is one transaction."""
+
+    def __init__(self, database: Database, activities: Activities, ownership: Ownership) -> None:
+        self._database = database
+        self._activities = activities
+        self._ownership = ownership
+
+    async def run(self, done: Done, now: int) -> int | None:
+        """Do a batch; see `Step`."""
+        table = schema.activities
+        column = table.c.hand_over_at
+        waiting = table.c.status == "active", column.is_not(None), self._ownership.mine(table)
+        first = await earliest(self._database, column, *waiting)
+        if first is None or first > now:
+            return first
+        query = select(table.c.id).where(*waiting, column <= now).order_by(column).limit(BATCH)
+        ids = [row.id for row in await self._database.rows(query)]
+        async with self._database.write() as connection:
+            rows = await held_rows(connection, ids, "active", column <= now)
+            apps = await apps_of(connection, (row.app_id for row in rows))
+            for row in rows:
+                if await _is_wanted(connection, row, now):
+                    app = apps[row.app_id]
+                    await self._activities.hand_over_within(Writing(connection, app, now), row)
+                    done.written.append((app, row.id))
+                    logger.info(
+                        "the cards of %r get a successor before iOS ends them", row.public_id
+                    )
+                again = await _next_look(connection, row, now)
+                await change_row(connection, table, row.id, hand_over_at=again)
+        return await earliest(self._database, column, *waiting)
+
+
+async def _is_wanted(connection: AsyncConnection, row: Row[Any], now: int) -> bool:
+    """Return True if somebody is at work on an activity, and a card of it can get a successor."""
+    operations, streams = schema.operations, schema.streams
+    since = now - row.hand_over_after
+    at_work = row.updated_at > since or await _holds(
+        connection, streams.c.activity_id == row.id, streams.c.updated_at > since
+    )
+    soon_over = (
+        row.end_at is not None and row.end_at <= now - row.hand_over_after + ACTIVE_MILLISECONDS
+    )
+    under_way = (
+        operations.c.activity_id == row.id,
+        operations.c.kind == "start",
+        operations.c.finished_at.is_(None),
+    )
+    if not at_work or soon_over or await _holds(connection, *under_way):
+        return False
+    if await _holds(connection, eligible(row, now)):
+        return True
+    return row.stream_key is not None and await _holds(connection, over(row, now))
+
+
+async def _holds(connection: AsyncConnection, *conditions: Any) -> bool:
+    return bool(await connection.scalar(select(exists().where(*conditions))))
+
+
+async def _next_look(connection: AsyncConnection, row: Row[Any], now: int) -> int:
+    """Return when to look again: soon while a card is due, else when the next one is."""
+    if await _holds(connection, due(row, now)):
+        return now + AGAIN
+    members = schema.activity_devices
+    younger = (members.c.activity_id == row.id, members.c.retired_at.is_(None))
+    began = begun(members)
+    query = select(func.min(began)).where(*younger, began > now - row.hand_over_after)
+    least: int | None = await connection.scalar(query)
+    after: int = row.hand_over_after
+    return max(now + AGAIN, (now if least is None else least) + after)

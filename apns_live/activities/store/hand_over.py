@@ -1,0 +1,137 @@
+"""Which cards get a successor before iOS ends them, and noting that its start is about to leave.
+
+A card is due at the age that its activity sets. It gets a successor only where that can be updated and
+ended as well: the device's last card that was started by push gave a token, or the activity follows a
+channel. A card that was swiped away or ended gets none, nor does a device that was started often within
+the last hour. A stream also starts again where a card is over by its age.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Table,
+    and_,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..times import ACTIVE_MILLISECONDS
+from . import schema
+
+STARTS_PER_HOUR = 9
+"""Starts on a device within an hour up to which there is a hand-over: the phone takes about ten."""
+_HOUR = 3_600_000
+_members = schema.activity_devices
+
+
+def begun(table: Any) -> ColumnElement[int]:
+    """Return when a device's newest card began, in milliseconds since 1970."""
+    columns = table.c
+    return func.coalesce(
+        columns.handed_over_at, columns.started_at, columns.joined_at, columns.registered_at
+    )
+
+
+def due(activity: Row[Any], now: int) -> ColumnElement[bool]:
+    """Return the condition that a living card is old enough and not over yet."""
+    began = begun(_members)
+    return and_(
+        _members.c.activity_id == activity.id,
+        _members.c.retired_at.is_(None),
+        began <= now - activity.hand_over_after,
+        began > now - ACTIVE_MILLISECONDS,
+    )
+
+
+def eligible(activity: Row[Any], now: int) -> ColumnElement[bool]:
+    """Return the condition that a card is due, and that its device can take a successor."""
+    followed = _members.c.token.is_(None) if activity.channel_id is not None else ~true()
+    with_token = and_(
+        _members.c.token.is_not(None), _members.c.handed_over_at.is_(None), _gave_a_token()
+    )
+    return and_(due(activity, now), or_(with_token, followed), _can_be_started(activity, now))
+
+
+def over(activity: Row[Any], now: int) -> ColumnElement[bool]:
+    """Return the condition that iOS has ended a card, and nobody else did: a stream starts another."""
+    return and_(
+        _members.c.activity_id == activity.id,
+        or_(_members.c.retired_at.is_(None), _members.c.retired_reason == "expired"),
+        begun(_members) <= now - ACTIVE_MILLISECONDS,
+        _can_be_started(activity, now),
+    )
+
+
+def _gave_a_token() -> ColumnElement[bool]:
+    """Return the condition that the device's last card that was started by push has a token."""
+    other = schema.activity_devices.alias()
+    pushed = func.coalesce(other.c.handed_over_at, other.c.started_at)
+    gave = case((and_(other.c.token.is_not(None), other.c.handed_over_at.is_(None)), 1), else_=0)
+    last = (
+        select(gave)
+        .where(other.c.device_id == _members.c.device_id, pushed.is_not(None))
+        .order_by(pushed.desc(), other.c.id.desc())
+        .limit(1)
+    )
+    return last.correlate(_members).scalar_subquery() == 1
+
+
+def _can_be_started(activity: Row[Any], now: int) -> ColumnElement[bool]:
+    tokens, other = schema.start_tokens, schema.activity_devices.alias()
+    lately = func.coalesce(other.c.handed_over_at, other.c.started_at) > now - _HOUR
+    starts = (
+        select(func.count())
+        .select_from(other)
+        .where(other.c.device_id == _members.c.device_id, lately)
+    )
+    living = exists().where(
+        tokens.c.device_id == _members.c.device_id,
+        tokens.c.attributes_type == activity.attributes_type,
+        tokens.c.environment == activity.environment,
+        tokens.c.retired_at.is_(None),
+    )
+    few = starts.correlate(_members).scalar_subquery() < STARTS_PER_HOUR
+    return and_(living.correlate(_members), few)
+
+
+async def hand_over(
+    connection: AsyncConnection, activity: Row[Any], devices: Sequence[int], now: int
+) -> set[int]:
+    """Note that a successor is about to leave to devices; return those that are to get it.
+
+    ``now`` is milliseconds. Whoever calls holds the activity's row.
+    """
+    table: Table = _members
+    among = table.c.device_id.in_(devices)
+    # On a channel no token tells that the card before has come.
+    second = {"started_at": func.coalesce(table.c.handed_over_at, table.c.started_at)}
+    handed = (
+        update(table)
+        .where(among, eligible(activity, now))
+        .values(handed_over_at=now, handed_over_version=activity.version, **second)
+        .returning(table.c.device_id)
+    )
+    found = set((await connection.execute(handed)).scalars())
+    if activity.stream_key is not None:
+        names = ("token", "registered_at", "joined_at", "retired_at", "retired_reason")
+        none = dict.fromkeys((*names, "missing_reported_at", "start_settled_at", "handed_over_at"))
+        version = {"sent_version": activity.version, "acknowledged_version": activity.version}
+        again = (
+            update(table)
+            .where(among, over(activity, now))
+            .values(started_at=now, **none, **version)
+            .returning(table.c.device_id)
+        )
+        found |= set((await connection.execute(again)).scalars())
+    return found
