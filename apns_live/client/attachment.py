@@ -5,10 +5,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from itertools import repeat
+from typing import NamedTuple, Protocol, TypeVar
 
 from ..clock import Timer
-from ..outcome import Outcome
+from ..outcome import Outcome, alike
 from ..pool import Push, Sendable
 
 WorkItem = Push
@@ -16,6 +17,21 @@ WorkItem = Push
 
 ItemT_co = TypeVar("ItemT_co", covariant=True)
 Settled = Sequence[tuple[Push, Outcome]]
+
+
+class Acceptances(NamedTuple):
+    """Acceptances that came at once and differ in their token and ids."""
+
+    like: Outcome
+    tokens: Sequence[str]
+    apns_ids: Sequence[str]
+    unique_ids: Sequence[object]
+    """Empty where APNs sent none."""
+
+    def outcomes(self) -> list[Outcome]:
+        """Return an outcome for each."""
+        unique_ids = self.unique_ids or repeat("")
+        return alike(self.like, token=self.tokens, apns_id=self.apns_ids, unique_id=unique_ids)
 
 
 class End(enum.StrEnum):
@@ -55,8 +71,13 @@ class Source(Protocol[ItemT_co]):
 
 WorkSource = Source[WorkItem]
 """A source of pushes."""
-TokenSource = Source[str]
-"""A source of bare tokens for one message."""
+
+
+class TokenSource(Source[str], Protocol):
+    """A source of bare tokens for one message."""
+
+    def accepted(self, batches: Sequence[Acceptances]) -> None:
+        """Take acceptances; each token that was taken comes back exactly once, here or in ``settled``."""
 
 
 class Host(Protocol):
@@ -100,6 +121,7 @@ class Attachment:
     held: int = 0
     """Of these, the ones that wait for another try; written by `Waiting`."""
     batch: list[tuple[Push, Outcome]] = field(default_factory=list)
+    accepted: list[Acceptances] = field(default_factory=list)
     timer: Timer | None = None
 
     def __repr__(self) -> str:

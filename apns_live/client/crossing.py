@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from array import array
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby, repeat
-from operator import attrgetter
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from ..http2 import EncodedString
-from ..outcome import Outcome, Verdict, alike
+from ..outcome import Outcome
 from ..payload import EncodedMessage
+from .attachment import Acceptances
 from .report import Counts
 
 
@@ -49,41 +48,26 @@ class NoMore(msgspec.Struct, tag=True, array_like=True):
 
 
 class Accepted(msgspec.Struct, array_like=True):
-    """Acceptances that came at once, so that they share their times."""
+    """`Acceptances` on their way."""
 
+    like: Outcome
     numbers: bytes
     """Which tokens, counting those that the worker was handed: four bytes each."""
     apns_ids: str
     """One behind the other."""
     unique_ids: Sequence[bytes]
     """As APNs sent them, see `EncodedString`; empty where it sent none."""
-    attempts: int
-    connection_id: int
-    queue_time: float
-    round_trip: float
-    elapsed: float
 
-    def outcomes(self, tokens: Sequence[str], priority: int) -> list[Outcome]:
+    def outcomes(self, tokens: Sequence[str]) -> list[Outcome]:
         """Return the outcomes again."""
         ids = self.apns_ids
         size = len(ids) // len(tokens)
-        like = Outcome(
-            token="",
-            verdict=Verdict.ACCEPTED,
-            status=200,
-            attempts=self.attempts,
-            priority=priority,
-            connection_id=self.connection_id,
-            queue_time=self.queue_time,
-            round_trip=self.round_trip,
-            elapsed=self.elapsed,
-        )
-        return alike(
-            like,
-            token=tokens,
-            apns_id=[ids[at : at + size] for at in range(0, len(ids), size)],
-            unique_id=map(EncodedString, self.unique_ids) if self.unique_ids else repeat(""),
-        )
+        return Acceptances(
+            self.like,
+            tokens,
+            [ids[at : at + size] for at in range(0, len(ids), size)],
+            list(map(EncodedString, self.unique_ids)),
+        ).outcomes()
 
 
 class Settled(msgspec.Struct, tag=True, array_like=True):
@@ -99,35 +83,11 @@ class Settled(msgspec.Struct, tag=True, array_like=True):
     """Those with DROP_TOKEN, where outcomes are not wanted."""
 
 
-_together = attrgetter("verdict", "connection_id", "attempts", "elapsed", "round_trip")
-
-
-def pack(
-    outcomes: Iterable[Outcome], numbers: Callable[[list[str]], list[int]], into: Settled
-) -> None:
-    """Add outcomes to what a worker tells. ``numbers`` gives tokens' numbers, once."""
-    for (verdict, connection_id, attempts, elapsed, round_trip), group in groupby(
-        outcomes, _together
-    ):
-        batch = list(group)
-        which = array("I", numbers([each.token for each in batch])).tobytes()
-        if verdict is not Verdict.ACCEPTED:
-            into.numbers += which
-            into.others += batch
-            continue
-        unique_ids = [each.unique_id for each in batch]
-        into.accepted.append(
-            Accepted(
-                which,
-                "".join([each.apns_id for each in batch]),
-                list(map(_as_it_came, unique_ids)) if any(unique_ids) else (),
-                attempts,
-                connection_id,
-                batch[0].queue_time,
-                round_trip,
-                elapsed,
-            )
-        )
+def pack(batch: Acceptances, numbers: list[int]) -> Accepted:
+    """Return acceptances for the other process. ``numbers`` are those of their tokens."""
+    unique_ids = list(map(_as_it_came, batch.unique_ids)) if any(batch.unique_ids) else ()
+    which = array("I", numbers).tobytes()
+    return Accepted(batch.like, which, "".join(batch.apns_ids), unique_ids)
 
 
 def _as_it_came(unique_id: object) -> bytes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..clock import Clock
 from ..outcome import Outcome, Verdict, alike
 from ..pool import Sendable
-from .attachment import Attachment, End, Settled
+from .attachment import Acceptances, Attachment, End, Settled
 from .drops import DropsTo
 from .engine import Engine
 from .reading import TokenReader
@@ -105,7 +105,7 @@ class EngineRun(Run):
         attachment = self._attachment
         if self.end is not End.OPEN or attachment is None or attachment.held >= HELD_LIMIT:
             return []
-        room = UNREAD_LIMIT - (attachment.in_hand - attachment.held) - len(self.outbox.unread)
+        room = UNREAD_LIMIT - (attachment.in_hand - attachment.held) - len(self.outbox)
         if room <= 0:
             return []
         tokens = self._reader.take(min(limit, room))
@@ -117,6 +117,15 @@ class EngineRun(Run):
     def settled(self, outcomes: Settled) -> None:
         """Count outcomes and keep them for the caller."""
         self._tell([outcome for _, outcome in outcomes])
+        self.resume()
+        self.review()
+
+    def accepted(self, batches: Sequence[Acceptances]) -> None:
+        """Count acceptances and keep them for the caller."""
+        for batch in batches:
+            like = batch.like
+            self._tally.accepted(len(batch.tokens), like.round_trip, like.connection_id)
+            self.outbox.put_accepted(batch)
         self.resume()
         self.review()
 

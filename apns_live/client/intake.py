@@ -16,7 +16,7 @@ from ..guard import RAISED
 from ..outcome import Outcome
 from ..payload import are_tokens, check_token
 from ..pool import Carrier, Push, PushState, RequestIds, Sendable, pushes_that_leave
-from .attachment import Attachment, End
+from .attachment import Attachment, End, TokenSource
 from .outcomes import refused_token
 
 
@@ -135,7 +135,7 @@ class Intake:
     def settle(self, push: Push, outcome: Outcome) -> None:
         """Put an outcome into its source's batch."""
         owner = push.owner
-        if not owner.batch:
+        if not owner.batch and not owner.accepted:
             self._dirty.append(owner)
         owner.batch.append((push, outcome))
 
@@ -155,9 +155,13 @@ class Intake:
             while self._dirty:
                 owner = self._dirty.pop()
                 batch, owner.batch = owner.batch, []
-                owner.in_hand -= len(batch)
+                accepted, owner.accepted = owner.accepted, []
+                owner.in_hand -= len(batch) + sum([len(each.tokens) for each in accepted])
                 try:
-                    owner.source.settled(batch)
+                    if accepted:
+                        cast("TokenSource", owner.source).accepted(accepted)
+                    if batch:
+                        owner.source.settled(batch)
                 except RAISED as error:
                     complain("a source of work raised in settled()", error)
                 if owner.detached and not owner.in_hand:

@@ -13,7 +13,7 @@ from ..guard import RAISED
 from ..outcome import Outcome, Verdict, alike
 from ..pool import Loss, Push, PushState
 from ..retry import Link, Step
-from .attachment import Attachment
+from .attachment import Acceptances, Attachment
 from .statistics import Counters
 
 _SETTLED = PushState.SETTLED
@@ -29,24 +29,19 @@ def settle_accepted(
     mark: Callable[[Attachment], object],
     counters: Counters,
 ) -> None:
-    """Put the outcome of each acceptance into the batch of its source; ``mark`` gets each source once."""
+    """Put each acceptance into a batch of its source; ``mark`` gets each source once.
+
+    A source of bare tokens gets them as `Acceptances`, others an outcome for each.
+    """
     at = 0
     for (message, owner, sent_at, attempts), group in groupby(pushes, _together):
         batch = list(group)
         count = len(batch)
         created = [push.created for push in batch]
-        columns: dict[str, Iterable[object]] = {
-            "token": [push.token for push in batch],
-            "apns_id": [push.request_id for push in batch],
-            "unique_id": unique_ids[at : at + count] if unique_ids else repeat(""),
-        }
-        counters.round_trips.add(now - sent_at, count)
-        if created.count(created[0]) == count:
-            counters.queue_times.add(sent_at - created[0], count)
-        else:  # single sends: each has waited for as long as it has
-            columns["queue_time"] = waits = [sent_at - each for each in created]
-            columns["elapsed"] = [now - each for each in created]
-            counters.queue_times.add_each(waits)
+        tokens = [push.token for push in batch]
+        ids = [push.request_id for push in batch]
+        unique = unique_ids[at : at + count] if unique_ids else ()
+        at += count
         like = Outcome(
             token="",
             verdict=Verdict.ACCEPTED,
@@ -58,12 +53,24 @@ def settle_accepted(
             round_trip=now - sent_at,
             elapsed=now - created[0],
         )
-        if not owner.batch:
+        if not owner.batch and not owner.accepted:
             mark(owner)
-        owner.batch += zip(batch, alike(like, **columns), strict=True)
+        counters.round_trips.add(now - sent_at, count)
+        same_times = created.count(created[0]) == count
+        if same_times:
+            counters.queue_times.add(sent_at - created[0], count)
+        if same_times and owner.message is not None:
+            owner.accepted.append(Acceptances(like, tokens, ids, unique))
+            continue
+        columns: dict[str, Iterable[object]] = {"unique_id": unique or repeat("")}
+        if not same_times:  # single sends: each has waited for as long as it has
+            columns["queue_time"] = waits = [sent_at - each for each in created]
+            columns["elapsed"] = [now - each for each in created]
+            counters.queue_times.add_each(waits)
+        outcomes = alike(like, token=tokens, apns_id=ids, **columns)
+        owner.batch += zip(batch, outcomes, strict=True)
         for push in batch:
             push.state = _SETTLED
-        at += count
 
 
 def refused_token(token: object, error: InvalidInput, priority: int) -> Outcome:

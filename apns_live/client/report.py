@@ -136,6 +136,16 @@ class Tally:
         counts.accepted += accepted
         counts.answered += accepted + refused
 
+    def accepted(self, count: int, round_trip: float, connection_id: int) -> None:
+        """Count so many acceptances that came at once."""
+        counts = self.counts
+        counts.settled += count
+        counts.accepted += count
+        counts.answered += count
+        counts.round_trips.add(round_trip, count)
+        self._connections.add(connection_id)
+        counts.connections = len(self._connections)
+
     def _count_refusal(self, outcome: Outcome) -> None:
         counts, verdict = self.counts, outcome.verdict
         counts.verdicts[verdict] = counts.verdicts.get(verdict, 0) + 1

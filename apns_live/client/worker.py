@@ -6,7 +6,8 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..credentials import ProviderKey
 from ..errors import CredentialError
 from ..outcome import Outcome
 from ..pool import Endpoint, PoolOptions
+from .attachment import Acceptances
 from .client import Client
 from .crossing import NoMore, Settled, Setup, Take, decode_order, pack, read, write
 from .fan_out import Run
@@ -72,7 +74,7 @@ class _Fed(AheadReader):
         self._ahead.extend(tokens)
         self._wake()
 
-    def numbers(self, tokens: list[str]) -> list[int]:
+    def numbers(self, tokens: Sequence[str]) -> list[int]:
         """Return the numbers of tokens, each of them once."""
         if not self._again:
             return list(map(self._numbers.pop, tokens))
@@ -105,9 +107,18 @@ class _Teller(Outbox):
         self.over = asyncio.Event()
 
     def put(self, outcomes: Iterable[Outcome]) -> None:
-        """Pack outcomes at once, while the processor still has them at hand."""
+        """Keep outcomes for the next word."""
         if self.kept:
-            pack(outcomes, self._fed.numbers, self._next)
+            others = list(outcomes)
+            numbers = self._fed.numbers([each.token for each in others])
+            self._next.numbers += array("I", numbers).tobytes()
+            self._next.others += others
+        self.tell()
+
+    def put_accepted(self, batch: Acceptances) -> None:
+        """Pack acceptances at once, while the processor still has them at hand."""
+        if self.kept:
+            self._next.accepted.append(pack(batch, self._fed.numbers(batch.tokens)))
         self.tell()
 
     def tell(self) -> None:

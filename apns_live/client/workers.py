@@ -258,7 +258,7 @@ class SharedRun(Run):
         worker.settled(what.numbers)
         for group in what.accepted:
             tokens = worker.settled(group.numbers)
-            self.outbox.put_packed(len(tokens), partial(group.outcomes, tokens, self._priority))
+            self.outbox.put_packed(len(tokens), partial(group.outcomes, tokens))
         self.outbox.put(what.others)
         self.resume()
         self.review()

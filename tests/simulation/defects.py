@@ -90,6 +90,8 @@ def _a_run_goes_on_after_break() -> list[Any]:
         while True:
             while self.outbox.unread:
                 yield self.outbox.unread.popleft()
+            if self.outbox.unpack():
+                continue
             if self.life is Life.OVER:
                 break
             self.resume()
