@@ -76,6 +76,21 @@ def programme() -> list[Sent]:
     return [Sent(slot, kind, name, n, phase) for n, (slot, kind, name, phase) in enumerate(found)]
 
 
+CAUSES = frozenset(
+    [
+        "too old",
+        "deleted",
+        "dead start token",
+        "denied",
+        "low power",
+        "cannot decode",
+        "no consent",
+        "killed",
+        "offline",
+        "dead token",
+    ]
+)
+"""Everything that may keep a card from the newest state: each a fact of the phone or of its app."""
 CHECKS = (13, 15, 37, 39, 57, 77, 112, 125, 143)
 """Slots at whose end phones, model and service are compared."""
 
@@ -104,7 +119,15 @@ class Phone:
         return tuple(map(int, self.os_version.split("."))) >= (17, 2)
 
 
-OS_VERSIONS = ("17.0", "17.1", "17.2", "17.6", "18.0", "18.5", "26.0", "26.6", "27.0")
+OS_VERSIONS = (
+    "17.0",
+    "17.1",
+    "17.2",
+    "17.6",
+    *["18.0", "18.5"] * 4,
+    *["26.0", "26.6"] * 3,
+    *["27.0"] * 2,
+)
 
 
 def population(count: int, seed: int) -> list[Phone]:

@@ -24,6 +24,7 @@ from apns_live.delivery import lanes
 from apns_live.testing import FakeApns, SimulatedClock
 from apns_live.testing.phones import PhoneSettings
 from tests.activities.day import (
+    CAUSES,
     CHECKS,
     DAY,
     LIVES,
@@ -67,6 +68,7 @@ class Day(World):
         """What each card showed last: its state's number, and whether it is active."""
         self._looks: dict[str, tuple[int, str]] = {}
         self.receipts: list[ReceiptRecord] = []
+        self.reported = 0
         self.newest: dict[str, Sent] = {}
         self.starts: dict[str, int] = {}
         fake.devices.watch = self._look
@@ -217,6 +219,7 @@ class Day(World):
     async def tell_receipts(self) -> None:
         """Let the apps' reports arrive."""
         told, self.receipts = self.receipts, []
+        self.reported += len(told)
         for first in range(0, len(told), BATCH):
             await self.service.receipts.record(self.app, told[first : first + BATCH])
 
@@ -306,6 +309,7 @@ async def test_only_what_a_phone_itself_prevents_is_missing(day: Day) -> None:
     for sent in programme():
         plan.setdefault(sent.slot, []).append(sent)
     met: Counter[str] = Counter()
+    judged = 0
     for slot in range(DAY):
         await day.pass_to(begin + slot * SLOT)
         for model in models:
@@ -323,12 +327,19 @@ async def test_only_what_a_phone_itself_prevents_is_missing(day: Day) -> None:
         if slot in CHECKS:
             await day.pass_to(begin + (slot + 1) * SLOT - 60)
             await day.tell_receipts()
-            met += await compare(day, models, slot)
-    print(met)
+            judged += len(await compare(day, models, slot, met))
+    assert set(met) == CAUSES, "a cause was not met: nothing is known of it"
+    print(f"\n{PHONES:,} phones, {day.fake.state.pushes:,} pushes, {day.reported:,} receipts")
+    print(f"{judged:,} cards compared at {len(CHECKS)} moments, all as they ought to be")
+    for cause, count_ in met.most_common():
+        print(f"{count_:8,}  {cause}")
+    print(f"{judged - met.total():8,}  at the newest state, or ended")
 
 
-async def compare(day: Day, models: list[Ought], slot: int) -> Counter[str]:
-    """Hold phones, model and service to each other; return how often each cause was met."""
+async def compare(
+    day: Day, models: list[Ought], slot: int, met: Counter[str]
+) -> set[tuple[str, str]]:
+    """Hold phones, model and service to each other; return the cards, and add up the causes in ``met``."""
     causes = {
         (model.phone.id, name): card.cause
         for model in models
@@ -340,8 +351,12 @@ async def compare(day: Day, models: list[Ought], slot: int) -> Counter[str]:
     odd = sorted(behind ^ causes.keys())
     assert not odd, "\n".join(day.told(place, models) for place in odd)
     await compare_missing(day, models, slot)
+    met += Counter(causes.values())
+    judged = {
+        (model.phone.id, name) for model in models for name, _ in model.judged(slot, day.starts)
+    }
     if ASKED and slot not in ASKED_AT:
-        return Counter(causes.values())
+        return judged
     wanted, named = {}, {}
     for model in models:
         found = await day.findings(model.phone.id)
@@ -355,7 +370,7 @@ async def compare(day: Day, models: list[Ought], slot: int) -> Counter[str]:
         for place in odd
     )
     assert behind == {place for place, words in named.items() if words}
-    return Counter(causes.values())
+    return judged
 
 
 async def compare_missing(day: Day, models: list[Ought], slot: int) -> None:
