@@ -85,13 +85,13 @@ class Day(World):
     def _look(self, device: Any) -> None:
         """Note what cards show; the apps report it."""
         for activity in device.activities:
-            look = (activity.updates, activity.state)
-            before = self._looks.get(activity.id, (0, "active"))
-            name = json.loads(activity.attributes)["activity"]
-            self.seen[device.id, name] = (json.loads(activity.content)["n"], activity.state)
+            look, before = (activity.updates, activity.state), self._looks.get(activity.id)
             if look == before:
                 continue
             self._looks[activity.id] = look
+            name = json.loads(activity.attributes)["activity"]
+            self.seen[device.id, name] = (json.loads(activity.content)["n"], activity.state)
+            before = before or (0, "active")
             if device.id in self.killed:
                 continue
             if look[0] != before[0]:
