@@ -11,8 +11,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -226,22 +229,14 @@ def _ages(plan: Sequence[Planned], sent: Sequence[Sent], until: float) -> list[f
     shows = sorted(
         (push.shown_at, plan[push.submitted].at) for push in sent if push.shown_at is not None
     )
+    newest_shown = list(accumulate((planned_at for _, planned_at in shows), max, initial=-1.0))
     ages: list[float] = []
-    newest = shown = -1.0
-    next_plan = next_show = 0
-    second = 0.0
-    while second <= until:
-        while next_plan < len(moments) and moments[next_plan] <= second:
-            newest = moments[next_plan]
-            next_plan += 1
-        while next_show < len(shows) and shows[next_show][0] <= second:
-            shown = max(shown, shows[next_show][1])
-            next_show += 1
-        if newest >= 0:
-            ages.append(0.0 if shown >= newest else second - max(shown, 0.0))
-        second += 1.0
-    ages.sort()
-    return ages
+    for second in range(int(until) + 1):
+        submitted = bisect_right(moments, second)
+        shown = newest_shown[bisect_right(shows, (second, inf))]
+        if submitted:
+            ages.append(0.0 if shown >= moments[submitted - 1] else second - max(shown, 0.0))
+    return sorted(ages)
 
 
 def read_plan(path: str | Path) -> list[Planned]:

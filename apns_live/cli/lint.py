@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from .options import Shared, command
 from .output import ExitCode
 
@@ -28,29 +30,12 @@ def lint(shared: Shared, files: list[str], broadcast: bool = False, strict: bool
         data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
         report = check(data, target="broadcast" if broadcast else "device", now=time.time())
         failed |= not report.ok or (strict and bool(report.warnings))
-        reports.append(
-            {
-                "file": name,
-                "ok": report.ok,
-                "kind": report.kind,
-                "size": report.size,
-                "compact_size": report.compact_size,
-                "limit": report.limit,
-                "problems": [_finding(finding) for finding in report.problems],
-                "warnings": [_finding(finding) for finding in report.warnings],
-                "bytes_by_key": report.bytes_by_key,
-                "explanation": list(report.explanation),
-            }
-        )
+        reports.append({"file": name, "ok": report.ok, **msgspec.to_builtins(report)})
         if not shared.screen.json_mode:
             _show(shared, reports[-1])
     if shared.screen.json_mode:
         shared.screen.answer(reports[0] if len(reports) == 1 else {"files": reports}, "")
     return ExitCode.NOT_ACCEPTED if failed else ExitCode.OK
-
-
-def _finding(finding: Any) -> dict[str, str]:
-    return {"code": finding.code, "field": finding.field, "message": finding.message}
 
 
 def _show(shared: Shared, report: dict[str, Any]) -> None:

@@ -20,14 +20,8 @@ from ..settings import suggestion
 Format = Literal["auto", "csv", "jsonl", "text"]
 FORMATS = ("auto", "csv", "jsonl", "text")
 TOKEN_COLUMNS = (
-    "token",
-    "device_token",
-    "devicetoken",
-    "push_token",
-    "pushtoken",
-    "activity_token",
-    "start_token",
-    "apns_token",
+    *("token", "device_token", "devicetoken", "push_token", "pushtoken"),
+    *("activity_token", "start_token", "apns_token"),
 )
 """Names under which a token column is found by itself, in this order, whatever their case."""
 MAX_LINE = 65_536

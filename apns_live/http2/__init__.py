@@ -16,7 +16,7 @@ from apns_live.http2.events import (
 from apns_live.http2.frames import frame
 from apns_live.http2.header_encoder import Indexing, PreparedHeaders
 from apns_live.http2.headers import EncodedString, HeaderDecoder
-from apns_live.http2.server_connection import ServerConnection, StreamView
+from apns_live.http2.server_connection import ServerConnection
 
 __all__ = [
     "CLIENT_PREFACE",
@@ -38,6 +38,5 @@ __all__ = [
     "SettingsAcknowledged",
     "SettingsReceived",
     "StreamReset",
-    "StreamView",
     "frame",
 ]

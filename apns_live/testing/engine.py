@@ -94,7 +94,7 @@ class Engine:
         now, wall = self.clock.time(), self.wall() + self.token_offset
         response = respond(request, connection, self.state, now, wall)
         if response.push is not None:
-            self.recorder.accepted(response.push)
+            self.recorder.record(response.push)
         elif response.reason:
             self._record_refusal(request, connection, response)
         return response
@@ -196,7 +196,7 @@ class Engine:
     def record_strike(self, active: ActiveFault, connection_id: int, key: str, nth: int) -> None:
         """Record that a fault struck a request, or a new connection."""
         fault, now = active.fault, self.clock.time()
-        self.recorder.struck(
+        self.recorder.record(
             FaultStruck(active.fault_id, fault.name, fault.action, connection_id, key, nth, now)
         )
 
@@ -210,7 +210,7 @@ class Engine:
             number = self.state.pushes
         target = key_of(fields)
         is_device = fields.get(b":path", b"").startswith(b"/3/device/")
-        self.recorder.refused(
+        self.recorder.record(
             Refusal(
                 number=number,
                 at=self.clock.time(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, Literal, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import msgspec
 
@@ -150,6 +150,12 @@ class Recorder:
         self.refusals: Ring[Refusal] = Ring(limit)
         self.changes: Ring[ConnectionChange] = Ring(min(limit, 1000))
         self.faults: Ring[FaultStruck] = Ring(min(limit, 1000))
+        self._rings: dict[type, Ring[Any]] = {
+            Push: self.pushes,
+            Refusal: self.refusals,
+            ConnectionChange: self.changes,
+            FaultStruck: self.faults,
+        }
         self.on_refusal: Callable[[Refusal], object] | None = None
         """Called for each refusal before the listeners: the delivery log, which sees no others."""
         self._listeners: tuple[Listener, ...] = ()
@@ -163,42 +169,19 @@ class Recorder:
 
         return stop
 
-    def accepted(self, push: Push) -> None:
-        """Record an accepted push."""
-        self.pushes.append(push)
-        if self._listeners:
-            self.tell(push)
-
-    def refused(self, refusal: Refusal) -> None:
-        """Record a refusal."""
-        self.refusals.append(refusal)
-        if self.on_refusal is not None:
-            self.on_refusal(refusal)
-        if self._listeners:
-            self.tell(refusal)
-
-    def changed(self, change: ConnectionChange) -> None:
-        """Record what happened to a connection."""
-        self.changes.append(change)
-        if self._listeners:
-            self.tell(change)
-
-    def struck(self, struck: FaultStruck) -> None:
-        """Record that a fault struck."""
-        self.faults.append(struck)
-        if self._listeners:
-            self.tell(struck)
-
-    def clear(self) -> None:
-        """Empty the rings. Listeners stay."""
-        for ring in (self.pushes, self.refusals, self.changes, self.faults):
-            ring.clear()
-
-    def tell(self, happening: Happening) -> None:
-        """Call every listener; one that raises is called no more, so that the fake goes on."""
+    def record(self, happening: Happening) -> None:
+        """Keep it, and call every listener; one that raises is called no more: the fake goes on."""
+        self._rings[type(happening)].append(happening)
+        if self.on_refusal is not None and isinstance(happening, Refusal):
+            self.on_refusal(happening)
         for listener in self._listeners:
             try:
                 listener(happening)
             except Exception:
                 _logger.exception("A listener failed and is called no more.")
                 self._listeners = tuple(each for each in self._listeners if each is not listener)
+
+    def clear(self) -> None:
+        """Empty the rings. Listeners stay."""
+        for ring in self._rings.values():
+            ring.clear()

@@ -433,6 +433,6 @@ class WireConnection(asyncio.Protocol):
     def _tell(
         self, kind: Literal["opened", "closed", "streams", "goaway", "silent"], detail: str = ""
     ) -> None:
-        self._engine.recorder.changed(
+        self._engine.recorder.record(
             ConnectionChange(kind, self.identity.connection_id, self._engine.clock.time(), detail)
         )

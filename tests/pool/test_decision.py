@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apns_live.pool import Decision, LinkView, PoolOptions, PoolView, decide
+from apns_live.pool import PoolOptions
+from apns_live.pool.decision import Decision, LinkView, PoolView, decide
 
 NOW = 1000.0
 OPTIONS = PoolOptions(max_connections=3)

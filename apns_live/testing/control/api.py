@@ -24,22 +24,10 @@ from apns_live.testing.phones import Activity, Device, Token
 from apns_live.testing.recorder import Ring
 
 from ...misfits import misfit
-from . import queries, shapes
+from . import queries, shapes, views
 from .hub import Hub, TooManySubscribersError
 from .queries import LONGEST_LIST, BadRequestError, Page, matcher
 from .routes import Routes
-from .views import (
-    activity_row,
-    clock_row,
-    connection_row,
-    counts_row,
-    device_row,
-    fake_row,
-    fault_row,
-    log_row,
-    push_row,
-    token_row,
-)
 
 T = TypeVar("T")
 
@@ -119,24 +107,24 @@ class ControlApi:
         if isinstance(thing, Page):
             return {"items": [self.shown(each) for each in thing.items], "next": thing.next}
         if isinstance(thing, Device):
-            return device_row(thing, phones, now)
+            return views.device_row(thing, phones, now)
         if isinstance(thing, Activity):
-            return activity_row(thing, phones, now)
+            return views.activity_row(thing, phones, now)
         if isinstance(thing, Token):
-            return token_row(thing)
+            return views.token_row(thing)
         if isinstance(thing, PushRecord):
-            return push_row(thing, payload=True)
+            return views.push_row(thing, payload=True)
         if isinstance(thing, LogEntry):
-            return log_row(thing)
-        return fault_row(thing) if isinstance(thing, ActiveFault) else thing
+            return views.log_row(thing)
+        return views.fault_row(thing) if isinstance(thing, ActiveFault) else thing
 
     # What runs here.
 
     @route("GET", "/v1/fake", shapes.FakeRow)
     def get_fake(self) -> object:
         """Say what runs here, with clock and counts."""
-        row = fake_row(self.fake, self.hub.started_at)
-        row.clock, row.counts = clock_row(self.fake), counts_row(self.fake)
+        row = views.fake_row(self.fake, self.hub.started_at)
+        row.clock, row.counts = views.clock_row(self.fake), views.counts_row(self.fake)
         return row
 
     @route("GET", "/v1/health", shapes.HealthRow)
@@ -147,12 +135,12 @@ class ControlApi:
     @route("GET", "/v1/counts", shapes.CountsRow)
     def get_counts(self) -> object:
         """Count pushes by state and reason."""
-        return counts_row(self.fake)
+        return views.counts_row(self.fake)
 
     @route("GET", "/v1/connections", shapes.ConnectionRow, lists=True)
     def get_connections(self) -> object:
         """List open connections and the last closed ones."""
-        return Page([connection_row(each) for each in self.fake.connections], None)
+        return Page([views.connection_row(each) for each in self.fake.connections], None)
 
     @route("POST", "/v1/connections/{id}/goaway", dict, shapes.GoAway, 202)
     def send_goaway(self, number: int, order: shapes.GoAway) -> object:
@@ -332,7 +320,7 @@ class ControlApi:
         items: Iterator[PushRecord] = newest if query.newest else ring.after(query.after)
         fitting = filter(matcher(query, queries.PUSH_FILTERS), items)
         page = Page.of(fitting, query.limit, attrgetter("number"))
-        rows = [push_row(record, payload=query.payload) for record in page.items]
+        rows = [views.push_row(record, payload=query.payload) for record in page.items]
         return Page(rows, None if query.newest else page.next)
 
     @route("GET", "/v1/pushes/next", shapes.PushRow, query=queries.NextPushQuery, may_be_empty=True)
@@ -346,7 +334,7 @@ class ControlApi:
         record = self.fake.log.pushes.get(number)
         if record is None:
             raise BadRequestError("there is no such push, or no longer", field="number", status=404)
-        return push_row(record, payload=True, log=self.fake.log.entries_of(number))
+        return views.push_row(record, payload=True, log=self.fake.log.entries_of(number))
 
     @route("POST", "/v1/pushes/verify", shapes.VerifiedRow, shapes.Verify)
     def verify(self, order: shapes.Verify) -> object:
@@ -428,7 +416,7 @@ class ControlApi:
     @route("GET", "/v1/clock", shapes.ClockRow)
     def get_clock(self) -> object:
         """Return the clock."""
-        return clock_row(self.fake)
+        return views.clock_row(self.fake)
 
     @route("POST", "/v1/clock/advance", shapes.ClockRow, shapes.Advance)
     async def advance_clock(self, order: shapes.Advance) -> object:
@@ -441,7 +429,7 @@ class ControlApi:
             raise BadRequestError("this fake's clock cannot be moved", status=409)
         await self.fake.advance(order.seconds, tokens=order.tokens)
         self.hub.changed(phones=True)
-        return clock_row(self.fake)
+        return views.clock_row(self.fake)
 
     @route("POST", "/v1/reset", None, shapes.Reset, 204)
     def reset(self, order: shapes.Reset) -> None:

@@ -17,15 +17,7 @@ from apns_live.testing.log import PushRecord
 from apns_live.testing.namespaces import Namespace
 from apns_live.testing.phones import Device
 
-from .views import (
-    clock_row,
-    connection_row,
-    counts_row,
-    device_row,
-    fake_row,
-    fault_row,
-    push_row,
-)
+from . import views
 
 INTERVAL = 0.1
 KEEP_ALIVE = 15.0
@@ -165,7 +157,7 @@ class Hub:
         subscriber.skipped = 0
         subscriber.sequence += 1
         shown = list(islice(phones.devices.values(), subscriber.most_devices))
-        rows = [device_row(device, phones, now) for device in shown]
+        rows = [views.device_row(device, phones, now) for device in shown]
         subscriber.included = {device.id for device in shown}
         ring = fake.log.pushes
         newest = list(ring.after(ring.total - subscriber.most_pushes))
@@ -177,12 +169,12 @@ class Hub:
             subscriber.sequence,
             {
                 "seq": subscriber.sequence,
-                "fake": fake_row(fake, self.started_at),
-                "clock": clock_row(fake),
-                "counts": counts_row(fake),
+                "fake": views.fake_row(fake, self.started_at),
+                "clock": views.clock_row(fake),
+                "counts": views.counts_row(fake),
                 "devices": rows,
                 "devices_total": len(phones.devices),
-                "pushes": [push_row(record, payload=subscriber.payload) for record in newest],
+                "pushes": [views.push_row(record, payload=subscriber.payload) for record in newest],
                 "connections": connections,
                 "faults": faults,
             },
@@ -203,18 +195,19 @@ class Hub:
                 if len(subscriber.included) >= subscriber.most_devices:
                     continue
                 subscriber.included.add(device.id)
-            changed.append(device_row(device, phones, now))
+            changed.append(views.device_row(device, phones, now))
         subscriber.devices.clear()
         numbers = sorted(subscriber.pushes)
         shown = numbers[-PUSHES_IN_DELTA:]
         content: dict[str, object] = {
             "seq": subscriber.sequence,
-            "clock": clock_row(fake),
-            "counts": counts_row(fake),
+            "clock": views.clock_row(fake),
+            "counts": views.counts_row(fake),
             "devices": changed,
             "devices_total": len(phones.devices),
             "pushes": [
-                push_row(subscriber.pushes[number], payload=subscriber.payload) for number in shown
+                views.push_row(subscriber.pushes[number], payload=subscriber.payload)
+                for number in shown
             ],
             "pushes_skipped": subscriber.skipped + len(numbers) - len(shown),
         }
@@ -233,10 +226,10 @@ class Hub:
         return _event("delta", subscriber.sequence, content)
 
     def _connections(self) -> list[object]:
-        return [connection_row(each) for each in self.fake.connections]
+        return [views.connection_row(each) for each in self.fake.connections]
 
     def _faults(self) -> list[object]:
-        return [fault_row(each) for each in self.fake.faults]
+        return [views.fault_row(each) for each in self.fake.faults]
 
     # Listening to the fake.
 
