@@ -86,14 +86,8 @@ class Plan:
 
     def headers(self) -> dict[str, str]:
         """Return a push's headers, for senders that take them ready."""
-        encoded = encode(self.message, now=time.time())
-        return {
-            "authorization": "bearer " + "x" * 180,
-            "apns-topic": BUNDLE_ID + encoded.topic_suffix,
-            "apns-push-type": encoded.push_type,
-            "apns-priority": str(encoded.priority),
-            "apns-expiration": str(encoded.expiration),
-        }
+        own = encode(self.message, now=time.time()).headers(BUNDLE_ID)
+        return {"authorization": "bearer " + "x" * 180, **own}
 
 
 def provider_key() -> str:

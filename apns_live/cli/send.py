@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..outcome import Outcome
 from ..settings import Settings
 from .options import CONNECTION, MESSAGE, Shared, command
 from .output import Screen, exit_code_for, outcome_as_json, outcome_as_text
+
+if TYPE_CHECKING:
+    from ..payload import EncodedMessage
 
 
 @command(
@@ -38,9 +42,7 @@ def send(
     encoded = encode(message, now=time.time())
     check_token(token, message=message)
     if as_curl:
-        from .curl import curl_command
-
-        text = curl_command(encoded, token, settings, show_secrets=show_secrets)
+        text = _as_curl(encoded, token, settings, show_secrets=show_secrets)
         shared.screen.answer({"command": text}, text)
         return 0
     check_deadline(deadline)
@@ -53,6 +55,39 @@ def send(
 async def _send(settings: Settings, message: Any, token: str, deadline: float | None) -> Outcome:
     async with settings.client() as client:
         return await client.send(message, token, deadline=deadline)
+
+
+def _as_curl(encoded: EncodedMessage, token: str, settings: Settings, *, show_secrets: bool) -> str:
+    """Return a push as a curl command, as Apple's Push Notifications Console prints it.
+
+    Device token and provider token are placeholders unless asked for.
+    """
+    from ..clock import SystemClock
+    from ..credentials import ProviderTokens
+    from ..payload import check_bundle_id
+    from ..pool.endpoint import resolve_environment
+
+    arguments = settings.client_arguments()
+    endpoint = resolve_environment(arguments["environment"])
+    bundle_id = check_bundle_id(arguments["bundle_id"])
+    bearer = ProviderTokens(arguments["key"], SystemClock()).current().value.decode("ascii")
+    headers = {
+        "authorization": bearer if show_secrets else "bearer $PROVIDER_TOKEN",
+        **encoded.headers(bundle_id),
+    }
+    authority = endpoint.authority.decode("ascii")
+    target = token if show_secrets else "$DEVICE_TOKEN"
+    parts = ["curl --http2"]
+    if endpoint.ca_file is not None:
+        parts.append(f"--cacert {shlex.quote(str(endpoint.ca_file))}")
+    for name, value in headers.items():
+        # Placeholders are the shell's own variables, so those stand in double quotes.
+        text = f"{name}: {value}"
+        quoted = f'"{text}"' if "$PROVIDER_TOKEN" in value else shlex.quote(text)
+        parts.append(f"--header {quoted}")
+    parts.append(f"--data-binary {shlex.quote(encoded.body.decode('utf-8'))}")
+    parts.append(f'"https://{authority}/3/device/{target}"')
+    return " \\\n  ".join(parts)
 
 
 def check_deadline(deadline: float | None) -> None:

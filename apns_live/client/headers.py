@@ -7,6 +7,8 @@ from ..payload import EncodedMessage
 from ..pool import HeaderSet
 
 _KEPT = 1024
+_ALIKE = frozenset({"apns-topic", "apns-push-type", "apns-priority"})
+"""Headers whose values come again and again (Apple, "Sending notification requests to APNs")."""
 
 
 class HeaderBook:
@@ -40,17 +42,14 @@ class HeaderBook:
             headers.forget()
 
     def _make(self, encoded: EncodedMessage, channel: str | None) -> HeaderSet:
-        # Indexing follows Apple's "Sending notification requests to APNs".
-        fields = [(b"apns-push-type", encoded.push_type.encode(), Indexing.VALUE)]
-        if channel is None:
-            topic = (self._bundle_id + encoded.topic_suffix).encode()
-            fields.insert(0, (b"apns-topic", topic, Indexing.VALUE))
-        else:
-            fields.append((b"apns-channel-id", channel.encode(), Indexing.NAME))
-        fields.append((b"apns-priority", str(encoded.priority).encode(), Indexing.VALUE))
-        fields.append((b"apns-expiration", str(encoded.expiration).encode(), Indexing.NAME))
-        if encoded.collapse_id is not None:
-            fields.append((b"apns-collapse-id", encoded.collapse_id.encode(), Indexing.NAME))
+        values = encoded.headers(self._bundle_id)
+        if channel is not None:
+            del values["apns-topic"]
+            values["apns-channel-id"] = channel
+        fields = [
+            (name.encode(), value.encode(), Indexing.VALUE if name in _ALIKE else Indexing.NAME)
+            for name, value in values.items()
+        ]
         return HeaderSet(
             tuple(fields),
             id_name=b"apns-id" if channel is None else b"apns-request-id",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from apns_live.errors import Http2StreamError
 from apns_live.http2.closed_streams import Ending
@@ -36,17 +35,6 @@ _MAX_HEADER_LIST = 65_536
 _USUAL_FRAME = DEFAULT_FRAME_SIZE << 8
 _RELEVANT_FLAGS = END_STREAM | END_HEADERS | PADDED | PRIORITY
 _TOLERATED_BEFORE_SETTINGS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class StreamView:
-    """One open stream, for those who look at a connection from outside."""
-
-    stream_id: int
-    request_complete: bool
-    response_started: bool
-    body_received: int
-    """Bytes of the request's body so far."""
 
 
 class _Stream(Stream):
@@ -123,12 +111,9 @@ class ServerConnection(Connection[_Stream]):
         """Streams on which the request or the response is not complete."""
         return len(self._streams)
 
-    def streams(self) -> list[StreamView]:
-        """Return a snapshot of the open streams, in the order in which they were opened."""
-        return [
-            StreamView(stream_id, stream.ended, stream.responded, stream.length)
-            for stream_id, stream in self._streams.items()
-        ]
+    def open_requests(self) -> list[int]:
+        """Return the streams on which more of the request is to come."""
+        return [number for number, stream in self._streams.items() if not stream.ended]
 
     def goaway(
         self,

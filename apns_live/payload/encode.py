@@ -63,6 +63,18 @@ class EncodedMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_
     warnings: tuple[PayloadWarning, ...] = ()
     target: Target = "device"
 
+    def headers(self, bundle_id: str) -> dict[str, str]:
+        """Return the headers of a push to a token, without its id and the provider token."""
+        values = {
+            "apns-topic": bundle_id + self.topic_suffix,
+            "apns-push-type": self.push_type,
+            "apns-priority": str(self.priority),
+            "apns-expiration": str(self.expiration),
+        }
+        if self.collapse_id is not None:
+            values["apns-collapse-id"] = self.collapse_id
+        return values
+
 
 def encode(
     message: Message,

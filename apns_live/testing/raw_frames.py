@@ -6,31 +6,27 @@ so that they need no table. Everything here is legal HTTP/2, only unusual.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from apns_live.http2.constants import END_HEADERS, END_STREAM, PADDED, FrameType
 from apns_live.http2.frames import frame, header_frames
 from apns_live.http2.header_encoder import encode_string
 
+from .state import Response
 
-def header_block(status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+_PIECES = 5
+
+
+def _header_block(response: Response) -> bytes:
     """Return a header block that uses and changes no table."""
-    fields = [(b":status", str(status).encode("ascii")), *headers]
+    fields = [(b":status", str(response.status).encode("ascii")), *response.headers]
     return b"".join(b"\x00" + encode_string(name) + encode_string(value) for name, value in fields)
 
 
-def response_in_pieces(
-    stream_id: int,
-    status: int,
-    headers: Sequence[tuple[bytes, bytes]],
-    body: bytes,
-    pieces: int = 5,
-) -> bytes:
+def response_in_pieces(stream_id: int, response: Response) -> bytes:
     """Return a response with its headers in CONTINUATION frames and a padded body in pieces."""
-    block = header_block(status, headers)
+    block, body = _header_block(response), response.body
     out = header_frames(stream_id, block, max(1, len(block) // 3), end_stream=not body)
     if body:
-        step = max(1, -(-len(body) // pieces))
+        step = max(1, -(-len(body) // _PIECES))
         for start in range(0, len(body), step):
             padding = 1 + start % 7
             payload = bytes((padding,)) + body[start : start + step] + bytes(padding)
@@ -39,11 +35,8 @@ def response_in_pieces(
     return b"".join(out)
 
 
-def half_a_response(
-    stream_id: int, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
-) -> bytes:
+def half_a_response(stream_id: int, response: Response) -> bytes:
     """Return the headers and the first half of the body; the rest never comes."""
-    half = body[: len(body) // 2] or b'{"reas'
-    return frame(FrameType.HEADERS, END_HEADERS, stream_id, header_block(status, headers)) + frame(
-        FrameType.DATA, 0, stream_id, half
-    )
+    half = response.body[: len(response.body) // 2] or b'{"reas'
+    head = frame(FrameType.HEADERS, END_HEADERS, stream_id, _header_block(response))
+    return head + frame(FrameType.DATA, 0, stream_id, half)

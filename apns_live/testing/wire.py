@@ -127,9 +127,8 @@ class SlowWindow:
         if amount > 0:
             self.granted += amount
             http.grant_window(0, amount)
-            for stream in http.streams():
-                if not stream.request_complete:
-                    http.grant_window(stream.stream_id, amount)
+            for stream_id in http.open_requests():
+                http.grant_window(stream_id, amount)
 
 
 class WireConnection(asyncio.Protocol):
@@ -270,17 +269,11 @@ class WireConnection(asyncio.Protocol):
             code = ErrorCode.REFUSED_STREAM if fault.action == "refuse_stream" else fault.error_code
             self.http.reset_stream(stream_id, ErrorCode.INTERNAL_ERROR if code is None else code)
         elif plan.act == "stall":
-            answer = response or Response(200, ())
-            self.http.send_raw(
-                half_a_response(stream_id, answer.status, answer.headers, answer.body)
-            )
+            self.http.send_raw(half_a_response(stream_id, response or Response(200, ())))
         elif response is not None and plan.act in ("answer", "goaway"):
             self._apply(response.effects, stream_id)
             if fault is not None and fault.in_pieces:
-                raw = response_in_pieces(
-                    stream_id, response.status, response.headers, response.body
-                )
-                self.http.send_raw(raw)
+                self.http.send_raw(response_in_pieces(stream_id, response))
                 # The stream is over for the client; this lets the server forget it too.
                 self.http.reset_stream(stream_id, ErrorCode.NO_ERROR)
             else:

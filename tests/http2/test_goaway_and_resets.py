@@ -277,7 +277,6 @@ def test_the_servers_view_of_its_streams() -> None:
     client, server = connected(10)
     push(client)
     pump(client, server)
-    (view,) = server.streams()
-    assert (view.stream_id, view.request_complete, view.response_started) == (1, True, False)
-    assert view.body_received == 2
-    assert server.last_stream_id == 1
+    server.receive(headers(3, REQUEST_BLOCK, END_HEADERS))
+    assert server.open_requests() == [3]
+    assert (server.open_streams, server.last_stream_id) == (2, 3)

@@ -440,8 +440,8 @@ class OurServer(RuleBasedStateMachine):
     def server_grants(self) -> None:
         if not self.automatic:
             self.server.grant_window(0, 1000)
-            for view in self.server.streams():
-                self.server.grant_window(view.stream_id, 500)
+            for stream_id in self.server.open_requests():
+                self.server.grant_window(stream_id, 500)
 
     @rule()
     def ping(self) -> None:
