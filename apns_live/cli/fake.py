@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidSetting
+from .gateway import stopping
 from .options import Shared, command
 from .output import MissingPart, Screen
 
@@ -128,10 +129,10 @@ def fake(
         screen.answer(facts, "\n".join(lines))
 
     async def run() -> None:
-        stop = asyncio.Event()
-        if until_stdin_ends:
-            _watch_stdin(stop)
-        await serve(**options, ready=ready, stop=stop)
+        async with stopping() as stop:
+            if until_stdin_ends:
+                _watch_stdin(stop)
+            await serve(**options, ready=ready, stop=stop)
 
     try:
         asyncio.run(run())

@@ -31,10 +31,9 @@ class Liveness:
         self.ping_sent_at = None
         self.must_answer = False
 
-    def begins_to_wait(self, now: float) -> float:
+    def begins_to_wait(self, now: float) -> None:
         """Note that the first of some requests leaves."""
         self._quiet_since = now
-        return now
 
     def was_idle_for_long(self, now: float) -> bool:
         """Tell whether a PING goes before the next push."""

@@ -133,10 +133,9 @@ class Pool(Transport):
             closing=self._closing,
         )
         decision = decide(view, self._options)
-        for number in decision.close:
-            for link in tuple(self._links):
-                if link.number == number:
-                    link.retire("idle")
+        for link in tuple(self._links):
+            if link.number in decision.close:
+                link.retire("idle")
         for _ in range(decision.open):
             self._open_link(now)
         self._review_at = now + self._options.connect_spacing

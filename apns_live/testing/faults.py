@@ -173,11 +173,8 @@ def _problem(fault: Fault) -> str:
     if fault.status is not None and not 200 <= fault.status <= 599:
         return "status must be between 200 and 599"
     if fault.status is None and fault.reason is not None and fault.action == "answer":
-        return (
-            ""
-            if find(fault.reason)
-            else f"{fault.reason} is not one of Apple's reasons: give a status"
-        )
+        known = find(fault.reason)
+        return "" if known else f"{fault.reason} is not one of Apple's reasons: give a status"
     if fault.action == "delay" and not fault.delay and not fault.spread:
         return "a delay needs delay or spread, in seconds"
     if fault.action == "throttle" and (fault.limit < 0 or fault.per <= 0):
@@ -241,8 +238,8 @@ class Faults:
         self._active: dict[int, ActiveFault] = {}
         self._next_id = 1
         self._counts: OrderedDict[str, int] = OrderedDict()
-        self.for_requests: tuple[ActiveFault, ...] = ()
-        self.for_connections: tuple[ActiveFault, ...] = ()
+        self.for_requests: list[ActiveFault] = []
+        self.for_connections: list[ActiveFault] = []
 
     def __iter__(self) -> Iterator[ActiveFault]:
         return iter(list(self._active.values()))
@@ -336,24 +333,14 @@ class Faults:
         return True
 
     def _sort(self) -> None:
-        everything = tuple(self._active.values())
-        self.for_requests = tuple(
-            each for each in everything if each.fault.action not in CONNECTION_ACTIONS
-        )
-        self.for_connections = tuple(
-            each for each in everything if each.fault.action in CONNECTION_ACTIONS
-        )
+        self.for_requests = [each for each in self if each.fault.action not in CONNECTION_ACTIONS]
+        self.for_connections = [each for each in self if each.fault.action in CONNECTION_ACTIONS]
 
 
 def _matches(fault: Fault, target: Target) -> bool:
-    if fault.connection is not None and fault.connection != target.connection:
-        return False
-    if fault.face is not None and fault.face != target.face:
-        return False
+    for name in ("connection", "face", "topic", "push_type"):
+        if getattr(fault, name) not in (None, getattr(target, name)):
+            return False
     if fault.token is not None and not (target.token or "").startswith(fault.token.lower()):
-        return False
-    if fault.topic is not None and fault.topic != target.topic:
-        return False
-    if fault.push_type is not None and fault.push_type != target.push_type:
         return False
     return fault.priority is None or str(fault.priority) == (target.priority or "10")

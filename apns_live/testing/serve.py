@@ -1,6 +1,6 @@
 """``apns-live fake``: the fake APNs as a program. Also ``python -m apns_live.testing``.
 
-It prints one line when it is ready and serves until SIGTERM or SIGINT.
+It says where it is when it is ready, and serves until it is told to stop.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def parse_latency(value: float | str | None) -> tuple[float | None, float | None
 async def serve(
     *,
     ready: Callable[[dict[str, Any]], object],
-    stop: asyncio.Event | None = None,
+    stop: asyncio.Event,
     host: str = "localhost",
     inspector_port: int | None = 0,
     latency: float | str | None = None,
@@ -43,7 +42,7 @@ async def serve(
     ready_file: Path | None = None,
     **options: Any,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, or until ``stop`` is set.
+    """Serve until ``stop`` is set.
 
     ``options`` are further ones of `FakeApns`. ``latency`` is seconds, or text: ``40ms``, or ``40ms+10ms``
     for a fixed part and the mean of a drawn part. ``token`` guards the inspector and the control API,
@@ -60,9 +59,8 @@ async def serve(
         )
     fixed, spread = parse_latency(latency)
     fake = FakeApns(host=host, latency=fixed, spread=spread, **options)
-    stop = stop or asyncio.Event()
     async with fake, _inspector(fake, inspector_port, token) as inspector:
-        with _stopped_by_signals(stop), _patient_collector():
+        with _patient_collector():
             facts = facts_of(fake, inspector)
             if ready_file is not None:
                 # It appears whole: whoever waits for it may read it at once.
@@ -118,19 +116,3 @@ def _patient_collector() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    handled = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Only the main thread may; elsewhere ``stop`` is the way.
-        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-            loop.add_signal_handler(number, stop.set)
-            handled.append(number)
-    try:
-        yield
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)

@@ -80,7 +80,7 @@ async def test_serving_in_a_loop_until_told_to_stop(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.com"])
 async def test_other_addresses_need_a_token(host: str) -> None:
     with pytest.raises(FakeError, match="token"):
-        await serve(host=host, ready=lambda _: None)
+        await serve(host=host, ready=lambda _: None, stop=asyncio.Event())
 
 
 def test_the_command_line(

@@ -1,16 +1,7 @@
 """What ActivityKit reads of a payload, by rules of the phone's own.
 
-APNs does not look at the payload's JSON: it answers 200 and the phone shows nothing. The rules:
-
-| rule | source |
-|---|---|
-| event, timestamp and content state are needed; start needs attributes and their type | Apple, "Starting and updating Live Activities with ActivityKit push notifications" |
-| a start needs an alert; without one the system logs it and drops the start | the same; seen on a device |
-| times are seconds; milliseconds are taken and lie far in the future | the same; inference |
-| dismissal date means something on end only | Apple, "Generating a remote notification" |
-| attributes and content state are 4 KB at most, counted here as JSON bytes | Apple, "Displaying live data with Live Activities" |
-| a content state that does not decode discards the whole push | seen on a device |
-| end without a content state leaves the last one in place | Apple marks it as recommended, not required |
+APNs does not look at the payload's JSON: it answers 200 and the phone shows nothing. docs/phones.md has
+the rules with their sources.
 """
 
 from __future__ import annotations
