@@ -32,14 +32,19 @@ _VERSION = re.compile(r"[vV]?(\d+(?:\.\d+)*)(.*)\Z", re.DOTALL)
 _COUNTRY = re.compile(r"[A-Z]{2}\Z")
 
 
+def at_most(count: int, most: int, what: str, field: str, *, more: str = "") -> None:
+    """Refuse more than ``most`` of something; ``more`` is added to the remedy."""
+    if count > most:
+        verb = "Use" if what == "characters" else "Give"
+        remedy = f"{verb} at most {most:,}{more}."
+        raise InvalidInput(f"has {count} {what}", field=field, remedy=remedy)
+
+
 def identifier(value: object, field: str, *, limit: int = 255) -> str:
     """Return a caller's id: 1 to ``limit`` printable characters, nothing that ends a line."""
     if not isinstance(value, str) or not value:
         raise InvalidInput("is missing or not a string", field=field, remedy="Give an id.")
-    if len(value) > limit:
-        raise InvalidInput(
-            f"has {len(value)} characters", field=field, remedy=f"Use at most {limit}."
-        )
+    at_most(len(value), limit, "characters", field)
     if value in (".", ".."):
         raise InvalidInput(
             f"{value!r} cannot stand in an address",
@@ -136,10 +141,7 @@ def tags(value: object, field: str = "tags") -> list[str]:
             )
         encodable(tag, f"{field}[{index}]")
     unique = list(dict.fromkeys(value))
-    if len(unique) > MAX_TAGS:
-        raise InvalidInput(
-            f"has {len(unique)} labels", field=field, remedy=f"Give at most {MAX_TAGS}."
-        )
+    at_most(len(unique), MAX_TAGS, "labels", field)
     return unique
 
 
@@ -147,10 +149,7 @@ def metadata(value: object, field: str = "metadata") -> dict[str, Value]:
     """Return a flat map of short keys to texts, finite numbers and booleans; never sent to a phone."""
     if not isinstance(value, Mapping):
         raise InvalidInput("is not an object", field=field, remedy="Give a flat JSON object.")
-    if len(value) > MAX_METADATA_ENTRIES:
-        raise InvalidInput(
-            f"has {len(value)} entries", field=field, remedy=f"Give at most {MAX_METADATA_ENTRIES}."
-        )
+    at_most(len(value), MAX_METADATA_ENTRIES, "entries", field)
     size = 0
     for key, entry in value.items():
         where = f"{field}.{key}" if isinstance(key, str) else field
@@ -163,12 +162,7 @@ def metadata(value: object, field: str = "metadata") -> dict[str, Value]:
         encodable(key, field)
         if isinstance(entry, str):
             encodable(entry, where)
-            if len(entry) > MAX_METADATA_TEXT:
-                raise InvalidInput(
-                    f"has {len(entry)} characters",
-                    field=where,
-                    remedy=f"Use at most {MAX_METADATA_TEXT}.",
-                )
+            at_most(len(entry), MAX_METADATA_TEXT, "characters", where)
             size += len(entry.encode("utf-8", "surrogatepass"))
         elif not isinstance(entry, (int, float)) or not math.isfinite(entry):
             raise InvalidInput(

@@ -55,7 +55,7 @@ def _command(kind: Kind, text: str) -> None:
         batch: int = 1_000,
     ) -> int:
         from ..activities.people.imports import Imports, Layout
-        from ..activities.people.imports.fields import OLDEST, moment
+        from ..activities.people.records import OLDEST, moment
         from ..clock import SystemClock
 
         pairs = [_pair(text, "--column") for text in column or []]

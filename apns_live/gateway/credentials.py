@@ -108,12 +108,8 @@ class DeviceCredentials:
                 field="seconds",
                 remedy=f"Give 1 to {MAX_SECONDS:.0f}.",
             )
-        if activities is not None and len(activities) > MAX_ACTIVITIES:
-            raise InvalidInput(
-                f"has {len(activities)} ids",
-                field="activities",
-                remedy=f"Give at most {MAX_ACTIVITIES}, or leave it out.",
-            )
+        count = len(activities or ())
+        checks.at_most(count, MAX_ACTIVITIES, "ids", "activities", more=", or leave it out")
         value = await self._value(app, device)
         claims = Claims(
             app=app.id,

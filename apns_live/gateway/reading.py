@@ -68,10 +68,8 @@ def text(
     if not isinstance(value, str) or (required and not value):
         problem = "is missing" if value is None or value == "" else "is not a string"
         raise InvalidInput(problem, field=where, remedy="Give a text.")
-    if limit is not None and len(value) > limit:
-        raise InvalidInput(
-            f"has {len(value)} characters", field=where, remedy=f"Use at most {limit}."
-        )
+    if limit is not None:
+        checks.at_most(len(value), limit, "characters", where)
     return value
 
 

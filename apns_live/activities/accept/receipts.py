@@ -84,12 +84,7 @@ class Receipts:
         checked = [
             _checked(record, f"receipts[{index}]", now) for index, record in enumerate(records)
         ]
-        if len(checked) > MAX_RECORDS:
-            raise InvalidInput(
-                f"has {len(checked)} records",
-                field="receipts",
-                remedy=f"Give at most {MAX_RECORDS:,} at once.",
-            )
+        checks.at_most(len(checked), MAX_RECORDS, "records", "receipts", more=" at once")
         gone: list[tuple[int, str]] = []
         async with self._database.write() as connection:
             rows = await self._rows(connection, app, checked, now)

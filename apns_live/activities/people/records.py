@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,9 @@ from ...errors import InvalidInput
 from .. import checks
 
 _MAX_NUMBER = 1e300
+OLDEST = 10**11
+"""When a token without a time counts as registered (1973): it never replaces one with a time."""
+_PLAIN_DATE = re.compile(r"\d{4}-\d\d-\d\d\Z")
 TokenKind = Literal["start", "activity", "device"]
 _Count = Annotated[int, Meta(ge=0, lt=2**53)]
 
@@ -105,6 +109,35 @@ def check_token(record: TokenRecord, *, now: int, field: str = "token") -> Token
     return msgspec.structs.replace(record, **changes)
 
 
+def moment(value: object, field: str) -> int:
+    """Return milliseconds since 1970 for a number of them or an ISO 8601 time with its zone.
+
+    Raises `InvalidInput`, also for a number of seconds.
+    """
+    remedy = "Give milliseconds since 1970, or a time such as 2026-01-31T20:00:00Z."
+    if isinstance(value, str):
+        text = value.strip()
+        if text.isascii() and text.isdigit() and len(text) < 20:
+            value = int(text)
+        else:
+            try:
+                parsed = datetime.fromisoformat(
+                    text.removesuffix(" UTC") + "+00:00" * text.endswith(" UTC")
+                )
+            except ValueError:
+                raise InvalidInput("is not a valid time", field=field, remedy=remedy) from None
+            if parsed.tzinfo is None:
+                raise InvalidInput("has no time zone", field=field, remedy=remedy)
+            return int(parsed.timestamp() * 1000)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInput("is not a valid time", field=field, remedy=remedy)
+    if value < OLDEST:
+        raise InvalidInput(f"{value} looks like seconds", field=field, remedy=remedy)
+    if value >= 2**53:
+        raise InvalidInput(f"{value} is out of range", field=field, remedy=remedy)
+    return value
+
+
 class StoredValue(msgspec.Struct, frozen=True):
     """One value of a tag or custom attribute as it is stored: text or number, and of what kind."""
 
@@ -116,7 +149,8 @@ class StoredValue(msgspec.Struct, frozen=True):
 def store_attribute(value: object, field: str) -> list[StoredValue]:
     """Return the rows for a custom attribute: one, or one for each item of an array.
 
-    Raises `InvalidInput` for anything but text, number, boolean, date and lists of text or number.
+    A date may be ``{"date": text}``, as callers read it. Raises `InvalidInput` for anything but text,
+    number, boolean, date and lists of text or number.
     """
     if isinstance(value, (list, tuple)):
         rows = [_store_scalar(item, f"{field}[{index}]") for index, item in enumerate(value)]
@@ -141,6 +175,8 @@ def _store_scalar(value: object, field: str) -> StoredValue:
         return StoredValue("date", None, value.timestamp() * 1000)
     if isinstance(value, date):
         return StoredValue("date", None, (value - date(1970, 1, 1)).days * 86_400_000.0)
+    if isinstance(value, dict):
+        return _store_scalar(_dated(value, field), field)
     if not isinstance(value, str):
         raise InvalidInput(
             f"is of type {type(value).__name__}",
@@ -151,6 +187,24 @@ def _store_scalar(value: object, field: str) -> StoredValue:
         problem = "has over 1024 characters, or a NUL"
         raise InvalidInput(problem, field=field, remedy="Shorten it.")
     return StoredValue("string", checks.encodable(value, field), None)
+
+
+def _dated(value: dict[str, object], field: str) -> date:
+    """Return the day, or the moment, of ``{"date": text}``."""
+    text = value.get("date") if len(value) == 1 else None
+    if isinstance(text, str):
+        if _PLAIN_DATE.match(text):
+            try:
+                return date.fromisoformat(text)
+            except ValueError:
+                text = ""
+        else:
+            return datetime.fromtimestamp(moment(text, field) / 1000, UTC)
+    raise InvalidInput(
+        "is not a valid date",
+        field=field,
+        remedy='Write {"date": "2026-01-31"} or a full time with its zone.',
+    )
 
 
 def _finite(value: float, field: str) -> float:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 from ...activities.cards.buttons import Button, check_button
+from ...activities.checks import at_most
 from ...errors import InvalidInput
 from ..reading import as_object, read, text
 
@@ -109,10 +110,7 @@ def _slugs(value: object, field: str) -> tuple[str, ...]:
             field=field,
             remedy="Leave it out to reach everyone whom the key reaches.",
         )
-    if len(slugs) > MAX_CHANNELS:
-        raise InvalidInput(
-            f"has {len(slugs)} slugs", field=field, remedy=f"Give at most {MAX_CHANNELS}."
-        )
+    at_most(len(slugs), MAX_CHANNELS, "slugs", field)
     return tuple(sorted(set(slugs)))
 
 

@@ -7,9 +7,9 @@ import asyncio
 from msgspec.structs import asdict
 
 from ...activities.accept.idempotency import Key
+from ...activities.checks import at_most
 from ...activities.read.views import ActivityCounts, ActivityRow, OperationView
 from ...activities.requests import Accepted
-from ...errors import InvalidInput
 from ..calls import Call
 from ..problems import classify
 from ..reach import check_activity, check_audience
@@ -104,11 +104,7 @@ async def bulk(call: Call, body: BulkBody) -> BulkAnswer:
     Items stand in ``do`` (``start``, ``update``, ``end``) and are not ordered among each other. An
     idempotency key holds for each item by its place.
     """
-    limit = call.gateway.settings.bulk
-    if len(body.items) > limit:
-        raise InvalidInput(
-            f"has {len(body.items)} items", field="items", remedy=f"Give at most {limit}."
-        )
+    at_most(len(body.items), call.gateway.settings.bulk, "items", "items")
     once = call.once()
     done = await asyncio.gather(
         *(_one(call, index, item, once) for index, item in enumerate(body.items))

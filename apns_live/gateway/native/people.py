@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from ...errors import InvalidInput, NotFound
+from ...errors import NotFound
 from ..calls import Call
 from .face import Routes
 from .shapes import Strict
@@ -62,10 +61,9 @@ async def put_user(call: Call, user: str, body: UserBody | None) -> UserAnswer:
     """Users are added by themselves when a device names them; this is for what else is known."""
     body = body or UserBody()
     people = call.service.people
-    attributes = _attributes(body.attributes)
     public_id = await people.add_user(call.app, user, aliases=body.aliases)
     await people.set_tags(call.app, "user", user, body.tags)
-    await people.set_attributes(call.app, "user", user, attributes)
+    await people.set_attributes(call.app, "user", user, body.attributes)
     return UserAnswer(external_id=user, id=public_id)
 
 
@@ -85,9 +83,7 @@ async def set_device_tags(call: Call, device: str, body: TagsBody) -> None:
 @routes("PATCH /v1/devices/{device}/attributes", "Set attributes of a device")
 async def set_device_attributes(call: Call, device: str, body: AttributesBody) -> None:
     """Null removes one; the others stay."""
-    await call.service.people.set_attributes(
-        call.app, "device", device, _attributes(body.attributes)
-    )
+    await call.service.people.set_attributes(call.app, "device", device, body.attributes)
 
 
 @routes("PUT /v1/groups/{group}", "Add a group, or rename it")
@@ -124,25 +120,3 @@ def kind_of(call: Call) -> Literal["device", "user"]:
     if kind == "users":
         return "user"
     raise NotFound("there are devices and users in a group")
-
-
-def _attributes(given: dict[str, Any]) -> dict[str, object]:
-    """Return attributes with their dates as dates. Raises `InvalidInput`."""
-    values: dict[str, object] = {}
-    for name, value in given.items():
-        if isinstance(value, dict):
-            try:
-                text = value["date"]
-                moment: date = (
-                    datetime.fromisoformat(text) if "T" in text else date.fromisoformat(text)
-                )
-            except ValueError:
-                raise InvalidInput(
-                    "is not a valid date",
-                    field=f"attributes.{name}",
-                    remedy="Give 2027-01-31, or ISO 8601 with an offset.",
-                ) from None
-            values[name] = moment
-        else:
-            values[name] = value
-    return values

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...activities.checks import at_most
 from ...errors import InvalidInput
 
 MAX_ENTRIES = 200
@@ -25,10 +26,7 @@ def read_filters(value: object, field: str = "filters") -> Tree:
     """
     if not isinstance(value, list) or not value:
         raise InvalidInput("is not a list, or is empty", field=field, remedy="Give filters.")
-    if len(value) > MAX_ENTRIES:
-        raise InvalidInput(
-            f"has {len(value)} entries", field=field, remedy=f"Give at most {MAX_ENTRIES}."
-        )
+    at_most(len(value), MAX_ENTRIES, "entries", field)
     groups: list[list[Tree]] = [[]]
     expected = True  # a condition must come before an operator
     for index, entry in enumerate(value):

@@ -174,8 +174,7 @@ def _aliases(value: object) -> Audience:
         if ids is not None
     }
     count = sum(len(ids) for ids in by_label.values())
-    if count > MAX_IDS:
-        raise InvalidInput(f"has {count} ids", field=field, remedy=f"Give at most {MAX_IDS:,}.")
+    checks.at_most(count, MAX_IDS, "ids", field)
     if not count:
         raise InvalidInput(NO_TARGET)
     users = by_label.pop("external_id", ())

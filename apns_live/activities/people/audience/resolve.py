@@ -257,10 +257,7 @@ def _of_users(
 
 def _checked(ids: Iterable[str], field: str) -> list[str]:
     values = list(dict.fromkeys(ids))
-    if len(values) > MAX_IDS:
-        raise InvalidInput(
-            f"has {len(values)} ids", field=field, remedy=f"Give at most {MAX_IDS}, or a segment."
-        )
+    checks.at_most(len(values), MAX_IDS, "ids", field, more=", or a segment")
     return [checks.identifier(value, f"{field}[{n}]") for n, value in enumerate(values)]
 
 

@@ -7,9 +7,7 @@ that the others are to be left out.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -19,11 +17,13 @@ from ....misfits import misfit
 from ... import checks
 from ..people import checked_aliases
 from ..records import (
+    OLDEST,
     DeviceRecord,
     StoredValue,
     TokenRecord,
     check_device,
     check_token,
+    moment,
     store_attribute,
     store_tags,
 )
@@ -31,8 +31,6 @@ from .reading import REASON
 
 Kind = Literal["devices", "users", "tokens"]
 KINDS: tuple[Kind, ...] = ("devices", "users", "tokens")
-OLDEST = 10**11
-"""When a token without a time counts as registered (1973): it never replaces one with a time."""
 
 _DEVICE_TIMES = {"first_session", "last_session"}
 _DEVICE_FIELDS = tuple(name for name in DeviceRecord.__struct_fields__ if name != "id")
@@ -51,7 +49,6 @@ NESTED: dict[Kind, dict[str, str]] = {
 """The first part of a dotted column, and the key under which JSON nests the same."""
 TYPES = ("text", "number", "boolean", "date", "list")
 _TRUE, _FALSE = frozenset({"true", "t", "yes", "1"}), frozenset({"false", "f", "no", "0"})
-_PLAIN_DATE = re.compile(r"\d{4}-\d\d-\d\d\Z")
 
 
 class Belongings(msgspec.Struct, kw_only=True):
@@ -136,35 +133,6 @@ def known_here(kind: Kind) -> str:
     return f"Known here: {', '.join([*KNOWN[kind], *dotted])}."
 
 
-def moment(value: object, field: str) -> int:
-    """Return milliseconds since 1970 for a number of them or an ISO 8601 time with its zone.
-
-    Raises `InvalidInput`, also for a number of seconds.
-    """
-    remedy = "Give milliseconds since 1970, or a time such as 2026-01-31T20:00:00Z."
-    if isinstance(value, str):
-        text = value.strip()
-        if text.isascii() and text.isdigit() and len(text) < 20:
-            value = int(text)
-        else:
-            try:
-                parsed = datetime.fromisoformat(
-                    text.removesuffix(" UTC") + "+00:00" * text.endswith(" UTC")
-                )
-            except ValueError:
-                raise InvalidInput("is not a valid time", field=field, remedy=remedy) from None
-            if parsed.tzinfo is None:
-                raise InvalidInput("has no time zone", field=field, remedy=remedy)
-            return int(parsed.timestamp() * 1000)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidInput("is not a valid time", field=field, remedy=remedy)
-    if value < OLDEST:
-        raise InvalidInput(f"{value} looks like seconds", field=field, remedy=remedy)
-    if value >= 2**53:
-        raise InvalidInput(f"{value} is out of range", field=field, remedy=remedy)
-    return value
-
-
 def _device(values: dict[str, Any], texts: bool, now: int, registered_at: int) -> Facts:
     told = {name: values[name] for name in ("id", *_DEVICE_FIELDS) if name in values}
     for name in _DEVICE_TIMES & told.keys():
@@ -237,9 +205,7 @@ def _belongings(values: Mapping[str, Any], *, users: bool) -> Belongings:
     for name, value in _mapping(values, "attributes").items():
         field = f"attribute.{name}"
         checks.identifier(name, field, limit=128)
-        attributes[name] = (
-            [] if value in (None, "") else store_attribute(_dated(value, field), field)
-        )
+        attributes[name] = [] if value in (None, "") else store_attribute(value, field)
     return Belongings(
         tags=store_tags(_mapping(values, "tags"), "tag"),
         attributes=attributes,
@@ -294,25 +260,6 @@ def _cell(value: object, kind: str, field: str) -> object:
                 f"{value[:32]!r} is not a number", field=field, remedy="Give a number."
             ) from None
     return value
-
-
-def _dated(value: object, field: str) -> object:
-    if not isinstance(value, dict):
-        return value
-    text = value.get("date") if len(value) == 1 else None
-    if isinstance(text, str):
-        if _PLAIN_DATE.match(text):
-            try:
-                return date.fromisoformat(text)
-            except ValueError:
-                text = ""
-        else:
-            return datetime.fromtimestamp(moment(text, field) / 1000, UTC)
-    raise InvalidInput(
-        "is not a valid date",
-        field=field,
-        remedy='Write {"date": "2026-01-31"} or a full time with its zone.',
-    )
 
 
 def _boolean(value: object, field: str) -> bool:

@@ -17,7 +17,8 @@ from ....errors import InvalidInput
 from ...apps import App
 from ...store.database import Database
 from ...times import milliseconds
-from .fields import KINDS, KNOWN, NESTED, OLDEST, Facts, Kind, facts_of, known_here, nested
+from ..records import OLDEST
+from .fields import KINDS, KNOWN, NESTED, Facts, Kind, facts_of, known_here, nested
 from .reading import Form, Line, Reader, Rejects
 from .vendors import VENDORS
 from .writing import Writer

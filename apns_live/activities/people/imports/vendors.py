@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from ....errors import InvalidInput
-from .fields import Facts, facts_of, moment
+from ..records import moment
+from .fields import Facts, facts_of
 
 Translate = Callable[[Mapping[str, Any], int, int], Facts | None]
 _IOS = "0"  # OneSignal's device_type
