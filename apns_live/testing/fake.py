@@ -220,10 +220,12 @@ class FakeApns:
             self.faults.add(fault)
 
     async def aclose(self) -> None:
-        """Break every connection, stop listening, and remove the temporary directory."""
+        """Break every connection, stop listening, remove namespaces and the temporary directory."""
         faces, self._faces = self._faces, []
         for face in faces:
             await face.close()
+        for space in self.namespaces:
+            self.namespaces.remove(space.name)
         if isinstance(self.clock, RealClock):
             self.clock.close()
         if self._folder.close():

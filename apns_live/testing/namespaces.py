@@ -123,9 +123,6 @@ class Namespace:
             raise FakeError("provider tokens belong to no namespace: advance the fake's own clock")
         await self.clock.advance(seconds)
 
-    def __repr__(self) -> str:
-        return f"<namespace {self.name}, {len(self.devices.devices)} phones>"
-
 
 class Namespaces:
     """The namespaces of one fake by name, and the phones behind all of them.

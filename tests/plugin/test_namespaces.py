@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 
 from apns_live.errors import FakeError
+from apns_live.testing import FakeApns
 from apns_live.testing.clock import SimulatedClock
 from apns_live.testing.handles import RunningFake
 from apns_live.testing.state import QuietPhones
@@ -196,6 +198,19 @@ def test_names(shared, backend):
     assert len({first.name, second.name, third.name}) == 3
     second.close()
     third.close()
+
+
+async def test_nothing_of_a_namespace_outlives_its_fake():
+    async with FakeApns() as fake:
+        space = fake.namespaces.add()
+        phone = space.devices.add_device(attributes_types=[GAME])
+        space.devices.start_activity(phone, GAME, {}, {})
+        assert space.clock.pending
+        loop = asyncio.get_running_loop()
+        before = len(loop._scheduled)
+    assert len(list(fake.namespaces)) == 0
+    assert [each for each in loop._scheduled if not each.cancelled()] == []
+    assert before
 
 
 def test_phones_of_the_callers_own_have_no_namespaces(tmp_path):
