@@ -7,23 +7,26 @@ every figure.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, cast
 
 from ..errors import BenchError
+from ..http2 import RequestReceived, ServerConnection, Setting
 from ..testing.certificates import certificates_in
-from . import own_sink
-from .processes import worker
+from .processes import answer_until_closed, say, worker
 
 SOURCE = Path(__file__).with_name("apns_sink.c")
 
@@ -76,7 +79,7 @@ def sink(options: SinkOptions, core: int | None = None) -> Iterator[Sink]:
             if options.unique_id:
                 raise BenchError("only the sink in C answers with apns-unique-id")
             limits = (options.streams, options.window)
-            with worker("the sink", own_sink.serve, *files, *limits, core=core) as serving:
+            with worker("the sink", serve_own, *files, *limits, core=core) as serving:
                 said = "our own HTTP/2 server (in Python: where it is busy, it is the limit)"
                 yield Sink(said, serving.receive(), ca_file, serving.cpu)
             return
@@ -108,3 +111,57 @@ def _in_c(
             asked.close()
             said.read()
             process.wait()
+
+
+FIRST_WINDOW = 65_535
+"""What RFC 9113 (6.9.2) gives every connection to begin with."""
+
+
+class Answering(asyncio.Protocol):
+    """One connection. A window below the first is made by not giving back what is too much."""
+
+    def __init__(self, streams: int, window: int) -> None:
+        self._http = ServerConnection(
+            settings={Setting.MAX_CONCURRENT_STREAMS: streams}, automatic_windows=False
+        )
+        self._kept = max(0, FIRST_WINDOW - window)
+        self._more = max(0, window - FIRST_WINDOW)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say hello, and widen the window if it is to be wider."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._http.start()
+        if self._more:
+            self._http.grant_window(0, self._more)
+        self._transport.write(self._http.data_to_send())
+
+    def data_received(self, data: bytes) -> None:
+        """Answer, and grant again what was read."""
+        read = 0
+        for event in self._http.receive(data):
+            if isinstance(event, RequestReceived):
+                read += len(event.body)
+                fields = [field for field in event.headers if field[0] == b"apns-id"]
+                self._http.send_response(event.stream_id, 200, fields)
+        kept = min(self._kept, read)
+        self._kept -= kept
+        if read > kept:
+            self._http.grant_window(0, read - kept)
+        if out := self._http.data_to_send():
+            self._transport.write(out)
+
+
+async def serve_own(
+    connection: Connection, certificate: str, key: str, streams: int, window: int
+) -> None:
+    """Serve our own sink on a free loopback port until the parent closes its end."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["h2"])
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Answering(streams, window), "127.0.0.1", 0, ssl=context
+    )
+    say(connection, server.sockets[0].getsockname()[1])
+    await answer_until_closed(connection)
+    server.close()

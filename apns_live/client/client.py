@@ -26,9 +26,8 @@ from .drops import DropsTo
 from .edge import HomeLoop, check_deadline, check_seconds
 from .engine import Engine
 from .fan_out import EngineRun, Run
-from .headers import HeaderBook
+from .prepared import HeaderBook, RecentMessage
 from .reading import Tokens, read_tokens
-from .recent import RecentMessage
 from .single import WaitingRoom
 from .statistics import Statistics, snapshot
 from .workers import Sharing, check_workers

@@ -12,11 +12,11 @@ import pytest
 
 from apns_live import Client, Endpoint, ProviderKey
 from apns_live.bench.compare import compare, compare_contenders
-from apns_live.bench.own_sink import Answering
 from apns_live.bench.plan import POOL_SHARE, Costs, Needs, costs_of, plan, seconds_for
 from apns_live.bench.results import Result, Run, load
 from apns_live.bench.runner import message_of
 from apns_live.bench.senders import provider_key
+from apns_live.bench.sinks import Answering
 from apns_live.cli import run
 from tests.simulation.loop import SimulatedClock, SimulatedLoop
 from tests.simulation.network import Link, Weather

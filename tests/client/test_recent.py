@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apns_live import Update
-from apns_live.client.recent import RecentMessage
+from apns_live.client.prepared import RecentMessage
 from apns_live.errors import InvalidPayload
 from apns_live.payload import encode
 from apns_live.pool import HeaderSet, Sendable

@@ -1,14 +1,54 @@
-"""The request headers of one client's messages, made once for each combination of values."""
+"""What a client keeps of its messages: the one encoded last, and the headers of each kind."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import msgspec
+
 from ..http2 import Indexing
-from ..payload import EncodedMessage
-from ..pool import HeaderSet
+from ..payload import EncodedMessage, Message
+from ..pool import HeaderSet, Sendable
 
 _KEPT = 1024
 _ALIKE = frozenset({"apns-topic", "apns-push-type", "apns-priority"})
 """Headers whose values come again and again (Apple, "Sending notification requests to APNs")."""
+
+
+class RecentMessage:
+    """Keeps one encoded message for as long as it would be encoded alike: a thousand `send` encode it once.
+
+    That is within one second of the clock, which stamps it, and while the object says the same:
+    its mappings are the caller's and may have changed, so its plain JSON is compared.
+    """
+
+    def __init__(self, encode: Callable[[Message, float], Sendable]) -> None:
+        self._encode = encode
+        self._message: object = None
+        self._second = 0
+        self._print: bytes | None = None
+        self._sendable: Sendable | None = None
+
+    def sendable(self, message: Message, now: float) -> Sendable:
+        """Return the message encoded, anew or not. ``now`` is seconds since 1970."""
+        seen_before = message is self._message
+        if seen_before and self._print is not None and int(now) == self._second:
+            kept = self._sendable
+            if kept is not None and self._print == _print(message):
+                return kept
+        sendable = self._encode(message, now)
+        # Who sends each message once pays nothing for this.
+        self._print = _print(message) if seen_before else None
+        self._message, self._second, self._sendable = message, int(now), sendable
+        return sendable
+
+
+def _print(message: Message) -> bytes | None:
+    """Return what tells apart all that a message can say; None for what only `encode` understands."""
+    try:
+        return msgspec.json.encode(message)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+        return None
 
 
 class HeaderBook:
