@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import pytest_asyncio
@@ -30,37 +31,66 @@ PATIENCE = 30_000
 """How long a condition may take to come true, in milliseconds: a shared machine is slow at times."""
 
 LIVE = '#link-state[data-state="live"]'
+ColorScheme = Literal["light", "dark"]
+ReducedMotion = Literal["reduce", "no-preference"]
+
 expect.set_options(timeout=PATIENCE)
 
 
 class Inspector:
-    """Opens pages and keeps what their consoles said."""
+    """Opens pages and keeps what their consoles said.
 
-    def __init__(self, browser: Browser) -> None:
+    ``shared`` is a page that the tests before left: a new one costs a second of CPU. A test gets it
+    for the first page that it opens, if that needs no context of its own.
+    """
+
+    def __init__(self, browser: Browser, shared: Page | None = None) -> None:
         self.browser = browser
         self.contexts: list[BrowserContext] = []
         self.problems: list[str] = []
         self.dialogs: list[str] = []
         self.requests: list[str] = []
         self.tolerated: re.Pattern[str] | None = None
+        self._shared = shared
+        self._leave: Callable[[], Awaitable[None]] | None = None
 
     async def open(
-        self, url: str, *, width: int = 1440, height: int = 900, until: str = LIVE, **options: Any
+        self,
+        url: str,
+        *,
+        width: int = 1440,
+        height: int = 900,
+        color_scheme: ColorScheme = "light",
+        reduced_motion: ReducedMotion = "no-preference",
+        until: str = LIVE,
+        **options: Any,
     ) -> Page:
         """Open the page at an address and wait until it shows ``until``: it has heard of the fake."""
-        context = await self.browser.new_context(
-            viewport={"width": width, "height": height}, timezone_id="UTC", **options
-        )
-        self.contexts.append(context)
-        page = await context.new_page()
+        page, self._shared = (None, self._shared) if options else (self._shared, None)
+        if page is None:
+            context = await self.browser.new_context(timezone_id="UTC", **options)
+            self.contexts.append(context)
+            page = await context.new_page()
+            self._listen(page)
+        else:
+            self._leave = functools.partial(_leave, page, self._listen(page))
         page.set_default_timeout(PATIENCE)
-        page.on("console", lambda said: self._hear(said.type, said.text))
-        page.on("pageerror", lambda error: self._hear("error", str(error)))
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("dialog", self._dismiss)
+        await page.set_viewport_size({"width": width, "height": height})
+        await page.emulate_media(color_scheme=color_scheme, reduced_motion=reduced_motion)
         await page.goto(url)
         await expect(page.locator(until)).to_be_visible()
         return page
+
+    def _listen(self, page: Page) -> dict[Any, Callable[[Any], Any]]:
+        listeners: dict[Any, Callable[[Any], Any]] = {
+            "console": lambda said: self._hear(said.type, said.text),
+            "pageerror": lambda error: self._hear("error", str(error)),
+            "request": lambda request: self.requests.append(request.url),
+            "dialog": self._dismiss,
+        }
+        for kind, listener in listeners.items():
+            page.on(kind, listener)
+        return listeners
 
     def _hear(self, kind: str, text: str) -> None:
         if kind in {"error", "warning"} and not (self.tolerated and self.tolerated.search(text)):
@@ -69,6 +99,23 @@ class Inspector:
     async def _dismiss(self, dialog: Any) -> None:
         self.dialogs.append(dialog.message)
         await dialog.dismiss()
+
+    async def close(self) -> None:
+        """Close what was opened, and leave the shared page as it was found."""
+        for context in self.contexts:
+            await context.close()
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            await leave()
+
+
+async def _leave(page: Page, listeners: dict[Any, Callable[[Any], Any]]) -> None:
+    if not page.is_closed():
+        await page.evaluate("try { localStorage.clear(), sessionStorage.clear() } catch {}")
+        await page.mouse.move(0, 0)
+        await page.goto("about:blank")
+    for kind, listener in listeners.items():
+        page.remove_listener(kind, listener)
 
 
 @contextlib.asynccontextmanager
@@ -95,17 +142,24 @@ async def play(directory: Path) -> AsyncIterator[Scene]:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def browser() -> AsyncIterator[Browser]:
-    """One browser for all tests; each has a context of its own in it."""
+    """One browser for all tests."""
     async with chromium() as browser:
         yield browser
 
 
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def pages(browser: Browser) -> list[Page]:
+    """Where the page that tests share is kept."""
+    return []
+
+
 @pytest_asyncio.fixture(loop_scope="package")
-async def inspector(browser: Browser) -> AsyncIterator[Inspector]:
-    inspector = Inspector(browser)
+async def inspector(browser: Browser, pages: list[Page]) -> AsyncIterator[Inspector]:
+    if not pages or pages[0].is_closed():
+        pages[:] = [await browser.new_page(timezone_id="UTC")]
+    inspector = Inspector(browser, pages[0])
     yield inspector
-    for context in inspector.contexts:
-        await context.close()
+    await inspector.close()
     assert inspector.problems == []
     assert inspector.dialogs == []
 
@@ -113,11 +167,12 @@ async def inspector(browser: Browser) -> AsyncIterator[Inspector]:
 Open = Callable[..., Awaitable[Page]]
 
 
-@pytest.fixture
-def open_page(inspector: Inspector, play: Scene) -> Open:
+@pytest_asyncio.fixture(loop_scope="package")
+async def open_page(inspector: Inspector, play: Scene) -> AsyncIterator[Open]:
     """Open the inspector of the scene."""
 
     async def open_it(**options: Any) -> Page:
         return await inspector.open(play.url, **options)
 
-    return open_it
+    yield open_it
+    await inspector.close()  # before the scene goes: a page would say that nobody is there

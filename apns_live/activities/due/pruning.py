@@ -94,9 +94,6 @@ class Pruning:
         self.deleted += sum(deleted.values())
         return {name: count for name, count in deleted.items() if count}
 
-    async def _pause(self) -> None:
-        await self._clock.sleep(PAUSE)
-
     async def _old(self, time: Column[Any], limit: int) -> int:
         """Delete the rows of a table whose time is before ``limit``."""
         table = time.table
@@ -116,7 +113,7 @@ class Pruning:
             if len(rows) < BATCH:
                 return total
             after = time >= rows[-1].time
-            await self._pause()
+            await self._clock.sleep(PAUSE)
 
     async def _operations(self, limit: int) -> int:
         """Delete finished operations; those that are not are passed over."""
@@ -183,7 +180,7 @@ class Pruning:
             while True:
                 async with self._database.write() as connection:
                     done = await remove(connection, ids)
-                await self._pause()
+                await self._clock.sleep(PAUSE)
                 if done:
                     break
             total += len(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -41,9 +42,9 @@ def make_app(
 
     ``beside``: further routes behind the same guard. The page shows calls where ``/gateway`` is one.
     """
-    rows = route.of(api)
-    described = document(rows, fake_row(api.fake, 0.0).version)
-    rows.append(Route("GET", "/v1/openapi.json", lambda: described))
+    declared, version = route.of(api), fake_row(api.fake, 0.0).version
+    described = functools.cache(lambda: document(declared, version))
+    rows = [*declared, Route("GET", "/v1/openapi.json", described)]
     by_path: dict[str, dict[str, Route]] = {}
     # A path with a place in it would take those below it that have a name.
     for row in sorted(rows, key=lambda row: ("{" in row.path, row.path)):
