@@ -118,7 +118,7 @@ def _settings(table: Sequence[Setting], panel: str = "") -> Bundle:
 
 def _setting(one: Setting, panel: str) -> inspect.Parameter:
     flag, metavar = one.option, "|".join(one.choices) or one.metavar
-    text = f"{one.help} [{one.variable}]" if panel else one.help
+    text = f"{one.text} [{one.variable}]" if panel else one.text
     if one.kind is bool:
         flag, metavar = f"{flag}/--no-{flag.removeprefix('--')}", ""
     panel = panel or f"{PREFIX}{one.part.upper()}_NAME, or the table {one.part} of {DEFAULT_FILE}"

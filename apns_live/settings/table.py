@@ -36,6 +36,15 @@ class Setting:
     minimum: float | None = None
     maximum: float | None = None
     suffix: str = ""
+    default: str = ""
+
+    @property
+    def text(self) -> str:
+        """What it is, what it may be, and its default where that is a plain value."""
+        unit = f" {self.metavar.lower()}" if self.metavar in ("SECONDS", "DAYS") else ""
+        said = [self.help, f"One of {', '.join(self.choices)}." if self.choices else ""]
+        said.append(f"Default: {self.default}{unit}." if self.default else "")
+        return " ".join(filter(None, said))
 
     @property
     def part(self) -> str:
@@ -70,6 +79,10 @@ def _fields(part: str, kind: type) -> Iterator[Setting]:
         choices = get_args(hint) if get_origin(hint) is Literal else ()
         shown["choices"] = tuple(choice.replace(" ", "-") for choice in choices)
         shown["has_option"] = not shown.get("secret")
+        if isinstance(default, bool):
+            shown["default"] = "on" if default else "off"
+        elif isinstance(default, int | float | str):
+            shown["default"] = f"{default:g}" if isinstance(default, float) else str(default)
         yield Setting(f"{part}.{one.name}", shown.pop("kind", plain), **shown)
 
 
@@ -87,9 +100,7 @@ CLIENT: tuple[Setting, ...] = (
     ),
     Setting("team_id", str, "The team's ten characters.", "ID"),
     Setting("bundle_id", str, "The app's bundle id, without a suffix.", "ID"),
-    Setting(
-        "environment", str, "Which APNs: production or sandbox.", choices=("production", "sandbox")
-    ),
+    Setting("environment", str, "Which APNs.", choices=("production", "sandbox")),
     Setting("endpoint.host", str, "Another host than Apple's, for example a fake.", "HOST"),
     Setting(
         "endpoint.port",
@@ -105,8 +116,9 @@ CLIENT: tuple[Setting, ...] = (
     Setting(
         "transport",
         str,
-        "Which transport: http2 (the default) or httpx.",
+        "Which transport.",
         choices=("http2", "httpx"),
+        default="http2",
     ),
     Setting("proxy", str, "URL of a CONNECT proxy; may hold a password.", "URL", secret=True),
     _pool("max_connections", int, "Connections at most.", 1),
@@ -162,16 +174,18 @@ LOG: tuple[Setting, ...] = (
     Setting(
         "service.log_format",
         str,
-        "How log lines are written: text (the default) or json.",
+        "How log lines are written.",
         choices=("text", "json"),
+        default="text",
     ),
     Setting(
         "service.log_level",
         str,
-        "What is logged, to standard error: debug, info (the default), warning or error.",
+        "What is logged, to standard error.",
         choices=("debug", "info", "warning", "error"),
+        default="info",
     ),
-    Setting("service.access_log", bool, "Log a line for each answer; off by default."),
+    Setting("service.access_log", bool, "Log a line for each answer.", default="off"),
 )
 GATEWAY: tuple[Setting, ...] = (*APNS, *_fields("gateway", GatewaySettings))
 SERVICE: tuple[Setting, ...] = (*_fields("service", ServiceSettings), *LOG)

@@ -105,7 +105,7 @@ def test_the_settings_are_listed() -> None:
         r"^\| `(.+)` \| `(.+)` \| (?:`(.+)`)? ?\| (.+) \|$", sections()["Settings"], re.MULTILINE
     )
     assert rows == [
-        (one.name, one.variable, one.option if one.has_option else "", one.help) for one in TABLE
+        (one.name, one.variable, one.option if one.has_option else "", one.text) for one in TABLE
     ]
     assert [len(part) for part in (CLIENT, STORE, GATEWAY, SERVICE)] == [
         part.count("\n| `") for part in re.split(r"^### ", sections()["Settings"], flags=re.M)[1:]
