@@ -10,6 +10,7 @@ import enum
 import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -219,13 +220,35 @@ def _described(error: BaseException) -> tuple[ExitCode, str, Mapping[str, Any]]:
         return ExitCode.BAD_INPUT, f"{where}{why}", facts
     usage = getattr(error, "format_message", None)
     if usage is not None:
-        return ExitCode.BAD_INPUT, usage(), facts
+        text = usage()
+        for theirs, ours in _USAGE:
+            text = theirs.sub(ours, text)
+        return ExitCode.BAD_INPUT, text, facts
     return (
         ExitCode.DEFECT,
         f"this is a defect of apns-live: {type(error).__name__}: {text} "
         "(set APNS_LIVE_DEBUG=1 for the traceback)",
         facts,
     )
+
+
+# What typer says of a command line, in the words of every other refusal. Its releases differ.
+_USAGE = tuple(
+    (re.compile(theirs), ours)
+    for theirs, ours in (
+        (r"^Invalid value(?: for '?(.+?)'?)?: ", r"\1: "),
+        (
+            r"Input should be a valid integer.*|'.*' is not a valid int(eger)?\.?$",
+            "is not a whole number",
+        ),
+        (r"Input should be a valid number.*|'.*' is not a valid float\.?$", "is not a number"),
+        (r"Input should be greater than or equal to (.+)", r"is below \1"),
+        (r"Input should be less than or equal to (.+)", r"is above \1"),
+        (r"^Missing (?:argument|option|parameter) '(.+)'\.", r"\1: is missing"),
+        (r"^No such option: (\S+)", r"\1: is not an option"),
+        (r"^Option '(.+)' requires an argument\.", r"\1: needs a value"),
+    )
+)
 
 
 def _one_line(text: str) -> str:

@@ -58,7 +58,12 @@ ROWS: list[tuple[str, tuple[str, ...], str, str]] = [
     # what is wrong, the words, the field that the message names, a word of its remedy
     ("no such command", ("sned", TOKEN), "sned", "send"),
     ("no such option", (*SEND, "--stat", "{}"), "--stat", "--state"),
-    ("no token", ("send",), "TOKEN", "Missing"),
+    ("an option that is none", (*SEND, "--stat", "{}"), "--stat", "is not an option"),
+    ("no value", (*SEND, "--state"), "--state", "needs a value"),
+    ("no token", ("send",), "TOKEN", "is missing"),
+    ("a port in words", (*SEND, *STATE, "--port", "https"), "--port", "is not a whole number"),
+    ("a score in words", (*SEND, *STATE, "--relevance-score", "x"), "--relevance", "not a number"),
+    ("a page too large", ("operations", "list", "--limit", "5000"), "--limit", "1000"),
     ("token not hex", ("send", "xyz", *STATE), "token", "hex"),
     ("token with a line end", ("send", "ab\r\nab", *STATE), "token", "one line"),
     ("state not JSON", (*SEND, "--state", "{home: 1}"), "content_state", "Quote"),
@@ -83,7 +88,12 @@ ROWS: list[tuple[str, tuple[str, ...], str, str]] = [
     ("a naive date", (*SEND, *STATE, "--stale-date", "2031-01-01T00:00"), "stale_date", "aware"),
     ("a duration for a date", (*SEND, *STATE, "--expiration", "300"), "expiration", "seconds"),
     ("priority 7", (*SEND, *STATE, "--priority", "7"), "priority", "10"),
-    ("priority in words", (*SEND, *STATE, "--priority", "high"), "--priority", "integer"),
+    (
+        "priority in words",
+        (*SEND, *STATE, "--priority", "high"),
+        "--priority",
+        "is not a whole number",
+    ),
     (
         "relevance of nothing",
         (*SEND, *STATE, "--relevance-score", "nan"),
