@@ -12,8 +12,9 @@ import pytest
 from apns_live.cli.app import load
 from apns_live.cli.options import CONNECTION, MESSAGE, SENDING, SERVING
 from apns_live.cli.output import EXIT_CODES
-from apns_live.settings.table import CLIENT, GATEWAY, SERVICE, STORE, TABLE
+from apns_live.settings.table import TABLE
 from tests.warm import run_command
+from tests.workshop.settings_page import row, written
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
 SHARED = {parameter.name for parameter in (*CONNECTION, *MESSAGE, *SENDING, *SERVING)}
@@ -101,15 +102,11 @@ def test_the_exit_codes_are_listed() -> None:
 
 def test_the_settings_are_listed() -> None:
     """One table: what is read from arguments, variables and file stands in the page, in its order."""
-    rows = re.findall(
-        r"^\| `(.+)` \| `(.+)` \| (?:`(.+)`)? ?\| (.+) \|$", sections()["Settings"], re.MULTILINE
-    )
-    assert rows == [
-        (one.name, one.variable, one.option if one.has_option else "", one.text) for one in TABLE
-    ]
-    assert [len(part) for part in (CLIENT, STORE, GATEWAY, SERVICE)] == [
-        part.count("\n| `") for part in re.split(r"^### ", sections()["Settings"], flags=re.M)[1:]
-    ]
+    assert written(PAGE) == PAGE, "run python -m tests.workshop.settings_page"
+    for one in TABLE:
+        assert row(one) in sections()["Settings"]
+    with pytest.raises(ValueError, match="0 tables"):
+        written("")
 
 
 def test_options_are_those_of_the_table() -> None:
