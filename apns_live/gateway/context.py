@@ -58,13 +58,6 @@ class Gateway:
         self.admission = Admission(self.settings)
         self.door = DoorStatistics()
 
-    @classmethod
-    def over(cls, service: Service, settings: GatewaySettings | None = None) -> Gateway:
-        """Return a gateway over an open service."""
-        gateway = cls(settings)
-        gateway.attach(service)
-        return gateway
-
     def attach(self, service: Service) -> None:
         """Take an open service."""
         database, clock = service.database, service.clock

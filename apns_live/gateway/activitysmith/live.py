@@ -6,22 +6,11 @@ from typing import Any
 
 from ...activities.requests import End, Presentation, Start, Update
 from ...errors import ActivityEnded
-from . import requests, states, store
+from . import requests, sending, states, store
 from .answers import answered, await_result, counts, end_answer, start_answer
 from .dialect import DIALECT, ID_ATTRIBUTE, Call
 from .refusals import Refused
 from .requests import LiveCall
-from .sending import (
-    audience_of,
-    check_phones,
-    check_within,
-    draw,
-    fresh_id,
-    make_room,
-    one_start_at_a_time,
-    reached,
-    slugs_of,
-)
 from .streaming import put_state
 
 
@@ -30,25 +19,25 @@ async def start(call: Call, body: Any) -> dict[str, Any]:
     said = requests.start(body, lenient=call.lenient)
     once = call.once()
     state = states.complete(said.state or {}, phase="start", now=call.moment)
-    slugs = await reached(call, said.channels)
-    activity = fresh_id(call)
-    state = await draw(call, state, said, None, f"activity:{activity}")
+    slugs = await sending.reached(call, said.channels)
+    activity = sending.fresh_id(call)
+    state = await sending.draw(call, state, said, None, f"activity:{activity}")
     request = Start(
         id=activity,
         attributes_type=call.chosen.attributes_type,
         id_attribute=ID_ATTRIBUTE,
         content_state=state,
         presentation=Presentation(alert=states.start_alert(said.alert, state)),
-        audience=audience_of(slugs),
+        audience=sending.audience_of(slugs),
         tags=said.tags or (),
         metadata=said.metadata or {},
         dialect=DIALECT,
     )
     ended = None
-    async with one_start_at_a_time(call):
+    async with sending.one_start_at_a_time(call):
         if not await store.was_told(call, once):
-            await check_phones(call, slugs)
-            ended = await make_room(call, request.audience)
+            await sending.check_phones(call, slugs)
+            ended = await sending.make_room(call, request.audience)
         done = await call.service.activities.start(call.app, request, key=once)
     answer = call.told(done)
     result = await await_result(call, answer.operation)
@@ -69,7 +58,7 @@ async def update(call: Call, body: Any) -> dict[str, Any]:
             f"the activity {card.id!r} has ended ({card.end_reason}): start a new one"
         )
     state = states.complete(said.state or {}, phase="update", now=call.moment, current=card.state)
-    state = await draw(call, state, said, card.state, place_of(card))
+    state = await sending.draw(call, state, said, card.state, place_of(card))
     done = await call.service.activities.update(
         call.app,
         Update(
@@ -90,7 +79,7 @@ async def update(call: Call, body: Any) -> dict[str, Any]:
         activity_id=card.id,
         **counts(result, devices=answer.devices, queued=answer.queued),
         users_notified=result.persons,
-        effective_channel_slugs=slugs_of(card.audience),
+        effective_channel_slugs=sending.slugs_of(card.audience),
         tags=list(card.tags if said.tags is None else said.tags),
     )
 
@@ -103,7 +92,7 @@ async def end(call: Call, body: Any) -> dict[str, Any]:
     if card.ended and not await store.was_told(call, once):
         return ended_before(call, card)
     state = states.complete(said.state or {}, phase="end", now=call.moment, current=card.state)
-    state = await draw(call, state, said, card.state, place_of(card))
+    state = await sending.draw(call, state, said, card.state, place_of(card))
     done = await call.service.activities.end(
         call.app,
         End(
@@ -148,7 +137,7 @@ async def own_card(call: Call, activity: str, verb: str) -> store.Card:
             "Live Activity not found",
             "No Live Activity of this app has this activity_id: start it first.",
         )
-    check_within(call, card, verb)
+    sending.check_within(call, card, verb)
     return card
 
 
@@ -164,8 +153,8 @@ async def _through_stream(call: Call, card: store.Card, said: LiveCall) -> dict[
     if stream is None or stream.paused:
         return None
     if stream.running is not None:
-        check_within(call, stream.running, "update")
-    slugs = slugs_of(card.audience)
+        sending.check_within(call, stream.running, "update")
+    slugs = sending.slugs_of(card.audience)
     answer = await put_state(call, key, stream, said, None if slugs is None else tuple(slugs))
     answer["previous_activity_id"] = card.id
     return answer

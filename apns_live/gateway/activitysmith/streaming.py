@@ -9,21 +9,11 @@ from ...activities.accept.streams import Streamed
 from ...activities.requests import End, Presentation, Start, Update
 from ...activities.times import to_text
 from ...errors import InvalidInput
-from . import requests, states, store
+from . import requests, sending, states, store
 from .answers import answered, await_result, counts, end_answer
 from .dialect import DIALECT, ID_ATTRIBUTE, Call
 from .refusals import STREAM_KEY, Refused
 from .requests import LiveCall
-from .sending import (
-    audience_of,
-    check_phones,
-    check_within,
-    draw,
-    fresh_id,
-    make_room,
-    one_start_at_a_time,
-    reached,
-)
 
 _KEY_RULE = "stream_key must contain only letters, numbers, underscores, and hyphens"
 
@@ -33,9 +23,9 @@ async def put(call: Call, body: Any) -> dict[str, Any]:
     key = _key(call)
     said = requests.stream(body, lenient=call.lenient)
     stream = await store.stream_of(call, key)
-    slugs = await reached(call, said.channels)
+    slugs = await sending.reached(call, said.channels)
     if stream is not None and stream.running is not None:
-        check_within(call, stream.running, "update")
+        sending.check_within(call, stream.running, "update")
     return await put_state(call, key, stream, said, slugs)
 
 
@@ -59,12 +49,12 @@ async def put_state(
     state = states.complete(
         said.state or {}, phase="update", now=call.moment, current=current, steady=True
     )
-    drawn = await draw(call, state, said, current, f"stream:{key}")
-    audience = audience_of(slugs)
+    drawn = await sending.draw(call, state, said, current, f"stream:{key}")
+    audience = sending.audience_of(slugs)
     tags, metadata = said.tags, said.metadata
     former = stream or store.Stream(paused=False, card=None, tags=(), metadata={})
     request = Start(
-        id=fresh_id(call),
+        id=sending.fresh_id(call),
         stream_key=key,
         attributes_type=call.chosen.attributes_type,
         attributes={"stream_key": key},
@@ -85,12 +75,12 @@ async def put_state(
         dialect=DIALECT,
     )
     ended = None
-    async with one_start_at_a_time(call, starts=running is None):
+    async with sending.one_start_at_a_time(call, starts=running is None):
         if not await store.was_told(call, once):
             if running is None or running.audience != audience:
-                await check_phones(call, slugs)
+                await sending.check_phones(call, slugs)
             if running is None and not await _was_started(call, key):
-                ended = await make_room(call, audience)
+                ended = await sending.make_room(call, audience)
         done = await call.service.streams.put(call.app, request, change=change, key=once)
     shown = former.tags if tags is None else tags
     return await _put_answer(call, call.told(done), slugs, shown, ended)
@@ -144,14 +134,14 @@ async def _final(
     running = None if stream is None else stream.running
     state = None
     if running is not None:
-        check_within(call, running, verb)
+        sending.check_within(call, running, verb)
         if said.state is not None:
             state = states.complete(said.state, phase="end", now=call.moment, current=running.state)
         elif said.buttons or _runs(running.state):
             last = {**states.without_buttons(running.state)}
             state = states.complete(_asked_again(last), phase="end", now=call.moment, current=last)
         if state is not None:
-            state = await draw(call, state, said, running.state, f"stream:{key}")
+            state = await sending.draw(call, state, said, running.state, f"stream:{key}")
     shown = state if state is not None else (running.state if running is not None else {})
     alert = states.change_alert(said.alert, shown) if shown.get("title") else None
     return End(

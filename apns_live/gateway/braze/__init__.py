@@ -13,18 +13,10 @@ from starlette.responses import Response
 
 from ...activities.requests import End
 from ...errors import ActivityEnded, BadBody, InvalidInput, NotFound, PayloadTooLarge
+from .. import reach
 from ..calls import Call, Face, operation
 from ..keys import ApiKey
 from ..problems import classify, json_answer
-from ..reach import (
-    check_activity,
-    check_audience,
-    check_id,
-    is_gone,
-    is_named,
-    knows_type,
-    reaches_anyone,
-)
 from ..scopes import Dialect
 from . import words
 from .translate import MAX_EXTERNAL_IDS, read_start, read_update
@@ -107,11 +99,11 @@ async def start(call: Call, body: dict[str, Any]) -> Response:
     most = app.settings.get("braze_max_external_ids", MAX_EXTERNAL_IDS)
     request = read_start(body, now=gateway.clock.time(), max_ids=most)
     _check_app(key, body)
-    check_audience(key, request.audience)
-    await check_id(gateway, key, request.id)
+    reach.check_audience(key, request.audience)
+    await reach.check_id(gateway, key, request.id)
     minor = []
-    if not await reaches_anyone(gateway, app, request.audience, request.attributes_type):
-        known = await knows_type(gateway, app, request.attributes_type)
+    if not await reach.reaches_anyone(gateway, app, request.audience, request.attributes_type):
+        known = await reach.knows_type(gateway, app, request.attributes_type)
         text = words.NOBODY if known else words.UNKNOWN_TYPE
         minor.append(text.format(name=request.attributes_type))
     await gateway.service.activities.start(app, request, again=True)
@@ -126,14 +118,14 @@ async def update(call: Call, body: dict[str, Any]) -> Response:
     activities = gateway.service.activities
     minor = []
     try:
-        await check_activity(gateway, key, request.id)
+        await reach.check_activity(gateway, key, request.id)
         if isinstance(request, End):
             done = await activities.end(key.app, request)
         else:
             done = await activities.update(key.app, request)
         answer = done.answer
         nobody = answer.status == "accepted" and not answer.devices + answer.queued
-        if nobody and await is_gone(gateway, key.app, request.id):
+        if nobody and await reach.is_gone(gateway, key.app, request.id):
             minor.append(words.NOBODY_LEFT.format(activity=request.id))
     except NotFound:
         # Braze accepts what it cannot deliver, and says so in its dashboard only.
@@ -144,7 +136,7 @@ async def update(call: Call, body: dict[str, Any]) -> Response:
 
 
 def _check_app(key: ApiKey, body: Mapping[str, Any]) -> None:
-    if not is_named(key.app, body["app_id"], "braze_app_id"):
+    if not reach.is_named(key.app, body["app_id"], "braze_app_id"):
         raise InvalidInput(
             "is not the app of this key",
             field="app_id",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..calls import Operation
-
 # Each registers its operations; the busiest come first, for paths are looked through in order.
 # isort: off
 from . import (
@@ -29,12 +27,7 @@ from . import (
 from . import openapi
 from .face import NATIVE
 
-__all__ = ["NATIVE", "all_operations", "describe"]
-
-
-def all_operations() -> tuple[Operation, ...]:
-    """Return every operation."""
-    return tuple(NATIVE.operations)
+__all__ = ["NATIVE", "describe"]
 
 
 def describe(version: str) -> dict[str, Any]:

@@ -13,28 +13,17 @@ from ...activities.requests import Accepted
 from ..calls import Call
 from ..problems import classify
 from ..reach import check_activity, check_audience
+from . import shapes
 from .answers import BulkAnswer, BulkItem, PageAnswer, page, shown_times
 from .face import Routes
-from .shapes import (
-    ActivitiesPage,
-    BulkBody,
-    BulkEnd,
-    BulkStart,
-    BulkUpdate,
-    EndBody,
-    Page,
-    StartBody,
-    UpdateBody,
-    to_end,
-    to_start,
-    to_update,
-)
 
 routes = Routes("activities", scope="activities:read")
+_ACCEPTED = {"status": 202, "idempotent": True, "grouped": True, "refusals": {409}}
+"""Of a write that is done after its answer."""
 _SCOPES = {
-    BulkStart: "activities:start",
-    BulkUpdate: "activities:update",
-    BulkEnd: "activities:end",
+    shapes.BulkStart: "activities:start",
+    shapes.BulkUpdate: "activities:update",
+    shapes.BulkEnd: "activities:end",
 }
 
 
@@ -42,51 +31,34 @@ _SCOPES = {
     "POST /v1/activities/{activity}/update",
     "Give an activity a new state",
     scope="activities:update",
-    status=202,
-    idempotent=True,
-    grouped=True,
-    refusals={409},
+    **_ACCEPTED,
 )
-async def update_activity(call: Call, activity: str, body: UpdateBody) -> Accepted:
+async def update_activity(call: Call, activity: str, body: shapes.UpdateBody) -> Accepted:
     """Devices that have an activity token get it now, the others when they hand one in.
 
     When states come faster than they can be sent, a device gets only the newest.
     """
-    request = to_update(activity, body)
+    request = shapes.to_update(activity, body)
     return call.told(await call.service.activities.update(call.app, request, key=call.once()))
 
 
 @routes(
-    "POST /v1/activities/{activity}/end",
-    "End an activity",
-    scope="activities:end",
-    status=202,
-    idempotent=True,
-    grouped=True,
-    refusals={409},
+    "POST /v1/activities/{activity}/end", "End an activity", scope="activities:end", **_ACCEPTED
 )
-async def end_activity(call: Call, activity: str, body: EndBody | None) -> Accepted:
+async def end_activity(call: Call, activity: str, body: shapes.EndBody | None) -> Accepted:
     """Without a body the last state stays on the card. Ending again is ``ignored``."""
-    request = to_end(activity, body)
+    request = shapes.to_end(activity, body)
     return call.told(await call.service.activities.end(call.app, request, key=call.once()))
 
 
-@routes(
-    "POST /v1/activities",
-    "Start an activity",
-    scope="activities:start",
-    status=202,
-    idempotent=True,
-    grouped=True,
-    refusals={409},
-)
-async def start_activity(call: Call, body: StartBody) -> Accepted:
+@routes("POST /v1/activities", "Start an activity", scope="activities:start", **_ACCEPTED)
+async def start_activity(call: Call, body: shapes.StartBody) -> Accepted:
     """Pushes a start to every device of the audience that has a push-to-start token of the type.
 
     Devices hand their tokens to this gateway: an app that never did is not reached.
     """
     check_audience(call.key, body.audience)
-    request = to_start(body)
+    request = shapes.to_start(body)
     return call.told(await call.service.activities.start(call.app, request, key=call.once()))
 
 
@@ -98,7 +70,7 @@ async def start_activity(call: Call, body: StartBody) -> Accepted:
     grouped=True,
     refusals={403},
 )
-async def bulk(call: Call, body: BulkBody) -> BulkAnswer:
+async def bulk(call: Call, body: shapes.BulkBody) -> BulkAnswer:
     """Each item is a write of its own: one that is refused leaves the others.
 
     Items stand in ``do`` (``start``, ``update``, ``end``) and are not ordered among each other. An
@@ -114,22 +86,25 @@ async def bulk(call: Call, body: BulkBody) -> BulkAnswer:
 
 
 async def _one(
-    call: Call, index: int, item: BulkStart | BulkUpdate | BulkEnd, once: Key | None
+    call: Call,
+    index: int,
+    item: shapes.BulkStart | shapes.BulkUpdate | shapes.BulkEnd,
+    once: Key | None,
 ) -> BulkItem:
     key = None if once is None else Key(caller=once.caller, key=f"{once.key[:240]}#{index}")
     activities, app = call.service.activities, call.app
     try:
         call.need(_SCOPES[type(item)])
         match item:
-            case BulkStart():
+            case shapes.BulkStart():
                 check_audience(call.key, item.audience)
-                done = await activities.start(app, to_start(item), key=key)
-            case BulkUpdate():
+                done = await activities.start(app, shapes.to_start(item), key=key)
+            case shapes.BulkUpdate():
                 await check_activity(call.gateway, call.key, item.id)
-                done = await activities.update(app, to_update(item.id, item), key=key)
-            case BulkEnd():
+                done = await activities.update(app, shapes.to_update(item.id, item), key=key)
+            case shapes.BulkEnd():
                 await check_activity(call.gateway, call.key, item.id)
-                done = await activities.end(app, to_end(item.id, item), key=key)
+                done = await activities.end(app, shapes.to_end(item.id, item), key=key)
     except Exception as error:
         found = classify(error)
         if found.status == 500:
@@ -139,7 +114,7 @@ async def _one(
 
 
 @routes("GET /v1/activities", "List activities")
-async def list_activities(call: Call, query: ActivitiesPage) -> PageAnswer[ActivityRow]:
+async def list_activities(call: Call, query: shapes.ActivitiesPage) -> PageAnswer[ActivityRow]:
     """The oldest first."""
     found = await call.service.activities.page(call.app, **asdict(query))
     return page(found, query.limit)
@@ -152,7 +127,9 @@ async def get_activity(call: Call, activity: str) -> ActivityCounts:
 
 
 @routes("GET /v1/activities/{activity}/history", "List what was asked of an activity", grouped=True)
-async def activity_history(call: Call, activity: str, query: Page) -> PageAnswer[OperationView]:
+async def activity_history(
+    call: Call, activity: str, query: shapes.Page
+) -> PageAnswer[OperationView]:
     """Its operations with their counts, the oldest first."""
     found = await call.service.operations.page(call.app, activity=activity, **asdict(query))
     return page(found, query.limit)

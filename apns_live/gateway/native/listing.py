@@ -8,18 +8,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import asdict
 
-from ...activities.people.views import (
-    FollowerView,
-    GroupView,
-    ListedDevice,
-    ListedUser,
-    MemberView,
-    SegmentView,
-    StreamView,
-    TokenView,
-    WholeDevice,
-    WholeUser,
-)
+from ...activities.people import views
 from ...errors import NotFound
 from ..calls import Call
 from ..reach import check_stream
@@ -45,12 +34,12 @@ class DevicesPage(TextPage, frozen=True, kw_only=True):
 class TokensAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Every token of a device."""
 
-    items: list[TokenView]
+    items: list[views.TokenView]
     next: None = None
 
 
 @routes("GET /v1/devices", "List devices", refusals={404})
-async def list_devices(call: Call, query: DevicesPage) -> TextPageAnswer[ListedDevice]:
+async def list_devices(call: Call, query: DevicesPage) -> TextPageAnswer[views.ListedDevice]:
     """All of the app by id, or those of one `user`, one `language` or one `country`.
 
     A language is exactly that one: `de` is not `de-AT`. For more, count or start a segment.
@@ -59,11 +48,11 @@ async def list_devices(call: Call, query: DevicesPage) -> TextPageAnswer[ListedD
 
 
 @routes("GET /v1/devices/{device}", "Get a device")
-async def get_device(call: Call, device: str) -> WholeDevice:
+async def get_device(call: Call, device: str) -> views.WholeDevice:
     """With its living push-to-start tokens, by their first digits, its tags and attributes."""
     known = shown_device(await call.service.devices.get(call.app, device))
     held = await call.service.directory.belongings(call.app, device)
-    return cast("WholeDevice", {**known, **held})
+    return cast("views.WholeDevice", {**known, **held})
 
 
 @routes("GET /v1/devices/{device}/tokens", "List the tokens of a device")
@@ -78,56 +67,56 @@ async def list_tokens(call: Call, device: str) -> TokensAnswer:
 
 
 @routes("GET /v1/users", "List users")
-async def list_users(call: Call, query: TextPage) -> TextPageAnswer[ListedUser]:
+async def list_users(call: Call, query: TextPage) -> TextPageAnswer[views.ListedUser]:
     """By the caller's own id."""
     return text_page(await call.service.directory.users(call.app, **asdict(query)))
 
 
 @routes("GET /v1/users/{user:path}", "Get a user")
-async def get_user(call: Call, user: str) -> WholeUser:
+async def get_user(call: Call, user: str) -> views.WholeUser:
     """With aliases, tags, attributes, groups, and the ids of the devices."""
     return shown_times(await call.service.directory.user(call.app, user))
 
 
 @routes("GET /v1/groups", "List groups")
-async def list_groups(call: Call, query: TextPage) -> TextPageAnswer[GroupView]:
+async def list_groups(call: Call, query: TextPage) -> TextPageAnswer[views.GroupView]:
     """By slug."""
     return text_page(await call.service.directory.groups(call.app, **asdict(query)))
 
 
 @routes("GET /v1/groups/{group}", "Get a group")
-async def get_group(call: Call, group: str) -> GroupView:
+async def get_group(call: Call, group: str) -> views.GroupView:
     """Its members are two lists of their own."""
     return shown_times(await call.service.directory.group(call.app, group))
 
 
 @routes("GET /v1/groups/{group}/{kind}", "List the devices or the users of a group")
-async def list_members(call: Call, group: str, query: TextPage) -> TextPageAnswer[MemberView]:
+async def list_members(call: Call, group: str, query: TextPage) -> TextPageAnswer[views.MemberView]:
     """``kind`` is ``devices`` (those that are in by themselves) or ``users``."""
     kind = kind_of(call)
     return text_page(await call.service.directory.members(call.app, group, kind, **asdict(query)))
 
 
 @routes("GET /v1/segments", "List segments", scope="audiences:read")
-async def list_segments(call: Call, query: TextPage) -> TextPageAnswer[SegmentView]:
+async def list_segments(call: Call, query: TextPage) -> TextPageAnswer[views.SegmentView]:
     """The saved ones by name; those that every app has are not among them."""
     return text_page(await call.service.directory.segments(call.app, **asdict(query)))
 
 
 @routes("GET /v1/segments/{segment}", "Get a segment", scope="audiences:read")
-async def get_segment(call: Call, segment: str) -> SegmentView:
+async def get_segment(call: Call, segment: str) -> views.SegmentView:
     """By name or id."""
     return await call.service.directory.segment(call.app, segment)
 
 
 @routes("GET /v1/streams", "List streams", scope="activities:read")
-async def list_streams(call: Call, query: TextPage) -> TextPageAnswer[StreamView]:
+async def list_streams(call: Call, query: TextPage) -> TextPageAnswer[views.StreamView]:
     """By key."""
     return text_page(await call.service.directory.streams(call.app, **asdict(query)))
 
 
 @routes("GET /v1/streams/{stream}", "Get a stream", scope="activities:read", grouped=True)
-async def get_stream(call: Call, stream: str) -> StreamView:
+async def get_stream(call: Call, stream: str) -> views.StreamView:
     """With the id of the activity that runs behind it."""
     await check_stream(call.gateway, call.key, stream)
     found = await call.service.directory.stream(call.app, stream)
@@ -145,6 +134,6 @@ async def get_stream(call: Call, stream: str) -> StreamView:
 )
 async def list_followers(
     call: Call, activity: str, query: TextPage
-) -> TextPageAnswer[FollowerView]:
+) -> TextPageAnswer[views.FollowerView]:
     """Who was started or joined, whose token came, and which state each of them has."""
     return text_page(await call.service.directory.followers(call.app, activity, **asdict(query)))

@@ -19,18 +19,7 @@ from ...errors import InvalidInput, NotFound
 from ..calls import Call
 from ..problems import json_answer as answer
 from ..reading import read
-from .users import (
-    EXTERNAL,
-    claimed,
-    external_of,
-    find,
-    named,
-    others,
-    put_aliases,
-    read_identity,
-    set_properties,
-    shown,
-)
+from . import users
 
 MOST = 20
 _MANY: Any = Annotated[list[Any], Meta(max_length=MOST)]
@@ -73,25 +62,25 @@ async def add(call: Call, given: Mapping[str, Any], external: str) -> str:
 
 async def create_user(call: Call, body: dict[str, Any]) -> Response:
     """POST /apps/{app_id}/users: 201 for a new user, 200 for one that is there."""
-    identity = read_identity(body.get("identity") or {})
+    identity = users.read_identity(body.get("identity") or {})
     subscriptions = read_many(body.get("subscriptions"))
-    external = await external_of(call, identity)
-    known = await find(call.gateway, call.app, EXTERNAL, external)
-    if (conflict := await claimed(call, external, identity)) is not None:
+    external = await users.external_of(call, identity)
+    known = await users.find(call.gateway, call.app, users.EXTERNAL, external)
+    if (conflict := await users.claimed(call, external, identity)) is not None:
         return conflict
-    await call.service.people.add_user(call.app, external, aliases=others(identity))
+    await call.service.people.add_user(call.app, external, aliases=users.others(identity))
     for given in subscriptions:
         await add(call, given, external)
-    await set_properties(call, external, body.get("properties"))
-    found = await shown(call.gateway, call.app, external)
+    await users.set_properties(call, external, body.get("properties"))
+    found = await users.shown(call.gateway, call.app, external)
     return answer(found, 201 if known is None else 200)
 
 
 async def create(call: Call, body: dict[str, Any]) -> Response:
     """POST /apps/{app_id}/users/by/{alias_label}/{alias_id}/subscriptions."""
-    external = await named(call)
+    external = await users.named(call)
     name = await add(call, read_one(body.get("subscription")), external)
-    found = await shown(call.gateway, call.app, external)
+    found = await users.shown(call.gateway, call.app, external)
     mine = [one for one in found["subscriptions"] if one["id"] == name]
     return answer({"subscription": mine[0] if mine else {"id": name}}, 201)
 
@@ -112,21 +101,21 @@ async def remove(call: Call) -> Response:
 async def transfer(call: Call, body: dict[str, Any]) -> Response:
     """PATCH …/owner."""
     name = await _known(call)
-    external = await external_of(call, read_identity(body.get("identity")))
+    external = await users.external_of(call, users.read_identity(body.get("identity")))
     await call.service.people.move_devices(call.app, [name], external)
-    found = await shown(call.gateway, call.app, external)
+    found = await users.shown(call.gateway, call.app, external)
     return answer({"identity": found["identity"]})
 
 
 async def identity(call: Call) -> Response:
     """GET …/user/identity."""
-    found = await shown(call.gateway, call.app, await _owner(call))
+    found = await users.shown(call.gateway, call.app, await _owner(call))
     return answer({"identity": found["identity"]})
 
 
 async def add_aliases(call: Call, body: dict[str, Any]) -> Response:
     """PATCH …/user/identity."""
-    return await put_aliases(call, await _owner(call), body)
+    return await users.put_aliases(call, await _owner(call), body)
 
 
 async def _tell(

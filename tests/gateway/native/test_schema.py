@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from apns_live.gateway import GatewaySettings
-from apns_live.gateway.native import all_operations, describe
+from apns_live.gateway.native import NATIVE, describe
 from apns_live.gateway.problems import TITLES
 from tests.counts import SOAK, count
 
@@ -132,8 +132,8 @@ def test_every_operation_is_described() -> None:
         for path, methods in description["paths"].items()
         for method in methods
     }
-    assert len(described) == len(all_operations())
-    names = [one.name for one in all_operations()]
+    assert len(described) == len(NATIVE.operations)
+    names = [one.name for one in NATIVE.operations]
     assert len(names) == len(set(names))
     for path, methods in description["paths"].items():
         for method, one in methods.items():
@@ -147,7 +147,7 @@ def test_every_operation_is_described() -> None:
 def test_examples_fit_their_schemas() -> None:
     import msgspec
 
-    for one in all_operations():
+    for one in NATIVE.operations:
         for example in one.examples.values():
             msgspec.convert(example, one.body, strict=True)
 

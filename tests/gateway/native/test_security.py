@@ -10,7 +10,7 @@ import pytest
 
 from apns_live.gateway import GatewaySettings, create_app
 from apns_live.gateway.app import FACES
-from apns_live.gateway.native import NATIVE, all_operations, describe
+from apns_live.gateway.native import NATIVE, describe
 from apns_live.gateway.pages import FOLDER
 from apns_live.gateway.scopes import ALL
 
@@ -40,7 +40,7 @@ MADE_BY_NAMING = {
 def operation_of(method: str, path: str) -> str:
     """Return the name of the operation that a call comes to."""
     plain = path.partition("?")[0]
-    for one in all_operations():
+    for one in NATIVE.operations:
         pattern = re.sub(r"{\w+(:path)?}", "[^/]+", one.path)
         if one.method == method and re.fullmatch(pattern, plain):
             return one.name
@@ -107,7 +107,7 @@ async def test_another_apps_things_are_not_there(live: Live) -> None:
         ("DELETE", f"/v1/keys/{key}", None),
     ]
     tried = {operation_of(method, path) for method, path, _ in calls}
-    named = {one.name for one in all_operations() if "{" in one.path and one.who == "key"}
+    named = {one.name for one in NATIVE.operations if "{" in one.path and one.who == "key"}
     assert named - tried == MADE_BY_NAMING
     async with live.caller(live.other_key) as other:
         for method, path, body in calls:
@@ -211,7 +211,7 @@ async def test_every_route_asks_who_calls(live: Live) -> None:
         "unknown": {"authorization": f"Bearer {live.key[:-1]}"},
     }
     async with live.caller() as caller:
-        for one in all_operations():
+        for one in NATIVE.operations:
             if one.who == "anyone":
                 continue
             path = one.path.replace("{", "").replace(":path}", "").replace("}", "")
