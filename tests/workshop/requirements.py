@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -44,10 +46,16 @@ def closure(*extras: str) -> set[str]:
     return found
 
 
+@functools.cache
+def installed_modules() -> Mapping[str, list[str]]:
+    """Return all top-level module names here, each with the distributions that provide it."""
+    return importlib.metadata.packages_distributions()
+
+
 def modules_of(distributions: set[str]) -> set[str]:
     """Return the top-level module names that these distributions provide."""
     return {
         module
-        for module, names in importlib.metadata.packages_distributions().items()
+        for module, names in installed_modules().items()
         if any(canonicalize_name(name) in distributions for name in names)
     }
