@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from tests import made_once, statements, warm
+from tests import warm
 from tests.programs import OPTIONAL, PROGRAMS, find_program
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile("soak", deadline=None, max_examples=2_000, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("APNS_LIVE_HYPOTHESIS_PROFILE", "default"))
-
-made_once.share()
-statements.share()
 
 _absent_key = pytest.StashKey[dict[str, int]]()
 
@@ -67,8 +65,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    # Modules and tests are a million objects that never go: no collection is to look at them again.
     del session
+    # What no test here has imported need not be shared: to import it only for that takes half a second.
+    if "sqlalchemy" in sys.modules:
+        from tests import statements
+
+        statements.share()
+    if "httpx" in sys.modules:
+        from tests import made_once
+
+        made_once.share()
+    # Modules and tests are a million objects that never go: no collection is to look at them again.
     gc.collect()
     gc.freeze()
 
