@@ -21,11 +21,12 @@ _EXPLAINED = ("SELECT", "UPDATE", "DELETE", "WITH", "INSERT")
 
 @asynccontextmanager
 async def every_query_indexed(
-    database: Database, *, small: Iterable[str] = ()
+    database: Database, *, small: Iterable[str] = (), without: Iterable[str] = ()
 ) -> AsyncIterator[list[str]]:
     """Check the plan of each statement of the block at its end.
 
-    ``small`` names tables that have few rows by nature (the apps), which may be scanned.
+    ``small`` names tables that have few rows by nature (the apps), which may be scanned. ``without``
+    names indexes that would lead to too many rows.
     """
     seen: dict[str, Any] = {}
 
@@ -44,13 +45,13 @@ async def every_query_indexed(
     assert seen, "the block ran no query"
     problems = []
     for statement, parameters in seen.items():
-        found = await _problems(database, statement, parameters, set(small))
+        found = await _problems(database, statement, parameters, set(small), set(without))
         problems += [f"{problem}\n  in: {' '.join(statement.split())}" for problem in found]
     assert not problems, "\n".join(problems)
 
 
 async def _problems(
-    database: Database, statement: str, parameters: Any, small: set[str]
+    database: Database, statement: str, parameters: Any, small: set[str], without: set[str]
 ) -> list[str]:
     async with database.read() as connection:
         if database.is_sqlite:
@@ -58,9 +59,12 @@ async def _problems(
             return [
                 detail
                 for *_, detail in rows
-                if detail.startswith("SCAN ")
-                and detail.split()[1] not in small
-                and not _of_no_table(detail)
+                if without & set(detail.split())
+                or (
+                    detail.startswith("SCAN ")
+                    and detail.split()[1] not in small
+                    and not _of_no_table(detail)
+                )
             ]
         for setting in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin"):
             await connection.exec_driver_sql(f"SET LOCAL {setting} = off")
@@ -68,7 +72,7 @@ async def _problems(
         found = await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
         plan = found.scalar()
         plan = json.loads(plan) if isinstance(plan, str) else plan
-        return list(_walk(plan[0]["Plan"], small))
+        return list(_walk(plan[0]["Plan"], small, without))
 
 
 def _of_no_table(detail: str) -> bool:
@@ -82,8 +86,10 @@ def _of_no_table(detail: str) -> bool:
     )
 
 
-def _walk(node: dict[str, Any], small: set[str]) -> Iterable[str]:
+def _walk(node: dict[str, Any], small: set[str], without: set[str]) -> Iterable[str]:
     kind, table = node["Node Type"], node.get("Relation Name", "")
+    if node.get("Index Name") in without:
+        yield f"{kind} on {table} reads {node['Index Name']}"
     if kind == "Seq Scan" and table not in small:
         yield f"Seq Scan on {table}"
     if (
@@ -93,7 +99,7 @@ def _walk(node: dict[str, Any], small: set[str]) -> Iterable[str]:
     ):
         yield f"{kind} on {table} reads all of {node['Index Name']}"
     for inner in node.get("Plans", ()):
-        yield from _walk(inner, small)
+        yield from _walk(inner, small, without)
 
 
 PARTIAL = ("_retired", "_missing", "_ending", "_deleted")

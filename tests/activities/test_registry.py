@@ -19,6 +19,7 @@ from apns_live.activities.store.upgrade import upgrade
 from apns_live.errors import ActivitiesError, InvalidInput, InvalidToken, NotFound, StoreError
 from apns_live.payload import StartToken
 from apns_live.testing.clock import SimulatedClock
+from tests.activities.plans import every_query_indexed
 
 T0 = 1_700_000_000_000
 A, B = "aa" * 32, "bb" * 80
@@ -322,3 +323,23 @@ async def test_typed_tokens_are_tokens(devices: Devices, app: App) -> None:
         device="phone", kind="start", token=StartToken(A), registered_at=T0, scope="Match"
     )
     assert await devices.register(app, [record]) == 1
+
+
+async def test_a_registration_looks_up_its_own_tokens_alone(
+    database: Database, app: App, devices: Devices
+) -> None:
+    """Along the index of everyone who can be started, each token would read all tokens of the app.
+
+    PostgreSQL chooses by what it knows of the rows, of which there are none here.
+    """
+    everyone: set[str] = set()
+    if database.is_sqlite:
+        everyone = {
+            "ix_start_tokens_app_id_attributes_type_retired_at_id",
+            "ix_device_tokens_app_id_environment_retired_at_id",
+        }
+    plain = TokenRecord(device="d2", kind="device", token=B, registered_at=T0)
+    async with every_query_indexed(database, without=everyone):
+        await devices.register(app, [start("d1", A, T0), plain])
+        await devices.register(app, [start("d2", A, T0 + 1)])
+    assert await living(database) == {("d2", "Match"): A}

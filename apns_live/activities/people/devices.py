@@ -311,7 +311,8 @@ _UNTRIED = """,
     cleared_at = CASE WHEN known.token <> excluded.token AND known.unanswered > 0
         THEN CAST(:now AS BIGINT) ELSE known.cleared_at END"""
 # A token stays with the device that registered it last: one phone, one push. A reinstalled app is a new
-# device to us and may hold the token of the old one.
+# device to us and may hold the token of the old one. Found by the token, not among all of the scope (see
+# `_statements`): SQLite would read everyone who can be started, for each token.
 _MOVED = """
 UPDATE {table} SET retired_at = newer.registered_at, retired_reason = 'moved'
 FROM {given} JOIN {table} AS newer ON newer.app_id = given.app AND newer.token = given.token
@@ -326,7 +327,7 @@ def _statements(table: str, scope: str) -> tuple[str, str]:
     place, given_place, same, more = "device_id, environment", "device, environment", "", ""
     if scope:
         place, given_place = f"{place}, {scope}", f"{given_place}, scope"
-        same, more = f"AND newer.{scope} = {table}.{scope}", _UNTRIED
+        same, more = f"AND newer.{scope} || '' = {table}.{scope}", _UNTRIED
     return (
         _REGISTER.format(
             table=table, place=place, given=_GIVEN, given_place=given_place, alive=_ALIVE, more=more
