@@ -134,12 +134,11 @@ class Apps:
     async def configure(self, app: App, settings: Mapping[str, Any]) -> App:
         """Merge settings into those of the app; a value of None removes one.
 
-        Those that the service reads are ``budget`` (a preset's name), ``device_limit`` (living
-        activities on one device), ``device_limit_ends`` (oldest or least relevant),
-        ``hand_over_after`` (seconds, as of `Start`), ``suspect_tokens`` (use, last or skip; see
-        `activities.people.suspects`), ``language``
-        (of broadcasts, where an alert has several) and ``contract`` (see `activities.decodes`);
-        docs/vendors has those of the gateway's dialects. Names of your own begin with ``x_``.
+        Those that the service reads are ``budget`` (a preset's name), ``channel_devices`` (ios18 or
+        all), ``device_limit`` (living activities on one device), ``device_limit_ends`` (oldest or least
+        relevant), ``hand_over_after`` (seconds, as of `Start`), ``suspect_tokens`` (use, last or skip; see
+        `activities.people.suspects`), ``language`` (of broadcasts, where an alert has several) and
+        ``contract`` (see `activities.decodes`); docs/vendors has those of the gateway's dialects. Names of your own begin with ``x_``.
         Raises `InvalidInput`, also for names that nobody knows.
         """
         check_settings(settings)
@@ -279,6 +278,7 @@ OWN = "x_"
 """How names begin that are the caller's own: they are kept, and nobody here reads them."""
 _CHOICES = {
     "budget": ("default", "frequent", "observed", "observed-frequent"),
+    "channel_devices": ("ios18", "all"),
     "device_limit_ends": ("oldest", "least relevant"),
     "suspect_tokens": ("use", "last", "skip"),
     "onesignal_device_calls": ("off", "signed", "open", "demo"),

@@ -77,6 +77,12 @@ def language(value: object, field: str) -> str:
     return _matching(value, field, _LANGUAGE, "Give a tag such as en or zh-Hans.")
 
 
+def has_channels(os_version: str | None) -> bool:
+    """Return True for a device that is known to run iOS 18 or later, which has broadcast channels."""
+    found = _VERSION.match(os_version or "")
+    return found is not None and int(found[1].split(".")[0]) >= 18
+
+
 def hand_over_after(value: object, field: str) -> None:
     """Check the age of a card, in seconds, at which a new one takes its place; 0 for never."""
     number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -85,6 +85,10 @@ class ServiceSettings:
         least=0.0,
         metavar="SECONDS",
     )
+    # A start that names a channel fails before iOS 18; a device that told no version may be older.
+    channel_devices: Literal["ios18", "all"] = setting(
+        "ios18", "Devices that follow an activity's channel; the others have activity tokens."
+    )
     # By default an hour's pushes at priority 10 may be spent at once, down to the reserve; default
     # and frequent have a pace.
     budget: Literal["default", "frequent", "observed", "observed-frequent"] = setting(

@@ -401,7 +401,7 @@ async def test_no_token_is_expected_of_an_activity_that_follows_a_channel(
 ) -> None:
     channel = "dHN0LXNyY2gtY2hubA=="
     await still.activities.start(still.app, a_start(channel=channel, hand_over_after=0))
-    await still.put_on("match-17", "d0")
+    await still.put_on("match-17", "d0", by_channel=True)
     still.clock.advance_sync(61)
     began = still.now - 61_000
     assert await still.scheduler.catch_up() == began + 600_000  # no answer is expected either

@@ -54,7 +54,7 @@ class World(Rooms):
         self.started += 1
         name = f"card-{self.started}"
         await self.activities.start(self.app, a_start(id=name, **changes))
-        await self.put_on(name, device)
+        await self.put_on(name, device, by_channel="channel" in changes)
         return name
 
     async def passes(self, seconds: float = WAIT + 1) -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import Row, and_, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -266,8 +266,8 @@ class Activities:
         """
         async with self._database.read() as connection:
             row = await find(connection, app, schema.activities, public_id)
-            devices, queued, missing = await _reached(connection, row)
-        return activity_view(ActivityCounts, row, devices=devices, queued=queued, missing=missing)
+            counts = await _reached(connection, row)
+        return activity_view(ActivityCounts, row, **counts)
 
     async def page(
         self, app: App, *, status: str | None = None, after: int = 0, limit: int = PAGE
@@ -299,19 +299,20 @@ class Activities:
             after = rows[-1].id
 
 
-async def _reached(connection: AsyncConnection, activity: Row[Any]) -> tuple[int, int, int]:
-    """Return how many devices have a token, have none yet, and were reported for that.
+async def _reached(connection: AsyncConnection, activity: Row[Any]) -> dict[str, int]:
+    """Return how many devices are reached, which way, have no token yet, and were reported for that.
 
     Those of a channel need none.
     """
     table = schema.activity_devices
-    missing = func.count(table.c.missing_reported_at).filter(table.c.token.is_(None))
-    query = select(func.count(table.c.token), func.count(), missing)
+    waiting = and_(table.c.token.is_(None), ~table.c.by_channel)
+    missing = func.count(table.c.missing_reported_at).filter(waiting)
+    following = func.count().filter(table.c.by_channel)
+    query = select(func.count(), func.count().filter(waiting), missing, following)
     query = query.where(table.c.activity_id == activity.id, table.c.retired_at.is_(None))
-    with_token, living, reported = (await connection.execute(query)).one()
-    if activity.channel_id is not None:
-        return living, 0, 0
-    return with_token, living - with_token, reported
+    living, queued, reported, on_channel = (await connection.execute(query)).one()
+    counts = {"devices": living - queued, "queued": queued, "missing": reported}
+    return {**counts, "by_channel": on_channel}
 
 
 def _taken(app: App, public_id: str) -> Conflict:

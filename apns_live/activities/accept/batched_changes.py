@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Integer, Row, bindparam, func, literal_column, select, update
+from sqlalchemy import Integer, Row, and_, bindparam, case, func, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...errors import ActivityEnded, InvalidPayload, NotFound
@@ -34,9 +34,17 @@ _members = schema.activity_devices
 # Of most activities all devices are counted as they are read; the others have a question of their own.
 _FEW = f"""(SELECT count(token) FROM (SELECT token FROM activity_devices
     WHERE activity_id = activities.id AND retired_at IS NULL LIMIT {_COUNT_KEPT_ABOVE + 1}) AS few)"""  # noqa: S608
+_FOLLOWING = (
+    "CASE WHEN channel_id IS NULL THEN 0 ELSE "
+    + _FEW.replace(
+        "SELECT token", "SELECT CASE WHEN by_channel AND token IS NULL THEN '' END AS token"
+    )
+    + " END"
+)
 _READ = select(
     literal_column(_FEW).label("reached"),
     literal_column(_FEW.replace("(token)", "(*)")).label("living"),
+    literal_column(_FOLLOWING).label("following"),
     *(
         _activities.c[name]
         for name in [
@@ -59,7 +67,12 @@ _READ = select(
 # In the order of their rows: two processes that lock the same rows cannot wait in a circle.
 _READ_LOCKED = _READ.order_by(_activities.c.id).with_for_update()
 _COUNT = (
-    select(_members.c.activity_id, func.count(_members.c.token), func.count(_members.c.id))
+    select(
+        _members.c.activity_id,
+        func.count(_members.c.token),
+        func.count(_members.c.id),
+        func.count(case((and_(_members.c.by_channel, _members.c.token.is_(None)), 1))),
+    )
     .where(
         _members.c.activity_id.in_(bindparam("rows", expanding=True)),
         _members.c.retired_at.is_(None),
@@ -78,6 +91,10 @@ SELECT {", ".join(f"given.{name}" for name in _OPERATION)}
 FROM {{{", ".join(name + " TEXT" * (name in _TEXTS) for name in _OPERATION)}}} WHERE true
 ORDER BY given.version
 """  # noqa: S608 - names of columns
+
+
+_Reached = tuple[int, int, int]
+"""Devices with a token, on the channel, and without a token yet."""
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -122,7 +139,7 @@ class Changing:
     def __init__(self, new_id: Callable[[], str], monotonic: Callable[[], float]) -> None:
         self._new_id = new_id
         self._monotonic = monotonic
-        self._counts: dict[int, tuple[float, int, int]] = {}
+        self._counts: dict[int, tuple[float, _Reached]] = {}
 
     async def together(
         self, connection: AsyncConnection, items: Sequence[Change]
@@ -168,11 +185,10 @@ class Changing:
         counts = await self._reached(connection, changed)
         for index, found, operation in operations:
             item, channel = items[index], found.read.channel_id
-            devices, queued = counts[found.read.id]
-            operation["targeted"] = devices + queued
-            if channel is not None:  # one push for all of them, which need no token
-                devices, queued = devices + queued, 0
-                operation["targeted"] = 1
+            tokens, following, queued = counts[found.read.id]
+            devices = tokens + following
+            # One push for all that follow the channel, and one for each of the others.
+            operation["targeted"] = tokens + queued + (channel is not None)
             operation["queued"] = queued
             accepted = Accepted(
                 operation=operation["public_id"],
@@ -233,31 +249,32 @@ class Changing:
 
     async def _reached(
         self, connection: AsyncConnection, changed: Sequence[_Standing]
-    ) -> dict[int, tuple[int, int]]:
-        """Return how many devices of each have a living token, and how many have none yet.
+    ) -> dict[int, _Reached]:
+        """Return how many devices of each have a living token, follow the channel, and have none yet.
 
         Of an activity with thousands of devices the figures may be two seconds old: counting them
         for every update would cost more than the update.
         """
         now = self._monotonic()
-        counts: dict[int, tuple[int, int]] = {}
+        counts: dict[int, _Reached] = {}
         ask: list[int] = []
         for found in changed:
             row, living = found.read.id, getattr(found.read, "living", None)
             kept = self._counts.get(row)
             if living is not None and living <= _COUNT_KEPT_ABOVE:
-                counts[row] = found.read.reached, living - found.read.reached
+                reached, following = found.read.reached, found.read.following
+                counts[row] = reached, following, living - reached - following
             elif kept is not None and kept[0] > now:
-                counts[row] = kept[1], kept[2]
+                counts[row] = kept[1]
             else:
                 self._counts.pop(row, None)
-                counts[row] = 0, 0
+                counts[row] = 0, 0, 0
                 ask.append(row)
         if ask:
-            for row, with_token, living in await connection.execute(_COUNT, {"rows": ask}):
-                counts[row] = with_token, living - with_token
+            for row, reached, living, following in await connection.execute(_COUNT, {"rows": ask}):
+                counts[row] = reached, following, living - reached - following
                 if living > _COUNT_KEPT_ABOVE and len(self._counts) < _COUNTS_KEPT:
-                    self._counts[row] = (now + _COUNT_KEPT_SECONDS, *counts[row])
+                    self._counts[row] = (now + _COUNT_KEPT_SECONDS, counts[row])
         return counts
 
 

@@ -92,7 +92,7 @@ WHERE (known.registered_at IS NULL OR excluded.registered_at > known.registered_
 _STANDING = f"""
 SELECT known.activity_id, known.device_id, known.token, known.environment,
     known.acknowledged_version, devices.language, devices.frequent_updates, known.retired_at,
-    known.replaced_ending_at,
+    known.replaced_ending_at, known.by_channel,
     EXISTS (SELECT 1 FROM start_tokens WHERE start_tokens.device_id = known.device_id
         AND start_tokens.unanswered > 0) AS was_silent
 FROM {_GIVEN}
@@ -141,7 +141,7 @@ class _Turn(msgspec.Struct, frozen=True):
         """Return the living members that registered, by activity."""
         members: dict[int, list[Member]] = {}
         for (activity, device), known in self.after.items():
-            if known.retired_at is None:
+            if known.retired_at is None and not known.by_channel:
                 frequent = known.frequent_updates
                 told = (known.token, known.environment, known.acknowledged_version, known.language)
                 member = Member(device, *told, None if frequent is None else bool(frequent))

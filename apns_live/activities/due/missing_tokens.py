@@ -2,8 +2,8 @@
 
 APNs answers 200 for a start that the phone then refuses (its budget is spent, Live Activities are
 switched off), and a phone may show the card and never wake the app that would send the token. Both
-look the same from here: started, and no token came. Such a device can get no update, unless the
-activity follows a broadcast channel; then no token is expected.
+look the same from here: started, and no token came. Such a device can get no update, unless it
+follows the activity's broadcast channel; then no token is expected.
 """
 
 from __future__ import annotations
@@ -62,9 +62,11 @@ class MissingTokens:
                     update(table)
                     .where(table.c.id.in_(due), *overdue)
                     .values(missing_reported_at=now)
-                    .returning(table.c.activity_id)
+                    .returning(table.c.activity_id, table.c.by_channel)
                 )
-                await self._report(connection, Counter(reported.scalars()), done)
+                # Of a card on a channel no token is expected.
+                late = Counter(row.activity_id for row in reported if not row.by_channel)
+                await self._report(connection, late, done)
         if len(due) == len(found):
             return None
         later: int = found[len(due)].started_at + self._wait
@@ -75,7 +77,7 @@ class MissingTokens:
         if not counts:
             return
         query = select(activities.c.id, activities.c.app_id, activities.c.public_id)
-        query = query.where(activities.c.id.in_(counts), activities.c.channel_id.is_(None))
+        query = query.where(activities.c.id.in_(counts))
         rows = await rows_of(connection, query)
         apps = await apps_of(connection, (row.app_id for row in rows))
         for row in rows:

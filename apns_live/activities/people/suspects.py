@@ -36,7 +36,7 @@ JOIN devices ON devices.id = known.device_id
 JOIN start_tokens AS tokens ON tokens.device_id = known.device_id
     AND tokens.attributes_type = activities.attributes_type
     AND tokens.environment = known.environment
-WHERE activities.channel_id IS NULL AND devices.push_enabled AND tokens.retired_at IS NULL
+WHERE NOT known.by_channel AND devices.push_enabled AND tokens.retired_at IS NULL
     AND tokens.registered_at <= known.started_at
     AND NOT EXISTS (
         SELECT 1 FROM activity_devices AS later

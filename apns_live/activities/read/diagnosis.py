@@ -94,7 +94,7 @@ def _of_budgets(
 
 
 _OF_ACTIVITY = (
-    *("public_id", "channel_id", "attributes_type", "content_state", "version", "updated_at"),
+    *("public_id", "attributes_type", "content_state", "version", "updated_at"),
     "end_reason",
 )
 
@@ -123,7 +123,7 @@ def _of_card(
     said = f"{name} was started at {to_text(card.started_at)}"
     if not over and card.started_at is not None and card.started_at < now - 8 * HOUR:
         yield finding("activity", "eight hours", f"{said}, over 8 hours ago")
-    if card.token is None and card.channel_id is None:
+    if card.token is None and not card.by_channel:
         yield finding("token", "no token", f"{said}, and no token came")
     elif not problem and confirmed is not None and card.end_reason != "expired":
         yield _confirmation(card, confirmed, now)
@@ -136,7 +136,7 @@ def _confirmation(card: Row[Any], confirmed: int, now: int) -> Finding:
         return Finding("card", "ok", f"{said}; the app confirmed it at {to_text(confirmed)}")
     if (card.started_at or 0) >= newest or newest > now - PATIENCE:
         return Finding("card", "ok", f"{said}; the app need not have confirmed it yet")
-    if card.channel_id is None and card.acknowledged_version < card.version:
+    if not card.by_channel and card.acknowledged_version < card.version:
         return finding("card", "unconfirmed", f"{said}, and APNs has not taken it")
     last = f"the last report is of {to_text(confirmed)}" if confirmed else "no report ever came"
     unconfirmed = finding("card", "unconfirmed", f"{said}, and the app did not confirm it: {last}")

@@ -117,11 +117,15 @@ class ActivityRow(ActivityView):
 
 
 class ActivityCounts(ActivityView):
-    """An activity with its devices: with a token, without one yet, and without one for too long."""
+    """An activity with its devices: reached, without a token yet, and without one for too long.
+
+    Of those reached ``by_channel`` follow the channel; the others have a token.
+    """
 
     devices: int
     queued: int
     missing: int
+    by_channel: int
 
 
 class ActivityState(TypedDict):
@@ -173,6 +177,7 @@ async def still_queued(connection: AsyncConnection, rows: Iterable[Row[Any]]) ->
             members.c.retired_at.is_(None),
             members.c.acknowledged_version < max(row.version for row in waiting),
             members.c.token.is_(None),
+            ~members.c.by_channel,
         )
         .group_by(members.c.activity_id, members.c.acknowledged_version)
     )

@@ -109,7 +109,9 @@ def best_language(languages: frozenset[str], language: str | None) -> str:
     return choose({**{tag: tag for tag in languages}, "en": "en"}, language)
 
 
-def start_message(activity: Started, language: str, *, now: float) -> payload.Start:
+def start_message(
+    activity: Started, language: str, *, by_channel: bool, now: float
+) -> payload.Start:
     """Return the start for the newest state; ``now`` is seconds since 1970.
 
     Its priority is the start's own: a quiet update that came meanwhile makes no start quiet.
@@ -122,7 +124,7 @@ def start_message(activity: Started, language: str, *, now: float) -> payload.St
         alert=alert_in(start_alert_of(activity), language),
         stale_date=_stale(shown, now),
         relevance_score=shown.relevance_score,
-        input_push_channel=activity.channel_id,
+        input_push_channel=activity.channel_id if by_channel else None,
         priority=5 if activity.quiet else None,
     )
 

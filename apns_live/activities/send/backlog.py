@@ -242,12 +242,12 @@ class ActivityBacklog(Backlog):
         query = select(activities.c.id).where(
             activities.c.status.in_(("active", "ended")),
             activities.c.retired_at.is_(None),
-            activities.c.channel_id.is_(None),
             exists().where(
                 members.c.activity_id == activities.c.id,
                 members.c.retired_at.is_(None),
                 members.c.acknowledged_version < activities.c.version,
                 members.c.token.is_not(None),
+                ~members.c.by_channel,
             ),
         )
         if len(partitions) < PARTITIONS:

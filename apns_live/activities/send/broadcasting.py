@@ -1,12 +1,13 @@
 """Activities that follow a broadcast channel: one push for each newest state, whoever listens.
 
 Apple, "Sending broadcast push notification requests to APNs". A broadcast has one text, so of an
-alert by language the app's own goes out. It is counted as one outcome, of device 0.
+alert by language the app's own goes out. It is counted as one outcome, of device 0. Devices that do not
+follow the channel get theirs by token beside it; an operation is finished when both are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,9 +44,13 @@ class Broadcasting:
     carriers: Carriers
     recorder: Recorder
     ownership: Ownership
+    sent: Callable[[int], object]
+    """Called with an activity's row when its newest state was broadcast, or cannot be."""
 
     def __post_init__(self) -> None:
         self._stamps: dict[int, int] = {}
+        self._done: dict[int, tuple[int, str]] = {}
+        """The newest version that was broadcast of an activity, and why APNs did not take it."""
 
     def not_before(self, activity: Row[Any]) -> float:
         """Return when the next push may leave, in seconds: timestamps never run far ahead of now."""
@@ -65,28 +70,54 @@ class Broadcasting:
         for row in operations:
             newest = row if row.version == activity.version else newest
             alert = msgspec.json.decode(row.request, type=Presentation).alert or alert
+        if self.result(activity) is not None or await self._was_sent(activity, newest):
+            return ""
         try:
             outcome = await self._send(app, activity, alert)
         except InvalidInput as error:
-            batch = self.recorder.noting(activity.partition)
-            batch.finished.append((activity.id, activity.version, str(error)[:255]))
-            await self.recorder.written()
+            self._finished(activity, str(error))
             return ""
         if refuses_credentials(outcome):
             return refusal_of(outcome)
         batch = self.recorder.noting(activity.partition)
         batch.add(app.row, newest.id, 0, outcome)
-        reason = None
-        if not outcome.accepted:
-            reason = f"{outcome.reason or outcome.verdict.value} {outcome.detail}".strip()[:255]
-        batch.finished.append((activity.id, activity.version, reason))
         batch.stamps.append((activity.id, self._stamps.get(activity.id, 0)))
-        if activity.status == "ended":
-            batch.ended.append((activity.id, activity.version))
         await self.recorder.written()
+        reason = ""
+        if not outcome.accepted:
+            reason = f"{outcome.reason or outcome.verdict.value} {outcome.detail}".strip()
+        self._finished(activity, reason)
+        return ""
+
+    def result(self, activity: Row[Any]) -> str | None:
+        """Return why the newest state was not broadcast, empty if it was; None while that is under way."""
+        if activity.channel_id is None:
+            return ""
+        version, reason = self._done.get(activity.id, (0, ""))
+        return reason if version >= activity.version else None
+
+    async def _was_sent(self, activity: Row[Any], newest: Row[Any]) -> bool:
+        """Return True if an earlier process broadcast the newest state and noted what APNs said."""
+        if activity.id in self._done:
+            return False
+        table = schema.outcomes
+        query = select(table.c.verdict, table.c.reason).where(
+            table.c.operation_id == newest.id, table.c.device_id == 0
+        )
+        row = await self.database.row(query.limit(1))
+        if row is None:
+            return False
+        self._finished(activity, "" if row.verdict == "accepted" else row.reason or row.verdict)
+        return True
+
+    def _finished(self, activity: Row[Any], reason: str) -> None:
+        self._done.pop(activity.id, None)
+        self._done[activity.id] = int(activity.version), reason[:255]
+        if len(self._done) > STAMPS_KEPT:
+            del self._done[next(iter(self._done))]
         if activity.status == "ended" or len(self._stamps) > STAMPS_KEPT:
             self._stamps.pop(activity.id, None)  # the store has it by now
-        return ""
+        self.sent(activity.id)
 
     async def _send(self, app: App, activity: Row[Any], alert: Any) -> Outcome:
         channel = await self._channel(app, activity)

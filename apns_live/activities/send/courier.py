@@ -140,7 +140,10 @@ class Courier:
             refused=self._changes_refused,
         )
         self.carriers.release = lambda carrier: self._lives.release(carrier.delivery)
-        self._broadcasting = Broadcasting(database, clock, self.carriers, self._recorder, ownership)
+        self._broadcasting = Broadcasting(
+            database, clock, self.carriers, self._recorder, ownership, self._lives.broadcast
+        )
+        self._lives.on_channel = self._broadcasting.result
         self._pauses = Pauses(clock, self._pause_over)
         self._jobs = Jobs(clock, ownership, ended=self._ended, broken=self._broken)
         self.failing = Failing(self._recorder, self.carriers, self._backlog)
@@ -371,14 +374,16 @@ class Courier:
             return None
         if ("changes", activity.id) in self._pauses:
             return None
-        if activity.channel_id is not None:
-            if wanted:
-                self._jobs.begin(
-                    ("broadcast", activity.id),
-                    lambda: self._broadcast(app, activity),
-                    partition=activity.partition,
-                )
-            return None
+        if (
+            activity.channel_id is not None
+            and (wanted or self._lives.known([activity.id]))
+            and self._broadcasting.result(activity) is None
+        ):
+            self._jobs.begin(
+                ("broadcast", activity.id),
+                lambda: self._broadcast(app, activity),
+                partition=activity.partition,
+            )
         if activity.id in self._backlog.behind:
             self._backlog.behind.discard(activity.id)
             self._lives.grew(activity.id)
@@ -428,9 +433,11 @@ class Courier:
             return
         async with self.failing.carrier(app, rows[0].environment, wanted) as carrier:
             if carrier is None:
+                self._lives.put_off(activity.id)
                 return
             refused = await self._broadcasting.send(app, rows[0], wanted)
         if refused:
+            self._lives.put_off(activity.id)
             self._changes_refused(app, activity.id, refused)
         else:
             self._pauses.done(("changes", activity.id))

@@ -143,7 +143,7 @@ class FanOut(ABC, Generic[Page]):
         self._unrecorded = 0
         self._changed = asyncio.Event()
         self._guard = SpikeGuard()
-        self._wording: Wording | None = None
+        self._wordings: list[Wording] = []
         self._over = False
         self.left = False
         """Whether its partition was left."""
@@ -360,9 +360,11 @@ class FanOut(ABC, Generic[Page]):
         self, key: object, languages: frozenset[str], message: Callable[[str], Any], now: float
     ) -> Callable[[str | None], Any]:
         """Return what gives the message for a language, made anew when ``key`` changes."""
-        wording = self._wording
-        if wording is None or wording.key != key:
-            wording = self._wording = Wording(self._carrier, languages, message, key=key, now=now)
+        for wording in self._wordings:
+            if wording.key == key:
+                return wording.message_in
+        wording = Wording(self._carrier, languages, message, key=key, now=now)
+        self._wordings = [wording, *self._wordings[:1]]  # with a channel there are two at a time
         return wording.message_in
 
 

@@ -53,7 +53,7 @@ Evicted = tuple[int, str | None]
 """An activity's row and a token that it is to be ended on."""
 
 _CROWDED = """
-SELECT known.id, known.activity_id, known.device_id, known.token, activities.channel_id,
+SELECT known.id, known.activity_id, known.device_id, known.token, known.by_channel,
     activities.message,
     COALESCE(known.handed_over_at, known.started_at, known.joined_at, known.registered_at) AS begun
 FROM {device}
@@ -142,7 +142,7 @@ class Limits:
             candidates = [
                 row
                 for row in living
-                if row.channel_id is None and (row.activity_id, device) not in kept
+                if not row.by_channel and (row.activity_id, device) not in kept
             ]
             chosen += sorted(candidates, key=order)[: len(living) - most]
         if chosen:

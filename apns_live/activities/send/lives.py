@@ -49,7 +49,7 @@ SELECT members.id, members.device_id, members.token, members.environment,
 FROM {activity, version} JOIN activity_devices AS members ON members.activity_id = given.activity
     AND members.retired_at IS NULL AND members.acknowledged_version < given.version
 JOIN devices ON devices.id = members.device_id
-WHERE members.token IS NOT NULL LIMIT :most
+WHERE members.token IS NOT NULL AND NOT members.by_channel LIMIT :most
 """
 
 
@@ -65,6 +65,8 @@ class Lives:
     refused: Callable[[App, int, str], object]
 
     def __post_init__(self) -> None:
+        self.on_channel: Callable[[Row[Any]], str | None] = lambda activity: ""
+        """Returns why the newest state was not broadcast, None while that is under way."""
         self._lives: dict[int, Live] = {}
         self._touched: set[Live] = set()
 
@@ -413,11 +415,26 @@ class Lives:
                 self.refused(live.app, live.row, live.refusal)
                 continue
             if live.unfinished:
+                on_channel = self.on_channel(live.newest.activity)
+                if on_channel is None:
+                    continue  # `broadcast` calls us
                 live.unfinished = False
-                batch.finished.append((live.row, live.version, live.stopped[:255] or None))
+                reason = live.stopped[:255] or on_channel or None
+                batch.finished.append((live.row, live.version, reason))
             batch.stamps.append((live.row, live.last_timestamp()))
             if live.newest.ends:
                 batch.ended.append((live.row, live.version))
+
+    def broadcast(self, row: int) -> None:
+        """Say that the newest state of an activity was broadcast, or cannot be."""
+        if (live := self._lives.get(row)) is not None:
+            self.touch(live)
+
+    def put_off(self, row: int) -> None:
+        """Say that the broadcast of an activity waits for credentials; it is looked at again then."""
+        if (live := self._lives.get(row)) is not None:
+            live.unfinished = False
+            self.touch(live)
 
     def wrote(self, batch: Batch, written: Written) -> None:
         """Let go of what has ended, and of idle ones when there are too many."""
@@ -491,6 +508,7 @@ def _members(activity: int, behind: int | None) -> Select[Any]:
             members.c.activity_id == activity,
             members.c.retired_at.is_(None),
             members.c.token.is_not(None),
+            ~members.c.by_channel,
             tuple_(version, row) > tuple_(after_version, after_row),
         )
         .order_by(version, row)

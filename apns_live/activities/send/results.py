@@ -6,7 +6,7 @@ so that an outcome, the counter it adds to and the version it acknowledges are n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -290,9 +290,10 @@ SELECT known.device_id FROM {activity, device} JOIN activity_devices AS known
 
 _INTEND = """
 INSERT INTO activity_devices
-    (app_id, activity_id, device_id, environment, started_at, sent_version, acknowledged_version)
-SELECT :app, given.activity, given.device, :environment, :now, :version, :version
-FROM {activity, device} WHERE true
+    (app_id, activity_id, device_id, environment, started_at, sent_version, acknowledged_version,
+    by_channel)
+SELECT :app, given.activity, given.device, :environment, :now, :version, :version, given.followed = 1
+FROM {activity, device, followed} WHERE true
 ON CONFLICT (activity_id, device_id) DO NOTHING
 """
 
@@ -309,11 +310,13 @@ async def intend(
     cursor: int,
     now: int,
     leaves: bool = True,
+    following: Collection[int] = (),
 ) -> set[int]:
     """Note that a start is about to leave to devices; return those that it was not noted for yet.
 
-    With ``leaves=False`` they are counted as targeted, and left out of it. From here on a device counts as started: what a crash leaves without an outcome is UNKNOWN. The
-    caller holds the activity's row, so nobody else notes a start of it.
+    With ``leaves=False`` they are counted as targeted, and left out of it. From here on a device counts
+    as started: what a crash leaves without an outcome is UNKNOWN. Those among ``following`` are on the
+    activity's channel. The caller holds the activity's row, so nobody else notes a start of it.
     """
     rows = [(activity, device) for device in devices]
     known = set((await with_rows(connection, _KNOWN, rows)).scalars())
@@ -322,7 +325,7 @@ async def intend(
         await with_rows(
             connection,
             _INTEND,
-            [(activity, device) for device in fresh],
+            [(activity, device, int(device in following)) for device in fresh],
             app=app,
             environment=environment,
             version=version,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from ...client import WorkItem
 from ...errors import InvalidInput
 from ...outcome import Outcome, Verdict
 from ..apps import App
+from ..checks import has_channels
 from ..people.audience import Recipient
 from ..people.suspects import Which
 from ..read.operations import persons_reached
@@ -189,27 +191,40 @@ class StartFanOut(FanOut[Sequence[Recipient]]):
         if not living:
             now = min(now, activity.ended_at / 1000)  # phones want the end to be newer
         started = Started(activity, self._further)
-        message_in = self._worded(
-            (activity.version, int(now)),
-            languages_of(start_alert_of(started)),
-            lambda language: start_message(started, language, now=now),
-            now,
-        )
+        # Devices on the channel and the others get another message each.
+        messages = {
+            by_channel: self._worded(
+                (activity.version, int(now), by_channel),
+                languages_of(start_alert_of(started)),
+                partial(start_message, started, by_channel=by_channel, now=now),
+                now,
+            )
+            for by_channel in set(fresh.values())
+        }
         # A device with two tokens is started once.
         first = {recipient.device: recipient for recipient in reversed(page)}
         return [
-            item_for(recipient, message_in(recipient.language))
+            item_for(recipient, messages[fresh[recipient.device]](recipient.language))
             for recipient in page
             if recipient.device in fresh and first[recipient.device] is recipient
         ]
 
     async def _note_intent(
         self, connection: AsyncConnection, activity: Row[Any], page: Sequence[Recipient], now: int
-    ) -> set[int]:
-        """Note that a page is about to leave; return the devices that it is to leave to."""
+    ) -> dict[int, bool]:
+        """Note that a page is about to leave; return to which devices, and if they follow the channel."""
         living = activity.status == "active"
         version = activity.version if living else activity.version - 1  # the end follows
-        return await intend(connection, **self._place(version, page, now))
+        following = {one.device for one in page if self._follows(one)}
+        fresh = await intend(connection, **self._place(version, page, now), following=following)
+        return {device: device in following for device in fresh}
+
+    def _follows(self, recipient: Recipient) -> bool:
+        """Whether a device that is started follows the activity's channel."""
+        given = self._setting.limits.settings.channel_devices
+        everyone = self._app.settings.get("channel_devices", given) == "all"
+        known = everyone or has_channels(recipient.os_version)
+        return known and self._activity.channel_id is not None
 
     def _may_start(self, activity: Row[Any], now: float) -> bool:
         if activity.status == "active":
@@ -253,10 +268,10 @@ class HandOverFanOut(StartFanOut):
 
     async def _note_intent(
         self, connection: AsyncConnection, activity: Row[Any], page: Sequence[Recipient], now: int
-    ) -> set[int]:
+    ) -> dict[int, bool]:
         devices = [recipient.device for recipient in page]
         handed = await hand_over(connection, activity, devices, now)
-        added: set[int] = set()
+        added: dict[int, bool] = {}
         if activity.stream_key is not None:
             added = await super()._note_intent(connection, activity, page, now)
         await advance(connection, self._operation.id, page[-1].row, len(handed))

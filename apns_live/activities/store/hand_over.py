@@ -21,7 +21,6 @@ from sqlalchemy import (
     func,
     or_,
     select,
-    true,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -56,11 +55,11 @@ def due(activity: Row[Any], now: int) -> ColumnElement[bool]:
 
 def eligible(activity: Row[Any], now: int) -> ColumnElement[bool]:
     """Return the condition that a card is due, and that its device can take a successor."""
-    followed = _members.c.token.is_(None) if activity.channel_id is not None else ~true()
     with_token = and_(
         _members.c.token.is_not(None), _members.c.handed_over_at.is_(None), _gave_a_token()
     )
-    return and_(due(activity, now), or_(with_token, followed), _can_be_started(activity, now))
+    ways = or_(with_token, _members.c.by_channel)
+    return and_(due(activity, now), ways, _can_be_started(activity, now))
 
 
 def over(activity: Row[Any], now: int) -> ColumnElement[bool]:
@@ -107,10 +106,10 @@ def _can_be_started(activity: Row[Any], now: int) -> ColumnElement[bool]:
 
 async def hand_over(
     connection: AsyncConnection, activity: Row[Any], devices: Sequence[int], now: int
-) -> set[int]:
+) -> dict[int, bool]:
     """Note that a successor is about to leave to devices; return those that are to get it.
 
-    ``now`` is milliseconds. Whoever calls holds the activity's row.
+    With each stands whether it follows the channel. ``now`` is milliseconds. Whoever calls holds the activity's row.
     """
     table: Table = _members
     among = table.c.device_id.in_(devices)
@@ -120,9 +119,9 @@ async def hand_over(
         update(table)
         .where(among, eligible(activity, now))
         .values(handed_over_at=now, handed_over_version=activity.version, **second)
-        .returning(table.c.device_id)
+        .returning(table.c.device_id, table.c.by_channel)
     )
-    found = set((await connection.execute(handed)).scalars())
+    found = {row.device_id: row.by_channel for row in await connection.execute(handed)}
     if activity.stream_key is not None:
         names = ("token", "registered_at", "joined_at", "retired_at", "retired_reason")
         none = dict.fromkeys((*names, "missing_reported_at", "start_settled_at", "handed_over_at"))
@@ -131,7 +130,7 @@ async def hand_over(
             update(table)
             .where(among, over(activity, now))
             .values(started_at=now, **none, **version)
-            .returning(table.c.device_id)
+            .returning(table.c.device_id, table.c.by_channel)
         )
-        found |= set((await connection.execute(again)).scalars())
+        found |= {row.device_id: row.by_channel for row in await connection.execute(again)}
     return found

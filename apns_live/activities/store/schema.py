@@ -269,7 +269,7 @@ activities = _table(
     Column("message", Text, nullable=False, server_default="{}"),
     Column("start_alert", Text, nullable=False, server_default="null"),
     Column("audience", Text, nullable=False, server_default="{}"),
-    Column("channel_id", String(255)),  # follows a broadcast channel instead of activity tokens
+    Column("channel_id", String(255)),  # followed by the devices that can, instead of by token
     Column("environment", String(16), nullable=False),
     Column("tags", Text, nullable=False, server_default="[]"),
     Column("metadata", Text, nullable=False, server_default="{}"),
@@ -319,6 +319,8 @@ activity_devices = _table(  # who an activity was started on, or who joined it
     Column("missing_reported_at", BigInteger),  # "started, but no token came" was reported
     Column("ending_at", BigInteger),  # an end is owed to this device alone, since then
     Column("start_settled_at", BigInteger),  # when its start counted as unanswered, or never will
+    # Whether its card follows the activity's channel; the others have tokens.
+    Column("by_channel", Boolean, nullable=False, server_default="0"),
     # When a start left for a second card, until its token comes; ``token`` is the first card's.
     Column("handed_over_at", BigInteger),
     Column("handed_over_version", BigInteger),  # what the second card says

@@ -206,7 +206,7 @@ async def test_a_start_that_is_refused_until_its_activity_is_over_has_failed(wor
 @pytest.mark.usefixtures("short_pauses")
 async def test_a_broadcast_waits_for_the_credentials(world: World) -> None:
     channel = world.fake.add_channel(1)
-    [phone] = await world.add_phones(1)
+    [phone] = await world.add_phones(1, os_version="18.0")
     await world.service.activities.start(world.app, a_start(channel=channel.channel_id))
     await world.until(lambda: world.showing(phone) is not None)
     await world.settled()

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from apns_live.activities import AlertText, CatalogText, CreateChannel, Key, Presentation
+from apns_live.activities import (
+    AlertText,
+    CatalogText,
+    CreateChannel,
+    Key,
+    Presentation,
+    TokenRecord,
+)
 from apns_live.errors import InvalidInput
 from tests.activities.send.test_recovery import kill
 from tests.activities.send.world import World, a_start, an_end, an_update
@@ -19,7 +26,7 @@ def broadcasts(world: World) -> list[Any]:
 
 async def follow_channel(world: World, count: int) -> list[Any]:
     channel = world.fake.add_channel(1)
-    phones = await world.add_phones(count)
+    phones = await world.add_phones(count, os_version="18.1")
     await world.service.activities.start(world.app, a_start(channel=channel.channel_id))
     await world.until(lambda: None not in world.shown(phones))
     await world.settled()
@@ -128,7 +135,7 @@ async def test_a_channel_is_served_by_its_storage_policy_after_a_restart_too(
     made = await world.result_of(
         world.service.channels.create(world.app, CreateChannel(storage_policy=policy))
     )
-    phones = await world.add_phones(2)
+    phones = await world.add_phones(2, os_version="18.1")
     await world.service.activities.start(world.app, a_start(channel=made.answer.id))
     await world.until(lambda: None not in world.shown(phones))
     await world.settled()
@@ -191,3 +198,142 @@ async def test_a_broadcast_that_cannot_be_served_now_is_tried_again(world: World
     await world.until(lambda: world.shown(phones) == [("active", 1)] * 2)
     await world.settled()
     assert (await world.operations())[-1].status == "done"
+
+
+# Devices that follow the channel beside devices that have tokens.
+
+
+async def mixed(world: World) -> tuple[list[Any], list[Any]]:
+    """Start a match on a channel, on two phones of iOS 18, one of iOS 17 and one that said nothing."""
+    channel = world.fake.add_channel(1)
+    on_channel = await world.add_phones(2, os_version="18.0")
+    by_token = await world.add_phones(1, first=2, os_version="17.6.1")
+    by_token += await world.add_phones(1, first=3)
+    await world.service.activities.start(world.app, a_start(channel=channel.channel_id))
+    await world.until(lambda: None not in world.shown(on_channel + by_token))
+    await world.pass_time(2)
+    await world.settled()
+    return on_channel, by_token
+
+
+async def test_each_device_gets_updates_its_own_way_and_once(world: World) -> None:
+    on_channel, by_token = await mixed(world)
+    phones = on_channel + by_token
+    starts = [json.loads(push.body)["aps"] for push in world.fake.pushes]
+    assert [("input-push-channel" in aps, "input-push-token" in aps) for aps in starts] == [
+        (True, False)
+    ] * 2 + [(False, True)] * 2
+    done = await world.service.activities.update(world.app, an_update(1))
+    assert (done.answer.devices, done.answer.queued) == (4, 0)
+    await world.until(lambda: world.shown(phones) == [("active", 1)] * 4)
+    await world.settled()
+    await world.service.activities.end(world.app, an_end(2))
+    await world.until(lambda: world.shown(phones) == [("ended", 2)] * 4)
+    await world.settled()
+    after = [
+        (json.loads(push.body)["aps"]["event"], bool(push.channel_id))
+        for push in list(world.fake.pushes)[4:]
+    ]
+    assert sorted(after) == [("end", False)] * 2 + [("end", True)] + [("update", False)] * 2 + [
+        ("update", True)
+    ]
+    operations = await world.operations()
+    assert [(row.kind, row.status, row.targeted, row.accepted) for row in operations] == [
+        ("start", "done", 4, 4),
+        ("update", "done", 3, 3),
+        ("end", "done", 3, 3),
+    ]
+    # Device 0 is the channel; the others have outcomes of their own.
+    devices = {row.device_id for row in await world.outcomes(operations[1].id)}
+    assert len(devices) == 3
+    assert 0 in devices
+
+
+async def test_only_devices_without_channel_wait_for_a_token(world: World) -> None:
+    world.registering = False
+    on_channel, by_token = await mixed(world)
+    done = await world.service.activities.update(world.app, an_update(1))
+    assert (done.answer.devices, done.answer.queued) == (2, 2)
+    await world.settled()
+    known = await world.service.activities.get(world.app, "match")
+    counts = [known[name] for name in ("devices", "queued", "missing", "by_channel")]
+    assert counts == [2, 2, 0, 2]
+    assert world.shown(on_channel) == [("active", 1)] * 2
+    assert world.shown(by_token) == [("active", 0)] * 2
+    await world.pass_time(61)
+    assert (await world.service.activities.get(world.app, "match"))["missing"] == 2
+    world.registering = True
+    await world.hand_in()
+    await world.settled()
+    assert world.shown(by_token) == [("active", 1)] * 2
+    assert len(broadcasts(world)) == 1
+
+
+async def test_a_token_of_a_device_on_the_channel_is_not_sent_to(world: World) -> None:
+    on_channel, _ = await mixed(world)
+    told = TokenRecord(
+        device=on_channel[0].id, kind="activity", token="ab" * 32, registered_at=world.now(),
+        scope="match",
+    )  # fmt: skip
+    await world.service.tokens.register_activity_tokens(world.app, [told])
+    await world.service.activities.update(world.app, an_update(1))
+    await world.settled()
+    await kill(world)
+    await world.open()
+    await world.settled()
+    assert "ab" * 32 not in [push.token for push in world.fake.pushes]
+    assert (await world.operations())[-1].accepted == 3
+
+
+@pytest.mark.parametrize("moment", ["before", "between", "after"])
+async def test_both_ways_survive_a_crash(world: World, moment: str) -> None:
+    on_channel, by_token = await mixed(world)
+    await world.service.activities.update(world.app, an_update(1))
+    if moment == "between":
+        await world.until(lambda: broadcasts(world))
+    if moment == "after":
+        await world.settled()
+    await kill(world)
+    await world.open()
+    await world.until(lambda: world.shown(on_channel + by_token) == [("active", 1)] * 4)
+    await world.settled()
+    assert (await world.operations())[-1].status == "done"
+    if moment == "after":
+        assert len(broadcasts(world)) == 1
+
+
+async def test_what_the_channel_refuses_fails_and_tokens_are_served(world: World) -> None:
+    _, by_token = await mixed(world)
+    world.fake.state.channels.delete_all(world.app.bundle_id)
+    await world.service.activities.update(world.app, an_update(1))
+    await world.settled()
+    update = (await world.operations())[-1]
+    assert (update.status, update.accepted, update.failed) == ("failed", 2, 1)
+    assert "ChannelNotRegistered" in update.reason
+    assert world.shown(by_token) == [("active", 1)] * 2
+
+
+async def test_an_app_may_put_every_device_on_the_channel(world: World) -> None:
+    world.app = await world.service.apps.configure(world.app, {"channel_devices": "all"})
+    await mixed(world)
+    known = await world.service.activities.get(world.app, "match")
+    assert (known["devices"], known["by_channel"]) == (4, 4)
+
+
+async def test_a_hand_over_keeps_the_way_of_each_device(world: World) -> None:
+    channel = world.fake.add_channel(1)
+    [modern] = await world.add_phones(1, os_version="18.0")
+    [old] = await world.add_phones(1, first=1, os_version="17.4")
+    start = a_start(channel=channel.channel_id, hand_over_after=300)
+    await world.service.activities.start(world.app, start)
+    await world.pass_time(150)
+    await world.service.activities.update(world.app, an_update(1))
+    await world.pass_time(170)
+    await world.service.activities.update(world.app, an_update(2))
+    await world.settled()
+    said = [
+        [(card.state, json.loads(card.content)["n"]) for card in phone.activities]
+        for phone in (modern, old)
+    ]
+    # On the channel no push ends one card of two: the app does.
+    assert said == [[("active", 2), ("active", 2)], [("dismissed", 1), ("active", 2)]]

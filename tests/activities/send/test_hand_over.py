@@ -39,7 +39,8 @@ def long_strides(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def run(world: World, count: int, **changes: Any) -> list[Any]:
     """Start a match whose cards are handed over after ten minutes, with its tokens handed in."""
-    phones = await world.add_phones(count)
+    told = {"os_version": "18.2"} if "channel" in changes else {}
+    phones = await world.add_phones(count, **told)
     start = a_start(presentation=Presentation(alert=LOUD), hand_over_after=AFTER, **changes)
     await world.service.activities.start(world.app, start)
     await world.until(lambda: None not in world.shown(phones))

@@ -173,7 +173,7 @@ async def test_what_follows_a_channel_counts_and_stays(world: World) -> None:
     await limited(world, 1)
     made = await world.result_of(world.service.channels.create(world.app))
     channel = made.answer.id
-    [phone] = await world.add_phones(1)
+    [phone] = await world.add_phones(1, os_version="18.0")
     await world.service.activities.start(world.app, a_start("a", channel=channel))
     await world.until(lambda: states(phone) == {"a": "active"})
     await world.service.activities.start(world.app, a_start("b"))

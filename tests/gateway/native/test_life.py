@@ -265,9 +265,12 @@ async def test_an_activity_may_follow_a_channel(both: Live) -> None:
     made = await both.http.post("/v1/channels", json={"name": "match"})
     assert made.status_code == 201, made.text
     channel = made.json()["id"]
-    await both.add_phones(3)
+    for phone in await both.add_phones(3):
+        told = {"os_version": "18.3"}
+        assert (await both.http.put(f"/v1/devices/{phone.id}", json=told)).status_code == 204
     await both.start(channel=channel)
     await both.shows("active", {"home": 0})
+    assert (await both.http.get("/v1/activities/m1")).json()["by_channel"] == 3
     updated = await both.http.post("/v1/activities/m1/update", json={"content_state": {"home": 1}})
     assert updated.status_code == 202
     await both.shows("active", {"home": 1})

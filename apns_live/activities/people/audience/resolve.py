@@ -58,6 +58,7 @@ class Recipient(msgspec.Struct, frozen=True, gc=False):
     device: int
     token: str
     language: str | None = None
+    os_version: str | None = None
 
 
 class DryRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,7 +183,13 @@ def living_tokens(tokens: Table, app: App, environment: str) -> Select[Any]:
     """Return the query for the living start or device tokens of an app, as recipients."""
     devices = schema.devices
     return (
-        select(tokens.c.id, tokens.c.device_id, tokens.c.token, devices.c.language)
+        select(
+            tokens.c.id,
+            tokens.c.device_id,
+            tokens.c.token,
+            devices.c.language,
+            devices.c.os_version,
+        )
         .join(devices, devices.c.id == tokens.c.device_id)
         .where(
             tokens.c.app_id == app.row,
