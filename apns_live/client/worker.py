@@ -53,16 +53,23 @@ class LentKey(ProviderKey):
 
 
 class _Fed(AheadReader):
-    """Tokens that another process read; it knows each by its number."""
+    """Tokens that another process read; it knows each by its number, where it wants outcomes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, numbered: bool) -> None:
         super().__init__()
+        self._numbered = numbered
         self._handed = 0
         self._numbers: dict[str, int] = {}
         self._again: dict[str, list[int]] = {}
         """More numbers of tokens that are there more than once."""
 
     def feed(self, tokens: list[str]) -> None:
+        if self._numbered:
+            self._number(tokens)
+        self._ahead.extend(tokens)
+        self._wake()
+
+    def _number(self, tokens: list[str]) -> None:
         first, self._handed = self._handed, self._handed + len(tokens)
         fresh = dict(zip(tokens, range(first, self._handed), strict=True))
         if len(fresh) == len(tokens) and self._numbers.keys().isdisjoint(fresh):
@@ -71,8 +78,6 @@ class _Fed(AheadReader):
             for number, token in enumerate(tokens, first):
                 if self._numbers.setdefault(token, number) != number:
                     self._again.setdefault(token, []).append(number)
-        self._ahead.extend(tokens)
-        self._wake()
 
     def numbers(self, tokens: Sequence[str]) -> list[int]:
         """Return the numbers of tokens, each of them once."""
@@ -156,7 +161,7 @@ async def _main(descriptor: int) -> None:
         never_index_authorization=setup.never_index,
     )
     left = None if setup.deadline is None else max(0.001, setup.deadline - monotonic())
-    fed = _Fed()
+    fed = _Fed(numbered=setup.rows)
     tokens: Any = fed
     drops: list[Outcome] = []
     async with client:
