@@ -97,7 +97,6 @@ class _Tally:
     problems: list[Outcome] = field(default_factory=list)
     resent: int = 0
     resumed: bool = False
-    exhausted: bool = False
     unread: int = 0
     """Tokens that the source had given when it was stopped; they were never taken on."""
     started: float = 0.0
@@ -199,7 +198,7 @@ class Run(BaseRun[RunReport], Home):
             read=read + self._reader.duplicates,
             duplicates=self._reader.duplicates,
             unsettled=read - sum(tally.counts.values()),
-            exhausted=tally.exhausted or self._reader.exhausted,
+            exhausted=record.exhausted or self._reader.exhausted,
             finished=record.finished,
             problems=tuple(tally.problems),
             resent=tally.resent,
@@ -266,7 +265,7 @@ class Run(BaseRun[RunReport], Home):
                 "Use another name for another message."
             )
         tally = self._tally
-        tally.resumed, tally.exhausted = True, known.exhausted
+        tally.resumed = True
         ledger = self._ledger = Ledger(known, journalled=True)
         ledger.changed = False
         resend = kept.replay_safe if self._resend_unknown is None else self._resend_unknown
@@ -492,7 +491,7 @@ class Run(BaseRun[RunReport], Home):
         """Read no more tokens, because of ``end``; the first cause counts."""
         super().halt(end)
         if self.end is End.EXHAUSTED:
-            self._tally.exhausted = self._ledger.record.exhausted = True
+            self._ledger.record.exhausted = True
             self._ledger.changed = True
             self._commit(at_once=False)
 
@@ -527,7 +526,7 @@ class Run(BaseRun[RunReport], Home):
             for position, token in ledger.unsettled():
                 trouble = self._retries.troubles.get(position)
                 self._tell(unsent(token, self._encoded.priority, self._stopped, trouble))
-        elif self._tally.exhausted:
+        elif ledger.record.exhausted:
             ledger.record.finished = True
             ledger.changed = True
         self._commit(at_once=True)
