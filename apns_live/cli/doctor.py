@@ -323,7 +323,7 @@ async def _store(given: str | None, address: str) -> Finding:
             return Finding("store", "ok", f"{database!r} is of this release")
     except (StoreError, InvalidSetting) as error:
         remedy = (
-            getattr(error, "remedy", "") or "Run apns-live store upgrade, or name another database."
+            getattr(error, "remedy", "") or "Do what the message says, or name another database."
         )
         return Finding("store", "fail", str(error), remedy)
     except ModuleNotFoundError as error:

@@ -257,7 +257,7 @@ def test_a_store_that_is_locked(doctor: Doctor, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("version", "said"),
-    [("", "not set up"), ("0001", "of version 0001"), ("9999", "of version 9999")],
+    [("", "not set up"), ("0001", "of version 0001"), ("9999", "install that release")],
 )
 def test_a_store_of_another_version(
     doctor: Doctor, tmp_path: Path, version: str, said: str
@@ -269,7 +269,7 @@ def test_a_store_of_another_version(
             store.execute("INSERT INTO alembic_version VALUES (?)", (version,))
     found = doctor.broken("store", "--database", file, code=1)
     assert said in found["said"]
-    assert "store upgrade" in found["remedy"] + found["said"]
+    assert ("store upgrade" in found["said"]) is (version != "9999")
 
 
 def test_a_spent_budget(doctor: Doctor) -> None:

@@ -46,18 +46,23 @@ async def upgrade(database: Database) -> str:
 
     Of several that do it at the same moment one does it, and the others wait for that. Raises `StoreError` when the database is newer than this code.
     """
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     async with _patient(database) as patient, patient.write() as connection:
         if not database.is_sqlite:  # there a transaction that writes is alone anyway
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _KEY})
         before = await connection.run_sync(_revision)
-        if before and before not in known:
-            raise StoreError(
-                f"{database!r} is of version {before}, which this release does not know: "
-                "it was upgraded by a newer one; install that release"
-            )
+        _check_known(database, before)
         await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
     return newest_version()
+
+
+def _check_known(database: Database, version: str) -> None:
+    """Raise `StoreError` for a version of a newer release."""
+    scripts = ScriptDirectory.from_config(_config()).walk_revisions()
+    if version and version not in {script.revision for script in scripts}:
+        raise StoreError(
+            f"{database!r} is of version {version}, which this release does not know: "
+            "it was upgraded by a newer one; install that release"
+        )
 
 
 @asynccontextmanager
@@ -76,6 +81,7 @@ async def check(database: Database) -> None:
     """Raise `StoreError` unless the database is of exactly this code's version."""
     version = await current_version(database)
     if version != newest_version():
+        _check_known(database, version)
         found = f"of version {version}" if version else "not set up"
         raise StoreError(
             f"{database!r} is {found}, and this release needs {newest_version()}: "

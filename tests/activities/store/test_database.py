@@ -97,10 +97,9 @@ _BEFORE = (
 async def test_a_database_of_a_newer_release_is_refused(database: Database) -> None:
     async with database.write() as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(StoreError, match="9999"):
-        await check(database)
-    with pytest.raises(StoreError, match="newer"):
-        await upgrade(database)
+    for refuses in (check, upgrade):
+        with pytest.raises(StoreError, match=r"9999.*install that release"):
+            await refuses(database)
 
 
 async def test_an_error_rolls_the_whole_transaction_back(database: Database) -> None:
