@@ -12,23 +12,7 @@ from collections.abc import Mapping
 import msgspec
 from starlette.responses import Response
 
-from ..errors import (
-    ActivitiesError,
-    ActivityEnded,
-    ApnsLiveError,
-    BadBody,
-    Busy,
-    ChannelError,
-    Conflict,
-    InvalidInput,
-    KeyReused,
-    NotAllowed,
-    NotFound,
-    PayloadTooLarge,
-    StoreError,
-    TooManyRequests,
-    TransportError,
-)
+from .. import errors
 from ..misfits import misfit
 from .logs import Seldom
 
@@ -105,55 +89,51 @@ def problem(
 def classify(error: BaseException) -> Problem:
     """Return what an error is to a caller. Of an unknown one nothing is shown."""
     match error:
-        case PayloadTooLarge():
+        case errors.PayloadTooLarge():
             return problem(
                 "payload_too_large", 422, error.problem, field=error.field, remedy=error.remedy
             )
-        case InvalidInput():
+        case errors.InvalidInput():
             return problem("invalid", 422, error.problem, field=error.field, remedy=error.remedy)
-        case BadBody(status=413):
+        case errors.BadBody(status=413):
             return problem("body_too_large", 413, error.problem)
-        case BadBody(status=415):
+        case errors.BadBody(status=415):
             return problem("not_json", 415, error.problem, remedy="Send plain application/json.")
-        case BadBody(status=408):
-            return problem("bad_body", 408, error.problem)
-        case BadBody():
-            return problem("bad_body", 400, error.problem)
+        case errors.BadBody():
+            return problem("bad_body", error.status, error.problem)
         case msgspec.ValidationError():
             found = misfit(error)
             return problem("invalid", 422, found.problem, field=found.field, remedy=found.remedy)
-        case NotAllowed(status=401):
+        case errors.NotAllowed(status=401):
             return problem("unauthenticated", 401, str(error))
-        case NotAllowed():
+        case errors.NotAllowed():
             return problem("forbidden", 403, str(error))
-        case TooManyRequests():
+        case errors.TooManyRequests():
             return problem("too_many_requests", 429, str(error), retry_after=error.retry_after)
-        case Busy():
+        case errors.Busy():
             return problem("busy", 503, str(error), retry_after=error.retry_after)
-        case NotFound():
+        case errors.NotFound():
             return problem("not_found", 404, str(error))
-        case KeyReused():
+        case errors.KeyReused():
             return problem("idempotency_key_reused", 422, str(error))
-        case Conflict():
+        case errors.Conflict():
             return problem("conflict", 409, str(error))
-        case ActivityEnded():
+        case errors.ActivityEnded():
             return problem("activity_ended", 409, str(error))
-        case StoreError():
+        case errors.StoreError():
             _trouble.say(str(error)[:200])
             return problem("store_unavailable", 503, retry_after=5.0)
-        case ChannelError(status=400 | 404 | 405 | 413):
+        case errors.ChannelError(status=400 | 404 | 405 | 413):
             return problem("apns_refused", 422, str(error), remedy=error.remedy)
-        case ChannelError(status=status) if 400 <= status < 500 and status != 429:
+        case errors.ChannelError(status=status) if 400 <= status < 500 and status != 429:
             return problem("apns_refused", 409, str(error), remedy=error.remedy)
-        case ChannelError():
+        case errors.ChannelError():
             return problem(
                 "apns_unreachable", 503, str(error), remedy=error.remedy, retry_after=5.0
             )
-        case TransportError():
+        case errors.TransportError():
             return problem("apns_unreachable", 503, str(error), retry_after=5.0)
-        case ActivitiesError():
-            return problem("not_possible", 409, str(error))
-        case ApnsLiveError():
+        case errors.ApnsLiveError():
             return problem("not_possible", 409, str(error))
     return problem("internal", 500)
 

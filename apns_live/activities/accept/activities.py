@@ -21,14 +21,7 @@ from ..apps import App
 from ..finding import find, named
 from ..people.app_versions import AppVersions
 from ..people.audience import Audiences
-from ..read.views import (
-    ActivityCounts,
-    ActivityRow,
-    OperationCounts,
-    activity_view,
-    operation_counts,
-    still_queued,
-)
+from ..read import views
 from ..requests import Accepted, End, Start, Update
 from ..requests.messages import broadcast_warning
 from ..requests.start_again import (
@@ -259,7 +252,7 @@ class Activities:
         change = Change(writing.app, request, writing.now, writing.caller)
         return await self._changing.next_version(writing.connection, row, change)
 
-    async def get(self, app: App, public_id: str) -> ActivityCounts:
+    async def get(self, app: App, public_id: str) -> views.ActivityCounts:
         """Return an activity with its counts. Raises `NotFound`.
 
         ``missing`` devices are those of the ``queued`` whose token did not come in time.
@@ -267,22 +260,22 @@ class Activities:
         async with self._database.read() as connection:
             row = await find(connection, app, schema.activities, public_id)
             counts = await _reached(connection, row)
-        return activity_view(ActivityCounts, row, **counts)
+        return views.activity_view(views.ActivityCounts, row, **counts)
 
     async def page(
         self, app: App, *, status: str | None = None, after: int = 0, limit: int = PAGE
-    ) -> list[ActivityRow]:
+    ) -> list[views.ActivityRow]:
         """Return a page of activities, the oldest first; ``after`` is the last page's last ``row``."""
         table = schema.activities
         query = select(table).where(table.c.app_id == app.row, table.c.id > after)
         if status is not None:
             query = query.where(table.c.status == status)
         rows = await self._database.rows(query.order_by(table.c.id).limit(min(limit, 1_000)))
-        return [activity_view(ActivityRow, row) for row in rows]
+        return [views.activity_view(views.ActivityRow, row) for row in rows]
 
     async def history(
         self, app: App, public_id: str, *, page: int = PAGE
-    ) -> AsyncIterator[list[OperationCounts]]:
+    ) -> AsyncIterator[list[views.OperationCounts]]:
         """Read the operations of an activity in pages, the oldest first. Raises `NotFound`."""
         table = schema.operations
         async with self._database.read() as connection:
@@ -292,10 +285,10 @@ class Activities:
         while True:
             async with self._database.read() as connection:
                 rows = await rows_of(connection, query.where(table.c.id > after))
-                queued = await still_queued(connection, rows)
+                queued = await views.still_queued(connection, rows)
             if not rows:
                 return
-            yield [operation_counts(row, queued[row.id]) for row in rows]
+            yield [views.operation_counts(row, queued[row.id]) for row in rows]
             after = rows[-1].id
 
 

@@ -12,16 +12,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ...errors import (
-    BadBody,
-    Busy,
-    ClientClosed,
-    GatewayError,
-    InvalidInput,
-    NotAllowed,
-    PoolFull,
-    TooManyRequests,
-)
+from ... import errors
 from ...outcome import Outcome, Verdict
 from ..problems import classify
 from ..problems import json_answer as answer
@@ -59,7 +50,7 @@ _AUTH_REASONS = frozenset(
 Details = Sequence[Mapping[str, Any]]
 
 
-class GoogleError(GatewayError):
+class GoogleError(errors.GatewayError):
     """A refusal in Google's words. ``retry_after`` is seconds."""
 
     def __init__(
@@ -157,19 +148,19 @@ def _refusal_of(error: Exception) -> GoogleError:
     match error:
         case GoogleError():
             return error
-        case BadBody():
+        case errors.BadBody():
             return bad_field("", f"Invalid JSON payload received. {error.problem}")
-        case InvalidInput():
+        case errors.InvalidInput():
             details = [violation("message.apns.payload", str(error)), fcm("INVALID_ARGUMENT")]
             return GoogleError(400, str(error), details)
-        case NotAllowed(status=401):
+        case errors.NotAllowed(status=401):
             return GoogleError(401, str(error))
-        case NotAllowed():
+        case errors.NotAllowed():
             return GoogleError(403, str(error), [fcm("SENDER_ID_MISMATCH")])
-        case TooManyRequests():
+        case errors.TooManyRequests():
             details = [fcm("QUOTA_EXCEEDED"), _quota("project", str(error))]
             return GoogleError(429, str(error), details, retry_after=error.retry_after)
-        case Busy() | PoolFull() | ClientClosed():
+        case errors.Busy() | errors.PoolFull() | errors.ClientClosed():
             return GoogleError(503, str(error), [fcm("UNAVAILABLE")], retry_after=1.0)
     found = classify(error)
     if found.status >= 500:
