@@ -58,6 +58,8 @@ def test_there_are_recordings_of_both_vendors_in_both_languages() -> None:
     assert found >= {
         "activitysmith-node",
         "activitysmith-python",
+        "activitysmith-python-0.1.0",
+        "activitysmith-python-1.0.0",
         "onesignal-node",
         "onesignal-python",
         "onesignal-python-1.0.2",
