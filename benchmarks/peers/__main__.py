@@ -119,7 +119,7 @@ PEERS: dict[str, tuple[Callable[[Path], str], str, tuple[str, ...]]] = {
 
 def main(arguments: list[str]) -> int:
     """Build what can be built; print each name with its version."""
-    if len(arguments) != 1:
+    if len(arguments) != 1 or arguments[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
     place = Path(arguments[0]).resolve()
