@@ -18,7 +18,7 @@ from ..accept.idempotency import Writing
 from ..apps import apps_of
 from ..store import schema
 from ..store.database import Database
-from ..store.hand_over import begun, due, eligible, over
+from ..store.hand_over import awaited, begun, due, eligible, first_begun, leave_first, over
 from ..store.ownership import Ownership
 from ..store.statements import change_row
 from ..times import ACTIVE_MILLISECONDS
@@ -52,6 +52,7 @@ class HandOvers:
             rows = await held_rows(connection, ids, "active", column <= now)
             apps = await apps_of(connection, (row.app_id for row in rows))
             for row in rows:
+                done.left += [(row.id, one) for one in await leave_first(connection, row, now)]
                 if await _is_wanted(connection, row, now):
                     app = apps[row.app_id]
                     await self._activities.hand_over_within(Writing(connection, app, now), row)
@@ -96,8 +97,9 @@ async def _next_look(connection: AsyncConnection, row: Row[Any], now: int) -> in
         return now + AGAIN
     members = schema.activity_devices
     younger = (members.c.activity_id == row.id, members.c.retired_at.is_(None))
-    began = begun(members)
-    query = select(func.min(began)).where(*younger, began > now - row.hand_over_after)
+    began, after = begun(members), int(row.hand_over_after)
+    query = select(func.min(began)).where(*younger, began > now - after)
     least: int | None = await connection.scalar(query)
-    after: int = row.hand_over_after
-    return max(now + AGAIN, (now if least is None else least) + after)
+    again = max(now + AGAIN, (now if least is None else least) + after)
+    first: int | None = await connection.scalar(select(func.min(first_begun())).where(awaited(row)))
+    return again if first is None else min(again, max(now, first + ACTIVE_MILLISECONDS))

@@ -72,6 +72,40 @@ def over(activity: Row[Any], now: int) -> ColumnElement[bool]:
     )
 
 
+def awaited(activity: Row[Any]) -> ColumnElement[bool]:
+    """Return the condition that the first of two cards is sent to, as the second gave no token yet."""
+    return and_(
+        _members.c.activity_id == activity.id,
+        _members.c.retired_at.is_(None),
+        _members.c.handed_over_at.is_not(None),
+        _members.c.token.is_not(None),
+    )
+
+
+def first_begun() -> ColumnElement[int]:
+    """Return when the first of two cards began, in milliseconds since 1970."""
+    columns = _members.c
+    return func.coalesce(columns.started_at, columns.joined_at, columns.registered_at)
+
+
+async def leave_first(connection: AsyncConnection, activity: Row[Any], now: int) -> list[str]:
+    """Take back the tokens of first cards that iOS has ended; return them.
+
+    What is left is a card that was started and gave no token yet.
+    """
+    table: Table = _members
+    over = and_(awaited(activity), first_begun() <= now - ACTIVE_MILLISECONDS)
+    tokens = list(await connection.scalars(select(table.c.token).where(over)))
+    if tokens:
+        second = {
+            "started_at": table.c.handed_over_at,
+            "acknowledged_version": table.c.handed_over_version,
+        }
+        none = {"token": None, "handed_over_at": None}
+        await connection.execute(update(table).where(over).values(**none, **second))
+    return tokens
+
+
 def _gave_a_token() -> ColumnElement[bool]:
     """Return the condition that the device's last card that was started by push has a token."""
     other = schema.activity_devices.alias()

@@ -209,6 +209,27 @@ async def test_the_second_card_counts_when_the_first_is_gone(world: World, how: 
     assert cards(phone)[-1] == ("active", 2)
 
 
+async def test_a_second_card_without_a_token_is_reported_when_ios_has_ended_the_first(
+    world: World,
+) -> None:
+    [phone] = await run(world, 1)
+    await world.pass_time(300)
+    await update(world, 1)
+    world.registering = False
+    await world.pass_time(8 * 3600)
+    await update(world, 2)
+    assert [state for state, _ in cards(phone)] == ["ended", "active"]
+    assert len(starts(world)) == 2
+    known = await world.service.activities.get(world.app, "match")
+    assert (known["devices"], known["queued"], known["missing"]) == (0, 1, 1)
+    pushes = len(world.fake.pushes)
+    await update(world, 3)
+    assert len(world.fake.pushes) == pushes  # nothing to the card that is over
+    await world.hand_in()
+    await world.settled()
+    assert cards(phone)[-1] == ("active", 3)
+
+
 async def test_the_first_cards_token_does_not_come_back(world: World) -> None:
     [phone] = await run(world, 1)
     [member] = await world.members()

@@ -46,9 +46,7 @@ async def test_a_card_without_token_is_named(live: Live) -> None:
     findings = (await live.http.get("/v1/devices/d-1/doctor")).json()["findings"]
     assert [each["said"].split()[0] for each in findings if each["check"] == "token"] == ["m1"]
     # One that follows a channel needs no token.
-    await live.service.database.change(
-        activities.update().values(channel_id="dHN0LXNyY2gtY2hubA==")
-    )
+    await live.service.database.change(activity_devices.update().values(by_channel=True))
     findings = (await live.http.get("/v1/devices/d-1/doctor")).json()["findings"]
     assert [each for each in findings if each["check"] == "token"] == []
 
