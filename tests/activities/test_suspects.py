@@ -256,9 +256,13 @@ async def test_a_silence_with_another_cause_counts_for_nothing(world: World, sil
     assert await world.silent() == (0, False)
 
 
-async def test_a_token_that_apns_refused_is_retired_and_not_suspect(world: World) -> None:
-    await world.card()
-    await world.passes()
+@pytest.mark.parametrize("silences", [1, 2])
+async def test_a_token_that_apns_refused_is_retired_and_not_suspect(
+    world: World, silences: int
+) -> None:
+    for _ in range(silences):
+        await world.card()
+        await world.passes()
     await world.card()
     async with world.database.write() as connection:
         refused = [(world.app.row, "aa", world.now, "Unregistered")]
@@ -266,7 +270,7 @@ async def test_a_token_that_apns_refused_is_retired_and_not_suspect(world: World
     await world.passes()
     [token] = await world.directory.tokens(world.app, "d0")
     assert (token["retired_reason"], token["suspect"]) == ("Unregistered", False)
-    assert world.scheduler.suspected == 0
+    assert world.scheduler.suspected == silences - 1
 
 
 async def test_a_start_counts_when_it_is_through(world: World) -> None:

@@ -118,7 +118,8 @@ class Directory:
                     named = {
                         name: getattr(row, name, None) for name in ("attributes_type", "activity")
                     }
-                    named["suspect"] = kind == "start" and row.unanswered >= SUSPECT
+                    living = kind == "start" and row.retired_at is None
+                    named["suspect"] = living and row.unanswered >= SUSPECT
                     found.append(view_of(TokenView, row, kind=kind, **named))
         return found
 
