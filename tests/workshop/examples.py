@@ -74,6 +74,8 @@ def examples_of(page: Path) -> list[Example]:
 def fill_in(code: str, ready: dict[str, Any]) -> str:
     """Return the code with the fake's key, team, bundle id and endpoint in the reader's place."""
     code = code.replace("AuthKey_ABC123DEFG.p8", ready["key_file"])
+    settings = Path(ready["key_file"]).with_name("apns-live.toml")
+    code = code.replace("fake/apns-live.toml", str(settings))
     swift = ROOT / "fixtures/contracts/MatchAttributes.swift"
     code = code.replace("ios/Shared/MatchAttributes.swift", str(swift))
     team = f"team_id={ready['team_id']!r}"
