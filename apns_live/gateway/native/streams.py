@@ -28,7 +28,7 @@ class PausedAnswer(msgspec.Struct, frozen=True, kw_only=True):
 async def put_stream(call: Call, stream: str, body: StreamBody) -> StreamAnswer:
     """The answer's ``result`` says what it came to.
 
-    ``started``, ``updated``, ``rotated`` (a new card took the old one's place), ``noop`` (the state
+    ``started``, ``updated``, ``rotated`` (another activity took its place), ``noop`` (the state
     is the same; nothing is sent) or ``paused``.
     """
     check_audience(call.key, body.audience)

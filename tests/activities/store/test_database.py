@@ -72,6 +72,7 @@ async def test_what_the_schema_before_holds_lives_on(empty_database: Database) -
     async with empty_database.write() as connection:
         await connection.run_sync(to("0002"))
         await connection.execute(insert(schema.apps), an_app("a"))
+        await connection.execute(text(_ON_A_CHANNEL))
     await tell("old")
     assert await upgrade(empty_database) == newest_version()
     await tell("new")
@@ -79,10 +80,18 @@ async def test_what_the_schema_before_holds_lives_on(empty_database: Database) -
     columns = tokens.c.token, tokens.c.unanswered, tokens.c.suspect_at, tokens.c.cleared_at
     found = await empty_database.rows(select(*columns).order_by(tokens.c.id))
     assert [tuple(row) for row in found] == [(name, 0, None, None) for name in ("old", "new")]
-    members = select(schema.activity_devices.c.start_settled_at)
-    assert [tuple(row) for row in await empty_database.rows(members)] == [(None,)] * 2
+    members = schema.activity_devices
+    columns = members.c.start_settled_at, members.c.handed_over_at, members.c.by_channel
+    found = await empty_database.rows(select(*columns).order_by(members.c.id))
+    # Every device followed its activity's channel before; the release before does not say so.
+    assert [tuple(row) for row in found] == [(None, None, True), (None, None, False)]
 
 
+_ON_A_CHANNEL = """
+INSERT INTO activities (app_id, public_id, attributes_type, attributes, content_state, status,
+    environment, channel_id, created_at, updated_at)
+VALUES (1, 'match', 'Match', '{}', '{}', 'active', 'sandbox', 'Y2hhbm5lbA==', 1, 1)
+"""
 _BEFORE = (
     "INSERT INTO devices (app_id, public_id, created_at, updated_at) VALUES (1, :device, 1, 1)",
     "INSERT INTO start_tokens "

@@ -428,10 +428,13 @@ async def test_stream_is_renewed_before_the_system_ends_it(world: SmithWorld) ->
     first = said["activity_id"]
     await world.tokens()
     await world.began_earlier(first, hours=7.6)
-    said = await world.ok("PUT", path, {"content_state": PROGRESS})
-    assert (said["operation"], said["previous_activity_id"]) == ("rotated", first)
+    said = await world.ok("PUT", path, {"content_state": {**PROGRESS, "percentage": 77}})
+    assert (said["operation"], said["activity_id"]) == ("updated", first)
     assert said["tags"] == ["t"], "what was not mentioned stays"
     await world.until(lambda: len(phone.activities) == 2)
+    await world.tokens()
+    await world.until(lambda: phone.activities[0].state == "dismissed")
+    assert world.card(phone)["percentage"] == 77
 
 
 async def test_stream_warns_of_many_updates(world: SmithWorld) -> None:

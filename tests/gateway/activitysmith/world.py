@@ -159,12 +159,22 @@ class SmithWorld(World):
 
     async def began_earlier(self, activity: str, *, hours: float) -> None:
         """Say that an activity was started that long ago."""
-        table = schema.activities
+        earlier = int(hours * 3_600_000)
+        table, members = schema.activities, schema.activity_devices
         async with self.service.database.write() as connection:
-            await connection.execute(
+            row = await connection.scalar(
                 update(table)
                 .where(table.c.public_id == activity)
-                .values(started_at=table.c.started_at - int(hours * 3_600_000))
+                .values(
+                    started_at=table.c.started_at - earlier,
+                    hand_over_at=table.c.hand_over_at - earlier,
+                )
+                .returning(table.c.id)
+            )
+            await connection.execute(
+                update(members)
+                .where(members.c.activity_id == row)
+                .values(started_at=members.c.started_at - earlier)
             )
 
     @staticmethod
