@@ -51,17 +51,6 @@ Decided = Callable[["Live", int, int, Outcome], object]
 class Group:
     """The devices of an activity that share environment and language."""
 
-    __slots__ = (
-        "_devices",
-        "_live",
-        "_numbers",
-        "_tickets",
-        "_version",
-        "delivery",
-        "language",
-        "target",
-    )
-
     def __init__(self, live: Live, delivery: Delivery, language: str) -> None:
         self._live = live
         self.delivery = delivery

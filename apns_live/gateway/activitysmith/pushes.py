@@ -66,12 +66,8 @@ async def replace(call: Call, body: Any) -> dict[str, Any]:
         metadata=metadata,
     )
     done = await call.service.notifications.send(call.app, request, key=once)
-    changed = {"tags": said.tags, "metadata": said.metadata}
-    await store.relabel(
-        call,
-        name,
-        {label: value for label, value in changed.items() if value is not None},
-    )
+    labels = {"tags": said.tags, "metadata": said.metadata}
+    await store.relabel(call, name, {k: v for k, v in labels.items() if v is not None})
     result = await await_result(call, call.told(done).operation)
     return without_nothing(
         {
