@@ -28,6 +28,8 @@ from tests.workshop.requirements import ROOT, project
 CONTAINERFILE = ROOT / "deploy" / "Containerfile"
 IMAGE = "localhost/apns-live"
 DEBIAN = ("python3", "python3-venv", "python-is-python3", "ca-certificates")
+NO_BASE = 3
+"""Exit code where neither the registry nor a mirror of Debian can be reached."""
 LIMIT = 600.0
 """Seconds for each step."""
 LENT = ("/etc/ssl/certs", "/etc/pip.conf")
@@ -161,7 +163,7 @@ def _start_loopback() -> None:
 
 
 def main() -> int:
-    """Return 0 when the image could be built, is configured well, and runs."""
+    """Return 0 when the image could be built, is configured well, and runs; `NO_BASE` without a base."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--inside", help=argparse.SUPPRESS)
@@ -174,7 +176,11 @@ def main() -> int:
     image = base(CONTAINERFILE.read_text("utf-8"))
     if not builder.has(image):
         print(f"{image} cannot be pulled; a base of Debian's packages takes its place", flush=True)
-        builder.make_base(image)
+        try:
+            builder.make_base(image)
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"no base can be had here: {error}")
+            return NO_BASE
     config = builder.build()
     if found := faults(config):
         raise SystemExit("\n".join(found))
