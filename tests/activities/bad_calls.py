@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from apns_live.activities.accept.notifications import Notifications
 from apns_live.activities.accept.receipts import Receipts
@@ -24,6 +24,9 @@ EVERYONE = Audience(everyone=True)
 class World(Rooms):
     """Every room that writes, over a store with something in it."""
 
+    _same = False
+    _dumped: dict[str, list[tuple[Any, ...]]]
+
     async def open(self) -> None:
         await self.fill(3)
         await self.activities.start(self.app, a_start(id="running", revision=5))
@@ -40,9 +43,21 @@ class World(Rooms):
         self.receipts = Receipts(self.database, self.clock)
         self.joining = Joining(self.database, self.clock, self.devices)
         self.imports = Imports(self.database, self.clock)
+        event.listen(self.database._writer.sync_engine, "before_cursor_execute", self._see)
+
+    def _see(self, connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+        """Note whether a statement may change the store: else there is no need to read it again."""
+        self._same = self._same and statement.startswith(("SELECT", "BEGIN"))
 
     async def dump(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every row of every table."""
+        if self._same:
+            return self._dumped
+        self._dumped = await self._read()
+        self._same = True
+        return self._dumped
+
+    async def _read(self) -> dict[str, list[tuple[Any, ...]]]:
         found: dict[str, list[tuple[Any, ...]]] = {}
         async with self.database.read() as connection:
             for table in schema.metadata.sorted_tables:
