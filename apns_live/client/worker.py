@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 import sys
@@ -173,8 +174,9 @@ async def _main(descriptor: int) -> None:
         listening = asyncio.create_task(_listen(reader, fed, run))
         await teller.over.wait()
         listening.cancel()
-        await writer.drain()
     writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()  # until all words have left
 
 
 async def _listen(reader: asyncio.StreamReader, fed: _Fed, run: Run) -> None:

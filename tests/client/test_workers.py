@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from apns_live import Hooks, Update, Verdict
-from apns_live.client import workers
-from apns_live.client.crossing import Setup, write
+from apns_live.client import worker, workers
+from apns_live.client.crossing import NoMore, Setup, Take, decode_settled, write
 from apns_live.client.workers import SharedRun
 from apns_live.errors import InvalidSetting, TransportError
 from apns_live.testing import FakeApns
@@ -55,6 +57,42 @@ async def test_every_token_has_its_outcome_once(fake: FakeApns) -> None:
     assert [outcome.token for outcome in report.drops] == [given[7]]
     assert report.connections == sum(each.accepted > 0 for each in fake.connections)
     assert report.p50 > 0
+
+
+async def test_a_worker_ends_when_its_last_word_has_left(fake: FakeApns) -> None:
+    given = tokens(3_000)
+    ours, theirs = socket.socketpair()
+    with ours:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        async with client_for(fake) as client:
+            setup = share(client, [])._make_setup(True)
+        task = asyncio.create_task(worker._main(theirs.detach()))
+        hand: Any = SimpleNamespace(write=ours.sendall)
+        for order in (setup, Take(given), NoMore()):
+            await asyncio.to_thread(write, hand, order)
+        while not task.done() and len(fake.pushes) < len(given):
+            await asyncio.sleep(0)
+        ours.setblocking(False)
+        said = b""
+        while True:
+            for _ in range(20):
+                if not task.done():
+                    await asyncio.sleep(0)
+            try:
+                part = ours.recv(2_048)
+            except BlockingIOError:
+                assert not task.done(), "it ended with words that had not left"
+                continue
+            if not part:
+                break
+            said += part
+        await task
+    settled = 0
+    while said:
+        end = 4 + int.from_bytes(said[:4], "big")
+        settled = decode_settled(said[4:end]).counts.settled
+        said = said[end:]
+    assert settled == len(given)
 
 
 async def test_repeated_tokens_have_an_outcome_each(fake: FakeApns) -> None:
