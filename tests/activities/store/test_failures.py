@@ -192,5 +192,5 @@ async def test_resuming_a_large_start_asks_once_and_not_once_a_device(
         )
         await report_unknown(connection, app=1, activity=1, operation=1, now=1)
         await connection.exec_driver_sql("SET LOCAL work_mem = '64kB'")
-        plan = await connection.exec_driver_sql(f"EXPLAIN {seen[0]}", (1, 1, 1, 1))
+        plan = await connection.exec_driver_sql(f"EXPLAIN {seen[0]}", (1, 1, 1, 1, 1))
         assert "SubPlan" not in "\n".join(row[0] for row in plan)
