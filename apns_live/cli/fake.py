@@ -18,33 +18,33 @@ from .output import MissingPart, Screen
 
 @command(
     """
-    Where:
+    Addresses and files:
     --host HOST: Address to listen on.
     --port PORT: Port of pushes; 0 takes a free one.
     --manage-port PORT: Port of channel management.
     --inspector-port PORT: Port of the inspector and the control API.
-    --no-inspector: Leave it out.
+    --no-inspector: Serve neither the inspector nor the control API.
     --dir DIR: Directory for certificates, key and apns-live.toml; a temporary one if not given.
-    --ready-file FILE: Gets what is printed, as JSON, once every port listens.
+    --ready-file FILE: File that gets the ready line (JSON) once every port listens.
     --hostname NAME: Another name in the certificate, such as api.push.apple.com.
     --token-file FILE: File with the token of inspector and control API; needed on any address that is not
         this machine's own. [APNS_LIVE_FAKE_TOKEN]
     --token TEXT: The token itself; others can see it in the process list.
     --until-stdin-ends: Stop when stdin ends too: nothing is left behind by a program that dies.
-    What kind of day:
+    Behavior:
     --scenario FILE: Scenario (TOML): faults, tokens, phones.
     --latency TIME: Time to answer: 40ms, or 40ms+10ms with a spread.
-    --seed N: Seed of everything drawn.
-    --devices auto|strict: auto: every well-formed token is a live device; or strict.
+    --seed N: Seed of every random choice.
+    --devices auto|strict: auto: every well-formed token is a live device. strict: only tokens that it gave out.
     --schema TYPE=FILE: JSON Schema of the content state of an attributes type.
-    --contract FILE: Swift file of the app, by which its phones decode; repeat.
+    --contract FILE: Swift file of the app, by which its phones decode; repeatable.
     --face wire|asgi: wire (our own, fast, every fault) or asgi (hypercorn).
     --environment development|production: Which APNs to play.
     --strict/--lenient: Refuse what Apple tolerates without saying so.
-    --spelling wire|documented: Reasons as seen or as documented.
-    --cut-streams/--no-cut-streams: One stream after a refusal, back after a success.
-    Whose:
-    --bundle-id ID: Bundle id of an app; may be repeated.
+    --spelling wire|documented: Spell reasons as APNs was seen to, or as Apple documents them.
+    --cut-streams/--no-cut-streams: Allow one stream after a refusal, and all again after a success.
+    App and key:
+    --bundle-id ID: Bundle id of an app; repeatable.
     --team-id ID: Team id.
     --key-id ID: Key id.
     """

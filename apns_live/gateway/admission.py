@@ -1,13 +1,13 @@
-"""The way of one request to its handler: known caller, body, place, deadline.
+"""Admission control: the checks and limits that a request passes before its handler runs.
 
 ::
 
     arrive -> who calls (401, 403) -> is it too large (413) -> read the body -> a place -> the handler
               a stranger's place      at once                  a reader's       bounded   a deadline
 
-Nothing is held for a caller that is not known, and no place while a body is on its way. Places are
-handed out by app: one app leaves a quarter of them to the others, and waiting apps take turns. Writes
-and reads have places of their own, so that a stalled write leaves reads alone.
+A place is the right to run one handler. An unknown caller never holds one, and a known caller gets it only
+after its body has arrived. Each app may hold at most three quarters of the places, and waiting apps take
+turns. Writes and reads have separate places, so stalled writes do not block reads.
 """
 
 from __future__ import annotations

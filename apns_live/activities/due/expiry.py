@@ -1,9 +1,9 @@
-"""The system's own end of a card, and what is forgotten once no card is left.
+"""Cards that iOS ends by itself, and the data that goes when no card is left.
 
 Apple, "Displaying live data with Live Activities": a card is active for 8 hours at most, then the
-system ends it, and shows it for up to 4 more. Each device counts from its own start, so that one
-that joined late is not given up with the first. An activity counts as ended when its last card is,
-without a push: a phone ignores what comes after. When the last card can be gone, so are its tokens.
+system ends it, and shows it for up to 4 more. The 8 hours count from each device's own start, so a device
+that joined late keeps its card longer. The activity has ended when its last card has. It needs no push then:
+a phone ignores pushes for a card that has ended. Tokens are deleted once no card can still be visible.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Tell PostgreSQL's planner of tables that grow fast.
+"""Keep PostgreSQL's statistics of fast-growing tables fresh.
 
-By itself PostgreSQL looks at its tables once a minute. A table that was empty a moment ago and holds
-100,000 rows now is planned as if it were empty until then, and every batch of registrations reads the
-whole of it. So whoever stores many rows looks whether a table has doubled since it was last looked at.
+Autovacuum updates the statistics once a minute. Until it does, the planner takes a table that has just
+grown to 100,000 rows for empty, and every batch of registrations scans the whole table. So a writer of
+many rows runs ANALYZE when a table has doubled since its last ANALYZE.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sqlalchemy import text
 from .database import Database
 
 FIRST_LOOK = 1_000
-"""Rows after which a writer looks for the first time; then at twice as many, and so on."""
+"""Rows after which a writer checks for the first time; then at twice as many, and so on."""
 TABLES = ("devices", "start_tokens", "device_tokens", "activity_devices", "users", "attributes")
 # relpages is what the planner knew last; a fresh table has 0 there.
 _OUTGROWN = text(

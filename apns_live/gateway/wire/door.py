@@ -1,8 +1,8 @@
-"""Who may stay connected: connections are counted before anything of them is read.
+"""Connection limits. Every connection is counted before any byte of it is read.
 
-A connection is idle (no request), has begun a head, is busy (a request is under way), or still sends
-a body that was refused. All but busy ones have a time by which something must happen, and make room
-for new ones when the house is full: the one that did nothing for longest goes first.
+A connection is in one of four states: idle (no request), reading a head, busy (a request is under way), or
+draining a refused body. Each state but busy has a timeout. When the limit is reached, a new connection
+replaces the one that has been inactive for the longest time, unless all are busy.
 """
 
 from __future__ import annotations
