@@ -37,7 +37,7 @@ def test_a_fault_of_the_configuration_is_found(change: dict[str, Any], fault: st
 
 
 def test_both_stages_begin_with_the_same_python() -> None:
-    assert base(CONTAINERFILE.read_text("utf-8")).startswith("docker.io/library/python:3.")
+    assert "library/python:3." in base(CONTAINERFILE.read_text("utf-8"))
     with pytest.raises(ValueError, match="too many values"):
         base("FROM one AS build\nFROM two\n")
 
