@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo 'make demo     start a local fake APNs and send a Live Activity to 20,000 simulated phones'
-	@echo 'make test     the test suite (last seen: 15 minutes of CPU, so 8 on two free cores)'
+	@echo 'make test     the test suite (last seen: 8 minutes on two cores)'
 	@echo 'make check    lint, types, layers, known vulnerabilities, documentation'
 	@echo 'make extras   install the wheel with each extra, import what it brings, and run README as four users would'
 	@echo 'make image    build the container image with buildah, and run it (as root)'

@@ -23,7 +23,7 @@ class ResponseReceived(msgspec.Struct, gc=False):
 
 
 class AnswersReceived(msgspec.Struct, gc=False):
-    """Whole answers with status 200 and no body, told by their form (``answer_forms.py``).
+    """Whole answers with status 200 and no body, recognised by their form (``answer_forms.py``).
 
     ``unique_ids`` are their ``apns-unique-id``, one for each stream, or empty if they have none.
     """

@@ -1,6 +1,6 @@
 """Header blocks decoded by ``hpack``: the only file that imports a decoder (RFC 7541).
 
-Only answers that are not told by their form come here (``answer_forms.py``), and the fake's requests.
+It decodes the answers that ``answer_forms.py`` does not recognise, and every request of a server connection.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Cards that are soon 8 hours old, for which a second card is started; iOS would end them in silence.
+"""Start a second card before iOS ends the first one at 8 hours.
 
-A look at an activity stores an operation, and the sender does the rest: it starts the second card with
-the newest state, and ends the first one when the second one's token comes. An activity whose caller has
-said nothing for as long as a card's age is left to the system: somebody may have forgotten to end it.
+This module stores an operation for each activity that has a card old enough. The sender then starts the
+second card with the newest state, and ends the first one when the second one's token comes. An activity that
+its caller has not updated for as long as a card lives is left to iOS: the caller may have forgotten to end it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .due import BATCH, Done, earliest, held_rows
 logger = logging.getLogger("apns_live.activities")
 
 AGAIN = 300_000
-"""Milliseconds until cards are looked at again that were due and stayed."""
+"""Milliseconds until an activity is checked again while a card of it is due."""
 
 
 class HandOvers:
@@ -66,7 +66,7 @@ class HandOvers:
 
 
 async def _is_wanted(connection: AsyncConnection, row: Row[Any], now: int) -> bool:
-    """Return True if somebody is at work on an activity, and a card of it can get a successor."""
+    """Return True if the caller still updates an activity, and a card of it can be handed over."""
     operations, streams = schema.operations, schema.streams
     since = now - row.hand_over_after
     at_work = row.updated_at > since or await _holds(
@@ -92,7 +92,7 @@ async def _holds(connection: AsyncConnection, *conditions: Any) -> bool:
 
 
 async def _next_look(connection: AsyncConnection, row: Row[Any], now: int) -> int:
-    """Return when to look again: soon while a card is due, else when the next one is."""
+    """Return when to check again: soon while a card is due, else when the next card is."""
     if await _holds(connection, due(row, now)):
         return now + AGAIN
     members = schema.activity_devices

@@ -51,7 +51,7 @@ LEFT_OUT = "nobody was reached: the {count} push-to-start tokens of the audience
 SUSPECT_TOKEN = "suspect token"
 """The reason of an outcome for a device that was left out."""
 _BEHIND = 1 << 62
-"""What is added to the rows of suspect tokens where they come after all others: they are read on behind them."""
+"""Added to the cursor while suspect tokens are read: they come after all others, also when a start is resumed."""
 
 
 class StartFanOut(FanOut[Sequence[Recipient]]):

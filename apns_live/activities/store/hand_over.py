@@ -1,4 +1,4 @@
-"""Which cards get a successor before iOS ends them, and noting that its start is about to leave.
+"""Which cards are handed over before iOS ends them, and the note that a second card's start is about to leave.
 
 A card is due at the age that its activity sets. It gets a successor only where that can be updated and
 ended as well: the device's last card that was started by push gave a token, or the activity follows a
@@ -63,7 +63,7 @@ def eligible(activity: Row[Any], now: int) -> ColumnElement[bool]:
 
 
 def over(activity: Row[Any], now: int) -> ColumnElement[bool]:
-    """Return the condition that iOS has ended a card, and nobody else did: a stream starts another."""
+    """Return the condition that iOS, and nothing else, has ended a card; a stream then starts another."""
     return and_(
         _members.c.activity_id == activity.id,
         or_(_members.c.retired_at.is_(None), _members.c.retired_reason == "expired"),
@@ -73,7 +73,7 @@ def over(activity: Row[Any], now: int) -> ColumnElement[bool]:
 
 
 def awaited(activity: Row[Any]) -> ColumnElement[bool]:
-    """Return the condition that the first of two cards is sent to, as the second gave no token yet."""
+    """Return the condition that updates still go to the first of two cards: the second has no token yet."""
     return and_(
         _members.c.activity_id == activity.id,
         _members.c.retired_at.is_(None),
