@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple
 SLOT = 600.0
 """Seconds of a slot: what happens to phones comes at its beginning, what is sent in its middle."""
 DAY = 144
+OWN, GIVEN = ("brunch", "modern"), ("shootout", "night")
+"""Activities that follow a channel of the service's own, and one that the caller gives."""
 LIVES = 48
 """Slots after which iOS ends a card by itself: 8 hours."""
 HELD_FOR = {"start": 600.0, "update": 8 * 3600.0, "end": 8 * 3600.0}
@@ -118,6 +120,10 @@ class Phone:
         """Whether it has push-to-start: iOS 17.2 and later."""
         return tuple(map(int, self.os_version.split("."))) >= (17, 2)
 
+    def follows(self, activity: str) -> bool:
+        """Whether its card follows a channel: iOS 18 and later can."""
+        return activity in OWN + GIVEN and not self.os_version.startswith("17")
+
 
 OS_VERSIONS = (
     "17.0",
@@ -186,6 +192,10 @@ class Card:
     """Whether the service knows of it: APNs took its start, or its token came."""
     token: Literal["none", "live", "dead"] = "none"
     """The token that the service has."""
+    by_channel: bool = False
+    """It follows a channel. Then it has no token, and needs none."""
+    unheard: bool = False
+    """Its app could not confirm what it shows: it was force-quit then."""
     cause: str = ""
 
 
@@ -201,7 +211,8 @@ class Ought:
         self.app_version = phone.app_version
         self.told_off = phone.consent == "deny"
         """Whether the app said, when it last ran, that its owner does not allow activities."""
-        self._stored: tuple[Sent, float] | None = None
+        self._stored: dict[str, tuple[Sent, float]] = {}
+        """What APNs keeps until when: one push of the app, and one for each card on a channel."""
 
     def decodes(self, sent: Sent) -> bool:
         """Whether its version of the app decodes a state."""
@@ -213,7 +224,7 @@ class Ought:
         """Let the service send a state, if it has where to."""
         name = sent.activity
         if sent.kind == "start":
-            card = self.cards[name] = Card()
+            card = self.cards[name] = Card(by_channel=self.phone.follows(name))
             if not self.phone.can_be_started:
                 card.cause = "too old"
             elif self.deleted:
@@ -224,16 +235,20 @@ class Ought:
                 self._reach(sent)
         self.newest[name] = sent
         card = self.cards[name]
-        if sent.kind != "start" and card.token != "none":
+        hears = card.token != "none" or (card.by_channel and card.running and not self.deleted)
+        if sent.kind != "start" and hears:
             card.cause = "offline"
             self._reach(sent)
-        elif sent.kind != "start" and not card.cause:
+        elif sent.kind != "start" and not (card.cause or self.deleted):
             raise AssertionError("a card without token has a cause")
 
     def _reach(self, sent: Sent) -> None:
         """Let APNs have a push: it keeps the newest one for a phone that is away."""
         if self.away:
-            self._stored = sent, sent.moment + HELD_FOR[sent.kind]
+            on_channel = sent.kind != "start" and self.cards[sent.activity].by_channel
+            place = sent.activity if on_channel else ""
+            self._stored.pop(place, None)
+            self._stored[place] = sent, sent.moment + HELD_FOR[sent.kind]
         elif self.deleted:
             self.cards[sent.activity].token = "dead"
             self.cards[sent.activity].cause = "deleted"
@@ -253,7 +268,10 @@ class Ought:
         card.cause = next((cause for cause, holds in causes.items() if holds), "")
         if not card.cause:
             card.shown, card.running = sent.n, True
-            self._give_token(sent.activity)
+            if card.by_channel:
+                card.unheard = self.killed
+            else:
+                self._give_token(sent.activity)
 
     def _give_token(self, name: str) -> None:
         """Let the owner and iOS give a card its token, and the app hand it in."""
@@ -282,7 +300,7 @@ class Ought:
             card.cause = "cannot decode"
         else:
             card.shown, card.cause = sent.n, ""
-            card.running = sent.kind != "end"
+            card.running, card.unheard = sent.kind != "end", self.killed
 
     # What happens to the phone.
 
@@ -294,13 +312,14 @@ class Ought:
             self.away = True
         elif event == "back":
             self.away = False
-            stored, self._stored = self._stored, None
-            if stored is not None and stored[1] > moment:
-                self._reach(stored[0])
+            stored, self._stored = self._stored, {}
+            for sent, until in stored.values():
+                if until > moment:
+                    self._reach(sent)
         elif event.startswith("consent "):
             self.consent = event.removeprefix("consent ")
             for name in self._running():
-                if self.cards[name].token == "none":
+                if self.cards[name].token == "none" and not self.cards[name].by_channel:
                     self._give_token(name)
         elif event == "open":
             self._open()
@@ -324,6 +343,8 @@ class Ought:
         self.told_off = self.consent == "deny"
         for name in self._running():
             card = self.cards[name]
+            if card.by_channel:
+                continue
             # The app hands in what it has again; the service ends what it had ended.
             if self.consent != "none" and (card.token != "live" or self.newest[name].kind == "end"):
                 card.token, card.known = "live", True
@@ -355,8 +376,12 @@ class Ought:
         found = set()
         if not self.decodes(newest):
             found.add("contract")
-        if card.token == "none":
+        if card.token == "none" and not card.by_channel:
             found.add("token")
-        elif card.cause and not found:
+        elif (card.cause or card.unheard) and not found:
             found.add("card")
         return frozenset(found)
+
+    def is_unheard(self, name: str) -> bool:
+        """Whether a card is as it ought to be, and its app, force-quit, could not say so."""
+        return self.cards[name].unheard and not self.cards[name].cause

@@ -14,7 +14,14 @@ from typing import Any
 
 import pytest
 
-from apns_live.activities import DeviceRecord, End, Presentation, ReceiptRecord, ServiceSettings
+from apns_live.activities import (
+    AlertText,
+    DeviceRecord,
+    End,
+    Presentation,
+    ReceiptRecord,
+    ServiceSettings,
+)
 from apns_live.activities.due import scheduler as scheduling
 from apns_live.activities.read.diagnosis import diagnose
 from apns_live.activities.send import poll
@@ -27,7 +34,9 @@ from tests.activities.day import (
     CAUSES,
     CHECKS,
     DAY,
+    GIVEN,
     LIVES,
+    OWN,
     SLOT,
     VERSIONS,
     Ought,
@@ -45,6 +54,8 @@ ASKED = count(1, soak=0)
 ASKED_AT = (15, 57, 125)
 TYPE = "MatchAttributes"
 BATCH = 1_000
+BY_TOKEN = Presentation(alert=AlertText(title={"en": "Kick-off", "de": "Anpfiff"}, body="."))
+"""An alert by language: the service makes no channel then."""
 
 
 class Day(World):
@@ -59,6 +70,7 @@ class Day(World):
             client={"max_connections": 2, "response_timeout": 30.0},
             key_check=86_400.0,
             token_wait=SLOT / 3,
+            channel_from=100,
         )
         self.plans: dict[str, Phone] = {}
         self.killed: set[str] = set()
@@ -207,6 +219,11 @@ class Day(World):
         if sent.kind == "start":
             self.starts[sent.activity] = sent.slot
             start = a_start(sent.activity, attributes_type=TYPE, content_state=content)
+            if sent.activity in GIVEN:
+                made = await self.result_of(self.service.channels.create(self.app))
+                start = _changed(start, channel=made.answer.id)
+            elif sent.activity not in OWN:
+                start = _changed(start, presentation=BY_TOKEN)
             await activities.start(self.app, start)
         elif sent.kind == "update":
             await activities.update(
@@ -328,6 +345,11 @@ async def test_only_what_a_phone_itself_prevents_is_missing(day: Day) -> None:
             await day.pass_to(begin + (slot + 1) * SLOT - 60)
             await day.tell_receipts()
             judged += len(await compare(day, models, slot, met))
+    # The service has deleted its own channels; what callers made is theirs.
+    assert len(day.fake.state.channels.of(day.app.bundle_id)) == len(GIVEN)
+    for name in day.newest:
+        channel = (await day.service.activities.get(day.app, name))["channel"]
+        assert (channel is not None) is (name in OWN + GIVEN)
     assert set(met) == CAUSES, "a cause was not met: nothing is known of it"
     print(f"\n{PHONES:,} phones, {day.fake.state.pushes:,} pushes, {day.reported:,} receipts")
     print(f"{judged:,} cards compared at {len(CHECKS)} moments, all as they ought to be")
@@ -369,7 +391,13 @@ async def compare(
         f"{day.told(place, models)}: named {set(named[place])}, wanted {set(wanted[place])}"
         for place in odd
     )
-    assert behind == {place for place, words in named.items() if words}
+    unheard = {
+        (model.phone.id, name)
+        for model in models
+        for name, _ in model.judged(slot, day.starts)
+        if model.is_unheard(name)
+    }
+    assert behind == {place for place, words in named.items() if words} - unheard
     return judged
 
 
@@ -377,7 +405,7 @@ async def compare_missing(day: Day, models: list[Ought], slot: int) -> None:
     """Hold the service's counts of devices that handed in no token to the model."""
     for name in (name for name, start in day.starts.items() if slot - start < LIVES):
         without = sum(
-            card.known and card.token == "none"
+            card.known and card.token == "none" and not card.by_channel
             for model in models
             for card in (model.cards.get(name),)
             if card is not None

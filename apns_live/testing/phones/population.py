@@ -273,7 +273,7 @@ class SimulatedPhones:
         for activity in list(device.activities):
             if activity.state != "active" or activity.bundle_id != app or activity.asks:
                 continue
-            if activity.token is None:
+            if activity.token is None and activity.channel is None:
                 self.kit.issue_token(activity, now)
                 self.kit.plan(activity)
         for token in device.tokens if reads_tokens else ():
