@@ -90,6 +90,8 @@ public actor GatewayClient {
         public let token: String
         public let attributes_type: String?
         public let activity: String?
+        /// ActivityKit's id of the card: a hand-over puts two cards of one activity on the phone.
+        public let card: String?
         public let environment: String
         public let registered_at: Double
     }
@@ -108,9 +110,10 @@ public actor GatewayClient {
     /// Registers a token. The newest of a kind counts, so the time at which the phone got it goes along.
     /// A token that is read again keeps its first time: it is not newer than the one that replaced it.
     public func register(
-        kind: String, token: Data, attributesType: String? = nil, activity: String? = nil
+        kind: String, token: Data, attributesType: String? = nil, activity: String? = nil,
+        card: String? = nil
     ) async {
-        let place = "\(kind) \(attributesType ?? "") \(activity ?? "")"
+        let place = "\(kind) \(attributesType ?? "") \(card ?? "")"
         let text = token.map { String(format: "%02x", $0) }.joined()
         let known = kept.newest[place].flatMap { $0.token == text ? $0.registered_at : nil }
         let report = TokenReport(
@@ -118,6 +121,7 @@ public actor GatewayClient {
             token: text,
             attributes_type: attributesType,
             activity: activity,
+            card: card,
             environment: Self.apnsEnvironment,
             registered_at: known ?? Date().timeIntervalSince1970
         )
@@ -153,12 +157,10 @@ public actor GatewayClient {
     }
 
     /// Forgets a card that is over, so that its token is not sent any more.
-    public func forget(card: String, type: String, activity: String?) {
+    public func forget(card: String, type: String) {
         kept.cards[card] = nil
-        if let activity {
-            kept.newest["activity \(type) \(activity)"] = nil
-            kept.pending["activity \(type) \(activity)"] = nil
-        }
+        kept.newest["activity \(type) \(card)"] = nil
+        kept.pending["activity \(type) \(card)"] = nil
         save()
     }
 
@@ -361,7 +363,7 @@ public final class LiveActivityRegistration {
                 await older.end(nil, dismissalPolicy: .immediate)
                 let id = older.attributes.gatewayActivityId
                 let same = id == activity.attributes.gatewayActivityId
-                await client.forget(card: older.id, type: type, activity: same ? nil : id)
+                await client.forget(card: older.id, type: type)
                 if !same, let id { await client.report("ended", activity: id) }
             }
             newest[subject] = activity
@@ -408,14 +410,16 @@ public final class LiveActivityRegistration {
         guard let id = activity.attributes.gatewayActivityId else { return }
         let client = self.client
         if let token = activity.pushToken, Self.isUp(activity) {
-            await client.register(kind: "activity", token: token, attributesType: type, activity: id)
+            await client.register(
+                kind: "activity", token: token, attributesType: type, activity: id, card: activity.id)
         }
         guard followed.insert(activity.id).inserted else { return }
         tasks.append(
             Task {
                 for await token in activity.pushTokenUpdates where Self.isUp(activity) {
                     await client.register(
-                        kind: "activity", token: token, attributesType: type, activity: id)
+                        kind: "activity", token: token, attributesType: type, activity: id,
+                        card: activity.id)
                 }
             })
         tasks.append(
@@ -430,7 +434,7 @@ public final class LiveActivityRegistration {
                     self.followed.remove(activity.id)
                     // Another card has this one's place, and perhaps its id.
                     if self.replaced.remove(activity.id) != nil { return }
-                    await client.forget(card: activity.id, type: type, activity: id)
+                    await client.forget(card: activity.id, type: type)
                     // Swiped away, it frees its place on this phone.
                     if state == .dismissed {
                         await client.report("dismissed", activity: id)

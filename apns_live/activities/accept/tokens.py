@@ -51,17 +51,21 @@ class Limiting(Protocol):
         """Say that a token came that an end may be owed to."""
 
 
-_GIVEN = "{app, activity, device, token TEXT, environment TEXT, registered}"
-# A second card's token, not one that the first card got since and that was handed in late.
+_GIVEN = "{app, activity, device, token TEXT, environment TEXT, registered, card TEXT}"
+# A second card's token, not one that the first card got since. Apps that tell no card's id are taken at their word
+# that it is newer than the second card's start.
 _SECOND = """known.handed_over_at IS NOT NULL AND known.token <> excluded.token
-        AND excluded.registered_at > known.handed_over_at - 60000"""
+        AND excluded.registered_at > known.handed_over_at - 60000
+        AND COALESCE(known.card <> excluded.card, true)"""
 _REGISTER = f"""
 INSERT INTO activity_devices AS known
-    (app_id, activity_id, device_id, token, environment, registered_at, joined_at)
-SELECT app, activity, device, token, environment, registered, :now
+    (app_id, activity_id, device_id, token, environment, registered_at, joined_at, card)
+SELECT app, activity, device, token, environment, registered, :now, card
 FROM {_GIVEN} WHERE true
 ON CONFLICT (activity_id, device_id) DO UPDATE SET
     token = excluded.token,
+    card = CASE WHEN known.token = excluded.token THEN COALESCE(excluded.card, known.card)
+        ELSE excluded.card END,
     environment = excluded.environment,
     registered_at = excluded.registered_at,
     retired_at = CASE WHEN known.retired_reason = 'limit' THEN known.retired_at
@@ -77,16 +81,31 @@ ON CONFLICT (activity_id, device_id) DO UPDATE SET
         THEN 0 ELSE known.acknowledged_version END,
     sent_version = CASE WHEN known.token IS NULL OR known.token = excluded.token
         THEN known.sent_version ELSE 0 END,
-    replaced_token = CASE WHEN {_SECOND} THEN known.token ELSE known.replaced_token END,
+    replaced_token = CASE WHEN {_SECOND} THEN known.token
+        ELSE known.replaced_token END,
+    replaced_card = CASE WHEN {_SECOND} THEN known.card
+        ELSE known.replaced_card END,
     replaced_at = CASE WHEN {_SECOND} THEN CAST(:now AS BIGINT) ELSE known.replaced_at END,
     replaced_ending_at = CASE WHEN {_SECOND} AND known.retired_at IS NULL
         THEN CAST(:now AS BIGINT) ELSE known.replaced_ending_at END,
     started_at = CASE WHEN {_SECOND} THEN known.handed_over_at ELSE known.started_at END,
     handed_over_at = CASE WHEN {_SECOND} THEN NULL ELSE known.handed_over_at END
-WHERE (known.registered_at IS NULL OR excluded.registered_at > known.registered_at
+WHERE (known.registered_at IS NULL OR excluded.registered_at > known.registered_at OR ({_SECOND})
     OR (excluded.registered_at = known.registered_at AND excluded.token <> known.token))
     -- The app may tell of the first card again while that is being ended.
     AND (known.replaced_token IS NULL OR known.replaced_token <> excluded.token)
+    AND COALESCE(known.replaced_card <> excluded.card, true)
+"""  # noqa: S608
+
+# A card that was to be ended has got another token: the end went to the one before.
+_STILL_THERE = f"""
+UPDATE activity_devices SET replaced_token = given.token, replaced_ending_at = :now
+FROM {_GIVEN}
+WHERE activity_devices.activity_id = given.activity
+    AND activity_devices.device_id = given.device
+    AND activity_devices.replaced_card = given.card
+    AND activity_devices.replaced_token <> given.token
+    AND given.registered > activity_devices.replaced_at - 60000
 """  # noqa: S608
 
 _STANDING = f"""
@@ -218,14 +237,16 @@ class Joining:
             (some, turn)
             for some in by_app
             # Who comes later with a token takes it over.
-            for turn in in_turns(
+            for once_each in in_turns(
                 newest(
                     (record for item in some for record in item.records),
-                    lambda record: (record.scope, record.device),
+                    lambda record: (record.scope, record.device, record.card),
                 ),
                 lambda record: record.token,
                 _TOGETHER,
             )
+            # Two cards of one activity may be on a device.
+            for turn in in_turns(once_each, _place, _TOGETHER)
         ]
         if len(turns) > 1:
             await hold_activities(connection, scopes)
@@ -263,12 +284,15 @@ class Joining:
                 record.token,
                 record.environment or activities[record.scope].environment,
                 record.registered_at,
+                record.card,
             ]
             for record in records
         ]
         rows.sort(key=lambda row: (row[1], row[2]))  # one order of locks for everybody
         before = await _standing(connection, rows)
         await with_rows(connection, _REGISTER, rows, now=now)
+        if any(record.card is not None for record in records):
+            await with_rows(connection, _STILL_THERE, rows, now=now)
         moved = (await with_rows(connection, _MOVED, rows)).all()
         after = await _standing(connection, rows)
         silent = [place for place, known in after.items() if known.was_silent]
@@ -364,6 +388,10 @@ class Joining:
             if token is not None:
                 self._left(row, token)
         return bool(tokens)
+
+
+def _place(record: TokenRecord) -> tuple[str, str]:
+    return record.scope, record.device
 
 
 async def _find(connection: AsyncConnection, app: App, ids: Sequence[str]) -> dict[str, Row[Any]]:

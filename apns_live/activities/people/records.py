@@ -49,7 +49,8 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A token of a device. ``registered_at`` is milliseconds since 1970, as the phone saw it.
 
     ``scope`` is the attributes type of a start token, the id of the activity of an activity token,
-    and empty for a device token.
+    and empty for a device token. ``card`` is ActivityKit's id of the card that an activity token is of: of two
+    cards of one activity it tells which one a token belongs to.
     """
 
     device: str
@@ -58,6 +59,7 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     registered_at: int
     scope: str = ""
     environment: str | None = None
+    card: str | None = None
 
 
 _CHECKED: Mapping[str, Callable[[object, str], str]] = {
@@ -98,6 +100,8 @@ def check_token(record: TokenRecord, *, now: int, field: str = "token") -> Token
         )
     if record.environment is not None:
         checks.environment(record.environment, f"{field}.environment")
+    if record.card is not None:
+        checks.identifier(record.card, f"{field}.card", limit=64)
     if record.kind == "start":
         checks.attributes_type(record.scope, f"{field}.scope")
     elif record.kind == "activity":

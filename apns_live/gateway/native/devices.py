@@ -63,7 +63,8 @@ class TokenFacts(Strict, frozen=True, kw_only=True):
     """A token as the phone got it.
 
     ``kind`` start has an ``attributes_type``, ``activity`` an ``activity`` (its id; an unknown one
-    is an activity that the app started itself, of ``attributes_type``), ``device`` has neither.
+    is an activity that the app started itself, of ``attributes_type``), ``device`` has neither. ``card`` is
+    the card's own id, ActivityKit's ``Activity.id``: a hand-over puts two cards of an activity on a phone.
     ``registered_at`` is when the phone got it, now if absent: of two, the newer counts.
     """
 
@@ -71,6 +72,7 @@ class TokenFacts(Strict, frozen=True, kw_only=True):
     token: Annotated[str, Meta(min_length=2, max_length=512)]
     attributes_type: str | None = None
     activity: str | None = None
+    card: str | None = None
     environment: Literal["production", "sandbox"] | None = None
     registered_at: Moment | None = None
 
@@ -191,12 +193,13 @@ def _token_record(call: Call, device: str, facts: TokenFacts, field: str) -> Tok
         raise InvalidInput(
             "is missing", field=f"{field}.{wanted}", remedy=f"A {facts.kind} token needs it."
         )
-    if facts.activity is not None and facts.kind != "activity":
-        raise InvalidInput(
-            f"does not apply to a {facts.kind} token",
-            field=f"{field}.activity",
-            remedy="Leave it out.",
-        )
+    for name in ("activity", "card"):
+        if getattr(facts, name) is not None and facts.kind != "activity":
+            raise InvalidInput(
+                f"does not apply to a {facts.kind} token",
+                field=f"{field}.{name}",
+                remedy="Leave it out.",
+            )
     registered = milliseconds_of(facts.registered_at, f"{field}.registered_at")
     record = TokenRecord(
         device=device,
@@ -205,6 +208,7 @@ def _token_record(call: Call, device: str, facts: TokenFacts, field: str) -> Tok
         registered_at=now if registered is None else registered,
         scope=scope or "",
         environment=facts.environment,
+        card=facts.card,
     )
     return check_token(record, now=now, field=field)
 

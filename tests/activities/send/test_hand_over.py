@@ -251,6 +251,35 @@ def a_token(world: World, phone: Any, token: str) -> Any:
     )
 
 
+@pytest.mark.parametrize("order", ["rotated first", "rotated last", "together"])
+async def test_a_rotated_token_of_the_first_card_is_not_taken_for_the_seconds(
+    world: World, order: str
+) -> None:
+    world.tells_cards = True
+    [phone] = await run(world, 1)
+    await world.pass_time(300)
+    await update(world, 1)
+    world.registering = False
+    await world.pass_time(AFTER - 300 + 5)
+    world.fake.devices.rotate(phone.activities[0].token)
+    await world.pass_time(1)
+    second, rotated = world.handed_in
+    world.handed_in = []
+    calls = [[rotated], [second]] if order == "rotated first" else [[second], [rotated]]
+    if order == "together":
+        calls = [[rotated, second]]
+    for index, told in enumerate(calls):
+        await world.service.tokens.register_activity_tokens(world.app, told)
+        await update(world, 2 + index)
+        if order == "rotated first" and not index:
+            # The first card goes on, under its new token.
+            assert cards(phone) == [("active", 2), ("active", 1)]
+    await world.pass_time(70)
+    await update(world, 4)
+    assert [state for state, _ in cards(phone)] == ["dismissed", "active"]
+    assert cards(phone)[-1] == ("active", 4)
+
+
 async def test_nothing_is_handed_over_after_the_end_or_just_before_it(world: World) -> None:
     [phone] = await run(world, 1, end_at=world.clock.time() + 3600)
     await world.pass_time(300)

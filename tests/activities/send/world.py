@@ -80,6 +80,8 @@ class World:
         self.endpoint = Endpoint(**fake.endpoint._asdict())
         self.handed_in: list[TokenRecord] = []
         self.registering = True
+        self.tells_cards = False
+        """Whether the app tells which card a token is of."""
         self.app: App
         self.service: Service
         self._open: Any = None
@@ -97,6 +99,7 @@ class World:
             token=token,
             registered_at=self.now(),
             scope=json.loads(activity.attributes)["activity"],
+            card=activity.id if self.tells_cards else None,
         )
 
     def records_of(self, phone: Any) -> list[TokenRecord]:
