@@ -135,7 +135,8 @@ class Apps:
         """Merge settings into those of the app; a value of None removes one.
 
         Those that the service reads are ``budget`` (a preset's name), ``channel_devices`` (ios18 or
-        all), ``device_limit`` (living activities on one device), ``device_limit_ends`` (oldest or least
+        all), ``channel_from`` (devices from which on an activity gets a channel, or an object of them by
+        attributes type), ``device_limit`` (living activities on one device), ``device_limit_ends`` (oldest or least
         relevant), ``hand_over_after`` (seconds, as of `Start`), ``suspect_tokens`` (use, last or skip; see
         `activities.people.suspects`), ``language`` (of broadcasts, where an alert has several) and
         ``contract`` (see `activities.decodes`); docs/vendors has those of the gateway's dialects. Names of your own begin with ``x_``.
@@ -285,7 +286,14 @@ _CHOICES = {
 }
 _NUMBERS = ("device_limit", "braze_max_external_ids")
 _IDS = ("braze_app_id", "onesignal_app_id", "fcm_project_id")
-_OTHERS = ("activitysmith", "contract", "fcm_unregistered", "hand_over_after", "language")
+_OTHERS = (
+    "activitysmith",
+    "channel_from",
+    "contract",
+    "fcm_unregistered",
+    "hand_over_after",
+    "language",
+)
 _KNOWN = (*_CHOICES, *_NUMBERS, *_IDS, *_OTHERS)
 
 
@@ -327,6 +335,14 @@ def _check(name: str, value: object, field: str) -> None:
         raise InvalidInput("is not an object", field=field, remedy="Give a JSON object.")
     if name == "language":
         checks.language(value, field)
+    if name == "channel_from":
+        counts = value.values() if isinstance(value, Mapping) else [value]
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise InvalidInput(
+                "is not a number of devices",
+                field=field,
+                remedy="Give 0 for never or more, or an object of such numbers by attributes type.",
+            )
     if name == "hand_over_after":
         checks.hand_over_after(value, field)
     if name == "contract":

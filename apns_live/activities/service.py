@@ -21,6 +21,7 @@ from ..clock import Clock, SystemClock
 from .accept.activities import Activities
 from .accept.broadcast_channels import Channels
 from .accept.notifications import Notifications
+from .accept.own_channels import OwnChannels
 from .accept.receipts import Receipts
 from .accept.streams import Streams
 from .accept.tokens import Joining
@@ -155,6 +156,8 @@ class Service(Known):
             told=self.wakeups.joined,
         )
         self.channels = Channels(database, clock, self.courier.client)
+        own = OwnChannels(database, clock, self.channels, self.audiences, settings, ownership)
+        self.courier.starts.give_channel = own.give
         self.operations = Operations(database)
         self.receipts = Receipts(database, clock, left=self.courier.left)
         self.notifications = Notifications(
@@ -189,6 +192,7 @@ class Service(Known):
                 self.courier.notifier.run,
                 self.scheduler.run,
                 self.pruning.run,
+                own.run,
                 self.poll.run,
             ]
         self.background = Background(clock, works)

@@ -89,6 +89,12 @@ class ServiceSettings:
     channel_devices: Literal["ios18", "all"] = setting(
         "ios18", "Devices that follow an activity's channel; the others have activity tokens."
     )
+    # Apple advises channels from hundreds of viewers up. Not where a device limit is set, nor for vendors' APIs.
+    channel_from: int = setting(
+        500,
+        "Devices from which on the service makes an activity's channel itself; 0: never.",
+        least=0,
+    )
     # By default an hour's pushes at priority 10 may be spent at once, down to the reserve; default
     # and frequent have a pace.
     budget: Literal["default", "frequent", "observed", "observed-frequent"] = setting(

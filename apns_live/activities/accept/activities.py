@@ -41,6 +41,7 @@ from ..store.ownership import partition_of
 from ..store.statements import json_text, rows_of
 from ..times import ACTIVE_MILLISECONDS, milliseconds
 from .batched_changes import Change, Changed, Changing
+from .broadcast_channels import check_not_deleted
 from .idempotency import CheckKey, Key, Once, Writes, Writing, Written
 
 PAGE = 100
@@ -136,6 +137,9 @@ class Activities:
             raise _taken(app, public_id)
         # A segment, group, field or relation that nobody knows is refused now, not when it is sent.
         await self._audiences.clause(connection, app, request.audience)
+        environment = request.environment or app.environment
+        if request.channel is not None:
+            await check_not_deleted(connection, app, environment, request.channel)
         later = request.start_at is not None and request.start_at * 1000 > now
         status = "scheduled" if later else "accepted"
         partition = partition_of(app.row, public_id)
@@ -156,7 +160,7 @@ class Activities:
             "start_alert": json_text(request.presentation.alert),
             "audience": json_text(request.audience),
             "channel_id": request.channel,
-            "environment": request.environment or app.environment,
+            "environment": environment,
             "tags": json_text(request.tags),
             "metadata": json_text(request.metadata),
             "start_at": None if request.start_at is None else int(request.start_at * 1000),

@@ -17,13 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ...channels import MAX_CHANNELS
 from ...client import Client
 from ...clock import Clock
-from ...errors import ChannelError, InvalidInput, NotFound
+from ...errors import ChannelError, Conflict, InvalidInput, NotFound
 from ...payload import check_channel
 from .. import checks
 from ..apps import App
 from ..store import schema
 from ..store.database import Database
-from ..store.statements import chunks, insert_into, rows_of, view_of
+from ..store.statements import chunks, insert_into, row_of, rows_of, view_of
 from ..times import milliseconds
 from .idempotency import KEPT_MILLISECONDS, Key, Once, answered, once
 
@@ -115,33 +115,39 @@ class Channels:
                 known = await answered(connection, app, key, request, ChannelView, since)
             if known is not None:
                 return known
-        try:
-            async with self._client_for(app, environment) as client:
-                made = str(await client.channels.create(request.storage_policy))
-        except ChannelError as error:
-            if error.reason == _FULL:
-                raise await self._full(app, environment, error) from error
-            raise
-        view = ChannelView(
-            id=made,
-            environment=environment,
-            storage_policy=request.storage_policy,
-            name=request.name,
-            created_at=milliseconds(self._clock),
-        )
+        view = await self.make(app, environment, request.name, request.storage_policy)
 
-        async def remember() -> ChannelView:
-            await _remember(connection, app, [view])
+        async def noted() -> ChannelView:
+            await remember(connection, app, [view])
             return view
 
         async with self._database.write() as connection:
             done = await once(
-                connection, app, key, request, ChannelView, remember, now=view.created_at
+                connection, app, key, request, ChannelView, noted, now=view.created_at
             )
-        if done.answer.id != made:
+        if done.answer.id != view.id:
             async with self._client_for(app, environment) as client:
-                await client.channels.delete(made)
+                await client.channels.delete(view.id)
         return done
+
+    async def make(
+        self, app: App, environment: str, name: str | None, storage_policy: int = 1
+    ) -> ChannelView:
+        """Create a channel at Apple's, and let the caller remember it. Raises what the class says."""
+        try:
+            async with self._client_for(app, environment) as client:
+                made = str(await client.channels.create(storage_policy))
+        except ChannelError as error:
+            if error.reason == _FULL:
+                raise await self._full(app, environment, error) from error
+            raise
+        return ChannelView(
+            id=made,
+            environment=environment,
+            storage_policy=storage_policy,
+            name=None if name is None else name[:200],
+            created_at=milliseconds(self._clock),
+        )
 
     async def _full(self, app: App, environment: str, error: ChannelError) -> ChannelError:
         """Say what the limit is, and what of it is known here."""
@@ -206,7 +212,7 @@ class Channels:
             created_at=milliseconds(self._clock) if row is None else row.created_at,
         )
         async with self._database.write() as connection:
-            await _remember(connection, app, [view])
+            await remember(connection, app, [view])
         return view
 
     async def delete(self, app: App, channel: str, *, environment: str | None = None) -> bool:
@@ -252,7 +258,7 @@ class Channels:
                 )
                 for channel in added
             )
-            await _remember(connection, app, views)
+            await remember(connection, app, views)
         return Reconciled(channels=len(listed), added=added, removed=removed)
 
     async def _forget(
@@ -281,7 +287,32 @@ def _here(app: App, environment: str) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-async def _remember(connection: AsyncConnection, app: App, views: Iterable[ChannelView]) -> None:
+async def check_not_deleted(
+    connection: AsyncConnection, app: App, environment: str, channel: str
+) -> None:
+    """Raise `Conflict` for a channel that was deleted: a start on it fails on every phone.
+
+    The channel's row stays locked, so that it is not deleted before the caller's transaction ends.
+    """
+    table = schema.channels
+    query = select(table.c.deleted_at, table.c.deleting_at).where(
+        table.c.app_id == app.row,
+        table.c.environment == environment,
+        table.c.channel_id == channel,
+    )
+    row = await row_of(connection, query.with_for_update(read=True))
+    if row is not None and (row.deleted_at or row.deleting_at):
+        raise Conflict(f"the channel {channel!r} was deleted: create another, or name none")
+
+
+async def remember(
+    connection: AsyncConnection,
+    app: App,
+    views: Iterable[ChannelView],
+    *,
+    activity: int | None = None,
+) -> None:
+    """Store channels; ``activity`` is the row of the one that the service made them for."""
     statement = insert_into(connection, schema.channels)
     new = statement.excluded
     told = ("storage_policy", "name", "deleted_at", "created_at")
@@ -298,6 +329,7 @@ async def _remember(connection: AsyncConnection, app: App, views: Iterable[Chann
             if view.storage_policy is None
             else view.storage_policy,
             "name": view.name,
+            "activity_id": activity,
             "deleted_at": None,
             "created_at": view.created_at,
         }

@@ -287,7 +287,8 @@ def _must_rotate(running: Row[Any], request: Start) -> bool:
         running.attributes_type != request.attributes_type
         or current.get("type") != request.content_state.get("type")
         or not equal(audience, msgspec.to_builtins(request.audience))
-        or running.channel_id != request.channel
+        # A channel that the service gave it is not the caller's business.
+        or (None if running.channel_asked_at else running.channel_id) != request.channel
     )
 
 

@@ -154,7 +154,7 @@ class Courier:
             changed=lambda rows: watchers.changed(operations=rows),
             moved=self._moved,
         )
-        self._starts = Starts(
+        self.starts = Starts(
             self.setting,
             self._jobs,
             self.failing,
@@ -237,7 +237,7 @@ class Courier:
     def _leave(self, partitions: frozenset[int]) -> None:
         """Let nothing of partitions leave any more."""
         self._lives.abandon(partitions)
-        self._starts.leave(partitions)
+        self.starts.leave(partitions)
         for fan_out in self.setting.running:
             if fan_out.partition in partitions:
                 fan_out.leave()
@@ -273,7 +273,7 @@ class Courier:
             not self._backlog.empty
             or len(self._jobs)
             or len(self._reading)
-            or len(self._starts)
+            or len(self.starts)
             or self._recorder.busy
             or self._lives.busy
             or self.notifier.busy
@@ -367,7 +367,7 @@ class Courier:
         app = await self.apps.get(activity.app_id)
         if app is None:
             return None
-        self._starts.begin(app, activity, operations)
+        self.starts.begin(app, activity, operations)
         wanted = open_changes(operations)
         if activity.retired_at is not None and not wanted:
             self._lives.forget(activity.id)
@@ -409,7 +409,7 @@ class Courier:
 
     def _ended(self, place: Place, again: bool) -> None:
         if place[0] == "start":
-            self._starts.ended()
+            self.starts.ended()
         if again and place[0] == "key":
             self._use_keys_of(place[1])
         elif again:
@@ -457,7 +457,7 @@ class Courier:
     def _pause_over(self, place: Hashable) -> None:
         kind, row = cast("tuple[str, int]", place)
         if kind == "start":
-            self._starts.pause_over(row)
+            self.starts.pause_over(row)
         else:
             self._backlog.add_behind(row)
 

@@ -9,7 +9,7 @@ end follows to each device when its token comes. One with the reason "cancelled"
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,9 +29,10 @@ from ..read.operations import persons_reached
 from ..requests import CANCELLED
 from ..requests.audience import Audience
 from ..requests.messages import languages_of, start_alert_of, start_message
-from ..requests.start_again import Started, read_further
+from ..requests.start_again import Further, Started, read_further
 from ..store import schema
 from ..store.hand_over import hand_over
+from ..store.ownership import NOT_HELD
 from ..store.statements import hold, row_of
 from ..times import milliseconds
 from . import fan_out
@@ -52,6 +53,16 @@ SUSPECT_TOKEN = "suspect token"
 """The reason of an outcome for a device that was left out."""
 _BEHIND = 1 << 62
 """Added to the cursor while suspect tokens are read: they come after all others, also when a start is resumed."""
+
+
+GiveChannel = Callable[[App, Row[Any], Further, Mapping[int, int]], Awaitable[tuple[Row[Any], str]]]
+"""Gives an activity a channel before its start; see `OwnChannels.give`."""
+
+
+async def _no_channel(
+    app: App, activity: Row[Any], further: Further, terms: Mapping[int, int]
+) -> tuple[Row[Any], str]:
+    return activity, ""
 
 
 class StartFanOut(FanOut[Sequence[Recipient]]):
@@ -311,6 +322,7 @@ class Starts:
         self._allowed = asyncio.Semaphore(at_once)
         self._later: dict[int, None] = {}
         """Activities whose start waits until others are done."""
+        self.give_channel: GiveChannel = _no_channel
         self.begun: dict[int, tuple[int, int]] = {}
         """Activity and partition of each start that was begun in this term and is not finished."""
 
@@ -364,7 +376,12 @@ class Starts:
         ):
             if carrier is None:
                 return
-            kind = HandOverFanOut if read_further(operation).hand_over else StartFanOut
+            further, without = read_further(operation), ""
+            if not operation.cursor:
+                term = self._setting.ownership.terms.get(activity.partition, NOT_HELD)
+                terms = {activity.partition: term}
+                activity, without = await self.give_channel(app, activity, further, terms)
+            kind = HandOverFanOut if further.hand_over else StartFanOut
             fan_out = kind(
                 self._setting,
                 app,
@@ -400,4 +417,5 @@ class Starts:
         reason = fan_out.nobody.format(type=activity.attributes_type) if nobody else None
         if nobody and fan_out.left_out:
             reason = LEFT_OUT.format(count=fan_out.left_out)
+        reason = reason or without[:255] or None
         await self._failing.note(operation, status, reason, final=True, persons=persons)

@@ -270,6 +270,8 @@ activities = _table(
     Column("start_alert", Text, nullable=False, server_default="null"),
     Column("audience", Text, nullable=False, server_default="{}"),
     Column("channel_id", String(255)),  # followed by the devices that can, instead of by token
+    # When the service asked Apple for a channel of its own for it. Without ``channel_id`` no answer came.
+    Column("channel_asked_at", BigInteger),
     Column("environment", String(16), nullable=False),
     Column("tags", Text, nullable=False, server_default="[]"),
     Column("metadata", Text, nullable=False, server_default="{}"),
@@ -297,6 +299,12 @@ activities = _table(
     Index(None, "status", "retired_at", "expires_at"),  # what the system has ended; pruning
     Index(None, "status", "hand_over_at"),  # whose cards get a successor
     Index(None, "app_id", "id"),
+    _few("ix_activities_channel", "app_id", "channel_id", where="channel_id IS NOT NULL"),
+    _few(  # whose channel Apple may have made without our hearing of it
+        "ix_activities_channel_asked",
+        "channel_asked_at",
+        where="channel_asked_at IS NOT NULL AND channel_id IS NULL",
+    ),
     sqlite_autoincrement=True,  # an id that was forgotten never names another row
 )
 
@@ -324,7 +332,11 @@ activity_devices = _table(  # who an activity was started on, or who joined it
     # When a start left for a second card, until its token comes; ``token`` is the first card's.
     Column("handed_over_at", BigInteger),
     Column("handed_over_version", BigInteger),  # what the second card says
+    Column(
+        "card", String(64)
+    ),  # ActivityKit's id of the card that ``token`` is of, if the app told it
     Column("replaced_token", String(512)),  # the card before this one
+    Column("replaced_card", String(64)),
     Column("replaced_at", BigInteger),
     Column("replaced_ending_at", BigInteger),  # an end is owed to the card before, since then
     UniqueConstraint("activity_id", "device_id"),
@@ -377,9 +389,13 @@ channels = _table(  # Apple's broadcast channels, as known here
     Column("environment", String(16), nullable=False),
     Column("storage_policy", Integer, nullable=False),
     Column("name", String(200)),
+    # Whom the service made it for, and when it began to delete it; NULL: a caller made it. 0: not known.
+    Column("activity_id", RowId),
+    Column("deleting_at", BigInteger),
     Column("deleted_at", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("app_id", "environment", "channel_id"),
+    _few("ix_channels_own", "id", where="activity_id IS NOT NULL AND deleted_at IS NULL"),
     _few("ix_channels_deleted", "deleted_at", where="deleted_at IS NOT NULL"),  # pruning
 )
 

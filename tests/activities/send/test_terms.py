@@ -151,10 +151,10 @@ async def test_a_start_that_another_worker_had_meanwhile_is_one_of_an_earlier_pr
     await follow(cluster, 1)
     courier = cluster.service.courier
     operation = (await cluster.operations())[0]
-    courier._starts.begun[operation.id] = operation.activity_id, operation.partition
-    courier._starts.begun[-1] = -1, (operation.partition + 1) % 256
+    courier.starts.begun[operation.id] = operation.activity_id, operation.partition
+    courier.starts.begun[-1] = -1, (operation.partition + 1) % 256
     await cluster.result_of(courier.lost(frozenset({operation.partition})))
-    assert set(courier._starts.begun) == {-1}
+    assert set(courier.starts.begun) == {-1}
 
 
 async def test_a_worker_whose_lease_is_over_broadcasts_nothing(cluster: Cluster) -> None:

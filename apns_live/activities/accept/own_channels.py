@@ -1,0 +1,346 @@
+"""Broadcast channels that the service makes itself, for starts that go to many devices.
+
+Apple advises a channel from hundreds of viewers up, and allows 10,000 for an app in an environment. So a channel
+is made when a start with a large audience begins, and deleted when its activity has ended and Apple keeps no
+push of it any more. A start never waits longer than `PATIENCE` for a channel, and goes without one if there is none.
+
+Making one is asking and noting: a crash in between leaves a channel that nothing here names, and Apple's list
+has ids alone. So the moment of asking is stored first, after Apple's list was read. What the list has more, ten minutes
+after an answer was lost, is ours if it is not more than was asked for (`OwnChannels.find_lost`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from itertools import groupby
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Row, and_, exists, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ...clock import Clock
+from ...errors import (
+    ApnsLiveError,
+    ChannelError,
+    ConnectFailed,
+    InvalidInput,
+    ManagementUnreachable,
+    StoreError,
+)
+from ..apps import App, apps_of
+from ..checks import has_channels
+from ..people.audience import Audiences
+from ..requests.audience import Audience
+from ..requests.messages import broadcast_warning, start_alert_of
+from ..requests.start_again import Further, Started
+from ..settings import ServiceSettings
+from ..store import schema
+from ..store.database import Database
+from ..store.ownership import Ownership
+from ..store.statements import change_row, rows_of
+from ..times import milliseconds
+from .broadcast_channels import UNKNOWN_POLICY, Channels, ChannelView, remember
+
+logger = logging.getLogger("apns_live.activities")
+
+PATIENCE = 10.0
+"""Seconds that a start waits for its channel."""
+EVERY = 600.0
+"""Seconds between two looks for channels that are over, or lost."""
+KEPT_MILLISECONDS = 8 * 3_600_000
+"""How long Apple keeps a push on a channel for phones that are away."""
+LOST_MILLISECONDS = 600_000
+"""Milliseconds after which no answer of Apple's is under way any more."""
+_MOST_READ = 10
+"""Pages of an audience that are looked through for devices with channels."""
+_PAGE = 2_000
+_BATCH = 100
+_PLACES_KEPT = 10_000
+_REFUSED_FOR, _FAILED_FOR = 3600.0, 300.0
+"""Seconds without another try where Apple refuses the app channels, and where it does not answer."""
+_NOT_ASKED = (ManagementUnreachable, ConnectFailed)
+LOST = "Apple's answer to the request for one was lost"
+
+_activities, _channels = schema.activities, schema.channels
+
+
+class OwnChannels:
+    """Makes, deletes and finds the service's own channels. ``run`` does the last two from time to time."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        channels: Channels,
+        audiences: Audiences,
+        settings: ServiceSettings,
+        ownership: Ownership,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._channels = channels
+        self._audiences = audiences
+        self._settings = settings
+        self._ownership = ownership
+        self._pauses: dict[tuple[int, str], tuple[float, str]] = {}
+        """Until when no channel is asked for in an app's environment, by the monotonic clock, and why."""
+
+    async def give(
+        self, app: App, activity: Row[Any], further: Further, terms: Mapping[int, int]
+    ) -> tuple[Row[Any], str]:
+        """Give an activity a channel before its start leaves, if it is to have one.
+
+        Returns its row as it is then, and why it has none although it is to; empty if all is well. ``terms`` is
+        as `Ownership.guard` takes it. Raises `NotOwner` and what the store raises.
+        """
+        least = self._least(app, activity)
+        if not least or activity.channel_id is not None or further.hand_over:
+            return activity, ""
+        if activity.channel_asked_at is not None:
+            return activity, _without(LOST)
+        alert = start_alert_of(Started(activity, further))
+        # A broadcast has one text, and a card on a channel cannot be ended on one device.
+        if broadcast_warning(app, "any", alert) or self._limited(app):
+            return activity, ""
+        if not await self._has_many(app, activity, further, least):
+            return activity, ""
+        place = app.row, activity.environment
+        until, why = self._pauses.get(place, (0.0, ""))
+        if until > self._clock.monotonic():
+            return activity, _without(why)
+        try:
+            async with asyncio.timeout(None) as limit:
+                timer = self._clock.call_later(PATIENCE, lambda: limit.reschedule(0.0))
+                try:
+                    return await self._make(app, activity, terms), ""
+                finally:
+                    timer.cancel()
+        except StoreError:
+            raise
+        except (ApnsLiveError, TimeoutError) as error:
+            return activity, _without(self._pause(app, activity, error))
+
+    def _least(self, app: App, activity: Row[Any]) -> int:
+        """Return from how many devices on an activity gets a channel; 0 for never."""
+        given = app.settings.get("channel_from")
+        if isinstance(given, Mapping):
+            given = given.get(activity.attributes_type)
+        if given is None and (activity.dialect == "native" or activity.stream_key is not None):
+            given = self._settings.channel_from
+        return int(given or 0)
+
+    def _limited(self, app: App) -> bool:
+        return app.settings.get("device_limit", self._settings.device_limit) is not None
+
+    async def _has_many(self, app: App, activity: Row[Any], further: Further, least: int) -> bool:
+        """Return True if a start goes to at least so many devices that have channels."""
+        stored = msgspec.json.decode(activity.audience, type=Audience)
+        audience = further.audience or stored
+        named = (*audience.users, *audience.user_ids, *audience.devices)
+        open_ended = audience.everyone or audience.segments or audience.groups or audience.filter
+        if not open_ended and not audience.aliases and len(named) < least:
+            return False
+        given = self._settings.channel_devices
+        all_have = app.settings.get("channel_devices", given) == "all"
+        found = read = 0
+        pages = self._audiences.recipients(
+            app,
+            audience,
+            attributes_type=activity.attributes_type,
+            environment=activity.environment,
+            page=min(_PAGE, max(least, 100)),
+        )
+        async with aclosing(pages) as reading:  # type: ignore[type-var]
+            with contextlib.suppress(InvalidInput):  # the start itself says it
+                async for page in reading:
+                    found += sum(all_have or has_channels(one.os_version) for one in page)
+                    read += len(page)
+                    if found >= least or read >= _MOST_READ * _PAGE:
+                        break
+        return found >= least
+
+    async def _make(self, app: App, activity: Row[Any], terms: Mapping[int, int]) -> Row[Any]:
+        """Ask Apple for a channel and note it; return the activity's row with it."""
+        # So that what is on the list later and unknown was made since.
+        await self._channels.reconcile(app, environment=activity.environment)
+        await self._note(activity, terms, channel_asked_at=milliseconds(self._clock))
+        try:
+            view = await self._channels.make(app, activity.environment, activity.public_id)
+        except (ChannelError, *_NOT_ASKED) as error:
+            if isinstance(error, _NOT_ASKED) or error.status >= 400:
+                await self._note(activity, terms, channel_asked_at=None)
+            raise
+        row = await self._note(activity, terms, view, app=app, channel_id=view.id)
+        logger.info("the activity %r got a broadcast channel", activity.public_id)
+        return row
+
+    async def _note(
+        self,
+        activity: Row[Any],
+        terms: Mapping[int, int],
+        made: ChannelView | None = None,
+        *,
+        app: App | None = None,
+        **values: Any,
+    ) -> Row[Any]:
+        place = _activities.c.id == activity.id
+        async with self._database.write() as connection:
+            await self._ownership.guard(connection, terms)
+            done = update(_activities).where(place).values(**values).returning(_activities)
+            row: Row[Any] = (await connection.execute(done)).one()
+            if made is not None and app is not None:
+                await remember(connection, app, [made], activity=activity.id)
+        return row
+
+    def _pause(self, app: App, activity: Row[Any], error: BaseException) -> str:
+        """Ask for no channel in an app's environment for a while; return why."""
+        status = error.status if isinstance(error, ChannelError) else 0
+        refused = 400 <= status < 500 and status != 429
+        seconds = _REFUSED_FOR if refused else _FAILED_FOR
+        why = str(error) or f"Apple gave none within {PATIENCE:g} seconds"
+        if len(self._pauses) >= _PLACES_KEPT:
+            del self._pauses[next(iter(self._pauses))]
+        place = app.row, activity.environment
+        self._pauses[place] = self._clock.monotonic() + seconds, why
+        logger.warning(
+            "the app %s gets no broadcast channels in %s for %g minutes: %s",
+            app.id,
+            activity.environment,
+            seconds / 60,
+            why,
+        )
+        return why
+
+    # What is over, and what was lost.
+
+    async def run(self) -> None:
+        """Delete channels that are over and find those that were lost, until cancelled."""
+        while True:
+            await self.find_lost()
+            await self.delete_unused()
+            await self._clock.sleep(EVERY)
+
+    async def delete_unused(self) -> int:
+        """Delete the service's own channels that nothing uses any more; return how many."""
+        now, after, deleted = milliseconds(self._clock), 0, 0
+        while True:
+            async with self._database.write() as connection:
+                rows = await _unused(connection, now, after)
+                for row in rows:
+                    # From here on no start may name it.
+                    await change_row(connection, _channels, row.id, deleting_at=now)
+                apps = await apps_of(connection, (row.app_id for row in rows))
+            for row in rows:
+                app = apps[row.app_id]
+                try:
+                    await self._channels.delete(app, row.channel_id, environment=row.environment)
+                    deleted += 1
+                except ApnsLiveError as error:
+                    logger.warning(
+                        "a broadcast channel of the app %s was not deleted; trying again: %s",
+                        app.id,
+                        error,
+                    )
+            if len(rows) < _BATCH:
+                return deleted
+            after = rows[-1].id
+
+    async def find_lost(self) -> int:
+        """Take channels as the service's own that Apple made and that were not noted; return how many."""
+        table, now = _activities, milliseconds(self._clock)
+        query = select(table.c.id, table.c.app_id, table.c.environment, table.c.channel_asked_at)
+        waiting = (
+            table.c.channel_id.is_(None),
+            table.c.channel_asked_at <= now - LOST_MILLISECONDS,
+        )
+        query = query.where(*waiting).order_by(table.c.app_id, table.c.environment).limit(_BATCH)
+        asked = await self._database.rows(query)
+        async with self._database.read() as connection:
+            apps = await apps_of(connection, (row.app_id for row in asked))
+        found = 0
+        for (number, environment), group in groupby(
+            asked, key=lambda row: (row.app_id, row.environment)
+        ):
+            app = apps[number]
+            try:
+                await self._channels.reconcile(app, environment=environment)
+            except ApnsLiveError as error:
+                logger.warning("the channels of the app %s cannot be listed: %s", app.id, error)
+                continue
+            found += await self._take(app, environment, list(group))
+        return found
+
+    async def _take(self, app: App, environment: str, asked: Sequence[Row[Any]]) -> int:
+        """Take what came to Apple's list since answers were lost, unless others made channels as well."""
+        since = min(row.channel_asked_at for row in asked)
+        query = select(_channels.c.id, _channels.c.channel_id).where(
+            _channels.c.app_id == app.row,
+            _channels.c.environment == environment,
+            _channels.c.storage_policy == UNKNOWN_POLICY,
+            _channels.c.activity_id.is_(None),
+            _channels.c.deleted_at.is_(None),
+            _channels.c.created_at >= since,
+            ~exists().where(_follows()).correlate(_channels),
+        )
+        async with self._database.write() as connection:
+            new = await rows_of(connection, query)
+            ours = new if len(new) <= len(asked) else ()
+            for row in ours:
+                await change_row(connection, _channels, row.id, activity_id=0)
+            for row in asked:
+                await change_row(connection, _activities, row.id, channel_asked_at=None)
+        if len(new) > len(ours):
+            logger.warning(
+                "the app %s has %d new channels in %s, and %d requests for one were not answered: "
+                "delete what nobody uses: %s",
+                app.id,
+                len(new),
+                environment,
+                len(asked),
+                ", ".join(row.channel_id for row in new[:20]),
+            )
+        return len(ours)
+
+
+async def _unused(connection: AsyncConnection, now: int, after: int) -> Sequence[Row[Any]]:
+    """Return own channels that no activity uses, locked: see `check_not_deleted`."""
+    query = select(_channels).where(
+        _channels.c.activity_id.is_not(None),
+        _channels.c.deleted_at.is_(None),
+        _channels.c.created_at <= now - KEPT_MILLISECONDS,
+        _channels.c.id > after,
+        ~_used(now - KEPT_MILLISECONDS),
+    )
+    query = query.order_by(_channels.c.id).limit(_BATCH)
+    return await rows_of(connection, query.with_for_update(skip_locked=True))
+
+
+def _used(since: int) -> ColumnElement[bool]:
+    """Return the condition that an activity follows a channel, or that Apple may keep a push of it."""
+    operations = schema.operations
+    # Counted, as PostgreSQL would read the whole table for an EXISTS here.
+    late = select(func.count()).where(
+        operations.c.activity_id == _activities.c.id,
+        operations.c.kind != "start",
+        or_(operations.c.finished_at.is_(None), operations.c.finished_at > since),
+    )
+    late_ones = late.correlate(_activities).scalar_subquery()
+    over_lately = and_(_activities.c.retired_at.is_(None), late_ones > 0)
+    uses = or_(_activities.c.status != "ended", _activities.c.ended_at > since, over_lately)
+    return exists().where(_follows(), uses).correlate(_channels)
+
+
+def _follows() -> ColumnElement[bool]:
+    return and_(
+        _activities.c.app_id == _channels.c.app_id,
+        _activities.c.channel_id == _channels.c.channel_id,
+    )
+
+
+def _without(why: str) -> str:
+    return f"there is no broadcast channel, so every device has a token: {why}"

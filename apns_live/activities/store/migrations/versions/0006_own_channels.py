@@ -1,0 +1,41 @@
+"""Broadcast channels that the service makes itself, and which of a device's cards a token belongs to.
+
+No table is rewritten: every column is empty at first.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+_INDEXES = {
+    "ix_activities_channel": ("activities", ["app_id", "channel_id"], "channel_id IS NOT NULL"),
+    "ix_activities_channel_asked": (
+        "activities",
+        ["channel_asked_at"],
+        "channel_asked_at IS NOT NULL AND channel_id IS NULL",
+    ),
+    "ix_channels_own": (
+        "channels",
+        ["id"],
+        "activity_id IS NOT NULL AND deleted_at IS NULL",
+    ),
+}
+
+
+def upgrade() -> None:
+    """Bring the tables to this version."""
+    op.add_column("activities", sa.Column("channel_asked_at", sa.BigInteger(), nullable=True))
+    op.add_column("channels", sa.Column("deleting_at", sa.BigInteger(), nullable=True))
+    row_id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    op.add_column("channels", sa.Column("activity_id", row_id, nullable=True))
+    for name in ("card", "replaced_card"):
+        op.add_column("activity_devices", sa.Column(name, sa.String(length=64), nullable=True))
+    for name, (table, columns, where) in _INDEXES.items():
+        few = sa.text(where)
+        op.create_index(name, table, columns, sqlite_where=few, postgresql_where=few)
