@@ -28,6 +28,7 @@ from ..requests.start_again import (
     Further,
     check_same,
     first_further,
+    is_begun_by_devices,
     join_start,
     planned_end,
     standing,
@@ -38,7 +39,7 @@ from ..store import schema
 from ..store.commit import Batch, GroupCommit
 from ..store.database import Database
 from ..store.ownership import partition_of
-from ..store.statements import json_text, rows_of
+from ..store.statements import json_text, row_of, rows_of
 from ..times import ACTIVE_MILLISECONDS, milliseconds
 from .batched_changes import Change, Changed, Changing
 from .broadcast_channels import check_not_deleted
@@ -118,7 +119,14 @@ class Activities:
             state, dialect = request.content_state, request.dialect
             newer = Update(id=public_id, content_state=state, presentation=quiet, dialect=dialect)
             version = (await self.change_within(writing, row, newer)).version
-        further = await join_start(connection, row, request, with_id(request, public_id))
+        further = await join_start(
+            connection,
+            row,
+            request,
+            with_id(request, public_id),
+            hand_over_after=hand_over_after(app, request, self._hand_over_after),
+            now=writing.now,
+        )
         operation = await self._started(
             writing, request, further, activity_id=row.id, partition=row.partition, version=version
         )
@@ -132,8 +140,10 @@ class Activities:
         """
         connection, app, now = writing.connection, writing.app, writing.now
         table = schema.activities
-        taken = select(table.c.id).where(named(app, table, public_id))
-        if await connection.scalar(taken) is not None:
+        taken = select(table.c.start_alert).where(named(app, table, public_id))
+        if (row := await row_of(connection, taken)) is not None:
+            if is_begun_by_devices(row):
+                return await self._start_again(writing, request, public_id)
             raise _taken(app, public_id)
         # A segment, group, field or relation that nobody knows is refused now, not when it is sent.
         await self._audiences.clause(connection, app, request.audience)
@@ -172,17 +182,17 @@ class Activities:
             "created_at": now,
             "updated_at": now,
         }
-        row = await connection.scalar(insert(table).values(values).returning(table.c.id))
+        number = await connection.scalar(insert(table).values(values).returning(table.c.id))
         operation = await self._started(
             writing,
             request,
             first_further(request),
-            activity_id=row,
+            activity_id=number,
             partition=partition,
             version=1,
             status=status,
         )
-        writing.rows.append(row)
+        writing.rows.append(number)
         return Accepted(
             operation=operation,
             activity=public_id,

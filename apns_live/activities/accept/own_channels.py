@@ -154,6 +154,7 @@ class OwnChannels:
             attributes_type=activity.attributes_type,
             environment=activity.environment,
             page=min(_PAGE, max(least, 100)),
+            which="all",
         )
         async with aclosing(pages) as reading:  # type: ignore[type-var]
             with contextlib.suppress(InvalidInput):  # the start itself says it

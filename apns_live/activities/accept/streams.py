@@ -22,11 +22,11 @@ from ..apps import App
 from ..cards.content_states import equal
 from ..finding import find
 from ..requests import Accepted, End, Presentation, Start, Update
-from ..requests.validate import checked_change, checked_start
+from ..requests.validate import checked_change, checked_start, with_id
 from ..store import schema
 from ..store.commit import GroupCommit
 from ..store.database import Database
-from ..store.statements import insert_into, row_of
+from ..store.statements import change_row, insert_into, json_text, row_of
 from ..times import milliseconds
 from .activities import Activities
 from .idempotency import Key, Once, Writes, Writing, Written, fingerprint
@@ -127,6 +127,10 @@ class Streams:
             await self._change(writing, stream, running, ended)
             begun = await self._start(writing, stream, request)
             return msgspec.structs.replace(begun, operation="rotated", previous=running.public_id)
+        attributes = json_text(with_id(request, running.public_id))
+        if attributes != running.attributes:
+            # For second cards: those that are up keep what they were started with.
+            await change_row(connection, schema.activities, running.id, attributes=attributes)
         current = msgspec.json.decode(running.content_state)
         if equal(current, request.content_state):
             activity, version = running.public_id, running.version

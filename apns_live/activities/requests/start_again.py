@@ -106,24 +106,39 @@ def check_same(row: Row[Any], request: Start) -> None:
         )
 
 
+def is_begun_by_devices(row: Row[Any]) -> bool:
+    """Return True for an activity that apps started by themselves, and nobody here yet: a start has an alert."""
+    return bool(row.start_alert == "null")
+
+
 async def join_start(
-    connection: AsyncConnection, row: Row[Any], request: Start, attributes: dict[str, Any]
+    connection: AsyncConnection,
+    row: Row[Any],
+    request: Start,
+    attributes: dict[str, Any],
+    *,
+    hand_over_after: int | None,
+    now: int,
 ) -> Further:
     """Note in the activity that it is started on more devices; return what its start says.
 
-    Who may reach the activity is who may reach all of its devices, so its audience grows. What the
+    ``hand_over_after`` and ``now`` are milliseconds. Who may reach the activity is who may reach all of its devices, so its audience grows. What the
     starts before read of it is written down with them.
     """
     activities, operations = schema.activities, schema.operations
     known = msgspec.json.decode(row.audience, type=Audience)
     changes: dict[str, Any] = {}
-    if not row.attributes_type:
-        # Its devices made it known: this is its first start.
+    begun = is_begun_by_devices(row)
+    if begun:
         changes = {
             "attributes_type": request.attributes_type,
-            "attributes": json_text(attributes),
             "start_alert": json_text(request.presentation.alert),
+            "hand_over_after": hand_over_after,
+            "hand_over_at": None if hand_over_after is None else now,
         }
+    if begun or known == request.audience:
+        # A second card says what the newest start for the same people says.
+        changes["attributes"] = json_text(attributes)
     grown = _together(known, request.audience)
     if grown != known:
         changes["audience"] = json_text(grown)

@@ -1,8 +1,8 @@
 """Which cards are handed over before iOS ends them, and the note that a second card's start is about to leave.
 
 A card is due at the age that its activity sets. It gets a successor only where that can be updated and
-ended as well: the device's last card that was started by push gave a token, or the activity follows a
-channel. A card that was swiped away or ended gets none, nor does a device that was started often within
+ended as well: the device's last card that was started by push gave a token (or all of its cards were started
+by its app), or the activity follows a channel. A card that was swiped away or ended gets none, nor does a device that was started often within
 the last hour. A stream also starts again where a card is over by its age.
 """
 
@@ -107,7 +107,7 @@ async def leave_first(connection: AsyncConnection, activity: Row[Any], now: int)
 
 
 def _gave_a_token() -> ColumnElement[bool]:
-    """Return the condition that the device's last card that was started by push has a token."""
+    """Return the condition that the device's last card that was started by push has a token, if there was one."""
     other = schema.activity_devices.alias()
     pushed = func.coalesce(other.c.handed_over_at, other.c.started_at)
     gave = case((and_(other.c.token.is_not(None), other.c.handed_over_at.is_(None)), 1), else_=0)
@@ -117,7 +117,7 @@ def _gave_a_token() -> ColumnElement[bool]:
         .order_by(pushed.desc(), other.c.id.desc())
         .limit(1)
     )
-    return last.correlate(_members).scalar_subquery() == 1
+    return func.coalesce(last.correlate(_members).scalar_subquery(), 1) == 1
 
 
 def _can_be_started(activity: Row[Any], now: int) -> ColumnElement[bool]:

@@ -402,6 +402,51 @@ async def test_a_stream_is_handed_over_under_its_activity(world: World) -> None:
     assert (again.operation, again.activity) == ("updated", first.activity)
 
 
+def attributes(phone: Any) -> list[Any]:
+    return [json.loads(card.attributes).get("side") for card in phone.activities]
+
+
+async def test_a_second_card_has_the_newest_attributes_of_its_stream(world: World) -> None:
+    [phone] = await world.add_phones(1)
+    for n in range(2):
+        given = {"attributes": {"side": "home" if n else "away"}, "id_attribute": "activity"}
+        request = a_start(
+            None, stream_key="goals", content_state={"n": n}, hand_over_after=AFTER, **given
+        )
+        await world.service.streams.put(world.app, request)
+        await world.pass_time(300)
+        await world.settled()
+    await world.pass_time(AFTER)
+    assert attributes(phone) == ["away", "home"]
+
+
+async def test_a_card_that_its_app_began_is_handed_over_once_a_start_told_what_it_says(
+    world: World,
+) -> None:
+    phones = await world.add_phones(2)
+    told = {"activity": "match", "side": "home"}
+    for phone in phones:
+        world.fake.devices.start_activity(phone, TYPE, told, {"n": 0})
+    await world.hand_in()
+    # Nothing tells its attributes, its alert and its state: it cannot be started by push.
+    [row] = await world.rows_of_activity()
+    assert row.hand_over_after is None
+    here = Audience(devices=tuple(phone.id for phone in phones))
+    start = a_start(attributes=told, audience=here, hand_over_after=AFTER, content_state={"n": 1})
+    await world.service.activities.start(world.app, start)
+    await world.settled()
+    assert [cards(phone) for phone in phones] == [[("active", 1)]] * 2
+    await world.service.devices.withdraw(world.app, phones[1].id, TYPE)
+    await world.pass_time(300)
+    await update(world, 2)
+    await world.pass_time(AFTER)
+    assert cards(phones[0]) == [("dismissed", 2), ("active", 2)]
+    assert attributes(phones[0]) == ["home", "home"]
+    assert cards(phones[1]) == [("active", 2)]  # it has no start token
+    await update(world, 3)
+    assert [cards(phone)[-1] for phone in phones] == [("active", 3)] * 2
+
+
 async def test_it_can_be_set_for_an_activity_an_app_and_the_service(world: World) -> None:
     async def stored(**changes: Any) -> Any:
         done = await world.service.activities.start(world.app, a_start(None, **changes))
