@@ -106,6 +106,10 @@ class Places:
                 return
 
 
+def _nothing() -> None:
+    """Let a request go on that has no deadline."""
+
+
 def _give_up(place: asyncio.Future[None]) -> None:
     if not place.done():
         place.set_exception(Busy("as many requests are under way as may be", retry_after=1.0))
@@ -192,6 +196,8 @@ class Visit:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        # The caller's own method: kept, it would leave each request to the garbage collector.
+        self._expire = _nothing
         self.leave()
 
     def read(self, seconds: float) -> None:

@@ -18,7 +18,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -57,11 +57,13 @@ class Batch(Generic[Item, Result]):
 class _Waiting:
     """One request in the queue: work of its own, or an item of a batch."""
 
-    future: asyncio.Future[Any]
     work: Work[Any] | None = None
     committed: Callable[[Any], object] | None = None
     batch: Batch[Any, Any] | None = None
     item: Any = None
+    future: asyncio.Future[Any] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
 
 
 _Result = tuple[_Waiting, Any, BaseException | None]
@@ -101,9 +103,7 @@ class GroupCommit:
         once its turn has come, the work is done all the same, and so is what follows the commit.
         """
         if self._database.is_sqlite:
-            done: Result = await self._wait(
-                lambda future: _Waiting(future, work=work, committed=committed)
-            )
+            done: Result = await self._wait(_Waiting(work, committed))
             return done
         async with self._database.write() as connection:
             result = await work(connection)
@@ -112,17 +112,21 @@ class GroupCommit:
 
     async def run_with(self, batch: Batch[Item, Result], item: Item) -> Result:
         """Let ``item`` be handled with others of its kind. As `run`."""
-        result: Result = await self._wait(lambda future: _Waiting(future, batch=batch, item=item))
+        result: Result = await self._wait(_Waiting(batch=batch, item=item))
         return result
 
-    async def _wait(self, make: Callable[[asyncio.Future[Any]], _Waiting]) -> Any:
+    async def _wait(self, waiting: _Waiting) -> Any:
         if len(self._queue) >= self._waiting_limit:
             raise Busy(f"{len(self._queue)} writes wait for the database", retry_after=1.0)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._queue.append(make(future))
+        self._queue.append(waiting)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
-        return await future
+        try:
+            return await waiting.future
+        finally:
+            # The traceback of an error has this frame. With the future, which has the error, it would
+            # be a cycle, and the request would stay until the garbage collector comes.
+            del waiting
 
     async def _work(self) -> None:
         taken: list[_Waiting] = []
