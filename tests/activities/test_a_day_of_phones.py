@@ -316,6 +316,7 @@ async def day(store_address: str, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         await world.close()
 
 
+@pytest.mark.timeout(count(300, soak=7_200))
 @pytest.mark.parametrize("store_kind", ["sqlite"], indirect=True)
 async def test_only_what_a_phone_itself_prevents_is_missing(day: Day) -> None:
     phones = population(PHONES, seed=2026)

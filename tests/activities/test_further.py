@@ -113,3 +113,20 @@ async def test_two_first_starts_at_the_same_moment(rooms: Rooms) -> None:
     await asyncio.gather(*(start(rooms, audience=Audience(users=(f"u{n}",))) for n in range(5)))
     assert await rooms.count(schema.activities) == 1
     assert await rooms.count(schema.operations) == 5
+
+
+async def test_second_cards_say_what_the_newest_start_for_the_same_people_says(
+    rooms: Rooms,
+) -> None:
+    async def stored(**changes: Any) -> tuple[Any, bool]:
+        await start(rooms, **changes)
+        [row] = await rooms.rows(schema.activities)
+        return json.loads(row.attributes), row.hand_over_after is None
+
+    ours = Audience(users=("a",))
+    assert await stored(audience=ours, attributes={"side": "away"}) == ({"side": "away"}, False)
+    assert await stored(audience=ours, attributes={"side": "home"}) == ({"side": "home"}, False)
+    others = Audience(users=("b",))
+    assert await stored(audience=others, attributes={"side": "home"}) == ({"side": "home"}, False)
+    # Nobody's second card may say what another person's does.
+    assert await stored(audience=others, attributes={"side": "away"}) == ({"side": "home"}, True)

@@ -316,9 +316,11 @@ async def remember(
     statement = insert_into(connection, schema.channels)
     new = statement.excluded
     told = ("storage_policy", "name", "deleted_at", "created_at")
+    # Another start may have read it in Apple's list before.
+    owner = func.coalesce(new.activity_id, schema.channels.c.activity_id)
     statement = statement.on_conflict_do_update(
         index_elements=["app_id", "environment", "channel_id"],
-        set_={name: new[name] for name in told},
+        set_={**{name: new[name] for name in told}, "activity_id": owner},
     )
     values = [
         {

@@ -288,9 +288,16 @@ class OwnChannels:
             _channels.c.created_at >= since,
             ~exists().where(_follows()).correlate(_channels),
         )
+        pending = select(func.count()).where(
+            _activities.c.app_id == app.row,
+            _activities.c.environment == environment,
+            _activities.c.channel_id.is_(None),
+            _activities.c.channel_asked_at.is_not(None),
+        )
         async with self._database.write() as connection:
             new = await rows_of(connection, query)
-            ours = new if len(new) <= len(asked) else ()
+            requests = (await connection.execute(pending)).scalar_one()
+            ours = new if len(new) <= requests else ()
             for row in ours:
                 await change_row(connection, _channels, row.id, activity_id=0)
             for row in asked:
@@ -302,7 +309,7 @@ class OwnChannels:
                 app.id,
                 len(new),
                 environment,
-                len(asked),
+                requests,
                 ", ".join(row.channel_id for row in new[:20]),
             )
         return len(ours)

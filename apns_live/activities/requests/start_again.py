@@ -139,6 +139,9 @@ async def join_start(
     if begun or known == request.audience:
         # A second card says what the newest start for the same people says.
         changes["attributes"] = json_text(attributes)
+    elif json_text(attributes) != row.attributes:
+        # Whose card says what is not known any more, so a second card could tell one person what is another's.
+        changes |= {"hand_over_after": None, "hand_over_at": None}
     grown = _together(known, request.audience)
     if grown != known:
         changes["audience"] = json_text(grown)

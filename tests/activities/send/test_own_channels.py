@@ -244,6 +244,22 @@ async def test_a_channel_that_is_used_is_not_deleted_and_one_that_is_deleted_not
         await world.service.activities.start(world.app, a_start("late", channel=channel))
 
 
+async def test_two_that_are_made_at_once_are_both_deleted(world: World) -> None:
+    phones = await world.add_phones(3, os_version="18.1")
+    world.fake.fault("delay", face="manage", skip=1, times=1, delay=5.0)
+    await world.service.activities.start(world.app, a_start())
+    await world.until(lambda: at_apple(world))
+    # Apple's list has the first one before its answer came.
+    await begin(world, phones, "other")
+    await world.settled()
+    assert {await channel_of(world), await channel_of(world, "other")} == set(at_apple(world))
+    for name in ("match", "other"):
+        await world.service.activities.end(world.app, an_end(1, name))
+    await world.settled()
+    await after(world, 8.1 * HOURS)
+    assert at_apple(world) == []
+
+
 @on_sqlite
 async def test_a_stream_keeps_its_activity_when_it_gets_a_channel(world: World) -> None:
     phones = await world.add_phones(3, os_version="18.1")
