@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import ScalarSelect, literal, select, update
 
 from apns_live.activities.due import due as timetable
 from apns_live.activities.due import expiry
@@ -128,10 +128,27 @@ async def test_it_is_woken_by_a_write_and_sleeps_otherwise(world: World) -> None
     assert await world.status() == "active"
 
 
+async def test_one_statement_tells_that_nothing_is_due_yet(
+    still: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = int(still.clock.time() * 1000)
+    await still.activities.start(still.app, a_start(start_at=now / 1000 + 60))
+    asked: list[object] = []
+    lent = still.database._lent
+    monkeypatch.setattr(
+        still.database, "_lent", lambda engine: (asked.append(engine), lent(engine))[1]
+    )
+    assert await still.scheduler.catch_up() == now + 60_000
+    assert len(asked) == 1
+
+
 async def test_calls_that_come_while_it_looks_wait_for_the_next_look(still: World) -> None:
     runs = 0
 
     class Busy:
+        def first(self) -> ScalarSelect[int]:
+            return select(literal(0)).scalar_subquery()
+
         async def run(self, done: object, now: int) -> None:
             nonlocal runs
             runs += 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, select, update
+from sqlalchemy import ColumnElement, Row, ScalarSelect, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..accept.activities import Activities
@@ -36,9 +36,12 @@ class Done:
         self.left: list[tuple[int, str]] = []
         self.activities: list[int] = []
         self.operations: list[int] = []
+        self.noted = False
+        """Whether rows changed in a way that only other steps care about."""
 
     def __bool__(self) -> bool:
-        return bool(self.written or self.left or self.activities or self.operations)
+        told = self.written or self.left or self.activities or self.operations
+        return self.noted or bool(told)
 
 
 class Timetable:
@@ -51,19 +54,25 @@ class Timetable:
         self._ownership = ownership
         self._activities = activities
         self._kind = kind
+        table = schema.activities
+        self._column = table.c.start_at if kind == "start" else table.c.end_at
+        self._status = "scheduled" if kind == "start" else "active"
+
+    def _waiting(self) -> tuple[ColumnElement[bool], ...]:
+        table = schema.activities
+        mine = self._ownership.mine(table)
+        return table.c.status == self._status, self._column.is_not(None), mine
+
+    def first(self) -> ScalarSelect[int]:
+        """Say when the first is due; see `Step`."""
+        return earliest(self._column, *self._waiting())
 
     async def run(self, done: Done, now: int) -> int | None:
         """Do a batch; see `Step`."""
-        table = schema.activities
-        column = table.c.start_at if self._kind == "start" else table.c.end_at
-        status = "scheduled" if self._kind == "start" else "active"
-        waiting = table.c.status == status, column.is_not(None), self._ownership.mine(table)
-        first = await earliest(self._database, column, *waiting)
-        if first is None or first > now:
-            return first
+        column, status = self._column, self._status
         found = await self._database.rows(
-            select(table.c.id, column.label("due"))
-            .where(*waiting)
+            select(schema.activities.c.id, column.label("due"))
+            .where(*self._waiting())
             .order_by(column)
             .limit(BATCH + 1)
         )
@@ -124,13 +133,12 @@ async def _start(connection: AsyncConnection, row: Row[Any], now: int) -> None:
     )
 
 
-async def earliest(
-    database: Database, column: ColumnElement[int], *waiting: ColumnElement[bool]
-) -> int | None:
-    """Return the least of a column, by its index: nearly every look finds that nothing is due."""
-    query = select(column).where(*waiting).order_by(column).limit(1)
-    least: int | None = await database.scalar(query)
-    return least
+def earliest(
+    column: ColumnElement[int], *waiting: ColumnElement[bool], after: int = 0
+) -> ScalarSelect[int]:
+    """Return the least of a column, by its index, and ``after`` milliseconds later."""
+    query = select(column + after if after else column)
+    return query.where(*waiting).order_by(column).limit(1).scalar_subquery()
 
 
 async def held_rows(

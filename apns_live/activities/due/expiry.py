@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Row, case, func, select, update
+from sqlalchemy import ColumnElement, Row, ScalarSelect, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..apps import apps_of
@@ -61,20 +61,20 @@ class Expiry:
         self._status = status
         self._after = 0 if status == "active" else SHOWN_MILLISECONDS
 
+    def _waiting(self) -> tuple[ColumnElement[bool], ...]:
+        table = schema.activities
+        mine = self._ownership.mine(table)
+        return table.c.status == self._status, table.c.retired_at.is_(None), mine
+
+    def first(self) -> ScalarSelect[int]:
+        """Say when to look at the first; see `Step`."""
+        return earliest(schema.activities.c.expires_at, *self._waiting(), after=self._after)
+
     async def run(self, done: Done, now: int) -> int | None:
         """Look at a batch; see `Step`."""
         table = schema.activities
-        waiting = (
-            table.c.status == self._status,
-            table.c.retired_at.is_(None),
-            self._ownership.mine(table),
-        )
-        first = await earliest(self._database, table.c.expires_at, *waiting)
-        if first is None or first + self._after > now:
-            return None if first is None else first + self._after
-        found = await self._database.rows(
-            select(table).where(*waiting).order_by(table.c.expires_at).limit(BATCH + 1)
-        )
+        query = select(table).where(*self._waiting()).order_by(table.c.expires_at)
+        found = await self._database.rows(query.limit(BATCH + 1))
         due = [row for row in found[:BATCH] if row.expires_at + self._after <= now]
         old = [row.id for row in due if _since(row) + GONE_MILLISECONDS <= now]
         if old and not await self._retire(old, done, now):

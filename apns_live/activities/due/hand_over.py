@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from sqlalchemy import Row, exists, func, select
+from sqlalchemy import ColumnElement, Row, ScalarSelect, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..accept.activities import Activities
@@ -38,15 +38,21 @@ class HandOvers:
         self._activities = activities
         self._ownership = ownership
 
+    def _waiting(self) -> tuple[ColumnElement[bool], ...]:
+        table = schema.activities
+        mine = self._ownership.mine(table)
+        return table.c.status == "active", table.c.hand_over_at.is_not(None), mine
+
+    def first(self) -> ScalarSelect[int]:
+        """Say when the first card is due; see `Step`."""
+        return earliest(schema.activities.c.hand_over_at, *self._waiting())
+
     async def run(self, done: Done, now: int) -> int | None:
         """Do a batch; see `Step`."""
         table = schema.activities
         column = table.c.hand_over_at
-        waiting = table.c.status == "active", column.is_not(None), self._ownership.mine(table)
-        first = await earliest(self._database, column, *waiting)
-        if first is None or first > now:
-            return first
-        query = select(table.c.id).where(*waiting, column <= now).order_by(column).limit(BATCH)
+        query = select(table.c.id).where(*self._waiting(), column <= now)
+        query = query.order_by(column).limit(BATCH)
         ids = [row.id for row in await self._database.rows(query)]
         async with self._database.write() as connection:
             rows = await held_rows(connection, ids, "active", column <= now)
@@ -62,7 +68,8 @@ class HandOvers:
                     )
                 again = await _next_look(connection, row, now)
                 await change_row(connection, table, row.id, hand_over_at=again)
-        return await earliest(self._database, column, *waiting)
+        again_at: int | None = await self._database.scalar(select(self.first()))
+        return again_at
 
 
 async def _is_wanted(connection: AsyncConnection, row: Row[Any], now: int) -> bool:

@@ -13,20 +13,28 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, ScalarSelect, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..apps import apps_of
 from ..store import schema
 from ..store.database import Database
 from ..store.statements import hold, rows_of
-from .due import Done
+from .due import Done, earliest
 
 logger = logging.getLogger("apns_live.activities")
 
 BATCH = 1_000
 _ROUND = 1_000
 """Milliseconds: a start that takes minutes is looked at once a second, not once for each page."""
+
+_table = schema.activity_devices
+_OVERDUE = (
+    _table.c.token.is_(None),
+    _table.c.missing_reported_at.is_(None),
+    _table.c.retired_at.is_(None),
+)
+_WAITING = (*_OVERDUE, _table.c.started_at.is_not(None))
 
 
 class MissingTokens:
@@ -37,17 +45,16 @@ class MissingTokens:
         self._wait = int(token_wait * 1000)
         self._seconds = token_wait
 
+    def first(self) -> ScalarSelect[int]:
+        """Say when the first is overdue; see `Step`."""
+        return earliest(_table.c.started_at, *_WAITING, after=self._wait)
+
     async def run(self, done: Done, now: int) -> int | None:
         """Report a batch; see `Step`."""
-        table = schema.activity_devices
-        overdue = (
-            table.c.token.is_(None),
-            table.c.missing_reported_at.is_(None),
-            table.c.retired_at.is_(None),
-        )
+        table = _table
         waiting = (
             select(table.c.id, table.c.started_at, table.c.activity_id)
-            .where(*overdue, table.c.started_at.is_not(None))
+            .where(*_WAITING)
             .order_by(table.c.started_at)
             .limit(BATCH + 1)
         )
@@ -55,12 +62,13 @@ class MissingTokens:
         rows = [row for row in found[:BATCH] if row.started_at + self._wait <= now]
         due = [row.id for row in rows]
         if due:
+            done.noted = True  # they may have no answer either
             async with self._database.write() as connection:
                 await hold(connection, schema.activities, {row.activity_id for row in rows})
                 await hold(connection, schema.operations, await _starts(connection, rows))
                 reported = await connection.execute(
                     update(table)
-                    .where(table.c.id.in_(due), *overdue)
+                    .where(table.c.id.in_(due), *_OVERDUE)
                     .values(missing_reported_at=now)
                     .returning(table.c.activity_id, table.c.by_channel)
                 )

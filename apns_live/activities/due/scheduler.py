@@ -12,6 +12,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from sqlalchemy import ScalarSelect, select
+
 from ...clock import Clock
 from ..accept.activities import Activities
 from ..accept.idempotency import Written
@@ -42,6 +44,9 @@ class Changed(Protocol):
 class Step(Protocol):
     """One kind of thing that becomes due."""
 
+    def first(self) -> ScalarSelect[int]:
+        """Say when to run it, in milliseconds: NULL when nothing is in sight."""
+
     async def run(self, done: Done, now: int) -> int | None:
         """Do one batch of what is due at ``now``; return when to look again, in milliseconds.
 
@@ -71,6 +76,7 @@ class Scheduler:
         left: Callable[[int, str], object] = lambda activity, token: None,
         changed: Changed = lambda *, activities=(), operations=(): None,
     ) -> None:
+        self._database = database
         self._clock = clock
         self.time = SteadyTime(clock)
         self._written = written
@@ -119,7 +125,7 @@ class Scheduler:
         The steps take turns, a batch each, so that much of one kind does not hold up the others.
         """
         self.looks += 1
-        dues: dict[Step, int | None] = dict.fromkeys(self._steps, 0)
+        dues = await self._firsts()
         more = True
         while more:
             more = False
@@ -133,11 +139,16 @@ class Scheduler:
                 if done:
                     # What one has done may be due for the others. What a caller writes meanwhile
                     # waits for the next look: under load there is always one who does.
-                    dues = dict.fromkeys(self._steps, 0)
+                    dues = await self._firsts()
                     more = True
                 dues[step] = again
                 more = more or (again is not None and again <= now)
         return min((due for due in dues.values() if due is not None), default=None)
+
+    async def _firsts(self) -> dict[Step, int | None]:
+        """Ask in one statement when each step has something to do: nearly always it is later."""
+        row = await self._database.row(select(*(step.first() for step in self._steps)))
+        return dict(zip(self._steps, row or (), strict=True))
 
     def _tell(self, done: Done) -> None:
         for app, row in done.written:

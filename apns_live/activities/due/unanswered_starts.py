@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from sqlalchemy import select
+from sqlalchemy import ScalarSelect, select
 
 from ..people.suspects import SUSPECT, count_unanswered
 from ..store import schema
@@ -17,6 +17,14 @@ logger = logging.getLogger("apns_live.activities")
 BATCH = 1_000
 _ROUND = 10_000
 """Milliseconds: a start that takes minutes is looked at now and then, not once for each page."""
+
+_table = schema.activity_devices
+_SILENT = (
+    _table.c.missing_reported_at.is_not(None),
+    _table.c.start_settled_at.is_(None),
+    _table.c.token.is_(None),
+    _table.c.retired_at.is_(None),
+)
 
 
 class UnansweredStarts:
@@ -31,15 +39,14 @@ class UnansweredStarts:
         self.suspected = 0
         """Tokens that became suspect since the start of the process."""
 
+    def first(self) -> ScalarSelect[int]:
+        """Say when the first is overdue; see `Step`."""
+        began = _table.c.started_at
+        return earliest(began, *_SILENT, began.is_not(None), after=self._wait)
+
     async def run(self, done: Done, now: int) -> int | None:
         """Count a batch; see `Step`."""
-        table, operations = schema.activity_devices, schema.operations
-        silent = (
-            table.c.missing_reported_at.is_not(None),
-            table.c.start_settled_at.is_(None),
-            table.c.token.is_(None),
-            table.c.retired_at.is_(None),
-        )
+        table, operations = _table, schema.operations
         # Until a start is through, APNs may not have accepted all that was intended.
         under_way = select(operations.c.id).where(
             operations.c.activity_id == table.c.activity_id,
@@ -49,7 +56,7 @@ class UnansweredStarts:
         )
         through = under_way.limit(1).scalar_subquery().is_(None)
         due = now - self._wait
-        overdue = select(table.c.id, table.c.activity_id).where(*silent, table.c.started_at <= due)
+        overdue = select(table.c.id, table.c.activity_id).where(*_SILENT, table.c.started_at <= due)
         query = overdue.where(through).order_by(table.c.started_at).limit(BATCH)
         found = await self._database.rows(query)
         if found:
@@ -66,7 +73,7 @@ class UnansweredStarts:
                 )
         if len(found) == BATCH:
             return now
-        later = await earliest(
-            self._database, table.c.started_at, *silent, table.c.started_at > due
+        later = await self._database.scalar(
+            select(earliest(table.c.started_at, *_SILENT, table.c.started_at > due))
         )
         return None if later is None else max(later + self._wait, now + _ROUND)
