@@ -10,7 +10,7 @@ import pytest
 
 from apns_live import Alert, Background, End, Notification, Start, Update, Verdict
 from apns_live.errors import ClientClosed, InvalidInput, InvalidToken
-from apns_live.testing import FakeApns
+from apns_live.testing import FakeApns, SimulatedClock
 from tests.client.conftest import client_for, token, tokens
 
 pytestmark = pytest.mark.http
@@ -99,22 +99,30 @@ async def test_a_410_says_until_when_the_token_was_dead(fake: FakeApns, transpor
     assert outcome.drop_if_registered_before == outcome.timestamp
 
 
-async def test_a_thousand_concurrent_sends_all_arrive(fake: FakeApns, transport: str) -> None:
-    async with client_for(fake, transport=transport) as client:
+async def test_a_thousand_concurrent_sends_all_arrive(
+    timed_fake: FakeApns, clock: SimulatedClock, transport: str
+) -> None:
+    # On a machine that has no time for it, a thousand answers take longer than one may.
+    async with client_for(timed_fake, transport=transport, clock=clock) as client:
         outcomes = await asyncio.gather(*(client.send(UPDATE, each) for each in tokens(1000)))
     assert all(outcome.accepted for outcome in outcomes)
     assert [outcome.token for outcome in outcomes] == tokens(1000)
-    assert sorted(push.token for push in fake.pushes) == tokens(1000)
+    assert sorted(push.token for push in timed_fake.pushes) == tokens(1000)
     assert len({outcome.apns_id for outcome in outcomes}) == 1000
 
 
-async def test_a_fan_out_gives_one_outcome_per_token(fake: FakeApns, transport: str) -> None:
-    fake.fault("answer", reason="Unregistered", token=token(7), timestamp=1_800_000_000_000)
+async def test_a_fan_out_gives_one_outcome_per_token(
+    timed_fake: FakeApns, clock: SimulatedClock, transport: str
+) -> None:
+    timed_fake.fault("answer", reason="Unregistered", token=token(7), timestamp=1_800_000_000_000)
     async with (
-        client_for(fake, transport=transport) as client,
+        client_for(timed_fake, transport=transport, clock=clock) as client,
         client.fan_out(UPDATE, tokens(500)) as run,
     ):
-        outcomes = [outcome async for outcome in run]
+        outcomes = []
+        async for outcome in run:
+            outcomes.append(outcome)
+            clock.advance_sync(0.001)
     assert sorted(outcome.token for outcome in outcomes) == tokens(500)
     report = run.report
     assert report.read == report.settled == 500
