@@ -1,9 +1,9 @@
 """Break the modules that decide something, one small change at a time, and count what the tests notice.
 
 ``python -m tests.workshop.mutants --sample 400`` draws the same mutants for the same ``--seed``, with
-cosmic-ray's operators, and runs each module's own tests on a copy of the tree. It prints what survived
-and the share that was noticed; a survivor is a missing test or changes nothing that can be seen. A
-change to annotations or to the decorators of classes alone is no mutant.
+cosmic-ray's operators, and runs each module's own tests on a copy of the tree. It prints each survivor
+when it is known, and at the end a table of the modules; a survivor is a missing test or changes nothing
+that can be seen. A change to annotations or to the decorators of classes alone is no mutant.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,7 +79,8 @@ def mutants(module: str, draw: random.Random) -> Iterator[Mutant]:
     for (_, (line, column)), choices in sorted(places.items()):
         name, occurrence = draw.choice(choices)
         changed = mutate_code(source, get_operator(name)(), occurrence)
-        if changed is not None and _without_annotations(changed) != before:
+        # The operators take the `*` before keyword-only arguments for a product, and break the syntax.
+        if changed is not None and _without_annotations(changed) not in {before, None}:
             yield Mutant(module, line, column, name, changed)
 
 
@@ -104,8 +106,12 @@ class _Strip(ast.NodeTransformer):
         return self.generic_visit(node)
 
 
-def _without_annotations(source: str) -> str:
-    return ast.dump(_Strip().visit(ast.parse(source)))
+def _without_annotations(source: str) -> str | None:
+    """Return what a module says beside its annotations; None where it is no Python."""
+    try:
+        return ast.dump(_Strip().visit(ast.parse(source)))
+    except SyntaxError:
+        return None
 
 
 def _passes(folder: Path, module: str, timeout: float) -> bool:
@@ -168,14 +174,20 @@ def main() -> int:
                 target.write_text(original)
                 free.put(folder)
 
+        noticed = dict.fromkeys(chosen, 0)
         with ThreadPoolExecutor(options.jobs) as executor:
-            survived = list(executor.map(survives, sample))
-    for mutant, alive in zip(sample, survived, strict=True):
-        if alive:
-            print(f"survived: {mutant}")
-    noticed = 100 * survived.count(False) / len(sample)
-    print(f"{survived.count(False)} of {len(sample)} mutants noticed: {noticed:.1f} %")
-    return 1 if noticed < options.bar else 0
+            for mutant, alive in zip(sample, executor.map(survives, sample), strict=True):
+                if alive:
+                    print(f"survived: {mutant}", flush=True)
+                else:
+                    noticed[mutant.module] += 1
+    drawn = Counter(mutant.module for mutant in sample)
+    print("| module | mutants | noticed |\n|---|---:|---:|")
+    for module in sorted(drawn):
+        print(f"| `{module}` | {drawn[module]} | {noticed[module]} |")
+    share = 100 * sum(noticed.values()) / len(sample)
+    print(f"{sum(noticed.values())} of {len(sample)} mutants noticed: {share:.1f} %")
+    return 1 if share < options.bar else 0
 
 
 def _limits(folder: Path, modules: list[str]) -> dict[str, float]:
