@@ -14,7 +14,17 @@ from ..credentials import ProviderKey, ProviderTokens
 from ..errors import ClientClosed, InvalidPayload, InvalidSetting
 from ..outcome import Outcome
 from ..payload import EncodedMessage, Message, check_bundle_id, check_channel, check_token, encode
-from ..pool import Endpoint, Hooks, Loss, Pool, PoolOptions, Push, Sendable, Transport
+from ..pool import (
+    Endpoint,
+    Hooks,
+    Loss,
+    Pool,
+    PoolOptions,
+    Push,
+    RequestIds,
+    Sendable,
+    Transport,
+)
 from ..pool.connect import Connector, Resolver, make_ssl_context, system_resolver
 from ..pool.endpoint import resolve_environment
 from ..pool.options import check_positive
@@ -54,7 +64,7 @@ class Client:
     ``never_index_authorization``: keep the provider token out of the header tables.
     ``deterministic_tokens``: see `ProviderTokens`. ``pool``: every other number of the pool.
     ``contracts``: the app's Swift source (`apns_live.contracts`); what the app certainly does not
-    decode raises `InvalidPayload` before it is sent.
+    decode raises `InvalidPayload` before it is sent. ``request_ids``: gives each push its ``apns-id``.
 
     Raises `InvalidSetting` for what cannot work.
     """
@@ -82,6 +92,7 @@ class Client:
         deterministic_tokens: bool = True,
         pool: PoolOptions | None = None,
         contracts: Contract | None = None,
+        request_ids: RequestIds | None = None,
         uniform: Callable[[], float] = random.random,
     ) -> None:
         if not isinstance(key, ProviderKey):
@@ -121,6 +132,7 @@ class Client:
                 "resolver": resolver is not system_resolver,
                 "ssl_context": ssl_context,
                 "hooks": hooks,
+                "request_ids": request_ids,
                 "transport": transport != "http2",
             },
         )
@@ -128,7 +140,10 @@ class Client:
             self.bundle_id, never_index_authorization=never_index_authorization
         )
         self._engine = Engine(
-            clock=self.clock, response_timeout=self.options.response_timeout, hooks=self.hooks
+            clock=self.clock,
+            response_timeout=self.options.response_timeout,
+            hooks=self.hooks,
+            ids=request_ids,
         )
         common: dict[str, Any] = {
             "clock": self.clock,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from array import array
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from ..http2 import EncodedString
 from ..outcome import Outcome
 from ..payload import EncodedMessage
+from ..pool import RequestIds
 from .attachment import Acceptances
 from .report import Counts
 
@@ -31,6 +32,8 @@ class Setup(msgspec.Struct, tag=True, array_like=True):
     message: EncodedMessage
     deadline: float | None
     """By the machine's monotonic clock, in seconds."""
+    ids: bytes
+    """What its request ids are made from."""
     rows: bool
     """Whether outcomes are wanted, or counts alone."""
 
@@ -51,23 +54,20 @@ class Accepted(msgspec.Struct, array_like=True):
     """`Acceptances` on their way."""
 
     like: Outcome
-    numbers: bytes
-    """Which tokens, counting those that the worker was handed: four bytes each."""
-    apns_ids: str
-    """One behind the other."""
+    spans: list[tuple[int, int]]
+    """Which tokens, counting those that the worker was handed: the first, and how many follow on it."""
     unique_ids: Sequence[bytes]
     """As APNs sent them, see `EncodedString`; empty where it sent none."""
 
-    def outcomes(self, tokens: Sequence[str]) -> list[Outcome]:
-        """Return the outcomes again."""
-        ids = self.apns_ids
-        size = len(ids) // len(tokens)
-        return Acceptances(
-            self.like,
-            tokens,
-            [ids[at : at + size] for at in range(0, len(ids), size)],
-            list(map(EncodedString, self.unique_ids)),
-        ).outcomes()
+    def numbers(self) -> Iterable[int]:
+        """Return the number of each token."""
+        return chain.from_iterable(range(first, first + count) for first, count in self.spans)
+
+    def outcomes(self, tokens: Sequence[str], ids: RequestIds) -> list[Outcome]:
+        """Return the outcomes again; ``ids`` are those of the worker."""
+        apns_ids = list(chain.from_iterable(ids.span(*span) for span in self.spans))
+        unique_ids = list(map(EncodedString, self.unique_ids))
+        return Acceptances(self.like, tokens, apns_ids, unique_ids).outcomes()
 
 
 class Settled(msgspec.Struct, tag=True, array_like=True):
@@ -76,18 +76,33 @@ class Settled(msgspec.Struct, tag=True, array_like=True):
     counts: Counts
     """Of everything that it has settled so far."""
     accepted: list[Accepted] = []
-    numbers: bytes = b""
+    numbers: list[int] = []
     """Which tokens the others are of."""
     others: list[Outcome] = []
     drops: list[Outcome] = []
     """Those with DROP_TOKEN, where outcomes are not wanted."""
 
 
-def pack(batch: Acceptances, numbers: list[int]) -> Accepted:
-    """Return acceptances for the other process. ``numbers`` are those of their tokens."""
-    unique_ids = list(map(_as_it_came, batch.unique_ids)) if any(batch.unique_ids) else ()
-    which = array("I", numbers).tobytes()
-    return Accepted(batch.like, which, "".join(batch.apns_ids), unique_ids)
+def pack(batch: Acceptances, ids: RequestIds) -> Accepted:
+    """Return acceptances for the other process, in the order of their tokens.
+
+    A token's number is that of its id, because a worker takes tokens in the order they came.
+    """
+    if any(batch.unique_ids):
+        pairs = sorted(zip(batch.apns_ids, map(_as_it_came, batch.unique_ids), strict=True))
+        apns_ids = [apns_id for apns_id, _ in pairs]
+        return Accepted(batch.like, list(_spans(apns_ids, ids)), [each for _, each in pairs])
+    return Accepted(batch.like, list(_spans(sorted(batch.apns_ids), ids)), ())
+
+
+def _spans(apns_ids: Sequence[str], ids: RequestIds) -> Iterator[tuple[int, int]]:
+    """Split sorted ids into spans without a gap: the number of the first, and how many."""
+    first, count = ids.number(apns_ids[0]), len(apns_ids)
+    if ids.number(apns_ids[-1]) - first == count - 1:
+        yield first, count
+    else:
+        yield from _spans(apns_ids[: count // 2], ids)
+        yield from _spans(apns_ids[count // 2 :], ids)
 
 
 def _as_it_came(unique_id: object) -> bytes:
@@ -100,7 +115,7 @@ decode_settled = msgspec.msgpack.Decoder(Settled).decode
 
 
 def write(writer: StreamWriter, what: msgspec.Struct) -> None:
-    """Send one thing to the other side. Raises TypeError for tokens that are not text."""
+    """Send one thing to the other side."""
     data = _encode(what)
     writer.write(len(data).to_bytes(4, "big") + data)
 

@@ -97,6 +97,7 @@ class EngineRun(Run):
             self,
             deadline=self._deadline,
             on_stop=self._stopped_from_outside,
+            checked=self._reader.checked,
             message=self._message,
         )
 

@@ -92,7 +92,8 @@ class Intake:
         message = attachment.message
         if message is not None:
             attachment.in_hand += len(items)
-            if carrier is not None and len(items) <= limit and are_tokens(items):
+            checked = attachment.checked or are_tokens(items)
+            if carrier is not None and len(items) <= limit and checked:
                 tokens = cast("list[str]", items)
                 ids = self._ids.many(len(tokens))
                 return pushes_that_leave(tokens, message, ids, attachment, now, carrier, stream_id)

@@ -51,6 +51,9 @@ class TokenReader:
     ``read`` counts tokens with their repeats, ``duplicates`` those that ``dedupe`` left out.
     """
 
+    checked = False
+    """Whether what it gives has been checked."""
+
     def __init__(self, *, dedupe: bool = False) -> None:
         self.read = 0
         self.duplicates = 0

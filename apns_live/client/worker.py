@@ -7,15 +7,14 @@ import contextlib
 import signal
 import socket
 import sys
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
 from ..credentials import ProviderKey
 from ..errors import CredentialError
 from ..outcome import Outcome
-from ..pool import Endpoint, PoolOptions
+from ..pool import Endpoint, PoolOptions, RequestIds
 from .attachment import Acceptances
 from .client import Client
 from .crossing import NoMore, Settled, Setup, Take, decode_order, pack, read, write
@@ -54,42 +53,13 @@ class LentKey(ProviderKey):
 
 
 class _Fed(AheadReader):
-    """Tokens that another process read; it knows each by its number, where it wants outcomes."""
+    """Tokens that another process read and checked."""
 
-    def __init__(self, *, numbered: bool) -> None:
-        super().__init__()
-        self._numbered = numbered
-        self._handed = 0
-        self._numbers: dict[str, int] = {}
-        self._again: dict[str, list[int]] = {}
-        """More numbers of tokens that are there more than once."""
+    checked = True
 
     def feed(self, tokens: list[str]) -> None:
-        if self._numbered:
-            self._number(tokens)
         self._ahead.extend(tokens)
         self._wake()
-
-    def _number(self, tokens: list[str]) -> None:
-        first, self._handed = self._handed, self._handed + len(tokens)
-        fresh = dict(zip(tokens, range(first, self._handed), strict=True))
-        if len(fresh) == len(tokens) and self._numbers.keys().isdisjoint(fresh):
-            self._numbers |= fresh
-        else:
-            for number, token in enumerate(tokens, first):
-                if self._numbers.setdefault(token, number) != number:
-                    self._again.setdefault(token, []).append(number)
-
-    def numbers(self, tokens: Sequence[str]) -> list[int]:
-        """Return the numbers of tokens, each of them once."""
-        if not self._again:
-            return list(map(self._numbers.pop, tokens))
-        numbers: list[int] = []
-        for token in tokens:
-            numbers.append(self._numbers.pop(token))
-            if more := self._again.get(token):
-                self._numbers[token] = more.pop()
-        return numbers
 
     def finish(self) -> None:
         self._over = True
@@ -100,12 +70,19 @@ class _Teller(Outbox):
     """Tells the other process what the run came to, a batch at a time."""
 
     def __init__(
-        self, run: Run, fed: _Fed, writer: asyncio.StreamWriter, drops: list[Outcome], *, rows: bool
+        self,
+        run: Run,
+        ids: RequestIds,
+        writer: asyncio.StreamWriter,
+        drops: list[Outcome],
+        *,
+        rows: bool,
     ) -> None:
         super().__init__()
         self.kept = rows
         self._run = run
-        self._fed = fed
+        self._ids = ids
+        self._never_taken = 0
         self._writer = writer
         self._drops = drops
         self._next = Settled(run.counts)
@@ -116,15 +93,21 @@ class _Teller(Outbox):
         """Keep outcomes for the next word."""
         if self.kept:
             others = list(outcomes)
-            numbers = self._fed.numbers([each.token for each in others])
-            self._next.numbers += array("I", numbers).tobytes()
+            self._next.numbers += map(self._number, others)
             self._next.others += others
         self.tell()
+
+    def _number(self, outcome: Outcome) -> int:
+        """Return which token this is of. Those that were never taken stand behind all others."""
+        if outcome.apns_id:
+            return self._ids.number(outcome.apns_id)
+        self._never_taken += 1
+        return self._ids.given + self._never_taken - 1
 
     def put_accepted(self, batch: Acceptances) -> None:
         """Pack acceptances at once, while the processor still has them at hand."""
         if self.kept:
-            self._next.accepted.append(pack(batch, self._fed.numbers(batch.tokens)))
+            self._next.accepted.append(pack(batch, self._ids))
         self.tell()
 
     def tell(self) -> None:
@@ -153,6 +136,7 @@ async def _main(descriptor: int) -> None:
     setup = decode_order(data)
     assert isinstance(setup, Setup)  # noqa: S101 - it is what the other side sends first
     host, port, ca_file = setup.endpoint
+    ids = RequestIds(lambda _size: setup.ids)
     client = Client(
         LentKey(setup.key_id, setup.team_id, setup.provider_tokens),
         bundle_id=setup.bundle_id,
@@ -160,16 +144,17 @@ async def _main(descriptor: int) -> None:
         proxy=setup.proxy,
         pool=PoolOptions(**setup.options),
         never_index_authorization=setup.never_index,
+        request_ids=ids,
     )
     left = None if setup.deadline is None else max(0.001, setup.deadline - monotonic())
-    fed = _Fed(numbered=setup.rows)
+    fed = _Fed()
     tokens: Any = fed
     drops: list[Outcome] = []
     async with client:
         run = client.fan_out(
             client.prepare(setup.message), tokens, deadline=left, drops_to=drops.append
         )
-        run.outbox = teller = _Teller(run, fed, writer, drops, rows=setup.rows)
+        run.outbox = teller = _Teller(run, ids, writer, drops, rows=setup.rows)
         run.start()
         listening = asyncio.create_task(_listen(reader, fed, run))
         await teller.over.wait()

@@ -13,8 +13,7 @@ import contextlib
 import os
 import socket
 import sys
-from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain
@@ -29,8 +28,8 @@ from ..credentials import ProviderTokens
 from ..errors import InvalidSetting, InvalidToken, TransportError
 from ..guard import logger
 from ..outcome import Outcome, Verdict, alike
-from ..payload import check_token
-from ..pool import Endpoint, PoolOptions, Sendable
+from ..payload import are_tokens, check_token
+from ..pool import Endpoint, PoolOptions, RequestIds, Sendable
 from ..refusals import refused
 from .attachment import End
 from .crossing import NoMore, Settled, Setup, Take, decode_settled, read, write
@@ -90,7 +89,7 @@ class Sharing:
         numbers["max_connections"] = max(1, self.options.max_connections // workers)
         numbers["min_connections"] = 1
 
-        def setup(rows: bool) -> Setup:
+        def setup(ids: bytes, rows: bool) -> Setup:
             return Setup(
                 provider_tokens.key.key_id,
                 provider_tokens.key.team_id,
@@ -102,10 +101,11 @@ class Sharing:
                 self.never_index,
                 msgspec.structs.replace(message.encoded, warnings=()),
                 None,
+                ids,
                 rows,
             )
 
-        run = SharedRun(clock, reader, workers=workers, setup=setup, **options)
+        run = SharedRun(clock, message, reader, workers=workers, setup=setup, **options)
         self.runs.add(run)
         return run
 
@@ -122,6 +122,7 @@ class _Worker:
         self.process: asyncio.subprocess.Process | None = None
         self.counts = Counts()
         self._handed_count = self._given_up = 0
+        self.ids = RequestIds()
         self.rows = False
         """Whether it tells of outcomes, or of counts alone."""
         self._handed: dict[int, str] = {}
@@ -133,16 +134,16 @@ class _Worker:
         return self._handed_count - self.counts.settled - self._given_up
 
     def hand(self, tokens: list[str]) -> None:
-        """Hand it tokens. Raises TypeError when one is not text."""
+        """Hand it tokens."""
         assert self.writer is not None  # noqa: S101 - only workers that are there are asked
         write(self.writer, Take(tokens))
         if self.rows:
             self._handed.update(enumerate(tokens, self._handed_count))
         self._handed_count += len(tokens)
 
-    def settled(self, numbers: bytes) -> list[str]:
+    def settled(self, numbers: Iterable[int]) -> list[str]:
         """Return the tokens of these numbers, which have their outcome."""
-        return list(map(self._handed.pop, array("I", numbers)))
+        return list(map(self._handed.pop, numbers))
 
     def give_up(self) -> list[str]:
         """Return the tokens without an outcome, as many as there are; "" for one not remembered."""
@@ -157,13 +158,15 @@ class SharedRun(Run):
     def __init__(
         self,
         clock: Clock,
+        message: Sendable,
         reader: TokenReader,
         *,
         workers: int,
-        setup: Callable[[bool], Setup],
+        setup: Callable[[bytes, bool], Setup],
         **options: Any,
     ) -> None:
         super().__init__(clock, reader, **options)
+        self._message = message.encoded
         self._number = workers
         self._make_setup = setup
         self._workers: list[_Worker] = []
@@ -197,7 +200,7 @@ class SharedRun(Run):
 
     async def _serve(self, worker: _Worker) -> None:
         worker.rows = self.outbox.kept
-        setup = self._make_setup(worker.rows)
+        setup = self._make_setup(worker.ids.seed, worker.rows)
         setup.deadline = self._until
         worker.process, reader, worker.writer = await _start()
         try:
@@ -257,8 +260,8 @@ class SharedRun(Run):
                 self._tally.note_drop(outcome)
         worker.settled(what.numbers)
         for group in what.accepted:
-            tokens = worker.settled(group.numbers)
-            self.outbox.put_packed(len(tokens), partial(group.outcomes, tokens))
+            tokens = worker.settled(group.numbers())
+            self.outbox.put_packed(len(tokens), partial(group.outcomes, tokens, worker.ids))
         self.outbox.put(what.others)
         self.resume()
         self.review()
@@ -277,24 +280,21 @@ class SharedRun(Run):
                 return
             tokens = self._reader.take(room)
             if tokens:
-                self._hand(worker, tokens)
+                worker.hand(tokens if are_tokens(tokens) else self._good(tokens))
             if self._reader.ended:
                 self.review()
             if not tokens:
                 return
 
-    def _hand(self, worker: _Worker, tokens: list[str]) -> None:
-        try:
-            worker.hand(tokens)
-        except (TypeError, UnicodeEncodeError):
-            good: list[str] = []
-            for token in tokens:
-                try:
-                    check_token(token)
-                    good.append(token)
-                except InvalidToken as error:
-                    self._tell([refused_token(token, error, self._priority)])
-            worker.hand(good)
+    def _good(self, tokens: list[str]) -> list[str]:
+        """Return the tokens that can be sent to; refuse the others."""
+        good: list[str] = []
+        for token in tokens:
+            try:
+                good.append(check_token(token, message=self._message))
+            except InvalidToken as error:
+                self._tell([refused_token(token, error, self._priority)])
+        return good
 
     def halt(self, end: End) -> None:
         """Read no more tokens, because of ``end``; the first cause counts."""

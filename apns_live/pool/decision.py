@@ -14,7 +14,7 @@ from .options import PoolOptions
 DEFAULT_ROUND_TRIP = 0.05
 UNASKED = 8
 """Links that are opened without asking what the processor carries."""
-_BUSY = 0.9
+_BUSY = 0.97
 """Share of a core beyond which more links would carry no more."""
 
 

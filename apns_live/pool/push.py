@@ -202,6 +202,7 @@ def pushes_that_leave(
     return alike(like, token=tokens, request_id=ids, stream_id=count(stream_id, 2))
 
 
+_COUNT = 0xFFFF_FFFF_FFFF
 _PAGE = 4096
 _LAST_DIGITS = [f"{number:03x}" for number in range(_PAGE)]
 
@@ -216,22 +217,38 @@ class RequestIds:
         raw = bytearray(random_bytes(16))
         raw[6] = raw[6] & 0x0F | 0x40
         raw[8] = raw[8] & 0x3F | 0x80
+        self.seed = bytes(raw)
+        """What its ids are made from: another object can be made from it that gives the same."""
         text = raw.hex()
         self._prefix = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-"
-        self._count = int.from_bytes(raw[10:16], "big")
+        self._first = int.from_bytes(raw[10:16], "big") + 1
+        self.given = 0
+        """How many it has given."""
 
     def __call__(self) -> str:
         """Return the next id."""
         return self.many(1)[0]
 
     def many(self, number: int) -> list[str]:
-        """Return the next ids, made a page at a time: they differ in their last three digits."""
+        """Return the next ids."""
+        ids = self.span(self.given, number)
+        self.given += number
+        return ids
+
+    def span(self, start: int, number: int) -> list[str]:
+        """Return the ids from number ``start`` on, the first being number 0.
+
+        They are made a page at a time, in which they differ in their last three digits.
+        """
         ids: list[str] = []
         while len(ids) < number:
-            first = self._count = (self._count + 1) & 0xFFFF_FFFF_FFFF
-            at = first % _PAGE
+            count = (self._first + start + len(ids)) & _COUNT
+            at = count % _PAGE
             digits = _LAST_DIGITS[at : at + number - len(ids)]
-            page = f"{self._prefix}{first // _PAGE:09x}"
+            page = f"{self._prefix}{count // _PAGE:09x}"
             ids += [page + last for last in digits]
-            self._count = first + len(digits) - 1
         return ids
+
+    def number(self, request_id: str) -> int:
+        """Return the number of an id that `span` gives."""
+        return (int(request_id[-12:], 16) - self._first) & _COUNT

@@ -7,17 +7,23 @@ import os
 import signal
 import socket
 from collections import Counter
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import hypothesis
+import msgspec
 import pytest
+from hypothesis import strategies as st
 
-from apns_live import Hooks, Update, Verdict
-from apns_live.client import worker, workers
-from apns_live.client.crossing import NoMore, Setup, Take, decode_settled, write
+from apns_live import Hooks, Outcome, StartToken, Update, Verdict
+from apns_live.client import RequestIds, worker, workers
+from apns_live.client.attachment import Acceptances
+from apns_live.client.crossing import Accepted, NoMore, Setup, Take, decode_settled, pack, write
 from apns_live.client.workers import SharedRun
 from apns_live.errors import InvalidSetting, TransportError
+from apns_live.http2 import EncodedString
 from apns_live.testing import FakeApns
 from tests.client.conftest import client_for, tokens
 
@@ -47,6 +53,8 @@ async def test_every_token_has_its_outcome_once(fake: FakeApns) -> None:
     assert verdicts == {Verdict.ACCEPTED: 1_999, Verdict.DROP_TOKEN: 1}
     assert all(each.apns_id and each.apns_unique_id for each in outcomes if each.accepted)
     assert {outcome.attempts for outcome in outcomes if outcome.token == given[1_500]} == {2}
+    sent = {(push.token, push.apns_id) for push in fake.pushes}
+    assert {(each.token, each.apns_id) for each in outcomes if each.accepted} == sent
     report = run.report
     assert (report.read, report.settled, report.accepted) == (2_000, 2_000, 1_999)
     assert (report.source_exhausted, report.drop_count, report.reasons) == (
@@ -65,7 +73,7 @@ async def test_a_worker_ends_when_its_last_word_has_left(fake: FakeApns) -> None
     with ours:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
         async with client_for(fake) as client:
-            setup = share(client, [])._make_setup(True)
+            setup = share(client, [])._make_setup(bytes(16), True)
         task = asyncio.create_task(worker._main(theirs.detach()))
         hand: Any = SimpleNamespace(write=ours.sendall)
         for order in (setup, Take(given), NoMore()):
@@ -133,6 +141,38 @@ async def test_what_is_no_token_costs_itself_alone(fake: FakeApns) -> None:
         outcomes = [outcome async for outcome in share(client, given, dedupe=True)]
     verdicts = Counter(outcome.verdict for outcome in outcomes)
     assert verdicts == {Verdict.ACCEPTED: 20, Verdict.FIX_REQUEST: 5}
+
+
+async def test_a_token_of_another_kind_is_refused_before_a_worker_has_it(fake: FakeApns) -> None:
+    given = [*tokens(1), StartToken(tokens(2)[1])]
+    async with client_for(fake) as client:
+        found = {each.token: each async for each in share(client, given)}
+    assert found[given[0]].accepted
+    assert found[given[1]].verdict is Verdict.FIX_REQUEST
+    assert "StartToken" in found[given[1]].detail
+
+
+@hypothesis.given(
+    st.permutations(range(12)), st.integers(1, 12), st.integers(0, 5_000), st.booleans()
+)
+def test_what_crosses_comes_back_in_pairs(
+    order: list[int], count: int, before: int, unique: bool
+) -> None:
+    ids = RequestIds()
+    ids.many(before)
+    numbers = [before + number for number in order[:count]]
+    tokens_of = {number: f"{number:064x}" for number in numbers}
+    batch = Acceptances(
+        Outcome(token="", verdict=Verdict.ACCEPTED),
+        list(tokens_of.values()),
+        [ids.span(number, 1)[0] for number in numbers],
+        [EncodedString(f"\0{number}".encode()) for number in numbers] if unique else (),
+    )
+    packed = msgspec.msgpack.decode(msgspec.msgpack.encode(pack(batch, ids)), type=Accepted)
+    handed = [tokens_of[number] for number in packed.numbers()]
+    back = packed.outcomes(handed, RequestIds(lambda _size: ids.seed))
+    key = attrgetter("token")
+    assert sorted(back, key=key) == sorted(batch.outcomes(), key=key)
 
 
 async def test_a_source_that_raises_ends_it_behind_its_outcomes(fake: FakeApns) -> None:

@@ -121,7 +121,7 @@ def full(count: int) -> list[LinkView]:
     [
         (full(7), 0.95, Decision(1)),  # so few are opened whatever they cost
         (full(8), 0.7, Decision(1)),
-        (full(8), 0.85, Decision(0, (), NOW + 0.25)),  # a ninth would make it 0.96
+        (full(8), 0.9, Decision(0, (), NOW + 0.25)),  # a ninth would make it 1.01
         (full(63), 0.0, Decision(1)),
         (full(64), 0.0, Decision()),
     ],
@@ -132,7 +132,7 @@ def test_beyond_eight_it_grows_to_what_the_processor_carries(
     assert decide(view(*links, busy=busy), MANY) == expected
 
 
-@pytest.mark.parametrize(("cost", "least", "most"), [(0.0, 64, 64), (0.03, 28, 30)])
+@pytest.mark.parametrize(("cost", "least", "most"), [(0.0, 64, 64), (0.03, 30, 32)])
 def test_at_80_ms_it_grows_to_what_is_allowed_or_carried(
     cost: float, least: int, most: int
 ) -> None:
