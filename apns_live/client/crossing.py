@@ -106,7 +106,9 @@ def _spans(apns_ids: Sequence[str], ids: RequestIds) -> Iterator[tuple[int, int]
 
 
 def _as_it_came(unique_id: object) -> bytes:
-    return bytes(unique_id) if isinstance(unique_id, bytes) else b"\0" + str(unique_id).encode()
+    return (
+        unique_id.raw if isinstance(unique_id, EncodedString) else b"\0" + str(unique_id).encode()
+    )
 
 
 _encode = msgspec.msgpack.Encoder(enc_hook=str).encode

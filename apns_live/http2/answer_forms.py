@@ -161,12 +161,13 @@ def _pattern(form: AnswerForm, sizes: Sequence[tuple[int, ...]]) -> re.Pattern[b
     heads: list[bytes] = []
     texts = [set[bytes]() for _ in form.parts]
     for length, *strings in sizes:
-        head = [re.escape(length.to_bytes(3, "big")), b".{6}"]
-        for (part, _), size, seen in zip(form.parts, strings, texts, strict=True):
+        head, between = re.escape(length.to_bytes(3, "big")), 6
+        for (_, part), size, seen in zip(form.parts, strings, texts, strict=True):
             text = b"%s.{%d}" % (re.escape(bytes([size])), size & _LONG)
-            head += [re.escape(part), text]
+            head += b".{%d}%s" % (between + part, re.escape(bytes([size])))
+            between = size & _LONG
             seen.add(text)
-        heads.append(b"(?=%s)" % b"".join(head))
+        heads.append(b"(?=%s)" % head)
     ids = [b"(?:%s)" % b"|".join(sorted(seen)) for seen in texts]
     if form.kept >= 0:
         ids[-1] = b"(%s)" % ids[-1]

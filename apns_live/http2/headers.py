@@ -5,6 +5,7 @@ It decodes the answers that ``answer_forms.py`` does not recognise, and every re
 
 from __future__ import annotations
 
+import msgspec
 from hpack import Decoder, HPACKError, OversizedHeaderListError
 from hpack.hpack import decode_integer
 from hpack.huffman_table import decode_huffman
@@ -19,17 +20,18 @@ _SIZE_UPDATES_LIMIT = 16
 """RFC 7541, section 4.2 knows of two: the smallest size in between, and the final one."""
 
 
-class EncodedString(bytes):
+class EncodedString(msgspec.Struct, frozen=True, gc=False):
     """A string as it came in a header block (RFC 7541, section 5.2); ``str()`` decodes it.
 
     It was never looked at, so ``str()`` is empty when the text is not properly coded.
     """
 
-    __slots__ = ()
+    raw: bytes
+    """Its length, and its text."""
 
     def __str__(self) -> str:
         try:
-            text = decode_huffman(self[1:]) if self[0] & 0x80 else self[1:]
+            text = decode_huffman(self.raw[1:]) if self.raw[0] & 0x80 else self.raw[1:]
         except (HPACKError, IndexError):
             return ""
         return bytes(text).decode("latin-1")
