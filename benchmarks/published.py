@@ -17,10 +17,10 @@ import psutil
 from apns_live.bench import measures, runner
 from apns_live.bench.gateway import gateway as measure_gateway
 from apns_live.bench.results import Result, Run, median
-from apns_live.bench.runner import Setup, message_of
+from apns_live.bench.runner import Contender, Setup, message_of
 from apns_live.bench.senders import Plan
 from apns_live.bench.service import service as measure_service
-from apns_live.bench.sinks import Sink, SinkOptions
+from apns_live.bench.sinks import Sink, SinkOptions, sink
 from apns_live.cli.bench_contenders import contenders_of
 from benchmarks.pages import Bar, finish, options
 from tests.servers import nginx
@@ -53,12 +53,19 @@ def main(name: str, arguments: list[str]) -> int:
             others = contenders_of(given.against, [], given.senders)
             found = measures.throughput(plan, setup, others)
             bars = _beside(found)
+            bars += _with_unique_ids(found, plan, given.rounds)
             with mock.patch.object(runner, "sink", _nginx):
                 # aioapns finds answers by their apns-id, and nginx is made to echo it for all.
                 beside = measures.throughput(plan, setup, others)
+            named = beside.named()
+            if "h2load" in named:
+                bars.append(
+                    Bar("fan_out / h2load, nginx", _ratio(named[FAN_OUT], named["h2load"]), 1)
+                )
             for run in beside.runs:
                 run.name += ", nginx"
             found.runs += beside.runs
+            found.notes += beside.notes
             found.notes.append(f"Rows with nginx: {beside.settings['sink']}.")
         case "distance":
             found = measures.distance(plan, 0.080, [64, 8, 1])
@@ -117,6 +124,27 @@ def _beside(found: Result) -> list[Bar]:
     if "aioapns" in runs:
         bars.append(Bar("1,000 send() / aioapns", _ratio(runs[SEND], runs["aioapns"]), 20))
     return bars
+
+
+def _with_unique_ids(found: Result, plan: Plan, rounds: int) -> list[Bar]:
+    """Measure fan_out with and without ``apns-unique-id`` in the answers, alternating."""
+    names = ["fan_out, answers alone", "fan_out, answers with apns-unique-id"]
+    with (
+        runner.stand("throughput", "", plan, None) as place,
+        sink(SinkOptions(unique_id=True), place.server_core) as development,
+    ):
+        for turn in range(2 * rounds):
+            which = turn % 2
+            contender = Contender(names[which], sender="fan_out")
+            place.run([contender], plan, sink=(place.sink, development)[which])
+            place.result.runs[-1].round = turn // 2
+    found.runs += place.result.runs
+    runs = place.result.named()
+    alone, unique = (runs[name] for name in names)
+    return [
+        Bar("fan_out with apns-unique-id, rate beside without", _ratio(unique, alone), 0.9),
+        Bar("the same, CPU a push", _cpu(unique) / _cpu(alone), 1.1, False),
+    ]
 
 
 @contextlib.contextmanager

@@ -29,8 +29,8 @@ from .results import Result, Run
 from .senders import BUNDLE_ID, KEY_ID, TEAM_ID, Plan
 from .sinks import Sink, SinkOptions, sink
 
-SILENCE = 300.0
-"""Seconds after which a sender that says nothing is given up."""
+SILENCE = 120.0
+"""Seconds after which a sender that says nothing is given up, beyond those it is to send for."""
 PROBE = 2_000
 """Pushes of a command's first turn: how many it can send in the seconds asked for."""
 
@@ -85,20 +85,36 @@ class Stand:
     ) -> None:
         """Give each contender its turn in each round.
 
-        Every other round goes backwards, so that nobody always runs after the same one.
+        Every other round goes backwards, so that nobody always runs after the same one. A command
+        that fails is left out from then on, and a note says why.
         """
         plan = plan.at(sink or self.sink)
+        there = list(contenders)
         counts = {}
         for one in contenders:
             if one.command and plan.count is None:
-                probe = self._command(one, replace(plan, count=PROBE))
-                counts[one.name] = max(PROBE, math.ceil(probe.rate * plan.seconds))
+                with self._leaving_out(one, there):
+                    probe = self._command(one, replace(plan, count=PROBE))
+                    counts[one.name] = max(PROBE, math.ceil(probe.rate * plan.seconds))
         for turn in range(rounds):
-            for one in contenders if turn % 2 == 0 else reversed(contenders):
+            for one in tuple(there) if turn % 2 == 0 else reversed(tuple(there)):
                 own = replace(plan, count=counts.get(one.name, plan.count))
-                run = self._one(one, own, sink or self.sink)
-                run.name, run.round = one.name, turn
-                self.result.runs.append(run)
+                with self._leaving_out(one, there):
+                    run = self._one(one, own, sink or self.sink)
+                    run.name, run.round = one.name, turn
+                    self.result.runs.append(run)
+
+    @contextlib.contextmanager
+    def _leaving_out(self, one: Contender, there: list[Contender]) -> Iterator[None]:
+        """Take a command that fails from ``there``, with its runs, where there are others."""
+        try:
+            yield
+        except BenchError as error:
+            if not one.command or len(there) == 1:
+                raise
+            there.remove(one)
+            self.result.runs = [run for run in self.result.runs if run.name != one.name]
+            self.result.notes.append(f"{one.name} is left out: {error}")
 
     def _one(self, contender: Contender, plan: Plan, sink: Sink) -> Run:
         before, begin = sink.cpu(), time.perf_counter()
@@ -132,7 +148,7 @@ class Stand:
             words = shlex.split(contender.command)
             for key, value in values.items():
                 words = [word.replace(f"{{{key}}}", str(value)) for word in words]
-            return _timed(contender.name, words, plan.count or 0, self.core)
+            return _timed(contender.name, words, plan.count or 0, self.core, SILENCE + plan.seconds)
 
 
 @contextlib.contextmanager
@@ -150,14 +166,14 @@ def stand(measure: str, title: str, plan: Plan, setup: Setup | None) -> Iterator
         yield Stand(result, running, setup)
 
 
-def _timed(name: str, words: list[str], count: int, core: int | None) -> Run:
-    """Run a command: its whole life counts, unless its last line is JSON with fields of `Run`."""
+def _timed(name: str, words: list[str], count: int, core: int | None, at_most: float) -> Run:
+    """Run a command, for so many seconds at most: its whole life counts, unless its last line is JSON with fields of `Run`."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     at, begin = time.time(), time.perf_counter()
     pinned = None if core is None else lambda: os.sched_setaffinity(0, {core})
     try:
         done = subprocess.run(
-            words, capture_output=True, text=True, timeout=SILENCE, check=False, preexec_fn=pinned
+            words, capture_output=True, text=True, timeout=at_most, check=False, preexec_fn=pinned
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BenchError(f"{name}: {error}") from error

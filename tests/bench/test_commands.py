@@ -17,6 +17,7 @@ from apns_live.bench.senders import Plan, our_client
 from apns_live.bench.sinks import Sink, SinkOptions, sink
 from apns_live.cli import run
 from apns_live.cli.bench_contenders import contenders_of
+from apns_live.errors import BenchError
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +70,17 @@ def test_every_other_round_goes_backwards() -> None:
     assert [(one.name, one.round) for one in result.runs] == [
         ("true", 0), ("sh", 0), ("sh", 1), ("true", 1)
     ]  # fmt: skip
+
+
+def test_a_command_that_fails_is_left_out_and_named() -> None:
+    result = Result(measure="throughput", title="", conditions={})
+    place = Stand(result, Sink("", 1, "", lambda: 0.0), Setup())
+    every = contenders_of([], ["true", "sh -c 'exit 3'"], None)
+    place.run(every, Plan(message=message_of(350), count=1), rounds=2)
+    assert [one.name for one in result.runs] == ["true", "true"]
+    assert result.notes == ["sh is left out: sh ended with 3: "]
+    with pytest.raises(BenchError, match="ended with 3"):
+        place.run(every[1:], Plan(message=message_of(350), count=1))
 
 
 @pytest.mark.parametrize("kind", ["auto", "own"])
