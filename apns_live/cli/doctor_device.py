@@ -80,4 +80,4 @@ async def by_store(given: str | None, app: str, device: str) -> list[Finding]:
     async with opened(given) as database:
         people, one = Devices(database, clock), await apps_of(database).get(app)
         now = milliseconds(clock)
-        return await diagnose(database, people, one, device, now, outcomes_too=True)
+        return await diagnose(database, people, one, device, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidSetting
+from ..errors import InvalidSetting, StoreError
 from .files import make_private
 from .options import Shared, command, group
 from .output import ExitCode
@@ -18,13 +18,35 @@ app = group("Set up the database of the service, look at it, make a sealing key.
 
 
 @app.command("upgrade")
-@stored(need="nothing")
-async def upgrade(shared: Shared, database: Database) -> None:
-    """Create the tables, or bring those of an older release up to date. May be repeated."""
-    from ..activities.store.upgrade import current_version
+@stored(
+    "--dry-run: Change nothing: print the versions that are missing, and their SQL.", need="nothing"
+)
+async def upgrade(shared: Shared, database: Database, *, dry_run: bool = False) -> None:
+    """Create the tables, or bring those of an older release up to date. May be repeated.
+
+    On PostgreSQL replicas work on meanwhile.
+    """
+    from ..activities.store.upgrade import current_version, missing, newest_version
     from ..activities.store.upgrade import upgrade as migrate
 
     where, before = shown_address(database), await current_version(database)
+    if dry_run:
+        steps = await missing(database)
+        to = newest_version() if steps else before
+        lines = [f"{where} would be upgraded from {before or 'nothing'}: {to}"]
+        for step in steps:
+            lines += [
+                "",
+                f"-- {step.version}: {step.does}",
+                *(f"{one};" for one in step.statements),
+            ]
+        named = [
+            {"version": each.version, "does": each.does, "statements": each.statements}
+            for each in steps
+        ]
+        found = {"store": where, "before": before, "version": to, "steps": named}
+        shared.screen.answer(found, "\n".join(lines) if steps else f"{where} is up to date: {to}")
+        return
     version = await migrate(database)
     said = "is up to date" if before == version else f"was upgraded from {before or 'nothing'}"
     shared.screen.answer(
@@ -35,27 +57,37 @@ async def upgrade(shared: Shared, database: Database) -> None:
 @app.command("status")
 @stored(need="there")
 async def status(shared: Shared, database: Database) -> int:
-    """Say which version the database is of, how large it is, and whether a sealing key is set."""
-    from ..activities.store.upgrade import current_version, newest_version
+    """Say which version the database is of, how large it is, and whether a sealing key is set.
+
+    The exit code is 0 when this release works on that version.
+    """
+    from ..activities.store.upgrade import OLDEST, check, current_version, newest_version
 
     version, needed = await current_version(database), newest_version()
+    try:
+        await check(database)
+        usable = True
+    except StoreError:
+        usable = False
     facts: dict[str, Any] = {
         "store": shown_address(database),
         "kind": "SQLite" if database.is_sqlite else "PostgreSQL",
         "version": version,
         "needed": needed,
+        "oldest": OLDEST,
+        "usable": usable,
         "up_to_date": version == needed,
         "bytes": await _bytes(database),
         "sealing_key": _sealing(database),
     }
     lines = [
         f"{facts['store']} ({facts['kind']}, {facts['bytes']:,} bytes)",
-        f"version {version or 'none'}, this release needs {needed}"
-        + ("" if version == needed else ": run `apns-live store upgrade`"),
+        f"version {version or 'none'}, this release brings {needed} and {'works' if usable else 'does not work'} "
+        + ("on it" if version >= needed else "on it: run `apns-live store upgrade`"),
         f"sealing key: {facts['sealing_key']}",
     ]
     shared.screen.answer(facts, "\n".join(lines))
-    return ExitCode.OK if version == needed else ExitCode.NOT_ACCEPTED
+    return ExitCode.OK if usable else ExitCode.NOT_ACCEPTED
 
 
 @app.command("new-key")

@@ -102,9 +102,7 @@ async def test_two_starts_in_a_row_without_an_answer_make_a_token_suspect(
     assert await world.silent() == (2, True)
     assert world.scheduler.suspected == 1
     assert "1 push-to-start tokens are suspect" in caplog.text
-    found = await diagnose(
-        world.database, world.devices, world.app, "d0", world.now, outcomes_too=False
-    )
+    found = await diagnose(world.database, world.devices, world.app, "d0", world.now)
     [failed] = [one for one in found if one.state == "fail" and one.check == "start token"]
     assert "its last 2 starts brought neither" in failed.said
     assert failed.remedy

@@ -74,10 +74,15 @@ def test_a_store_is_made_looked_at_and_made_again(cli: Cli, tmp_path: Path) -> N
     assert (missing.code, missing.out) == (2, "")
     assert "run `apns-live store upgrade`" in missing.err
     assert not (tmp_path / "s.db").exists()
+    planned = cli("store", "upgrade", "--dry-run", "--store", "s.db", "--json")
+    assert not (tmp_path / "s.db").exists()
     made = cli("store", "upgrade", "--store", "s.db", "--json")
+    assert planned.json["version"] == made.json["version"]
+    assert [step["version"] for step in planned.json["steps"]][-1] == made.json["version"]
     assert (made.code, made.json["before"], made.json["store"]) == (0, "", "sqlite:///s.db")
     again = cli("store", "upgrade", "--store", "s.db", "--json")
     assert again.json["before"] == again.json["version"] == made.json["version"]
+    assert "is up to date" in cli("store", "upgrade", "--dry-run", "--store", "s.db").out
     status = cli("store", "status", "--store", "s.db", "--json")
     assert status.code == 0
     assert status.json["up_to_date"] is True
@@ -153,7 +158,22 @@ def test_a_store_of_a_newer_release_is_left_alone(cli: Cli) -> None:
     assert refused.code == 2
     assert "upgraded by a newer one" in refused.err
     status = cli("store", "status", "--store", "s.db", "--json")
-    assert (status.code, status.json["up_to_date"]) == (1, False)
+    assert (status.code, status.json["up_to_date"], status.json["usable"]) == (1, False, False)
+
+
+def test_what_an_upgrade_would_do_is_printed_as_sql(cli: Cli) -> None:
+    assert cli("store", "upgrade", "--store", "s.db").code == 0
+    with sqlite3.connect("s.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0006_0005'")
+    connection.close()
+    planned = cli("store", "upgrade", "--dry-run", "--store", "s.db")
+    assert planned.code == 0
+    assert "-- 0007_0005: Indexes: outcomes by device" in planned.out
+    assert "ON outcomes (device_id, id);" in planned.out
+    status = cli("store", "status", "--store", "s.db", "--json")
+    assert (status.code, status.json["up_to_date"]) == (0, False)
+    assert (status.json["usable"], status.json["oldest"]) == (True, "0006")
+    assert "works on it: run" in cli("store", "status", "--store", "s.db").out
 
 
 @pytest.mark.parametrize(

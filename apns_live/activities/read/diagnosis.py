@@ -16,6 +16,7 @@ from ..people.devices import Devices
 from ..people.views import DeviceView
 from ..store.database import Database
 from ..store.schema import activities, activity_devices, devices, outcomes, receipts
+from ..store.upgrade import has
 from ..times import to_text
 
 HOUR = 3_600_000
@@ -32,12 +33,11 @@ _NO_CARD = frozenset({"left", "limit", "dismissed", "moved", "expired"})
 
 
 async def diagnose(
-    database: Database, people: Devices, app: App, device: str, now: int, *, outcomes_too: bool
+    database: Database, people: Devices, app: App, device: str, now: int
 ) -> list[Finding]:
     """Return what keeps a device from showing something, and what was read last, at ``now`` (milliseconds).
 
-    Reads its tokens, the cards that can be on it, and receipts. ``outcomes_too`` reads its newest outcomes as well, which
-    have no index by device: for a command, not for a server. Raises `NotFound`, and as `Database.read`.
+    Reads its tokens, the cards that can be on it, receipts and its newest outcomes. Raises `NotFound`, and as `Database.read`.
     """
     phone = await people.get(app, device)
     row = id_named(app, devices, device)
@@ -55,9 +55,10 @@ async def diagnose(
     of_app = select(receipts.c.id).where(
         receipts.c.app_id == app.row, receipts.c.event == "received"
     )
+    indexed = await has(database, "0007")
     async with database.read() as connection:
         known = (await connection.execute(cards.limit(_CARDS))).all()
-        results = (await connection.execute(last.limit(_OUTCOMES))).all() if outcomes_too else []
+        results = (await connection.execute(last.limit(_OUTCOMES))).all() if indexed else []
         confirmed = dict((await connection.execute(told.where(receipts.c.device_id == row))).all())
         confirms = (await connection.execute(of_app.limit(1))).first() is not None
     receipt = max(confirmed.values(), default=None)
@@ -73,7 +74,7 @@ async def diagnose(
             )
         ),
         *_of_outcomes(results),
-        Finding("device", "ok", f"{len(results)} outcomes read, {when}" if outcomes_too else when),
+        Finding("device", "ok", f"{len(results) if indexed else 'no'} outcomes read, {when}"),
     ]
 
 

@@ -447,6 +447,7 @@ outcomes = _table(
     Column("priority", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index(None, "operation_id", "id"),
+    Index(None, "device_id", "id"),  # why a device shows nothing
     Index(None, "created_at"),  # pruning
 )
 
@@ -454,7 +455,6 @@ intended_pages = _table(  # pages of a notification that may have left and are n
     "intended_pages",
     Column("operation_id", RowId, ForeignKey("operations.id", ondelete="CASCADE"), nullable=False),
     Column("devices", Text, nullable=False),  # their row ids, as a JSON list
-    Column("unsent", Boolean, nullable=False, server_default="0"),  # no longer written
     Index(None, "operation_id", "id"),
 )
 

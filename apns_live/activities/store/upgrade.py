@@ -1,22 +1,57 @@
-"""Bring a database to this version's schema, and refuse to work on any other."""
+"""Bring a database to this release's schema, and refuse a schema that this release cannot work on.
+
+A version is a number, and behind it the oldest version whose release works on that schema: the schema of
+``0007_0005`` also serves the release of version 0005. So two releases may run side by side on one database. A
+version without the second number serves its own release alone.
+
+Migrations only add, so that it stays so: what a release no longer names is dropped by a later one. On PostgreSQL
+others work on while a database is upgraded. Each migration is a transaction of its own that waits for locks
+for two seconds and is tried again, and indexes are built concurrently, outside of it. Killed in the middle, it goes on
+where it was.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import StringIO
 from pathlib import Path
+from typing import NamedTuple
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.operations import Operations
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from ...errors import StoreError
+from ...errors import Busy, StoreError
 from .database import Database
 
-_KEY = 0x61706E736C757067  # "apnslupg"; advisory locks are of one database
+OLDEST = "0006"
+"""The oldest version that this code works on. What came later is an index, and what needs it asks `has`."""
+PATIENCE = 120.0
+"""Seconds for which a migration is tried while others hold what it must lock."""
+LOCK_TIMEOUT = 2.0
+"""Seconds that a migration waits for a lock: whoever comes behind it waits as well."""
+_BETWEEN = 0.2
+# "apnslupg"; advisory locks are of one database.
+_TRY_LOCK = text(f"SELECT pg_try_advisory_xact_lock({0x61706E736C757067})")
+_NO_SNAPSHOT = text("SET LOCAL lock_timeout = 0")
+_IS_VALID = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
+
+
+class Step(NamedTuple):
+    """A migration that is missing."""
+
+    version: str
+    does: str
+    statements: tuple[str, ...]
+    indexes: tuple[str, ...]
+    """Those that are built while others write, as ``NAME ON TABLE (COLUMNS)``; it then does nothing else."""
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -27,12 +62,14 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 def newest_version() -> str:
-    """Return the version that this code works with."""
+    """Return the version that this code upgrades to."""
     return ScriptDirectory.from_config(_config()).get_current_head() or ""
 
 
 async def current_version(database: Database) -> str:
     """Return the version of a database; empty for a new one."""
+    if database.is_sqlite and not os.path.exists(database.url.database or ""):  # noqa: ASYNC240, PTH110
+        return ""  # to look would make the file
     async with database.read() as connection:
         return await connection.run_sync(_revision)
 
@@ -41,49 +78,140 @@ def _revision(connection: Connection) -> str:
     return MigrationContext.configure(connection).get_current_revision() or ""
 
 
-async def upgrade(database: Database) -> str:
-    """Run the migrations that are missing, in one transaction; return the version reached.
+async def has(database: Database, number: str) -> bool:
+    """Return whether a database is of at least this version, such as ``0007``."""
+    return await current_version(database) >= number
 
-    Of several that do it at the same moment one does it, and the others wait for that. Raises `StoreError` when the database is newer than this code.
-    """
-    async with _patient(database) as patient, patient.write() as connection:
-        if not database.is_sqlite:  # there a transaction that writes is alone anyway
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _KEY})
-        before = await connection.run_sync(_revision)
-        _check_known(database, before)
-        await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
-    return newest_version()
+
+async def check(database: Database) -> None:
+    """Raise `StoreError` unless this code works on the database's version."""
+    version = await current_version(database)
+    _check_known(database, version)
+    if version < OLDEST:
+        found = f"of version {version}" if version else "not set up"
+        raise StoreError(
+            f"{database!r} is {found}, and this release works from {OLDEST} on: "
+            "run `apns-live store upgrade`"
+        )
 
 
 def _check_known(database: Database, version: str) -> None:
-    """Raise `StoreError` for a version of a newer release."""
-    scripts = ScriptDirectory.from_config(_config()).walk_revisions()
-    if version and version not in {script.revision for script in scripts}:
+    """Raise `StoreError` for a version of a newer release that has no place for this one."""
+    newest, (_, _, oldest) = newest_version(), version.rpartition("_")
+    if version[:4] > newest[:4] and oldest > newest[:4]:
         raise StoreError(
             f"{database!r} is of version {version}, which this release does not know: "
             "it was upgraded by a newer one; install that release"
         )
 
 
+async def missing(database: Database) -> list[Step]:
+    """Return the migrations that `upgrade` would run; none on a newer version. Raises `StoreError` as it does."""
+    before = await current_version(database)
+    _check_known(database, before)
+    directory = ScriptDirectory.from_config(_config())
+    scripts = [one for one in directory.walk_revisions() if one.revision > before]
+    return [_step(script, database.is_sqlite, new=not before) for script in reversed(scripts)]
+
+
+def _step(script: Script, is_sqlite: bool, *, new: bool) -> Step:
+    indexes: tuple[str, ...] = getattr(script.module, "indexes", ())
+    if is_sqlite or new:
+        indexes = ()
+    said = StringIO()
+    context = MigrationContext.configure(
+        dialect_name="sqlite" if is_sqlite else "postgresql",
+        opts={"as_sql": True, "literal_binds": True, "output_buffer": said},
+    )
+    with Operations.context(context):
+        script.module.upgrade()
+    statements = [one.strip() for one in said.getvalue().split(";\n")]
+    if indexes:
+        statements = [_CONCURRENTLY + one for one in indexes]
+    return Step(script.revision, script.doc, tuple(filter(None, statements)), indexes)
+
+
+_CONCURRENTLY = "CREATE INDEX CONCURRENTLY IF NOT EXISTS "
+
+
+async def upgrade(database: Database) -> str:
+    """Run the migrations that are missing; return the version reached.
+
+    Of several that do it at the same moment one does it, and the others wait for that. Raises `StoreError` when the
+    database is newer than this code and does not serve it, and when others held a lock for `PATIENCE` seconds.
+    """
+    async with _alone(database) as patient:
+        if patient.is_sqlite or not await current_version(patient):
+            async with patient.write() as connection:  # all or nothing: nobody works on it
+                version = await connection.run_sync(_revision)
+                _check_known(database, version)
+                if version < newest_version():
+                    await connection.run_sync(_migrate, "head")
+        else:
+            for step in await missing(patient):
+                await _take(patient, step)
+        return await current_version(patient)
+
+
+def _migrate(connection: Connection, version: str) -> None:
+    command.upgrade(_config(connection), version)
+
+
+def _stamp(connection: Connection, version: str) -> None:
+    command.stamp(_config(connection), version)
+
+
+async def _take(patient: Database, step: Step) -> None:
+    """Run one migration beside others' work; go on where an earlier run was killed."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + PATIENCE
+    while True:
+        try:
+            for index in step.indexes:
+                await _build(patient, index)
+            async with patient.write() as connection:
+                await connection.execute(
+                    text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT * 1000:.0f}")
+                )
+                # The indexes are there: to run it would lock their table again.
+                await connection.run_sync(_stamp if step.indexes else _migrate, step.version)
+        except Busy as error:
+            if loop.time() >= give_up:
+                raise StoreError(
+                    f"version {step.version} needs a lock that others have held for {PATIENCE:.0f} s ({error}): "
+                    "end the long transactions (pg_stat_activity names them) and run it again"
+                ) from error
+            await asyncio.sleep(_BETWEEN)
+        else:
+            return
+
+
+async def _build(patient: Database, index: str) -> None:
+    """Build an index while others write. One that was left half built is dropped first."""
+    name = index.split(maxsplit=1)[0]
+    async with patient.own_connection() as connection:
+        valid = await connection.scalar(_IS_VALID, {"name": name})
+        if valid is False:
+            await connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
+        if not valid:
+            await connection.execute(text(_CONCURRENTLY + index))
+
+
 @asynccontextmanager
-async def _patient(database: Database) -> AsyncIterator[Database]:
-    """Give a database for work that may take minutes, such as an index over many rows."""
+async def _alone(database: Database) -> AsyncIterator[Database]:
+    """Give a database for work that may take minutes, once nobody else upgrades it."""
     if database.is_sqlite:  # it has one writer, and no timeout of a statement
         yield database
         return
-    async with Database.open(
-        database.url.render_as_string(hide_password=False), pool_size=1, timeout=None
-    ) as patient:
+    address = database.url.render_as_string(hide_password=False)
+    async with (
+        Database.open(address, pool_size=2, timeout=None) as patient,
+        patient.write() as holder,
+    ):
+        # An index that is built concurrently waits for every older snapshot. So nobody waits for the lock in a
+        # statement, which has one, and the answered SELECT gives up its own when the next statement comes.
+        while not await holder.scalar(_TRY_LOCK):
+            await holder.execute(_NO_SNAPSHOT)
+            await asyncio.sleep(_BETWEEN)
+        await holder.execute(_NO_SNAPSHOT)
         yield patient
-
-
-async def check(database: Database) -> None:
-    """Raise `StoreError` unless the database is of exactly this code's version."""
-    version = await current_version(database)
-    if version != newest_version():
-        _check_known(database, version)
-        found = f"of version {version}" if version else "not set up"
-        raise StoreError(
-            f"{database!r} is {found}, and this release needs {newest_version()}: "
-            "run `apns-live store upgrade`"
-        )

@@ -70,14 +70,9 @@ async def explain(call: Call, query: ExplainQuery) -> dict[str, Any]:
 
 @routes("GET /v1/devices/{device}/doctor", "Say why a device shows nothing", answer=FindingsAnswer)
 async def examine_device(call: Call, device: str) -> dict[str, Any]:
-    """Its tokens, running cards, budget of starts and receipts, each with what to do.
-
-    What APNs answered stands with the operations; ``apns-live doctor --device`` reads that too.
-    """
+    """Its tokens, running cards, budgets, receipts and what APNs last answered, each with what to do."""
     service = call.service
     now = milliseconds(call.gateway.clock)
-    found = await diagnose(
-        service.database, service.devices, call.app, device, now, outcomes_too=False
-    )
+    found = await diagnose(service.database, service.devices, call.app, device, now)
     ok = not any(each.state == "fail" for each in found)
     return {"ok": ok, "findings": [each._asdict() for each in found]}

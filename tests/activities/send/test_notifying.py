@@ -196,7 +196,7 @@ async def test_after_a_restart_it_goes_on_and_those_without_an_outcome_get_it(
         )  # fmt: skip
         # And two more were counted and certainly not sent to.
         await connection.execute(
-            pages.insert().values(operation_id=row.id, devices=json.dumps(rows[4:6]), unsent=True)
+            pages.insert().values(operation_id=row.id, devices=json.dumps(rows[4:6]))
         )
         cursor = (
             await connection.execute(

@@ -55,7 +55,13 @@ async def test_the_migrations_make_exactly_the_schema(database: Database) -> Non
         return compare_metadata(context, schema.metadata)
 
     async with database.read() as connection:
-        assert await connection.run_sync(differences) == []
+        found = await connection.run_sync(differences)
+    leaving = [(kind, table, column.name) for kind, _, table, column in found]
+    assert leaving == [("remove_column", *one) for one in LEAVING]
+
+
+LEAVING = [("intended_pages", "unsent")]
+"""Columns that only the release before still names: a migration of the next release drops them."""
 
 
 async def test_what_the_schema_before_holds_lives_on(empty_database: Database) -> None:

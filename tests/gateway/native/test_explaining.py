@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from apns_live.activities.store.schema import activities, activity_devices, start_tokens
+from apns_live.activities.store.schema import activities, activity_devices, outcomes, start_tokens
 from apns_live.cli import run
 from tests.activities.plans import every_query_indexed
 
@@ -17,7 +17,7 @@ async def test_a_device_says_what_keeps_it_from_showing_anything(live: Live) -> 
     old = {"id": "d-0", "os_version": "17.0"}
     facts = {"id": "d-1", "os_version": "17.2", "push_enabled": False}
     await live.http.post("/v1/devices", json={"devices": [old, facts]})
-    async with every_query_indexed(live.service.database, small={"apps"}):
+    async with every_query_indexed(live.service.database, small={"apps", "alembic_version"}):
         answer = await live.http.get("/v1/devices/d-1/doctor")
     assert answer.status_code == 200
     assert answer.json()["ok"] is False
@@ -33,9 +33,21 @@ async def test_a_device_says_what_keeps_it_from_showing_anything(live: Live) -> 
     assert findings["device"] == {
         "check": "device",
         "state": "ok",
-        "said": "no receipt ever came",
+        "said": "0 outcomes read, no receipt ever came",
         "remedy": "",
     }
+
+
+async def test_a_device_says_what_apns_answered(live: Live) -> None:
+    await live.http.post("/v1/devices", json={"devices": [{"id": "d-0"}, {"id": "d-1"}]})
+    refused = {"verdict": "drop_token", "status": 410, "reason": "Unregistered", "apns_id": "x"}
+    row = {"app_id": 1, "operation_id": 1, "priority": 10, "created_at": 1, **refused}
+    await live.service.database.change(outcomes.insert(), [{**row, "device_id": 1}])
+    for device, count in (("d-0", 1), ("d-1", 0)):
+        findings = (await live.http.get(f"/v1/devices/{device}/doctor")).json()["findings"]
+        said = [each["said"] for each in findings if each["check"] == "outcome"]
+        assert [one.partition(": ")[2] for one in said] == ["410 Unregistered"] * count
+        assert f"{count} outcomes read" in findings[-1]["said"]
 
 
 async def test_a_card_without_token_is_named(live: Live) -> None:
@@ -114,7 +126,7 @@ async def test_a_card_that_was_not_confirmed_or_whose_token_was_refused_is_named
     await live.http.post("/v1/tokens", json={"tokens": tokens})
 
     async def checks() -> dict[str, tuple[str, str]]:
-        async with every_query_indexed(database, small={"apps"}):
+        async with every_query_indexed(database, small={"apps", "alembic_version"}):
             answer = await live.http.get("/v1/devices/d-1/doctor")
         cards = (each for each in answer.json()["findings"] if each["check"] in {"card", "token"})
         return {each["said"][:2]: (each["check"], each["state"]) for each in cards}

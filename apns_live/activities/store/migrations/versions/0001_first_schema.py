@@ -14,8 +14,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Bring the tables to this version."""
-    connection = op.get_bind()
-    statements = Path(__file__).with_name(f"0001_{connection.dialect.name}.sql")
+    statements = Path(__file__).with_name(f"0001_{op.get_context().dialect.name}.sql")
     for statement in statements.read_text(encoding="utf-8").split(";\n"):
         if statement.strip():
-            connection.exec_driver_sql(statement)
+            op.execute(statement)

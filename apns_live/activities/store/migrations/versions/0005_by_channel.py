@@ -21,7 +21,9 @@ def upgrade() -> None:
         "by_channel", sa.Boolean(), server_default="0", nullable=False
     )
     op.add_column("activity_devices", column)
-    members = sa.table("activity_devices", sa.column("activity_id"), sa.column("by_channel"))
+    members = sa.table(
+        "activity_devices", sa.column("activity_id"), sa.column("by_channel", sa.Boolean())
+    )
     activities = sa.table(
         "activities", sa.column("id"), sa.column("channel_id"), sa.column("retired_at")
     )

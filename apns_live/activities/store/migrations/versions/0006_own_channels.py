@@ -8,24 +8,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006"
+revision = "0006_0005"
 down_revision = "0005"
 branch_labels = None
 depends_on = None
-
-_INDEXES = {
-    "ix_activities_channel": ("activities", ["app_id", "channel_id"], "channel_id IS NOT NULL"),
-    "ix_activities_channel_asked": (
-        "activities",
-        ["channel_asked_at"],
-        "channel_asked_at IS NOT NULL AND channel_id IS NULL",
-    ),
-    "ix_channels_own": (
-        "channels",
-        ["id"],
-        "activity_id IS NOT NULL AND deleted_at IS NULL",
-    ),
-}
 
 
 def upgrade() -> None:
@@ -36,6 +22,3 @@ def upgrade() -> None:
     op.add_column("channels", sa.Column("activity_id", row_id, nullable=True))
     for name in ("card", "replaced_card"):
         op.add_column("activity_devices", sa.Column(name, sa.String(length=64), nullable=True))
-    for name, (table, columns, where) in _INDEXES.items():
-        few = sa.text(where)
-        op.create_index(name, table, columns, sqlite_where=few, postgresql_where=few)
