@@ -99,7 +99,9 @@ class OwnChannels:
         as `Ownership.guard` takes it. Raises `NotOwner` and what the store raises.
         """
         least = self._least(app, activity)
-        if not least or activity.channel_id is not None or further.hand_over:
+        if not least or further.hand_over or activity.channel_id is not None:
+            return activity, ""
+        if activity.status != "active":  # the end may leave before phones follow the channel
             return activity, ""
         if activity.channel_asked_at is not None:
             return activity, _without(LOST)
@@ -153,7 +155,7 @@ class OwnChannels:
             audience,
             attributes_type=activity.attributes_type,
             environment=activity.environment,
-            page=min(_PAGE, max(least, 100)),
+            page=_PAGE,
             which="all",
         )
         async with aclosing(pages) as reading:  # type: ignore[type-var]
@@ -173,7 +175,7 @@ class OwnChannels:
         try:
             view = await self._channels.make(app, activity.environment, activity.public_id)
         except (ChannelError, *_NOT_ASKED) as error:
-            if isinstance(error, _NOT_ASKED) or error.status >= 400:
+            if isinstance(error, _NOT_ASKED) or 400 <= error.status < 500:
                 await self._note(activity, terms, channel_asked_at=None)
             raise
         row = await self._note(activity, terms, view, app=app, channel_id=view.id)
@@ -229,6 +231,7 @@ class OwnChannels:
     async def delete_unused(self) -> int:
         """Delete the service's own channels that nothing uses any more; return how many."""
         now, after, deleted = milliseconds(self._clock), 0, 0
+        failed: set[tuple[int, str]] = set()
         while True:
             async with self._database.write() as connection:
                 rows = await _unused(connection, now, after)
@@ -237,11 +240,14 @@ class OwnChannels:
                     await change_row(connection, _channels, row.id, deleting_at=now)
                 apps = await apps_of(connection, (row.app_id for row in rows))
             for row in rows:
-                app = apps[row.app_id]
+                app, place = apps[row.app_id], (row.app_id, row.environment)
+                if place in failed:
+                    continue
                 try:
                     await self._channels.delete(app, row.channel_id, environment=row.environment)
                     deleted += 1
                 except ApnsLiveError as error:
+                    failed.add(place)
                     logger.warning(
                         "a broadcast channel of the app %s was not deleted; trying again: %s",
                         app.id,

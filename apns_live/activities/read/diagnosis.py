@@ -140,7 +140,9 @@ def _confirmation(card: Row[Any], confirmed: int, now: int) -> Finding:
     if not card.by_channel and card.acknowledged_version < card.version:
         return finding("card", "unconfirmed", f"{said}, and APNs has not taken it")
     last = f"the last report is of {to_text(confirmed)}" if confirmed else "no report ever came"
-    unconfirmed = finding("card", "unconfirmed", f"{said}, and the app did not confirm it: {last}")
+    silent = ", as one that was force-quit cannot" if card.by_channel else ""
+    said = f"{said}, and the app did not confirm it{silent}: {last}"
+    unconfirmed = finding("card", "unconfirmed", said)
     return unconfirmed._replace(state="warn")
 
 

@@ -140,6 +140,19 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @on_sqlite
+async def test_an_activity_that_ended_at_once_gets_none(world: World, asked: list[str]) -> None:
+    await world.add_phones(3, os_version="18.1")
+    await world.close()
+    await world.open(send=False)
+    await world.service.activities.start(world.app, a_start())
+    await world.service.activities.end(world.app, an_end(1))
+    await world.close()
+    await world.open()
+    await world.settled()
+    assert asked == []
+
+
+@on_sqlite
 async def test_without_the_capability_it_goes_by_tokens_and_asks_once(
     world: World, asked: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
