@@ -103,6 +103,7 @@ public actor GatewayClient {
     public struct Receipt: Codable, Sendable {
         public let event: String
         public let activity: String?
+        public let card: String?
         public let operation: String?
         public let at: Double
     }
@@ -173,9 +174,10 @@ public actor GatewayClient {
     }
 
     /// Reports what happened to a card: received, clicked, dismissed or ended.
-    public func report(_ event: String, activity: String) async {
+    public func report(_ event: String, activity: String, card: String? = nil) async {
         let receipt = Receipt(
-            event: event, activity: activity, operation: nil, at: Date().timeIntervalSince1970)
+            event: event, activity: activity, card: card, operation: nil,
+            at: Date().timeIntervalSince1970)
         try? await send("POST", "v1/device/receipts", Receipts(receipts: [receipt]))
     }
 
@@ -437,9 +439,9 @@ public final class LiveActivityRegistration {
                     await client.forget(card: activity.id, type: type)
                     // Swiped away, it frees its place on this phone.
                     if state == .dismissed {
-                        await client.report("dismissed", activity: id)
+                        await client.report("dismissed", activity: id, card: activity.id)
                     } else {
-                        await client.report("ended", activity: id)
+                        await client.report("ended", activity: id, card: activity.id)
                     }
                     return
                 }

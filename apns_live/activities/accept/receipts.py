@@ -41,7 +41,8 @@ Left = Callable[[int, str], object]
 class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One report of a device. It is about an activity, or about an operation (a notification).
 
-    ``at`` is when it happened, milliseconds since 1970 as the phone saw it; None for now.
+    ``at`` is when it happened, milliseconds since 1970 as the phone saw it; None for now. ``card`` is the
+    card's own id, as `TokenRecord` has it: of two cards of one activity, one may be gone.
     """
 
     device: str
@@ -49,6 +50,7 @@ class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     activity: str | None = None
     operation: str | None = None
     at: int | None = None
+    card: str | None = None
 
 
 class ReceiptView(TypedDict):
@@ -88,15 +90,19 @@ class Receipts:
         gone: list[tuple[int, str]] = []
         async with self._database.write() as connection:
             rows = await self._rows(connection, app, checked, now)
+            cards = [
+                (row, record.card)
+                for row, record in zip(rows, checked, strict=True)
+                if row["event"] in GONE and row["activity_id"]
+            ]
             # One order of locks for everybody.
-            rows.sort(key=lambda row: (row["activity_id"], row["device_id"], row["operation_id"]))
+            rows.sort(key=_order)
             for part in chunks(_newest(rows)):
                 await connection.execute(_insert(connection), part)
             about = {(row["activity_id"], row["device_id"]) for row in rows if row["activity_id"]}
             await note_answers(connection, about, now)
-            ended = [row for row in rows if row["event"] in GONE and row["activity_id"]]
-            for row in ended:
-                gone += await _retire(connection, row, now)
+            for row, card in sorted(cards, key=lambda one: _order(one[0])):
+                gone += await _retire(connection, row, card, now)
         for activity, token in gone:
             self._left(activity, token)
         return len(checked)
@@ -205,7 +211,7 @@ def _checked(record: ReceiptRecord, field: str, now: int) -> ReceiptRecord:
             field=f"{field}.activity",
             remedy="Name the one that the report is about.",
         )
-    for name in ("activity", "operation"):
+    for name in ("activity", "operation", "card"):
         if (value := getattr(record, name)) is not None:
             checks.identifier(value, f"{field}.{name}")
     if record.at is None:
@@ -218,6 +224,10 @@ def _checked(record: ReceiptRecord, field: str, now: int) -> ReceiptRecord:
         )
     # A phone's clock may be ahead; a time of the future would beat every later one.
     return msgspec.structs.replace(record, at=min(record.at, now))
+
+
+def _order(row: dict[str, Any]) -> tuple[int, int, int]:
+    return row["activity_id"], row["device_id"], row["operation_id"]
 
 
 def _newest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -241,18 +251,22 @@ def _insert(connection: AsyncConnection) -> Any:
 
 
 async def _retire(
-    connection: AsyncConnection, row: dict[str, Any], now: int
+    connection: AsyncConnection, row: dict[str, Any], card: str | None, now: int
 ) -> list[tuple[int, str]]:
     """Retire the activity token of a device whose card is gone; return it for whoever sends.
 
-    Of two cards it is the first one that is gone: the second one stays, also soon after its token came.
+    Of two cards it is the first one that is gone, unless the report says which: the second one stays, also
+    soon after its token came.
     """
     table = schema.activity_devices
+    this = or_(table.c.replaced_at.is_(None), table.c.replaced_at + REPLACED < row["happened_at"])
+    if card is not None:
+        this = case((table.c.card.is_(None), this), else_=table.c.card == card)
     place = [
         table.c.activity_id == row["activity_id"],
         table.c.device_id == row["device_id"],
         table.c.retired_at.is_(None),
-        or_(table.c.replaced_at.is_(None), table.c.replaced_at + REPLACED < row["happened_at"]),
+        this,
     ]
     tokens = (await connection.scalars(select(table.c.token).where(*place))).all()
     second = table.c.handed_over_at

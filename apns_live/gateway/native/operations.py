@@ -23,10 +23,14 @@ JSON_LINES = "application/x-ndjson"
 
 
 class PhoneReceiptBody(Strict, frozen=True, kw_only=True):
-    """One report: about an activity, or about an operation (a notification)."""
+    """One report: about an activity, or about an operation (a notification).
+
+    ``card`` is the card's own id, ActivityKit's ``Activity.id``: of two cards of an activity, one may be gone.
+    """
 
     event: Event
     activity: str | None = None
+    card: str | None = None
     operation: str | None = None
     at: Moment | None = None
 
@@ -38,6 +42,7 @@ class PhoneReceiptBody(Strict, frozen=True, kw_only=True):
             activity=self.activity,
             operation=self.operation,
             at=milliseconds_of(self.at, f"receipts[{index}].at"),
+            card=self.card,
         )
 
 

@@ -184,6 +184,34 @@ async def test_the_report_that_the_first_card_is_gone_does_not_end_the_second(
     assert [row.retired_reason for row in await world.members()] == ["dismissed"]
 
 
+async def test_a_report_that_names_its_card_is_about_that_one(world: World) -> None:
+    world.tells_cards = True
+    [phone] = await run(world, 1)
+    await world.pass_time(300)
+    await update(world, 1)
+    world.registering = False
+    await world.pass_time(AFTER - 300 + 5)
+    first, second = phone.activities
+
+    async def report(event: Any, card: Any) -> None:
+        told = ReceiptRecord(device=phone.id, event=event, activity="match", card=card.id)
+        await world.service.receipts.record(world.app, [told])
+
+    # The second one, whose token has not come, was swiped away: the first goes on.
+    await report("dismissed", second)
+    await update(world, 2)
+    assert cards(phone)[0] == ("active", 2)
+    await world.hand_in()
+    await world.settled()
+    # The phone was away, so the first one ended late.
+    await world.pass_time(400)
+    await report("ended", first)
+    await update(world, 3)
+    assert cards(phone)[-1] == ("active", 3)
+    await report("dismissed", second)
+    assert [row.retired_reason for row in await world.members()] == ["dismissed"]
+
+
 @pytest.mark.parametrize("how", ["reported", "refused"])
 async def test_the_second_card_counts_when_the_first_is_gone(world: World, how: str) -> None:
     [phone] = await run(world, 1)

@@ -174,7 +174,7 @@ async def test_a_phone_speaks_for_itself_only(live: Live) -> None:
 
 
 async def test_a_credential_may_be_narrowed_to_activities(live: Live) -> None:
-    token = {"kind": "activity", "attributes_type": TYPE, "token": "ab" * 32}
+    token = {"kind": "activity", "attributes_type": TYPE, "token": "ab" * 32, "card": "card-1"}
     async with await phone_of(live, "p", activities=["m1"]) as phone:
         for activity, status in (("m1", 200), ("m2", 403)):
             body = {"tokens": [{**token, "activity": activity}]}
@@ -182,6 +182,11 @@ async def test_a_credential_may_be_narrowed_to_activities(live: Live) -> None:
             body = {"receipts": [{"event": "clicked", "activity": activity}]}
             assert (await phone.post("/v1/device/receipts", json=body)).status_code == status
         assert (await phone.get("/v1/device/activities/m2")).status_code == 403
+        # Another card of the activity is gone.
+        for card, left in (("card-0", 1), ("card-1", 0)):
+            body = {"receipts": [{"event": "ended", "activity": "m1", "card": card}]}
+            assert (await phone.post("/v1/device/receipts", json=body)).status_code == 200
+            assert (await live.http.get("/v1/activities/m1")).json()["devices"] == left
 
 
 async def test_a_late_joiner_gets_the_newest_state(live: Live) -> None:
