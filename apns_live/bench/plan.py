@@ -64,10 +64,10 @@ def plan(needs: Needs, costs: Costs) -> dict[str, float]:
     rate = needs.audience / window
     one = carries(1, needs.body, needs.round_trip, needs.options)
     connections = math.ceil(rate / (one * POOL_SHARE))
-    found = {
+    found: dict[str, float] = {
         "pushes a second": rate,
         "a connection carries, pushes a second": one,
-        "connections": float(connections),
+        "connections": connections,
     }
     for name, cost in (("client", costs.client), ("service", costs.service)):
         if not cost:
@@ -77,10 +77,10 @@ def plan(needs: Needs, costs: Costs) -> dict[str, float]:
         each = math.ceil(connections / processes)
         found |= {
             f"{name}: CPU us a push": cost,
-            f"{name}: processes": float(processes),
-            f"{name}: connections a process": float(each),
-            f"{name}: machines of {needs.cores_a_machine} cores": float(
-                math.ceil(processes / needs.cores_a_machine)
+            f"{name}: processes": processes,
+            f"{name}: connections a process": each,
+            f"{name}: machines of {needs.cores_a_machine} cores": math.ceil(
+                processes / needs.cores_a_machine
             ),
             f"{name}: a state reaches everyone in s": seconds_for(
                 needs, processes * each, processes * able
@@ -88,7 +88,7 @@ def plan(needs: Needs, costs: Costs) -> dict[str, float]:
         }
     return found | {
         "database: rows read and outcomes written a second": rate,
-        "database: states written a second": needs.updates_per_minute / 60.0,
+        "database: states written a minute": needs.updates_per_minute,
         "network out, Mbit/s": rate * (needs.body + 130) * 8 / 1e6,
     }
 

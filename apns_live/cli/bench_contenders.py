@@ -50,9 +50,16 @@ def contenders_of(
             found.append(Contender(name, sender=name))
         elif name in known and shutil.which(shlex.split(known[name])[0]) is not None:
             found.append(Contender(name, command=known[name]))
+        elif name in PEERS or name in known:
+            wanted = PEERS.get(name) or shlex.split(known[name])[0]
+            raise InvalidInput(
+                f"{name} needs {wanted}, which is not installed here",
+                field="against",
+                remedy=f"Install {wanted}, or leave it out.",
+            )
         else:
             raise InvalidInput(
-                f"{name!r:.40} is not known, or not installed here",
+                f"{name!r:.40} is not known",
                 field="against",
                 remedy=f"Use one of {', '.join((*PEERS, *known))}, or register it with --senders.",
             )

@@ -134,6 +134,13 @@ def test_gateway_serves_three_apis(capsys) -> None:
     assert counts(result) == dict.fromkeys([*names, "3 connections"], 6)
 
 
+def test_a_peer_that_is_not_installed_is_named(capsys, tmp_path: Path) -> None:
+    (tmp_path / "senders.json").write_text('{"rust": "no-such-program {port}"}')
+    words = ["throughput", "--senders", str(tmp_path / "senders.json"), "--against", "rust"]
+    assert run(["bench", *words]) == 2
+    assert "rust needs no-such-program, which is not installed here" in capsys.readouterr().err
+
+
 def test_a_form_that_nobody_writes_is_refused_before_anything_runs(capsys) -> None:
     assert run(["bench", "throughput", "--output", "result.xls"]) == 2
     assert run(["bench", "throughput", "--against", "nobody"]) == 2
