@@ -23,6 +23,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Row, and_, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ... import payload
 from ...clock import Clock
 from ...errors import (
     ApnsLiveError,
@@ -32,11 +33,12 @@ from ...errors import (
     ManagementUnreachable,
     StoreError,
 )
+from ...payload.size import LIMITS
 from ..apps import App, apps_of
 from ..checks import has_channels
 from ..people.audience import Audiences
 from ..requests.audience import Audience
-from ..requests.messages import broadcast_warning, start_alert_of
+from ..requests.messages import broadcast_warning, start_alert_of, start_message
 from ..requests.start_again import Further, Started
 from ..settings import ServiceSettings
 from ..store import schema
@@ -61,6 +63,8 @@ _MOST_READ = 10
 _PAGE = 2_000
 _BATCH = 100
 _PLACES_KEPT = 10_000
+_ID_ROOM = 128
+"""Bytes of a start for the channel's id, whose length Apple does not promise; 24 characters were seen."""
 _REFUSED_FOR, _FAILED_FOR = 3600.0, 300.0
 """Seconds without another try where Apple refuses the app channels, and where it does not answer."""
 _NOT_ASKED = (ManagementUnreachable, ConnectFailed)
@@ -105,10 +109,12 @@ class OwnChannels:
             return activity, ""
         if activity.channel_asked_at is not None:
             return activity, _without(LOST)
-        alert = start_alert_of(Started(activity, further))
+        started = Started(activity, further)
         # A broadcast has one text, and a card on a channel cannot be ended on one device.
-        if broadcast_warning(app, "any", alert) or self._limited(app):
+        if broadcast_warning(app, "any", start_alert_of(started)) or self._limited(app):
             return activity, ""
+        if not self._fits(started):
+            return activity, _without("its start has no room left for a channel's id")
         if not await self._has_many(app, activity, further, least):
             return activity, ""
         place = app.row, activity.environment
@@ -138,6 +144,14 @@ class OwnChannels:
 
     def _limited(self, app: App) -> bool:
         return app.settings.get("device_limit", self._settings.device_limit) is not None
+
+    def _fits(self, started: Started) -> bool:
+        now = self._clock.time()
+        message = start_message(started, "en", by_channel=False, now=now)
+        try:
+            return len(payload.encode(message, now=now).body) <= LIMITS["device"] - _ID_ROOM
+        except InvalidInput:  # the start itself says it
+            return False
 
     async def _has_many(self, app: App, activity: Row[Any], further: Further, least: int) -> bool:
         """Return True if a start goes to at least so many devices that have channels."""

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from apns_live import payload
 from apns_live.activities import AlertText, Audience, Presentation
 from apns_live.activities.accept import own_channels
 from apns_live.activities.accept.broadcast_channels import Channels
@@ -138,6 +139,24 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Channels, "make", noting)
     return names
+
+
+@on_sqlite
+async def test_a_start_without_room_for_a_channel_goes_by_tokens(
+    world: World, asked: list[str]
+) -> None:
+    phones = await world.add_phones(3, os_version="18.1")
+    small = payload.Start(
+        content_state={"n": 0},
+        attributes_type=TYPE,
+        attributes={"activity": "match", "pad": ""},
+        alert=payload.Alert(title="Kick-off", body="It begins"),
+    )
+    size = len(payload.encode(small, now=world.clock.time()).body)
+    large = {"activity": "match", "pad": "x" * (4090 - size)}
+    start = await begin(world, phones, attributes=large)
+    assert (start.status, start.accepted, asked) == ("done", 3, [])
+    assert "no room" in start.reason
 
 
 @on_sqlite
