@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from apns_live.activities.accept.activities import Activities
 from apns_live.activities.accept.idempotency import Key
@@ -21,6 +21,7 @@ from apns_live.activities.store.sealing import Sealer, new_key
 from apns_live.activities.store.upgrade import upgrade
 from apns_live.errors import InvalidInput, KeyReused, NotFound
 from apns_live.testing.clock import SimulatedClock
+from tests.activities.world import Rooms, a_start
 
 
 class World:
@@ -129,6 +130,24 @@ async def test_pause_ends_and_resume_lets_the_next_put_start(world: World) -> No
     again = await world.put({"n": 2})
     assert again.operation == "started"
     assert again.activity != first.activity
+
+
+async def test_a_put_starts_anew_when_nobody_has_the_card_any_more(database: Database) -> None:
+    rooms = Rooms(database)
+    await rooms.fill(2)
+
+    async def put(key: str, n: int) -> Any:
+        request = a_start(id=None, stream_key=key, content_state={"n": n})
+        return (await rooms.streams.put(rooms.app, request)).answer
+
+    first, other = await put("first", 1), await put("other", 1)
+    started = update(schema.operations).values(status="done", finished_at=rooms.now)
+    assert await database.change(started) == 2
+    await rooms.put_on(first.activity, "d0", retired_at=rooms.now)
+    await rooms.put_on(other.activity, "d1")
+    again = await put("first", 2)
+    assert (again.operation, again.activity == first.activity) == ("started", False)
+    assert (await put("other", 2)).operation == "updated"
 
 
 async def test_end_ends_and_forgets_the_key(world: World) -> None:

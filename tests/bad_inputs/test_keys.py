@@ -145,6 +145,21 @@ def test_it_is_refused_with_its_field_and_a_remedy(row):
     check(row)
 
 
+def test_what_is_wrong_with_an_identifier_is_said():
+    for wrong, problem in (
+        ("", "is empty"),
+        ("ABC123", "has 6 characters"),
+        ("com.a", "bundle id"),
+    ):
+        with pytest.raises(InvalidKey, match=problem):
+            pem(PEM, team_id=wrong)
+
+
+def test_a_time_left_below_0_is_said_as_0():
+    with pytest.raises(InvalidSetting, match="show two tokens 0 s apart"):
+        tokens(max_age=100)
+
+
 def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
     # Root may read everything, so the refusal is the operating system's by proxy.
     path = tmp_path / "AuthKey_TEST123KEY.p8"

@@ -7,7 +7,7 @@ import pytest
 from apns_live.client.backoff import PoolBackoff, TokenBackoff
 from apns_live.outcome import Verdict
 from apns_live.reasons import ROWS, Retry, classify
-from apns_live.retry import POLICIES, Circumstances, Link, Step, next_step
+from apns_live.retry import POLICIES, REFUSED_KEY, Circumstances, Link, Step, next_step
 
 
 def step(status: int, reason: str, **seen) -> Step:
@@ -183,3 +183,7 @@ def test_the_page_shows_the_table() -> None:
 
 def test_every_policy_has_an_entry_and_a_reason() -> None:
     assert set(POLICIES) == set(Retry) == {row.retry for row in ROWS}
+
+
+def test_a_refused_key_waits_30_s_doubling_to_15_minutes() -> None:
+    assert [REFUSED_KEY.delay(tries) for tries in (0, 1, 4, 5, 50)] == [30, 60, 480, 900, 900]

@@ -74,6 +74,13 @@ def test_another_process_derives_the_same_bytes():
     assert one.current() == two.current()
 
 
+def test_what_is_signed_ahead_covers_the_windows_up_to_then():
+    tokens = ProviderTokens(KEY, Clock(START + 200))
+    ahead = tokens.signed_ahead(3000)
+    assert list(ahead) == [START + 1500 * number for number in (-2, -1, 0, 1, 2)]
+    assert f"bearer {ahead[START]}".encode() == tokens.current().value
+
+
 def test_random_signatures_are_kept_for_their_window():
     clock = Clock(START + 200)
     tokens = ProviderTokens(KEY, clock, deterministic=False)

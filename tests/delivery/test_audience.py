@@ -147,3 +147,16 @@ def test_against_a_plain_model_nobody_is_missed(steps):
             model.has[name] = audience.newest
     assert audience.behind == 0
     model.check()
+
+
+def test_a_stale_entry_holds_up_no_other_place_that_comes_due():
+    audience = Audience()
+    for token in "ab":
+        audience.join(token)
+    audience.publish()
+    first, second = audience.pick(2)
+    audience.again(first, when=5.0, now=0.0)
+    audience.again(second, when=6.0, now=0.0)
+    audience.leave("a")
+    audience.tick(10.0)
+    assert audience.pick(2) == [second]

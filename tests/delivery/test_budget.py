@@ -21,6 +21,7 @@ from apns_live.delivery.budget import (
     StartAccounts,
     Urgency,
     check_budget,
+    check_urgency,
     decide,
     for_device,
 )
@@ -88,6 +89,8 @@ def test_start_accounts_are_per_device_and_bounded():
     for n in range(500):
         accounts.charge(str(n), 1000.0)
     assert len(accounts) == 100
+    assert not any(accounts.charge("499", 1000.0) for _ in range(7))
+    assert accounts.charge("499", 1000.0), "the newest are remembered"
 
 
 def test_a_window_begins_with_the_first_push_after_the_last_one_ended():
@@ -125,6 +128,24 @@ def test_laws_and_budgets_that_cannot_be_are_refused():
     assert Budget(per_hour=5, law="window").law is Law.WINDOW
     with pytest.raises(InvalidSetting, match="observed-frequent"):
         check_budget("generous")
+
+
+def test_a_bucket_refills_while_time_passes():
+    spent = Account(1000.0, DEFAULT.depth)
+    assert DEFAULT.level(spent, 1000.0) == 0
+    assert DEFAULT.level(spent, 1000.0 + 2 * DEFAULT.refill_time) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("field", ["per_hour", "burst", "starts_per_hour"])
+def test_nothing_of_a_budget_is_0(field):
+    with pytest.raises(InvalidSetting, match=field):
+        Budget(**{"per_hour": 15, field: 0})
+
+
+@pytest.mark.parametrize("wrong", ["loud", 2])
+def test_an_unknown_urgency_is_refused(wrong):
+    with pytest.raises(InvalidSetting, match="urgency"):
+        check_urgency(wrong, has_alert=False)
 
 
 async def test_accounts_survive_eviction_a_restart_and_are_shared_on_one_phone():

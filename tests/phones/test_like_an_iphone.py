@@ -199,6 +199,14 @@ def test_refreshes_are_coalesced(make_sender):
     assert shown.content_state == {"n": 1}
 
 
+def test_a_refresh_that_is_due_is_not_waited_for(make_sender):
+    sender = make_sender(refresh_interval=10)
+    _, activity = sender.started()
+    sender.clock.advance_sync(activity.started_at + 10 - sender.clock.time())
+    sender.update(activity.token.text, {"n": 1})
+    assert activity.content_state == {"n": 1}
+
+
 @pytest.mark.parametrize("alert", [{"sound": "default"}, {"body": "1-0"}, {"title": ""}])
 def test_an_alert_without_a_title_announces_nothing(sender, alert):
     _, activity = sender.started()

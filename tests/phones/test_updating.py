@@ -143,6 +143,10 @@ def test_a_user_swipes_it_away(sender):
     sender.phones.dismiss(activity)
     assert (activity.state, activity.ended_by) == ("dismissed", "user")
     assert sender.update(activity.token.text).why == "ended"
+    swiped_at = activity.dismissal_date
+    sender.clock.advance_sync(60)
+    sender.phones.dismiss(activity)
+    assert activity.dismissal_date == swiped_at
 
 
 def test_dismissed_activities_are_forgotten_but_their_tokens_answer(sender):
@@ -156,6 +160,8 @@ def test_dismissed_activities_are_forgotten_but_their_tokens_answer(sender):
         sender.phones.dismiss(activity)
     assert len(phone.activities) == 3
     assert len(sender.phones.activities) == 3
+    # A token that is to expire is kept until then.
+    assert {one.text for one in phone.tokens if one.kind == "activity"} == set(tokens)
     assert sender.update(tokens[0]).why == "ended"
 
 

@@ -33,11 +33,12 @@ from tests.workshop.requirements import ROOT
 MODULES = {
     "activities/accept/streams.py": "tests/activities/test_streams.py",
     "activities/store/commit.py": "tests/activities/store/test_commit.py",
-    "client/backoff.py": "tests/client/test_retry_table.py tests/client/test_p17_answers.py",
+    "client/backoff.py": "tests/client/test_retry_table.py tests/client/test_p17_answers.py "
+    "tests/client/test_p02_provider_tokens.py",
     "credentials.py": "tests/credentials tests/bad_inputs/test_keys.py",
     "delivery/audience.py": "tests/delivery/test_audience.py tests/delivery/test_live.py",
     "delivery/budget.py": "tests/delivery/test_budget.py",
-    "delivery/lane.py": "tests/delivery/test_order.py tests/delivery/test_delivery.py",
+    "delivery/lane.py": "tests/delivery/test_lane.py tests/delivery/test_order.py tests/delivery/test_delivery.py",
     "gateway/limits.py": "tests/gateway/native/test_keys.py",
     "http2/flow_control.py": "tests/http2",
     "pool/decision.py": "tests/pool",

@@ -198,6 +198,20 @@ async def test_a_transaction_that_cannot_begin_is_told_to_all_who_wait(tmp_path:
         assert len(commits) == 0
 
 
+async def test_nobody_waits_for_ever_for_a_worker_that_is_cancelled(tmp_path: Path) -> None:
+    async with Database.open(tmp_path / "s.db") as database:
+        commits = GroupCommit(database)
+        async with database.write():  # the worker has begun, and waits for its turn
+            waiting = [asyncio.create_task(commits.run(adding(name))) for name in "ab"]
+            for _ in range(2):
+                await asyncio.sleep(0)
+            assert commits._worker is not None
+            commits._worker.cancel()  # as the end of an event loop does
+        for task in waiting:
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(task, 10)
+
+
 async def test_what_follows_a_commit_happens_although_the_caller_has_left(
     database: Database,
 ) -> None:

@@ -154,6 +154,16 @@ async def test_the_bucket_refills_with_the_clock(room: Room) -> None:
         limits.enter(key)
 
 
+async def test_what_is_left_of_an_hour_and_when_it_is_full_again(room: Room) -> None:
+    key, _ = await room.keys.create(room.app, dialect="braze", scopes=ALL, name="x")
+    limits = Limits(GatewaySettings(limits={"braze": Limit(per_hour=1800)}), room.clock)
+    assert limits.remaining(key) == (1800, 1800, 0.0)
+    for _ in range(3):
+        with limits.enter(key):
+            pass
+    assert limits.remaining(key) == (1800, 1797, 6.0)
+
+
 async def test_at_the_same_time(room: Room) -> None:
     key, _ = await room.keys.create(room.app, dialect="activitysmith", scopes=ALL, name="x")
     settings = GatewaySettings(limits={"activitysmith": Limit(per_minute=60, concurrent=2)})

@@ -1,0 +1,101 @@
+"""One lane, told the time step by step: what may leave, what replaces what, and what is taken back."""
+
+from __future__ import annotations
+
+import pytest
+
+from apns_live.delivery.budget import DEFAULT, StartAccounts, Urgency
+from apns_live.delivery.lane import Errand, Lane
+from apns_live.delivery.pacing import NEVER
+from apns_live.delivery.state import State
+from apns_live.errors import ActivityEnded, DeliveryError
+from apns_live.payload import End, Update, encode
+
+NOW = 1_000_000.0
+
+
+def state(n: int = 0, *, end: bool = False, stamp: int | None = None) -> State:
+    kind = End if end else Update
+    encoded = encode(kind(content_state={"n": n}), now=NOW)
+    return State(encoded, Urgency.NORMAL, NOW, given_timestamp=stamp)
+
+
+def leave(lane: Lane, now: float = NOW) -> State:
+    return lane.depart(now, now, DEFAULT)
+
+
+def test_it_is_idle_when_nothing_waits_and_nothing_is_in_flight():
+    lane = Lane("ab")
+    assert lane.idle
+    lane.offer(state())
+    assert not lane.idle
+    leave(lane)
+    assert not lane.idle
+
+
+def test_only_what_waits_may_leave_and_one_at_a_time():
+    lane = Lane("ab")
+    with pytest.raises(DeliveryError, match="nothing that may leave"):
+        leave(lane)
+    lane.offer(state(1))
+    leave(lane)
+    lane.offer(state(2))
+    assert lane.ready_at(NOW, NOW) == NEVER
+    with pytest.raises(DeliveryError, match="nothing that may leave"):
+        leave(lane)
+
+
+def test_the_next_may_leave_as_soon_as_its_timestamp_may():
+    lane = Lane("ab", last_timestamp=int(NOW) - 5, left_at=NOW)
+    lane.offer(state())
+    assert lane.ready_at(NOW, NOW) == NOW
+    assert lane.ready_at(NOW, NOW, 1.0) == NOW + 1
+
+
+def test_a_given_timestamp_is_kept_if_it_is_newer():
+    lane = Lane("ab", last_timestamp=int(NOW))
+    lane.offer(state(stamp=int(NOW) + 7))
+    leave(lane)
+    assert lane.last_timestamp == int(NOW) + 7
+
+
+def test_what_has_not_left_can_be_withdrawn():
+    lane = Lane("ab")
+    first, end = state(1), state(2, end=True)
+    lane.offer(first)
+    assert lane.withdraw(first)
+    assert lane.idle
+    lane.offer(end)
+    with pytest.raises(ActivityEnded):
+        lane.offer(state(3))
+    assert lane.withdraw(end)
+    lane.offer(first)  # the activity is open again
+    leave(lane)
+    assert not lane.withdraw(first)
+
+
+def test_an_ended_lane_stays_ended_when_an_earlier_state_is_withdrawn():
+    lane = Lane("ab", ended=True)
+    lane.waiting = first = state()
+    assert lane.withdraw(first)
+    assert lane.ended
+
+
+def test_what_did_not_leave_after_all_waits_again_or_gives_way():
+    lane = Lane("ab")
+    first, second = state(1), state(2)
+    lane.offer(first)
+    leave(lane)
+    assert lane.recall() is None
+    assert lane.waiting is first
+    leave(lane)
+    lane.offer(second)
+    decided = lane.recall()
+    assert decided is not None
+    assert decided[0] is first
+    assert lane.waiting is second
+
+
+def test_lanes_are_journalled_and_errands_are_not():
+    assert Lane("ab").journalled
+    assert not Errand("ab", state(), StartAccounts()).journalled
