@@ -49,17 +49,17 @@ class ServiceSettings:
     """
 
     token_wait: float = setting(
-        60.0, "After a start, until a missing token is reported.", least=1.0, metavar="SECONDS"
+        60.0, "Time until a missing activity token is reported.", least=1.0, metavar="SECONDS"
     )
     suspect_wait: float = setting(
         600.0,
-        "After a start, until one without token and receipt counts as unanswered.",
+        "Time after which a start without activity token and receipt counts as unanswered.",
         least=1.0,
         metavar="SECONDS",
     )
     # Of apps that set none themselves. Two unanswered starts in a row make a token suspect.
     suspect_tokens: Literal["use", "last", "skip"] = setting(
-        "last", "Start suspect push-to-start tokens as others, after them, or not."
+        "last", "Start suspect tokens like the others, after them, or not at all."
     )
     outcome_days: float = setting(
         30.0, "How long operations and outcomes are kept.", least=0.0, metavar="DAYS"
@@ -73,21 +73,21 @@ class ServiceSettings:
     )
     audit_days: float = setting(365.0, "How long the audit log is kept.", least=0.0, metavar="DAYS")
     device_limit: int | None = setting(
-        None, "Living activities of an app on one device. [no limit]", least=1, kind=int
+        None, "Maximum of active cards of an app on one device. [no limit]", least=1, kind=int
     )
     device_limit_ends: Literal["oldest", "least relevant"] = setting(
-        "oldest", "Which one gives way."
+        "oldest", "Which card ends when the limit is exceeded."
     )
     # Only while its caller is at work, and where the last start gave a token, or on a channel.
     hand_over_after: float = setting(
         HAND_OVER_AFTER,
-        "Age of a card at which a new one takes its place before iOS ends it at 8 hours; 0: never.",
+        "Age at which a card is replaced by a new one, before iOS ends it at 8 hours; 0: never.",
         least=0.0,
         metavar="SECONDS",
     )
     # A start that names a channel fails before iOS 18; a device that told no version may be older.
     channel_devices: Literal["ios18", "all"] = setting(
-        "ios18", "Devices that follow an activity's channel; the others have activity tokens."
+        "ios18", "Which devices follow an activity's channel; the others use activity tokens."
     )
     # Apple advises channels from hundreds of viewers up. Not where a device limit is set, nor for vendors' APIs.
     channel_from: int = setting(
@@ -98,25 +98,25 @@ class ServiceSettings:
     # By default an hour's pushes at priority 10 may be spent at once, down to the reserve; default
     # and frequent have a pace.
     budget: Literal["default", "frequent", "observed", "observed-frequent"] = setting(
-        "observed", "Priority budget of apps that set none themselves."
+        "observed", "Priority budget of apps that do not set their own."
     )
     drain: float = setting(
-        10.0, "How long closing waits for what is under way.", least=0.0, metavar="SECONDS"
+        10.0, "How long closing waits for calls and pushes in flight.", least=0.0, metavar="SECONDS"
     )
-    starts_at_once: int = setting(64, "Starts that are fanned out side by side.", least=1)
+    starts_at_once: int = setting(64, "Starts that are sent in parallel.", least=1)
     # Of idle activities, so that their next update does not read them again.
-    tokens_in_memory: int = setting(300_000, "Activity tokens kept in memory.", least=0)
+    tokens_in_memory: int = setting(300_000, "Maximum of cached activity tokens.", least=0)
     key_check: float = setting(
-        60.0, "Between two looks for new provider keys.", least=1.0, metavar="SECONDS"
+        60.0, "Interval of checks for new provider keys.", least=1.0, metavar="SECONDS"
     )
     # Times their environments; beyond it the one that idles longest is closed.
-    carriers_open: int = setting(100, "Apps that stay connected to APNs.", least=1)
+    carriers_open: int = setting(100, "Maximum of apps that keep connections to APNs.", least=1)
     # On PostgreSQL.
     lease: float = setting(
-        5.0, "How long a worker that is gone keeps its share.", least=1.0, metavar="SECONDS"
+        5.0, "How long a dead process keeps its partitions.", least=1.0, metavar="SECONDS"
     )
     carrier_idle: float = setting(
-        900.0, "Until an idle app's connections are closed.", least=1.0, metavar="SECONDS"
+        900.0, "Time until an idle app's connections are closed.", least=1.0, metavar="SECONDS"
     )
     client: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments for every `apns_live.Client`."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..activities.apps import App
     from ..activities.store.database import Database
 
-app = group("Look at the activities in the service's database.")
+app = group("Inspect the activities in the service's database.")
 
 _LISTED = ("id", "attributes_type", "status", "version", "created_at", "ended_at")
 _COLUMNS = ("operation", "kind", "version", "status", "targeted", "accepted", "queued", "failed")
@@ -20,7 +20,7 @@ _ACTIVITY = "ACTIVITY: Id of the activity."
 
 
 @app.command("list")
-@stored("--status scheduled|active|ended: Only these.", PAGE)
+@stored("--status scheduled|active|ended: Only activities with this status.", PAGE)
 async def list_activities(
     shared: Shared,
     database: Database,
@@ -29,7 +29,7 @@ async def list_activities(
     after: int = 0,
     limit: int = 100,
 ) -> None:
-    """Print a page of activities, the oldest first."""
+    """Print a page of activities, oldest first."""
     found = await _reader(database).page(one, status=status, after=after, limit=limit)
     say_page(shared.screen, "activities", found, _LISTED, limit)
 
@@ -37,14 +37,14 @@ async def list_activities(
 @app.command("show")
 @stored(_ACTIVITY)
 async def show(shared: Shared, database: Database, one: App, activity: str) -> None:
-    """Print an activity: its newest state, and how many devices have it."""
+    """Print an activity with its newest state, and how many devices have that state."""
     say_facts(shared.screen, await _reader(database).get(one, activity))
 
 
 @app.command("history")
 @stored(_ACTIVITY)
 async def history(shared: Shared, database: Database, one: App, activity: str) -> None:
-    """Print what was asked of an activity, the oldest first; with --json one operation a line."""
+    """Print the operations of an activity, oldest first; with --json one per line."""
     rows: list[list[object]] = []
     async for page in _reader(database).history(one, activity):
         for row in page:

@@ -37,7 +37,7 @@ NAME = "apns-live"
 
 app = typer.Typer(
     name=NAME,
-    help="Send Live Activity pushes straight to APNs, and try it all against a local one.",
+    help="Send Live Activity pushes directly to APNs, or to a local APNs for tests.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -56,7 +56,7 @@ def _root(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Send Live Activity pushes straight to APNs, and try it all against a local one."""
+    """Send Live Activity pushes directly to APNs, or to a local APNs for tests."""
 
 
 app.command("demo")(demo.demo)

@@ -21,7 +21,7 @@ _KEY = """
 --key-file FILE: The .p8 file of the provider key.
 --key-id ID: The key's ten characters; read from AuthKey_XXXXXXXXXX.p8.
 --team-id ID: The team's ten characters.
---for production|sandbox|any: Which APNs the key serves.
+--for production|sandbox|any: Environments that the key is for.
 """
 
 
@@ -29,9 +29,9 @@ _KEY = """
 @stored(
     """
     --bundle-id ID: The app's bundle id, without a suffix.
-    --name TEXT: A name; the bundle id if absent.
-    --id ID: Its id here; made up if absent.
-    --environment production|sandbox: Where tokens belong that do not say it themselves.
+    --name TEXT: Name of the app. [the bundle id]
+    --id ID: Id of the app in the service. [a random one]
+    --environment production|sandbox: Environment of tokens that do not name one.
     """,
     _KEY,
 )
@@ -47,7 +47,7 @@ async def add(
     team_id: str | None = None,
     for_: str = "any",
 ) -> None:
-    """Add an app, and with --key-file its provider key."""
+    """Add an app and, with --key-file, its provider key."""
     key = _key(key_file, key_id, team_id) if key_file is not None else None
     apps = apps_of(database, sealed=key is not None)
     if key is not None:
@@ -78,7 +78,7 @@ async def list_apps(shared: Shared, database: Database) -> None:
 @app.command("show")
 @stored(_APP)
 async def show(shared: Shared, database: Database, one: App) -> None:
-    """Print an app and its keys, and whether the sealing key that is set opens them."""
+    """Print an app and its keys, and whether the sealing key decrypts them."""
     facts = await _facts(database, one, tried=True)
     lines = [
         f"{name.replace('_', ' ')}: {facts[name]}"
@@ -103,7 +103,7 @@ async def add_key(
     team_id: str | None = None,
     for_: str = "any",
 ) -> None:
-    """Seal a provider key and store it; it replaces the one that served the same APNs."""
+    """Encrypt and store a provider key. It replaces the key of the same environment."""
     if key_file is None:
         raise InvalidInput("is missing", field="--key-file", remedy="Name the .p8 file.")
     key = _key(key_file, key_id, team_id)
@@ -116,11 +116,15 @@ async def add_key(
 
 
 @app.command("remove-key")
-@stored(_APP, "KEY: The key's ten characters.", "--for production|sandbox|any: Only there.")
+@stored(
+    _APP,
+    "KEY: The key's ten characters.",
+    "--for production|sandbox|any: Only for this environment.",
+)
 async def remove_key(
     shared: Shared, database: Database, one: App, key_id: str, for_: str | None = None
 ) -> None:
-    """Delete a provider key. A service that runs goes on with it until it is restarted."""
+    """Delete a provider key. Running services use it until they find another key or restart."""
     removed = await apps_of(database).remove_key(one, key_id, environment=for_)
     if not removed:
         raise NotFound(f"the app {one.id!r} has no such key {key_id!r}: see `apns-live apps show`")
@@ -132,9 +136,9 @@ async def remove_key(
     """
     APP: Id of the app.
     FILE.swift...: Swift files of one version of the app.
-    --app-version TEXT: Which version the files are of.
-    --mode off|warn|refuse: What a bad state meets.
-    --remove: Forget this version: nobody runs it any more.
+    --app-version TEXT: Version of the app that the files belong to.
+    --mode off|warn|refuse: What to do with a state that does not decode.
+    --remove: Delete the contract of this version.
     """
 )
 async def contract(
@@ -146,7 +150,7 @@ async def contract(
     mode: str = "refuse",
     remove: bool = False,
 ) -> None:
-    """Hold content states to the app's Swift source; see `apns-live contract`."""
+    """Check content states against the app's Swift source; see `apns-live contract`."""
     if remove == bool(files):
         raise InvalidInput("give Swift files, or --remove", field="FILE.swift")
     versions: dict[str, Any] = dict((one.settings.get("contract") or {}).get("versions", {}))

@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from ..bench.runner import Progress, Setup
     from ..bench.senders import Plan
 
-app = group("Measure pushes, the service and the gateway here.")
+app = group("Measure pushes, the service and the gateway on this machine.")
 
 _FORMS = {".json": "all of it", ".csv": "a line for each run", ".png": "a picture"}
 
 _TABLE = """
---payload FILE: JSON message, as send --message.
---body BYTES: Else: size of the payload.
---duration SECONDS: For each run.
---count N [1..]: Pushes a run, not seconds.
---connections [1..]: Connections at most.
---rounds [1..]: Rounds; contenders alternate.
---sink KIND: c, own, or auto: c where it can be built.
---unique-id: The sink answers with apns-unique-id, as sandbox does.
---streams [1..]: Streams a connection.
---window BYTES [4096..]: Window of a connection.
---rtt MS: Round trip to the sink.
---database URL: One that may be thrown away; else SQLite.
---output FILE: Write .json, .csv or .png; repeatable.
---append: Add the runs to a .json that is there, for compare.
+--payload FILE: JSON message, as for send --message.
+--body BYTES: Size of the payload, without --payload.
+--duration SECONDS: Length of a run.
+--count N [1..]: Length of a run in pushes, instead of --duration.
+--connections [1..]: Maximum of connections.
+--rounds [1..]: Rounds; the senders alternate.
+--sink KIND: Receiver: c, own, or auto (c if it can be built).
+--unique-id: The sink answers with apns-unique-id, as the sandbox does.
+--streams [1..]: Concurrent streams per connection.
+--window BYTES [4096..]: Flow-control window of a connection.
+--rtt MS: Round-trip time to the sink.
+--database URL: Database for the test data. [a new SQLite file]
+--output FILE: Write the result as .json, .csv or .png; repeatable.
+--append: Add the runs to an existing .json, for compare.
 """
 _PLAN = {"duration": float, "count": int | None, "connections": int, "concurrent": int}
 _LIMITS = {"streams": int, "window": int, "unique_id": bool}
@@ -131,10 +131,10 @@ def measured(
 @measured(
     "throughput",
     """
-    --concurrent [1..]: Tasks that send at once, for send().
+    --concurrent [1..]: Concurrent calls of send().
     --against NAME: aioapns, httpx, pyapns, h2load, or one of --senders; repeatable.
-    --sender COMMAND: A sender of your own; repeatable.
-    --senders FILE: Commands by name, as JSON.
+    --sender COMMAND: Command of another sender; repeatable.
+    --senders FILE: JSON file with commands by name.
     """,
     payload=None,
     body=350,
@@ -153,7 +153,7 @@ def throughput(
     sender: list[str] | None = None,
     senders: str | None = None,
 ) -> Result:
-    """Pushes a second on a bare loopback, beside other senders in the same rounds."""
+    """Measure pushes a second over loopback, also of other senders in alternating rounds."""
     from ..bench import measures
     from .bench_contenders import contenders_of
 
@@ -171,7 +171,7 @@ def throughput(
     connections=1,
 )
 def latency(bench: Bench, rate: list[float] | None = None) -> Result:
-    """How long one push takes at 100, 1,000, 5,000 and 10,000 pushes a second, or at --rate."""
+    """Measure the latency of a push at 100, 1,000, 5,000 and 10,000 pushes a second, or at --rate."""
     from ..bench import measures
 
     return measures.latency(bench.plan(), rate or [100, 1_000, 5_000, 10_000], bench.setup())
@@ -189,7 +189,7 @@ def latency(bench: Bench, rate: list[float] | None = None) -> Result:
     count=None,
 )
 def distance(bench: Bench, connections: list[int] | None = None) -> Result:
-    """Pushes a second through a delay, beside what such windows can carry."""
+    """Measure pushes a second with an added delay, and compare them with the bound of the windows."""
     from ..bench import measures
 
     rtt = bench.said["rtt"] / 1e3
@@ -199,9 +199,9 @@ def distance(bench: Bench, connections: list[int] | None = None) -> Result:
 @measured(
     "fan-out",
     """
-    --audience [1..]: Phones.
-    --updates [1..]: States, one after another.
-    --every SECONDS [1.0..]: Between two states.
+    --audience [1..]: Number of phones.
+    --updates [1..]: Number of states.
+    --every SECONDS [1.0..]: Time between two states.
     """,
     rtt=0.0,
     payload=None,
@@ -209,7 +209,7 @@ def distance(bench: Bench, connections: list[int] | None = None) -> Result:
     connections=8,
 )
 def fan_out(bench: Bench, audience: int = 100_000, updates: int = 5, every: float = 2.0) -> Result:
-    """How long until an audience has a state, and how old states are when they arrive."""
+    """Measure how long it takes until an audience has a state, and the age of states on arrival."""
     from ..bench import measures
     from ..payload import Update
 
@@ -221,7 +221,7 @@ def fan_out(bench: Bench, audience: int = 100_000, updates: int = 5, every: floa
 
 @measured("memory", "--count [10..]: Tokens.", payload=None, body=350, rounds=1)
 def memory(bench: Bench, count: int = 1_000_000) -> Result:
-    """Peak memory of one fan-out, and whether its last pushes cost more than the first."""
+    """Measure the peak memory of one fan-out, and whether its last pushes cost more than the first."""
     from ..bench import measures
 
     return measures.memory(bench.plan(count=count), bench.setup())
@@ -229,7 +229,7 @@ def memory(bench: Bench, count: int = 1_000_000) -> Result:
 
 @measured("service", "--devices [1..]: Devices.", database=None, rounds=1)
 def service(bench: Bench, devices: int = 100_000) -> Result:
-    """Register devices, then start an activity for all of them, every outcome stored."""
+    """Measure registering devices, and a start for all of them with every outcome stored."""
     _need("sqlalchemy")
     from ..bench.service import service as measure
 
@@ -239,10 +239,10 @@ def service(bench: Bench, devices: int = 100_000) -> Result:
 @measured(
     "gateway",
     """
-    --count N [1..]: Calls a run, not seconds.
-    --connections [1..]: Callers.
-    --phones [1..]: Phones an activity.
-    --overload N [0..]: At the end: so many callers.
+    --count N [1..]: Length of a run in calls, instead of --duration.
+    --connections [1..]: Number of clients.
+    --phones [1..]: Phones per activity.
+    --overload N [0..]: Number of clients in a last phase of overload.
     """,
     duration=5.0,
     count=None,
@@ -251,7 +251,7 @@ def service(bench: Bench, devices: int = 100_000) -> Result:
     rounds=3,
 )
 def gateway(bench: Bench, phones: int = 1, overload: int = 0) -> Result:
-    """Update calls of three APIs and registrations beside an empty route; latency at half load."""
+    """Measure calls of three APIs and registrations, compared with an empty route; latency at half load."""
     _need("fastapi")
     from ..bench.gateway import gateway as measure
 
@@ -262,7 +262,7 @@ def gateway(bench: Bench, phones: int = 1, overload: int = 0) -> Result:
 @app.command("compare")
 @command("A.json [B.json]: Results.")
 def compare(shared: Shared, files: list[str]) -> int:
-    """Compare two results, or the contenders of one, with confidence over their rounds."""
+    """Compare two results, or the senders of one result, with confidence intervals."""
     from ..bench.compare import compare as compared
     from ..bench.compare import compare_contenders
     from ..bench.results import load
@@ -297,12 +297,12 @@ def compare(shared: Shared, files: list[str]) -> int:
 @command(
     _TABLE,
     """
-    --audience [1..]: Phones.
+    --audience [1..]: Number of phones.
     --updates-per-minute [0.001..]: States a minute.
-    --within SECONDS [0.1..]: For one state; else until the next.
-    --body BYTES [1..]: A payload.
+    --within SECONDS [0.1..]: Time in which a state reaches all phones. [until the next state]
+    --body BYTES [1..]: Size of a payload.
     --cores [1..]: Cores of one machine.
-    --figures FILE: Results of this machine; repeatable.
+    --figures FILE: Results of bench on this machine; repeatable.
     """,
 )
 def plan(
@@ -315,7 +315,7 @@ def plan(
     cores: int = 8,
     figures: list[str] | None = None,
 ) -> int:
-    """Say how many connections, processes and machines an audience needs, and what load the database has."""
+    """Compute the connections, processes, machines and database load that an audience needs."""
     from ..bench import plan as planning
     from ..bench.results import load
 

@@ -18,8 +18,8 @@ from .send import check_deadline, show_warnings
     CONNECTION,
     """
     CHANNEL: Channel id.
-    --deadline SECONDS: Seconds until it is given up.
-    --storage-policy 0|1: The channel's policy, 0 or 1; asked of APNs if not given.
+    --deadline SECONDS: Seconds for the push with its retries.
+    --storage-policy 0|1: The channel's storage policy. [read from APNs]
     """,
 )
 def broadcast(
@@ -28,7 +28,7 @@ def broadcast(
     deadline: float | None = None,
     storage_policy: int | None = None,
 ) -> int:
-    """Send an update or an end to everybody who listens to a channel."""
+    """Send an update or an end to all subscribers of a channel."""
     from ..channels import BroadcastChannel
     from ..errors import InvalidSetting
     from ..payload import encode

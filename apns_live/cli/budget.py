@@ -12,13 +12,13 @@ app = group("Plan priorities: what a phone's budget allows.")
 @command(
     """
     --updates FILE: JSON Lines or CSV with `at` (seconds from the start), urgency, alert, end.
-    --budget TEXT: default, frequent, or pushes an hour.
-    --reserve N: Of a budget in numbers: kept for alerts and end.
-    --burst N: Of a budget in numbers: normal updates in a row.
+    --budget TEXT: default, frequent, observed, observed-frequent, or a number of pushes per hour.
+    --reserve N: With a number: pushes reserved for alerts and the end.
+    --burst N: With a number: normal updates in a row at priority 10.
     --minimum-interval SECONDS: Seconds between silent updates.
-    --phone-capacity N: What the phone really has, an hour.
-    --phone-law clock-hour|rolling: How the phone counts its hour.
-    --plot FILE: Draw it: a .png or .svg.
+    --phone-capacity N: Pushes per hour that the simulated phone allows.
+    --phone-law clock-hour|rolling: How the simulated phone counts its hour.
+    --plot FILE: Write a chart as .png or .svg.
     """
 )
 def simulate(
@@ -32,7 +32,7 @@ def simulate(
     phone_law: str = "clock-hour",
     plot: str | None = None,
 ) -> int:
-    """Show what would be sent at which priority, and what a phone would have shown."""
+    """Simulate at which priority updates are sent, and what a phone would show."""
     from ..delivery.budget import Budget
     from . import budget_simulation as simulation
 

@@ -26,7 +26,7 @@ _CHANNEL = "CHANNEL: Channel id."
 @app.command("create")
 @command(
     CONNECTION,
-    "--storage-policy 0|1: 1 stores the newest message for 8 hours, 0 stores nothing; for good.",
+    "--storage-policy 0|1: 1 stores the newest message for 8 hours, 0 stores nothing. Permanent.",
 )
 def create(shared: Shared, storage_policy: int = 1) -> int:
     """Create a channel and print its id."""
@@ -36,9 +36,9 @@ def create(shared: Shared, storage_policy: int = 1) -> int:
 
 
 @app.command("list")
-@command(CONNECTION, "--details: Ask for each one's storage policy too.")
+@command(CONNECTION, "--details: Also read the storage policy of each channel.")
 def list_channels(shared: Shared, details: bool = False) -> int:
-    """Print every channel of the app in this environment, one a line."""
+    """Print every channel of the app in this environment, one per line."""
 
     async def look(channels: Channels) -> list[BroadcastChannel]:
         found = await channels.list()
@@ -60,11 +60,11 @@ def show(shared: Shared, channel: str) -> int:
 
 
 @app.command("delete")
-@command(CONNECTION, _CHANNEL, "--yes -y: Do not ask.")
+@command(CONNECTION, _CHANNEL, "--yes -y: Do not ask for confirmation.")
 def delete(shared: Shared, channel: str, yes: bool = False) -> int:
-    """Delete a channel for good. One that is already gone is a success."""
+    """Delete a channel. It cannot be restored. Succeeds if the channel does not exist."""
     if not yes and not shared.screen.json_mode:
-        typer.confirm(f"Delete {channel}? It cannot be had back.", abort=True, err=True)
+        typer.confirm(f"Delete {channel}? It cannot be restored.", abort=True, err=True)
     deleted = _with_channels(shared, lambda channels: channels.delete(channel))
     shared.screen.answer(
         {"channel": channel, "deleted": deleted}, "deleted" if deleted else "already gone"

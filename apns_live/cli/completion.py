@@ -14,7 +14,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 @command("SHELL: bash, zsh or fish.")
 def completion(shared: Shared, shell: str) -> int:
-    """Print the completion script of a shell: of bash, zsh or fish."""
+    """Print the completion script for bash, zsh or fish."""
     if shell not in SHELLS:
         raise InvalidInput(
             f"{shell!r:.40} is not a shell that can complete",

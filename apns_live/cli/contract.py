@@ -41,7 +41,7 @@ class _Line(msgspec.Struct):
     """,
 )
 def check(shared: Shared, files: list[Path], states: str | None = None) -> int:
-    """Say of each content state whether the app decodes it, as Swift's JSONDecoder would."""
+    """Check whether the app decodes content states, as Swift's JSONDecoder would."""
     from ..contracts import Contract
 
     contract = Contract.read(*files)
@@ -123,14 +123,14 @@ def _state(line: bytes, number: int) -> tuple[str, str | bytes]:
 @command(
     _FILES,
     """
-    --count N [1..]: How many of each type.
-    --seed N: The same seed makes the same states.
+    --count N [1..]: Number of states for each type.
+    --seed N: Seed; the same seed gives the same states.
     """,
 )
 def example(
     shared: Shared, files: list[Path], type_: str | None = None, count: int = 1, seed: int = 0
 ) -> int:
-    """Make content states that the app decodes; with --json as `check --states` reads them."""
+    """Generate content states that the app decodes; with --json in the format of `check --states`."""
     from ..contracts import Contract
     from ..contracts.examples import example as make
 
@@ -152,7 +152,7 @@ def example(
 @app.command("python")
 @command(_FILES)
 def python(shared: Shared, files: list[Path], type_: str | None = None) -> int:
-    """Write typed models (msgspec) of the content states: what they encode, the app decodes."""
+    """Generate typed models (msgspec) of the content states; the app decodes what they encode."""
     from ..contracts import Contract
     from ..contracts.models import python_models
 
@@ -166,7 +166,7 @@ def python(shared: Shared, files: list[Path], type_: str | None = None) -> int:
 @app.command("diff")
 @command("OLD: The old version's Swift file or folder.", "NEW: The new version's.")
 def diff(shared: Shared, old: Path, new: Path) -> int:
-    """Say which states of the old app go blank under the new one, and the reverse."""
+    """Find states of the old version that the new one does not decode, and the reverse."""
     from ..contracts import Contract
     from ..contracts.examples import losses
 

@@ -39,12 +39,12 @@ class Step:
 
 @command(
     """
-    --tokens N: Simulated phones.
-    --rounds N: Rounds of updates.
-    --connections N: Connections at most.
-    --latency TIME: Let the fake answer after 40ms, say.
+    --tokens N: Number of simulated phones.
+    --rounds N: Number of updates.
+    --connections N: Maximum of connections.
+    --latency TIME: Latency of the fake, such as 40ms.
     --scenario FILE: Scenario of the fake (TOML).
-    --progress/--no-progress: Show a bar; on a terminal by default.
+    --progress/--no-progress: Show a progress bar. [on a terminal]
     """
 )
 def demo(
@@ -56,9 +56,9 @@ def demo(
     scenario: Path | None = None,
     progress: bool | None = None,
 ) -> int:
-    """Start a fake APNs, push a match to simulated phones, and show how it went.
+    """Start a fake APNs, send an activity to simulated phones, and print the timing.
 
-    A push-to-start to every phone, rounds of updates, and an end, over real HTTP/2 and TLS.
+    Sends a start, updates and an end to every phone, over real HTTP/2 and TLS.
     """
     for name, number, least, most in (
         ("--tokens", tokens, 1, 10_000_000),

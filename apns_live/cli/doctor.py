@@ -62,12 +62,12 @@ _OF_TOKEN = {"BadDeviceToken", "Unregistered", "ExpiredToken", "DeviceTokenNotFo
 @command(
     CONNECTION,
     """
-    --token TOKEN: Ask APNs about this token, with a push that every phone ignores.
-    --contract FILE: Swift file of the app; repeat.
-    --state TYPE=JSON: Does this content state decode? Or TYPE=@FILE.
+    --token TOKEN: Check this token at APNs, with a push that every phone ignores.
+    --contract FILE: Swift file of the app; repeatable.
+    --state TYPE=JSON: Check whether this content state decodes; also TYPE=@FILE.
     --app ID: App of the device.
-    --device ID: Why does this device show nothing?
-    --fake URL: Ask the inspector of a fake, not a database.
+    --device ID: Find out why this device shows nothing.
+    --fake URL: Read the device from the inspector of a fake instead of a database.
     """,
     STORE,
 )
@@ -81,10 +81,10 @@ def doctor(
     device: str | None = None,
     fake: str | None = None,
 ) -> int:
-    """Check settings, key, clock, DNS, TCP, TLS, proxy, credentials, store and a device's way.
+    """Check settings, key, clock, DNS, TCP, TLS, proxy, credentials, database, and a device.
 
-    Nothing is shown on any phone. Exit code 0: nothing is broken; 1: a check found problems; 3: APNs
-    cannot be reached, or refused key, team or topic.
+    No phone shows anything. Exit code 0: no problem; 1: a check found problems; 3: APNs cannot be
+    reached, or refused key, team or topic.
     """
     findings: list[Finding] = []
 

@@ -13,7 +13,7 @@ from .output import ExitCode
     """
 )
 def explain(shared: Shared, word: str | None = None) -> int:
-    """Say what a reason, an outcome or a symptom means, whose fault it is, and what to do."""
+    """Explain a reason, an outcome or a symptom: whose fault it is, and what to do."""
     from ..reasons import explained, listed
 
     if word is None:

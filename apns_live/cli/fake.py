@@ -20,29 +20,29 @@ from .output import MissingPart, Screen
     """
     Addresses and files:
     --host HOST: Address to listen on.
-    --port PORT: Port of pushes; 0 takes a free one.
-    --manage-port PORT: Port of channel management.
+    --port PORT: Port for pushes; 0 picks a free one.
+    --manage-port PORT: Port for channel management.
     --inspector-port PORT: Port of the inspector and the control API.
     --no-inspector: Serve neither the inspector nor the control API.
-    --dir DIR: Directory for certificates, key and apns-live.toml; a temporary one if not given.
-    --ready-file FILE: File that gets the ready line (JSON) once every port listens.
-    --hostname NAME: Another name in the certificate, such as api.push.apple.com.
-    --token-file FILE: File with the token of inspector and control API; needed on any address that is not
-        this machine's own. [APNS_LIVE_FAKE_TOKEN]
-    --token TEXT: The token itself; others can see it in the process list.
-    --until-stdin-ends: Stop when stdin ends too: nothing is left behind by a program that dies.
+    --dir DIR: Directory for certificates, key and apns-live.toml. [a temporary one]
+    --ready-file FILE: Write the ready line (JSON) to this file when every port listens.
+    --hostname NAME: Additional name in the certificate, such as api.push.apple.com.
+    --token-file FILE: File with the token for inspector and control API; required unless the address is
+        loopback. [APNS_LIVE_FAKE_TOKEN]
+    --token TEXT: The token itself; other users can see it in the process list.
+    --until-stdin-ends: Also stop when stdin ends, for example because the parent process died.
     Behavior:
     --scenario FILE: Scenario (TOML): faults, tokens, phones.
-    --latency TIME: Time to answer: 40ms, or 40ms+10ms with a spread.
-    --seed N: Seed of every random choice.
-    --devices auto|strict: auto: every well-formed token is a live device. strict: only tokens that it gave out.
+    --latency TIME: Delay of answers: 40ms, or 40ms+10ms with random spread.
+    --seed N: Seed of all random choices.
+    --devices auto|strict: auto: every well-formed token is a live device. strict: only issued tokens are.
     --schema TYPE=FILE: JSON Schema of the content state of an attributes type.
-    --contract FILE: Swift file of the app, by which its phones decode; repeatable.
-    --face wire|asgi: wire (our own, fast, every fault) or asgi (hypercorn).
-    --environment development|production: Which APNs to play.
-    --strict/--lenient: Refuse what Apple tolerates without saying so.
-    --spelling wire|documented: Spell reasons as APNs was seen to, or as Apple documents them.
-    --cut-streams/--no-cut-streams: Allow one stream after a refusal, and all again after a success.
+    --contract FILE: Swift file of the app; the phones decode like it; repeatable.
+    --face wire|asgi: HTTP/2 server: wire (our own, fast, with every fault) or asgi (hypercorn).
+    --environment development|production: Environment to simulate.
+    --strict/--lenient: Refuse what Apple tolerates but does not document.
+    --spelling wire|documented: Spell reasons as seen from APNs, or as Apple documents them.
+    --cut-streams/--no-cut-streams: Allow one stream after a refusal, and all after a success.
     App and key:
     --bundle-id ID: Bundle id of an app; repeatable.
     --team-id ID: Team id.

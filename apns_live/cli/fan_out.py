@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     CONNECTION,
     """
     FILE: File of tokens: CSV, JSON Lines or one a line; - reads stdin.
-    --deadline SECONDS: Seconds until the rest is given up.
-    --workers N: Processes that share the tokens; at most one for each core makes sense.
-    --progress/--no-progress: Show a bar; on a terminal by default.
+    --deadline SECONDS: Seconds after which the fan-out stops.
+    --workers N: Worker processes; at most one per core makes sense.
+    --progress/--no-progress: Show a progress bar. [on a terminal]
     Files:
     --format FORMAT: auto, csv, jsonl or text.
-    --column NAME: CSV column by name or number from 1, or JSON key; token if not given.
-    --retry-file FILE: Write what was not accepted and may go out again; feed it back as FILE.
-    --drop-file FILE: Write the tokens to forget, with the reason (JSON Lines, or .csv).
-    --unknown-file FILE: Write starts that may have been processed; RETRY_FILE.unknown if not given.
-    --retry-unknown: Put those into the retry file too: some phones may show two cards.
+    --column NAME: CSV column by name or by number from 1, or JSON key. [token]
+    --retry-file FILE: Write tokens that were not accepted and may be sent again; use it as FILE later.
+    --drop-file FILE: Write tokens to delete, with the reason (JSON Lines, or .csv).
+    --unknown-file FILE: Write starts that may have been processed. [RETRY_FILE.unknown]
+    --retry-unknown: Write those to the retry file too; some phones may then show two cards.
     """,
 )
 def fan_out(

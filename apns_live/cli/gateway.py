@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 @command(
     """
-    --database --store URL: A file's path, sqlite:///PATH or postgresql://USER@HOST/NAME; a file in the
-        directory if absent. [APNS_LIVE_STORE]
-    --dir DIR: Where the database and the sealing key are made. [apns-live-data]
+    --database --store URL: A file's path, sqlite:///PATH or postgresql://USER@HOST/NAME. Default: a file in
+        --dir. [APNS_LIVE_STORE]
+    --dir DIR: Directory for the database and the sealing key. [apns-live-data]
     --host HOST: Address to listen on.
-    --port PORT: Port; 0 takes a free one.
+    --port PORT: Port; 0 picks a free one.
     --certificate FILE: TLS certificate chain (PEM).
     --private-key FILE: Its private key (PEM).
-    --hostname NAME: Serve TLS with a certificate of an own authority for this name and localhost, for
-        SDKs that have a host built in; may be repeated.
-    --proxy-port PORT: With --hostname: a CONNECT proxy on localhost that leads here, whatever host is
-        asked for; 0 takes a free port.
-    --with-fake: Beside a fake APNs with five phones and an inspector, to try every API at once.
-    --contract FILE: With --with-fake: Swift file of your app, by which states are held; repeat.
-    --send/--no-send: Send what is accepted, or leave that to other gateways and workers.
+    --hostname NAME: Serve TLS with a self-made certificate for this name and localhost, for SDKs with a
+        hard-coded host; repeatable.
+    --proxy-port PORT: With --hostname: a CONNECT proxy on localhost that connects every host to this
+        gateway; 0 picks a free port.
+    --with-fake: Also run a fake APNs with five phones and an inspector, to try every API.
+    --contract FILE: With --with-fake: Swift file of your app, to check states against; repeatable.
+    --send/--no-send: Send accepted calls, or leave that to other gateways and workers.
     """,
     SERVING,
 )
@@ -60,7 +60,7 @@ def gateway(
 ) -> int:
     """Serve the native API and the vendors' APIs until SIGTERM or SIGINT.
 
-    Prints where it is when it is ready; with --json as one JSON line.
+    Prints its address when it is ready; with --json as one JSON line.
     """
     if not 0 <= port < 65_536:
         raise InvalidSetting(

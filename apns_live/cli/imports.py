@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..activities.store.database import Database
 
 app = group(
-    "Import devices, users and tokens from CSV or JSON Lines. Fed twice, a file changes nothing."
+    "Import devices, users and tokens from CSV or JSON Lines. A second import changes nothing."
 )
 
 SHOWN = 10
@@ -26,15 +26,15 @@ SHOWN = 10
 
 _TABLE = """
 FILE: CSV or JSON Lines, also as .gz; - reads stdin.
---format auto|csv|jsonl: How the file is written.
---from onesignal|braze: The file is this vendor's own export.
---column NAME=COLUMN: Where a field stands; =COLUMN leaves one out.
---set NAME=VALUE: For lines that do not say it.
---ignore-others: Leave out columns that have no meaning here.
---registered-at WHEN: For tokens without a time; without it they replace none that has one.
---rejects FILE: Write refused lines there, to correct and feed again.
+--format auto|csv|jsonl: Format of the file.
+--from onesignal|braze: The file is an export of this vendor.
+--column NAME=COLUMN: Column of a field; =COLUMN ignores a column.
+--set NAME=VALUE: Value of a field in lines that do not have it.
+--ignore-others: Ignore unknown columns.
+--registered-at WHEN: Time of tokens without one; otherwise they count as older than any other.
+--rejects FILE: Write refused lines to this file, to correct and import.
 --dry-run: Check every line, store nothing.
---batch N [1..10000]: Lines a transaction.
+--batch N [1..10000]: Lines per transaction.
 """
 
 

@@ -22,16 +22,16 @@ app = group("Make, list, rotate and revoke API keys of the gateway.")
 @app.command("create")
 @stored(
     """
-    --name TEXT: What it is for.
-    --dialect native|activitysmith|braze|onesignal|fcm: Which API it is for. Of fcm the secret is a
-        service account's file.
-    --scope SCOPE: What it may do; may be repeated.
-    --every-scope: It may do everything in its app.
-    --group SLUG: Reach these groups only; may be repeated.
-    --per-minute N: Requests a minute.
-    --concurrent N: Requests at the same time.
+    --name TEXT: Name of the key.
+    --dialect native|activitysmith|braze|onesignal|fcm: API that the key is for. For fcm the secret is a
+        service account file.
+    --scope SCOPE: Permission of the key; repeatable.
+    --every-scope: Grant every permission within the app.
+    --group SLUG: Restrict the key to this group; repeatable.
+    --per-minute N: Maximum of requests a minute.
+    --concurrent N: Maximum of concurrent requests.
     --url URL: With fcm: the gateway's address, for token_uri.
-    --file FILE: Write the secret to this new file, for its owner alone.
+    --file FILE: Write the secret to this new file, readable only by you.
     """
 )
 async def create(
@@ -48,7 +48,7 @@ async def create(
     url: str = "http://localhost:8000",
     file: Path | None = None,
 ) -> None:
-    """Make a key and print its secret: it is shown this once, and kept nowhere."""
+    """Create a key and print its secret. The secret is not stored and cannot be shown again."""
     from ..gateway.scopes import ALL, SENDING
     from ..gateway.service_accounts import with_token_uri
 
@@ -81,7 +81,7 @@ async def create(
 @app.command("list")
 @stored()
 async def list_keys(shared: Shared, database: Database, one: App) -> None:
-    """Print the keys of an app, with when they were used last."""
+    """Print the keys of an app, with the time of their last use."""
     keys, _ = _parts(database)
     found: list[dict[str, Any]] = []
     after = 0
@@ -102,11 +102,11 @@ async def list_keys(shared: Shared, database: Database, one: App) -> None:
 
 
 @app.command("rotate")
-@stored("KEY: Id of the key.", "--overlap SECONDS: How long the old secret goes on.")
+@stored("KEY: Id of the key.", "--overlap SECONDS: How long the old secret still works.")
 async def rotate(
     shared: Shared, database: Database, one: App, key_id: str, overlap: float = 86_400.0
 ) -> None:
-    """Make a new secret in place of a key's, and print it."""
+    """Create a new secret for a key, and print it."""
     keys, audit = _parts(database)
     key, secret = await keys.rotate(one, key_id, overlap=overlap)
     await audit.note(one, actor="cli", action="key.rotate", subject=key_id)
@@ -116,7 +116,7 @@ async def rotate(
 @app.command("revoke")
 @stored("KEY: Id of the key.")
 async def revoke(shared: Shared, database: Database, one: App, key_id: str) -> None:
-    """End a key. Gateways that run refuse it within five seconds."""
+    """Revoke a key. Running gateways refuse it within five seconds."""
     keys, audit = _parts(database)
     await keys.revoke(one, key_id)
     await audit.note(one, actor="cli", action="key.revoke", subject=key_id)

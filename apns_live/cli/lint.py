@@ -16,12 +16,12 @@ from .output import ExitCode
 @command(
     """
     FILE...: Payload files (JSON with aps); - reads stdin.
-    --broadcast: For a channel: 5120 bytes, and no start.
-    --strict: Let warnings count as problems.
+    --broadcast: Check for a broadcast: 5120 bytes, and no start.
+    --strict: Treat warnings as problems.
     """
 )
 def lint(shared: Shared, files: list[str], broadcast: bool = False, strict: bool = False) -> int:
-    """Check payloads: problems, warnings, the bytes of each key, and what will happen."""
+    """Check payloads: print problems, warnings, the bytes of each key, and what a phone will do."""
     from ..payload.lint import lint as check
 
     failed = False

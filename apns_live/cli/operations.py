@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from ..activities.read.operations import Operations
     from ..activities.store.database import Database
 
-app = group("Look at what was asked of the service, and export what became of it.")
+app = group("Inspect the operations of the service, and export their outcomes.")
 _COLUMNS = ("device", "verdict", "status", "reason", "apns_id", "priority", "created_at")
 _LISTED = ("id", "kind", "activity", "status", "targeted", "accepted", "queued", "failed")
 _OPERATION = "OPERATION: Id of the operation."
 
 
 @app.command("list")
-@stored("--activity ID: Only those of this activity.", PAGE)
+@stored("--activity ID: Only operations of this activity.", PAGE)
 async def list_operations(
     shared: Shared,
     database: Database,
@@ -32,7 +32,7 @@ async def list_operations(
     after: int = 0,
     limit: int = 100,
 ) -> None:
-    """Print a page of operations, the oldest first."""
+    """Print a page of operations, oldest first."""
     found = await _reader(database).page(one, after=after, limit=limit, activity=activity)
     say_page(shared.screen, "operations", found, _LISTED, limit)
 
@@ -45,11 +45,11 @@ async def show(shared: Shared, database: Database, one: App, operation: str) -> 
 
 
 @app.command("export")
-@stored(_OPERATION, "--format jsonl|csv: How to write it.")
+@stored(_OPERATION, "--format jsonl|csv: Format of the output.")
 async def export(
     shared: Shared, database: Database, one: App, operation: str, format_: str = "jsonl"
 ) -> None:
-    """Print what became of an operation on every device, one line each."""
+    """Print the outcome of an operation on every device, one per line."""
     as_csv = format_ == "csv"
     if shared.screen.json_mode and as_csv:
         raise InvalidInput(

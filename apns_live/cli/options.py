@@ -141,35 +141,34 @@ SERVING: Bundle = _settings((*GATEWAY, *SERVICE))
 
 _MESSAGE = """
     Message:
-    --message FILE: JSON file with the whole message, ours or with an aps key; - reads stdin.
-        Other options change it.
-    --event EVENT: start, update, end, notification or background; update if nothing says otherwise.
+    --message FILE: JSON file with the whole message, in our format or as a payload with an aps key; -
+        reads stdin. Other options override it.
+    --event EVENT: start, update, end, notification or background. [update]
     --state JSON: Content state as JSON, or @FILE.
     --attributes-type NAME: Name of the Swift attributes type.
     --attributes JSON: Attributes as JSON, or @FILE.
     --title TEXT: Title of the alert.
     --body TEXT: Body of the alert.
-    --sound NAME: Sound of the alert: a file of the app, or default.
+    --sound NAME: Sound of the alert: a file in the app, or default.
     --stale-date WHEN: When the state becomes stale: +10m, +1h30m, seconds since 1970, or
         2030-01-31T20:00:00Z.
-    --dismissal-date WHEN: When an ended card goes; 0 is at once.
-    --relevance-score N: Highest wins the Island.
-    --timestamp WHEN: Instead of now.
-    --priority N: 10 or 5; else chosen by event and alert.
-    --expiration WHEN: How long APNs stores the push; 0 not at all.
-    --input-push-token/--no-input-push-token: Ask for an activity token with a start (the default without
-        a channel).
-    --input-push-channel ID: Channel for a start to join.
-    --activity-id ID: Your own id of a started activity.
-    --custom JSON: Keys beside aps, as a JSON object or @FILE.
+    --dismissal-date WHEN: When an ended card is removed; 0 is at once.
+    --relevance-score N: The activity with the highest score is shown in the Dynamic Island.
+    --timestamp WHEN: Timestamp of the payload. [now]
+    --priority N: 10 or 5. [chosen by event and alert]
+    --expiration WHEN: Until when APNs stores the push; 0 stores nothing.
+    --input-push-token/--no-input-push-token: With a start: ask for an activity token. [yes, without a channel]
+    --input-push-channel ID: With a start: the channel that the activity follows.
+    --activity-id ID: With a start: your own id of the activity.
+    --custom JSON: Keys next to aps, as a JSON object or @FILE.
     Message: ordinary notifications:
     --subtitle TEXT: Subtitle.
-    --badge N: Number on the icon, 0 removes it.
+    --badge N: Number on the app icon; 0 removes it.
     --category NAME: Category.
-    --thread-id ID: Groups notifications.
+    --thread-id ID: Notifications with the same id are grouped.
     --interruption-level LEVEL: passive, active, time-sensitive or critical.
-    --mutable-content/--no-mutable-content: Run the app's service extension.
-    --collapse-id ID: A later push with it replaces this one.
+    --mutable-content/--no-mutable-content: Run the app's notification service extension.
+    --collapse-id ID: A later push with the same id replaces this one.
 """
 _KINDS: dict[str, Any] = {
     "relevance_score": float,
@@ -185,7 +184,7 @@ MESSAGE: Bundle = tuple(
     for one in words(_MESSAGE)
     for name in one.names
 )
-_JSON = words("--json: Machine output on stdout.", "Output")[0].parameter("json_mode", bool, False)
+_JSON = words("--json: Print JSON on stdout.", "Output")[0].parameter("json_mode", bool, False)
 
 
 def command(*given: str | Bundle) -> Callable[[Callable[..., int]], Callable[..., int]]:

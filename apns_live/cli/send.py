@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     CONNECTION,
     """
     TOKEN: Start, activity or device token, in hex.
-    --deadline SECONDS: Seconds until it is given up.
-    --as-curl: Print the same push as a curl command; send nothing.
-    --show-secrets: With --as-curl: print device and provider token.
+    --deadline SECONDS: Seconds for the push with its retries.
+    --as-curl: Print the push as a curl command instead of sending it.
+    --show-secrets: With --as-curl: print device token and provider token.
     """,
 )
 def send(
@@ -33,7 +33,7 @@ def send(
     as_curl: bool = False,
     show_secrets: bool = False,
 ) -> int:
-    """Send one push to one token and say what became of it."""
+    """Send one push to one token and print its outcome."""
     from ..payload import check_token, encode
     from .messages import message_from
 

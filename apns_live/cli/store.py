@@ -14,17 +14,15 @@ from .store_access import apps_of, installed, sealer_of, shown_address, stored
 if TYPE_CHECKING:
     from ..activities.store.database import Database
 
-app = group("Set up the database of the service, look at it, make a sealing key.")
+app = group("Set up and inspect the service's database, and manage the sealing key.")
 
 
 @app.command("upgrade")
-@stored(
-    "--dry-run: Change nothing: print the versions that are missing, and their SQL.", need="nothing"
-)
+@stored("--dry-run: Print the missing versions and their SQL; change nothing.", need="nothing")
 async def upgrade(shared: Shared, database: Database, *, dry_run: bool = False) -> None:
-    """Create the tables, or bring those of an older release up to date. May be repeated.
+    """Create the tables, or migrate those of an older release. May be repeated.
 
-    On PostgreSQL replicas work on meanwhile.
+    On PostgreSQL running replicas continue to work.
     """
     from ..activities.store.upgrade import current_version, missing, newest_version
     from ..activities.store.upgrade import upgrade as migrate
@@ -57,9 +55,9 @@ async def upgrade(shared: Shared, database: Database, *, dry_run: bool = False) 
 @app.command("status")
 @stored(need="there")
 async def status(shared: Shared, database: Database) -> int:
-    """Say which version the database is of, how large it is, and whether a sealing key is set.
+    """Print the version and size of the database, and whether a sealing key is set.
 
-    The exit code is 0 when this release works on that version.
+    The exit code is 0 if this release works with that version.
     """
     from ..activities.store.upgrade import OLDEST, check, current_version, newest_version
 
@@ -91,9 +89,9 @@ async def status(shared: Shared, database: Database) -> int:
 
 
 @app.command("new-key")
-@command("--file FILE: Write it there, readable by you alone.")
+@command("--file FILE: Write the key to this new file, readable only by you.")
 def new_key(shared: Shared, file: Path | None = None) -> int:
-    """Make a sealing key: whoever has it and the database can read the provider keys."""
+    """Create a sealing key. Anyone who has it and the database can read the provider keys."""
     with installed():
         from ..activities.store.sealing import new_key as make
     key = make()
@@ -116,7 +114,7 @@ def new_key(shared: Shared, file: Path | None = None) -> int:
 @app.command("rotate-key")
 @stored("--to FILE: The new sealing key, of `store new-key`.")
 async def rotate_key(shared: Shared, database: Database, to: Path) -> None:
-    """Seal every provider key with a new sealing key. Stop gateways and workers first."""
+    """Encrypt every provider key with a new sealing key. Stop gateways and workers first."""
     from ..activities.store.sealing import FILE_VARIABLE, Sealer
 
     new = Sealer.from_environment({FILE_VARIABLE: str(to)})

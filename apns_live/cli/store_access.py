@@ -36,8 +36,8 @@ STORE = f"""
 """
 APP = "--app ID: Id of the app."
 PAGE = """
---after ROW [0..]: Go on behind this row.
---limit N [1..1000]: Rows at most.
+--after ROW [0..]: Continue after this row.
+--limit N [1..1000]: Maximum of rows.
 """
 
 

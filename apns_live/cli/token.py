@@ -22,7 +22,7 @@ _TYPICAL = {
 @app.command("mint")
 @command(CONNECTION, "--header: Print the whole authorization header.")
 def mint(shared: Shared, header: bool = False) -> int:
-    """Print the provider token that every client with this key shows now. It is a secret."""
+    """Print the provider token that every client with this key uses now. It is a secret."""
     from ..clock import SystemClock
     from ..credentials import ProviderTokens
 
@@ -45,7 +45,7 @@ def mint(shared: Shared, header: bool = False) -> int:
 @app.command("inspect")
 @command(CONNECTION, "VALUE: JWT or token; - reads stdin, which keeps it from the process list.")
 def inspect(shared: Shared, value: str = "-") -> int:
-    """Say what a provider token or a device token is, and what is wrong with it.
+    """Describe a provider token or a device token, and report problems.
 
     The signature is checked when a key is set.
     """

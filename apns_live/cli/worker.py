@@ -13,9 +13,9 @@ from .store_access import STORE, address, installed, sealer, shown_address
 
 @command(STORE, SENDING)
 def worker(shared: Shared, store: str | None = None) -> int:
-    """Send for a database until SIGTERM or SIGINT. Over PostgreSQL any number share the work.
+    """Send what gateways accepted, until SIGTERM or SIGINT.
 
-    Prints where it is when it is ready; with --json as one JSON line.
+    Over PostgreSQL several workers share the work. Prints the database and the apps when it is ready.
     """
     with installed():
         import apns_live.activities.service  # noqa: F401 - to say at once which part is missing

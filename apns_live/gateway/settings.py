@@ -45,73 +45,71 @@ class GatewaySettings:
 
     # By default where it listens, never what a caller's Host says.
     public_url: str = setting(
-        "", "Where phones reach this gateway, for webhook buttons.", metavar="URL"
+        "", "URL at which phones reach this gateway, for webhook buttons.", metavar="URL"
     )
     # For the operator alone: an app cannot set it.
     webhook_hosts: frozenset[str] = setting(
         frozenset(),
-        "Host that webhooks may name although its address is private; may be repeated.",
+        "Webhook host that may have a private address; repeatable.",
         metavar="HOST",
         flag="webhook-host",
     )
-    body_bytes: int = setting(1_048_576, "Bytes of the largest body.", least=1_024)
-    depth: int = setting(40, "How deep JSON may be nested.", least=4)
-    bulk: int = setting(BULK, "Items of a bulk call.", least=1)
-    import_bytes: int = setting(16_777_216, "Bytes of the largest body of an import.", least=1_024)
-    imports: int = setting(2, "Imports at the same time, of one app one less.", least=0)
+    body_bytes: int = setting(1_048_576, "Maximum size of a body in bytes.", least=1_024)
+    depth: int = setting(40, "Maximum nesting of JSON.", least=4)
+    bulk: int = setting(BULK, "Maximum of items in a bulk call.", least=1)
+    import_bytes: int = setting(16_777_216, "Maximum size of an import in bytes.", least=1_024)
+    imports: int = setting(2, "Maximum of concurrent imports; of one app one less.", least=0)
     # Of each key that has none of its own.
     limits: Mapping[str, Limit] = setting(
         DIALECT_LIMITS,
-        "Limit of each key of an API, as braze=4166 a minute or braze=4166/4 with 4 at the same "
-        "time; 0 for no limit; may be repeated.",
+        "Limit of each key of an API: braze=4166 calls a minute, or braze=4166/4 with 4 concurrent "
+        "ones; 0 for no limit; repeatable.",
         metavar="API=N[/N]",
         flag="limit",
     )
-    device_per_minute: int = setting(120, "Calls of one phone a minute.", least=1)
+    device_per_minute: int = setting(120, "Maximum of calls of one phone a minute.", least=1)
     refused_per_minute: int = setting(
-        60, "Calls of one address without a valid key a minute.", least=1
+        60, "Maximum of calls of one address without a valid key a minute.", least=1
     )
     credential_seconds: float = setting(
-        3_600.0, "How long a device credential holds.", least=1.0, metavar="SECONDS"
+        3_600.0, "How long a device credential is valid by default.", least=1.0, metavar="SECONDS"
     )
     # Streams of events are not among them.
-    requests: int = setting(128, "Requests under way at the same time.", least=1)
-    waiting_requests: int = setting(2_000, "Requests that may wait for a place.", least=0)
+    requests: int = setting(128, "Maximum of concurrent reads, and of concurrent writes.", least=1)
+    waiting_requests: int = setting(2_000, "Requests that may wait for a slot.", least=0)
     # What comes beyond it, or waits for longer, is answered with 503.
     patience: float = setting(
-        0.25, "How long a request waits for a place.", least=0.0, metavar="SECONDS"
+        0.25, "How long a request waits for a free slot.", least=0.0, metavar="SECONDS"
     )
     bodies: int = setting(
-        1_000, "Bodies on their way at the same time, of one app half as many.", least=1
+        1_000, "Maximum of bodies received at the same time; of one app half as many.", least=1
     )
-    bodies_bytes: int = setting(268_435_456, "Bytes of all bodies on their way.", least=1_024)
+    bodies_bytes: int = setting(268_435_456, "Bytes of all bodies being received.", least=1_024)
     body_seconds: float = setting(
-        20.0, "How long a body may take to come.", least=0.0, metavar="SECONDS"
+        20.0, "Time limit for receiving a body.", least=0.0, metavar="SECONDS"
     )
     call_seconds: float = setting(
-        25.0, "How long a call may take then; more is 503.", least=0.0, metavar="SECONDS"
+        25.0, "Time limit for the call after that.", least=0.0, metavar="SECONDS"
     )
     # Above them idle ones are closed, and new ones turned away.
-    connections: int = setting(10_000, "Open connections.", least=1)
+    connections: int = setting(10_000, "Maximum of open connections.", least=1)
     connections_per_address: int = setting(8_000, "Open connections of one address.", least=1)
     trusted_proxies: frozenset[str] = setting(
         frozenset(),
-        "Address or network of a proxy whose X-Forwarded-For is believed; may be repeated.",
+        "Address or network of a proxy whose X-Forwarded-For is trusted; repeatable.",
         metavar="NETWORK",
         flag="trusted-proxy",
     )
-    waiting_writes: int = setting(1_024, "Writes that may wait for a commit.", least=1)
+    waiting_writes: int = setting(1_024, "Maximum of writes that wait for a commit.", least=1)
     audit_days: float = 365.0
     """How long the audit log is kept."""
-    events: int = setting(200, "Followers of events at the same time.", least=0)
+    events: int = setting(200, "Maximum of clients that follow events.", least=0)
     heartbeat: float = setting(
-        15.0, "Between two signs of life to a follower.", least=0.1, metavar="SECONDS"
+        15.0, "Interval of keep-alives in an event stream.", least=0.1, metavar="SECONDS"
     )
-    pages: bool = setting(
-        True, "Serve the API's description at /openapi.json, and its reference at /reference."
-    )
-    metrics: bool = setting(True, "Serve figures for Prometheus at /metrics.")
-    metrics_token: str = setting("", "What /metrics asks for as Bearer.", repr_=False, secret=True)
+    pages: bool = setting(True, "Serve /openapi.json and the API reference at /reference.")
+    metrics: bool = setting(True, "Serve Prometheus metrics at /metrics.")
+    metrics_token: str = setting("", "Bearer token for /metrics.", repr_=False, secret=True)
 
     def __post_init__(self) -> None:
         check_least(self)
