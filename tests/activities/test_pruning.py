@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import insert, update
 
 from apns_live.activities.due import pruning
-from apns_live.activities.due.pruning import EVERY, Pruning
+from apns_live.activities.due.pruning import EVERY, FIRST, Pruning
 from apns_live.activities.requests import End, Update
 from apns_live.activities.settings import ServiceSettings
 from apns_live.activities.store import schema
@@ -252,14 +252,14 @@ async def test_a_round_that_finds_nothing_writes_nothing(
     assert await world.prune() == {}
 
 
-async def test_it_runs_every_hour(world: World) -> None:
+async def test_it_runs_a_minute_after_the_start_and_then_every_hour(world: World) -> None:
     task = asyncio.create_task(world.pruning.run())
     try:
-        for rounds in (1, 2, 3):
+        for rounds, wait in enumerate((FIRST, EVERY, EVERY, EVERY)):
             await world.clock.settle(
                 until=lambda rounds=rounds: world.pruning.rounds == rounds and world.clock.pending
             )
-            await world.clock.advance(EVERY)
+            await world.clock.advance(wait)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -23,6 +23,8 @@ from .steady import SteadyTime
 
 logger = logging.getLogger("apns_live.activities")
 
+FIRST = 60.0
+"""Seconds from the start to the first round: whoever just started has other work."""
 EVERY = 3600.0
 """Seconds from the end of one round to the next."""
 PAUSE = 0.05
@@ -64,7 +66,8 @@ class Pruning:
         """Rows, of those that have a time of their own, since the start."""
 
     async def run(self) -> None:
-        """Prune once now and then after each interval, until cancelled."""
+        """Prune soon, and then after each interval, until cancelled."""
+        await self._clock.sleep(FIRST)
         while True:
             deleted = await self.round()
             if deleted:

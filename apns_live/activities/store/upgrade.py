@@ -13,6 +13,7 @@ where it was.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -61,6 +62,7 @@ def _config(connection: Connection | None = None) -> Config:
     return config
 
 
+@functools.cache
 def newest_version() -> str:
     """Return the version that this code upgrades to."""
     return ScriptDirectory.from_config(_config()).get_current_head() or ""
