@@ -42,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_absent_key] = {}
+    # No load balancer stands before the gateways of the tests.
+    os.environ.setdefault("APNS_LIVE_GATEWAY_STOP_DELAY", "0")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -184,6 +184,7 @@ class Service(Known):
         self.courier.told_left = self.wakeups.left
         self.poll = Poll(database, origin, ownership, self.courier, self._time_may_bring)
         ownership.gained, ownership.lost = self._gained, self.courier.lost
+        self.wakeups.released = ownership.look
         works: list[Work] = [self.wakeups.run, ownership.run]
         if self.sends:
             works += [

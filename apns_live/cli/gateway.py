@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,6 +170,9 @@ async def _alone(place: Place, ready: Any) -> None:
         with calm_collector():
             ready(facts)
             await stop.wait()
+            app.state.gateway.leaving = True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.at_once.wait(), app.state.gateway.settings.stop_delay)
 
 
 async def _with_fake(place: Place, ready: Any) -> None:
@@ -194,13 +198,28 @@ async def _with_fake(place: Place, ready: Any) -> None:
             await stop.wait()
 
 
+class Stop(asyncio.Event):
+    """Set by SIGTERM. SIGINT, or a second SIGTERM, asks to stop at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_once = asyncio.Event()
+
+    def ask(self, *, at_once: bool = False) -> None:
+        """Take a signal."""
+        if at_once or self.is_set():
+            self.at_once.set()
+        self.set()
+
+
 @contextlib.asynccontextmanager
-async def stopping(certificates: Certificates | None = None) -> AsyncIterator[asyncio.Event]:
-    """Yield an event that SIGTERM and SIGINT set. SIGHUP reads the certificates again."""
-    stop = asyncio.Event()
-    actions: dict[int, Callable[[], None]] = dict.fromkeys(
-        (signal.SIGTERM, signal.SIGINT), stop.set
-    )
+async def stopping(certificates: Certificates | None = None) -> AsyncIterator[Stop]:
+    """Yield what SIGTERM and SIGINT ask for. SIGHUP reads the certificates again."""
+    stop = Stop()
+    actions: dict[int, Callable[[], None]] = {
+        signal.SIGTERM: stop.ask,
+        signal.SIGINT: partial(stop.ask, at_once=True),
+    }
     if certificates is not None:
         actions[signal.SIGHUP] = certificates.reload
     loop = asyncio.get_running_loop()

@@ -46,6 +46,8 @@ class Gateway:
     def __init__(self, settings: GatewaySettings | None = None) -> None:
         self.settings = settings or GatewaySettings()
         self.is_open = False
+        self.leaving = False
+        """Whether this process is about to stop: /readyz says so, and connections close behind an answer."""
         self.address = ""
         """Where this gateway listens, once it does."""
         self.answers = Answers()

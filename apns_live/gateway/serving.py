@@ -65,7 +65,7 @@ async def serving(
     if gateway is not None:
         limits, statistics = limits or _limits_of(gateway.settings), gateway.door
     listeners = _listeners(host, port)
-    server = _Server(app, certificates, _fitting(limits or DoorLimits()), statistics)
+    server = _Server(app, certificates, _fitting(limits or DoorLimits()), statistics, gateway)
     try:
         await server.start(listeners)
         scheme = "http" if certificates is None else "https"
@@ -89,7 +89,9 @@ class _Server:
         certificates: Certificates | None,
         limits: DoorLimits,
         statistics: DoorStatistics | None,
+        gateway: Gateway | None,
     ) -> None:
+        self._gateway = gateway
         self._config = Config(
             cast("Any", app),
             http=Http1,
@@ -171,7 +173,9 @@ class _Server:
 
     def _tick(self) -> None:
         date = formatdate(time.time(), usegmt=True).encode()
-        self._state.default_headers[:] = [(b"date", date)]
+        leaving = self._gateway is not None and self._gateway.leaving
+        closing = [(b"connection", b"close")] if leaving else []
+        self._state.default_headers[:] = [(b"date", date), *closing]
         self._door.sweep()
         if self._certificates is not None:
             self._certificates.look()

@@ -74,6 +74,13 @@ class GatewaySettings:
     credential_seconds: float = setting(
         3_600.0, "How long a device credential is valid by default.", least=1.0, metavar="SECONDS"
     )
+    # A load balancer needs it to look at /readyz again. SIGINT and a second SIGTERM stop at once.
+    stop_delay: float = setting(
+        5.0,
+        "How long calls are still taken after SIGTERM, while /readyz says 503.",
+        least=0.0,
+        metavar="SECONDS",
+    )
     # Streams of events are not among them.
     requests: int = setting(128, "Maximum of concurrent reads, and of concurrent writes.", least=1)
     waiting_requests: int = setting(2_000, "Requests that may wait for a slot.", least=0)

@@ -8,8 +8,8 @@ to its savepoint and gets its own error; a commit that fails raises for everyone
 
 Requests of one kind can be handled together (`Batch`): then the whole group costs a few statements
 instead of a few for each. PostgreSQL commits side by side by itself, and transactions that lock
-rows of many requests could wait for each other in a circle: there each request that is not a batch has
-a transaction of its own.
+rows of many requests could wait for each other in a circle: there each batch, and each request that is not of
+one, has a transaction of its own.
 """
 
 from __future__ import annotations
@@ -185,10 +185,14 @@ class GroupCommit:
                 waiting.future.set_result(result)
 
     def _take(self, taken: list[_Waiting]) -> None:
+        left: list[_Waiting] = []
         while self._queue and len(taken) < self._group:
             waiting = self._queue.popleft()
-            if not waiting.future.done():
-                taken.append(waiting)
+            if waiting.future.done():
+                continue
+            one_kind = self._database.is_sqlite or not taken or waiting.batch is taken[0].batch
+            (taken if one_kind else left).append(waiting)
+        self._queue.extendleft(reversed(left))
 
 
 def _announce(results: Sequence[_Result]) -> None:

@@ -14,6 +14,7 @@ On SQLite one process owns all partitions, by a lock of the operating system on 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import zlib
@@ -30,6 +31,7 @@ from ...errors import Conflict, StoreError
 from . import schema
 from .database import Database
 from .failures import STORE_FAILURES
+from .wakeups import CHANNEL, RELEASED
 
 try:
     import fcntl
@@ -132,6 +134,9 @@ class Ownership:
     async def run(self) -> None:
         """Go on owning until cancelled."""
 
+    def look(self) -> None:
+        """Take what another worker has just released, at once."""
+
     async def aclose(self) -> None:
         """Leave everything to others, at once."""
 
@@ -179,6 +184,8 @@ _RELEASE = text(
     "WHERE owner = :owner AND partition = ANY(CAST(:partitions AS INTEGER[]))"
 )
 _RELEASE_ALL = text("UPDATE leases SET owner = '', expires_at = 0 WHERE owner = :owner")
+# Where nobody can listen, workers look when they renew.
+_TELL = text(f"SELECT pg_notify('{CHANNEL}', '{RELEASED}')")
 _leases = schema.leases
 _GUARD = (
     select(_leases.c.partition, _leases.c.epoch)
@@ -250,6 +257,7 @@ class Leases(Ownership):
         self._wall = wall
         self._leaving: frozenset[int] = frozenset()
         self._deadline = 0.0
+        self._due = asyncio.Event()
 
     def _own(self, terms: Mapping[int, int]) -> None:
         self.terms = terms
@@ -282,7 +290,9 @@ class Leases(Ownership):
     async def run(self) -> None:
         """Renew, and take or leave partitions as workers come and go, until cancelled."""
         while True:
-            await asyncio.sleep(self._lease / _RENEWALS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._due.wait(), self._lease / _RENEWALS)
+            self._due.clear()
             try:
                 async with asyncio.timeout(self._lease):
                     await self._renew()
@@ -293,6 +303,10 @@ class Leases(Ownership):
                 self._own({})
                 logger.error("%d partitions were lost: their leases ran out", len(gone))
                 await self.lost(gone)
+
+    def look(self) -> None:
+        """Renew now."""
+        self._due.set()
 
     async def _renew(self) -> None:
         asked, before = self._monotonic(), self._wall()
@@ -334,6 +348,7 @@ class Leases(Ownership):
                 await connection.execute(
                     _RELEASE, {"owner": self._owner, "partitions": sorted(partitions)}
                 )
+                await connection.execute(_TELL)
         finally:
             self._leaving -= partitions
             self._own({k: v for k, v in self.terms.items() if k not in partitions})
@@ -344,6 +359,7 @@ class Leases(Ownership):
             async with self._database.write() as connection:
                 await connection.execute(_RELEASE_ALL, {"owner": self._owner})
                 await connection.execute(_GONE_WORKERS, {"gone": self._owner})
+                await connection.execute(_TELL)
         except STORE_FAILURES as error:
             logger.warning("leases could not be released and run out: %.200s", error)
         self._own({})

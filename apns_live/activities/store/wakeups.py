@@ -27,6 +27,8 @@ from .statements import json_text
 logger = logging.getLogger("apns_live.activities")
 
 CHANNEL = "apns_live"
+RELEASED = "leases released"
+"""The notification of a worker that releases leases."""
 TOGETHER = 0.02
 """Seconds that notifications are collected for."""
 POLL = 0.25
@@ -61,6 +63,8 @@ class Wakeups:
         self._left: list[tuple[int, str]] = []
         self._due = asyncio.Event()
         self.listening = False
+        self.released: Callable[[], object] = lambda: None
+        """Called when a worker has released leases."""
 
     def tell(
         self, activities: Iterable[int], operations: Iterable[int], *, work: bool = False
@@ -159,6 +163,9 @@ class Wakeups:
             await ended.wait()
 
     def _on_notification(self, _: Any, __: int, ___: str, payload: str) -> None:
+        if payload == RELEASED:
+            self.released()
+            return
         try:
             origin, work, rows = msgspec.json.decode(payload, type=_Payload)
         except msgspec.MsgspecError:

@@ -40,7 +40,10 @@ async def ready(call: Call) -> Any:
     ``warnings`` are what does not keep it from serving, such as a clock that was set.
     """
     readiness = call.gateway.readiness
-    problems = await readiness.problems()
+    if call.gateway.leaving:
+        problems = ["this gateway is about to stop: call another one"]
+    else:
+        problems = await readiness.problems()
     if problems:
         return respond(problem("store_unavailable", 503, "; ".join(problems), retry_after=5.0))
     return HealthAnswer(status="ready", warnings=readiness.warnings())

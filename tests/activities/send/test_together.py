@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
@@ -110,6 +111,16 @@ async def test_what_a_dead_worker_held_goes_on_with_another(cluster: Cluster) ->
     await cluster.until(
         lambda: all(cluster.state_of(phone, name) == 5 for phone in phones for name in names)
     )
+
+
+async def test_what_a_worker_releases_is_taken_up_at_once(cluster: Cluster) -> None:
+    cluster.settings = dataclasses.replace(cluster.settings, lease=3_600.0)
+    other = await cluster.beside()  # it renews every quarter of an hour
+    await share(cluster.service, other)
+    assert not other.ownership.whole
+    await cluster.until(lambda: other.wakeups.listening)
+    await cluster.close()
+    await cluster.until(lambda: other.ownership.whole)
 
 
 async def test_a_worker_that_was_stopped_sends_nothing_with_a_dead_lease(cluster: Cluster) -> None:

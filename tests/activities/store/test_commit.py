@@ -109,6 +109,29 @@ async def test_a_batch_is_handled_together(database: Database) -> None:
     assert await names(database) == {"a", "b", "c"}
 
 
+@pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)
+async def test_batches_of_two_kinds_share_no_transaction(database: Database) -> None:
+    """Each locks rows in one order. One behind the other, they could wait for others in a circle."""
+    commits = GroupCommit(database)
+    seen: list[tuple[str, int, list[int]]] = []
+
+    def kind(name: str) -> Batch[int, int]:
+        async def together(connection: AsyncConnection, items: Sequence[int]) -> Sequence[int]:
+            transaction = await connection.scalar(select(func.txid_current()))
+            seen.append((name, transaction, list(items)))
+            return items
+
+        return Batch(together)
+
+    tokens, updates = kind("tokens"), kind("updates")
+    kinds = [tokens, updates, tokens, updates]
+    assert await asyncio.gather(*(commits.run_with(each, n) for n, each in enumerate(kinds))) == [
+        *range(4)
+    ]
+    assert [(name, items) for name, _, items in seen] == [("tokens", [0, 2]), ("updates", [1, 3])]
+    assert len({transaction for _, transaction, _ in seen}) == 2
+
+
 async def test_one_bad_row_in_a_batch_falls_to_itself_alone(database: Database) -> None:
     commits, adding_all = GroupCommit(database), Adding()
     batch: Batch[str, str] = Batch(adding_all.together)

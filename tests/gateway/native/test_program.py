@@ -152,6 +152,19 @@ def test_the_embedded_defaults_are_private_and_stay(tmp_path: Path) -> None:
     assert (folder / "store.key").read_text() == key
 
 
+def test_calls_are_taken_until_a_load_balancer_has_heard_of_the_end(tmp_path: Path) -> None:
+    with program("--dir", str(tmp_path), "--stop-delay", "3600") as (ready, process):
+        with httpx.Client(base_url=ready["url"]) as caller:
+            assert caller.get("/readyz").status_code == 200
+            process.send_signal(signal.SIGTERM)
+            until(lambda: caller.get("/readyz").status_code == 503)
+            assert "about to stop" in caller.get("/readyz").json()["detail"]
+            assert caller.get("/v1/activities").status_code == 401
+            # No caller keeps a connection that is going to close.
+            until(lambda: caller.get("/healthz").headers.get("connection") == "close")
+        ended(process)
+
+
 def test_what_it_cannot_do_is_said_in_one_line(tmp_path: Path) -> None:
     def said(*words: str) -> str:
         run = run_command(
