@@ -21,6 +21,7 @@ OWN = {
     "phones": "a hundred thousand simulated phones: memory and speed",
     "delivery": "the field case: latest state wins beside a plain queue",
     "journal": "what the journal costs",
+    "cluster": "what a large start costs with several workers over one PostgreSQL",
     "workers": "what a push costs where two processes share a fan-out",
     "contracts": "what a contract costs a send() with a new state in each call",
     "fcm": "firebase-admin's sendEach of 500 beside 500 native POSTs over HTTP/2",

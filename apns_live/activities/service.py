@@ -185,6 +185,7 @@ class Service(Known):
         self.poll = Poll(database, origin, ownership, self.courier, self._time_may_bring)
         ownership.gained, ownership.lost = self._gained, self.courier.lost
         self.wakeups.released = ownership.look
+        ownership.shards.told = lambda row: self.wakeups.tell((), (row,), work=True)
         works: list[Work] = [self.wakeups.run, ownership.run]
         if self.sends:
             works += [

@@ -217,15 +217,15 @@ async def with_an_unknown_outcome(world: World) -> None:
 async def cut_off_by_a_crash(world: World) -> None:
     await world.card()
     [*_, operation] = await world.rows(schema.operations)
+    members = await world.rows(schema.activity_devices)
     async with world.database.write() as connection:
-        found = await report_unknown(
-            connection,
-            app=world.app.row,
-            activity=operation.activity_id,
-            operation=operation.id,
-            now=world.now,
+        activities, devices = schema.activities, [row.device_id for row in members]
+        query = select(activities).where(activities.c.id == operation.activity_id)
+        card = (await connection.execute(query)).one()
+        started = await report_unknown(
+            connection, card, operation.id, devices, since=0, now=world.now
         )
-    assert found == 1
+    assert started == []
 
 
 async def swiped_away(world: World) -> None:

@@ -170,7 +170,6 @@ class OwnChannels:
             attributes_type=activity.attributes_type,
             environment=activity.environment,
             page=_PAGE,
-            which="all",
         )
         async with aclosing(pages) as reading:  # type: ignore[type-var]
             with contextlib.suppress(InvalidInput):  # the start itself says it

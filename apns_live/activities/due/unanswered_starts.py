@@ -51,7 +51,7 @@ class UnansweredStarts:
         under_way = select(operations.c.id).where(
             operations.c.activity_id == table.c.activity_id,
             operations.c.kind == "start",
-            operations.c.status == "running",
+            operations.c.status.in_(("running", schema.SHARDED)),
             operations.c.finished_at.is_(None),
         )
         through = under_way.limit(1).scalar_subquery().is_(None)

@@ -25,7 +25,7 @@ _NEWER = """
 SELECT operations.* FROM {activity, version} JOIN operations ON operations.activity_id = given.activity
 WHERE operations.finished_at IS NULL AND operations.kind IN ('start', 'update', 'end')
     AND (operations.version > given.version OR operations.kind = 'start')
-    AND operations.status || '' IN ('accepted', 'running', 'failed')
+    AND operations.status || '' IN ('accepted', 'running', 'sharded', 'failed')
 """
 # Made once: making them takes longer than running them.
 _activities, _operations, _later = schema.activities, schema.operations, schema.operations.alias()
@@ -36,7 +36,7 @@ _OPEN = select(_operations).where(
     _operations.c.finished_at.is_(None),
     _operations.c.kind.in_(KINDS),
     # Found among what is open of these activities, not by status.
-    (_operations.c.status + "").in_(["accepted", "running", "failed"]),
+    (_operations.c.status + "").in_(["accepted", "running", schema.SHARDED, "failed"]),
 )
 # By way of the newest id: an activity may have thousands that are finished.
 _LAST = (
@@ -148,7 +148,7 @@ class Backlog:
         query = query.where(table.c.kind.in_(self._kinds), place.is_not(None))
         if len(partitions) < PARTITIONS:
             query = query.where(table.c.partition.in_(partitions))
-        for status in ("accepted", "running", "failed"):
+        for status in ("accepted", "running", schema.SHARDED, "failed"):
             open_ = query.where(table.c.status == status)
             if status == "failed":
                 # Failed for now: a key was missing, and may be there by now.
@@ -180,7 +180,7 @@ class Backlog:
                 # Not "accepted" where some may have got it. A start reads again from its first row: who
                 # got it is passed over.
                 status=case(
-                    (table.c.kind.in_(("start", NOTIFICATION)), "running"), else_="accepted"
+                    (table.c.kind.in_(("start", NOTIFICATION)), schema.SHARDED), else_="accepted"
                 ),
                 cursor=case((table.c.kind == "start", 0), else_=table.c.cursor),
                 reason=None,
@@ -306,6 +306,6 @@ class ActivityBacklog(Backlog):
 
 def is_open(operation: Row[Any]) -> bool:
     """Whether an operation is not finished."""
-    return operation.status in ("accepted", "running") or (
+    return operation.status in ("accepted", "running", schema.SHARDED) or (
         operation.status == "failed" and operation.finished_at is None
     )

@@ -35,8 +35,10 @@ from .apns_clients import Carriers, CarrierStatistics, KnownApps
 from .backlog import ActivityBacklog
 from .broadcasting import Broadcasting
 from .failing import Failing, open_changes
-from .fan_out import Room, Setting
+from .fan_out import ROOM
+from .helping import Helping
 from .jobs import TRY_AGAIN, Jobs, Place, Reading
+from .kind import Setting
 from .limits import Limits
 from .live import Live
 from .lives import Lives
@@ -44,6 +46,7 @@ from .notifying import Notifier
 from .recorder import Recorder
 from .refusals import Pauses
 from .results import Batch, Written
+from .room import Room
 from .starting import Starts
 
 logger = logging.getLogger("apns_live.activities")
@@ -97,7 +100,6 @@ class Courier:
         watchers: Watchers,
         ownership: Ownership,
     ) -> None:
-        self._settings = settings
         self._watchers = watchers
         self.apps = KnownApps(apps)
         self._backlog = ActivityBacklog(database, ownership)
@@ -128,9 +130,10 @@ class Courier:
             changed=lambda activities: watchers.changed(activities=activities),
         )
         self.setting = Setting(
-            database, clock, audiences, self._recorder, Room(), self.limits, ownership
+            database, clock, audiences, self._recorder, Room(ROOM), self.limits, ownership
         )
         """What everything that fans out shares."""
+        ownership.shards.lost = self._lost_shards
         self._lives = Lives(
             database=database,
             clock=clock,
@@ -162,6 +165,7 @@ class Courier:
             self._backlog,
             settings.starts_at_once,
         )
+        self.helping = Helping(self.setting, self._jobs, self.apps, self.carriers, self._pauses)
         self._reading = Reading(
             self._lives, self.failing, self._backlog, self._jobs, clock, self._moved
         )
@@ -237,10 +241,15 @@ class Courier:
     def _leave(self, partitions: frozenset[int]) -> None:
         """Let nothing of partitions leave any more."""
         self._lives.abandon(partitions)
-        self.starts.leave(partitions)
         for fan_out in self.setting.running:
-            if fan_out.partition in partitions:
+            if fan_out.leads and fan_out.partition in partitions:
                 fan_out.leave()
+
+    def _lost_shards(self, shards: frozenset[int]) -> None:
+        """Let nothing of shards leave any more: another worker has them."""
+        logger.error("%d shards were another worker's meanwhile", len(shards))
+        for fan_out in self.setting.running:
+            fan_out.lose(shards)
 
     def _dropped(self, partitions: frozenset[int]) -> None:
         """Forget what memory knows of partitions: results were thrown away, so it is not true."""
@@ -412,7 +421,7 @@ class Courier:
             self.starts.ended()
         if again and place[0] == "key":
             self._use_keys_of(place[1])
-        elif again:
+        elif again and place[0] != "shards":  # those are found again
             self._backlog.add(place[1])
         self._moved()
 
@@ -457,15 +466,15 @@ class Courier:
     def _pause_over(self, place: Hashable) -> None:
         kind, row = cast("tuple[str, int]", place)
         if kind == "start":
-            self.starts.pause_over(row)
-        else:
+            self._backlog.add(row)
+        elif kind == "changes":
             self._backlog.add_behind(row)
 
     # Keys.
 
     async def _look_after_keys(self) -> None:
         while True:
-            await self.setting.clock.sleep(self._settings.key_check)
+            await self.setting.clock.sleep(self.limits.settings.key_check)
             self.carriers.make_room()
             self.apps.clear()  # another process may have changed their settings
             for app in {carrier.app.row: carrier.app for carrier in self.carriers}.values():

@@ -13,6 +13,7 @@ from sqlalchemy import Row
 from ...errors import InvalidInput
 from ..apps import App
 from ..requests import Presentation
+from ..store.schema import SHARDED
 from .apns_clients import Carrier, Carriers, NoKey
 from .backlog import ActivityBacklog, is_open
 from .fan_out import FanOut
@@ -61,7 +62,7 @@ class Failing:
         pauses: Pauses,
         place: Hashable,
         operation: Row[Any],
-        fan_out: FanOut[Any],
+        fan_out: FanOut,
         *,
         final: bool,
     ) -> bool:
@@ -72,7 +73,7 @@ class Failing:
         if fan_out.refused:
             reason = pauses.put_off(operation.app_id, place, fan_out.refused)
             logger.warning("operation %s waits: %s", operation.public_id, reason)
-            await self.note(operation, "running", reason)
+            await self.note(operation, SHARDED, reason)
             return False
         pauses.done(place)
         if fan_out.stopped:

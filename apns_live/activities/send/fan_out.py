@@ -1,195 +1,128 @@
-"""One push to all devices of an audience, read, sent and recorded in a stream: a start or a notification.
+"""One push to all devices of an audience, shard by shard: a start or a notification.
 
-Page by page: the intent of a page is committed before it may leave, results are committed behind it, and
-both run beside the sending. After a crash the reading goes on behind the last intended page; what becomes
-of those whose answer was not stored is the business of `StartFanOut` and `NotificationFanOut`.
+A shard is a range of tokens (see store/shards). Its way::
 
-A fan-out belongs to one term of its partition. When another worker had the partition since, nothing more
-leaves or is stored: whoever owns it now has reported or taken up what was under way.
+    _lead      the operation's owner cuts the audience. A worker that is alone reads page after page, and each
+               is a shard of its own; where there are others it cuts far ahead, for everybody to claim
+    _claim     any worker; what an earlier one left of the shard is settled first
+    _address   who is in it is written down and counted, before anything may leave
+    settled    results are noted, under the shard's epoch
+    _close     the last result removes the shard, in the same transaction. One of which something certainly
+               did not leave is released instead, and goes on with whoever claims it
+
+The owner stays until no shard is left. The others end when nothing is to be claimed. Reading and recording run
+beside the sending.
 """
 
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ... import payload
 from ...client import WorkItem
-from ...clock import Clock
 from ...delivery import SpikeGuard
 from ...outcome import Outcome, Verdict
-from ..apps import App
-from ..people.audience import Audiences, Recipient
-from ..requests.messages import best_language
-from ..store.database import Database
-from ..store.ownership import NOT_HELD, NotOwner, Ownership
-from .apns_clients import Carrier
-from .limits import Limits
-from .recorder import Recorder
+from ..people.audience import Recipient
+from ..store import schema
+from ..store.ownership import NOT_HELD, NotOwner
+from ..store.shards import Shard, decode_devices, encode_devices
+from ..store.statements import page_of
+from ..store.wakeups import POLL
+from .kind import Intended, Kind, Pass
 from .refusals import refusal_of, refuses_credentials
-from .results import Batch
+from .results import advance, unsettled
 
 PAGE = 2_000
+"""Tokens of a shard."""
 AHEAD = 3 * PAGE
 """Tokens that are intended and not recorded: bounds what a crash leaves unknown."""
 ROOM = 10 * PAGE
 """The same over all fan-outs together: bounds memory."""
+CUT = 16
+"""Shards that are cut at a time."""
 _ACCEPTED = Verdict.ACCEPTED
 _OURS = frozenset({"closed", "cancelled"})
 """Reasons of what was not sent because we stop: it is sent when we go on."""
 
-Page = TypeVar("Page", bound=Sequence[Any])
+
+@dataclass(eq=False, slots=True)
+class Part:
+    """A shard under way here. One that its owner reads has none until it is addressed; ``until`` is its end."""
+
+    page: Sequence[Recipient]
+    until: int
+    shard: Shard | None = None
+    before: int = 0
+    """Devices that were counted as targeted when an earlier worker addressed them."""
+    unanswered: int = 0
+    taken_back: list[int] = field(default_factory=list)
+    """Devices that a push certainly did not leave to."""
+    addressed: bool = False
+    lost: bool = False
 
 
-class Room:
-    """How many pushes of fan-outs may be under way; whoever asks first is served first."""
+class FanOut:
+    """What one worker sends of a start or notification. ``leads`` says whether it owns the operation."""
 
-    def __init__(self, size: int = ROOM) -> None:
-        self._free = size
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    async def take(self, count: int) -> None:
-        """Return when there is room for ``count`` more."""
-        if not self._waiting and self._free >= count:
-            self._free -= count
-            return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((count, future))
-        try:
-            await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                self.give(count)
-            raise
-
-    def give(self, count: int) -> None:
-        """Make room again."""
-        self._free += count
-        while self._waiting and (
-            self._waiting[0][1].cancelled() or self._waiting[0][0] <= self._free
-        ):
-            wanted, future = self._waiting.popleft()
-            if not future.cancelled():
-                self._free -= wanted
-                future.set_result(None)
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What every fan-out needs."""
-
-    database: Database
-    clock: Clock
-    audiences: Audiences
-    recorder: Recorder
-    room: Room
-    limits: Limits
-    ownership: Ownership
-    running: set[FanOut[Any]] = field(default_factory=set)
-    """The fan-outs under way."""
-
-
-@dataclass(eq=False, repr=False)
-class Wording:
-    """What is said at one moment, encoded once for each language that has a text."""
-
-    carrier: Carrier
-    languages: frozenset[str]
-    message: Callable[[str], Any]
-    _: KW_ONLY
-    key: object
-    now: float
-
-    def __post_init__(self) -> None:
-        self._made: dict[str | None, Any] = {}
-        """What it depends on: with another self.key another one is made."""
-
-    def message_in(self, language: str | None) -> Any:
-        """Return the message, ready to send."""
-        made = self._made.get(language)
-        if made is None:
-            best = best_language(self.languages, language)
-            made = self._made.get(best)
-            if made is None:
-                message = payload.encode(self.message(best), now=self.now)
-                made = self.carrier.client.prepare(message)
-            self._made[best] = self._made[language] = made
-        return made
-
-
-class FanOut(ABC, Generic[Page]):
-    """One start or notification. ``await run()`` returns when every device has its result stored."""
-
-    def __init__(self, setting: Setting, app: App, operation: Row[Any], carrier: Carrier) -> None:
-        self.partition: int = operation.partition
+    def __init__(self, kind: Kind, *, leads: bool = True) -> None:
+        self.kind = kind
+        self.leads = leads
+        self.operation: int = kind.operation.id
+        self.partition: int = kind.operation.partition
         self.refused = ""
         """Why APNs refuses the credentials, if it refused any push for that."""
-        self.sent = self.accepted = 0
-        self._setting = setting
-        self._app = app
-        self._operation = operation
-        self._carrier = carrier
-        self._term = setting.ownership.terms.get(self.partition, NOT_HELD)
+        self.sent = 0
+        self._ended = False
+        """Whether no more is to be sent: what is left of its shards is removed."""
+        self.left = False
+        """Whether it stops: its partition or one of its shards went to another worker."""
+        self._setting = kind.setting
+        self._shards = kind.setting.ownership.shards
+        self._term = kind.setting.ownership.terms.get(self.partition, NOT_HELD)
+        self._parts: set[Part] = set()
         self._ready: deque[WorkItem] = deque()
-        self._taken_back: list[tuple[int, int]] = []
         self._unrecorded = 0
         self._changed = asyncio.Event()
         self._guard = SpikeGuard()
-        self._wordings: list[Wording] = []
-        self._over = False
-        self.left = False
-        """Whether its partition was left."""
+        self._attachment: Any = None
+        self._passes: Sequence[Pass] = ()
 
     @property
     def stopped(self) -> str:
         """Why it was stopped: its answers would have been refusals for ever. Empty if it was not."""
         return self._guard.stopped
 
-    @property
-    def ours(self) -> bool:
-        """Whether the term that it began in goes on."""
-        return self._setting.ownership.terms.get(self.partition, NOT_HELD) == self._term
-
     def leave(self) -> None:
         """Stop: the partition is left to another worker, or begun with again."""
         self.left = True
+        if self._attachment is not None:
+            self._attachment.cancel_waiting()
         self._changed.set()
 
-    # What a kind of fan-out says.
-
-    @abstractmethod
-    async def _recover(self) -> None:
-        """See what an earlier run began with."""
-
-    @abstractmethod
-    def _pages(self) -> AsyncIterator[Page]:
-        """Read whom it is for. Raises `InvalidInput` if the audience no longer resolves."""
-
-    @abstractmethod
-    async def _intend(self, page: Page) -> list[WorkItem] | None:
-        """Commit that a page is about to leave, and return its items; None to end here."""
-
-    @abstractmethod
-    def _noted(self, batch: Batch, device: int, outcome: Outcome) -> None:
-        """Add to a batch what an outcome other than accepted means for this kind."""
-
-    def _put_back(self, batch: Batch, taken_back: Sequence[tuple[int, int]]) -> None:
-        """Add to a batch, for the next run, rows and devices whose push certainly did not leave."""
+    def lose(self, shards: frozenset[int]) -> None:
+        """Stop if one of its shards is another worker's by now."""
+        lost = [part for part in self._parts if part.shard and part.shard.row in shards]
+        for part in lost:
+            part.lost = True
+            self._parts.discard(part)
+        if lost:
+            self.leave()
 
     # Part of `WorkSource`.
 
     def take(self, limit: int) -> Sequence[WorkItem]:
         """Give the client what is intended and waits."""
         ready = self._ready
-        if self.left or not self._setting.ownership.holds(self.partition) or not self.ours:
+        if self.left or self._setting.ownership.fenced:
             return ()
         if len(ready) <= limit:
             items = list(ready)
@@ -199,18 +132,23 @@ class FanOut(ABC, Generic[Page]):
 
     def settled(self, outcomes: Sequence[tuple[WorkItem, Outcome]]) -> None:
         """Note results."""
-        if not self.ours:
-            self.recorded(len(outcomes))
-            return
-        recorder = self._setting.recorder
-        batch = recorder.noting(self.partition)
-        app, operation = self._app.row, self._operation.id
-        accepted = 0
-        rows = batch.outcomes
+        recorder, kind, operation = self._setting.recorder, self.kind, self.operation
+        app, accepted = kind.app.row, 0
+        of: Part | None = None
+        touched: set[Part] = set()
         for item, outcome in outcomes:
-            device = item.context[1]
+            part, device = item.context
+            if part is not of:
+                of = part
+                touched.add(part)
+                batch = recorder.noting(part.shard)
+                rows, counts = batch.outcomes, batch.counts.setdefault(operation, [0, 0])
+            part.unanswered -= 1
+            if part.lost:
+                continue
             if outcome.verdict is _ACCEPTED:
                 accepted += 1
+                counts[0] += 1
                 rows.append(
                     (
                         app,
@@ -224,23 +162,19 @@ class FanOut(ABC, Generic[Page]):
                     )
                 )
             elif outcome.verdict is Verdict.NOT_SENT and outcome.reason in _OURS:
-                self._taken_back.append(item.context)
+                part.taken_back.append(device)
             elif refuses_credentials(outcome):
                 # This says nothing about the device: it is sent when the credentials are right.
-                self._taken_back.append(item.context)
+                part.taken_back.append(device)
                 self.refused = refusal_of(outcome)
                 self._guard.answered(outcome)
             else:
                 batch.add(app, operation, device, outcome)
-                self._noted(batch, device, outcome)
+                kind.noted(batch, device, outcome)
                 self._guard.answered(outcome)
-        if accepted:
-            batch.counts.setdefault(operation, [0, 0])[0] += accepted
-            self.accepted += accepted
+        self._close(touched)
         recorder.count(self.recorded, len(outcomes))
         recorder.soon(len(outcomes))
-        if self._over:
-            self._rewind()
         if self._guard.judge(accepted):
             self._give_up()
 
@@ -250,127 +184,309 @@ class FanOut(ABC, Generic[Page]):
         self._setting.room.give(count)
         self._changed.set()
 
+    def _close(self, parts: set[Part]) -> None:
+        """Remove or release the shards of parts whose last answer is there."""
+        for part in parts:
+            if part.unanswered or part.shard is None or part not in self._parts:
+                continue
+            self._parts.discard(part)
+            batch = self._setting.recorder.noting(part.shard)
+            if part.taken_back:
+                self.kind.put_back(batch, part.taken_back)
+            (batch.released if part.taken_back or not part.addressed else batch.sent).append(
+                (part.shard.row,)
+            )
+            self._shards.close(part.shard)
+            self._setting.recorder.soon()
+
     # The run.
 
     async def run(self) -> bool:
-        """Send to the whole audience; return whether it was read to its end.
+        """Send to the audience, or to what is to be claimed of it; return False where it ended half-way.
 
         Raises `InvalidInput` if the audience no longer resolves, `NotOwner` when it is left.
         """
-        await self._recover()
-        attachment = self._carrier.sender.attach(self)
+        self._attachment = self.kind.carrier.sender.attach(self)
         self._setting.running.add(self)
         try:
-            whole = await self._work_off(attachment)
-            await self._all_recorded(attachment)
+            await self._work_off()
+            await self._all_recorded()
         except Exception:
             # What is on its way has its results stored before anybody tries again: it would have
             # two otherwise.
-            self._stop(attachment)
-            await self._all_recorded(attachment)
+            self._stop()
+            await self._all_recorded()
             raise
         finally:
             self._setting.running.discard(self)
-            self._stop(attachment)
+            self._stop()
         if self.left:
             raise NotOwner(frozenset({self.partition}))
-        return whole
+        return not self._ended
 
-    async def _work_off(self, attachment: Any) -> bool:
-        async with aclosing(_one_ahead(self._pages())) as pages:
-            async for page in pages:
-                if not await self._admit(len(page)):
-                    return True
-                items: list[WorkItem] | None = None
+    async def _work_off(self) -> None:
+        async with aclosing(_one_ahead(self._read())) as parts:
+            async for part in parts:
+                count = len(part.page)
+                if not await self._admit(count):
+                    return
+                items: list[WorkItem] = []
                 try:
-                    items = await self._intend(page)
+                    items = await self._address(part)
                 finally:
                     # Room was taken for the whole page; who is not to be sent to needs none.
-                    if unused := len(page) - len(items or ()):
+                    if unused := count - len(items):
                         self.recorded(unused)
-                if items is None:
-                    return False
                 self._ready.extend(items)
                 self.sent += len(items)
-                attachment.wake()
+                self._attachment.wake()
                 if self.stopped:
                     self._give_up()
-        return True
 
     async def _admit(self, count: int) -> bool:
         """Return True when ``count`` more may be intended, False when the run was stopped."""
-        while self._unrecorded + count > AHEAD and not (self.stopped or self.left):
+        while (
+            self._unrecorded + count > AHEAD
+            and self._unrecorded
+            and not (self.stopped or self.left)
+        ):
             await self._wait()
-        self._check_ours()
+        if self.left:
+            raise NotOwner(frozenset({self.partition}))
         if self.stopped:
             return False
         await self._setting.room.take(count)
         self._unrecorded += count
         return True
 
-    def _check_ours(self) -> None:
-        if self.left or not self.ours:
+    async def _address(self, part: Part) -> list[WorkItem]:
+        """Commit to whom of a part a push is about to leave; return the pushes."""
+        page = list({recipient.device: recipient for recipient in reversed(part.page)}.values())
+        page.reverse()  # a device with two tokens is sent to once
+        if self._setting.ownership.fenced:
             raise NotOwner(frozenset({self.partition}))
+        async with self._setting.database.write() as connection:
+            shard = part.shard
+            if shard is None:
+                await self.keep(connection)
+            elif await self._shards.guard(connection, {shard.row: shard.epoch}):
+                raise NotOwner(shards=frozenset({shard.row}))
+            first = self.leads and not (self.sent or self.kind.operation.cursor)
+            intended: Intended | None = Intended((), tuple)
+            if page:
+                intended = await self.kind.intend(connection, page, first=first)
+            devices: Sequence[int] = () if intended is None else intended.devices
+            coded = encode_devices(devices)
+            more = len(devices) - part.before
+            if shard is not None:
+                await self._shards.address(connection, shard, coded)
+                await advance(connection, self.operation, more=more)
+            elif intended is not None:
+                ends = [(part.until, part.until)]
+                put = self._shards.put
+                [shard] = await put(connection, self.operation, ends, coded, mine=True)
+                await advance(connection, self.operation, more=more, cursor=part.until)
+            if intended is None:
+                await self._shards.drop(connection, self.operation)
+        if shard is not None and part.shard is None:
+            self._shards.hold(shard)
+            part.shard = shard
+        part.addressed = True
+        items = []
+        if intended is not None:
+            ids = self._ids()
+            items = [
+                WorkItem(one.token, message, (part, one.device), f"{ids}{one.device:012x}")
+                for one, message in intended.messages()
+            ]
+        part.unanswered = len(items)
+        if part.shard is None:
+            self._parts.discard(part)
+        self._ended = self._ended or intended is None
+        self._close({part})
+        self._changed.set()
+        return items
 
-    async def _keep(self, connection: AsyncConnection) -> None:
-        """Keep the partition until a transaction ends. Raises `NotOwner`."""
+    def _ids(self) -> str:
+        """Return what the apns-id of each push begins with: the device's row follows. A UUID of version 8."""
+        operation = self.kind.operation
+        name = f"{operation.app_id}\n{operation.public_id}".encode()
+        digest = blake2b(name, digest_size=9).hexdigest()
+        return f"{digest[:8]}-{digest[8:12]}-8{digest[12:15]}-9{digest[15:]}-"
+
+    async def keep(self, connection: AsyncConnection) -> None:
+        """Keep the operation's partition until a transaction ends. Raises `NotOwner`."""
         await self._setting.ownership.guard(connection, {self.partition: self._term})
 
-    async def _all_recorded(self, attachment: Any) -> None:
+    async def _all_recorded(self) -> None:
         while self._unrecorded:
             if self.left:
-                self._stop(attachment)
+                self._stop()
             await self._wait()
 
     async def _wait(self) -> None:
         self._changed.clear()
         await self._changed.wait()
 
-    def _stop(self, attachment: Any) -> None:
-        attachment.detach()
-        attachment.cancel_waiting()
-        self._over = True
-        self._rewind()
+    def _stop(self) -> None:
+        """Leave what has not left to whoever goes on."""
+        self._attachment.detach()
+        self._attachment.cancel_waiting()
+        self._take_back()
+        self._close({part for part in self._parts if not part.addressed})
 
-    def _rewind(self) -> None:
-        """Leave what has not left to the next run."""
-        recorder = self._setting.recorder
-        waiting = [item.context for item in self._ready]
-        self._ready.clear()
-        taken_back, self._taken_back = self._taken_back + waiting, []
-        recorder.count(self.recorded, len(waiting))
-        if taken_back and self.ours:
-            self._put_back(recorder.noting(self.partition), taken_back)
-        if taken_back:
-            recorder.soon()
+    def _take_back(self) -> None:
+        waiting, self._ready = self._ready, deque()
+        parts: set[Part] = set()
+        for item in waiting:
+            part, device = item.context
+            part.taken_back.append(device)
+            part.unanswered -= 1
+            parts.add(part)
+        self._close(parts)
+        if waiting:
+            self._setting.recorder.count(self.recorded, len(waiting))
+            self._setting.recorder.soon()
 
     def _give_up(self) -> None:
         """Take back what has not left: for good, unless it is for the credentials."""
         if self.refused:
-            self._taken_back += [item.context for item in self._ready]
-            self._setting.recorder.count(self.recorded, len(self._ready))
-            self._setting.recorder.soon()
-            self._ready.clear()
+            self._take_back()
         elif self._ready:
             waiting, self._ready = self._ready, deque()
             self.settled([(item, _not_sent(item)) for item in waiting])
         self._changed.set()
 
-    def _worded(
-        self, key: object, languages: frozenset[str], message: Callable[[str], Any], now: float
-    ) -> Callable[[str | None], Any]:
-        """Return what gives the message for a language, made anew when ``key`` changes."""
-        for wording in self._wordings:
-            if wording.key == key:
-                return wording.message_in
-        wording = Wording(self._carrier, languages, message, key=key, now=now)
-        self._wordings = [wording, *self._wordings[:1]]  # with a channel there are two at a time
-        return wording.message_in
+    # Whom it is for.
 
+    async def _read(self) -> AsyncIterator[Part]:
+        """Read part after part: what the owner cuts for itself, then what is to be claimed."""
+        shared = False
+        self._passes = await self.kind.passes()
+        if self.leads:
+            shared = await self._take_over()
+            async for part in self._lead():
+                shared = shared or part is None or part.shard is not None
+                if part is not None:
+                    yield part
+        while shared or not self.leads:
+            part = await self._claim()
+            if part is not None:
+                yield part
+            elif not self.leads or await self._all_over():
+                return
 
-def item_for(recipient: Recipient, message: Any) -> WorkItem:
-    """Return the work item for a device."""
-    return WorkItem(recipient.token, message, (recipient.row, recipient.device))
+    async def _take_over(self) -> bool:
+        """See what an earlier worker left; return whether there may be shards of it."""
+        operation = self.kind.operation
+        if operation.status in {"running", "failed"}:
+            async with self._setting.database.write() as connection:
+                await self.keep(connection)
+                open_ = operation.status == "running"  # a release without shards had begun with it
+                for devices in await self.kind.left_open(connection) if open_ else ():
+                    ends, coded = [(operation.cursor, operation.cursor)], encode_devices(devices)
+                    await self._shards.put(connection, self.operation, ends, coded)
+                await advance(connection, self.operation, cursor=operation.cursor)
+        return bool(operation.status != "accepted")
+
+    async def _lead(self) -> AsyncIterator[Part | None]:
+        """Read the first page, and the others where no other worker is; else cut shards, and claim between them.
+
+        None says that some were cut.
+        """
+        begun = self.kind.operation.cursor > 0
+        for each in self._passes:
+            after, more = max(self.kind.operation.cursor - each.behind, 0), True
+            while more and not (self.left or self._ended):
+                if begun and not self._setting.ownership.whole:
+                    cut, more = await self._cut(each, after)
+                    after = cut or after
+                    yield await self._claim() if cut else None
+                    continue
+                page = await self._recipients(each, after)
+                more = len(page) >= PAGE
+                if page:
+                    begun, after = True, page[-1].row
+                    part = Part(page, after + each.behind)
+                    self._parts.add(part)
+                    yield part
+
+    async def _recipients(
+        self, each: Pass, after: int, until: int | None = None
+    ) -> list[Recipient]:
+        """Read a page of recipients, or those up to a row."""
+        query = each.query.where(each.place > after).order_by(each.place)
+        query = query.limit(PAGE) if until is None else query.where(each.place <= until)
+        async with self._setting.database.read() as connection:
+            found = [Recipient(*row) for row in await page_of(connection, query)]
+        return sorted(found, key=lambda recipient: recipient.row)
+
+    async def _cut(self, each: Pass, after: int) -> tuple[int, bool]:
+        """Cut some shards for anybody to claim; return where they end, 0 for none, and if there may be more."""
+        while any(part.shard is None for part in self._parts):
+            await self._wait()  # the cursor passes over what was read before
+        rows = each.query.with_only_columns(each.place.label("row"), maintain_column_froms=True)
+        rows = rows.where(each.place > after).order_by(each.place).limit(PAGE * CUT)
+        listed = rows.subquery()
+        number = (func.row_number().over(order_by=listed.c.row) - 1).label("number")
+        numbered = select(listed.c.row, number).subquery()
+        last = func.max(numbered.c.row)
+        shards = select(last, func.count()).group_by(numbered.c.number // PAGE).order_by(last)
+        found: Sequence[Sequence[int]] = await self._setting.database.rows(shards)
+        if not found:
+            return 0, False
+        ends = [after + each.behind, *(row[0] + each.behind for row in found)]
+        async with self._setting.database.write() as connection:
+            await self.keep(connection)
+            await self._shards.put(connection, self.operation, list(pairwise(ends)))
+            await advance(connection, self.operation, cursor=ends[-1])
+        self._shards.told(self.operation)
+        return found[-1][0], sum(row[1] for row in found) == PAGE * CUT
+
+    async def _claim(self) -> Part | None:
+        """Claim a shard and read whom it is for; None if there is none."""
+        if self.stopped or self.refused or self.left:
+            return None
+        shard = await self._shards.claim(self._setting.database, self.operation)
+        if shard is None:
+            return None
+        part = Part((), shard.until, shard)
+        self._parts.add(part)
+        if shard.devices is not None:
+            part.page, part.before = await self._left_of(shard, decode_devices(shard.devices))
+            return part
+        reached = (one for one in self._passes if one.behind <= shard.after)
+        each = max(reached, key=lambda one: one.behind)
+        part.page = await self._recipients(
+            each, shard.after - each.behind, shard.until - each.behind
+        )
+        return part
+
+    async def _left_of(
+        self, shard: Shard, devices: Sequence[int]
+    ) -> tuple[Sequence[Recipient], int]:
+        """Settle what an earlier worker left of a shard; return whom to send to again, and how many they were."""
+        async with self._setting.database.write() as connection:
+            if await self._shards.guard(connection, {shard.row: shard.epoch}):
+                raise NotOwner(shards=frozenset({shard.row}))
+            left = await unsettled(connection, self.operation, devices)
+            again = await self.kind.again(connection, left)
+            query = self.kind.living().where(schema.devices.c.id.in_(again))
+            rows = await page_of(connection, query) if again else ()
+        return [Recipient(*row) for row in rows], len(again)
+
+    async def _all_over(self) -> bool:
+        """Wait a little for shards of others; return whether none is left."""
+        while self._parts or self._unrecorded:
+            if self.stopped or self.refused or self.left:
+                return True
+            await self._wait()
+        if self.stopped or self.refused or self.left:
+            return True
+        if not await self._shards.left(self._setting.database, self.operation):
+            return True
+        await self._setting.clock.sleep(POLL)
+        return False
 
 
 def _not_sent(item: WorkItem) -> Outcome:
@@ -382,17 +498,17 @@ def _not_sent(item: WorkItem) -> Outcome:
     )
 
 
-async def _one_ahead(pages: AsyncIterator[Page]) -> AsyncGenerator[Page, None]:
-    """Read the next page while the last one is worked on: the database has more than one core."""
+async def _one_ahead(parts: AsyncIterator[Part]) -> AsyncGenerator[Part, None]:
+    """Read the next part while the last one is worked on: the database has more than one core."""
 
-    async def read() -> Page | None:
-        return await anext(pages, None)
+    async def read() -> Part | None:
+        return await anext(parts, None)
 
     waiting = asyncio.create_task(read())
     try:
-        while (page := await waiting) is not None:
+        while (part := await waiting) is not None:
             waiting = asyncio.create_task(read())
-            yield page
+            yield part
     finally:
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)

@@ -1,44 +1,38 @@
 """Notifications: ordinary pushes to the device tokens of an audience, a few side by side.
 
-There is no row that says "started" here, so the devices of each page under way are kept in
-``intended_pages``: what a crash leaves of them without an outcome is sent again. A notification that
-arrives twice takes its own place by its collapse id, and one that never arrives is lost for good.
+What a crash leaves of a shard without an outcome is sent again. A notification that arrives twice takes its
+own place by its collapse id, and one that never arrives is lost for good.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, delete, insert, select, update
+from sqlalchemy import Row, Select, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...client import WorkItem
 from ...errors import InvalidInput
 from ...outcome import Outcome, Verdict
 from ..apps import App
 from ..finding import id_named
-from ..observed import Finished
-from ..people.audience import Recipient, living_tokens, recipient_pages
+from ..people.audience import Recipient, living_tokens
 from ..read.operations import persons_reached
 from ..requests.notify import KIND, Notify, languages_of, message_of
 from ..store import schema
 from ..store.failures import STORE_FAILURES
 from ..store.ownership import NotOwner
-from ..store.statements import change_row, json_text, page_of, with_rows
-from ..times import milliseconds
-from . import fan_out
 from .apns_clients import Carrier, KnownApps
 from .backlog import Backlog
 from .failing import Failing
-from .fan_out import FanOut, Setting, item_for
+from .fan_out import FanOut
 from .jobs import TRY_AGAIN, Jobs, Place
+from .kind import Intended, Kind, Pass, Setting
 from .refusals import Pauses
 from .results import Batch, refusal
 
@@ -47,19 +41,8 @@ logger = logging.getLogger("apns_live.activities")
 AT_ONCE = 4
 """Notifications that are sent side by side."""
 
-_SETTLED = """
-SELECT given.device FROM {device} JOIN outcomes
-    ON outcomes.operation_id = :operation AND outcomes.device_id = given.device
-"""
 
-
-class Again(list[int]):
-    """Devices of a page that an earlier run intended and that have no outcome. ``row`` is the page's."""
-
-    row = 0
-
-
-class NotificationFanOut(FanOut[Sequence[Any]]):
+class NotificationKind(Kind):
     """One notification."""
 
     def __init__(
@@ -73,136 +56,63 @@ class NotificationFanOut(FanOut[Sequence[Any]]):
         super().__init__(setting, app, operation, carrier)
         self._request = request
         self._environment = request.environment or app.environment
-        self._again: list[Again] = []
 
-    async def run(self) -> bool:
-        """Send to the whole audience; see `FanOut.run`."""
-        whole = await super().run()
-        if not self.stopped and not self.refused:
-            await self._finish()
-        return whole
-
-    async def _recover(self) -> None:
-        """Read the pages that an earlier run began with, and who of each has no outcome yet."""
-        if self._operation.status == "accepted":
-            return
-        pages, operation = schema.intended_pages, self._operation.id
-        async with self._setting.database.read() as connection:
-            rows = await connection.execute(
-                select(pages).where(pages.c.operation_id == operation).order_by(pages.c.id)
-            )
-            known: set[int] = set()
-            for row in rows.all():
-                devices = msgspec.json.decode(row.devices, type=list[int])
-                found = await with_rows(
-                    connection,
-                    _SETTLED,
-                    [(device,) for device in devices],
-                    operation=operation,
-                )
-                over = known.union(found.scalars())
-                again = Again(device for device in devices if device not in over)
-                again.row = row.id
-                known.update(again)
-                if again:
-                    self._again.append(again)
-
-    async def _pages(self) -> AsyncIterator[Sequence[Any]]:
-        for again in self._again:
-            yield again
-        query, place = await self._query()
-        setting, after = self._setting, self._operation.cursor
-        read = recipient_pages(setting.database, query, place, after, fan_out.PAGE)
-        async with aclosing(read) as pages:
-            async for page in pages:
-                yield page
-
-    async def _query(self) -> tuple[Select[Any], ColumnElement[int]]:
-        """Return the query for recipients, and the column of their rows."""
+    async def passes(self) -> Sequence[Pass]:
+        """Return the audience, or those that the notification which it replaces has reached."""
         outcomes, operations = schema.outcomes, schema.operations
-        query = self._tokens()
-        async with self._setting.database.read() as connection:
+        query = self.living()
+        async with self.setting.database.read() as connection:
             if self._request.replaces is None:
                 audience = self._request.audience
-                clause = await self._setting.audiences.clause(connection, self._app, audience)
-                return query.where(clause), schema.device_tokens.c.id
-            named = id_named(self._app, operations, self._request.replaces)
+                clause = await self.setting.audiences.clause(connection, self.app, audience)
+                return [Pass(query.where(clause), schema.device_tokens.c.id)]
+            named = id_named(self.app, operations, self._request.replaces)
             former = await connection.scalar(select(named))
         columns = (outcomes.c.id, *list(query.selected_columns)[1:])
         query = query.with_only_columns(*columns, maintain_column_froms=True)
         query = query.join(outcomes, outcomes.c.device_id == schema.device_tokens.c.device_id)
         reached = outcomes.c.verdict == Verdict.ACCEPTED.value
-        return query.where(outcomes.c.operation_id == former, reached), outcomes.c.id
+        return [Pass(query.where(outcomes.c.operation_id == former, reached), outcomes.c.id)]
 
-    def _tokens(self) -> Select[Any]:
+    def living(self) -> Select[Any]:
         """Return the query for living device tokens, of devices that have not switched pushes off."""
-        query = living_tokens(schema.device_tokens, self._app, self._environment)
+        query = living_tokens(schema.device_tokens, self.app, self._environment)
         return query.where(schema.devices.c.push_enabled.is_(True))
 
-    async def _intend(self, page: Sequence[Any]) -> list[WorkItem]:
-        async with self._setting.database.write() as connection:
-            await self._keep(connection)
-            if isinstance(page, Again):
-                recipients: Sequence[Recipient] = await self._intend_again(connection, page)
-            else:
-                recipients = page
-                await self._intend_new(connection, page)
-        now = self._setting.clock.time()
+    async def intend(
+        self, connection: AsyncConnection, page: Sequence[Recipient], *, first: bool
+    ) -> Intended:
+        """Take the whole page."""
+        return Intended([one.device for one in page], lambda: self._messages(page))
+
+    def _messages(self, page: Sequence[Recipient]) -> list[tuple[Recipient, Any]]:
+        now = self.setting.clock.time()
         message_in = self._worded(
             int(now),
             languages_of(self._request),
             lambda language: message_of(self._request, language, now=now),
             now,
         )
-        return [item_for(each, message_in(each.language)) for each in recipients]
+        return [(each, message_in(each.language)) for each in page]
 
-    async def _intend_new(self, connection: AsyncConnection, page: Sequence[Recipient]) -> None:
-        pages, operations = schema.intended_pages, schema.operations
-        row = self._operation.id
-        devices = json_text(list(dict.fromkeys(recipient.device for recipient in page)))
-        await connection.execute(insert(pages).values(operation_id=row, devices=devices))
-        targeted = operations.c.targeted + len(page)
-        begun = {"cursor": page[-1].row, "targeted": targeted, "status": "running"}
-        await change_row(connection, operations, row, **begun)
+    async def again(self, connection: AsyncConnection, devices: Sequence[int]) -> Sequence[int]:
+        """Return all: one that arrives twice takes its own place, and one that never arrives is lost."""
+        return devices
 
-    async def _intend_again(self, connection: AsyncConnection, page: Again) -> list[Recipient]:
-        """Return whom of a page to send to; who has lost the token since is no longer counted."""
-        pages, operations = schema.intended_pages, schema.operations
-        query = self._tokens().where(schema.devices.c.id.in_(page))
-        found = [Recipient(*row) for row in await page_of(connection, query)]
-        devices = json_text([recipient.device for recipient in found])
-        await change_row(connection, pages, page.row, devices=devices)
-        targeted = operations.c.targeted - (len(page) - len(found))
-        await change_row(connection, operations, self._operation.id, targeted=targeted)
-        return found
+    async def left_open(self, connection: AsyncConnection) -> Sequence[Sequence[int]]:
+        """Take the pages that an earlier release had intended."""
+        pages = schema.intended_pages
+        gone = delete(pages).where(pages.c.operation_id == self.operation.id)
+        rows = await connection.scalars(gone.returning(pages.c.devices))
+        return [msgspec.json.decode(devices, type=list[int]) for devices in rows]
 
-    def _noted(self, batch: Batch, device: int, outcome: Outcome) -> None:
+    def noted(self, batch: Batch, device: int, outcome: Outcome) -> None:
+        """Retire a dead token."""
         if outcome.verdict is Verdict.DROP_TOKEN:
-            now = milliseconds(self._setting.clock)
-            batch.refused_devices.append(refusal(self._app.row, outcome, now))
+            batch.refused_devices.append(refusal(self.app.row, outcome, self.now))
 
-    async def _finish(self) -> None:
-        operations, pages = schema.operations, schema.intended_pages
-        now = milliseconds(self._setting.clock)
-        async with self._setting.database.read() as connection:
-            persons = await persons_reached(connection, self._operation.id)
-        async with self._setting.database.write() as connection:
-            await self._keep(connection)
-            await connection.execute(
-                delete(pages).where(pages.c.operation_id == self._operation.id)
-            )
-            counts = await connection.execute(
-                update(operations)
-                .where(operations.c.id == self._operation.id)
-                .values(status="done", reason=None, users=persons, finished_at=now)
-                .returning(operations.c.accepted, operations.c.failed)
-            )
-            accepted, failed = counts.one()
-        one = self._operation
-        self._setting.recorder.observed.finished(
-            [Finished(one.id, one.public_id, one.kind, "done", one.created_at, accepted, failed)],
-            now,
-        )
+    def put_back(self, batch: Batch, devices: Sequence[int]) -> None:
+        """Note nothing: who has no outcome gets it again."""
 
 
 @dataclass(eq=False, repr=False)
@@ -283,7 +193,7 @@ class Notifier:
         setting, operation = self.setting, await self._operation(row)
         if (
             operation is None
-            or operation.status not in {"accepted", "running"}
+            or operation.status not in {"accepted", "running", schema.SHARDED}
             or operation.partition not in setting.ownership.partitions
             or (app := await self.apps.get(operation.app_id)) is None
         ):
@@ -294,7 +204,8 @@ class Notifier:
             async with self.failing.carrier(app, environment, [operation]) as carrier:
                 if carrier is None:
                     return
-                fan_out = NotificationFanOut(setting, app, operation, request, carrier)
+                kind = NotificationKind(setting, app, operation, request, carrier)
+                fan_out = FanOut(kind)
                 await fan_out.run()
         except InvalidInput as error:
             await self.failing.fail([operation], str(error), final=True)
@@ -302,7 +213,12 @@ class Notifier:
         except NotOwner:
             self._jobs.again((KIND, row))  # it may go on here, if the partition came back meanwhile
             raise
-        await self.failing.settle(self._pauses, row, operation, fan_out, final=True)
+        if await self.failing.settle(self._pauses, row, operation, fan_out, final=True):
+            async with setting.database.read() as connection:
+                persons = await persons_reached(connection, row)
+            now = await self._operation(row)
+            if now is not None and now.status != "failed":  # another worker may have stopped it
+                await self.failing.note(operation, "done", None, final=True, persons=persons)
 
     def _pause_over(self, row: Any) -> None:
         self._backlog.add(row)

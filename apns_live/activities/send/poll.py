@@ -136,6 +136,7 @@ class Poll:
             self._tokens, changed, tokens.c.id, now, back
         ):
             self.courier.heard(activity, token, behind=bool(behind))
+        await self.courier.helping.look()
 
     async def _fresh(
         self,

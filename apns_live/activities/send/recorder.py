@@ -6,12 +6,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from typing import NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock, Timer
 from ..observed import Observed
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES, is_temporary
 from ..store.ownership import NOT_HELD, NotOwner, Ownership
+from ..store.shards import Shard
 from ..times import milliseconds
 from .results import Batch, Written, write
 
@@ -25,8 +29,16 @@ MOST = 30_000
 """Results that may wait for the store; beyond it sending pauses."""
 _RETRY_FIRST, _RETRY_MOST = 0.5, 30.0
 
-Parts = dict[tuple[int, int], Batch]
-"""Results by partition and the epoch in which they came."""
+
+class Fence(NamedTuple):
+    """A partition or shard, and the epoch in which results came: only then they are stored."""
+
+    place: int
+    epoch: int
+    is_shard: bool = False
+
+
+Parts = dict[Fence, Batch]
 
 
 Recorded = Callable[[int], object]
@@ -37,8 +49,9 @@ Recorded = Callable[[int], object]
 class Recorder:
     """Collects results and writes them. ``closing`` notes what is finished by them.
 
-    Results of a term that is over are thrown away; ``dropped`` is told of their partitions. Whoever
-    sent them must forget what it knows, and begin again from the store where it is the owner.
+    Results of a term that is over are thrown away; ``dropped`` is told of their partitions, and the queue of
+    shards of its own. Whoever sent them must forget what it knows, and begin again from the store where it
+    is the owner.
     """
 
     database: Database
@@ -80,12 +93,15 @@ class Recorder:
     def __len__(self) -> int:
         return self._results
 
-    def noting(self, partition: int) -> Batch:
-        """Return the batch that takes results of a partition, of its present term."""
-        place = partition, self.ownership.terms.get(partition, NOT_HELD)
-        part = self._parts.get(place)
+    def noting(self, of: int | Shard) -> Batch:
+        """Return the batch that takes results of a partition, of its present term, or of a shard."""
+        if isinstance(of, Shard):
+            fence = Fence(of.row, of.epoch, is_shard=True)
+        else:
+            fence = Fence(of, self.ownership.terms.get(of, NOT_HELD))
+        part = self._parts.get(fence)
         if part is None:
-            part = self._parts[place] = Batch()
+            part = self._parts[fence] = Batch()
         return part
 
     def count(self, owner: Recorded, results: int) -> None:
@@ -157,7 +173,8 @@ class Recorder:
             self._timer.cancel()
             self._timer = None
         self.closing()
-        parts, self._parts, self._results = self._parts, {}, 0
+        parts = {fence: part for fence, part in self._parts.items() if part or not fence.is_shard}
+        self._parts, self._results = {}, 0
         owners, self._owners = self._owners, {}
         waiting, self._waiting = self._waiting, []
         for batch, written in await self._write(parts) if any(parts.values()) else ():
@@ -166,6 +183,8 @@ class Recorder:
             self.observed.pushed(batch.outcomes)
             self.observed.finished(written.finished, milliseconds(self.clock))
             self.wrote(batch, written)
+        for part in parts.values():
+            self.ownership.shards.forget(row for (row,) in [*part.sent, *part.released])
         for owner, count in owners.items():
             owner(count)
         for future in waiting:
@@ -178,28 +197,44 @@ class Recorder:
         while True:
             terms = self.ownership.terms
             parts = {
-                place: part for place, part in parts.items() if terms.get(place[0]) == place[1]
+                fence: part
+                for fence, part in parts.items()
+                if fence.is_shard or terms.get(fence.place) == fence.epoch
             }
             if not parts:
                 return []
             batch = Batch.of(parts.values())
             try:
                 async with self.database.write() as connection:
-                    await self.ownership.guard(connection, dict(parts.keys()))
+                    await self._guard(connection, parts)
                     written = await write(connection, batch, now=milliseconds(self.clock))
                 return [(batch, written)]
             except NotOwner as error:
                 logger.error("results are not stored: %s", error)
+                lost = {False: error.partitions, True: error.shards}
                 parts = {
-                    place: part for place, part in parts.items() if place[0] not in error.partitions
+                    fence: part
+                    for fence, part in parts.items()
+                    if fence.place not in lost[fence.is_shard]
                 }
-                self.dropped(error.partitions)
+                self.ownership.shards.lose(error.shards)
+                if error.partitions:
+                    self.dropped(error.partitions)
             except STORE_FAILURES as error:
                 if not is_temporary(error):
                     return await self._write_halves(parts, error)
                 logger.exception("results could not be stored; trying again in %.1f s", pause)
                 await self.clock.sleep(pause)
                 pause = min(pause * 2, _RETRY_MOST)
+
+    async def _guard(self, connection: AsyncConnection, parts: Parts) -> None:
+        """Keep what results are of until the transaction ends. Raises `NotOwner`."""
+        partitions = {fence.place: fence.epoch for fence in parts if not fence.is_shard}
+        shards = {fence.place: fence.epoch for fence in parts if fence.is_shard}
+        if partitions:
+            await self.ownership.guard(connection, partitions)
+        if shards and (lost := await self.ownership.shards.guard(connection, shards)):
+            raise NotOwner(shards=lost)
 
     async def _write_halves(self, parts: Parts, error: Exception) -> list[tuple[Batch, Written]]:
         """Write what the store refuses without the row that it refuses it for."""

@@ -45,8 +45,10 @@ class Batch:
     """activity, version that everybody has, why it failed"""
     started: list[tuple[int, str, str | None, bool, int | None]] = field(default_factory=list)
     """operation of a start, its status, why it failed, whether that is final, persons reached"""
-    rewound: list[tuple[int, int, int]] = field(default_factory=list)
-    """operation of a start that stopped half-way, the row to read on behind, devices taken back"""
+    sent: list[tuple[int]] = field(default_factory=list)
+    """shards whose results are all there"""
+    released: list[tuple[int]] = field(default_factory=list)
+    """shards that others may go on with"""
     ended: list[tuple[int, int]] = field(default_factory=list)
     """activity that ended, and the version of the end"""
     activities: set[int] = field(default_factory=set)
@@ -61,8 +63,9 @@ class Batch:
             or self.acknowledged
             or self.finished
             or self.started
-            or self.rewound
             or self.ended
+            or self.sent
+            or self.released
         )
 
     @classmethod
@@ -72,7 +75,10 @@ class Batch:
         for part in parts:
             for name in _NOTES:
                 getattr(whole, name).extend(getattr(part, name))
-            whole.counts |= part.counts
+            for operation, (accepted, failed) in part.counts.items():
+                counts = whole.counts.setdefault(operation, [0, 0])
+                counts[0] += accepted
+                counts[1] += failed
             whole.activities |= part.activities
         return whole
 
@@ -201,11 +207,6 @@ WHERE activity_devices.activity_id = given.activity AND activity_devices.device_
     "refused_starts": _REFUSED.replace("TABLE", "start_tokens"),
     "refused_devices": _REFUSED.replace("TABLE", "device_tokens"),
     "refused": _REFUSED_CARD,
-    "rewound": """
-UPDATE operations SET targeted = targeted - given.devices,
-    cursor = CASE WHEN cursor < given.position THEN cursor ELSE given.position END
-FROM {operation, position, devices} WHERE operations.id = given.operation
-""",
     "finished": """
 UPDATE operations SET finished_at = :now, reason = given.reason,
     status = CASE WHEN given.reason IS NOT NULL THEN 'failed'
@@ -234,6 +235,10 @@ WHERE activity_devices.activity_id = given.activity AND activity_devices.retired
     AND activity_devices.acknowledged_version >= given.version
     AND activity_devices.token IS NOT NULL
 """,
+    "sent": "DELETE FROM shards WHERE id IN (SELECT given.shard FROM {shard})",
+    "released": """
+UPDATE shards SET owner = '', expires_at = 0 FROM {shard} WHERE shards.id = given.shard
+""",
 }
 """How each part of a batch is written, in the order in which they may be written one by one."""
 
@@ -254,9 +259,8 @@ async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Writt
     noted = (*batch.stamps, *batch.unstarted, *batch.doubtful, *batch.not_handed_over, *batch.ended)
     await hold(connection, schema.activities, batch.activities | {row[0] for row in noted})
     started = {row[0] for row in batch.started}
-    late = started | {row[0] for row in batch.rewound}
-    if late or len(batch.counts) > 1:  # one that is only counted is locked by that, before devices
-        await hold(connection, schema.operations, batch.counts.keys() | late)
+    if started or len(batch.counts) > 1:  # one that is only counted is locked by that
+        await hold(connection, schema.operations, batch.counts.keys() | started)
     finished: list[Finished] = []
     for name, statement in _NOTES.items():
         rows: Sequence[Sequence[object]] = getattr(batch, name)
@@ -300,90 +304,110 @@ ON CONFLICT (activity_id, device_id) DO NOTHING
 
 async def intend(
     connection: AsyncConnection,
-    *,
-    app: int,
-    activity: int,
-    operation: int,
-    environment: str,
-    version: int,
+    activity: Row[Any],
     devices: Sequence[int],
-    cursor: int,
+    *,
+    version: int,
     now: int,
     leaves: bool = True,
     following: Collection[int] = (),
 ) -> set[int]:
     """Note that a start is about to leave to devices; return those that it was not noted for yet.
 
-    With ``leaves=False`` they are counted as targeted, and left out of it. From here on a device counts
-    as started: what a crash leaves without an outcome is UNKNOWN. Those among ``following`` are on the
-    activity's channel. The caller holds the activity's row, so nobody else notes a start of it.
+    With ``leaves=False`` they are left out of it. From here on a device counts as started. Those among
+    ``following`` are on the activity's channel. The caller holds the activity's row, so nobody else notes
+    a start of it. ``now`` is milliseconds since 1970.
     """
-    rows = [(activity, device) for device in devices]
+    rows = [(activity.id, device) for device in devices]
     known = set((await with_rows(connection, _KNOWN, rows)).scalars())
     fresh = [device for device in dict.fromkeys(devices) if device not in known]
     if fresh and leaves:
         await with_rows(
             connection,
             _INTEND,
-            [(activity, device, int(device in following)) for device in fresh],
-            app=app,
-            environment=environment,
+            [(activity.id, device, int(device in following)) for device in fresh],
+            app=activity.app_id,
+            environment=activity.environment,
             version=version,
             now=now,
         )
-    await advance(connection, operation, cursor, len(fresh))
     return set(fresh)
 
 
-async def advance(connection: AsyncConnection, operation: int, cursor: int, more: int) -> None:
-    """Note up to which row a start has read, and that it is for ``more`` devices."""
+async def advance(
+    connection: AsyncConnection, operation: int, *, more: int = 0, cursor: int | None = None
+) -> None:
+    """Note that a fan-out is for ``more`` devices, and up to which row its shards are cut."""
     table = schema.operations
-    advanced = {"cursor": cursor, "targeted": table.c.targeted + more, "status": "running"}
-    await change_row(connection, table, operation, **advanced)
+    values: dict[str, Any] = {"targeted": table.c.targeted + more} if more else {}
+    if cursor is not None:
+        values |= {"cursor": cursor, "status": schema.SHARDED}
+    if values:
+        await change_row(connection, table, operation, **values)
 
 
-_UNKNOWN = """
-INSERT INTO outcomes
-    (app_id, operation_id, device_id, verdict, status, reason, apns_id, priority, created_at)
-SELECT :app, :operation, left_over.device_id, 'unknown', 0, 'restart', '', 10, :now
-FROM (
-    SELECT known.device_id FROM activity_devices AS known
-    WHERE known.activity_id = :activity
-        AND COALESCE(known.handed_over_at, known.started_at) >= :since
-    -- Not NOT IN, which PostgreSQL runs once a row where the list is long.
-    EXCEPT
-    SELECT outcomes.device_id FROM outcomes JOIN operations ON operations.id = outcomes.operation_id
-    -- An earlier start of the same activity may have settled it.
-    WHERE operations.activity_id = :activity AND operations.kind = 'start'
-        AND outcomes.created_at >= :since
-) AS left_over
+_SETTLED = """
+SELECT given.device FROM {device} JOIN outcomes
+    ON outcomes.operation_id = :operation AND outcomes.device_id = given.device
 """
 
 
-_DOUBTFUL = """
-UPDATE activity_devices SET start_settled_at = :now
-WHERE activity_id = :activity AND device_id IN (
-    SELECT device_id FROM outcomes WHERE operation_id = :operation AND reason = 'restart')
+async def unsettled(
+    connection: AsyncConnection, operation: int, devices: Sequence[int]
+) -> list[int]:
+    """Return those devices that have no outcome in an operation."""
+    found = await with_rows(
+        connection, _SETTLED, [(each,) for each in devices], operation=operation
+    )
+    settled = set(found.scalars())
+    return [device for device in devices if device not in settled]
+
+
+_INTENDED = """
+SELECT known.device_id FROM {activity, device} JOIN activity_devices AS known
+    ON known.activity_id = given.activity AND known.device_id = given.device
+WHERE COALESCE(known.handed_over_at, known.started_at) >= :since
 """
 
 
 async def report_unknown(
     connection: AsyncConnection,
-    *,
-    app: int,
-    activity: int,
+    activity: Row[Any],
     operation: int,
+    devices: Sequence[int],
+    *,
+    since: int,
     now: int,
-    since: int = 0,
-) -> int:
-    """After a crash: give every device whose start was intended and never settled its UNKNOWN.
+) -> list[int]:
+    """After a crash: give each of these devices whose start was intended its UNKNOWN; return the others.
 
     What was intended before ``since`` is left as it is; times are milliseconds since 1970.
     """
-    place = {"app": app, "operation": operation, "activity": activity}
-    result = await run(connection, _UNKNOWN, **place, since=since, now=now)
-    unknown = max(result.rowcount, 0)
-    if unknown:
-        await with_rows(connection, _COUNTS, [(operation, 0, unknown)])
-        await run(connection, _DOUBTFUL, operation=operation, activity=activity, now=now)
-    return unknown
+    rows = [(activity.id, device) for device in devices]
+    found = await with_rows(connection, _INTENDED, rows, since=since)
+    doubtful, batch = set(found.scalars()), Batch()
+    for device in doubtful:
+        batch.add(activity.app_id, operation, device, _RESTART)
+        batch.doubtful.append((activity.id, device))
+    await write(connection, batch, now=now)
+    return [device for device in devices if device not in doubtful]
+
+
+_RESTART = Outcome("", Verdict.UNKNOWN, reason="restart", priority=10)
+
+_LEFT_OPEN = """
+SELECT known.device_id FROM activity_devices AS known
+WHERE known.activity_id = :activity
+    AND COALESCE(known.handed_over_at, known.started_at) >= :since
+-- Not NOT IN, which PostgreSQL runs once a row where the list is long.
+EXCEPT
+SELECT outcomes.device_id FROM outcomes JOIN operations ON operations.id = outcomes.operation_id
+-- An earlier start of the same activity may have settled it.
+WHERE operations.activity_id = :activity AND operations.kind = 'start'
+    AND outcomes.created_at >= :since
+"""
+
+
+async def left_open(connection: AsyncConnection, activity: int, since: int) -> list[int]:
+    """Return the devices whose start an earlier release had intended, and which have no outcome."""
+    return list((await run(connection, _LEFT_OPEN, activity=activity, since=since)).scalars())

@@ -1,8 +1,8 @@
 """Who sends for which part of a database: partitions, owned by leases and fenced where results are written.
 
 Every activity and operation belongs to one of 256 partitions. On PostgreSQL each has a lease: an owner, an
-epoch that grows with each new owner, and an end by the database's clock. A worker renews all of its leases
-at once and counts their time on its own monotonic clock from *before* it asked, so it gives up earlier
+epoch that grows with each new owner, and an end by the database's clock. A worker renews all of its leases,
+those of its shards too, at once and counts their time on its own monotonic clock from *before* it asked, so it gives up earlier
 than the database does. `Ownership.guard` checks the epochs in the transaction that writes results, and holds
 the rows until it ends: whoever lost a partition changes nothing there any more. Nothing lives in a session,
 so PgBouncer in transaction mode will do.
@@ -31,6 +31,8 @@ from ...errors import Conflict, StoreError
 from . import schema
 from .database import Database
 from .failures import STORE_FAILURES
+from .shards import NOW as _NOW
+from .shards import ShardQueue
 from .wakeups import CHANNEL, RELEASED
 
 try:
@@ -58,11 +60,15 @@ Monotonic = Callable[[], float]
 
 
 class NotOwner(StoreError):
-    """Another worker owns partitions by now. Nothing was stored; ``partitions`` says which."""
+    """Another worker owns partitions, or shards, by now. Nothing was stored; it says which."""
 
-    def __init__(self, partitions: frozenset[int]) -> None:
-        super().__init__(f"{len(partitions)} partitions have another owner by now")
+    def __init__(
+        self, partitions: frozenset[int] = frozenset(), shards: frozenset[int] = frozenset()
+    ) -> None:
+        what = f"{len(shards)} shards" if shards else f"{len(partitions)} partitions"
+        super().__init__(f"{what} have another owner by now")
         self.partitions = partitions
+        self.shards = shards
 
 
 def partition_of(app: int, public_id: str) -> int:
@@ -85,7 +91,11 @@ class Ownership:
     always lost before it is gained: what memory knows of it is of a term that is over.
     """
 
-    def __init__(self, terms: Mapping[int, int] | None = None) -> None:
+    def __init__(
+        self, terms: Mapping[int, int] | None = None, shards: ShardQueue | None = None
+    ) -> None:
+        self.shards = shards or ShardQueue()
+        """The shards that are held here."""
         self.gained: Changed = _nothing
         self.lost: Changed = _nothing
         self.offset = 0.0
@@ -150,8 +160,6 @@ class Ownership:
 NOT_HELD = -1
 """The epoch of a partition that is not owned."""
 
-# One moment for all leases of a statement, however long it runs. Milliseconds since 1970.
-_NOW = "(SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT))"
 _ROWS = text(
     "INSERT INTO leases (partition, owner, epoch, expires_at) "
     "SELECT generate_series(0, :most), '', 0, 0 ON CONFLICT DO NOTHING"
@@ -249,7 +257,7 @@ class Leases(Ownership):
         monotonic: Monotonic = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__({})
+        super().__init__({}, ShardQueue(owner, lease))
         self._database = database
         self._owner = owner
         self._lease = lease
@@ -315,6 +323,7 @@ class Leases(Ownership):
             await connection.execute(_HERE, named)
             await connection.execute(_GONE_WORKERS, {"gone": ""})
             owned = {row.partition: row.epoch for row in await connection.execute(_RENEW, named)}
+            shards = await self.shards.extend(connection)
             workers, now = (await connection.execute(_COUNT)).one()
             share = -(-PARTITIONS // workers)
             if (most := share - len(owned)) > 0:
@@ -326,6 +335,7 @@ class Leases(Ownership):
         gone = self.terms.keys() - kept.keys() - self._leaving
         # Nothing is done with the new until nothing is done with the old any more.
         self._own(kept)
+        self.shards.lose(shards)
         self._deadline = asked + self._lease
         if gone:
             logger.error("%d partitions were another worker's meanwhile", len(gone))
@@ -358,6 +368,7 @@ class Leases(Ownership):
         try:
             async with self._database.write() as connection:
                 await connection.execute(_RELEASE_ALL, {"owner": self._owner})
+                await self.shards.release(connection)
                 await connection.execute(_GONE_WORKERS, {"gone": self._owner})
                 await connection.execute(_TELL)
         except STORE_FAILURES as error:

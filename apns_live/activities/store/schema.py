@@ -34,6 +34,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import SchemaItem
 
+SHARDED = "sharded"
+"""The status of a start or notification that has begun: callers see it as running.
+
+The release of schema 0005 knows of no shards, and passes over an operation with a status that it does not know.
+"""
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -408,7 +414,9 @@ operations = _table(  # what was accepted from a caller, in order
     Column("version", BigInteger),
     Column("caller", String(64), nullable=False, server_default=""),
     Column("dialect", String(16), nullable=False, server_default="native"),
-    Column("status", String(16), nullable=False),  # accepted, running, done, superseded, failed
+    Column(
+        "status", String(16), nullable=False
+    ),  # accepted, running, sharded, done, superseded, failed
     Column("request", Text, nullable=False, server_default="{}"),
     Column("cursor", BigInteger, nullable=False, server_default="0"),  # the last row id fanned out
     Column("targeted", Integer, nullable=False, server_default="0"),
@@ -451,7 +459,21 @@ outcomes = _table(
     Index(None, "created_at"),  # pruning
 )
 
-intended_pages = _table(  # pages of a notification that may have left and are not recorded yet
+shards = _table(  # parts of a start or notification that are not over; see store/shards
+    "shards",
+    Column("operation_id", RowId, ForeignKey("operations.id", ondelete="CASCADE"), nullable=False),
+    # It is for the tokens whose rows are behind ``after``, up to and including ``until``.
+    Column("after", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("devices", LargeBinary),  # whom a push may have left to; NULL: to nobody yet
+    Column("owner", String(64), nullable=False, server_default=""),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),  # grows with each claim
+    Column("expires_at", BigInteger, nullable=False, server_default="0"),  # as in leases
+    Index(None, "operation_id", "id"),
+    Index(None, "expires_at"),  # what may be claimed
+)
+
+intended_pages = _table(  # what earlier releases noted of a notification; no longer written
     "intended_pages",
     Column("operation_id", RowId, ForeignKey("operations.id", ondelete="CASCADE"), nullable=False),
     Column("devices", Text, nullable=False),  # their row ids, as a JSON list

@@ -32,6 +32,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from .schema import SHARDED
+
 Item = TypeVar("Item")
 View = TypeVar("View")
 # SQLite takes 32,766 parameters a statement, PostgreSQL's driver 32,767.
@@ -74,6 +76,8 @@ def view_of(kind: type[View], source: Row[Any], /, **given: Any) -> View:
         if name in {"row", "id"}:
             return source.id if name == "row" else source.public_id
         value = getattr(source, name)
+        if name == "status" and value == SHARDED:
+            return "running"
         if value is not None and name == "token":
             return f"{value[:8]}…"
         return msgspec.json.decode(value) if value is not None and name in _JSON else value

@@ -32,7 +32,7 @@ from sqlalchemy.engine import Connection
 from ...errors import Busy, StoreError
 from .database import Database
 
-OLDEST = "0006"
+OLDEST = "0008"
 """The oldest version that this code works on. What came later is an index, and what needs it asks `has`."""
 PATIENCE = 120.0
 """Seconds for which a migration is tried while others hold what it must lock."""

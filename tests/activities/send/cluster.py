@@ -72,6 +72,7 @@ async def run_out(cluster: Cluster, service: Service) -> None:
     async with cluster.database.write() as connection:
         for statement in (
             "UPDATE leases SET expires_at = 0 WHERE owner = :owner",
+            "UPDATE shards SET expires_at = 0 WHERE owner = :owner",
             "DELETE FROM workers WHERE id = :owner",
         ):
             await connection.execute(text(statement), {"owner": owner})

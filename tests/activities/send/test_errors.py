@@ -100,7 +100,7 @@ async def test_a_refused_key_stops_a_start_and_a_new_one_resumes_it(world: World
     await world.until(lambda: len(world.fake.refusals) > 0)
     await world.settled()
     [start] = await world.operations()
-    assert (start.status, start.finished_at) == ("running", None)
+    assert (start.status, start.finished_at) == ("sharded", None)
     assert "refuses the credentials: InvalidProviderToken (status 403)" in start.reason
     assert "tried again at" in start.reason
     path = world.fake.add_key("NEWKEY1234")

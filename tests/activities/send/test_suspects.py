@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from apns_live.activities.people.audience import Audiences
 from apns_live.activities.send import fan_out, starting
 from apns_live.activities.store import schema
 from tests.activities.send.world import World, a_start
@@ -118,16 +117,21 @@ async def test_a_start_goes_on_where_a_crash_left_it(world: World, mode: str) ->
     """Between the others and the suspects: each device has one outcome all the same."""
     world.app = await world.service.apps.configure(world.app, {"suspect_tokens": mode})
     phones = await with_suspects(world)
-    read = Audiences.recipients
 
-    async def stuck(self: Audiences, *args: Any, **named: Any) -> Any:
-        if named["which"] == "suspect":
-            await asyncio.Event().wait()  # the process dies here
-        async for page in read(self, *args, **named):
-            yield page
+    async def stuck(*_: Any) -> Any:
+        await asyncio.Event().wait()  # the process dies here
+
+    class Stuck:
+        """Reads the trusted ones, and then no more."""
+
+        read = fan_out.FanOut._recipients
+
+        async def recipients(self: Any, each: Any, *place: Any) -> Any:
+            return await (stuck if each.behind else Stuck.read)(self, each, *place)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Audiences, "recipients", stuck)
+        patch.setattr(fan_out.FanOut, "_recipients", Stuck.recipients)
+        patch.setattr(starting.StartKind, "leave_out", stuck)
         await world.service.activities.start(world.app, a_start())
         await world.until(lambda: len(order(world, phones)) == 4)
         await world.pass_time(1.0)

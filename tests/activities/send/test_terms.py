@@ -144,19 +144,6 @@ async def test_results_of_other_partitions_are_stored_beside_those_that_are_thro
     assert (await cluster.operations())[0].reason == "kept"
 
 
-async def test_a_start_that_another_worker_had_meanwhile_is_one_of_an_earlier_process(
-    cluster: Cluster,
-) -> None:
-    """Else what that one intended and did not record would have no outcome."""
-    await follow(cluster, 1)
-    courier = cluster.service.courier
-    operation = (await cluster.operations())[0]
-    courier.starts.begun[operation.id] = operation.activity_id, operation.partition
-    courier.starts.begun[-1] = -1, (operation.partition + 1) % 256
-    await cluster.result_of(courier.lost(frozenset({operation.partition})))
-    assert set(courier.starts.begun) == {-1}
-
-
 async def test_a_worker_whose_lease_is_over_broadcasts_nothing(cluster: Cluster) -> None:
     channel = cluster.fake.add_channel(1)
     await cluster.add_phones(1)

@@ -144,7 +144,7 @@ class Audiences:
             unindexed=list(slow),
         )
 
-    async def recipients(
+    async def start_tokens(
         self,
         app: App,
         audience: Audience,
@@ -152,12 +152,10 @@ class Audiences:
         attributes_type: str,
         environment: str,
         started: int | None = None,
-        after: int = 0,
-        page: int = PAGE,
         which: Which = "all",
         moment: int = 0,
-    ) -> AsyncIterator[list[Recipient]]:
-        """Read the living start tokens of an audience in pages by row id. Raises `InvalidInput`.
+    ) -> Select[Any]:
+        """Return the query for the living start tokens of an audience. Raises `InvalidInput`.
 
         ``which`` keeps to those that were suspect at a moment (milliseconds), or to the others;
         ``started`` to devices on which the activity of that row was started and lives.
@@ -173,7 +171,24 @@ class Audiences:
             members = schema.activity_devices
             on = members.c.activity_id == started, members.c.retired_at.is_(None)
             query = query.where(tokens.c.device_id.in_(select(members.c.device_id).where(*on)))
-        read = recipient_pages(self._database, query, tokens.c.id, after, page)
+        return query
+
+    async def recipients(
+        self,
+        app: App,
+        audience: Audience,
+        *,
+        attributes_type: str,
+        environment: str,
+        after: int = 0,
+        page: int = PAGE,
+    ) -> AsyncIterator[list[Recipient]]:
+        """Read the living start tokens of an audience in pages by row id. Raises `InvalidInput`."""
+        query = await self.start_tokens(
+            app, audience, attributes_type=attributes_type, environment=environment
+        )
+        place = schema.start_tokens.c.id
+        read = recipient_pages(self._database, query, place, after, page)
         async with aclosing(read) as pages:
             async for recipients in pages:
                 yield recipients

@@ -1,0 +1,146 @@
+"""What a fan-out is for: whom it goes to, what it says, and what an outcome means. A start or a notification."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ... import payload
+from ...clock import Clock
+from ...outcome import Outcome
+from ..apps import App
+from ..people.audience import Audiences, Recipient
+from ..requests.messages import best_language
+from ..store.database import Database
+from ..store.ownership import Ownership
+from ..times import milliseconds
+from .apns_clients import Carrier
+from .limits import Limits
+from .recorder import Recorder
+from .results import Batch
+from .room import Room
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What every fan-out needs."""
+
+    database: Database
+    clock: Clock
+    audiences: Audiences
+    recorder: Recorder
+    room: Room
+    limits: Limits
+    ownership: Ownership
+    running: set[Any] = field(default_factory=set)
+    """The fan-outs under way."""
+
+
+@dataclass(eq=False, repr=False)
+class Wording:
+    """What is said at one moment, encoded once for each language that has a text."""
+
+    carrier: Carrier
+    languages: frozenset[str]
+    message: Callable[[str], Any]
+    _: KW_ONLY
+    key: object
+    now: float
+
+    def __post_init__(self) -> None:
+        self._made: dict[str | None, Any] = {}
+        """What it depends on: with another self.key another one is made."""
+
+    def message_in(self, language: str | None) -> Any:
+        """Return the message, ready to send."""
+        made = self._made.get(language)
+        if made is None:
+            best = best_language(self.languages, language)
+            made = self._made.get(best)
+            if made is None:
+                message = payload.encode(self.message(best), now=self.now)
+                made = self.carrier.client.prepare(message)
+            self._made[best] = self._made[language] = made
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A part of the audience, which is read by ``place``, its rows; ``behind`` is added to them in the cursor."""
+
+    query: Select[Any]
+    place: ColumnElement[int]
+    behind: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Intended:
+    """Devices that a push is about to leave to. ``messages`` gives, after the commit, whom it says what."""
+
+    devices: Sequence[int]
+    messages: Callable[[], Iterable[tuple[Recipient, Any]]]
+
+
+class Kind(ABC):
+    """A start or notification, as a fan-out asks it. Each hook that gets a connection runs in its transaction."""
+
+    def __init__(self, setting: Setting, app: App, operation: Row[Any], carrier: Carrier) -> None:
+        self.setting = setting
+        self.app = app
+        self.operation = operation
+        self.carrier = carrier
+        self._wordings: list[Wording] = []
+
+    @property
+    def now(self) -> int:
+        """Milliseconds since 1970."""
+        return milliseconds(self.setting.clock)
+
+    @abstractmethod
+    async def passes(self) -> Sequence[Pass]:
+        """Return whom it is for, in order. Raises `InvalidInput` if the audience no longer resolves."""
+
+    @abstractmethod
+    def living(self) -> Select[Any]:
+        """Return the query for all tokens that it could go to, as recipients."""
+
+    @abstractmethod
+    async def intend(
+        self, connection: AsyncConnection, page: Sequence[Recipient], *, first: bool
+    ) -> Intended | None:
+        """Note that a push is about to leave to recipients; None when no more is to leave.
+
+        ``first`` says that nothing left before.
+        """
+
+    @abstractmethod
+    async def again(self, connection: AsyncConnection, devices: Sequence[int]) -> Sequence[int]:
+        """Settle devices that a push may have left to and that have no outcome; return whom to send to again."""
+
+    @abstractmethod
+    async def left_open(self, connection: AsyncConnection) -> Sequence[Sequence[int]]:
+        """Take the devices whose push an earlier release had intended, and that may have no outcome."""
+
+    @abstractmethod
+    def noted(self, batch: Batch, device: int, outcome: Outcome) -> None:
+        """Add to a batch what an outcome other than accepted means."""
+
+    @abstractmethod
+    def put_back(self, batch: Batch, devices: Sequence[int]) -> None:
+        """Add to a batch that a push certainly did not leave to devices."""
+
+    def _worded(
+        self, key: object, languages: frozenset[str], message: Callable[[str], Any], now: float
+    ) -> Callable[[str | None], Any]:
+        """Return what gives the message for a language, made anew when ``key`` changes."""
+        for wording in self._wordings:
+            if wording.key == key:
+                return wording.message_in
+        wording = Wording(self.carrier, languages, message, key=key, now=now)
+        self._wordings = [wording, *self._wordings[:1]]  # with a channel there are two at a time
+        return wording.message_in

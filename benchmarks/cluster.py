@@ -1,0 +1,183 @@
+"""What one large start costs over one PostgreSQL: CPU a push with several workers against one.
+
+Each worker is a process with a service that sends; the sink answers in Apple's place. The CPU counted is that of all
+workers, from the call until the operation is done, without their start. The database's CPU stands beside it.
+Workers take turns in every round, and the ratio is that of the medians.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from hashlib import blake2b
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from apns_live.activities import AlertText, Audience, Presentation, Service, Start
+from apns_live.activities.people.records import TokenRecord
+from apns_live.activities.read.operations import Operations
+from apns_live.activities.store.sealing import Sealer, new_key
+from apns_live.bench.machine import cores
+from apns_live.bench.processes import Worker, answer_until_closed, say, worker
+from apns_live.bench.senders import provider_key
+from apns_live.bench.service import BATCH, TYPE, Place, new_app, opened
+from apns_live.bench.sinks import Sink, SinkOptions, sink
+from benchmarks.pages import Bar, figures, finish, options, result
+from tests.postgres import postgres
+
+APP = "bench"
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+async def _register(connection: Connection, place: Place, devices: int) -> None:
+    async with opened(*place) as service:
+        app = await new_app(service, APP, provider_key())
+        for first in range(0, devices, BATCH):
+            numbers = range(first, min(first + BATCH, devices))
+            tokens = (blake2b(f"{number}".encode(), digest_size=32) for number in numbers)
+            records = [
+                TokenRecord(
+                    device=f"device-{number}",
+                    kind="start",
+                    scope=TYPE,
+                    token=token.hexdigest(),
+                    registered_at=1_700_000_000_000 + number,
+                )
+                for number, token in zip(numbers, tokens, strict=True)
+            ]
+            await service.devices.register(app, records)
+    say(connection, "registered")
+
+
+async def _send(connection: Connection, place: Place, workers: int) -> None:
+    async with opened(*place) as service:
+        share = -(-256 // workers)
+        while len(service.ownership.partitions) > share:  # noqa: ASYNC110 - leases tell nobody
+            await asyncio.sleep(0.1)
+        say(connection, "ready")
+        await answer_until_closed(connection)
+
+
+async def _call(connection: Connection, place: Place) -> None:
+    async with Service.open(place[0], sealing=Sealer(place[1]), send=False) as service:
+        app = await service.apps.get(APP)
+        say(connection, "ready")
+        await asyncio.to_thread(connection.recv)
+        begun = time.perf_counter()
+        request = Start(
+            attributes_type=TYPE,
+            attributes={"match": secrets.token_hex(4)},
+            content_state={"home": 0, "away": 0, "pad": "x" * 100},
+            presentation=Presentation(alert=AlertText(title="Kick-off", body="It begins.")),
+            audience=Audience(everyone=True),
+        )
+        operation = (await service.activities.start(app, request)).answer.operation
+        first = 0.0
+        while True:
+            known = await Operations(service.database).get(app, operation)
+            if known["targeted"] and not first:
+                first = time.perf_counter() - begun
+            if known["finished_at"]:
+                break
+            await asyncio.sleep(0.02)
+        say(connection, (time.perf_counter() - begun, first, known["accepted"], known["failed"]))
+
+
+def _database_cpu(data: Path) -> float:
+    """Return the CPU seconds of a server and its processes, also of those that are gone."""
+    postmaster = (data / "postmaster.pid").read_text().split()[0]
+    total = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if stat.parent.name == postmaster:
+            total += sum(map(int, fields[11:15]))  # with its children that have ended
+        elif fields[1] == postmaster:
+            total += sum(map(int, fields[11:13]))
+    return total / _TICKS
+
+
+async def _vacuum(address: str) -> None:
+    connection = await asyncpg.connect(address)
+    await connection.execute("TRUNCATE outcomes, activity_devices")
+    await connection.execute("VACUUM ANALYZE")
+    await connection.close()
+
+
+def _round(place: Place, data: Path, running: Sink, count: int) -> dict[str, float]:
+    asyncio.run(_vacuum(place[0]))
+    with ExitStack() as stack:
+        senders: list[Worker] = [
+            stack.enter_context(worker(f"worker {number}", _send, place, count))
+            for number in range(count)
+        ]
+        for one in senders:
+            one.receive()
+        calling = stack.enter_context(worker("caller", _call, place))
+        calling.receive()
+        before = [one.usage() for one in senders]
+        answered, stored = running.cpu(), _database_cpu(data)
+        calling.connection.send("go")
+        seconds, first, accepted, failed = calling.receive(600)
+        after = [one.usage() for one in senders]
+        spent = [end[0] - begin[0] for begin, end in zip(before, after, strict=True)]
+        return {
+            "pushes": accepted,
+            "failed": failed,
+            "seconds": seconds,
+            "intended_ms": first * 1e3,
+            "us_a_push": sum(spent) / accepted * 1e6,
+            "database_us_a_push": (_database_cpu(data) - stored) / accepted * 1e6,
+            "sink_us_a_push": (running.cpu() - answered) / accepted * 1e6,
+            "smallest_share": min(spent) / sum(spent),
+            "peak_MB": max(end[1] for end in after) / 1e6,
+        }
+
+
+def main(words: list[str]) -> int:
+    """Measure and print the report."""
+    parser = options("cluster", __doc__)
+    parser.add_argument("--devices", type=int, default=300_000)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args(words)
+    page = result(
+        "cluster",
+        f"One start of {given.devices:,} devices, and its workers",
+        {"database": "postgresql", "rounds": f"{given.rounds}, in turns"},
+    )
+    rows: dict[int, list[dict[str, float]]] = {1: [], given.workers: []}
+    with tempfile.TemporaryDirectory(prefix="apns-live-bench-") as folder:
+        data = Path(folder) / "data"
+        with (
+            postgres(data, runtime=Path(folder)) as address,
+            sink(SinkOptions(), cores()[0]) as running,
+        ):
+            place = (address, new_key(), running.port, running.ca_file)
+            with worker("register", _register, place, given.devices) as registering:
+                registering.receive(3_600)
+            for _ in range(given.rounds):
+                for count, found in rows.items():
+                    found.append(_round(place, data, running, count))
+    medians: dict[int, dict[str, Any]] = {
+        count: {name: statistics.median(row[name] for row in found) for name in found[0]}
+        for count, found in rows.items()
+    }
+    one, many = medians.values()
+    page.runs += [figures(f"{count} workers", **row) for count, row in medians.items()]
+    bars = [
+        Bar("CPU a push with several workers against one", many["us_a_push"] / one["us_a_push"], 1.15, at_least=False),
+        Bar("first devices intended", many["intended_ms"], 1_000, at_least=False, unit="ms"),
+        Bar("memory of a worker", many["peak_MB"], 300, at_least=False, unit="MB"),
+    ]  # fmt: skip
+    return finish(page, bars, given)
