@@ -9,13 +9,13 @@
     |   |-- InvalidToken                      a device, start or activity token, or a channel id
     |   |-- InvalidKey                        a .p8 file, key id or team id
     |   `-- InvalidSetting                    an option, a topic, an endpoint, a settings file
-    |-- WrongEventLoop (also a RuntimeError) one client on two event loops
-    |-- SourceCancelled                     a source of tokens raised CancelledError
+    |-- WrongEventLoop (also a RuntimeError)  one client on two event loops
+    |-- SourceCancelled                       a source of tokens raised CancelledError
     |-- CredentialError                       signing is not possible on this machine
-    |-- TransportError                        the way to APNs is not usable
+    |-- TransportError                        no push can be sent now
     |   |-- ConnectFailed                     DNS, TCP, TLS, proxy or ALPN; says which
     |   |   `-- ManagementUnreachable         the channel management port, often blocked by firewalls
-    |   |-- PoolFull                          no room within ``queue_timeout``
+    |   |-- PoolFull                          the waiting room stayed full
     |   |-- ClientClosed                      the client was closed, or is closing
     |   `-- Http2Error                        the peer broke RFC 9113, or we were told that we did
     |       |-- Http2ConnectionError          ends the connection (RFC 9113, section 5.4.1)
@@ -26,20 +26,20 @@
     |   `-- JournalError                      the journal cannot be read or written
     |-- ActivitiesError                       the service: store, audiences, streams
     |   |-- NotFound                          no such app, device, activity, segment, ...
-    |   |-- Conflict                          it is there already, or not in the state for this
+    |   |-- Conflict                          it exists already, or its state does not allow this
     |   |   `-- KeyReused                     an idempotency key was used for another request
-    |   |-- StoreError                        the database cannot be used, or is of another version
-    |   |-- Busy                              cannot be taken now; has ``retry_after``
+    |   |-- StoreError                        the database cannot be used, or has another version
+    |   |-- Busy                              try again later; has ``retry_after``
     |   `-- AddressRefused                    a webhook's host is not on the public internet
     |-- GatewayError                          the HTTP API refuses a request; has ``status``
-    |   |-- BadBody                           no JSON, too large, nested too deep
+    |   |-- BadBody                           not valid JSON, too large, nested too deep
     |   |-- TooManyRequests                   over a key's rate or concurrency; has ``retry_after``
     |   `-- NotAllowed                        no key, a wrong key, or a key without the scope
     |-- BenchError                            a sender, sink or server of `apns-live bench` failed
     `-- FakeError                             the local fake APNs was asked for something it cannot do
 
-A message says what is wrong, where, and what to do about it. No message holds a private key, a
-provider token, an API key, or more than the first eight digits of a device token.
+A message says what is wrong, where, and what to do. No message contains a private key, a provider
+token, an API key, or more than the first eight digits of a device token.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from functools import partial
 
 
 class ApnsLiveError(Exception):
-    """Base of every exception of this package."""
+    """Base class of every exception of this package."""
 
 
 class InvalidInput(ApnsLiveError, ValueError):
     """The caller's input is wrong. Raised before anything is sent.
 
-    ``field`` names the place, as a path from the caller's own argument
-    (``content_state.score.home``); ``remedy`` is one sentence that says what to do.
+    ``problem`` says what is wrong. ``field`` is the path of the wrong value in the caller's argument
+    (``content_state.score.home``). ``remedy`` is a sentence that says what to do.
     """
 
     def __init__(self, problem: str, *, field: str = "", remedy: str = "") -> None:
@@ -74,13 +74,13 @@ class InvalidInput(ApnsLiveError, ValueError):
 
 
 class InvalidPayload(InvalidInput):
-    """A message that APNs would refuse, or that a phone would ignore without a word."""
+    """A message that APNs would refuse, or that a phone would silently ignore."""
 
 
 class PayloadTooLarge(InvalidPayload):
-    """The encoded payload is over the limit of its kind (4096 bytes, 5120 for a broadcast).
+    """The encoded payload is over the limit (4096 bytes, 5120 for a broadcast).
 
-    ``size`` and ``limit`` are bytes; ``breakdown`` maps a key's path to its bytes, largest first.
+    ``size`` and ``limit`` are bytes. ``breakdown`` maps each key's path to its bytes, largest first.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class PayloadTooLarge(InvalidPayload):
 
 
 class InvalidToken(InvalidInput):
-    """A token or channel id that cannot be one."""
+    """A malformed token or channel id."""
 
 
 class InvalidKey(InvalidInput):
-    """A provider key that cannot sign for APNs."""
+    """A provider key, key id or team id that is not valid for APNs."""
 
 
 class InvalidSetting(InvalidInput):
@@ -112,11 +112,11 @@ class InvalidSetting(InvalidInput):
 
 
 class WrongEventLoop(ApnsLiveError, RuntimeError):
-    """An object was used on another event loop than before. Its connections live on that loop."""
+    """An object was used on another event loop than before. Its connections belong to that loop."""
 
 
 class SourceCancelled(ApnsLiveError):
-    """A caller's source of tokens raised CancelledError, although nobody cancelled the fan-out."""
+    """The caller's source of tokens raised CancelledError, although the fan-out was not cancelled."""
 
 
 class CredentialError(ApnsLiveError):
@@ -124,13 +124,13 @@ class CredentialError(ApnsLiveError):
 
 
 class TransportError(ApnsLiveError):
-    """The way to APNs is not usable."""
+    """No push can be sent to APNs now."""
 
 
 class ConnectFailed(TransportError):
     """No connection could be opened; the message names the step and the address.
 
-    ``permanent``: the same will happen again until somebody changes something.
+    ``permanent`` is True if a retry cannot succeed until somebody changes something.
     """
 
     def __init__(self, message: str, *, permanent: bool = False) -> None:
@@ -139,19 +139,19 @@ class ConnectFailed(TransportError):
 
 
 class ManagementUnreachable(ConnectFailed):
-    """Channel management has a port of its own (2195, 2196), which networks often block."""
+    """Channel management cannot be reached. Networks often block its ports, 2195 and 2196."""
 
 
 class PoolFull(TransportError):
-    """The waiting room had no place within ``queue_timeout`` seconds. Nothing was sent."""
+    """The waiting room stayed full for ``queue_timeout`` seconds. Nothing was sent."""
 
 
 class ClientClosed(TransportError):
-    """The client was closed before or while this was asked."""
+    """The client is closed, or was closed during the call."""
 
 
 class Http2Error(TransportError):
-    """Base of the errors of HTTP/2 itself. ``code`` is the error code of RFC 9113, section 7."""
+    """A violation of the HTTP/2 protocol. ``code`` is the error code of RFC 9113, section 7."""
 
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
@@ -159,17 +159,17 @@ class Http2Error(TransportError):
 
 
 class Http2ConnectionError(Http2Error):
-    """The connection is over. A GOAWAY with ``code`` is among the bytes to send.
+    """The connection must end. A GOAWAY with ``code`` is among the bytes to send.
 
-    ``events`` holds what ``receive()`` had understood of the same bytes before the error:
-    answers among them count.
+    ``events`` has the events that ``receive()`` had decoded from the same bytes before the error.
+    Answers among them are valid.
     """
 
     events: tuple[object, ...] = ()
 
 
 class Http2StreamError(Http2Error):
-    """One stream is over. ``stream_id`` names it."""
+    """The stream ``stream_id`` must end."""
 
     def __init__(self, message: str, code: int = 1, stream_id: int = 0) -> None:
         super().__init__(message, code)
@@ -177,7 +177,7 @@ class Http2StreamError(Http2Error):
 
 
 class ChannelError(ApnsLiveError):
-    """A channel management request was refused, or its answer never came (``status`` 0).
+    """A channel management request was refused, or got no answer (``status`` 0).
 
     ``status`` and ``reason`` are Apple's, ``remedy`` is one sentence that says what to do, and
     ``request_id`` is what Apple's support asks for.
@@ -200,11 +200,11 @@ class ChannelError(ApnsLiveError):
 
 
 class DeliveryError(ApnsLiveError):
-    """Base of the errors of ordered delivery."""
+    """Base class of the errors of `apns_live.delivery`."""
 
 
 class ActivityEnded(DeliveryError):
-    """Something was submitted for an activity after its ``end``."""
+    """A message was submitted for an activity after its end."""
 
 
 class JournalError(DeliveryError):
@@ -212,7 +212,7 @@ class JournalError(DeliveryError):
 
 
 class ActivitiesError(ApnsLiveError):
-    """Base of the errors of the activities service."""
+    """Base class of the errors of the service."""
 
 
 class NotFound(ActivitiesError):
@@ -220,21 +220,21 @@ class NotFound(ActivitiesError):
 
 
 class Conflict(ActivitiesError):
-    """It is there already, or is not in a state that allows this."""
+    """The object exists already, or its state does not allow this."""
 
 
 class KeyReused(Conflict):
-    """An idempotency key was used before, for another request."""
+    """The idempotency key was used for another request."""
 
 
 class StoreError(ActivitiesError):
-    """The database cannot be reached, is of another version, or a stored key does not open."""
+    """The database cannot be used, has another version, or a stored key cannot be decrypted."""
 
 
 class Busy(ActivitiesError):
     """Nothing was stored, and the same request may succeed later.
 
-    ``retry_after`` is how many seconds to wait. Raised when more writes wait than may, and for
+    ``retry_after`` is how many seconds to wait. Raised when too many writes are waiting, and for
     every write of a transaction whose commit failed.
     """
 
@@ -266,7 +266,7 @@ class BadBody(GatewayError):
 
 
 class TooManyRequests(GatewayError):
-    """A key is over its rate or its requests at once. ``retry_after`` is seconds."""
+    """A key is over its rate or its concurrent requests. ``retry_after`` is seconds."""
 
     status = 429
 
@@ -276,7 +276,7 @@ class TooManyRequests(GatewayError):
 
 
 class NotAllowed(GatewayError):
-    """No key, a key that is not known (401), or one that may not do this (403).
+    """The key is missing or unknown (401), or lacks permission (403).
 
     ``missing`` is the scope that the key lacks, or empty.
     """
@@ -288,8 +288,8 @@ class NotAllowed(GatewayError):
 
 
 class BenchError(ApnsLiveError):
-    """A sender, sink or server of ``apns-live bench`` failed, or cannot be had on this machine."""
+    """A sender, sink or server of ``apns-live bench`` failed, or is not installed."""
 
 
 class FakeError(ApnsLiveError):
-    """The local fake APNs was asked for something that it cannot do."""
+    """The fake APNs cannot do what was asked."""

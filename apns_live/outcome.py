@@ -1,4 +1,4 @@
-"""What became of one push: the outcome that every push gets, exactly once."""
+"""The outcome of a push. Every push gets exactly one."""
 
 from __future__ import annotations
 
@@ -12,77 +12,77 @@ import msgspec
 
 
 class Verdict(enum.StrEnum):
-    """What the caller should make of a push. It is its value's text, so JSON carries it.
+    """What to do about a push. Members are strings, so JSON encodes them as their values.
 
     There is no "delivered": APNs answers 200 also for pushes that no phone will show.
     """
 
     ACCEPTED = "accepted"
-    """APNs took the push (status 200). Not proof of display, nor that the activity still exists."""
+    """APNs answered 200. It does not prove that a phone shows it or that the activity still exists."""
     DROP_TOKEN = "drop_token"
-    """Forget this token; after a 410 only if it was registered before `drop_if_registered_before`."""
+    """Delete this token; after a 410 only if it was registered before `drop_if_registered_before`."""
     DROP_CHANNEL = "drop_channel"
-    """The broadcast channel is gone or belongs to the other environment."""
+    """The broadcast channel was deleted or belongs to the other environment."""
     FIX_REQUEST = "fix_request"
-    """The request is wrong and stays wrong: change it, do not retry it."""
+    """The request is wrong and would be refused again: change it, do not retry it."""
     OPERATOR = "operator"
-    """Keys, topics or capabilities are wrong: stop and tell a person. Says nothing of the token."""
+    """A key, topic or capability is wrong: stop and alert a person. Keep the token."""
     REFRESH_CREDENTIALS = "refresh_credentials"
-    """The provider token was refused and one replay with a current one did not help or was not due."""
+    """APNs refused the provider token, and a retry with a current one failed or was not possible."""
     SLOW_DOWN = "slow_down"
-    """Too many pushes to this one token or channel: wait, and send only the newest state then."""
+    """Too many pushes to this token or channel: wait, then send only the newest state."""
     RETRY_LATER = "retry_later"
-    """APNs could not serve it now; `retry_at` says when it is worth another try."""
+    """APNs could not process it now; `retry_at` is when to try again."""
     UNKNOWN = "unknown"
-    """No answer came; the push may have been processed."""
+    """No answer came, so APNs may have processed the push."""
     NOT_SENT = "not_sent"
-    """It certainly did not reach APNs (deadline, cancellation, close)."""
+    """The push certainly did not reach APNs (deadline, cancellation, close)."""
     SUPERSEDED = "superseded"
-    """A newer state took its place before it left."""
+    """A newer state replaced it before it was sent."""
     EXPIRED = "expired"
     """Its deadline or expiration passed before APNs accepted it."""
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What became of one push. Make one with keywords: fields may be added between others.
+    """The outcome of one push. To create one, use keywords: later releases may insert fields.
 
-    Times ending in ``_time``, ``round_trip`` and ``elapsed`` are seconds.
+    ``queue_time``, ``round_trip`` and ``elapsed`` are seconds.
     """
 
     token: str
     """The device, start or activity token in hex, or the channel id, as the caller gave it."""
     verdict: Verdict
     status: int = 0
-    """HTTP status; 0 when no answer came."""
+    """HTTP status; 0 if no answer came."""
     reason: str = ""
-    """Apple's reason, kept as received, known or not; or ours, in lower case, when none came."""
+    """Apple's reason as received; or our own in lower case, if APNs sent none."""
     apns_id: str = ""
-    """The ``apns-id`` (for a broadcast the ``apns-request-id``) of the push: stable over retries."""
+    """The ``apns-id`` of the push (for a broadcast the ``apns-request-id``). Retries keep it."""
     unique_id: object = ""
     """What `apns_unique_id` reads: text, or the text as it came, which is decoded then."""
     timestamp: datetime.datetime | None = None
-    """The aware time that a 410 carries: when APNs confirmed that the token was no longer valid."""
+    """With a 410: the aware time at which APNs confirmed that the token was no longer valid."""
     attempts: int = 0
-    """How many times the push left; 0 for one that never did."""
+    """How many times the push was sent."""
     may_have_been_sent: bool = False
-    """Whether a phone may have got it although the verdict is not ACCEPTED."""
+    """Whether a phone may have received it although the verdict is not ACCEPTED."""
     priority: int = 10
     """The ``apns-priority`` it was sent with."""
     demoted: bool = False
-    """Whether delivery lowered the priority to save the activity's budget."""
+    """Whether `Delivery` lowered the priority to save the activity's budget."""
     over_budget: bool = False
-    """Whether delivery sent it at priority 10 although the activity's budget was spent."""
+    """Whether `Delivery` sent it at priority 10 although the activity's budget was spent."""
     check_environment: bool = False
-    """Set with BadDeviceToken: first suspect a sandbox token on production, or the reverse."""
+    """Set with BadDeviceToken: check first for a sandbox token on production, or the reverse."""
     retry_at: float = 0.0
-    """Seconds since 1970 when another try makes sense; 0 when there is no such time."""
+    """Seconds since 1970 at which another try makes sense; 0 if none does."""
     connection_id: int = 0
-    """The connection that carried the last attempt; 0 when none did."""
+    """Number of the connection of the last attempt; 0 for none."""
     queue_time: float = 0.0
     round_trip: float = 0.0
     elapsed: float = 0.0
     detail: str = ""
-    """A sentence for a person where there is more to say than the reason."""
+    """An explanation in a sentence, if there is more to say than the reason."""
 
     def __repr__(self) -> str:
         token = self.token if len(self.token) <= 8 else f"{self.token[:8]}..."
@@ -95,12 +95,12 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def apns_unique_id(self) -> str:
-        """The key of the Push Notifications Console's delivery log, where APNs sent one."""
+        """The id for the Push Notifications Console's delivery log; empty unless APNs sent one."""
         return str(self.unique_id)
 
     @property
     def accepted(self) -> bool:
-        """Whether APNs took the push."""
+        """Whether APNs accepted the push."""
         return self.verdict is Verdict.ACCEPTED
 
     @property

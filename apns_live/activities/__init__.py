@@ -1,6 +1,6 @@
-"""The service above delivery: activities by id, streams by key, the people and devices behind them.
+"""The service over one database: activities by id, streams by key, devices, users, outcomes.
 
-Names are loaded when they are first used, so that a part of it can be used alone.
+Names are imported on first use, so that a part can be used without loading the rest.
 """
 
 from __future__ import annotations

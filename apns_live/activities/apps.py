@@ -36,7 +36,7 @@ ANY_ENVIRONMENT = "any"
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True):
-    """One app. ``row`` is its id inside the store, ``id`` the one that callers use."""
+    """One app. ``row`` is its internal id in the database, ``id`` the one that callers use."""
 
     row: int
     id: str

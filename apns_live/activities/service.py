@@ -106,7 +106,7 @@ class Background:
 
 
 class Service(Known):
-    """Every room above delivery over one database. Made by `Service.open`."""
+    """Accepts calls, sends pushes and stores outcomes, over one database. See `Service.open`."""
 
     def __init__(
         self,
@@ -212,17 +212,17 @@ class Service(Known):
         settings: ServiceSettings | None = None,
         send: bool = True,
     ) -> AsyncIterator[Service]:
-        """Open the service over a database, given as such or by its address.
+        """Open the service over a `Database` or the address of one.
 
-        Over one PostgreSQL any number of processes may do so, and share the work. With ``send=False``
-        this one accepts calls and leaves the sending to others.
+        Several processes may share one PostgreSQL database. With ``send=False`` this process
+        accepts calls and lets others send.
 
-        ``sealing`` opens the stored provider keys; by default it is taken from the environment.
-        ``endpoints`` says what ``production`` and ``sandbox`` are: Apple's own, or an `Endpoint`.
-        What an earlier process accepted and did not finish goes on at once; after a crash on
-        PostgreSQL once its lease has run out (``settings.lease``). Raises `StoreError` when the
-        database cannot be reached or is of another version, `Conflict` when another process sends
-        for a SQLite file, and `InvalidSetting`.
+        ``sealing`` decrypts the stored provider keys; by default `Sealer.from_environment`.
+        ``endpoints`` replaces Apple's ``production`` and ``sandbox``, each by an `Endpoint`.
+        Work that an earlier process did not finish continues at once; after a crash on PostgreSQL
+        when its lease has expired (``settings.lease``). Raises `StoreError` if the database
+        cannot be reached or has an unsupported version, `Conflict` if another process sends for
+        a SQLite file, and `InvalidSetting`.
         """
         owned = not isinstance(database, Database)
         opened = Database.open(database) if not isinstance(database, Database) else database
@@ -263,7 +263,7 @@ class Service(Known):
     def watch(
         self, app: App, *, operation: str | None = None, activity: str | None = None
     ) -> AsyncIterator[Followed]:
-        """Follow an operation or an activity: its state now, then each change, the newest only.
+        """Yield the state of an operation or an activity now, then its newest state after changes.
 
         Ends when the operation is finished or the activity has ended. Raises `NotFound`, and
         `InvalidInput` unless exactly one of the two is given.
@@ -271,9 +271,9 @@ class Service(Known):
         return self.watchers.watch(app, operation=operation, activity=activity)
 
     async def settled(self) -> None:
-        """Return when nothing that was accepted waits to be sent.
+        """Return when every accepted call has been sent.
 
-        Devices that have not handed in their token are not waited for.
+        It does not wait for devices without an activity token.
         """
         await self.courier.settled()
 

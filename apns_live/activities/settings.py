@@ -45,7 +45,7 @@ def check_least(settings: Any) -> None:
 class ServiceSettings:
     """Settings of a `Service`. Times are seconds unless their name says otherwise.
 
-    Raises InvalidSetting for what cannot be.
+    Raises InvalidSetting for an invalid value.
     """
 
     token_wait: float = setting(

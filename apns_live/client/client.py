@@ -1,4 +1,4 @@
-"""The client: one provider key, one bundle id, one environment, as many pushes as you like."""
+"""The client: sends pushes with one provider key, for one bundle id, in one environment."""
 
 from __future__ import annotations
 
@@ -48,25 +48,26 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """Sends pushes for one bundle id with one provider key. Make one and keep it.
+    """Sends pushes for one bundle id with one provider key. Create one and keep it open.
 
-    ``environment`` is ``"production"``, ``"sandbox"`` or an `Endpoint`. ``transport`` is
-    ``"http2"`` (ours, fast) or ``"httpx"`` (slow; for odd proxies). Nothing connects before the
-    first push. All times are seconds.
+    It connects at the first push. All times are seconds.
 
-    ``max_connections``, ``min_connections``: the pool grows and shrinks between them by need.
-    ``connect_timeout``, ``response_timeout``, ``close_timeout``: for one connection with its
-    handshakes, one answer, and closing with what is in flight. ``waiting_room``: how many
-    ``send`` calls may wait to leave; one more waits ``queue_timeout`` for a place and then raises
-    `PoolFull`. ``proxy``: ``http://[user:password@]host:port`` of a CONNECT proxy. ``resolver``:
-    an async function of host and port that returns addresses. ``ssl_context``: one of your own,
-    which must verify. ``hooks``: plain callables that are told what happens.
-    ``never_index_authorization``: keep the provider token out of the header tables.
-    ``deterministic_tokens``: see `ProviderTokens`. ``pool``: every other number of the pool.
-    ``contracts``: the app's Swift source (`apns_live.contracts`); what the app certainly does not
-    decode raises `InvalidPayload` before it is sent. ``request_ids``: gives each push its ``apns-id``.
+    - ``environment``: ``"production"``, ``"sandbox"`` or an `Endpoint`.
+    - ``transport``: ``"http2"`` (our own, fast) or ``"httpx"`` (slow; if a proxy breaks ours).
+    - ``max_connections``, ``min_connections``: limits of the pool, which grows by need.
+    - ``connect_timeout``: for DNS, TCP and TLS. ``response_timeout``: for one answer.
+      ``close_timeout``: for pushes in flight when closing.
+    - ``waiting_room``: how many ``send`` calls may wait for a connection. A further call waits
+      ``queue_timeout`` and then raises `PoolFull`.
+    - ``proxy``: ``http://[user:password@]host:port`` of a CONNECT proxy.
+    - ``resolver``: an async function of host and port that returns addresses.
+    - ``ssl_context``: your own context; it must verify certificates. ``hooks``: see `Hooks`.
+    - ``never_index_authorization``: keep the provider token out of HPACK's tables.
+    - ``deterministic_tokens``: see `ProviderTokens`. ``pool``: all other settings of the pool.
+    - ``contracts``: the app's Swift source (`apns_live.contracts`). A state that it does not
+      decode raises `InvalidPayload`. ``request_ids``: gives each push its ``apns-id``.
 
-    Raises `InvalidSetting` for what cannot work.
+    Raises `InvalidSetting` for an invalid argument.
     """
 
     def __init__(
@@ -208,9 +209,9 @@ class Client:
     ) -> Outcome:
         """Send one push and return its outcome.
 
-        ``deadline`` is seconds from now for everything: waiting, tries, the answer; without one
-        a push is tried for a minute at most. Raises `InvalidInput` for what APNs or a phone would
-        not take, `PoolFull` and `ClientClosed`; nothing was sent then.
+        ``deadline`` is in seconds from now, for waiting, retries and the answer together. Without
+        it the client retries for at most a minute. Raises `InvalidInput` if APNs or a phone would
+        refuse the message, `PoolFull` or `ClientClosed`; in these cases nothing was sent.
         """
         self._check_open()
         sendable = self._sendable(message)
@@ -247,11 +248,11 @@ class Client:
     ) -> Run:
         """Send one message to many tokens; see `Run`. Raises `InvalidInput`.
 
-        ``tokens`` is an iterable or async iterable, read as there is room. ``deadline`` is seconds
-        from the start of the run. ``dedupe`` leaves repeated tokens out. ``drops_to`` is a function
-        that gets each outcome with DROP_TOKEN, or a file that they are written to as JSON Lines.
-        ``workers`` is how many processes share the tokens (see `workers`); with more than one,
-        ``max_connections`` is shared among them, and ``connection_id`` counts within a worker.
+        ``tokens`` is an iterable or async iterable, read only as fast as it can be sent.
+        ``deadline`` is in seconds from the start of the run. ``dedupe`` skips repeated tokens.
+        ``drops_to`` is a function that is called with each outcome with DROP_TOKEN, or a file for
+        them (JSON Lines). ``workers`` is the number of worker processes. They divide
+        ``max_connections`` among them, and ``connection_id`` is a number within one worker.
         """
         self._check_open()
         check_deadline(deadline)
@@ -272,7 +273,7 @@ class Client:
 
     @property
     def channels(self) -> Channels:
-        """Channel management, on Apple's management host."""
+        """Creates, lists and deletes broadcast channels, on Apple's management host."""
         if self._channels is None:
             from ..channels import Channels  # noqa: PLC0415 - needs httpx; most programs do not
 
@@ -295,7 +296,7 @@ class Client:
     # For delivery and other sources of work
 
     def check_decodes(self, encoded: EncodedMessage) -> EncodedMessage:
-        """Return the message. Raises `InvalidPayload` for what the contracts refuse."""
+        """Return the message. Raises `InvalidPayload` if a contract refuses it."""
         if self._contracts is not None and encoded.push_type == "liveactivity":
             # A start names its type, and may be of another one than the last.
             named = encoded.event == "start"
@@ -308,7 +309,7 @@ class Client:
         return encoded
 
     def prepare(self, encoded: EncodedMessage, *, channel: str | None = None) -> Sendable:
-        """Return an encoded message with this client's headers, to share among many pushes."""
+        """Return an encoded message with this client's headers, for use with many pushes."""
         if channel is None:
             return Sendable(encoded, self._headers.of(encoded))
         path = f"/4/broadcasts/apps/{self.bundle_id}".encode("ascii")
@@ -323,11 +324,11 @@ class Client:
         deadline: float | None = None,
         tokens_checked: bool = False,
     ) -> Attachment:
-        """Let ``source`` bring work of its own; see `WorkSource`. Times are seconds from now.
+        """Send pushes that ``source`` provides; see `WorkSource`. Times are seconds from now.
 
-        With ``retry=False`` it gets SLOW_DOWN, RETRY_LATER and UNKNOWN at once and decides itself;
-        what was certainly not processed is replayed either way. A token that cannot be one comes
-        back as FIX_REQUEST, unless ``tokens_checked`` says that `check_token` has seen them all.
+        With ``retry=False`` the source gets SLOW_DOWN, RETRY_LATER and UNKNOWN at once and decides
+        about retries. The client still resends pushes that were certainly not processed. An invalid
+        token gets FIX_REQUEST. ``tokens_checked`` means that `check_token` was called for all.
         """
         self._check_open()
         check_deadline(deadline)
@@ -343,7 +344,7 @@ class Client:
     # Keys, figures, the end
 
     def replace_key(self, key: ProviderKey) -> None:
-        """Sign with another key from now on. Pushes in flight finish on their connections."""
+        """Use another key for new pushes. Pushes in flight finish on their connections."""
         self._check_open()
         self.provider_tokens = self.provider_tokens.with_key(key)
         self._headers.forget_tokens()
@@ -361,11 +362,11 @@ class Client:
         )
 
     async def aclose(self, *, drain: float | None = None) -> None:
-        """Close: take nothing new, wait ``drain`` seconds for what is under way, then give up.
+        """Accept no more pushes, wait up to ``drain`` seconds for pending ones, and close.
 
-        ``drain`` defaults to ``close_timeout``; leaving ``async with`` by an exception drains
-        nothing. What has not left then is NOT_SENT, what has is UNKNOWN. May be called more than
-        once: each call returns when the client is closed.
+        ``drain`` defaults to ``close_timeout``; an exception that leaves ``async with`` drains
+        nothing. After that, pushes that were not sent are NOT_SENT, and pushes without an answer are
+        UNKNOWN. May be called more than once: each call returns when the client is closed.
         """
         if drain is not None:
             check_seconds(drain, "drain", zero=True)

@@ -20,10 +20,10 @@ HELD_LIMIT = 100_000
 
 
 class Run(BaseRun[Report]):
-    """A fan-out. Nothing starts before the first outcome is asked for, or `wait()`.
+    """A fan-out. It starts when you iterate over its outcomes, or call `wait()`.
 
-    Use it in ``async with``: leaving the block early gives up what has not left and waits for the
-    answers to what has. Every token read gets exactly one outcome. Rules: docs/fan-out.md.
+    Use it in ``async with``. When you leave the block, nothing more is sent, and the block waits for
+    the answers to pushes in flight. Every token read gets one outcome. Rules: docs/fan-out.md.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The caller's side of every fan-out: start, iterate, wait, stop. Rules: docs/fan-out.md.
 
-A run is `NEW`, then `READING`, then `LANDING` (nothing more is read or leaves; what is out gets its
-answer), then `OVER`. The subclass sends; see the methods that it must have.
+A run is `NEW`, then `READING`, then `LANDING` (no more is read or sent; pushes in flight get their
+answers), then `OVER`. A subclass does the sending; its methods are at the end of `BaseRun`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .reading import TokenReader
 ReportT = TypeVar("ReportT")
 
 UNREAD_LIMIT = 10_000
-"""Outcomes that nobody has read yet, and pushes on their way: at so many, sending pauses."""
+"""Sending pauses at this number of unread outcomes plus pushes in flight."""
 WATERMARK = UNREAD_LIMIT // 2
-"""Unread outcomes at which a paused run goes on."""
+"""Unread outcomes at which a paused run continues."""
 
 
 class Life(enum.Enum):
-    """Where a run is between being made and being over."""
+    """The state of a run."""
 
     NEW = "not started"
     READING = "running"
@@ -37,16 +37,16 @@ class Life(enum.Enum):
 
 
 class Outbox:
-    """Outcomes that wait for the caller, and the caller who waits for outcomes."""
+    """The queue of outcomes between the sender and the caller."""
 
     def __init__(self) -> None:
         self.unread: deque[Outcome] = deque()
         self._packed: deque[tuple[int, Callable[[], list[Outcome]]]] = deque()
         self._packed_count = 0
         self.kept = True
-        """Whether anybody will read outcomes; `wait()` does not."""
+        """Whether the caller reads outcomes; `wait()` does not."""
         self.listener: Callable[[], object] | None = None
-        """Called at every change, on the event loop: for a caller on another thread."""
+        """Called at every change, on the event loop, to wake a caller on another thread."""
         self._changed = asyncio.Event()
 
     def put(self, outcomes: Iterable[Outcome]) -> None:
@@ -63,7 +63,7 @@ class Outbox:
         self.put_packed(len(batch.tokens), batch.outcomes)
 
     def put_packed(self, count: int, unpack: Callable[[], list[Outcome]]) -> None:
-        """Keep outcomes that are made when the caller reads on: then they are soon gone again."""
+        """Keep ``count`` outcomes that ``unpack`` creates when the caller reads them."""
         if self.kept and self.listener is None:
             self._packed.append((count, unpack))
             self._packed_count += count
@@ -72,7 +72,7 @@ class Outbox:
         self.tell()
 
     def unpack(self) -> bool:
-        """Make the next packed outcomes; return whether there were any."""
+        """Create the next packed outcomes; return whether there were any."""
         if not self._packed:
             return False
         count, unpack = self._packed.popleft()
@@ -81,7 +81,7 @@ class Outbox:
         return True
 
     def discard(self) -> None:
-        """Keep none from now on."""
+        """Drop unread outcomes, and all later ones."""
         self.kept = False
         self.unread.clear()
         self._packed.clear()
@@ -100,7 +100,7 @@ class Outbox:
 
 
 class BaseRun(ABC, Generic[ReportT]):
-    """A fan-out as its caller sees it."""
+    """A fan-out from the caller's side."""
 
     def __init__(self, reader: TokenReader, drops_to: DropsTo | None) -> None:
         self._reader = reader
@@ -145,7 +145,7 @@ class BaseRun(ABC, Generic[ReportT]):
         await self.finish()
 
     async def wait(self) -> ReportT:
-        """Send to every token without looking at single outcomes; return the report.
+        """Send to every token, discard the outcomes, and return the report.
 
         Raises what the source of tokens raised, after what was read has its outcomes.
         """
@@ -161,7 +161,7 @@ class BaseRun(ABC, Generic[ReportT]):
         return self.report
 
     def stop(self) -> None:
-        """Read no more tokens and give up what has not left; outcomes go on to come.
+        """Read and send no more; the iteration continues to the last outcome.
 
         What was read and has not left is NOT_SENT, what has left waits for its answer. Leaving an
         iteration early or cancelling `wait` does this.
@@ -172,7 +172,7 @@ class BaseRun(ABC, Generic[ReportT]):
             self.review()
 
     async def aclose(self) -> None:
-        """Stop, wait for the answers to what has left, and throw unread outcomes away."""
+        """Stop, wait for the answers to pushes in flight, and discard unread outcomes."""
         self.stop()
         self.outbox.discard()
         if self.life is Life.NEW and self.end is End.OPEN:
@@ -186,12 +186,12 @@ class BaseRun(ABC, Generic[ReportT]):
     @property
     @abstractmethod
     def report(self) -> ReportT:
-        """What it came to so far."""
+        """The report so far."""
 
     # What the sending side calls
 
     def start(self) -> None:
-        """Begin, once. Raises `ClientClosed` when it cannot."""
+        """Start the run, once. Raises `ClientClosed` if the client is closed."""
         if self.life is Life.NEW:
             if self.end is not End.OPEN:
                 raise ClientClosed("this run was closed before it began; nothing was sent")
@@ -202,7 +202,7 @@ class BaseRun(ABC, Generic[ReportT]):
             self.resume()
 
     def halt(self, end: End) -> None:
-        """Read no more tokens, because of ``end``; the first cause counts."""
+        """Read no more tokens, for the reason ``end``; the first reason counts."""
         if self.end is End.OPEN:
             self.end = end
             self._never_left(self._reader.stop())
@@ -210,7 +210,7 @@ class BaseRun(ABC, Generic[ReportT]):
                 self.life = Life.LANDING
 
     def fail(self, error: BaseException) -> None:
-        """Stop, and raise ``error`` in front of the caller once everything has its outcome."""
+        """Stop, and raise ``error`` to the caller after the last outcome."""
         if self._failure is None:
             self._failure = error
         self.halt(End.FAILED)
@@ -218,7 +218,7 @@ class BaseRun(ABC, Generic[ReportT]):
         self.review()
 
     def review(self) -> None:
-        """Look whether the source has ended and whether every token has its outcome."""
+        """Check whether the source has ended and every token has its outcome."""
         reader = self._reader
         if self.life is Life.READING and reader.ended:
             self._failure = self._failure or reader.error
@@ -231,11 +231,11 @@ class BaseRun(ABC, Generic[ReportT]):
             self.outbox.tell()
 
     def sweep(self) -> None:
-        """Give tokens that a reader on another thread handed over behind the end their outcome."""
+        """Give an outcome to tokens that another thread passed on after the end."""
         self._never_left(self._reader.stop())
 
     async def finish(self) -> None:
-        """Let go of what the run holds; raise what ended it."""
+        """Release resources; raise the error that ended the run."""
         await self._release()
         if self._failure is not None:
             error, self._failure = self._failure, None
@@ -249,11 +249,11 @@ class BaseRun(ABC, Generic[ReportT]):
 
     @abstractmethod
     def resume(self) -> None:
-        """Ask for tokens again: there are more, or there is room for more."""
+        """Read tokens again, because there are more or there is room for more."""
 
     @abstractmethod
     def _withdraw(self) -> None:
-        """Give every token that was read and has not left its outcome, NOT_SENT."""
+        """Give NOT_SENT to every token that was read and not sent."""
 
     @abstractmethod
     def _never_left(self, tokens: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP API: our own under /v1, and the vendors' at their own paths.
+"""The HTTP APIs: our own under /v1, and the vendors' under their paths.
 
 ``create_app(service)`` returns a FastAPI app; ``apns-live gateway`` serves it.
 """

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class Gateway:
-    """The gateway's parts. ``new_id`` makes ids, ``clock`` is the service's.
+    """The gateway's parts. ``new_id`` creates ids, ``clock`` is the service's.
 
-    An app that opens its service itself has these parts from its start-up on: routes ask for them
-    when they are called (``gateway.service``), never when they are made.
+    If the app opens its service in its lifespan, the parts exist only after start-up. So routes read
+    them at each call (``gateway.service``).
     """
 
     service: Service
@@ -77,24 +77,24 @@ class Gateway:
         self.is_open = True
 
     def detach(self) -> None:
-        """Let go of the service: what comes now is answered with 503."""
+        """Release the service; later calls get 503."""
         self.is_open = False
 
     def check_open(self) -> None:
-        """Raise `Busy` before start-up and after the end."""
+        """Raise `Busy` before start-up and after shutdown."""
         if not self.is_open:
             raise Busy("the gateway is starting or closing", retry_after=2.0)
 
     @property
     def imports(self) -> int:
-        """Imports under way."""
+        """The number of running imports."""
         return self.importing.total()
 
     @contextmanager
     def one_import(self, app: int) -> Iterator[None]:
-        """Count an import of an app's row until the block ends. Raises `Busy` for one too many.
+        """Count an import of the app with this row until the block ends. Raises `Busy` at the limit.
 
-        One app leaves a place to the others, if there are two: its uploads may be slow.
+        If the limit is two or more, one app cannot use all of it, because uploads may be slow.
         """
         most = self.settings.imports
         if self.imports >= most or self.importing[app] >= max(1, most - 1):

@@ -48,10 +48,10 @@ _LOOKUP = 32
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key that was found valid. Holds nothing of its secret.
+    """A valid API key, without its secret.
 
-    ``caller`` stays the same when the key is rotated: idempotency keys and limits go by it.
-    ``groups`` None means every group; else the key reaches only these groups' slugs.
+    ``caller`` identifies it for idempotency keys and limits, and stays the same after a rotation.
+    ``groups`` are the slugs that it is restricted to; None for no restriction.
     """
 
     id: str
@@ -96,10 +96,10 @@ class _Remembered(msgspec.Struct):
 
 
 class Keys:
-    """Creates, finds, rotates and revokes keys.
+    """Creates, finds, rotates and revokes API keys.
 
-    A key that was found is trusted for five seconds without asking the database again; one that is
-    revoked in this process ends at once, in another one within those five seconds.
+    A found key is cached for five seconds. A revoked key is refused at once by the process that
+    revokes it, and within five seconds by others.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Keys:
         per_minute: int | None = None,
         concurrent: int | None = None,
     ) -> tuple[ApiKey, str]:
-        """Make a key; return it and its secret, which is kept nowhere. Raises `InvalidInput`."""
+        """Create a key; return it and its secret, which is not stored. Raises `InvalidInput`."""
         chosen = check_dialect(dialect)
         for field, value in (("per_minute", per_minute), ("concurrent", concurrent)):
             if value is not None and not 1 <= value < 2**31:
@@ -240,11 +240,11 @@ class Keys:
         return found
 
     async def get(self, app: App, key_id: str) -> KeyView:
-        """Return what is known of a key, without its secret. Raises `NotFound`."""
+        """Return a key without its secret. Raises `NotFound`."""
         return _shown(await self._stored(app, key_id))
 
     async def page(self, app: App, *, after: int = 0, limit: int = 100) -> list[KeyView]:
-        """Return a page of an app's keys, the oldest first; ``after`` is the last one's ``row``."""
+        """Return a page of an app's keys, oldest first; ``after`` is the ``row`` of the last one."""
         table = schema.api_keys
         rows = await self._database.rows(
             select(table)
@@ -257,7 +257,7 @@ class Keys:
     async def rotate(
         self, app: App, key_id: str, *, overlap: float = 86_400.0
     ) -> tuple[ApiKey, str]:
-        """Make a new secret in place of a key's; the old one goes on for ``overlap`` seconds.
+        """Create a new secret for a key; the old one works for ``overlap`` more seconds.
 
         The new key has an id of its own and the same caller. Raises `NotFound`, and `Conflict` for
         a key that was revoked or rotated before.
@@ -290,7 +290,7 @@ class Keys:
         return key, secret
 
     async def revoke(self, app: App, key_id: str) -> None:
-        """End a key for good. Raises `NotFound`."""
+        """Revoke a key permanently. Raises `NotFound`."""
         row = await self._stored(app, key_id)
         table = schema.api_keys
         await self._database.change(
@@ -310,17 +310,17 @@ class Keys:
         return row
 
     def forget(self) -> None:
-        """Ask the database anew for every key: settings of an app have changed."""
+        """Clear the cache, because settings of an app have changed."""
         self._known.clear()
 
     def usage_is_due(self) -> bool:
-        """Whether last uses wait to be written: at most one write a minute for all keys."""
+        """Whether times of last use should be stored now: at most once a minute for all keys."""
         return bool(self._used) and (
             self._clock.monotonic() - self._used_written >= _USED_EVERY_SECONDS
         )
 
     async def write_usage(self) -> None:
-        """Write when each key was used last. Called in the background, and at the end."""
+        """Store when each key was last used. Called in the background, and at shutdown."""
         used, self._used = self._used, {}
         self._used_written = self._clock.monotonic()
         if not used:

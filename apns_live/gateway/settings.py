@@ -17,9 +17,9 @@ _TOKEN_LENGTH = 16
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Of one key: requests a minute or an hour (a bucket of that size), and at the same time.
+    """Limits of one key: requests per minute or hour (a token bucket), and concurrent requests.
 
-    None: no limit. ``per_hour`` takes the place of ``per_minute``.
+    None is no limit. ``per_hour`` replaces ``per_minute``.
     """
 
     per_minute: int | None = None
@@ -40,7 +40,7 @@ DIALECT_LIMITS: Mapping[str, Limit] = {
 class GatewaySettings:
     """Settings of the HTTP API. Sizes are bytes, times seconds.
 
-    Raises InvalidSetting for what cannot be.
+    Raises InvalidSetting for an invalid value.
     """
 
     # By default where it listens, never what a caller's Host says.
@@ -148,5 +148,5 @@ class GatewaySettings:
             )
 
     def limit_of(self, dialect: str) -> Limit:
-        """Return the limit of a dialect's keys."""
+        """Return the default limit for keys of an API."""
         return self.limits.get(dialect) or DIALECT_LIMITS.get(dialect) or Limit()

@@ -13,7 +13,7 @@ from .values import check_text
 
 @dataclass(frozen=True, slots=True)
 class Localized:
-    """Text from the app's string catalogue: a key, and the values for its placeholders.
+    """Text from the app's string catalog: a key, and the values for its placeholders.
 
     Apple, "Starting and updating Live Activities with ActivityKit push notifications": an alert's
     title or body may be ``{"loc-key": ..., "loc-args": [...]}``.
@@ -41,7 +41,7 @@ class Alert:
     """The alert of a live activity: title, body, and a sound.
 
     ``title`` and ``body`` are text or `Localized`. ``sound`` is a file in the app's bundle or
-    ``"default"``; it travels inside the alert, not beside it as in ordinary pushes.
+    ``"default"``. It is part of the alert, unlike the sound of ordinary pushes.
     Raises `InvalidPayload` when all three are missing.
     """
 
@@ -71,7 +71,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CriticalSound:
-    """The sound of a critical alert, which plays although the phone is muted.
+    """The sound of a critical alert, which plays even if the phone is muted.
 
     The app needs Apple's entitlement for critical alerts. ``volume`` is 0 (silent) to 1 (full).
     Source: Apple, "Generating a remote notification".

@@ -21,12 +21,12 @@ DURATIONS_UP_TO = 1e9
 
 
 def apple_date(moment: datetime.datetime) -> float:
-    """Return ``moment`` as the number that Swift's default ``Date`` decoding reads.
+    """Return ``moment`` as the number that Swift's default decoder reads as a ``Date``.
 
     That is seconds since 2001-01-01 UTC (Apple, "Starting and updating Live Activities with
     ActivityKit push notifications": the phone uses default decoders). Use it for every ``Date``
     inside a content state or attributes. Raises `InvalidPayload` for anything but an aware
-    datetime: a naive one means another moment on every machine.
+    datetime.
     """
     if not isinstance(moment, datetime.datetime):
         raise refused(InvalidPayload, "apple_date_kind", "moment", kind=type(moment).__name__)

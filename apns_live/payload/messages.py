@@ -37,15 +37,15 @@ class _State:
 class Start(_State):
     """Starts a live activity on a push-to-start token (iOS 17.2).
 
-    The phone drops a start without alert, attributes or attributes type while APNs answers 200,
-    so all of them are needed here.
+    Alert, attributes and attributes type are required: a phone ignores a start without them,
+    although APNs answers 200.
 
     - ``content_state`` and ``attributes``: a mapping, dataclass, msgspec Struct or pydantic model,
       with exactly the names of the Swift properties.
     - ``attributes_type``: the Swift type's name, without its module.
     - ``stale_date``, ``timestamp``, ``expiration``: an aware datetime, a timedelta from now, or
       seconds since 1970. ``expiration`` 0 means one attempt; the default is 10 minutes from now.
-    - ``relevance_score``: any finite number, the highest wins the Dynamic Island.
+    - ``relevance_score``: any finite number; the Dynamic Island shows the activity with the highest.
     - ``input_push_token``: ask for an update token (iOS 18). By default yes, unless
       ``input_push_channel`` names a channel to subscribe the activity to.
     - ``activity_id``: your own id of the activity, sent as the collapse id (64 bytes of ASCII).
@@ -109,10 +109,10 @@ class Update(_State):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End(_State):
-    """Ends a live activity. Give the final state: the card may stay visible for 4 hours.
+    """Ends a live activity. Pass the final state: the card may stay visible for 4 hours.
 
-    ``dismissal_date`` removes the card then; a past date, or 0, removes it at once; without one the
-    system chooses, at most 4 hours from the end. Other fields as in `Start`. ``priority`` is 10 and
+    ``dismissal_date`` is when the card is removed; a past date, or 0, removes it at once. Without
+    one iOS chooses, at most 4 hours after the end. Other fields as in `Start`. ``priority`` is 10 and
     ``expiration`` 4 hours from now by default. Raises `InvalidPayload`.
     """
 

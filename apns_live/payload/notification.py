@@ -25,7 +25,7 @@ class Notification:
     """An ordinary alert push, to the app's device token.
 
     - ``title``, ``subtitle``, ``body``: text, or `Localized` for the flat ``-loc-key`` forms.
-    - ``badge``: the number on the icon, 0 removes it. ``sound``: a file in the app's bundle,
+    - ``badge``: the number on the app icon; 0 removes it. ``sound``: a file in the app's bundle,
       ``"default"``, or a `CriticalSound`.
     - ``interruption_level``: passive, active, time-sensitive or critical.
     - ``relevance_score``: 0 to 1, unlike an activity's.
@@ -134,7 +134,7 @@ class Notification:
 class Background:
     """A silent push that wakes the app, to its device token.
 
-    It always has priority 5: APNs takes no other for this push type. ``expiration`` is a date
+    It always has priority 5, the only one that APNs accepts for it. ``expiration`` is a date
     input as in `Start`, 24 hours from now by default. Raises `InvalidPayload`.
     """
 

@@ -49,25 +49,25 @@ class _HexToken(str):
 
 
 class DeviceToken(_HexToken):
-    """The token of an app on a device: for `Notification` and `Background` only."""
+    """The token of an app on a device, for `Notification` and `Background`."""
 
     __slots__ = ()
 
 
 class StartToken(_HexToken):
-    """A push-to-start token, one for each attributes type on a device: for `Start` only."""
+    """A push-to-start token, for `Start`. A device has one for each attributes type."""
 
     __slots__ = ()
 
 
 class ActivityToken(_HexToken):
-    """The update token of one running activity: for `Update` and `End` only."""
+    """The token of one running activity, for `Update` and `End`."""
 
     __slots__ = ()
 
 
 class ChannelId(str):
-    """The id of a broadcast channel, in base64 as APNs gave it."""
+    """The id of a broadcast channel, in base64 as APNs returned it."""
 
     __slots__ = ()
 

@@ -13,10 +13,10 @@ from ..refusals import refused
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Host and port of an APNs, and of its channel management.
+    """Host and port of an APNs server, and of its channel management.
 
-    ``ca_file`` names a PEM file with the roots to trust instead of the system's (a local fake
-    has its own). ``manage_host`` defaults to ``host``; ``manage_port`` to 2196, Apple's port for
+    ``ca_file`` is a PEM file of root certificates to trust instead of the system's, such as a
+    fake's. ``manage_host`` defaults to ``host``; ``manage_port`` to 2196, Apple's port for
     production. Raises `InvalidSetting`.
     """
 

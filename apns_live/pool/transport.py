@@ -46,9 +46,9 @@ class Loss(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
-    """Plain callables that are told what happens; each costs nothing while it is None.
+    """Functions that are called when something happens.
 
-    They run on the event loop and should return at once. What they raise is logged and dropped.
+    They run on the event loop, so they must return quickly. If one raises, the error is logged.
     """
 
     connection_opened: Callable[[int, str], object] | None = None
@@ -63,7 +63,7 @@ class Hooks:
     """apns-id, reason, seconds until the next try"""
 
     def call(self, name: str, *arguments: object) -> None:
-        """Call the hook of this name, if there is one."""
+        """Call the hook with this name, if it is set."""
         hook = getattr(self, name)
         if hook is not None:
             try:

@@ -1,4 +1,4 @@
-"""The fake APNs: Apple's good days and bad days on a laptop, and what tests need around it.
+"""The fake APNs: a local APNs server with simulated phones and faults, for tests.
 
 ::
 
@@ -6,8 +6,8 @@
         ...                                   # send to fake.endpoint with fake.key_file
         assert fake.pushes[-1].priority == 10
 
-It shares no rule with the client that it tests: reasons, topics and decoding are its own, each with
-its source beside it.
+It shares no rules with the client: it has its own reasons, topics and decoding, each with its
+source.
 """
 
 from .clock import RealClock, SimulatedClock

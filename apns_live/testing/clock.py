@@ -167,7 +167,7 @@ class _MovableClock:
 
     @property
     def pending(self) -> int:
-        """How many timers wait."""
+        """The number of pending timers."""
         return len(self._timers)
 
     @property
@@ -323,7 +323,7 @@ class RealClock(_MovableClock):
         return timer
 
     def close(self) -> None:
-        """Let go of the event loop. Pending timers will not run."""
+        """Release the event loop. Pending timers will not run."""
         if self._wakeup is not None:
             self._wakeup.cancel()
             self._wakeup = None

@@ -49,7 +49,7 @@ Source = Contract | str | Path | Sequence[str | Path]
 
 
 class FakeEndpoint(NamedTuple):
-    """Where the fake is; the fields are the arguments of ``apns_live.Endpoint``."""
+    """The fake's address. The fields are the arguments of ``apns_live.Endpoint``."""
 
     host: str
     port: int
@@ -68,20 +68,19 @@ class FakeApns:
 
     ``face`` is ``wire`` (our own HTTP/2: fast, every fault) or ``asgi`` (hypercorn: an independent
     HTTP/2 stack). ``environment`` ``development`` adds apns-unique-id to device pushes. ``devices``
-    ``auto`` takes every well-formed token for a live device. ``strict`` refuses what Apple tolerates
-    without saying so; ``spelling`` ``documented`` uses the reasons of the documentation where the
-    wire differs. ``latency`` and ``spread`` are seconds. Accepted pushes
-    go to simulated phones with ``phone_settings`` and JSON ``schemas`` of content states (by
-    attributes type, a file or the schema itself), or to ``phones`` if there are others. With
-    ``contract`` (the app's Swift files, or those of each version of the app) phones decode as the
-    app does, and ``undecodable`` names the field.
-    ``clock`` is the time of phones, faults and latency; provider tokens are held against it too,
-    unless none is given: then the clock can be moved while tokens are held against the machine's.
-    ``hostnames`` are further names in the certificate, for clients that have Apple's hosts built in.
-    ``directory`` gets certificates and keys; a temporary one unless given. ``scenario`` is a file,
-    or a mapping of the same shape (see ``apns_live.testing.scenario``); arguments win over it.
+    ``auto`` accepts every well-formed token as a live device. ``strict`` refuses what Apple tolerates
+    but does not document; ``spelling`` ``documented`` uses the reasons of the documentation where
+    APNs differs from it. ``latency`` and ``spread`` are seconds. Accepted pushes go to simulated
+    phones with ``phone_settings`` and JSON ``schemas`` of content states (a file or a schema for an
+    attributes type), or to your own ``phones``. With ``contract`` (the app's Swift files, or a dict
+    of them by app version) phones decode as the app does, and ``undecodable`` names the field.
+    ``clock`` is the time of phones, faults and latency, and for the age of provider tokens. Without
+    it the fake has a clock that you can move, and checks provider tokens by the machine's clock.
+    ``hostnames`` are additional names in the certificate, for clients with hard-coded hosts.
+    ``directory`` is for certificates and keys; by default a temporary one. ``scenario`` is a file,
+    or a mapping of the same format (``apns_live.testing.scenario``); arguments override it.
 
-    Everything runs on the event loop of ``start``; see ``ThreadedFakeApns`` for a thread of its own.
+    It runs on the event loop that calls ``start``. ``ThreadedFakeApns`` uses its own thread.
     """
 
     def __init__(
@@ -235,18 +234,18 @@ class FakeApns:
 
     @property
     def directory(self) -> Path:
-        """Where certificates and keys are."""
+        """The directory of certificates and keys."""
         self._files()
         return self._folder.path
 
     @property
     def certificates(self) -> Certificates:
-        """The authority to trust, and what the server shows."""
+        """The certificate authority, and the server's certificate."""
         return self._files()[0]
 
     @property
     def ca_file(self) -> Path:
-        """The authority to trust, PEM."""
+        """The PEM file of the certificate authority to trust."""
         return self.certificates.ca_file
 
     @property
@@ -295,7 +294,7 @@ class FakeApns:
 
     @property
     def log(self) -> DeliveryLog:
-        """What became of each push, in the words of Apple's delivery log."""
+        """The delivery log: each change of a push's state, in the terms of Apple's log."""
         return self.devices.log
 
     @property
@@ -317,14 +316,14 @@ class FakeApns:
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` for every push, refusal, fault and change of a connection.
 
-        See ``apns_live.testing.recorder.Happening``. Returns a function that ends it.
+        See ``apns_live.testing.recorder.Happening``. Returns a function that removes the listener.
         """
         return self.recorder.listen(listener)
 
     def reset(self, *, devices: bool = True, pushes: bool = True, faults: bool = True) -> None:
-        """Forget pushes and phones and end all faults, or some of it.
+        """Delete pushes, phones and faults, or some of these.
 
-        Connections, keys, channels and what is in namespaces stay.
+        Connections, keys, channels and namespaces stay.
         """
         phones = self.simulated_phones
         if faults:
@@ -348,7 +347,7 @@ class FakeApns:
     def add_app(
         self, bundle_id: str, *, team_id: str | None = None, broadcast: bool = True
     ) -> None:
-        """Register an App ID; ``broadcast`` False leaves the capability off."""
+        """Register an App ID, with ``broadcast`` False without the broadcast capability."""
         self.state.add_app(bundle_id, team_id or self.team_id, broadcast=broadcast)
 
     def add_key(
@@ -379,7 +378,7 @@ class FakeApns:
         self.state.verifier.revoke(key_id)
 
     def add_channel(self, storage_policy: int = 0, *, bundle_id: str | None = None) -> Channel:
-        """Create a broadcast channel without a request."""
+        """Create a broadcast channel."""
         channel = self.state.channels.create(
             bundle_id or self.bundle_id, storage_policy, now=self.clock.time()
         )
@@ -388,9 +387,9 @@ class FakeApns:
         return channel
 
     async def advance(self, seconds: float, *, tokens: bool = False) -> None:
-        """Move the clock; what falls due happens, in order. ``tokens`` ages provider tokens too.
+        """Move the clock; everything due happens, in order. With ``tokens`` provider tokens age too.
 
-        With a clock of your own they always age with it. Raises FakeError for one that cannot move.
+        With your own clock they always do. Raises FakeError for a clock that cannot move.
         """
         if not isinstance(self.clock, RealClock | SimulatedClock):
             raise FakeError("this fake's clock cannot be moved")
@@ -401,7 +400,7 @@ class FakeApns:
     # --- what goes wrong at once ---------------------------------------------------------------
 
     def fault(self, action: Action, **values: Any) -> int:
-        """Put a fault in force (see ``Fault``) and return its id for ``faults.remove``."""
+        """Add a fault (see ``Fault``) and return its id for ``faults.remove``."""
         return self.faults.add(Fault.from_mapping({"action": action, **values}))
 
     def go_away(
@@ -414,7 +413,7 @@ class FakeApns:
         last: int | None = None,
         timestamp: int | None = None,
     ) -> int:
-        """Send GOAWAY on one connection or all; return on how many. Wire face only."""
+        """Send GOAWAY on one connection or all; return how many. Only with the face ``wire``."""
         return self._on_wire(
             connection_id,
             lambda each: each.go_away(
@@ -425,24 +424,24 @@ class FakeApns:
     def change_settings(
         self, changes: Mapping[int, int], *, connection_id: int | None = None
     ) -> int:
-        """Send SETTINGS on one connection or all; return on how many. Wire face only."""
+        """Send SETTINGS on one connection or all; return how many. Only with the face ``wire``."""
         return self._on_wire(connection_id, lambda each: each.change_settings(changes))
 
     def disconnect(self, *, connection_id: int | None = None) -> int:
-        """Break one connection or all without a word; return how many. Wire face only."""
+        """Drop one connection or all without GOAWAY; return how many. Only with the face ``wire``."""
         return self._on_wire(connection_id, WireConnection.abort)
 
     def silence(self, *, connection_id: int | None = None) -> int:
-        """Let one connection or all fall silent for ever; return how many. Wire face only."""
+        """Stop answering on one connection or all; return how many. Only with the face ``wire``."""
         return self._on_wire(connection_id, WireConnection.silence)
 
     def stop_listening(self) -> None:
-        """Refuse new connections; open ones go on. Wire face only."""
+        """Refuse new connections; open ones stay. Only with the face ``wire``."""
         for face in self._wire_faces():
             face.stop_listening()
 
     def listen_again(self) -> None:
-        """Take new connections again, on the same ports. Wire face only."""
+        """Accept connections again, on the same ports. Only with the face ``wire``."""
         for face in self._wire_faces():
             face.listen_again()
 

@@ -61,9 +61,9 @@ _BUCKETS = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One fault. Times are seconds; what is not given does not narrow the choice.
+    """One fault. Times are seconds. Filters that are not given match everything.
 
-    Who: ``token`` (hex, a prefix is enough), ``topic``, ``push_type``, ``priority``, ``face``,
+    Filters: ``token`` (hex, a prefix is enough), ``topic``, ``push_type``, ``priority``, ``face``,
     ``connection`` (number, from 1). When: ``after`` and ``lasting`` count from the moment it was
     added; ``nth`` names pushes to a token, from 1; ``skip``, ``every``, ``times`` count matches;
     ``fraction`` is drawn. ``processed`` says whether the phones get the push all the same; by
@@ -248,7 +248,7 @@ class Faults:
         return len(self._active)
 
     def add(self, fault: Fault | None = None, /, **values: Any) -> int:
-        """Put a fault in force, given as one or by its fields; return its id."""
+        """Add a fault, given as an object or by its fields; return its id."""
         if fault is None:
             fault = Fault.from_mapping(values)
         elif values:

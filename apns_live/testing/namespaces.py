@@ -95,7 +95,7 @@ class Namespace:
         return getattr(self._fake, name)
 
     def fault(self, action: Action, **values: Any) -> int:
-        """Put a fault in force for pushes to this namespace's tokens and channels; return its id."""
+        """Add a fault for pushes to this namespace's tokens and channels; return its id."""
         return self.faults.add(Fault.from_mapping({"action": action, **values}))
 
     def add_channel(self, storage_policy: int = 0, *, bundle_id: str | None = None) -> Channel:

@@ -16,7 +16,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """A request that was not taken; header values as they came, ``""`` where absent.
+    """A refused request. Header values are as received, ``""`` if absent.
 
     ``number`` counts pushes accepted and refused alike, and is 0 at the management port. ``at`` is
     epoch seconds on the fake's clock. ``target`` is the device token, channel id or path.
@@ -41,7 +41,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
 
 
 class ConnectionChange(msgspec.Struct, frozen=True, gc=False):
-    """Something happened to a connection. ``at`` is epoch seconds."""
+    """A change of a connection. ``at`` is epoch seconds."""
 
     kind: Literal["opened", "closed", "streams", "goaway", "silent"]
     connection_id: int

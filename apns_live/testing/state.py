@@ -117,16 +117,16 @@ UNKNOWN = TokenStatus(TokenCondition.UNKNOWN)
 
 
 class Phones(Protocol):
-    """What the rules need of the phones behind the tokens."""
+    """The interface to the phones. Implement it to replace the simulated ones."""
 
     def receive(self, push: Push) -> None:
-        """Take a device push that was answered with 200. Must not raise or block."""
+        """Receive a device push that was answered with 200. Must not raise or block."""
 
     def receive_broadcast(self, push: Push) -> None:
-        """Take a broadcast that was answered with 200. Must not raise or block."""
+        """Receive a broadcast that was answered with 200. Must not raise or block."""
 
     def token_status(self, token: str, topic: str) -> TokenStatus:
-        """Return what is known of ``token`` (lower-case hex) for ``topic`` (the whole apns-topic)."""
+        """Return the status of ``token`` (lower-case hex) for ``topic`` (the whole apns-topic)."""
 
 
 class QuietPhones:

@@ -50,7 +50,7 @@ class ThreadedFakeApns:
 
     @property
     def runs(self) -> bool:
-        """Whether it was started and is not closed."""
+        """Whether it was started and not closed."""
         return self._portal is not None
 
     def start(self) -> None:

@@ -40,11 +40,11 @@ _GRANT_INTERVAL = 0.05
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSnapshot:
-    """What is to be known of one connection. Times are epoch seconds on the fake's clock.
+    """One connection at a moment. Times are epoch seconds on the fake's clock.
 
-    ``max_streams`` is what the client was last told; ``window`` is how many bytes of bodies it may
-    still send before it is granted more (None where the face cannot know). ``bound_key`` is the key
-    id of its first accepted provider token.
+    ``max_streams`` is the last announced limit. ``window`` is how many bytes of bodies the client
+    may still send (None if the face does not know). ``bound_key`` is the key id of its first
+    accepted provider token.
     """
 
     connection_id: int
@@ -66,7 +66,7 @@ class ConnectionSnapshot:
     def of(
         cls, identity: ConnectionIdentity, peer: str, opened_at: float, **more: Any
     ) -> ConnectionSnapshot:
-        """Return what is known of a connection, and what the face adds."""
+        """Return a snapshot of a connection, with the fields that the face adds."""
         key = identity.key
         if key is not None:
             more |= {"bound_key": key.key_id, "team_id": key.team_id}

@@ -38,10 +38,10 @@ ClientFor = Callable[[App, str], AbstractAsyncContextManager[Client]]
 
 
 class CreateChannel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A new channel.
+    """A request for a new channel.
 
-    ``storage_policy`` 1 keeps the newest message for up to 8 hours, 0 keeps nothing and allows more
-    pushes. It cannot be changed later.
+    With ``storage_policy`` 1 APNs stores the newest message for up to 8 hours; with 0 it stores
+    nothing and allows more pushes. The policy cannot be changed.
     """
 
     storage_policy: int = 1
@@ -50,7 +50,7 @@ class CreateChannel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class ChannelView(msgspec.Struct, frozen=True, kw_only=True):
-    """A channel as callers see it. ``storage_policy`` is None where only the id is known.
+    """A broadcast channel. ``storage_policy`` is None if it is unknown.
 
     ``created_at`` is when it became known here, milliseconds since 1970.
     """
@@ -63,7 +63,7 @@ class ChannelView(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, row: Row[Any]) -> ChannelView:
-        """Return the channel of a row."""
+        """Return the channel of a database row."""
         policy = None if row.storage_policy == UNKNOWN_POLICY else row.storage_policy
         return view_of(cls, row, id=row.channel_id, storage_policy=policy)
 

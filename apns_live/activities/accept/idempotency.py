@@ -30,7 +30,7 @@ KEPT_MILLISECONDS = 30 * 24 * 3600 * 1000
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """An idempotency key as a caller gave it. ``caller`` keeps the keys of callers apart.
+    """An idempotency key. Keys of different ``caller`` values are independent.
 
     ``digest`` stands for the caller's own request where the one that was made of it also holds the
     time of day or a fresh id, and so would not be the same when it is repeated.
@@ -42,7 +42,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Once(msgspec.Struct, Generic[Answer], frozen=True):
-    """An answer, and whether it is the first one said again."""
+    """An answer. ``replayed`` means that it repeats the answer to the first call."""
 
     answer: Answer
     replayed: bool

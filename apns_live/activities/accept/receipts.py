@@ -39,7 +39,7 @@ Left = Callable[[int, str], object]
 
 
 class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One report of a device. It is about an activity, or about an operation (a notification).
+    """A device's report about an activity, or about an operation (a notification).
 
     ``at`` is when it happened, milliseconds since 1970 as the phone saw it; None for now. ``card`` is the
     card's own id, as `TokenRecord` has it: of two cards of one activity, one may be gone.

@@ -42,7 +42,7 @@ PACE_WARNING = (
 
 
 class Streamed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a put or end came to. ``activity`` is None when nothing runs behind the key."""
+    """The result of a stream's put or end. ``activity`` is None if the stream has none."""
 
     operation: Operation
     key: str

@@ -23,7 +23,7 @@ _Count = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
 class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A device as told by a caller; a field that is None was not told, and stays as it was.
+    """Facts about a device. Fields that are None stay unchanged.
 
     Times are milliseconds since 1970; ``session_time`` is seconds.
     """
@@ -46,7 +46,7 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class TokenRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A token of a device. ``registered_at`` is milliseconds since 1970, as the phone saw it.
+    """A token of a device. ``registered_at`` is in milliseconds since 1970, by the phone's clock.
 
     ``scope`` is the attributes type of a start token, the id of the activity of an activity token,
     and empty for a device token. ``card`` is ActivityKit's id of the card that an activity token is of: of two

@@ -15,16 +15,16 @@ Urgency = Literal["urgent", "normal", "quiet"]
 
 
 class CatalogText(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A text from the app's string catalogue: its key, and the values for its placeholders."""
+    """A text from the app's string catalog: its key, and the values for its placeholders."""
 
     key: str
     args: tuple[str, ...] = ()
 
 
 class AlertText(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An alert, by language where callers have translations.
+    """An alert. Its texts may be dicts by language.
 
-    ``title_key`` and ``body_key`` take the place of the texts: the phone translates them itself.
+    ``title_key`` and ``body_key`` replace the texts by keys that the phone translates itself.
     """
 
     title: Text
@@ -35,7 +35,7 @@ class AlertText(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Presentation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What goes with a state. Dates are seconds since 1970, times to live seconds from sending."""
+    """Alert, dates and urgency of a state. ``*_date`` is seconds since 1970, ``*_after`` from sending."""
 
     alert: AlertText | None = None
     stale_date: float | None = None
@@ -79,7 +79,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Give an activity a new state. ``tags`` and ``metadata`` stay as they are when None.
+    """Gives an activity a new state. ``tags`` and ``metadata`` stay unchanged if None.
 
     ``end_at`` sets the time of its end (seconds since 1970), with ``end_presentation``; None leaves
     it as it is. ``operation`` as in `Start`.
@@ -102,7 +102,7 @@ CANCELLED = "cancelled"
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """End an activity; without a state the last one stays on the card. ``operation`` as in `Start`."""
+    """Ends an activity. Without a state the card keeps its last one. ``operation``: see `Start`."""
 
     id: str
     content_state: dict[str, Any] | None = None
@@ -116,9 +116,9 @@ class End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
-    """A write was stored: what is to happen, not yet what did. ``operation`` leads to what becomes of it.
+    """The result of a stored call. ``operation`` is the id under which you find its outcomes.
 
-    ``status`` is ``accepted``, ``scheduled``, ``superseded`` (a newer revision is there already) or
+    ``status`` is ``accepted``, ``scheduled``, ``superseded`` (there is a newer revision) or
     ``ignored`` (the activity had ended). ``version`` counts the states of the activity from 1.
     """
 

@@ -10,10 +10,10 @@ from ...errors import InvalidInput
 
 
 class Audience(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Who should get it. The parts that are given are joined by OR, then the exclusions apply.
+    """A set of devices: all that match any given part, minus the excluded ones.
 
-    ``users`` are external ids, ``user_ids`` the users' own, ``devices`` subscription ids,
-    ``segments`` names or ids, ``groups`` slugs, ``filter`` a tree as JSON.
+    ``users`` are external ids, ``user_ids`` internal user ids, ``devices`` device ids,
+    ``segments`` names or ids, ``groups`` slugs, ``filter`` a tree of conditions (JSON).
     """
 
     everyone: bool = False
@@ -31,12 +31,12 @@ class Audience(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is included."""
+        """Whether no part is given."""
         named = (self.users, self.user_ids, self.devices, self.segments, self.groups)
         return not (self.everyone or any(named) or any(self.aliases.values()) or self.filter)
 
     def check(self) -> None:
-        """Raise `InvalidInput` for an audience that names nobody."""
+        """Raise `InvalidInput` for an empty audience."""
         if self.is_empty:
             raise InvalidInput(
                 "names nobody",

@@ -31,7 +31,7 @@ _MAX_EXPIRY = 30 * 86_400.0
 class Notify(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An ordinary push to an audience; the fields are those of `apns_live.payload.Notification`.
 
-    - ``title``, ``subtitle``, ``body``: a text, or one for each language with ``en`` among them.
+    - ``title``, ``subtitle``, ``body``: a text, or a dict by language that includes ``en``.
     - ``background``: a silent push that wakes the app: ``custom`` only, nothing is shown.
     - ``badge`` alone sets the number on the icon, 0 removes it.
     - ``collapse_id``: a later push with the same one takes its place; by default the operation's id.

@@ -62,14 +62,13 @@ class Database:
         pool_size: int = 8,
         timeout: float | None = TIMEOUT,
     ) -> Database:
-        """Return a database for a file's path or an URL; connects when it is first used.
+        """Return a database for a file's path or a URL. It connects on first use.
 
-        ``synchronous`` is SQLite's: NORMAL survives kill -9, FULL survives a loss of power too.
-        ``timeout`` is how many seconds a statement, a lock or a free connection may take; None for
-        as long as it takes. An address with ``transaction_pooling=1`` goes through PgBouncer in
-        transaction mode: no state is kept in a session, so only this side watches the time.
-        Raises `InvalidSetting` for an URL of another kind of database, and `StoreError` for a file
-        in a folder that is not there.
+        ``synchronous`` is SQLite's: NORMAL survives a killed process, FULL also a power cut.
+        ``timeout`` is the limit in seconds for a statement, a lock or a free connection; None for
+        no limit. Add ``transaction_pooling=1`` to the URL for PgBouncer in transaction mode; the
+        server then cannot enforce the limits, only this process does. Raises `InvalidSetting` for
+        a URL of another kind of database, and `StoreError` if the file's folder does not exist.
         """
         parsed = _parse(url)
         if parsed.get_backend_name() == "postgresql":
@@ -92,19 +91,19 @@ class Database:
 
     @property
     def transaction_pooling(self) -> bool:
-        """Whether a pooler in transaction mode stands between: then nobody can LISTEN."""
+        """Whether connections go through a pooler in transaction mode, where LISTEN fails."""
         return self._url.query.get("transaction_pooling") == "1"
 
     @property
     def url(self) -> URL:
-        """The address, with its password: not for logs."""
+        """The address with its password; do not log it."""
         return self._url
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction that may write; committed at the end, rolled back on an error.
+        """Open a transaction; commit it at the end, or roll it back on an error.
 
-        Raises `Busy` when nothing was stored and the same may succeed later, and `StoreError`.
+        Raises `Busy` if nothing was stored and a repetition may succeed, and `StoreError`.
         """
         committing = False
         try:
@@ -119,9 +118,9 @@ class Database:
 
     @asynccontextmanager
     async def read(self, *, once: bool = False) -> AsyncIterator[AsyncConnection]:
-        """One transaction that only reads, on a snapshot of its own. Raises as `write`.
+        """Open a read-only transaction on a snapshot. Raises as `write`.
 
-        ``once`` says that it is one statement: PostgreSQL needs no transaction around it.
+        ``once`` means that you run only one statement, which needs no transaction on PostgreSQL.
         """
         try:
             async with self._lent(self._once if once else self._reader) as connection:
@@ -145,16 +144,16 @@ class Database:
             return (await connection.execute(query)).scalar()
 
     async def change(self, statement: Executable, values: Any = None) -> int:
-        """Run one statement in a transaction of its own; return how many rows it changed.
+        """Run one statement in its own transaction; return how many rows it changed.
 
-        ``values`` are the row, or the rows, that it is for.
+        ``values`` is the row, or a list of rows, to bind.
         """
         async with self.write() as connection:
             return (await connection.execute(statement, values)).rowcount
 
     @asynccontextmanager
     async def own_connection(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection without transactions, for what lives as long as it; then close it."""
+        """Yield a connection in autocommit mode, and close it at the end."""
         try:
             async with self._writer.connect() as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -178,7 +177,7 @@ class Database:
                     await connection.invalidate()  # it came from a pool that is gone
 
     async def aclose(self) -> None:
-        """Close every connection; one that is in use closes when its transaction ends."""
+        """Close all connections; one in use is closed when its transaction ends."""
         self._closed = True
         await self._writer.dispose()
         if self._reader is not self._writer:

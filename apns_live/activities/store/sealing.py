@@ -36,7 +36,7 @@ def new_key() -> str:
 
 
 class Sealer:
-    """Seals and opens provider keys. Its repr shows nothing of its key."""
+    """Encrypts and decrypts provider keys with the sealing key, which its repr never shows."""
 
     __slots__ = ("_cipher", "_raw")
 
@@ -53,9 +53,9 @@ class Sealer:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Sealer:
-        """Take the key from the environment, or from the file that the environment names.
+        """Read the key from APNS_LIVE_STORE_KEY, or from the file in APNS_LIVE_STORE_KEY_FILE.
 
-        Raises `InvalidSetting` when neither is there.
+        Raises `InvalidSetting` if neither is set.
         """
         values = os.environ if environment is None else environment
         if key := values.get(VARIABLE):
@@ -73,17 +73,17 @@ class Sealer:
         return "Sealer()"
 
     def derive(self, purpose: str) -> bytes:
-        """Return 32 bytes for another purpose, of which nothing leads back to the key (RFC 5869)."""
+        """Return a 32-byte key for another purpose, derived by HKDF (RFC 5869)."""
         return HKDF(SHA256(), length=32, salt=None, info=purpose.encode()).derive(self._raw)
 
     def seal(self, secret: str, *, app: str, key_id: str) -> bytes:
-        """Return the sealed form of a PEM."""
+        """Return the encrypted PEM."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = self._cipher.encrypt(nonce, secret.encode(), _place(app, key_id))
         return _VERSION + nonce + sealed
 
     def open(self, sealed: bytes, *, app: str, key_id: str) -> str:
-        """Return the PEM. Raises `StoreError` when this is not the key it was sealed with."""
+        """Return the decrypted PEM. Raises `StoreError` if it was sealed with another key."""
         start = len(_VERSION) + _NONCE_BYTES
         if not sealed.startswith(_VERSION) or len(sealed) <= start:
             raise StoreError(f"the stored provider key {key_id} is damaged: add it again")

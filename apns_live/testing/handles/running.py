@@ -24,7 +24,7 @@ class FaultBook:
         self._running = running
 
     def add(self, action: str, **values: Any) -> int:
-        """Put a fault in force (see ``apns_live.testing.Fault``) and return its id."""
+        """Add a fault (see ``apns_live.testing.Fault``) and return its id."""
         return self._running.call(lambda fake: fake.faults.add(action=action, **values))
 
     def remove(self, fault_id: int) -> bool:
