@@ -1,4 +1,4 @@
-"""A direct APNs engine for Live Activity pushes, with a local fake APNs to test against.
+"""Sends Live Activity pushes directly to APNs. Includes a local fake APNs for tests.
 
 Names are loaded when they are first used: importing a part (the command line, the pytest plugin)
 does not load the whole engine.

@@ -1,4 +1,4 @@
-"""What an answer says: status, Apple's reason, the time of a 410, and what the server's clock shows.
+"""Reads APNs' answers: status, reason, the time of a 410, and the server's clock.
 
 Anything may come back, also from something between here and APNs: nothing in here raises.
 """

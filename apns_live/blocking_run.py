@@ -1,4 +1,4 @@
-"""A fan-out seen from a synchronous thread. Rules of all fan-outs: docs/fan-out.md.
+"""A fan-out for synchronous threads. Rules of all fan-outs: docs/fan-out.md.
 
 Tokens and outcomes cross between the caller's thread and the event loop's in two plain deques,
 whose ends may be used from different threads; a thread is woken only when it waits. So the cost of

@@ -1,4 +1,4 @@
-"""Provider keys and provider tokens: who we are to APNs.
+"""Provider keys and provider tokens, which authenticate the sender to APNs.
 
 Apple, "Establishing a token-based connection to APNs": an ES256 JWT with the key id in its header
 and the team id in its claims, not older than an hour, and not renewed on a connection more often

@@ -1,4 +1,4 @@
-"""What a word of a push's fate means, whose fault it is, and what to do.
+"""Explanations of reasons, outcomes and symptoms: whose fault it is, and what to do.
 
 Three kinds of word: what a team sees (a symptom), what a phone did with a push that APNs accepted
 (the delivery log of the fake, and what receipts of an app suggest), and a verdict of an `Outcome`.

@@ -1,4 +1,4 @@
-"""A caller's own code, called from our loops: what it raises is logged once and stops nobody."""
+"""Calls the caller's callbacks: an error is logged once and stops nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a ``.p8`` file, with a plain sentence for each way in which it is not one.
+"""Reads a ``.p8`` file, with a clear error for each kind of wrong file.
 
 Apple gives the key once, as PKCS#8 in PEM (RFC 7468) on the curve P-256. The errors of a crypto
 library say little of what happened, so each usual mix-up is looked for and named.

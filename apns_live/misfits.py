@@ -1,4 +1,4 @@
-"""What msgspec says of a value of the wrong shape, in the words of every other refusal."""
+"""Converts msgspec's validation errors to our format."""
 
 from __future__ import annotations
 

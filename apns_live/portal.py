@@ -1,4 +1,4 @@
-"""One background event loop a process, for callers without one of their own.
+"""One background event loop per process, for synchronous callers.
 
 The thread starts at first use. During ``os.fork`` it stands still: a child inherits every lock
 as it was, for ever, so none may be held here (an import lock, for one). After it the child must

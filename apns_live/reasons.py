@@ -1,4 +1,4 @@
-"""Apple's reasons as one table of data, each with its verdict and retry policy.
+"""The table of Apple's reasons, each with its verdict and retry policy.
 
 Sources: Apple, "Handling notification responses from APNs" and "Handling error responses from
 Apple Push Notification service"; where the wire was seen to spell a reason differently, both

@@ -1,4 +1,4 @@
-"""The refusals: what is wrong with a caller's input, and what to do; each said in one place."""
+"""The texts of errors about a caller's input, each in one place."""
 
 from __future__ import annotations
 

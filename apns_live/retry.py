@@ -1,4 +1,4 @@
-"""The one retry policy: what follows a refusal, and after how many seconds.
+"""The retry policy: what follows a refusal, and after how many seconds.
 
 `apns_live.reasons` names a policy for each reason; `POLICIES` has its numbers. Who reads them:
 the client's engine and channel management through `next_step`, its `client.backoff` for what waits

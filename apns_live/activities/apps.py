@@ -1,4 +1,4 @@
-"""Apps of one installation, and the provider keys that they push with."""
+"""The apps of one installation, and their provider keys."""
 
 from __future__ import annotations
 

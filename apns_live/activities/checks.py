@@ -1,4 +1,4 @@
-"""Checks of what callers hand to the service, each with the field's path and a remedy."""
+"""Validates input to the service. Each error has the field's path and a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Content states held to the contract of the app: its Swift source, stored in its settings.
+"""Checks content states against the app's contract: its Swift source, stored in its settings.
 
 The setting ``contract`` is ``{"mode": "refuse", "versions": {"2.4": {"Match.swift": "..."}}}``: one
 set of files for each version of the app. A state must decode under all of those that devices run (see

@@ -1,4 +1,4 @@
-"""One row of an app by the name that callers know it by, and row ids of many."""
+"""Finds a row of an app by its public name, or the row ids of many."""
 
 from __future__ import annotations
 

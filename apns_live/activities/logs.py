@@ -1,4 +1,4 @@
-"""Log lines as text or JSON, each with the request, app and operation that it is about.
+"""Formats log lines as text or JSON, with their request, app and operation.
 
 `configure` sets them up for a program through the standard ``logging.config.dictConfig``. A program
 that embeds the service keeps its own configuration and may use `JsonFormatter` or `TextFormatter`.

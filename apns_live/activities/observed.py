@@ -1,4 +1,4 @@
-"""What the service shows of its work: times for metrics, spans for traces, names for log lines.
+"""Observability of the service: times for metrics, spans for traces, context for log lines.
 
 A call names itself in `CALL`; every log line that is written while it is served carries those names.
 `accepted` joins the operation that a call made to the call and to its OpenTelemetry span. When the

@@ -1,4 +1,4 @@
-"""The service in one object: what the gateway, programs and tests talk to.
+"""The `Service`: the entry point for the gateway, programs and tests.
 
 ::
 

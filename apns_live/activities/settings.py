@@ -1,4 +1,4 @@
-"""What can be set of the service, with the defaults.
+"""Settings of the service, with their defaults.
 
 A field says all that there is to know of it. Its class, the command line, the environment, the
 settings file and the documentation come from that.

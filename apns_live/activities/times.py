@@ -1,4 +1,4 @@
-"""Times as the store keeps them: whole milliseconds since 1970."""
+"""Times in the database: whole milliseconds since 1970."""
 
 from __future__ import annotations
 

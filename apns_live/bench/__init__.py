@@ -1,1 +1,1 @@
-"""The harness of ``apns-live bench``: measures the engine, the service and the gateway on this machine."""
+"""The benchmarks of ``apns-live bench``: the engine, the service and the gateway on this machine."""

@@ -1,4 +1,4 @@
-"""Compares results: a ratio of rates with the interval that holds it with 95 % confidence."""
+"""Compares results: a ratio of rates with its 95 % confidence interval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway under load: update calls beside an empty route, registrations, half load, overload.
+"""Measures the gateway: update calls compared with an empty route, registrations, half load, overload.
 
 The gateway runs on one core with SQLite; the sink in Apple's place and the load share the other.
 """

@@ -1,4 +1,4 @@
-"""A closed loop of HTTP/1.1 requests over keep-alive connections, cheap enough not to be the limit."""
+"""A closed loop of HTTP/1.1 requests over keep-alive connections, cheap enough not to be the bottleneck."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conditions of a measurement: machine, versions, and what a core is worth."""
+"""The conditions of a measurement: machine, versions, and the speed of a core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The measures of the engine: each says which senders run, on which sink, and what is to be read in it."""
+"""The benchmarks of the engine: their senders, sinks and results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an audience needs: connections, processes, machines and database load, by arithmetic.
+"""Computes connections, processes, machines and database load for an audience.
 
 One connection carries at most min(streams / RTT, window / (body x RTT)) pushes a second. What the pool
 gets of that at a distance, and what a push costs, are measured; a core is planned to be used to a share.

@@ -1,4 +1,4 @@
-"""One picture of a result: rates side by side, rate over time, percentile curves; conditions below."""
+"""Draws a result: rates, rate over time, percentile curves, and the conditions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes of the bench: each does one thing on one core, and talks to us over a pipe.
+"""Child processes of a benchmark: each has one task and one core, and a pipe to the parent.
 
 A worker is a function, or a coroutine function, whose first argument is its end of the pipe. It says "ready" and what it wants
 to say first, and then what its part is. A worker ends when our end is closed.

@@ -1,4 +1,4 @@
-"""A distance to the sink: a TCP relay that delays every byte by a fixed time in each direction.
+"""A TCP relay that delays every byte by a fixed time in each direction.
 
 It does not limit throughput: what arrives is kept with the time when it is due, and leaves then. Its CPU
 is counted with the sink's, whose core it shares: where they are busy, they are the limit.

@@ -1,4 +1,4 @@
-"""What a measurement found: runs, their conditions, and how to print and keep them."""
+"""Results of a measurement: runs and conditions; prints and saves them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs contenders in alternating rounds against one sink, each alone on its core."""
+"""Runs senders in alternating rounds against one sink, each alone on its core."""
 
 from __future__ import annotations
 

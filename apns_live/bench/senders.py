@@ -1,4 +1,4 @@
-"""The senders that are measured, each alone in a process of its own.
+"""The measured senders, each in its own process.
 
 A sender connects and sends a few pushes; when the parent is ready too, it sends what the plan says and
 tells how far it is. Imports, TLS and the first connection are outside the figures.

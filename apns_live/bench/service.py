@@ -1,4 +1,4 @@
-"""The service on a database: registering devices, and a start for all of them with every outcome stored.
+"""Measures the service: registering devices, and a start for all of them with every outcome stored.
 
 Each part runs in a process of its own, so that its CPU and memory are the service's: the sink, and a
 database's server, are other processes.

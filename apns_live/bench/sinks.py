@@ -1,4 +1,4 @@
-"""What answers in Apple's place: it reads a whole request and answers 200 with its apns-id.
+"""Sinks: receivers that read a whole request and answer 200 with its apns-id.
 
 The sink in C (``apns_sink.c``, on libnghttp2) is built where a compiler and the library are there.
 Else the one on our own HTTP/2 serves, which can be the limit itself: so its busy share stands beside

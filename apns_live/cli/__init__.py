@@ -1,4 +1,4 @@
-"""The command ``apns-live``: parses words, composes the rooms below, shows progress and tables."""
+"""The command ``apns-live``: reads arguments, calls the layers below, prints results."""
 
 from __future__ import annotations
 

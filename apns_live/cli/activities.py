@@ -1,4 +1,4 @@
-"""``apns-live activities``: what the service's database knows of activities."""
+"""``apns-live activities``: inspects the activities in the service's database."""
 
 from __future__ import annotations
 

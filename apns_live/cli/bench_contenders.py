@@ -1,4 +1,4 @@
-"""Who is measured beside us: peers by name, and commands of the user's own."""
+"""The other senders of a benchmark: known ones by name, and the user's commands."""
 
 from __future__ import annotations
 

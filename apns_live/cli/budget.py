@@ -1,4 +1,4 @@
-"""``apns-live budget simulate``: what a day's updates would do to a phone's budget."""
+"""``apns-live budget simulate``: how a day's updates use a phone's budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a budget does to a day's updates, before a phone is involved.
+"""Simulates how a day's updates use a phone's budget.
 
 The lane, the timestamps and the budget are the real ones; the clock, the answers of APNs and the
 phone are not. The phone here has an hourly budget by the clock (or rolling) of a size that the

@@ -1,4 +1,4 @@
-"""The Calls view of the inspector: keeps a gateway's last calls, and makes calls for the page.
+"""The Calls panel of the inspector: stores a gateway's last calls, and makes calls for the page.
 
 The page holds no key. This module adds the key of the API to a call that it makes, and hides keys in
 what it shows. The inspector's guard stands in front: this machine and the page's own origin alone.

@@ -1,4 +1,4 @@
-"""``apns-live completion``: prints the script with which a shell completes commands and options."""
+"""``apns-live completion``: prints the completion script of a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A CONNECT proxy (RFC 9110, 9.3.6) that leads to the gateway, whatever host is asked for.
+"""A CONNECT proxy (RFC 9110, 9.3.6) that connects every host to the gateway.
 
 For SDKs that have the host built in but heed ``HTTPS_PROXY``: no root, no names in DNS.
 """

@@ -1,4 +1,4 @@
-"""``apns-live contract``: hold content states against the Swift source of the app."""
+"""``apns-live contract``: checks content states against the app's Swift source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``apns-live demo``: a match from start to end, against a fake APNs in a process of its own."""
+"""``apns-live demo``: an activity from start to end, against a fake APNs in another process."""
 
 from __future__ import annotations
 

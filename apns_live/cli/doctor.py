@@ -1,4 +1,4 @@
-"""``apns-live doctor``: what keeps pushes from leaving, and why a phone shows nothing."""
+"""``apns-live doctor``: diagnoses why pushes cannot be sent, or why a phone shows nothing."""
 
 from __future__ import annotations
 

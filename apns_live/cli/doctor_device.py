@@ -1,4 +1,4 @@
-"""A device's way: why it shows nothing, as the service's database or a fake's inspector tells it."""
+"""Diagnoses a device, from the service's database or a fake's inspector."""
 
 from __future__ import annotations
 

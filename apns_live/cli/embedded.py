@@ -1,4 +1,4 @@
-"""What a gateway makes for itself where it is told nothing: directory, database, sealing key, certificates."""
+"""Creates what a gateway needs by default: directory, database, sealing key, certificates."""
 
 from __future__ import annotations
 

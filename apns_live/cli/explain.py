@@ -1,4 +1,4 @@
-"""``apns-live explain``: what a reason, an outcome or a symptom means, and what to do."""
+"""``apns-live explain``: explains a reason, an outcome or a symptom."""
 
 from __future__ import annotations
 

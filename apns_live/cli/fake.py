@@ -1,4 +1,4 @@
-"""``apns-live fake``: a local APNs with phones behind it."""
+"""``apns-live fake``: a local APNs with simulated phones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``apns-live fan-out``: one message to a file of tokens."""
+"""``apns-live fan-out``: sends one message to a file of tokens."""
 
 from __future__ import annotations
 

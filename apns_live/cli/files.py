@@ -1,4 +1,4 @@
-"""The files that a fan-out leaves: what to retry, what to drop, what is unknown.
+"""The output files of a fan-out: tokens to retry, to drop, and of unknown outcome.
 
 They hold device tokens, so each is readable by its owner alone, from its first byte on. A file is
 written beside its place and moved there at the end: the retry file may be the one being read.

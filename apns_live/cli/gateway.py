@@ -1,4 +1,4 @@
-"""``apns-live gateway``: the HTTP API as a program, and with a fake APNs beside it to try things."""
+"""``apns-live gateway``: runs the HTTP API, optionally with a fake APNs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``apns-live gateway`` and ``worker`` are set to: the HTTP API, the service, the log, and where APNs is."""
+"""The settings of ``apns-live gateway`` and ``worker``: HTTP API, service, log, APNs."""
 
 from __future__ import annotations
 

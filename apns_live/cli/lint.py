@@ -1,4 +1,4 @@
-"""``apns-live lint``: what APNs and the phone will make of a payload file."""
+"""``apns-live lint``: checks a payload file."""
 
 from __future__ import annotations
 

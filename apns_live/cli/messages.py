@@ -1,4 +1,4 @@
-"""Build a message from options and a JSON file: in our own words, or a ready payload with aps."""
+"""Builds a message from options and a JSON file in our format or with an aps key."""
 
 from __future__ import annotations
 

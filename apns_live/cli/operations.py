@@ -1,4 +1,4 @@
-"""``apns-live operations``: what was asked of the service, and what became of it on every device."""
+"""``apns-live operations``: inspects operations, and exports their outcomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options: tables of words, the ones that several commands share, and the decorator that reads them."""
+"""Options: tables of their descriptions, shared options, and the decorator that reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands say, where, and how they exit.
+"""Output and exit codes of the commands.
 
 Answers go to stdout, everything else (progress, warnings, errors) to stderr. With ``--json``
 stdout carries one JSON value a line and nothing else.

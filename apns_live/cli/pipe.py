@@ -1,4 +1,4 @@
-"""Tokens from a pipe: read on a thread, because a silent producer must not hold up the answers."""
+"""Reads tokens from a pipe on a thread, so that a slow producer does not delay the answers."""
 
 from __future__ import annotations
 

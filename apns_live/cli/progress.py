@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar where a person watches, else a line now and then."""
+"""Progress on stderr: a bar on a terminal, otherwise a line now and then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The work of ``apns-live fan-out``: streams tokens through a fan-out, and accounts for each."""
+"""The work of ``apns-live fan-out``: sends to a stream of tokens, and sorts the outcomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``apns-live store``: set up the service's database, look at it, make a sealing key."""
+"""``apns-live store``: sets up and inspects the service's database, and manages the sealing key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the commands of the service find their database, and what they say when they cannot."""
+"""Opens the database for commands of the service, and reports why it cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``apns-live token``: look into a provider token or a device token, or mint a provider token."""
+"""``apns-live token``: inspects provider tokens and device tokens, and mints provider tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read tokens from a file or stdin, line by line: CSV, JSON Lines or plain text."""
+"""Reads tokens from a file or stdin, line by line: CSV, JSON Lines or plain text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gateway, fake APNs and inspector together, with one app, five phones and a key for each dialect.
+"""Runs gateway, fake APNs and inspector, with one app, five phones and a key for each API.
 
 The gateway knows nothing of the fake: they meet over the network, as with Apple. What joins them is
 the "app" on the simulated phones, which does what a real one does: it takes the tokens that the

@@ -1,4 +1,4 @@
-"""``apns-live worker``: send what gateways accept, without an HTTP API of its own."""
+"""``apns-live worker``: sends what gateways accept, without an HTTP API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client: what is sent, to whom, with which outcome."""
+"""The client: sends pushes to tokens and channels, and returns outcomes."""
 
 from ..pool import Endpoint, Hooks, LinkStatistics, PoolOptions, RequestIds, Sendable
 from .attachment import Attachment, WorkItem, WorkSource

@@ -1,4 +1,4 @@
-"""Those who bring work, and their tie to the engine."""
+"""Work sources, and their connection to the engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows a refusal, and who waits by it: the pool after a 503, single tokens after a 429.
+"""Who waits after a refusal: the pool after a 503, a single token after a 429.
 
 The seconds are those of `apns_live.retry.POLICIES`.
 """

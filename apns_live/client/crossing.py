@@ -1,4 +1,4 @@
-"""What crosses between a fan-out and its worker processes: four bytes of length, then MessagePack."""
+"""Messages between a fan-out and its worker processes: four bytes of length, then MessagePack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a fan-out writes the tokens that should be forgotten."""
+"""Where a fan-out writes the tokens to delete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller hands to a client besides messages and tokens, checked once."""
+"""Validates arguments of a client other than messages and tokens."""
 
 from __future__ import annotations
 

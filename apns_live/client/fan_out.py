@@ -1,4 +1,4 @@
-"""One message to many tokens: outcomes as they come, a report at the end."""
+"""Sends one message to many tokens: yields outcomes, and returns a report."""
 
 from __future__ import annotations
 

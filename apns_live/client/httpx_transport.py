@@ -1,4 +1,4 @@
-"""The second, slow transport, on httpx: for odd proxies, and as an independent witness.
+"""The second, slow transport, on httpx: for proxies that break ours, and for comparison in tests.
 
 It cannot tell as much as ours: httpx keeps at most 100 streams, loses answers after GOAWAY and
 hides the codes of RST_STREAM. Where ours replays what was certainly not processed, this one says

@@ -1,4 +1,4 @@
-"""The one edge between sources of work and the engine.
+"""Validates what work sources give to the engine.
 
 Sources take their turns; what they give is checked here, so that the engine and the pool may trust
 it, and their outcomes go back in batches. What a source raises is reported to the event loop; others

@@ -1,4 +1,4 @@
-"""What a client keeps of its messages: the one encoded last, and the headers of each kind."""
+"""Caches of a client: the last encoded message, and the headers of each kind of message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one reader of a caller's tokens, whatever they come from.
+"""Reads the caller's tokens, from any kind of source.
 
 Reading never waits: `TokenReader.take` returns what is there now, and ``wake`` is called when there
 is more. A source that raises ends the reading; what it gave before still gets its outcomes. Rules

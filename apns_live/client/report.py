@@ -1,4 +1,4 @@
-"""What a fan-out came to."""
+"""The report of a fan-out."""
 
 from __future__ import annotations
 

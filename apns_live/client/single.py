@@ -1,4 +1,4 @@
-"""The waiting room of ``send``: one future a call, no task, bounded."""
+"""The waiting room of ``send``: one future per call, no task, bounded."""
 
 from __future__ import annotations
 

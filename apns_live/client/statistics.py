@@ -1,4 +1,4 @@
-"""Counts of a client's life, and a frozen snapshot of them."""
+"""Counters of a client, and a frozen snapshot of them."""
 
 from __future__ import annotations
 

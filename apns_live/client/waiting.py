@@ -1,4 +1,4 @@
-"""Pushes that were taken on and are not on the wire: ready to leave, or held for another try.
+"""Accepted pushes that are not in flight: ready to be sent, or waiting for a retry.
 
 A push that is settled meanwhile (cancelled, out of time) stays where it is and is passed over:
 its state says so. Both places are bounded by what the sources hand out.

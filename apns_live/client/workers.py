@@ -1,4 +1,4 @@
-"""A fan-out that several processes share.
+"""A fan-out over several worker processes.
 
 This process reads the tokens and hands them to workers, a thousand at a time, to the one with the
 fewest in hand. Each worker sends on connections of its own and tells what became of its tokens.

@@ -1,4 +1,4 @@
-"""A typed msgspec decode that accepts most good states at once, and never one that Swift refuses.
+"""A typed msgspec decode that accepts most good states fast, and never one that Swift refuses.
 
 msgspec is stricter than Swift on every point but those that ``made`` looks for in the text; what it
 does not accept goes to the exact checker. A type that it cannot express has no such decoder.

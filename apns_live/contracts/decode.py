@@ -1,4 +1,4 @@
-"""Decode a JSON value by a shape as Swift's JSONDecoder does, and say where it stops.
+"""Decodes a JSON value by a shape as Swift's JSONDecoder does, and reports where it fails.
 
 ``compile_shape`` turns a shape into nested functions from a value of ``values.parse`` to None or a
 Fault. Fields are decoded in Swift's order, so the first fault is Swift's own.

@@ -1,4 +1,4 @@
-"""Documents that decode, made from a shape; and which of them go blank under another version of the app."""
+"""Generates documents that decode, and finds those that do not under another version of the app."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Typed Python models (msgspec) of an app's content states: what they encode, the app decodes."""
+"""Generates Python models (msgspec) of an app's content states; the app decodes what they encode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From declarations to shapes: what each type is, following extensions, aliases and generics.
+"""Resolves declarations to shapes, following extensions, aliases and generics.
 
 The rules are those of the Swift compiler's synthesized ``init(from:)`` (SE-0166, SE-0295, SE-0320).
 Where source that nobody gave could change how a type decodes, the shape is ``Unknown`` with the

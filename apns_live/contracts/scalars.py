@@ -1,4 +1,4 @@
-"""Which JSON values Foundation's and the standard library's own types take.
+"""Which JSON values the types of Foundation and the standard library accept.
 
 Each rule is that of swift-foundation 6.0 (JSONDecoder.swift, Decimal.swift, Data+Base64.swift,
 URLParser.swift), held to the verdicts that Swift itself gave.

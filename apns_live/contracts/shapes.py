@@ -1,4 +1,4 @@
-"""What a Swift type expects of JSON, as data.
+"""What JSON a Swift type expects, as data.
 
 The reader (``resolve``) makes shapes from Swift source; checker, examples, models and comparison
 read them. A shape may hold itself (``indirect`` enums, lists of itself).

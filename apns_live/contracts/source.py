@@ -1,4 +1,4 @@
-"""Swift source made ready for parsing: comments, other platforms and function bodies blanked.
+"""Prepares Swift source for parsing: blanks comments, other platforms and function bodies.
 
 Only declarations tell how a type decodes. What is blanked keeps its lines, so that line numbers
 hold, and no construct inside a function body can confuse the grammar.

@@ -1,4 +1,4 @@
-"""Swift source as declarations: types, properties, enum cases, what they inherit and extend.
+"""Parses Swift source to declarations: types, properties, enum cases, inheritance, extensions.
 
 tree-sitter parses; this file only picks what says how a type decodes. A construct that the grammar
 does not know marks the type around it as broken, so that nothing is guessed.

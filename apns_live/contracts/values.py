@@ -1,4 +1,4 @@
-"""JSON text as Swift's JSONDecoder reads it.
+"""Reads JSON text as Swift's JSONDecoder does.
 
 Swift first finds the structure and decodes strings and numbers only when somebody asks for them,
 so ``{"unused": 01}`` decodes. Of equal keys the first counts, keys are equal when they are

@@ -1,4 +1,4 @@
-"""Order, latest state wins, priority budgets, nothing lost: above the client, below everything else."""
+"""Ordered delivery over a client: latest state wins, priority budgets, an optional journal."""
 
 from .activity import LiveActivity, Version
 from .budget import DEFAULT, FREQUENT, OBSERVED, OBSERVED_FREQUENT, Budget, Law, Urgency

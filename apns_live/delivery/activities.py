@@ -1,4 +1,4 @@
-"""The live activities of one delivery: the way out, the budget, whose token is whose."""
+"""The live activities of one delivery: shared parts, and which activity a token belongs to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live fan-out: one state to all the tokens of an activity, and only the newest.
+"""Sends the newest state of an activity to all its tokens.
 
 What is put goes through a lane (timestamp, budget, minimum interval, alerts carried while a state is
 held); it comes out as a `Publication`; who has it is the `Audience`'s business.

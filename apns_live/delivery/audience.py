@@ -1,4 +1,4 @@
-"""The tokens of one live activity, held compactly: who has which version, who comes next.
+"""The tokens of one live activity in compact form: the version of each, and who is next.
 
 Two numbers and a byte per token beside the token itself; nothing per push. A sweep goes round the
 tokens and stops when it has seen all of them since the last version; a token is always given the

@@ -1,4 +1,4 @@
-"""Which priority a push gets, so that the phone still shows the next one.
+"""Priority budgets: which priority a push gets within the phone's hourly budget.
 
 iOS gives each activity an hourly budget of pushes with priority 10. When it is spent the phone
 shows nothing while APNs still answers 200 (Apple, "Starting and updating Live Activities with

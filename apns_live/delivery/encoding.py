@@ -1,4 +1,4 @@
-"""Small changes to a message that is encoded already.
+"""Small changes to an encoded message.
 
 A state is checked and encoded once, when it is submitted. What delivery decides later, its
 timestamp, its priority, an alert that it carries for an older state, is changed in the bytes, so

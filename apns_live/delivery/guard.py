@@ -1,4 +1,4 @@
-"""Stops a fan-out that would get its sender disconnected."""
+"""Stops a fan-out for which APNs would disconnect the sender."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must survive a crash, as records; and who keeps them.
+"""The journal: records that must survive a crash, and the interface that stores them.
 
 Three questions are answered after a crash, for each token of a fan-out:
 

@@ -1,4 +1,4 @@
-"""One activity's way to its phone: one push at a time, the newest state next.
+"""The queue of one activity token: one push at a time, then the newest state.
 
 A pure state machine: it is told the time and answers what may happen. It knows no client, no timer
 and no journal.

@@ -1,4 +1,4 @@
-"""All the lanes, and single pushes: who may leave now, who waits for a time, and who is forgotten."""
+"""All lanes and single pushes: which may send now, which wait, which are dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where each token of a fan-out is, between being read and being done.
+"""The state of each token of a fan-out: read, intended, settled.
 
 With a journal the tokens go through four gates, each committed before the next:
 

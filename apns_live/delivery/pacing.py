@@ -1,4 +1,4 @@
-"""What follows an answer that is not an acceptance: when to try again, and when to stop.
+"""What follows an answer that is not an acceptance: when to retry, and when to stop.
 
 The seconds are those of `apns_live.retry.POLICIES`, the one policy; here they are read by verdict,
 since the client hands delivery each refusal at once (``retry=False``). Live state is worth seconds, so the waits are short where Apple advises minutes; everything ends at

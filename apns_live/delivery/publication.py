@@ -1,4 +1,4 @@
-"""The newest version of a live activity, encoded for tokens that differ in what they missed.
+"""The newest version of a live activity, encoded for tokens that missed different alerts.
 
 A state is encoded once per version. A token that did not get the last alert, or the last push at
 priority 10, gets it with the newest state, so there are at most a handful of encodings.

@@ -1,4 +1,4 @@
-"""Lanes and live activities as records, and back."""
+"""Converts lanes and live activities to journal records and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A named fan-out: tokens from a source, one outcome each, and nothing lost when the process dies.
+"""A named fan-out that can be resumed after a crash: one outcome for each token of a source.
 
 The caller's side, and the rules for break, cancel, deadline and sources, are those of every fan-out
 (`apns_live.client.run`, docs/fan-out.md). What is where is the `Ledger`'s business; here it is read,

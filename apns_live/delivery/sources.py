@@ -1,4 +1,4 @@
-"""Where the tokens of a fan-out come from, so that it can be resumed without reading all again."""
+"""Token sources of a fan-out, which can be resumed without reading everything again."""
 
 from __future__ import annotations
 

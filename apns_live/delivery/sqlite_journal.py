@@ -1,4 +1,4 @@
-"""The embedded journal: one SQLite file, written by a thread of its own.
+"""The journal in one SQLite file, written by its own thread.
 
 Write-ahead logging, one transaction a batch. ``synchronous="normal"`` survives the death of the
 process (kill -9); ``"full"`` also survives loss of power, at the price of a disk flush a batch

@@ -1,4 +1,4 @@
-"""One submitted state: what it says, what its sender wants of it, and what became of it."""
+"""One submitted state with its options and its outcome."""
 
 from __future__ import annotations
 

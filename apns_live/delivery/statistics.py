@@ -1,4 +1,4 @@
-"""Frozen pictures of a delivery and of a live activity, for logs and dashboards."""
+"""Frozen snapshots of a delivery and of a live activity, for logs and dashboards."""
 
 from __future__ import annotations
 

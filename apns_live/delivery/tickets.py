@@ -1,4 +1,4 @@
-"""What a caller gets back at once for something that is answered later."""
+"""Tickets: awaitable results of submitted messages."""
 
 from __future__ import annotations
 

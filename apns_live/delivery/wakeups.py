@@ -1,4 +1,4 @@
-"""Updates for phones whose activity token has not arrived yet.
+"""States for phones whose activity token has not arrived yet.
 
 After a push-to-start the phone makes an activity and sends its token when iOS feels like it, often
 late. Until then the newest state waits here, one per device, under whatever key the caller has for

@@ -1,4 +1,4 @@
-"""One writer between everything that has records and the journal: a commit at a time.
+"""Collects records from all parts and commits them to the journal, one batch at a time.
 
 Whoever changed says so, either "before long" (outcomes: within the interval, 200 ms) or "at once"
 (intents: something waits to leave). While a commit is under way the next one gathers, so a slow

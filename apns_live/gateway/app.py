@@ -1,4 +1,4 @@
-"""The app: the native API and every dialect over one service.
+"""Creates the ASGI app: the native API and the vendors' APIs over one service.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Who did what that changes who may do what: keys, credentials, provider keys, settings, imports."""
+"""The audit log: who changed keys, credentials, provider keys and settings, or imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the body of a request: bounded in bytes and depth before anything is made of it."""
+"""Reads the body of a request, with limits on size and nesting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request, from who calls to the answer: the same way for every API.
+"""The request pipeline of every API, from authentication to the answer.
 
 ::
 

@@ -1,4 +1,4 @@
-"""What every route is handed: the service, and what guards the way to it.
+"""The context of a route: the service, and the parts that protect it.
 
 It hangs at ``app.state.gateway``, and every call has it.
 """

@@ -1,4 +1,4 @@
-"""What a gateway counts as it goes: its answers, and what its clients for APNs did before they went."""
+"""Counters of a gateway: its answers, and totals of closed APNs clients."""
 
 from __future__ import annotations
 

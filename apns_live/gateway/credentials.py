@@ -1,4 +1,4 @@
-"""Device credentials: what a phone calls the gateway with, made by the team's own server.
+"""Device credentials: signed tokens with which a phone calls the gateway.
 
 A server key must never be in an app: whoever unpacks the app would have it. So the server, which
 knows who is logged in, mints a credential for one device and hands it to the phone. It is signed,

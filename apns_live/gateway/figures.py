@@ -1,4 +1,4 @@
-"""What /metrics says, in Prometheus' text format: this process, its service, its pushes.
+"""The Prometheus metrics of /metrics: process, service, pushes.
 
 Durations are histograms in seconds, with the buckets of `apns_live.client.histogram`.
 

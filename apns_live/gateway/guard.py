@@ -1,4 +1,4 @@
-"""The outermost layer: names, times and traces each request, counts answers, and hides defects.
+"""The outermost layer: request ids, timing, traces, counters, and errors for bugs.
 
 Plain ASGI, because it is in the way of every request. Requests of the APIs go no further: the
 framework's routing and its layers cost an update call more than the update itself.

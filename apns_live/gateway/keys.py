@@ -1,4 +1,4 @@
-"""API keys: made once, shown once, stored as a digest.
+"""API keys. Only a digest of the secret is stored.
 
 A secret is 256 random bits. Nobody can guess one, so a plain SHA-256 of it is enough: slow hashes
 (bcrypt, Argon2) guard what people choose, and would cost every request tens of milliseconds here.

@@ -1,4 +1,4 @@
-"""How much a key may ask: a token bucket and a count of what is under way, in memory."""
+"""Rate limits of a key: a token bucket and a count of concurrent calls, in memory."""
 
 from __future__ import annotations
 

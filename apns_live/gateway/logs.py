@@ -1,4 +1,4 @@
-"""What other libraries say at debug level is kept out of the log where it holds secrets.
+"""Suppresses debug lines of other libraries that contain secrets.
 
 The SQLite driver logs each statement with its values (tokens), the HPACK decoder each header of a
 request (keys), and SQLAlchemy each row. None of that helps to find a defect here, and more people

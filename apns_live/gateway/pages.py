@@ -1,4 +1,4 @@
-"""The reference of the native API, with a form to try each call: static files that fetch nothing from elsewhere.
+"""The reference of the native API with a form for each call: static files.
 
 The page reads /openapi.json, so it holds what this gateway serves. It asks for a key, and keeps it nowhere.
 """

@@ -1,4 +1,4 @@
-"""Errors as problem details (RFC 9457) with a stable ``code``; used by the native API.
+"""Errors as problem details (RFC 9457) with a stable ``code``, for the native API.
 
 The dialects answer in their vendors' shapes, and can use `classify` to see what an error is.
 """

@@ -1,4 +1,4 @@
-"""Whom a call reaches, and what a key that is restricted to groups can: what is addressed to those alone.
+"""The recipients of a call, and the restriction of a key to groups.
 
 Every API asks here, so that nobody gets around a restriction through another API.
 """

@@ -1,4 +1,4 @@
-"""Whether the gateway can serve: what /readyz asks, at most once a second however often it is called."""
+"""Readiness checks for /readyz, at most once a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the fields of a body that a vendor's API takes. Each raises `InvalidInput` with the field's path."""
+"""Reads fields of vendors' bodies. Each function raises `InvalidInput` with the field's path."""
 
 from __future__ import annotations
 

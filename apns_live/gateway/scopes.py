@@ -1,4 +1,4 @@
-"""What a key may do, by name; each dialect maps its own permissions onto these."""
+"""Scopes: the permissions of a key. Each vendor's API maps its own permissions to these."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Service accounts: the file that Google's SDKs sign in with, and the tokens that they get for it.
+"""Service accounts for Google's SDKs: the file to sign in with, and access tokens.
 
 The private key is in the file alone; a key's row holds the public one. Source: RFC 7523, and Google,
 "Using OAuth 2.0 for Server to Server Applications".

@@ -1,4 +1,4 @@
-"""Serving the app: HTTP/1.1 and HTTP/2 on one port, over TLS when there is a certificate.
+"""Serves the app: HTTP/1.1 and HTTP/2 on one port, with or without TLS.
 
 uvicorn speaks HTTP/1.1, our own frames HTTP/2 (docs/decisions/0017); who may connect, how long a
 connection may wait, and what closing does, is decided here.

@@ -1,4 +1,4 @@
-"""What can be set of the gateway, with the defaults."""
+"""Settings of the gateway, with their defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers recognised without decoding them: most answers differ only in their ids.
+"""Recognizes answers without decoding them: most answers differ only in their ids.
 
 APNs answers a push with 200, ``apns-id`` and, in the development environment, ``apns-unique-id``. We
 announce a header table of size 0, so such a block stands for itself (RFC 7541): the first one is

@@ -1,4 +1,4 @@
-"""The client's side of one HTTP/2 connection, shaped for pushes: many small requests at once."""
+"""The client side of an HTTP/2 connection, made for many small requests."""
 
 from __future__ import annotations
 

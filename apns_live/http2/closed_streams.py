@@ -1,4 +1,4 @@
-"""What to do with frames that arrive on streams that are over (RFC 9113, section 5.1)."""
+"""Handles frames on closed streams (RFC 9113, section 5.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What both roles share: frames taken apart, control frames answered, errors turned into GOAWAY."""
+"""Shared by both roles: parses frames, answers control frames, turns errors into GOAWAY."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a connection reports to whoever feeds it bytes."""
+"""The events that a connection returns for received bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps a peer from making us work for nothing: frames without use are counted against useful ones."""
+"""Detects floods: counts frames without use against useful ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flow control (RFC 9113, section 5.2): what we grant, and bodies that wait for the peer's grants."""
+"""Flow control (RFC 9113, section 5.2): our windows, and bodies that wait for the peer's."""
 
 from __future__ import annotations
 

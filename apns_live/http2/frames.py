@@ -1,4 +1,4 @@
-"""Frames as bytes (RFC 9113, sections 4.1 and 6): building them, and taking payloads apart."""
+"""Builds and parses frames (RFC 9113, sections 4.1 and 6)."""
 
 from __future__ import annotations
 

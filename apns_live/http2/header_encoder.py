@@ -1,4 +1,4 @@
-"""Header blocks made: our own encoder for the few forms that a push and its answer need.
+"""Encodes header blocks: the few forms that a push and its answer need.
 
 What repeats is indexed, what differs from push to push never is, and nothing is Huffman-coded:
 the fields that leave with each push are hexadecimal digits, which Huffman coding shortens little

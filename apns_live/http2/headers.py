@@ -1,4 +1,4 @@
-"""Header blocks decoded by ``hpack``: the only file that imports a decoder (RFC 7541).
+"""Decodes header blocks with ``hpack``; the only file that imports a decoder (RFC 7541).
 
 It decodes the answers that ``answer_forms.py`` does not recognise, and every request of a server connection.
 """

@@ -1,4 +1,4 @@
-"""Requests that differ in stream, path and id alone, written many at a time."""
+"""Writes many requests at a time that differ only in stream, path and id."""
 
 from __future__ import annotations
 

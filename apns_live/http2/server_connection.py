@@ -1,4 +1,4 @@
-"""The server's side of one HTTP/2 connection, for fakes and tests: whole requests in, answers out."""
+"""The server side of an HTTP/2 connection, for fakes and tests: whole requests, whole answers."""
 
 from __future__ import annotations
 

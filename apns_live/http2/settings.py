@@ -1,4 +1,4 @@
-"""Settings of both sides: their limits, what is in force, what waits for its acknowledgement."""
+"""SETTINGS of both sides: limits, values in force, values not acknowledged yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said: messages for live activities and ordinary pushes, checked and encoded once."""
+"""Messages for live activities and ordinary pushes: validation and encoding."""
 
 from .alert import Alert, CriticalSound, Localized
 from .dates import DateInput, apple_date

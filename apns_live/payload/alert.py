@@ -1,4 +1,4 @@
-"""The words and the sound of an alert, for live activities and for ordinary pushes."""
+"""Text and sound of an alert, for live activities and for ordinary pushes."""
 
 from __future__ import annotations
 

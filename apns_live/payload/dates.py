@@ -1,4 +1,4 @@
-"""Dates as Apple wants them: seconds since 1970 in keys and headers, since 2001 in Swift's Date."""
+"""Apple's dates: seconds since 1970 in keys and headers, since 2001 in Swift's Date."""
 
 from __future__ import annotations
 

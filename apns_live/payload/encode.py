@@ -1,4 +1,4 @@
-"""From a message to the bytes and header values that the client sends; once per state.
+"""Encodes a message to the body and header values of a push, once per state.
 
 The result is shared by all tokens of a fan-out. Defaults and limits: Apple, "Sending notification
 requests to APNs", "Sending broadcast push notification requests to APNs" and "Starting and updating

@@ -1,4 +1,4 @@
-"""What the rules find in a payload: warnings, and the problems that `lint` lists.
+"""Findings about a payload: warnings and problems, which `lint` prints.
 
 `SAYINGS` has the sentence for each code, whether `encode` or `lint` says it.
 """

@@ -1,4 +1,4 @@
-"""Looks through a ready payload, as a file or a dict, and says what a phone will make of it."""
+"""Checks a complete payload, as a file or a dict, and predicts what a phone does."""
 
 from __future__ import annotations
 

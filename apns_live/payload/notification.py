@@ -1,4 +1,4 @@
-"""Notification and Background: the ordinary pushes that a backend sends beside live activities.
+"""Notification and Background: ordinary pushes.
 
 Apple, "Generating a remote notification".
 """

@@ -1,4 +1,4 @@
-"""The one rule set: what Apple refuses, ignores, caps or does not document.
+"""All rules about payloads: what Apple refuses, ignores, limits or does not document.
 
 `lint` holds all of it against a ready payload. `encode` holds against a message what its own fields
 did not refuse already: `on_activity`, `on_ordinary`, `on_custom`. Sources: Apple, "Starting and

@@ -1,4 +1,4 @@
-"""How large a payload is, and which keys make it so."""
+"""The size of a payload, and of each of its keys."""
 
 from __future__ import annotations
 

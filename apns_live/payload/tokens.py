@@ -1,4 +1,4 @@
-"""Tokens, channel ids and bundle ids: what goes into a path or a header is checked here.
+"""Validates tokens, channel ids and bundle ids, which go into paths and headers.
 
 Apple, "Sending notification requests to APNs": the path holds the hexadecimal bytes of the token;
 its length must not be assumed (64 digits for a device, 160 for an activity have been seen).

@@ -1,4 +1,4 @@
-"""The walk over a caller's values before they become JSON.
+"""Checks and converts a caller's values before they are encoded as JSON.
 
 JSON libraries help too much: they turn NaN into null, the key 1 into "1", and a datetime into a
 string. Each of these blanks the card on the phone while APNs answers 200. So a value is either

@@ -1,4 +1,4 @@
-"""The way to APNs: links (one TLS connection each), the pool over them, and what they carry."""
+"""Connections to APNs: links (one TLS connection each) and the pool of them."""
 
 from .endpoint import Endpoint
 from .opening import Bar

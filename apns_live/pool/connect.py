@@ -1,4 +1,4 @@
-"""Opening one connection: fresh DNS, TCP or a CONNECT proxy, TLS, ALPN."""
+"""Opens a connection: DNS, TCP or a CONNECT proxy, TLS, ALPN."""
 
 from __future__ import annotations
 

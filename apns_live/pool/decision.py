@@ -1,4 +1,4 @@
-"""What the pool does next, as one pure function over a frozen view of it.
+"""Decides what the pool does next, as a pure function of a frozen view.
 
 No clock, no socket: what to open and what to close, and when to ask again. The reasons for the
 numbers: APNs punishes connections that come and go (Apple, "Establishing a connection to APNs"),

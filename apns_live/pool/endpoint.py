@@ -1,4 +1,4 @@
-"""Where APNs is: Apple's two environments, or a host of your own."""
+"""Endpoints: Apple's two environments, or your own host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the peer of one connection is still there: what was heard, and the PING that is out."""
+"""Tracks whether the peer of a connection still answers, and when to send a PING."""
 
 from __future__ import annotations
 

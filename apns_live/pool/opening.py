@@ -1,4 +1,4 @@
-"""How opening connections goes: counts, failures in a row, and when the next may be tried."""
+"""The account of opening connections: counts, consecutive failures, the time of the next try."""
 
 from __future__ import annotations
 

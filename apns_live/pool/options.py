@@ -1,4 +1,4 @@
-"""The numbers of the pool, each with its default. Times are seconds."""
+"""Settings of the pool, with their defaults. Times are seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pool: links to one endpoint with one provider key, opened and closed by measured need."""
+"""The pool: links to one endpoint with one provider key, opened and closed by need."""
 
 from __future__ import annotations
 

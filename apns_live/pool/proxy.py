@@ -1,4 +1,4 @@
-"""A CONNECT proxy on the way (RFC 9110, section 9.3.6)."""
+"""CONNECT proxies (RFC 9110, section 9.3.6)."""
 
 from __future__ import annotations
 

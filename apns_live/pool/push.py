@@ -1,4 +1,4 @@
-"""One push on its way, and the part of it that many pushes share."""
+"""One push, and the part of it that many pushes share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one connection did so far: the account that the pool's decision and the statistics read."""
+"""Counters of one connection, for the pool's decisions and the statistics."""
 
 from __future__ import annotations
 

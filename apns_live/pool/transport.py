@@ -1,4 +1,4 @@
-"""What the client sees of a transport, and what a transport sees of the client.
+"""The interfaces between client and transport.
 
 Work is pulled: a transport asks its feed for pushes when it has room for them, and hands back
 what became of them in batches.

@@ -1,4 +1,4 @@
-"""The bytes of one connection: the asyncio transport, from its making to its last goodbye."""
+"""Writes the bytes of one connection: the asyncio transport from opening to closing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: one table of them, the sources that they are read from, and what a client is made from."""
+"""Settings: their table, their sources, and creating a client from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client is made from, read from arguments, APNS_LIVE_* variables and a TOML file."""
+"""Settings of a client, from arguments, APNS_LIVE_* variables and a TOML file."""
 
 from __future__ import annotations
 

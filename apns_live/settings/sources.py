@@ -1,4 +1,4 @@
-"""Reads settings from arguments, APNS_LIVE_* variables and a TOML file, in this order of strength.
+"""Reads settings. Arguments override APNS_LIVE_* variables, and these override the TOML file.
 
 A name that nobody knows is an error that suggests the nearest one: a misspelt setting must not be silence.
 """

@@ -1,4 +1,4 @@
-"""``python -m apns_live.testing``: the same as ``apns-live fake``, in a terminal or out of one."""
+"""``python -m apns_live.testing`` is ``apns-live fake``."""
 
 from __future__ import annotations
 

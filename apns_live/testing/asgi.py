@@ -1,4 +1,4 @@
-"""The ASGI face: the same rules behind hypercorn, an HTTP/2 stack that is not ours.
+"""The ASGI face: the same rules behind hypercorn, a third-party HTTP/2 server.
 
 It is slower and cannot break frames; it is the witness that the rules do not lean on our own HTTP/2.
 ASGI does not tell one connection from another, so a connection is known by the client's address

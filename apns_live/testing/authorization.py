@@ -1,4 +1,4 @@
-"""Whether a request's provider token is taken, on this connection, now.
+"""Checks a request's provider token on its connection.
 
 Source: Apple, "Establishing a token-based connection to APNs": the first push binds a connection
 to a team and its key, a token lives for an hour, and a connection may see a new one every 20

@@ -1,4 +1,4 @@
-"""The checks of a broadcast: ``POST /4/broadcasts/apps/{bundle id}``.
+"""Checks a broadcast: ``POST /4/broadcasts/apps/{bundle id}``.
 
 Sources: Apple, "Sending broadcast push notification requests to APNs" (authentication, then the
 channel) and "Handling error responses from Apple Push Notification service". Seen on the sandbox:

@@ -1,4 +1,4 @@
-"""A certificate authority of the fake's own, a leaf for localhost, and provider keys.
+"""Creates a certificate authority, a certificate for localhost, and provider keys.
 
 Everything is made with ``cryptography`` into one directory; private keys have mode 0600. None of
 it is good for anything but tests on this machine.

@@ -1,4 +1,4 @@
-"""Clocks for tests and for the served fake: time that moves when it is told to.
+"""Movable clocks for tests and for the served fake.
 
 ``SimulatedClock`` stands still until it is advanced. ``RealClock`` runs with the machine and can be
 moved forward. Both are what ``apns_live.clock.Clock`` asks for. Neither may be used from several

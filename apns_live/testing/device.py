@@ -1,4 +1,4 @@
-"""The checks of a device push: ``POST /3/device/{token}``.
+"""Checks a device push: ``POST /3/device/{token}``.
 
 Source: Apple, "Sending notification requests to APNs". The order of the first checks was seen on
 the sandbox: provider token, topic, device token, collapse id. That of the others is not known.

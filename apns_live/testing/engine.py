@@ -1,4 +1,4 @@
-"""What both faces share: one request in, a plan of what to do about it out.
+"""Shared by both faces: takes a request and returns a plan of what to do about it.
 
 The engine asks the faults first, then the rules, and records what came of it. A face carries the
 plan out as far as its HTTP/2 stack allows.

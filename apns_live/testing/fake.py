@@ -1,4 +1,4 @@
-"""The fake APNs put together: rules, phones, faults, certificates and a face, on local ports."""
+"""The fake APNs: rules, phones, faults, certificates and a face, on local ports."""
 
 from __future__ import annotations
 

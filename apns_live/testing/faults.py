@@ -1,4 +1,4 @@
-"""Faults as data: what goes wrong, for whom, when, and how often.
+"""Faults as data: what happens, to whom, when, and how often.
 
 A fault is matched against every request, or, for some actions, against every new connection. The
 draw for a ``fraction`` is a hash of (seed, fault, token, nth push to that token): it does not

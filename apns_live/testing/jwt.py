@@ -1,4 +1,4 @@
-"""Apps, keys and provider tokens as APNs sees them: which tokens are genuine, whose they are, and from when.
+"""Apps, keys and provider tokens as APNs sees them: verifies tokens.
 
 Sources: Apple, "Establishing a token-based connection to APNs" (ES256, ``kid``, ``iss``, ``iat``);
 RFC 7515 and RFC 7518 (three base64url parts, a signature of 64 raw bytes). Lenient mode, the

@@ -1,4 +1,4 @@
-"""The wire face: listens, lets TLS happen or fail, and keeps the connections."""
+"""The wire face: listens, accepts or breaks TLS, and keeps the connections."""
 
 from __future__ import annotations
 

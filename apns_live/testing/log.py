@@ -1,4 +1,4 @@
-"""What happened to each push, in the words of Apple's delivery log, kept in bounded rings.
+"""The delivery log: the state of each push, in the terms of Apple's log, in bounded buffers.
 
 Apple's console calls a push received, stored, delivered, delivered from storage or discarded
 ("Viewing the status of push notifications using Metrics and APNs"). APNs stops there: it does not

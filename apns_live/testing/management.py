@@ -1,4 +1,4 @@
-"""Channel management: create, read, delete and list, on a port of its own.
+"""Channel management: create, read, delete and list, on a separate port.
 
 Sources: Apple, "Sending channel management requests to APNs" and "Handling error responses from
 Apple Push Notification service". Seen on the sandbox: DELETE of an unknown or deleted channel is

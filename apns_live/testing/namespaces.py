@@ -1,4 +1,4 @@
-"""Namespaces: parts of one fake that tests share without seeing each other.
+"""Namespaces: independent parts of one fake, for parallel tests.
 
 Each has its own phones, tokens, channels, faults, delivery log and, unless the fake was given a clock,
 its own time. Ports, certificates, keys, apps and connections are the fake's. A push belongs to the

@@ -1,4 +1,4 @@
-"""Frames written by hand, for answers that no tidy HTTP/2 stack would send.
+"""Raw frames for answers that no HTTP/2 library would send.
 
 RFC 9113, sections 4 and 6; header fields as "literal without indexing, new name" (RFC 7541, 6.2.2),
 so that they need no table. Everything here is legal HTTP/2, only unusual.

@@ -1,4 +1,4 @@
-"""What the fake remembers and tells: bounded rings, and listeners that are plain callables."""
+"""Records of the fake in bounded buffers, and their listeners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scenario: what kind of day it is at APNs, as a TOML file or the mapping it holds.
+"""Scenarios: faults, tokens and phones from a TOML file or a mapping.
 
 ::
 

@@ -1,4 +1,4 @@
-"""What the rules of the fake APNs know: requests, connections, apps, keys, and the phone hook.
+"""The state behind the rules of the fake APNs: requests, connections, apps, keys.
 
 These types are the seam between the rules (which judge a request), the faces (which carry it over
 a network) and the phones (which make of an accepted push what iOS would). The records of the hot

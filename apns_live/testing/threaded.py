@@ -1,4 +1,4 @@
-"""The fake APNs on a thread of its own, for code and tests that are not asynchronous."""
+"""The fake APNs on its own thread, for synchronous code and tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Topics and push types: which go together, and what is wrong with those that do not.
+"""Topics and push types, and which belong together.
 
 Source: Apple, "Sending notification requests to APNs", the table of push types. A Live Activity
 topic without its suffix is answered with DeviceTokenNotForTopic, a doubled suffix with

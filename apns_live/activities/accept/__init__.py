@@ -1,1 +1,1 @@
-"""Take a call in: one transaction, then an answer. Nothing here sends."""
+"""Accepts calls: stores each in one transaction and answers it. Nothing here sends pushes."""

@@ -1,4 +1,4 @@
-"""The life of activities as the store sees it: start, update, end, each one transaction.
+"""Stores starts, updates and ends of activities, each in one transaction.
 
 Nothing is sent here. A write stores the desired state (a new version), the operation that asked for
 it and the idempotency record together; the courier sees what is behind and sends it.

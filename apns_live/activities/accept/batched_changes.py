@@ -1,4 +1,4 @@
-"""Updates and ends of activities: many in one transaction, with a few statements for all of them.
+"""Stores many updates and ends of activities in one transaction, with few statements.
 
 This is the busiest write of the service, and the only one that changes a state. What each costs is its
 share of three statements, and the encoding of its state. Several changes of one activity in a group count as several versions; the

@@ -1,4 +1,4 @@
-"""Apple's broadcast channels of an app: made, deleted and compared on Apple's side, remembered here.
+"""Creates, deletes and compares Apple's broadcast channels of an app, and stores them.
 
 Apple lists ids alone; names, storage policies and dates are known only of what was made or read
 here. Source: Apple, "Sending channel management requests to APNs".

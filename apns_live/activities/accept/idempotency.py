@@ -1,4 +1,4 @@
-"""The same write told twice is done once, and answered alike for 30 days.
+"""Idempotency keys: a repeated write has no effect and gets the first answer, for 30 days.
 
 The record is written in the transaction of the write itself: whoever comes second, at the same
 moment or after a crash between accepting and answering, finds it and gets the first answer. A

@@ -1,4 +1,4 @@
-"""Ordinary pushes to an audience: alerts, badges and silent background pushes, over device tokens.
+"""Accepts ordinary pushes to an audience: alerts, badges and silent background pushes.
 
 Accepting is one transaction: the operation and its idempotency record. The sending happens behind
 it and goes on after a restart (see `apns_live.activities.send.notifying`).

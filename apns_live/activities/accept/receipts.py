@@ -1,4 +1,4 @@
-"""What the app itself reports of an activity or a notification: that it came, was tapped, is gone.
+"""Receipts: the app's reports that an activity or notification arrived, was tapped or is gone.
 
 APNs answers 200 also for pushes that no phone shows, so these reports are the only word from the
 phone. Each is kept once for a device, a subject and an event; told again, the newest time counts.

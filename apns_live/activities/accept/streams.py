@@ -1,4 +1,4 @@
-"""Streams: one state under a stable key, and an activity behind it that comes and goes by itself.
+"""Streams: a state under a stable key. The service starts and ends the activity for it.
 
 A caller that runs every few minutes need not know whether a card is up: it puts the state, and the
 stream starts, updates, replaces or leaves the activity alone. Its cards are handed over before they are

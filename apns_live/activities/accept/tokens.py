@@ -1,4 +1,4 @@
-"""Activity tokens as phones hand them in, newest first, and devices that leave an activity.
+"""Registers activity tokens, newest first, and devices that leave an activity.
 
 A token belongs to one activity on one device. The newest registration wins by its own time, so the
 order in which calls arrive does not matter. A device that started the activity itself is welcome:

@@ -1,4 +1,4 @@
-"""The relay behind webhook buttons: calls addresses that strangers chose, and nothing inside.
+"""Calls the webhooks behind buttons. Refuses addresses in private networks.
 
 A server that fetches addresses given to it can be turned against its own network (server-side
 request forgery). So each call resolves the host itself, refuses it if *any* of its addresses is not

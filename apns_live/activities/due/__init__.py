@@ -1,1 +1,1 @@
-"""Do what time brings: starts and ends that are due, expiry, missing tokens, pruning."""
+"""Scheduled work: starts and ends at a set time, expiry, missing tokens, pruning."""

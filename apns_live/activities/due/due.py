@@ -1,4 +1,4 @@
-"""Starts and ends that callers have set a time for, and what every step of the scheduler shares."""
+"""Starts and ends at a set time, and what all steps of the scheduler share."""
 
 from __future__ import annotations
 

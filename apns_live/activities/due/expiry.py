@@ -1,4 +1,4 @@
-"""Cards that iOS ends by itself, and the data that goes when no card is left.
+"""Ends activities that iOS has ended, and deletes their data when no card is left.
 
 Apple, "Displaying live data with Live Activities": a card is active for 8 hours at most, then the
 system ends it, and shows it for up to 4 more. The 8 hours count from each device's own start, so a device

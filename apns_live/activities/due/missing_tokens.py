@@ -1,4 +1,4 @@
-"""Devices that took a start and never handed in an activity token: reported, once each.
+"""Reports, once each, devices that were started and registered no activity token.
 
 APNs answers 200 for a start that the phone then refuses (its budget is spent, Live Activities are
 switched off), and a phone may show the card and never wake the app that would send the token. Both

@@ -1,4 +1,4 @@
-"""What is forgotten after its time, in small batches beside everything else.
+"""Deletes expired data in small batches.
 
 A batch deletes at most `BATCH` rows, found by the index on its time and read on from
 where the last one ended (the rows that a batch deleted are still in PostgreSQL's index until it is

@@ -1,4 +1,4 @@
-"""What happens to activities by the clock: due starts and ends, the system's own end, lost tokens.
+"""Runs scheduled work: starts and ends, the 8-hour limit of iOS, missing tokens, pruning.
 
 Everything due is found by index, done in batches of one transaction each, and done whenever it is
 found late: after a pause of the process it catches up, and after a jump of the clock once that has

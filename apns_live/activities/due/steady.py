@@ -1,4 +1,4 @@
-"""The time by which things end for good: a wall clock that is set counts once it has stayed so.
+"""A wall clock for irreversible actions: it follows a changed system clock only after a while.
 
 A machine whose clock reads a day ahead, and is set right a minute later, must not have ended every
 activity in between. The monotonic clock shows such a jump: what it measures and what the wall clock

@@ -1,4 +1,4 @@
-"""Starts that no phone answered in time: counted at the start tokens, which become suspect."""
+"""Counts starts that no phone answered, at their start tokens, which then become suspect."""
 
 from __future__ import annotations
 

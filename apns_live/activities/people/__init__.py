@@ -1,1 +1,1 @@
-"""The people and devices behind activities: registration, listings, audiences, imports."""
+"""Devices and users: registration, listings, audiences, imports."""

@@ -1,4 +1,4 @@
-"""Which versions of an app its devices run, so that states are held to the contracts of those.
+"""Which app versions the devices use, so that states are checked against their contracts.
 
 A device that tells a version counts for the newest contract that is not newer than that: 2.4.1 and 2.5 run the
 source of 2.4 until there is one of 2.5. An older device than every contract counts for the oldest. Where no

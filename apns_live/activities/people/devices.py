@@ -1,4 +1,4 @@
-"""Devices and their tokens: told in batches, newest wins, retired by APNs' own clock.
+"""Devices and their tokens: stores batches; the newest registration of a token wins.
 
 A token is kept with the time at which the phone registered it. A registration replaces what is
 stored only if it is not older (compare-and-set in the statement itself), so the order in which

@@ -1,4 +1,4 @@
-"""Who and what an app has, in pages: devices, tokens, users, groups, segments, streams.
+"""Lists of an app's devices, tokens, users, groups, segments and streams, in pages.
 
 Each list is read along an index: ``after`` is where the page before ended, never a count of rows.
 """

@@ -1,4 +1,4 @@
-"""Users with their aliases, the tags and custom attributes of users and devices, and groups."""
+"""Users with aliases, tags and custom attributes of users and devices, and groups."""
 
 from __future__ import annotations
 

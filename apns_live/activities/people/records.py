@@ -1,4 +1,4 @@
-"""What the service is told about devices and people, one record a fact, checked before it is stored."""
+"""Records of facts about devices and users, validated before they are stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers read of devices and people: dictionaries, ready to be JSON, with typed keys.
+"""Typed dictionaries of devices and users, ready to be encoded as JSON.
 
 Times are milliseconds since 1970. Tokens stand by their first eight digits.
 """

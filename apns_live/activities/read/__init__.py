@@ -1,1 +1,1 @@
-"""Answer questions about activities and operations, and follow them."""
+"""Queries about activities and operations, and following them."""

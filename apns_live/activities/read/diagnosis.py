@@ -1,4 +1,4 @@
-"""Why a device shows nothing, as far as the store can tell."""
+"""Diagnoses from the database why a device shows nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was accepted from callers and what became of it on every device, read in pages.
+"""Reads operations, and their outcomes on every device, in pages.
 
 Pages are read by row id: a reader that comes back with the last ``row`` of a page goes on behind
 it, whatever was added meanwhile. Nothing here holds more than a page.

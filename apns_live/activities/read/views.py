@@ -1,4 +1,4 @@
-"""What callers read of activities and operations: dictionaries, ready to be JSON, with typed keys.
+"""Typed dictionaries of activities and operations, ready to be encoded as JSON.
 
 Times are milliseconds since 1970. ``row`` is where the next page begins.
 """

@@ -1,4 +1,4 @@
-"""Following an operation or an activity as it happens.
+"""Follows an operation or an activity and yields its changes.
 
 A watcher holds one flag and no queue: when something changed it reads the newest state from the
 store, so a slow reader sees fewer steps and never an old one.

@@ -1,4 +1,4 @@
-"""What a caller says, checked, and the push messages that it becomes. Accept and send both use these."""
+"""Validated requests, and the push messages made from them. Accept and send both use these."""
 
 from __future__ import annotations
 

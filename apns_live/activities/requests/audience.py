@@ -1,4 +1,4 @@
-"""Whom a caller names. `apns_live.activities.people.audience` finds the devices."""
+"""The audience of a request. `apns_live.activities.people.audience` finds the devices."""
 
 from __future__ import annotations
 

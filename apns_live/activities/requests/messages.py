@@ -1,4 +1,4 @@
-"""From the stored state of an activity to the message that a phone gets, in its language."""
+"""Makes the push message for a phone, in its language, from an activity's stored state."""
 
 from __future__ import annotations
 

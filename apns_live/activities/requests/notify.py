@@ -1,4 +1,4 @@
-"""An ordinary push to an audience: what a caller says, checked, and the message that it becomes."""
+"""A validated request for an ordinary push to an audience, and the message made from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A start under an id that is there already: on more devices, or anew after the end.
+"""A start under an existing id: adds devices, or starts a new activity after the end.
 
 Some vendors' servers start an activity for fifty people at a time under one id, and use an id again
 when its activity is over. Then the activity gets the newer state, and its further devices are

@@ -1,4 +1,4 @@
-"""Checks of starts, updates and ends before anything is stored: a phone ignores a bad one silently."""
+"""Validates starts, updates and ends before anything is stored."""
 
 from __future__ import annotations
 

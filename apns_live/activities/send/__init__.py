@@ -1,4 +1,4 @@
-"""Between the store and APNs: what was accepted is sent, what came back is written down."""
+"""Sends what was accepted, and stores the results."""
 
 from .courier import Courier, CourierStatistics
 from .poll import Poll

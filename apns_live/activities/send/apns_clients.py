@@ -1,4 +1,4 @@
-"""The way of one app to one environment: a client, and delivery over it, opened when needed.
+"""Opens and closes the APNs clients: one for each app and environment, with its delivery.
 
 Each has connections of its own, so not more than some stay open: one that nobody has used for a while
 is closed, and beyond the most that may be open the one that was used longest ago. One that something

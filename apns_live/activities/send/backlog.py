@@ -1,4 +1,4 @@
-"""What is to be looked at: rows of which the store may know more than was sent."""
+"""Lists activities and notifications that may have unsent work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Activities that follow a broadcast channel: one push for each newest state, whoever listens.
+"""Sends the newest state of activities on a broadcast channel, in one push each.
 
 Apple, "Sending broadcast push notification requests to APNs". A broadcast has one text, so of an
 alert by language the app's own goes out. It is counted as one outcome, of device 0. Devices that do not

@@ -1,4 +1,4 @@
-"""The courier: sees what the store holds that phones do not have yet, and brings it to them.
+"""The courier: finds states in the database that phones do not have yet, and sends them.
 
 It is told of a write after its commit (`written`, `joined`, `left`, `key_added`) and looks at the
 store then; nothing that it is told matters beyond that. So it may forget all of it in a crash: the

@@ -1,4 +1,4 @@
-"""What becomes of operations as a whole; those that cannot be sent fail for good, or until a key is added."""
+"""Fails operations that cannot be sent, permanently or until a provider key is added."""
 
 from __future__ import annotations
 

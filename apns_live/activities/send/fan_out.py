@@ -1,4 +1,4 @@
-"""One push to all devices of an audience, shard by shard: a start or a notification.
+"""Sends one push to all devices of an audience, shard by shard: a start or a notification.
 
 A shard is a range of tokens (see store/shards). Its way::
 

@@ -1,4 +1,4 @@
-"""Part in large starts and notifications of other workers: what is to be claimed of them is sent here too."""
+"""Claims and sends shards of large starts and notifications that other workers own."""
 
 from __future__ import annotations
 

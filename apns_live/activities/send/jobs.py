@@ -1,4 +1,4 @@
-"""Work that takes a while: one task for each activity and kind. Its errors are its own: others go on."""
+"""Runs long work: one task for each activity and kind. An error in one does not affect others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fan-out is for: whom it goes to, what it says, and what an outcome means. A start or a notification."""
+"""The two kinds of fan-out, start and notification: their devices, messages and results."""
 
 from __future__ import annotations
 

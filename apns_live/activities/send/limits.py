@@ -1,4 +1,4 @@
-"""How many living activities of an app one device may have: beyond it an older one gives way.
+"""Limits the active cards of an app on one device: beyond the limit an older card is ended.
 
 The activity ends on that device alone and lives on everywhere else. Who must give way is decided in
 the transaction that brings the new one, and the end is owed from then on, also through a crash. It

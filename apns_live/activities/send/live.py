@@ -1,4 +1,4 @@
-"""A living activity in memory: its tokens in delivery, and which device each of them is.
+"""An activity in memory: its tokens in delivery, and the device of each token.
 
 Its devices are grouped by environment and language. Each group is one `LiveActivity` of delivery, so
 that a translated alert is encoded once a language, and latest state wins within each.

@@ -1,4 +1,4 @@
-"""The activities that are in memory, and reading their tokens from the store.
+"""The activities in memory, and loading their tokens from the database.
 
 An activity comes into memory when it has something to send and goes when it has ended, or when
 idle ones hold too many tokens. What is in memory may be a part of its tokens: those that were

@@ -1,4 +1,4 @@
-"""Notifications: ordinary pushes to the device tokens of an audience, a few side by side.
+"""Sends notifications to the device tokens of an audience, a few in parallel.
 
 What a crash leaves of a shard without an outcome is sent again. A notification that arrives twice takes its
 own place by its collapse id, and one that never arrives is lost for good.

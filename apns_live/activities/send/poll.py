@@ -1,4 +1,4 @@
-"""Looks at the store for what other processes accepted: the truth behind every wake-up.
+"""Polls the database for work that other processes accepted.
 
 Row ids are given before a commit and seen after it, so what is new is not only above the highest id that was
 seen. Each look begins at the highest id of a while ago, longer than a transaction may take, and passes over

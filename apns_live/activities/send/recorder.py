@@ -1,4 +1,4 @@
-"""Writes down what came back, in batches: every 200 ms, or as soon as there is much."""
+"""Stores results in batches: every 200 ms, or sooner when there are many."""
 
 from __future__ import annotations
 

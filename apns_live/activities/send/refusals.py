@@ -1,4 +1,4 @@
-"""What APNs refuses because of the provider key, and when it is tried again.
+"""Pauses an app whose provider key APNs refused, and schedules the next try.
 
 A refusal of the credentials (403 InvalidProviderToken, Forbidden and their like, 400 TopicDisallowed)
 says nothing about a device. So no device gets an outcome for it: what was refused is taken back and

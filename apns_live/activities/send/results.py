@@ -1,4 +1,4 @@
-"""What came back from APNs, as the store takes it: a batch of rows for each thing to note.
+"""Batches of results of pushes, as rows for the database.
 
 Each note is one statement for the whole batch (see store/statements). All of them go in one transaction,
 so that an outcome, the counter it adds to and the version it acknowledges are never apart.

@@ -1,4 +1,4 @@
-"""How many pushes of fan-outs may be under way: bounds memory."""
+"""Bounds the pushes of fan-outs in flight, to bound memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The start of an activity on all devices of an audience, a few side by side.
+"""Sends starts to all devices of an audience, a few in parallel.
 
 Each shard carries the newest state, so a long start does not end with an old score. A start is never sent
 twice: what a crash leaves of a shard without an outcome is reported as UNKNOWN. An end stops a start behind

@@ -1,1 +1,1 @@
-"""The one database that is the truth of the service: schema, migrations, connections."""
+"""The service's database: schema, migrations, connections."""

@@ -1,4 +1,4 @@
-"""Many requests, one transaction: what waits while a commit is under way shares the next one.
+"""Group commit: writes that wait while a commit is running share the next transaction.
 
 A commit costs about the same for one write as for fifty, and SQLite has one writer at a time. So
 writes stand in a queue; a worker takes what is there into one transaction, each request behind a

@@ -1,4 +1,4 @@
-"""Connections to the one database, the same to use on SQLite and PostgreSQL.
+"""Connections to the database, with one interface for SQLite and PostgreSQL.
 
 SQLite takes one writer at a time. So its writes go through one connection that begins with
 ``BEGIN IMMEDIATE`` (a transaction that reads first and writes later can then never fail half-way

@@ -1,4 +1,4 @@
-"""What a database's error means for whoever called: nobody's defect, try again, or not usable.
+"""Classifies database errors: a bug, try again, or not usable.
 
 PostgreSQL says it by SQLSTATE (PostgreSQL 18, appendix A), SQLite by the class of the error and its text.
 """

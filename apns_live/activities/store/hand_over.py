@@ -1,4 +1,4 @@
-"""Which cards are handed over before iOS ends them, and the note that a second card's start is about to leave.
+"""Finds cards that are due for hand-over, and marks that a second card's start is being sent.
 
 A card is due at the age that its activity sets. It gets a successor only where that can be updated and
 ended as well: the device's last card that was started by push gave a token (or all of its cards were started

@@ -1,4 +1,4 @@
-"""SQLite with one visit to its thread for each statement; a read of one statement is one visit in all.
+"""Runs each SQLite statement with a single visit to the connection's thread.
 
 A statement through aiosqlite visits the connection's thread four times: for a cursor, to execute, to
 fetch, to close. Under load each visit waits for the interpreter's lock twice, and all that time the

@@ -1,4 +1,4 @@
-"""Who sends for which part of a database: partitions, owned by leases and fenced where results are written.
+"""Ownership of partitions: leases decide which process sends, and fence its writes.
 
 Every activity and operation belongs to one of 256 partitions. On PostgreSQL each has a lease: an owner, an
 epoch that grows with each new owner, and an end by the database's clock. A worker renews all of its leases,

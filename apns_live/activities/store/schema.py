@@ -1,4 +1,4 @@
-"""Every table of the service, with the question that each index answers.
+"""The tables of the service, with the query that each index serves.
 
 Rules of the house, the same on SQLite and PostgreSQL:
 

@@ -1,4 +1,4 @@
-"""Provider keys at rest: sealed with AES-256-GCM under a key that is not in the database.
+"""Encrypts provider keys with AES-256-GCM, under a key that is not in the database.
 
 A sealed key is bound to its place (app, key id), so that a row copied to another app does not open.
 """

@@ -1,4 +1,4 @@
-"""Statements that SQLite and PostgreSQL spell differently, and many rows in one of them.
+"""Statements that differ between SQLite and PostgreSQL, and statements with many rows.
 
 Rows travel as one JSON text. The usual way, a parameter set a row, has a price on SQLite: Python's
 driver lets go of the interpreter for each row and waits to get it back, which beside a busy event loop

@@ -1,4 +1,4 @@
-"""Bring a database to this release's schema, and refuse a schema that this release cannot work on.
+"""Migrates a database to this release's schema, and refuses an unsupported schema.
 
 A version is a number, and behind it the oldest version whose release works on that schema: the schema of
 ``0007_0005`` also serves the release of version 0005. So two releases may run side by side on one database. A

@@ -1,4 +1,4 @@
-"""Tells the other processes over a database what was committed, and hears it from them.
+"""Notifies the other processes of commits, and receives their notifications.
 
 One NOTIFY for all that was told within 20 ms. Nothing depends on it: whoever waits for something also looks
 at the store (`apns_live.activities.send.poll`, `Watchers.remind`), so a notification that is lost, or a

@@ -1,4 +1,4 @@
-"""The ActivitySmith dialect: its endpoints, bodies, answers and errors, over the service.
+"""ActivitySmith's API: its endpoints, bodies, answers and errors, over the service.
 
 Programs written for ``https://activitysmith.com/api`` run against the gateway with the base address
 swapped. The paths answer under ``/api`` and without it.

@@ -1,4 +1,4 @@
-"""What a call came to, in the words of this dialect. Keys that have nothing to say are left out."""
+"""Makes ActivitySmith's answers. Empty keys are left out."""
 
 from __future__ import annotations
 

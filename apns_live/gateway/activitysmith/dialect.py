@@ -1,4 +1,4 @@
-"""What an app can set of this dialect (``app.settings["activitysmith"]``), and what is known of its calls."""
+"""An app's settings for ActivitySmith's API (``app.settings["activitysmith"]``), and data of its calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the fields of a body, each with its path and a remedy where it is wrong."""
+"""Reads the fields of a body. Errors have the field's path and a remedy."""
 
 from __future__ import annotations
 

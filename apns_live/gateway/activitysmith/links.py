@@ -1,4 +1,4 @@
-"""Buttons as a phone gets them: an address to open, or a signed address of ours to call.
+"""Buttons as phones get them: a URL to open, or a signed gateway URL to call.
 
 A webhook's own address, and what is sent to it, stay here. The phone gets a tap address that names
 the stored button by a digest, is signed, and expires. The same button on the same card keeps its address,

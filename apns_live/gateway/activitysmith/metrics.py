@@ -1,4 +1,4 @@
-"""Values that widgets show: the newest of each metric, read by the app when its widget is drawn.
+"""Metrics for widgets: the newest value of each.
 
 A metric is made first, and given values then. Nothing is pushed: the system decides when a widget is
 drawn anew, about every quarter of an hour.

@@ -1,4 +1,4 @@
-"""Push notifications, what replaces them, and the number on the app's icon."""
+"""Push notifications, their replacement, and the badge on the app's icon."""
 
 from __future__ import annotations
 

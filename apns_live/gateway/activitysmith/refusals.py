@@ -1,4 +1,4 @@
-"""Errors in this dialect's shape: an object with ``error``, a short label, and ``message``.
+"""ActivitySmith's format of errors: an object with ``error`` and ``message``.
 
 The labels that ActivitySmith publishes are used word for word where they exist; the others follow
 their manner.

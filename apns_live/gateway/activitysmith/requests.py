@@ -1,4 +1,4 @@
-"""The bodies of this dialect, read and checked: JSON in, frozen records out. Nothing is looked up.
+"""Reads and validates ActivitySmith's bodies: JSON in, frozen records out.
 
 Every request object is closed: an unknown field is an error, unless the app's settings say otherwise
 (``lenient``). ``null`` counts as absent, except for a button, which it takes off the card, and for a

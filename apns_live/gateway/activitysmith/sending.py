@@ -1,4 +1,4 @@
-"""What every call that sends has in common: who is reached, whether there is room, the buttons.
+"""Shared steps of calls that send: recipients, limits, buttons.
 
 What this dialect calls channels are groups everywhere else here; Apple's broadcast channels are
 another thing.

@@ -1,4 +1,4 @@
-"""From what a caller sent to the whole state of a card: what is left out is taken from the card."""
+"""Completes a caller's state: missing fields are taken from the card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this dialect reads from the store beside the service's rooms, and the rows of its own."""
+"""Database queries for ActivitySmith's API, and its own tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tap on a webhook button: the phone calls here, and the webhook is called from here.
+"""Taps on webhook buttons: the phone calls the gateway, which calls the webhook.
 
 The address is the permission: it is signed, names one button, and expires. Nothing of the webhook,
 not even its answer, reaches the phone. Each call stands in a log.

@@ -1,4 +1,4 @@
-"""Braze's Live Activity API: the key, the two calls, and the answers in Braze's shapes.
+"""Braze's Live Activity API: authentication, its two calls, and Braze's answers.
 
 ``{"error"}`` for a body that cannot be read, else ``{"message"}``. Source: Braze, "API errors and
 responses". Servers that were written for it run against the gateway with another host and another key.

@@ -1,4 +1,4 @@
-"""Braze's connected audience object as a filter tree.
+"""Converts Braze's connected audience to a filter tree.
 
 Source: Braze, "Connected audience object": AND and OR over filters of custom attributes, push
 subscription and last use. What cannot be said here is refused, never left out: a condition that is

@@ -1,4 +1,4 @@
-"""Braze's bodies as requests of the service: pure functions, nothing is read or sent here.
+"""Converts Braze's bodies to requests of the service. Pure functions.
 
 Source: Braze, "Start Live Activity", "Update Live Activity", "Apple push object" and "Apple push alert
 object". Fields that are unknown are ignored, as there, and so is what only ordinary pushes have (badge,

@@ -1,4 +1,4 @@
-"""What Braze's API says when it refuses, in its words; clients are known to compare them.
+"""The texts of Braze's errors; some clients compare them.
 
 Source: Braze, "API errors and responses".
 """

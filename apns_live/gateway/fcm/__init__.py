@@ -1,4 +1,4 @@
-"""FCM's HTTP v1 API for Apple devices: servers and SDKs that were written for Firebase send through the gateway.
+"""FCM's HTTP v1 API for Apple devices.
 
 Two calls: an access token for a signed assertion, and one message to one device.
 """

@@ -1,4 +1,4 @@
-"""Answers in Google's shape: ``{"error": {code, message, status, details}}``.
+"""Google's format of errors: ``{"error": {code, message, status, details}}``.
 
 Source: FCM, "ErrorCode" and "FCM error codes"; what an APNs reason becomes is the table of
 docs/vendors/fcm.md. Nothing is answered with 404 but a registration that is gone: SDKs take that

@@ -1,4 +1,4 @@
-"""Reading proto3 JSON: both spellings of each field, and Google's words for what is wrong.
+"""Reads proto3 JSON: both spellings of each field, and Google's error texts.
 
 Source: Protocol Buffers, "ProtoJSON Format"; the texts are those that FCM was seen to answer.
 """

@@ -1,4 +1,4 @@
-"""From the body of ``messages:send`` to one push: pure functions, nothing is read or sent here.
+"""Converts the body of ``messages:send`` to one push. Pure functions.
 
 What FCM fills in is filled in; the payload goes to the phone as it came. Source: FCM, REST reference
 "projects.messages", and "Start, update and end Live Activities".

@@ -1,4 +1,4 @@
-"""The app itself, its provider keys and API keys, the audit log: for keys with the scope admin."""
+"""The app, its provider keys and API keys, and the audit log. Needs the scope admin."""
 
 from __future__ import annotations
 

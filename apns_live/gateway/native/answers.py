@@ -1,4 +1,4 @@
-"""What the native API answers. The structs document the answers; their fields are the contract."""
+"""The answers of the native API. The structs are their documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segments, the dry run of an audience, ordinary notifications to one."""
+"""Segments, counting an audience, and ordinary notifications."""
 
 from __future__ import annotations
 

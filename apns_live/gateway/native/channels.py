@@ -1,4 +1,4 @@
-"""Apple's broadcast channels: one push reaches every card that follows."""
+"""Apple's broadcast channels."""
 
 from __future__ import annotations
 

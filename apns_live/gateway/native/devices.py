@@ -1,4 +1,4 @@
-"""Devices and their tokens, told by the team's own server; credentials for phones."""
+"""Devices and tokens, registered by the caller's server; credentials for phones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server-sent events: the progress of an operation, the life of an activity, as they happen."""
+"""Server-sent events: changes of an operation or an activity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a word of a push's fate means, and why a device shows nothing."""
+"""Explains reasons, outcomes and symptoms, and why a device shows nothing."""
 
 from __future__ import annotations
 

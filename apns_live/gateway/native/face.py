@@ -1,4 +1,4 @@
-"""The native API as a face: who calls, how it refuses; and what collects its operations."""
+"""The native API as a `Face`: authentication and errors; collects its operations."""
 
 from __future__ import annotations
 

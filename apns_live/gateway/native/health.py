@@ -1,4 +1,4 @@
-"""Whether the gateway lives, whether it can serve, and its figures for Prometheus."""
+"""Liveness, readiness and Prometheus metrics."""
 
 from __future__ import annotations
 

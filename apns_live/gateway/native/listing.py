@@ -1,4 +1,4 @@
-"""What an app has, in lists and one by one. Nothing is changed here."""
+"""Lists and single objects of an app. Read only."""
 
 from __future__ import annotations
 

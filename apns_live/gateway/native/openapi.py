@@ -1,4 +1,4 @@
-"""The OpenAPI description, made of the same operations that serve, so that the two cannot differ."""
+"""Generates the OpenAPI description from the operations that serve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operations: what was accepted, what became of it on every device; receipts from the app."""
+"""Operations with their outcomes on every device; receipts from the app."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Users with aliases, tags and attributes; groups and who is in them."""
+"""Users with aliases, tags and attributes; groups and their members."""
 
 from __future__ import annotations
 

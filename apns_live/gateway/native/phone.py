@@ -1,4 +1,4 @@
-"""What a phone calls itself, with a credential that its team's server minted. Never with a key."""
+"""The calls of a phone, authenticated by a device credential, never by an API key."""
 
 from __future__ import annotations
 

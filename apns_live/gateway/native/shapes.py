@@ -1,4 +1,4 @@
-"""What callers say to the native API. Unknown fields are errors: a misspelt one must not be lost.
+"""The request bodies of the native API. Unknown fields are errors.
 
 Times are seconds since 1970, or ISO 8601 with an offset; answers give ISO 8601 in UTC.
 """

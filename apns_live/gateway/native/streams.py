@@ -1,4 +1,4 @@
-"""Streams: put the state, and the gateway starts, updates or renews the card behind the key."""
+"""Streams: the caller puts a state, and the service starts, updates or renews the activity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OneSignal's Live Activity API, for servers and for phones that were written for OneSignal.
+"""OneSignal's Live Activity API, for servers and for phones.
 
 Servers run against it with another host and another key. What phones call without a key is off
 unless the app's setting says otherwise; see `devices`. Every refusal is ``{"errors": [...]}``.

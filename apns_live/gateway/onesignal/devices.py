@@ -1,4 +1,4 @@
-"""What a phone with OneSignal's SDK says: its tokens, that it left, that a push arrived.
+"""The device calls of OneSignal's SDK: tokens, exit, confirmed receipts.
 
 These calls carry no key, so whoever knows an app's id could make them. How they are taken is a
 setting of the app, ``onesignal_device_calls``:

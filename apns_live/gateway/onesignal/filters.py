@@ -1,4 +1,4 @@
-"""OneSignal's filters as a filter tree: a flat list, joined by AND unless an OR stands between.
+"""Converts OneSignal's filters, a flat list with AND and OR, to a filter tree.
 
 Source: OneSignal, "Filters". AND binds closer than OR. What cannot be said here is refused, never
 left out: a condition that is ignored would send to everyone.

@@ -1,4 +1,4 @@
-"""Start, update and end, as OneSignal's API has them; what became of a notification, and calling it off.
+"""Start, update and end of OneSignal's API; showing and canceling a notification.
 
 Source: OneSignal, "Start Live Activity", "Update Live Activity", "View message", "Cancel message".
 """

@@ -1,4 +1,4 @@
-"""OneSignal's segments: saved filters of the app. Those that every app has are read only.
+"""OneSignal's segments: saved filters of the app. The default ones are read-only.
 
 Source: OneSignal, "Create Segment", "View Segments", "Update Segment", "Delete Segment".
 """

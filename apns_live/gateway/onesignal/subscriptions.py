@@ -1,4 +1,4 @@
-"""OneSignal's subscriptions: devices here. Only ``iOSPush`` is one.
+"""OneSignal's subscriptions, which are devices here. Only ``iOSPush`` is supported.
 
 Source: OneSignal, "Create Subscription", "Update Subscription", "Transfer Subscription".
 """

@@ -1,4 +1,4 @@
-"""OneSignal's bodies as requests of the service: pure functions, nothing is read or sent here.
+"""Converts OneSignal's bodies to requests of the service. Pure functions.
 
 Source: OneSignal, "Start Live Activity" and "Update Live Activity". Fields that are unknown are
 ignored, as there; numbers may come as text.

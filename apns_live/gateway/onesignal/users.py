@@ -1,4 +1,4 @@
-"""OneSignal's users: their aliases, tags and properties. A user here has an external id.
+"""OneSignal's users with aliases, tags and properties. They need an external id.
 
 Source: OneSignal, "Create User", "View User", "Update User", "Create Alias", "Delete Alias".
 """

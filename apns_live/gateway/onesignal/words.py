@@ -1,4 +1,4 @@
-"""What OneSignal's API says when it refuses; the official SDKs offer these texts as constants."""
+"""The texts of OneSignal's errors; the official SDKs have them as constants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway's HTTP server: who may connect, TLS, HTTP/1.1 by uvicorn, HTTP/2 by our own frames.
+"""The gateway's HTTP server: connection limits, TLS, HTTP/1.1 by uvicorn, HTTP/2 by our own code.
 
 ``serving`` (one level up) puts the parts together.
 """

@@ -1,4 +1,4 @@
-"""The TLS files of the gateway: checked at the start, and read again when they change."""
+"""The TLS files of the gateway: checked at the start, and reloaded when they change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1: uvicorn's protocol on httptools (llhttp), with a bounded head and bounded waiting."""
+"""HTTP/1.1: uvicorn's protocol on httptools (llhttp), with a limited head and timeouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each endpoint of the control API does, and what is sent of its result."""
+"""The handlers of the control API."""
 
 from __future__ import annotations
 

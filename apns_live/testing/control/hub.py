@@ -1,4 +1,4 @@
-"""Tells whoever watches what changed: server-sent events for pages, wake-ups for long polls.
+"""Notifies watchers of changes: server-sent events and long polls.
 
 Changes are collected by whom they concern and sent at most ten times a second, so that 1,000 pushes
 a second to 500 phones are ten messages. Nothing is collected while nobody watches.

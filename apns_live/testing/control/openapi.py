@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the control API, made from the routes and the shapes."""
+"""Generates the OpenAPI 3.1 document of the control API."""
 
 from __future__ import annotations
 

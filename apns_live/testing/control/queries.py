@@ -1,4 +1,4 @@
-"""Query parameters: what each list takes, and filters over pushes, log entries, tokens and activities."""
+"""Query parameters of lists: filters over pushes, log entries, tokens and activities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An endpoint's row: the application is built from it, and so is the OpenAPI document."""
+"""The table of endpoints, for the application and the OpenAPI document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may call the control API, and what a browser may do with its answers.
+"""Authentication of the control API, and its security headers.
 
 The fake holds other people's test data and can be told to misbehave, so a web page that a developer
 happens to visit must not reach it: the Host header must name this machine (against rebinding of DNS

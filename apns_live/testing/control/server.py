@@ -1,4 +1,4 @@
-"""The control API and the inspector page as an application, and serving it beside a fake."""
+"""The control API and the inspector page as an ASGI app, and serving it with a fake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON shapes of the control API, as structs: what is sent, and the OpenAPI document's schemas.
+"""The JSON objects of the control API as structs.
 
 Times are seconds since 1970 on the fake's clock.
 """

@@ -1,4 +1,4 @@
-"""From the fake's records to the shapes of the control API."""
+"""Converts the fake's records to the objects of the control API."""
 
 from __future__ import annotations
 

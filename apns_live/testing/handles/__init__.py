@@ -1,4 +1,4 @@
-"""A fake APNs on a thread of its own, as a test reads it: copies that are safe from any thread.
+"""A fake APNs on its own thread, for tests: copies that are safe from any thread.
 
 This is what the pytest fixture ``fake_apns`` gives, and it works without pytest as well::
 

@@ -1,4 +1,4 @@
-"""How long a handle waits for something, and where it does not."""
+"""How long a handle waits for a push or token."""
 
 from __future__ import annotations
 

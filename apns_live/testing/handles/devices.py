@@ -1,4 +1,4 @@
-"""The phones of a fake as a test reads and handles them."""
+"""The phones of a fake, for tests."""
 
 from __future__ import annotations
 

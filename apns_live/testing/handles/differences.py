@@ -1,4 +1,4 @@
-"""What differs between what a test expects and what is there, in words and as a diff."""
+"""Describes the difference between expected and found values, as text and as a diff."""
 
 from __future__ import annotations
 

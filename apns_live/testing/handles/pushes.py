@@ -1,4 +1,4 @@
-"""The pushes of a fake as a test reads them, and assertions over them."""
+"""The pushes of a fake, for tests, and assertions about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fake APNs on a thread of its own, with everything a test asks of it."""
+"""A fake APNs on its own thread, with everything that a test needs."""
 
 from __future__ import annotations
 

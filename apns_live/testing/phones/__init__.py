@@ -1,4 +1,4 @@
-"""Simulated phones: a believable iOS behind each token of the fake APNs."""
+"""Simulated phones behind the tokens of the fake APNs."""
 
 from .model import Activity, Device, Token
 from .population import SimulatedPhones

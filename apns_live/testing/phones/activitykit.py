@@ -1,4 +1,4 @@
-"""What iOS does with a Live Activity push once it is on the phone.
+"""How iOS handles a Live Activity push that has reached the phone.
 
 The order of the checks is ours where nobody has seen it: payload, kind of token, ended, budget,
 timestamp, content state. So a push that comes too late has spent its share of the budget. docs/phones.md

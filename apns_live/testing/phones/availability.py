@@ -1,4 +1,4 @@
-"""When a phone can be reached: networks that come and go, and power saved in bursts."""
+"""When a phone can be reached: networks and power saving."""
 
 from __future__ import annotations
 

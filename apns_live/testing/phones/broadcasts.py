@@ -1,4 +1,4 @@
-"""Broadcast channels as the phones see them: who listens, and the message kept for latecomers.
+"""Subscribers of broadcast channels, and the stored message for those who come later.
 
 Storage policy 1 keeps the newest message, eight hours at most; policy 0 keeps nothing (Apple,
 "Sending channel management requests to APNs"). A broadcast is not counted against an activity's

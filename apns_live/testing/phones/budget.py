@@ -1,4 +1,4 @@
-"""Budgets as the phones keep them: cheap while nothing is spent."""
+"""The budgets of the phones."""
 
 from __future__ import annotations
 

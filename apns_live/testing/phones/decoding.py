@@ -1,4 +1,4 @@
-"""What ActivityKit reads of a payload, by rules of the phone's own.
+"""How ActivityKit reads a payload, by the phone's own rules.
 
 APNs does not look at the payload's JSON: it answers 200 and the phone shows nothing. docs/phones.md has
 the rules with their sources.

@@ -1,4 +1,4 @@
-"""Chance without a generator: every draw is a hash of the seed and of what is drawn for whom.
+"""Random choices without a generator: a hash of the seed and of what is chosen.
 
 So a draw does not depend on what happened before it elsewhere, and a run can be repeated.
 """

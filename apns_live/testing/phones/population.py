@@ -1,4 +1,4 @@
-"""All simulated phones of one fake: what APNs hands them, and what their users do."""
+"""All simulated phones of one fake: receives pushes, and performs users' actions."""
 
 from __future__ import annotations
 

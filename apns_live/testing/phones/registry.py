@@ -1,4 +1,4 @@
-"""Which tokens, phones and activities there are, and what APNs knows of each token."""
+"""The registry of tokens, phones and activities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What will happen to the phones by itself, as one heap over the fake's time.
+"""Scheduled events of the phones, as a heap over the fake's time.
 
 There is no timer per activity. Whatever has a ``wake_at`` has at most one entry that counts; an
 earlier need adds another entry and the old one is ignored. One timer of the clock stands for the

@@ -1,4 +1,4 @@
-"""Content states held to the app's Swift source, or to JSON Schemas in its place.
+"""Checks content states against the app's Swift source, or against JSON Schemas.
 
 ActivityKit decodes with default decoders: a missing key that is not optional, an unknown enum case
 or a date as text discards the whole push without a word (Apple, "Starting and updating Live

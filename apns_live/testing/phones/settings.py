@@ -1,4 +1,4 @@
-"""How the simulated phones behave: every law that Apple does not publish is a setting here.
+"""Settings of the simulated phones: every rule that Apple does not publish.
 
 Defaults are what public reports make most likely; where reports disagree, the docstring says so.
 All durations are seconds, all shares are fractions between 0 and 1.

@@ -1,4 +1,4 @@
-"""Who should get it: ids, groups, saved segments and filter trees, compiled to indexed SQL."""
+"""Audiences: ids, groups, saved segments and filter trees, compiled to indexed SQL."""
 
 from ...requests.audience import Audience
 from .filters import Filter, parse_filter

@@ -1,4 +1,4 @@
-"""A filter tree as SQL over the devices table, the same meaning on SQLite and PostgreSQL.
+"""Compiles a filter tree to SQL over the devices table, for SQLite and PostgreSQL.
 
 Tags and attributes are asked for with correlated EXISTS over their unique index, not with IN over a
 set: an audience is read in pages, and a set would be built anew for each page.

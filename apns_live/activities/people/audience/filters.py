@@ -1,4 +1,4 @@
-"""Filter trees: AND and OR groups over what is known of devices and their users.
+"""Filter trees: AND and OR groups of conditions on devices and their users.
 
 As JSON a filter is ``{"and": [...]}``, ``{"or": [...]}``, ``{"not": {...}}`` or one condition::
 

@@ -1,4 +1,4 @@
-"""An audience: what is included, minus what is excluded; each device once.
+"""Resolves an audience: all included devices minus the excluded ones, each once.
 
 An audience that names nothing is an error. So is one that names something unknown (a segment, a
 group): it must never quietly mean nobody, and never everyone.

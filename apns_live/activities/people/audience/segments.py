@@ -1,4 +1,4 @@
-"""Saved, named filters of an app, and the ones that every app has."""
+"""Segments: saved filters of an app, and the predefined ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the values of one line to the facts that are stored: names, types, checks.
+"""Maps the values of one line to typed and validated facts.
 
 CSV has flat columns and JSON Lines may nest: ``tag.team`` in a header and ``{"tags": {"team": ...}}``
 say the same. Nothing is guessed: a name that means nothing here is an error, unless the caller says

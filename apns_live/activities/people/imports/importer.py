@@ -1,4 +1,4 @@
-"""The import itself: reads in a thread, writes in batches, counts, and never holds a file in memory."""
+"""Runs an import: reads on a thread, writes in batches, never loads a whole file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines of CSV or JSON Lines as flat values, from a file, a gzip file or a pipe, one at a time.
+"""Reads CSV or JSON Lines, from a file, a gzip file or a pipe, line by line.
 
 Those that are refused go to a file of their own, to be corrected and fed back.
 """

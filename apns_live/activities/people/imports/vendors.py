@@ -1,4 +1,4 @@
-"""Lists exported from vendors, read by their own column names.
+"""Reads the exports of vendors, with their column names.
 
 Vendors export ordinary push tokens, never push-to-start or activity tokens: those come from the app,
 at its first launch with your own registration in it. So such a list brings over devices, people, tags

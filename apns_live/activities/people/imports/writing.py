@@ -1,4 +1,4 @@
-"""Facts of many lines into the database, in one transaction a batch and a few statements a table.
+"""Writes the facts of many lines to the database, in one transaction per batch.
 
 Every statement changes a row only where the value differs, so that a batch that is written twice
 changes nothing the second time.

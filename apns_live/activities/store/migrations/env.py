@@ -1,4 +1,4 @@
-"""Alembic's way in: runs the migrations on the connection that `upgrade` hands over."""
+"""Alembic's entry point: runs the migrations on the connection that `upgrade` passes."""
 
 from __future__ import annotations
 
