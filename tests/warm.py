@@ -8,6 +8,7 @@ real process: signals, pipes and exit codes are the operating system's.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import gc
@@ -24,6 +25,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -203,6 +205,29 @@ def _run() -> None:
         main()
 
 
+def _run_and_leave() -> None:
+    """Run it, do what is left to be done at an exit, and go.
+
+    To take a thousand modules apart, as the interpreter does, takes longer than a short command. How
+    an error or an interrupt ends a process is left to the interpreter.
+    """
+    status = 0
+    try:
+        _run()
+    except SystemExit as leaving:
+        if not isinstance(leaving.code, int | None):
+            raise
+        status = leaving.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        raise SystemExit(status) from None  # it tells of streams that are gone
+    os._exit(status)
+
+
 def _import_everything() -> None:
     import apns_live
 
@@ -214,4 +239,4 @@ def _import_everything() -> None:
 
 if __name__ == "__main__":
     _serve(socket.socket(fileno=int(sys.argv[1])))
-    _run()
+    _run_and_leave()
