@@ -34,9 +34,9 @@ _SCOPES = {
     **_ACCEPTED,
 )
 async def update_activity(call: Call, activity: str, body: shapes.UpdateBody) -> Accepted:
-    """Devices that have an activity token get it now, the others when they hand one in.
+    """Devices with an activity token get the state now, the others when they register one.
 
-    When states come faster than they can be sent, a device gets only the newest.
+    If states come faster than they can be sent, a device gets only the newest.
     """
     request = shapes.to_update(activity, body)
     return call.told(await call.service.activities.update(call.app, request, key=call.once()))
@@ -46,16 +46,16 @@ async def update_activity(call: Call, activity: str, body: shapes.UpdateBody) ->
     "POST /v1/activities/{activity}/end", "End an activity", scope="activities:end", **_ACCEPTED
 )
 async def end_activity(call: Call, activity: str, body: shapes.EndBody | None) -> Accepted:
-    """Without a body the last state stays on the card. Ending again is ``ignored``."""
+    """Without a body the card keeps its last state. Ending it again is ``ignored``."""
     request = shapes.to_end(activity, body)
     return call.told(await call.service.activities.end(call.app, request, key=call.once()))
 
 
 @routes("POST /v1/activities", "Start an activity", scope="activities:start", **_ACCEPTED)
 async def start_activity(call: Call, body: shapes.StartBody) -> Accepted:
-    """Pushes a start to every device of the audience that has a push-to-start token of the type.
+    """Sends a start to every device of the audience that has a push-to-start token of the type.
 
-    Devices hand their tokens to this gateway: an app that never did is not reached.
+    The app must have registered its token with this gateway.
     """
     check_audience(call.key, body.audience)
     request = shapes.to_start(body)
@@ -71,7 +71,7 @@ async def start_activity(call: Call, body: shapes.StartBody) -> Accepted:
     refusals={403},
 )
 async def bulk(call: Call, body: shapes.BulkBody) -> BulkAnswer:
-    """Each item is a write of its own: one that is refused leaves the others.
+    """Each item is accepted or refused by itself.
 
     Items stand in ``do`` (``start``, ``update``, ``end``) and are not ordered among each other. An
     idempotency key holds for each item by its place.
@@ -115,14 +115,14 @@ async def _one(
 
 @routes("GET /v1/activities", "List activities")
 async def list_activities(call: Call, query: shapes.ActivitiesPage) -> PageAnswer[ActivityRow]:
-    """The oldest first."""
+    """Oldest first."""
     found = await call.service.activities.page(call.app, **asdict(query))
     return page(found, query.limit)
 
 
 @routes("GET /v1/activities/{activity}", "Get an activity", grouped=True)
 async def get_activity(call: Call, activity: str) -> ActivityCounts:
-    """With the number of devices that follow it, and of those whose token is awaited."""
+    """With the number of devices that follow it, and of those without an activity token yet."""
     return shown_times(await call.service.activities.get(call.app, activity))
 
 
@@ -130,6 +130,6 @@ async def get_activity(call: Call, activity: str) -> ActivityCounts:
 async def activity_history(
     call: Call, activity: str, query: shapes.Page
 ) -> PageAnswer[OperationView]:
-    """Its operations with their counts, the oldest first."""
+    """The operations of the activity with their counts, oldest first."""
     found = await call.service.operations.page(call.app, activity=activity, **asdict(query))
     return page(found, query.limit)

@@ -35,13 +35,13 @@ class AppAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AppBody(Strict, frozen=True, kw_only=True):
-    """Settings to be merged into those of the app; null removes one."""
+    """Settings to merge into those of the app; null removes one."""
 
     settings: Settings
 
 
 class ProviderKeyBody(Strict, frozen=True, kw_only=True):
-    """A provider key as Apple gave it: the text of the .p8 file."""
+    """A provider key: the text of the .p8 file."""
 
     pem: Annotated[str, Meta(min_length=1, max_length=10_000)]
     key_id: Annotated[str, Meta(min_length=10, max_length=10)]
@@ -50,7 +50,7 @@ class ProviderKeyBody(Strict, frozen=True, kw_only=True):
 
 
 class KeyBody(Strict, frozen=True, kw_only=True):
-    """An API key to be made. It may do no more than the key that makes it."""
+    """A new API key. It cannot have more rights than the key that creates it."""
 
     name: Annotated[str, Meta(min_length=1, max_length=200)]
     scopes: Annotated[list[str], Meta(min_length=1, max_length=50)]
@@ -61,13 +61,13 @@ class KeyBody(Strict, frozen=True, kw_only=True):
 
 
 class RotateBody(Strict, frozen=True, kw_only=True):
-    """How many seconds the old secret goes on."""
+    """``overlap``: seconds for which the old secret still works."""
 
     overlap: Annotated[float, Meta(ge=0, le=7_776_000)] = 86_400.0
 
 
 class NewKeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A key and its secret, which is shown this once."""
+    """A key and its secret, which is not shown again."""
 
     id: str
     secret: str
@@ -75,20 +75,20 @@ class NewKeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 @routes("GET /v1/apps", "List apps", scope="")
 async def list_apps(call: Call) -> PageAnswer[AppAnswer]:
-    """The one that the key belongs to."""
+    """Lists the app that the key belongs to."""
     return PageAnswer(items=[_shown_app(call.app)], next=None)
 
 
 @routes("GET /v1/apps/{app}", "Get the app", scope="")
 async def get_app(call: Call) -> AppAnswer:
-    """A key knows its own app only."""
+    """A key can read only its own app."""
     _own(call)
     return _shown_app(call.app)
 
 
 @routes("PATCH /v1/apps/{app}", "Change settings of the app")
 async def configure_app(call: Call, body: AppBody) -> AppAnswer:
-    """Bundle id and name stay as they are: those belong to the command line."""
+    """Bundle id and name can be set on the command line only."""
     _own(call)
     app = await call.service.apps.configure(call.app, body.settings)
     call.gateway.keys.forget()
@@ -98,7 +98,7 @@ async def configure_app(call: Call, body: AppBody) -> AppAnswer:
 
 @routes("GET /v1/apps/{app}/provider-keys", "List provider keys")
 async def list_provider_keys(call: Call) -> PageAnswer[ProviderKeyView]:
-    """What they are for, never the keys."""
+    """Without the private keys."""
     _own(call)
     found = await call.service.apps.keys(call.app)
     return PageAnswer(items=[shown_times(one) for one in found], next=None)
@@ -106,7 +106,7 @@ async def list_provider_keys(call: Call) -> PageAnswer[ProviderKeyView]:
 
 @routes("POST /v1/apps/{app}/provider-keys", "Add a provider key")
 async def add_provider_key(call: Call, body: ProviderKeyBody) -> None:
-    """It is sealed before it is stored, and replaces the one that served the same APNs."""
+    """The key is stored encrypted. It replaces the key of the same environment."""
     _own(call)
     await call.service.apps.add_key(call.app, **asdict(body))
     await call.note("provider_key.add", body.key_id, environment=body.environment)
@@ -114,13 +114,13 @@ async def add_provider_key(call: Call, body: ProviderKeyBody) -> None:
 
 @routes("GET /v1/keys", "List API keys")
 async def list_keys(call: Call, query: Page) -> PageAnswer[KeyView]:
-    """The oldest first; secrets are nowhere."""
+    """Oldest first, without secrets."""
     return page(await call.gateway.keys.page(call.app, **asdict(query)), query.limit)
 
 
 @routes("POST /v1/keys", "Make an API key", status=201)
 async def create_key(call: Call, body: KeyBody) -> NewKeyAnswer:
-    """The secret is in this answer and nowhere else."""
+    """Only this answer has the secret; it is not stored."""
     missing = check_scopes(body.scopes) - call.key.scopes
     if missing:
         raise NotAllowed(f"this key cannot give {', '.join(sorted(missing))}: it lacks them itself")
@@ -131,7 +131,7 @@ async def create_key(call: Call, body: KeyBody) -> NewKeyAnswer:
 
 @routes("POST /v1/keys/{key}/rotate", "Give a key a new secret", status=201, refusals={409})
 async def rotate_key(call: Call, key: str, body: RotateBody | None) -> NewKeyAnswer:
-    """The old secret goes on for the overlap, so that nothing stands still meanwhile."""
+    """The old secret works until the overlap ends."""
     body = body or RotateBody()
     stored = await call.gateway.keys.get(call.app, key)
     missing = frozenset(stored["scopes"]) - call.key.scopes
@@ -144,14 +144,14 @@ async def rotate_key(call: Call, key: str, body: RotateBody | None) -> NewKeyAns
 
 @routes("DELETE /v1/keys/{key}", "Revoke an API key")
 async def revoke_key(call: Call, key: str) -> None:
-    """At once in this process; within five seconds in others over the same database."""
+    """Takes effect at once in this process, and within five seconds in others."""
     await call.gateway.keys.revoke(call.app, key)
     await call.note("key.revoke", key)
 
 
 @routes("GET /v1/audit", "Read the audit log")
 async def read_audit(call: Call, query: Page) -> PageAnswer[AuditView]:
-    """Who made, rotated and revoked what, the oldest first."""
+    """Who changed keys, credentials and settings, or imported. Oldest first."""
     return page(await call.gateway.audit.page(call.app, **asdict(query)), query.limit)
 
 

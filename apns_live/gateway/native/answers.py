@@ -19,7 +19,7 @@ _TIMES = ("_at", "first_session", "last_session")
 
 
 class StreamAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a put or end of a stream came to. ``operation`` is empty when there was nothing to do."""
+    """The result of a stream's put or end. ``operation`` is empty if nothing was sent."""
 
     result: Literal["started", "updated", "rotated", "noop", "paused", "ended"]
     key: str
@@ -34,21 +34,21 @@ class StreamAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PageAnswer(msgspec.Struct, Generic[Item], frozen=True, kw_only=True):
-    """A page, the oldest first. ``next`` goes into ``after`` for the one behind; None at the end."""
+    """A page, oldest first. Pass ``next`` as ``after`` to get the following one; None at the end."""
 
     items: list[Item]
     next: int | None
 
 
 class TextPageAnswer(msgspec.Struct, Generic[Item], frozen=True, kw_only=True):
-    """A page of a list that goes by names. ``next`` goes into ``after``; None at the end."""
+    """A page, sorted by name. Pass ``next`` as ``after`` to get the following one; None at the end."""
 
     items: list[Item]
     next: str | None
 
 
 class BulkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One write of a bulk call: accepted, or refused."""
+    """The result of one item: accepted, or refused."""
 
     index: int
     accepted: Accepted | None = None
@@ -56,7 +56,7 @@ class BulkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BulkAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Every write of a bulk call in its order."""
+    """The results in the order of the items."""
 
     items: list[BulkItem]
     accepted: int
@@ -64,7 +64,7 @@ class BulkAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CountAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """How many were taken."""
+    """How many were stored."""
 
     count: int
 

@@ -18,14 +18,14 @@ routes = Routes("audiences", scope="audiences:write")
 
 
 class SegmentBody(Strict, frozen=True, kw_only=True):
-    """A filter tree; see docs/gateway.md for fields and relations."""
+    """A filter tree of conditions."""
 
     filter: dict[str, Any]
     id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
 
 
 class DryRunBody(Strict, frozen=True, kw_only=True):
-    """An audience, and the attributes type that would be started on it."""
+    """An audience, and the attributes type of a start."""
 
     audience: AudienceBody
     attributes_type: str | None = None
@@ -33,7 +33,7 @@ class DryRunBody(Strict, frozen=True, kw_only=True):
 
 @routes("POST /v1/audience", "Count an audience", scope="audiences:read", grouped=True)
 async def dry_run(call: Call, body: DryRunBody) -> DryRun:
-    """Sends nothing."""
+    """Counts the devices of an audience. Sends nothing."""
     check_audience(call.key, body.audience)
     return await call.service.audiences.dry_run(
         call.app, body.audience, attributes_type=body.attributes_type
@@ -42,7 +42,7 @@ async def dry_run(call: Call, body: DryRunBody) -> DryRun:
 
 @routes("PUT /v1/segments/{segment}", "Save a segment", refusals={409})
 async def save_segment(call: Call, segment: str, body: SegmentBody) -> Segment:
-    """Its devices are looked up anew each time it is used."""
+    """Its devices are determined whenever the segment is used."""
     return await call.service.segments.save(call.app, segment, body.filter, id=body.id)
 
 
@@ -62,7 +62,7 @@ async def delete_segment(call: Call, segment: str) -> None:
     refusals={404, 409},
 )
 async def send_notification(call: Call, body: NotifyBody) -> Accepted:
-    """To every device of the audience with a device token that has pushes switched on."""
+    """Sends to every device of the audience that has a device token and has pushes enabled."""
     if not body.audience.is_empty or body.replaces is None:
         check_audience(call.key, body.audience)
     elif call.key.groups is not None:

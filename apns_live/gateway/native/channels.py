@@ -17,7 +17,7 @@ routes = Routes("channels", scope="channels:write")
 
 
 class ChannelBody(Strict, frozen=True, kw_only=True):
-    """A new channel. Policy 1 keeps the newest message for phones that are off, 0 keeps nothing."""
+    """A new channel. With policy 1 APNs stores the newest message for offline phones, with 0 nothing."""
 
     storage_policy: Literal[0, 1] = 1
     environment: Environment | None = None
@@ -31,7 +31,7 @@ class ChannelsPage(TextPage, frozen=True, kw_only=True):
 
 
 class Where(Strict, frozen=True, kw_only=True):
-    """Which APNs; the app's own if absent."""
+    """The environment; by default the app's."""
 
     environment: Environment | None = None
 
@@ -47,7 +47,7 @@ _APPLE = frozenset({409})
     refusals=_APPLE,
 )
 async def create_channel(call: Call, body: ChannelBody | None) -> ChannelView:
-    """At Apple's, who allow 10,000 for an app. Start an activity with ``channel`` to follow it."""
+    """Creates it at Apple, which allows 10,000 for an app. Start an activity with its id as ``channel``."""
     body = body or ChannelBody()
     request = CreateChannel(**asdict(body))
     done = await call.service.channels.create(call.app, request, key=call.once())
@@ -57,7 +57,7 @@ async def create_channel(call: Call, body: ChannelBody | None) -> ChannelView:
 
 @routes("GET /v1/channels", "List broadcast channels")
 async def list_channels(call: Call, query: ChannelsPage) -> TextPageAnswer[ChannelView]:
-    """Those that are known here, by id. Apple is not asked."""
+    """The channels stored in the gateway, by id. Does not ask Apple."""
     found = await call.service.channels.list(call.app, **asdict(query))
     full = len(found) == query.limit
     return text_page((found, found[-1].id if full else None))
@@ -65,19 +65,19 @@ async def list_channels(call: Call, query: ChannelsPage) -> TextPageAnswer[Chann
 
 @routes("POST /v1/channels/compare", "Compare with Apple's list", refusals=_APPLE)
 async def compare_channels(call: Call, query: Where) -> Reconciled:
-    """Takes over what is new there, and forgets what is gone."""
+    """Compares with Apple's list: adds new channels, and removes those that no longer exist."""
     return await call.service.channels.reconcile(call.app, environment=query.environment)
 
 
 @routes("GET /v1/channels/{channel:path}", "Get a broadcast channel", refusals=_APPLE)
 async def get_channel(call: Call, channel: str, query: Where) -> ChannelView:
-    """One that is not known here is looked up at Apple's."""
+    """An unknown channel is read from Apple."""
     environment = query.environment
     return shown_times(await call.service.channels.get(call.app, channel, environment=environment))
 
 
 @routes("DELETE /v1/channels/{channel:path}", "Delete a broadcast channel", refusals=_APPLE)
 async def delete_channel(call: Call, channel: str, query: Where) -> None:
-    """For good: cards that follow it get nothing more."""
+    """Permanent. Cards that follow the channel get no more updates."""
     await call.service.channels.delete(call.app, channel, environment=query.environment)
     await call.note("channel.delete", channel)

@@ -24,7 +24,7 @@ _Large = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class DeviceFacts(Strict, frozen=True, kw_only=True):
-    """What is known of a device; what is absent stays as it was."""
+    """Facts about a device. Absent fields stay unchanged."""
 
     language: str | None = None
     country: str | None = None
@@ -42,13 +42,13 @@ class DeviceFacts(Strict, frozen=True, kw_only=True):
 
 
 class OneDeviceBody(DeviceFacts, frozen=True, kw_only=True):
-    """A device that the path names, and whose it is."""
+    """Facts about the device in the path, and its user."""
 
     user: str | None = None
 
 
 class DeviceBody(OneDeviceBody, frozen=True, kw_only=True):
-    """A device, and whose it is."""
+    """Facts about a device, and its user."""
 
     id: DeviceId
 
@@ -60,12 +60,12 @@ class DevicesBody(Strict, frozen=True, kw_only=True):
 
 
 class TokenFacts(Strict, frozen=True, kw_only=True):
-    """A token as the phone got it.
+    """A token of a phone.
 
     ``kind`` start has an ``attributes_type``, ``activity`` an ``activity`` (its id; an unknown one
     is an activity that the app started itself, of ``attributes_type``), ``device`` has neither. ``card`` is
     the card's own id, ActivityKit's ``Activity.id``: a hand-over puts two cards of an activity on a phone.
-    ``registered_at`` is when the phone got it, now if absent: of two, the newer counts.
+    ``registered_at`` is when the phone got it, by default now. The newer one of two tokens counts.
     """
 
     kind: Literal["start", "activity", "device"]
@@ -90,7 +90,7 @@ class TokensBody(Strict, frozen=True, kw_only=True):
 
 
 class CredentialBody(Strict, frozen=True, kw_only=True):
-    """What a credential is for. ``user``: whose device it is from now on."""
+    """The scope of a credential. ``user`` assigns the device to a user."""
 
     seconds: Annotated[float, Meta(ge=1, le=604_800)] | None = None
     user: str | None = None
@@ -98,7 +98,7 @@ class CredentialBody(Strict, frozen=True, kw_only=True):
 
 
 class CredentialAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Hand ``credential`` to the phone; it holds until ``expires_at``."""
+    """Give ``credential`` to the phone; it is valid until ``expires_at``."""
 
     credential: str
     device: str
@@ -114,7 +114,7 @@ async def register_tokens(call: Call, body: TokensBody) -> CountAnswer:
 
 @routes("POST /v1/devices", "Tell of devices")
 async def tell_devices(call: Call, body: DevicesBody) -> CountAnswer:
-    """New ones are added; of known ones only what is given changes."""
+    """Unknown devices are added. Of known ones only the given fields change."""
     records = [
         device_record(one.id, one, one.user, f"devices[{index}]")
         for index, one in enumerate(body.devices)
@@ -124,36 +124,36 @@ async def tell_devices(call: Call, body: DevicesBody) -> CountAnswer:
 
 @routes("PUT /v1/devices/{device}", "Tell of one device")
 async def tell_device(call: Call, device: str, body: OneDeviceBody) -> None:
-    """Adds it if it is new; only what is given changes."""
+    """Adds the device if it is unknown. Only the given fields change."""
     record = device_record(device, body, body.user, "")
     await call.service.devices.tell(call.app, [record])
 
 
 @routes("DELETE /v1/devices/{device}", "Forget a device")
 async def forget_device(call: Call, device: str) -> None:
-    """With all of its tokens."""
+    """Deletes the device with all of its tokens."""
     await call.service.devices.forget(call.app, device)
     await call.note("device.forget", device)
 
 
 @routes("DELETE /v1/devices/{device}/start-tokens/{type}", "Withdraw a push-to-start token")
 async def withdraw_start_token(call: Call, device: str) -> None:
-    """The device is not started any more for this attributes type."""
+    """The device gets no more starts of this attributes type."""
     await call.service.devices.withdraw(call.app, device, call.part("type"))
 
 
 @routes("DELETE /v1/activities/{activity}/devices/{device}", "Let a device leave an activity")
 async def leave_activity(call: Call, activity: str, device: str) -> None:
-    """The device gets no more updates of it."""
+    """The device gets no more updates of this activity."""
     await call.service.tokens.leave(call.app, activity, device)
 
 
 @routes("POST /v1/devices/{device}/credentials", "Mint a credential for a phone", status=201)
 async def mint_credential(call: Call, device: str, body: CredentialBody | None) -> CredentialAnswer:
-    """Your server calls this when a person is logged in, and hands the credential to the phone.
+    """Your server calls this when a user is logged in, and gives the credential to the phone.
 
-    It is good for that one device's calls under /v1/device. ``activities`` narrows which activities
-    the phone may hand in tokens for; without it, any whose id it knows.
+    It is valid for that device's calls under /v1/device. ``activities`` limits the activities for
+    which the phone may register tokens; without it, all whose id it knows.
     """
     body = body or CredentialBody()
     if body.user is not None:
@@ -171,7 +171,7 @@ async def mint_credential(call: Call, device: str, body: CredentialBody | None) 
 
 @routes("DELETE /v1/devices/{device}/credentials", "Revoke the credentials of a phone")
 async def revoke_credentials(call: Call, device: str) -> None:
-    """Every credential of the device that was minted before ends."""
+    """Revokes all existing credentials of the device."""
     if await call.gateway.credentials.revoke(call.app, device):
         await call.note("credential.revoke", device)
 

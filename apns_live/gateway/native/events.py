@@ -32,7 +32,7 @@ _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
     grouped=True,
 )
 async def follow_operation(call: Call, operation: str) -> Response:
-    """``progress`` events with its counts, each the newest; ``done`` closes the stream."""
+    """Sends ``progress`` events with the newest counts. ``done`` closes the stream."""
     found = await call.service.operations.get(call.app, operation)
     await check_activity(call.gateway, call.key, found["activity"] or "")
     events = call.service.watch(call.app, operation=found["id"])
@@ -48,7 +48,7 @@ async def follow_operation(call: Call, operation: str) -> Response:
     grouped=True,
 )
 async def follow_activity(call: Call, activity: str) -> Response:
-    """``activity`` events with state and counts, each the newest; ``ended`` closes the stream."""
+    """Sends ``activity`` events with the newest state and counts. ``ended`` closes the stream."""
     await call.service.activities.get(call.app, activity)
     events = call.service.watch(call.app, activity=activity)
     return _stream(call, events, "activity", "ended")

@@ -18,16 +18,16 @@ routes = Routes("explaining", scope="devices:read")
 
 
 class ExplainQuery(Strict, frozen=True, kw_only=True):
-    """The word that is asked about; empty for all."""
+    """The word to explain; empty for all."""
 
     about: Annotated[str, Meta(max_length=100)] = ""
 
 
 class ExplanationAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a word means. ``kind``: reason (of APNs), outcome, phone or symptom.
+    """An explanation. ``kind``: reason (of APNs), outcome, phone or symptom.
 
-    ``fault`` says whose it is, ``remedy`` what to do, ``log`` what to look for in the phone's log.
-    ``statuses`` and ``verdict`` are those of a reason.
+    ``fault`` is who caused it, ``remedy`` what to do, ``log`` what to look for in the phone's log.
+    Reasons have ``statuses`` and ``verdict``.
     """
 
     name: str
@@ -47,7 +47,7 @@ class ExplanationsAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FindingAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What one check found. ``state``: ok, warn or fail; ``remedy`` is empty where nothing is to be done."""
+    """The result of one check. ``state``: ok, warn or fail. ``remedy`` is empty if there is nothing to do."""
 
     check: str
     state: str
@@ -56,7 +56,7 @@ class FindingAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FindingsAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Findings. ``ok`` says that none of them is a failure."""
+    """All results. ``ok`` is true if none of them is a failure."""
 
     ok: bool
     findings: list[FindingAnswer]
@@ -64,13 +64,13 @@ class FindingsAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 @routes("GET /v1/explain", "Explain a reason, an outcome or a symptom", answer=ExplanationsAnswer)
 async def explain(call: Call, query: ExplainQuery) -> dict[str, Any]:
-    """Without ``about`` everything that is known is listed, by its meaning alone."""
+    """Without ``about`` it lists every word with its meaning."""
     return {"items": [explained(query.about, "about")] if query.about else listed()}
 
 
 @routes("GET /v1/devices/{device}/doctor", "Say why a device shows nothing", answer=FindingsAnswer)
 async def examine_device(call: Call, device: str) -> dict[str, Any]:
-    """Its tokens, running cards, budgets, receipts and what APNs last answered, each with what to do."""
+    """Checks its tokens, cards, budgets, receipts and APNs' last answers, and says what to do."""
     service = call.service
     now = milliseconds(call.gateway.clock)
     found = await diagnose(service.database, service.devices, call.app, device, now)

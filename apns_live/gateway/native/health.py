@@ -21,7 +21,7 @@ PLAIN = "text/plain"
 
 
 class HealthAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """All is well, but for the warnings."""
+    """The gateway works. It may have warnings."""
 
     status: str
     warnings: list[str] = []
@@ -29,15 +29,15 @@ class HealthAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 @routes("GET /healthz", "Does the process live", who="anyone")
 async def health(call: Call) -> HealthAnswer:
-    """Asks nothing of the database: a supervisor must not restart a gateway for its sake."""
+    """Liveness. Does not use the database, so that a supervisor does not restart the gateway for it."""
     return HealthAnswer(status="alive")
 
 
 @routes("GET /readyz", "Can it serve", who="anyone", answer=HealthAnswer, refusals={503})
 async def ready(call: Call) -> Any:
-    """Writes to the database, opens the provider keys; 503 says what fails, or is starting or closing.
+    """Readiness. Writes to the database and decrypts the provider keys. A 503 says what fails.
 
-    ``warnings`` are what does not keep it from serving, such as a clock that was set.
+    With ``warnings`` the gateway still serves; an example is a system clock that was set.
     """
     readiness = call.gateway.readiness
     if call.gateway.leaving:
@@ -58,9 +58,9 @@ async def ready(call: Call) -> Any:
     refusals={401, 404, 429},
 )
 async def metrics(call: Call) -> Response:
-    """Counts and gauges of this process; no app, key or device is named.
+    """Prometheus metrics of this process, without names of apps, keys or devices.
 
-    The operator may switch it off (404), or ask for a token as ``Authorization: Bearer TOKEN``.
+    The operator may switch it off (404), or require ``Authorization: Bearer TOKEN``.
     """
     settings = call.gateway.settings
     if not settings.metrics:
@@ -75,7 +75,7 @@ async def metrics(call: Call) -> Response:
 
 @routes("GET /openapi.json", "This description", who="anyone", refusals={404})
 async def description(call: Call) -> dict[str, Any]:
-    """OpenAPI 3.1 of the native API; 404 where the operator switched it off."""
+    """OpenAPI 3.1 of the native API; 404 if the operator switched it off."""
     if not call.gateway.settings.pages:
         raise NotFound("the description is not served here")
     return openapi.describe(NATIVE.operations, version("apns-live"))

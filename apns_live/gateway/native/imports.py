@@ -33,11 +33,11 @@ _PATHS: dict[Kind, str] = {kind: f"/v1/imports/{kind}" for kind in KINDS}
 
 
 class ImportQuery(Strict, frozen=True, kw_only=True):
-    """How the body is to be read.
+    """How to read the body.
 
-    ``vendor`` reads that vendor's own export of devices. ``ignore_unknown`` leaves columns out that
-    mean nothing here. ``registered_at`` is for tokens without a time of their own; without it they
-    never replace what a phone registered.
+    ``vendor`` reads that vendor's export of devices. ``ignore_unknown`` ignores unknown columns.
+    ``registered_at`` is the time of tokens without one; otherwise such tokens never replace what a
+    phone has registered.
     """
 
     dry_run: bool = False
@@ -47,10 +47,10 @@ class ImportQuery(Strict, frozen=True, kw_only=True):
 
 
 class ImportAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What an import did. ``accepted`` and ``refused`` count lines; ``problems`` holds 100 at most.
+    """The result. ``accepted`` and ``refused`` count lines; ``problems`` has the first 100.
 
-    ``skipped`` lines of a vendor's export are of other platforms. ``devices``, ``users`` and
-    ``tokens`` count what the accepted lines told, new or known. ``ignored`` names columns.
+    ``skipped`` counts lines for other platforms in a vendor's export. ``devices``, ``users`` and
+    ``tokens`` count those in accepted lines, new or known. ``ignored`` has the ignored columns.
     """
 
     dry_run: bool
@@ -84,10 +84,10 @@ def _route(kind: Kind, csv: str, lines: str) -> Callable[[Handler], Handler]:
     '{"id": "phone-17", "user": "user-1", "start_tokens": {"MatchAttributes": "80e1ad44"}}\n',
 )
 async def import_devices(call: Call, query: ImportQuery) -> Any:
-    """Devices with tags, attributes, groups and tokens, a line each.
+    """Devices with tags, attributes, groups and tokens, one per line.
 
-    A line that is refused is reported and leaves the others. The same body sent again changes
-    nothing, so send it again after a 503 or a lost answer.
+    A refused line is reported and does not affect the others. Importing the same body twice changes
+    nothing, so repeat it after a 503 or a lost answer.
     """
     return await _import(call, query, "devices")
 
@@ -98,7 +98,7 @@ async def import_devices(call: Call, query: ImportQuery) -> Any:
     '{"id": "user-1", "aliases": {"crm": "C-881"}, "tags": {"team": "red"}}\n',
 )
 async def import_users(call: Call, query: ImportQuery) -> Any:
-    """Users with aliases, tags, attributes and groups, a line each; otherwise as for devices."""
+    """Users with aliases, tags, attributes and groups, one per line; otherwise as for devices."""
     return await _import(call, query, "users")
 
 
@@ -109,7 +109,7 @@ async def import_users(call: Call, query: ImportQuery) -> Any:
     '{"device": "phone-17", "attributes_type": "MatchAttributes", "token": "80e1ad44"}\n',
 )
 async def import_tokens(call: Call, query: ImportQuery) -> Any:
-    """Push-to-start and device tokens, a line each; otherwise as for devices."""
+    """Push-to-start and device tokens, one per line; otherwise as for devices."""
     return await _import(call, query, "tokens")
 
 

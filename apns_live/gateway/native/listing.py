@@ -24,7 +24,7 @@ _Given = Annotated[str, Meta(min_length=1, max_length=255)]
 
 
 class DevicesPage(TextPage, frozen=True, kw_only=True):
-    """Which devices: all, or those of a user, of a language, of a country."""
+    """Filters: a user, a language or a country."""
 
     user: _Given | None = None
     language: _Given | None = None
@@ -40,16 +40,16 @@ class TokensAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 @routes("GET /v1/devices", "List devices", refusals={404})
 async def list_devices(call: Call, query: DevicesPage) -> TextPageAnswer[views.ListedDevice]:
-    """All of the app by id, or those of one `user`, one `language` or one `country`.
+    """All devices of the app by id, or those of one `user`, one `language` or one `country`.
 
-    A language is exactly that one: `de` is not `de-AT`. For more, count or start a segment.
+    Languages match exactly: `de` does not match `de-AT`. For other conditions use a segment.
     """
     return text_page(await call.service.directory.devices(call.app, **asdict(query)))
 
 
 @routes("GET /v1/devices/{device}", "Get a device")
 async def get_device(call: Call, device: str) -> views.WholeDevice:
-    """With its living push-to-start tokens, by their first digits, its tags and attributes."""
+    """With its active push-to-start tokens (first digits only), tags and attributes."""
     known = shown_device(await call.service.devices.get(call.app, device))
     held = await call.service.directory.belongings(call.app, device)
     return cast("views.WholeDevice", {**known, **held})
@@ -57,10 +57,10 @@ async def get_device(call: Call, device: str) -> views.WholeDevice:
 
 @routes("GET /v1/devices/{device}/tokens", "List the tokens of a device")
 async def list_tokens(call: Call, device: str) -> TokensAnswer:
-    """By their first eight digits: why a phone is reached, or not.
+    """Tokens by their first eight digits.
 
-    Push-to-start and device tokens are listed also when they are retired, with the reason; those of
-    activities while they live. 1,000 of each kind at most, the newest.
+    Includes retired push-to-start and device tokens, with the reason, and activity tokens of running
+    activities. At most the newest 1,000 of each kind.
     """
     found = await call.service.directory.tokens(call.app, device)
     return TokensAnswer(items=[shown_times(one) for one in found])
@@ -68,7 +68,7 @@ async def list_tokens(call: Call, device: str) -> TokensAnswer:
 
 @routes("GET /v1/users", "List users")
 async def list_users(call: Call, query: TextPage) -> TextPageAnswer[views.ListedUser]:
-    """By the caller's own id."""
+    """Sorted by the caller's id."""
     return text_page(await call.service.directory.users(call.app, **asdict(query)))
 
 
@@ -80,26 +80,26 @@ async def get_user(call: Call, user: str) -> views.WholeUser:
 
 @routes("GET /v1/groups", "List groups")
 async def list_groups(call: Call, query: TextPage) -> TextPageAnswer[views.GroupView]:
-    """By slug."""
+    """Sorted by slug."""
     return text_page(await call.service.directory.groups(call.app, **asdict(query)))
 
 
 @routes("GET /v1/groups/{group}", "Get a group")
 async def get_group(call: Call, group: str) -> views.GroupView:
-    """Its members are two lists of their own."""
+    """Without its members, which have their own lists."""
     return shown_times(await call.service.directory.group(call.app, group))
 
 
 @routes("GET /v1/groups/{group}/{kind}", "List the devices or the users of a group")
 async def list_members(call: Call, group: str, query: TextPage) -> TextPageAnswer[views.MemberView]:
-    """``kind`` is ``devices`` (those that are in by themselves) or ``users``."""
+    """``kind`` is ``devices`` (those that were added directly) or ``users``."""
     kind = kind_of(call)
     return text_page(await call.service.directory.members(call.app, group, kind, **asdict(query)))
 
 
 @routes("GET /v1/segments", "List segments", scope="audiences:read")
 async def list_segments(call: Call, query: TextPage) -> TextPageAnswer[views.SegmentView]:
-    """The saved ones by name; those that every app has are not among them."""
+    """The saved segments by name, without the predefined ones."""
     return text_page(await call.service.directory.segments(call.app, **asdict(query)))
 
 
@@ -111,13 +111,13 @@ async def get_segment(call: Call, segment: str) -> views.SegmentView:
 
 @routes("GET /v1/streams", "List streams", scope="activities:read")
 async def list_streams(call: Call, query: TextPage) -> TextPageAnswer[views.StreamView]:
-    """By key."""
+    """Sorted by key."""
     return text_page(await call.service.directory.streams(call.app, **asdict(query)))
 
 
 @routes("GET /v1/streams/{stream}", "Get a stream", scope="activities:read", grouped=True)
 async def get_stream(call: Call, stream: str) -> views.StreamView:
-    """With the id of the activity that runs behind it."""
+    """With the id of its running activity."""
     await check_stream(call.gateway, call.key, stream)
     found = await call.service.directory.stream(call.app, stream)
     if call.key.groups is not None and found["activity"] is None:
@@ -135,5 +135,5 @@ async def get_stream(call: Call, stream: str) -> views.StreamView:
 async def list_followers(
     call: Call, activity: str, query: TextPage
 ) -> TextPageAnswer[views.FollowerView]:
-    """Who was started or joined, whose token came, and which state each of them has."""
+    """The devices of an activity, with their token and the state that each has."""
     return text_page(await call.service.directory.followers(call.app, activity, **asdict(query)))

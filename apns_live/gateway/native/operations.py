@@ -66,14 +66,14 @@ class OutcomesPage(Page, frozen=True, kw_only=True):
 
 @routes("GET /v1/operations", "List operations", refusals={404})
 async def list_operations(call: Call, query: OperationsPage) -> PageAnswer[OperationView]:
-    """The oldest first; of one activity, or of the whole app."""
+    """Oldest first, of one activity or of the app."""
     found = await call.service.operations.page(call.app, **asdict(query))
     return page(found, query.limit)
 
 
 @routes("GET /v1/operations/{operation}", "Get an operation", grouped=True)
 async def get_operation(call: Call) -> OperationView:
-    """With its counts."""
+    """An operation with its counts."""
     return shown_times(await _operation(call))
 
 
@@ -94,7 +94,7 @@ async def list_outcomes(call: Call, query: OutcomesPage) -> PageAnswer[OutcomeVi
     grouped=True,
 )
 async def export_outcomes(call: Call) -> StreamingResponse:
-    """One outcome a line, however many there are; nothing is held but a page."""
+    """All outcomes as JSON Lines, streamed."""
     operation = (await _operation(call))["id"]
     outcomes = call.service.operations.export(call.app, operation)
 
@@ -113,7 +113,7 @@ async def export_outcomes(call: Call) -> StreamingResponse:
 
 @routes("GET /v1/receipts", "List receipts", refusals={404})
 async def list_receipts(call: Call, query: ReceiptsPage) -> PageAnswer[ReceiptView]:
-    """The oldest first; of one activity, of one operation, or of the whole app."""
+    """Oldest first, of one activity, of one operation or of the app."""
     found = await call.service.receipts.page(call.app, **asdict(query))
     return page(found, query.limit)
 
@@ -124,7 +124,7 @@ async def list_receipts(call: Call, query: ReceiptsPage) -> PageAnswer[ReceiptVi
     scope="devices:write",
 )
 async def add_receipts(call: Call, body: ReceiptsBody) -> CountAnswer:
-    """For a team whose own server collects them; phones use /v1/device/receipts."""
+    """For receipts that your own server collects. Phones use /v1/device/receipts."""
     records = [one.record(one.device, index) for index, one in enumerate(body.receipts)]
     return CountAnswer(count=await call.service.receipts.record(call.app, records))
 

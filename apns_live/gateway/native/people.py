@@ -24,7 +24,7 @@ Attributes = Annotated[
 
 
 class UserBody(Strict, frozen=True, kw_only=True):
-    """A user. Tags and attributes that are given replace those of the same name; null removes one."""
+    """A user. Given tags and attributes replace those of the same name; null removes one."""
 
     aliases: Annotated[dict[_Name, _Name], Meta(max_length=20)] = {}
     tags: Tags = {}
@@ -44,21 +44,21 @@ class AttributesBody(Strict, frozen=True, kw_only=True):
 
 
 class UserAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A user's ids: the caller's own and ours."""
+    """A user's ids: the caller's and the gateway's."""
 
     external_id: str
     id: str
 
 
 class GroupBody(Strict, frozen=True, kw_only=True):
-    """A group's name for people."""
+    """The display name of a group."""
 
     name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
 
 
 @routes("PUT /v1/users/{user:path}", "Add a user, or add to one")
 async def put_user(call: Call, user: str, body: UserBody | None) -> UserAnswer:
-    """Users are added by themselves when a device names them; this is for what else is known."""
+    """Adds or changes a user. A device that names an unknown user adds it too."""
     body = body or UserBody()
     people = call.service.people
     public_id = await people.add_user(call.app, user, aliases=body.aliases)
@@ -69,7 +69,7 @@ async def put_user(call: Call, user: str, body: UserBody | None) -> UserAnswer:
 
 @routes("DELETE /v1/users/{user:path}", "Forget a user")
 async def forget_user(call: Call, user: str) -> None:
-    """With aliases, tags and attributes; the devices stay, without a user."""
+    """Deletes aliases, tags and attributes. The devices stay, without a user."""
     await call.service.people.forget_user(call.app, user)
     await call.note("user.forget", user)
 
@@ -95,20 +95,20 @@ async def put_group(call: Call, group: str, body: GroupBody | None) -> None:
 
 @routes("DELETE /v1/groups/{group}", "Delete a group")
 async def delete_group(call: Call, group: str) -> None:
-    """Its devices and users stay. Activities that run go on; starts on it reach nobody."""
+    """Its devices and users stay, and running activities continue. Starts can no longer name the group."""
     await call.service.people.remove_group(call.app, group)
     await call.note("group.delete", group)
 
 
 @routes("PUT /v1/groups/{group}/{kind}/{member:path}", "Put a device or user into a group")
 async def join_group(call: Call, group: str, member: str) -> None:
-    """``kind`` is ``devices`` or ``users``; a user comes with all devices, also later ones."""
+    """``kind`` is ``devices`` or ``users``. A user adds all of its devices, also later ones."""
     await call.service.people.join_group(call.app, group, kind_of(call), member)
 
 
 @routes("DELETE /v1/groups/{group}/{kind}/{member:path}", "Take a device or user out of a group")
 async def leave_group(call: Call, group: str, member: str) -> None:
-    """Nothing happens if it was not in."""
+    """Succeeds also if it was not a member."""
     await call.service.people.leave_group(call.app, group, kind_of(call), member)
 
 

@@ -35,7 +35,7 @@ class PhoneReceiptsBody(Strict, frozen=True, kw_only=True):
 
 
 class StateAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest state of an activity, for an app that shows it itself."""
+    """The newest state of an activity, to show inside the app."""
 
     id: str
     attributes_type: str
@@ -52,7 +52,7 @@ class StateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     refusals={403},
 )
 async def register_own_tokens(call: Call, body: PhoneTokensBody) -> CountAnswer:
-    """Push-to-start, activity and device tokens, as ActivityKit and UIKit hand them out."""
+    """Push-to-start, activity and device tokens, as ActivityKit and UIKit return them."""
     check_joins(call, *(token.activity for token in body.tokens))
     told = [(call.phone.device, token) for token in body.tokens]
     return CountAnswer(count=await register(call, told))
@@ -60,13 +60,13 @@ async def register_own_tokens(call: Call, body: PhoneTokensBody) -> CountAnswer:
 
 @routes("PUT /v1/device", "Tell of this phone", who="phone")
 async def tell_own_device(call: Call, body: DeviceFacts) -> None:
-    """Whose phone it is, is not the phone's to say: the server that mints the credential does."""
+    """The phone cannot set its user; the server that requests the credential can."""
     await call.service.devices.tell(call.app, [device_record(call.phone.device, body, None, "")])
 
 
 @routes("GET /v1/device", "Get what is known of this phone", who="phone", refusals={404})
 async def get_own_device(call: Call) -> DeviceView:
-    """Tokens by their first digits."""
+    """With the first digits of its tokens."""
     return shown_device(await call.service.devices.get(call.app, call.phone.device))
 
 
@@ -91,14 +91,14 @@ async def report_receipts(call: Call, body: PhoneReceiptsBody) -> CountAnswer:
     refusals={403},
 )
 async def own_activity(call: Call, activity: str) -> StateAnswer:
-    """For an app that was opened and wants to show what its card shows."""
+    """Lets the app show the same state as its card."""
     await _check_follows(call, activity)
     return msgspec.convert(await call.service.activities.get(call.app, activity), StateAnswer)
 
 
 @routes("DELETE /v1/device/activities/{activity}", "Leave an activity", who="phone", refusals={403})
 async def leave_own_activity(call: Call, activity: str) -> None:
-    """The phone gets no more updates of it."""
+    """The phone gets no more updates of this activity."""
     await call.service.tokens.leave(call.app, activity, call.phone.device)
 
 
@@ -108,13 +108,13 @@ async def leave_own_activity(call: Call, activity: str) -> None:
     who="phone",
 )
 async def withdraw_own_start_token(call: Call) -> None:
-    """For an app whose user switched such activities off."""
+    """For example when the user switched these activities off in the app."""
     await call.service.devices.withdraw(call.app, call.phone.device, call.part("type"))
 
 
 @routes("DELETE /v1/device", "Forget this phone", who="phone", refusals={404})
 async def forget_own_device(call: Call) -> None:
-    """With all of its tokens; its credential ends with it."""
+    """Deletes the device with all of its tokens and revokes its credential."""
     device = call.phone.device
     await call.service.devices.forget(call.app, device)
     call.gateway.credentials.forget(call.app, device)

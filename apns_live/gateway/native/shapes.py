@@ -40,7 +40,7 @@ class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class AlertBody(Strict, frozen=True, kw_only=True):
-    """An alert; a text by language has ``en`` among them."""
+    """An alert. Texts may be given by language; ``en`` is then required."""
 
     title: Text
     body: Text
@@ -48,7 +48,7 @@ class AlertBody(Strict, frozen=True, kw_only=True):
 
 
 class AudienceBody(Audience, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who should get it: what is named is joined by OR, then exclusions apply."""
+    """All devices that match any given part, minus the excluded ones."""
 
 
 class _Shown(Strict, frozen=True, kw_only=True):
@@ -62,11 +62,11 @@ class _Shown(Strict, frozen=True, kw_only=True):
 
 
 class StreamBody(_Shown, frozen=True, kw_only=True):
-    """The state of a stream, and all that a start needs, since it may come to one.
+    """The state of a stream, and everything that a start needs.
 
-    ``id_attribute`` is where the activity's id goes in the attributes, so that the app can say whose
-    token it hands in; empty for nowhere. ``hand_over_after`` is the age of a card, in seconds, at which
-    a new one takes its place before iOS ends it at 8 hours; 0 for never.
+    ``id_attribute`` is the attribute that gets the activity's id, which the app needs to register its
+    token; empty for none. ``hand_over_after`` is the age of a card, in seconds, at which a new one
+    replaces it before iOS ends it at 8 hours; 0 for never.
     """
 
     attributes_type: str
@@ -92,7 +92,7 @@ class StartBody(StreamBody, frozen=True, kw_only=True):
 
 
 class UpdateBody(_Shown, frozen=True, kw_only=True):
-    """A new state. Tags and metadata stay as they are when absent."""
+    """A new state. Absent tags and metadata stay unchanged."""
 
     content_state: State
     revision: Revision | None = None
@@ -101,7 +101,7 @@ class UpdateBody(_Shown, frozen=True, kw_only=True):
 
 
 class EndBody(_Shown, frozen=True, kw_only=True):
-    """An end; without a state the last one stays on the card."""
+    """An end. Without a state the card keeps its last one."""
 
     content_state: State | None = None
     dismissal_date: Moment | None = None
@@ -128,7 +128,7 @@ class BulkEnd(EndBody, frozen=True, kw_only=True, tag_field="do", tag="end"):
 
 
 class BulkBody(Strict, frozen=True, kw_only=True):
-    """Several writes; each is accepted or refused by itself."""
+    """Several items; each is accepted or refused by itself."""
 
     items: Annotated[list[BulkStart | BulkUpdate | BulkEnd], Meta(min_length=1, max_length=BULK)]
 
@@ -142,7 +142,7 @@ class NotifyBody(Notify, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Page(Strict, frozen=True, kw_only=True):
-    """Where to read on, and how much."""
+    """``after`` is the ``next`` of the page before, ``limit`` the size of a page."""
 
     after: Annotated[int, Meta(ge=0, le=2**53)] = 0
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
@@ -155,7 +155,7 @@ class ActivitiesPage(Page, frozen=True, kw_only=True):
 
 
 class TextPage(Strict, frozen=True, kw_only=True):
-    """Where to read on in a list that goes by names, and how much."""
+    """``after`` is the ``next`` of the page before, ``limit`` the size of a page."""
 
     after: Annotated[str, Meta(max_length=255)] = ""
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100

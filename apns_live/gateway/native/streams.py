@@ -18,7 +18,7 @@ routes = Routes("streams", scope="streams:write")
 
 
 class PausedAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream that starts nothing until it is resumed."""
+    """A stream that starts no activity until it is resumed."""
 
     key: str
     paused_at: Time
@@ -26,10 +26,10 @@ class PausedAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 @routes("PUT /v1/streams/{stream}", "Put a state", idempotent=True, grouped=True)
 async def put_stream(call: Call, stream: str, body: StreamBody) -> StreamAnswer:
-    """The answer's ``result`` says what it came to.
+    """Starts or updates the activity of the stream.
 
-    ``started``, ``updated``, ``rotated`` (another activity took its place), ``noop`` (the state
-    is the same; nothing is sent) or ``paused``.
+    ``result`` is ``started``, ``updated``, ``rotated`` (a new activity replaced the old one),
+    ``noop`` (the state is the same; nothing is sent) or ``paused``.
     """
     check_audience(call.key, body.audience)
     done = await call.service.streams.put(call.app, to_start(body, stream=stream), key=call.once())
@@ -38,14 +38,14 @@ async def put_stream(call: Call, stream: str, body: StreamBody) -> StreamAnswer:
 
 @routes("DELETE /v1/streams/{stream}", "End a stream", idempotent=True, grouped=True)
 async def end_stream(call: Call, stream: str, body: EndBody | None) -> StreamAnswer:
-    """Ends the card and forgets the key; a later put starts afresh."""
+    """Ends the activity and deletes the key. A later put starts a new activity."""
     final = to_end(stream, body)
     return _answer(call, await call.service.streams.end(call.app, stream, final, key=call.once()))
 
 
 @routes("POST /v1/streams/{stream}/pause", "Pause a stream", grouped=True)
 async def pause_stream(call: Call, stream: str, body: EndBody | None) -> PausedAnswer:
-    """Ends the card; puts are answered with ``paused`` until the stream is resumed."""
+    """Ends the activity. Puts get ``paused`` until the stream is resumed."""
     final = to_end(stream, body, reason="paused")
     since = await call.service.streams.pause(call.app, stream, final)
     return PausedAnswer(key=stream, paused_at=to_text(since) or "")
@@ -53,7 +53,7 @@ async def pause_stream(call: Call, stream: str, body: EndBody | None) -> PausedA
 
 @routes("POST /v1/streams/{stream}/resume", "Resume a stream", grouped=True)
 async def resume_stream(call: Call, stream: str) -> None:
-    """Starts nothing by itself: the next put does."""
+    """The next put starts an activity."""
     await call.service.streams.resume(call.app, stream)
 
 
