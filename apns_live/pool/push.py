@@ -136,6 +136,7 @@ class Push(msgspec.Struct, eq=False, gc=False):
     Whoever brings work gives ``token``, ``message`` and, for itself, ``context``; ``request_id``
     may be given too when it has to be known before the push leaves (a journal). ``deadline`` is
     a time of the client's monotonic clock, 0 for none. All other fields are the engine's.
+    Python's garbage collector does not look at it, so a client must be closed to be freed.
     """
 
     token: str

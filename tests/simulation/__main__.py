@@ -133,7 +133,9 @@ def _results(first: int, last: int, jobs: int) -> Iterator[tuple[int, list[str],
     if jobs == 1:
         yield from map(_result, range(first, last))
         return
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+    # What a process that crashed had in hand stays in memory: a `Push` is not seen by the collector.
+    context = multiprocessing.get_context("fork")
+    with context.Pool(jobs, maxtasksperchild=50) as pool:
         yield from pool.imap(_result, range(first, last), chunksize=20)
 
 
