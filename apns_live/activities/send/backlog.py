@@ -21,8 +21,10 @@ MOST = 100_000
 PAGE = 1_000
 KINDS = ("start", "update", "end")
 
+# By the index of what is open, from a version on: an activity may have hundreds that are older.
 _NEWER = """
-SELECT operations.* FROM {activity, version} JOIN operations ON operations.activity_id = given.activity
+SELECT operations.* FROM {activity, version, since} JOIN operations
+    ON operations.activity_id = given.activity AND operations.version >= given.since
 WHERE operations.finished_at IS NULL AND operations.kind IN ('start', 'update', 'end')
     AND (operations.version > given.version OR operations.kind = 'start')
     AND operations.status || '' IN ('accepted', 'running', 'sharded', 'failed')
@@ -259,13 +261,14 @@ class ActivityBacklog(Backlog):
             self.add_behind(row.id)
 
     async def read(
-        self, rows: Sequence[int], known: Mapping[int, int] | None = None
+        self, rows: Sequence[int], known: Mapping[int, tuple[int, int]] | None = None
     ) -> tuple[list[Row[Any]], dict[int, list[Row[Any]]]]:
         """Return activities, and their operations that matter, the oldest first.
 
         Those are the ones that are not finished, and the one of the newest version. ``known`` says of
-        some activities up to which version their open changes are known: of those only newer ones
-        are returned, and open starts. Under load each has dozens, and is looked at again and again.
+        some activities up to which version their open changes are known, and from which version on
+        starts may be open: of those only newer changes are returned, and open starts. Under load each
+        has hundreds that are open, and is looked at again and again.
         """
         known = known or {}
         unknown = {"rows": [row for row in rows if row not in known]}
@@ -273,7 +276,8 @@ class ActivityBacklog(Backlog):
         async with self._database.read() as connection:
             found = (await connection.execute(_ACTIVITIES, {"rows": list(rows)})).all()
             if known:
-                matter += await with_rows(connection, _NEWER, known.items())
+                given = [(row, *versions) for row, versions in known.items()]
+                matter += await with_rows(connection, _NEWER, given)
             if unknown["rows"]:
                 matter += await connection.execute(_OPEN, unknown)
                 matter += await connection.execute(_NEWEST, unknown)

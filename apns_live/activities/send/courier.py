@@ -191,7 +191,7 @@ class Courier:
 
     def accepted(self, activity: int, version: int) -> None:
         """Say that the store has a version which another process may have accepted."""
-        if version > self._lives.known([activity]).get(activity, 0):
+        if version > self._lives.known([activity]).get(activity, (0, 0))[0]:
             self._backlog.add(activity)
 
     def heard(self, activity: int, token: str | None, *, behind: bool) -> None:

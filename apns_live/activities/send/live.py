@@ -32,6 +32,8 @@ class Newest:
     activity: Row[Any]
     alert: AlertText | None
     alert_version: int
+    starts_since: int = 0
+    """The version before which no start is open."""
 
     @property
     def version(self) -> int:

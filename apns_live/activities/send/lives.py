@@ -94,12 +94,16 @@ class Lives:
         live = self._lives.get(row)
         return live is not None and (live.incomplete or live.to_read)
 
-    def known(self, rows: Iterable[int]) -> dict[int, int]:
-        """Return up to which version the open changes of activities are known, where they are."""
+    def known(self, rows: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """Return up to which version the open changes of activities are known, where they are.
+
+        The second number is the version from which on starts may be open.
+        """
         return {
-            row: live.version
+            row: (live.version, live.newest.starts_since)
             for row in rows
             if (live := self._lives.get(row)) is not None
+            and live.newest is not None
             and live.unfinished
             and live.complete
             and not live.incomplete
@@ -141,6 +145,10 @@ class Lives:
             except Exception:
                 live.unfinished = False  # what is open fails: nothing of it rings later
                 raise
+        if live.newest is not None:
+            # A start that is accepted later has this version or a newer one.
+            starts = (row.version for row in operations if row.kind == "start" and is_open(row))
+            live.newest.starts_since = min(starts, default=activity.version)
         live.unfinished |= bool(changes)
         self.touch(live)
         # After a crash those that have the state already are left in peace.

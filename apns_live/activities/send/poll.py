@@ -2,7 +2,7 @@
 
 Row ids are given before a commit and seen after it, so what is new is not only above the highest id that was
 seen. Each look begins at the highest id of a while ago, longer than a transaction may take, and passes over
-what it has seen since.
+what it has seen since. SQLite has one writer at a time: there each look begins where the last one ended.
 """
 
 from __future__ import annotations
@@ -40,16 +40,18 @@ _FAR = 20
 
 
 class _Window:
-    """The rows of a table from a while ago on, and which of them were seen."""
+    """The rows of a table from ``look_back`` seconds ago on, and which of them were seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, look_back: float) -> None:
         self.base = 0
+        self._look_back = look_back
         self._seen: set[int] = set()
         self._marks: deque[tuple[float, int]] = deque()
 
     def floor(self, now: float, back: float) -> int:
         """Return the highest row that was seen ``back`` seconds ago."""
-        return max((row for when, row in self._marks if when < now - back), default=self.base)
+        before = now - min(back, self._look_back)
+        return max((row for when, row in self._marks if when < before), default=self.base)
 
     def fresh(self, rows: list[int], now: float) -> set[int]:
         """Return the rows that were not seen before."""
@@ -57,7 +59,7 @@ class _Window:
         self._seen |= new
         if new:
             self._marks.append((now, max(self._seen)))
-        while self._marks and self._marks[0][0] < now - _LOOK_BACK:
+        while self._marks and self._marks[0][0] < now - self._look_back:
             self.base = max(self.base, self._marks.popleft()[1])
             self._seen = {row for row in self._seen if row > self.base}
         return new
@@ -77,8 +79,9 @@ class Poll:
     now_and_then: Callable[[], object]
 
     def __post_init__(self) -> None:
-        self._operations = _Window()
-        self._tokens = _Window()
+        look_back = 0.0 if self.database.is_sqlite else _LOOK_BACK
+        self._operations = _Window(look_back)
+        self._tokens = _Window(look_back)
         self._looks = 0
         self._woken = asyncio.Event()
 

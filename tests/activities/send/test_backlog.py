@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from apns_live.activities.send import backlog as module
@@ -31,7 +32,7 @@ async def test_operations_and_activity_are_of_one_moment(
     execute = AsyncConnection.execute
     backlog = module.ActivityBacklog(world.database, world.service.ownership)
     [started] = await world.operations()
-    known = {started.activity_id: 1} if is_known else None
+    known = {started.activity_id: (1, 1)} if is_known else None
     monkeypatch.setattr(AsyncConnection, "execute", slow)
     [activity], operations = await backlog.read([started.activity_id], known)
     monkeypatch.undo()
@@ -41,3 +42,22 @@ async def test_operations_and_activity_are_of_one_moment(
     [activity], operations = await backlog.read([started.activity_id], known)
     assert activity.version == 2
     assert operations[started.activity_id][-1].version == 2
+
+
+async def test_an_open_start_is_found_behind_newer_states(world: World) -> None:
+    await world.add_phones(1)
+    await world.service.activities.start(world.app, a_start())
+    await world.settled()
+    for number in range(1, 4):
+        await world.service.activities.update(world.app, an_update(number))
+    await world.settled()
+    async with world.database.write() as connection:
+        await connection.execute(
+            text("UPDATE operations SET finished_at = NULL, status = 'running'")
+        )
+    backlog = module.ActivityBacklog(world.database, world.service.ownership)
+    row = (await world.operations())[0].activity_id
+    _, operations = await backlog.read([row], {row: (3, 1)})
+    assert [(one.kind, one.version) for one in operations[row]] == [("start", 1), ("update", 4)]
+    _, operations = await backlog.read([row], {row: (3, 2)})
+    assert [(one.kind, one.version) for one in operations[row]] == [("update", 4)]
