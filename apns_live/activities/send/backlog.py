@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import BindParameter, ColumnElement, Row, Select, bindparam, exists, select, update
 from sqlalchemy.sql.expression import case
 
+from ...clock import Clock
 from ..apps import App
 from ..requests.notify import KIND as NOTIFICATION
 from ..store import schema
@@ -19,6 +20,8 @@ from ..store.statements import chunks, with_rows
 MOST = 100_000
 """Rows that are remembered; beyond it the store is read again, which has them all."""
 PAGE = 1_000
+PACE = 0.1
+"""Seconds between two looks at an activity: while states come faster, only the newest one counts."""
 KINDS = ("start", "update", "end")
 
 # By the index of what is open, from a version on: an activity may have hundreds that are older.
@@ -198,15 +201,45 @@ class Backlog:
 class ActivityBacklog(Backlog):
     """Activities to look at."""
 
-    def __init__(self, database: Database, ownership: Ownership) -> None:
+    def __init__(self, database: Database, ownership: Ownership, clock: Clock) -> None:
         super().__init__(database, ownership)
+        self._clock = clock
+        self._resting: dict[int, bool] = {}
+        """What was looked at within `PACE`, and whether it is to be looked at again after that."""
         self._doubtful: set[int] = set()
         self.behind: set[int] = set()
         """Activities with a token that lacks the newest state, though nothing may be open."""
 
+    def __len__(self) -> int:
+        return len(self._rows) + sum(self._resting.values())
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is to be looked at."""
+        return super().empty and not any(self._resting.values())
+
     @property
     def _urgent(self) -> bool:
         return bool(self._gained or self._doubtful)
+
+    def add(self, row: int) -> None:
+        """Look at an activity, `PACE` after the last look at the earliest."""
+        if row in self._resting:
+            self._resting[row] = True
+        else:
+            super().add(row)
+
+    async def take(self, limit: int) -> list[int]:
+        """Return what to look at now; see `Backlog.take`."""
+        taken = await super().take(limit)
+        self._resting.update(dict.fromkeys(taken, False))
+        self._clock.call_later(PACE, lambda: self._rested(taken))
+        return taken
+
+    def _rested(self, rows: Sequence[int]) -> None:
+        for row in rows:
+            if self._resting.pop(row, False):
+                self.add(row)
 
     def add_behind(self, row: int) -> None:
         """Look at an activity with a token that lacks the newest state."""

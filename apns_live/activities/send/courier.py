@@ -102,7 +102,7 @@ class Courier:
     ) -> None:
         self._watchers = watchers
         self.apps = KnownApps(apps)
-        self._backlog = ActivityBacklog(database, ownership)
+        self._backlog = ActivityBacklog(database, ownership, clock)
         self._backlog.emptied = self._moved
         self._recorder = Recorder(
             database,

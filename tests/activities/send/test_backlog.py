@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ async def test_operations_and_activity_are_of_one_moment(
 
     updated: list[Any] = []
     execute = AsyncConnection.execute
-    backlog = module.ActivityBacklog(world.database, world.service.ownership)
+    backlog = module.ActivityBacklog(world.database, world.service.ownership, world.clock)
     [started] = await world.operations()
     known = {started.activity_id: (1, 1)} if is_known else None
     monkeypatch.setattr(AsyncConnection, "execute", slow)
@@ -55,9 +56,34 @@ async def test_an_open_start_is_found_behind_newer_states(world: World) -> None:
         await connection.execute(
             text("UPDATE operations SET finished_at = NULL, status = 'running'")
         )
-    backlog = module.ActivityBacklog(world.database, world.service.ownership)
+    backlog = module.ActivityBacklog(world.database, world.service.ownership, world.clock)
     row = (await world.operations())[0].activity_id
     _, operations = await backlog.read([row], {row: (3, 1)})
     assert [(one.kind, one.version) for one in operations[row]] == [("start", 1), ("update", 4)]
     _, operations = await backlog.read([row], {row: (3, 2)})
     assert [(one.kind, one.version) for one in operations[row]] == [("update", 4)]
+
+
+async def test_an_activity_is_looked_at_ten_times_a_second_at_most(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phones = await world.add_phones(1)
+    await world.service.activities.start(world.app, a_start())
+    await world.settled()
+    await world.pass_time(1.0)
+    looks: list[float] = []
+    read = module.ActivityBacklog.read
+
+    async def counted(backlog: Any, rows: Any, known: Any = None) -> Any:
+        looks.append(world.clock.monotonic())
+        return await read(backlog, rows, known)
+
+    monkeypatch.setattr(module.ActivityBacklog, "read", counted)
+    begin = world.clock.monotonic()
+    for number in range(1, 31):
+        await world.service.activities.update(world.app, an_update(number))
+        await world.pass_time(0.01)
+    await world.settled()
+    assert world.shown(phones) == [("active", 30)]
+    assert looks[0] == begin, "the first one waits for nothing"
+    assert all(later - look > module.PACE - 1e-6 for look, later in itertools.pairwise(looks))

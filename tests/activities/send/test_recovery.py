@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from apns_live.activities.send import fan_out, lives, recorder
+from apns_live.activities.send.backlog import PACE
 from apns_live.activities.store import schema
 from tests.activities.send.world import World, a_start, an_end, an_update
 
@@ -263,6 +264,7 @@ async def test_what_comes_while_those_behind_are_read_reaches_everybody(
     else:
         await world.service.activities.update(world.app, an_update(2))
     [live] = world.service.courier._lives._lives.values()
+    world.clock.advance_sync(PACE)  # time stands still while somebody reads
     await world.until(lambda: live.version == 3)
     go.set()
     await world.settled()
