@@ -70,6 +70,34 @@ async def test_an_answer_does_not_wait_for_the_clients_acknowledgement(
     writer.close()
 
 
+async def test_head_and_body_of_an_answer_leave_in_one_piece(
+    plain: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvicorn writes them apart: a system call and a segment more for each call."""
+    pieces: list[bytes] = []
+
+    def watched(made: http1.Http1, transport: asyncio.Transport) -> None:
+        class Watched:
+            def __getattr__(self, name: str) -> object:
+                return getattr(transport, name)
+
+            def write(self, data: bytes) -> None:
+                pieces.append(data)
+                transport.write(data)
+
+        connect(made, Watched())  # type: ignore[arg-type]
+
+    connect = http1.Http1.connection_made
+    monkeypatch.setattr(http1.Http1, "connection_made", watched)
+    reader, writer = await plain.connect()
+    writer.write(GET)
+    await reader.readuntil(b"}")
+    assert [piece.partition(b" ")[0] for piece in pieces] == [b"HTTP/1.1"]
+    writer.write(GET.replace(b"/x", b"/follow"))
+    await answer(reader)
+    assert b"data: 0\n" in await reader.readuntil(b"\n\n")
+
+
 async def test_bare_connects_keep_no_descriptor(plain: Wire) -> None:
     before = descriptors()
     for _ in range(size(20_000, 400)):
