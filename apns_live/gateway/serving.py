@@ -101,7 +101,6 @@ class _Server:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=cast("Any", limits.idle),
         )
         self._config.load()
         self._certificates = certificates

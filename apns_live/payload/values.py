@@ -114,6 +114,9 @@ def _walk_list(
         raise _too_deep(path)
     changed: list[Any] | None = None
     for index, item in enumerate(value):
+        kind = type(item)
+        if kind is int and -_SMALL < item < _SMALL:
+            continue
         result = _walk(item, f"{path}[{index}]", depth + 1)
         if result is not item:
             if changed is None:

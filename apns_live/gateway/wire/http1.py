@@ -146,7 +146,6 @@ class Http1(HttpToolsProtocol):
         """Tell the request that is under way, and the door."""
         self.resume_writing()
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()
         self._door.leave(self)
 
     def data_received(self, data: bytes) -> None:
@@ -158,7 +157,6 @@ class Http1(HttpToolsProtocol):
             protocol.connection_made(self.transport)
             protocol.data_received(data)
             return
-        self._unset_keepalive_if_required()
         if self._in_head:
             self._head_left -= len(data)
         try:
@@ -305,10 +303,14 @@ class Http1(HttpToolsProtocol):
             self.transport.close()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, or wait for it."""
+        """Go on with the next request, or wait for it: the door watches how long."""
         self._busy = bool(self.pipeline)
-        super().on_response_complete()
-        if not self._busy and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
             self._now_waits()
 
     def _now_waits(self) -> None:
