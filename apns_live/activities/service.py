@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -40,6 +41,7 @@ from .send import Courier, CourierStatistics, Poll
 from .settings import ServiceSettings
 from .store.commit import GroupCommit
 from .store.database import Database
+from .store.failures import STORE_FAILURES
 from .store.ownership import DatabaseClock, Onlooker, Ownership, owning
 from .store.sealing import Sealer
 from .store.upgrade import check
@@ -49,6 +51,7 @@ logger = logging.getLogger("apns_live.activities")
 
 ENDPOINTS: Mapping[str, str | Endpoint] = {"production": "production", "sandbox": "sandbox"}
 _RESTART_AFTER = 1.0
+_CHECKPOINT_SECONDS = 1.0
 
 Work = Callable[[], Awaitable[None]]
 
@@ -187,6 +190,8 @@ class Service(Known):
         self.wakeups.released = ownership.look
         ownership.shards.told = lambda row: self.wakeups.tell((), (row,), work=True)
         works: list[Work] = [self.wakeups.run, ownership.run]
+        if database.is_sqlite:
+            works.append(self._checkpoints)
         if self.sends:
             works += [
                 self.courier.run,
@@ -321,6 +326,13 @@ class Service(Known):
         """Let those look who wait for a time, which another process may have set."""
         self.scheduler.wake()
         self.courier.limits.wake()
+
+    async def _checkpoints(self) -> None:
+        """Copy SQLite's log into its file now and then, so that no commit has to."""
+        while True:
+            await asyncio.sleep(_CHECKPOINT_SECONDS)
+            with contextlib.suppress(*STORE_FAILURES):  # whoever reads or writes says so
+                await self.database.checkpoint()
 
     # What is owned.
 

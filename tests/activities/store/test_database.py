@@ -380,3 +380,20 @@ async def test_a_connection_that_its_server_closed_is_replaced(postgres_store: s
             while not closed.is_closed():
                 await asyncio.sleep(0)
         assert await database.scalar(text("SELECT pg_backend_pid()")) != pid
+
+
+async def test_no_commit_copies_the_log_into_the_file(tmp_path: Path) -> None:
+    """A commit that does waits for the disk, and so do all who share it."""
+    file = tmp_path / "live.db"
+    async with Database.open(file) as database:
+        async with database.write() as connection:
+            await connection.execute(text("CREATE TABLE large (it BLOB)"))
+        for _ in range(3):
+            async with database.write() as connection:
+                await connection.execute(text("INSERT INTO large VALUES (zeroblob(2000000))"))
+        assert file.stat().st_size < 100_000
+        await database.checkpoint()
+        assert file.stat().st_size > 6_000_000
+        async with database.write() as connection:
+            await connection.execute(text("INSERT INTO large VALUES (zeroblob(10))"))
+        assert await database.scalar(text("SELECT count(*) FROM large")) == 4
