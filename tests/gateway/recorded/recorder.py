@@ -24,8 +24,9 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
+from anyio.from_thread import start_blocking_portal
 
-from tests.warm import WarmCommand
+from apns_live.cli.with_fake import Place, trying
 
 LEARNT = ("activity_id", "notification_id", "id")
 """Fields of an answer whose values later requests and phones may show again."""
@@ -102,15 +103,11 @@ def shape(value: Any) -> Any:
 
 @contextmanager
 def gateway(directory: Path) -> Iterator[dict[str, Any]]:
-    """Run the gateway with its fake; yield its ready line with a card that an app started itself."""
-    process = WarmCommand(
-        ["gateway", "--with-fake", "--port", "0", "--dir", str(directory), "--json"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        ready = json.loads(process.stdout.readline())
+    """Run the gateway with its fake in a thread; yield its facts with a card that an app started itself."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(trying(Place(directory=directory))) as ready,
+    ):
         with httpx.Client(base_url=ready["inspector"]) as fake:
             device = fake.get("/v1/devices").json()["items"][0]["id"]
             made = fake.post(f"/v1/devices/{device}/activities", json=CARD)
@@ -120,12 +117,6 @@ def gateway(directory: Path) -> Iterator[dict[str, Any]]:
             ).json()
         ready["card"] = {"device": device, "token": token["token"]}
         yield ready
-        process.terminate()
-        assert process.wait(30) == 0
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 def phones(ready: Mapping[str, Any], names: Names) -> list[dict[str, Any]]:

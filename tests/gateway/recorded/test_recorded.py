@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.gateway.quick import quick_phones  # noqa: F401 - the fixture
 from tests.gateway.recorded.recorder import Names, gateway, phones, shape
 
 RECORDINGS = sorted((Path(__file__).parents[3] / "fixtures" / "vendor_clients").glob("*.json"))
@@ -67,6 +68,7 @@ def test_there_are_recordings_of_both_vendors_in_both_languages() -> None:
     }
 
 
+@pytest.mark.usefixtures("quick_phones")
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
 def test_a_recorded_client_is_served(path: Path, tmp_path: Path) -> None:
     recording = json.loads(path.read_text())
