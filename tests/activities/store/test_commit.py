@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -107,6 +108,30 @@ async def test_a_batch_is_handled_together(database: Database) -> None:
             assert result == item
     assert adding_all.groups == [5]
     assert await names(database) == {"a", "b", "c"}
+
+
+async def test_each_kind_in_a_group_is_handled_by_its_own(
+    sqlite_template: Path, tmp_path: Path
+) -> None:
+    kinds = [Adding(), Adding()]
+    told: list[Sequence[str]] = []
+    batches: list[Batch[str, str]] = [Batch(one.together, told.append) for one in kinds]
+    shutil.copy(sqlite_template, tmp_path / "s.db")
+    async with Database.open(tmp_path / "s.db") as database:
+        commits = GroupCommit(database)
+        async with database.write():  # all of them wait for one turn
+            waiting = [
+                asyncio.create_task(work)
+                for work in (
+                    commits.run_with(batches[0], "a"),
+                    commits.run_with(batches[1], "b"),
+                    commits.run_with(batches[0], "c"),
+                )
+            ]
+            await asyncio.sleep(0)
+        assert await asyncio.gather(*waiting) == ["a", "b", "c"]
+        assert ([one.groups for one in kinds], commits.commits) == ([[2], [1]], 1)
+        assert sorted(map(sorted, told)) == [["a", "c"], ["b"]]
 
 
 @pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)
