@@ -5,8 +5,8 @@ is made when a start with a large audience begins, and deleted when its activity
 push of it any more. A start never waits longer than `PATIENCE` for a channel, and goes without one if there is none.
 
 Making one is asking and noting: a crash in between leaves a channel that nothing here names, and Apple's list
-has ids alone. So the moment of asking is stored first, after Apple's list was read. What the list has more, ten minutes
-after an answer was lost, is ours if it is not more than was asked for (`OwnChannels.find_lost`).
+has ids alone, so nobody can tell whose a channel is. So the moment of asking is stored first, after Apple's list was
+read. What the list has more ten minutes after an answer was lost is logged, and never deleted (`OwnChannels.find_lost`).
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ class OwnChannels:
             after = rows[-1].id
 
     async def find_lost(self) -> int:
-        """Take channels as the service's own that Apple made and that were not noted; return how many."""
+        """Log channels that Apple may have made for us and that were not noted; return how many."""
         table, now = _activities, milliseconds(self._clock)
         query = select(table.c.id, table.c.app_id, table.c.environment, table.c.channel_asked_at)
         waiting = (
@@ -292,46 +292,35 @@ class OwnChannels:
             except ApnsLiveError as error:
                 logger.warning("the channels of the app %s cannot be listed: %s", app.id, error)
                 continue
-            found += await self._take(app, environment, list(group))
+            found += await self._name(app, environment, list(group))
         return found
 
-    async def _take(self, app: App, environment: str, asked: Sequence[Row[Any]]) -> int:
-        """Take what came to Apple's list since answers were lost, unless others made channels as well."""
-        since = min(row.channel_asked_at for row in asked)
-        query = select(_channels.c.id, _channels.c.channel_id).where(
+    async def _name(self, app: App, environment: str, asked: Sequence[Row[Any]]) -> int:
+        """Log what came to Apple's list since answers were lost, and nothing here names."""
+        query = select(_channels.c.channel_id).where(
             _channels.c.app_id == app.row,
             _channels.c.environment == environment,
             _channels.c.storage_policy == UNKNOWN_POLICY,
             _channels.c.activity_id.is_(None),
             _channels.c.deleted_at.is_(None),
-            _channels.c.created_at >= since,
+            _channels.c.created_at >= min(row.channel_asked_at for row in asked),
             ~exists().where(_follows()).correlate(_channels),
-        )
-        pending = select(func.count()).where(
-            _activities.c.app_id == app.row,
-            _activities.c.environment == environment,
-            _activities.c.channel_id.is_(None),
-            _activities.c.channel_asked_at.is_not(None),
         )
         async with self._database.write() as connection:
             new = await rows_of(connection, query)
-            requests = (await connection.execute(pending)).scalar_one()
-            ours = new if len(new) <= requests else ()
-            for row in ours:
-                await change_row(connection, _channels, row.id, activity_id=0)
             for row in asked:
                 await change_row(connection, _activities, row.id, channel_asked_at=None)
-        if len(new) > len(ours):
+        if new:
             logger.warning(
-                "the app %s has %d new channels in %s, and %d requests for one were not answered: "
-                "delete what nobody uses: %s",
+                "the app %s has %d new broadcast channels in %s, and Apple's answers to %d requests "
+                "for one were lost: delete those that no other program uses: %s",
                 app.id,
                 len(new),
                 environment,
-                requests,
+                len(asked),
                 ", ".join(row.channel_id for row in new[:20]),
             )
-        return len(ours)
+        return len(new)
 
 
 async def _unused(connection: AsyncConnection, now: int, after: int) -> Sequence[Row[Any]]:

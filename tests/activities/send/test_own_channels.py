@@ -198,8 +198,8 @@ async def test_without_the_capability_it_goes_by_tokens_and_asks_once(
 
 @on_sqlite
 @pytest.mark.parametrize("fault", ["withhold", "disconnect", "list"])
-async def test_a_start_waits_for_no_answer_and_what_was_made_is_found(
-    world: World, asked: list[str], fault: str
+async def test_a_start_waits_for_no_answer_and_what_was_made_is_named(
+    world: World, asked: list[str], fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     given = {"action": "withhold", "skip": 0} if fault == "list" else {"action": fault, "skip": 1}
     world.fake.fault(face="manage", times=1, processed=True, **given)
@@ -212,17 +212,23 @@ async def test_a_start_waits_for_no_answer_and_what_was_made_is_found(
     lost = [] if fault == "list" else ["match"]
     assert asked == lost
     assert len(at_apple(world)) == len(lost)
-    # Nobody's channel is deleted: it is on the list, and a start names it.
+    # It may be somebody else's, so it is named and not deleted; one that a start names is not even named.
+    made = at_apple(world)
     used = world.fake.add_channel(1).channel_id
     await begin(world, phones, "other", channel=used)
     await after(world, 0.5 * HOURS)
     [row] = await world.rows_of_activity()
     assert (row.channel_id, row.channel_asked_at) == (None, None)
     await after(world, 9 * HOURS)
-    assert at_apple(world) == [used]
+    assert at_apple(world) == [*made, used]
+    told = [one.getMessage() for one in caplog.records if "were lost" in one.getMessage()]
+    assert bool(told) == bool(lost)
+    assert all(line.endswith(f"uses: {', '.join(made)}") for line in told)
 
 
-async def test_a_crash_between_making_and_storing_leaves_no_channel(world: World) -> None:
+async def test_a_channel_made_before_a_crash_is_named(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.fake.fault("withhold", face="manage", skip=1, times=1, processed=True)
     phones = await world.add_phones(3, os_version="18.1")
     await world.service.activities.start(world.app, a_start())
@@ -238,20 +244,8 @@ async def test_a_crash_between_making_and_storing_leaves_no_channel(world: World
     await after(world, HOURS)
     async with every_query_indexed(world.database, small={"apps", "credentials", "token_changes"}):
         await after(world, 8 * HOURS)
-    assert at_apple(world) == []
-
-
-@on_sqlite
-async def test_a_channel_that_somebody_else_made_meanwhile_is_left(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    world.fake.fault("withhold", face="manage", skip=1, times=1, processed=True)
-    await begin(world, await world.add_phones(3, os_version="18.1"))
-    world.fake.add_channel(1)
-    await after(world, HOURS)
-    await after(world, 9 * HOURS)
-    assert len(at_apple(world)) == 2
-    assert "2 new channels in sandbox" in caplog.text
+    assert len(at_apple(world)) == 1
+    assert "1 new broadcast channels in sandbox" in caplog.text
 
 
 async def test_a_channel_that_is_used_is_not_deleted_and_one_that_is_deleted_not_used(
