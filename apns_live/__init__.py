@@ -1,7 +1,7 @@
 """Sends Live Activity pushes directly to APNs. Includes a local fake APNs for tests.
 
-Names are loaded when they are first used: importing a part (the command line, the pytest plugin)
-does not load the whole engine.
+Names are imported on first use, so that importing a part (the command line, the pytest plugin)
+does not load the rest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The service for synchronous code: scripts, Django, Celery.
 
-It runs on the process's own background event loop, the one of `apns_live.blocking`. Every room of the
-asynchronous service is here under its name, with the same methods without ``await``::
+It runs on the background event loop of `apns_live.blocking`. Every part of the asynchronous service
+has the same name and the same methods without ``await``::
 
     from apns_live.activities.blocking import Service
 
@@ -9,7 +9,7 @@ asynchronous service is here under its name, with the same methods without ``awa
         app = service.apps.get("operations")
         service.streams.put(app, "nightly", state)
 
-What has types is `Service.call`, which runs anything of the asynchronous service.
+These methods have no static types. `Service.call` runs any method of the asynchronous service with types.
 """
 
 from __future__ import annotations

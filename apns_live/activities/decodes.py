@@ -1,9 +1,8 @@
 """Checks content states against the app's contract: its Swift source, stored in its settings.
 
 The setting ``contract`` is ``{"mode": "refuse", "versions": {"2.4": {"Match.swift": "..."}}}``: one
-set of files for each version of the app. A state must decode under all of those that devices run (see
-`people.app_versions`). ``mode`` is
-refuse (the caller gets `InvalidPayload`), warn (the log gets it) or off.
+set of files for each version of the app. A state must decode under all versions that devices use (see
+`people.app_versions`). ``mode`` is refuse (raises `InvalidPayload`), warn (logs it) or off.
 """
 
 from __future__ import annotations

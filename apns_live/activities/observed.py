@@ -1,11 +1,11 @@
 """Observability of the service: times for metrics, spans for traces, context for log lines.
 
-A call names itself in `CALL`; every log line that is written while it is served carries those names.
-`accepted` joins the operation that a call made to the call and to its OpenTelemetry span. When the
-operation is finished, `Observed` makes a span of it below that one.
+`CALL` has the context of the current call (request id, app), which is added to its log lines.
+`accepted` links an operation to its call and to the call's OpenTelemetry span. When the operation is
+finished, `Observed` creates a child span for it.
 
-OpenTelemetry is optional (the extra ``otel``). Without it, nothing here makes or imports a span.
-Parents are kept in this process: an operation that another process sends has a trace of its own.
+OpenTelemetry is optional (the extra ``otel``) and is not imported without it. The links are in memory,
+so an operation that another process sends has its own trace.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Stores starts, updates and ends of activities, each in one transaction.
 
-Nothing is sent here. A write stores the desired state (a new version), the operation that asked for
-it and the idempotency record together; the courier sees what is behind and sends it.
+Nothing is sent here. A write stores the new state (a version), the operation and the idempotency
+record in one transaction. The courier finds the tokens that lack the version and sends it.
 """
 
 from __future__ import annotations

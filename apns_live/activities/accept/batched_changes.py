@@ -1,8 +1,8 @@
 """Stores many updates and ends of activities in one transaction, with few statements.
 
-This is the busiest write of the service, and the only one that changes a state. What each costs is its
-share of three statements, and the encoding of its state. Several changes of one activity in a group count as several versions; the
-row is written once, with the newest.
+This is the most frequent write of the service. Each change costs its share of three statements, and the
+encoding of its state. Several changes of one activity in a group are several versions, but the row is
+written once, with the newest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Creates, deletes and compares Apple's broadcast channels of an app, and stores them.
 
-Apple lists ids alone; names, storage policies and dates are known only of what was made or read
-here. Source: Apple, "Sending channel management requests to APNs".
+Apple's list has only ids. Names, storage policies and dates are known only for channels that were
+created or read here. Source: Apple, "Sending channel management requests to APNs".
 """
 
 from __future__ import annotations

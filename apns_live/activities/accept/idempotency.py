@@ -1,8 +1,8 @@
 """Idempotency keys: a repeated write has no effect and gets the first answer, for 30 days.
 
-The record is written in the transaction of the write itself: whoever comes second, at the same
-moment or after a crash between accepting and answering, finds it and gets the first answer. A
-different body under a used key is `KeyReused`.
+The record is stored in the transaction of the write. So a second call finds it and gets the first
+answer, also if both arrive at once, or after a crash before the first was answered. A different body
+with a used key raises `KeyReused`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Accepts ordinary pushes to an audience: alerts, badges and silent background pushes.
 
-Accepting is one transaction: the operation and its idempotency record. The sending happens behind
-it and goes on after a restart (see `apns_live.activities.send.notifying`).
+One transaction stores the operation and its idempotency record. Sending follows, and continues
+after a restart (see `apns_live.activities.send.notifying`).
 """
 
 from __future__ import annotations

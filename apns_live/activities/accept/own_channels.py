@@ -1,12 +1,12 @@
 """Broadcast channels that the service makes itself, for starts that go to many devices.
 
-Apple advises a channel from hundreds of viewers up, and allows 10,000 for an app in an environment. So a channel
-is made when a start with a large audience begins, and deleted when its activity has ended and Apple keeps no
-push of it any more. A start never waits longer than `PATIENCE` for a channel, and goes without one if there is none.
+Apple recommends channels for hundreds of viewers or more, and allows 10,000 for an app in an environment. So a
+start with a large audience creates a channel. The channel is deleted when its activity has ended and Apple stores
+no push of it any more. A start waits at most `PATIENCE` for a channel, and uses tokens if there is none.
 
-Making one is asking and noting: a crash in between leaves a channel that nothing here names, and Apple's list
-has ids alone, so nobody can tell whose a channel is. So the moment of asking is stored first, after Apple's list was
-read. What the list has more ten minutes after an answer was lost is logged, and never deleted (`OwnChannels.find_lost`).
+A crash between creating a channel and storing its id leaves an unknown channel, and Apple's list has only ids. So
+Apple's list is read and the time of the request is stored before the request. Channels that are new on the list ten
+minutes after an answer was lost are logged, and never deleted (`OwnChannels.find_lost`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Receipts: the app's reports that an activity or notification arrived, was tapped or is gone.
 
-APNs answers 200 also for pushes that no phone shows, so these reports are the only word from the
-phone. Each is kept once for a device, a subject and an event; told again, the newest time counts.
+APNs answers 200 also for pushes that no phone shows, so only receipts tell what the phone did. One
+receipt is stored for each device, subject and event, with the newest time.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Streams: a state under a stable key. The service starts and ends the activity for it.
 
-A caller that runs every few minutes need not know whether a card is up: it puts the state, and the
-stream starts, updates, replaces or leaves the activity alone. Its cards are handed over before they are
-too old, as every activity's. A stream's row is locked while it is
-written, so that two first puts at the same moment start one activity.
+A job that runs every few minutes need not know whether a card exists. It puts the state, and the stream
+starts, updates or replaces the activity, or does nothing. The stream's row is locked during a write, so
+two concurrent first puts start one activity.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Registers activity tokens, newest first, and devices that leave an activity.
 
-A token belongs to one activity on one device. The newest registration wins by its own time, so the
-order in which calls arrive does not matter. A device that started the activity itself is welcome:
-if its id is unknown, the activity is made then, without a state until somebody puts one.
+A token belongs to one activity on one device. The newest registration wins by the phone's time, so the
+order of calls does not matter. If the activity's id is unknown, the app started it itself; the activity
+is then created without a state.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Buttons on a card: what a tap may do, and the signed address that a webhook button carries.
 
-A button opens an address, or asks this service to call a webhook. The webhook's own address never
-reaches the phone: the phone gets a tap address that is signed here and expires, and the call is
+A button opens a URL, or makes this service call a webhook. The phone never gets the webhook's URL. It
+gets a signed URL of the gateway that expires, and the call to the webhook is
 made by `apns_live.activities.webhooks`.
 """
 

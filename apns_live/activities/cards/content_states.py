@@ -1,11 +1,11 @@
 """Typed content states: the fixed kinds of card that an app can draw without code of its own.
 
 A typed state is a mapping with a ``type`` and the fields of that type. `normalise` checks it against
-the rules of its type, fills what an update may leave out from the running state, and turns the
-timer's durations into absolute times, so that a phone draws it without a push per second. A free
-state (whatever the app's own ContentState decodes) does not come here.
+the rules of its type, fills missing fields from the last state, and converts a timer's durations to
+absolute times, so that the phone can draw it without further pushes. States of the app's own types
+are not handled here.
 
-Fields of another type are tolerated and left out: clients are known to send ``counts_down`` and
+Fields of another type are dropped: clients are known to send ``counts_down`` and
 ``is_running`` with every state.
 """
 

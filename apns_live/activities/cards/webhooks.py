@@ -1,10 +1,9 @@
 """Calls the webhooks behind buttons. Refuses addresses in private networks.
 
 A server that fetches addresses given to it can be turned against its own network (server-side
-request forgery). So each call resolves the host itself, refuses it if *any* of its addresses is not
-public, and then connects to exactly an address that was checked: a name that answers differently a
-moment later (DNS rebinding) changes nothing. Redirects are not followed; https only; the body that
-comes back is read up to a limit and thrown away.
+request forgery). So each call resolves the host, refuses it if *any* of its addresses is not public,
+and connects to an address that was checked, which prevents DNS rebinding. Only https is allowed.
+Redirects are not followed. The response body is read up to a limit and discarded.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Reports, once each, devices that were started and registered no activity token.
 
-APNs answers 200 for a start that the phone then refuses (its budget is spent, Live Activities are
-switched off), and a phone may show the card and never wake the app that would send the token. Both
-look the same from here: started, and no token came. Such a device can get no update, unless it
-follows the activity's broadcast channel; then no token is expected.
+APNs answers 200 also for a start that the phone refuses (its budget is spent, Live Activities are
+switched off). Or the phone shows the card and does not wake the app. In both cases no activity token
+arrives, and the device gets no updates. Devices on a broadcast channel need no token.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Deletes expired data in small batches.
 
-A batch deletes at most `BATCH` rows, found by the index on its time and read on from
-where the last one ended (the rows that a batch deleted are still in PostgreSQL's index until it is
-vacuumed, and would be passed over again and again). Between batches others get their turn.
+A batch deletes at most `BATCH` rows, found by an index on time. It starts where the last batch
+ended, because deleted rows stay in PostgreSQL's index until it is vacuumed. Other work runs between
+batches.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Runs scheduled work: starts and ends, the 8-hour limit of iOS, missing tokens, pruning.
 
-Everything due is found by index, done in batches of one transaction each, and done whenever it is
-found late: after a pause of the process it catches up, and after a jump of the clock once that has
-lasted (`SteadyTime`). In between the scheduler sleeps until the next thing is due, and is woken by writes.
+Due work is found by index and done in batches of one transaction each. After a pause of the process
+the scheduler catches up. A jump of the system clock counts only after a while (`SteadyTime`). Between
+runs the scheduler sleeps until the next work is due, or until a write wakes it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """A wall clock for irreversible actions: it follows a changed system clock only after a while.
 
-A machine whose clock reads a day ahead, and is set right a minute later, must not have ended every
-activity in between. The monotonic clock shows such a jump: what it measures and what the wall clock
-says then differ.
+If a machine's clock is a day ahead for a minute, the service must not end every activity. Such a jump
+shows as a difference between the monotonic clock and the wall clock.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which app versions the devices use, so that states are checked against their contracts.
 
-A device that tells a version counts for the newest contract that is not newer than that: 2.4.1 and 2.5 run the
-source of 2.4 until there is one of 2.5. An older device than every contract counts for the oldest. Where no
-device of the app tells a version, any contract may be in use, and all of them count.
+A device uses the newest contract that is not newer than its version: 2.4.1 and 2.5 use the contract of 2.4 until
+there is one for 2.5. A device older than all contracts uses the oldest. If no device of the app reports a version,
+all contracts may be in use.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Suspect start tokens: APNs accepts their starts, and the phone answers none of them.
 
-A phone may replace its push-to-start token without a word; APNs then answers 200 for weeks and no card
-comes. A start is unanswered when the device hands in neither an activity token nor a receipt for it in time.
-`SUSPECT` of them in a row make the token suspect. An answer, late or to a later start, clears the count, and
-so does a new token. Silence that has another cause counts for nothing: no token is expected of a card
-that follows a channel, nor of a device whose pushes are switched off.
+A phone may replace its push-to-start token without telling the app. APNs then answers 200 for weeks, and no card
+appears. A start is unanswered if the device sends neither an activity token nor a receipt for it in time. After
+`SUSPECT` unanswered starts in a row the token is suspect. An answer, also a late one, clears the count, and so does
+a new token. Starts that have another reason for silence are not counted: on a channel, or with pushes disabled.
 """
 
 from __future__ import annotations

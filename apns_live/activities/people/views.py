@@ -1,6 +1,6 @@
 """Typed dictionaries of devices and users, ready to be encoded as JSON.
 
-Times are milliseconds since 1970. Tokens stand by their first eight digits.
+Times are milliseconds since 1970. Tokens are shortened to their first eight digits.
 """
 
 from __future__ import annotations

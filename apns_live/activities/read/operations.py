@@ -1,7 +1,7 @@
 """Reads operations, and their outcomes on every device, in pages.
 
-Pages are read by row id: a reader that comes back with the last ``row`` of a page goes on behind
-it, whatever was added meanwhile. Nothing here holds more than a page.
+Pages are read by row id. Pass the last ``row`` of a page to get the next one, whatever was added
+meanwhile. At most one page is in memory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Follows an operation or an activity and yields its changes.
 
-A watcher holds one flag and no queue: when something changed it reads the newest state from the
-store, so a slow reader sees fewer steps and never an old one.
+A watcher has a flag instead of a queue. After a change it reads the newest state from the database, so
+a slow reader sees fewer states, but never an old one.
 """
 
 from __future__ import annotations

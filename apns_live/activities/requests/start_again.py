@@ -1,8 +1,8 @@
 """A start under an existing id: adds devices, or starts a new activity after the end.
 
-Some vendors' servers start an activity for fifty people at a time under one id, and use an id again
-when its activity is over. Then the activity gets the newer state, and its further devices are
-started with it; one that has ended makes room by giving up its id.
+Some vendors' servers start an activity for fifty users at a time under one id, and reuse an id after
+the end. A running activity then gets the newer state and more devices. An ended activity gives up its
+id, so that a new one can use it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Opens and closes the APNs clients: one for each app and environment, with its delivery.
 
-Each has connections of its own, so not more than some stay open: one that nobody has used for a while
-is closed, and beyond the most that may be open the one that was used longest ago. One that something
-is under way on is never closed: then there are more for a moment.
+Each client has its own connections, so their number is limited. A client that was idle for a while is
+closed, and above the limit the one that was idle for longest. A client in use is never closed, so there
+may be more than the limit for a moment.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Sends the newest state of activities on a broadcast channel, in one push each.
 
-Apple, "Sending broadcast push notification requests to APNs". A broadcast has one text, so of an
-alert by language the app's own goes out. It is counted as one outcome, of device 0. Devices that do not
-follow the channel get theirs by token beside it; an operation is finished when both are.
+Apple, "Sending broadcast push notification requests to APNs". A broadcast has one text, so
+an alert by language uses the app's language. It has one outcome, of device 0. Devices that do not follow
+the channel are served by token in parallel; an operation is finished when both are.
 """
 
 from __future__ import annotations

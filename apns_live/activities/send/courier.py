@@ -1,9 +1,8 @@
 """The courier: finds states in the database that phones do not have yet, and sends them.
 
-It is told of a write after its commit (`written`, `joined`, `left`, `key_added`) and looks at the
-store then; nothing that it is told matters beyond that. So it may forget all of it in a crash: the
-operations that are not finished say where to look, and the versions that tokens have acknowledged
-say who is behind.
+It is notified of a write after its commit (`written`, `joined`, `left`, `key_added`) and then reads the
+database. A notification carries no other information, so a lost one does no harm: after a crash the
+unfinished operations and the versions that tokens have acknowledged show what remains to be sent.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
 """Sends one push to all devices of an audience, shard by shard: a start or a notification.
 
-A shard is a range of tokens (see store/shards). Its way::
+A shard is a range of tokens (see store/shards). Its steps::
 
-    _lead      the operation's owner cuts the audience. A worker that is alone reads page after page, and each
-               is a shard of its own; where there are others it cuts far ahead, for everybody to claim
-    _claim     any worker; what an earlier one left of the shard is settled first
-    _address   who is in it is written down and counted, before anything may leave
-    settled    results are noted, under the shard's epoch
-    _close     the last result removes the shard, in the same transaction. One of which something certainly
-               did not leave is released instead, and goes on with whoever claims it
+    _lead      the operation's owner divides the audience. A single worker makes each page a shard as it reads;
+               with several workers it divides far ahead, so that all can claim shards
+    _claim     any worker claims the shard; first it settles what an earlier worker left
+    _address   the devices of the shard are stored and counted, before anything is sent
+    settled    results are stored, under the shard's epoch
+    _close     the last result deletes the shard, in the same transaction. A shard with unsent pushes is
+               released instead, and another worker claims it
 
-The owner stays until no shard is left. The others end when nothing is to be claimed. Reading and recording run
-beside the sending.
+The owner stays until no shard is left. The others end when there is nothing to claim. Reading and recording run
+in parallel with sending.
 """
 
 from __future__ import annotations

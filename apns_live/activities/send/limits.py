@@ -1,12 +1,11 @@
 """Limits the active cards of an app on one device: beyond the limit an older card is ended.
 
-The activity ends on that device alone and lives on everywhere else. Who must give way is decided in
-the transaction that brings the new one, and the end is owed from then on, also through a crash. It
-leaves beside the new start, which does not wait for its answer. What became of it stands in the
-activity's history, as one operation of the kind ``limit`` for all of its devices. An activity that
-follows a broadcast channel cannot be ended on one device: it counts, and stays.
+The activity ends on that device only. The transaction that stores the new start chooses the card to end and
+stores the end, so that it is sent also after a crash. The end is sent in parallel with the new start. The
+results are in the ended activity's history, as one operation of the kind ``limit`` for all of its devices. A
+card on a broadcast channel cannot be ended on one device; it counts toward the limit and stays.
 
-The end of a card that was handed over is owed likewise, and stands there as one of the kind ``hand-over``.
+The end of a card after a hand-over is handled in the same way, as an operation of the kind ``hand-over``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An activity in memory: its tokens in delivery, and the device of each token.
 
-Its devices are grouped by environment and language. Each group is one `LiveActivity` of delivery, so
-that a translated alert is encoded once a language, and latest state wins within each.
+Devices are grouped by environment and language. Each group is one `LiveActivity` of delivery, so that
+a translated alert is encoded once per language, and the latest state wins within each group.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Compiles a filter tree to SQL over the devices table, for SQLite and PostgreSQL.
 
-Tags and attributes are asked for with correlated EXISTS over their unique index, not with IN over a
-set: an audience is read in pages, and a set would be built anew for each page.
+Tags and attributes are tested by correlated EXISTS over their unique index, not by IN over a set: an
+audience is read in pages, and the set would be computed for each page.
 """
 
 from __future__ import annotations

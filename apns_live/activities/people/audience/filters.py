@@ -6,8 +6,7 @@ As JSON a filter is ``{"and": [...]}``, ``{"or": [...]}``, ``{"not": {...}}`` or
     {"field": "last_session", "relation": "<", "hours_ago": 168}
     {"field": "location", "relation": "within", "lat": 48.2, "long": 16.4, "radius": 5000}
 
-A field or relation that is not known here is an error, never ignored: an ignored condition would
-send to everyone.
+An unknown field or relation is an error. If it were ignored, the push would go to too many devices.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Resolves an audience: all included devices minus the excluded ones, each once.
 
-An audience that names nothing is an error. So is one that names something unknown (a segment, a
-group): it must never quietly mean nobody, and never everyone.
+An empty audience is an error, and so is one with an unknown segment or group.
 """
 
 from __future__ import annotations

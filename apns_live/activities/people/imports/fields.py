@@ -1,8 +1,7 @@
 """Maps the values of one line to typed and validated facts.
 
 CSV has flat columns and JSON Lines may nest: ``tag.team`` in a header and ``{"tags": {"team": ...}}``
-say the same. Nothing is guessed: a name that means nothing here is an error, unless the caller says
-that the others are to be left out.
+mean the same. An unknown name is an error, unless the caller asks to ignore unknown names.
 """
 
 from __future__ import annotations

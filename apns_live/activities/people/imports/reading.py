@@ -1,6 +1,6 @@
 """Reads CSV or JSON Lines, from a file, a gzip file or a pipe, line by line.
 
-Those that are refused go to a file of their own, to be corrected and fed back.
+Refused lines are written to a separate file, to be corrected and imported.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Reads the exports of vendors, with their column names.
 
-Vendors export ordinary push tokens, never push-to-start or activity tokens: those come from the app,
-at its first launch with your own registration in it. So such a list brings over devices, people, tags
-and alert pushes. The column names are those that the vendors document for their exports (OneSignal,
-"Export subscriptions CSV"; Braze, "User export object"); a column that is absent is simply not told.
+Vendors export tokens for ordinary pushes, but no push-to-start or activity tokens; those come from the
+app. The column names follow the vendors' documentation (OneSignal, "Export subscriptions CSV"; Braze,
+"User export object"). Columns may be absent.
 """
 
 from __future__ import annotations
