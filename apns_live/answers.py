@@ -1,6 +1,6 @@
 """Reads APNs' answers: status, reason, the time of a 410, and the server's clock.
 
-Anything may come back, also from something between here and APNs: nothing in here raises.
+An answer may contain anything, also from a proxy in between. No function here raises.
 """
 
 from __future__ import annotations

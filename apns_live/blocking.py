@@ -1,8 +1,8 @@
 """The same client for synchronous code: Django, Celery, scripts.
 
-`Client` may be shared by any number of threads and lives through ``os.fork``: a forked child gets
-a new event loop and new connections at its first call, and what it inherited is left untouched.
-Nothing starts before the first call, so a pre-fork server may build the client before it forks.
+All threads may share a `Client`. It works after ``os.fork``: the child starts a new event loop and new
+connections at its first call, and does not touch the parent's. Nothing starts before the first call, so
+a pre-fork server may create the client before it forks.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A fan-out for synchronous threads. Rules of all fan-outs: docs/fan-out.md.
 
-Tokens and outcomes cross between the caller's thread and the event loop's in two plain deques,
-whose ends may be used from different threads; a thread is woken only when it waits. So the cost of
-crossing is paid once a batch, not once a push.
+Tokens and outcomes pass between the caller's thread and the event loop's thread in two deques, which
+are safe to use from both ends. A thread is woken only if it waits, so the cost is per batch, not per
+push.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Broadcast channels: create, read, list and delete them on Apple's management host.
 
 Sources: Apple, "Sending channel management requests to APNs" and "Handling error responses from
-Apple Push Notification service". Management is rare and slow, so it goes over httpx instead of
-the pool: one HTTP/2 connection of its own, kept while it lives, with the same provider tokens.
+Apple Push Notification service". Management is rare, so it uses httpx instead of
+the pool: one separate HTTP/2 connection with the same provider tokens.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Explanations of reasons, outcomes and symptoms: whose fault it is, and what to do.
 
-Three kinds of word: what a team sees (a symptom), what a phone did with a push that APNs accepted
-(the delivery log of the fake, and what receipts of an app suggest), and a verdict of an `Outcome`.
-Apple's own reasons are in `apns_live.reasons`; ``apns-live explain`` knows both.
+There are three kinds: symptoms, results on the phone of a push that APNs accepted (from the fake's
+delivery log), and verdicts of an `Outcome`. Apple's reasons are in `apns_live.reasons`; ``apns-live
+explain`` has both.
 
-The rows follow reports from the field; ``log`` is what to look for in the phone's log (Console.app,
-processes liveactivitiesd, apsd and chronod), ``""`` where nobody published a line.
+The rows follow published reports. ``log`` is a line in the phone's log (Console.app, processes
+liveactivitiesd, apsd and chronod), or ``""`` if none was published.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads a ``.p8`` file, with a clear error for each kind of wrong file.
 
-Apple gives the key once, as PKCS#8 in PEM (RFC 7468) on the curve P-256. The errors of a crypto
-library say little of what happened, so each usual mix-up is looked for and named.
+Apple gives the key once, as PKCS#8 in PEM (RFC 7468) on the curve P-256. Errors of crypto
+libraries are unclear, so this module detects each common mistake and names it.
 """
 
 from __future__ import annotations

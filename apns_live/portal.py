@@ -1,11 +1,10 @@
 """One background event loop per process, for synchronous callers.
 
-The thread starts at first use. During ``os.fork`` it stands still: a child inherits every lock
-as it was, for ever, so none may be held here (an import lock, for one). After it the child must
-not touch what it inherited: the parent's TLS sessions are the parent's. So the child's copies of
-the loop's descriptors are pointed at ``/dev/null`` (the connection itself stays open in the
-parent, and ends when the parent ends it), the inherited objects are kept from being finalised,
-and the next call starts a new loop in the child.
+The thread starts at first use. It is paused during ``os.fork``, because a child inherits every lock in
+its current state, so this thread must hold none (such as an import lock). After the fork the child must
+not use the parent's TLS sessions. So its copies of the loop's descriptors are redirected to
+``/dev/null`` (the parent's connections stay open), the inherited objects are kept from being
+finalized, and the next call starts a new loop in the child.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The table of Apple's reasons, each with its verdict and retry policy.
 
 Sources: Apple, "Handling notification responses from APNs" and "Handling error responses from
-Apple Push Notification service"; where the wire was seen to spell a reason differently, both
-spellings stand. A reason that is not here is classified by its status and kept as it came.
+Apple Push Notification service"; where APNs was seen to spell a reason differently, both
+spellings are listed. An unknown reason is classified by its status and kept as received.
 
-Apple advises to retry a 5xx after 15 minutes. The state of a live activity is worthless by then,
-so the policies below retry within a minute instead and give up at the deadline.
+Apple advises to retry a 5xx after 15 minutes. The state of a live activity is out of date by then, so
+the policies retry within a minute, up to the deadline.
 """
 
 from __future__ import annotations

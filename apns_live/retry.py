@@ -1,11 +1,10 @@
 """The retry policy: what follows a refusal, and after how many seconds.
 
-`apns_live.reasons` names a policy for each reason; `POLICIES` has its numbers. Who reads them:
-the client's engine and channel management through `next_step`, its `client.backoff` for what waits
-meanwhile, and delivery's `pacing` for what the client hands up (`retry=False`), by verdict. The
-service's retries are delivery's, and its pauses after a refused key are `REFUSED_KEY`
-(`activities.send.refusals`). So a new reason is a row in `reasons`, one in the fake's own table,
-and a test; a new way to retry is an entry here besides. docs/errors.md is generated from both.
+`apns_live.reasons` names a policy for each reason; `POLICIES` has the delays. The client's engine and
+channel management use `next_step`, `client.backoff` the waits, and delivery's `pacing` the delays by
+verdict (with ``retry=False``). The service retries through delivery; its pauses after a refused key are
+`REFUSED_KEY` (`activities.send.refusals`). A new reason needs a row in `reasons`, a row in the fake's
+table, and a test. A new policy also needs an entry here. docs/errors.md is generated from both.
 """
 
 from __future__ import annotations

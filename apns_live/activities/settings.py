@@ -1,7 +1,7 @@
 """Settings of the service, with their defaults.
 
-A field says all that there is to know of it. Its class, the command line, the environment, the
-settings file and the documentation come from that.
+Each field has all metadata of its setting. The command line, the environment variables, the settings
+file and the documentation are derived from it.
 """
 
 from __future__ import annotations

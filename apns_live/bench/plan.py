@@ -1,7 +1,7 @@
 """Computes connections, processes, machines and database load for an audience.
 
-One connection carries at most min(streams / RTT, window / (body x RTT)) pushes a second. What the pool
-gets of that at a distance, and what a push costs, are measured; a core is planned to be used to a share.
+One connection carries at most min(streams / RTT, window / (body x RTT)) pushes a second. The share of it
+that the pool reaches, and the CPU time of a push, are measured. The plan uses only a part of each core.
 """
 
 from __future__ import annotations

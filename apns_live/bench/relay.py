@@ -1,7 +1,7 @@
 """A TCP relay that delays every byte by a fixed time in each direction.
 
-It does not limit throughput: what arrives is kept with the time when it is due, and leaves then. Its CPU
-is counted with the sink's, whose core it shares: where they are busy, they are the limit.
+It does not limit throughput: it queues data with the time at which it is due. It shares the sink's core,
+and its CPU time is counted with the sink's.
 """
 
 from __future__ import annotations

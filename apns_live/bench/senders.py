@@ -1,7 +1,7 @@
 """The measured senders, each in its own process.
 
-A sender connects and sends a few pushes; when the parent is ready too, it sends what the plan says and
-tells how far it is. Imports, TLS and the first connection are outside the figures.
+A sender connects and sends a few pushes. When the parent is ready, it sends according to the plan and
+reports its progress. Imports, TLS and the first connection are not measured.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Sinks: receivers that read a whole request and answer 200 with its apns-id.
 
-The sink in C (``apns_sink.c``, on libnghttp2) is built where a compiler and the library are there.
-Else the one on our own HTTP/2 serves, which can be the limit itself: so its busy share stands beside
-every figure.
+The sink in C (``apns_sink.c``, on libnghttp2) is built if a compiler and the library are
+installed. Otherwise the sink on our own HTTP/2 is used, which may be the bottleneck. So every figure comes
+with the sink's busy share.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Simulates how a day's updates use a phone's budget.
 
-The lane, the timestamps and the budget are the real ones; the clock, the answers of APNs and the
-phone are not. The phone here has an hourly budget by the clock (or rolling) of a size that the
-engine is not told; over it, it shows nothing at once while APNs still answers 200. Priority 5 is
-shown when the phone next looks (``bursts``), which is what Apple says of it, not how long it takes.
+It uses the real lane, timestamps and budget. The clock, APNs' answers and the phone are simulated. The
+simulated phone has an hourly budget by the clock (or rolling), whose size the sender does not know.
+Over it the phone shows nothing at once, while APNs answers 200. Priority 5 is shown in ``bursts``, as
+Apple describes it; Apple does not say how often.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Calls panel of the inspector: stores a gateway's last calls, and makes calls for the page.
 
-The page holds no key. This module adds the key of the API to a call that it makes, and hides keys in
-what it shows. The inspector's guard stands in front: this machine and the page's own origin alone.
+The page has no API key. This module adds the key to the calls that it makes, and hides keys in what it
+shows. The inspector's security check allows only this machine and the page's own origin.
 """
 
 from __future__ import annotations

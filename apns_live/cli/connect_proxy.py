@@ -1,6 +1,6 @@
 """A CONNECT proxy (RFC 9110, 9.3.6) that connects every host to the gateway.
 
-For SDKs that have the host built in but heed ``HTTPS_PROXY``: no root, no names in DNS.
+For SDKs with a hard-coded host that respect ``HTTPS_PROXY``. It needs no root rights and no DNS changes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The output files of a fan-out: tokens to retry, to drop, and of unknown outcome.
 
-They hold device tokens, so each is readable by its owner alone, from its first byte on. A file is
-written beside its place and moved there at the end: the retry file may be the one being read.
+They contain device tokens, so only the owner can read them, from the first byte on. A file is written
+under a temporary name and renamed at the end: the retry file may be the one being read.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Runs gateway, fake APNs and inspector, with one app, five phones and a key for each API.
 
-The gateway knows nothing of the fake: they meet over the network, as with Apple. What joins them is
-the "app" on the simulated phones, which does what a real one does: it takes the tokens that the
-phone hands it and registers them with the gateway, with a device credential that the team's server
-(played here with the native key) minted for it.
+The gateway uses the fake over the network, like Apple's APNs. This module also simulates the app on
+the phones: it registers the phones' tokens with the gateway, with a device credential that the
+caller's server (simulated here with the native key) requested.
 """
 
 from __future__ import annotations

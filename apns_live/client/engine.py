@@ -1,7 +1,7 @@
 """The engine: gives pushes to the transport, makes an outcome of each answer, retries by verdict.
 
-Every push taken from a source is in exactly one place: ready to leave, on the wire, held until
-another try is due, or settled. Nothing here awaits; the event loop calls in.
+Every push from a source is in exactly one state: ready to be sent, in flight, waiting for a retry, or
+settled. No function here awaits; the event loop calls them.
 """
 
 from __future__ import annotations

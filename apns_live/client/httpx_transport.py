@@ -1,8 +1,8 @@
 """The second, slow transport, on httpx: for proxies that break ours, and for comparison in tests.
 
-It cannot tell as much as ours: httpx keeps at most 100 streams, loses answers after GOAWAY and
-hides the codes of RST_STREAM. Where ours replays what was certainly not processed, this one says
-UNKNOWN; never the other way round.
+It knows less than our own transport: httpx opens at most 100 streams, loses answers after GOAWAY and
+hides the codes of RST_STREAM. So it may report UNKNOWN for a push that ours sends again; never the
+reverse.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Validates what work sources give to the engine.
 
-Sources take their turns; what they give is checked here, so that the engine and the pool may trust
-it, and their outcomes go back in batches. What a source raises is reported to the event loop; others
-go on.
+Sources take turns. Their tokens are validated here, so that the engine and the pool can trust them, and
+their outcomes are returned in batches. If a source raises, the error is reported to the event loop, and
+the other sources continue.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What follows an answer that is not an acceptance: when to retry, and when to stop.
 
-The seconds are those of `apns_live.retry.POLICIES`, the one policy; here they are read by verdict,
-since the client hands delivery each refusal at once (``retry=False``). Live state is worth seconds, so the waits are short where Apple advises minutes; everything ends at
-the deadline or the expiration, whichever is first. A stale date that has passed ends nothing: it tells
-the phone to draw the state as outdated.
+The delays are those of `apns_live.retry.POLICIES`. They are looked up by verdict, because the client
+returns each refusal to delivery at once (``retry=False``). States are soon out of date, so the delays
+are shorter than Apple advises. Retries end at the deadline or the expiration, whichever is first. A
+stale date does not end them: the phone then shows the state as outdated.
 """
 
 from __future__ import annotations

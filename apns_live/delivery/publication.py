@@ -1,7 +1,7 @@
 """The newest version of a live activity, encoded for tokens that missed different alerts.
 
-A state is encoded once per version. A token that did not get the last alert, or the last push at
-priority 10, gets it with the newest state, so there are at most a handful of encodings.
+A state is encoded once per version. A token that missed the last alert, or the last push at priority
+10, gets it with the newest state, so a version has a few encodings at most.
 """
 
 from __future__ import annotations

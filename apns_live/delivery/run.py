@@ -1,8 +1,8 @@
 """A named fan-out that can be resumed after a crash: one outcome for each token of a source.
 
 The caller's side, and the rules for break, cancel, deadline and sources, are those of every fan-out
-(`apns_live.client.run`, docs/fan-out.md). What is where is the `Ledger`'s business; here it is read,
-sent, tried again and told.
+(`apns_live.client.run`, docs/fan-out.md). The `Ledger` tracks the state of each token; this module
+reads, sends, retries and reports.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """States for phones whose activity token has not arrived yet.
 
-After a push-to-start the phone makes an activity and sends its token when iOS feels like it, often
-late. Until then the newest state waits here, one per device, under whatever key the caller has for
-it (a start token, a user id). When the token is handed in, the state goes out on its lane.
+After a push-to-start the activity token often arrives late. Until then the newest state of each device
+waits here, under any key that the caller chooses (a start token, a user id). When the token arrives,
+the state is sent on its lane.
 """
 
 from __future__ import annotations

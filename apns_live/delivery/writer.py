@@ -1,8 +1,8 @@
 """Collects records from all parts and commits them to the journal, one batch at a time.
 
-Whoever changed says so, either "before long" (outcomes: within the interval, 200 ms) or "at once"
-(intents: something waits to leave). While a commit is under way the next one gathers, so a slow
-disk makes larger batches, not a longer queue.
+Parts report changes as "soon" (outcomes: within the interval, 200 ms) or "at once" (intents, because
+a push waits for them). While a commit is running the next batch is collected, so a slow disk causes
+larger batches, not a longer queue.
 """
 
 from __future__ import annotations

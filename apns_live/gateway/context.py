@@ -1,6 +1,6 @@
 """The context of a route: the service, and the parts that protect it.
 
-It hangs at ``app.state.gateway``, and every call has it.
+It is ``app.state.gateway``, and an attribute of every call.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Device credentials: signed tokens with which a phone calls the gateway.
 
-A server key must never be in an app: whoever unpacks the app would have it. So the server, which
-knows who is logged in, mints a credential for one device and hands it to the phone. It is signed,
-holds for an hour, and is good for that device's own calls only.
+An API key must never be in an app, because anyone could extract it. So the server, which knows the
+logged-in user, requests a credential for one device and gives it to the phone. It is signed, valid for
+an hour by default, and only for that device's calls.
 
 ``apnsdev1.PAYLOAD.MAC``: the payload is JSON in base64url (app, device, expiry, activities), the
-MAC is HMAC-SHA-256 under a key that is drawn from the store key and the device's own random value
-(``devices.secret_hash``). A new value for a device ends every credential that was minted before.
+MAC is HMAC-SHA-256 under a key derived from the sealing key and the device's random value
+(``devices.secret_hash``). A new random value revokes all earlier credentials of the device.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The outermost layer: request ids, timing, traces, counters, and errors for bugs.
 
-Plain ASGI, because it is in the way of every request. Requests of the APIs go no further: the
-framework's routing and its layers cost an update call more than the update itself.
+It is plain ASGI, because every request passes it. It handles requests of the APIs without the
+framework, whose routing and middleware cost more than an update itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """API keys. Only a digest of the secret is stored.
 
-A secret is 256 random bits. Nobody can guess one, so a plain SHA-256 of it is enough: slow hashes
-(bcrypt, Argon2) guard what people choose, and would cost every request tens of milliseconds here.
+A secret is 256 random bits. It cannot be guessed, so SHA-256 is enough. Slow hashes (bcrypt,
+Argon2) protect passwords that people choose, and would cost tens of milliseconds per request.
 A secret's text is ``HEAD_LOOKUP_SECRET``; LOOKUP finds the row by an index, and the digest is then
 compared in constant time, so that the time of an answer tells nothing about a secret. The secret of
 an ``fcm`` key is a service account's file; its row holds the public key in place of the digest.

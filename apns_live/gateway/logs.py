@@ -1,8 +1,8 @@
 """Suppresses debug lines of other libraries that contain secrets.
 
-The SQLite driver logs each statement with its values (tokens), the HPACK decoder each header of a
-request (keys), and SQLAlchemy each row. None of that helps to find a defect here, and more people
-read a log than a database. Everything from INFO on stays.
+At debug level the SQLite driver logs the values of each statement (tokens), the HPACK decoder each
+header (keys), and SQLAlchemy each row. More people can read a log than the database. Lines from INFO
+on are kept.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The reference of the native API with a form for each call: static files.
 
-The page reads /openapi.json, so it holds what this gateway serves. It asks for a key, and keeps it nowhere.
+The page reads /openapi.json of the same gateway. It asks for an API key and does not store it.
 """
 
 from __future__ import annotations

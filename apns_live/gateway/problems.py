@@ -1,6 +1,6 @@
 """Errors as problem details (RFC 9457) with a stable ``code``, for the native API.
 
-The dialects answer in their vendors' shapes, and can use `classify` to see what an error is.
+The vendors' APIs have their own formats and use `classify` to map an error.
 """
 
 from __future__ import annotations

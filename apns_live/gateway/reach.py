@@ -1,6 +1,6 @@
 """The recipients of a call, and the restriction of a key to groups.
 
-Every API asks here, so that nobody gets around a restriction through another API.
+Every API uses this module, so a key's restriction holds in all of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Serves the app: HTTP/1.1 and HTTP/2 on one port, with or without TLS.
 
-uvicorn speaks HTTP/1.1, our own frames HTTP/2 (docs/decisions/0017); who may connect, how long a
-connection may wait, and what closing does, is decided here.
+uvicorn handles HTTP/1.1, our own code HTTP/2 (docs/decisions/0017). This module sets connection limits,
+timeouts and the shutdown.
 """
 
 from __future__ import annotations

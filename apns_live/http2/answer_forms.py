@@ -1,10 +1,10 @@
 """Recognizes answers without decoding them: most answers differ only in their ids.
 
 APNs answers a push with 200, ``apns-id`` and, in the development environment, ``apns-unique-id``. We
-announce a header table of size 0, so such a block stands for itself (RFC 7541): the first one is
-decoded in full, and its form is kept. A later block that equals it but for the ids is known to be well
-formed; nobody needs the ``apns-id``, and the ``apns-unique-id`` is decoded when somebody reads it.
-Where many of them follow one another, a regular expression finds them all at once.
+announce a header table of size 0, so each block can be decoded by itself (RFC 7541). The first block is
+decoded in full, and its form is stored. A later block that differs only in its ids is well formed too.
+Its ``apns-id`` is not needed, and its ``apns-unique-id`` is decoded when it is read. A regular
+expression finds many such blocks in a row at once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Encodes header blocks: the few forms that a push and its answer need.
 
-What repeats is indexed, what differs from push to push never is, and nothing is Huffman-coded:
-the fields that leave with each push are hexadecimal digits, which Huffman coding shortens little
-and costs more to make than the rest of the push (RFC 7541).
+Repeated fields are indexed, and fields that differ for each push are not. Nothing is Huffman-coded: the
+fields of each push are hexadecimal digits, which Huffman coding shortens little, and encoding them
+would cost more than the rest of the push (RFC 7541).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Decodes header blocks with ``hpack``; the only file that imports a decoder (RFC 7541).
 
-It decodes the answers that ``answer_forms.py`` does not recognise, and every request of a server connection.
+It decodes the answers that ``answer_forms.py`` does not recognize, and every request of a server connection.
 """
 
 from __future__ import annotations

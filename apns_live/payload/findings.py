@@ -1,6 +1,6 @@
 """Findings about a payload: warnings and problems, which `lint` prints.
 
-`SAYINGS` has the sentence for each code, whether `encode` or `lint` says it.
+`SAYINGS` has the sentence for each code, for both `encode` and `lint`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Start, Update and End: what can be pushed to a live activity.
 
-Apple, "Starting and updating Live Activities with ActivityKit push notifications". What does not
-depend on the time is checked when a message is made, the rest in `encode`.
+Apple, "Starting and updating Live Activities with ActivityKit push notifications". Rules that
+do not depend on the time are checked when a message is created, the others in `encode`.
 """
 
 from __future__ import annotations

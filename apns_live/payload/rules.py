@@ -1,7 +1,7 @@
 """All rules about payloads: what Apple refuses, ignores, limits or does not document.
 
-`lint` holds all of it against a ready payload. `encode` holds against a message what its own fields
-did not refuse already: `on_activity`, `on_ordinary`, `on_custom`. Sources: Apple, "Starting and
+`lint` applies all rules to a complete payload. `encode` applies those to a message that its fields have
+not checked already: `on_activity`, `on_ordinary`, `on_custom`. Sources: Apple, "Starting and
 updating Live Activities with ActivityKit push notifications" and "Generating a remote notification".
 """
 

@@ -1,8 +1,8 @@
 """Checks and converts a caller's values before they are encoded as JSON.
 
-JSON libraries help too much: they turn NaN into null, the key 1 into "1", and a datetime into a
-string. Each of these blanks the card on the phone while APNs answers 200. So a value is either
-plain, or converted by a rule that is written down here, or refused with its path.
+JSON libraries convert NaN to null, the key 1 to "1", and a datetime to a string. Then the phone cannot
+decode the state, while APNs answers 200. So a value is either plain, or converted by a rule of this
+module, or refused with its path.
 """
 
 from __future__ import annotations

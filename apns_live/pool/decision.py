@@ -1,8 +1,8 @@
 """Decides what the pool does next, as a pure function of a frozen view.
 
-No clock, no socket: what to open and what to close, and when to ask again. The reasons for the
-numbers: APNs punishes connections that come and go (Apple, "Establishing a connection to APNs"),
-and lowers a link's streams after refusals, when more links would only make it worse.
+It uses no clock and no socket. It returns what to open, what to close, and when to decide again. The
+reasons for the numbers: APNs penalizes connections that open and close quickly (Apple, "Establishing
+a connection to APNs"), and lowers a link's streams after refusals; more links would make it worse.
 """
 
 from __future__ import annotations

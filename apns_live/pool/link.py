@@ -1,9 +1,9 @@
 """One TLS connection to APNs, as an asyncio protocol around the sans-I/O HTTP/2 connection.
 
-The way of a batch of pushes: ``feed`` asks the client for as many as there is room for, ``_pull``
-hands them to the HTTP/2 connection and ``_flush`` writes once; ``data_received`` takes what comes
-back, ``_events`` reports it in batches, and the room that it made is filled again. There is no task,
-future or timer per push.
+The path of a batch of pushes: ``feed`` asks the client for as many pushes as there is room for, ``_pull``
+passes them to the HTTP/2 connection, and ``_flush`` writes once. ``data_received`` gets the answers,
+``_events`` reports them in batches, and the free room is filled again. There is no task, future or
+timer per push.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The interfaces between client and transport.
 
-Work is pulled: a transport asks its feed for pushes when it has room for them, and hands back
-what became of them in batches.
+A transport pulls: it asks its feed for pushes when it has room, and returns their results in batches.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reads settings. Arguments override APNS_LIVE_* variables, and these override the TOML file.
 
-A name that nobody knows is an error that suggests the nearest one: a misspelt setting must not be silence.
+An unknown name is an error that suggests the nearest one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The activities in memory, and loading their tokens from the database.
 
-An activity comes into memory when it has something to send and goes when it has ended, or when
-idle ones hold too many tokens. What is in memory may be a part of its tokens: those that were
-behind. An update concerns everybody, so it has the rest read, once.
+An activity is loaded when it has something to send. It is unloaded when it has ended, or when idle
+activities have too many tokens. Often only the tokens that lack the newest state are loaded. An update
+goes to all tokens, so it loads the rest, once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Sends notifications to the device tokens of an audience, a few in parallel.
 
-What a crash leaves of a shard without an outcome is sent again. A notification that arrives twice takes its
-own place by its collapse id, and one that never arrives is lost for good.
+After a crash, the devices of a shard without an outcome get the notification again. A second copy replaces the
+first by its collapse id, while a missing one would be lost.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Polls the database for work that other processes accepted.
 
-Row ids are given before a commit and seen after it, so what is new is not only above the highest id that was
-seen. Each look begins at the highest id of a while ago, longer than a transaction may take, and passes over
-what it has seen since. SQLite has one writer at a time: there each look begins where the last one ended.
+Row ids are assigned before a commit and visible after it, so a new row may have a lower id than one that was seen.
+Each poll therefore starts at the highest id of some time ago, longer than a transaction may take, and skips the
+rows that it has seen since. SQLite has one writer at a time, so there each poll starts where the last one ended.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Pauses an app whose provider key APNs refused, and schedules the next try.
 
-A refusal of the credentials (403 InvalidProviderToken, Forbidden and their like, 400 TopicDisallowed)
-says nothing about a device. So no device gets an outcome for it: what was refused is taken back and
-tried again, after pauses that grow, as APNs disconnects providers who go on. A key that is added ends
-the pause, and so does a restart.
+Refused credentials (such as 403 InvalidProviderToken, Forbidden, or 400 TopicDisallowed) say nothing about a
+device. So the pushes get no outcome and are sent again after growing pauses, because APNs disconnects
+providers that go on. A new key or a restart ends the pause.
 """
 
 from __future__ import annotations

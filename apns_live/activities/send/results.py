@@ -1,7 +1,7 @@
 """Batches of results of pushes, as rows for the database.
 
-Each note is one statement for the whole batch (see store/statements). All of them go in one transaction,
-so that an outcome, the counter it adds to and the version it acknowledges are never apart.
+Each kind of result is one statement for the whole batch (see store/statements). All are in one transaction,
+so outcomes, counters and acknowledged versions always agree.
 """
 
 from __future__ import annotations

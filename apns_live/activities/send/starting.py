@@ -1,9 +1,9 @@
 """Sends starts to all devices of an audience, a few in parallel.
 
-Each shard carries the newest state, so a long start does not end with an old score. A start is never sent
-twice: what a crash leaves of a shard without an outcome is reported as UNKNOWN. An end stops a start behind
-the shards that are under way. One that comes at once does not take its place: the first page leaves, and the
-end follows to each device when its token comes. One with the reason "cancelled" calls the start off.
+Each shard has the newest state at its time. A start is never sent twice: after a crash, devices of a shard
+without an outcome are reported as UNKNOWN. An end stops the start after the current shards. If the end comes
+at once, the first page is still sent, and the end follows to each device when its token arrives. An end with
+the reason "cancelled" cancels the start.
 """
 
 from __future__ import annotations

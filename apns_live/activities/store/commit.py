@@ -1,15 +1,13 @@
 """Group commit: writes that wait while a commit is running share the next transaction.
 
-A commit costs about the same for one write as for fifty, and SQLite has one writer at a time. So
-writes stand in a queue; a worker takes what is there into one transaction, each request behind a
-SAVEPOINT of its own where there are several, and nobody is answered before the commit. A request that fails is rolled back
-to its savepoint and gets its own error; a commit that fails raises for everyone in it what
-`Database.write` raises.
+A commit costs about the same for one write as for fifty, and SQLite has one writer at a time. So writes
+wait in a queue. A worker runs all waiting writes in one transaction, each in its own SAVEPOINT, and
+answers after the commit. A failing write is rolled back to its savepoint and gets its own error. If the
+commit fails, all writes get the error of `Database.write`.
 
-Requests of one kind can be handled together (`Batch`): then the whole group costs a few statements
-instead of a few for each. PostgreSQL commits side by side by itself, and transactions that lock
-rows of many requests could wait for each other in a circle: there each batch, and each request that is not of
-one, has a transaction of its own.
+Writes of one kind can be handled together (`Batch`) with a few statements for the whole group.
+PostgreSQL commits concurrently, and transactions that lock rows of many requests could deadlock. So
+there each batch, and each other write, has its own transaction.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """Connections to the database, with one interface for SQLite and PostgreSQL.
 
-SQLite takes one writer at a time. So its writes go through one connection that begins with
-``BEGIN IMMEDIATE`` (a transaction that reads first and writes later can then never fail half-way
-with "database is locked"), and its reads through others, which WAL lets run beside the writer.
-PostgreSQL uses one pool for both.
+SQLite allows one writer at a time. Writes use one connection that begins with ``BEGIN IMMEDIATE``, so
+that a transaction that reads first cannot fail later with "database is locked". Reads use other
+connections, which WAL allows in parallel. PostgreSQL uses one pool for both.
 
-A database that cannot be used is a `StoreError`, one that may do the same work later `Busy`; both are
-made here alone (`store.failures`). Errors of a statement itself pass as they are.
+Only this module and `store.failures` raise `StoreError` (the database cannot be used) and `Busy` (try
+again later). Other errors of a statement are passed on.
 """
 
 from __future__ import annotations

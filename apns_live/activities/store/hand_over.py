@@ -1,9 +1,9 @@
 """Finds cards that are due for hand-over, and marks that a second card's start is being sent.
 
-A card is due at the age that its activity sets. It gets a successor only where that can be updated and
-ended as well: the device's last card that was started by push gave a token (or all of its cards were started
-by its app), or the activity follows a channel. A card that was swiped away or ended gets none, nor does a device that was started often within
-the last hour. A stream also starts again where a card is over by its age.
+A card is due at the age that its activity sets. It is replaced only if the new card can be updated and
+ended: the device's last card that was started by push returned a token, or its app started all of its cards,
+or the activity follows a channel. A card that was swiped away or has ended is not replaced, nor one on a
+device with many starts within the last hour. A stream also starts again where a card is too old.
 """
 
 from __future__ import annotations

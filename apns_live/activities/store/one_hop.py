@@ -1,10 +1,9 @@
 """Runs each SQLite statement with a single visit to the connection's thread.
 
-A statement through aiosqlite visits the connection's thread four times: for a cursor, to execute, to
-fetch, to close. Under load each visit waits for the interpreter's lock twice, and all that time the
-transaction keeps the one place for writers. Here a statement runs and is fetched in one visit. A
-transaction that only reads begins together with its first statement. A rollback is queued and not
-awaited: the thread runs it before the connection's next statement.
+With aiosqlite a statement needs four visits to the connection's thread: cursor, execute, fetch, close.
+Under load each visit waits twice for the GIL, while the transaction blocks other writers. Here a
+statement is executed and fetched in one visit. A read-only transaction begins together with its first
+statement. A rollback is queued without waiting; the thread runs it before the next statement.
 """
 
 from __future__ import annotations

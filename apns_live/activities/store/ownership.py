@@ -1,14 +1,14 @@
 """Ownership of partitions: leases decide which process sends, and fence its writes.
 
 Every activity and operation belongs to one of 256 partitions. On PostgreSQL each has a lease: an owner, an
-epoch that grows with each new owner, and an end by the database's clock. A worker renews all of its leases,
-those of its shards too, at once and counts their time on its own monotonic clock from *before* it asked, so it gives up earlier
-than the database does. `Ownership.guard` checks the epochs in the transaction that writes results, and holds
-the rows until it ends: whoever lost a partition changes nothing there any more. Nothing lives in a session,
-so PgBouncer in transaction mode will do.
+epoch that grows with each new owner, and an expiry by the database's clock. A worker renews all of its leases,
+including those of its shards, at once. It measures their time by its own monotonic clock from *before* the
+request, so it stops earlier than the database expects. `Ownership.guard` checks the epochs in the transaction
+that stores results, and locks the rows, so a former owner cannot store anything. No state is kept in a session, so
+PgBouncer in transaction mode works.
 
-On SQLite one process owns all partitions, by a lock of the operating system on a file beside the database
-(so the file system must have such locks: not every network share does).
+On SQLite one process owns all partitions. It holds a file lock on a file next to the database, so the file
+system must support locks; some network shares do not.
 """
 
 from __future__ import annotations

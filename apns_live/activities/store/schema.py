@@ -1,6 +1,6 @@
 """The tables of the service, with the query that each index serves.
 
-Rules of the house, the same on SQLite and PostgreSQL:
+Rules for all tables, on SQLite and PostgreSQL:
 
 - times are integers, milliseconds since 1970 (a 410 from APNs carries milliseconds, and a token's
   registration is compared with it);

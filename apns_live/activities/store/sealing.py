@@ -1,6 +1,6 @@
 """Encrypts provider keys with AES-256-GCM, under a key that is not in the database.
 
-A sealed key is bound to its place (app, key id), so that a row copied to another app does not open.
+An encrypted key is bound to its app and key id, so a row copied to another app cannot be decrypted.
 """
 
 from __future__ import annotations

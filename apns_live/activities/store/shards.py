@@ -1,17 +1,17 @@
 """Shards: parts of a start or notification, each sent by whichever worker claims it.
 
-A shard is a range of token rows. Its life::
+A shard is a range of token rows. Its steps::
 
     put       by the operation's owner, in the transaction that moves the operation's cursor
     claim     by any worker, under a lease with an epoch that grows with each claim
-    address   by that worker: the devices that a push is about to leave to are written down
-    done      in the transaction that stores the last of its results: the row goes
+    address   by that worker: stores the devices to which it is about to send
+    done      in the transaction that stores the last results: deletes the row
 
-A lease lasts as long as its worker renews it together with those of the partitions (`extend`), so one deadline
-holds for all. A worker that dies leaves its shards until their leases end; then others claim them. ``devices``
-says whom a push may have left to, and outcomes say who of them is settled.
+The worker renews the lease together with those of its partitions (`extend`), so it has one deadline for all. When
+a worker dies, its leases expire, and others claim its shards. ``devices`` are those to which a push may have been
+sent; their outcomes show which are settled.
 
-Results of a shard are stored under `guard`. Whoever lost the shard changes nothing any more.
+Results of a shard are stored under `guard`, so a worker that lost the shard cannot store anything.
 """
 
 from __future__ import annotations

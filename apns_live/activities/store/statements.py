@@ -1,9 +1,9 @@
 """Statements that differ between SQLite and PostgreSQL, and statements with many rows.
 
-Rows travel as one JSON text. The usual way, a parameter set a row, has a price on SQLite: Python's
-driver lets go of the interpreter for each row and waits to get it back, which beside a busy event loop
-takes longer than the row itself. A statement that gets its rows as one parameter is one step, whatever
-their number. The same goes for reading: a page is aggregated to one JSON text by the database.
+Rows are passed as one JSON text. With one parameter set per row, Python's SQLite driver releases and
+reacquires the GIL for each row, which next to a busy event loop takes longer than the row itself. A
+statement with all rows in one parameter is one step. Reading is the same: the database aggregates a page
+to one JSON text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Notifies the other processes of commits, and receives their notifications.
 
-One NOTIFY for all that was told within 20 ms. Nothing depends on it: whoever waits for something also looks
-at the store (`apns_live.activities.send.poll`, `Watchers.remind`), so a notification that is lost, or a
-pooler that cannot LISTEN, costs a quarter of a second.
+One NOTIFY covers all commits within 20 ms. Correctness does not depend on it: receivers also poll the database
+(`apns_live.activities.send.poll`, `Watchers.remind`). A lost notification, or a pooler that cannot LISTEN,
+costs 250 ms.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Buttons as phones get them: a URL to open, or a signed gateway URL to call.
 
-A webhook's own address, and what is sent to it, stay here. The phone gets a tap address that names
-the stored button by a digest, is signed, and expires. The same button on the same card keeps its address,
-so that putting the same state again changes nothing.
+The phone never gets a webhook's URL or body. It gets a gateway URL with a digest of the stored button,
+which is signed and expires. The same button on the same card keeps its URL, so that an unchanged state
+stays unchanged.
 """
 
 from __future__ import annotations

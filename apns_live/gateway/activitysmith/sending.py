@@ -1,7 +1,7 @@
 """Shared steps of calls that send: recipients, limits, buttons.
 
-What this dialect calls channels are groups everywhere else here; Apple's broadcast channels are
-another thing.
+ActivitySmith's channels are called groups everywhere else; Apple's broadcast channels are something
+else.
 """
 
 from __future__ import annotations

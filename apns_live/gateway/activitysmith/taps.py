@@ -1,7 +1,7 @@
 """Taps on webhook buttons: the phone calls the gateway, which calls the webhook.
 
-The address is the permission: it is signed, names one button, and expires. Nothing of the webhook,
-not even its answer, reaches the phone. Each call stands in a log.
+The URL itself is the permission: it is signed, is valid for one button, and expires. The phone learns
+nothing about the webhook, not even its answer. Each call is logged.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """HTTP/2: our own frames (`StreamingServerConnection`), each stream an ASGI request.
 
-A client may have `STREAMS` requests open. A request that it resets keeps its place until the app has
-let go of it, and resets beyond a budget end the connection, so that opening and resetting streams
-("rapid reset", CVE-2023-44487) puts no more work here than being served does.
+A client may have `STREAMS` open requests. A request that it resets still counts until the app has
+finished with it, and too many resets end the connection. So opening and resetting streams ("rapid
+reset", CVE-2023-44487) causes no more work than normal requests.
 """
 
 from __future__ import annotations
