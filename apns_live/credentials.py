@@ -4,8 +4,8 @@ Apple, "Establishing a token-based connection to APNs": an ES256 JWT with the ke
 and the team id in its claims, not older than an hour, and not renewed on a connection more often
 than every 20 minutes.
 
-A token here is a pure function of the key and a time window. With deterministic signatures
-(RFC 6979) every process of a fleet derives the same bytes, with no coordination.
+A token is a pure function of the key and a time window. With deterministic signatures (RFC 6979) every
+process computes the same bytes, without coordination.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Reads the caller's tokens, from any kind of source.
 
-Reading never waits: `TokenReader.take` returns what is there now, and ``wake`` is called when there
-is more. A source that raises ends the reading; what it gave before still gets its outcomes. Rules
-of all fan-outs: docs/fan-out.md.
+Reading never blocks: `TokenReader.take` returns the tokens that are available, and ``wake`` is called
+when there are more. If the source raises, reading ends; tokens read before still get outcomes. Rules of
+all fan-outs: docs/fan-out.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Accepted pushes that are not in flight: ready to be sent, or waiting for a retry.
 
-A push that is settled meanwhile (cancelled, out of time) stays where it is and is passed over:
-its state says so. Both places are bounded by what the sources hand out.
+A push that is settled meanwhile (cancelled, timed out) stays in its queue and is skipped because of its
+state. The sources bound both queues.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A fan-out over several worker processes.
 
 This process reads the tokens and hands them to workers, a thousand at a time, to the one with the
-fewest in hand. Each worker sends on connections of its own and tells what became of its tokens.
-Provider tokens are signed here, for a day ahead, so that the key stays in this process and all
-workers show APNs the same token. What a worker that dies had in hand is UNKNOWN.
+fewest unanswered ones. Each worker sends on its own connections and returns the results. Provider
+tokens are signed here, for a day ahead, so that the key stays in this process and all workers use the
+same token. If a worker dies, its unanswered pushes are UNKNOWN.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A typed msgspec decode that accepts most good states fast, and never one that Swift refuses.
 
-msgspec is stricter than Swift on every point but those that ``made`` looks for in the text; what it
-does not accept goes to the exact checker. A type that it cannot express has no such decoder.
+msgspec is stricter than Swift except for the cases that ``made`` finds in the text. States that it does
+not accept go to the exact checker. Types that it cannot express have no such decoder.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Resolves declarations to shapes, following extensions, aliases and generics.
 
 The rules are those of the Swift compiler's synthesized ``init(from:)`` (SE-0166, SE-0295, SE-0320).
-Where source that nobody gave could change how a type decodes, the shape is ``Unknown`` with the
-reason.
+If source that was not given could change how a type decodes, the shape is ``Unknown`` with the reason.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which JSON values the types of Foundation and the standard library accept.
 
 Each rule is that of swift-foundation 6.0 (JSONDecoder.swift, Decimal.swift, Data+Base64.swift,
-URLParser.swift), held to the verdicts that Swift itself gave.
+URLParser.swift), tested against Swift's own results.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Prepares Swift source for parsing: blanks comments, other platforms and function bodies.
 
-Only declarations tell how a type decodes. What is blanked keeps its lines, so that line numbers
-hold, and no construct inside a function body can confuse the grammar.
+Only declarations determine how a type decodes. Blanked text keeps its line breaks, so that line numbers
+stay correct. Function bodies are blanked so that they cannot confuse the grammar.
 """
 
 from __future__ import annotations

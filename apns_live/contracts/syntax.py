@@ -1,7 +1,7 @@
 """Parses Swift source to declarations: types, properties, enum cases, inheritance, extensions.
 
-tree-sitter parses; this file only picks what says how a type decodes. A construct that the grammar
-does not know marks the type around it as broken, so that nothing is guessed.
+tree-sitter parses the source; this module extracts what determines how a type decodes. If the grammar
+does not know a construct, the type around it is marked as broken.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Reads JSON text as Swift's JSONDecoder does.
 
-Swift first finds the structure and decodes strings and numbers only when somebody asks for them,
-so ``{"unused": 01}`` decodes. Of equal keys the first counts, keys are equal when they are
-canonically equivalent, trailing commas are allowed, and 512 levels may nest.
+Swift first scans the structure, and decodes strings and numbers only when they are needed, so
+``{"unused": 01}`` decodes. The first of several equal keys counts; keys are equal if they are
+canonically equivalent. Trailing commas are allowed, and up to 512 levels of nesting.
 Source: swift-foundation 6.0, JSONScanner.swift and JSONDecoder.swift.
 """
 

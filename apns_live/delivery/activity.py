@@ -1,7 +1,7 @@
 """Sends the newest state of an activity to all its tokens.
 
-What is put goes through a lane (timestamp, budget, minimum interval, alerts carried while a state is
-held); it comes out as a `Publication`; who has it is the `Audience`'s business.
+A state goes through a lane (timestamp, budget, minimum interval, alerts of replaced states) and becomes a
+`Publication`. The `Audience` tracks which tokens have it.
 """
 
 from __future__ import annotations

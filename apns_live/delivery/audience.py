@@ -1,10 +1,9 @@
 """The tokens of one live activity in compact form: the version of each, and who is next.
 
-Two numbers and a byte per token beside the token itself; nothing per push. A sweep goes round the
-tokens and stops when it has seen all of them since the last version; a token is always given the
-newest version, so when versions come faster than a sweep takes, each token skips the ones between.
-A token that was in flight while the sweep passed is remembered and served when its answer comes;
-the others are not, or the first in the row would be served again and again and the last never.
+It stores two numbers and a byte per token besides the token, and nothing per push. A sweep visits the
+tokens in turn, until all were visited since the last version. Each token gets the newest version, so if
+versions come faster than a sweep, tokens skip some. A token that is in flight when the sweep passes it is
+served when its answer comes. Others wait for the next sweep, so that every token gets its turn.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Priority budgets: which priority a push gets within the phone's hourly budget.
 
-iOS gives each activity an hourly budget of pushes with priority 10. When it is spent the phone
-shows nothing while APNs still answers 200 (Apple, "Starting and updating Live Activities with
-ActivityKit push notifications": priority 10 counts, priority 5 does not). The size of the budget
-is unpublished, so the presets here are guesses that circulate, and are marked so.
+iOS gives each activity an hourly budget of pushes with priority 10. When it is spent, the phone delays
+updates while APNs still answers 200 (Apple, "Starting and updating Live Activities with ActivityKit
+push notifications": priority 10 counts, priority 5 does not). Apple does not publish its size, so the
+presets are unverified and marked so.
 
-How a phone counts is not published either, so the law is a setting (`Law`). An account is a moment
-and what had been used of it then, whatever the law: it survives a restart, and a change of the law.
+How a phone counts is not published either, so it is a setting (`Law`). An account is a time and the
+amount used at that time, under either law, so it survives a restart and a change of the law.
 """
 
 from __future__ import annotations

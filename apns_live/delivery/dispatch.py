@@ -1,10 +1,10 @@
 """The work source that the client draws from: lanes first, then activities and fan-outs in turn.
 
-Lanes are first because each has at most one push in flight and somebody waits for it; activities
-and fan-outs share what is left in equal slices, so that a long fan-out delays nobody.
+Lanes come first, because each has at most one push in flight and a caller waits for it. Activities and
+fan-outs share the rest in equal slices, so that a long fan-out does not delay others.
 
-With a journal nothing leaves before its intent is committed: what is picked goes through the writer
-first and waits, committed, in a short row. What has been replaced meanwhile is left out then.
+With a journal nothing is sent before its intent is committed. Chosen pushes go through the writer and
+then wait in a short queue; pushes that were replaced meanwhile are dropped.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Small changes to an encoded message.
 
-A state is checked and encoded once, when it is submitted. What delivery decides later, its
-timestamp, its priority, an alert that it carries for an older state, is changed in the bytes, so
-that nothing of the caller's own objects has to be kept.
+A state is checked and encoded once, when it is submitted. Later changes by delivery (timestamp,
+priority, an alert of a replaced state) are made in the encoded bytes, so that the caller's objects need
+not be kept.
 """
 
 from __future__ import annotations

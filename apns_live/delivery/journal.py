@@ -1,15 +1,15 @@
 """The journal: records that must survive a crash, and the interface that stores them.
 
-Three questions are answered after a crash, for each token of a fan-out:
+After a crash the journal shows the state of each token of a fan-out:
 
-    no intent                  it was not sent: it is sent
-    intent and an outcome      it is done: it is not sent again
-    intent without outcome     unknown: it may have left. Update and end are sent again, a start is
+    no intent                  not sent: it is sent
+    intent and an outcome      done: it is not sent again
+    intent without outcome     it may have been sent. An update or end is sent again, a start is
                                reported as UNKNOWN unless the caller says otherwise
 
-So an intent is committed before a token may leave, and outcomes follow in batches. A `Journal` keeps
-records as `Entry` values, each batch in one transaction. A service with its own database implements
-four methods there and has one truth; `SqliteJournal` is for everybody else.
+So an intent is committed before a push is sent, and outcomes follow in batches. A `Journal` stores
+records as `Entry` values, each batch in one transaction. `SqliteJournal` stores them in a file. To use
+your own database, implement the four methods of `Journal`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """The queue of one activity token: one push at a time, then the newest state.
 
-A pure state machine: it is told the time and answers what may happen. It knows no client, no timer
-and no journal.
+A pure state machine: the caller passes the time. It has no client, timer or journal.
 
-    offer    a state arrives; it replaces the one that waits
-    ready_at when the waiting one may leave
-    depart   it leaves, with its timestamp and priority
-    settle   the answer: done, or it (or what replaced it) goes again
+    offer    a state arrives; it replaces the waiting one
+    ready_at when the waiting state may be sent
+    depart   the state is sent, with its timestamp and priority
+    settle   the answer: done, or it (or a newer state) is sent again
 
 ``now`` is steady time, ``wall`` what the clock shows (`apns_live.clock.SteadyTime`): waits are
 counted in the first, timestamps come from the second.

@@ -1,15 +1,15 @@
 """The state of each token of a fan-out: read, intended, settled.
 
-With a journal the tokens go through four gates, each committed before the next:
+With a journal the tokens go through four states, each committed before the next:
 
     read      copied into the journal, a shard at a time
-    intended  may leave; at most 1,000 are intended and not left, or answered and not yet recorded
+    intended  may be sent; at most 1,000 are intended and not sent, or answered and not recorded
     settled   has a verdict byte
-    finished  the whole shard has; it is removed, its counts stay in the run
+    finished  all tokens of the shard are settled; it is deleted, its counts stay in the run
 
-So a crash leaves in doubt what was in flight, and at most 1,000 more. Memory holds the shards
-between the first and the last gate, which are few. Without a journal the same book is kept, and
-nothing waits for a commit. Pure: no clock, no client, no file.
+So after a crash the pushes in flight are in doubt, and at most 1,000 more. Only the few shards between
+the first and the last state are in memory. Without a journal the states are the same, without commits.
+It is pure: no clock, no client, no file.
 """
 
 from __future__ import annotations

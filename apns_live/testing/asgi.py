@@ -1,9 +1,9 @@
 """The ASGI face: the same rules behind hypercorn, a third-party HTTP/2 server.
 
-It is slower and cannot break frames; it is the witness that the rules do not lean on our own HTTP/2.
-ASGI does not tell one connection from another, so a connection is known by the client's address
-and port. What ASGI cannot do (SETTINGS, GOAWAY, resets) the fake refuses to promise. hypercorn ends
-an answer without a body in an empty DATA frame: legal, but aioapns 4.0 stumbles over it.
+It is slower and cannot send broken frames. It shows that the rules do not depend on our own HTTP/2. ASGI
+does not identify connections, so the client's address and port do. Calls that ASGI cannot do (SETTINGS,
+GOAWAY, resets) raise an error. hypercorn ends an answer without a body by an empty DATA frame, which is
+legal, but aioapns 4.0 does not accept it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Creates a certificate authority, a certificate for localhost, and provider keys.
 
-Everything is made with ``cryptography`` into one directory; private keys have mode 0600. None of
-it is good for anything but tests on this machine.
+All files are created with ``cryptography`` in one directory; private keys have mode 0600. They are only
+for tests on this machine.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Broadcast channels: at most 10,000 an app, ids that are never issued twice.
 
-Source: Apple, "Sending channel management requests to APNs". An id says by itself whether this
-fake ever issued it, so that a deleted channel is told from one that never existed without a list
-of the deleted that would grow for ever.
+Source: Apple, "Sending channel management requests to APNs". The id itself shows whether this
+fake issued it. So a deleted channel can be distinguished from one that never existed, without a growing
+list of deleted channels.
 """
 
 from __future__ import annotations

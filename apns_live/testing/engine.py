@@ -1,7 +1,7 @@
 """Shared by both faces: takes a request and returns a plan of what to do about it.
 
-The engine asks the faults first, then the rules, and records what came of it. A face carries the
-plan out as far as its HTTP/2 stack allows.
+The engine applies faults first, then the rules, and records the result. A face executes the plan as far
+as its HTTP/2 implementation allows.
 """
 
 from __future__ import annotations

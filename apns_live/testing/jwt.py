@@ -2,7 +2,7 @@
 
 Sources: Apple, "Establishing a token-based connection to APNs" (ES256, ``kid``, ``iss``, ``iat``);
 RFC 7515 and RFC 7518 (three base64url parts, a signature of 64 raw bytes). Lenient mode, the
-default, also takes what clients in production send and APNs takes: ``iat`` as a string or a float,
+default, also accepts what clients send in production and APNs accepts: ``iat`` as a string or a float,
 padded base64, a DER signature (Apple's own samples carry one), ``typ`` and other header members.
 """
 

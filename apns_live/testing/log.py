@@ -1,8 +1,8 @@
 """The delivery log: the state of each push, in the terms of Apple's log, in bounded buffers.
 
 Apple's console calls a push received, stored, delivered, delivered from storage or discarded
-("Viewing the status of push notifications using Metrics and APNs"). APNs stops there: it does not
-know what the phone made of it. This log goes on and says why a phone showed nothing.
+("Viewing the status of push notifications using Metrics and APNs"). Apple's log ends there. This log also
+says why a phone showed nothing.
 """
 
 from __future__ import annotations

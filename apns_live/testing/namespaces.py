@@ -1,9 +1,8 @@
 """Namespaces: independent parts of one fake, for parallel tests.
 
 Each has its own phones, tokens, channels, faults, delivery log and, unless the fake was given a clock,
-its own time. Ports, certificates, keys, apps and connections are the fake's. A push belongs to the
-namespace whose phone has its token, a broadcast to the one that has its channel; everything else, and
-whatever happens to connections, belongs to the fake itself.
+clock. They share ports, certificates, keys, apps and connections. A push belongs to the namespace whose
+phone has its token, a broadcast to the one that has its channel. All else belongs to the fake itself.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``apns-live fake``: the fake APNs as a program. Also ``python -m apns_live.testing``.
 
-It says where it is when it is ready, and serves until it is told to stop.
+It prints its addresses when it is ready, and runs until it is stopped.
 """
 
 from __future__ import annotations

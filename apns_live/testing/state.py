@@ -1,8 +1,8 @@
 """The state behind the rules of the fake APNs: requests, connections, apps, keys.
 
-These types are the seam between the rules (which judge a request), the faces (which carry it over
-a network) and the phones (which make of an accepted push what iOS would). The records of the hot
-path are msgspec structs: frozen, and cheap enough to make tens of thousands of them a second.
+These types are shared by the rules (which check a request), the faces (which serve the network) and the
+phones (which handle accepted pushes like iOS). Records that are created for each push are frozen msgspec
+structs, for speed.
 """
 
 from __future__ import annotations

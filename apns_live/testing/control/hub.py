@@ -1,7 +1,7 @@
 """Notifies watchers of changes: server-sent events and long polls.
 
-Changes are collected by whom they concern and sent at most ten times a second, so that 1,000 pushes
-a second to 500 phones are ten messages. Nothing is collected while nobody watches.
+Changes are collected per object and sent at most ten times a second, so 1,000 pushes a second to 500
+phones are ten messages. Nothing is collected without watchers.
 """
 
 from __future__ import annotations

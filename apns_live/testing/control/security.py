@@ -1,9 +1,8 @@
 """Authentication of the control API, and its security headers.
 
-The fake holds other people's test data and can be told to misbehave, so a web page that a developer
-happens to visit must not reach it: the Host header must name this machine (against rebinding of DNS
-names), a change needs a JSON content type (which a page elsewhere cannot send without a preflight,
-and no preflight is answered) and an Origin that is this server's own.
+Web pages that a developer visits must not reach the fake. So the Host header must name this machine
+(against DNS rebinding). A change needs a JSON content type (other pages cannot send it without a
+preflight, and preflights are not answered) and an Origin of this server.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ This is what the pytest fixture ``fake_apns`` gives, and it works without pytest
         my_backend.start_match(phone.start_token())
         phone.assert_shows({"home": 0, "away": 0})
 
-Everything that is returned is a copy of that moment; ask again for what is true now. Failed
-assertions say what was expected, what came closest, and why a phone ignored a push.
+Returned objects are copies; call again for the current values. Failed assertions show the expected
+value, the closest match, and why a phone ignored a push.
 """
 
 from .devices import ActivityView, DeviceBook, DeviceView

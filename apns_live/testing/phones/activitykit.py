@@ -1,7 +1,7 @@
 """How iOS handles a Live Activity push that has reached the phone.
 
-The order of the checks is ours where nobody has seen it: payload, kind of token, ended, budget,
-timestamp, content state. So a push that comes too late has spent its share of the budget. docs/phones.md
+The order of the checks is our choice: payload, kind of token, ended, budget, timestamp, content state.
+So a push with an old timestamp also counts against the budget. docs/phones.md
 has the source of each rule.
 """
 

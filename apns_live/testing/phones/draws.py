@@ -1,6 +1,6 @@
 """Random choices without a generator: a hash of the seed and of what is chosen.
 
-So a draw does not depend on what happened before it elsewhere, and a run can be repeated.
+So a choice does not depend on other events, and a run can be repeated.
 """
 
 from __future__ import annotations

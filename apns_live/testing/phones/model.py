@@ -1,8 +1,8 @@
 """The records of a simulated phone: tokens, activities, the device itself.
 
-They hold state and answer questions about it; what changes them is in ``population``. They are
-small on purpose: 100,000 phones with one activity each fit in a few hundred megabytes, so parts
-that most phones never need (budgets, storage, notifications) are made when they are first used.
+They have state and queries; ``population`` changes them. They are small, so that 100,000 phones with one
+activity each need a few hundred megabytes. Parts that most phones do not need (budgets, storage,
+notifications) are created on first use.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Scheduled events of the phones, as a heap over the fake's time.
 
-There is no timer per activity. Whatever has a ``wake_at`` has at most one entry that counts; an
-earlier need adds another entry and the old one is ignored. One timer of the clock stands for the
-first entry, and whoever knows the time may run what is due (``run``).
+There is no timer per activity. An object with a ``wake_at`` has one valid entry; an earlier time adds
+another entry, and the old one is ignored. One timer of the clock covers the first entry. ``run`` runs
+what is due at a given time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Settings of the simulated phones: every rule that Apple does not publish.
 
-Defaults are what public reports make most likely; where reports disagree, the docstring says so.
+Defaults are the most likely values by public reports. If reports disagree, the docstring says so.
 All durations are seconds, all shares are fractions between 0 and 1.
 """
 
