@@ -33,4 +33,4 @@ class Guarded:
         except RAISED:
             self.failures += 1
             if self.failures == 1:
-                logger.exception("%s raised; further errors of it are not logged", self._name)
+                logger.exception("%s raised; its further errors are not logged", self._name)

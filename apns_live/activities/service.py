@@ -98,7 +98,7 @@ class Background:
                 return await work()
             except Exception:
                 name = getattr(work, "__qualname__", work)
-                logger.exception("%s failed; it is started again", name)
+                logger.exception("%s failed and is restarted", name)
                 await self._clock.sleep(_RESTART_AFTER)
 
     async def stop(self) -> None:

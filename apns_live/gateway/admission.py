@@ -2,12 +2,12 @@
 
 ::
 
-    arrive -> who calls (401, 403) -> is it too large (413) -> read the body -> a place -> the handler
-              a stranger's place      at once                  a reader's       bounded   a deadline
+    authenticate (401, 403) -> check the size (413) -> read the body (408) -> get a slot (503) -> run the handler
 
-A place is the right to run one handler. An unknown caller never holds one, and a known caller gets it only
-after its body has arrived. Each app may hold at most three quarters of the places, and waiting apps take
-turns. Writes and reads have separate places, so stalled writes do not block reads.
+A slot is the right to run one handler. Unknown callers never get one, and a known caller gets it only after
+its body has arrived. Each app may use at most three quarters of the slots, and waiting apps take turns.
+Writes and reads have separate slots, so stalled writes do not block reads. Looking up an unknown key, and
+reading a body, have limits of their own.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _ONCE = frozenset({b"authorization", b"content-type", b"content-encoding", b"ide
 _STRANGERS, _STRANGERS_WAITING = 16, 200
 
 
-class Places:
-    """How many calls are under way, by app. Raises `Busy` when none comes free within ``patience``.
+class Slots:
+    """Limits the running calls, in total and by app. Raises `Busy` if none ends within ``patience``.
 
-    A call that finds no place waits for one a moment: a burst is served, and under lasting overload
-    a client that asks again at once costs little.
+    A call waits a moment for a free slot. So bursts are served, and under lasting overload repeated
+    calls cost little.
     """
 
     def __init__(self, most: int, waiting: int, patience: float) -> None:
@@ -52,39 +52,39 @@ class Places:
         self._held[app] += 1
 
     async def enter(self, app: int) -> None:
-        """Take a place for a call of an app's row; 0 is nobody's."""
+        """Take a slot for a call of the app with this row; 0 for unknown callers."""
         if self._free(app) and app not in self._queues:
             self._take(app)
             return
         queue = self._queues.get(app, ())
         # A quarter of the queue is left to the other apps as well.
         if self.in_queue >= self._waiting or len(queue) > self._waiting * 3 // 4:
-            raise Busy("as many requests are under way as may be", retry_after=1.0)
+            raise Busy("too many requests are running", retry_after=1.0)
         loop = asyncio.get_running_loop()
-        place: asyncio.Future[None] = loop.create_future()
-        self._queues.setdefault(app, deque()).append(place)
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._queues.setdefault(app, deque()).append(waiter)
         self.in_queue += 1
-        timer = loop.call_later(self._patience, _give_up, place)
+        timer = loop.call_later(self._patience, _give_up, waiter)
         try:
-            await place
+            await waiter
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled() and place.exception() is None:
-                self.leave(app)  # given at the moment at which the caller went
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.leave(app)  # the slot was given just as the caller left
             raise
         finally:
             timer.cancel()
-            self._forget(app, place)
+            self._forget(app, waiter)
 
-    def _forget(self, app: int, place: asyncio.Future[None]) -> None:
+    def _forget(self, app: int, waiter: asyncio.Future[None]) -> None:
         queue = self._queues.get(app)
-        if queue is not None and place in queue:
-            queue.remove(place)
+        if queue is not None and waiter in queue:
+            queue.remove(waiter)
             self.in_queue -= 1
             if not queue:
                 del self._queues[app]
 
     def leave(self, app: int) -> None:
-        """Give a place back: to the app whose turn it is, and that may have one."""
+        """Release a slot; the next waiting app that is below its share gets it."""
         self.under_way -= 1
         self._held[app] -= 1
         if self._held[app] <= 0:
@@ -92,12 +92,12 @@ class Places:
         for waiting in list(self._queues):
             queue = self._queues[waiting]
             while queue and self._free(waiting):
-                place = queue.popleft()
+                waiter = queue.popleft()
                 self.in_queue -= 1
-                if place.done():
+                if waiter.done():
                     continue
                 self._take(waiting)
-                place.set_result(None)
+                waiter.set_result(None)
                 self._queues.move_to_end(waiting)
                 break
             if not queue:
@@ -107,18 +107,18 @@ class Places:
 
 
 def _nothing() -> None:
-    """Let a request go on that has no deadline."""
+    """Do nothing: the request has no deadline."""
 
 
-def _give_up(place: asyncio.Future[None]) -> None:
-    if not place.done():
-        place.set_exception(Busy("as many requests are under way as may be", retry_after=1.0))
+def _give_up(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(Busy("too many requests are running", retry_after=1.0))
 
 
 class Visit:
-    """One request on its way. ``expire`` is called when its time is over.
+    """One running request. ``expire`` is called when its time limit is reached.
 
-    ``reading`` says that it is the caller's body which is waited for.
+    ``reading`` is True while it waits for the body.
     """
 
     def __init__(
@@ -129,8 +129,8 @@ class Visit:
         # Of a header given twice the first one counts.
         self.headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self._expire = expire
-        self._place_of: int | None = None
-        """The app whose place it holds: the place may have been taken before the app was known."""
+        self._slot_of: int | None = None
+        """The app for which the slot was taken, possibly 0 before the app was known."""
         self._timer: asyncio.TimerHandle | None = None
         self._names: tuple[int, str] = (0, "")
         self._taken = 0
@@ -139,7 +139,7 @@ class Visit:
         self.app = 0
         self.body = not reads and scope["method"] != "DELETE" and self._has_body(scope)
         self.reading = False
-        self.places = admission.reads if reads else admission.writes
+        self.slots = admission.reads if reads else admission.writes
         settings = admission.settings
         # The timer for a body that will be read comes early enough; it is set once.
         if self.body:
@@ -163,7 +163,7 @@ class Visit:
         return length != b"0" if length is not None else scope.get("http_version") == "2"
 
     def within(self, seconds: float) -> None:
-        """Set the time that is left from now. A timer is set anew only where it would come too late."""
+        """Set the time limit from now. The timer is replaced only if it would fire too late."""
         loop = asyncio.get_running_loop()
         self._deadline = deadline = loop.time() + seconds
         if self._timer is None or self._timer.when() > deadline:
@@ -179,20 +179,20 @@ class Visit:
             self._expire()
 
     async def enter(self) -> None:
-        """Take the place of a call whose caller and body are there. Raises `Busy`."""
-        if self._place_of is None:
+        """Take the slot of an authenticated call whose body has arrived. Raises `Busy`."""
+        if self._slot_of is None:
             app = self.app
-            await self.places.enter(app)
-            self._place_of = app
+            await self.slots.enter(app)
+            self._slot_of = app
 
     def leave(self) -> None:
-        """Give the place back; also before the answer, where it waits for what is not in this process."""
-        if self._place_of is not None:
-            app, self._place_of = self._place_of, None
-            self.places.leave(app)
+        """Release the slot; also before the answer, if the call waits for another process."""
+        if self._slot_of is not None:
+            app, self._slot_of = self._slot_of, None
+            self.slots.leave(app)
 
     def end(self) -> None:
-        """Give back what is held, and let it take as long as it wants."""
+        """Release the slot and cancel the time limit."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -201,41 +201,41 @@ class Visit:
         self.leave()
 
     def read(self, seconds: float) -> None:
-        """Begin to wait for the body, which has ``seconds`` to come.
+        """Start to receive the body, within ``seconds``.
 
-        Raises `Busy` when as many are under way, of all, of the app or of the address, as may be.
+        Raises `Busy` if too many are being received, in total, of the app or of the address.
         """
-        house = self.admission
-        most, counts = house.settings.bodies, house.bodies_of
+        admission = self.admission
+        most, counts = admission.settings.bodies, admission.bodies_of
         share = max(1, most // 2)
         self._names = names = (self.app, self.address)
         if (
-            house.bodies >= most
+            admission.bodies >= most
             or counts.get(names[0], 0) >= share
             or counts.get(names[1], 0) >= share
         ):
-            raise Busy(f"{house.bodies} bodies are on their way", retry_after=2.0)
+            raise Busy(f"{admission.bodies} bodies are being received", retry_after=2.0)
         self.within(seconds)
         self.reading = True
-        house.bodies += 1
+        admission.bodies += 1
         for name in names:
             counts[name] = counts.get(name, 0) + 1
 
     def took(self, size: int) -> None:
-        """Count bytes of the body that have come. Raises `Busy` for more than there may be of all."""
-        house = self.admission
+        """Count received bytes of the body. Raises `Busy` if all bodies together are too large."""
+        admission = self.admission
         self._taken += size
-        house.body_bytes += size
-        if house.body_bytes > house.settings.bodies_bytes:
-            raise Busy("the bodies on their way are as large as may be", retry_after=2.0)
+        admission.body_bytes += size
+        if admission.body_bytes > admission.settings.bodies_bytes:
+            raise Busy("the bodies being received are too large in total", retry_after=2.0)
 
     def has_read(self, seconds: float) -> None:
-        """Note that no more of the body is waited for; the call has ``seconds`` from now on."""
-        house, counts = self.admission, self.admission.bodies_of
+        """Note that the body is complete; the call has ``seconds`` from now."""
+        admission, counts = self.admission, self.admission.bodies_of
         self.reading = False
         self.within(seconds)
-        house.bodies -= 1
-        house.body_bytes -= self._taken
+        admission.bodies -= 1
+        admission.body_bytes -= self._taken
         for name in self._names:
             counts[name] -= 1
             if not counts[name]:
@@ -243,32 +243,32 @@ class Visit:
 
 
 class Admission:
-    """What is under way in a gateway."""
+    """The limits and counts of running calls of a gateway."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
         most, waiting, patience = settings.requests, settings.waiting_requests, settings.patience
-        self.reads = Places(most, waiting, patience)
-        self.writes = Places(most, waiting, patience)
-        self.strangers = Places(_STRANGERS, _STRANGERS_WAITING, patience)
+        self.reads = Slots(most, waiting, patience)
+        self.writes = Slots(most, waiting, patience)
+        self.strangers = Slots(_STRANGERS, _STRANGERS_WAITING, patience)
         self.bodies = 0
         self.body_bytes = 0
         self.bodies_of: dict[int | str, int] = {}
 
     @property
     def under_way(self) -> int:
-        """Calls that have a place."""
+        """Calls that have a waiter."""
         return self.reads.under_way + self.writes.under_way
 
 
 @contextlib.asynccontextmanager
-async def asking(places: Places | None) -> AsyncIterator[None]:
-    """Look up a caller that is not known: a few at a time, of all that call."""
-    if places is None:
+async def asking(slots: Slots | None) -> AsyncIterator[None]:
+    """Limit how many unknown callers are looked up at the same time."""
+    if slots is None:
         yield
         return
-    await places.enter(0)
+    await slots.enter(0)
     try:
         yield
     finally:
-        places.leave(0)
+        slots.leave(0)

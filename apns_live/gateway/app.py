@@ -139,5 +139,5 @@ async def _upkeep(gateway: Gateway) -> None:
                 pruned = clock.monotonic()
                 await gateway.audit.prune(gateway.settings.audit_days)
         except Exception:
-            logger.exception("upkeep failed; it is tried again")
+            logger.exception("maintenance failed; trying again")
         await clock.sleep(_UPKEEP_SECONDS)

@@ -19,7 +19,7 @@ async def read_bytes(visit: Visit, limit_bytes: int) -> bytes:
     """Return the body.
 
     Raises `BadBody`: 413 as soon as it is over ``limit_bytes``; and `Busy`. One that does not come in
-    time is refused with 408 by the guard. The call then has its place.
+    time is refused with 408 by the guard. The call then takes its slot.
     """
     settings = visit.admission.settings
     parts: list[bytes] = []

@@ -2,11 +2,11 @@
 
 ::
 
-    Paths.find -> who calls (401, 403) -> limits (429) -> body (400, 413, 415) -> a place (503) -> handler
+    Paths.find -> authenticate (401, 403) -> limits (429) -> body (400, 413, 415) -> slot (503) -> handler
 
-A `Face` is one API: its operations, how a caller shows its key, how it says no. A handler is a
-function of the call and of what its signature names: parts of the path, ``body``, ``query``. Nothing here is
-the framework's: its dependency machinery would cost an update call more than the update itself.
+A `Face` is one API: its operations, how a caller presents its key, and the format of its errors. A handler
+is a function of the call and of the parameters in its signature: parts of the path, ``body``, ``query``.
+FastAPI's dependency injection is not used: it would cost an update call more than the update itself.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Call:
         return self.parts[name]
 
     async def arrived(self, caller: ApiKey | Phone) -> None:
-        """Note who calls. A call without a body takes its place now. Raises `Busy`."""
+        """Set the authenticated caller. A call without a body takes its slot now. Raises `Busy`."""
         self.caller = caller
         if (named := CALL.get()) is not None:
             named.app = caller.app.id

@@ -32,7 +32,7 @@ from ..activities.store.statements import insert_into
 from ..activities.times import milliseconds
 from ..clock import Clock
 from ..errors import InvalidInput, NotAllowed
-from .admission import Places, asking
+from .admission import Slots, asking
 
 HEAD = "apnsdev1"
 _PURPOSE = "device credentials"
@@ -81,7 +81,7 @@ class DeviceCredentials:
     """Mints, checks and revokes credentials of devices."""
 
     def __init__(
-        self, database: Database, clock: Clock, sealer: Sealer, strangers: Places | None = None
+        self, database: Database, clock: Clock, sealer: Sealer, strangers: Slots | None = None
     ) -> None:
         self._strangers = strangers
         self._database = database

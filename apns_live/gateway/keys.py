@@ -28,7 +28,7 @@ from ..activities.store.statements import view_of
 from ..activities.times import milliseconds
 from ..clock import Clock
 from ..errors import Conflict, InvalidInput, NotFound
-from .admission import Places, asking
+from .admission import Slots, asking
 from .scopes import Dialect, check_dialect, check_scopes
 from .service_accounts import new_account, project_of
 
@@ -107,7 +107,7 @@ class Keys:
         database: Database,
         clock: Clock,
         new_id: Callable[[], str],
-        strangers: Places | None = None,
+        strangers: Slots | None = None,
     ) -> None:
         self._strangers = strangers
         self._database = database

@@ -286,7 +286,7 @@ class Link(asyncio.Protocol):
         try:
             self._events(self._http2.receive(data), now)
         except Http2ConnectionError as error:
-            logger.warning("connection %d: the peer broke HTTP/2: %s", self.number, error)
+            logger.warning("connection %d: the peer violated HTTP/2: %s", self.number, error)
             self._events(error.events, now)
             self._flush()
             self._end(f"protocol error: {error}", Loss.PROTOCOL, str(error))
@@ -410,7 +410,7 @@ class Link(asyncio.Protocol):
             self.cause = cause
             self.record.full_since = None
             self.state = LinkState.DRAINING
-            logger.info("connection %d takes no more pushes: %s", self.number, cause)
+            logger.info("connection %d accepts no more pushes: %s", self.number, cause)
             self._owner.wake()
 
     def _close_if_drained(self) -> None:

@@ -178,7 +178,7 @@ class Recorder:
             try:
                 listener(happening)
             except Exception:
-                _logger.exception("A listener failed and is called no more.")
+                _logger.exception("A listener failed and is not called any more.")
                 self._listeners = tuple(each for each in self._listeners if each is not listener)
 
     def clear(self) -> None:

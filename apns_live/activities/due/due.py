@@ -93,7 +93,7 @@ class Timetable:
         try:
             presentation = msgspec.json.decode(row.end_message, type=Presentation)
         except msgspec.MsgspecError:
-            logger.exception("what goes with the end of %r cannot be read", row.public_id)
+            logger.exception("the stored end of %r cannot be read", row.public_id)
             presentation = Presentation()
         end = End(
             id=row.public_id,

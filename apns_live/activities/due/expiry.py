@@ -182,6 +182,4 @@ async def _close(connection: AsyncConnection, rows: Sequence[Row[Any]], now: int
         )
     )
     for row in rows:
-        logger.info(
-            "the activity %r was ended by the system, 8 hours after it began", row.public_id
-        )
+        logger.info("the activity %r was ended by iOS, 8 hours after its start", row.public_id)

@@ -63,9 +63,7 @@ class HandOvers:
                     app = apps[row.app_id]
                     await self._activities.hand_over_within(Writing(connection, app, now), row)
                     done.written.append((app, row.id))
-                    logger.info(
-                        "the cards of %r get a successor before iOS ends them", row.public_id
-                    )
+                    logger.info("the cards of %r are replaced before iOS ends them", row.public_id)
                 again = await _next_look(connection, row, now)
                 await change_row(connection, table, row.id, hand_over_at=again)
         again_at: int | None = await self._database.scalar(select(self.first()))

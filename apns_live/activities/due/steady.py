@@ -43,7 +43,7 @@ class SteadyTime:
         if abs(jump) > JUMP:
             self._jump, self._since, self._told_until = jump, now, now + TOLD
             logger.warning(
-                "the clock was set by %+.0f s: times before and after do not compare", jump
+                "the clock was set by %+.0f s: times before and after cannot be compared", jump
             )
         self._seen = offset
         if offset - self._trusted <= JUMP or now - self._since >= CONFIRMED:

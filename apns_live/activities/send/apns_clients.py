@@ -218,7 +218,9 @@ class Carriers:
         try:
             await carrier.aclose()
         except (ApnsLiveError, OSError):
-            logger.exception("%s of %s did not close well", carrier.environment, carrier.app.id)
+            logger.exception(
+                "%s of %s could not be closed cleanly", carrier.environment, carrier.app.id
+            )
 
     async def _key(self, app: App, environment: str) -> ProviderKey:
         try:

@@ -246,7 +246,7 @@ class Courier:
 
     def _lost_shards(self, shards: frozenset[int]) -> None:
         """Let nothing of shards leave any more: another worker has them."""
-        logger.error("%d shards were another worker's meanwhile", len(shards))
+        logger.error("%d shards have another owner now", len(shards))
         for fan_out in self.setting.running:
             fan_out.lose(shards)
 
@@ -348,7 +348,7 @@ class Courier:
                 if to_read:
                     await self._reading.begin(to_read)
             except STORE_FAILURES:
-                logger.exception("the store could not be read; trying again")
+                logger.exception("the database could not be read; trying again")
                 for row in rows:
                     self._backlog.add(row)
                 await self.setting.clock.sleep(TRY_AGAIN)

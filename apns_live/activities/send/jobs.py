@@ -108,7 +108,7 @@ class Jobs:
                 await self.clock.sleep(TRY_AGAIN)  # its lease was about to end, or it came back
                 self._again.add(place)
         except (SQLAlchemyError, ApnsLiveError, OSError):
-            logger.exception("a %s failed for now; trying again", place[0])
+            logger.exception("a %s failed temporarily; trying again", place[0])
             await self.clock.sleep(TRY_AGAIN)
             self._again.add(place)
         except Exception as error:
@@ -168,7 +168,9 @@ class Reading:
                     logger.error("the activity %d cannot be sent", row, exc_info=error)
                     await self.failing.fail_unreadable(row, error)
         except (SQLAlchemyError, ApnsLiveError, OSError):
-            logger.exception("the tokens of %d activities could not be read; again", len(lives))
+            logger.exception(
+                "the tokens of %d activities could not be read; trying again", len(lives)
+            )
             await self.clock.sleep(TRY_AGAIN)
             for live in lives:
                 self.backlog.add(live.row)

@@ -185,7 +185,7 @@ class Limits:
             try:
                 due = await self._send()
             except STORE_FAILURES:
-                logger.exception("ends that are owed could not be read; trying again")
+                logger.exception("pending ends could not be read; trying again")
                 due = self.clock.time() + _TRY_AGAIN
             timer = None
             if due is not None:

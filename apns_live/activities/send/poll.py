@@ -102,7 +102,7 @@ class Poll:
             try:
                 await self.look()
             except STORE_FAILURES as error:
-                logger.warning("new work could not be looked for: %.200s", error)
+                logger.warning("polling for new work failed: %.200s", error)
                 await asyncio.sleep(POLL)
 
     async def _begin(self) -> None:

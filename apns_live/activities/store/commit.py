@@ -206,7 +206,7 @@ def _announce(results: Sequence[_Result]) -> None:
         try:
             committed(given)
         except Exception:
-            logger.exception("what follows a commit failed")
+            logger.exception("a task after a commit failed")
 
 
 async def _run_group(

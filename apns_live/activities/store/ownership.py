@@ -309,7 +309,7 @@ class Leases(Ownership):
             if self.terms and self.lapsed:
                 gone = frozenset(self.terms)
                 self._own({})
-                logger.error("%d partitions were lost: their leases ran out", len(gone))
+                logger.error("%d partitions were lost: their leases have expired", len(gone))
                 await self.lost(gone)
 
     def look(self) -> None:
@@ -338,7 +338,7 @@ class Leases(Ownership):
         self.shards.lose(shards)
         self._deadline = asked + self._lease
         if gone:
-            logger.error("%d partitions were another worker's meanwhile", len(gone))
+            logger.error("%d partitions have another owner now", len(gone))
             await self.lost(frozenset(gone))
         self._own(owned)
         # What ran out here and was nobody else's is looked at again too.
@@ -372,7 +372,7 @@ class Leases(Ownership):
                 await connection.execute(_GONE_WORKERS, {"gone": self._owner})
                 await connection.execute(_TELL)
         except STORE_FAILURES as error:
-            logger.warning("leases could not be released and run out: %.200s", error)
+            logger.warning("leases could not be released and will expire: %.200s", error)
         self._own({})
 
 

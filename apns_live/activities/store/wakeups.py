@@ -118,7 +118,7 @@ class Wakeups:
             try:
                 await self.flush()
             except STORE_FAILURES as error:
-                logger.warning("other processes could not be told: %.200s", error)
+                logger.warning("other processes could not be notified: %.200s", error)
                 await asyncio.sleep(_LISTEN_AGAIN)
                 self._due.set()
 

@@ -74,7 +74,7 @@ async def bulk(call: Call, body: shapes.BulkBody) -> BulkAnswer:
     """Each item is accepted or refused by itself.
 
     Items stand in ``do`` (``start``, ``update``, ``end``) and are not ordered among each other. An
-    idempotency key holds for each item by its place.
+    idempotency key applies to each item by its position.
     """
     at_most(len(body.items), call.gateway.settings.bulk, "items", "items")
     once = call.once()

@@ -72,7 +72,7 @@ def _stream(call: Call, events: AsyncIterator[Followed], name: str, last: str) -
 
 
 class _Following(StreamingResponse):
-    """Gives its place back at the end, also when it never began."""
+    """Releases its slot at the end, also if it never began."""
 
     def __init__(self, text: AsyncIterator[bytes], gateway: Gateway, app: int) -> None:
         super().__init__(text, media_type=EVENT_STREAM, headers=_HEADERS)

@@ -27,7 +27,7 @@ _FORMS: dict[str, Form] = {
     "application/jsonl": _JSON_LINES,
 }
 _SECONDS = 60.0
-"""For the upload. Whoever is slower sends smaller files: it holds a place of few."""
+"""Time limit of an upload. It is short because an upload uses one of few slots."""
 _GZIP = b"\x1f\x8b"
 _PATHS: dict[Kind, str] = {kind: f"/v1/imports/{kind}" for kind in KINDS}
 

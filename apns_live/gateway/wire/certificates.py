@@ -39,9 +39,9 @@ class Certificates:
         try:
             self._context = self._load()
         except InvalidSetting as error:
-            logger.error("the old certificate stays in use: %s", error)
+            logger.error("keeping the old certificate: %s", error)
         else:
-            logger.info("read the certificate %s again", self._certificate)
+            logger.info("reloaded the certificate %s", self._certificate)
 
     def _stamp(self) -> tuple[tuple[int, int, int], ...]:
         stamps = []

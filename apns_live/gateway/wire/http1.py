@@ -54,7 +54,7 @@ class _Cycle(RequestResponseCycle):
         try:
             await app(self.scope, self.receive, self.send)
         except Exception:
-            logger.exception("a request failed behind the app's own handling")
+            logger.exception("an exception escaped the app's error handling")
         finally:
             self.on_response = _nothing
             if not self.response_complete and not self.disconnected:
