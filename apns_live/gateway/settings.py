@@ -77,7 +77,7 @@ class GatewaySettings:
     # A load balancer needs it to look at /readyz again. SIGINT and a second SIGTERM stop at once.
     stop_delay: float = setting(
         5.0,
-        "How long calls are still taken after SIGTERM, while /readyz says 503.",
+        "How long calls are accepted after SIGTERM, while /readyz answers 503.",
         least=0.0,
         metavar="SECONDS",
     )
