@@ -20,7 +20,7 @@ Settled = Sequence[tuple[Push, Outcome]]
 
 
 class Acceptances(NamedTuple):
-    """Acceptances that came at once and differ in their token and ids."""
+    """A batch of acceptances that differ only in their tokens and ids."""
 
     like: Outcome
     tokens: Sequence[str]
@@ -35,7 +35,7 @@ class Acceptances(NamedTuple):
 
 
 class End(enum.StrEnum):
-    """Why nothing more is taken: from a source of work, or by a run from its source of tokens."""
+    """Why a work source or a source of tokens is not read any more."""
 
     OPEN = ""
     """More may be taken."""
@@ -53,17 +53,17 @@ class End(enum.StrEnum):
 
 
 class Source(Protocol[ItemT_co]):
-    """Brings work when there is room for it, and is told the outcomes."""
+    """Provides pushes when there is room for them, and receives their outcomes."""
 
     def take(self, limit: int) -> Sequence[ItemT_co]:
-        """Return up to ``limit`` items; nothing when there is nothing now (then call ``wake``).
+        """Return up to ``limit`` items, or none if there are none now (call ``wake`` later).
 
-        Called on the event loop whenever a connection has room. It must not wait for anything.
-        What it raises is reported to the event loop, and it is asked again after ``wake``.
+        Called on the event loop whenever a connection has room. It must not block. If it raises,
+        the error is reported to the event loop, and it is called again after ``wake``.
         """
 
     def settled(self, outcomes: Settled) -> None:
-        """Take outcomes: each item that was taken comes back exactly once.
+        """Receive outcomes: each item that was taken comes back exactly once.
 
         Called in batches, for each connection at most once a turn of the event loop.
         """
@@ -77,11 +77,11 @@ class TokenSource(Source[str], Protocol):
     """A source of bare tokens for one message."""
 
     def accepted(self, batches: Sequence[Acceptances]) -> None:
-        """Take acceptances; each token that was taken comes back exactly once, here or in ``settled``."""
+        """Receive acceptances; each token that was taken comes back exactly once, here or in ``settled``."""
 
 
 class Host(Protocol):
-    """What an attachment asks of the engine."""
+    """The interface of the engine for attachments."""
 
     def wake(self) -> None:
         """Let the transport look for work."""
@@ -98,7 +98,7 @@ class Host(Protocol):
 
 @dataclass(slots=True, eq=False, repr=False)
 class Attachment:
-    """The tie between a `WorkSource` and a client; made by ``Client.attach``."""
+    """The connection of a `WorkSource` to a client; created by ``Client.attach``."""
 
     engine: Host
     source: WorkSource | TokenSource
@@ -130,28 +130,28 @@ class Attachment:
 
     @property
     def detached(self) -> bool:
-        """Whether nothing more is taken from the source."""
+        """Whether the source is not read any more."""
         return self.end is not End.OPEN
 
     def wake(self) -> None:
-        """Say that the source has work again. Cheap; may be called often."""
+        """Signal that the source has work again. Cheap; may be called often."""
         if self.idle:
             self.idle = False
             self.engine.wake()
 
     def detach(self, end: End = End.STOPPED) -> None:
-        """Take no more from the source. What was taken goes on to its outcomes."""
+        """Stop reading the source. Items that were taken still get their outcomes."""
         self.engine.detach(self, end)
 
     def cancel(self, item: WorkItem) -> bool:
-        """Give one item up; False when it is settled already.
+        """Cancel one item; return False if it is already settled.
 
-        Its outcome is NOT_SENT when it has not left, else UNKNOWN (its stream is reset).
+        Its outcome is NOT_SENT if it was not sent, otherwise UNKNOWN (its stream is reset).
         """
         return self.engine.cancel(item, report=True)
 
     def cancel_waiting(self) -> None:
-        """Give up every item taken that is not on the wire; their outcomes are NOT_SENT."""
+        """Cancel every item that was not sent; their outcomes are NOT_SENT."""
         self.engine.cancel_waiting(self)
 
     # For the engine

@@ -32,7 +32,7 @@ _READY = PushState.READY
 
 
 class Engine:
-    """Between the sources of work and the transport. Implements `apns_live.pool.Feed`."""
+    """Moves pushes from work sources to the transport. Implements `apns_live.pool.Feed`."""
 
     def __init__(
         self,
@@ -71,10 +71,10 @@ class Engine:
         drains: bool = False,
         message: Sendable | None = None,
     ) -> Attachment:
-        """Tie a source to the engine; ``deadline`` is seconds from now.
+        """Connect a source to the engine; ``deadline`` is seconds from now.
 
-        ``on_stop`` is called when nothing more will be taken: at the deadline, or at the close.
-        With ``checked`` the source has checked its tokens; ``drains`` and ``message`` as in
+        ``on_stop`` is called when the source is not read any more: at the deadline or the close.
+        With ``checked`` the source has validated its tokens; ``drains`` and ``message`` as in
         `Attachment`.
         """
         now = self.clock.monotonic()
@@ -98,15 +98,15 @@ class Engine:
         return attachment
 
     def detach(self, attachment: Attachment, end: End) -> None:
-        """Take no more from a source."""
+        """Stop reading a source."""
         self._intake.remove(attachment, end)
 
     def soon(self, call: Callable[[], object]) -> None:
-        """Call back behind what this turn of the event loop does."""
+        """Call back after the current turn of the event loop."""
         asyncio.get_running_loop().call_soon(call)
 
     def stop_sources(self) -> None:
-        """Take no more from sources that can be told so; the waiting room is left to drain."""
+        """Stop reading all sources except the waiting room, which drains."""
         self.closing = True
         for attachment in tuple(self._intake.attachments):
             if not attachment.drains:
@@ -123,7 +123,7 @@ class Engine:
             self.transport.wake()
 
     def busy(self) -> bool:
-        """Whether anything is on its way, from being taken to its outcome."""
+        """Whether any push has no outcome yet."""
         in_flight = self.transport.in_flight() if self.transport is not None else []
         return bool(in_flight or self.waiting())
 
@@ -137,7 +137,7 @@ class Engine:
                 await self._watcher.wait()
 
     def waiting(self) -> int:
-        """How many pushes were taken and are not on the wire."""
+        """How many pushes were taken and not sent."""
         return len(self._waiting)
 
     # The feed: what the transport asks
@@ -145,7 +145,7 @@ class Engine:
     def take(
         self, limit: int, now: float, carrier: Carrier | None = None, stream_id: int = 0
     ) -> Sequence[Push]:
-        """Return up to ``limit`` pushes that may leave at once; see `Feed`."""
+        """Return up to ``limit`` pushes to send now; see `Feed`."""
         if now < self._refusals.pool.until or self._bar is not None:
             return ()
         for _ in range(_ROUNDS):
@@ -175,7 +175,7 @@ class Engine:
         self.wake()
 
     def _leavable(self, pushes: Sequence[Push], now: float) -> Sequence[Push]:
-        """Return those that may leave; settle or hold the others."""
+        """Return the pushes that may be sent; settle or hold the others."""
         wall = self.clock.time()
         alike = bool(pushes) and pushes[0].state == PushState.IN_FLIGHT  # see pushes_that_leave
         if alike and pushes[0].message.useless_at > wall and not self._refusals.tokens:
@@ -228,7 +228,7 @@ class Engine:
         )
 
     def give_back(self, pushes: Sequence[Push]) -> None:
-        """Take back pushes that did not leave after all; they are the next to go."""
+        """Take back unsent pushes; they are sent next."""
         for push in pushes:
             push.stays()
         self._waiting.put_in_front(pushes)
@@ -255,7 +255,7 @@ class Engine:
         return self._waiting.first() is not None
 
     def _watch_ready(self, push: Push, now: float) -> None:
-        """Let a push that waits for a connection be looked at again when its time is up."""
+        """Set a timer for the first push whose time limit ends while it waits for a connection."""
         self._alarm.set(self._limit(push, now))
 
     # What came back
@@ -281,7 +281,7 @@ class Engine:
     def answered(
         self, carrier: Carrier, batch: Sequence[tuple[Push, ResponseReceived]], now: float
     ) -> None:
-        """Make an outcome of each answer, or another try."""
+        """Make an outcome of each answer, or schedule a retry."""
         for push, response in batch:
             if response.status == 200:
                 unique_id = header(response.headers, b"apns-unique-id")
@@ -321,7 +321,7 @@ class Engine:
     def lost(
         self, carrier: Carrier, pushes: Sequence[Push], loss: Loss, now: float, detail: str = ""
     ) -> None:
-        """Replay what was certainly not processed; report the rest as unknown."""
+        """Resend pushes that were certainly not processed; report the others as unknown."""
         for push in pushes:
             if loss is Loss.UNPROCESSED or loss is Loss.REFUSED:
                 self._replay(push, loss, now, detail)
@@ -335,10 +335,10 @@ class Engine:
             self.wake()
 
     def _replay(self, push: Push, loss: Loss, now: float, detail: str) -> None:
-        """Let a push leave again that was certainly not processed.
+        """Resend a push that was certainly not processed.
 
-        After GOAWAY another connection takes it, so at once. REFUSED_STREAM comes from a server
-        that wants less, so the second time after a pause, and not for ever.
+        After GOAWAY another connection takes it at once. After REFUSED_STREAM the server is
+        overloaded, so from the second time on there is a pause, and a limit.
         """
         push.replays += 1
         push.carrier = None
@@ -371,7 +371,7 @@ class Engine:
             self.wake()
 
     def barred(self, bar: Bar | None) -> None:
-        """Settle what waits while nothing can connect for a reason that a person must see to."""
+        """Settle all waiting pushes, because connecting fails until a person fixes the cause."""
         self._bar = bar
         if bar is None:
             self.wake()
@@ -421,7 +421,7 @@ class Engine:
         self.wake()
 
     def _sweep_ready(self, now: float) -> None:
-        """Settle what waited for room or a connection until its time was up."""
+        """Settle pushes whose time limit ended while they waited for a connection."""
         wall = self.clock.time()
         for push in list(self._waiting.ready):
             if push.state != _READY:
@@ -447,7 +447,7 @@ class Engine:
     # Giving up
 
     def cancel(self, push: Push, *, report: bool) -> bool:
-        """Give one push up, wherever it is; without ``report`` nobody hears of it."""
+        """Cancel one push in any state; without ``report`` no outcome is reported."""
         if push.state == PushState.SETTLED or push.owner is None:
             return False
         if push.state == PushState.NEW:
@@ -471,7 +471,7 @@ class Engine:
         return True
 
     def expire(self, push: Push, reason: str = "deadline") -> None:
-        """Its own deadline has passed: settle it as NOT_SENT or, when it is out, as UNKNOWN."""
+        """Settle a push at its deadline: NOT_SENT or, if it is in flight, UNKNOWN."""
         now = self.clock.monotonic()
         if push.state == PushState.SETTLED:
             return
@@ -491,7 +491,7 @@ class Engine:
 
     @staticmethod
     def _abandon(push: Push, loss: Loss, now: float) -> Outcome | None:
-        """Reset a push's stream and return its outcome; None when it is not on the wire."""
+        """Reset a push's stream and return its outcome; None if it is not in flight."""
         carrier = push.carrier
         left = None if carrier is None else carrier.abandon(push)
         if carrier is None or left is None:
@@ -514,7 +514,7 @@ class Engine:
         return [push for push in self._waiting if push.owner is attachment]
 
     def _expire(self, attachment: Attachment) -> None:
-        """Its deadline has passed: what has not left is NOT_SENT, what is out is UNKNOWN."""
+        """Settle a source at its deadline: unsent pushes NOT_SENT, those in flight UNKNOWN."""
         now = self.clock.monotonic()
         self._stop(attachment, End.DEADLINE)
         for push in self._waiting_of(attachment):
@@ -534,7 +534,7 @@ class Engine:
         self._flush()
 
     def close_waiting(self) -> None:
-        """Settle everything that has not left: the client is closed."""
+        """Settle all unsent pushes, because the client is closed."""
         waiting = list(self._waiting)
         self._waiting.clear()
         self._not_sent(waiting, "closed")
@@ -561,7 +561,7 @@ class Engine:
         self._settle(push, unanswered(push, verdict, reason, now, detail=detail))
 
     def pause(self, now: float) -> tuple[float, str]:
-        """Return for how many seconds nothing leaves, and the answer that asked for it."""
+        """Return for how many seconds sending is paused, and the answer that caused it."""
         return self._refusals.pause(now)
 
     def _why_waiting(self) -> str:

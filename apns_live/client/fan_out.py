@@ -44,7 +44,7 @@ class Run(BaseRun[Report]):
 
     @property
     def report(self) -> Report:
-        """What it came to so far."""
+        """The report so far."""
         return self._tally.report(self._reader, self.end, self._counted_elsewhere())
 
     def _counted_elsewhere(self) -> Iterable[Counts]:
@@ -52,7 +52,7 @@ class Run(BaseRun[Report]):
 
     @property
     def counts(self) -> Counts:
-        """What is counted so far, for the process that this one works for."""
+        """The counts so far; a worker process sends them to its parent."""
         return self._tally.counts
 
     def _begin(self) -> None:
@@ -75,7 +75,7 @@ class Run(BaseRun[Report]):
 
 
 class EngineRun(Run):
-    """A fan-out by this process: what the engine asks of it, in the order of events."""
+    """A fan-out that sends from this process. Its methods are called by the engine."""
 
     def __init__(
         self, engine: Engine, message: Sendable, reader: TokenReader, **options: Any
@@ -131,7 +131,7 @@ class EngineRun(Run):
         self.review()
 
     def _stopped_from_outside(self) -> None:
-        """Note that the engine takes no more: the deadline, or the client is closing."""
+        """Stop, because of the deadline or because the client is closing."""
         assert self._attachment is not None  # noqa: S101 - who is attached has begun
         self.halt(self._attachment.end)
         self._engine.soon(self.review)

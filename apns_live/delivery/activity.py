@@ -49,7 +49,7 @@ ENDED_KEPT = 4 * 3600.0
 
 
 class Life(enum.Enum):
-    """Where a live activity is. The guard may stop one that is open; `resume` goes on."""
+    """The state of a live activity. While open, the guard may stop it; `resume` continues it."""
 
     OPEN = "open"
     OVER = "over"
@@ -59,7 +59,7 @@ class Life(enum.Enum):
 
 
 class Version(Ticket):
-    """What `put` returns: awaiting it gives the report once every token has this state or a newer one.
+    """Returned by `put`. Await it for the report when every token has this state or a newer one.
 
     ``number`` is None while the state is held (a minimum interval, timestamps too far ahead);
     ``outcome`` is set only when it was not published: replaced before, too old, or closed.
@@ -78,7 +78,7 @@ class Version(Ticket):
 
 @dataclass(slots=True)
 class Tally:
-    """What a live activity's pushes came to, over its whole life."""
+    """Counts of the outcomes of a live activity."""
 
     accepted: int = 0
     demoted: int = 0
@@ -131,14 +131,14 @@ class LiveActivity(Home):
 
     @property
     def over(self) -> bool:
-        """Whether it ended on all its phones."""
+        """Whether it has ended on all its phones."""
         return self.life is Life.OVER
 
     @property
     def on_decided(self) -> Callable[[int, int, Outcome], object] | None:
-        """Called with a token's place, a version, and what that came to for it.
+        """Called with a token's index, a version, and the outcome.
 
-        Once for each version that the token was sent or given up for, not for those it skipped.
+        Called for each version that was sent to the token or given up, not for skipped ones.
         """
         return self._on_decided
 
@@ -155,12 +155,12 @@ class LiveActivity(Home):
         frequent_pushes_enabled: bool | None = None,
         standing: Standing = "new",
     ) -> bool:
-        """Add a token; it gets the newest state, without an alert that rang before it came.
+        """Add a token; it gets the newest state, without alerts from before.
 
-        ``standing`` says more of a token whose past is known elsewhere: ``behind`` was a member when
-        the newest state was put, and gets its alert too; ``current`` has the newest state already.
-        Returns False when it is a member already. Raises InvalidToken for a token that cannot be
-        one, and InvalidInput when it belongs to another activity or has a push of its own under way.
+        ``standing`` is what the caller knows of the token: ``behind`` was a member when the newest
+        state was put, so it also gets the alert; ``current`` already has the newest state. Returns
+        False if it is already a member. Raises InvalidToken for a malformed token, InvalidInput if
+        it belongs to another activity or has its own push in flight.
         """
         if token in self.audience:
             self._all.claim(token, self.activity)
@@ -193,7 +193,7 @@ class LiveActivity(Home):
         return sum(self.join(token) for token in tokens)
 
     def leave(self, token: str) -> bool:
-        """Remove a token. What is in flight to it is not taken back. False if it is not a member."""
+        """Remove a token; its push in flight continues. Return False if it is not a member."""
         gone = self.audience.leave(token)
         if gone:
             self._all.release(token)
@@ -202,7 +202,7 @@ class LiveActivity(Home):
         return gone
 
     def frequent_pushes(self, token: str, enabled: bool | None) -> None:
-        """Note what a device says of ``frequentPushesEnabled``; False keeps it to the default budget."""
+        """Set a device's ``frequentPushesEnabled``; with False it uses the default budget."""
         place = self.audience.index.get(one_spelling(token))
         if place is not None and enabled is not None:
             (self.audience.slow.discard if enabled else self.audience.slow.add)(place)
@@ -214,10 +214,10 @@ class LiveActivity(Home):
         message: Update,
         **options: Unpack[Options],
     ) -> Version:
-        """Make ``message`` the newest state. Costs the same for one token and for a million.
+        """Make ``message`` the newest state. Takes the same time for one token and for a million.
 
-        ``options`` are those of `Delivery.submit`. Raises InvalidPayload and InvalidInput for what
-        cannot be sent, ActivityEnded after `end`.
+        ``options`` are those of `Delivery.submit`. Raises InvalidPayload or InvalidInput for invalid
+        arguments, ActivityEnded after `end`.
         """
         if not isinstance(message, Update):
             raise refused(InvalidInput, "put_kind", "message", kind=type(message).__name__)
@@ -228,7 +228,7 @@ class LiveActivity(Home):
         message: End | None = None,
         **options: Unpack[Options],
     ) -> Version:
-        """End the activity on all phones. Nothing may follow. Raises ActivityEnded the second time."""
+        """End the activity on all phones. Raises ActivityEnded if it has already ended."""
         options["urgency"] = Urgency.URGENT
         return self._offer(message or End(), **options)
 
@@ -249,7 +249,7 @@ class LiveActivity(Home):
         return version
 
     def resume(self) -> None:
-        """Go on after the fan-out was stopped."""
+        """Continue after the guard has stopped sending."""
         self.guard.reset()
         self._all.dispatch.stir(self)
 
@@ -293,7 +293,7 @@ class LiveActivity(Home):
     # A home of `Dispatch`: publish, take, settle.
 
     def tick(self, now: float) -> None:
-        """Publish what is due, queue what was held, give up what is too late."""
+        """Publish due states, queue held ones, give up expired ones."""
         if self.life is not Life.OPEN:
             return
         self.audience.tick(now)
@@ -314,7 +314,7 @@ class LiveActivity(Home):
             self.finish()
 
     def _await_tokens(self, now: float) -> None:
-        """Keep an ended activity for tokens that join after the end, while that is worth sending."""
+        """Keep an ended activity for tokens that join after the end, until the end expires."""
         last = self.published.last_moment
         self._ended_until = now + ENDED_KEPT if last == NEVER else last
 
@@ -398,7 +398,7 @@ class LiveActivity(Home):
         return items
 
     def _variant_for(self, place: int, now: float) -> Variant | None:
-        """Return the encoding for a token that is not like most; None when it has to wait."""
+        """Return the encoding for a token that missed something; None if it has to wait."""
         published, lane, audience = self.published, self.lane, self.audience
         trouble = audience.troubles.get(place)
         current = published.current
@@ -425,7 +425,7 @@ class LiveActivity(Home):
         )
 
     def leaves(self, place: int, variant: Variant) -> bool:
-        """Return whether an item whose intent was committed still leaves; else it comes again."""
+        """Return whether an item with a committed intent is still sent; otherwise it is queued again."""
         if variant.version == self.audience.newest and self._sends:
             return True
         self.audience.put_back(place)
@@ -433,7 +433,7 @@ class LiveActivity(Home):
         return False
 
     def settle(self, place: int, variant: Variant, outcome: Outcome, now: float) -> None:
-        """Take the answer to one push."""
+        """Process the answer to one push."""
         audience = self.audience
         if outcome.verdict is _ACCEPTED:
             self.tally.accepted += 1
@@ -503,7 +503,7 @@ class LiveActivity(Home):
             self._all.on_problem(outcome)
 
     def _give_up(self) -> None:
-        """Give up the newest version for the tokens that still wait for it."""
+        """Give up the newest version for the tokens that do not have it."""
         audience = self.audience
         places = audience.give_up_waiting()
         self.published.expired = True
@@ -520,13 +520,13 @@ class LiveActivity(Home):
         self._all.dispatch.commit(self)
 
     def finish(self) -> None:
-        """Be forgotten: it is over, or let go of."""
+        """Remove it from the delivery."""
         if self.life is not Life.OVER:
             self.life = Life.OVER
             self._all.forget(self.activity, self, self.audience.index)
 
     def close(self, why: str) -> None:
-        """Let everybody who waits go: the delivery closes, or its journal failed."""
+        """Resolve all waiters, because the delivery closes or its journal has failed."""
         if self.life is Life.OPEN:
             self.life, self._closed = Life.CLOSED, why
         state, self.lane.waiting = self.lane.waiting, None
@@ -559,7 +559,7 @@ class LiveActivity(Home):
         shards: Sequence[tuple[MembersRecord, ProgressRecord | None]],
         now: float,
     ) -> int:
-        """Fill a new live activity with what was kept; return how many tokens were in doubt."""
+        """Restore a live activity from the journal; return how many tokens were in doubt."""
         self.lane = restore_lane(record.lane, now)
         restore_publication(self.published, record)
         self.audience.newest = record.version
@@ -571,6 +571,6 @@ class LiveActivity(Home):
         return in_doubt
 
     def let_go(self) -> None:
-        """Be forgotten without an end; the budget's accounts are remembered."""
+        """Remove it without an end; the budget's accounts are kept."""
         self._all.let_go(self.activity, (self.lane.account, self.published.slow_account))
         self.finish()

@@ -69,7 +69,7 @@ _CLOSED = "the delivery was closed before this left"
 
 
 class Phase(enum.Enum):
-    """Where a delivery is in its life."""
+    """The state of a delivery."""
 
     NEW = "not open"
     OPEN = "open"
@@ -83,16 +83,16 @@ class Delivery:
     - ``budget``: a preset ("default", "frequent", "observed", "observed-frequent") or a `Budget`;
       per activity.
     - ``journal``: a `Journal`, or None for none.
-    - ``minimum_interval``: seconds between two silent states of one activity; the last one always
-      goes out. Urgent states and ends do not wait for it.
-    - ``response_timeout``: seconds after which an answer is given up and the newest state sent.
-    - ``commit_interval``: seconds within which outcomes are recorded.
+    - ``minimum_interval``: seconds between two silent states of one activity; the last one is always
+      sent. Urgent states and ends do not wait for it.
+    - ``response_timeout``: seconds to wait for an answer before the newest state is sent.
+    - ``commit_interval``: seconds within which outcomes are stored in the journal.
     - ``on_outcome``: called with every answer (a plain callable on the event loop).
-    - ``on_problem``: called with what ended a token or a version of a live activity.
-    - ``lane_lifetime``: seconds that an idle lane is remembered.
+    - ``on_problem``: called with outcomes that remove a token from a live activity or end a version.
+    - ``lane_lifetime``: seconds for which an idle lane is kept.
 
-    What a callback raises is logged and stops nothing. Raises InvalidSetting for a setting that
-    cannot be, JournalError when the journal cannot be opened.
+    If a callback raises, the error is logged. Raises InvalidSetting for an invalid setting,
+    JournalError if the journal cannot be opened.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Delivery:
                 raise refused(InvalidSetting, "delivery_seconds", name, value=value, least=least)
         self.budget = check_budget(budget)
         self.in_doubt = 0
-        """States and tokens that an earlier life left in doubt, sent again at the start."""
+        """States and tokens of unknown outcome from before a restart, which are sent again."""
         self._clock: Clock = clock or getattr(client, "clock", None) or SystemClock()
         self._time = SteadyTime(self._clock, _clock_was_set)
         self._journal = journal
@@ -168,7 +168,7 @@ class Delivery:
         await self.aclose()
 
     async def open(self) -> None:
-        """Open the journal, take up what an earlier life left, and begin to deliver."""
+        """Open the journal, restore its unfinished work, and start sending."""
         if self._phase is not Phase.NEW:
             raise DeliveryError("a delivery is opened once; make a new one.")
         if self._journal is not None:
@@ -209,11 +209,11 @@ class Delivery:
             _clock_was_set(wall - newest)
 
     async def aclose(self, *, drain: float | None = None) -> None:
-        """Send what is due and wait for the answers, ``drain`` seconds at most; then stop.
+        """Send waiting states, wait up to ``drain`` seconds for the answers, and close.
 
-        What has not left by then is NOT_SENT; with a journal it is kept, and goes in the next life.
-        Cancelled, it waits for no more answers: everything gets its outcome, the journal is closed,
-        then CancelledError is raised. A second call waits for the first.
+        Pushes that were not sent by then are NOT_SENT; a journal keeps them for the next start. If
+        this is cancelled, it stops waiting, every push gets its outcome, and the journal is closed
+        before CancelledError is raised. A second call waits for the first.
         """
         if self._phase is Phase.OPEN:
             self._phase = Phase.CLOSING
@@ -260,7 +260,7 @@ class Delivery:
                 await self._journal.close()
 
     def _let_go(self) -> None:
-        """Give everything that still waits its outcome."""
+        """Give every waiting push its outcome."""
         kept = "; the journal keeps it" if self._journal is not None else ""
         self._lanes.stop(_CLOSED, kept=kept, flying=True)
         for activity in self._activities:
@@ -269,7 +269,7 @@ class Delivery:
             run.abandon(_CLOSED + kept)
 
     def _journal_failed(self, error: JournalError) -> None:
-        """Nothing leaves without its intent: what has not left gets its outcome now."""
+        """Stop sending, because intents cannot be stored; unsent pushes get their outcomes."""
         why = str(error)
         self._lanes.stop(why, flying=False)
         for activity in self._activities:
@@ -285,9 +285,9 @@ class Delivery:
         token: str,
         **options: Unpack[Options],
     ) -> Outcome:
-        """Send a message in its order and return its outcome; arguments as in `submit`.
+        """Send a message in order and return its outcome; arguments as in `submit`.
 
-        Cancelled before the push left, it is taken back.
+        If this is cancelled before the push is sent, the message is withdrawn.
         """
         ticket = Ticket()
         lane, state = self._submit(message, token, ticket, **options)
@@ -305,17 +305,17 @@ class Delivery:
         token: str,
         **options: Unpack[Options],
     ) -> Ticket:
-        """Hand over a message and return at once; awaiting the ticket gives the outcome.
+        """Queue a message and return at once; await the ticket for the outcome.
 
-        An `Update` or `End` goes on the lane of its token: at most one push in flight, a waiting
-        state is replaced by a newer one (SUPERSEDED), an end is last. Other messages are sent as
-        they come. ``options``: ``urgency`` is "urgent", "normal" or "quiet" (`Urgency`);
-        ``revision`` the caller's own count, and a state that is not newer than the last one is
-        SUPERSEDED at once; ``deadline`` seconds from now after which it is not worth sending.
+        An `Update` or `End` goes to the lane of its token: at most one push is in flight, a newer
+        state replaces a waiting one (SUPERSEDED), an end is final. Other messages are sent in
+        order. ``options``: ``urgency`` is "urgent", "normal" or "quiet" (`Urgency`). ``revision``
+        is the caller's counter; a state that is not newer than the last one is SUPERSEDED at once.
+        ``deadline`` is in seconds from now; after it the message is not sent.
 
-        Raises InvalidPayload and InvalidToken for what cannot be sent, ActivityEnded after an end,
-        InvalidInput for a token that belongs to a live activity or a deadline that cannot be,
-        ClientClosed when not open, JournalError when the journal has failed.
+        Raises InvalidPayload or InvalidToken for invalid arguments, ActivityEnded after an end,
+        InvalidInput for a token of a live activity or an invalid deadline, ClientClosed if the
+        delivery is not open, JournalError if the journal has failed.
         """
         ticket = Ticket()
         self._submit(message, token, ticket, **options)
@@ -352,15 +352,15 @@ class Delivery:
         return lane, state
 
     def forget(self, token: str) -> bool:
-        """Forget the lane of a token that is not used any more; False when something is under way."""
+        """Delete the lane of an unused token; return False if it has a push in flight or waiting."""
         gone = self._lanes.forget(token)
         self._dispatch.stir(self._lanes)
         return gone
 
     def frequent_pushes(self, token: str, enabled: bool) -> None:
-        """Note what a device says of ``frequentPushesEnabled`` for the activity with this token.
+        """Set a device's ``frequentPushesEnabled`` for the activity with this token.
 
-        False keeps the activity to the default budget, whatever budget the delivery has.
+        With False the activity uses the default budget, whatever budget the delivery has.
         """
         home = self._activities.owner(token)
         if home is not None:
@@ -369,10 +369,10 @@ class Delivery:
             self._lanes.open(str(check_token(token))).frequent = enabled
 
     def pool(self, token: str, device: str) -> None:
-        """Let activity tokens of one phone share an account: iOS was seen to pool an app's.
+        """Let activity tokens of one phone share a budget, as iOS was seen to do for an app.
 
-        ``device`` is the caller's name for the phone. Of a live activity the account is that of its
-        versions, so its tokens are not pooled. Raises InvalidToken.
+        ``device`` is the caller's name for the phone. Tokens of a live activity are not affected,
+        because its budget is kept per version. Raises InvalidToken.
         """
         self._lanes.pool(str(check_token(token)), device)
         self._dispatch.stir(self._lanes)
@@ -387,9 +387,9 @@ class Delivery:
         minimum_interval: float | None = None,
         guard: SpikeGuard | None = None,
     ) -> LiveActivity:
-        """Return the live activity with this name, made when there is none; ``tokens`` join it.
+        """Return the live activity with this name, or create it; add ``tokens`` to it.
 
-        Raises InvalidToken for a token that cannot be one, InvalidInput for one of another activity.
+        Raises InvalidToken for a malformed token, InvalidInput for a token of another activity.
         """
         self._dispatch.check_open()
         if not activity or "\n" in activity:
@@ -407,10 +407,10 @@ class Delivery:
         return self._activities.owner(token)
 
     def let_go(self, activity: LiveActivity) -> bool:
-        """Forget a live activity that nothing is under way for; it did not end, and may come back.
+        """Remove an idle live activity from memory, without ending it.
 
-        Not for a delivery with a journal, which keeps its activities. False when something is
-        under way, or it is not one of this delivery's.
+        Returns False if it is not idle, if it belongs to another delivery, or if this delivery has
+        a journal, which keeps its activities.
         """
         known = self._activities.get(activity.activity) is activity
         if not known or self._journal is not None or not activity.idle:
@@ -435,15 +435,15 @@ class Delivery:
     ) -> Run:
         """Return a fan-out of one message to the tokens of a source; see `Run`.
 
-        With a journal it is resumed when one of this ``name`` is there: what was accepted is not
-        sent again, what was not sent is sent, what is unknown is sent again for updates and ends
-        and reported as UNKNOWN for starts; ``resend_unknown`` says otherwise. ``tokens`` may be
-        None when a journalled one was read to its end. ``deadline`` is seconds from now.
-        ``dedupe`` and ``drops_to`` are as in `Client.fan_out`; both know of this life alone, so
-        a `TokenSource` that goes on behind what was read may repeat an earlier token.
+        If the journal has a fan-out with this ``name``, it is resumed. Accepted pushes are not sent
+        again and unsent ones are sent. Pushes of unknown outcome are sent again for updates and
+        ends, and reported as UNKNOWN for starts; ``resend_unknown`` overrides this. ``tokens`` may
+        be None if the source was read to its end before. ``deadline`` is in seconds from now.
+        ``dedupe`` and ``drops_to`` are as in `Client.fan_out`, but do not remember tokens from
+        before a restart.
 
-        Raises InvalidPayload and InvalidInput for arguments that cannot be, DeliveryError while a
-        fan-out of this name is under way.
+        Raises InvalidPayload or InvalidInput for invalid arguments, DeliveryError while a fan-out
+        with this name is running.
         """
         self._dispatch.check_open()
         check_deadline(deadline)
@@ -474,7 +474,7 @@ class Delivery:
         device: str,
         **options: Unpack[Options],
     ) -> Ticket:
-        """Keep a state for a device whose activity token has not arrived; the newest one stays.
+        """Keep the newest state for a device whose activity token has not arrived.
 
         ``device`` is the caller's name for it (the start token, a user id). `hand_in` sends it.
         """
@@ -486,17 +486,17 @@ class Delivery:
         return ticket
 
     def hand_in(self, device: str, token: str) -> bool:
-        """Give the activity token of a device; return whether a state waited for it, which leaves now."""
+        """Set the activity token of a device and send its waiting state; return whether there was one."""
         self._dispatch.check_open()
         return self._lanes.hand_in(device, str(check_token(token)))
 
     async def flush(self) -> None:
-        """Return when everything submitted so far is in the journal. Raises JournalError."""
+        """Return when all submitted messages are in the journal. Raises JournalError."""
         if self._dispatch.writer is not None:
             await self._dispatch.writer.flush(self._lanes)
 
     def statistics(self) -> DeliveryStatistics:
-        """Return a frozen snapshot. Looks at every live activity, not at every token."""
+        """Return a frozen snapshot. Takes time for each live activity, not for each token."""
         dispatch, lanes, activities = self._dispatch, self._lanes, self._activities
         writer = dispatch.writer
         due, timed = lanes.waiting
