@@ -40,7 +40,7 @@ PROBLEMS_KEPT = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """What became of a fan-out so far; counts include earlier lives of a resumed one."""
+    """The report of a fan-out; counts include the time before a restart."""
 
     name: str
     counts: dict[Verdict, int]
@@ -80,12 +80,12 @@ class RunReport:
 
     @property
     def accepted(self) -> int:
-        """Tokens whose push APNs took."""
+        """Tokens whose push APNs accepted."""
         return self.counts.get(Verdict.ACCEPTED, 0)
 
     @property
     def drop_count(self) -> int:
-        """Tokens that APNs says to forget."""
+        """Tokens to delete, according to APNs."""
         return self.counts.get(Verdict.DROP_TOKEN, 0)
 
 
@@ -133,9 +133,9 @@ class _Retries:
 class Run(BaseRun[RunReport], Home):
     """A fan-out under delivery. Made by ``delivery.fan_out(...)``.
 
-    Iterate over it for the outcomes, or ``await run.wait()``; nothing starts before. 10,000 unread
-    outcomes pause it. Leaving it early cancels what has not left; with a journal the same name goes
-    on later. Raises JournalError when the journal fails.
+    Iterate over it for the outcomes, or ``await run.wait()``; then it starts. 10,000 unread outcomes
+    pause it. If you leave it early, nothing more is sent; with a journal you can resume it by its
+    name. Raises JournalError if the journal fails.
     """
 
     gated = False
@@ -257,7 +257,7 @@ class Run(BaseRun[RunReport], Home):
         self.resume()
 
     async def _restore(self, journal: Journal, known: RunRecord) -> None:
-        """Go on where an earlier life stopped: by the verdict bytes of what is not finished."""
+        """Resume after a restart, by the verdict bytes of unfinished shards."""
         kept = known.message
         if kept.event != self._encoded.event:
             raise DeliveryError(
@@ -496,7 +496,7 @@ class Run(BaseRun[RunReport], Home):
             self._commit(at_once=False)
 
     def _withdraw(self) -> None:
-        """Let nothing more leave. What was read and not sent is told when the last answer is there."""
+        """Send nothing more. Unsent tokens get their outcomes after the last answer."""
         why = "it was closed before its end"
         if self.end is End.FAILED:
             why = str(self._failure) or repr(self._failure)

@@ -44,7 +44,7 @@ _CHUNK = 256
 
 
 class LinkState(enum.Enum):
-    """What a link is doing. Draining takes no new pushes and waits for answers."""
+    """The state of a link. While draining it takes no new pushes and waits for answers."""
 
     CONNECTING = "connecting"
     WAITING_FOR_SETTINGS = "waiting for settings"
@@ -80,11 +80,11 @@ class LinkOwner(Protocol):
         """Let other links take over."""
 
     def link_closed(self, link: Link, cause: str) -> None:
-        """Forget a link that is gone."""
+        """Remove a closed link."""
 
 
 class Link(asyncio.Protocol):
-    """One connection. ``number`` is its id in outcomes; ``token`` the provider token it shows."""
+    """One connection. ``number`` is its id in outcomes, ``token`` its provider token."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class Link(asyncio.Protocol):
         return self.state is LinkState.READY and not self.wire.paused
 
     def is_closed(self) -> bool:
-        """Whether it is gone."""
+        """Whether it is closed."""
         return self.state is LinkState.CLOSED
 
     def is_alive(self) -> bool:
@@ -277,7 +277,7 @@ class Link(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        """Take in what the server sent, report it, and fill the room that it made."""
+        """Process received bytes, report the events, and use the room that they free."""
         if self.state is LinkState.CLOSED:
             return
         now = self._clock.monotonic()
@@ -375,7 +375,7 @@ class Link(asyncio.Protocol):
             self._feed.lost(self, unprocessed, Loss.UNPROCESSED, now)
 
     def pause_writing(self) -> None:
-        """Stop pulling work: the socket does not take what we wrote."""
+        """Stop pulling work, because the socket's write buffer is full."""
         self.wire.paused = True
 
     def resume_writing(self) -> None:
@@ -384,7 +384,7 @@ class Link(asyncio.Protocol):
         self.feed()
 
     def eof_received(self) -> bool:
-        """Let the transport close; what is in flight is lost then."""
+        """Let the transport close; pushes in flight are lost."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -422,7 +422,7 @@ class Link(asyncio.Protocol):
             self.settled.set_result(None)
 
     def close(self, cause: str, loss: Loss = Loss.CLOSED) -> None:
-        """Say GOAWAY and close now; what is in flight is reported as ``loss``."""
+        """Send GOAWAY and close now; report pushes in flight as ``loss``."""
         if self.state is LinkState.CLOSED:
             return
         if self.wire.is_open():
@@ -447,7 +447,7 @@ class Link(asyncio.Protocol):
     def _lose(
         self, pushes: list[Push], loss: Loss, unsent: Loss, now: float, detail: str = ""
     ) -> None:
-        """Report pushes as lost: as ``unsent`` those whose body has not all left."""
+        """Report pushes as lost, those with an incomplete body as ``unsent``."""
         self.record.losses += len(pushes)
         halves: dict[Loss, list[Push]] = {}
         for push in pushes:
@@ -479,7 +479,7 @@ class Link(asyncio.Protocol):
         )
 
     def _needs_probe(self, now: float) -> bool:
-        """PING before reuse after a long idle time; the first push goes behind its answer."""
+        """Send a PING after a long idle time; the first push waits for its answer."""
         if not self._liveness.was_idle_for_long(now):
             return False
         if self._feed.has_work():
@@ -535,7 +535,7 @@ class Link(asyncio.Protocol):
             self._alarm.set(max(look, now))
 
     def _stalled_for(self, now: float) -> float:
-        """Return for how many seconds the peer's windows have let nothing leave."""
+        """Return for how many seconds the peer's windows have blocked sending."""
         since = None
         if not self.in_flight:
             since = self.record.full_since
@@ -544,7 +544,7 @@ class Link(asyncio.Protocol):
         return 0.0 if since is None else max(0.0, now - max(since, self.record.answered_at))
 
     def _end_if_stalled(self, stalled_for: float, patience: float) -> None:
-        """Let another connection take over where this one takes no body for as long as an answer may take."""
+        """Replace this connection if its windows block sending for as long as an answer may take."""
         if stalled_for >= patience and self.is_alive():
             cause = f"the server granted no window for {stalled_for:.0f} s"
             logger.warning("connection %d: %s; another takes over", self.number, cause)

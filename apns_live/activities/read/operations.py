@@ -28,10 +28,10 @@ class Operations:
     """Reads operations and their outcomes.
 
     An operation's ``status`` is ``scheduled`` (a start that is not due), ``accepted``, ``running``,
-    ``done``, ``superseded`` (something newer took its place before it was sent) or ``failed``. One
-    that is ``running`` and has a ``reason`` waits: it says for what, and when it is tried again. A
-    start that is ``done`` and has one reached nobody. A failed one without ``finished_at`` goes on when a key is added. The kind ``limit`` stands for the
-    ends on single devices that had too many activities.
+    ``done``, ``superseded`` (replaced before it was sent) or ``failed``. A ``running`` one with a
+    ``reason`` waits; the reason says why and when it is tried again. A ``done`` start with a reason
+    reached no device. A ``failed`` one without ``finished_at`` continues when a key is added. The kind
+    ``limit`` has ends on single devices with too many activities.
     Times are milliseconds since 1970.
     """
 
@@ -41,9 +41,9 @@ class Operations:
     async def get(self, app: App, public_id: str) -> OperationView:
         """Return an operation with its counters. Raises `NotFound`.
 
-        ``queued`` devices have no token yet: they get the newest state when they hand it in, and are
-        counted no more. ``missing`` ones were started and handed in none in time; ``users`` are the persons behind the accepted pushes of a start or
-        notification that is done, a device of nobody counting as one.
+        ``queued`` devices have no token yet; they get the newest state when it arrives. ``missing`` ones
+        were started and registered no token in time. ``users`` counts the users of accepted pushes of
+        a finished start or notification; a device without a user counts as one.
         """
         async with self._database.read() as connection:
             row = await find(connection, app, schema.operations, public_id, with_activity())
@@ -53,9 +53,9 @@ class Operations:
     async def page(
         self, app: App, *, after: int = 0, limit: int = PAGE, activity: str | None = None
     ) -> list[OperationView]:
-        """Return a page of operations, the oldest first; ``after`` is the last page's last ``row``.
+        """Return a page of operations, oldest first; ``after`` is the last ``row`` of the page before.
 
-        ``activity`` keeps to those of one activity. Raises `NotFound`, and `InvalidInput` for a
+        ``activity`` selects those of one activity. Raises `NotFound`, and `InvalidInput` for a
         limit outside 1 to 1,000.
         """
         table = schema.operations
@@ -75,9 +75,9 @@ class Operations:
     async def outcomes(
         self, app: App, public_id: str, *, after: int = 0, limit: int = PAGE
     ) -> list[OutcomeView]:
-        """Return a page of an operation's outcomes, one a device, in the order they came in.
+        """Return a page of an operation's outcomes, one per device, in order of arrival.
 
-        ``after`` is the last page's last ``row``. A device that was forgotten since has the id None.
+        ``after`` is the last ``row`` of the page before. A deleted device has the id None.
         Raises `NotFound`, and `InvalidInput` for a limit outside 1 to 1,000.
         """
         async with self._database.read() as connection:
@@ -85,7 +85,7 @@ class Operations:
             return await _outcomes(connection, operation, after, page_limit(limit))
 
     async def export(self, app: App, public_id: str) -> AsyncIterator[OutcomeView]:
-        """Read all outcomes of an operation, a page at a time. Raises `NotFound`."""
+        """Yield all outcomes of an operation, read in pages. Raises `NotFound`."""
         async with self._database.read() as connection:
             operation = await find_id(connection, app, schema.operations, public_id)
         after = 0
@@ -101,7 +101,7 @@ class Operations:
 
 
 async def persons_reached(connection: AsyncConnection, operation: int) -> int:
-    """Count the persons behind an operation's accepted pushes; a device of nobody counts as one."""
+    """Count the users of an operation's accepted pushes; a device without a user counts as one."""
     outcomes, devices = schema.outcomes, schema.devices
     persons, alone = (
         await connection.execute(

@@ -59,7 +59,7 @@ _CLOSE_PATIENCE = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CourierStatistics:
-    """What this process is doing at the moment of asking."""
+    """A snapshot of what this process is doing."""
 
     waiting: int
     """Activities that are to be looked at."""
@@ -85,7 +85,7 @@ class CourierStatistics:
 
 
 class Courier:
-    """Brings what was accepted to phones, for every app of one database."""
+    """Sends what was accepted, for every app of one database."""
 
     def __init__(
         self,
@@ -175,13 +175,13 @@ class Courier:
     # What it is told, after a commit.
 
     def written(self, app: App, row: int) -> None:
-        """Say that an activity has a new state, or is to be started or ended."""
+        """Notify that an activity has a new state, a start or an end."""
         self.apps.note(app)
         self._backlog.add(row)
         self._watchers.changed(activities=(row,))
 
     def joined(self, app: App, row: int, version: int, members: Sequence[Member]) -> None:
-        """Say that devices handed in their token for an activity whose newest version is given."""
+        """Notify that devices registered tokens for an activity, whose newest version is given."""
         self.apps.note(app)
         if self._lives.join(app, row, members):
             return
@@ -189,7 +189,7 @@ class Courier:
             self._backlog.add_behind(row)
 
     def accepted(self, activity: int, version: int) -> None:
-        """Say that the store has a version which another process may have accepted."""
+        """Notify that the database has a version that another process may have accepted."""
         if version > self._lives.known([activity]).get(activity, (0, 0))[0]:
             self._backlog.add(activity)
 
@@ -206,31 +206,31 @@ class Courier:
         (self._backlog.add_behind if behind else self._backlog.ask)(activity)
 
     def left(self, activity: int, token: str) -> None:
-        """Say that a token is to be sent to no more."""
+        """Notify that a token must not be used any more."""
         self._lives.leave(activity, token)
         self.told_left(activity, token)
 
     def key_added(self, app: App) -> None:
-        """Say that an app has another key."""
+        """Notify that an app has a new key."""
         self.apps.note(app)
         self._use_keys_of(app.row)
 
     @asynccontextmanager
     async def client(self, app: App, environment: str) -> AsyncIterator[Client]:
-        """Hold the client that pushes for an app. Raises as `Carriers.get`."""
+        """Hold the APNs client of an app. Raises as `Carriers.get`."""
         async with self.carriers.use(app, environment) as carrier:
             yield carrier.client
 
     # Its life.
 
     async def gained(self, partitions: frozenset[int]) -> None:
-        """Take up partitions, with what an earlier owner left."""
+        """Start work on partitions, including unfinished work of an earlier owner."""
         self._backlog.take_over(partitions)
         self.notifier.gained(partitions)
         self.carriers.wake()
 
     async def lost(self, partitions: frozenset[int]) -> None:
-        """Leave partitions; return when their results are stored, or after a while anyway."""
+        """Stop work on partitions; return when their results are stored, or after a time limit."""
         self._leave(partitions)
         await self._jobs.leave(partitions)
         with contextlib.suppress(TimeoutError):
@@ -238,20 +238,20 @@ class Courier:
                 await self._recorder.flush()
 
     def _leave(self, partitions: frozenset[int]) -> None:
-        """Let nothing of partitions leave any more."""
+        """Stop sending for partitions."""
         self._lives.abandon(partitions)
         for fan_out in self.setting.running:
             if fan_out.leads and fan_out.partition in partitions:
                 fan_out.leave()
 
     def _lost_shards(self, shards: frozenset[int]) -> None:
-        """Let nothing of shards leave any more: another worker has them."""
+        """Stop sending shards that another worker owns now."""
         logger.error("%d shards have another owner now", len(shards))
         for fan_out in self.setting.running:
             fan_out.lose(shards)
 
     def _dropped(self, partitions: frozenset[int]) -> None:
-        """Forget what memory knows of partitions: results were thrown away, so it is not true."""
+        """Drop partitions from memory, because results were discarded and memory is out of date."""
         self._leave(partitions)
         if self._jobs.group is not None:
             self._jobs.group.create_task(self._begin_again(partitions))
@@ -276,7 +276,7 @@ class Courier:
 
     @property
     def busy(self) -> bool:
-        """Whether something that was accepted waits to be sent or written down."""
+        """Whether accepted work waits to be sent, or results wait to be stored."""
         return bool(
             not self._backlog.empty
             or len(self._jobs)
@@ -288,7 +288,7 @@ class Courier:
         )
 
     async def settled(self) -> None:
-        """Return when nothing that was accepted waits."""
+        """Return when no accepted work waits."""
         while self.busy:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append(future)
@@ -301,7 +301,7 @@ class Courier:
                 waiter.set_result(None)
 
     async def aclose(self) -> None:
-        """Stop sending and write down what is known. What is left goes on in the next life."""
+        """Stop sending and store the results. The next process continues the rest."""
         self._pauses.close()
         await self.carriers.aclose()
         if not await self._recorder.aclose(_CLOSE_PATIENCE):
@@ -354,7 +354,7 @@ class Courier:
                 await self.setting.clock.sleep(TRY_AGAIN)
 
     async def _look_safely(self, activity: Row[Any], operations: Sequence[Row[Any]]) -> Live | None:
-        """Look at an activity. What is wrong with its rows is its own: others go on."""
+        """Process an activity; an error in its rows does not affect others."""
         try:
             return await self._look_at(activity, operations)
         except STORE_FAILURES:
@@ -365,7 +365,7 @@ class Courier:
             return None
 
     async def _look_at(self, activity: Row[Any], operations: Sequence[Row[Any]]) -> Live | None:
-        """Begin what is to be done for an activity; return it if its tokens are to be read."""
+        """Start the work for an activity; return it if its tokens must be read."""
         if (
             activity.status == "scheduled"
             or activity.partition not in self.setting.ownership.partitions
@@ -457,7 +457,7 @@ class Courier:
         self._jobs.begin(("refused", row), lambda: self._say_why(app, row, reason))
 
     async def _say_why(self, app: App, row: int, reason: str) -> None:
-        """Say on the open updates and ends of an activity why they wait."""
+        """Store on the open updates and ends of an activity why they wait."""
         logger.warning("updates of the activity %d of the app %r wait: %s", row, app.id, reason)
         operations = await self._backlog.put_off(row, reason)
         self._watchers.changed(activities=(row,), operations=operations)
@@ -483,7 +483,7 @@ class Courier:
         self._jobs.begin(("key", row), lambda: self._use_key(row))
 
     async def _use_key(self, row: int) -> None:
-        """Sign with a key that was just added, and try again what failed for want of one."""
+        """Use a new key, and retry operations that failed for lack of one."""
         if (app := await self.apps.get(row)) is None:
             return
         await self._refresh(app)

@@ -27,7 +27,7 @@ _VERSIONS_KEPT = 64
 
 @dataclass(slots=True)
 class Newest:
-    """The state that is to reach everybody. ``alert_version`` is 0 when nothing is to ring."""
+    """The newest state. ``alert_version`` is 0 if it has no alert."""
 
     activity: Row[Any]
     alert: AlertText | None
@@ -42,7 +42,7 @@ class Newest:
 
     @property
     def ends(self) -> bool:
-        """Whether it is the activity's last."""
+        """Whether this is the end of the activity."""
         return bool(self.activity.status == "ended")
 
 
@@ -74,7 +74,7 @@ class Group:
         return self.target.idle
 
     def put(self, newest: Newest, *, floor: int, now: float) -> None:
-        """Make a state the newest. ``floor`` is a timestamp that it must be above, seconds."""
+        """Make a state the newest. Its timestamp must be above ``floor`` (seconds)."""
         target = self.target
         if target.over or (target.lane.ended and not newest.ends):
             self._numbers.clear()
@@ -116,7 +116,7 @@ class Group:
         return target.put(message, urgency=urgency)
 
     def _settle_numbers(self) -> None:
-        """Note under which number of its own delivery published our versions."""
+        """Map delivery's version numbers to the stored versions."""
         waiting: deque[tuple[Version, int]] = deque()
         for ticket, version in self._tickets:
             if ticket.number is not None:
@@ -128,7 +128,7 @@ class Group:
             del self._numbers[next(iter(self._numbers))]
 
     def join(self, member: Member, newest: Newest | None) -> bool:
-        """Add a device; False if its token is here already."""
+        """Add a device; return False if its token is already a member."""
         standing: Any = "new"
         if newest is not None:
             if member.acknowledged >= newest.version:
@@ -138,7 +138,7 @@ class Group:
         return self._join(member, standing)
 
     def join_late(self, member: Member, version: int) -> bool:
-        """Add a device that has just handed in its token: what rang before does not ring for it."""
+        """Add a device that has just registered its token, without earlier alerts."""
         return self._join(member, "current" if member.acknowledged >= version else "new")
 
     def _join(self, member: Member, standing: Any) -> bool:
@@ -168,7 +168,7 @@ class Group:
 
 
 class Live:
-    """One activity's groups, and how far the store knows of them."""
+    """An activity in memory: its groups, and which results are stored."""
 
     def __init__(self, app: App, row: int, partition: int, decided: Decided) -> None:
         self.app = app
@@ -218,7 +218,7 @@ class Live:
 
     @property
     def behind(self) -> bool:
-        """Whether somebody here does not have the newest state that was published."""
+        """Whether any device of the group lacks the newest published state."""
         return any(group.target.audience.behind for group in self.groups.values())
 
     @property
@@ -233,7 +233,7 @@ class Live:
         return 20 + sum(len(group.target.audience) + 20 for group in self.groups.values())
 
     def advance(self, newest: Newest, *, floor: int, now: float) -> None:
-        """Let everybody here have a newer state. Raises `InvalidInput` if it cannot be encoded."""
+        """Publish a newer state to the group. Raises `InvalidInput` if it cannot be encoded."""
         self.newest = newest
         self.floor = max(self.floor, floor)
         for group in self.groups.values():
@@ -242,7 +242,7 @@ class Live:
     def group(
         self, environment: str, language: str | None, delivery: Delivery, now: float
     ) -> Group:
-        """Return the group, made when there is none yet; it then has the newest state."""
+        """Return the group, or create it with the newest state."""
         place = (environment, (language or "").lower())
         known = self.groups.get(place)
         group = Group(self, delivery, place[1]) if known is None else known
@@ -260,7 +260,7 @@ class Live:
                 return
 
     def abandon(self) -> None:
-        """Send nothing more: another worker has it now."""
+        """Stop sending, because another worker owns the activity now."""
         self.abandoned = True
         for group in self.groups.values():
             # A state that is held would keep it in delivery, and leave later.
@@ -270,12 +270,12 @@ class Live:
         self.let_go()
 
     def let_go(self) -> None:
-        """Forget everything; the store has it."""
+        """Remove it from memory; the database has everything."""
         for group in self.groups.values():
             group.delivery.let_go(group.target)
 
     def last_timestamp(self) -> int:
-        """Return the newest timestamp that any of its pushes had, seconds since 1970."""
+        """Return the newest timestamp of its pushes, in seconds since 1970."""
         return max((group.target.lane.last_timestamp for group in self.groups.values()), default=0)
 
 
@@ -285,7 +285,7 @@ def join_all(
     group_of: Callable[[Member], Group],
     join: Callable[[Group, Member], bool],
 ) -> None:
-    """Join members one by one; a token that is another activity's yet is taken from there."""
+    """Add members one by one; a token of another activity is moved here."""
     for member in members:
         group = group_of(member)
         try:

@@ -60,7 +60,7 @@ Monotonic = Callable[[], float]
 
 
 class NotOwner(StoreError):
-    """Another worker owns partitions, or shards, by now. Nothing was stored; it says which."""
+    """Another worker owns the named partitions or shards now. Nothing was stored."""
 
     def __init__(
         self, partitions: frozenset[int] = frozenset(), shards: frozenset[int] = frozenset()
@@ -84,11 +84,11 @@ async def _nothing(_: frozenset[int]) -> None:
 
 
 class Ownership:
-    """Owns every partition, for ever. The base of `Leases`, and what SQLite has.
+    """Owns every partition permanently. Used with SQLite, and the base class of `Leases`.
 
-    ``gained`` is told of partitions whose work is to be taken up, ``lost`` of those that are left: it
-    returns when nothing of theirs leaves any more. A partition that was another's in between is
-    always lost before it is gained: what memory knows of it is of a term that is over.
+    ``gained`` is called with new partitions, ``lost`` with lost ones; ``lost`` returns when nothing of
+    them is sent any more. If another worker had a partition in between, ``lost`` is always called before
+    ``gained``, because what is in memory is out of date.
     """
 
     def __init__(
@@ -115,43 +115,43 @@ class Ownership:
 
     @property
     def lapsed(self) -> bool:
-        """Whether the leases ran out, because the database did not renew them in time."""
+        """Whether the leases have expired, because they were not renewed in time."""
         return False
 
     @property
     def fenced(self) -> bool:
-        """Whether nothing may leave now: no lease is held with time to spare."""
+        """Whether nothing may be sent now, because no lease is valid for long enough."""
         return not self.terms
 
     def holds(self, partition: int) -> bool:
-        """Whether a push of a partition may leave now."""
+        """Whether a push of this partition may be sent now."""
         return partition in self.partitions and not self.fenced
 
     def mine(self, table: FromClause) -> ColumnElement[bool]:
-        """Return the condition that a row of activities or operations is of a partition held now."""
+        """Return the SQL condition for rows of activities or operations in owned partitions."""
         return true() if self.whole else table.c.partition.in_(self.partitions)
 
     async def guard(self, connection: AsyncConnection, terms: Mapping[int, int]) -> None:
-        """Keep partitions until the transaction ends. ``terms`` gives the epoch of each.
+        """Lock partitions until the transaction ends. ``terms`` has the epoch of each.
 
-        Raises `NotOwner` when an epoch is over, also if the partition was gained again since.
+        Raises `NotOwner` if an epoch is out of date, also if this worker owns the partition again.
         """
 
     async def open(self) -> None:
-        """Begin to own."""
+        """Start owning."""
         await self.gained(self.partitions)
 
     async def run(self) -> None:
-        """Go on owning until cancelled."""
+        """Keep the ownership until cancelled."""
 
     def look(self) -> None:
-        """Take what another worker has just released, at once."""
+        """Take over what another worker has just released."""
 
     async def aclose(self) -> None:
-        """Leave everything to others, at once."""
+        """Release everything, so that others take over at once."""
 
     def _measured(self, before: float, now: int, after: float) -> None:
-        """Note the database's time in milliseconds, asked for and answered at these moments here."""
+        """Store the database's time in milliseconds, requested and received at these local times."""
         offset = now / 1000 - (before + after) / 2
         if after - before < _PRECISE and abs(offset - self.offset) > _JITTER:
             self.offset = offset
@@ -208,7 +208,7 @@ _GUARD = (
 
 
 class DatabaseClock(SystemClock):
-    """The machine's clock, set by the database's, so that all processes over it agree on the time."""
+    """A clock that follows the database's time, so that all processes agree on the time."""
 
     def __init__(self) -> None:
         self.ownership = Ownership()
@@ -219,7 +219,7 @@ class DatabaseClock(SystemClock):
 
 
 class Onlooker(Ownership):
-    """Owns nothing: a process that accepts calls, and leaves sending to others."""
+    """Owns nothing, for a process that accepts calls and does not send."""
 
     def __init__(self, database: Database, *, wall: Callable[[], float] = time.time) -> None:
         super().__init__({})
@@ -227,7 +227,7 @@ class Onlooker(Ownership):
         self._wall = wall
 
     async def open(self) -> None:
-        """Look at the database's clock. Raises `StoreError`."""
+        """Read the database's clock. Raises `StoreError`."""
         if self._database.is_sqlite:
             return
         before = self._wall()
@@ -236,7 +236,7 @@ class Onlooker(Ownership):
         self._measured(before, now, self._wall())
 
     async def run(self) -> None:
-        """Look at it now and then, until cancelled."""
+        """Read the clock periodically, until cancelled."""
         while not self._database.is_sqlite:
             await asyncio.sleep(LEASE)
             try:
@@ -273,12 +273,12 @@ class Leases(Ownership):
 
     @property
     def lapsed(self) -> bool:
-        """Whether the leases ran out."""
+        """Whether the leases have expired."""
         return self._monotonic() >= self._deadline
 
     @property
     def fenced(self) -> bool:
-        """Whether nothing may leave now."""
+        """Whether nothing may be sent now."""
         return self._monotonic() >= self._deadline - self._lease * _SPARE
 
     async def guard(self, connection: AsyncConnection, terms: Mapping[int, int]) -> None:
@@ -290,13 +290,13 @@ class Leases(Ownership):
             raise NotOwner(lost)
 
     async def open(self) -> None:
-        """Take what is free. Raises `StoreError`."""
+        """Take free partitions. Raises `StoreError`."""
         async with self._database.write() as connection:
             await connection.execute(_ROWS, {"most": PARTITIONS - 1})
         await self._renew()
 
     async def run(self) -> None:
-        """Renew, and take or leave partitions as workers come and go, until cancelled."""
+        """Renew leases, and balance partitions among the workers, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._due.wait(), self._lease / _RENEWALS)
@@ -364,7 +364,7 @@ class Leases(Ownership):
             self._own({k: v for k, v in self.terms.items() if k not in partitions})
 
     async def aclose(self) -> None:
-        """Release everything, so that others go on at once."""
+        """Release everything, so that others take over at once."""
         try:
             async with self._database.write() as connection:
                 await connection.execute(_RELEASE_ALL, {"owner": self._owner})
@@ -384,10 +384,10 @@ async def owning(
     lease: float = LEASE,
     patience: float = PATIENCE,
 ) -> AsyncIterator[Ownership]:
-    """Give what owns partitions of a database; it begins with `Ownership.open`.
+    """Yield the ownership for a database; it starts with `Ownership.open`.
 
-    On SQLite it waits up to ``patience`` seconds, of the machine's time, for an earlier process to go.
-    Raises `Conflict` if that stays.
+    On SQLite it waits up to ``patience`` seconds for an earlier process to end, and raises `Conflict`
+    if that process continues.
     """
     if not database.is_sqlite:
         # A connection of its own: a renewal must not wait behind the work.

@@ -39,10 +39,10 @@ _BUSY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorLimits:
-    """Connections in all and of one address; times in seconds.
+    """Limits of connections, in total and per address. Times are seconds.
 
-    ``idle`` is how long a connection stays without a request, ``head`` how long the head of a
-    request may take. Addresses in ``proxies`` speak for many and are not counted one by one.
+    ``idle`` is the limit for a connection without a request, ``head`` for the head of a request.
+    Connections of addresses in ``proxies`` have no limit per address.
     """
 
     connections: int = 10_000
@@ -52,12 +52,12 @@ class DoorLimits:
     proxies: Sequence[IPv4Network | IPv6Network] = ()
 
     def speaks_for_many(self, address: str) -> bool:
-        """Whether an address is a proxy's."""
+        """Whether the address is a trusted proxy."""
         return any(ip_address(address) in network for network in self.proxies)
 
 
 class Connection(Protocol):
-    """What the door asks of a connection."""
+    """The interface of a connection for `Door`."""
 
     address: str
     deadline: float
@@ -68,7 +68,7 @@ class Connection(Protocol):
 
 @dataclass(slots=True)
 class DoorStatistics:
-    """``open`` connections now; how many were opened, and turned away or closed, by reason."""
+    """``open`` connections now, and the numbers of opened, refused and closed ones by reason."""
 
     open: int = 0
     opened: int = 0
@@ -76,7 +76,7 @@ class DoorStatistics:
 
 
 class Door:
-    """Counts connections and closes those that have nothing to say."""
+    """Counts connections, refuses those over a limit, and closes idle ones."""
 
     def __init__(self, limits: DoorLimits, statistics: DoorStatistics | None = None) -> None:
         self._limits = limits
@@ -86,7 +86,7 @@ class Door:
         self._said = Seldom(logger, "connections were refused or closed to make room")
 
     def enter(self, address: str) -> bool:
-        """Count a connection of an address; False when there is no room for it."""
+        """Count a connection of an address; return False if it is over a limit."""
         limits, statistics = self._limits, self.statistics
         if (
             self._addresses[address] >= limits.per_address
@@ -104,7 +104,7 @@ class Door:
         return True
 
     def leave(self, connection: Connection) -> None:
-        """Forget a connection that was let in."""
+        """Remove a connection."""
         self._waiting.pop(connection, None)
         address = connection.address
         self.statistics.open -= 1
@@ -113,22 +113,22 @@ class Door:
             del self._addresses[address]
 
     def waits(self, connection: Connection, seconds: float | None = None) -> None:
-        """Note that a connection has no request under way; by default it is idle."""
+        """Note that a connection has no running request; by default it is idle."""
         seconds = self._limits.idle if seconds is None else seconds
         connection.deadline = time.monotonic() + seconds
         self._waiting[connection] = None
         self._waiting.move_to_end(connection)
 
     def heads(self, connection: Connection) -> None:
-        """Note that a connection has begun the head of a request."""
+        """Note that a connection is receiving the head of a request."""
         self.waits(connection, self._limits.head)
 
     def works(self, connection: Connection) -> None:
-        """Note that a request of a connection is under way."""
+        """Note that a request of a connection is running."""
         self._waiting.pop(connection, None)
 
     def sweep(self) -> None:
-        """Close what is over its time; for once a second."""
+        """Close connections over their time limit; called once a second."""
         now = time.monotonic()
         for connection in [one for one in self._waiting if one.deadline <= now]:
             self._waiting.pop(connection, None)
@@ -136,12 +136,12 @@ class Door:
         self._said.flush()
 
     def note(self, reason: str, address: str) -> None:
-        """Count a connection that was refused, or closed to make room, and say so seldom."""
+        """Count a refused or closed connection; log it at most once in a while."""
         self.statistics.refused[reason] += 1
         self._said.say(f"{reason}, {address}")
 
     def _make_room(self, address: str | None) -> bool:
-        """Close the connection that did nothing for longest; of an address if one is named."""
+        """Close the connection that was inactive for longest, optionally of one address."""
         for connection in islice(self._waiting, _LOOKED_AT):
             if address is None or connection.address == address:
                 del self._waiting[connection]
@@ -152,9 +152,9 @@ class Door:
 
 
 class Arrival(asyncio.Protocol):
-    """A connection that was let in: through the TLS handshake, if there is TLS, to the protocol that goes on.
+    """An accepted connection: does the TLS handshake, if there is TLS, and passes it to its protocol.
 
-    ``speak`` makes that protocol, from the protocol's name that ALPN agreed on.
+    ``speak`` creates the protocol for the name that ALPN selected.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Arrival(asyncio.Protocol):
         self._speaks = False
 
     async def welcome(self, connection: socket.socket, context: ssl.SSLContext | None) -> None:
-        """Go on with an accepted connection. One that ends before it speaks leaves the door."""
+        """Start an accepted connection; remove it if it ends before a protocol is chosen."""
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._door.waits(self, HANDSHAKE_SECONDS + 1)
@@ -187,7 +187,7 @@ class Arrival(asyncio.Protocol):
                 self._door.leave(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Hand the connection to the protocol that goes on."""
+        """Pass the connection to its protocol."""
         tls = transport.get_extra_info("ssl_object")
         protocol = self._speak(None if tls is None else tls.selected_alpn_protocol())
         self._speaks = True
@@ -202,7 +202,7 @@ class Arrival(asyncio.Protocol):
 
 
 def turn_away(connection: socket.socket, *, plain: bool) -> None:
-    """Close a connection that there is no room for; without TLS it is told when to come again."""
+    """Close a connection over a limit; without TLS answer with Retry-After."""
     with contextlib.suppress(OSError):
         if plain:
             connection.send(_BUSY)
