@@ -13,6 +13,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
+from apns_live.cli.with_fake import Place, trying
+from tests.gateway.quick import quick_phones  # noqa: F401 - the fixture
 from tests.programs import program
 
 from .scene import Scene, scene
@@ -138,6 +140,13 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def play(directory: Path) -> AsyncIterator[Scene]:
     async with scene(directory) as play:
         yield play
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def ready(quick_phones: None, tmp_path: Path) -> AsyncIterator[dict[str, Any]]:  # noqa: F811
+    """What a gateway beside its fake says when it is ready."""
+    async with trying(Place(directory=tmp_path)) as facts:
+        yield facts
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")

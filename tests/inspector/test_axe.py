@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Page
 
 from tests.programs import program
 
 from .scene import ordinary_day
-from .views import OF_THE_FAKE, OF_THE_GATEWAY, SCHEMES, SIZES, gateway, make_call, show
+from .views import OF_THE_FAKE, OF_THE_GATEWAY, SCHEMES, SIZES, make_call, show
 
 pytestmark = [
     pytest.mark.external("chromium", "axe-core"),
@@ -33,12 +31,6 @@ RUN = """async only => (await axe.run(document,
 @pytest.fixture(scope="module")
 def axe() -> str:
     return (Path(program("axe-core")) / "axe.min.js").read_text("utf-8")
-
-
-@pytest_asyncio.fixture(loop_scope="package")
-async def ready(tmp_path: Path) -> AsyncIterator[dict[str, Any]]:
-    async with gateway(tmp_path) as facts:
-        yield facts
 
 
 async def found(page: Page, axe: str, views: tuple[str, ...]) -> list[Any]:

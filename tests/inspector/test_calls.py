@@ -5,29 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import expect
 
-from tests.gateway.quick import quick_phones  # noqa: F401 - the fixture
 from tests.programs import program
 
-from .views import gateway, make_call
+from .views import make_call
 
 pytestmark = [pytest.mark.external("chromium"), pytest.mark.asyncio(loop_scope="package")]
-
-
-@pytest_asyncio.fixture(loop_scope="package")
-async def ready(
-    quick_phones: None,  # noqa: F811
-    tmp_path: Path,
-) -> AsyncIterator[dict[str, Any]]:
-    async with gateway(tmp_path) as facts:
-        yield facts
 
 
 async def test_each_api_is_tried_and_only_this_page_is_asked(ready, inspector):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,21 +11,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
-from tests.gateway.quick import quick_phones  # noqa: F401 - the fixture
-
 from .test_axe import RUN, axe  # noqa: F401 - the fixture
-from .views import SCHEMES, SIZES, gateway
+from .views import SCHEMES, SIZES
 
 pytestmark = [pytest.mark.external("chromium"), pytest.mark.asyncio(loop_scope="package")]
-
-
-@pytest_asyncio.fixture(loop_scope="package")
-async def ready(
-    quick_phones: None,  # noqa: F811
-    tmp_path: Path,
-) -> AsyncIterator[dict[str, Any]]:
-    async with gateway(tmp_path) as facts:
-        yield facts
 
 
 @pytest_asyncio.fixture(loop_scope="package")

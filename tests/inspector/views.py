@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import tempfile
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 from playwright.async_api import Page, expect
 
@@ -74,18 +71,12 @@ async def make_call(page: Page) -> None:
     await expect(rows.first).to_contain_text("5 pushes: 5 delivered")
 
 
-@contextlib.asynccontextmanager
-async def gateway(folder: Path) -> AsyncIterator[dict[str, Any]]:
-    """Run a gateway beside its fake."""
-    async with trying(Place(directory=folder)) as facts:
-        yield facts
-
-
 async def make(folder: Path) -> None:
     """Write a picture of every view at both widths and in both colours."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
-        async with scene() as play, gateway(Path(place)) as facts, chromium() as browser:
+        gateway = trying(Place(directory=Path(place)))
+        async with scene() as play, gateway as facts, chromium() as browser:
             await ordinary_day(play)
             inspector = Inspector(browser)
             pages = [
