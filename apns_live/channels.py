@@ -43,10 +43,10 @@ _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.P
 
 
 class BroadcastChannel(ChannelId):
-    """A channel id that knows its storage policy. It is the id's text, so it can be stored as such.
+    """A channel id with its storage policy. It is a str, so it can be stored as such.
 
-    ``storage_policy`` is 0 (nothing is stored), 1 (the newest message is stored, for 8 hours at
-    most), or None where only the id is known (a listing carries ids alone).
+    ``storage_policy`` is 0 (nothing is stored), 1 (the newest message is stored for at most 8
+    hours), or None if only the id is known (Apple's list has only ids).
     """
 
     storage_policy: int | None
@@ -150,10 +150,11 @@ class Channels:
     async def create(self, storage_policy: int = 1) -> BroadcastChannel:
         """Create a channel and return it.
 
-        ``storage_policy`` 1 keeps the newest message for up to 8 hours, 0 keeps nothing, allows
-        more pushes, and cannot be changed later. Raises `ChannelError` when APNs refuses or its
-        answer is lost (the channel may exist then: `list` shows it), `ManagementUnreachable` and
-        `ConnectFailed` when there is no way to the host, `InvalidSetting` for another policy.
+        With ``storage_policy`` 1 APNs stores the newest message for up to 8 hours; with 0 it stores
+        nothing and allows more pushes. The policy cannot be changed. Raises `ChannelError` if APNs
+        refuses, or if its answer is lost (then `list` shows whether the channel exists),
+        `ManagementUnreachable` or `ConnectFailed` if the host cannot be reached, `InvalidSetting`
+        for another policy.
         """
         if storage_policy not in (0, 1) or isinstance(storage_policy, bool):
             raise refused(
@@ -170,7 +171,7 @@ class Channels:
     async def read(self, channel: str) -> BroadcastChannel:
         """Return the channel with its storage policy.
 
-        Raises `ChannelError` when APNs does not know it, `InvalidToken` when it can be no id.
+        Raises `ChannelError` if it does not exist, `InvalidToken` for a malformed id.
         """
         response = await self._request(_READ, _channel_header(channel))
         policy = self._json(_READ, response).get("message-storage-policy")
@@ -182,7 +183,7 @@ class Channels:
     async def list(self) -> Listing:
         """Return every channel of the app in this environment, at most 10,000.
 
-        APNs lists ids alone: ``storage_policy`` is filled only where this client knows it.
+        Apple's list has only ids, so ``storage_policy`` is set only if this client knows it.
         """
         response = await self._request(_LIST, {})
         found = self._json(_LIST, response).get("channels")
@@ -191,9 +192,9 @@ class Channels:
         return [self._channel(item) for item in found]
 
     async def delete(self, channel: str) -> bool:
-        """Delete the channel for good: True when it was there, False when it was already gone.
+        """Delete the channel permanently; return False if it did not exist.
 
-        APNs answers 404 BadPath for a channel that is not there; that is a success here.
+        APNs answers 404 BadPath for an unknown channel, which counts as success.
         """
         gone = False
         try:

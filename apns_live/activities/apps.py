@@ -53,7 +53,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProviderKeyView(TypedDict):
-    """What is known of a provider key; never the key."""
+    """A provider key without the private key."""
 
     key_id: str
     team_id: str
@@ -73,9 +73,9 @@ async def apps_of(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, 
 
 @dataclass(eq=False, repr=False)
 class Apps:
-    """Creates and finds apps, and opens their keys with the sealer.
+    """Creates and finds apps, and decrypts their keys with the sealer.
 
-    ``key_added`` is called after a key was stored: pushes go on with that one.
+    ``key_added`` is called after a key was stored, so that pushes use it.
     """
 
     database: Database
@@ -127,7 +127,7 @@ class Apps:
         return App.from_row(row)
 
     async def list(self) -> list[App]:
-        """Return every app, the oldest first; an installation has few."""
+        """Return every app, oldest first."""
         rows = await self.database.rows(select(schema.apps).order_by(schema.apps.c.id))
         return [App.from_row(row) for row in rows]
 
@@ -140,7 +140,7 @@ class Apps:
         relevant), ``hand_over_after`` (seconds, as of `Start`), ``suspect_tokens`` (use, last or skip; see
         `activities.people.suspects`), ``language`` (of broadcasts, where an alert has several) and
         ``contract`` (see `activities.decodes`); docs/vendors has those of the gateway's dialects. Names of your own begin with ``x_``.
-        Raises `InvalidInput`, also for names that nobody knows.
+        Raises `InvalidInput`, also for unknown names.
         """
         check_settings(settings)
         table = schema.apps
@@ -155,10 +155,10 @@ class Apps:
     async def add_key(
         self, app: App, pem: str, *, key_id: str, team_id: str, environment: str
     ) -> None:
-        """Store a provider key, sealed; it replaces the one that was active for ``environment``.
+        """Encrypt and store a provider key. It replaces the active key of ``environment``.
 
-        ``environment`` is production, sandbox or any (an old key that serves both). Raises
-        `InvalidKey` when the PEM cannot sign for APNs.
+        ``environment`` is production, sandbox or any (for both). Raises `InvalidKey` if the PEM is
+        not a key for APNs.
         """
         if environment != ANY_ENVIRONMENT:
             checks.environment(environment)
@@ -185,9 +185,9 @@ class Apps:
         self.key_added(app)
 
     async def seal_anew(self, sealer: Sealer) -> int:
-        """Seal every provider key with another sealing key, in one transaction; return how many.
+        """Encrypt every provider key with another sealing key, in one transaction; return how many.
 
-        Raises `StoreError`, and changes nothing, when a key does not open with the present one.
+        Raises `StoreError`, and changes nothing, if a key cannot be decrypted.
         """
         table = schema.credentials
         async with self.database.write() as connection:
@@ -203,7 +203,7 @@ class Apps:
     async def key(self, app: App, environment: str) -> ProviderKey:
         """Return the key that pushes to ``environment``.
 
-        Raises `ActivitiesError` when there is none, `StoreError` when it does not open.
+        Raises `ActivitiesError` if there is none, `StoreError` if it cannot be decrypted.
         """
         table = schema.credentials
         query = select(table).where(
@@ -243,7 +243,7 @@ class Apps:
         self._opened[place] = now + _TRUSTED
 
     async def keys(self, app: App) -> Sequence[ProviderKeyView]:
-        """Return what is known of an app's keys, without the keys, the oldest first."""
+        """Return an app's keys without the private keys, oldest first."""
         table = schema.credentials
         query = select(table).where(table.c.app_id == app.row).order_by(table.c.id)
         return [view_of(ProviderKeyView, row) for row in await self.database.rows(query)]

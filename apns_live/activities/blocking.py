@@ -34,9 +34,9 @@ _SERVICE = ("settled", "statistics", "watch")
 
 
 def upgrade(database: str | Path) -> str:
-    """Create the tables of a database, or bring them up to date; return the version reached.
+    """Create the tables of a database, or migrate them; return the new version.
 
-    Raises `StoreError`, also when the database is newer than this release.
+    Raises `StoreError`, also for a database with a newer, unsupported version.
     """
 
     async def work() -> str:
@@ -49,12 +49,10 @@ def upgrade(database: str | Path) -> str:
 class Service:
     """The service of `apns_live.activities`, without ``await``; any thread may use it.
 
-    Takes the arguments of its `open`. It opens at the first use, so it may be made before a server
-    forks: it then belongs to the child that uses it first, since one process at a time may serve a
-    database (`Conflict`). One that was used before a fork is refused in the child with
-    `ActivitiesError`, because its work goes on in the parent. ``close()``, or the end of the
-    ``with`` block, sends what was accepted; a service that is open when the interpreter ends is closed
-    then.
+    It has the arguments of `Service.open`. It opens at first use, so you may create it before a server
+    forks. With SQLite only one process can use it; others get `Conflict`. After it was used, a forked
+    child gets `ActivitiesError`, because the parent still uses it. ``close()``, or the end of the
+    ``with`` block, sends accepted calls first. At the end of the interpreter an open service is closed.
     """
 
     def __init__(self, database: Any, **options: Any) -> None:
@@ -100,7 +98,7 @@ class Service:
         return portal.call(lambda: work(service))
 
     def close(self) -> None:
-        """Send what was accepted, for ``settings.drain`` seconds at most, and close. May be repeated."""
+        """Send accepted calls for up to ``settings.drain`` seconds, and close. May be repeated."""
         with process_lock():
             if self._closed:
                 return
@@ -134,7 +132,7 @@ class Service:
 
 
 class Room:
-    """A room of the service, its methods without ``await`` and its readers as plain iterators."""
+    """A part of the service: its methods without ``await``, its async iterators as plain ones."""
 
     def __init__(self, room: Any, portal: Portal) -> None:
         self._room = room

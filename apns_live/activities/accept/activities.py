@@ -49,7 +49,7 @@ PAGE = 100
 
 
 class Activities:
-    """Accepts what callers ask of activities. ``written`` wakes whoever sends it.
+    """Accepts starts, updates and ends of activities. ``written`` wakes the sender.
 
     Rooms that are given the same ``commits`` share transactions. ``hand_over_after`` is the age of a
     card, in seconds, at which a new one takes its place, where neither caller nor app says otherwise.
@@ -82,10 +82,10 @@ class Activities:
     ) -> Once[Accepted]:
         """Accept a start. Raises `InvalidInput`, `InvalidPayload` or `Conflict` (the id is taken).
 
-        Raises `StoreError` when the app's provider key does not open: it could never be sent.
+        Raises `StoreError` if the app's provider key cannot be decrypted.
 
-        ``again`` lets an id be used again: an activity that runs is started on the devices of this
-        audience that it is not on yet, and gets this state; one that has ended gives its id up.
+        ``again`` allows an existing id: a running activity gets this state and is started on further
+        devices of this audience; an ended activity gives up its id.
         """
         now = milliseconds(self._clock)
         public_id = self._new_id() if request.id is None else checks.identifier(request.id, "id")
@@ -134,7 +134,7 @@ class Activities:
         return Accepted(operation=operation, activity=public_id, status="accepted", version=version)
 
     async def start_within(self, writing: Writing, request: Start, public_id: str) -> Accepted:
-        """Store a checked start inside a transaction of the caller.
+        """Store a validated start in the caller's transaction.
 
         Raises `Conflict`, and `InvalidInput` for an audience that cannot be resolved.
         """
@@ -225,7 +225,7 @@ class Activities:
         return await self._write(app, request, key)
 
     async def end(self, app: App, request: End, *, key: Key | None = None) -> Once[Accepted]:
-        """Accept an end; one for an activity that ended before is ``ignored``.
+        """Accept an end; it is ``ignored`` if the activity has already ended.
 
         Raises `InvalidInput`, `InvalidPayload` or `NotFound`.
         """
@@ -269,7 +269,7 @@ class Activities:
     async def get(self, app: App, public_id: str) -> views.ActivityCounts:
         """Return an activity with its counts. Raises `NotFound`.
 
-        ``missing`` devices are those of the ``queued`` whose token did not come in time.
+        ``missing`` devices are the ``queued`` ones whose token did not arrive in time.
         """
         async with self._database.read() as connection:
             row = await find(connection, app, schema.activities, public_id)
@@ -279,7 +279,7 @@ class Activities:
     async def page(
         self, app: App, *, status: str | None = None, after: int = 0, limit: int = PAGE
     ) -> list[views.ActivityRow]:
-        """Return a page of activities, the oldest first; ``after`` is the last page's last ``row``."""
+        """Return a page of activities, oldest first; ``after`` is the last ``row`` of the page before."""
         table = schema.activities
         query = select(table).where(table.c.app_id == app.row, table.c.id > after)
         if status is not None:
@@ -290,7 +290,7 @@ class Activities:
     async def history(
         self, app: App, public_id: str, *, page: int = PAGE
     ) -> AsyncIterator[list[views.OperationCounts]]:
-        """Read the operations of an activity in pages, the oldest first. Raises `NotFound`."""
+        """Yield the operations of an activity in pages, oldest first. Raises `NotFound`."""
         table = schema.operations
         async with self._database.read() as connection:
             activity = await find(connection, app, schema.activities, public_id)

@@ -52,7 +52,7 @@ class CreateChannel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 class ChannelView(msgspec.Struct, frozen=True, kw_only=True):
     """A broadcast channel. ``storage_policy`` is None if it is unknown.
 
-    ``created_at`` is when it became known here, milliseconds since 1970.
+    ``created_at`` is when it was stored here, in milliseconds since 1970.
     """
 
     id: str
@@ -69,7 +69,7 @@ class ChannelView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
-    """What a comparison with Apple's list found: ids that were new here, and ids that are gone."""
+    """The result of a comparison with Apple's list: added ids and removed ids."""
 
     channels: int
     added: list[str]
@@ -79,8 +79,8 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
 class Channels:
     """Creates, lists and deletes channels through the app's own client.
 
-    What Apple refuses is raised as `ChannelError`, no way there as `ManagementUnreachable` or
-    `ConnectFailed`, a missing provider key as `ActivitiesError`.
+    Raises `ChannelError` if Apple refuses, `ManagementUnreachable` or `ConnectFailed` if Apple cannot
+    be reached, and `ActivitiesError` without a provider key.
     """
 
     def __init__(self, database: Database, clock: Clock, client_for: ClientFor) -> None:
@@ -91,11 +91,11 @@ class Channels:
     async def create(
         self, app: App, request: CreateChannel | None = None, *, key: Key | None = None
     ) -> Once[ChannelView]:
-        """Create a channel at Apple's and remember it.
+        """Create a channel at Apple and store it.
 
-        Of two calls with the same key at the same moment one may create a channel more at Apple's;
-        it is deleted again. Raises `InvalidInput` and what the class says; when Apple's answer is
-        lost the channel may exist: `reconcile` finds it.
+        Two concurrent calls with the same key may create two channels; the second is deleted
+        again. Raises `InvalidInput`, and as the class says. If Apple's answer is lost, the channel
+        may exist; `reconcile` finds it.
         """
         request = request or CreateChannel()
         checks.conform(request)
@@ -133,7 +133,7 @@ class Channels:
     async def make(
         self, app: App, environment: str, name: str | None, storage_policy: int = 1
     ) -> ChannelView:
-        """Create a channel at Apple's, and let the caller remember it. Raises what the class says."""
+        """Create a channel at Apple without storing it. Raises as the class says."""
         try:
             async with self._client_for(app, environment) as client:
                 made = str(await client.channels.create(storage_policy))
@@ -173,9 +173,9 @@ class Channels:
         after: str | None = None,
         limit: int = PAGE,
     ) -> list[ChannelView]:
-        """Return a page of the channels that are known here, by id; ``after`` is the last one's id.
+        """Return a page of the stored channels, by id; ``after`` is the id of the last one.
 
-        Raises `InvalidInput`. Apple is not asked: see `reconcile`.
+        Does not ask Apple; see `reconcile`. Raises `InvalidInput`.
         """
         table = schema.channels
         query = select(table).where(*_here(app, _environment(app, environment)))
@@ -185,9 +185,9 @@ class Channels:
         return [ChannelView.of(row) for row in await self._database.rows(query)]
 
     async def get(self, app: App, channel: str, *, environment: str | None = None) -> ChannelView:
-        """Return a channel; one that is not known here, or only by its id, is looked up at Apple's.
+        """Return a channel. If it or its policy is not stored, it is read from Apple.
 
-        Raises `InvalidInput`, `NotFound` when there is none, and what the class says.
+        Raises `InvalidInput`, `NotFound`, and as the class says.
         """
         channel, environment = str(check_channel(channel)), _environment(app, environment)
         table = schema.channels
@@ -216,9 +216,9 @@ class Channels:
         return view
 
     async def delete(self, app: App, channel: str, *, environment: str | None = None) -> bool:
-        """Delete a channel for good; return whether Apple still had it.
+        """Delete a channel permanently; return whether it existed at Apple.
 
-        Activities that follow it get nothing more. Raises `InvalidInput` and what the class says.
+        Activities on it get no more updates. Raises `InvalidInput`, and as the class says.
         """
         channel, environment = str(check_channel(channel)), _environment(app, environment)
         async with self._client_for(app, environment) as client:
@@ -228,9 +228,9 @@ class Channels:
         return was_there
 
     async def reconcile(self, app: App, *, environment: str | None = None) -> Reconciled:
-        """Take over Apple's list: add what is new here, forget what is gone.
+        """Synchronize with Apple's list: add new channels, remove deleted ones.
 
-        Raises `InvalidInput` and what the class says.
+        Raises `InvalidInput`, and as the class says.
         """
         environment = _environment(app, environment)
         begun = milliseconds(self._clock)

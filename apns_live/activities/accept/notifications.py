@@ -28,7 +28,7 @@ from .idempotency import CheckKey, Key, Once, Writes, Writing, Written
 
 
 class Notifications:
-    """Accepts notifications. ``accepting`` wakes whoever sends them."""
+    """Accepts notifications. ``accepting`` wakes the sender."""
 
     def __init__(
         self,
@@ -47,9 +47,9 @@ class Notifications:
         self._writes = Writes(database, commits, accepting)
 
     async def send(self, app: App, request: Notify, *, key: Key | None = None) -> Once[Accepted]:
-        """Accept a notification. The answer's ``operation`` leads to its progress and outcomes.
+        """Accept a notification. The answer's ``operation`` is the id for its progress and outcomes.
 
-        It goes to the living device tokens of devices that have not switched pushes off. Raises
+        It is sent to the active device tokens of devices with pushes enabled. Raises
         `InvalidInput` or `InvalidPayload`; with ``replaces`` also `NotFound`, and `Conflict` while
         that one is still being sent or cannot be replaced.
         """

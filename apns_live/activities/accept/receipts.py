@@ -66,7 +66,7 @@ class ReceiptView(TypedDict):
 
 
 class Receipts:
-    """Stores and reads receipts. ``left`` is told of activity tokens whose card is gone."""
+    """Stores and reads receipts. ``left`` is called with activity tokens whose card is gone."""
 
     def __init__(
         self, database: Database, clock: Clock, *, left: Left = lambda activity, token: None
@@ -76,11 +76,11 @@ class Receipts:
         self._left = left
 
     async def record(self, app: App, records: Iterable[ReceiptRecord]) -> int:
-        """Store receipts; return how many were told. Repeats change nothing but the newest time.
+        """Store receipts; return how many were given. A repeated one only updates the newest time.
 
         A ``dismissed`` or ``ended`` activity gets no more pushes on that device. Raises
-        `InvalidInput` and stores nothing when one of them is wrong, or names a device, activity or
-        operation that the app does not have.
+        `InvalidInput`, and stores nothing, if one of them is wrong or names an unknown device,
+        activity or operation.
         """
         now = milliseconds(self._clock)
         checked = [
@@ -116,7 +116,7 @@ class Receipts:
         after: int = 0,
         limit: int = PAGE,
     ) -> list[ReceiptView]:
-        """Return a page of receipts; ``after`` is the last page's last ``row``.
+        """Return a page of receipts; ``after`` is the last ``row`` of the page before.
 
         Of one activity, of one operation, or of the whole app. Raises `NotFound`, and `InvalidInput`
         for both at once or a limit outside 1 to 1,000.
@@ -144,7 +144,7 @@ class Receipts:
     async def counters(
         self, app: App, *, activity: str | None = None, operation: str | None = None
     ) -> dict[str, int]:
-        """Return how many devices reported each event; every event is there, also with 0.
+        """Return how many devices reported each event, including events with 0.
 
         Of one activity, or of one operation. Raises `NotFound`, and `InvalidInput` unless exactly
         one is given.

@@ -81,11 +81,11 @@ class Streams:
         change: Update | None = None,
         key: Key | None = None,
     ) -> Once[Streamed]:
-        """Bring the state behind ``request.stream_key`` up to the request's.
+        """Set the state of the stream ``request.stream_key``, and start or update its activity.
 
-        The request is a whole start, since it may come to one; its ``id`` is that of the activity
-        then. ``change`` is what a running activity gets instead: a quiet update has no alert, and
-        leaves tags as they are; its id and revision are not looked at. Raises `InvalidInput`.
+        The request is a complete start, in case one is needed; ``id`` is then the activity's id.
+        ``change`` is the update for a running activity, for example without an alert; its id and
+        revision are ignored. Raises `InvalidInput`.
         """
         now = milliseconds(self._clock)
         name = checks.stream_key(request.stream_key)
@@ -159,9 +159,9 @@ class Streams:
     async def end(
         self, app: App, name: str, request: End | None = None, *, key: Key | None = None
     ) -> Once[Streamed]:
-        """End the activity behind a key and forget the key; a later put starts afresh.
+        """End the stream's activity and delete the stream; a later put starts a new activity.
 
-        ``request`` carries a last state; its id is not looked at. Raises `NotFound`.
+        ``request`` may have a last state; its id is ignored. Raises `NotFound`.
         """
         final = self._final(name, request or End(id=""))
         app = await self._activities.versions.in_use(app)
@@ -186,9 +186,9 @@ class Streams:
         return await self._change(writing, stream, running, request)
 
     async def pause(self, app: App, name: str, request: End | None = None) -> int:
-        """End what runs and answer every put with ``paused`` until `resume`.
+        """End the stream's activity, and answer every put with ``paused`` until `resume`.
 
-        Returns when it was paused, in milliseconds since 1970. Raises `NotFound`.
+        Returns the time of the pause in milliseconds since 1970. Raises `NotFound`.
         """
         final = self._final(name, request or End(id="", reason="paused"))
         app = await self._activities.versions.in_use(app)
@@ -203,7 +203,7 @@ class Streams:
         return await self._writes.run(app, milliseconds(self._clock), work)
 
     async def resume(self, app: App, name: str) -> None:
-        """Let the next put start again; nothing is started now. Raises `NotFound`."""
+        """Allow the next put to start an activity. Raises `NotFound`."""
         checks.stream_key(name)
 
         async def work(writing: Writing) -> None:

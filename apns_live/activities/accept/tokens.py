@@ -169,7 +169,7 @@ class _Turn(msgspec.Struct, frozen=True):
 
 
 class Joining:
-    """Takes activity tokens in. ``joined`` and ``left`` tell whoever sends to them."""
+    """Registers activity tokens. ``joined`` and ``left`` notify the sender."""
 
     def __init__(
         self,
@@ -201,11 +201,11 @@ class Joining:
         attributes_type: str = "",
         guard: Guard | None = None,
     ) -> int:
-        """Store activity tokens and let their devices have the newest state; return how many.
+        """Store activity tokens and send their devices the newest state; return how many.
 
-        The ``scope`` of a record is the activity's id. An unknown one is added as an activity that
-        a device started itself, of ``attributes_type``. A token that arrives after the end gets
-        the end. Raises `InvalidInput` and stores nothing when one record is wrong.
+        The ``scope`` of a record is the activity's id. An unknown id is added as an activity that the
+        app started itself, of ``attributes_type``. A token that arrives after the end gets the
+        end. Raises `InvalidInput`, and stores nothing, if one record is wrong.
         """
         now = milliseconds(self._clock)
         checked: list[TokenRecord] = []
@@ -366,7 +366,7 @@ class Joining:
     async def leave(
         self, app: App, activity: str, device: str, *, guard: Guard | None = None
     ) -> bool:
-        """Send nothing more of an activity to a device; return whether it was following.
+        """Stop updating an activity on a device; return whether the device was following it.
 
         Raises `NotFound` when there is no such activity.
         """

@@ -87,9 +87,9 @@ def devices_with_user() -> Select[Any]:
 
 
 class Devices:
-    """What is known of the devices of each app, and the tokens to reach them by.
+    """The devices of each app, and their tokens.
 
-    ``left`` is called with an activity's row and a token that it is to be sent to no more.
+    ``left`` is called with an activity's row and a token that must not be used any more.
     """
 
     def __init__(
@@ -107,9 +107,9 @@ class Devices:
         self._left = left
 
     async def tell(self, app: App, records: Iterable[DeviceRecord]) -> int:
-        """Store what callers told about devices; return how many. New ones are added.
+        """Add or change devices; return how many. Fields that are None stay unchanged.
 
-        Raises `InvalidInput` and stores nothing when one of them is wrong.
+        Raises `InvalidInput`, and stores nothing, if one of them is wrong.
         """
         checked = [
             check_device(record, f"devices[{index}]") for index, record in enumerate(records)
@@ -149,10 +149,10 @@ class Devices:
     async def register(
         self, app: App, records: Iterable[TokenRecord], *, guard: Guard | None = None
     ) -> int:
-        """Store tokens; return how many were told. Unknown devices are added.
+        """Store start and device tokens; return how many were given. Unknown devices are added.
 
-        A token that another device held moves to the newer registration. Activity tokens need their
-        activity to be known: register those through the activities. Raises `InvalidInput`.
+        A token of another device moves to the newer registration. Register activity tokens by
+        `register_activity_tokens` instead. Raises `InvalidInput`.
         """
         now = milliseconds(self._clock)
         checked = [
@@ -217,9 +217,9 @@ class Devices:
         return await row_ids(connection, app, schema.devices, public_ids, lambda _: new)
 
     async def get(self, app: App, public_id: str) -> DeviceView:
-        """Return what is known of a device, with its living start tokens by type.
+        """Return a device with its active start tokens by type.
 
-        Tokens are shown by their first eight digits; see `people.suspects` for those that are suspect.
+        Tokens are shortened to their first eight digits; see `people.suspects` for suspect ones.
         Raises `NotFound`.
         """
         start = schema.start_tokens
@@ -254,7 +254,7 @@ class Devices:
     async def withdraw(
         self, app: App, device: str, attributes_type: str, *, guard: Guard | None = None
     ) -> bool:
-        """Retire a device's start token because the app said so; return whether there was one."""
+        """Retire a device's start token, because the app asked for it; return whether there was one."""
         table = schema.start_tokens
         owner = id_named(app, schema.devices, device)
         place = (table.c.device_id == owner, table.c.attributes_type == attributes_type)

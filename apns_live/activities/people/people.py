@@ -138,9 +138,9 @@ class People:
     async def add_user(
         self, app: App, external_id: str, *, aliases: Mapping[str, str] | None = None
     ) -> str:
-        """Add a user, or aliases to one that is there; return the user's public id.
+        """Add a user, or add aliases to an existing one; return the user's public id.
 
-        An alias that named another user names this one from now on. Raises `InvalidInput`.
+        An alias of another user moves to this one. Raises `InvalidInput`.
         """
         checks.identifier(external_id, "external_id")
         pairs = checked_aliases(aliases or {})
@@ -225,11 +225,11 @@ class People:
             raise NotFound(f"the app {app.id!r} has no group {slug!r}")
 
     async def join_group(self, app: App, slug: str, subject: Subject, public_id: str) -> None:
-        """Put a device, or a user with all devices, into a group. Raises `NotFound`."""
+        """Add a device, or a user with all devices, to a group. Raises `NotFound`."""
         await self._membership(app, slug, subject, public_id, join=True)
 
     async def leave_group(self, app: App, slug: str, subject: Subject, public_id: str) -> None:
-        """Take a device or user out of a group; nothing happens if it was not in. Raises `NotFound`."""
+        """Remove a device or user from a group; succeeds also if it was not a member. Raises `NotFound`."""
         await self._membership(app, slug, subject, public_id, join=False)
 
     async def _membership(
@@ -247,7 +247,7 @@ class People:
             )
 
     async def move_devices(self, app: App, devices: Sequence[str], user: str | None) -> int:
-        """Give devices to a user, or to nobody; return how many there were.
+        """Assign devices to a user, or to none; return how many there were.
 
         Raises `InvalidInput`.
         """

@@ -61,7 +61,7 @@ class Recipient(msgspec.Struct, frozen=True, gc=False):
 
 
 class DryRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What an audience would reach, for an attributes type if one was given."""
+    """The result of `dry_run`, for an attributes type if one was given."""
 
     devices: int
     persons: int
@@ -109,7 +109,7 @@ class Audiences:
     async def dry_run(
         self, app: App, audience: Audience, *, attributes_type: str | None = None
     ) -> DryRun:
-        """Count what an audience would reach, and show a few. Sends nothing. Raises `InvalidInput`."""
+        """Count the devices of an audience, and return a few as a sample. Sends nothing. Raises `InvalidInput`."""
         devices, tokens = schema.devices, schema.start_tokens
         count = func.count(devices.c.id)
         async with self._database.read() as connection:
