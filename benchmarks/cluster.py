@@ -11,6 +11,7 @@ import asyncio
 import os
 import secrets
 import statistics
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -169,6 +170,7 @@ def main(words: list[str]) -> int:
             for _ in range(given.rounds):
                 for count, found in rows.items():
                     found.append(_round(place, data, running, count))
+                    print(f"{count} workers: {found[-1]}", file=sys.stderr, flush=True)
     medians: dict[int, dict[str, Any]] = {
         count: {name: statistics.median(row[name] for row in found) for name in found[0]}
         for count, found in rows.items()

@@ -174,7 +174,7 @@ class FanOut:
                 self._guard.answered(outcome)
         self._close(touched)
         recorder.count(self.recorded, len(outcomes))
-        recorder.soon(len(outcomes))
+        recorder.soon(len(outcomes), patient=True)
         if self._guard.judge(accepted):
             self._give_up()
 
@@ -251,6 +251,8 @@ class FanOut:
             and not (self.stopped or self.left)
         ):
             await self._wait()
+        while self._setting.ownership.fenced and not (self.stopped or self.left):
+            await self._setting.clock.sleep(POLL)  # its leases are renewed soon, or lost
         if self.left:
             raise NotOwner(frozenset({self.partition}))
         if self.stopped:
@@ -263,8 +265,6 @@ class FanOut:
         """Commit to whom of a part a push is about to leave; return the pushes."""
         page = list({recipient.device: recipient for recipient in reversed(part.page)}.values())
         page.reverse()  # a device with two tokens is sent to once
-        if self._setting.ownership.fenced:
-            raise NotOwner(frozenset({self.partition}))
         async with self._setting.database.write() as connection:
             shard = part.shard
             if shard is None:

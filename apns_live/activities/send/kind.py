@@ -50,11 +50,11 @@ class Wording:
     message: Callable[[str], Any]
     _: KW_ONLY
     key: object
+    """What it depends on: with another key another one is made."""
     now: float
 
     def __post_init__(self) -> None:
         self._made: dict[str | None, Any] = {}
-        """What it depends on: with another self.key another one is made."""
 
     def message_in(self, language: str | None) -> Any:
         """Return the message, ready to send."""

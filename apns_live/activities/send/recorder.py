@@ -23,6 +23,8 @@ logger = logging.getLogger("apns_live.activities")
 
 INTERVAL = 0.2
 """Seconds within which a result is written."""
+PATIENCE = 1.0
+"""The same while more of a shard's are about to come."""
 AT_ONCE = 1_000
 """Results that are written without waiting for the interval."""
 MOST = 30_000
@@ -65,6 +67,8 @@ class Recorder:
     def __post_init__(self) -> None:
         self._due = asyncio.Event()
         self._timer: Timer | None = None
+        self._patient = False
+        """Whether the timer waits for more."""
         self._owners: dict[Recorded, int] = {}
         self._waiting: list[asyncio.Future[None]] = []
         self._under_way: asyncio.Task[None] | None = None
@@ -108,13 +112,23 @@ class Recorder:
         """Let ``owner`` know when this many of its results are written."""
         self._owners[owner] = self._owners.get(owner, 0) + results
 
-    def soon(self, results: int = 0) -> None:
-        """Write within the interval, or at once when there is much; so many results were noted."""
+    def soon(self, results: int = 0, *, patient: bool = False) -> None:
+        """Write within the interval, or at once when there is much; so many results were noted.
+
+        Several workers that send one shard each have few results in an interval, and a transaction
+        costs as much for few: ``patient`` waits for more.
+        """
         self._results += results
         if self._results >= AT_ONCE:
             self._due.set()
-        elif self._timer is None and not self._due.is_set():
-            self._timer = self.clock.call_later(INTERVAL, self._on_timer)
+        elif self._due.is_set() or (self._timer is not None and (patient or not self._patient)):
+            return
+        else:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._patient = patient
+            within = PATIENCE if patient else INTERVAL
+            self._timer = self.clock.call_later(within, self._on_timer)
 
     def now(self) -> None:
         """Write at once."""

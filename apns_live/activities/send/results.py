@@ -192,9 +192,8 @@ WHERE activity_devices.activity_id = given.activity AND activity_devices.device_
     AND activity_devices.acknowledged_version < given.version
 """,
     "unstarted": """
-DELETE FROM activity_devices WHERE token IS NULL AND handed_over_at IS NULL AND id IN (
-    SELECT known.id FROM {activity, device} JOIN activity_devices AS known
-        ON known.activity_id = given.activity AND known.device_id = given.device)
+DELETE FROM activity_devices WHERE token IS NULL AND handed_over_at IS NULL
+    AND (activity_id, device_id) IN (SELECT given.activity, given.device FROM {activity, device})
 """,
     "doubtful": """
 UPDATE activity_devices SET start_settled_at = :now FROM {activity, device}

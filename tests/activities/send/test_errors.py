@@ -101,6 +101,8 @@ async def test_a_refused_key_stops_a_start_and_a_new_one_resumes_it(world: World
     await world.settled()
     [start] = await world.operations()
     assert (start.status, start.finished_at) == ("sharded", None)
+    shown = await world.service.operations.get(world.app, start.public_id)
+    assert shown["status"] == "running"
     assert "refuses the credentials: InvalidProviderToken (status 403)" in start.reason
     assert "tried again at" in start.reason
     path = world.fake.add_key("NEWKEY1234")
