@@ -71,8 +71,8 @@ class Ledger:
 
     def __init__(self, record: RunRecord, *, journalled: bool) -> None:
         self.record = record
-        self.changed = True
-        """Whether the run's own record is to be written."""
+        self.changed = False
+        """Whether the run's own record is to be written. Not before the journal's own was read."""
         self.unintended = 0
         self.ready: deque[int] = deque()
         self.unrecorded = 0

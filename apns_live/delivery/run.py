@@ -247,8 +247,10 @@ class Run(BaseRun[RunReport], Home):
                 f"the source of {self.name!r} was not read to its end; give the same tokens again."
             )
         time, record = self._dispatch.time, self._ledger.record
-        if known is None and record.deadline is not None:
-            record.deadline += time.now()
+        if known is None:
+            self._ledger.changed = True
+            if record.deadline is not None:
+                record.deadline += time.now()
         self._last_moment = last_moment(
             deadline=record.deadline, expiration=self._encoded.expiration, step=time.step
         )
@@ -267,7 +269,6 @@ class Run(BaseRun[RunReport], Home):
         tally = self._tally
         tally.resumed = True
         ledger = self._ledger = Ledger(known, journalled=True)
-        ledger.changed = False
         resend = kept.replay_safe if self._resend_unknown is None else self._resend_unknown
         tally.counts.update({Verdict(name): count for name, count in known.counts.items()})
         first = 0

@@ -220,6 +220,12 @@ async def test_leaving_early_keeps_the_rest_for_the_same_name(path):
                 break
     first = dict(log.times)
     assert 500 < len(first) < 4000
+    async with (
+        Delivery(make_client(log), journal=SqliteJournal(path)) as delivery,
+        delivery.fan_out(START, names, name="r") as run,
+    ):
+        run.start()  # one that is left before the journal was read changes nothing in it
+    assert log.times == first
     async with Delivery(make_client(log), journal=SqliteJournal(path)) as delivery:
         report = await delivery.fan_out(START, names, name="r").wait()
     assert log.times == dict.fromkeys(names, 1)
