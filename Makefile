@@ -25,12 +25,12 @@ help:
 	@echo 'make demo     start a local fake APNs and send a Live Activity to 20,000 simulated phones'
 	@echo 'make test     the test suite (last seen: 8 minutes on two cores)'
 	@echo 'make check    lint, types, layers, known vulnerabilities, documentation'
-	@echo 'make extras   install the wheel with each extra, import what it brings, and run README as four users would'
+	@echo 'make extras   install the wheel with each extra, import its modules, and run the commands of the README'
 	@echo 'make image    build the container image with buildah, and run it (as root)'
 	@echo 'make release-check  build what a release publishes, check it, run it in clean environments'
 	@echo 'make soak     the long runs: 200,000 simulated worlds, a million fuzzed inputs, 200 kills'
-	@echo 'make mutants  what the tests notice when the deciding modules are broken (MUTANTS="--sample 400")'
-	@echo 'make bench    all measurements of apns-live bench and of single parts, into docs/measurements/'
+	@echo 'make mutants  measure which changes of the code the tests notice (MUTANTS="--sample 400")'
+	@echo 'make bench    run all benchmarks and write docs/measurements/'
 
 $(BIN)/python:
 	@if [ -z "$(PYTHON)" ]; then \

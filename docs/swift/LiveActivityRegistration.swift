@@ -1,22 +1,22 @@
 //  LiveActivityRegistration.swift
 //
-//  Hands this app's tokens to the gateway's native API: push-to-start tokens, activity tokens, the
-//  device token, and receipts of what became of a card. Put it into the app's target; the attributes
-//  types at the end belong to the widget extension's target as well.
+//  Sends this app's tokens to the gateway's native API: push-to-start tokens, activity tokens, the
+//  device token, and receipts about cards. Add it to the app's target. Add the attributes types at the
+//  end to the widget extension's target as well.
 //
 //  Needs iOS 17.2 for push-to-start and iOS 16.2 for the rest. Uses Apple's ActivityKit and
 //  Foundation, nothing else.
 //
-//  The app holds no API key. Its own server, which knows who is logged in, asks the gateway for a
-//  device credential (POST /v1/devices/{device}/credentials) and hands it on; `credential` below is
-//  where the app asks its server for it.
+//  The app has no API key. Your server, which knows the logged-in user, requests a device credential
+//  from the gateway (POST /v1/devices/{device}/credentials) and gives it to the app. `credential` below
+//  is where the app asks your server for it.
 
 import ActivityKit
 import Foundation
 
 // MARK: - Talking to the gateway
 
-/// What the app's own server hands out: a credential of the gateway for this one device.
+/// The answer of your server: a credential of the gateway for this device.
 public struct DeviceCredential: Codable, Sendable {
     public let credential: String
     public let device: String
@@ -34,15 +34,15 @@ public enum RegistrationError: Error {
     case refused(status: Int, code: String)
     case noAnswer
 
-    /// Whether what was sent is wrong, so that it will be refused again.
+    /// Whether the request is wrong and would be refused again.
     var isAboutTheBody: Bool {
         guard case .refused(let status, _) = self else { return false }
         return status == 400 || status == 422
     }
 }
 
-/// Calls the gateway as this phone. Keeps what could not be sent on disk and sends it with the next call,
-/// so that a token outlives a launch in the background without network.
+/// Calls the gateway as this phone. Stores unsent tokens on disk and sends them with the next call, so that a
+/// token is not lost when the app was launched in the background without a network.
 public actor GatewayClient {
     private let gateway: URL
     private let session: URLSession
@@ -51,7 +51,7 @@ public actor GatewayClient {
     private let file: URL
     private var kept: Kept
 
-    /// What is on disk: tokens that wait, the newest of each kind, and the sessions so far.
+    /// The data on disk: unsent tokens (the newest of each kind), and the sessions so far.
     private struct Kept: Codable {
         var pending: [String: TokenReport] = [:]
         var newest: [String: TokenReport] = [:]
@@ -75,7 +75,7 @@ public actor GatewayClient {
         self.kept = data.flatMap { try? JSONDecoder().decode(Kept.self, from: $0) } ?? Kept()
     }
 
-    /// Readable while the phone is locked, once its owner has unlocked it: tokens come then too.
+    /// Readable after the first unlock, because tokens also arrive while the phone is locked.
     private func save() {
         guard let data = try? JSONEncoder().encode(kept) else { return }
         try? FileManager.default.createDirectory(
@@ -84,7 +84,7 @@ public actor GatewayClient {
             to: file, options: [.atomic, .completeFileProtectionUntilFirstUserAuthentication])
     }
 
-    /// A token as ActivityKit or UIKit handed it out.
+    /// A token from ActivityKit or UIKit.
     public struct TokenReport: Codable, Sendable {
         public let kind: String
         public let token: String
@@ -108,8 +108,8 @@ public actor GatewayClient {
         public let at: Double
     }
 
-    /// Registers a token. The newest of a kind counts, so the time at which the phone got it goes along.
-    /// A token that is read again keeps its first time: it is not newer than the one that replaced it.
+    /// Registers a token with the time at which the phone got it, because the newest of a kind counts.
+    /// A token that is read again keeps its first time.
     public func register(
         kind: String, token: Data, attributesType: String? = nil, activity: String? = nil,
         card: String? = nil
@@ -132,8 +132,8 @@ public actor GatewayClient {
         await flush()
     }
 
-    /// Sends what waits, at most 50 tokens in a call, as the gateway takes them. When it refuses one as
-    /// wrong it stores none, so they are sent one by one then, and the wrong one is dropped.
+    /// Sends waiting tokens, at most 50 per call. If the gateway refuses one as wrong, it stores none of the
+    /// call. They are then sent one by one, and the wrong one is dropped.
     public func flush() async {
         var alone = false
         while !kept.pending.isEmpty {
@@ -157,7 +157,7 @@ public actor GatewayClient {
         }
     }
 
-    /// Forgets a card that is over, so that its token is not sent any more.
+    /// Removes a card that has ended, so that its token is not sent any more.
     public func forget(card: String, type: String) {
         kept.cards[card] = nil
         kept.newest["activity \(type) \(card)"] = nil
@@ -165,7 +165,7 @@ public actor GatewayClient {
         save()
     }
 
-    /// Returns when each card was first seen here, seconds since 1970: ActivityKit does not say.
+    /// Returns when each card was first seen, in seconds since 1970, which ActivityKit does not report.
     public func firstSeen(_ cards: [String]) -> [String: Double] {
         let now = Date().timeIntervalSince1970
         for card in cards where kept.cards[card] == nil { kept.cards[card] = now }
@@ -181,8 +181,8 @@ public actor GatewayClient {
         try? await send("POST", "v1/device/receipts", Receipts(receipts: [receipt]))
     }
 
-    /// Tells what the gateway's audiences may be about: app, system, country and sessions. Whose phone
-    /// it is, the server says. A session begins when the app comes to the foreground after 30 seconds.
+    /// Sends device facts for audiences: app version, iOS version, country and sessions. The user is set by
+    /// your server. A session begins when the app comes to the foreground after 30 seconds.
     public func tell(newSession: Bool, appVersion: String, language: String, frequentUpdates: Bool) async {
         struct Facts: Codable {
             let app_version: String
@@ -231,7 +231,7 @@ public actor GatewayClient {
             let (answer, response) = try await session.data(for: request)
             guard let http = response as? HTTPURLResponse else { throw RegistrationError.noAnswer }
             if (200..<300).contains(http.statusCode) { return }
-            if http.statusCode == 401 && !renewed {  // the credential has ended
+            if http.statusCode == 401 && !renewed {  // the credential has expired
                 renewed = true
                 held = nil
                 continue
@@ -247,8 +247,8 @@ public actor GatewayClient {
         }
     }
 
-    /// The environment is what the provisioning profile says. A build from the App Store or TestFlight
-    /// has no profile and is production; `#if DEBUG` does not tell it.
+    /// The environment comes from the provisioning profile. A build from the App Store or TestFlight has no
+    /// profile and is production. `#if DEBUG` is not reliable.
     private static let apnsEnvironment: String = {
         #if targetEnvironment(simulator)
             return "sandbox"
@@ -270,10 +270,10 @@ public actor GatewayClient {
 
 // MARK: - Which activity a card belongs to
 
-/// Attributes in which the gateway put the activity's id, so that the app can say whose token it has.
+/// Attributes with the activity's id from the gateway, which the app needs to register a token.
 public protocol GatewayActivityAttributes: ActivityAttributes {
     var gatewayActivityId: String? { get }
-    /// What the card is about. Of two cards about one subject the app ends the older.
+    /// What the card shows. If two cards have the same subject, the app ends the older one.
     var subject: String? { get }
 }
 
@@ -283,10 +283,9 @@ extension GatewayActivityAttributes {
 
 // MARK: - Following ActivityKit
 
-/// Observes every attributes type that it is told of. Keep one for the app's life, and call `observe`
-/// for each type at every launch: ActivityKit may launch the app in the background for a token. Call
-/// `foreground` whenever the app becomes active. The streams alone are not enough: the one of
-/// push-to-start tokens can stay silent while the property has the right token.
+/// Observes attributes types. Keep one object while the app runs, and call `observe` for each type at every
+/// launch: ActivityKit may launch the app in the background for a token. Call `foreground` whenever the app
+/// becomes active: `pushToStartTokenUpdates` may miss a new token that the property has.
 @MainActor
 public final class LiveActivityRegistration {
     private let client: GatewayClient
@@ -350,7 +349,7 @@ public final class LiveActivityRegistration {
             frequentUpdates: ActivityAuthorizationInfo().frequentPushesEnabled)
     }
 
-    /// Reads what the properties say now: the start token, and the token of each card that is up.
+    /// Reads the current start token, and the token of each visible card.
     private func read<Attributes: GatewayActivityAttributes>(_: Attributes.Type, type: String) async {
         if #available(iOS 17.2, *), let token = Activity<Attributes>.pushToStartToken {
             await client.register(kind: "start", token: token, attributesType: type)
@@ -373,14 +372,14 @@ public final class LiveActivityRegistration {
         for activity in newest.values { await follow(activity, type: type) }
     }
 
-    /// A card that has ended or was swiped away has a token too, which must not be handed in again.
+    /// Cards that have ended or were swiped away also have a token, which must not be registered again.
     private nonisolated static func isUp<Attributes: GatewayActivityAttributes>(
         _ activity: Activity<Attributes>
     ) -> Bool {
         activity.activityState == .active || activity.activityState == .stale
     }
 
-    /// Starts an activity in the app itself. The gateway learns of it by its token.
+    /// Starts an activity in the app. Its token makes it known to the gateway.
     @discardableResult
     public func start<Attributes: GatewayActivityAttributes>(
         _ attributes: Attributes, state: Attributes.ContentState, staleDate: Date? = nil
@@ -395,7 +394,7 @@ public final class LiveActivityRegistration {
         return activity
     }
 
-    /// Hands in the device token, from `application(_:didRegisterForRemoteNotificationsWithDeviceToken:)`.
+    /// Registers the device token, from `application(_:didRegisterForRemoteNotificationsWithDeviceToken:)`.
     public func register(deviceToken: Data) async {
         for reading in Array(readings.values) { await reading() }
         await client.register(kind: "device", token: deviceToken)
@@ -459,7 +458,7 @@ public final class LiveActivityRegistration {
 
 // MARK: - Attributes of your own, for the native API
 
-/// The native API puts the id into the attribute `activityId` (its `id_attribute` says otherwise).
+/// The native API puts the id into the attribute `activityId`, unless `id_attribute` names another.
 public struct MatchAttributes: GatewayActivityAttributes {
     public struct ContentState: Codable, Hashable {
         public var home: Int
