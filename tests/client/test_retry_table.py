@@ -187,3 +187,15 @@ def test_every_policy_has_an_entry_and_a_reason() -> None:
 
 def test_a_refused_key_waits_30_s_doubling_to_15_minutes() -> None:
     assert [REFUSED_KEY.delay(tries) for tries in (0, 1, 4, 5, 50)] == [30, 60, 480, 900, 900]
+
+
+@pytest.mark.parametrize(
+    ("retry", "last"),
+    [(Retry.NEW_LINK, 8.0), (Retry.BACKOFF_POOL, 60.0), (Retry.BACKOFF_TOKEN, 300.0)],
+)
+def test_what_is_refused_unprocessed_is_tried_without_end(retry: Retry, last: float) -> None:
+    assert POLICIES[retry].delay(1_000) == last
+
+
+def test_a_refusal_was_not_processed() -> None:
+    assert not step(410, "Unregistered").may_have_been_sent

@@ -65,6 +65,7 @@ def test_expiry_gives_up_only_tokens_that_lack_the_newest_version():
     assert audience.behind == 0
     assert delivered == ["a", "b"]
     assert not audience.pending
+    assert [audience.confirmed[place] for place in given_up] == [audience.newest]
 
 
 class Model:
@@ -151,12 +152,14 @@ def test_against_a_plain_model_nobody_is_missed(steps):
 
 def test_a_stale_entry_holds_up_no_other_place_that_comes_due():
     audience = Audience()
-    for token in "ab":
+    for token in "abc":
         audience.join(token)
     audience.publish()
-    first, second = audience.pick(2)
-    audience.again(first, when=5.0, now=0.0)
-    audience.again(second, when=6.0, now=0.0)
+    first, second, third = audience.pick(3)
+    for place, when in ((first, 5.0), (second, 6.0), (third, 50.0)):
+        audience.again(place, when=when, now=0.0)
     audience.leave("a")
     audience.tick(10.0)
-    assert audience.pick(2) == [second]
+    assert audience.pick(3) == [second]
+    audience.tick(50.0)
+    assert audience.pick(3) == [third]

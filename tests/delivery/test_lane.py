@@ -33,6 +33,21 @@ def test_it_is_idle_when_nothing_waits_and_nothing_is_in_flight():
     assert not lane.idle
 
 
+def test_an_end_waits_for_its_timestamp_unless_the_clock_was_set_back():
+    lane = Lane("ab", last_timestamp=int(NOW) + 2)
+    lane.offer(state(end=True))
+    assert lane.ready_at(NOW, NOW) == NOW + 1
+    lane.last_timestamp = int(NOW) + 3600
+    assert lane.ready_at(NOW, NOW) == NOW
+
+
+def test_its_repr_says_what_it_does_and_no_whole_token():
+    lane = Lane("abcdef0123")
+    assert repr(lane) == "<Lane abcdef01... idle>"
+    lane.offer(state())
+    assert repr(lane) == "<Lane abcdef01... waiting>"
+
+
 def test_only_what_waits_may_leave_and_one_at_a_time():
     lane = Lane("ab")
     with pytest.raises(DeliveryError, match="nothing that may leave"):

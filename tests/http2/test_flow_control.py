@@ -13,6 +13,7 @@ from apns_live.http2 import (
     Setting,
     StreamReset,
 )
+from apns_live.http2.flow_control import SendQueue
 from tests.counts import count
 
 from .support import (
@@ -343,3 +344,13 @@ def test_a_window_that_came_before_the_answer_counts_first() -> None:
     answer = headers(1, b"\x88", END_HEADERS | END_STREAM)
     assert client.receive(window_update(1, 20) + answer) == [ResponseReceived(1, 200, [], b"")]
     assert [kind for kind, _, _, _ in frames_of(client.data_to_send())] == [FrameType.DATA]
+
+
+def test_a_stream_without_window_holds_up_no_other() -> None:
+    queue = SendQueue()
+    for stream_id in (1, 3):
+        queue.add(stream_id, memoryview(b"body"))
+    out: list[bytes] = []
+    windows = {1: 0, 3: 100}
+    assert queue.flush(100, 100, windows.__getitem__, lambda *_: None, out) == [3]
+    assert (1 in queue, 3 in queue) == (True, False)

@@ -207,6 +207,22 @@ def test_a_refresh_that_is_due_is_not_waited_for(make_sender):
     assert activity.content_state == {"n": 1}
 
 
+def test_an_end_without_a_state_shows_the_last_one_before_any_refresh(make_sender):
+    sender = make_sender(refresh_interval=10)
+    _, activity = sender.started()
+    sender.end(activity.token.text)
+    assert (activity.state, activity.content_state) == ("ended", {"score": 0})
+
+
+def test_a_start_token_that_rotates_rarely_stays(make_sender):
+    sender = make_sender(rotate_start_token=1e-9)
+    phone = sender.phones.add_device(attributes_types=[GAME])
+    before = phone.token_of("start").text
+    sender.start(before)
+    sender.clock.advance_sync(5)
+    assert phone.token_of("start").text == before
+
+
 @pytest.mark.parametrize("alert", [{"sound": "default"}, {"body": "1-0"}, {"title": ""}])
 def test_an_alert_without_a_title_announces_nothing(sender, alert):
     _, activity = sender.started()

@@ -120,7 +120,7 @@ def full(count: int) -> list[LinkView]:
     ("links", "busy", "expected"),
     [
         (full(7), 0.95, Decision(1)),  # so few are opened whatever they cost
-        (full(8), 0.7, Decision(1)),
+        (full(8), 0.8, Decision(1)),
         (full(8), 0.9, Decision(0, (), NOW + 0.25)),  # a ninth would make it 1.01
         (full(63), 0.0, Decision(1)),
         (full(64), 0.0, Decision()),
