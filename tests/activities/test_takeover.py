@@ -72,6 +72,9 @@ class Cast:
         self.newest: dict[str, tuple[str, int]] = {}
         """Status and state of each activity, as its caller was answered."""
         self.starts: Counter[tuple[str, str]] = Counter()
+        self.states: dict[str, int] = {}
+        """The newest state that was pushed to each token."""
+        self.history: Counter[str] = Counter()
         self.tokens: asyncio.Queue[TokenRecord] = asyncio.Queue()
         self.over = False
         fake.devices.on_token.append(self._on_token)
@@ -90,9 +93,17 @@ class Cast:
 
     def _on_push(self, happening: Any) -> None:
         body = getattr(happening, "body", b"")
-        if b'"event":"start"' in body:
-            name = json.loads(body)["aps"]["attributes"]["name"]
-            self.starts[happening.token, name] += 1
+        if b'"event":' not in body:
+            return
+        aps = json.loads(body)["aps"]
+        self.history[f"{aps['event']} pushes"] += 1
+        if aps["event"] == "start":
+            self.starts[happening.token, aps["attributes"]["name"]] += 1
+            return
+        n, before = aps["content-state"]["n"], self.states.get(happening.token, -1)
+        self.states[happening.token] = max(n, before)
+        self.history["repeated"] += n == before
+        self.history["overtaken"] += n < before
 
     # Callers.
 
@@ -120,16 +131,19 @@ class Cast:
             )
             key = Key(caller="test", key=name)
             await again(partial(activities.start, self.app, start, key=key))
+            self.history["calls"] += 1
             self.newest[name] = ("active", 0)
             for n in range(1, self.draw.randint(3, 20)):
                 await asyncio.sleep(self.draw.uniform(0.0, 0.5))
                 update = Update(id=name, content_state={"n": n})
                 await again(partial(activities.update, self.app, update))
+                self.history["calls"] += 1
                 self.newest[name] = ("active", n)
                 if self.over:
                     return
             end = End(id=name, content_state={"n": n + 1})
             await again(partial(activities.end, self.app, end))
+            self.history["calls"] += 1
             self.newest[name] = ("ended", n + 1)
             life += 1
 
@@ -269,4 +283,7 @@ async def test_workers_that_are_stopped_and_killed_leave_every_phone_right(
                 if worker.returncode is None:
                     worker.kill()
                     await worker.wait()
+        cast.history["cards"] = len(cast.fake.devices.activities)
+        print(f"{ROUNDS} rounds, seed {SEED}: {dict(cast.history)}")
         assert max(cast.starts.values()) == 1, "a start was sent twice"
+        assert not cast.history["overtaken"], "an older state was pushed behind a newer one"
