@@ -360,6 +360,7 @@ class Service(Known):
     async def _close(self) -> None:
         try:
             await self._drain(self.settings.drain)
+            await self.ownership.leave()
         finally:
             await self.background.stop()
             await self.courier.aclose()

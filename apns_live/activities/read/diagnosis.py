@@ -16,7 +16,6 @@ from ..people.devices import Devices
 from ..people.views import DeviceView
 from ..store.database import Database
 from ..store.schema import activities, activity_devices, devices, outcomes, receipts
-from ..store.upgrade import has
 from ..times import to_text
 
 HOUR = 3_600_000
@@ -55,10 +54,9 @@ async def diagnose(
     of_app = select(receipts.c.id).where(
         receipts.c.app_id == app.row, receipts.c.event == "received"
     )
-    indexed = await has(database, "0007")
     async with database.read() as connection:
         known = (await connection.execute(cards.limit(_CARDS))).all()
-        results = (await connection.execute(last.limit(_OUTCOMES))).all() if indexed else []
+        results = (await connection.execute(last.limit(_OUTCOMES))).all()
         confirmed = dict((await connection.execute(told.where(receipts.c.device_id == row))).all())
         confirms = (await connection.execute(of_app.limit(1))).first() is not None
     receipt = max(confirmed.values(), default=None)
@@ -74,7 +72,7 @@ async def diagnose(
             )
         ),
         *_of_outcomes(results),
-        Finding("device", "ok", f"{len(results) if indexed else 'no'} outcomes read, {when}"),
+        Finding("device", "ok", f"{len(results)} outcomes read, {when}"),
     ]
 
 

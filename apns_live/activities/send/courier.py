@@ -54,6 +54,8 @@ AT_ONCE = 200
 """Activities that are read together."""
 _LEAVE_PATIENCE = 0.5
 """Seconds that storing the results of partitions which are left may take."""
+_ANSWERS = 0.01
+"""Seconds between two looks whether what is in flight was answered."""
 _CLOSE_PATIENCE = 5.0
 
 
@@ -231,18 +233,24 @@ class Courier:
 
     async def lost(self, partitions: frozenset[int]) -> None:
         """Stop work on partitions; return when their results are stored, or after a time limit."""
-        self._leave(partitions)
+        left = self._leave(partitions)
         await self._jobs.leave(partitions)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LEAVE_PATIENCE):
+                # What is unanswered is sent again by the next owner.
+                while any(live.in_flight for live in left):  # noqa: ASYNC110 - at most half a second
+                    await asyncio.sleep(_ANSWERS)
                 await self._recorder.flush()
+        for live in left:
+            live.deaf = True
 
-    def _leave(self, partitions: frozenset[int]) -> None:
-        """Stop sending for partitions."""
-        self._lives.abandon(partitions)
+    def _leave(self, partitions: frozenset[int]) -> list[Live]:
+        """Stop sending for partitions; return their activities, whose answers are still recorded."""
+        left = self._lives.abandon(partitions)
         for fan_out in self.setting.running:
             if fan_out.leads and fan_out.partition in partitions:
                 fan_out.leave()
+        return left
 
     def _lost_shards(self, shards: frozenset[int]) -> None:
         """Stop sending shards that another worker owns now."""
@@ -252,7 +260,8 @@ class Courier:
 
     def _dropped(self, partitions: frozenset[int]) -> None:
         """Drop partitions from memory, because results were discarded and memory is out of date."""
-        self._leave(partitions)
+        for live in self._leave(partitions):
+            live.deaf = True
         if self._jobs.group is not None:
             self._jobs.group.create_task(self._begin_again(partitions))
 
@@ -263,7 +272,8 @@ class Courier:
     async def run(self) -> None:
         """Work until cancelled."""
         # Also when it is started again after a failure: what was cut off is taken up.
-        self._lives.abandon(frozenset(range(PARTITIONS)))
+        for live in self._lives.abandon(frozenset(range(PARTITIONS))):
+            live.deaf = True
         self._backlog.take_over(self.setting.ownership.partitions)
         async with asyncio.TaskGroup() as group:
             self._jobs.group = group

@@ -160,7 +160,7 @@ class Group:
         return self.target.leave(token)
 
     def _decided(self, place: int, number: int, outcome: Outcome) -> None:
-        if self._live.abandoned:
+        if self._live.deaf:
             return
         if number not in self._numbers:
             self._settle_numbers()
@@ -198,7 +198,9 @@ class Live:
         self.refusal = ""
         """Why APNs refuses the credentials, if it did."""
         self.abandoned = False
-        """Whether another worker has it now: nothing more is sent or noted."""
+        """Whether another worker has it now, or soon: nothing more is sent."""
+        self.deaf = False
+        """Whether nothing more is noted either."""
 
     @property
     def environments(self) -> set[str]:
@@ -268,6 +270,11 @@ class Live:
             for token in list(group.target.audience.index):
                 group.leave(token)
         self.let_go()
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether answers are awaited, once it is abandoned: tokens stay until then."""
+        return any(group.target.audience.index for group in self.groups.values())
 
     def let_go(self) -> None:
         """Remove it from memory; the database has everything."""

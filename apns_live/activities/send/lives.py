@@ -356,12 +356,17 @@ class Lives:
             live.leave(token)
             self.touch(live)
 
-    def abandon(self, partitions: frozenset[int]) -> None:
-        """Send nothing more of partitions: another worker has them now."""
-        for live in [live for live in self._lives.values() if live.partition in partitions]:
+    def abandon(self, partitions: frozenset[int]) -> list[Live]:
+        """Send nothing more of partitions: another worker has them now. Return what was let go of.
+
+        Answers to what is in flight are noted until they are ``deaf``.
+        """
+        gone = [live for live in self._lives.values() if live.partition in partitions]
+        for live in gone:
             del self._lives[live.row]
             self._touched.discard(live)
             live.abandon()
+        return gone
 
     def grew(self, row: int) -> None:
         """Note that devices are in the store which may not be here."""

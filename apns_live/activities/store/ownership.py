@@ -147,6 +147,9 @@ class Ownership:
     def look(self) -> None:
         """Take over what another worker has just released."""
 
+    async def leave(self) -> None:
+        """Leave everything to others, once the results are stored. Nothing is sent any more."""
+
     async def aclose(self) -> None:
         """Release everything, so that others take over at once."""
 
@@ -266,6 +269,7 @@ class Leases(Ownership):
         self._leaving: frozenset[int] = frozenset()
         self._deadline = 0.0
         self._due = asyncio.Event()
+        self._closing = False
 
     def _own(self, terms: Mapping[int, int]) -> None:
         self.terms = terms
@@ -299,7 +303,9 @@ class Leases(Ownership):
         """Renew leases, and balance partitions among the workers, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), self._lease / _RENEWALS)
+                # Not wait_for: it loses a cancellation that comes at the same moment.
+                async with asyncio.timeout(self._lease / _RENEWALS):
+                    await self._due.wait()
             self._due.clear()
             try:
                 async with asyncio.timeout(self._lease):
@@ -317,6 +323,8 @@ class Leases(Ownership):
         self._due.set()
 
     async def _renew(self) -> None:
+        if self._closing:
+            return
         asked, before = self._monotonic(), self._wall()
         named = {"owner": self._owner, "lease": int(self._lease * 1000)}
         async with self._database.write() as connection:
@@ -362,6 +370,14 @@ class Leases(Ownership):
         finally:
             self._leaving -= partitions
             self._own({k: v for k, v in self.terms.items() if k not in partitions})
+
+    async def leave(self) -> None:
+        """See `Ownership.leave`."""
+        self._closing = True
+        self._leaving = frozenset(self.terms)
+        self._own(self.terms)
+        await self.lost(self._leaving)
+        await self.aclose()
 
     async def aclose(self) -> None:
         """Release everything, so that others take over at once."""

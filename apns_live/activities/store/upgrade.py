@@ -33,7 +33,7 @@ from ...errors import Busy, StoreError
 from .database import Database
 
 OLDEST = "0008"
-"""The oldest version that this code works on. What came later is an index, and what needs it asks `has`."""
+"""The number of the oldest version that this code works on. A migration that only builds indexes leaves it."""
 PATIENCE = 120.0
 """Seconds for which a migration is tried while others hold what it must lock."""
 LOCK_TIMEOUT = 2.0
@@ -78,11 +78,6 @@ async def current_version(database: Database) -> str:
 
 def _revision(connection: Connection) -> str:
     return MigrationContext.configure(connection).get_current_revision() or ""
-
-
-async def has(database: Database, number: str) -> bool:
-    """Return whether a database is of at least this version, such as ``0007``."""
-    return await current_version(database) >= number
 
 
 async def check(database: Database) -> None:

@@ -78,7 +78,7 @@ class Deployment:
     async def start(self, port: int) -> None:
         """Start a gateway, and return when the load balancer sends calls to it."""
         words = ["gateway", "--host", "127.0.0.1", "--port", str(port), "--json"]
-        words += ["--stop-delay", "0.5", "--drain", "0.5", "--apns", self.fake.url]
+        words += ["--stop-delay", "3", "--drain", "0.5", "--apns", self.fake.url]
         words += ["--apns-ca", str(self.fake.ca_file)]
         process: subprocess.Popen[str] = WarmCommand(
             words, stdout=subprocess.PIPE, text=True, env={**os.environ, **self.environment}
