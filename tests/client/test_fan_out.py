@@ -122,36 +122,6 @@ async def test_an_async_source_is_read_to_its_end(fake: FakeApns) -> None:
     assert (report.read, report.accepted, report.source_exhausted) == (5000, 5000, True)
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
-@pytest.mark.parametrize("count", [0, 1, 700])
-async def test_an_error_of_the_source_comes_after_the_outcomes(
-    fake: FakeApns, kind: str, count: int
-) -> None:
-    def broken():
-        yield from tokens(count)
-        raise RuntimeError("the cursor is gone")
-
-    async def broken_async():
-        for each in tokens(count):
-            yield each
-        raise RuntimeError("the cursor is gone")
-
-    outcomes = []
-    async with client_for(fake) as client:
-        source = broken() if kind == "sync" else broken_async()
-        async with client.fan_out(UPDATE, source) as run:
-
-            async def collect() -> None:
-                async for outcome in run:
-                    outcomes.append(outcome)  # noqa: PERF401 - what came before the error counts
-
-            with pytest.raises(RuntimeError, match="cursor"):
-                await collect()
-    assert len(outcomes) == count
-    assert not run.report.source_exhausted
-    assert run.report.accepted == count
-
-
 async def test_the_deadline_ends_it(timed_fake: FakeApns, clock: SimulatedClock) -> None:
     timed_fake.fault("withhold", skip=10)
     async with client_for(timed_fake, clock=clock, max_connections=1) as client:
