@@ -105,7 +105,7 @@ CLIENT: tuple[Setting, ...] = (
     Setting(
         "endpoint.port",
         int,
-        "Port of the host (443; Apple also serves 2197).",
+        "TCP port of the host (443; Apple also serves 2197).",
         "PORT",
         minimum=1,
         maximum=65535,
