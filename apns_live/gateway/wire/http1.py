@@ -96,7 +96,7 @@ class _Outlet:
             self._transport.write(data)
 
     def _write_head(self) -> None:
-        if self._head:
+        if self._head and not self.is_closing():
             head, self._head = self._head, b""
             self._transport.write(head)
 

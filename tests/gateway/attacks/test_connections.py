@@ -6,8 +6,10 @@ import asyncio
 import gc
 import logging
 import socket
+from types import SimpleNamespace
 
 import pytest
+import uvloop
 
 from apns_live.gateway.wire import door, http1
 from apns_live.gateway.wire.door import DoorLimits
@@ -96,6 +98,31 @@ async def test_head_and_body_of_an_answer_leave_in_one_piece(
     writer.write(GET.replace(b"/x", b"/follow"))
     await answer(reader)
     assert b"data: 0\n" in await reader.readuntil(b"\n\n")
+
+
+def test_an_answer_to_a_caller_that_has_left_raises_nothing() -> None:
+    """Its head waits for the loop's next turn, and uvloop refuses to write to what is closed."""
+
+    async def scene() -> list[dict[str, object]]:
+        wrong: list[dict[str, object]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: wrong.append(context))
+        here, there = socket.socketpair()
+        with there:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=here)
+            protocol = SimpleNamespace(transport=transport, loop=loop)
+            outlet = http1._Outlet(protocol, closes=False)  # type: ignore[arg-type]
+            transport.abort()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            outlet.write(b"HTTP/1.1 200 OK\r\n")
+            await asyncio.sleep(0)
+            outlet.close()
+            await asyncio.sleep(0)
+        return wrong
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(scene()) == []
 
 
 async def test_bare_connects_keep_no_descriptor(plain: Wire) -> None:
