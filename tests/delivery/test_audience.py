@@ -31,6 +31,20 @@ def test_tokens_that_join_while_a_version_is_sent_make_no_other_token_miss_it():
     assert all(audience.confirmed[place] == 2 for place in audience.index.values())
 
 
+def test_a_token_that_joins_before_the_last_place_of_a_sweep_makes_nobody_miss_it():
+    audience = Audience()
+    for token in "ab":
+        audience.join(token)
+    audience.publish()
+    assert serve(audience, 1) == ["a"]
+    audience.publish()  # this sweep begins with b
+    assert serve(audience, 1) == ["b"]
+    audience.join("c", confirmed=audience.newest)
+    assert serve(audience) == ["a"]
+    assert audience.behind == 0
+    assert not audience.pending
+
+
 def test_a_token_that_leaves_and_joins_again_in_flight_is_behind_once():
     audience = Audience()
     place = audience.join("a")
