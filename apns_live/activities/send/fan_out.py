@@ -445,7 +445,7 @@ class FanOut:
 
     async def _claim(self) -> Part | None:
         """Claim a shard and read whom it is for; None if there is none."""
-        if self.stopped or self.refused or self.left:
+        if self.stopped or self.refused or self.left or self._setting.ownership.fenced:
             return None
         shard = await self._shards.claim(self._setting.database, self.operation)
         if shard is None:
