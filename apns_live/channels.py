@@ -22,13 +22,7 @@ import httpx
 from .answers import Answer, read_answer
 from .clock import Clock, SystemClock
 from .credentials import ProviderToken, ProviderTokens
-from .errors import (
-    ChannelError,
-    ClientClosed,
-    ConnectFailed,
-    InvalidSetting,
-    ManagementUnreachable,
-)
+from .errors import ChannelError, ClientClosed, ConnectFailed, InvalidSetting, ManagementUnreachable
 from .payload import ChannelId, check_bundle_id, check_channel
 from .pool.connect import make_ssl_context
 from .reasons import Retry

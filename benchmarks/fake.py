@@ -23,12 +23,7 @@ from typing import Any
 
 import jwt
 
-from apns_live.http2 import (
-    ClientConnection,
-    Indexing,
-    PreparedHeaders,
-    ResponseReceived,
-)
+from apns_live.http2 import ClientConnection, Indexing, PreparedHeaders, ResponseReceived
 from benchmarks.pages import Bar, figures, finish, options, result
 
 BAR = 30_000

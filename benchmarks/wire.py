@@ -118,8 +118,7 @@ def measure_server(batches: int) -> tuple[float, float]:
     """Return microseconds a push of CPU time: receive, send_response with data_to_send."""
     client = ClientConnection(authority=b"api.push.example:443")
     server = ServerConnection(
-        settings={Setting.MAX_CONCURRENT_STREAMS: 1000},
-        connection_window=2**20,
+        settings={Setting.MAX_CONCURRENT_STREAMS: 1000}, connection_window=2**20
     )
     client.start()
     server.start()
@@ -157,7 +156,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     settings = {
         "work": f"batches of {BATCH} pushes of {BODY_BYTES} bytes, answers in one read, "
-        f"best of {given.rounds} rounds of {given.batches} batches",
+        f"best of {given.rounds} rounds of {given.batches} batches"
     }
     found = result("wire", "Our HTTP/2 by itself: microseconds of CPU a push", settings)
     bars: list[Bar] = []

@@ -55,8 +55,7 @@ def put(service: Service, app: App, shown: dict[str, object]) -> str:
         attributes={"job": "Nightly backup"},
         content_state=shown,
         presentation=Presentation(
-            alert=AlertText(title="Backup", body="The nightly backup has begun."),
-            stale_after=3600,
+            alert=AlertText(title="Backup", body="The nightly backup has begun."), stale_after=3600
         ),
         audience=Audience(groups=("on-duty",)),
     )

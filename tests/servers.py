@@ -137,12 +137,7 @@ def _run(
 
 
 def nginx_configuration(
-    folder: Path,
-    port: int,
-    *,
-    keepalive_requests: int | None,
-    streams: int | None,
-    echo: bool,
+    folder: Path, port: int, *, keepalive_requests: int | None, streams: int | None, echo: bool
 ) -> str:
     """Return a configuration that answers 200 to everything, with one worker in the foreground."""
     lines = [f"keepalive_requests {keepalive_requests};"] if keepalive_requests else []

@@ -111,12 +111,7 @@ def environment(value: object, field: str = "environment") -> str:
 
 def attributes_type(value: object, field: str = "attributes_type") -> str:
     """Return the name of a Swift attributes type, as the app registered it."""
-    return _matching(
-        value,
-        field,
-        _TYPE,
-        "Give the Swift type's plain name, without its module.",
-    )
+    return _matching(value, field, _TYPE, "Give the Swift type's plain name, without its module.")
 
 
 def token(value: object, field: str) -> str:

@@ -177,12 +177,7 @@ class Service(Known):
             left=self.courier.left,
             changed=self.watchers.changed,
         )
-        self.pruning = Pruning(
-            database,
-            clock,
-            settings,
-            time=self.scheduler.time,
-        )
+        self.pruning = Pruning(database, clock, settings, time=self.scheduler.time)
         self.watchers.told = self.wakeups.tell
         self.courier.told_left = self.wakeups.left
         self.poll = Poll(database, origin, ownership, self.courier, self._time_may_bring)

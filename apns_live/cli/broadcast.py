@@ -23,10 +23,7 @@ from .send import check_deadline, show_warnings
     """,
 )
 def broadcast(
-    shared: Shared,
-    channel: str,
-    deadline: float | None = None,
-    storage_policy: int | None = None,
+    shared: Shared, channel: str, deadline: float | None = None, storage_policy: int | None = None
 ) -> int:
     """Send an update or an end to all subscribers of a channel."""
     from ..channels import BroadcastChannel

@@ -15,12 +15,7 @@ from .embedded import Place, embedded_database, embedded_sealer, make_directory
 from .gateway_settings import Tuned
 from .options import SERVING, Shared, command
 from .output import MissingPart
-from .store_access import (
-    DEFAULT_DIRECTORY,
-    configured_address,
-    key_file,
-    shown_address,
-)
+from .store_access import DEFAULT_DIRECTORY, configured_address, key_file, shown_address
 
 if TYPE_CHECKING:
     from ..gateway.wire.certificates import Certificates

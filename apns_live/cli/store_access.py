@@ -197,11 +197,7 @@ def shown_address(database: Database) -> str:
 
 
 def say_page(
-    screen: Screen,
-    key: str,
-    found: Sequence[Mapping[str, Any]],
-    columns: Sequence[str],
-    limit: int,
+    screen: Screen, key: str, found: Sequence[Mapping[str, Any]], columns: Sequence[str], limit: int
 ) -> None:
     """Print a page of rows, and where the next one begins."""
     found = [dated(row) for row in found]

@@ -31,12 +31,7 @@ def mint(shared: Shared, header: bool = False) -> int:
     bearer = token.value.decode("ascii")
     jwt = bearer.removeprefix("bearer ")
     shared.screen.answer(
-        {
-            "token": jwt,
-            "issued_at": token.issued_at,
-            "key_id": key.key_id,
-            "team_id": key.team_id,
-        },
+        {"token": jwt, "issued_at": token.issued_at, "key_id": key.key_id, "team_id": key.team_id},
         f"authorization: {bearer}" if header else jwt,
     )
     return 0

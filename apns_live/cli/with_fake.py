@@ -142,11 +142,7 @@ async def _seed(
         sources = {file.name: file.read_text("utf-8") for file in files}
         app = await service.apps.configure(app, {"contract": {"versions": {"1": sources}}})
     await service.apps.add_key(
-        app,
-        fake.key_file.read_text(),
-        key_id=fake.key_id,
-        team_id=fake.team_id,
-        environment="any",
+        app, fake.key_file.read_text(), key_id=fake.key_id, team_id=fake.team_id, environment="any"
     )
     await service.people.add_group(app, GROUP, name="Demo")
     for number in range(1, PHONES + 1):

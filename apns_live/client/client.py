@@ -14,17 +14,7 @@ from ..credentials import ProviderKey, ProviderTokens
 from ..errors import ClientClosed, InvalidPayload, InvalidSetting
 from ..outcome import Outcome
 from ..payload import EncodedMessage, Message, check_bundle_id, check_channel, check_token, encode
-from ..pool import (
-    Endpoint,
-    Hooks,
-    Loss,
-    Pool,
-    PoolOptions,
-    Push,
-    RequestIds,
-    Sendable,
-    Transport,
-)
+from ..pool import Endpoint, Hooks, Loss, Pool, PoolOptions, Push, RequestIds, Sendable, Transport
 from ..pool.connect import Connector, Resolver, make_ssl_context, system_resolver
 from ..pool.endpoint import resolve_environment
 from ..pool.options import check_positive

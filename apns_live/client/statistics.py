@@ -98,11 +98,7 @@ class Statistics:
 
 
 def snapshot(
-    counters: Counters,
-    *,
-    transport: Transport,
-    waiting: int,
-    pause: tuple[float, str],
+    counters: Counters, *, transport: Transport, waiting: int, pause: tuple[float, str]
 ) -> Statistics:
     """Return a frozen copy."""
     times = counters.round_trips

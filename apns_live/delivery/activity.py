@@ -149,11 +149,7 @@ class LiveActivity(Home):
     # Who it is for.
 
     def join(
-        self,
-        token: str,
-        *,
-        frequent_pushes_enabled: bool | None = None,
-        standing: Standing = "new",
+        self, token: str, *, frequent_pushes_enabled: bool | None = None, standing: Standing = "new"
     ) -> bool:
         """Add a token; it gets the newest state, without alerts from before.
 
@@ -209,11 +205,7 @@ class LiveActivity(Home):
 
     # What it says.
 
-    def put(
-        self,
-        message: Update,
-        **options: Unpack[Options],
-    ) -> Version:
+    def put(self, message: Update, **options: Unpack[Options]) -> Version:
         """Make ``message`` the newest state. Takes the same time for one token and for a million.
 
         ``options`` are those of `Delivery.submit`. Raises InvalidPayload or InvalidInput for invalid
@@ -223,11 +215,7 @@ class LiveActivity(Home):
             raise refused(InvalidInput, "put_kind", "message", kind=type(message).__name__)
         return self._offer(message, **options)
 
-    def end(
-        self,
-        message: End | None = None,
-        **options: Unpack[Options],
-    ) -> Version:
+    def end(self, message: End | None = None, **options: Unpack[Options]) -> Version:
         """End the activity on all phones. Raises ActivityEnded if it has already ended."""
         options["urgency"] = Urgency.URGENT
         return self._offer(message or End(), **options)
@@ -419,9 +407,7 @@ class LiveActivity(Home):
             published.restamp(stamp)
             self.changed = True
         return published.variant(
-            audience.confirmed[place],
-            quiet=place in published.quiet,
-            slow=place in audience.slow,
+            audience.confirmed[place], quiet=place in published.quiet, slow=place in audience.slow
         )
 
     def leaves(self, place: int, variant: Variant) -> bool:

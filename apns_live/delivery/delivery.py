@@ -279,12 +279,7 @@ class Delivery:
 
     # Single activity tokens.
 
-    async def send(
-        self,
-        message: Message,
-        token: str,
-        **options: Unpack[Options],
-    ) -> Outcome:
+    async def send(self, message: Message, token: str, **options: Unpack[Options]) -> Outcome:
         """Send a message in order and return its outcome; arguments as in `submit`.
 
         If this is cancelled before the push is sent, the message is withdrawn.
@@ -299,12 +294,7 @@ class Delivery:
                 self._dispatch.stir(self._lanes)
             raise
 
-    def submit(
-        self,
-        message: Message,
-        token: str,
-        **options: Unpack[Options],
-    ) -> Ticket:
+    def submit(self, message: Message, token: str, **options: Unpack[Options]) -> Ticket:
         """Queue a message and return at once; await the ticket for the outcome.
 
         An `Update` or `End` goes to the lane of its token: at most one push is in flight, a newer
@@ -322,11 +312,7 @@ class Delivery:
         return ticket
 
     def _submit(
-        self,
-        message: Message,
-        token: str,
-        ticket: Ticket,
-        **options: Unpack[Options],
+        self, message: Message, token: str, ticket: Ticket, **options: Unpack[Options]
     ) -> tuple[Lane, State]:
         self._dispatch.check_open()
         token = str(check_token(token, message=message))
@@ -469,10 +455,7 @@ class Delivery:
     # Wakeups.
 
     def submit_when_known(
-        self,
-        message: Update | End,
-        device: str,
-        **options: Unpack[Options],
+        self, message: Update | End, device: str, **options: Unpack[Options]
     ) -> Ticket:
         """Keep the newest state for a device whose activity token has not arrived.
 

@@ -244,11 +244,7 @@ class Dispatch:
         """Items that wait for a commit or, committed, for a connection."""
         if journal is not None:
             self.writer = Writer(
-                journal,
-                clock,
-                interval=commit_interval,
-                released=self._released,
-                failed=self._fail,
+                journal, clock, interval=commit_interval, released=self._released, failed=self._fail
             )
 
     def open(self, lanes: Home, response_timeout: float) -> None:

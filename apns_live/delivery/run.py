@@ -170,8 +170,7 @@ class Run(BaseRun[RunReport], Home):
         """The message as the client sends it; None before the journal was asked for the name."""
         self._last_moment = NEVER
         self._ledger = Ledger(
-            RunRecord(name=name, message=encoded, deadline=deadline),
-            journalled=journal is not None,
+            RunRecord(name=name, message=encoded, deadline=deadline), journalled=journal is not None
         )
         self._retries = _Retries()
         self._tally = _Tally()

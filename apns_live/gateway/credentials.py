@@ -90,12 +90,7 @@ class DeviceCredentials:
         self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
 
     async def mint(
-        self,
-        app: App,
-        device: str,
-        *,
-        seconds: float,
-        activities: tuple[str, ...] | None = None,
+        self, app: App, device: str, *, seconds: float, activities: tuple[str, ...] | None = None
     ) -> tuple[str, int]:
         """Return a credential and when it ends (seconds since 1970). Adds the device if it is new.
 

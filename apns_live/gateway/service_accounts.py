@@ -43,9 +43,7 @@ def new_account(project: str, lookup: str) -> tuple[str, bytes]:
     """Return a service account's file, without its ``token_uri``, and the public key (DER)."""
     private = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
     pem = private.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     public = private.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo

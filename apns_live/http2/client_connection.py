@@ -25,12 +25,7 @@ from apns_live.http2.events import AnswersReceived, Event, Headers, ResponseRece
 from apns_live.http2.field_rules import content_length, split_response
 from apns_live.http2.floods import FLOOD_BUDGET
 from apns_live.http2.flow_control import Stream
-from apns_live.http2.frames import (
-    FRAME_HEADER,
-    header_frames,
-    reset_frame,
-    window_update_frame,
-)
+from apns_live.http2.frames import FRAME_HEADER, header_frames, reset_frame, window_update_frame
 from apns_live.http2.header_encoder import PreparedHeaders, RequestEncoder
 from apns_live.http2.headers import EncodedString, HeaderDecoder
 from apns_live.http2.request_templates import Template, Templates

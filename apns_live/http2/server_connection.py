@@ -22,12 +22,7 @@ from apns_live.http2.events import Event, Headers, RequestReceived
 from apns_live.http2.field_rules import list_size
 from apns_live.http2.floods import FLOOD_BUDGET
 from apns_live.http2.flow_control import Stream
-from apns_live.http2.frames import (
-    FRAME_HEADER,
-    header_frames,
-    reset_frame,
-    window_update_frame,
-)
+from apns_live.http2.frames import FRAME_HEADER, header_frames, reset_frame, window_update_frame
 from apns_live.http2.header_encoder import ResponseEncoder
 from apns_live.http2.headers import HeaderDecoder
 
@@ -116,10 +111,7 @@ class ServerConnection(Connection[_Stream]):
         return [number for number, stream in self._streams.items() if not stream.ended]
 
     def goaway(
-        self,
-        code: int = ErrorCode.NO_ERROR,
-        debug: bytes = b"",
-        last_stream_id: int | None = None,
+        self, code: int = ErrorCode.NO_ERROR, debug: bytes = b"", last_stream_id: int | None = None
     ) -> None:
         """Queue GOAWAY. Streams above ``last_stream_id`` are dropped, later ones ignored.
 

@@ -36,10 +36,7 @@ def bytes_by_key(payload: Mapping[str, Any]) -> dict[str, int]:
 
 
 def check_size(
-    payload: Mapping[str, Any],
-    body: bytes,
-    target: Literal["device", "broadcast"],
-    found: Findings,
+    payload: Mapping[str, Any], body: bytes, target: Literal["device", "broadcast"], found: Findings
 ) -> None:
     """Raise `PayloadTooLarge` over the target's limit; warn over the phone's own."""
     limit = LIMITS[target]

@@ -4,15 +4,7 @@ from .endpoint import Endpoint
 from .opening import Bar
 from .options import PoolOptions
 from .pool import Pool
-from .push import (
-    Carrier,
-    HeaderSet,
-    Push,
-    PushState,
-    RequestIds,
-    Sendable,
-    pushes_that_leave,
-)
+from .push import Carrier, HeaderSet, Push, PushState, RequestIds, Sendable, pushes_that_leave
 from .record import LinkStatistics
 from .transport import Feed, Hooks, Loss, Transport
 

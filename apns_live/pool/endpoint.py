@@ -59,10 +59,7 @@ def _check_host(field: str, host: object) -> None:
 
 
 PRODUCTION = Endpoint(
-    "api.push.apple.com",
-    443,
-    manage_host="api-manage-broadcast.push.apple.com",
-    manage_port=2196,
+    "api.push.apple.com", 443, manage_host="api-manage-broadcast.push.apple.com", manage_port=2196
 )
 SANDBOX = Endpoint(
     "api.sandbox.push.apple.com",

@@ -114,11 +114,7 @@ CLIENT: tuple[Setting, ...] = (
     Setting("endpoint.manage_host", str, "Host for channel management.", "HOST"),
     Setting("endpoint.manage_port", int, "Its port.", "PORT", minimum=1, maximum=65535),
     Setting(
-        "transport",
-        str,
-        "HTTP/2 implementation.",
-        choices=("http2", "httpx"),
-        default="http2",
+        "transport", str, "HTTP/2 implementation.", choices=("http2", "httpx"), default="http2"
     ),
     Setting("proxy", str, "URL of a CONNECT proxy; may contain a password.", "URL", secret=True),
     _pool("max_connections", int, "Maximum of connections.", 1),
@@ -161,10 +157,7 @@ STORE: tuple[Setting, ...] = (
 )
 APNS: tuple[Setting, ...] = (
     Setting(
-        "gateway.apns",
-        str,
-        "URL of an APNs to use instead of Apple's, such as a fake.",
-        "URL",
+        "gateway.apns", str, "URL of an APNs to use instead of Apple's, such as a fake.", "URL"
     ),
     Setting("gateway.apns_manage", str, "URL of its channel management.", "URL"),
     Setting("gateway.apns_ca", str, "PEM file of the certificates to trust for it.", "FILE"),
@@ -172,11 +165,7 @@ APNS: tuple[Setting, ...] = (
 """Settings of the gateway that a worker takes too."""
 LOG: tuple[Setting, ...] = (
     Setting(
-        "service.log_format",
-        str,
-        "Format of log lines.",
-        choices=("text", "json"),
-        default="text",
+        "service.log_format", str, "Format of log lines.", choices=("text", "json"), default="text"
     ),
     Setting(
         "service.log_level",

@@ -15,15 +15,7 @@ from .fake import FakeApns, FakeEndpoint
 from .faults import Fault
 from .recorder import ConnectionChange, FaultStruck, Happening, Refusal
 from .scenario import Scenario
-from .state import (
-    LIVE,
-    UNKNOWN,
-    Phones,
-    Push,
-    QuietPhones,
-    TokenCondition,
-    TokenStatus,
-)
+from .state import LIVE, UNKNOWN, Phones, Push, QuietPhones, TokenCondition, TokenStatus
 from .threaded import ThreadedFakeApns
 from .wire import ConnectionSnapshot
 

@@ -42,11 +42,7 @@ def respond(
 
 
 def _respond(
-    request: Request,
-    connection: ConnectionIdentity,
-    state: ApnsState,
-    now: float,
-    wall: float,
+    request: Request, connection: ConnectionIdentity, state: ApnsState, now: float, wall: float
 ) -> Response:
     headers = request.headers
     fields = dict(headers)

@@ -167,9 +167,7 @@ class Scenario:
         return None if value is None else parse_duration(value, name)
 
     def phone_settings(
-        self,
-        seed: int,
-        schemas: Mapping[str, str | Path | Mapping[str, object]] | None = None,
+        self, seed: int, schemas: Mapping[str, str | Path | Mapping[str, object]] | None = None
     ) -> PhoneSettings:
         """Return the laws of the phones; ``schemas`` are added to those of the scenario."""
         asked = dict(self.values.get("phones", {}))

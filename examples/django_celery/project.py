@@ -14,9 +14,7 @@ if not settings.configured:
         SECRET_KEY=os.environ.get("DJANGO_SECRET_KEY", "for trying this out only"),
         ALLOWED_HOSTS=["127.0.0.1", "localhost", "testserver"],
         ROOT_URLCONF=__name__,
-        DATABASES={
-            "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "scores.sqlite3"},
-        },
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "scores.sqlite3"}},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         USE_TZ=True,
     )

@@ -54,9 +54,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     async with Database.open(STORE) as database:
         await upgrade(database)
         async with Service.open(
-            database,
-            sealing=sealer(),
-            endpoints={ENVIRONMENT: settings.endpoint()},
+            database, sealing=sealer(), endpoints={ENVIRONMENT: settings.endpoint()}
         ) as service:
             place.service = service
             place.app = await our_app(service, settings)

@@ -161,10 +161,7 @@ CHANGE: list[Entry] = [
     *((field, ends(content_state=state)) for field, state in STATES[1:]),
     *((field, ends(**changes)) for field, changes in LABELS),
     *(
-        (
-            field,
-            lambda world, key=key: world.activities.end(world.app, End(id="running"), key=key),
-        )
+        (field, lambda world, key=key: world.activities.end(world.app, End(id="running"), key=key))
         for field, key in KEYS
     ),
 ]

@@ -244,11 +244,7 @@ class Day(World):
         """Return the checks by which the service names what is wrong, by activity; ``""``: the device."""
         found: dict[str, set[str]] = {}
         for each in await diagnose(
-            self.service.database,
-            self.service.devices,
-            self.app,
-            device,
-            self.now(),
+            self.service.database, self.service.devices, self.app, device, self.now()
         ):
             if each.check == "outcome":
                 continue  # of pushes, not of cards
@@ -300,10 +296,7 @@ async def day(store_address: str, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     async with (
         Database.open(store_address) as database,
         FakeApns(
-            clock=clock,
-            devices="strict",
-            phone_settings=settings,
-            contract=contracts,
+            clock=clock, devices="strict", phone_settings=settings, contract=contracts
         ) as fake,
     ):
         world = Day(fake, clock, database)

@@ -8,14 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from apns_live.activities import (
-    AlertText,
-    Audience,
-    DeviceRecord,
-    Presentation,
-    Sealer,
-    Start,
-)
+from apns_live.activities import AlertText, Audience, DeviceRecord, Presentation, Sealer, Start
 from apns_live.activities.blocking import Service, upgrade
 from apns_live.activities.store.sealing import new_key
 from apns_live.errors import ActivitiesError, InvalidInput, NotFound, StoreError

@@ -243,10 +243,7 @@ async def test_activities_are_read_in_pages_by_app(world: World) -> None:
             a_start(presentation=Presentation(alert=ALERT.alert, dismiss_after=5)),
             "presentation.dismissal_date",
         ),
-        (
-            a_start(presentation=Presentation(alert=ALERT.alert, stale_date=1.8e12)),
-            "stale_date",
-        ),
+        (a_start(presentation=Presentation(alert=ALERT.alert, stale_date=1.8e12)), "stale_date"),
     ],
 )
 async def test_a_bad_start_stores_nothing(world: World, request_: Start, field: str) -> None:

@@ -24,8 +24,7 @@ async def with_outcomes(rooms: Rooms, count: int) -> tuple[str, int]:
     """Start match-17 and give its operation outcomes of devices d0, d1, ...; two belong to ada."""
     started = (await rooms.activities.start(rooms.app, a_start())).answer
     await rooms.devices.tell(
-        rooms.app,
-        [DeviceRecord(id=f"d{n}", user="ada" if n < 2 else None) for n in range(count)],
+        rooms.app, [DeviceRecord(id=f"d{n}", user="ada" if n < 2 else None) for n in range(count)]
     )
     rows = await rooms.device_rows(*(f"d{n}" for n in range(count)))
     async with rooms.database.write() as connection:

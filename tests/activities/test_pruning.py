@@ -29,9 +29,7 @@ class World(Rooms):
     async def open(self) -> None:
         await self.fill(3)
         self.pruning = Pruning(
-            self.database,
-            self.clock,
-            days(outcome=2, receipt=3, activity=4, token=5, audit=6),
+            self.database, self.clock, days(outcome=2, receipt=3, activity=4, token=5, audit=6)
         )
 
     async def prune(self) -> dict[str, int]:

@@ -155,9 +155,7 @@ def test_puts_of_eight_writers_start_one_activity_that_shows_the_last_state(
         example()
 
 
-def test_tokens_that_are_replaced_while_updates_run_get_the_last_state(
-    store_address: str,
-) -> None:
+def test_tokens_that_are_replaced_while_updates_run_get_the_last_state(store_address: str) -> None:
     steps = st.lists(st.tuples(st.sampled_from(["update", "replace"]), TURNS), max_size=8)
     with stage(store_address) as scene:
 

@@ -15,14 +15,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from apns_live.activities import (
-    App,
-    Audience,
-    Presentation,
-    ServiceSettings,
-    Start,
-    Update,
-)
+from apns_live.activities import App, Audience, Presentation, ServiceSettings, Start, Update
 from apns_live.activities.due import scheduler as scheduling
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database

@@ -122,9 +122,7 @@ IDENTIFIERS = [
         ("with quotes", 'ABC123","a'),
         ("not ASCII", "ÄBC123DEFG"),
     )
-] + [
-    key("the same", lambda: pem(PEM, team_id="TEST123KEY"), "team_id", "Membership"),
-]
+] + [key("the same", lambda: pem(PEM, team_id="TEST123KEY"), "team_id", "Membership")]
 
 SETTINGS = [
     key("window 0", lambda: tokens(window=0), "window", "60 or more", InvalidSetting),
@@ -137,9 +135,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize(
-    "row",
-    [*FILES, *TEXTS, *IDENTIFIERS, *SETTINGS],
-    ids=lambda row: f"{row.field}: {row.name}",
+    "row", [*FILES, *TEXTS, *IDENTIFIERS, *SETTINGS], ids=lambda row: f"{row.field}: {row.name}"
 )
 def test_it_is_refused_with_its_field_and_a_remedy(row):
     check(row)

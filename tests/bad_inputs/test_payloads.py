@@ -192,10 +192,7 @@ START = [
 
 DATES = [
     payload(
-        f"{field} {name}",
-        lambda field=field, value=value: end(**{field: value}),
-        field,
-        remedy,
+        f"{field} {name}", lambda field=field, value=value: end(**{field: value}), field, remedy
     )
     for field in ("stale_date", "dismissal_date", "timestamp", "expiration")
     for name, value, remedy in (
@@ -315,10 +312,7 @@ KEYS = [
         "10 or 5 or 1",
     ),
     payload(
-        "background at 10",
-        lambda: encode(Background(), now=NOW, priority=10),
-        "priority",
-        "Pass 5",
+        "background at 10", lambda: encode(Background(), now=NOW, priority=10), "priority", "Pass 5"
     ),
     payload(
         "stored on a channel that stores nothing",

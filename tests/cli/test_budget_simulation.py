@@ -74,10 +74,7 @@ def test_plans_are_read_from_json_lines_and_csv(tmp_path):
     file.write_text('{"at": 1, "alert": true}\n\n{"at": 2.5, "urgency": "quiet", "end": false}\n')
     assert read_plan(file) == [Planned(1.0, alert=True), Planned(2.5, "quiet")]
     file.write_text("at,urgency,alert,end\n1,,yes,\n2,urgent,,true\n")
-    assert read_plan(file) == [
-        Planned(1.0, alert=True),
-        Planned(2.0, "urgent", end=True),
-    ]
+    assert read_plan(file) == [Planned(1.0, alert=True), Planned(2.0, "urgent", end=True)]
     for text in ("", '{"when": 1}', '{"at": -1}', '{"at": 1, "urgency": "x"}', "{]", "at\nx\n"):
         file.write_text(text)
         with pytest.raises(InvalidInput, match="updates"):

@@ -57,8 +57,7 @@ def give_up_after(place: Place, seconds: float) -> None:
     """Set how long a push waits for an answer, for tests of answers that never come."""
     settings = place.read("apns-live.toml")
     place.write(
-        "apns-live.toml",
-        settings.replace("response_timeout = 60", f"response_timeout = {seconds}"),
+        "apns-live.toml", settings.replace("response_timeout = 60", f"response_timeout = {seconds}")
     )
 
 

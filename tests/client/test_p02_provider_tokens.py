@@ -140,9 +140,7 @@ async def test_p3_the_skew_is_named_when_the_server_tells_the_time(
     timed_fake: FakeApns, clock: SimulatedClock
 ) -> None:
     timed_fake.fault(
-        "answer",
-        reason="ExpiredProviderToken",
-        headers={"date": "Fri, 15 Jan 2027 10:00:00 GMT"},
+        "answer", reason="ExpiredProviderToken", headers={"date": "Fri, 15 Jan 2027 10:00:00 GMT"}
     )
     async with client_for(timed_fake, clock=clock) as client:
         outcome = await client.send(UPDATE, token(0))

@@ -63,10 +63,7 @@ async def test_p5_a_server_that_refuses_for_ever_ends_in_retry_later(folder: Pat
         connection.h2.reset_stream(stream_id, 7)
 
     clock = SimulatedClock()
-    async with (
-        Witness(handler).run(folder) as server,
-        client_of(server, clock=clock) as client,
-    ):
+    async with Witness(handler).run(folder) as server, client_of(server, clock=clock) as client:
         task = asyncio.ensure_future(client.send(UPDATE, token(1)))
         while not task.done():
             await clock.settle(until=lambda: task.done() or not client.statistics().in_flight)

@@ -138,10 +138,7 @@ async def test_p12_a_goaway_reason_surfaces_and_stops_connecting(
     timed_fake.fault("goaway", reason="BadCertificateEnvironment", processed=False, close=True)
     async with client_for(timed_fake, clock=clock) as client:
         outcome = await client.send(UPDATE, token(1))
-        assert (outcome.verdict, outcome.reason) == (
-            Verdict.OPERATOR,
-            "BadCertificateEnvironment",
-        )
+        assert (outcome.verdict, outcome.reason) == (Verdict.OPERATOR, "BadCertificateEnvironment")
         assert outcome.retry_at == pytest.approx(clock.time() + 900)
         again = await client.send(UPDATE, token(2))
         assert (again.verdict, again.attempts) == (Verdict.OPERATOR, 0)

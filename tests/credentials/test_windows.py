@@ -65,9 +65,7 @@ def test_another_process_derives_the_same_bytes():
     one = ProviderTokens(KEY, Clock(START + 200))
     two = ProviderTokens(
         ProviderKey.from_pem(
-            (KEYS / "AuthKey_TEST123KEY.p8").read_bytes(),
-            key_id="TEST123KEY",
-            team_id="TEAM123456",
+            (KEYS / "AuthKey_TEST123KEY.p8").read_bytes(), key_id="TEST123KEY", team_id="TEAM123456"
         ),
         Clock(START + 1600),
     )
@@ -109,11 +107,9 @@ UNSIGNED = Unsigned.from_pem(
     (KEYS / "AuthKey_TEST123KEY.p8").read_bytes(), key_id="TEST123KEY", team_id="TEAM123456"
 )
 
-numbers = st.tuples(
-    st.integers(60, 1500),
-    st.floats(0, 600),
-    st.floats(1260, 3540),
-).filter(lambda n: n[2] - n[0] - n[1] >= 1200)
+numbers = st.tuples(st.integers(60, 1500), st.floats(0, 600), st.floats(1260, 3540)).filter(
+    lambda n: n[2] - n[0] - n[1] >= 1200
+)
 
 
 @given(
@@ -155,10 +151,7 @@ def test_a_connection_opened_just_before_anothers_change(before, later):
     assert tokens.for_connection(b) == b
 
 
-@given(
-    now=st.floats(START, START + 10_000),
-    skew=st.floats(0, 180),
-)
+@given(now=st.floats(START, START + 10_000), skew=st.floats(0, 180))
 def test_a_clock_that_runs_ahead_by_less_than_the_settling_time_does_no_harm(now, skew):
     ahead = ProviderTokens(UNSIGNED, Clock(now + skew)).current()
     assert ahead.issued_at <= now + 1e-6

@@ -165,8 +165,7 @@ class MemoryClient:
                 if not fate.discarded_if_reset and fate.reaches_phone:
                     rest = fate.delay - attachment.response_timeout
                     self.clock.call_later(
-                        rest,
-                        lambda t=token, m=item.message: self.received(t, m, self.clock.time()),
+                        rest, lambda t=token, m=item.message: self.received(t, m, self.clock.time())
                     )
                 outcomes.append(
                     (

@@ -91,10 +91,7 @@ async def test_a_token_that_has_the_newest_state_is_not_sent_it(delivery, clock,
     match.join(new)
     await clock.advance(1)
     assert match.report.behind == 0
-    assert {token: encoded.has_alert for token, encoded in server.got} == {
-        behind: True,
-        new: False,
-    }
+    assert {token: encoded.has_alert for token, encoded in server.got} == {behind: True, new: False}
     match.put(state(2))
     await clock.advance(2)
     assert sorted(token for token, _ in server.got[2:]) == sorted([current, behind, new])

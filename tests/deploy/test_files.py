@@ -24,12 +24,7 @@ KNOWN = {one.variable for one in TABLE}
 
 def run(*command: str, cwd: Path = DEPLOY, **environment: str) -> str:
     done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

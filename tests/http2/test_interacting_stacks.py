@@ -64,10 +64,7 @@ class OurClient(RuleBasedStateMachine):
 
     @initialize()
     def connect(self) -> None:
-        self.client = ClientConnection(
-            authority=AUTHORITY,
-            connection_window=65_535,
-        )
+        self.client = ClientConnection(authority=AUTHORITY, connection_window=65_535)
         config = h2.config.H2Configuration(client_side=False, header_encoding=None)
         self.server = h2.connection.H2Connection(config)
         self.client.start()

@@ -14,9 +14,7 @@ pytestmark = [pytest.mark.external("chromium"), pytest.mark.asyncio(loop_scope="
 async def started(play):
     """Start a match on a phone through our client; return the activity's token."""
     outcome = await play.start(
-        play.phone("anna"),
-        MATCH | {"home": 0},
-        attributes={"home": "Hamburg", "away": "Porto"},
+        play.phone("anna"), MATCH | {"home": 0}, attributes={"home": "Hamburg", "away": "Porto"}
     )
     assert outcome.verdict is Verdict.ACCEPTED
     await play.clock.advance(5)

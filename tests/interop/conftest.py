@@ -36,8 +36,6 @@ def bearer(fake: FakeApns) -> str:
 def provider_key() -> ProviderKey:
     """Return a key made for this test; the servers that get it do not look at it."""
     pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return ProviderKey.from_pem(pem, key_id="ABC123DEFG", team_id="DEF123GHIJ")

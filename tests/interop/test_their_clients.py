@@ -136,9 +136,7 @@ def aioapns_for(fake: FakeApns) -> APNs:
         ssl_context=context,
     )
     sender.pool.protocol_class = type(
-        "Local",
-        (sender.pool.protocol_class,),
-        {"APNS_SERVER": "localhost", "APNS_PORT": fake.port},
+        "Local", (sender.pool.protocol_class,), {"APNS_SERVER": "localhost", "APNS_PORT": fake.port}
     )
     return sender
 

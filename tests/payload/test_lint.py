@@ -180,10 +180,7 @@ def test_sizes():
     assert report.compact_size == len(json.dumps({"aps": UPDATE}, separators=(",", ":")))
     big = {"aps": UPDATE | {"content-state": {"t": "x" * 4200}}}
     assert found(big)[0] == ["too_large"]
-    assert found(big, target="broadcast") == (
-        [],
-        ["activity_data_too_large aps.content-state"],
-    )
+    assert found(big, target="broadcast") == ([], ["activity_data_too_large aps.content-state"])
     loose = json.dumps({"aps": UPDATE}, indent=900)
     assert found(loose) == ([], ["spaces"])
     assert lint(big).bytes_by_key["aps.content-state.t"] == 4206

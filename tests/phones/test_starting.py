@@ -61,10 +61,7 @@ def test_bodies_that_are_no_payload(sender, body):
 
 @pytest.mark.parametrize(
     ("device", "why"),
-    [
-        ({"low_power": True}, "low power"),
-        ({"live_activities_enabled": False}, "disabled"),
-    ],
+    [({"low_power": True}, "low power"), ({"live_activities_enabled": False}, "disabled")],
 )
 def test_phones_that_start_nothing(sender, device, why):
     phone = sender.phones.add_device(attributes_types=[GAME], **device)

@@ -214,11 +214,7 @@ def test_channels_need_ios_18_and_must_exist(sender):
     record, activity = channel_activity(sender, os_version="17.5")
     assert (record.why, activity) == ("channel", None)
     sender.phones.channel_exists = lambda bundle_id, channel: (
-        (bundle_id, channel)
-        != (
-            BUNDLE,
-            "Y2g=",
-        )
+        (bundle_id, channel) != (BUNDLE, "Y2g=")
     )
     assert channel_activity(sender)[0].why == "channel"
 

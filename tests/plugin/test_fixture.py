@@ -137,9 +137,7 @@ def test_what_users_do(fake_apns, backend, phone):
 
 
 @pytest.mark.fake_apns(
-    devices="strict",
-    seed=5,
-    schemas={"GameAttributes": {"type": "object", "required": ["home"]}},
+    devices="strict", seed=5, schemas={"GameAttributes": {"type": "object", "required": ["home"]}}
 )
 def test_options_by_marker(fake_apns, backend, phone):
     assert backend.update("ab" * 32, {}).status_code == 400

@@ -58,10 +58,7 @@ CASES = {
     ),
     "a link is penalised": (view(link(limit=1, **FULL)), Decision()),
     "the last answer was a refusal": (view(link(refused_last=True, **FULL)), Decision()),
-    "as many as allowed": (
-        view(link(1, **FULL), link(2, **FULL), link(3, **FULL)),
-        Decision(),
-    ),
+    "as many as allowed": (view(link(1, **FULL), link(2, **FULL), link(3, **FULL)), Decision()),
     "a draining one does not count": (
         view(link(1, **FULL), link(2, **FULL), link(3, draining=True)),
         Decision(1),

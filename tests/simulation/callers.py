@@ -10,13 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apns_live import Alert, End, Outcome, Start, Update, Verdict
-from apns_live.errors import (
-    ActivityEnded,
-    ApnsLiveError,
-    ClientClosed,
-    InvalidInput,
-    JournalError,
-)
+from apns_live.errors import ActivityEnded, ApnsLiveError, ClientClosed, InvalidInput, JournalError
 
 from .process import Life
 

@@ -25,9 +25,7 @@ KEY_ID = "ABC123DEFG"
 _private = ec.generate_private_key(ec.SECP256R1())
 _KEY = ProviderKey.from_pem(
     _private.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ),
     key_id=KEY_ID,
     team_id=TEAM_ID,

@@ -22,14 +22,7 @@ from apns_live.testing.reasons import ROWS
 from apns_live.testing.state import ApnsState, ConnectionIdentity, Request
 from apns_live.testing.wire import WireConnection
 
-from .requests import (
-    NOW,
-    Signer,
-    answer,
-    broadcast_request,
-    device_request,
-    manage_request,
-)
+from .requests import NOW, Signer, answer, broadcast_request, device_request, manage_request
 from .wire_client import BODY, bearer, token_of
 
 COUNT = int(os.environ.get("APNS_LIVE_FUZZ", "5000"))

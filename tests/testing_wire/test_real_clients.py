@@ -96,9 +96,7 @@ async def test_aioapns(wire_fake: FakeApns) -> None:
     )
     # Host and port are constants of its connection class; a subclass is the documented way out.
     sender.pool.protocol_class = type(
-        "Local",
-        (sender.pool.protocol_class,),
-        {"APNS_SERVER": "localhost", "APNS_PORT": fake.port},
+        "Local", (sender.pool.protocol_class,), {"APNS_SERVER": "localhost", "APNS_PORT": fake.port}
     )
     requests = [
         NotificationRequest(

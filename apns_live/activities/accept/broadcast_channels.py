@@ -296,9 +296,7 @@ async def check_not_deleted(
     """
     table = schema.channels
     query = select(table.c.deleted_at, table.c.deleting_at).where(
-        table.c.app_id == app.row,
-        table.c.environment == environment,
-        table.c.channel_id == channel,
+        table.c.app_id == app.row, table.c.environment == environment, table.c.channel_id == channel
     )
     row = await row_of(connection, query.with_for_update(read=True))
     if row is not None and (row.deleted_at or row.deleting_at):

@@ -74,12 +74,7 @@ class Streams:
         self._activities = activities
 
     async def put(
-        self,
-        app: App,
-        request: Start,
-        *,
-        change: Update | None = None,
-        key: Key | None = None,
+        self, app: App, request: Start, *, change: Update | None = None, key: Key | None = None
     ) -> Once[Streamed]:
         """Set the state of the stream ``request.stream_key``, and start or update its activity.
 

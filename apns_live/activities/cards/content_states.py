@@ -94,9 +94,7 @@ def _kind(
         if phase != "start" and isinstance(running, str):
             return running
         raise InvalidPayload(
-            "is missing",
-            field=f"{field}.type",
-            remedy=f"Give one of {', '.join(_NEW)}.",
+            "is missing", field=f"{field}.type", remedy=f"Give one of {', '.join(_NEW)}."
         )
     if kind == "timer" and "number_of_steps" in state and "duration_seconds" not in state:
         return "countdown"  # "timer" once named a card that counts steps

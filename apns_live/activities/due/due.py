@@ -96,10 +96,7 @@ class Timetable:
             logger.exception("the stored end of %r cannot be read", row.public_id)
             presentation = Presentation()
         end = End(
-            id=row.public_id,
-            reason="scheduled",
-            presentation=presentation,
-            dialect=row.dialect,
+            id=row.public_id, reason="scheduled", presentation=presentation, dialect=row.dialect
         )
         await self._activities.change_within(Writing(connection, app, now), row, end)
 

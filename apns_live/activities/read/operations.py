@@ -112,8 +112,7 @@ async def persons_reached(connection: AsyncConnection, operation: int) -> int:
             .select_from(outcomes)
             .outerjoin(devices, devices.c.id == outcomes.c.device_id)
             .where(
-                outcomes.c.operation_id == operation,
-                outcomes.c.verdict == Verdict.ACCEPTED.value,
+                outcomes.c.operation_id == operation, outcomes.c.verdict == Verdict.ACCEPTED.value
             )
         )
     ).one()

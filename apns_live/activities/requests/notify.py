@@ -105,9 +105,7 @@ def checked_notification(request: Notify, now: float) -> Notify:
                 )
     payload.encode(message_of(request, _longest_language(request), now=now), now=now)
     return msgspec.structs.replace(
-        request,
-        tags=tuple(checks.tags(request.tags)),
-        metadata=checks.metadata(request.metadata),
+        request, tags=tuple(checks.tags(request.tags)), metadata=checks.metadata(request.metadata)
     )
 
 

@@ -183,9 +183,7 @@ class Carriers:
             )
             sender = GatedSender(client, self.shut)
             delivery = Delivery(
-                sender,
-                budget=app.settings.get("budget", self.settings.budget),
-                clock=self.clock,
+                sender, budget=app.settings.get("budget", self.settings.budget), clock=self.clock
             )
             await delivery.open()
             carrier = self._open[place] = Carrier(app, environment, client, sender, delivery)

@@ -519,6 +519,5 @@ class Courier:
             for row, _, _ in batch.finished:
                 self._pauses.done(("changes", row))
         self._watchers.changed(
-            activities=self._lives.rows_of(batch),
-            operations={*batch.counts, *written.operations},
+            activities=self._lives.rows_of(batch), operations={*batch.counts, *written.operations}
         )

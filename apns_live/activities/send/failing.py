@@ -58,13 +58,7 @@ class Failing:
         await self._recorder.written()
 
     async def settle(
-        self,
-        pauses: Pauses,
-        place: Hashable,
-        operation: Row[Any],
-        fan_out: FanOut,
-        *,
-        final: bool,
+        self, pauses: Pauses, place: Hashable, operation: Row[Any], fan_out: FanOut, *, final: bool
     ) -> bool:
         """Note why a fan-out did not come to its end; return whether it did.
 

@@ -491,10 +491,7 @@ class FanOut:
 
 def _not_sent(item: WorkItem) -> Outcome:
     return Outcome(
-        token=item.token,
-        verdict=Verdict.NOT_SENT,
-        reason="stopped",
-        priority=item.message.priority,
+        token=item.token, verdict=Verdict.NOT_SENT, reason="stopped", priority=item.message.priority
     )
 
 

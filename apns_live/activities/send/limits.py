@@ -238,12 +238,7 @@ class Limits:
                 await self._end(kind, apps[state.app_id], state, environment, group)
 
     async def _end(
-        self,
-        kind: str,
-        app: App,
-        activity: Row[Any],
-        environment: str,
-        rows: Sequence[Row[Any]],
+        self, kind: str, app: App, activity: Row[Any], environment: str, rows: Sequence[Row[Any]]
     ) -> None:
         """End one activity on some devices, and note who need not be told again."""
         over: dict[str, Outcome] = {}

@@ -46,12 +46,7 @@ class NotificationKind(Kind):
     """One notification."""
 
     def __init__(
-        self,
-        setting: Setting,
-        app: App,
-        operation: Row[Any],
-        request: Notify,
-        carrier: Carrier,
+        self, setting: Setting, app: App, operation: Row[Any], request: Notify, carrier: Carrier
     ) -> None:
         super().__init__(setting, app, operation, carrier)
         self._request = request

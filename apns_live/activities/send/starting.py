@@ -69,12 +69,7 @@ class StartKind(Kind):
     nobody = "nobody was reached: none of the audience has a push-to-start token for {type}"
 
     def __init__(
-        self,
-        setting: Setting,
-        app: App,
-        activity: Row[Any],
-        operation: Row[Any],
-        carrier: Carrier,
+        self, setting: Setting, app: App, activity: Row[Any], operation: Row[Any], carrier: Carrier
     ) -> None:
         super().__init__(setting, app, operation, carrier)
         self.activity = activity

@@ -210,9 +210,7 @@ def _announce(results: Sequence[_Result]) -> None:
 
 
 async def _run_group(
-    connection: AsyncConnection,
-    taken: Sequence[_Waiting],
-    results: list[_Result],
+    connection: AsyncConnection, taken: Sequence[_Waiting], results: list[_Result]
 ) -> None:
     batches: dict[Batch[Any, Any], list[_Waiting]] = {}
     for waiting in taken:

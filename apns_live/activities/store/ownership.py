@@ -394,11 +394,7 @@ class Leases(Ownership):
 
 @asynccontextmanager
 async def owning(
-    database: Database,
-    owner: str,
-    *,
-    lease: float = LEASE,
-    patience: float = PATIENCE,
+    database: Database, owner: str, *, lease: float = LEASE, patience: float = PATIENCE
 ) -> AsyncIterator[Ownership]:
     """Yield the ownership for a database; it starts with `Ownership.open`.
 

@@ -368,9 +368,7 @@ activity_devices = _table(  # who an activity was started on, or who joined it
         where="ending_at IS NOT NULL AND token IS NOT NULL",
     ),
     _few(
-        "ix_activity_devices_replaced",
-        "replaced_ending_at",
-        where="replaced_ending_at IS NOT NULL",
+        "ix_activity_devices_replaced", "replaced_ending_at", where="replaced_ending_at IS NOT NULL"
     ),
 )
 

@@ -121,9 +121,7 @@ class ShardQueue:
                 update(_table)
                 .where(_table.c.id == free.scalar_subquery())
                 .values(
-                    owner=self._owner,
-                    epoch=_table.c.epoch + 1,
-                    expires_at=self._end(connection),
+                    owner=self._owner, epoch=_table.c.epoch + 1, expires_at=self._end(connection)
                 )
                 .returning(*_COLUMNS)
             )

@@ -62,11 +62,7 @@ async def update(call: Call, body: Any) -> dict[str, Any]:
     done = await call.service.activities.update(
         call.app,
         Update(
-            id=card.id,
-            content_state=state,
-            tags=said.tags,
-            metadata=said.metadata,
-            dialect=DIALECT,
+            id=card.id, content_state=state, tags=said.tags, metadata=said.metadata, dialect=DIALECT
         ),
         key=once,
     )

@@ -30,11 +30,7 @@ async def put(call: Call, body: Any) -> dict[str, Any]:
 
 
 async def put_state(
-    call: Call,
-    key: str,
-    stream: store.Stream | None,
-    said: LiveCall,
-    slugs: tuple[str, ...] | None,
+    call: Call, key: str, stream: store.Stream | None, said: LiveCall, slugs: tuple[str, ...] | None
 ) -> dict[str, Any]:
     """Put a state that was read to a stream, whose standing is known. Raises `Refused`."""
     if stream is not None and stream.paused:

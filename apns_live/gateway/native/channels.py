@@ -40,11 +40,7 @@ _APPLE = frozenset({409})
 
 
 @routes(
-    "POST /v1/channels",
-    "Create a broadcast channel",
-    status=201,
-    idempotent=True,
-    refusals=_APPLE,
+    "POST /v1/channels", "Create a broadcast channel", status=201, idempotent=True, refusals=_APPLE
 )
 async def create_channel(call: Call, body: ChannelBody | None) -> ChannelView:
     """Creates it at Apple, which allows 10,000 for an app. Start an activity with its id as ``channel``."""

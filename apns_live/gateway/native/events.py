@@ -95,11 +95,7 @@ def numbers_of(after: int, now: Callable[[], float]) -> Iterator[int]:
 
 
 async def _write(
-    events: AsyncIterator[Followed],
-    name: str,
-    last: str,
-    heartbeat: float,
-    numbers: Iterator[int],
+    events: AsyncIterator[Followed], name: str, last: str, heartbeat: float, numbers: Iterator[int]
 ) -> AsyncIterator[bytes]:
     """Write events as text; a comment line now and then shows that the connection lives."""
     coming: asyncio.Task[Followed] | None = None

@@ -175,9 +175,6 @@ def _refusal(status: int) -> dict[str, Any]:
     }
     if status in (429, 503):
         refusal["headers"] = {
-            "Retry-After": {
-                "description": "Seconds.",
-                "schema": {"type": "integer", "minimum": 1},
-            }
+            "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}
         }
     return refusal

@@ -118,11 +118,7 @@ async def list_receipts(call: Call, query: ReceiptsPage) -> PageAnswer[ReceiptVi
     return page(found, query.limit)
 
 
-@routes(
-    "POST /v1/receipts",
-    "Hand in receipts that devices reported",
-    scope="devices:write",
-)
+@routes("POST /v1/receipts", "Hand in receipts that devices reported", scope="devices:write")
 async def add_receipts(call: Call, body: ReceiptsBody) -> CountAnswer:
     """For receipts that your own server collects. Phones use /v1/device/receipts."""
     records = [one.record(one.device, index) for index, one in enumerate(body.receipts)]

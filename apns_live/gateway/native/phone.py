@@ -45,12 +45,7 @@ class StateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     version: int
 
 
-@routes(
-    "POST /v1/device/tokens",
-    "Register this phone's tokens",
-    who="phone",
-    refusals={403},
-)
+@routes("POST /v1/device/tokens", "Register this phone's tokens", who="phone", refusals={403})
 async def register_own_tokens(call: Call, body: PhoneTokensBody) -> CountAnswer:
     """Push-to-start, activity and device tokens, as ActivityKit and UIKit return them."""
     check_joins(call, *(token.activity for token in body.tokens))
@@ -71,10 +66,7 @@ async def get_own_device(call: Call) -> DeviceView:
 
 
 @routes(
-    "POST /v1/device/receipts",
-    "Report what happened on this phone",
-    who="phone",
-    refusals={403},
+    "POST /v1/device/receipts", "Report what happened on this phone", who="phone", refusals={403}
 )
 async def report_receipts(call: Call, body: PhoneReceiptsBody) -> CountAnswer:
     """After ``dismissed`` or ``ended`` the phone gets no more updates of that activity."""

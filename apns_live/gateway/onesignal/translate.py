@@ -208,7 +208,4 @@ def _date(value: object, field: str) -> float | None:
 def _with(values: Mapping[str, Any], name: str, value: str) -> dict[str, Any]:
     """Return the object with one more value in ``onesignal``, where the app's SDK looks for it."""
     known = values.get("onesignal")
-    return {
-        **values,
-        "onesignal": {**(known if isinstance(known, Mapping) else {}), name: value},
-    }
+    return {**values, "onesignal": {**(known if isinstance(known, Mapping) else {}), name: value}}

@@ -289,11 +289,7 @@ class ControlApi:
         return token
 
     @route(
-        "GET",
-        "/v1/tokens/next",
-        shapes.TokenRow,
-        query=queries.NextTokenQuery,
-        may_be_empty=True,
+        "GET", "/v1/tokens/next", shapes.TokenRow, query=queries.NextTokenQuery, may_be_empty=True
     )
     async def next_token(self, query: Any) -> object:
         """Wait for the next token that a phone issues."""

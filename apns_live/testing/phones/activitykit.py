@@ -47,11 +47,7 @@ class ActivityKit:
     """
 
     def __init__(
-        self,
-        settings: PhoneSettings,
-        registry: Registry,
-        schedule: Schedule,
-        log: DeliveryLog,
+        self, settings: PhoneSettings, registry: Registry, schedule: Schedule, log: DeliveryLog
     ) -> None:
         self.settings = settings
         self.registry = registry

@@ -121,9 +121,7 @@ async def test_a_refused_key_stops_a_start_and_a_new_one_resumes_it(world: World
 
 
 @pytest.mark.usefixtures("short_pauses")
-async def test_what_the_key_is_refused_for_is_tried_again_with_growing_pauses(
-    world: World,
-) -> None:
+async def test_what_the_key_is_refused_for_is_tried_again_with_growing_pauses(world: World) -> None:
     """Whoever was refused has no outcome for it, and is reached when APNs takes the key again."""
     phones = await world.add_phones(3)
     begun = world.clock.time()
@@ -245,11 +243,7 @@ async def test_two_apps_of_different_teams(world: World) -> None:
     path = world.fake.add_key("OTHERKEY12", team_id="OTHERTEAM1")
     rides = await world.add_app("rides", with_key=False, bundle_id="org.example.rides")
     await world.service.apps.add_key(
-        rides,
-        path.read_text(),
-        key_id="OTHERKEY12",
-        team_id="OTHERTEAM1",
-        environment="sandbox",
+        rides, path.read_text(), key_id="OTHERKEY12", team_id="OTHERTEAM1", environment="sandbox"
     )
     scores = await world.add_phones(5)
     riders = await world.add_phones(4, rides)
@@ -279,11 +273,7 @@ async def test_both_environments(world: World) -> None:
             }
         )
         await world.service.apps.add_key(
-            world.app,
-            pem,
-            key_id=other.key_id,
-            team_id=other.team_id,
-            environment="production",
+            world.app, pem, key_id=other.key_id, team_id=other.team_id, environment="production"
         )
         sandbox = await world.add_phones(3)
         first, world.fake = world.fake, other

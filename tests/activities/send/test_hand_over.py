@@ -166,9 +166,7 @@ async def test_a_card_that_is_gone_gets_no_successor(world: World, event: Any) -
     assert len(world.fake.pushes) == pushes + 2  # a start and an end: the card says the newest
 
 
-async def test_the_report_that_the_first_card_is_gone_does_not_end_the_second(
-    world: World,
-) -> None:
+async def test_the_report_that_the_first_card_is_gone_does_not_end_the_second(world: World) -> None:
     [phone] = await run(world, 1)
     await world.pass_time(300)
     await update(world, 1)

@@ -79,9 +79,7 @@ async def die(service: Service) -> None:
     await service.courier.carriers.aclose()
 
 
-async def test_all_workers_send_one_start_and_each_device_is_started_once(
-    cluster: Cluster,
-) -> None:
+async def test_all_workers_send_one_start_and_each_device_is_started_once(cluster: Cluster) -> None:
     services = await workers(cluster, 3)
     phones = await cluster.add_phones(PHONES)
     await cluster.service.activities.start(cluster.app, a_start())

@@ -38,8 +38,7 @@ async def follow(cluster: Cluster, count: int) -> list[Any]:
 
 
 async def test_a_token_that_is_heard_of_after_the_update_that_it_lacks(
-    cluster: Cluster,
-    monkeypatch: pytest.MonkeyPatch,
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It had the newest state when it came, and the update was through before its owner knew."""
     front = await cluster.beside(send=False)
@@ -70,8 +69,7 @@ async def test_a_token_that_is_heard_of_after_the_update_that_it_lacks(
 
 
 async def test_what_was_being_read_when_the_partition_was_lost_is_not_sent(
-    cluster: Cluster,
-    monkeypatch: pytest.MonkeyPatch,
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     phones = await follow(cluster, 2)
     await cluster.close()
@@ -106,9 +104,7 @@ async def test_what_was_being_read_when_the_partition_was_lost_is_not_sent(
     assert cluster.shown(phones) == [("active", 3)] * 2
 
 
-async def test_results_of_an_earlier_term_are_not_stored_in_a_later_one(
-    cluster: Cluster,
-) -> None:
+async def test_results_of_an_earlier_term_are_not_stored_in_a_later_one(cluster: Cluster) -> None:
     await follow(cluster, 1)
     service = cluster.service
     recorder = service.courier._recorder
@@ -159,8 +155,7 @@ async def test_a_worker_whose_lease_is_over_broadcasts_nothing(cluster: Cluster)
 
 
 async def test_a_notification_whose_partition_went_and_came_back_goes_on(
-    cluster: Cluster,
-    monkeypatch: pytest.MonkeyPatch,
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fan_out, "PAGE", 2)
     monkeypatch.setattr(fan_out, "AHEAD", 2)
@@ -178,9 +173,7 @@ async def test_a_notification_whose_partition_went_and_came_back_goes_on(
     assert all(pushes(phone) for phone in phones)
 
 
-async def test_an_activity_that_is_left_leaves_nothing_behind_in_delivery(
-    cluster: Cluster,
-) -> None:
+async def test_an_activity_that_is_left_leaves_nothing_behind_in_delivery(cluster: Cluster) -> None:
     """A state that is held back would keep it there, and its next owner would go on with it."""
     await follow(cluster, 1)
     await cluster.service.activities.update(cluster.app, an_update(0))

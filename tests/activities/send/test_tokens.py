@@ -75,11 +75,7 @@ async def test_a_replaced_token_is_sent_to_alone(world: World) -> None:
     new = world.fake.devices.rotate(old)
     world.handed_in.clear()
     record = TokenRecord(
-        device=phone.id,
-        kind="activity",
-        token=new.text,
-        registered_at=world.now(),
-        scope="match",
+        device=phone.id, kind="activity", token=new.text, registered_at=world.now(), scope="match"
     )
     await world.service.tokens.register_activity_tokens(world.app, [record])
     await world.settled()

@@ -8,10 +8,7 @@ import pytest
 from apns_live.activities.store.database import Database
 from apns_live.cli.with_fake import Place, trying
 from apns_live.testing import FakeApns, SimulatedClock
-from tests.activities.databases import (  # noqa: F401 - fixtures
-    database,
-    store_address,
-)
+from tests.activities.databases import database, store_address  # noqa: F401 - fixtures
 from tests.activities.send.world import phone_settings
 from tests.gateway.activitysmith.live import Live
 from tests.gateway.activitysmith.world import TYPE, SmithWorld

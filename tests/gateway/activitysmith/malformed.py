@@ -29,11 +29,7 @@ ACTION = {
     "method": "POST",
     "body": {"a": [1]},
 }
-COMMON = {
-    "action": ACTION,
-    "tags": ["a"],
-    "metadata": {"a": 1, "b": "x", "c": True},
-}
+COMMON = {"action": ACTION, "tags": ["a"], "metadata": {"a": 1, "b": "x", "c": True}}
 LIVE = {**COMMON, "alert": {"title": "a", "body": "b"}, "target": {"channels": ["demo"]}}
 EXAMPLES: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/live-activity/start", {"content_state": STATE, "secondary_action": ACTION, **LIVE}),

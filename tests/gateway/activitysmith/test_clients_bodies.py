@@ -130,9 +130,7 @@ async def test_a_card_that_everyone_swiped_away_holds_no_place(
             world.app,
             [
                 ReceiptRecord(
-                    device=phones[1].id,
-                    event="dismissed",
-                    activity=SmithWorld.id_of(card),
+                    device=phones[1].id, event="dismissed", activity=SmithWorld.id_of(card)
                 )
             ],
         )

@@ -266,9 +266,7 @@ async def test_every_refusal(live: Live) -> None:
     error, _ = await refused(ApiException, 422, lambda: smith.badge_count(1, channels=["empty"]))
     assert isinstance(error.data.actual_instance, NoRecipientsError)
     await refused(
-        NotFoundException,
-        404,
-        lambda: activities.update(activity_id="nope", title="T", value="x"),
+        NotFoundException, 404, lambda: activities.update(activity_id="nope", title="T", value="x")
     )
     _, said = await refused(NotFoundException, 404, lambda: activities.end_stream("nope"))
     assert said["error"] == "Live Activity stream not found"

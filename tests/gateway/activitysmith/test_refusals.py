@@ -194,10 +194,7 @@ async def test_stream_keys(world: SmithWorld, key: str) -> None:
 
 
 async def test_what_is_no_endpoint(world: SmithWorld) -> None:
-    for method, path in (
-        ("POST", "/api/live-activity/begin"),
-        ("GET", "/live-activity/streams"),
-    ):
+    for method, path in (("POST", "/api/live-activity/begin"), ("GET", "/live-activity/streams")):
         said = await world.refused(404, method, path, {})
         assert said["error"] == "Not found"
 

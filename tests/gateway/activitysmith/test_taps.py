@@ -95,8 +95,7 @@ async def test_a_tap_calls_the_webhook(world: SmithWorld, hook: Hook, tls: Tls) 
         [call] = (
             await connection.execute(
                 select(schema.webhook_calls, schema.activities.c.public_id).join(
-                    schema.activities,
-                    schema.activities.c.id == schema.webhook_calls.c.activity_id,
+                    schema.activities, schema.activities.c.id == schema.webhook_calls.c.activity_id
                 )
             )
         ).all()

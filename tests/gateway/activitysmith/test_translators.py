@@ -119,10 +119,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"title": "Old", "type": "timer", "number_of_steps": 3, "current_step": 1},
         {"title": "Old", "type": "countdown", "number_of_steps": 3, "current_step": 1},
     ),
-    "defaults of a client's models": (
-        {**STEPS, "counts_down": True, "is_running": True},
-        STEPS,
-    ),
+    "defaults of a client's models": ({**STEPS, "counts_down": True, "is_running": True}, STEPS),
 }
 
 

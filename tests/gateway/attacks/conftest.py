@@ -174,9 +174,7 @@ def settings() -> GatewaySettings:
 
 @pytest.fixture
 async def live(
-    settings: GatewaySettings,
-    sqlite_template: Path,
-    tmp_path: Path,
+    settings: GatewaySettings, sqlite_template: Path, tmp_path: Path
 ) -> AsyncIterator[Live]:
     """The gateway over SQLite."""
     shutil.copy(sqlite_template, tmp_path / "live.db")

@@ -6,10 +6,7 @@ import pytest
 
 from apns_live.activities.store.database import Database
 from apns_live.testing import FakeApns, SimulatedClock
-from tests.activities.databases import (  # noqa: F401 - fixtures
-    database,
-    store_address,
-)
+from tests.activities.databases import database, store_address  # noqa: F401 - fixtures
 from tests.activities.send.world import phone_settings
 from tests.gateway.braze.world import VendorWorld
 

@@ -73,9 +73,7 @@ async def test_another_type_under_a_running_id_is_refused(world: VendorWorld) ->
     assert "Match" in answer.json()["errors"][0]
 
 
-async def test_a_key_for_groups_does_not_get_into_an_activity_of_others(
-    world: VendorWorld,
-) -> None:
+async def test_a_key_for_groups_does_not_get_into_an_activity_of_others(world: VendorWorld) -> None:
     caller = Caller(world, await world.key("braze"))
     [phone, other] = await world.add_users(2)
     for slug in ("demo", "more"):

@@ -72,12 +72,7 @@ CODES: dict[str, tuple[int, str, type[Exception], str]] = {
         "third-party-auth-error",
     ),
     # The last: after a 503 all pushes wait a while.
-    "UNAVAILABLE": (
-        503,
-        "ServiceUnavailable",
-        exceptions.UnavailableError,
-        "server-unavailable",
-    ),
+    "UNAVAILABLE": (503, "ServiceUnavailable", exceptions.UnavailableError, "server-unavailable"),
 }
 """What APNs says, and what it is in Python and in Node; in Go and Java it has the code's own name."""
 TOKENS = {code: f"{number:02x}" * 32 for number, code in enumerate(CODES, 0xA0)}

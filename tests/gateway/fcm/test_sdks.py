@@ -79,9 +79,7 @@ async def live(tmp_path: Path) -> AsyncIterator[Live]:
 def sdk(live: Live, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
     """Point firebase-admin for Python here: the file names our token endpoint, the address is private."""
     monkeypatch.setattr(
-        messaging._MessagingService,
-        "FCM_URL",
-        f"{live.url}/v1/projects/{{0}}/messages:send",
+        messaging._MessagingService, "FCM_URL", f"{live.url}/v1/projects/{{0}}/messages:send"
     )
     app = firebase_admin.initialize_app(credentials.Certificate(str(live.account)))
     yield live
@@ -109,8 +107,7 @@ def a_message(token: str, event: str, n: int) -> messaging.Message:
     return messaging.Message(
         fid=REGISTRATION,
         apns=messaging.APNSConfig(
-            live_activity_token=token,
-            payload=messaging.APNSPayload(aps=aps(event, n)),
+            live_activity_token=token, payload=messaging.APNSPayload(aps=aps(event, n))
         ),
     )
 

@@ -103,10 +103,7 @@ class FcmWorld(VendorWorld):
 
     def live(self, token: str, event: str, **state: Any) -> dict[str, Any]:
         payload = {"aps": self.aps(event, **state)}
-        return {
-            "token": REGISTRATION,
-            "apns": {"live_activity_token": token, "payload": payload},
-        }
+        return {"token": REGISTRATION, "apns": {"live_activity_token": token, "payload": payload}}
 
     def pushes(self) -> list[Any]:
         """Return what came to the push port."""

@@ -22,10 +22,7 @@ from apns_live.gateway.scopes import ALL
 from apns_live.gateway.serving import serving
 from apns_live.testing import FakeApns
 from apns_live.testing.phones import PhoneSettings
-from tests.activities.databases import (  # noqa: F401 - fixtures
-    store_address,
-    store_kind,
-)
+from tests.activities.databases import store_address, store_kind  # noqa: F401 - fixtures
 
 TYPE = "Match"
 BUNDLE_ID = "com.example.scores"
@@ -89,12 +86,7 @@ class Live:
             token = phone.token_of("start", TYPE)
             assert token is not None
             tokens.append(
-                {
-                    "device": phone.id,
-                    "kind": "start",
-                    "attributes_type": TYPE,
-                    "token": token.text,
-                }
+                {"device": phone.id, "kind": "start", "attributes_type": TYPE, "token": token.text}
             )
             body = {"user": f"user-{number}"}
             assert (await self.http.put(f"/v1/devices/{phone.id}", json=body)).status_code == 204
@@ -186,9 +178,7 @@ async def opened(address: str, settings: GatewaySettings, folder: Path) -> Async
 
 @pytest.fixture
 async def live(
-    settings: GatewaySettings,
-    sqlite_template: Path,
-    tmp_path: Path,
+    settings: GatewaySettings, sqlite_template: Path, tmp_path: Path
 ) -> AsyncIterator[Live]:
     """Everything over SQLite."""
     shutil.copy(sqlite_template, tmp_path / "live.db")

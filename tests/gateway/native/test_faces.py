@@ -111,10 +111,7 @@ async def test_a_large_body_and_a_defect_speak_it(
         raise RuntimeError("the password is hunter2")
 
     for name, path in FACES.items():
-        headers = {
-            "authorization": f"Bearer {keys[name]}",
-            "content-type": "application/json",
-        }
+        headers = {"authorization": f"Bearer {keys[name]}", "content-type": "application/json"}
         large = await faces.post(path, content=b" " * 5_000_000, headers=headers)
         assert (large.status_code, shape(large)) == (413, name)
         with monkeypatch.context() as patch:

@@ -238,8 +238,7 @@ async def test_notifications_reach_device_tokens(live: Live) -> None:
     [phone] = await live.add_phones(1)
     token = phone.token_of("device", None)
     await live.http.post(
-        "/v1/tokens",
-        json={"tokens": [{"device": phone.id, "kind": "device", "token": token.text}]},
+        "/v1/tokens", json={"tokens": [{"device": phone.id, "kind": "device", "token": token.text}]}
     )
     sent = await live.http.post(
         "/v1/notifications",
@@ -251,10 +250,7 @@ async def test_notifications_reach_device_tokens(live: Live) -> None:
 
 async def test_http2_is_spoken(live: Live) -> None:
     async with httpx.AsyncClient(
-        http1=False,
-        http2=True,
-        base_url=live.url,
-        headers={"authorization": f"Bearer {live.key}"},
+        http1=False, http2=True, base_url=live.url, headers={"authorization": f"Bearer {live.key}"}
     ) as client:
         answer = await client.get("/v1/apps")
     assert answer.http_version == "HTTP/2"

@@ -32,11 +32,7 @@ def without(body: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def change_body(event: str = "update", **changes: Any) -> dict[str, Any]:
-    body = {
-        "event": event,
-        "name": "Boccia final",
-        "event_updates": {"home": 1, "away": 0},
-    }
+    body = {"event": event, "name": "Boccia final", "event_updates": {"home": 1, "away": 0}}
     return {**body, **changes}
 
 

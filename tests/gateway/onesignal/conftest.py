@@ -7,10 +7,7 @@ import onesignal
 import pytest
 from onesignal.api.default_api import DefaultApi
 
-from tests.activities.databases import (  # noqa: F401 - fixtures
-    database,
-    store_address,
-)
+from tests.activities.databases import database, store_address  # noqa: F401 - fixtures
 from tests.gateway.braze.conftest import store_kind, world  # noqa: F401 - fixtures
 from tests.gateway.braze.serving import served
 from tests.gateway.braze.world import VendorWorld

@@ -192,10 +192,7 @@ async def test_open_leaves_devices_with_a_credential_alone(world: VendorWorld) -
     )
     before = await stored(world)
     # Under its own name, whatever the token, and under another name with its token.
-    for phone, token in (
-        (Phone(world, "guarded"), START_TOKEN),
-        (Phone(world, "guarded"), OTHER),
-    ):
+    for phone, token in ((Phone(world, "guarded"), START_TOKEN), (Phone(world, "guarded"), OTHER)):
         assert statuses(await phone.calls(token)) == ALL_REFUSED
     answers = statuses(await Phone(world, "thief").calls(START_TOKEN.upper()))
     assert (answers["start token"], answers["enter"]) == (403, 403)

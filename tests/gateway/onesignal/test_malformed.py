@@ -79,11 +79,7 @@ CALLS: list[tuple[str, str, list[dict[str, Any]]]] = [
         "/apps/scores/subscriptions/scores-0",
         [{"subscription": USERS[0]["subscriptions"][0]}],
     ),
-    (
-        "POST",
-        "/apps/scores/segments",
-        [{"name": "Reds", "filters": STARTS[2]["filters"]}],
-    ),
+    ("POST", "/apps/scores/segments", [{"name": "Reds", "filters": STARTS[2]["filters"]}]),
 ]
 
 

@@ -61,11 +61,7 @@ async def test_a_key_is_good_for_its_own_app(world: VendorWorld, caller: Caller)
 
 @pytest.mark.parametrize(
     ("scope", "allowed"),
-    [
-        ("activities:start", "start"),
-        ("activities:update", "update"),
-        ("activities:end", "end"),
-    ],
+    [("activities:start", "start"), ("activities:update", "update"), ("activities:end", "end")],
 )
 async def test_each_scope_is_one_call(
     world: VendorWorld, caller: Caller, scope: str, allowed: str

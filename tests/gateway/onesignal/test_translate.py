@@ -135,10 +135,7 @@ FILTERS: list[tuple[list[Any], dict[str, Any]]] = [
     ([A, OR, B, C], {"or": [A, {"and": [B, C]}]}),
     ([{**A, "hours_ago": None, "operator": None}], A),
     ([{**A, "operator": "OR"}], A),  # an SDK's model that carries its default
-    (
-        [one("last_session", ">", hours_ago="1.5")],
-        one("last_session", ">", hours_ago="1.5"),
-    ),
+    ([one("last_session", ">", hours_ago="1.5")], one("last_session", ">", hours_ago="1.5")),
     ([one("first_session", "<", value="2")], one("first_session", "<", hours_ago="2")),
     (
         [one("location", lat=1.0, long=2.0, radius=50)],
@@ -238,10 +235,7 @@ BAD_STARTS: list[tuple[dict[str, Any], str]] = [
     ({"include_aliases": ["a"]}, "include_aliases"),
     ({"include_aliases": {"external_id": []}}, ""),
     ({"include_aliases": {"external_id": ["x"] * 20_001}}, "include_aliases.external_id"),
-    (
-        {"include_aliases": {"external_id": ["x"] * 15_000, "crm": ["x"] * 5_001}},
-        "include_aliases",
-    ),
+    ({"include_aliases": {"external_id": ["x"] * 15_000, "crm": ["x"] * 5_001}}, "include_aliases"),
     ({"include_subscription_ids": ["s"]}, "include_aliases and include_subscription_ids"),
     ({"excluded_segments": ["s"]}, "excluded_segments"),
 ]
@@ -258,11 +252,7 @@ def test_bad_starts(changes: dict[str, Any], field: str) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [
-        {"idempotency_key": "again"},
-        {"idempotency_key": KEY.replace("-", "")},
-        {"external_id": 5},
-    ],
+    [{"idempotency_key": "again"}, {"idempotency_key": KEY.replace("-", "")}, {"external_id": 5}],
 )
 def test_bad_idempotency_keys(body: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput) as caught:

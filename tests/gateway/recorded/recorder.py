@@ -31,11 +31,7 @@ from apns_live.cli.with_fake import Place, trying
 LEARNT = ("activity_id", "notification_id", "id")
 """Fields of an answer whose values later requests and phones may show again."""
 _LEFT_OUT = frozenset({"host", "content-length", "connection", "accept-encoding"})
-CARD = {
-    "attributes_type": "DemoAttributes",
-    "attributes": {},
-    "content_state": {"home": 0},
-}
+CARD = {"attributes_type": "DemoAttributes", "attributes": {}, "content_state": {"home": 0}}
 """What an app starts by itself, for clients that hand in its token."""
 
 

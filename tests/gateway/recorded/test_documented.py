@@ -8,10 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.activities.databases import (  # noqa: F401 - fixtures
-    database,
-    store_address,
-)
+from tests.activities.databases import database, store_address  # noqa: F401 - fixtures
 from tests.gateway.braze.conftest import store_kind, world  # noqa: F401 - fixtures
 from tests.gateway.braze.world import VendorWorld
 
@@ -43,9 +40,7 @@ async def test_documented_calls(world: VendorWorld, vendor: str) -> None:  # noq
     for number, step in enumerate(EXAMPLES[vendor]):
         key = step.get("key", secret)
         answer = await world.http.post(
-            step["path"],
-            json=step["body"],
-            headers={"authorization": f"{SCHEMES[vendor]} {key}"},
+            step["path"], json=step["body"], headers={"authorization": f"{SCHEMES[vendor]} {key}"}
         )
         where = f"{number} {step['path']}: {answer.text}"
         assert answer.status_code == step["status"], where

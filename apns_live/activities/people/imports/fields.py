@@ -68,12 +68,7 @@ class Facts(msgspec.Struct, kw_only=True):
 
 
 def facts_of(
-    kind: Kind,
-    values: Mapping[str, Any],
-    *,
-    texts: bool,
-    now: int,
-    registered_at: int = OLDEST,
+    kind: Kind, values: Mapping[str, Any], *, texts: bool, now: int, registered_at: int = OLDEST
 ) -> Facts:
     """Return what one line of our own layout tells.
 
