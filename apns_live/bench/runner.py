@@ -175,7 +175,9 @@ def _timed(name: str, words: list[str], count: int, core: int | None, at_most: f
         done = subprocess.run(
             words, capture_output=True, text=True, timeout=at_most, check=False, preexec_fn=pinned
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"{name} did not end within {at_most:g} seconds") from None
+    except OSError as error:
         raise BenchError(f"{name}: {error}") from error
     wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:

@@ -106,10 +106,9 @@ class EngineRun(Run):
         attachment = self._attachment
         if self.end is not End.OPEN or attachment is None or attachment.held >= HELD_LIMIT:
             return []
-        room = UNREAD_LIMIT - (attachment.in_hand - attachment.held) - len(self.outbox)
-        if room <= 0:
+        if len(self.outbox) >= UNREAD_LIMIT:
             return []
-        tokens = self._reader.take(min(limit, room))
+        tokens = self._reader.take(limit)
         if self._reader.ended:
             # Behind this turn: the pushes below are in hand only then.
             self._engine.soon(self.review)

@@ -22,7 +22,7 @@ from .reading import TokenReader
 ReportT = TypeVar("ReportT")
 
 UNREAD_LIMIT = 10_000
-"""Sending pauses at this number of unread outcomes plus pushes in flight."""
+"""Outcomes that the caller has not read at which sending pauses. Those of pushes in flight still come."""
 WATERMARK = UNREAD_LIMIT // 2
 """Unread outcomes at which a paused run continues."""
 

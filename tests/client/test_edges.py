@@ -192,7 +192,7 @@ async def test_a_source_that_gives_too_much_is_served(fake: FakeApns) -> None:
 async def test_tokens_answered_429_hold_up_no_others(
     timed_fake: FakeApns, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More tokens wait 5 s than a run may have on its way; the others leave all the same."""
+    """More tokens wait 5 s than a run may leave unread; the others leave all the same."""
     monkeypatch.setattr("apns_live.client.fan_out.UNREAD_LIMIT", 500)
     timed_fake.fault("answer", reason="TooManyRequests", times=600)
     async with client_for(timed_fake, clock=clock, max_connections=1) as client:
@@ -204,6 +204,24 @@ async def test_tokens_answered_429_hold_up_no_others(
         await clock.advance(5.0)
         await clock.settle(until=waiting.done)
         assert waiting.result().accepted == 900
+
+
+@pytest.mark.wire
+async def test_connections_alone_bound_what_is_in_flight(
+    timed_fake: FakeApns, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 80 ms a connection has 187 pushes in flight. At 53 connections a run took no more."""
+    monkeypatch.setattr("apns_live.client.fan_out.UNREAD_LIMIT", 50)
+    async with client_for(timed_fake, clock=clock, max_connections=1) as client:
+        await client.send(UPDATE, token(0))
+        timed_fake.fault("delay", delay=5.0)
+        run = client.fan_out(UPDATE, (token(number) for number in range(150)))
+        waiting = asyncio.ensure_future(run.wait())
+        await clock.settle(until=lambda: run.report.read == 150)
+        assert run.report.settled == 0
+        await clock.advance(5.0)
+        await clock.settle(until=waiting.done)
+        assert waiting.result().accepted == 150
 
 
 @pytest.mark.wire
