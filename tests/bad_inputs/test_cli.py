@@ -272,7 +272,7 @@ def test_refused_for_programs(
 
 VARIABLES = [
     ("APNS_LIVE_TEAMID", "DEF123GHIJ", "APNS_LIVE_TEAM_ID"),
-    ("APNS_LIVE_ENDPOINT_PORT", "eight", "Port of the host"),
+    ("APNS_LIVE_ENDPOINT_PORT", "eight", "port of the host"),
     ("APNS_LIVE_ENVIRONMENT", "staging", "production"),
     ("APNS_LIVE_POOL_MAX_CONNECTIONS", "2.5", "number"),
     ("APNS_LIVE_POOL_CONNECT_TIMEOUT", "nan", "or more"),

@@ -62,7 +62,8 @@ async def test_p10_unread_outcomes_pause_sending(fake: FakeApns) -> None:
             await asyncio.sleep(0.001)
         for _ in range(50):
             await asyncio.sleep(0)
-        assert produced <= 10_001
+        # With those that were in flight at that moment: one connection's streams at most.
+        assert produced <= 10_001 + 1_000
         count = 1
         async for outcome in iterator:
             count += outcome.accepted
