@@ -99,7 +99,7 @@ def main(name: str, arguments: list[str]) -> int:
                 Bar("peak memory", _figure(runs["start"], "peak MB"), 300, False, "MB"),
             ]
         case _:
-            found = measure_gateway(given.seconds, setup, overload=640)
+            found = measure_gateway(given.seconds, setup, overload=640, start=300_000)
             runs = found.named()
             (half,), (over,) = runs["update, half load"], runs["640 connections"]
             calls = runs["one token a call"]

@@ -120,6 +120,29 @@ class Traffic:
         for first in range(0, len(every), _BATCH):
             yield post("/v1/tokens", {"tokens": every[first : first + _BATCH]}, f"Bearer {key}")
 
+    def beginning(self, key: str, devices: int) -> Iterator[bytes]:
+        """Yield the calls that register so many other devices, and the one that starts on all of them."""
+        every = [
+            {
+                "device": f"other-{number}",
+                "kind": "start",
+                "attributes_type": TYPE,
+                "token": f"{1 << 200 | number:064x}",
+            }
+            for number in range(devices)
+        ]
+        for first in range(0, devices, _BATCH):
+            yield post("/v1/tokens", {"tokens": every[first : first + _BATCH]}, f"Bearer {key}")
+        start = {
+            "id": "for-everyone",
+            "attributes_type": TYPE,
+            "attributes": {},
+            "content_state": STATE,
+            "alert": {"title": "Kick-off", "body": "It begins"},
+            "audience": {"everyone": True},
+        }
+        yield post("/v1/activities", start, f"Bearer {key}")
+
     def _token(self, activity: str) -> dict[str, str]:
         number = next(self._devices)
         return {
@@ -220,11 +243,13 @@ def gateway(
     connections: int = 64,
     phones: int = 1,
     overload: int = 0,
+    start: int = 0,
     database: str | None = None,
 ) -> Result:
     """Update calls beside an empty route, other APIs, registrations; then half load and overload.
 
     ``count`` calls a contender, or as many as go in ``seconds``. ``phones`` follow each activity.
+    With ``start`` the half load is measured again while an activity starts on so many other devices.
     ``overload`` connections ask at the same time at the end, where refusals do not count as failures.
     """
     setup = setup or Setup()
@@ -264,6 +289,15 @@ def gateway(
             half = rates[len(rates) // 2] / 2
             makers = traffic.makers("update", facts)[:connections]
             measuring.run("update, half load", ours, facts, makers, rate=half)
+            if start:
+                calls = traffic.beginning(facts["native"], start)
+                asyncio.run(
+                    closed_loop(
+                        facts["host"], facts["port"], [lambda: next(calls, None)], seconds=600
+                    )
+                )
+                makers = traffic.makers("update", facts)[:connections]
+                measuring.run("update, during a start", ours, facts, makers, rate=half)
             if overload:
                 makers = traffic.makers("update", facts)[:overload]
                 run = measuring.run(f"{overload} connections", ours, facts, makers)

@@ -243,6 +243,7 @@ def service(bench: Bench, devices: int = 100_000) -> Result:
     --connections [1..]: Number of clients.
     --phones [1..]: Phones per activity.
     --overload N [0..]: Number of clients in a last phase of overload.
+    --start N [0..]: Devices on which an activity starts while updates go on at half load.
     """,
     duration=5.0,
     count=None,
@@ -250,13 +251,14 @@ def service(bench: Bench, devices: int = 100_000) -> Result:
     database=None,
     rounds=3,
 )
-def gateway(bench: Bench, phones: int = 1, overload: int = 0) -> Result:
+def gateway(bench: Bench, phones: int = 1, overload: int = 0, start: int = 0) -> Result:
     """Measure calls of three APIs and registrations, compared with an empty route; latency at half load."""
     _need("fastapi")
     from ..bench.gateway import gateway as measure
 
     said = {name: bench.said[name] for name in ("count", "connections", "database")}
-    return measure(bench.said["duration"], bench.setup(), phones=phones, overload=overload, **said)
+    said |= {"phones": phones, "overload": overload, "start": start}
+    return measure(bench.said["duration"], bench.setup(), **said)
 
 
 @app.command("compare")

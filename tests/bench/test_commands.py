@@ -129,8 +129,9 @@ def test_service_registers_and_starts(capsys) -> None:
 
 def test_gateway_serves_three_apis(capsys) -> None:
     words = ["gateway", "--count", "6", "--connections", "2", "--rounds", "1", "--phones", "2"]
-    result = measured(capsys, *words, "--overload", "3")
+    result = measured(capsys, *words, "--overload", "3", "--start", "20")
     names = ["empty route", "update", "braze", "onesignal", "one token a call", "update, half load"]
+    names.append("update, during a start")
     assert counts(result) == dict.fromkeys([*names, "3 connections"], 6)
 
 
