@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Gateway:
-    """The gateway's parts. ``new_id`` creates ids, ``clock`` is the service's.
+    """The gateway's parts. ``clock`` is the service's.
 
     If the app opens its service in its lifespan, the parts exist only after start-up. So routes read
     them at each call (``gateway.service``).
@@ -41,7 +41,6 @@ class Gateway:
     credentials: DeviceCredentials
     readiness: Readiness
     clock: Clock
-    new_id: Callable[[], str]
 
     def __init__(self, settings: GatewaySettings | None = None) -> None:
         self.settings = settings or GatewaySettings()
@@ -65,7 +64,6 @@ class Gateway:
         database, clock = service.database, service.clock
         self.service = service
         self.clock = clock
-        self.new_id = service.new_id
         self.keys = Keys(database, clock, service.new_id, self.admission.strangers)
         self.limits = Limits(self.settings, clock)
         self.audit = Audit(database, clock)
@@ -84,6 +82,11 @@ class Gateway:
         """Raise `Busy` before start-up and after shutdown."""
         if not self.is_open:
             raise Busy("the gateway is starting or closing", retry_after=2.0)
+
+    @property
+    def new_id(self) -> Callable[[], str]:
+        """Creates ids, as the service does."""
+        return self.service.new_id
 
     @property
     def imports(self) -> int:

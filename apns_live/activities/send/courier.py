@@ -39,7 +39,7 @@ from .helping import Helping
 from .jobs import TRY_AGAIN, Jobs, Place, Reading
 from .kind import Setting
 from .limits import Limits
-from .live import Live
+from .live import Live, Takes
 from .lives import Lives
 from .notifying import Notifier
 from .recorder import Recorder
@@ -242,7 +242,7 @@ class Courier:
                     await asyncio.sleep(_ANSWERS)
                 await self._recorder.flush()
         for live in left:
-            live.deaf = True
+            live.takes = Takes.NOTHING
 
     def _leave(self, partitions: frozenset[int]) -> list[Live]:
         """Stop sending for partitions; return their activities, whose answers are still recorded."""
@@ -261,7 +261,7 @@ class Courier:
     def _dropped(self, partitions: frozenset[int]) -> None:
         """Drop partitions from memory, because results were discarded and memory is out of date."""
         for live in self._leave(partitions):
-            live.deaf = True
+            live.takes = Takes.NOTHING
         if self._jobs.group is not None:
             self._jobs.group.create_task(self._begin_again(partitions))
 
@@ -273,7 +273,7 @@ class Courier:
         """Work until cancelled."""
         # Also when it is started again after a failure: what was cut off is taken up.
         for live in self._lives.abandon(frozenset(range(PARTITIONS))):
-            live.deaf = True
+            live.takes = Takes.NOTHING
         self._backlog.take_over(self.setting.ownership.partitions)
         async with asyncio.TaskGroup() as group:
             self._jobs.group = group
@@ -326,8 +326,8 @@ class Courier:
             living=len(self._lives),
             tokens=self._lives.tokens,
             unwritten=len(self._recorder),
-            batches=self._recorder.batches,
-            results=self._recorder.rows,
+            batches=self._recorder.totals.batches,
+            results=self._recorder.totals.rows,
             watchers=len(self._watchers),
             state_ages=state_ages,
             operations=operations,

@@ -6,6 +6,7 @@ a translated alert is encoded once per language, and the latest state wins withi
 
 from __future__ import annotations
 
+import enum
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -160,11 +161,19 @@ class Group:
         return self.target.leave(token)
 
     def _decided(self, place: int, number: int, outcome: Outcome) -> None:
-        if self._live.deaf:
+        if self._live.takes is Takes.NOTHING:
             return
         if number not in self._numbers:
             self._settle_numbers()
         self._live.decided(self._live, self._devices[place], self._numbers.get(number, 0), outcome)
+
+
+class Takes(enum.Enum):
+    """What an activity in memory still takes. Another worker owns it, or will soon, unless that is all."""
+
+    ALL = "states to send, and answers"
+    ANSWERS = "answers to what is in flight"
+    NOTHING = "nothing"
 
 
 class Live:
@@ -197,10 +206,12 @@ class Live:
         """What timestamps must be above after the first state that is put here, seconds."""
         self.refusal = ""
         """Why APNs refuses the credentials, if it did."""
-        self.abandoned = False
-        """Whether another worker has it now, or soon: nothing more is sent."""
-        self.deaf = False
-        """Whether nothing more is noted either."""
+        self.takes = Takes.ALL
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether another worker owns it now, or will soon."""
+        return self.takes is not Takes.ALL
 
     @property
     def environments(self) -> set[str]:
@@ -263,7 +274,7 @@ class Live:
 
     def abandon(self) -> None:
         """Stop sending, because another worker owns the activity now."""
-        self.abandoned = True
+        self.takes = Takes.ANSWERS
         for group in self.groups.values():
             # A state that is held would keep it in delivery, and leave later.
             group.target.close("another worker sends for this activity")

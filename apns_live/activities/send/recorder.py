@@ -47,6 +47,14 @@ Recorded = Callable[[int], object]
 """Called with how many more of somebody's results are in the store."""
 
 
+@dataclass(slots=True)
+class Totals:
+    """What a recorder has written since it was made."""
+
+    batches: int = 0
+    rows: int = 0
+
+
 @dataclass(eq=False, repr=False)
 class Recorder:
     """Collects results and writes them. ``closing`` notes what is finished by them.
@@ -76,7 +84,7 @@ class Recorder:
         self._results = 0
         self.flushed: list[Callable[[], object]] = []
         """Called when results were written: sending may go on after a pause."""
-        self.batches = self.rows = 0
+        self.totals = Totals()
         self.observed = Observed()
 
     @property
@@ -192,8 +200,8 @@ class Recorder:
         owners, self._owners = self._owners, {}
         waiting, self._waiting = self._waiting, []
         for batch, written in await self._write(parts) if any(parts.values()) else ():
-            self.batches += 1
-            self.rows += len(batch)
+            self.totals.batches += 1
+            self.totals.rows += len(batch)
             self.observed.pushed(batch.outcomes)
             self.observed.finished(written.finished, milliseconds(self.clock))
             self.wrote(batch, written)
