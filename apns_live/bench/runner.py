@@ -30,7 +30,7 @@ from .senders import BUNDLE_ID, KEY_ID, TEAM_ID, Plan
 from .sinks import Sink, SinkOptions, sink
 
 SILENCE = 120.0
-"""Seconds after which a sender that says nothing is given up, beyond those it is to send for."""
+"""Seconds to wait for a sender, in addition to the time for which it sends."""
 PROBE = 2_000
 """Pushes of a command's first turn: how many it can send in the seconds asked for."""
 
@@ -106,7 +106,7 @@ class Stand:
 
     @contextlib.contextmanager
     def _leaving_out(self, one: Contender, there: list[Contender]) -> Iterator[None]:
-        """Take a command that fails from ``there``, with its runs, where there are others."""
+        """If a command fails, remove it from ``there`` and its runs from the result, unless it is the only one."""
         try:
             yield
         except BenchError as error:

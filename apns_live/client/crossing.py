@@ -55,7 +55,7 @@ class Accepted(msgspec.Struct, array_like=True):
 
     like: Outcome
     spans: list[tuple[int, int]]
-    """Which tokens, counting those that the worker was handed: the first, and how many follow on it."""
+    """Which tokens, numbered in the order in which the worker got them: first number and count of each span."""
     unique_ids: Sequence[bytes]
     """As APNs sent them, see `EncodedString`; empty where it sent none."""
 
