@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import ScalarSelect, literal, select, update
 
-from apns_live.activities.due import due as timetable
 from apns_live.activities.due import expiry
-from apns_live.activities.due import missing_tokens as missing
-from apns_live.activities.due.scheduler import LONGEST, Scheduler
-from apns_live.activities.due.steady import CONFIRMED
+from apns_live.activities.due.due import MISSED, Step
+from apns_live.activities.due.scheduler import CONFIRMED, LONGEST, Scheduler
+from apns_live.activities.due.silent_starts import MissingTokens
 from apns_live.activities.read.operations import Operations
 from apns_live.activities.requests import End, Presentation, Update
 from apns_live.activities.store import schema
@@ -200,7 +199,7 @@ async def test_after_a_pause_it_catches_up(still: World, caplog: pytest.LogCaptu
     assert sorted(row for _, row in still.told) == [1, 2, 3]
     # The start whose end had passed too is not sent, and says why.
     [operation] = await still.operations.page(still.app, activity="past")
-    assert (operation["status"], operation["reason"]) == ("failed", timetable.MISSED)
+    assert (operation["status"], operation["reason"]) == ("failed", MISSED)
     assert operation["finished_at"] == still.now
     known = await still.activities.get(still.app, "past")
     assert (known["end_reason"], known["started_at"], known["version"]) == ("missed", None, 1)
@@ -223,7 +222,7 @@ async def test_the_wall_clock_may_jump(world: World, monkeypatch: pytest.MonkeyP
 
 
 async def test_more_than_a_batch_is_due(still: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timetable, "BATCH", 3)
+    monkeypatch.setattr(Step, "batch", 3)
     now = still.clock.time()
     for number in range(10):
         await still.activities.start(
@@ -431,7 +430,7 @@ async def test_no_token_is_expected_of_an_activity_that_follows_a_channel(
 async def test_late_tokens_are_found_in_batches_and_by_their_own_start(
     still: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(missing, "BATCH", 2)
+    monkeypatch.setattr(MissingTokens, "batch", 2)
     await still.activities.start(still.app, a_start())
     for number in range(7):
         await still.put_on("match-17", f"x{number}")

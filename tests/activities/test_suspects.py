@@ -10,8 +10,8 @@ from sqlalchemy import select, update
 
 from apns_live.activities.accept.receipts import ReceiptRecord, Receipts
 from apns_live.activities.accept.tokens import Joining
-from apns_live.activities.due import unanswered_starts
 from apns_live.activities.due.scheduler import Scheduler
+from apns_live.activities.due.silent_starts import UnansweredStarts
 from apns_live.activities.people.directory import Directory
 from apns_live.activities.people.records import DeviceRecord, TokenRecord
 from apns_live.activities.read.diagnosis import diagnose
@@ -318,7 +318,7 @@ async def test_two_schedulers_count_a_start_once(world: World) -> None:
 
 
 async def test_many_are_counted_in_batches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unanswered_starts, "BATCH", 2)
+    monkeypatch.setattr(UnansweredStarts, "batch", 2)
     names = [f"x{number}" for number in range(5)]
     for number, name in enumerate(names):
         await world.told(f"{number:04x}", name)

@@ -1,9 +1,10 @@
-"""Starts and ends at a set time, and what all steps of the scheduler share."""
+"""What all steps of the scheduler share, and the starts and ends at a set time."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
@@ -17,79 +18,120 @@ from ..requests import End, Presentation
 from ..store import schema
 from ..store.database import Database
 from ..store.ownership import Ownership
-from ..store.statements import rows_of
+from ..store.statements import change_row, rows_of
 from ..times import ACTIVE_MILLISECONDS
 
 logger = logging.getLogger("apns_live.activities")
 
-BATCH = 100
 MISSED = "its end had passed before it could be started"
 
-Kind = Literal["start", "end"]
 
-
+@dataclass
 class Done:
-    """What a batch did, told after its commit."""
+    """What a batch did. The scheduler tells of it after the commit."""
 
-    def __init__(self) -> None:
-        self.written: list[tuple[App, int]] = []
-        self.left: list[tuple[int, str]] = []
-        self.activities: list[int] = []
-        self.operations: list[int] = []
-        self.noted = False
-        """Whether rows changed in a way that only other steps care about."""
+    written: list[tuple[App, int]] = field(default_factory=list)
+    left: list[tuple[int, str]] = field(default_factory=list)
+    activities: list[int] = field(default_factory=list)
+    operations: list[int] = field(default_factory=list)
+    noted: bool = False
+    """True if rows changed in a way that only other steps care about."""
 
     def __bool__(self) -> bool:
-        told = self.written or self.left or self.activities or self.operations
-        return self.noted or bool(told)
+        return self.noted or bool(self.written or self.left or self.activities or self.operations)
 
 
-class Timetable:
-    """Does the starts, or the ends, that are due. One batch is one transaction."""
+class Step:
+    """One kind of work. A row is due ``after`` milliseconds from the time in its column ``time``."""
 
-    def __init__(
-        self, database: Database, activities: Activities, kind: Kind, ownership: Ownership
-    ) -> None:
-        self._database = database
-        self._ownership = ownership
-        self._activities = activities
-        self._kind = kind
-        table = schema.activities
-        self._column = table.c.start_at if kind == "start" else table.c.end_at
-        self._status = "scheduled" if kind == "start" else "active"
+    batch = 100
+    """Rows that are handled in one transaction."""
 
-    def _waiting(self) -> tuple[ColumnElement[bool], ...]:
-        table = schema.activities
-        mine = self._ownership.mine(table)
-        return table.c.status == self._status, self._column.is_not(None), mine
+    def __init__(self, database: Database, time: ColumnElement[int], after: int = 0) -> None:
+        self.database = database
+        self.time = time
+        self.after = after
 
-    def first(self) -> ScalarSelect[int]:
-        """Say when the first is due; see `Step`."""
-        return earliest(self._column, *self._waiting())
+    def waiting(self) -> tuple[ColumnElement[bool], ...]:
+        """Return the conditions of rows that are due now or later."""
+        raise NotImplementedError
 
     async def run(self, done: Done, now: int) -> int | None:
-        """Do a batch; see `Step`."""
-        column, status = self._column, self._status
-        found = await self._database.rows(
-            select(schema.activities.c.id, column.label("due"))
-            .where(*self._waiting())
-            .order_by(column)
-            .limit(BATCH + 1)
-        )
-        due = [row.id for row in found[:BATCH] if row.due <= now]
+        """Handle one batch of what is due at ``now``; return when to look again, in milliseconds.
+
+        A time that has passed means that more is due; None that nothing is in sight.
+        """
+        raise NotImplementedError
+
+    def first(self, *more: ColumnElement[bool]) -> ScalarSelect[int]:
+        """Return the query for the time when the first row is due; NULL if there is none."""
+        query = select(self.time + self.after if self.after else self.time)
+        query = query.where(*self.waiting(), *more).order_by(self.time).limit(1)
+        return query.scalar_subquery()
+
+    async def due(self, now: int, *columns: Any) -> tuple[list[Row[Any]], int | None]:
+        """Return a batch of rows that are due, and when the first one behind them is."""
+        query = select(*columns, self.time.label("due")).where(*self.waiting()).order_by(self.time)
+        found = await self.database.rows(query.limit(self.batch + 1))
+        rows = [row for row in found[: self.batch] if row.due + self.after <= now]
+        return rows, found[len(rows)].due + self.after if len(rows) < len(found) else None
+
+
+class StepOfActivities(Step):
+    """A step over the activities of one status in the partitions that this process owns."""
+
+    def __init__(
+        self, database: Database, ownership: Ownership, status: str, time: str, after: int = 0
+    ) -> None:
+        super().__init__(database, schema.activities.c[time], after)
+        self.ownership = ownership
+        self.status = status
+
+    def waiting(self) -> tuple[ColumnElement[bool], ...]:
+        """See `Step`."""
+        table = schema.activities
+        return table.c.status == self.status, self.time.is_not(None), self.ownership.mine(table)
+
+    async def held(
+        self, connection: AsyncConnection, rows: Sequence[Row[Any]], still: ColumnElement[bool]
+    ) -> Sequence[Row[Any]]:
+        """Return the rows that are still due, locked; another process may have been faster."""
+        table = schema.activities
+        ids = [row.id for row in rows]
+        query = select(table).where(table.c.id.in_(ids), table.c.status == self.status, still)
+        query = query.order_by(table.c.id).with_for_update(skip_locked=True)
+        return await rows_of(connection, query)
+
+
+class Timetable(StepOfActivities):
+    """The starts, or the ends, at a set time."""
+
+    def __init__(
+        self,
+        database: Database,
+        activities: Activities,
+        kind: Literal["start", "end"],
+        ownership: Ownership,
+    ) -> None:
+        status = "scheduled" if kind == "start" else "active"
+        super().__init__(database, ownership, status, f"{kind}_at")
+        self._activities = activities
+        self._act = self._start if kind == "start" else self._end
+
+    async def run(self, done: Done, now: int) -> int | None:
+        """See `Step`."""
+        due, later = await self.due(now, schema.activities.c.id)
         if due:
-            async with self._database.write() as connection:
-                rows = await held_rows(connection, due, status, column <= now)
+            async with self.database.write() as connection:
+                rows = await self.held(connection, due, self.time <= now)
                 apps = await apps_of(connection, (row.app_id for row in rows))
                 for row in rows:
-                    if self._kind == "start":
-                        await _start(connection, row, now)
-                    else:
-                        await self._end(connection, apps[row.app_id], row, now)
-                    done.written.append((apps[row.app_id], row.id))
-        return found[len(due)].due if len(due) < len(found) else None
+                    app = apps[row.app_id]
+                    await self._act(Writing(connection, app, now), row)
+                    done.written.append((app, row.id))
+        return later
 
-    async def _end(self, connection: AsyncConnection, app: App, row: Row[Any], now: int) -> None:
+    async def _end(self, writing: Writing, row: Row[Any]) -> None:
         try:
             presentation = msgspec.json.decode(row.end_message, type=Presentation)
         except msgspec.MsgspecError:
@@ -98,55 +140,28 @@ class Timetable:
         end = End(
             id=row.public_id, reason="scheduled", presentation=presentation, dialect=row.dialect
         )
-        await self._activities.change_within(Writing(connection, app, now), row, end)
+        await self._activities.change_within(writing, row, end)
 
-
-async def _start(connection: AsyncConnection, row: Row[Any], now: int) -> None:
-    activities, operations = schema.activities, schema.operations
-    waiting = (operations.c.activity_id == row.id, operations.c.status == "scheduled")
-    if row.end_at is not None and row.end_at <= now:
-        logger.warning("the activity %r was not started: %s", row.public_id, MISSED)
-        ended = dict.fromkeys(("ended_at", "retired_at", "updated_at"), now)
-        place = activities.c.id == row.id
-        await connection.execute(
-            update(activities).where(place).values(status="ended", end_reason="missed", **ended)
+    async def _start(self, writing: Writing, row: Row[Any]) -> None:
+        connection, now = writing.connection, writing.now
+        operations = schema.operations
+        waiting = update(operations).where(
+            operations.c.activity_id == row.id, operations.c.status == "scheduled"
         )
-        failed = {"status": "failed", "reason": MISSED, "finished_at": now}
-        await connection.execute(update(operations).where(*waiting).values(failed))
-        return
-    begun = {"started_at": now, "expires_at": now + ACTIVE_MILLISECONDS, "updated_at": now}
-    if row.hand_over_after is not None:
-        begun["hand_over_at"] = now + row.hand_over_after
-    place = activities.c.id == row.id
-    await connection.execute(update(activities).where(place).values(status="active", **begun))
-    # The start carries the newest state, so what was put in the meantime needs no push.
-    await connection.execute(
-        update(operations)
-        .where(*waiting, operations.c.kind != "start")
-        .values(status="superseded", finished_at=now)
-    )
-    await connection.execute(
-        update(operations).where(*waiting, operations.c.kind == "start").values(status="accepted")
-    )
-
-
-def earliest(
-    column: ColumnElement[int], *waiting: ColumnElement[bool], after: int = 0
-) -> ScalarSelect[int]:
-    """Return the least of a column, by its index, and ``after`` milliseconds later."""
-    query = select(column + after if after else column)
-    return query.where(*waiting).order_by(column).limit(1).scalar_subquery()
-
-
-async def held_rows(
-    connection: AsyncConnection, ids: Sequence[int], status: str, still: ColumnElement[bool]
-) -> Sequence[Row[Any]]:
-    """Return the rows that are still due, locked; another process may have been faster."""
-    table = schema.activities
-    return await rows_of(
-        connection,
-        select(table)
-        .where(table.c.id.in_(ids), table.c.status == status, still)
-        .order_by(table.c.id)
-        .with_for_update(skip_locked=True),
-    )
+        if row.end_at is not None and row.end_at <= now:
+            logger.warning("the activity %r was not started: %s", row.public_id, MISSED)
+            values: dict[str, Any] = {"status": "ended", "end_reason": "missed"}
+            values |= dict.fromkeys(("ended_at", "retired_at", "updated_at"), now)
+            await change_row(connection, schema.activities, row.id, **values)
+            failed = {"status": "failed", "reason": MISSED, "finished_at": now}
+            await connection.execute(waiting.values(failed))
+            return
+        values = {"status": "active", "started_at": now, "updated_at": now}
+        values["expires_at"] = now + ACTIVE_MILLISECONDS
+        if row.hand_over_after is not None:
+            values["hand_over_at"] = now + row.hand_over_after
+        await change_row(connection, schema.activities, row.id, **values)
+        # The start carries the newest state, so the updates before it need no push.
+        before = waiting.where(operations.c.kind != "start")
+        await connection.execute(before.values(status="superseded", finished_at=now))
+        await connection.execute(waiting.values(status="accepted"))

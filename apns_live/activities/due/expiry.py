@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Row, ScalarSelect, case, func, select, update
+from sqlalchemy import ColumnElement, Row, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..apps import apps_of
@@ -22,137 +22,113 @@ from ..store.hand_over import begun
 from ..store.ownership import Ownership
 from ..store.statements import hold, with_rows
 from ..times import ACTIVE_MILLISECONDS
-from .due import Done, earliest, held_rows
+from .due import Done, StepOfActivities
 
 logger = logging.getLogger("apns_live.activities")
 
 SHOWN_MILLISECONDS = 4 * 3600 * 1000
 """How long an ended card may stay on the Lock Screen."""
 GONE_MILLISECONDS = ACTIVE_MILLISECONDS + SHOWN_MILLISECONDS
-BATCH = 200
 TOKENS = 2_000
 """Tokens that are retired in one transaction."""
 _PATIENCE = 300_000
 """Milliseconds between two looks at an activity that devices join one after the other."""
 
-_ENDED = """
-UPDATE activities SET status = 'ended', ended_at = given.at, end_reason = 'expired', updated_at = :now
-FROM {activity, at} WHERE activities.id = given.activity
-"""
-_GONE = """
-UPDATE activities SET retired_at = :now FROM {activity, at} WHERE activities.id = given.activity
-"""
-_LATER = """
-UPDATE activities SET expires_at = given.at FROM {activity, at} WHERE activities.id = given.activity
-"""
+_STATEMENT = (
+    "UPDATE activities SET {} FROM {{activity, at, now}} WHERE activities.id = given.activity"
+)
+_ENDED = _STATEMENT.format(
+    "status = 'ended', ended_at = given.at, end_reason = 'expired', updated_at = given.now"
+)
+_GONE = _STATEMENT.format("retired_at = given.now")
+_LATER = _STATEMENT.format("expires_at = given.at")
 
 _table = schema.activity_devices
 _begun = begun(_table)
 
 
-class Expiry:
-    """Looks at activities of one status whose time may be up: ``active`` ones end, ``ended`` ones go."""
+class Expiry(StepOfActivities):
+    """Activities of one status whose time may be up: ``active`` ones end, ``ended`` ones are retired."""
+
+    batch = 200
 
     def __init__(
         self, database: Database, status: Literal["active", "ended"], ownership: Ownership
     ) -> None:
-        self._database = database
-        self._ownership = ownership
-        self._status = status
-        self._after = 0 if status == "active" else SHOWN_MILLISECONDS
+        after = 0 if status == "active" else SHOWN_MILLISECONDS
+        super().__init__(database, ownership, status, "expires_at", after)
 
-    def _waiting(self) -> tuple[ColumnElement[bool], ...]:
+    def waiting(self) -> tuple[ColumnElement[bool], ...]:
+        """See `Step`."""
         table = schema.activities
-        mine = self._ownership.mine(table)
-        return table.c.status == self._status, table.c.retired_at.is_(None), mine
-
-    def first(self) -> ScalarSelect[int]:
-        """Say when to look at the first; see `Step`."""
-        return earliest(schema.activities.c.expires_at, *self._waiting(), after=self._after)
+        living = table.c.retired_at.is_(None)
+        return table.c.status == self.status, living, self.ownership.mine(table)
 
     async def run(self, done: Done, now: int) -> int | None:
-        """Look at a batch; see `Step`."""
-        table = schema.activities
-        query = select(table).where(*self._waiting()).order_by(table.c.expires_at)
-        found = await self._database.rows(query.limit(BATCH + 1))
-        due = [row for row in found[:BATCH] if row.expires_at + self._after <= now]
+        """See `Step`."""
+        due, later = await self.due(now, schema.activities)
         old = [row.id for row in due if _since(row) + GONE_MILLISECONDS <= now]
         if old and not await self._retire(old, done, now):
-            return now  # a part of large activities: there is more to do
+            return now  # more tokens of large activities are left
         if due:
             await self._look(due, done, now)
-        return found[len(due)].expires_at + self._after if len(due) < len(found) else None
+        return later
 
     async def _look(self, due: Sequence[Row[Any]], done: Done, now: int) -> None:
-        """Do what is due for some activities."""
-        table = schema.activities
-        ids = [row.id for row in due]
-        async with self._database.write() as connection:
-            living = table.c.retired_at.is_(None)
-            held = {row.id for row in await held_rows(connection, ids, self._status, living)}
+        """End, retire or postpone activities, by the age of their cards."""
+        async with self.database.write() as connection:
+            living = schema.activities.c.retired_at.is_(None)
+            held = {row.id for row in await self.held(connection, due, living)}
+            newest, oldest = func.max(_begun).label("newest"), func.min(_begun).label("oldest")
+            query = select(_table.c.activity_id, newest, oldest).group_by(_table.c.activity_id)
             cards = {
                 row.activity_id: row
                 for row in await connection.execute(
-                    select(
-                        _table.c.activity_id,
-                        func.max(_begun).label("newest"),
-                        func.min(_begun).label("oldest"),
-                    )
-                    .where(_table.c.activity_id.in_(held), _table.c.retired_at.is_(None))
-                    .group_by(_table.c.activity_id)
+                    query.where(_table.c.activity_id.in_(held), _table.c.retired_at.is_(None))
                 )
             }
             over: list[Row[Any]] = []
-            changes: dict[str, list[tuple[int, int]]] = {}
+            changes: dict[str, list[tuple[int, int, int]]] = {}
             for row in due:
                 if row.id not in held:
                     continue
-                found = cards.get(row.id)
-                newest, oldest = (0, None) if found is None else (found.newest, found.oldest)
-                statement, at = self._change(max(newest or 0, _since(row)), oldest, now)
-                changes.setdefault(statement, []).append((row.id, at))
+                statement, at = self._change(row, cards.get(row.id), now)
+                changes.setdefault(statement, []).append((row.id, at, now))
                 if statement is not _LATER:
                     over.append(row)
             for statement, rows in changes.items():
-                given = {} if statement is _LATER else {"now": now}
-                await with_rows(connection, statement, rows, **given)
-            if over and self._status == "active":
+                await with_rows(connection, statement, rows)
+            if over and self.status == "active":
                 await _close(connection, over, now)
             apps = await apps_of(connection, (row.app_id for row in over))
         done.written += [(apps[row.app_id], row.id) for row in over]
 
-    def _change(self, newest: int, oldest: int | None, now: int) -> tuple[str, int]:
+    def _change(self, row: Row[Any], cards: Row[Any] | None, now: int) -> tuple[str, int]:
         """Return what becomes of an activity's row: a statement, and its time."""
+        newest = max(_since(row), 0 if cards is None else cards.newest or 0)
         expiry = newest + ACTIVE_MILLISECONDS
-        if self._status == "active":
+        if self.status == "active":
             if expiry <= now:
                 return _ENDED, expiry
-            if oldest is not None and oldest + GONE_MILLISECONDS < expiry:
-                expiry = max(oldest + GONE_MILLISECONDS, now + _PATIENCE)
+            if cards is not None and cards.oldest is not None:
+                gone = cards.oldest + GONE_MILLISECONDS
+                expiry = max(gone, now + _PATIENCE) if gone < expiry else expiry
         elif newest + GONE_MILLISECONDS <= now:
             return _GONE, now
         return _LATER, expiry
 
     async def _retire(self, ids: Sequence[int], done: Done, now: int) -> bool:
-        """Retire a batch of tokens whose card can be there no more; return whether none is left."""
-        old = (
-            select(_table.c.id)
-            .where(
-                _table.c.activity_id.in_(ids),
-                _table.c.retired_at.is_(None),
-                _begun <= now - GONE_MILLISECONDS,
-            )
-            .limit(TOKENS)
+        """Retire a batch of tokens whose card cannot be visible any more; return True if none is left."""
+        living = _table.c.retired_at.is_(None)
+        old = select(_table.c.id).where(
+            _table.c.activity_id.in_(ids), living, _begun <= now - GONE_MILLISECONDS
         )
-        async with self._database.write() as connection:
+        retired = update(_table).where(_table.c.id.in_(old.limit(TOKENS)), living)
+        retired = retired.values(retired_at=now, retired_reason="expired", ending_at=None)
+        async with self.database.write() as connection:
             await hold(connection, schema.activities, ids)
-            gone = await connection.execute(
-                update(_table)
-                .where(_table.c.id.in_(old), _table.c.retired_at.is_(None))
-                .values(retired_at=now, retired_reason="expired", ending_at=None)
-                .returning(_table.c.activity_id, _table.c.token)
-            )
-            tokens = gone.all()
+            gone = retired.returning(_table.c.activity_id, _table.c.token)
+            tokens = (await connection.execute(gone)).all()
         done.left += [(row.activity_id, row.token) for row in tokens if row.token is not None]
         return len(tokens) < TOKENS
 
@@ -164,22 +140,15 @@ def _since(row: Row[Any]) -> int:
 async def _close(connection: AsyncConnection, rows: Sequence[Row[Any]], now: int) -> None:
     """Finish the operations that waited for devices which will get nothing more."""
     table = schema.operations
+    status = case(
+        (table.c.reason.is_not(None), "failed"),  # it waited for credentials
+        (table.c.accepted + table.c.failed == 0, "superseded"),
+        else_="done",
+    )
+    unfinished = (table.c.status.in_(["accepted", "running"]), table.c.kind != "start")
+    theirs = table.c.activity_id.in_([row.id for row in rows])
     await connection.execute(
-        update(table)
-        .where(
-            table.c.activity_id.in_([row.id for row in rows]),
-            table.c.status.in_(["accepted", "running"]),
-            table.c.kind != "start",
-        )
-        .values(
-            # Nobody was sent it, or those who could be were.
-            status=case(
-                (table.c.reason.is_not(None), "failed"),  # it waited for credentials
-                (table.c.accepted + table.c.failed == 0, "superseded"),
-                else_="done",
-            ),
-            finished_at=now,
-        )
+        update(table).where(theirs, *unfinished).values(status=status, finished_at=now)
     )
     for row in rows:
         logger.info("the activity %r was ended by iOS, 8 hours after its start", row.public_id)

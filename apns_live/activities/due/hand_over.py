@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, ScalarSelect, exists, func, select
+from sqlalchemy import Row, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..accept.activities import Activities
@@ -22,7 +22,7 @@ from ..store.hand_over import awaited, begun, due, eligible, first_begun, leave_
 from ..store.ownership import Ownership
 from ..store.statements import change_row
 from ..times import ACTIVE_MILLISECONDS
-from .due import BATCH, Done, earliest, held_rows
+from .due import Done, StepOfActivities
 
 logger = logging.getLogger("apns_live.activities")
 
@@ -30,32 +30,19 @@ AGAIN = 300_000
 """Milliseconds until an activity is checked again while a card of it is due."""
 
 
-class HandOvers:
-    """Finds activities with cards that are due. One batch is one transaction."""
+class HandOvers(StepOfActivities):
+    """Activities with cards that are due for a hand-over."""
 
     def __init__(self, database: Database, activities: Activities, ownership: Ownership) -> None:
-        self._database = database
+        super().__init__(database, ownership, "active", "hand_over_at")
         self._activities = activities
-        self._ownership = ownership
-
-    def _waiting(self) -> tuple[ColumnElement[bool], ...]:
-        table = schema.activities
-        mine = self._ownership.mine(table)
-        return table.c.status == "active", table.c.hand_over_at.is_not(None), mine
-
-    def first(self) -> ScalarSelect[int]:
-        """Say when the first card is due; see `Step`."""
-        return earliest(schema.activities.c.hand_over_at, *self._waiting())
 
     async def run(self, done: Done, now: int) -> int | None:
-        """Do a batch; see `Step`."""
+        """See `Step`."""
         table = schema.activities
-        column = table.c.hand_over_at
-        query = select(table.c.id).where(*self._waiting(), column <= now)
-        query = query.order_by(column).limit(BATCH)
-        ids = [row.id for row in await self._database.rows(query)]
-        async with self._database.write() as connection:
-            rows = await held_rows(connection, ids, "active", column <= now)
+        found, _ = await self.due(now, table.c.id)
+        async with self.database.write() as connection:
+            rows = await self.held(connection, found, self.time <= now)
             apps = await apps_of(connection, (row.app_id for row in rows))
             for row in rows:
                 done.left += [(row.id, one) for one in await leave_first(connection, row, now)]
@@ -66,7 +53,7 @@ class HandOvers:
                     logger.info("the cards of %r are replaced before iOS ends them", row.public_id)
                 again = await _next_look(connection, row, now)
                 await change_row(connection, table, row.id, hand_over_at=again)
-        again_at: int | None = await self._database.scalar(select(self.first()))
+        again_at: int | None = await self.database.scalar(select(self.first()))
         return again_at
 
 
@@ -77,15 +64,13 @@ async def _is_wanted(connection: AsyncConnection, row: Row[Any], now: int) -> bo
     at_work = row.updated_at > since or await _holds(
         connection, streams.c.activity_id == row.id, streams.c.updated_at > since
     )
-    soon_over = (
-        row.end_at is not None and row.end_at <= now - row.hand_over_after + ACTIVE_MILLISECONDS
-    )
-    under_way = (
+    soon_over = row.end_at is not None and row.end_at <= since + ACTIVE_MILLISECONDS
+    unfinished_start = (
         operations.c.activity_id == row.id,
         operations.c.kind == "start",
         operations.c.finished_at.is_(None),
     )
-    if not at_work or soon_over or await _holds(connection, *under_way):
+    if not at_work or soon_over or await _holds(connection, *unfinished_start):
         return False
     if await _holds(connection, eligible(row, now)):
         return True

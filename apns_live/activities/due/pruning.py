@@ -8,10 +8,10 @@ batches.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, and_, delete, or_, select, tuple_
+from sqlalchemy import Column, ColumnElement, Table, and_, delete, or_, select, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
@@ -19,12 +19,12 @@ from ..accept.idempotency import KEPT_MILLISECONDS
 from ..settings import ServiceSettings
 from ..store import schema
 from ..store.database import Database
-from .steady import SteadyTime
+from .scheduler import SteadyTime
 
 logger = logging.getLogger("apns_live.activities")
 
 FIRST = 60.0
-"""Seconds from the start to the first round: whoever just started has other work."""
+"""Seconds from the start of the process to the first round."""
 EVERY = 3600.0
 """Seconds from the end of one round to the next."""
 PAUSE = 0.05
@@ -32,19 +32,18 @@ PAUSE = 0.05
 BATCH = 1_000
 PARENTS = 20
 """Activities, or operations, whose rows are deleted together."""
-_DAY = 86_400_000.0
+_DAY = 86_400_000
 _HEARD = 600_000
-"""Milliseconds after which every owner of an activity has heard of its tokens."""
-_FINISHED = ("done", "superseded", "failed")
+"""Milliseconds after which every owner of an activity has read the changes of its tokens."""
 
 
 class Pruning:
-    """Deletes what is past its time, in rounds. ``round`` does one; ``run`` does them for ever.
+    """Deletes expired rows, in rounds. ``round`` does one; ``run`` does them until cancelled.
 
-    ``settings`` says how many days each kind of row is kept. ``outcome_days`` counts for the operations
-    that they belong to and for the log of webhook calls too, ``activity_days`` from the moment when no card
-    can be left, ``token_days`` from their retirement, also for broadcast channels that were deleted. The
-    answers for idempotency keys are kept for 30 days.
+    ``settings`` says how many days each kind of row is kept. ``outcome_days`` is also for the operations
+    of the outcomes and for the log of webhook calls. ``activity_days`` counts from the moment when no card can
+    be left, ``token_days`` from the retirement of a token or the deletion of a broadcast channel. Answers
+    for idempotency keys are kept for 30 days.
     """
 
     def __init__(
@@ -69,15 +68,14 @@ class Pruning:
         """Prune soon, and then after each interval, until cancelled."""
         await self._clock.sleep(FIRST)
         while True:
-            deleted = await self.round()
-            if deleted:
+            if deleted := await self.round():
                 logger.info("pruned %s", ", ".join(f"{n} {name}" for name, n in deleted.items()))
             await self._clock.sleep(self._every)
 
     async def round(self) -> dict[str, int]:
-        """Delete everything that is past its time; return how many rows of each table."""
+        """Delete all expired rows; return how many of each table."""
         now, keep = self._time.milliseconds(), self._keep
-        tokens, outcomes = now - int(keep.token_days * _DAY), now - int(keep.outcome_days * _DAY)
+        outcomes, tokens = now - int(keep.outcome_days * _DAY), now - int(keep.token_days * _DAY)
         deleted: dict[str, int] = {}
         for time, limit in (
             (schema.outcomes.c.created_at, outcomes),
@@ -91,8 +89,13 @@ class Pruning:
             (schema.token_changes.c.created_at, now - _HEARD),
         ):
             deleted[time.table.name] = await self._old(time, limit)
-        deleted["operations"] = await self._operations(outcomes)
-        deleted["activities"] = await self._activities(now - int(keep.activity_days * _DAY))
+        # An operation that failed for now, and still does after all that time, is never sent.
+        over: ColumnElement[bool] = schema.operations.c.status.in_(("done", "superseded", "failed"))
+        time = schema.operations.c.created_at
+        deleted["operations"] = await self._parents(time, outcomes, over)
+        over, limit = schema.activities.c.status == "ended", now - int(keep.activity_days * _DAY)
+        time = schema.activities.c.retired_at
+        deleted["activities"] = await self._parents(time, limit, over)
         self.rounds += 1
         self.deleted += sum(deleted.values())
         return {name: count for name, count in deleted.items() if count}
@@ -111,90 +114,67 @@ class Pruning:
                 place = key[0].in_([one[0] for one in gone])
                 if len(key) > 1:
                     place = tuple_(*key).in_(gone)
-                # Looked at again: a token may have come back to life since it was read.
+                # Checked again: a token may have been registered again since it was read.
                 total += await self._database.change(delete(table).where(place, time < limit))
             if len(rows) < BATCH:
                 return total
             after = time >= rows[-1].time
             await self._clock.sleep(PAUSE)
 
-    async def _operations(self, limit: int) -> int:
-        """Delete finished operations; those that are not are passed over."""
-        table = schema.operations
-        # One that failed for now, and still does after all that time, will not be sent any more.
-        finished = table.c.status.in_(_FINISHED)
-
-        async def remove(connection: AsyncConnection, ids: Sequence[int]) -> bool:
-            for child in (schema.outcomes, schema.receipts, schema.intended_pages):
-                if not await _thin(connection, child, child.c.operation_id, ids):
-                    return False
-            await connection.execute(delete(table).where(table.c.id.in_(ids), finished))
-            return True
-
-        return await self._parents(table.c.created_at, limit, finished, remove)
-
-    async def _activities(self, limit: int) -> int:
-        """Delete activities that ended long ago, with everything that belongs to them."""
-        table = schema.activities
-
-        async def remove(connection: AsyncConnection, ids: Sequence[int]) -> bool:
-            operations = schema.operations
-            query = select(operations.c.id).where(operations.c.activity_id.in_(ids)).limit(BATCH)
-            own = (await connection.execute(query)).scalars().all()
-            for child in (schema.outcomes, schema.receipts):
-                if not await _thin(connection, child, child.c.operation_id, own):
-                    return False
-            if own:
-                await connection.execute(delete(operations).where(operations.c.id.in_(own)))
-            if len(own) == BATCH:
-                return False
-            for child in (schema.activity_devices, schema.receipts, schema.webhook_calls):
-                if not await _thin(connection, child, child.c.activity_id, ids):
-                    return False
-            await connection.execute(delete(table).where(table.c.id.in_(ids)))
-            return True
-
-        return await self._parents(table.c.retired_at, limit, table.c.status == "ended", remove)
-
-    async def _parents(
-        self,
-        time: Column[Any],
-        limit: int,
-        condition: ColumnElement[bool],
-        remove: Callable[[AsyncConnection, Sequence[int]], Any],
-    ) -> int:
+    async def _parents(self, time: Column[Any], limit: int, over: ColumnElement[bool]) -> int:
         """Delete rows that own others: first what they own, a batch at a time, then themselves."""
         total = 0
         place = time.table.c.id
         after: ColumnElement[bool] = time.is_not(None)
         while True:
-            page = (
-                select(place, time.label("time"))
-                .where(time < limit, condition, after)
-                .order_by(time, place)
-                .limit(PARENTS)
-            )
+            page = select(place, time.label("time")).where(time < limit, over, after)
+            page = page.order_by(time, place).limit(PARENTS)
             if not (rows := await self._database.rows(page)):
                 return total
             last = rows[-1]
-            # The first half says to the index where to begin.
+            # The first condition tells the index where to begin.
             after = and_(time >= last.time, or_(time > last.time, place > last.id))
             ids = [row.id for row in rows]
             while True:
                 async with self._database.write() as connection:
-                    done = await remove(connection, ids)
+                    done = await _remove(connection, time.table, ids, over)
                 await self._clock.sleep(PAUSE)
                 if done:
                     break
             total += len(rows)
 
 
-async def _thin(
-    connection: AsyncConnection, table: Table, owner: ColumnElement[int], ids: Sequence[int]
+_OWNERS = {
+    "operations": (
+        schema.outcomes.c.operation_id,
+        schema.receipts.c.operation_id,
+        schema.intended_pages.c.operation_id,
+    ),
+    "activities": (
+        schema.activity_devices.c.activity_id,
+        schema.receipts.c.activity_id,
+        schema.webhook_calls.c.activity_id,
+    ),
+}
+"""The columns of other tables that name the owner of a row."""
+
+
+async def _remove(
+    connection: AsyncConnection, table: Table, ids: Sequence[int], over: ColumnElement[bool]
 ) -> bool:
-    """Delete at most a batch of the rows that belong to ``ids``; return whether none is left."""
-    if not ids:
-        return True
-    some = select(table.c.id).where(owner.in_(ids)).limit(BATCH)
-    gone = await connection.execute(delete(table).where(table.c.id.in_(some)))
-    return gone.rowcount < BATCH
+    """Delete rows and what they own; return False when a batch of that was deleted and more is left."""
+    operations = schema.operations
+    if table is schema.activities:
+        query = select(operations.c.id).where(operations.c.activity_id.in_(ids)).limit(BATCH)
+        own = (await connection.scalars(query)).all()
+        if own and not (await _remove(connection, operations, own, true()) and len(own) < BATCH):
+            return False
+    for owner in _OWNERS[table.name]:
+        # At most a batch of the rows that belong to these.
+        child = owner.table
+        some = select(child.c.id).where(owner.in_(ids)).limit(BATCH)
+        gone = await connection.execute(delete(child).where(child.c.id.in_(some)))
+        if gone.rowcount == BATCH:
+            return False
+    await connection.execute(delete(table).where(table.c.id.in_(ids), over))
+    return True

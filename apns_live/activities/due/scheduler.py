@@ -1,8 +1,9 @@
-"""Runs scheduled work: starts and ends, the 8-hour limit of iOS, missing tokens, pruning.
+"""Runs scheduled work: starts and ends, the 8-hour limit of iOS, missing tokens.
 
 Due work is found by index and done in batches of one transaction each. After a pause of the process
-the scheduler catches up. A jump of the system clock counts only after a while (`SteadyTime`). Between
-runs the scheduler sleeps until the next work is due, or until a write wakes it.
+the scheduler catches up. If a machine's clock is a day ahead for a minute, the service must not end every
+activity: a jump of the clock counts only after a while (`SteadyTime`). Between runs the scheduler sleeps
+until the next work is due, or until a write wakes it.
 """
 
 from __future__ import annotations
@@ -12,19 +13,17 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from sqlalchemy import ScalarSelect, select
+from sqlalchemy import select
 
 from ...clock import Clock
 from ..accept.activities import Activities
 from ..accept.idempotency import Written
 from ..store.database import Database
 from ..store.ownership import Ownership
-from .due import Done, Timetable
+from .due import Done, Step, Timetable
 from .expiry import Expiry
 from .hand_over import HandOvers
-from .missing_tokens import MissingTokens
-from .steady import SteadyTime
-from .unanswered_starts import UnansweredStarts
+from .silent_starts import MissingTokens, UnansweredStarts
 
 logger = logging.getLogger("apns_live.activities")
 
@@ -32,6 +31,48 @@ LONGEST = 60.0
 """Seconds that it sleeps at most: the wall clock may jump, and timers do not see that."""
 BREATH = 0.25
 """Seconds between two looks at least, however often it is woken."""
+JUMP = 30.0
+"""Seconds by which the clocks must part to count as a jump; less is followed at once."""
+CONFIRMED = 600.0
+"""Seconds for which the wall clock must stay ahead before activities end by its new time."""
+TOLD = 900.0
+"""Seconds for which a jump stays a warning."""
+
+
+class SteadyTime:
+    """Follows the wall clock, but a jump ahead only after `CONFIRMED` seconds."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._trusted = self._seen = clock.time() - clock.monotonic()
+        self._since = 0.0
+        self._jump = 0.0
+        self._told_until = 0.0
+
+    def milliseconds(self) -> int:
+        """Return the time that counts, in milliseconds since 1970."""
+        self.look()
+        return int((self._clock.monotonic() + self._trusted) * 1000)
+
+    def look(self) -> None:
+        """Compare the clocks, and log a jump."""
+        now = self._clock.monotonic()
+        offset = self._clock.time() - now
+        jump = offset - self._seen
+        if abs(jump) > JUMP:
+            self._jump, self._since, self._told_until = jump, now, now + TOLD
+            logger.warning(
+                "the clock was set by %+.0f s: times before and after cannot be compared", jump
+            )
+        self._seen = offset
+        if offset - self._trusted <= JUMP or now - self._since >= CONFIRMED:
+            self._trusted = offset
+
+    def warning(self) -> str:
+        """Return a sentence for a quarter of an hour after a jump, else nothing."""
+        if self._clock.monotonic() < self._told_until:
+            return f"the clock was set by {self._jump:+.0f} s"
+        return ""
 
 
 class Changed(Protocol):
@@ -39,19 +80,6 @@ class Changed(Protocol):
 
     def __call__(self, *, activities: Iterable[int] = (), operations: Iterable[int] = ()) -> object:
         """Rows have changed; called after the commit."""
-
-
-class Step(Protocol):
-    """One kind of thing that becomes due."""
-
-    def first(self) -> ScalarSelect[int]:
-        """Say when to run it, in milliseconds: NULL when nothing is in sight."""
-
-    async def run(self, done: Done, now: int) -> int | None:
-        """Do one batch of what is due at ``now``; return when to look again, in milliseconds.
-
-        A time that has passed means that there is more to do; None that nothing is in sight.
-        """
 
 
 class Scheduler:

@@ -1,0 +1,151 @@
+"""Starts that brought no activity token: reports them, and counts those that no phone answered.
+
+APNs answers 200 also for a start that the phone refuses (its budget is spent, Live Activities are
+switched off). Or the phone shows the card and does not wake the app. In both cases no activity token
+arrives, and the device gets no updates. Devices on a broadcast channel need no token.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+from sqlalchemy import ColumnElement, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..apps import apps_of
+from ..people.suspects import SUSPECT, count_unanswered
+from ..store import schema
+from ..store.database import Database
+from ..store.statements import hold, rows_of
+from .due import Done, Step
+
+logger = logging.getLogger("apns_live.activities")
+
+_table, _operations = schema.activity_devices, schema.operations
+_OVERDUE = (
+    _table.c.token.is_(None),
+    _table.c.missing_reported_at.is_(None),
+    _table.c.retired_at.is_(None),
+)
+
+
+class MissingTokens(Step):
+    """Reports, once each, devices whose token is overdue. ``token_wait`` is seconds."""
+
+    batch = 1_000
+    pause = 1_000
+    """Milliseconds: a start that takes minutes is looked at once a second, not once for each page."""
+
+    def __init__(self, database: Database, token_wait: float) -> None:
+        super().__init__(database, _table.c.started_at, int(token_wait * 1000))
+        self._seconds = token_wait
+
+    def waiting(self) -> tuple[ColumnElement[bool], ...]:
+        """See `Step`."""
+        return *_OVERDUE, self.time.is_not(None)
+
+    async def run(self, done: Done, now: int) -> int | None:
+        """See `Step`."""
+        due, later = await self.due(now, _table.c.id, _table.c.activity_id)
+        if due:
+            done.noted = True  # they may have no answer either
+            activities = {row.activity_id for row in due}
+            starts = select(_operations.c.id).where(
+                _operations.c.activity_id.in_(activities), _operations.c.kind == "start"
+            )
+            late = update(_table).where(_table.c.id.in_([row.id for row in due]), *_OVERDUE)
+            late = late.values(missing_reported_at=now)
+            async with self.database.write() as connection:
+                await hold(connection, schema.activities, activities)
+                await hold(connection, schema.operations, await connection.scalars(starts))
+                reported = await connection.execute(
+                    late.returning(_table.c.activity_id, _table.c.by_channel)
+                )
+                # A card on a channel needs no token.
+                counts = Counter(row.activity_id for row in reported if not row.by_channel)
+                await self._report(connection, counts, done)
+        return later if later is None or later <= now else max(later, now + self.pause)
+
+    async def _report(self, connection: AsyncConnection, counts: Counter[int], done: Done) -> None:
+        activities = schema.activities
+        if not counts:
+            return
+        query = select(activities.c.id, activities.c.app_id, activities.c.public_id)
+        rows = await rows_of(connection, query.where(activities.c.id.in_(counts)))
+        apps = await apps_of(connection, (row.app_id for row in rows))
+        for row in rows:
+            changed = await connection.execute(
+                update(_operations)
+                .where(_operations.c.activity_id == row.id, _operations.c.kind == "start")
+                .values(missing=_operations.c.missing + counts[row.id])
+                .returning(_operations.c.id)
+            )
+            done.operations += changed.scalars()
+            done.activities.append(row.id)
+            logger.warning(
+                "the activity %r of the app %r was started on %d devices that sent no token "
+                "within %g s: they get no updates until one comes",
+                row.public_id,
+                apps[row.app_id].id,
+                counts[row.id],
+                self._seconds,
+            )
+
+
+class UnansweredStarts(Step):
+    """Counts overdue answers at the start tokens, which then become suspect. ``wait`` is seconds.
+
+    Only devices that were reported for a missing token are looked at, so a start that is answered costs nothing.
+    """
+
+    batch = 1_000
+    pause = 10_000
+    """Milliseconds between two looks at a start that takes minutes."""
+
+    def __init__(self, database: Database, wait: float) -> None:
+        super().__init__(database, _table.c.started_at, int(wait * 1000))
+        self.suspected = 0
+        """Tokens that became suspect since the start of the process."""
+
+    def waiting(self) -> tuple[ColumnElement[bool], ...]:
+        """See `Step`."""
+        return (
+            _table.c.missing_reported_at.is_not(None),
+            _table.c.start_settled_at.is_(None),
+            _table.c.token.is_(None),
+            _table.c.retired_at.is_(None),
+            self.time.is_not(None),
+        )
+
+    async def run(self, done: Done, now: int) -> int | None:
+        """See `Step`."""
+        # Until a start is finished, APNs may not have accepted all of its pushes.
+        unfinished = select(_operations.c.id).where(
+            _operations.c.activity_id == _table.c.activity_id,
+            _operations.c.kind == "start",
+            _operations.c.status.in_(("running", schema.SHARDED)),
+            _operations.c.finished_at.is_(None),
+        )
+        finished = unfinished.limit(1).scalar_subquery().is_(None)
+        due = now - self.after
+        overdue = select(_table.c.id, _table.c.activity_id).where(
+            *self.waiting(), self.time <= due, finished
+        )
+        found = await self.database.rows(overdue.order_by(self.time).limit(self.batch))
+        if found:
+            async with self.database.write() as connection:
+                await hold(connection, schema.activities, {row.activity_id for row in found})
+                suspects = await count_unanswered(connection, [row.id for row in found], now)
+            self.suspected += suspects
+            if suspects:
+                logger.warning(
+                    "%d push-to-start tokens are suspect: %d starts in a row brought neither an "
+                    "activity token nor a receipt",
+                    suspects,
+                    SUSPECT,
+                )
+        if len(found) == self.batch:
+            return now
+        later = await self.database.scalar(select(self.first(self.time > due)))
+        return None if later is None else max(later, now + self.pause)
