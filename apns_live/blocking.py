@@ -3,25 +3,40 @@
 All threads may share a `Client`. It works after ``os.fork``: the child starts a new event loop and new
 connections at its first call, and does not touch the parent's. Nothing starts before the first call, so
 a pre-fork server may create the client before it forks.
+
+In a fan-out, tokens and outcomes pass between the caller's thread and the event loop's thread in two
+deques, which are safe to use from both ends. A thread is woken only if it waits, so the cost is per
+batch, not per push. Rules of all fan-outs: docs/fan-out.md.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import weakref
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+from collections import deque
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from time import perf_counter
 from typing import Any
 
 from . import client as _async
-from .blocking_run import Run
 from .channels import BroadcastChannel
+from .client.reading import IN_MEMORY, AheadReader, shown
+from .client.run import WATERMARK, Life
 from .credentials import ProviderKey
 from .errors import ClientClosed
+from .guard import RAISED
 from .outcome import Outcome
 from .payload import Message
 from .portal import Portal, T, at_exit, current_portal, process_lock
 
+TOKENS_AHEAD = 1_024
+"""Tokens read from the caller's iterable before the engine asks for them."""
+HAND_OVER = 512
+"""Outcomes taken at once by the caller's thread."""
+PATIENCE = 0.02
+"""Seconds that reading tokens may keep waiting outcomes from the caller."""
 Listing = list[BroadcastChannel]
 
 
@@ -72,7 +87,7 @@ class Client:
         iterates the outcomes, a little ahead of what is sent, so a database cursor may be given.
         Nothing starts before the first outcome is asked for, or ``run.wait()``.
         """
-        return Run(self.started, message, tokens, options)
+        return Run(*self.started(), message, tokens, options)
 
     @property
     def channels(self) -> Channels:
@@ -81,21 +96,15 @@ class Client:
 
     def replace_key(self, key: ProviderKey) -> None:
         """Sign with another key from now on, without a restart."""
-
-        async def replace(client: _async.Client) -> None:
-            client.replace_key(key)
-
-        self.do(replace)
+        client, portal = self.started()
+        portal.call_plain(lambda: client.replace_key(key))
         # Also for a child that forks later.
         self._key = key
 
     def statistics(self) -> _async.Statistics:
         """Return a frozen snapshot of this process's connections and counts."""
-
-        async def look(client: _async.Client) -> _async.Statistics:
-            return client.statistics()
-
-        return self.do(look)
+        client, portal = self.started()
+        return portal.call_plain(client.statistics)
 
     def close(self, *, drain: float | None = None) -> None:
         """Finish what is in flight, for ``drain`` seconds at most, and close. May be repeated."""
@@ -155,6 +164,209 @@ class Channels:
     def delete(self, channel: str) -> bool:
         """Delete the channel: True when it was there, False when it was already gone."""
         return self._owner.do(lambda client: client.channels.delete(channel))
+
+
+class _Handed(AheadReader):
+    """Tokens that the caller's thread reads and hands over to the event loop.
+
+    Anything may happen in a generator or a cursor, so it stays in the caller's thread.
+    """
+
+    def __init__(self, tokens: Iterable[str], *, dedupe: bool) -> None:
+        super().__init__(dedupe=dedupe)
+        self._tokens = tokens
+        self._iterator: Iterator[str] | None = None
+        self._asked = False
+        self.on_wanted: Callable[[], object] | None = None
+        """Called on the event loop when it could take more tokens."""
+
+    # The caller's thread
+
+    def wanted(self) -> bool:
+        """Whether the caller's thread should read on."""
+        return not (self._over or self.stopped) and len(self._ahead) < TOKENS_AHEAD // 2
+
+    def read_on(
+        self, enough: Callable[[], bool], tell: Callable[[Callable[[], object]], object]
+    ) -> None:
+        """Read tokens until there are enough; ``tell`` makes a call on the event loop."""
+        until = perf_counter() + PATIENCE
+        try:
+            if self._iterator is None:
+                self._iterator = iter(self._tokens)
+            while len(self._ahead) < TOKENS_AHEAD and not self.stopped:
+                token = next(self._iterator, self)
+                if token is self:
+                    self._over = True
+                    break
+                self._ahead.append(token)
+                if self._asked:
+                    self._asked = False
+                    tell(self._wake)
+                if enough() and perf_counter() > until:
+                    return
+        except RAISED as error:
+            self._failure = shown(error)
+            self._over = True
+        finally:
+            if self._over:
+                tell(self._wake)
+
+    # The event loop
+
+    def _next(self, limit: int) -> list[str]:
+        tokens = super()._next(limit)
+        if not tokens:
+            # First say that more is wanted, then look: the other thread first hands over.
+            self._asked = True
+            tokens = super()._next(limit)
+        if self.on_wanted is not None and self.wanted():
+            self.on_wanted()
+        return tokens
+
+
+class Run:
+    """A fan-out in progress: iterate it for outcomes, or ``wait()`` for the report.
+
+    Every token that was read from the iterable gets exactly one outcome. Leaving the iteration or
+    the ``with`` block early cancels what has not left; the block also waits for the answers to what
+    has. One thread at a time may use it.
+    """
+
+    def __init__(
+        self,
+        client: _async.Client,
+        portal: Portal,
+        message: Message,
+        tokens: Iterable[str] | AsyncIterable[str],
+        options: dict[str, Any],
+    ) -> None:
+        self._portal = portal
+        self._handed: _Handed | None = None
+        if isinstance(tokens, Iterable) and not isinstance(tokens, (*IN_MEMORY, str, bytes)):
+            self._handed = _Handed(tokens, dedupe=bool(options.get("dedupe")))
+        source = tokens if self._handed is None else self._handed
+        # Made now, so that a wrong message or option is refused in the caller's own line.
+        self._run: _async.Run = portal.call_plain(
+            lambda: client.fan_out(message, source, **options)  # type: ignore[arg-type]
+        )
+        self._unread = self._run.outbox.unread
+        self._ready: deque[Outcome] = deque()
+        self._condition = threading.Condition()
+        self._waits = False
+        self._begun = False
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"blocking.{self._run!r}"
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Outcome]:
+        """Yield outcomes as they come, not in the order of the tokens.
+
+        Raises what the iterable of tokens raised, behind the outcomes of what it gave.
+        """
+        try:
+            while (outcome := next(self, None)) is not None:
+                yield outcome
+        finally:
+            self._leave()
+
+    def __next__(self) -> Outcome:
+        if not self._ready:
+            self._fill()
+        if not self._ready:
+            raise StopIteration
+        return self._ready.popleft()
+
+    def wait(self) -> _async.Report:
+        """Send to all tokens, drop the outcomes that nobody took, and return the report."""
+        self._run.outbox.discard()
+        self._ready.clear()
+        for _ in self:
+            pass
+        return self.report
+
+    @property
+    def report(self) -> _async.Report:
+        """The report so far: counts, latencies, first drops."""
+        return self._run.report
+
+    def close(self) -> None:
+        """Cancel what has not left, and wait for the answers to what has. May be repeated."""
+        if not self._closed and self._portal.process == os.getpid():
+            self._portal.call(self._run.aclose)
+        self._closed = True
+
+    # The caller's thread
+
+    def _fill(self) -> None:
+        """Wait for outcomes, reading tokens meanwhile; return without any at the end."""
+        if self._closed:
+            return
+        if not self._begun:
+            self._begun = True
+            self._portal.call_plain(self._begin)
+        while True:
+            if self._portal.process != os.getpid():
+                raise ClientClosed("this fan-out belongs to the parent process")
+            if self._portal.loop.is_closed():
+                raise ClientClosed("the event loop ended during a fan-out")
+            if self._handed is not None and self._handed.wanted():
+                self._handed.read_on(lambda: bool(self._unread), self._tell)
+            over = self._run.life is Life.OVER
+            if self._hand_over():
+                return
+            if over:
+                self._portal.call_plain(self._run.sweep)
+                if not self._hand_over():
+                    self._closed = True
+                    self._portal.call(self._run.finish)
+                return
+            with self._condition:
+                # First say that we wait, then look: the event loop first changes something, then
+                # looks whether anyone waits.
+                self._waits = True
+                wanted = self._handed is not None and self._handed.wanted()
+                if not (wanted or self._unread or self._run.life is Life.OVER):
+                    # With a timeout, so that a dead event loop cannot hold a thread forever.
+                    self._condition.wait(1.0)
+                self._waits = False
+
+    def _hand_over(self) -> bool:
+        count = min(len(self._unread), HAND_OVER)
+        self._ready.extend(self._unread.popleft() for _ in range(count))
+        if count and len(self._unread) < WATERMARK:
+            self._tell(self._run.resume)
+        return count > 0
+
+    def _leave(self) -> None:
+        """Stop without waiting: the iteration was left."""
+        if self._portal.process == os.getpid() and self._run.life is not Life.OVER:
+            self._tell(self._run.stop)
+
+    def _tell(self, call: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop has ended
+            self._portal.loop.call_soon_threadsafe(call)
+
+    # The event loop's thread
+
+    def _begin(self) -> None:
+        self._run.outbox.listener = self._wake_caller
+        if self._handed is not None:
+            self._handed.on_wanted = self._wake_caller
+        self._run.start()
+
+    def _wake_caller(self) -> None:
+        if self._waits:
+            with self._condition:
+                self._waits = False
+                self._condition.notify_all()
 
 
 _open_clients: weakref.WeakSet[Client] = weakref.WeakSet()

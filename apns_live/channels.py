@@ -12,7 +12,7 @@ import socket
 import ssl
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,8 +31,6 @@ from .retry import Circumstances, Link, next_step
 
 MAX_CHANNELS = 10_000
 """Apple's limit for one app in one environment, and our bound on remembered storage policies."""
-
-
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.PoolTimeout)
 
 
@@ -62,11 +60,10 @@ class BroadcastChannel(ChannelId):
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        facts: dict[str, Any] = {
-            "storage_policy": self.storage_policy,
-            "environment": self.environment,
-        }
-        return partial(BroadcastChannel, **facts), (str(self),)
+        again = partial(
+            BroadcastChannel, storage_policy=self.storage_policy, environment=self.environment
+        )
+        return again, (str(self),)
 
 
 Listing = list[BroadcastChannel]
@@ -155,7 +152,7 @@ class Channels:
                 InvalidSetting, "channel_policy", "storage_policy", storage_policy=storage_policy
             )
         body = {"message-storage-policy": int(storage_policy), "push-type": "LiveActivity"}
-        response = await self._request(_CREATE, {}, json.dumps(body).encode())
+        response = await self._request(_CREATE, body=json.dumps(body).encode())
         text = response.headers.get("apns-channel-id", "")
         if not text:
             raise self._malformed(_CREATE, response, "there is no apns-channel-id")
@@ -167,7 +164,7 @@ class Channels:
 
         Raises `ChannelError` if it does not exist, `InvalidToken` for a malformed id.
         """
-        response = await self._request(_READ, _channel_header(channel))
+        response = await self._request(_READ, channel)
         policy = self._json(_READ, response).get("message-storage-policy")
         if policy not in (0, 1):
             raise self._malformed(_READ, response, "message-storage-policy is missing")
@@ -179,7 +176,7 @@ class Channels:
 
         Apple's list has only ids, so ``storage_policy`` is set only if this client knows it.
         """
-        response = await self._request(_LIST, {})
+        response = await self._request(_LIST)
         found = self._json(_LIST, response).get("channels")
         if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
             raise self._malformed(_LIST, response, "channels is not a list of ids")
@@ -190,26 +187,21 @@ class Channels:
 
         APNs answers 404 BadPath for an unknown channel, which counts as success.
         """
-        gone = False
+        found = True
         try:
-            await self._request(_DELETE, _channel_header(channel))
+            await self._request(_DELETE, channel)
         except ChannelError as error:
-            gone = error.status == 404
-            if not gone:
+            if error.status != 404:
                 raise
+            found = False
         self._policies.pop(str(channel), None)
-        return not gone
+        return found
 
     def storage_policy(self, channel: str) -> int | None:
         """Return the policy of a channel that was created or read here, or None."""
         if isinstance(channel, BroadcastChannel) and channel.storage_policy is not None:
             return channel.storage_policy
         return self._policies.get(str(channel))
-
-    async def replace_tokens(self, tokens: ProviderTokens) -> None:
-        """As `use_tokens`, and close the connection of the key before."""
-        self.use_tokens(tokens)
-        await self._close_retired()
 
     def use_tokens(self, tokens: ProviderTokens) -> None:
         """Use another key's provider tokens from now on, on a connection of their own."""
@@ -224,11 +216,11 @@ class Channels:
             self._retire(self._link)
         await self._close_retired()
 
-    # How a request goes out, and out again.
-
     async def _request(
-        self, operation: _Operation, headers: Mapping[str, str], body: bytes | None = None
+        self, operation: _Operation, channel: str | None = None, body: bytes | None = None
     ) -> httpx.Response:
+        """Send a request, with the retries of its reason."""
+        headers = {} if channel is None else {"apns-channel-id": check_channel(channel)}
         request_id = self._make_id()
         give_up = self._clock.monotonic() + self._deadline
         tries, renewed = 0, False
@@ -418,10 +410,6 @@ def http2_client(
         timeout=timeout,
         limits=httpx.Limits(max_connections=1, keepalive_expiry=keepalive_expiry),
     )
-
-
-def _channel_header(channel: str) -> dict[str, str]:
-    return {"apns-channel-id": check_channel(channel)}
 
 
 def _root_cause(error: BaseException) -> BaseException | None:

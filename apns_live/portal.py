@@ -104,6 +104,14 @@ class Portal:
             future.cancel()
             raise
 
+    def call_plain(self, work: Callable[[], T]) -> T:
+        """Run a plain function on the loop and return its result; as `call`."""
+
+        async def do() -> T:
+            return work()
+
+        return self.call(do)
+
     def stop(self, timeout: float) -> None:
         """Stop the loop and wait for its thread, ``timeout`` seconds at most."""
         if self.process == os.getpid() and not self.loop.is_closed():

@@ -19,24 +19,44 @@ from .errors import InvalidInput
 from .outcome import Verdict
 
 
-class Retry(enum.Enum):
-    """What the client does by itself before it reports the verdict."""
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Seconds before each further try. The last is repeated when it is ``endless``."""
 
-    NEVER = "never"
-    NEW_TOKEN_ONCE = "new_token_once"
-    """Close the link; replay once if the current window's provider token differs."""
-    NEW_LINK_ONCE = "new_link_once"
-    """Retire the link and try once on another, keeping the oldest provider token still valid."""
-    NEW_LINK = "new_link"
-    """The server is going away: another link at once."""
-    NEW_KEY_LINK = "new_key_link"
-    """The connection belongs to another key: one try on a fresh link."""
-    BACKOFF_POOL = "backoff_pool"
-    """Everything waits: 1 s, doubling to 60 s."""
-    BACKOFF_TOKEN = "backoff_token"
-    """This token waits: 5 s, doubling to 5 min."""
-    TWO_TRIES = "two_tries"
-    """At 1 s and 10 s for update and end; none for start, which becomes UNKNOWN."""
+    delays: tuple[float, ...]
+    endless: bool
+    words: str
+    """What happens, for docs/errors.md."""
+
+    def delay(self, tries: int) -> float | None:
+        """Return the seconds before the next try after ``tries`` of them; None for no more."""
+        if tries < len(self.delays):
+            return self.delays[tries]
+        return self.delays[-1] if self.endless else None
+
+    def backoff(self, tries: int) -> float:
+        """Return the seconds of the next wait, whether or not another try is due."""
+        return self.delays[min(tries, len(self.delays) - 1)]
+
+
+REPLAY_DELAYS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds before a push that was certainly not processed is sent again."""
+
+
+# One line a policy.
+# fmt: off
+class Retry(enum.Enum):
+    """What the client does by itself before it reports the verdict. The value is a `Policy`."""
+
+    NEVER = Policy((), False, "nothing")
+    NEW_TOKEN_ONCE = Policy((0.0,), False, "closes the connection; once more if a current provider token differs")
+    NEW_LINK_ONCE = Policy((0.0,), False, "once more on another connection, with the oldest provider token still valid")
+    NEW_KEY_LINK = Policy((0.0,), False, "once more on a new connection")
+    NEW_LINK = Policy(REPLAY_DELAYS, True, "on another connection: at once, then after 0.1 s, growing to 8 s")
+    BACKOFF_POOL = Policy((1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0), True, "everything waits: 1 s, doubling to 60 s")
+    BACKOFF_TOKEN = Policy((5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0), True, "this token waits, and no other: 5 s, doubling to 5 min")
+    TWO_TRIES = Policy((1.0, 10.0), False, "after 1 s and after 10 s; never what must not come twice (a start)")
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True)

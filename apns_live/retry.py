@@ -1,10 +1,10 @@
 """The retry policy: what follows a refusal, and after how many seconds.
 
-`apns_live.reasons` names a policy for each reason; `POLICIES` has the delays. The client's engine and
-channel management use `next_step`, `client.backoff` the waits, and delivery's `pacing` the delays by
-verdict (with ``retry=False``). The service retries through delivery; its pauses after a refused key are
+`apns_live.reasons` has a policy with its delays for each reason. The client's engine and channel
+management use `next_step`, `client.backoff` the waits, and delivery's `pacing` the delays by verdict
+(with ``retry=False``). The service retries through delivery; its pauses after a refused key are
 `REFUSED_KEY` (`activities.send.refusals`). A new reason needs a row in `reasons`, a row in the fake's
-table, and a test. A new policy also needs an entry here. docs/errors.md is generated from both.
+table, and a test. docs/errors.md is generated from both modules.
 """
 
 from __future__ import annotations
@@ -13,60 +13,11 @@ import enum
 from dataclasses import dataclass
 
 from .outcome import Verdict
-from .reasons import Reason, Retry
+from .reasons import Policy, Reason, Retry
 
 TOTAL_LIMIT = 60.0
 """Seconds from being taken on to the client's last try, whatever deadline and expiration allow.
 A longer delay ends in an outcome whose ``retry_at`` says when another try makes sense."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Seconds before each further try. The last is repeated when it is ``endless``."""
-
-    delays: tuple[float, ...]
-    endless: bool
-    words: str
-    """What happens, for docs/errors.md."""
-
-    def delay(self, tries: int) -> float | None:
-        """Return the seconds before the next try after ``tries`` of them; None for no more."""
-        if tries < len(self.delays):
-            return self.delays[tries]
-        return self.delays[-1] if self.endless else None
-
-    def backoff(self, tries: int) -> float:
-        """Return the seconds of the next wait, whether or not another try is due."""
-        return self.delays[min(tries, len(self.delays) - 1)]
-
-
-REPLAY_DELAYS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds before a push that was certainly not processed leaves again."""
-
-POLICIES: dict[Retry, Policy] = {
-    Retry.NEVER: Policy((), False, "nothing"),
-    Retry.NEW_TOKEN_ONCE: Policy(
-        (0.0,), False, "closes the connection; once more if a current provider token differs"
-    ),
-    Retry.NEW_LINK_ONCE: Policy(
-        (0.0,), False, "once more on another connection, with the oldest provider token still valid"
-    ),
-    Retry.NEW_KEY_LINK: Policy((0.0,), False, "once more on a new connection"),
-    Retry.NEW_LINK: Policy(
-        REPLAY_DELAYS, True, "on another connection: at once, then after 0.1 s, growing to 8 s"
-    ),
-    Retry.BACKOFF_POOL: Policy(
-        (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0), True, "everything waits: 1 s, doubling to 60 s"
-    ),
-    Retry.BACKOFF_TOKEN: Policy(
-        (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0),
-        True,
-        "this token waits, and no other: 5 s, doubling to 5 min",
-    ),
-    Retry.TWO_TRIES: Policy(
-        (1.0, 10.0), False, "after 1 s and after 10 s; never what must not come twice (a start)"
-    ),
-}
 
 
 REFUSED_KEY = Policy(
@@ -136,7 +87,7 @@ class Step:
 
 def next_step(row: Reason, seen: Circumstances) -> Step:
     """Return what follows a refusal."""
-    policy = POLICIES[row.retry]
+    policy = row.retry.value
     match row.retry:
         case Retry.NEVER:
             return Step(False, None, row.verdict)

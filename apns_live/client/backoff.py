@@ -1,6 +1,6 @@
 """Who waits after a refusal: the pool after a 503, a single token after a 429.
 
-The seconds are those of `apns_live.retry.POLICIES`.
+The seconds are those of `apns_live.reasons.Retry`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..http2 import ResponseReceived
 from ..outcome import Verdict
 from ..pool import Carrier, Push
 from ..reasons import Retry
-from ..retry import POLICIES, Circumstances, Step, next_step
+from ..retry import Circumstances, Step, next_step
 
 _RENEWS = (Retry.NEW_TOKEN_ONCE, Retry.NEW_LINK_ONCE, Retry.NEW_KEY_LINK)
 RETRY_AFTER_LIMIT = 3600.0
@@ -29,7 +29,7 @@ class PoolBackoff:
     """
 
     def __init__(self) -> None:
-        self._policy = POLICIES[Retry.BACKOFF_POOL]
+        self._policy = Retry.BACKOFF_POOL.value
         self._times = 0
         self.until = float("-inf")
         """Monotonic seconds."""
@@ -56,7 +56,7 @@ class TokenBackoff:
     """
 
     def __init__(self, capacity: int = 10_000) -> None:
-        self._policy = POLICIES[Retry.BACKOFF_TOKEN]
+        self._policy = Retry.BACKOFF_TOKEN.value
         self._capacity = capacity
         self._tokens: OrderedDict[str, tuple[float, float, int]] = OrderedDict()
         """For each token: waits until, forgotten at, refusals in a row."""

@@ -16,7 +16,8 @@ from ..guard import Guarded
 from ..http2 import EncodedString, ResponseReceived
 from ..outcome import Outcome, Verdict
 from ..pool import Bar, Carrier, Hooks, Loss, Push, PushState, RequestIds, Sendable, Transport
-from ..retry import REPLAY_DELAYS, TOTAL_LIMIT, Link, Step
+from ..reasons import REPLAY_DELAYS
+from ..retry import TOTAL_LIMIT, Link, Step
 from .attachment import Attachment, End, TokenSource, WorkSource
 from .backoff import Refusals
 from .intake import Intake

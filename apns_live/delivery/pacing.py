@@ -1,6 +1,6 @@
 """What follows an answer that is not an acceptance: when to retry, and when to stop.
 
-The delays are those of `apns_live.retry.POLICIES`. They are looked up by verdict, because the client
+The delays are those of `apns_live.reasons.Retry`. They are looked up by verdict, because the client
 returns each refusal to delivery at once (``retry=False``). States are soon out of date, so the delays
 are shorter than Apple advises. Retries end at the deadline or the expiration, whichever is first. A
 stale date does not end them: the phone then shows the state as outdated.
@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import msgspec
 
 from ..outcome import Outcome, Verdict
-from ..reasons import Retry
-from ..retry import POLICIES, Policy
+from ..reasons import Policy, Retry
 
-_TOKEN = POLICIES[Retry.BACKOFF_TOKEN]
-_SERVER = POLICIES[Retry.BACKOFF_POOL]
+_TOKEN = Retry.BACKOFF_TOKEN.value
+_SERVER = Retry.BACKOFF_POOL.value
 UNKNOWN_AT_ONCE = 3
 """How many times in a row a push without an answer is followed at once by the newest state."""
 NEVER = math.inf

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from apns_live import blocking
-from apns_live.blocking_run import HAND_OVER, TOKENS_AHEAD
+from apns_live.blocking import HAND_OVER, TOKENS_AHEAD
 from apns_live.channels import BroadcastChannel
 from apns_live.credentials import ProviderKey
 from apns_live.errors import (

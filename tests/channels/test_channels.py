@@ -254,7 +254,7 @@ async def test_another_key_gets_another_connection(
     await channels.create()
     path, _ = provider_key_in(Path(str(tmp_path)), "ZYX987WVUT")
     other = ProviderKey.from_file(path, team_id="DEF123GHIJ")
-    await channels.replace_tokens(ProviderTokens(other, clock))
+    channels.use_tokens(ProviderTokens(other, clock))
     await channels.create()
     first, second = script.seen
     assert first.connection != second.connection

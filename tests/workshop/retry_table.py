@@ -10,7 +10,7 @@ from pathlib import Path
 
 from apns_live.outcome import Verdict
 from apns_live.reasons import BY_STATUS, ROWS, Retry
-from apns_live.retry import LOST, POLICIES, Circumstances, next_step
+from apns_live.retry import LOST, Circumstances, next_step
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 BEGIN, END = "<!-- begin: generated -->\n", "<!-- end: generated -->\n"
@@ -30,10 +30,10 @@ def table() -> str:
     ):
         numbers = ", ".join(map(str, statuses))
         reasons = ", ".join(f"`{name}`" for name in sorted(names))
-        lines.append(f"| {numbers} {reasons} | {POLICIES[retry].words} | {_ends(verdict, retry)} |")
+        lines.append(f"| {numbers} {reasons} | {retry.value.words} | {_ends(verdict, retry)} |")
     for status, (verdict, retry) in sorted(BY_STATUS.items()):
         words = f"{status} with another reason or none"
-        lines.append(f"| {words} | {POLICIES[retry].words} | {_ends(verdict, retry)} |")
+        lines.append(f"| {words} | {retry.value.words} | {_ends(verdict, retry)} |")
     lines.extend(f"| {case} | {words} | {ends} |" for case, words, ends in LOST)
     return "\n".join(lines) + "\n"
 
