@@ -1,25 +1,31 @@
-"""Activities: start, update, end, get, list, history, bulk."""
+"""Activities and streams: start, update, end, pause, list, history, bulk."""
 
 from __future__ import annotations
 
 import asyncio
 
+import msgspec
 from msgspec.structs import asdict
 
-from ...activities.accept.idempotency import Key
+from ...activities.accept.idempotency import Key, Once
+from ...activities.accept.streams import Streamed
 from ...activities.checks import at_most
+from ...activities.people.views import FollowerView, StreamView
 from ...activities.read.views import ActivityCounts, ActivityRow, OperationView
 from ...activities.requests import Accepted
+from ...activities.times import to_text
+from ...errors import NotFound
 from ..calls import Call
 from ..problems import classify
 from ..reach import check_activity, check_audience
 from . import shapes
-from .answers import BulkAnswer, BulkItem, PageAnswer, page, shown_times
 from .face import Routes
+from .shapes import PageAnswer, TextPage, TextPageAnswer, Time, page, shown_times, text_page
 
-routes = Routes("activities", scope="activities:read")
-_ACCEPTED = {"status": 202, "idempotent": True, "grouped": True, "refusals": {409}}
-"""Of a write that is done after its answer."""
+reads = Routes("activities", scope="activities:read")
+lists = Routes("directory", scope="activities:read")
+writes = Routes("activities", status=202, idempotent=True, grouped=True, refusals={409})
+streams = Routes("streams", scope="streams:write", grouped=True)
 _SCOPES = {
     shapes.BulkStart: "activities:start",
     shapes.BulkUpdate: "activities:update",
@@ -27,11 +33,10 @@ _SCOPES = {
 }
 
 
-@routes(
+@writes(
     "POST /v1/activities/{activity}/update",
     "Give an activity a new state",
     scope="activities:update",
-    **_ACCEPTED,
 )
 async def update_activity(call: Call, activity: str, body: shapes.UpdateBody) -> Accepted:
     """Devices with an activity token get the state now, the others when they register one.
@@ -42,16 +47,14 @@ async def update_activity(call: Call, activity: str, body: shapes.UpdateBody) ->
     return call.told(await call.service.activities.update(call.app, request, key=call.once()))
 
 
-@routes(
-    "POST /v1/activities/{activity}/end", "End an activity", scope="activities:end", **_ACCEPTED
-)
+@writes("POST /v1/activities/{activity}/end", "End an activity", scope="activities:end")
 async def end_activity(call: Call, activity: str, body: shapes.EndBody | None) -> Accepted:
     """Without a body the card keeps its last state. Ending it again is ``ignored``."""
     request = shapes.to_end(activity, body)
     return call.told(await call.service.activities.end(call.app, request, key=call.once()))
 
 
-@routes("POST /v1/activities", "Start an activity", scope="activities:start", **_ACCEPTED)
+@writes("POST /v1/activities", "Start an activity", scope="activities:start")
 async def start_activity(call: Call, body: shapes.StartBody) -> Accepted:
     """Sends a start to every device of the audience that has a push-to-start token of the type.
 
@@ -62,15 +65,8 @@ async def start_activity(call: Call, body: shapes.StartBody) -> Accepted:
     return call.told(await call.service.activities.start(call.app, request, key=call.once()))
 
 
-@routes(
-    "POST /v1/activities/bulk",
-    "Start, update and end many",
-    scope="",
-    idempotent=True,
-    grouped=True,
-    refusals={403},
-)
-async def bulk(call: Call, body: shapes.BulkBody) -> BulkAnswer:
+@writes("POST /v1/activities/bulk", "Start, update and end many", status=200, refusals={403})
+async def bulk(call: Call, body: shapes.BulkBody) -> shapes.BulkAnswer:
     """Each item is accepted or refused by itself.
 
     Items stand in ``do`` (``start``, ``update``, ``end``) and are not ordered among each other. An
@@ -82,7 +78,7 @@ async def bulk(call: Call, body: shapes.BulkBody) -> BulkAnswer:
         *(_one(call, index, item, once) for index, item in enumerate(body.items))
     )
     refused = sum(item.problem is not None for item in done)
-    return BulkAnswer(items=list(done), accepted=len(done) - refused, refused=refused)
+    return shapes.BulkAnswer(items=list(done), accepted=len(done) - refused, refused=refused)
 
 
 async def _one(
@@ -90,7 +86,7 @@ async def _one(
     index: int,
     item: shapes.BulkStart | shapes.BulkUpdate | shapes.BulkEnd,
     once: Key | None,
-) -> BulkItem:
+) -> shapes.BulkItem:
     key = None if once is None else Key(caller=once.caller, key=f"{once.key[:240]}#{index}")
     activities, app = call.service.activities, call.app
     try:
@@ -109,27 +105,99 @@ async def _one(
         found = classify(error)
         if found.status == 500:
             raise
-        return BulkItem(index=index, problem=found)
-    return BulkItem(index=index, accepted=done.answer)
+        return shapes.BulkItem(index=index, problem=found)
+    return shapes.BulkItem(index=index, accepted=done.answer)
 
 
-@routes("GET /v1/activities", "List activities")
+@reads("GET /v1/activities", "List activities")
 async def list_activities(call: Call, query: shapes.ActivitiesPage) -> PageAnswer[ActivityRow]:
     """Oldest first."""
     found = await call.service.activities.page(call.app, **asdict(query))
     return page(found, query.limit)
 
 
-@routes("GET /v1/activities/{activity}", "Get an activity", grouped=True)
+@reads("GET /v1/activities/{activity}", "Get an activity", grouped=True)
 async def get_activity(call: Call, activity: str) -> ActivityCounts:
     """With the number of devices that follow it, and of those without an activity token yet."""
     return shown_times(await call.service.activities.get(call.app, activity))
 
 
-@routes("GET /v1/activities/{activity}/history", "List what was asked of an activity", grouped=True)
+@reads("GET /v1/activities/{activity}/history", "List what was asked of an activity", grouped=True)
 async def activity_history(
     call: Call, activity: str, query: shapes.Page
 ) -> PageAnswer[OperationView]:
     """The operations of the activity with their counts, oldest first."""
     found = await call.service.operations.page(call.app, activity=activity, **asdict(query))
     return page(found, query.limit)
+
+
+class PausedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream that starts no activity until it is resumed."""
+
+    key: str
+    paused_at: Time
+
+
+@streams("PUT /v1/streams/{stream}", "Put a state", idempotent=True)
+async def put_stream(call: Call, stream: str, body: shapes.StreamBody) -> shapes.StreamAnswer:
+    """Starts or updates the activity of the stream.
+
+    ``result`` is ``started``, ``updated``, ``rotated`` (a new activity replaced the old one),
+    ``noop`` (the state is the same; nothing is sent) or ``paused``.
+    """
+    check_audience(call.key, body.audience)
+    done = await call.service.streams.put(
+        call.app, shapes.to_start(body, stream=stream), key=call.once()
+    )
+    return _answer(call, done)
+
+
+@streams("DELETE /v1/streams/{stream}", "End a stream", idempotent=True)
+async def end_stream(call: Call, stream: str, body: shapes.EndBody | None) -> shapes.StreamAnswer:
+    """Ends the activity and deletes the key. A later put starts a new activity."""
+    final = shapes.to_end(stream, body)
+    return _answer(call, await call.service.streams.end(call.app, stream, final, key=call.once()))
+
+
+@streams("POST /v1/streams/{stream}/pause", "Pause a stream")
+async def pause_stream(call: Call, stream: str, body: shapes.EndBody | None) -> PausedAnswer:
+    """Ends the activity. Puts get ``paused`` until the stream is resumed."""
+    final = shapes.to_end(stream, body, reason="paused")
+    since = await call.service.streams.pause(call.app, stream, final)
+    return PausedAnswer(key=stream, paused_at=to_text(since) or "")
+
+
+@streams("POST /v1/streams/{stream}/resume", "Resume a stream")
+async def resume_stream(call: Call, stream: str) -> None:
+    """The next put starts an activity."""
+    await call.service.streams.resume(call.app, stream)
+
+
+def _answer(call: Call, done: Once[Streamed]) -> shapes.StreamAnswer:
+    said = asdict(call.told(done))
+    said["result"], said["operation"] = said["operation"], said.pop("id")
+    return shapes.StreamAnswer(**said)
+
+
+@lists("GET /v1/streams", "List streams")
+async def list_streams(call: Call, query: TextPage) -> TextPageAnswer[StreamView]:
+    """Sorted by key."""
+    return text_page(await call.service.directory.streams(call.app, **asdict(query)))
+
+
+@lists("GET /v1/streams/{stream}", "Get a stream", grouped=True)
+async def get_stream(call: Call, stream: str) -> StreamView:
+    """With the id of its running activity."""
+    found = await call.service.directory.stream(call.app, stream)
+    if call.key.groups is not None and found["activity"] is None:
+        # Whose it was cannot be told any more, so it is not this key's to see.
+        raise NotFound(f"the app {call.app.id!r} has no {stream!r} within this key's groups")
+    return shown_times(found)
+
+
+@lists("GET /v1/activities/{activity}/devices", "List the devices of an activity", grouped=True)
+async def list_followers(
+    call: Call, activity: str, query: TextPage
+) -> TextPageAnswer[FollowerView]:
+    """The devices of an activity, with their token and the state that each has."""
+    return text_page(await call.service.directory.followers(call.app, activity, **asdict(query)))

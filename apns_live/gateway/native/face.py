@@ -87,22 +87,24 @@ def _examples() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 class Routes:
-    """Collects the operations of one part of the API. ``scope`` is theirs where they name none."""
+    """Adds operations to the native API. ``shared`` are options of `Operation` that all of them have."""
 
-    def __init__(self, tag: str, *, scope: str = "") -> None:
-        self._options = {"tag": tag, "scope": scope}
+    def __init__(self, tag: str, **shared: Any) -> None:
+        self._shared = {"tag": tag, **shared}
 
     def __call__(self, place: str, summary: str, **options: Any) -> Callable[[Handler], Handler]:
         """Return a decorator that makes the function the handler of method and path.
 
-        ``options`` are of `Operation`. The answer's type is the one that the handler returns, unless
-        it is given; the status is 200, or 204 without a body.
+        The answer's type is the one that the handler returns, unless ``options`` has another.
         """
 
         def add(handler: Handler) -> Handler:
             shown = _examples().get(handler.__name__, {})
-            given = {"summary": summary, **self._options, **options}
-            given |= {"examples": shown.get("body", {}), "answer_examples": shown.get("answer", {})}
+            examples = {
+                "examples": shown.get("body", {}),
+                "answer_examples": shown.get("answer", {}),
+            }
+            given = {"summary": summary, **self._shared, **options, **examples}
             NATIVE.operations.append(operation(NATIVE, place, handler, **given))
             return handler
 

@@ -1,23 +1,27 @@
-"""Liveness, readiness and Prometheus metrics."""
+"""Liveness, readiness, metrics and the description; explanations of what went wrong."""
 
 from __future__ import annotations
 
 import hmac
 from importlib.metadata import version
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 from starlette.responses import Response
 
+from ...activities.read.diagnosis import diagnose
 from ...errors import NotAllowed, NotFound
+from ...reasons import explained, listed
 from ..calls import Call
 from ..figures import MEDIA_TYPE, Figures
 from ..problems import problem, respond
-from . import openapi
-from .face import NATIVE, Routes
+from .face import Routes
+from .openapi import describe
+from .shapes import Strict
 
-routes = Routes("health")
-PLAIN = "text/plain"
+routes = Routes("health", who="anyone")
+explains = Routes("explaining", scope="devices:read")
 
 
 class HealthAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -27,13 +31,13 @@ class HealthAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     warnings: list[str] = []
 
 
-@routes("GET /healthz", "Does the process live", who="anyone")
+@routes("GET /healthz", "Does the process live")
 async def health(call: Call) -> HealthAnswer:
     """Liveness. Does not use the database, so that a supervisor does not restart the gateway for it."""
     return HealthAnswer(status="alive")
 
 
-@routes("GET /readyz", "Can it serve", who="anyone", answer=HealthAnswer, refusals={503})
+@routes("GET /readyz", "Can it serve", answer=HealthAnswer, refusals={503})
 async def ready(call: Call) -> Any:
     """Readiness. Writes to the database and decrypts the provider keys. A 503 says what fails.
 
@@ -52,9 +56,8 @@ async def ready(call: Call) -> Any:
 @routes(
     "GET /metrics",
     "Figures for Prometheus",
-    who="anyone",
     answer=str,
-    media=PLAIN,
+    media="text/plain",
     refusals={401, 404, 429},
 )
 async def metrics(call: Call) -> Response:
@@ -73,9 +76,71 @@ async def metrics(call: Call) -> Response:
     return Response(Figures(call.gateway).text(), media_type=MEDIA_TYPE)
 
 
-@routes("GET /openapi.json", "This description", who="anyone", refusals={404})
+@routes("GET /openapi.json", "This description", refusals={404})
 async def description(call: Call) -> dict[str, Any]:
     """OpenAPI 3.1 of the native API; 404 if the operator switched it off."""
     if not call.gateway.settings.pages:
         raise NotFound("the description is not served here")
-    return openapi.describe(NATIVE.operations, version("apns-live"))
+    return describe(version("apns-live"))
+
+
+class ExplainQuery(Strict, frozen=True, kw_only=True):
+    """The word to explain; empty for all."""
+
+    about: Annotated[str, Meta(max_length=100)] = ""
+
+
+class ExplanationAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An explanation. ``kind``: reason (of APNs), outcome, phone or symptom.
+
+    ``fault`` is who caused it, ``remedy`` what to do, ``log`` what to look for in the phone's log.
+    Reasons have ``statuses`` and ``verdict``.
+    """
+
+    name: str
+    kind: str
+    meaning: str
+    fault: str = ""
+    remedy: str = ""
+    log: str = ""
+    statuses: list[int] = []
+    verdict: str = ""
+
+
+class ExplanationsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Explanations."""
+
+    items: list[ExplanationAnswer]
+
+
+class FindingAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of one check. ``state``: ok, warn or fail. ``remedy`` is empty if there is nothing to do."""
+
+    check: str
+    state: str
+    said: str
+    remedy: str
+
+
+class FindingsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """All results. ``ok`` is true if none of them is a failure."""
+
+    ok: bool
+    findings: list[FindingAnswer]
+
+
+@explains("GET /v1/explain", "Explain a reason, an outcome or a symptom", answer=ExplanationsAnswer)
+async def explain(call: Call, query: ExplainQuery) -> dict[str, Any]:
+    """Without ``about`` it lists every word with its meaning."""
+    return {"items": [explained(query.about, "about")] if query.about else listed()}
+
+
+@explains(
+    "GET /v1/devices/{device}/doctor", "Say why a device shows nothing", answer=FindingsAnswer
+)
+async def examine_device(call: Call, device: str) -> dict[str, Any]:
+    """Checks its tokens, cards, budgets, receipts and APNs' last answers, and says what to do."""
+    service = call.service
+    found = await diagnose(service.database, service.devices, call.app, device, call.now)
+    ok = not any(each.state == "fail" for each in found)
+    return {"ok": ok, "findings": [each._asdict() for each in found]}

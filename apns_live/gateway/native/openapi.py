@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from ..calls import Operation
 from ..problems import JSON, MEDIA_TYPE, TITLES, Problem
-from .answers import is_time
+from .face import NATIVE
+from .shapes import is_time
 
 Schemas = Mapping[Any, Any]
 """Schemas by the type that they were made of."""
@@ -37,16 +38,15 @@ Apple's push service. Every write answers as soon as it is stored; an operation 
 became of it on every device. Errors are problem details (RFC 9457) with a stable `code`."""
 
 
-def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:
-    """Return the description of the operations, OpenAPI 3.1."""
-    known = list(operations)
+def describe(version: str) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 description of every operation of the API."""
     types: list[Any] = [Problem]
-    for one in known:
+    for one in NATIVE.operations:
         types += [kind for kind in (one.body, one.query, one.answer) if kind is not None]
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
     found = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
-    for one in known:
+    for one in NATIVE.operations:
         paths.setdefault(_PART.sub(r"{\1}", one.path), {})[one.method.lower()] = _operation(
             one, found, components
         )

@@ -1,24 +1,39 @@
-"""Operations with their outcomes on every device; receipts from the app."""
+"""Operations with their outcomes on every device, receipts from the app, and server-sent events."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Annotated, Literal
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 from msgspec.structs import asdict
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from ...activities.accept.receipts import Event, ReceiptRecord, ReceiptView
 from ...activities.read.views import OperationView, OutcomeView
+from ...activities.read.watch import Followed
+from ...errors import Busy
 from ..calls import Call
+from ..context import Gateway
 from ..reach import check_activity
-from .answers import CountAnswer, PageAnswer, page, shown_times
 from .face import Routes
-from .shapes import Moment, OperationsPage, Page, ReceiptsPage, Strict, milliseconds_of
+from .shapes import (
+    CountAnswer,
+    Moment,
+    Page,
+    PageAnswer,
+    Strict,
+    milliseconds_of,
+    page,
+    shown_times,
+)
 
-routes = Routes("operations", scope="operations:read")
+EVENT_STREAM = "text/event-stream"
+reads = Routes("operations", scope="operations:read")
+events = Routes("events", answer=str, media=EVENT_STREAM, grouped=True)
 JSON_LINES = "application/x-ndjson"
 
 
@@ -58,26 +73,39 @@ class ReceiptsBody(Strict, frozen=True, kw_only=True):
     receipts: Annotated[list[ReceiptBody], Meta(min_length=1, max_length=1_000)]
 
 
+class OperationsPage(Page, frozen=True, kw_only=True):
+    """A page of operations."""
+
+    activity: str | None = None
+
+
+class ReceiptsPage(Page, frozen=True, kw_only=True):
+    """A page of receipts."""
+
+    activity: str | None = None
+    operation: str | None = None
+
+
 class OutcomesPage(Page, frozen=True, kw_only=True):
     """A page of outcomes."""
 
     format: Literal["json"] = "json"
 
 
-@routes("GET /v1/operations", "List operations", refusals={404})
+@reads("GET /v1/operations", "List operations", refusals={404})
 async def list_operations(call: Call, query: OperationsPage) -> PageAnswer[OperationView]:
     """Oldest first, of one activity or of the app."""
     found = await call.service.operations.page(call.app, **asdict(query))
     return page(found, query.limit)
 
 
-@routes("GET /v1/operations/{operation}", "Get an operation", grouped=True)
+@reads("GET /v1/operations/{operation}", "Get an operation", grouped=True)
 async def get_operation(call: Call) -> OperationView:
     """An operation with its counts."""
     return shown_times(await _operation(call))
 
 
-@routes("GET /v1/operations/{operation}/outcomes", "List the outcome on each device", grouped=True)
+@reads("GET /v1/operations/{operation}/outcomes", "List the outcome on each device", grouped=True)
 async def list_outcomes(call: Call, query: OutcomesPage) -> PageAnswer[OutcomeView]:
     """In the order in which APNs answered."""
     operation = (await _operation(call))["id"]
@@ -86,7 +114,7 @@ async def list_outcomes(call: Call, query: OutcomesPage) -> PageAnswer[OutcomeVi
     return page(found, query.limit)
 
 
-@routes(
+@reads(
     "GET /v1/operations/{operation}/outcomes.jsonl",
     "Stream all outcomes as JSON Lines",
     answer=OutcomeView,
@@ -111,14 +139,14 @@ async def export_outcomes(call: Call) -> StreamingResponse:
     return StreamingResponse(lines(), media_type=JSON_LINES)
 
 
-@routes("GET /v1/receipts", "List receipts", refusals={404})
+@reads("GET /v1/receipts", "List receipts", refusals={404})
 async def list_receipts(call: Call, query: ReceiptsPage) -> PageAnswer[ReceiptView]:
     """Oldest first, of one activity, of one operation or of the app."""
     found = await call.service.receipts.page(call.app, **asdict(query))
     return page(found, query.limit)
 
 
-@routes("POST /v1/receipts", "Hand in receipts that devices reported", scope="devices:write")
+@reads("POST /v1/receipts", "Hand in receipts that devices reported", scope="devices:write")
 async def add_receipts(call: Call, body: ReceiptsBody) -> CountAnswer:
     """For receipts that your own server collects. Phones use /v1/device/receipts."""
     records = [one.record(one.device, index) for index, one in enumerate(body.receipts)]
@@ -126,6 +154,97 @@ async def add_receipts(call: Call, body: ReceiptsBody) -> CountAnswer:
 
 
 async def _operation(call: Call) -> OperationView:
-    found = await call.service.operations.get(call.app, call.part("operation"))
+    found = await call.service.operations.get(call.app, call.parts["operation"])
     await check_activity(call.gateway, call.key, found["activity"] or "")
     return found
+
+
+_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+
+
+@events("GET /v1/operations/{operation}/events", "Follow an operation", scope="operations:read")
+async def follow_operation(call: Call, operation: str) -> Response:
+    """Sends ``progress`` events with the newest counts. ``done`` closes the stream."""
+    found = await call.service.operations.get(call.app, operation)
+    await check_activity(call.gateway, call.key, found["activity"] or "")
+    events = call.service.watch(call.app, operation=found["id"])
+    return _stream(call, events, "progress", "done")
+
+
+@events("GET /v1/activities/{activity}/events", "Follow an activity", scope="activities:read")
+async def follow_activity(call: Call, activity: str) -> Response:
+    """Sends ``activity`` events with the newest state and counts. ``ended`` closes the stream."""
+    await call.service.activities.get(call.app, activity)
+    events = call.service.watch(call.app, activity=activity)
+    return _stream(call, events, "activity", "ended")
+
+
+def _stream(call: Call, events: AsyncIterator[Followed], name: str, last: str) -> Response:
+    gateway = call.gateway
+    if call.scope["method"] == "HEAD":
+        # Nothing may follow, and what follows here has no end.
+        return Response(media_type=EVENT_STREAM, headers=_HEADERS)
+    most, app = gateway.settings.events, call.app.row
+    # An app leaves a quarter to the others.
+    if gateway.followers.total() >= most or gateway.followers[app] >= (most + 1) * 3 // 4:
+        raise Busy(f"{gateway.followers.total()} streams of events are open", retry_after=5.0)
+    gateway.followers[app] += 1
+    given = call.header(b"last-event-id")
+    after = int(given) if given.isascii() and given.isdigit() and len(given) < 16 else 0
+    numbers = numbers_of(after, call.service.clock.time)
+    text = _write(events, name, last, gateway.settings.heartbeat, numbers)
+    return _Following(text, gateway, app)
+
+
+class _Following(StreamingResponse):
+    """Releases its slot at the end, also if it never began."""
+
+    def __init__(self, text: AsyncIterator[bytes], gateway: Gateway, app: int) -> None:
+        super().__init__(text, media_type=EVENT_STREAM, headers=_HEADERS)
+        self._gateway = gateway
+        self._app = app
+
+    async def __call__(self, *arguments: Any) -> None:
+        try:
+            await super().__call__(*arguments)
+        finally:
+            self._gateway.followers[self._app] -= 1
+            self._gateway.followers += Counter()  # drops what is zero
+
+
+def numbers_of(after: int, now: Callable[[], float]) -> Iterator[int]:
+    """Give growing ids, also beyond those that another replica gave: milliseconds since 1970."""
+    while True:
+        after = max(after + 1, int(now() * 1000))
+        yield after
+
+
+async def _write(
+    events: AsyncIterator[Followed], name: str, last: str, heartbeat: float, numbers: Iterator[int]
+) -> AsyncIterator[bytes]:
+    """Write events as text; a comment line now and then shows that the connection lives."""
+    coming: asyncio.Task[Followed] | None = None
+    try:
+        yield b"retry: 2000\n\n"
+        while True:
+            coming = coming or asyncio.ensure_future(anext(events))
+            done, _ = await asyncio.wait({coming}, timeout=heartbeat)
+            if not done:
+                yield b": still here\n\n"
+                continue
+            try:
+                event = coming.result()
+            except StopAsyncIteration:
+                break
+            finally:
+                coming = None
+            data = msgspec.json.encode(shown_times(event)).decode()
+            yield f"event: {name}\nid: {next(numbers)}\ndata: {data}\n\n".encode()
+        yield f"event: {last}\ndata: {{}}\n\n".encode()
+    finally:
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+        close = getattr(events, "aclose", None)
+        if close is not None:
+            await close()

@@ -1,18 +1,35 @@
-"""Users with aliases, tags and attributes; groups and their members."""
+"""Users, groups, segments and audiences; ordinary notifications."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import asdict
 
+from ...activities.people import views
+from ...activities.people.audience.resolve import DryRun
+from ...activities.people.audience.segments import Segment
+from ...activities.requests import Accepted
 from ...errors import NotFound
 from ..calls import Call
+from ..reach import check_audience
 from .face import Routes
-from .shapes import Strict
+from .shapes import (
+    AudienceBody,
+    NotifyBody,
+    Strict,
+    TextPage,
+    TextPageAnswer,
+    shown_times,
+    text_page,
+)
 
-routes = Routes("people", scope="devices:write")
+writes = Routes("people", scope="devices:write")
+lists = Routes("directory", scope="devices:read")
+segments = Routes("directory", scope="audiences:read")
+audiences = Routes("audiences", scope="audiences:write")
 
 _Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Tags = Annotated[dict[_Name, str | float | bool | None], Meta(max_length=200)]
@@ -56,7 +73,7 @@ class GroupBody(Strict, frozen=True, kw_only=True):
     name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
 
 
-@routes("PUT /v1/users/{user:path}", "Add a user, or add to one")
+@writes("PUT /v1/users/{user:path}", "Add a user, or add to one")
 async def put_user(call: Call, user: str, body: UserBody | None) -> UserAnswer:
     """Adds or changes a user. A device that names an unknown user adds it too."""
     body = body or UserBody()
@@ -67,46 +84,46 @@ async def put_user(call: Call, user: str, body: UserBody | None) -> UserAnswer:
     return UserAnswer(external_id=user, id=public_id)
 
 
-@routes("DELETE /v1/users/{user:path}", "Forget a user")
+@writes("DELETE /v1/users/{user:path}", "Forget a user")
 async def forget_user(call: Call, user: str) -> None:
     """Deletes aliases, tags and attributes. The devices stay, without a user."""
     await call.service.people.forget_user(call.app, user)
     await call.note("user.forget", user)
 
 
-@routes("PATCH /v1/devices/{device}/tags", "Set tags of a device")
+@writes("PATCH /v1/devices/{device}/tags", "Set tags of a device")
 async def set_device_tags(call: Call, device: str, body: TagsBody) -> None:
     """Null removes one; the others stay."""
     await call.service.people.set_tags(call.app, "device", device, body.tags)
 
 
-@routes("PATCH /v1/devices/{device}/attributes", "Set attributes of a device")
+@writes("PATCH /v1/devices/{device}/attributes", "Set attributes of a device")
 async def set_device_attributes(call: Call, device: str, body: AttributesBody) -> None:
     """Null removes one; the others stay."""
     await call.service.people.set_attributes(call.app, "device", device, body.attributes)
 
 
-@routes("PUT /v1/groups/{group}", "Add a group, or rename it")
+@writes("PUT /v1/groups/{group}", "Add a group, or rename it")
 async def put_group(call: Call, group: str, body: GroupBody | None) -> None:
     """A group is a fixed list of devices and users; a segment is a rule."""
     name = None if body is None else body.name
     await call.service.people.add_group(call.app, group, name=name)
 
 
-@routes("DELETE /v1/groups/{group}", "Delete a group")
+@writes("DELETE /v1/groups/{group}", "Delete a group")
 async def delete_group(call: Call, group: str) -> None:
     """Its devices and users stay, and running activities continue. Starts can no longer name the group."""
     await call.service.people.remove_group(call.app, group)
     await call.note("group.delete", group)
 
 
-@routes("PUT /v1/groups/{group}/{kind}/{member:path}", "Put a device or user into a group")
+@writes("PUT /v1/groups/{group}/{kind}/{member:path}", "Put a device or user into a group")
 async def join_group(call: Call, group: str, member: str) -> None:
     """``kind`` is ``devices`` or ``users``. A user adds all of its devices, also later ones."""
     await call.service.people.join_group(call.app, group, kind_of(call), member)
 
 
-@routes("DELETE /v1/groups/{group}/{kind}/{member:path}", "Take a device or user out of a group")
+@writes("DELETE /v1/groups/{group}/{kind}/{member:path}", "Take a device or user out of a group")
 async def leave_group(call: Call, group: str, member: str) -> None:
     """Succeeds also if it was not a member."""
     await call.service.people.leave_group(call.app, group, kind_of(call), member)
@@ -114,9 +131,106 @@ async def leave_group(call: Call, group: str, member: str) -> None:
 
 def kind_of(call: Call) -> Literal["device", "user"]:
     """Return which of a group's two lists the path names. Raises `NotFound`."""
-    kind = call.part("kind")
+    kind = call.parts["kind"]
     if kind == "devices":
         return "device"
     if kind == "users":
         return "user"
     raise NotFound("there are devices and users in a group")
+
+
+@lists("GET /v1/users", "List users")
+async def list_users(call: Call, query: TextPage) -> TextPageAnswer[views.ListedUser]:
+    """Sorted by the caller's id."""
+    return text_page(await call.service.directory.users(call.app, **asdict(query)))
+
+
+@lists("GET /v1/users/{user:path}", "Get a user")
+async def get_user(call: Call, user: str) -> views.WholeUser:
+    """With aliases, tags, attributes, groups, and the ids of the devices."""
+    return shown_times(await call.service.directory.user(call.app, user))
+
+
+@lists("GET /v1/groups", "List groups")
+async def list_groups(call: Call, query: TextPage) -> TextPageAnswer[views.GroupView]:
+    """Sorted by slug."""
+    return text_page(await call.service.directory.groups(call.app, **asdict(query)))
+
+
+@lists("GET /v1/groups/{group}", "Get a group")
+async def get_group(call: Call, group: str) -> views.GroupView:
+    """Without its members, which have their own lists."""
+    return shown_times(await call.service.directory.group(call.app, group))
+
+
+@lists("GET /v1/groups/{group}/{kind}", "List the devices or the users of a group")
+async def list_members(call: Call, group: str, query: TextPage) -> TextPageAnswer[views.MemberView]:
+    """``kind`` is ``devices`` (those that were added directly) or ``users``."""
+    kind = kind_of(call)
+    return text_page(await call.service.directory.members(call.app, group, kind, **asdict(query)))
+
+
+@segments("GET /v1/segments", "List segments")
+async def list_segments(call: Call, query: TextPage) -> TextPageAnswer[views.SegmentView]:
+    """The saved segments by name, without the predefined ones."""
+    return text_page(await call.service.directory.segments(call.app, **asdict(query)))
+
+
+@segments("GET /v1/segments/{segment}", "Get a segment")
+async def get_segment(call: Call, segment: str) -> views.SegmentView:
+    """By name or id."""
+    return await call.service.directory.segment(call.app, segment)
+
+
+class SegmentBody(Strict, frozen=True, kw_only=True):
+    """A filter tree of conditions."""
+
+    filter: dict[str, Any]
+    id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+
+
+class DryRunBody(Strict, frozen=True, kw_only=True):
+    """An audience, and the attributes type of a start."""
+
+    audience: AudienceBody
+    attributes_type: str | None = None
+
+
+@audiences("POST /v1/audience", "Count an audience", scope="audiences:read", grouped=True)
+async def dry_run(call: Call, body: DryRunBody) -> DryRun:
+    """Counts the devices of an audience. Sends nothing."""
+    check_audience(call.key, body.audience)
+    return await call.service.audiences.dry_run(
+        call.app, body.audience, attributes_type=body.attributes_type
+    )
+
+
+@audiences("PUT /v1/segments/{segment}", "Save a segment", refusals={409})
+async def save_segment(call: Call, segment: str, body: SegmentBody) -> Segment:
+    """Its devices are determined whenever the segment is used."""
+    return await call.service.segments.save(call.app, segment, body.filter, id=body.id)
+
+
+@audiences("DELETE /v1/segments/{segment}", "Delete a segment")
+async def delete_segment(call: Call, segment: str) -> None:
+    """By name or id."""
+    await call.service.segments.delete(call.app, segment)
+
+
+@audiences(
+    "POST /v1/notifications",
+    "Send an ordinary notification",
+    scope="notifications:send",
+    status=202,
+    idempotent=True,
+    grouped=True,
+    refusals={404, 409},
+)
+async def send_notification(call: Call, body: NotifyBody) -> Accepted:
+    """Sends to every device of the audience that has a device token and has pushes enabled."""
+    if not body.audience.is_empty or body.replaces is None:
+        check_audience(call.key, body.audience)
+    elif call.key.groups is not None:
+        check_audience(call.key, AudienceBody(everyone=True))
+    done = await call.service.notifications.send(call.app, body, key=call.once())
+    return call.told(done)

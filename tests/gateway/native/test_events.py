@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from apns_live.gateway import GatewaySettings
-from apns_live.gateway.native.events import numbers_of
+from apns_live.gateway.native.operations import numbers_of
 
 from .conftest import Live
 
