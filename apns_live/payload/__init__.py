@@ -1,12 +1,20 @@
 """Messages for live activities and ordinary pushes: validation and encoding."""
 
-from .alert import Alert, CriticalSound, Localized
-from .dates import DateInput, apple_date
 from .encode import EncodedMessage, encode
-from .findings import Finding, PayloadProblem, PayloadWarning
 from .lint import LintReport, lint
-from .messages import ActivityMessage, End, Message, Start, Update
-from .notification import Background, Notification
+from .messages import (
+    ActivityMessage,
+    Alert,
+    Background,
+    CriticalSound,
+    End,
+    Localized,
+    Message,
+    Notification,
+    Start,
+    Update,
+)
+from .rules import Finding, PayloadProblem, PayloadWarning
 from .tokens import (
     ActivityToken,
     ChannelId,
@@ -18,6 +26,7 @@ from .tokens import (
     check_collapse_id,
     check_token,
 )
+from .values import DateInput, apple_date
 
 __all__ = [
     "ActivityMessage",

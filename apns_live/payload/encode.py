@@ -13,18 +13,21 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..errors import InvalidPayload, InvalidSetting
+from ..errors import InvalidPayload, InvalidSetting, PayloadTooLarge
 from ..refusals import refused
 from . import rules
-from .dates import epoch_seconds
-from .findings import Findings, PayloadWarning
-from .messages import ActivityMessage, End, Message, Start, Update
-from .notification import Background, Notification
-from .size import check_size
-from .values import json_bytes, plain_object
+from .messages import ActivityMessage, Background, End, Message, Notification, Start, Update
+from .rules import Findings, PayloadWarning
+from .values import epoch_seconds, json_bytes, plain_object
 
 Target = Literal["device", "broadcast"]
 
+LIMITS = {"device": 4096, "broadcast": 5120}
+"""Bytes of JSON. Apple, "Generating a remote notification" and "Sending broadcast push notification
+requests to APNs"."""
+ACTIVITY_DATA_LIMIT = 4096
+"""Bytes of attributes and content state together (Apple, "Displaying live data with Live
+Activities"), however they travel."""
 LIVE_ACTIVITY_SUFFIX = ".push-type.liveactivity"
 START_LIFETIME = 600
 UPDATE_LIFETIME = 3600
@@ -111,17 +114,19 @@ def _activity(
     priority: int | None,
     storage_policy: int | None,
 ) -> EncodedMessage:
-    event = message.event
+    event, alert = message.event, message.alert
     broadcast = target == "broadcast"
     if broadcast and event == "start":
         raise refused(InvalidPayload, "start_to_channel", "message")
-    alert = message.alert
-    given_stamp = message.timestamp if timestamp is None else timestamp
-    stamp = int(now)
-    if given_stamp is not None:
-        stamp = epoch_seconds(given_stamp, now=now, field="timestamp")
+
+    def seconds(value: object, field: str, *, zero_allowed: bool = False) -> int | None:
+        if value is None:
+            return None
+        return epoch_seconds(value, now=now, field=field, zero_allowed=zero_allowed)
+
+    stamp = seconds(message.timestamp if timestamp is None else timestamp, "timestamp")
     found = Findings(of_message=True)
-    aps: dict[str, Any] = {"timestamp": stamp, "event": event}
+    aps: dict[str, Any] = {"timestamp": int(now) if stamp is None else stamp, "event": event}
     if message.content_state is not None:
         aps["content-state"] = plain_object(message.content_state, "content_state")
     collapse_id = None
@@ -135,37 +140,36 @@ def _activity(
         collapse_id = message.activity_id
     if alert is not None:
         aps["alert"] = alert.as_json()
-    stale_date = None
-    if message.stale_date is not None:
-        stale_date = epoch_seconds(message.stale_date, now=now, field="stale_date")
+    stale_date = seconds(message.stale_date, "stale_date")
+    if stale_date is not None:
         aps["stale-date"] = stale_date
     if isinstance(message, End) and message.dismissal_date is not None:
-        aps["dismissal-date"] = epoch_seconds(
-            message.dismissal_date, now=now, field="dismissal_date", zero_allowed=True
-        )
+        dismissal = seconds(message.dismissal_date, "dismissal_date", zero_allowed=True)
+        aps["dismissal-date"] = dismissal
     if message.relevance_score is not None:
         aps["relevance-score"] = message.relevance_score
-    expiration = _expiration(message, now, stale_date, storage_policy, broadcast=broadcast)
-    given = None if message.expiration is None else expiration
+    given = seconds(message.expiration, "expiration", zero_allowed=True)
+    unstored = _stores_nothing(storage_policy) and broadcast
+    if unstored and given:
+        raise refused(InvalidPayload, "expiration_unstored", "expiration")
     rules.on_activity(aps, now=now, expiration=given, found=found)
     payload = {"aps": aps, **_custom(message.custom, found, activity=True)}
     body = json_bytes(payload)
-    if len(body) > 4096:
-        check_size(payload, body, target, found)
+    if len(body) > ACTIVITY_DATA_LIMIT:
+        _check_size(payload, body, target, found)
+    if given is None:
+        given = 0 if unstored else math.ceil(now) + _lifetime(message, now, stale_date)
+    levels = (10, 5, 1) if broadcast else (10, 5)
     default = 5 if event == "update" and alert is None else 10
     return EncodedMessage(
         body=body,
         push_type="liveactivity",
         topic_suffix=LIVE_ACTIVITY_SUFFIX,
-        priority=_priority(
-            message.priority if priority is None else priority,
-            default,
-            allowed=(10, 5, 1) if broadcast else (10, 5),
-        ),
-        expiration=expiration,
+        priority=_priority(message.priority if priority is None else priority, default, levels),
+        expiration=given,
         collapse_id=collapse_id,
         event=event,
-        timestamp=stamp,
+        timestamp=aps["timestamp"],
         stale_date=stale_date,
         warnings=tuple(found.warnings),
         has_alert=alert is not None,
@@ -174,26 +178,45 @@ def _activity(
     )
 
 
+def _stores_nothing(storage_policy: int | None) -> bool:
+    """Tell whether the channel stores nothing. Raises `InvalidSetting` for an unknown policy."""
+    if storage_policy not in (None, 0, 1):
+        field = "storage_policy"
+        raise refused(InvalidSetting, field, field, storage_policy=storage_policy)
+    return storage_policy == 0
+
+
+def _lifetime(message: ActivityMessage, now: float, stale_date: int | None) -> int:
+    """Return for how many seconds APNs stores a message whose caller did not say."""
+    if message.event == "start":
+        return START_LIFETIME
+    if message.event == "end":
+        return END_LIFETIME
+    if stale_date is not None and (left := stale_date - math.ceil(now)) >= _STALE_SOON:
+        return min(left, UPDATE_LIFETIME)
+    return UPDATE_LIFETIME if message.alert is not None else SILENT_UPDATE_LIFETIME
+
+
 def _ordinary(
     message: Notification | Background, now: float, priority: int | None
 ) -> EncodedMessage:
     found = Findings(of_message=True)
     payload = {"aps": message.as_aps(), **_custom(message.custom, found, activity=False)}
     body = json_bytes(payload)
-    check_size(payload, body, "device", found)
+    _check_size(payload, body, "device", found)
     if message.expiration is None:
         expiration = math.ceil(now) + NOTIFICATION_LIFETIME
     else:
-        expiration = _explicit_expiration(message.expiration, now)
-        rules.on_expiration(expiration, now, found)
-    if isinstance(message, Notification):
-        level = _priority(
-            message.priority if priority is None else priority, 10, allowed=(10, 5, 1)
+        expiration = epoch_seconds(
+            message.expiration, now=now, field="expiration", zero_allowed=True
         )
+        rules.on_expiration(expiration, now, found)
+    alert = isinstance(message, Notification)
+    if isinstance(message, Notification):
+        level = _priority(message.priority if priority is None else priority, 10, (10, 5, 1))
         rules.on_ordinary(payload["aps"], found)
     else:
-        level = _priority(priority, 5, allowed=(5,))
-    alert = isinstance(message, Notification)
+        level = _priority(priority, 5, (5,))
     return EncodedMessage(
         body=body,
         push_type="alert" if alert else "background",
@@ -209,49 +232,13 @@ def _ordinary(
     )
 
 
-def _expiration(
-    message: ActivityMessage,
-    now: float,
-    stale_date: int | None,
-    storage_policy: int | None,
-    *,
-    broadcast: bool,
-) -> int:
-    if storage_policy not in (None, 0, 1):
-        raise refused(
-            InvalidSetting, "storage_policy", "storage_policy", storage_policy=storage_policy
-        )
-    unstored = broadcast and storage_policy == 0
-    if message.expiration is not None:
-        expiration = _explicit_expiration(message.expiration, now)
-        if unstored and expiration:
-            raise refused(InvalidPayload, "expiration_unstored", "expiration")
-        return expiration
-    if unstored:
-        return 0
-    base = math.ceil(now)
-    if message.event == "start":
-        return base + START_LIFETIME
-    if message.event == "end":
-        return base + END_LIFETIME
-    if stale_date is not None and stale_date >= base + _STALE_SOON:
-        return min(stale_date, base + UPDATE_LIFETIME)
-    return base + (UPDATE_LIFETIME if message.alert is not None else SILENT_UPDATE_LIFETIME)
-
-
-def _explicit_expiration(value: object, now: float) -> int:
-    return epoch_seconds(value, now=now, field="expiration", zero_allowed=True)
-
-
-def _priority(value: int | None, default: int, *, allowed: tuple[int, ...]) -> int:
+def _priority(value: int | None, default: int, allowed: tuple[int, ...]) -> int:
     if value is None:
         return default
     if type(value) is int and value in allowed:
         return value
-    choices = " or ".join(str(level) for level in allowed)
-    raise refused(
-        InvalidPayload, "priority", "priority", value=value, choices=choices, default=default
-    )
+    words = {"choices": " or ".join(map(str, allowed)), "default": default}
+    raise refused(InvalidPayload, "priority", "priority", value=value, **words)
 
 
 def _custom(custom: Mapping[str, Any] | None, found: Findings, *, activity: bool) -> dict[str, Any]:
@@ -262,3 +249,48 @@ def _custom(custom: Mapping[str, Any] | None, found: Findings, *, activity: bool
         raise refused(InvalidPayload, "custom_aps", "custom.aps")
     rules.on_custom(plain, found, activity=activity)
     return plain
+
+
+def bytes_by_key(payload: Mapping[str, Any]) -> dict[str, int]:
+    """Return the bytes of each key's ``"key":value`` text, largest first.
+
+    Paths are those of the payload. The members of ``aps`` and of its objects are listed each for
+    itself, so the figures do not add up to the payload's size: an object contains its members.
+    """
+    sizes: dict[str, int] = {}
+
+    def add(members: Mapping[str, Any], path: str, depth: int) -> None:
+        for key, value in members.items():
+            sizes[path + key] = len(json_bytes(key)) + 1 + len(json_bytes(value))
+            if isinstance(value, Mapping) and depth < 2 and (path or key == "aps"):
+                add(value, f"{path}{key}.", depth + 1)
+
+    add(payload, "", 0)
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+def _check_size(payload: Mapping[str, Any], body: bytes, target: Target, found: Findings) -> None:
+    """Raise `PayloadTooLarge` over the target's limit; warn over the phone's own."""
+    limit = LIMITS[target]
+    if len(body) > limit:
+        sizes = bytes_by_key(payload)
+        leaves = [path for path in sizes if not any(key.startswith(f"{path}.") for key in sizes)]
+        largest = ", ".join(f"{path} {sizes[path]}" for path in leaves[:5])
+        raise PayloadTooLarge(
+            f"has {len(body)} bytes, {len(body) - limit} over the limit of {limit}",
+            field="payload",
+            remedy=f"Shorten the largest keys (bytes): {largest}.",
+            size=len(body),
+            limit=limit,
+            breakdown=sizes,
+        )
+    if len(body) > ACTIVITY_DATA_LIMIT:
+        check_activity_data(payload["aps"], found)
+
+
+def check_activity_data(aps: Mapping[str, Any], found: Findings) -> None:
+    """Warn when attributes and content state, as JSON without their keys, are more than a phone holds."""
+    size = sum(len(json_bytes(aps[key])) for key in ("attributes", "content-state") if key in aps)
+    if size > ACTIVITY_DATA_LIMIT:
+        words = {"size": size, "limit": ACTIVITY_DATA_LIMIT}
+        found.warning("activity_data_too_large", "aps.content-state", **words)

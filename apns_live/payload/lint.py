@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 from ..errors import InvalidPayload, InvalidSetting
 from ..refusals import refused
-from .findings import Findings, PayloadProblem, PayloadWarning
-from .rules import check_payload, kind_of
-from .size import LIMITS, bytes_by_key, check_activity_data
+from .encode import LIMITS, bytes_by_key, check_activity_data
+from .rules import EVENTS, Findings, PayloadProblem, PayloadWarning, check_payload, kind_of
 from .values import json_bytes, plain_object
 
 
@@ -58,25 +57,24 @@ def lint(
     found = Findings()
     payload, size = _read(data, found)
     if payload is None:
-        return LintReport(
-            "unknown",
-            size,
-            size,
-            LIMITS[target],
-            tuple(found.problems),
-            (),
-            {},
-            ("This is not a JSON object, so APNs answers 400, or the phone ignores it.",),
-        )
-    compact = len(json_bytes(payload))
+        said = "This is not a JSON object, so APNs answers 400, or the phone ignores it."
+        problems = tuple(found.problems)
+        return LintReport("unknown", size, size, LIMITS[target], problems, (), {}, (said,))
+    compact, limit = len(json_bytes(payload)), LIMITS[target]
     kind = kind_of(payload)
     check_payload(payload, kind, target, now, found)
-    _check_sizes(payload, kind, size, compact, target, found)
+    if compact > limit:
+        found.problem("too_large", "", size=compact, over=compact - limit, limit=limit)
+    else:
+        if size > limit:
+            found.warning("spaces", "", size=size, compact=compact, limit=limit)
+        if kind in EVENTS:
+            check_activity_data(payload["aps"], found)
     return LintReport(
         kind,
         size,
         compact,
-        LIMITS[target],
+        limit,
         tuple(found.problems),
         tuple(found.warnings),
         bytes_by_key(payload),
@@ -84,26 +82,16 @@ def lint(
     )
 
 
-def _read(
-    data: bytes | str | Mapping[str, Any], found: Findings
-) -> tuple[dict[str, Any] | None, int]:
+def _read(data: bytes | str | Mapping[str, Any], found: Findings) -> tuple[Any, int]:
+    """Return a payload and its size in bytes; None and a problem when it cannot be read."""
     if isinstance(data, Mapping):
-        try:
-            plain = plain_object(data, "payload")
-        except InvalidPayload as error:
-            found.problem("bad_value", error.field, problem=error.problem, remedy=error.remedy)
-            return None, 0
-        return plain, len(json_bytes(plain))
+        plain = _plain(data, found)
+        return plain, 0 if plain is None else len(json_bytes(plain))
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
     size = len(raw)
     if raw.startswith(b"\xef\xbb\xbf"):
         found.problem("byte_order_mark", "")
         raw = raw[3:]
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        found.problem("not_utf8", "", at=error.start + 1)
-        return None, size
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: dict[str, Any] = {}
@@ -116,45 +104,31 @@ def _read(
     def constant(name: str) -> None:
         found.problem("no_json_number", "", name=name)
 
+    value = None
     try:
+        text = raw.decode("utf-8")
         value = json.loads(text, object_pairs_hook=members, parse_constant=constant)
+        if not isinstance(value, dict):
+            found.problem("not_object", "")
+    except UnicodeDecodeError as error:
+        found.problem("not_utf8", "", at=error.start + 1)
     except json.JSONDecodeError as error:
         why = f"{error.msg} at line {error.lineno}, column {error.colno}."
         found.problem("not_json", "", why=why)
-        return None, size
     except RecursionError:
         found.problem("too_deep", "")
-        return None, size
     except ValueError:
         found.problem("not_json", "", why="it holds a number with thousands of digits. Send text.")
-        return None, size
-    if not isinstance(value, dict):
-        found.problem("not_object", "")
-        return None, size
+    return _plain(value, found) if isinstance(value, dict) else None, size
+
+
+def _plain(value: Mapping[str, Any], found: Findings) -> dict[str, Any] | None:
     try:
-        return plain_object(value, "payload"), size
+        return plain_object(value, "payload")
     except InvalidPayload as error:
-        field = error.field.removeprefix("payload.")
-        found.problem("bad_value", field, problem=error.problem, remedy=error.remedy)
-        return None, size
-
-
-def _check_sizes(
-    payload: Mapping[str, Any],
-    kind: str,
-    size: int,
-    compact: int,
-    target: Literal["device", "broadcast"],
-    found: Findings,
-) -> None:
-    limit = LIMITS[target]
-    if compact > limit:
-        found.problem("too_large", "", size=compact, over=compact - limit, limit=limit)
-    elif size > limit:
-        found.warning("spaces", "", size=size, compact=compact, limit=limit)
-    aps = payload.get("aps")
-    if kind in {"start", "update", "end"} and isinstance(aps, Mapping) and compact <= limit:
-        check_activity_data(aps, found)
+        where = error.field.removeprefix("payload.")
+        found.problem("bad_value", where, problem=error.problem, remedy=error.remedy)
+        return None
 
 
 _KINDS = {

@@ -1,56 +1,85 @@
 """All rules about payloads: what Apple refuses, ignores, limits or does not document.
 
 `lint` applies all rules to a complete payload. `encode` applies those to a message that its fields have
-not checked already: `on_activity`, `on_ordinary`, `on_custom`. Sources: Apple, "Starting and
-updating Live Activities with ActivityKit push notifications" and "Generating a remote notification".
+not checked already: `on_activity`, `on_ordinary`, `on_custom`. `SAYINGS` has the sentence for each code.
+Sources: Apple, "Starting and updating Live Activities with ActivityKit push notifications" and
+"Generating a remote notification".
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from .dates import DURATIONS_UP_TO, MILLISECONDS_FROM
-from .findings import Findings
-from .notification import INTERRUPTION_LEVELS
+import msgspec
+
+from .messages import INTERRUPTION_LEVELS, is_number
+from .values import DURATIONS_UP_TO, MILLISECONDS_FROM
 
 EVENTS = ("start", "update", "end")
 TIMESTAMP_SLACK = 60
 LONGEST_STORAGE = 30 * 86_400
 LONGEST_DISMISSAL = 4 * 3600
 
-_ACTIVITY_KEYS = frozenset(
-    [
-        "alert",
-        "attributes",
-        "attributes-type",
-        "content-state",
-        "dismissal-date",
-        "event",
-        "input-push-channel",
-        "input-push-token",
-        "relevance-score",
-        "stale-date",
-        "timestamp",
-    ]
+_OF_ACTIVITIES = (
+    "alert attributes attributes-type content-state dismissal-date event input-push-channel "
+    "input-push-token relevance-score stale-date timestamp"
 )
-APS_KEYS = _ACTIVITY_KEYS | frozenset(
-    [
-        "badge",
-        "category",
-        "content-available",
-        "filter-criteria",
-        "interruption-level",
-        "mutable-content",
-        "sound",
-        "target-content-id",
-        "thread-id",
-    ]
+_OF_NOTIFICATIONS = (
+    "badge category content-available filter-criteria interruption-level mutable-content sound "
+    "target-content-id thread-id"
 )
+_ACTIVITY_KEYS = frozenset(_OF_ACTIVITIES.split())
+APS_KEYS = _ACTIVITY_KEYS | frozenset(_OF_NOTIFICATIONS.split())
 """Apple's keys inside ``aps``; beside it they mean nothing."""
 _SIGNS_OF_AN_ACTIVITY = _ACTIVITY_KEYS - {"alert", "relevance-score"}
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?")
+
+
+class Finding(msgspec.Struct, frozen=True, gc=False):
+    """One remark about a payload."""
+
+    code: str
+    """A stable name in lower case, for programs."""
+    field: str
+    """The place, as a path."""
+    message: str
+    """What happens and what to do, for a person."""
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
+
+
+class PayloadWarning(Finding, frozen=True, gc=False):
+    """Something that Apple silently ignores or changes. The push is still sent."""
+
+
+class PayloadProblem(Finding, frozen=True, gc=False):
+    """Something for which `encode` would refuse, found in a ready payload."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """Collects findings. ``of_message`` names the fields of a message instead of the payload's keys."""
+
+    of_message: bool = False
+    problems: list[PayloadProblem] = field(default_factory=list)
+    warnings: list[PayloadWarning] = field(default_factory=list)
+
+    def problem(self, saying: str, where: str, **words: object) -> None:
+        """Note something that must change."""
+        self.problems.append(PayloadProblem(*self._said(saying, where, words)))
+
+    def warning(self, saying: str, where: str, **words: object) -> None:
+        """Note something that Apple ignores, caps or does not document."""
+        self.warnings.append(PayloadWarning(*self._said(saying, where, words)))
+
+    def _said(self, saying: str, where: str, words: dict[str, object]) -> tuple[str, str, str]:
+        if self.of_message and where.startswith("aps."):
+            where = where[4:].replace("-", "_")
+        return saying.partition("/")[0], where, SAYINGS[saying].format(**words)
 
 
 # A message, from encode
@@ -163,7 +192,7 @@ def _ordinary(aps: Mapping[str, Any], found: Findings) -> None:
         levels = ", ".join(INTERRUPTION_LEVELS)
         found.problem("bad_interruption_level", "aps.interruption-level", levels=levels)
     score = aps.get("relevance-score")
-    if score is not None and (not _is_number(score) or not 0 <= score <= 1):
+    if score is not None and (not is_number(score) or not 0 <= score <= 1):
         found.problem("bad_relevance_score/ordinary", "aps.relevance-score")
     for key in ("content-available", "mutable-content"):
         _flag(aps, key, found)
@@ -189,7 +218,7 @@ def _activity(aps: Mapping[str, Any], kind: str, now: float | None, found: Findi
     if kind != "start" or aps.get("alert"):  # a start without an alert has been named already
         _alert(aps, found)
     score = aps.get("relevance-score")
-    if score is not None and not _is_number(score):
+    if score is not None and not is_number(score):
         found.problem("bad_relevance_score", "aps.relevance-score")
     if "sound" in aps:
         found.warning("sound_outside_alert", "aps.sound")
@@ -202,7 +231,7 @@ def _activity(aps: Mapping[str, Any], kind: str, now: float | None, found: Findi
             if isinstance(leaf, str) and _ISO_DATE.fullmatch(leaf):
                 found.warning("iso_date", path)
             # From 2001 to 2096 in milliseconds: other large numbers are more likely ids.
-            elif _is_number(leaf) and 1e12 <= leaf < 4e12:
+            elif is_number(leaf) and 1e12 <= leaf < 4e12:
                 found.warning("milliseconds/state", path)
 
 
@@ -279,7 +308,7 @@ def _dates(aps: Mapping[str, Any], kind: str, now: float | None, found: Findings
 
 def _date(key: str, value: Any, now: float | None, found: Findings) -> None:
     field = f"aps.{key}"
-    if not _is_number(value):
+    if not is_number(value):
         found.problem("bad_date/kind", field)
     elif abs(value) >= MILLISECONDS_FROM:
         found.problem("milliseconds", field)
@@ -307,10 +336,6 @@ def _unknown_keys(aps: Mapping[str, Any], known: frozenset[str], found: Findings
             found.warning("unknown_key", f"aps.{key}")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         for key, item in value.items():
@@ -320,3 +345,71 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(item, f"{path}[{index}]")
     else:
         yield path, value
+
+
+# A code, after / where one code says several things, and its sentence.
+# fmt: off
+SAYINGS = {
+    "activity_data_too_large": "with the attributes has {size} bytes; a phone holds {limit} of an activity, whatever a broadcast may carry.",
+    "alert_incomplete": "is missing. Give the alert both a title and a body.",
+    "attributes_type_with_module": "has a module or an outer type in front. Write the type's name alone.",
+    "bad_alert/activity": "is not an object. An activity's alert has a title and a body.",
+    "bad_alert/ordinary": "is neither text nor an object.",
+    "bad_alert/words": "is neither text nor an object with a loc-key.",
+    "bad_attributes_type": "is not the name of a Swift type.",
+    "bad_badge": "is not a whole number from 0 up.",
+    "bad_channel": "is not a valid channel id.",
+    "bad_content_state": "is not an object.",
+    "bad_date/early": "lies before 2001: a duration or an Apple date. Send seconds since 1970.",
+    "bad_date/kind": "is not a number. Send seconds since 1970.",
+    "bad_event": "is {event}, not start, update or end.",
+    "bad_flag": "must be the number 1, or absent.",
+    "bad_interruption_level": "is none of {levels}.",
+    "bad_relevance_score": "is not a number.",
+    "bad_relevance_score/ordinary": "is not a number from 0 to 1.",
+    "bad_sound": "is not a string: a file in the app's bundle, or default.",
+    "bad_value": "{problem}. {remedy}",
+    "both_inputs": "cannot be combined with input-push-channel. Choose one of the two.",
+    "byte_order_mark": "starts with a byte order mark. Save it without one.",
+    "custom_undocumented": "stands beside aps, and Apple does not say whether an activity gets such keys. Put what the card shows into the content state.",
+    "dismissal_date_capped": "is more than 4 hours away; the system removes the card 4 hours after the end.",
+    "dismissal_date_without_end": "belongs to an end only. Remove it.",
+    "duplicate_key": "stands twice in one object; which one counts is left to chance. Keep one.",
+    "expiration_capped": "is more than 30 days away; APNs stores a push for 30 days at most.",
+    "expiration_past": "has passed, so APNs tries once and stores nothing. Pass 0 if that is meant.",
+    "filter_ignored": "has no effect at interruption level {level}: such a push breaks through a Focus.",
+    "flat_localisation": "is the form of ordinary notifications; activities nest loc-key inside title and body.",
+    "iso_date": "looks like an ISO date. If the Swift property is a Date, the phone discards the whole push: send seconds since 2001-01-01, as apple_date() returns. Text stays text.",
+    "milliseconds": "is in milliseconds. Divide by 1000.",
+    "milliseconds/state": "looks like milliseconds since 1970. A Swift Date wants seconds since 2001-01-01, as apple_date() returns.",
+    "misplaced_key": "is a name of Apple's that has an effect only inside aps. Move it to aps.{key}, or use the message's field.",
+    "no_alert": "is missing, and the phone drops a start without an alert.",
+    "no_aps": "is missing. Everything of Apple's belongs inside it.",
+    "no_aps/kind": "is not an object. Everything of Apple's belongs inside it.",
+    "no_attributes": "is missing or not an object. Send {{}} if there are none.",
+    "no_attributes_type": "is missing. It is the name of the Swift ActivityAttributes type.",
+    "no_content_state": "is missing.",
+    "no_event": "is missing. It is start, update or end.",
+    "no_final_state": "is missing; the card keeps its last state for up to 4 hours. Send the final one.",
+    "no_json_number": "holds {name}, which JSON cannot express. Use a number or null.",
+    "no_timestamp": "is missing; the phone needs it to keep the newest state.",
+    "no_update_token": "is missing, and so is input-push-channel: from iOS 18 the activity reports no token, so it cannot be updated by push.",
+    "not_for_broadcast": "cannot go to a channel: only update and end can. Send it to tokens.",
+    "not_json": "is not valid JSON: {why}",
+    "not_object": 'is not a JSON object. It must be {{"aps": {{...}}}}.',
+    "not_utf8": "is not UTF-8 (byte {at}). Save the file as UTF-8.",
+    "nothing": "has neither an event nor anything to show.",
+    "only_for_start": "is used by a start only.",
+    "sound_outside_alert": "is ignored for activities. Move it into aps.alert.",
+    "sound_without_title": "has no title or body beside it, so a person hears it at most, and sees nothing.",
+    "spaces": "has {size} bytes as written and {compact} without its spaces; the limit is {limit}. Send it compact.",
+    "stale_date_past": "has passed, so the phone shows the state as stale from the start.",
+    "start_not_stored": "is 0, so a phone that is offline for a moment never sees this start. Leave it out for 10 minutes.",
+    "timestamp_ahead": "is {seconds} s ahead; until then the phone takes every correct push for an older one. Leave it out to use the current time.",
+    "timestamp_old": "is {seconds} s old; a phone ignores a state older than the last one it applied. Leave it out to use the current time.",
+    "too_deep": "is nested too deeply. Flatten it.",
+    "too_large": "has {size} bytes, {over} over the limit of {limit}: APNs answers 413. Shorten the largest keys.",
+    "undocumented_for_activities": "belongs to ordinary notifications; for activities Apple documents no effect.",
+    "unknown_key": "is not one of Apple's keys. Own keys stand beside aps, or in the content state.",
+}
+# fmt: on

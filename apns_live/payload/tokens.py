@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Protocol, TypeVar, cast
+from typing import ClassVar, Protocol, TypeVar, cast
 
-from ..errors import InvalidPayload, InvalidSetting, InvalidToken
+from ..errors import InvalidInput, InvalidPayload, InvalidSetting, InvalidToken
 from ..refusals import refused
 
 MAX_TOKEN_DIGITS = 1024
@@ -20,9 +20,12 @@ MAX_BUNDLE_ID_LENGTH = 255
 
 _HEX_DIGITS = b"0123456789abcdefABCDEF"
 _HEX = re.compile(rf"[0-9a-fA-F]{{2,{MAX_TOKEN_DIGITS}}}").fullmatch
+_NOT_HEX = re.compile(r"[^0-9a-fA-F]").search
 _CHANNEL = re.compile(rf"(?=.{{1,{MAX_CHANNEL_LENGTH}}}\Z)[A-Za-z0-9+/_-]+={{0,2}}").fullmatch
 _BUNDLE_ID = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*").fullmatch
 _TEAM_PREFIX = re.compile(r"(?=[A-Z]*[0-9])[A-Z0-9]{10}\.[^.]+\..+").fullmatch
+_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]").search
+_NAMES = {13: "a carriage return", 10: "a line feed", 0: "a NUL", 9: "a tab"}
 
 _TokenType = TypeVar("_TokenType", bound="_HexToken")
 
@@ -39,6 +42,8 @@ class _HexToken(str):
     """Text of hexadecimal digits, checked once."""
 
     __slots__ = ()
+    advice: ClassVar[str] = ""
+    """What to do about a message that was sent to another kind of token."""
 
     def __new__(cls: type[_TokenType], text: str) -> _TokenType:
         """Check the text; raise `InvalidToken` for what cannot be a token."""
@@ -52,18 +57,21 @@ class DeviceToken(_HexToken):
     """The token of an app on a device, for `Notification` and `Background`."""
 
     __slots__ = ()
+    advice = "Send it to the token that UIKit registration gave the app."
 
 
 class StartToken(_HexToken):
     """A push-to-start token, for `Start`. A device has one for each attributes type."""
 
     __slots__ = ()
+    advice = "Send it to the push-to-start token that the app reads from pushToStartTokenUpdates."
 
 
 class ActivityToken(_HexToken):
     """The token of one running activity, for `Update` and `End`."""
 
     __slots__ = ()
+    advice = "Send it to the token that the activity reports in pushTokenUpdates."
 
 
 class ChannelId(str):
@@ -73,7 +81,17 @@ class ChannelId(str):
 
     def __new__(cls, text: str) -> ChannelId:
         """Check the text; raise `InvalidToken` for what cannot be a channel id."""
-        return str.__new__(cls, _channel_text(text, "channel"))
+        return str.__new__(cls, _channel_text(text))
+
+
+_WANTED: dict[str, tuple[str, type[_HexToken]]] = {
+    "start": ("a Start", StartToken),
+    "update": ("an Update", ActivityToken),
+    "end": ("an End", ActivityToken),
+    "alert": ("a Notification", DeviceToken),
+    "background": ("a Background", DeviceToken),
+}
+"""What each event is called, and the kind of token that it needs."""
 
 
 def check_token(token: str, *, message: HasEvent | None = None) -> str:
@@ -81,16 +99,23 @@ def check_token(token: str, *, message: HasEvent | None = None) -> str:
 
     A typed token is also checked against ``message``: a `StartToken` takes a `Start`, and so on.
     """
-    if type(token) is str:
-        if _HEX(token) and not len(token) & 1:
-            return token
-        _hex_digits(token)
     if isinstance(token, ChannelId):
         raise refused(InvalidToken, "token_is_channel", "token")
     if not isinstance(token, _HexToken):
         _hex_digits(token)
     elif message is not None:
-        _check_kind(token, message)
+        name, wanted = _WANTED[message.event]
+        if not isinstance(token, wanted):
+            raise refused(
+                InvalidToken,
+                "token_of_another_kind",
+                "token",
+                kind=type(token).__name__,
+                shown=token[:8],
+                message=name,
+                wanted=wanted.__name__,
+                remedy=wanted.advice,
+            )
     return token
 
 
@@ -113,7 +138,7 @@ def check_channel(channel: str) -> str:
     if isinstance(channel, _HexToken):
         raise refused(InvalidToken, "channel_kind", "channel", kind=type(channel).__name__)
     if not isinstance(channel, ChannelId):
-        _channel_text(channel, "channel")
+        _channel_text(channel)
     return channel
 
 
@@ -152,72 +177,36 @@ def check_collapse_id(text: object, field: str = "collapse_id") -> str:
     if not text.isascii():
         raise refused(InvalidPayload, "collapse_id_not_ascii", field)
     if len(text) > MAX_COLLAPSE_ID_BYTES:
-        raise refused(
-            InvalidPayload, "collapse_id_length", field, size=len(text), limit=MAX_COLLAPSE_ID_BYTES
-        )
+        sizes = {"size": len(text), "limit": MAX_COLLAPSE_ID_BYTES}
+        raise refused(InvalidPayload, "collapse_id_length", field, **sizes)
     if text != text.strip():
         raise refused(InvalidPayload, "collapse_id_space", field)
     return str.__str__(text)
 
 
-def _check_kind(token: _HexToken, message: HasEvent) -> None:
-    event = message.event
-    if event == "start":
-        wanted: type[_HexToken] = StartToken
-    elif event in {"update", "end"}:
-        wanted = ActivityToken
-    else:
-        wanted = DeviceToken
-    if not isinstance(token, wanted):
-        raise refused(
-            InvalidToken,
-            "token_of_another_kind",
-            "token",
-            kind=type(token).__name__,
-            shown=token[:8],
-            message=_EVENT_NAMES[event],
-            wanted=wanted.__name__,
-            remedy=_KIND_REMEDIES[wanted.__name__],
-        )
-
-
-_EVENT_NAMES = {
-    "start": "a Start",
-    "update": "an Update",
-    "end": "an End",
-    "alert": "a Notification",
-    "background": "a Background",
-}
-_KIND_REMEDIES = {
-    "StartToken": "Send it to the push-to-start token that the app reads from pushToStartTokenUpdates.",
-    "ActivityToken": "Send it to the token that the activity reports in pushTokenUpdates.",
-    "DeviceToken": "Send it to the token that UIKit registration gave the app.",
-}
-
-
 def _hex_digits(text: object) -> str:
+    if isinstance(text, str) and _HEX(text) and not len(text) & 1:
+        return str.__str__(text)
     if isinstance(text, (bytes, bytearray, memoryview)):
         raise refused(InvalidToken, "token_bytes", "token")
     if not isinstance(text, str):
         raise refused(InvalidToken, "token_kind", "token", kind=type(text).__name__)
-    if _HEX(text) and not len(text) & 1:
-        return str.__str__(text)
     if not text:
         raise refused(InvalidToken, "token_empty", "token")
     _no_hidden_characters(text, "token", "a token", InvalidToken)
     if text[0] == "<" or " " in text:
         raise refused(InvalidToken, "token_description", "token")
-    if len(text) > MAX_TOKEN_DIGITS:
-        raise refused(InvalidToken, "token_length", "token", size=len(text))
-    wrong = next(
-        (at for at, letter in enumerate(text) if letter not in "0123456789abcdefABCDEF"), None
-    )
+    size = len(text)
+    if size > MAX_TOKEN_DIGITS:
+        raise refused(InvalidToken, "token_length", "token", size=size)
+    wrong = _NOT_HEX(text)
     if wrong is None:
-        raise refused(InvalidToken, "token_odd", "token", size=len(text))
-    raise refused(InvalidToken, "token_not_hex", "token", at=wrong + 1, size=len(text))
+        raise refused(InvalidToken, "token_odd", "token", size=size)
+    raise refused(InvalidToken, "token_not_hex", "token", at=wrong.start() + 1, size=size)
 
 
-def _channel_text(text: object, field: str) -> str:
+def _channel_text(text: object) -> str:
+    field = "channel"
     if not isinstance(text, str):
         raise refused(InvalidToken, "channel_id_kind", field, kind=type(text).__name__)
     if not text:
@@ -230,17 +219,9 @@ def _channel_text(text: object, field: str) -> str:
     raise refused(InvalidToken, "channel_not_base64", field)
 
 
-def _no_hidden_characters(
-    text: str,
-    field: str,
-    what: str,
-    error: type[InvalidToken] | type[InvalidSetting] | type[InvalidPayload],
-) -> None:
+def _no_hidden_characters(text: str, field: str, what: str, error: type[InvalidInput]) -> None:
     """Refuse what would end a header line or hide in one."""
-    for at, letter in enumerate(text):
-        code = ord(letter)
-        if code < 0x20 or code == 0x7F or 0x80 <= code < 0xA0 or letter in "\u2028\u2029\ufeff":
-            name = {13: "a carriage return", 10: "a line feed", 0: "a NUL", 9: "a tab"}.get(
-                code, f"the control character U+{code:04X}"
-            )
-            raise refused(error, "control", field, name=name, at=at + 1, what=what)
+    if hidden := _HIDDEN(text):
+        code = ord(hidden[0])
+        name = _NAMES.get(code, f"the control character U+{code:04X}")
+        raise refused(error, "control", field, name=name, at=hidden.start() + 1, what=what)

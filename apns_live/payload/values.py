@@ -1,8 +1,9 @@
-"""Checks and converts a caller's values before they are encoded as JSON.
+"""Checks and converts a caller's values and dates before they are encoded as JSON.
 
 JSON libraries convert NaN to null, the key 1 to "1", and a datetime to a string. Then the phone cannot
 decode the state, while APNs answers 200. So a value is either plain, or converted by a rule of this
-module, or refused with its path.
+module, or refused with its path. Apple's dates are seconds since 1970 in keys and headers, and since
+2001 in Swift's Date.
 """
 
 from __future__ import annotations
@@ -15,30 +16,37 @@ import math
 import pathlib
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from ..errors import InvalidPayload
 from ..refusals import refused
 
+DateInput: TypeAlias = datetime.datetime | datetime.timedelta | int | float
+"""An aware datetime, a timedelta from now, or seconds since 1970."""
+
+APPLE_EPOCH = 978_307_200
+"""2001-01-01T00:00:00Z in seconds since 1970: the zero of Swift's default Date coding."""
+MILLISECONDS_FROM = 1e11
+"""Seconds reach this in the year 5138, so a larger number is milliseconds."""
+DURATIONS_UP_TO = 1e9
+"""Seconds since 1970 passed this in 2001; a smaller number is a duration or an Apple date."""
 MAX_DEPTH = 32
 _LOWEST, _HIGHEST = -(2**63), 2**64 - 1  # Swift's Int and UInt64
 _SMALL = 1_000_000_000
 
 
-def _subclass_hook(value: object) -> object:
-    """Encode subclasses of plain types (a `ChannelId`, a number of numpy's) in our own fields."""
+def _base_value(value: object) -> object:
+    """Return a subclass of a plain type (a `ChannelId`, a number of numpy's) as that type."""
     if isinstance(value, str):
         return str.__str__(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
+    if isinstance(value, (int, float)):
+        return int(value) if isinstance(value, int) else float(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-json_bytes = msgspec.json.Encoder(enc_hook=_subclass_hook).encode
+json_bytes = msgspec.json.Encoder(enc_hook=_base_value).encode
 """Compact UTF-8 in the caller's key order, for what has been walked."""
 
 
@@ -48,22 +56,71 @@ def plain_object(value: object, field: str) -> dict[str, Any]:
     Takes a mapping, a dataclass, a msgspec Struct or a pydantic model. Plain input comes back as
     the same object, not a copy. Raises `InvalidPayload` with the full path of what is refused.
     """
-    if type(value) is not dict and isinstance(value, (str, list, tuple, bytes)):
-        raise refused(InvalidPayload, "not_an_object", field, kind=_kind(value))
-    result = _walk(value, field, 0)
+    # A list is refused as a whole, before its items are.
+    is_list = type(value) is not dict and isinstance(value, (str, list, tuple, bytes))
+    result = None if is_list else _walk(value, field, 0)
     if not isinstance(result, dict):
         raise refused(InvalidPayload, "not_an_object", field, kind=_kind(value))
     return result
 
 
+def apple_date(moment: datetime.datetime) -> float:
+    """Return ``moment`` as the number that Swift's default decoder reads as a ``Date``.
+
+    That is seconds since 2001-01-01 UTC (Apple, "Starting and updating Live Activities with
+    ActivityKit push notifications": the phone uses default decoders). Use it for every ``Date``
+    inside a content state or attributes. Raises `InvalidPayload` for anything but an aware
+    datetime.
+    """
+    if not isinstance(moment, datetime.datetime):
+        raise refused(InvalidPayload, "apple_date_kind", "moment", kind=type(moment).__name__)
+    if moment.utcoffset() is None:
+        raise refused(InvalidPayload, "apple_date_naive", "moment")
+    return moment.timestamp() - APPLE_EPOCH
+
+
+def epoch_seconds(value: object, *, now: float, field: str, zero_allowed: bool = False) -> int:
+    """Return a date input as whole seconds since 1970, rounded down.
+
+    ``now`` is seconds since 1970 and the base of a timedelta. ``zero_allowed`` lets the number 0
+    through, which means "at once" for an expiration or a dismissal. Raises `InvalidPayload` for
+    milliseconds, durations given as numbers, naive datetimes, and everything that is not a date.
+    """
+    if isinstance(value, datetime.datetime):
+        if value.utcoffset() is None:
+            raise refused(InvalidPayload, "date_naive", field)
+        number = value.timestamp()
+    elif isinstance(value, datetime.timedelta):
+        number = now + value.total_seconds()
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        is_day = isinstance(value, datetime.date)
+        kind = "a date without a time" if is_day else f"a {type(value).__name__}"
+        raise refused(InvalidPayload, "date_kind", field, kind=kind)
+    elif not math.isfinite(value):
+        raise refused(InvalidPayload, "date_not_finite", field, value=value)
+    elif abs(value) >= MILLISECONDS_FROM:
+        raise refused(InvalidPayload, "date_milliseconds", field, value=value)
+    elif value < DURATIONS_UP_TO and not (value == 0 and zero_allowed):
+        raise refused(InvalidPayload, "date_early", field, value=value)
+    else:
+        number = value
+    if not 0 <= number < MILLISECONDS_FROM:
+        raise refused(InvalidPayload, "date_range", field)
+    return int(number)
+
+
 def check_text(value: str, field: str) -> str:
     """Return ``value`` as an exact ``str``; refuse lone surrogates."""
-    if not value.isascii():
+    return _encodable(value, field, "surrogates")
+
+
+def _encodable(text: str, field: str, saying: str) -> str:
+    if not text.isascii():
         try:
-            value.encode()
+            text.encode()
         except UnicodeEncodeError:
-            raise refused(InvalidPayload, "surrogates", field) from None
-    return value if type(value) is str else str.__str__(value)
+            raise refused(InvalidPayload, saying, field) from None
+    return text if type(text) is str else str.__str__(text)
 
 
 def _walk(value: Any, path: str, depth: int) -> Any:
@@ -77,15 +134,18 @@ def _walk(value: Any, path: str, depth: int) -> Any:
     if value is None or kind is bool:
         return value
     if kind is int:
-        return _integer(value, path)
+        if not _LOWEST <= value <= _HIGHEST:
+            raise refused(InvalidPayload, "integer_range", path)
+        return value
     if kind is float:
-        return _number(value, path)
+        if not math.isfinite(value):
+            raise refused(InvalidPayload, "number_not_finite", path, value=value)
+        return value
     return _walk_other(value, path, depth)
 
 
 def _walk_dict(value: dict[Any, Any], path: str, depth: int) -> dict[str, Any]:
-    if depth >= MAX_DEPTH:
-        raise _too_deep(path)
+    _check_depth(path, depth)
     changed: dict[Any, Any] = {}
     for key, item in value.items():
         if type(key) is not str or not key.isascii():
@@ -104,14 +164,13 @@ def _walk_dict(value: dict[Any, Any], path: str, depth: int) -> dict[str, Any]:
             changed[key] = result
     if not changed:
         return value
-    return {_exact(key): changed.get(key, item) for key, item in value.items()}
+    return {_key(key, path): changed.get(key, item) for key, item in value.items()}
 
 
 def _walk_list(
     value: list[Any] | tuple[Any, ...], path: str, depth: int
 ) -> list[Any] | tuple[Any, ...]:
-    if depth >= MAX_DEPTH:
-        raise _too_deep(path)
+    _check_depth(path, depth)
     changed: list[Any] | None = None
     for index, item in enumerate(value):
         kind = type(item)
@@ -130,16 +189,13 @@ def _walk_other(value: Any, path: str, depth: int) -> Any:
     if isinstance(value, enum.Enum):
         raise _refused(value, path, "Send its raw value, as Swift decodes it: use .value.")
     if isinstance(value, (int, float, str)):
-        return _subclass(value, path)
+        return _walk(_base_value(value), path, depth)
     if isinstance(value, Mapping):
         return _walk_dict(dict(value), path, depth)
     if isinstance(value, tuple):
         if hasattr(value, "_asdict"):
-            raise _refused(
-                value,
-                path,
-                "It would become an array: use ._asdict() for keys, or list() for that.",
-            )
+            remedy = "It would become an array: use ._asdict() for keys, or list() for that."
+            raise _refused(value, path, remedy)
         return _walk_list(tuple(value), path, depth)
     if isinstance(value, list):
         return _walk_list(list(value), path, depth)
@@ -147,14 +203,6 @@ def _walk_other(value: Any, path: str, depth: int) -> Any:
     if members is None:
         raise _refused(value, path, _remedy(value))
     return _walk(members, path, depth)
-
-
-def _subclass(value: float | str, path: str) -> object:
-    if isinstance(value, str):
-        return check_text(value, path)
-    if isinstance(value, int):
-        return _integer(int(value), path)
-    return _number(float(value), path)
 
 
 def _members(value: Any, path: str) -> Any:
@@ -169,9 +217,8 @@ def _members(value: Any, path: str) -> Any:
         try:
             return value.model_dump(mode="python", by_alias=True, warnings=False)
         except Exception as error:
-            raise refused(
-                InvalidPayload, "model_dump", path, model=kind.__name__, kind=type(error).__name__
-            ) from error
+            words = {"model": kind.__name__, "kind": type(error).__name__}
+            raise refused(InvalidPayload, "model_dump", path, **words) from error
     if not dataclasses.is_dataclass(kind):
         return None
     members = {}
@@ -191,7 +238,12 @@ def _struct_members(value: msgspec.Struct) -> Any:
     members: dict[str, Any] = {}
     if config.tag is not None and config.tag_field is not None:
         members[config.tag_field] = config.tag
-    skipped = _defaults(value) if config.omit_defaults else {}
+    skipped: dict[str, Any] = {}
+    for field in msgspec.structs.fields(value) if config.omit_defaults else ():
+        if field.default is not msgspec.NODEFAULT:
+            skipped[field.name] = field.default
+        elif field.default_factory in (list, dict):
+            skipped[field.name] = field.default_factory()
     for name, wire_name in zip(
         value.__struct_fields__, value.__struct_encode_fields__, strict=True
     ):
@@ -202,46 +254,16 @@ def _struct_members(value: msgspec.Struct) -> Any:
     return members
 
 
-def _defaults(value: msgspec.Struct) -> dict[str, Any]:
-    defaults = {}
-    for field in msgspec.structs.fields(value):
-        if field.default is not msgspec.NODEFAULT:
-            defaults[field.name] = field.default
-        elif field.default_factory in (list, dict):
-            defaults[field.name] = field.default_factory()
-    return defaults
-
-
-def _exact(key: Any) -> str:
-    return key if type(key) is str else str.__str__(key)
-
-
 def _key(key: object, path: str) -> str:
     if isinstance(key, enum.Enum) or not isinstance(key, str):
         raise refused(InvalidPayload, "key_kind", path, key=key, kind=_kind(key))
-    if not key.isascii():
-        try:
-            key.encode()
-        except UnicodeEncodeError:
-            raise refused(InvalidPayload, "key_surrogates", path) from None
-    return _exact(key)
+    return _encodable(key, path, "key_surrogates")
 
 
-def _integer(value: int, path: str) -> int:
-    if _LOWEST <= value <= _HIGHEST:
-        return value
-    raise refused(InvalidPayload, "integer_range", path)
-
-
-def _number(value: float, path: str) -> float:
-    if math.isfinite(value):
-        return value
-    raise refused(InvalidPayload, "number_not_finite", path, value=value)
-
-
-def _too_deep(path: str) -> InvalidPayload:
-    shown = path if len(path) <= 120 else f"{path[:60]}...{path[-50:]}"
-    return refused(InvalidPayload, "too_deep", shown, most=MAX_DEPTH)
+def _check_depth(path: str, depth: int) -> None:
+    if depth >= MAX_DEPTH:
+        shown = path if len(path) <= 120 else f"{path[:60]}...{path[-50:]}"
+        raise refused(InvalidPayload, "too_deep", shown, most=MAX_DEPTH)
 
 
 def _refused(value: object, path: str, remedy: str) -> InvalidPayload:

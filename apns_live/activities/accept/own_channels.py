@@ -33,7 +33,7 @@ from ...errors import (
     ManagementUnreachable,
     StoreError,
 )
-from ...payload.size import LIMITS
+from ...payload.encode import LIMITS
 from ..apps import App, apps_of
 from ..checks import has_channels
 from ..people.audience import Audiences
