@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from itertools import islice
+from typing import Any
 
 import msgspec
 
-from apns_live.testing.fake import FakeApns
 from apns_live.testing.log import PushRecord
-from apns_live.testing.namespaces import Namespace
 from apns_live.testing.phones import Device
 
-from . import views
+from . import rows
 
 INTERVAL = 0.1
 KEEP_ALIVE = 15.0
@@ -44,14 +43,14 @@ class Subscriber:
         self.skipped = 0
         self.wakeup = asyncio.Event()
         self.sequence = 0
-        self.connections = b""
-        self.faults = b""
+        self.told: dict[str, bytes] = {}
+        """The connections and faults of the last event, as JSON."""
 
 
 class Hub:
     """Collects changes for subscribers. ``started_at`` is what the Fake shape says."""
 
-    def __init__(self, fake: FakeApns | Namespace) -> None:
+    def __init__(self, fake: rows.Fake) -> None:
         self.fake = fake
         self.started_at = fake.clock.time()
         self.closed = asyncio.Event()
@@ -101,7 +100,7 @@ class Hub:
     def remove_waiter(self, waiter: asyncio.Event) -> None:
         """Let go of a waiter."""
         self._waiters.discard(waiter)
-        self._detach_if_unused()
+        self._detach()
 
     # The event stream.
 
@@ -142,7 +141,7 @@ class Hub:
                 await asyncio.sleep(INTERVAL)
         finally:
             self._subscribers.discard(subscriber)
-            self._detach_if_unused()
+            self._detach()
 
     def check_room(self) -> None:
         """Raise ``TooManySubscribersError`` when no more readers are taken."""
@@ -151,85 +150,61 @@ class Hub:
 
     def _snapshot(self, subscriber: Subscriber) -> bytes:
         fake = self.fake
-        phones, now = fake.devices, fake.clock.time()
-        subscriber.devices.clear()
-        subscriber.pushes.clear()
-        subscriber.skipped = 0
-        subscriber.sequence += 1
-        shown = list(islice(phones.devices.values(), subscriber.most_devices))
-        rows = [views.device_row(device, phones, now) for device in shown]
+        shown = list(islice(fake.devices.devices.values(), subscriber.most_devices))
         subscriber.included = {device.id for device in shown}
+        subscriber.told = {}
         ring = fake.log.pushes
         newest = list(ring.after(ring.total - subscriber.most_pushes))
-        connections, faults = self._connections(), self._faults()
-        subscriber.connections = msgspec.json.encode(connections)
-        subscriber.faults = msgspec.json.encode(faults)
-        return _event(
-            "snapshot",
-            subscriber.sequence,
-            {
-                "seq": subscriber.sequence,
-                "fake": views.fake_row(fake, self.started_at),
-                "clock": views.clock_row(fake),
-                "counts": views.counts_row(fake),
-                "devices": rows,
-                "devices_total": len(phones.devices),
-                "pushes": [views.push_row(record, payload=subscriber.payload) for record in newest],
-                "connections": connections,
-                "faults": faults,
-            },
-        )
+        content = {"fake": rows.FakeRow.of(fake, self.started_at)}
+        return self._message("snapshot", subscriber, shown, newest, content)
 
     def _delta(self, subscriber: Subscriber) -> bytes:
-        fake = self.fake
-        phones, now = fake.devices, fake.clock.time()
-        subscriber.sequence += 1
+        known, included = self.fake.devices.devices, subscriber.included
         changed, removed = [], []
         for device in subscriber.devices.values():
-            if phones.devices.get(device.id) is not device:
-                if device.id in subscriber.included:
-                    subscriber.included.discard(device.id)
+            if known.get(device.id) is not device:
+                if device.id in included:
+                    included.discard(device.id)
                     removed.append(device.id)
-                continue
-            if device.id not in subscriber.included:
-                if len(subscriber.included) >= subscriber.most_devices:
-                    continue
-                subscriber.included.add(device.id)
-            changed.append(views.device_row(device, phones, now))
-        subscriber.devices.clear()
-        numbers = sorted(subscriber.pushes)
-        shown = numbers[-PUSHES_IN_DELTA:]
-        content: dict[str, object] = {
-            "seq": subscriber.sequence,
-            "clock": views.clock_row(fake),
-            "counts": views.counts_row(fake),
-            "devices": changed,
-            "devices_total": len(phones.devices),
-            "pushes": [
-                views.push_row(subscriber.pushes[number], payload=subscriber.payload)
-                for number in shown
-            ],
-            "pushes_skipped": subscriber.skipped + len(numbers) - len(shown),
-        }
-        subscriber.pushes.clear()
-        subscriber.skipped = 0
+            elif device.id in included or len(included) < subscriber.most_devices:
+                included.add(device.id)
+                changed.append(device)
+        waiting = sorted(subscriber.pushes.values(), key=lambda record: record.number)
+        shown = waiting[-PUSHES_IN_DELTA:]
+        content: dict[str, Any] = {"pushes_skipped": subscriber.skipped + len(waiting) - len(shown)}
         if removed:
             content["removed"] = removed
-        connections = msgspec.json.encode(self._connections())
-        if connections != subscriber.connections:
-            subscriber.connections = connections
-            content["connections"] = msgspec.Raw(connections)
-        faults = msgspec.json.encode(self._faults())
-        if faults != subscriber.faults:
-            subscriber.faults = faults
-            content["faults"] = msgspec.Raw(faults)
-        return _event("delta", subscriber.sequence, content)
+        return self._message("delta", subscriber, changed, shown, content)
 
-    def _connections(self) -> list[object]:
-        return [views.connection_row(each) for each in self.fake.connections]
-
-    def _faults(self) -> list[object]:
-        return [views.fault_row(each) for each in self.fake.faults]
+    def _message(
+        self,
+        name: str,
+        subscriber: Subscriber,
+        devices: list[Device],
+        pushes: list[PushRecord],
+        content: dict[str, Any],
+    ) -> bytes:
+        """Return an event with these phones and pushes, and with lists that differ from the last."""
+        fake = self.fake
+        subscriber.devices.clear()
+        subscriber.pushes.clear()
+        subscriber.skipped = 0
+        subscriber.sequence += 1
+        row = rows.with_payload if subscriber.payload else rows.row_of
+        content |= {
+            "seq": subscriber.sequence,
+            "clock": rows.ClockRow.of(fake),
+            "counts": rows.CountsRow.of(fake),
+            "devices": [rows.row_of(device, fake) for device in devices],
+            "devices_total": len(fake.devices.devices),
+            "pushes": [row(record, fake) for record in pushes],
+        }
+        for kind, listed in (("connections", fake.connections), ("faults", fake.faults)):
+            encoded = msgspec.json.encode([rows.row_of(each, fake) for each in listed])
+            if subscriber.told.get(kind) != encoded:
+                subscriber.told[kind] = encoded
+                content[kind] = msgspec.Raw(encoded)
+        return _event(name, subscriber.sequence, content)
 
     # Listening to the fake.
 
@@ -250,13 +225,11 @@ class Hub:
 
         self._stop_listening = stop_listening
 
-    def _detach_if_unused(self) -> None:
-        if not self._subscribers and not self._waiters:
-            self._detach()
-
     def _detach(self) -> None:
-        stop, self._stop_listening = self._stop_listening, None
-        if stop is not None:
+        """Stop listening to the fake, unless somebody still waits."""
+        stop = self._stop_listening
+        if stop is not None and (self.closed.is_set() or not (self._subscribers or self._waiters)):
+            self._stop_listening = None
             stop()
 
     def _on_push(self, record: PushRecord) -> None:

@@ -1,36 +1,55 @@
-"""The control API and the inspector page as an ASGI app, and serving it with a fake."""
+"""The control API and the inspector page as an ASGI app with its guard, and serving it with a fake.
+
+Web pages that a developer visits must not reach the fake. So the Host header must name this machine
+(against DNS rebinding). A change needs a JSON content type (other pages cannot send it without a
+preflight, and preflights are not answered) and an Origin of this server.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount
 from starlette.routing import Route as StarletteRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apns_live.errors import FakeError
 from apns_live.testing.asgi import Served
 from apns_live.testing.fake import FakeApns
-from apns_live.testing.faults import Fault
 from apns_live.testing.listener import is_loopback, listening_sockets
 
-from .api import ControlApi, read_body, route
-from .openapi import document
-from .queries import BadRequestError, read_query
-from .routes import Route
-from .security import Guard
-from .shapes import ErrorRow
-from .views import fake_row
+from .api import ControlApi, route
+from .routes import LARGEST_BODY, BadRequestError, Route, Routes, document
+from .rows import ErrorRow, own_version
+
+COOKIE = "apns-live-token"
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+_SAFE = {"GET", "HEAD"}
 
 STATIC_FILES = Path(__file__).parent.parent / "inspector" / "static"
 
@@ -42,12 +61,16 @@ def make_app(
 
     ``beside``: further routes behind the same guard. The page shows calls where ``/gateway`` is one.
     """
-    declared, version = route.of(api), fake_row(api.fake, 0.0).version
-    described = functools.cache(lambda: document(declared, version))
-    rows = [*declared, Route("GET", "/v1/openapi.json", described)]
+
+    @functools.cache
+    def openapi(_: ControlApi) -> object:
+        return document(route, own_version())
+
+    itself = Routes()
+    itself.add("GET", "/v1/openapi.json", openapi)
     by_path: dict[str, dict[str, Route]] = {}
     # A path with a place in it would take those below it that have a name.
-    for row in sorted(rows, key=lambda row: ("{" in row.path, row.path)):
+    for row in sorted([*route, *itself], key=lambda row: ("{" in row.path, row.path)):
         by_path.setdefault(row.path, {})[row.method] = row
     table: list[Any] = [
         StarletteRoute(prefix + path, _endpoint(api, methods), methods=_METHODS)
@@ -69,7 +92,6 @@ def _endpoint(
     api: ControlApi, methods: Mapping[str, Route]
 ) -> Callable[[Request], Awaitable[Response]]:
     """Return what answers the requests of one path; a method that it has not is a 405."""
-    parameters = {method: row.parameters for method, row in methods.items()}
 
     async def handle(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
@@ -77,33 +99,38 @@ def _endpoint(
         if row is None:
             allowed = ", ".join(sorted(methods))
             return _answer(ErrorRow(f"use {allowed}"), 405, allow=allowed)
-        place, own = dict(request.path_params), api
+        places, own = dict(request.path_params), api
         try:
-            if "namespace" in place:
-                own = api.within(place.pop("namespace"))
-            known: dict[str, object] = {"query": read_query(request.query_params, row.query)}
-            if row.takes is not None:
-                # A fault says itself what is wrong with it.
-                shape = dict if row.takes is Fault else row.takes
-                known["order"] = await read_body(request, shape)
-            for name in parameters[method]:
-                if name not in known:
-                    known[name] = own.found(name, place)
-            endpoint = getattr(own, row.endpoint.__name__, row.endpoint)
-            result = endpoint(**{name: known[name] for name in parameters[method]})
+            if "namespace" in places:
+                own = api.within(places.pop("namespace"))
+            body = await _read(request) if row.body else b""
+            values = row.values(request.query_params, body)
+            found = own.found(row.path, places)
+            result = row.call(own.fake.devices if row.of_phones else own, *found, **values)
             if isinstance(result, Awaitable):
                 result = await result
         except BadRequestError as error:
-            return _answer(ErrorRow(error.problem, error.field, error.remedy), error.status)
+            return _answer(error.row, error.status)
         except FakeError as error:
             return _answer(ErrorRow(str(error)), 400)
         if isinstance(result, Response):
             return result
+        if result is None and row.of_phones and row.gives:
+            (result,) = found
         if result is None:
             return Response(status_code=204)
         return _answer(own.shown(result), row.status)
 
     return handle
+
+
+async def _read(request: Request) -> bytes:
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > LARGEST_BODY:
+            raise BadRequestError(f"the body is over {LARGEST_BODY} bytes", status=413)
+    return data
 
 
 def _answer(content: object, status: int = 200, **headers: str) -> Response:
@@ -144,3 +171,94 @@ async def serve_control(
     finally:
         api.close()
         await served.close()
+
+
+class Guard:
+    """An ASGI application in front of another one. ``token`` None trusts whoever is on loopback."""
+
+    def __init__(self, app: ASGIApp, *, token: str | None) -> None:
+        self._app = app
+        self._token = token.encode() if token else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *HEADERS]
+            await send(message)
+
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        if self._token is not None and scope["method"] == "GET" and scope["path"] == "/":
+            given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token")
+            if given and self._fits(given[0]):
+                await _entered(given[0])(scope, receive, send_safely)
+                return
+        status, problem = refusal(scope["method"], headers, is_known=self._is_known(headers))
+        if problem:
+            body = {"error": problem, "field": "", "remedy": ""}
+            asked = {"www-authenticate": "Bearer"} if status == 401 else None
+            await JSONResponse(body, status, asked)(scope, receive, send_safely)
+            return
+        await self._app(scope, receive, send_safely)
+
+    def _is_known(self, headers: Mapping[str, str]) -> bool | None:
+        """Whether the caller has the token; None where there is none."""
+        if self._token is None:
+            return None
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self._fits(given.strip()):
+            return True
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        except CookieError:
+            return False
+        return cookie is not None and self._fits(cookie.value)
+
+    def _fits(self, given: str) -> bool:
+        return self._token is not None and hmac.compare_digest(
+            given.encode("utf-8", "surrogateescape"), self._token
+        )
+
+
+def refusal(
+    method: str, headers: Mapping[str, str], *, is_known: bool | None = None
+) -> tuple[int, str]:
+    """Return status and problem of a request that is not served; the problem is ``""`` else.
+
+    ``is_known``: whether its token is the right one; None where being on this machine is enough.
+    """
+    host, origin = headers.get("host", ""), headers.get("origin")
+    try:
+        name = urlsplit(f"//{host}").hostname
+        origin_host = None if origin is None else urlsplit(origin).netloc.lower()
+    except ValueError:
+        return 400, "the Host or Origin header is not an address"
+    if is_known is None and not (name and is_loopback(name)):
+        return 403, "the Host header does not name this machine"
+    if is_known is False:
+        return 401, "give the fake's --token as: Authorization: Bearer TOKEN"
+    if method in _SAFE:
+        return 0, ""
+    if origin_host is not None and origin_host != host.lower():
+        return 403, "changes are taken from this server's own page only"
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if method != "DELETE" and content_type != "application/json":
+        return 415, "send Content-Type: application/json"
+    return 0, ""
+
+
+def _entered(token: str) -> Response:
+    """Return the way to the page, with the token as a cookie that scripts cannot read."""
+    cookie: SimpleCookie = SimpleCookie()
+    cookie[COOKIE] = token
+    cookie[COOKIE]["httponly"] = True
+    cookie[COOKIE]["samesite"] = "Strict"
+    cookie[COOKIE]["path"] = "/"
+    value = cookie[COOKIE].OutputString().encode("latin-1", "replace").decode("latin-1")
+    return RedirectResponse("/", 303, {"set-cookie": value})

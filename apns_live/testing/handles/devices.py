@@ -10,10 +10,11 @@ from apns_live.testing.fake import FakeApns
 from apns_live.testing.phones import Activity, Device
 from apns_live.testing.phones.decoding import as_json
 from apns_live.testing.phones.model import TokenKind
+from apns_live.testing.phones.population import Fate
+from apns_live.testing.phones.settings import Consent
 from apns_live.testing.threaded import ThreadedFakeApns
 
-from .calling import PATIENCE, waited
-from .differences import describe, differences
+from .asserting import PATIENCE, describe, differences, waited
 from .pushes import PushView
 
 T = TypeVar("T")
@@ -169,7 +170,7 @@ class DeviceView:
         """Let the user open the app: late tokens arrive, the start budget refills."""
         self._read(lambda fake, device: fake.devices.open_app(device))
 
-    def consent(self, answer: str) -> None:
+    def consent(self, answer: Consent) -> None:
         """Let the owner answer a card that asks: ``allow``, ``always`` or ``deny``; ``none`` forgets."""
         self._read(lambda fake, device: fake.devices.consent(device, answer))
 
@@ -189,7 +190,7 @@ class DeviceView:
         """Change ``online``, ``awake``, ``low_power``, ``live_activities_enabled``, ``frequent_pushes``."""
         self._read(lambda fake, device: fake.devices.configure(device, switches))
 
-    def kill_token(self, text: str, condition: str = "unregistered") -> None:
+    def kill_token(self, text: str, condition: Fate = "unregistered") -> None:
         """Let a token die: ``unregistered`` or ``expired`` (410), or ``silent`` (200 for ever)."""
 
         def kill(fake: FakeApns) -> None:

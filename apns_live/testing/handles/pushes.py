@@ -12,8 +12,7 @@ from apns_live.testing.log import PushRecord
 from apns_live.testing.phones.decoding import as_json
 from apns_live.testing.threaded import ThreadedFakeApns
 
-from .calling import PATIENCE, PAUSE, waited
-from .differences import Difference, describe, differences
+from .asserting import PATIENCE, PAUSE, Difference, describe, differences, waited
 
 
 class Sent:

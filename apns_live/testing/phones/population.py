@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -22,8 +23,9 @@ from .draws import draw, short_id
 from .model import NOTIFICATIONS_KEPT, Activity, Device, StoredPush, Token
 from .registry import Registry
 from .schedule import Schedule, Sleeper
-from .settings import PhoneSettings, check_consent, parse_version
+from .settings import Consent, PhoneSettings, check_consent, parse_version
 
+Fate = Literal["unregistered", "expired", "silent"]
 STORED_FOR = 30 * 86_400.0
 """Apple, "Sending notification requests to APNs": 30 days at most."""
 CONTROLS, WIDGETS = (18, 0), (26, 0)
@@ -154,7 +156,7 @@ class SimulatedPhones:
         live_activities_enabled: bool = True,
         frequent_pushes: bool | None = None,
         has_dynamic_island: bool = True,
-        consent: str | None = None,
+        consent: Consent | None = None,
     ) -> Device:
         """Make a phone on which the app was opened once: its tokens are issued at once.
 
@@ -206,9 +208,9 @@ class SimulatedPhones:
         token.status = status
         return token
 
-    def kill(self, token: Token, condition: str, since: float | None = None) -> None:
+    def kill(self, token: Token, condition: Fate, since: float | None = None) -> None:
         """Let a token die: ``unregistered`` or ``expired`` (410), or ``silent`` (200 forever)."""
-        if condition not in {"unregistered", "expired", "silent"}:
+        if condition not in get_args(Fate):
             raise FakeError(f"a token cannot become {condition!r}: unregistered, expired or silent")
         moment = self.now() if since is None else since
         if not 0 <= moment < 1e11:
@@ -284,7 +286,7 @@ class SimulatedPhones:
             starts.refill()
         self.kit.touch(device)
 
-    def consent(self, device: Device, answer: str) -> None:
+    def consent(self, device: Device, answer: Consent) -> None:
         """Let the owner answer a card that asks: ``allow``, ``always`` or ``deny``; ``none`` forgets.
 
         Allow holds for the cards that ask now: later ones ask again, and are allowed when seen.
@@ -310,8 +312,8 @@ class SimulatedPhones:
         self,
         device: Device,
         attributes_type: str,
-        attributes: Mapping[str, object],
-        content_state: Mapping[str, object],
+        attributes: Mapping[str, Any],
+        content_state: Mapping[str, Any],
         *,
         bundle_id: str | None = None,
         channel: str | None = None,
@@ -344,7 +346,7 @@ class SimulatedPhones:
     def end_activity(
         self,
         activity: Activity,
-        content_state: Mapping[str, object] | None = None,
+        content_state: Mapping[str, Any] | None = None,
         dismissal_date: float | None = None,
     ) -> None:
         """Let the app end an activity itself."""

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from apns_live.cli.calls import Calls, readable
-from apns_live.testing.control.security import Guard
+from apns_live.testing.control.server import Guard
 
 
 @pytest.mark.parametrize(("name", "value"), [("origin", "http://[::1"), ("host", "[::1")])
