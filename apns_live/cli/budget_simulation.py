@@ -25,8 +25,7 @@ from ..delivery.state import State
 from ..errors import InvalidInput, InvalidSetting
 from ..outcome import Outcome, Verdict
 from ..payload import Alert, End, Update, encode
-from ..testing.phones import BudgetLaw
-from ..testing.phones.budget import make_budget
+from ..testing.phones.budget import Budget as PhoneBudget
 
 EPOCH = 1_800_000_000.0
 
@@ -95,7 +94,7 @@ class _Phone:
         self, capacity: int, law: Literal["clock hour", "rolling"], bursts: float, offset: float
     ) -> None:
         self.bursts, self.offset = bursts, offset
-        self.budget = make_budget(BudgetLaw(kind=law), capacity)
+        self.budget = PhoneBudget(capacity, HOUR, law)
         self.left = [(0.0, float(capacity))]
 
     def shows(self, at: float, priority: int) -> tuple[float | None, bool]:

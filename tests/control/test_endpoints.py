@@ -166,6 +166,7 @@ async def test_faults_come_and_go(stage):
     await stage.post(f"/v1/faults/{made['id']}", method="DELETE", status=404)
     await stage.post("/v1/faults", {"action": "explode"}, status=400)
     await stage.post("/v1/faults", {"action": "answer", "colour": "red"}, status=400)
+    await stage.post("/v1/faults", {"action": "withhold", "self": 1}, status=400)
     await stage.post("/v1/faults", method="DELETE", status=204)
 
 

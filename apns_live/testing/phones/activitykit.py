@@ -13,7 +13,7 @@ from apns_live.testing import log as words
 from apns_live.testing.log import DeliveryLog, PushRecord
 from apns_live.testing.state import TokenCondition, TokenStatus
 
-from .budget import Budget, WindowBudget, make_budget
+from .budget import Budget
 from .decoding import (
     DATA_LIMIT,
     Aps,
@@ -342,7 +342,8 @@ class ActivityKit:
         key = ("pushes", activity.bundle_id if law.pooled else activity.id)
         budget = device.budgets.get(key)
         if budget is None:
-            budget = device.budgets[key] = make_budget(law, self.capacity_of(activity, law))
+            budget = Budget(self.capacity_of(activity, law), law.window, law.kind)
+            device.budgets[key] = budget
         return budget
 
     def capacity_of(self, activity: Activity, law: BudgetLaw) -> int:
@@ -363,7 +364,7 @@ class ActivityKit:
         if device.budgets is None:
             device.budgets = {}
         return device.budgets.setdefault(
-            ("starts", bundle_id), WindowBudget(law.capacity, law.window, counts_refused=True)
+            ("starts", bundle_id), Budget(law.capacity, law.window, counts_refused=True)
         )
 
     def _spend_start(self, device: Device, bundle_id: str, now: float) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from apns_live.errors import FakeError
 
 HOUR = 3600.0
-_KIND = Literal["window", "rolling", "clock hour", "bucket"]
+BudgetKind = Literal["window", "rolling", "clock hour", "bucket"]
 Consent = Literal["none", "allow", "always", "deny"]
 
 
@@ -31,7 +31,7 @@ class BudgetLaw:
     ``None`` instead of a law switches it off.
     """
 
-    kind: _KIND = "window"
+    kind: BudgetKind = "window"
     capacity: int | tuple[int, int] = 15
     frequent_capacity: int | tuple[int, int] = 229
     window: float = HOUR
@@ -40,8 +40,8 @@ class BudgetLaw:
     demotes: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(_KIND):
-            raise FakeError(f"budget kind is {self.kind!r}; use {', '.join(get_args(_KIND))}")
+        if self.kind not in get_args(BudgetKind):
+            raise FakeError(f"budget kind is {self.kind!r}; use {', '.join(get_args(BudgetKind))}")
         for name in ("pooled", "demotes"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.kind == "window")
