@@ -12,9 +12,8 @@ from typing import Literal
 
 import msgspec
 
-from .answers import APNS_ID, JSON, REQUEST_ID, echo_id, penalty
-from .authorization import authorize
 from .clock import FakeClock
+from .exchange import APNS_ID, JSON, REQUEST_ID, authorize, echo_id, penalty
 from .faults import ActiveFault, Fault, Faults, Target, draw
 from .reasons import find
 from .recorder import FaultStruck, Recorder, Refusal

@@ -19,12 +19,12 @@ from apns_live.errors import FakeError
 
 from .channels import Channel
 from .clock import FakeClock, RealClock
-from .device import normal_token
 from .engine import Engine
 from .faults import CONNECTION_ACTIONS, Action, Fault, Faults
 from .log import DeliveryLog
 from .phones import Activity, SimulatedPhones, Token
 from .recorder import Recorder, Refusal
+from .rules import normal_token
 from .state import LIVE, ApnsState, Push, TokenStatus
 
 MOST = 1000

@@ -48,9 +48,9 @@ import msgspec
 from apns_live.errors import FakeError
 
 from ..misfits import misfit
-from .device import normal_token
 from .faults import Fault, parse_duration
 from .phones import BudgetLaw, PhoneSettings, StartBudgetLaw
+from .rules import normal_token
 from .state import ApnsState, TokenCondition, TokenStatus
 
 T = TypeVar("T")

@@ -64,90 +64,72 @@ class ActivityKit:
 
     def arrive(self, record: PushRecord, token: Token, now: float, state: str) -> None:
         """Take a push to ``token``; ``state`` is how the log calls it when it is shown."""
-        activity = token.activity
         if token.silent:
-            self.discard(record, now, token.device, activity, words.SILENT_TOKEN)
-            return
-        aps = self._read(record, now, token.device, activity)
-        if aps is None:
-            return
-        if aps.event == "start":
-            if token.kind == "start":
-                self._start(record, token, aps, now, state)
-            else:
-                detail = "a start goes to a push-to-start token; this one belongs to an activity"
-                self.discard(record, now, token.device, activity, words.WRONG_TOKEN, detail)
-        elif token.kind == "start":
-            detail = f"an {aps.event} goes to an activity token; this one is a push-to-start token"
-            if token.attributes_type is not None:
-                detail += f" of {token.attributes_type}"
-            self.discard(record, now, token.device, None, words.WRONG_TOKEN, detail)
-        elif activity is None:
-            self.discard(record, now, token.device, None, words.ENDED, "the activity is gone")
+            self.discard(record, now, token.device, token.activity, words.SILENT_TOKEN)
         else:
-            self._change(record, activity, aps, now, state)
+            self._take(record, token.device, token.activity, token, now, state)
 
     def hear(self, record: PushRecord, activity: Activity, now: float, state: str) -> None:
         """Take a broadcast to an activity that listens."""
-        aps = self._read(record, now, activity.device, activity)
-        if aps is not None and aps.event == "start":
-            detail = "a start cannot be broadcast"
-            self.discard(record, now, activity.device, activity, words.WRONG_TOKEN, detail)
-        elif aps is not None:
-            self._change(record, activity, aps, now, state)
+        self._take(record, activity.device, activity, None, now, state)
 
-    def _read(
-        self, record: PushRecord, now: float, device: Device, activity: Activity | None
-    ) -> Aps | None:
-        """Return what a payload says; one that cannot be decoded is discarded."""
+    def _take(
+        self,
+        record: PushRecord,
+        device: Device,
+        activity: Activity | None,
+        token: Token | None,
+        now: float,
+        state: str,
+    ) -> None:
         try:
             aps = decode_activity(record.push.body)
         except UndecodableError as error:
             self.discard(record, now, device, activity, words.UNDECODABLE, str(error))
-            return None
+            return
         record.event, record.timestamp = aps.event or "", aps.timestamp
-        return aps
+        problem = _address_problem(aps, activity, token)
+        if problem:
+            self.discard(record, now, device, activity, *problem)
+        elif activity is not None:
+            self._change(record, activity, aps, now, state)
+        elif token is not None:
+            self._start(record, token, aps, now, state)
 
     def _change(
         self, record: PushRecord, activity: Activity, aps: Aps, now: float, state: str
     ) -> None:
         """Apply an update or an end to an activity, if it is due and fits."""
-        device = activity.device
-        if activity.state != "active":
-            detail = f"the activity was ended by the {activity.ended_by}"
-            self.discard(record, now, device, activity, words.ENDED, detail)
-            return
+        device, push = activity.device, record.push
         law = self.law_of(device)
-        if (
-            record.push.priority >= 10  # an absent priority counts as 10
-            and law is not None
-            and record.push.channel_id is None
+        ends, timestamp = aps.event == "end", aps.timestamp or 0
+        content = bytes(aps.content_state) if is_object(aps.content_state) else b""
+        problem: tuple[str, str] | None = None
+        if activity.state != "active":
+            problem = words.ENDED, f"the activity was ended by the {activity.ended_by}"
+        elif (
+            push.priority >= 10  # an absent priority counts as 10
+            and push.channel_id is None
             and not record.demoted
-            and not self._budget(activity, law).spend(now)
-            and not (law.exempt_end and aps.event == "end")
+            and law is not None
+            and (budget := self.budget_of(activity)) is not None
+            and not budget.spend(now)
+            and not (law.exempt_end and ends)
         ):
             if law.demotes:
                 record.demoted = True
                 self.hold(record, activity, now)
-            else:
-                detail = "the hourly budget of priority-10 pushes is spent"
-                self.discard(record, now, device, activity, words.BUDGET, detail)
-            return
-        timestamp = aps.timestamp or 0
-        problem = "" if aps.event == "end" else self._time_problem(activity, timestamp, now)
-        if problem:
-            too_old = timestamp <= activity.timestamp
-            why = words.OLDER_TIMESTAMP if too_old else words.FUTURE_TIMESTAMP
-            self.discard(record, now, device, activity, why, problem)
-            return
-        content = bytes(aps.content_state) if is_object(aps.content_state) else b""
-        if content:
-            of_card = activity.attributes_type, activity.attributes
-            misfit = self._data_problem(device, *of_card, content)
-            if misfit:
-                self.discard(record, now, device, activity, *misfit)
                 return
-        detail = self._show(activity, content, now, at_once=aps.event == "end")
+            problem = words.BUDGET, "the hourly budget of priority-10 pushes is spent"
+        elif not ends:
+            problem = self._time_problem(activity, timestamp, now)
+        if not problem and content:
+            of_card = activity.attributes_type, activity.attributes
+            problem = self._data_problem(device, *of_card, content)
+        if problem:
+            self.discard(record, now, device, activity, *problem)
+            return
+        detail = self._show(activity, content, now, at_once=ends)
         activity.timestamp = max(timestamp, activity.timestamp)
         activity.updated_at = now
         activity.updates += 1
@@ -155,23 +137,26 @@ class ActivityKit:
         if record.demoted:
             detail = "delayed: the hourly budget of priority-10 pushes was spent"
         self._log.note(record, now, state, device.id, activity.id, detail=detail)
-        if aps.event == "end":
+        if ends:
             self.end(activity, now, "push", aps.dismissal_date)
         else:
             self.plan(activity)
             self.touch(device)
 
-    def _time_problem(self, activity: Activity, timestamp: float, now: float) -> str:
-        """Return why an update's timestamp does not count; an end is exempt."""
+    def _time_problem(
+        self, activity: Activity, timestamp: float, now: float
+    ) -> tuple[str, str] | None:
+        """Return why an update's timestamp does not count, as (why, detail)."""
         held = activity.timestamp
         if timestamp < held or (
             timestamp == held and activity.content and self.settings.equal_timestamp == "discard"
         ):
-            return f"{timestamp:.15g} is not after {held:.15g}"
+            return words.OLDER_TIMESTAMP, f"{timestamp:.15g} is not after {held:.15g}"
         if timestamp > now + self.settings.future_limit:
             hours = self.settings.future_limit / 3600
-            return f"{timestamp:.15g} is more than {hours:g} h ahead of the phone's clock"
-        return ""
+            detail = f"{timestamp:.15g} is more than {hours:g} h ahead of the phone's clock"
+            return words.FUTURE_TIMESTAMP, detail
+        return None
 
     def _show(self, activity: Activity, content: bytes, now: float, *, at_once: bool) -> str:
         """Show a content state, at once or with the next refresh; return what the log says of it."""
@@ -228,7 +213,7 @@ class ActivityKit:
         self._log.note(record, now, state, device.id, activity.id, detail=detail)
         if aps.input_push_channel:
             activity.channel = aps.input_push_channel
-        elif device.os_version < CHANNELS or _asked(aps.input_push_token):
+        elif device.os_version < CHANNELS or aps.input_push_token in {1, "1"}:
             self._ask(activity, now)
         token.attributes_type = token.attributes_type or aps.attributes_type
         if (
@@ -280,14 +265,10 @@ class ActivityKit:
             for activity in running
         ):
             return words.COLLAPSED, "an activity with this collapse id is running"
-        if not self._spend_start(device, bundle_id, now):
+        budget = self.start_budget_of(device, bundle_id)
+        if budget is not None and not budget.spend(now):
             kind = aps.attributes_type
             return words.START_BUDGET, f"Push-to-start budget exceeded for {kind}; not starting"
-        return self._limit_problem(device, bundle_id, running)
-
-    def _limit_problem(
-        self, device: Device, bundle_id: str, running: list[Activity]
-    ) -> tuple[str, str] | None:
         of_app = sum(activity.bundle_id == bundle_id for activity in running)
         if of_app >= self.settings.app_limit:
             return words.LIMIT, f"the app has {of_app} activities running"
@@ -332,19 +313,15 @@ class ActivityKit:
 
     def budget_of(self, activity: Activity) -> Budget | None:
         """Return the budget that an activity's pushes are counted in; None when there is no law."""
-        law = self.law_of(activity.device)
-        return None if law is None else self._budget(activity, law)
-
-    def _budget(self, activity: Activity, law: BudgetLaw) -> Budget:
         device = activity.device
-        if device.budgets is None:
-            device.budgets = {}
+        law = self.law_of(device)
+        if law is None:
+            return None
+        budgets = device.budgets = device.budgets or {}
         key = ("pushes", activity.bundle_id if law.pooled else activity.id)
-        budget = device.budgets.get(key)
-        if budget is None:
-            budget = Budget(self.capacity_of(activity, law), law.window, law.kind)
-            device.budgets[key] = budget
-        return budget
+        if key not in budgets:
+            budgets[key] = Budget(self.capacity_of(activity, law), law.window, law.kind)
+        return budgets[key]
 
     def capacity_of(self, activity: Activity, law: BudgetLaw) -> int:
         """Return how many priority-10 pushes an activity, or its app, has in each window."""
@@ -361,15 +338,9 @@ class ActivityKit:
         law = self.settings.start_budget
         if law is None:
             return None
-        if device.budgets is None:
-            device.budgets = {}
-        return device.budgets.setdefault(
-            ("starts", bundle_id), Budget(law.capacity, law.window, counts_refused=True)
-        )
-
-    def _spend_start(self, device: Device, bundle_id: str, now: float) -> bool:
-        budget = self.start_budget_of(device, bundle_id)
-        return budget is None or budget.spend(now)
+        budgets = device.budgets = device.budgets or {}
+        full = Budget(law.capacity, law.window, counts_refused=True)
+        return budgets.setdefault(("starts", bundle_id), full)
 
     # Consent.
 
@@ -438,7 +409,7 @@ class ActivityKit:
             activity.expires_at = now
         elif law == "8 hours":
             activity.expires_at = activity.started_at + self.settings.active_for
-        self._age(activity, now)
+        self.wake(activity, now)
 
     def dismiss(self, activity: Activity, now: float) -> None:
         """Let the user swipe it away: it is ended and gone."""
@@ -446,15 +417,13 @@ class ActivityKit:
             self.end(activity, now, "user", now)
         elif activity.state == "ended":
             activity.dismissal_date = now
-            self._age(activity, now)
+            self.wake(activity, now)
 
     def wake(self, activity: Activity, now: float) -> None:
         """Do what is due for an activity at ``now``."""
-        if not activity.device.removed:
-            self._age(activity, now)
-
-    def _age(self, activity: Activity, now: float) -> None:
         device = activity.device
+        if device.removed:
+            return
         if activity.token_due is not None and activity.token_due <= now:
             activity.asks = False
             self.issue_token(activity, now)
@@ -569,5 +538,21 @@ class ActivityKit:
             token.status = TokenStatus(kind, int(since * 1000))
 
 
-def _asked(value: object) -> bool:
-    return value in {1, "1"}
+def _address_problem(
+    aps: Aps, activity: Activity | None, token: Token | None
+) -> tuple[str, str] | None:
+    """Return why a push came to the wrong place, as (why, detail); without a token it is a broadcast."""
+    if aps.event == "start":
+        if token is None:
+            return words.WRONG_TOKEN, "a start cannot be broadcast"
+        if token.kind != "start":
+            detail = "a start goes to a push-to-start token; this one belongs to an activity"
+            return words.WRONG_TOKEN, detail
+    elif token is not None and token.kind == "start":
+        detail = f"an {aps.event} goes to an activity token; this one is a push-to-start token"
+        if token.attributes_type is not None:
+            detail += f" of {token.attributes_type}"
+        return words.WRONG_TOKEN, detail
+    elif activity is None:
+        return words.ENDED, "the activity is gone"
+    return None

@@ -1,7 +1,9 @@
-"""The answers of APNs: header fields, JSON bodies, and what an answer does to the connection.
+"""One request on its way through the rules: its provider token, its ids, and the answer to it.
 
-Source: Apple, "Handling notification responses from APNs" and "Handling error responses from
-Apple Push Notification service".
+Sources: Apple, "Handling notification responses from APNs", "Handling error responses from Apple Push
+Notification service" and "Establishing a token-based connection to APNs": the first push binds a connection
+to a team and its key, a token lives for an hour, and a connection may see a new one every 20 minutes at
+most. Where Apple names no reason (a second team on one connection) the choice is ours: ``Forbidden``.
 """
 
 from __future__ import annotations
@@ -11,28 +13,20 @@ from functools import lru_cache
 
 import msgspec
 
+from .jwt import VerifiedToken
 from .reasons import TABLE
-from .state import ApnsState, ConnectionIdentity, Effect, Push, Request, Response
+from .state import ApnsState, ConnectionIdentity, Effect, Push, Request, Response, SeenKey
 
 JSON = (b"content-type", b"application/json")
 APNS_ID = b"apns-id"
 REQUEST_ID = b"apns-request-id"
 
-_UUID = re.compile(
-    rb"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
-).fullmatch
-_STRICT_UUID = re.compile(
-    rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-).fullmatch
+_STRICT_UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+_UUID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 
 _WEIGHTS = {"BadDeviceToken": 5}
 
 MALFORMED = Response(400, (), effects=(Effect.MALFORMED,))
-
-
-def is_uuid(value: bytes, strict: bool) -> bool:
-    """Whether an id header is a UUID of the form 8-4-4-4-12; ``strict`` wants lower case."""
-    return (_STRICT_UUID(value) if strict else _UUID(value)) is not None
 
 
 def echo_id(value: bytes | None, state: ApnsState) -> bytes:
@@ -78,7 +72,8 @@ class Exchange(msgspec.Struct, gc=False):
         given = [self.fields.get(self.id_name)]
         if self.request.face == "device" and self.id_name is not APNS_ID:
             given.append(self.fields.get(APNS_ID))
-        if any(value is not None and not is_uuid(value, self.state.strict) for value in given):
+        is_uuid = _STRICT_UUID if self.state.strict else _UUID
+        if any(value is not None and not is_uuid(value) for value in given):
             return "BadMessageId"
         return ""
 
@@ -128,3 +123,65 @@ def penalty(
         if connection.errors > state.error_limit:
             effects = (*effects, Effect.DISCONNECT)
     return effects
+
+
+def authorize(
+    authorization: bytes | None, connection: ConnectionIdentity, state: ApnsState, wall: float
+) -> str:
+    """Return ``""`` if the token is taken, else the reason. Binds the connection on first use.
+
+    ``wall`` is epoch seconds on the clock that provider tokens are held against.
+    """
+    if not authorization:
+        return "MissingProviderToken"
+    token: VerifiedToken | None
+    if authorization == connection.authorization and connection.token is not None:
+        token = connection.token
+        if not state.verifier.is_current(token):
+            return "InvalidProviderToken"
+        return _age(token, state, wall)
+    scheme, _, value = authorization.partition(b" ")
+    if (scheme if state.strict else scheme.lower()) != b"bearer":
+        return "MissingProviderToken"
+    value = value.strip()
+    if not value:
+        return "MissingProviderToken"
+    token = state.verifier.verify(value)
+    if token is None:
+        return "InvalidProviderToken"
+    reason = _age(token, state, wall)
+    if reason:
+        return reason
+    if token.key.environment not in (None, state.environment):
+        return "BadEnvironmentKeyIdInToken"
+    key, bound = token.key, connection.key
+    if bound is not None and bound is not key:
+        if bound.team_id != key.team_id:
+            return "Forbidden"
+        if bound.key_id != key.key_id and key.key_id not in bound.related:
+            return "UnrelatedKeyIdInToken"
+    seen = connection.seen.get(key.key_id)
+    if seen is None:
+        apps = frozenset(app.bundle_id for app in state.apps.values() if key.covers(app))
+        connection.seen[key.key_id] = SeenKey(value, wall, apps)
+    elif seen.token != value:
+        if wall - seen.since < state.token_interval:
+            return "TooManyProviderTokenUpdates"
+        seen.token = value
+        seen.since = wall
+    if bound is None:
+        connection.key = key
+    if connection.token is None or connection.token.key is not key:
+        connection.topics.clear()
+    connection.token = token
+    connection.authorization = authorization
+    return ""
+
+
+def _age(token: VerifiedToken, state: ApnsState, wall: float) -> str:
+    age = wall - token.issued_at
+    if age > state.token_age:
+        return "ExpiredProviderToken"
+    if age < -state.future_tolerance:
+        return "InvalidProviderToken"
+    return ""
