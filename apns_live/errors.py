@@ -58,7 +58,7 @@ class InvalidInput(ApnsLiveError, ValueError):
     (``content_state.score.home``). ``remedy`` is a sentence that says what to do.
     """
 
-    def __init__(self, problem: str, *, field: str = "", remedy: str = "") -> None:
+    def __init__(self, problem: str, field: str = "", remedy: str = "") -> None:
         self.problem = problem
         self.field = field
         self.remedy = remedy

@@ -15,8 +15,16 @@ if TYPE_CHECKING:
     from .accept.streams import Streamed
     from .apps import App
     from .people.records import DeviceRecord, TokenRecord
-    from .requests import Accepted, AlertText, CatalogText, End, Presentation, Start, Update
-    from .requests.audience import Audience
+    from .requests import (
+        Accepted,
+        AlertText,
+        Audience,
+        CatalogText,
+        End,
+        Presentation,
+        Start,
+        Update,
+    )
     from .requests.notify import Notify
     from .service import Service
     from .settings import ServiceSettings
@@ -49,8 +57,7 @@ __all__ = [
 ]
 
 _ROOMS = {
-    ".requests": "Accepted AlertText CatalogText End Presentation Start Update",
-    ".requests.audience": "Audience",
+    ".requests": "Accepted AlertText Audience CatalogText End Presentation Start Update",
     ".requests.notify": "Notify",
     ".apps": "App",
     ".accept.broadcast_channels": "ChannelView CreateChannel",

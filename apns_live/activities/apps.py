@@ -113,9 +113,7 @@ class Apps:
         try:
             await self.database.change(insert(schema.apps), values)
         except IntegrityError:
-            raise InvalidInput(
-                f"{public_id!r} is taken", field="id", remedy="Choose another id."
-            ) from None
+            raise InvalidInput(f"{public_id!r} is taken", "id", "Choose another id.") from None
         return await self.get(public_id)
 
     async def get(self, public_id: str) -> App:
@@ -305,8 +303,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             near = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.6)
             raise InvalidInput(
                 "is not a setting of an app",
-                field=field,
-                remedy=f"Did you mean {near[0]}?"
+                field,
+                f"Did you mean {near[0]}?"
                 if near
                 else f"Known: {', '.join(sorted(_KNOWN))}; names of your own begin with {OWN}.",
             )
@@ -317,22 +315,18 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 def _check(name: str, value: object, field: str) -> None:
     if name in _CHOICES and value not in _CHOICES[name]:
         raise InvalidInput(
-            f"{value!r:.40} is not a valid value",
-            field=field,
-            remedy=f"Give {' or '.join(_CHOICES[name])}.",
+            f"{value!r:.40} is not a valid value", field, f"Give {' or '.join(_CHOICES[name])}."
         )
     if name in _NUMBERS and (type(value) is not int or value < 1):
         raise InvalidInput(
-            f"{value!r:.40} is not a limit", field=field, remedy="Give 1 or more, or null for none."
+            f"{value!r:.40} is not a limit", field, "Give 1 or more, or null for none."
         )
     if name in _IDS and not _are_texts(value):
-        raise InvalidInput(
-            f"{value!r:.40} is not an id", field=field, remedy="Give a text, or a list of texts."
-        )
+        raise InvalidInput(f"{value!r:.40} is not an id", field, "Give a text, or a list of texts.")
     if name == "fcm_unregistered" and not isinstance(value, bool):
-        raise InvalidInput("is not a boolean", field=field, remedy="Give true or false.")
+        raise InvalidInput("is not a boolean", field, "Give true or false.")
     if name == "activitysmith" and not isinstance(value, Mapping):
-        raise InvalidInput("is not an object", field=field, remedy="Give a JSON object.")
+        raise InvalidInput("is not an object", field, "Give a JSON object.")
     if name == "language":
         checks.language(value, field)
     if name == "channel_from":
@@ -340,8 +334,8 @@ def _check(name: str, value: object, field: str) -> None:
         if not all(type(count) is int and count >= 0 for count in counts):
             raise InvalidInput(
                 "is not a number of devices",
-                field=field,
-                remedy="Give 0 for never or more, or an object of such numbers by attributes type.",
+                field,
+                "Give 0 for never or more, or an object of such numbers by attributes type.",
             )
     if name == "hand_over_after":
         checks.hand_over_after(value, field)

@@ -37,25 +37,25 @@ def at_most(count: int, most: int, what: str, field: str, *, more: str = "") -> 
     if count > most:
         verb = "Use" if what == "characters" else "Give"
         remedy = f"{verb} at most {most:,}{more}."
-        raise InvalidInput(f"has {count} {what}", field=field, remedy=remedy)
+        raise InvalidInput(f"has {count} {what}", field, remedy)
 
 
 def identifier(value: object, field: str, *, limit: int = 255) -> str:
     """Return a caller's id: 1 to ``limit`` printable characters, nothing that ends a line."""
     if not isinstance(value, str) or not value:
-        raise InvalidInput("is missing or not a string", field=field, remedy="Give an id.")
+        raise InvalidInput("is missing or not a string", field, "Give an id.")
     at_most(len(value), limit, "characters", field)
     if value in (".", ".."):
         raise InvalidInput(
             f"{value!r} cannot stand in an address",
-            field=field,
-            remedy="Give another: clients take it out of the address of a call.",
+            field,
+            "Give another: clients take it out of the address of a call.",
         )
     if not value.isprintable() or value != value.strip():
         raise InvalidInput(
             "holds a control character, or begins or ends with a space",
-            field=field,
-            remedy="Use printable characters.",
+            field,
+            "Use printable characters.",
         )
     return value
 
@@ -89,8 +89,8 @@ def hand_over_after(value: object, field: str) -> None:
     if not number or not (value == 0 or EARLIEST_HAND_OVER <= value <= LATEST_HAND_OVER):  # type: ignore[operator]
         raise InvalidInput(
             f"{value!r:.40} is not an age for a hand-over",
-            field=field,
-            remedy=f"Give {EARLIEST_HAND_OVER:g} to {LATEST_HAND_OVER:g} seconds, or 0 for never.",
+            field,
+            f"Give {EARLIEST_HAND_OVER:g} to {LATEST_HAND_OVER:g} seconds, or 0 for never.",
         )
 
 
@@ -103,9 +103,7 @@ def country(value: object, field: str) -> str:
 def environment(value: object, field: str = "environment") -> str:
     """Return ``production`` or ``sandbox``."""
     if value not in ENVIRONMENTS:
-        raise InvalidInput(
-            "is not a valid APNs environment", field=field, remedy="Give production or sandbox."
-        )
+        raise InvalidInput("is not a valid APNs environment", field, "Give production or sandbox.")
     return str(value)
 
 
@@ -123,8 +121,8 @@ def token(value: object, field: str) -> str:
         shown = f" ({value[:8]}…)" if isinstance(value, str) and value[:8].isalnum() else ""
         raise InvalidToken(
             f"is not a token in hex{shown}",
-            field=field,
-            remedy="Give the bytes of the token as hex digits, two a byte.",
+            field,
+            "Give the bytes of the token as hex digits, two a byte.",
         )
     return value.lower()
 
@@ -132,13 +130,11 @@ def token(value: object, field: str) -> str:
 def tags(value: object, field: str = "tags") -> list[str]:
     """Return history labels: at most 20 texts of 1 to 64 characters, repeats dropped."""
     if not isinstance(value, (list, tuple)):
-        raise InvalidInput("is not a list", field=field, remedy="Give a list of texts.")
+        raise InvalidInput("is not a list", field, "Give a list of texts.")
     for index, tag in enumerate(value):
         if not isinstance(tag, str) or not 1 <= len(tag) <= MAX_TAG:
             raise InvalidInput(
-                "is not a string of 1 to 64 characters",
-                field=f"{field}[{index}]",
-                remedy="Give a short label.",
+                "is not a string of 1 to 64 characters", f"{field}[{index}]", "Give a short label."
             )
         encodable(tag, f"{field}[{index}]")
     unique = list(dict.fromkeys(value))
@@ -149,16 +145,14 @@ def tags(value: object, field: str = "tags") -> list[str]:
 def metadata(value: object, field: str = "metadata") -> dict[str, Value]:
     """Return a flat map of short keys to texts, finite numbers and booleans; never sent to a phone."""
     if not isinstance(value, Mapping):
-        raise InvalidInput("is not an object", field=field, remedy="Give a flat JSON object.")
+        raise InvalidInput("is not an object", field, "Give a flat JSON object.")
     at_most(len(value), MAX_METADATA_ENTRIES, "entries", field)
     size = 0
     for key, entry in value.items():
         where = f"{field}.{key}" if isinstance(key, str) else field
         if not isinstance(key, str) or not 1 <= len(key) <= MAX_METADATA_KEY:
             raise InvalidInput(
-                "has a key that is not a string of 1 to 100 characters",
-                field=where,
-                remedy="Shorten the key.",
+                "has a key that is not a string of 1 to 100 characters", where, "Shorten the key."
             )
         encodable(key, field)
         if isinstance(entry, str):
@@ -168,14 +162,12 @@ def metadata(value: object, field: str = "metadata") -> dict[str, Value]:
         elif not isinstance(entry, (int, float)) or not math.isfinite(entry):
             raise InvalidInput(
                 "is not a string, a finite number or a boolean",
-                field=where,
-                remedy="Metadata is flat: no lists, objects or null.",
+                where,
+                "Metadata is flat: no lists, objects or null.",
             )
         size += len(key.encode("utf-8", "surrogatepass")) + 16
     if size > MAX_METADATA_BYTES:
-        raise InvalidInput(
-            f"has about {size} bytes", field=field, remedy=f"Use at most {MAX_METADATA_BYTES}."
-        )
+        raise InvalidInput(f"has about {size} bytes", field, f"Use at most {MAX_METADATA_BYTES}.")
     return dict(value)
 
 
@@ -186,8 +178,8 @@ def unknown_keys(value: Mapping[str, object], known: Iterable[str], field: str) 
         if key not in allowed:
             raise InvalidInput(
                 "is unknown",
-                field=f"{field}.{key}" if field else str(key),
-                remedy=f"Known here: {', '.join(sorted(allowed))}.",
+                f"{field}.{key}" if field else str(key),
+                f"Known here: {', '.join(sorted(allowed))}.",
             )
 
 
@@ -208,7 +200,7 @@ def version_order(text: str) -> str:
 def _matching(value: object, field: str, pattern: re.Pattern[str], remedy: str) -> str:
     if not isinstance(value, str) or not pattern.match(value):
         shown = f"{value[:32]!r} " if isinstance(value, str) else ""
-        raise InvalidInput(f"{shown}is not allowed", field=field, remedy=remedy)
+        raise InvalidInput(f"{shown}is not allowed", field, remedy)
     return value
 
 
@@ -216,7 +208,7 @@ def page_limit(value: object, field: str = "limit") -> int:
     """Return how many entries a page may have: 1 to 1,000."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000:
         raise InvalidInput(
-            f"{value!r:.20} is not a number from 1 to 1,000", field=field, remedy="Give 1 to 1000."
+            f"{value!r:.20} is not a number from 1 to 1,000", field, "Give 1 to 1000."
         )
     return value
 
@@ -245,20 +237,20 @@ def conform(value: msgspec.Struct, field: str = "") -> None:
         dot = "" if found.field[:1] in ("", "[") or not field else "."
         raise InvalidInput(
             found.problem,
-            field=f"{field}{dot}{found.field}" or "request",
-            remedy=found.remedy or "Give a value of the type that is expected.",
+            f"{field}{dot}{found.field}" or "request",
+            found.remedy or "Give a value of the type that is expected.",
         ) from None
     except RecursionError:
         raise InvalidInput(
             "is nested too deeply",
-            field=f"{field}.{_deep(value)}".lstrip("."),
-            remedy="Use a flatter structure.",
+            f"{field}.{_deep(value)}".lstrip("."),
+            "Use a flatter structure.",
         ) from None
     except UnicodeEncodeError:
         raise InvalidInput(
             "holds half of a surrogate pair, which is not valid text",
-            field=field or "request",
-            remedy="Give text that can be encoded as UTF-8.",
+            field or "request",
+            "Give text that can be encoded as UTF-8.",
         ) from None
 
 
@@ -286,12 +278,10 @@ def encodable(value: str, field: str) -> str:
         if "\x00" not in value:
             return value
         problem = "holds a NUL"
-    raise InvalidInput(problem, field=field, remedy="Give text that can be encoded as UTF-8.")
+    raise InvalidInput(problem, field, "Give text that can be encoded as UTF-8.")
 
 
 def revision(value: int | None, field: str = "revision") -> None:
     """Refuse a caller's revision that is out of range."""
     if value is not None and not -(2**63) <= value < 2**63:
-        raise InvalidInput(
-            f"{value} is out of range", field=field, remedy="Give a number of at most 64 bits."
-        )
+        raise InvalidInput(f"{value} is out of range", field, "Give a number of at most 64 bits.")

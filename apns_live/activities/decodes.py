@@ -74,7 +74,7 @@ def _tell(setting: Mapping[str, Any], version: str, field: str, verdict: Verdict
     place = ".".join((field, *verdict.path))
     problem = f"version {version} of the app does not decode it ({verdict.kind}): {verdict.message}"
     if setting.get("mode", "refuse") == "refuse":
-        raise InvalidPayload(problem.rstrip("."), field=place)
+        raise InvalidPayload(problem.rstrip("."), place)
     _log.warning("%s: %s", place, problem)
 
 
@@ -84,22 +84,20 @@ def checked_contract(setting: Any) -> None:
     if not isinstance(setting, Mapping) or not isinstance(setting.get("versions"), Mapping):
         raise InvalidInput(
             "has no versions",
-            field=field,
-            remedy='Give {"mode": "refuse", "versions": {"1.0": {"Match.swift": "<its text>"}}}.',
+            field,
+            'Give {"mode": "refuse", "versions": {"1.0": {"Match.swift": "<its text>"}}}.',
         )
     if setting.get("mode", "refuse") not in MODES:
-        raise InvalidInput(
-            "is not a valid mode", field=f"{field}.mode", remedy="Give off, warn or refuse."
-        )
+        raise InvalidInput("is not a valid mode", f"{field}.mode", "Give off, warn or refuse.")
     for version, files in setting["versions"].items():
         texts = files.items() if isinstance(files, Mapping) else [(None, None)]
         if not all(isinstance(name, str) and isinstance(text, str) for name, text in texts):
-            raise InvalidInput("maps no file to its text", field=f"{field}.versions.{version}")
+            raise InvalidInput("maps no file to its text", f"{field}.versions.{version}")
         if not _contract(tuple(texts)).names:
             raise InvalidInput(
                 "declares no ActivityAttributes type",
-                field=f"{field}.versions.{version}",
-                remedy="Give the files that declare your ActivityAttributes and what they use.",
+                f"{field}.versions.{version}",
+                "Give the files that declare your ActivityAttributes and what they use.",
             )
 
 

@@ -37,7 +37,7 @@ def check_least(settings: Any) -> None:
         least, value = one.metadata.get("least"), getattr(settings, one.name)
         if least is not None and value is not None and not least <= value < float("inf"):
             raise InvalidSetting(
-                f"{value!r} is not a valid value", field=one.name, remedy=f"Give at least {least}."
+                f"{value!r} is not a valid value", one.name, f"Give at least {least}."
             )
 
 
@@ -126,6 +126,6 @@ class ServiceSettings:
         if self.hand_over_after > LATEST_HAND_OVER:
             raise InvalidSetting(
                 f"{self.hand_over_after:g} is too late: iOS ends a card at 28800",
-                field="hand_over_after",
-                remedy=f"Give at most {LATEST_HAND_OVER:g} seconds, or 0 for never.",
+                "hand_over_after",
+                f"Give at most {LATEST_HAND_OVER:g} seconds, or 0 for never.",
             )

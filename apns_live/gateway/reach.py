@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, exists, select
 from ..activities.accept.streams import nobody_left
 from ..activities.apps import App
 from ..activities.finding import named
-from ..activities.requests.audience import Audience
+from ..activities.requests import Audience
 from ..activities.store import schema
 from ..errors import NotAllowed, NotFound
 from .context import Gateway

@@ -11,8 +11,7 @@ from apns_live.activities.accept.notifications import Notifications
 from apns_live.activities.accept.receipts import Receipts
 from apns_live.activities.accept.tokens import Joining
 from apns_live.activities.people.imports import Imports
-from apns_live.activities.requests import End
-from apns_live.activities.requests.audience import Audience
+from apns_live.activities.requests import Audience, End
 from apns_live.activities.store import schema
 from tests.activities.world import Rooms, a_start
 

@@ -9,7 +9,7 @@ from typing import Any
 from apns_live.activities.accept.receipts import ReceiptRecord
 from apns_live.activities.people.imports.importer import Layout
 from apns_live.activities.people.records import DeviceRecord, TokenRecord
-from apns_live.activities.requests.audience import Audience
+from apns_live.activities.requests import Audience
 from apns_live.activities.requests.notify import Notify
 from apns_live.errors import InvalidInput
 from tests.activities.bad_calls import MILLISECONDS, NOW, Call, Custom, Entry, World

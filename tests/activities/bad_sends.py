@@ -6,8 +6,7 @@ import datetime
 from typing import Any
 
 from apns_live.activities.accept.idempotency import Key
-from apns_live.activities.requests import AlertText, End, Presentation, Update
-from apns_live.activities.requests.audience import Audience
+from apns_live.activities.requests import AlertText, Audience, End, Presentation, Update
 from tests.activities.bad_calls import MILLISECONDS, NOW, Call, Custom, Entry, deep
 from tests.activities.world import ALERT, a_key, a_start
 

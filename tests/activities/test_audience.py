@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apns_live.activities.apps import App, Apps
-from apns_live.activities.people.audience import Audiences, Segments, parse_filter
-from apns_live.activities.people.audience.filters import RELATIONS, write_filter
+from apns_live.activities.people.audience import Audiences, Segments
 from apns_live.activities.people.devices import Devices
+from apns_live.activities.people.filters import RELATIONS, parse_filter, write_filter
 from apns_live.activities.people.people import People
 from apns_live.activities.people.records import DeviceRecord, TokenRecord
-from apns_live.activities.requests.audience import Audience
+from apns_live.activities.requests import Audience
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import Sealer, new_key
 from apns_live.errors import InvalidInput, NotFound

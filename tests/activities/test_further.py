@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from apns_live.activities.requests import AlertText, End, Presentation, Start, Update
-from apns_live.activities.requests.audience import Audience
+from apns_live.activities.requests import AlertText, Audience, End, Presentation, Start, Update
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.errors import Conflict

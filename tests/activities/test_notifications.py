@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import update
 
 from apns_live.activities.accept.notifications import Notifications
-from apns_live.activities.requests.audience import Audience
+from apns_live.activities.requests import Audience
 from apns_live.activities.requests.notify import Notify
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database

@@ -13,8 +13,7 @@ from apns_live.activities.accept.activities import Activities
 from apns_live.activities.accept.idempotency import Key
 from apns_live.activities.accept.streams import Streams
 from apns_live.activities.apps import App, Apps
-from apns_live.activities.requests import AlertText, End, Presentation, Start, Update
-from apns_live.activities.requests.audience import Audience
+from apns_live.activities.requests import AlertText, Audience, End, Presentation, Start, Update
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import Sealer, new_key

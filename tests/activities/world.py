@@ -15,8 +15,7 @@ from apns_live.activities.people.audience import Audiences, Segments
 from apns_live.activities.people.devices import Devices
 from apns_live.activities.people.people import People
 from apns_live.activities.people.records import DeviceRecord, TokenRecord
-from apns_live.activities.requests import AlertText, Presentation, Start
-from apns_live.activities.requests.audience import Audience
+from apns_live.activities.requests import AlertText, Audience, Presentation, Start
 from apns_live.activities.store import schema
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import Sealer, new_key

@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from apns_live.activities.accept.activities import Activities
-from apns_live.activities.requests import AlertText, Presentation, Start
-from apns_live.activities.requests.audience import Audience
+from apns_live.activities.requests import AlertText, Audience, Presentation, Start
 from apns_live.activities.store.database import Database
 from apns_live.activities.store.sealing import new_key
 from apns_live.cli import run

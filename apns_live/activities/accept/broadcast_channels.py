@@ -105,8 +105,8 @@ class Channels:
         if request.storage_policy not in (0, 1):
             raise InvalidInput(
                 f"{request.storage_policy!r:.20} is not a valid storage policy",
-                field="storage_policy",
-                remedy="Give 1 (the newest message is stored) or 0 (nothing is stored).",
+                "storage_policy",
+                "Give 1 (the newest message is stored) or 0 (nothing is stored).",
             )
         if key is not None:
             checks.identifier(key.key, "idempotency_key")

@@ -37,7 +37,7 @@ from ...payload.encode import LIMITS
 from ..apps import App, apps_of
 from ..checks import has_channels
 from ..people.audience import Audiences
-from ..requests.audience import Audience
+from ..requests import Audience
 from ..requests.messages import broadcast_warning, start_alert_of, start_message
 from ..requests.start_again import Further, Started
 from ..settings import ServiceSettings

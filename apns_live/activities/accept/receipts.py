@@ -150,9 +150,7 @@ class Receipts:
         one is given.
         """
         if activity is None and operation is None:
-            raise InvalidInput(
-                "is missing", field="activity", remedy="Name an activity or an operation."
-            )
+            raise InvalidInput("is missing", "activity", "Name an activity or an operation.")
         table = schema.receipts
         query = select(table.c.event, func.count()).group_by(table.c.event)
         async with self._database.read() as connection:
@@ -174,7 +172,7 @@ class Receipts:
                         f"receipts[{index}].{name}",
                         f"the app has no {name} {value!r:.80}",
                     )
-                    raise InvalidInput(problem, field=field, remedy=remedy)
+                    raise InvalidInput(problem, field, remedy)
         return [
             {
                 "app_id": app.row,
@@ -200,16 +198,16 @@ def _checked(record: ReceiptRecord, field: str, now: int) -> ReceiptRecord:
     if record.event not in EVENTS:
         raise InvalidInput(
             f"{record.event!r:.40} is not a valid event",
-            field=f"{field}.event",
-            remedy=f"Give one of {', '.join(EVENTS)}.",
+            f"{field}.event",
+            f"Give one of {', '.join(EVENTS)}.",
         )
     checks.conform(record, field)
     checks.identifier(record.device, f"{field}.device", limit=64)
     if (record.activity is None) == (record.operation is None):
         raise InvalidInput(
             "names neither an activity nor an operation, or both",
-            field=f"{field}.activity",
-            remedy="Name the one that the report is about.",
+            f"{field}.activity",
+            "Name the one that the report is about.",
         )
     for name in ("activity", "operation", "card"):
         if (value := getattr(record, name)) is not None:
@@ -219,8 +217,8 @@ def _checked(record: ReceiptRecord, field: str, now: int) -> ReceiptRecord:
     if record.at < 10**11:
         raise InvalidInput(
             f"{record.at!r:.40} is not a valid time in milliseconds",
-            field=f"{field}.at",
-            remedy="Give milliseconds since 1970, or leave it out.",
+            f"{field}.at",
+            "Give milliseconds since 1970, or leave it out.",
         )
     # A phone's clock may be ahead; a time of the future would beat every later one.
     return msgspec.structs.replace(record, at=min(record.at, now))
@@ -294,9 +292,7 @@ async def _of_subject(
     table = schema.receipts
     if activity is not None and operation is not None:
         raise InvalidInput(
-            "cannot be combined with an activity",
-            field="operation",
-            remedy="Name an activity or an operation.",
+            "cannot be combined with an activity", "operation", "Name an activity or an operation."
         )
     named: tuple[tuple[Column[int], Table, str | None], ...] = (
         (table.c.activity_id, schema.activities, activity),

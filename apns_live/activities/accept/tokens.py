@@ -213,8 +213,8 @@ class Joining:
             if record.kind != "activity":
                 raise InvalidInput(
                     f"is {record.kind!r}",
-                    field=f"tokens[{index}].kind",
-                    remedy="Register start and device tokens with the devices.",
+                    f"tokens[{index}].kind",
+                    "Register start and device tokens with the devices.",
                 )
             checked.append(check_token(record, now=now, field=f"tokens[{index}]"))
         if attributes_type:

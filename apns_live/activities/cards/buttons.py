@@ -44,12 +44,12 @@ def check_button(value: object, *, field: str, schemes: frozenset[str] = frozens
     Raises `InvalidPayload` with the field's path and a remedy.
     """
     if not isinstance(value, Mapping):
-        raise InvalidPayload("is not an object", field=field, remedy="Give title, type and url.")
+        raise InvalidPayload("is not an object", field, "Give title, type and url.")
     title = _text(value, "title", field, MAX_TITLE)
     kind = value.get("type")
     if kind not in ("open_url", "webhook"):  # a tuple: a caller may give a list here
         raise InvalidPayload(
-            "is not a valid button type", field=f"{field}.type", remedy="Give open_url or webhook."
+            "is not a valid button type", f"{field}.type", "Give open_url or webhook."
         )
     url = _text(value, "url", field, MAX_URL)
     if kind == "open_url":
@@ -59,9 +59,7 @@ def check_button(value: object, *, field: str, schemes: frozenset[str] = frozens
     method = value.get("method", "POST")
     if method not in ("GET", "POST"):
         raise InvalidPayload(
-            "is not a valid method of a webhook",
-            field=f"{field}.method",
-            remedy="Give GET or POST.",
+            "is not a valid method of a webhook", f"{field}.method", "Give GET or POST."
         )
     return Button(title, "webhook", url, method, _body(value.get("body"), method, f"{field}.body"))
 
@@ -73,13 +71,11 @@ def check_webhook_url(url: str, *, field: str) -> None:
     """
     parts = _split(url, field)
     if parts.scheme != "https":
-        raise InvalidPayload("does not begin with https://", field=field, remedy="Use https.")
+        raise InvalidPayload("does not begin with https://", field, "Use https.")
     if parts.username is not None or parts.password is not None:
-        raise InvalidPayload(
-            "holds a user name or password", field=field, remedy="Put a secret into the body."
-        )
+        raise InvalidPayload("holds a user name or password", field, "Put a secret into the body.")
     if not parts.hostname:
-        raise InvalidPayload("names no host", field=field, remedy="Give a full address.")
+        raise InvalidPayload("names no host", field, "Give a full address.")
 
 
 class TapSigner:
@@ -133,14 +129,12 @@ def _text(value: Mapping[str, Any], name: str, field: str, limit: int) -> str:
     where = f"{field}.{name}"
     if not isinstance(text, str) or not text:
         raise InvalidPayload(
-            "is missing" if text is None else "is not a string", field=where, remedy="Give a text."
+            "is missing" if text is None else "is not a string", where, "Give a text."
         )
     if len(text) > limit:
-        raise InvalidPayload(
-            f"has {len(text)} characters", field=where, remedy=f"Use at most {limit}."
-        )
+        raise InvalidPayload(f"has {len(text)} characters", where, f"Use at most {limit}.")
     if any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):
-        raise InvalidPayload("holds a control character", field=where, remedy="Remove it.")
+        raise InvalidPayload("holds a control character", where, "Remove it.")
     return text
 
 
@@ -150,12 +144,10 @@ def _split(url: str, field: str) -> Any:
         _ = parts.port  # reading it is what checks it
     except ValueError as error:
         raise InvalidPayload(
-            f"is not a valid address ({error})", field=field, remedy="Give a full address."
+            f"is not a valid address ({error})", field, "Give a full address."
         ) from None
     if any(character in url for character in " \\"):
-        raise InvalidPayload(
-            "holds a space or a backslash", field=field, remedy="Percent-encode it."
-        )
+        raise InvalidPayload("holds a space or a backslash", field, "Percent-encode it.")
     return parts
 
 
@@ -166,9 +158,7 @@ def _check_open_url(url: str, field: str, schemes: frozenset[str]) -> None:
     if (parts.scheme in {"http", "https"} and parts.hostname) or parts.scheme in schemes:
         return
     raise InvalidPayload(
-        "opens neither http, https nor a shortcut",
-        field=field,
-        remedy=f"Use https://… or {SHORTCUT}name=….",
+        "opens neither http, https nor a shortcut", field, f"Use https://… or {SHORTCUT}name=…."
     )
 
 
@@ -176,17 +166,15 @@ def _body(body: object, method: str, field: str) -> str:
     if body is None:
         return ""
     if not isinstance(body, Mapping):
-        raise InvalidPayload("is not an object", field=field, remedy="Give a JSON object.")
+        raise InvalidPayload("is not an object", field, "Give a JSON object.")
     if method == "GET":
         return ""
     try:
         text = msgspec.json.encode(body).decode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidPayload(
-            f"cannot be written as JSON ({error})", field=field, remedy="Give a JSON object."
+            f"cannot be written as JSON ({error})", field, "Give a JSON object."
         ) from None
     if len(text) > MAX_BODY:
-        raise InvalidPayload(
-            f"has {len(text)} characters", field=field, remedy=f"Use at most {MAX_BODY}."
-        )
+        raise InvalidPayload(f"has {len(text)} characters", field, f"Use at most {MAX_BODY}.")
     return text

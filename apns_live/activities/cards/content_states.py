@@ -46,7 +46,7 @@ def normalise(
     Raises `InvalidPayload` with the field's path and a remedy.
     """
     if not isinstance(state, Mapping):
-        raise InvalidPayload("is not an object", field=field, remedy="Send a JSON object.")
+        raise InvalidPayload("is not an object", field, "Send a JSON object.")
     kind = _kind(state, phase, current, field)
     same_kind = current if current is not None and current.get("type") == kind else None
     given = _Given(state, field, same_kind, now)
@@ -93,16 +93,14 @@ def _kind(
         running = current.get("type") if current is not None else None
         if phase != "start" and isinstance(running, str):
             return running
-        raise InvalidPayload(
-            "is missing", field=f"{field}.type", remedy=f"Give one of {', '.join(_NEW)}."
-        )
+        raise InvalidPayload("is missing", f"{field}.type", f"Give one of {', '.join(_NEW)}.")
     if kind == "timer" and "number_of_steps" in state and "duration_seconds" not in state:
         return "countdown"  # "timer" once named a card that counts steps
     if not isinstance(kind, str) or kind not in _RULES:
         raise InvalidPayload(
             f"{kind!r} is unknown" if isinstance(kind, str) else "is not a string",
-            field=f"{field}.type",
-            remedy=f"Give one of {', '.join(_NEW)}.",
+            f"{field}.type",
+            f"Give one of {', '.join(_NEW)}.",
         )
     return kind
 
@@ -166,7 +164,7 @@ def _metrics(result: State, given: _Given) -> None:
 
 def _metric(metric: object, field: str) -> State:
     if not isinstance(metric, Mapping):
-        raise InvalidPayload("is not an object", field=field, remedy="Give label and value.")
+        raise InvalidPayload("is not an object", field, "Give label and value.")
     given = _Given(metric, field)
     result: State = {"label": given.text("label", required=True)}
     value = metric.get("value")
@@ -256,7 +254,7 @@ class _Given:
 
     def wrong(self, name: str, problem: str, remedy: str) -> InvalidPayload:
         """Return the error of a field."""
-        return InvalidPayload(problem, field=f"{self.field}.{name}", remedy=remedy)
+        return InvalidPayload(problem, f"{self.field}.{name}", remedy)
 
     def has(self, name: str) -> bool:
         """Return whether a field was given; null is as absent."""
@@ -339,7 +337,7 @@ def _check_color(value: object, field: str) -> str:
             f"{value!r} is not a colour of the list"
             if isinstance(value, str)
             else "is not a string",
-            field=field,
-            remedy=f"Give one of {', '.join(sorted(COLORS))}.",
+            field,
+            f"Give one of {', '.join(sorted(COLORS))}.",
         )
     return value

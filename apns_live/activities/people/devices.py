@@ -163,8 +163,8 @@ class Devices:
             if record.kind == "activity":
                 raise InvalidInput(
                     "is activity",
-                    field=f"tokens[{index}].kind",
-                    remedy="Register activity tokens with the activities.",
+                    f"tokens[{index}].kind",
+                    "Register activity tokens with the activities.",
                 )
 
         await self._commits.run_with(self._registrations, Registration(app, checked, guard))

@@ -18,7 +18,7 @@ from ..finding import find, find_id
 from ..store import schema
 from ..store.database import Database
 from ..store.statements import rows_of, view_of
-from .audience.segments import is_named, no_segment
+from .audience import is_named, no_segment
 from .devices import devices_with_user
 from .suspects import SUSPECT
 from .views import (
@@ -74,8 +74,8 @@ class Directory:
         if sum(value is not None for value in (user, language, country)) > 1:
             raise InvalidInput(
                 "are given together",
-                field="user, language, country",
-                remedy="Give one of them; a segment combines them.",
+                "user, language, country",
+                "Give one of them; a segment combines them.",
             )
         table = schema.devices
         wanted, along = table.c.app_id == app.row, table.c.public_id
@@ -239,7 +239,7 @@ async def _page(
     if isinstance(along.type, Integer):
         if after and not (after.isascii() and after.isdecimal() and len(after) <= _DIGITS):
             raise InvalidInput(
-                "is of another list", field="after", remedy="Give `next` of this list's last page."
+                "is of another list", "after", "Give `next` of this list's last page."
             )
         start = int(after or 0)
     most = min(limit, MOST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import delete, select, update
@@ -18,7 +19,7 @@ from ..store import schema
 from ..store.database import Database
 from ..store.statements import chunks, insert_into, with_rows
 from ..times import milliseconds
-from .records import StoredValue, store_attribute, store_tags
+from .records import StoredValue, store_attributes, store_tags
 
 Subject = Literal["user", "device"]
 _SUBJECTS = {"user": schema.users, "device": schema.devices}
@@ -44,8 +45,7 @@ def public_id_of(app: App, external_id: str) -> str:
 
 
 Values = dict[tuple[int, str, str], Sequence[StoredValue]]
-"""The values of a tag or attribute by its owner's row, namespace (tag, custom) and name; none takes it away."""
-
+"""Values by the owner's row, namespace (tag, custom) and name; an empty sequence removes the entry."""
 
 _SET = """
 INSERT INTO attributes AS known
@@ -70,7 +70,7 @@ DELETE FROM attributes WHERE id IN (
 async def set_values(
     connection: AsyncConnection, app: App, subject: Subject, given: Values, now: int
 ) -> None:
-    """Set tags and attributes of users or devices. What is as it was is not written again."""
+    """Set tags and attributes of users or devices. Unchanged values are not written again."""
     owner = f"{subject}_id"
     for some in chunks(given.items()):
         rows = [
@@ -79,9 +79,9 @@ async def set_values(
             for position, entry in enumerate(entries)
         ]
         for part in chunks(rows):
-            named = {"app": app.row, "now": now}
-            await with_rows(connection, _SET.replace("OWNER", owner), part, **named)
-        # What was a longer list, or is taken away. A tag is never a list.
+            statement = _SET.replace("OWNER", owner)
+            await with_rows(connection, statement, part, app=app.row, now=now)
+        # The rest of what was a longer list, or is removed. A tag is never a list.
         shorter = [
             (row, namespace, name, len(entries))
             for (row, namespace, name), entries in some
@@ -94,7 +94,7 @@ async def set_values(
 async def set_aliases(
     connection: AsyncConnection, app: App, aliases: Mapping[tuple[str, str], int]
 ) -> None:
-    """Let aliases (label and value) name users by row, whomever they named before."""
+    """Assign aliases (label and value) to users by row. An alias of another user moves."""
     table = schema.user_aliases
     statement = insert_into(connection, table)
     statement = statement.on_conflict_do_update(
@@ -103,13 +103,11 @@ async def set_aliases(
         where=table.c.user_id != statement.excluded.user_id,
     )
     for part in chunks(aliases.items()):
-        await connection.execute(
-            statement,
-            [
-                {"app_id": app.row, "user_id": row, "label": label, "value": value}
-                for (label, value), row in part
-            ],
-        )
+        rows = [
+            {"app_id": app.row, "user_id": row, "label": label, "value": value}
+            for (label, value), row in part
+        ]
+        await connection.execute(statement, rows)
 
 
 def checked_aliases(
@@ -119,8 +117,8 @@ def checked_aliases(
     if len(aliases) > ALIASES_PER_USER or {"external_id", "onesignal_id"} & aliases.keys():
         raise InvalidInput(
             "holds a reserved label or more than 20 aliases",
-            field="aliases",
-            remedy="external_id and onesignal_id are kept for the user's own ids.",
+            "aliases",
+            "external_id and onesignal_id are kept for the user's own ids.",
         )
     return {
         checks.identifier(label, name(label), limit=128): checks.identifier(value, name(label))
@@ -128,12 +126,12 @@ def checked_aliases(
     }
 
 
+@dataclass(eq=False, repr=False)
 class People:
     """Users, tags, custom attributes and groups of each app."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
+    database: Database
+    clock: Clock
 
     async def add_user(
         self, app: App, external_id: str, *, aliases: Mapping[str, str] | None = None
@@ -144,8 +142,8 @@ class People:
         """
         checks.identifier(external_id, "external_id")
         pairs = checked_aliases(aliases or {})
-        now = milliseconds(self._clock)
-        async with self._database.write() as connection:
+        now = milliseconds(self.clock)
+        async with self.database.write() as connection:
             row = (await rows_of_users(connection, app, [external_id], now))[external_id]
             await set_aliases(connection, app, dict.fromkeys(pairs.items(), row))
         return public_id_of(app, external_id)
@@ -154,22 +152,13 @@ class People:
         self, app: App, subject: Subject, public_id: str, tags: Mapping[str, object]
     ) -> None:
         """Set tags; an empty text or None removes one. Raises `InvalidInput` or `NotFound`."""
-        rows = {
-            name: [value] if value is not None else []
-            for name, value in store_tags(tags, "tags").items()
-        }
-        await self._set(app, subject, public_id, "tag", rows)
+        await self._set(app, subject, public_id, "tag", store_tags(tags))
 
     async def set_attributes(
         self, app: App, subject: Subject, public_id: str, attributes: Mapping[str, object]
     ) -> None:
         """Set custom attributes; None removes one. Raises `InvalidInput` or `NotFound`."""
-        rows: dict[str, list[StoredValue]] = {}
-        for name, value in attributes.items():
-            field = f"attributes.{name}"
-            checks.identifier(name, field, limit=128)
-            rows[name] = [] if value is None else store_attribute(value, field)
-        await self._set(app, subject, public_id, "custom", rows)
+        await self._set(app, subject, public_id, "custom", store_attributes(attributes))
 
     async def _set(
         self,
@@ -181,10 +170,10 @@ class People:
     ) -> None:
         if not rows:
             return
-        async with self._database.write() as connection:
+        async with self.database.write() as connection:
             owner = await find_id(connection, app, _SUBJECTS[subject], public_id)
             values: Values = {(owner, namespace, name): row for name, row in rows.items()}
-            await set_values(connection, app, subject, values, milliseconds(self._clock))
+            await set_values(connection, app, subject, values, milliseconds(self.clock))
 
     async def forget_user(self, app: App, external_id: str) -> None:
         """Delete a user with aliases, tags and attributes; devices stay, without a user.
@@ -192,7 +181,7 @@ class People:
         Raises `NotFound`.
         """
         table = schema.users
-        if not await self._database.change(delete(table).where(named(app, table, external_id))):
+        if not await self.database.change(delete(table).where(named(app, table, external_id))):
             raise NotFound(f"the app {app.id!r} has no user {external_id!r}")
 
     async def add_group(self, app: App, slug: str, *, name: str | None = None) -> None:
@@ -200,51 +189,39 @@ class People:
         checks.slug(slug, "slug")
         title = slug if name is None else checks.identifier(name, "name", limit=200)
         table = schema.groups
-        async with self._database.write() as connection:
+        async with self.database.write() as connection:
             added = insert_into(connection, table).values(
-                app_id=app.row, slug=slug, name=title, created_at=milliseconds(self._clock)
+                app_id=app.row, slug=slug, name=title, created_at=milliseconds(self.clock)
             )
             place, named = ["app_id", "slug"], {"name": title}
-            await connection.execute(
-                added.on_conflict_do_nothing()
-                if name is None
-                else added.on_conflict_do_update(index_elements=place, set_=named)
-            )
+            renamed = added.on_conflict_do_update(index_elements=place, set_=named)
+            await connection.execute(renamed if name else added.on_conflict_do_nothing())
 
     async def groups(self, app: App) -> list[dict[str, Any]]:
         """Return the groups of an app by slug."""
         table = schema.groups
         query = select(table.c.slug, table.c.name).where(table.c.app_id == app.row)
-        rows = await self._database.rows(query.order_by(table.c.slug))
+        rows = await self.database.rows(query.order_by(table.c.slug))
         return [{"slug": row.slug, "name": row.name} for row in rows]
 
     async def remove_group(self, app: App, slug: str) -> None:
         """Delete a group; its devices and users stay. Raises `NotFound`."""
         table = schema.groups
-        if not await self._database.change(delete(table).where(named(app, table, slug))):
+        if not await self.database.change(delete(table).where(named(app, table, slug))):
             raise NotFound(f"the app {app.id!r} has no group {slug!r}")
 
     async def join_group(self, app: App, slug: str, subject: Subject, public_id: str) -> None:
         """Add a device, or a user with all devices, to a group. Raises `NotFound`."""
-        await self._membership(app, slug, subject, public_id, join=True)
+        async with self.database.write() as connection:
+            place = await _membership(connection, app, slug, subject, public_id)
+            added = insert_into(connection, schema.group_members).values(place)
+            await connection.execute(added.on_conflict_do_nothing())
 
     async def leave_group(self, app: App, slug: str, subject: Subject, public_id: str) -> None:
         """Remove a device or user from a group; succeeds also if it was not a member. Raises `NotFound`."""
-        await self._membership(app, slug, subject, public_id, join=False)
-
-    async def _membership(
-        self, app: App, slug: str, subject: Subject, public_id: str, *, join: bool
-    ) -> None:
-        table = schema.group_members
-        async with self._database.write() as connection:
-            group = await find_id(connection, app, schema.groups, slug)
-            owner = await find_id(connection, app, _SUBJECTS[subject], public_id)
-            place = {"group_id": group, f"{subject}_id": owner}
-            await connection.execute(
-                insert_into(connection, table).values(place).on_conflict_do_nothing()
-                if join
-                else delete(table).where(*(table.c[name] == at for name, at in place.items()))
-            )
+        async with self.database.write() as connection:
+            place = await _membership(connection, app, slug, subject, public_id)
+            await connection.execute(delete(schema.group_members).filter_by(**place))
 
     async def move_devices(self, app: App, devices: Sequence[str], user: str | None) -> int:
         """Assign devices to a user, or to none; return how many there were.
@@ -253,18 +230,20 @@ class People:
         """
         if user is not None:
             checks.identifier(user, "user")
-        table = schema.devices
-        now = milliseconds(self._clock)
-        moved = 0
-        async with self._database.write() as connection:
-            owner = None
+        table, now, moved, owner = schema.devices, milliseconds(self.clock), 0, None
+        async with self.database.write() as connection:
             if user is not None:
                 owner = (await rows_of_users(connection, app, [user], now))[user]
             for part in chunks(devices):
-                result = await connection.execute(
-                    update(table)
-                    .where(table.c.app_id == app.row, table.c.public_id.in_(part))
-                    .values(user_id=owner, updated_at=now)
-                )
-                moved += result.rowcount
+                theirs = (table.c.app_id == app.row, table.c.public_id.in_(part))
+                moving = update(table).where(*theirs).values(user_id=owner, updated_at=now)
+                moved += (await connection.execute(moving)).rowcount
         return moved
+
+
+async def _membership(
+    connection: AsyncConnection, app: App, slug: str, subject: Subject, public_id: str
+) -> dict[str, int]:
+    group = await find_id(connection, app, schema.groups, slug)
+    owner = await find_id(connection, app, _SUBJECTS[subject], public_id)
+    return {"group_id": group, f"{subject}_id": owner}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
@@ -95,8 +96,8 @@ def check_token(record: TokenRecord, *, now: int, field: str = "token") -> Token
     if not record.registered_at >= 10**11:
         raise InvalidInput(
             f"{record.registered_at} is not a valid time in milliseconds",
-            field=f"{field}.registered_at",
-            remedy="Give milliseconds since 1970.",
+            f"{field}.registered_at",
+            "Give milliseconds since 1970.",
         )
     if record.environment is not None:
         checks.environment(record.environment, f"{field}.environment")
@@ -107,9 +108,7 @@ def check_token(record: TokenRecord, *, now: int, field: str = "token") -> Token
     elif record.kind == "activity":
         checks.identifier(record.scope, f"{field}.scope")
     elif record.scope:
-        raise InvalidInput(
-            "does not apply to a device token", field=f"{field}.scope", remedy="Leave it out."
-        )
+        raise InvalidInput("does not apply to a device token", f"{field}.scope", "Leave it out.")
     return msgspec.structs.replace(record, **changes)
 
 
@@ -118,28 +117,24 @@ def moment(value: object, field: str) -> int:
 
     Raises `InvalidInput`, also for a number of seconds.
     """
-    remedy = "Give milliseconds since 1970, or a time such as 2026-01-31T20:00:00Z."
+    problem = ""
     if isinstance(value, str):
         text = value.strip()
         if text.isascii() and text.isdigit() and len(text) < 20:
             value = int(text)
         else:
-            try:
-                parsed = datetime.fromisoformat(
-                    text.removesuffix(" UTC") + "+00:00" * text.endswith(" UTC")
-                )
-            except ValueError:
-                raise InvalidInput("is not a valid time", field=field, remedy=remedy) from None
-            if parsed.tzinfo is None:
-                raise InvalidInput("has no time zone", field=field, remedy=remedy)
-            return int(parsed.timestamp() * 1000)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidInput("is not a valid time", field=field, remedy=remedy)
-    if value < OLDEST:
-        raise InvalidInput(f"{value} looks like seconds", field=field, remedy=remedy)
-    if value >= 2**53:
-        raise InvalidInput(f"{value} is out of range", field=field, remedy=remedy)
-    return value
+            with contextlib.suppress(ValueError):
+                utc = text.endswith(" UTC")
+                parsed = datetime.fromisoformat(text.removesuffix(" UTC") + "+00:00" * utc)
+                if parsed.tzinfo is not None:
+                    return int(parsed.timestamp() * 1000)
+                problem = "has no time zone"
+    if isinstance(value, int) and not isinstance(value, bool):
+        if OLDEST <= value < 2**53:
+            return value
+        problem = f"{value} {'looks like seconds' if value < OLDEST else 'is out of range'}"
+    remedy = "Give milliseconds since 1970, or a time such as 2026-01-31T20:00:00Z."
+    raise InvalidInput(problem or "is not a valid time", field, remedy)
 
 
 class StoredValue(msgspec.Struct, frozen=True):
@@ -150,20 +145,28 @@ class StoredValue(msgspec.Struct, frozen=True):
     number: float | None
 
 
-def store_attribute(value: object, field: str) -> list[StoredValue]:
-    """Return the rows for a custom attribute: one, or one for each item of an array.
+def store_attributes(
+    attributes: Mapping[str, object], field: str = "attributes"
+) -> dict[str, list[StoredValue]]:
+    """Return the rows of each custom attribute: one, or one for each item of an array; none for None.
 
-    A date may be ``{"date": text}``, as callers read it. Raises `InvalidInput` for anything but text,
-    number, boolean, date and lists of text or number.
+    A date may be ``{"date": text}``, as callers read it. Raises
+    `InvalidInput` for anything but text, number, boolean, date and lists of text or number.
     """
+    rows: dict[str, list[StoredValue]] = {}
+    for name, value in attributes.items():
+        where = f"{field}.{name}"
+        checks.identifier(name, where, limit=128)
+        rows[name] = [] if value is None else _store_attribute(value, where)
+    return rows
+
+
+def _store_attribute(value: object, field: str) -> list[StoredValue]:
     if isinstance(value, (list, tuple)):
         rows = [_store_scalar(item, f"{field}[{index}]") for index, item in enumerate(value)]
         if any(row.kind not in {"string", "number"} for row in rows) or len(rows) > 500:
-            raise InvalidInput(
-                "is not a list of at most 500 texts or numbers",
-                field=field,
-                remedy="Arrays hold texts or numbers.",
-            )
+            problem = "is not a list of at most 500 texts or numbers"
+            raise InvalidInput(problem, field, "Arrays hold texts or numbers.")
         return [StoredValue("array", row.text, row.number) for row in rows]
     return [_store_scalar(value, field)]
 
@@ -175,7 +178,7 @@ def _store_scalar(value: object, field: str) -> StoredValue:
         return StoredValue("number", None, _finite(value, field))
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise InvalidInput("has no time zone", field=field, remedy="Give an aware datetime.")
+            raise InvalidInput("has no time zone", field, "Give an aware datetime.")
         return StoredValue("date", None, value.timestamp() * 1000)
     if isinstance(value, date):
         return StoredValue("date", None, (value - date(1970, 1, 1)).days * 86_400_000.0)
@@ -184,12 +187,12 @@ def _store_scalar(value: object, field: str) -> StoredValue:
     if not isinstance(value, str):
         raise InvalidInput(
             f"is of type {type(value).__name__}",
-            field=field,
-            remedy="Give a text, number, boolean, date, or a list of texts or numbers.",
+            field,
+            "Give a text, number, boolean, date, or a list of texts or numbers.",
         )
     if len(value) > 1024 or "\x00" in value:
         problem = "has over 1024 characters, or a NUL"
-        raise InvalidInput(problem, field=field, remedy="Shorten it.")
+        raise InvalidInput(problem, field, "Shorten it.")
     return StoredValue("string", checks.encodable(value, field), None)
 
 
@@ -205,52 +208,42 @@ def _dated(value: dict[str, object], field: str) -> date:
         else:
             return datetime.fromtimestamp(moment(text, field) / 1000, UTC)
     raise InvalidInput(
-        "is not a valid date",
-        field=field,
-        remedy='Write {"date": "2026-01-31"} or a full time with its zone.',
+        "is not a valid date", field, 'Write {"date": "2026-01-31"} or a full time with its zone.'
     )
 
 
 def _finite(value: float, field: str) -> float:
     if not abs(value) < _MAX_NUMBER:  # also false for NaN
-        raise InvalidInput("is not finite", field=field, remedy="Give a finite number.")
+        raise InvalidInput("is not finite", field, "Give a finite number.")
     return float(value)
 
 
-def store_tags(tags: Mapping[str, object], field: str = "tags") -> dict[str, StoredValue | None]:
-    """Return the rows for tags; an empty text or None removes a tag. Numbers compare as numbers.
+def store_tags(tags: Mapping[str, object], field: str = "tags") -> dict[str, list[StoredValue]]:
+    """Return the row of each tag; none for an empty text or None. Raises `InvalidInput`.
 
     A tag's value that reads as a number is stored with both its text and its number, since callers
     write ``{"level": "12"}`` and then ask for ``level > 9``.
     """
-    rows: dict[str, StoredValue | None] = {}
+    rows: dict[str, list[StoredValue]] = {}
     for name, value in tags.items():
         where = f"{field}.{name}"
         checks.identifier(name, where, limit=128)
         if value is None or value == "":
-            rows[name] = None
+            rows[name] = []
             continue
         if isinstance(value, bool):
             value = "true" if value else "false"  # noqa: PLW2901 - the form that filters ask for
         if isinstance(value, (int, float)):
-            number = _finite(value, where)
-            rows[name] = StoredValue("number", f"{value:g}", number)
+            rows[name] = [StoredValue("number", f"{value:g}", _finite(value, where))]
             continue
         if not isinstance(value, str) or len(value) > 1024 or "\x00" in value:
-            raise InvalidInput(
-                "is not a string or a number",
-                field=where,
-                remedy="Tags hold texts of 1024 characters.",
-            )
-        rows[name] = StoredValue("string", checks.encodable(value, where), _as_number(value))
+            problem = "is not a string or a number"
+            raise InvalidInput(problem, where, "Tags hold texts of 1024 characters.")
+        number = None
+        if len(value) <= 32 and value.isascii():
+            with contextlib.suppress(ValueError):
+                number = float(value)
+        if number is not None and not abs(number) < _MAX_NUMBER:
+            number = None
+        rows[name] = [StoredValue("string", checks.encodable(value, where), number)]
     return rows
-
-
-def _as_number(text: str) -> float | None:
-    if len(text) > 32 or not text.isascii():
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if abs(number) < _MAX_NUMBER else None

@@ -80,8 +80,8 @@ class Watchers:
         if (operation is None) == (activity is None):
             raise InvalidInput(
                 "exactly one of them is needed",
-                field="operation, activity",
-                remedy="Give the id of one operation, or of one activity.",
+                "operation, activity",
+                "Give the id of one operation, or of one activity.",
             )
         if operation is not None:
             return self._follow(app, "operation", operation)

@@ -54,9 +54,7 @@ def languages_of(alert: AlertText | None) -> frozenset[str]:
 def check_languages(text: Text, field: str) -> None:
     """Raise `InvalidInput` for texts by language without English, or a tag that is none."""
     if isinstance(text, dict) and "en" not in text:
-        raise InvalidInput(
-            "has no entry for en", field=field, remedy="Give en: others fall back on it."
-        )
+        raise InvalidInput("has no entry for en", field, "Give en: others fall back on it.")
     for tag in text if isinstance(text, dict) else ():
         checks.language(tag, f"{field}.{tag}")
 

@@ -9,8 +9,7 @@ import msgspec
 from ... import payload
 from ...errors import InvalidInput
 from .. import checks
-from . import Text, Urgency
-from .audience import Audience
+from . import Audience, Text, Urgency
 from .messages import check_languages, choose
 
 KIND = "notification"
@@ -83,8 +82,8 @@ def checked_notification(request: Notify, now: float) -> Notify:
             if given:
                 raise InvalidInput(
                     "has no effect beside replaces",
-                    field=name,
-                    remedy="Leave it out: a replacement goes where the first one went.",
+                    name,
+                    "Leave it out: a replacement goes where the first one went.",
                 )
     else:
         request.audience.check()
@@ -92,16 +91,16 @@ def checked_notification(request: Notify, now: float) -> Notify:
     if expiry is not None and not 0 <= expiry <= _MAX_EXPIRY:
         raise InvalidInput(
             f"{expiry} is not a number of seconds",
-            field="expire_after",
-            remedy="Give 0 for one attempt, or up to 30 days in seconds.",
+            "expire_after",
+            "Give 0 for one attempt, or up to 30 days in seconds.",
         )
     if request.background:
         for name in (*_TEXTS, *_SHOWN):
             if getattr(request, name) is not None:
                 raise InvalidInput(
                     "is not shown by a background push",
-                    field=name,
-                    remedy="Leave it out, or leave background out.",
+                    name,
+                    "Leave it out, or leave background out.",
                 )
     payload.encode(message_of(request, _longest_language(request), now=now), now=now)
     return msgspec.structs.replace(

@@ -18,8 +18,7 @@ from ..apps import App
 from ..finding import named
 from ..store import schema
 from ..store.statements import change_row, json_text, row_of
-from . import AlertText, Start, Update
-from .audience import Audience
+from . import AlertText, Audience, Start, Update
 
 LONGEST = 255
 

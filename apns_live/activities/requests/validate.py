@@ -36,8 +36,8 @@ def checked_start(app: App, request: Start, now: int) -> Start:
     if request.presentation.alert is None:
         raise InvalidInput(
             "is missing",
-            field="presentation.alert",
-            remedy="A phone ignores a start without an alert: give title and body.",
+            "presentation.alert",
+            "A phone ignores a start without an alert: give title and body.",
         )
     check_message(request.content_state, request.presentation, "update", now / 1000)
     _check_end(request, begin, now / 1000)
@@ -90,8 +90,8 @@ def with_id(request: Start, public_id: str) -> dict[str, Any]:
         if not isinstance(below, dict):
             raise InvalidInput(
                 "is not an object",
-                field=f"attributes.{step}",
-                remedy=f"The activity's id goes to {request.id_attribute}: leave room for it.",
+                f"attributes.{step}",
+                f"The activity's id goes to {request.id_attribute}: leave room for it.",
             )
         place[step] = place = dict(below)
     place.setdefault(name, public_id)
@@ -108,7 +108,7 @@ def _check_channel(channel: str) -> None:
     try:
         payload.check_channel(channel)
     except InvalidToken as error:
-        raise InvalidToken(error.problem, field="channel", remedy=error.remedy) from None
+        raise InvalidToken(error.problem, "channel", error.remedy) from None
 
 
 Changed = TypeVar("Changed", Update, End)
@@ -131,15 +131,13 @@ def _check_end(request: Start | Update, begin: float, now: float) -> None:
     _check_moment(request.end_at, "end_at")
     if request.end_at is not None and request.end_at <= begin:
         raise InvalidInput(
-            "is not after the start", field="end_at", remedy="Give a time after start_at and now."
+            "is not after the start", "end_at", "Give a time after start_at and now."
         )
     if request.end_presentation == Presentation():
         return
     field = "end_presentation"
     if request.end_at is None:
-        raise InvalidInput(
-            "has no effect without end_at", field=field, remedy="Give end_at, or leave it out."
-        )
+        raise InvalidInput("has no effect without end_at", field, "Give end_at, or leave it out.")
     check_message(request.content_state, request.end_presentation, "end", now, field=field)
 
 
@@ -147,8 +145,8 @@ def _check_moment(value: float | None, field: str) -> None:
     if value is not None and not 1e9 <= value < 1e11:
         raise InvalidInput(
             f"{value} is not a valid time in seconds since 1970",
-            field=field,
-            remedy="Give seconds, not milliseconds.",
+            field,
+            "Give seconds, not milliseconds.",
         )
 
 
@@ -180,8 +178,8 @@ def check_message(
         if (value := getattr(presentation, name)) is not None and not 0 <= value < 1e9:
             raise InvalidInput(
                 f"{value} is not a number of seconds",
-                field=f"{field}.{name}",
-                remedy="Give seconds from now, 0 or more.",
+                f"{field}.{name}",
+                "Give seconds from now, 0 or more.",
             )
     shown: dict[str, Any] = {
         "alert": _alert(presentation.alert),
@@ -192,8 +190,8 @@ def check_message(
         if presentation.dismissal_date is not None or presentation.dismiss_after is not None:
             raise InvalidInput(
                 "has an effect on an end only",
-                field="presentation.dismissal_date",
-                remedy="Leave it out, or end the activity.",
+                "presentation.dismissal_date",
+                "Leave it out, or end the activity.",
             )
         message: payload.Message = payload.Update(content_state=content_state or {}, **shown)
     else:

@@ -25,8 +25,7 @@ from ..checks import has_channels
 from ..people.audience import Recipient, living_tokens, recipient_pages
 from ..people.suspects import Which
 from ..read.operations import persons_reached
-from ..requests import CANCELLED
-from ..requests.audience import Audience
+from ..requests import CANCELLED, Audience
 from ..requests.messages import languages_of, start_alert_of, start_message
 from ..requests.start_again import Further, Started, read_further
 from ..store import schema

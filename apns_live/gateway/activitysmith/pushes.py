@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ...activities.requests.audience import Audience
+from ...activities.requests import Audience
 from ...activities.requests.notify import Notify
 from . import requests, store
 from .answers import await_result, without_nothing

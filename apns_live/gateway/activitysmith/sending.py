@@ -16,8 +16,7 @@ from weakref import WeakKeyDictionary
 
 from ...activities.cards.buttons import TapSigner
 from ...activities.cards.content_states import State
-from ...activities.requests import End, Presentation
-from ...activities.requests.audience import Audience
+from ...activities.requests import Audience, End, Presentation
 from ...errors import NotAllowed
 from ..context import Gateway
 from ..keys import ApiKey

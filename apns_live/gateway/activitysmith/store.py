@@ -14,7 +14,7 @@ from ...activities.accept.streams import nobody_left
 from ...activities.finding import named
 from ...activities.people.audience import living_tokens
 from ...activities.read.operations import persons_reached
-from ...activities.requests.audience import Audience
+from ...activities.requests import Audience
 from ...activities.store import schema
 from ...activities.store.statements import json_text, row_of, rows_of, view_of
 from ...outcome import Verdict

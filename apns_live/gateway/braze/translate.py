@@ -14,8 +14,15 @@ import msgspec
 from msgspec import Meta
 
 from ...activities import checks
-from ...activities.requests import AlertText, CatalogText, End, Presentation, Start, Update
-from ...activities.requests.audience import Audience
+from ...activities.requests import (
+    AlertText,
+    Audience,
+    CatalogText,
+    End,
+    Presentation,
+    Start,
+    Update,
+)
 from ...errors import InvalidInput
 from .. import reading
 from ..reading import LONG_PAST, Score

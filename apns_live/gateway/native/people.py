@@ -9,8 +9,7 @@ from msgspec import Meta
 from msgspec.structs import asdict
 
 from ...activities.people import views
-from ...activities.people.audience.resolve import DryRun
-from ...activities.people.audience.segments import Segment
+from ...activities.people.audience import DryRun, Segment
 from ...activities.requests import Accepted
 from ...errors import NotFound
 from ..calls import Call

@@ -15,8 +15,16 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import asdict
 
-from ...activities.requests import Accepted, AlertText, End, Presentation, Start, Update, Urgency
-from ...activities.requests.audience import Audience
+from ...activities.requests import (
+    Accepted,
+    AlertText,
+    Audience,
+    End,
+    Presentation,
+    Start,
+    Update,
+    Urgency,
+)
 from ...activities.requests.notify import Notify
 from ...activities.times import to_text
 from ...errors import InvalidInput

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.responses import Response
 
 from ...activities.checks import identifier
-from ...activities.people.audience.segments import DEFAULTS, Segment
+from ...activities.people.audience import DEFAULTS, Segment
 from ...errors import InvalidInput, NotFound
 from ..calls import Call
 from ..problems import json_answer as answer

@@ -14,8 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from ...activities import checks
-from ...activities.requests import AlertText, End, Presentation, Start, Update, Urgency
-from ...activities.requests.audience import Audience
+from ...activities.requests import AlertText, Audience, End, Presentation, Start, Update, Urgency
 from ...errors import InvalidInput
 from .. import reading
 from ..reading import LONG_PAST

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from apns_live.activities import AlertText, Audience, End, Presentation, Update
-from apns_live.activities.people.audience import parse_filter
+from apns_live.activities.people.filters import parse_filter
 from apns_live.activities.requests import CatalogText
 from apns_live.errors import InvalidInput
 from apns_live.gateway.braze.audience import read_audience

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from apns_live.activities import AlertText, Audience, End, Presentation, Update
-from apns_live.activities.people.audience import parse_filter
+from apns_live.activities.people.filters import parse_filter
 from apns_live.errors import InvalidInput
 from apns_live.gateway.onesignal.filters import read_filters, write_filters
 from apns_live.gateway.onesignal.translate import read_idempotency_key, read_start, read_update

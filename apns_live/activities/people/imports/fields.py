@@ -2,11 +2,15 @@
 
 CSV has flat columns and JSON Lines may nest: ``tag.team`` in a header and ``{"tags": {"team": ...}}``
 mean the same. An unknown name is an error, unless the caller asks to ignore unknown names.
+
+Exports of vendors have the vendors' columns (OneSignal, "Export subscriptions CSV"; Braze, "User export
+object"), each of which may be absent. Vendors export tokens for ordinary pushes, but no push-to-start or
+activity tokens; those come from the app.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -23,7 +27,7 @@ from ..records import (
     check_device,
     check_token,
     moment,
-    store_attribute,
+    store_attributes,
     store_tags,
 )
 from .reading import REASON
@@ -53,7 +57,7 @@ _TRUE, _FALSE = frozenset({"true", "t", "yes", "1"}), frozenset({"false", "f", "
 class Belongings(msgspec.Struct, kw_only=True):
     """What a device or a user has besides its own columns, in stored form."""
 
-    tags: dict[str, StoredValue | None] = {}
+    tags: dict[str, list[StoredValue]] = {}
     attributes: dict[str, list[StoredValue]] = {}
     groups: tuple[str, ...] = ()
     aliases: dict[str, str] = {}
@@ -117,7 +121,7 @@ def nested(
         elif not target or ignore_unknown:
             ignored.add(name)
         elif name != REASON:
-            raise InvalidInput("is unknown", field=str(name)[:80], remedy=known_here(kind))
+            raise InvalidInput("is unknown", str(name)[:80], known_here(kind))
     return made
 
 
@@ -159,8 +163,8 @@ def _token(values: dict[str, Any], now: int, registered_at: int) -> Facts:
     if kind not in {"start", "device"}:
         raise InvalidInput(
             "is missing" if kind is None else f"{kind!r:.40} cannot be imported",
-            field="kind",
-            remedy="Give start (with attributes_type) or device. The app registers the tokens of "
+            "kind",
+            "Give start (with attributes_type) or device. The app registers the tokens of "
             "running activities itself.",
         )
     token = {
@@ -195,14 +199,11 @@ def _belongings(values: Mapping[str, Any], *, users: bool) -> Belongings:
         {label: value for label, value in aliases.items() if value not in (None, "")},
         "alias.{}".format,
     )
-    attributes: dict[str, list[StoredValue]] = {}
-    for name, value in _mapping(values, "attributes").items():
-        field = f"attribute.{name}"
-        checks.identifier(name, field, limit=128)
-        attributes[name] = [] if value in (None, "") else store_attribute(value, field)
+    attributes = _mapping(values, "attributes")
+    given = {name: None if value == "" else value for name, value in attributes.items()}
     return Belongings(
         tags=store_tags(_mapping(values, "tags"), "tag"),
-        attributes=attributes,
+        attributes=store_attributes(given, "attribute"),
         groups=_groups(values.get("groups")),
         aliases=checked,
     )
@@ -214,9 +215,7 @@ def _groups(value: object) -> tuple[str, ...]:
     names = value.split(";") if isinstance(value, str) else value
     if not isinstance(names, list):
         raise InvalidInput(
-            "is not a list",
-            field="groups",
-            remedy="Give slugs with ; between them, or a JSON list.",
+            "is not a list", "groups", "Give slugs with ; between them, or a JSON list."
         )
     stripped = [name.strip() if isinstance(name, str) else name for name in names]
     return tuple(dict.fromkeys(checks.slug(name, "groups") for name in stripped if name != ""))
@@ -225,7 +224,7 @@ def _groups(value: object) -> tuple[str, ...]:
 def _mapping(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = values.get(name, {})
     if not isinstance(value, dict):
-        raise InvalidInput("is not an object", field=name, remedy="Give a JSON object.")
+        raise InvalidInput("is not an object", name, "Give a JSON object.")
     return value
 
 
@@ -250,9 +249,7 @@ def _cell(value: object, kind: str, field: str) -> object:
         try:
             return float(value)
         except ValueError:
-            raise InvalidInput(
-                f"{value[:32]!r} is not a number", field=field, remedy="Give a number."
-            ) from None
+            raise InvalidInput(f"{value[:32]!r} is not a number", field, "Give a number.") from None
     return value
 
 
@@ -262,16 +259,132 @@ def _boolean(value: object, field: str) -> bool:
     word = value.casefold() if isinstance(value, str) else ""
     if word in _TRUE or word in _FALSE:
         return word in _TRUE
-    raise InvalidInput("is not a boolean", field=field, remedy="Give true or false.")
+    raise InvalidInput("is not a boolean", field, "Give true or false.")
 
 
 def _convert(values: dict[str, Any], kind: type[Any], texts: bool, required: str = "device") -> Any:
     if values.get(required) is None:
-        raise InvalidInput("is missing", field=required, remedy="Every line needs one.")
+        raise InvalidInput("is missing", required, "Every line needs one.")
     try:
         return msgspec.convert(values, kind, strict=not texts)
     except msgspec.ValidationError as error:
         found = misfit(error)
         raise InvalidInput(
-            found.problem, field=found.field or "line", remedy="See the list of columns."
+            found.problem, found.field or "line", "See the list of columns."
         ) from None
+
+
+Translate = Callable[[Mapping[str, Any], int, int], Facts | None]
+_IOS = "0"  # OneSignal's device_type
+_ONESIGNAL: dict[str, str] = {
+    "external_user_id": "user",
+    "language": "language",
+    "country": "country",
+    "game_version": "app_version",
+    "device_os": "os_version",
+    "session_count": "session_count",
+    "playtime": "session_time",
+    "amount_spent": "amount_spent",
+}
+_BRAZE_DEVICE = {"country": "country", "language": "language"}
+
+
+def onesignal(values: Mapping[str, Any], now: int, registered_at: int) -> Facts | None:
+    """Return what a line of OneSignal's CSV tells; None for another platform than iOS.
+
+    The token counts as registered at ``last_active``: the SDK hands it in at every launch. Raises
+    `InvalidInput`.
+    """
+    if values.get("device_type", _IOS) not in {_IOS, "iOS", ""}:
+        return None
+    made: dict[str, Any] = {"id": values.get("id") or values.get("player_id")}
+    made.update({ours: values[theirs] for theirs, ours in _ONESIGNAL.items() if values.get(theirs)})
+    for theirs, ours in (("created_at", "first_session"), ("last_active", "last_session")):
+        if values.get(theirs):
+            made[ours] = _utc(values[theirs], theirs)
+    if values.get("location"):
+        made["latitude"], made["longitude"] = _place(values["location"])
+    if values.get("tags"):
+        made["tags"] = _tags(values["tags"])
+    invalid = str(values.get("invalid_identifier", "")).casefold() in {"t", "true", "1"}
+    if invalid:
+        made["push_enabled"] = "false"
+    elif values.get("identifier"):
+        made["device_token"] = values["identifier"]
+        made["registered_at"] = made.get("last_session", registered_at)
+    return facts_of("devices", made, texts=True, now=now, registered_at=registered_at)
+
+
+def braze(values: Mapping[str, Any], now: int, registered_at: int) -> Facts | None:
+    """Return what a line of Braze's user export tells: a user, and a device for each iOS token.
+
+    A user without an external id is not stored, the devices are. Raises `InvalidInput`.
+    """
+    user = values.get("external_id")
+    told = {ours: values[theirs] for theirs, ours in _BRAZE_DEVICE.items() if values.get(theirs)}
+    if isinstance(told.get("country"), str):
+        told["country"] = told["country"].upper()
+    if user is not None:
+        told["user"] = user
+    place = values.get("last_coordinates")
+    if isinstance(place, list) and len(place) == 2:
+        told["longitude"], told["latitude"] = place
+    facts = Facts()
+    if user is not None:
+        aliases = values.get("user_aliases") or []
+        person = {
+            "id": user,
+            "attributes": values.get("custom_attributes") or {},
+            "aliases": {
+                alias.get("alias_label"): alias.get("alias_name")
+                for alias in aliases
+                if isinstance(alias, dict)
+            },
+        }
+        facts.users.extend(facts_of("users", person, texts=False, now=now).users)
+    for token in values.get("push_tokens") or []:
+        if not isinstance(token, dict) or str(token.get("platform", "")).casefold() != "ios":
+            continue
+        device = {
+            **told,
+            "id": token.get("device_id"),
+            "device_token": token.get("token"),
+            "push_enabled": token.get("notifications_enabled"),
+        }
+        one = facts_of("devices", device, texts=False, now=now, registered_at=registered_at)
+        facts.devices.extend(one.devices)
+        facts.tokens.extend(one.tokens)
+    return facts if facts.users or facts.devices else None
+
+
+VENDORS: dict[str, Translate] = {"onesignal": onesignal, "braze": braze}
+
+
+def _utc(value: str, field: str) -> int:
+    """OneSignal writes ``2026-01-31 20:00:00 UTC``, without the zone in older exports, or seconds."""
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return moment(int(text) * 1000 if len(text) <= 10 else int(text), field)
+    try:
+        return moment(text, field)
+    except InvalidInput:
+        return moment(f"{text} UTC", field)
+
+
+def _place(value: str) -> tuple[str, str]:
+    latitude, comma, longitude = value.strip("() ").partition(",")
+    if not comma:
+        raise InvalidInput(
+            "is not a valid place", "location", "It is latitude,longitude in degrees."
+        )
+    return latitude.strip(), longitude.strip()
+
+
+def _tags(value: str) -> dict[str, Any]:
+    try:
+        tags = msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        tags = None
+    if not isinstance(tags, dict):
+        raise InvalidInput("is not a JSON object", "tags", "Export the list again.")
+    return tags

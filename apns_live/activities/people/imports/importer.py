@@ -1,27 +1,48 @@
-"""Runs an import: reads on a thread, writes in batches, never loads a whole file."""
+"""Runs an import: reads on a thread, writes in batches, never loads a whole file.
+
+A batch is one transaction. Every statement changes a row only where the value differs, so a batch that is
+written twice changes nothing the second time.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import IO, Any, TypeVar
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ....clock import Clock
 from ....errors import InvalidInput
 from ...apps import App
+from ...finding import row_ids
+from ...store import schema
 from ...store.database import Database
+from ...store.growth import Growth
+from ...store.statements import chunks, insert_into
 from ...times import milliseconds
+from ..devices import Devices
+from ..people import Subject, Values, rows_of_users, set_aliases, set_values
 from ..records import OLDEST
-from .fields import KINDS, KNOWN, NESTED, Facts, Kind, facts_of, known_here, nested
+from .fields import (
+    KINDS,
+    KNOWN,
+    NESTED,
+    VENDORS,
+    Belongings,
+    Facts,
+    Kind,
+    facts_of,
+    known_here,
+    nested,
+)
 from .reading import Form, Line, Reader, Rejects
-from .vendors import VENDORS
-from .writing import Writer
 
 Result = TypeVar("Result")
 BATCH = 1_000
@@ -59,11 +80,6 @@ class LineError(msgspec.Struct, frozen=True, kw_only=True):
     field: str
     problem: str
     remedy: str
-
-    @classmethod
-    def of(cls, line: int, error: InvalidInput) -> LineError:
-        """Return the error of one line in this form."""
-        return cls(line=line, field=error.field, problem=error.problem, remedy=error.remedy)
 
     def __str__(self) -> str:
         where = f", {self.field}" if self.field else ""
@@ -106,11 +122,13 @@ Telling = Callable[[Progress], None]
 
 
 class Imports:
-    """Bulk import of devices, users and tokens. The same file fed twice changes nothing."""
+    """Bulk import of devices, users and tokens. Importing the same file twice changes nothing."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._devices = Devices(database, clock)
+        self._growth = Growth(database)
 
     async def devices(self, app: App, source: Source, **options: Any) -> Report:
         """Import devices with tags, attributes, groups and tokens; options as of `run`."""
@@ -141,7 +159,7 @@ class Imports:
         A refused line is counted, reported and, with ``rejects``, written to that file; the others are
         stored. ``telling`` is called with the `Progress` after each batch. Raises `InvalidInput` when
         the layout or the file as a whole makes no sense, also when every line of the first batch is
-        refused; batches stored before an error stay, and the same file may be fed again.
+        refused; batches stored before an error stay, and the same file may be imported again.
         """
         plan = _Plan(kind, layout or Layout(), milliseconds(self._clock))
         report = Report(dry_run=dry_run, errors=[])
@@ -149,22 +167,25 @@ class Imports:
         held = None if rejects is None else Rejects(rejects)
         reader = await _in_thread(lambda: Reader(source, plan.layout.form))
         batches = _batches(reader, plan, batch)
-        writer = Writer(self._database, self._clock, app)
-        reading: asyncio.Future[_Read] | None = None
+        reading: asyncio.Future[_Read | None] | None = None
         try:
             reading = asyncio.ensure_future(_in_thread(lambda: next(batches, None)))
             while (read := await reading) is not None:
-                # The next one is read while this one is written.
+                # The next batch is read while this one is written.
                 reading = asyncio.ensure_future(_in_thread(lambda: next(batches, None)))
-                lines, progress = read
+                lines, report.lines, bytes_read = read
                 facts = _sort(lines, report, held, reader.header)
                 if facts and not dry_run:
-                    await writer.write(facts)
-                report.lines = progress.lines
-                _refuse_nonsense(report)
+                    await self._write(app, facts)
+                if report.refused >= BATCH and not report.accepted:
+                    raise InvalidInput(
+                        f"all of the first {report.refused:,} lines were refused, {report.errors[0]}",
+                        remedy="Is this the file, and are its columns named right?",
+                    )
                 if telling is not None:
-                    counted = {"accepted": report.accepted, "refused": report.refused}
-                    telling(msgspec.structs.replace(progress, **counted))
+                    counts = {"accepted": report.accepted, "refused": report.refused}
+                    size, count = reader.size, report.lines
+                    telling(Progress(lines=count, bytes_read=bytes_read, size=size, **counts))
             report.lines = reader.lines
             report.ignored = tuple(sorted(plan.ignored))
             report.seconds = perf_counter() - begin
@@ -181,56 +202,117 @@ class Imports:
             else:
                 reader.close()
                 if reading is not None and not reading.cancelled():
-                    reading.exception()  # seen: another error came first
+                    reading.exception()  # marked as retrieved: another error came first
         return report
 
+    async def _write(self, app: App, batch: Sequence[Facts]) -> None:
+        """Store a batch in one transaction."""
+        # Sorted, so that two imports at once do not wait for each other in a circle.
+        devices = sorted(
+            (one for facts in batch for one in facts.devices), key=lambda one: one[0].id
+        )
+        tokens = sorted(
+            (one for facts in batch for one in facts.tokens), key=lambda one: one.device
+        )
+        users = sorted((one for facts in batch for one in facts.users), key=lambda one: one[0])
+        now = milliseconds(self._clock)
+        async with self._database.write() as connection:
+            records = [record for record, _ in devices]
+            await self._devices.tell_within(connection, app, records)
+            if tokens:
+                await self._devices.register_within(connection, app, tokens)
+            people = await rows_of_users(connection, app, [name for name, _ in users], now)
+            rich = {
+                record.id for record, has in devices if has.tags or has.attributes or has.groups
+            }
+            rows = await self._devices.rows(connection, app, rich)
+            of_users = [(people[name], has) for name, has in users]
+            of_devices = [(rows[record.id], has) for record, has in devices if record.id in rows]
+            aliases = {pair: row for row, has in of_users for pair in has.aliases.items()}
+            await set_aliases(connection, app, aliases)
+            await _set_belongings(connection, app, "user", of_users, now)
+            await _set_belongings(connection, app, "device", of_devices, now)
+        await self._growth.stored(len(devices) + len(tokens) + len(users))
 
+
+async def _set_belongings(
+    connection: AsyncConnection,
+    app: App,
+    subject: Subject,
+    having: Sequence[tuple[int, Belongings]],
+    now: int,
+) -> None:
+    """Store tags, attributes and groups of users or devices, which are given by row."""
+    values: Values = {}
+    for row, has in having:
+        values |= {(row, "tag", name): entries for name, entries in has.tags.items()}
+        values |= {(row, "custom", name): entries for name, entries in has.attributes.items()}
+    await set_values(connection, app, subject, values, now)
+    slugs = {slug for _, has in having for slug in has.groups}
+    groups = await row_ids(
+        connection, app, schema.groups, slugs, lambda slug: {"name": slug, "created_at": now}
+    )
+    statement = insert_into(connection, schema.group_members).on_conflict_do_nothing()
+    members = [
+        {"group_id": groups[slug], f"{subject}_id": row}
+        for row, has in having
+        for slug in has.groups
+    ]
+    for some in chunks(members):
+        await connection.execute(statement, some)
+
+
+@dataclass
 class _Plan:
-    """What is done with a line; runs in the reading thread."""
+    """How lines become facts; runs in the reading thread."""
 
-    def __init__(self, kind: Kind, layout: Layout, now: int) -> None:
+    kind: Kind
+    layout: Layout
+    now: int
+    ignored: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        kind, layout = self.kind, self.layout
         if kind not in KINDS:
             raise InvalidInput(
-                f"{kind!r:.40} cannot be imported",
-                field="kind",
-                remedy=f"Give one of {', '.join(KINDS)}.",
+                f"{kind!r:.40} cannot be imported", "kind", f"Give one of {', '.join(KINDS)}."
             )
-        if layout.vendor is not None:
-            _check_vendor(kind, layout)
+        if layout.vendor is not None and layout.vendor not in VENDORS:
+            remedy = f"Give one of {', '.join(VENDORS)}, or name the columns."
+            raise InvalidInput(f"{layout.vendor!r:.40} is not known", "vendor", remedy)
+        if layout.vendor is not None and (kind != "devices" or layout.columns or layout.defaults):
+            raise InvalidInput(
+                "reads whole devices by the vendor's own columns",
+                "vendor",
+                "Import devices, without a mapping of columns.",
+            )
         for name in [*layout.columns.values(), *layout.defaults]:
-            _check_name(kind, name)
-        self.kind = kind
-        self.layout = layout
-        self.ignored: set[str] = set()
-        self._now = now
+            head, dot, rest = name.partition(".")
+            if name and name not in KNOWN[kind] and not (dot and rest and head in NESTED[kind]):
+                problem = f"{name[:80]!r} does not apply to {kind}"
+                raise InvalidInput(problem, "columns", known_here(kind))
 
     def facts(self, line: Line, texts: bool) -> Facts | None:
-        """Return what a line tells; None for one that is passed over. Raises `InvalidInput`."""
-        layout = self.layout
+        """Return the facts of a line; None for one that is skipped. Raises `InvalidInput`."""
+        kind, layout = self.kind, self.layout
         if layout.vendor is not None:
-            translate = VENDORS[layout.vendor]
-            return translate(line.values, self._now, layout.registered_at)
+            return VENDORS[layout.vendor](line.values, self.now, layout.registered_at)
         given = {name: value for name, value in line.values.items() if value not in ("", None)}
-        values = nested(
-            self.kind,
-            given,
-            layout.columns,
-            ignore_unknown=layout.ignore_unknown,
-            ignored=self.ignored,
-        )
+        others = layout.ignore_unknown
+        values = nested(kind, given, layout.columns, ignore_unknown=others, ignored=self.ignored)
         for name, value in layout.defaults.items():
             if name not in values:
-                filled = nested(self.kind, {name: value}, {}, ignore_unknown=False, ignored=set())
+                filled = nested(kind, {name: value}, {}, ignore_unknown=False, ignored=set())
                 for key, entry in filled.items():
                     known = values.get(key)
                     values[key] = {**entry, **known} if isinstance(known, dict) else entry
-        return facts_of(
-            self.kind, values, texts=texts, now=self._now, registered_at=layout.registered_at
-        )
+        at = layout.registered_at
+        return facts_of(kind, values, texts=texts, now=self.now, registered_at=at)
 
 
 _Lines = list[tuple[Line, Facts | None]]
-_Read = tuple[_Lines, Progress] | None
+_Read = tuple[_Lines, int, int]
+"""Lines with their facts, and how many lines and bytes were read so far."""
 
 
 def _batches(reader: Reader, plan: _Plan, size: int) -> Iterator[_Read]:
@@ -247,16 +329,34 @@ def _batches(reader: Reader, plan: _Plan, size: int) -> Iterator[_Read]:
                 line.error = error
         lines.append((line, facts))
         if len(lines) >= size or reader.text_bytes - begun >= BATCH_BYTES:
-            yield lines, _progress(reader)
+            yield lines, reader.lines, reader.bytes_read
             lines, begun = [], reader.text_bytes
     if lines:
-        yield lines, _progress(reader)
+        yield lines, reader.lines, reader.bytes_read
 
 
-def _progress(reader: Reader) -> Progress:
-    return Progress(
-        lines=reader.lines, accepted=0, refused=0, bytes_read=reader.bytes_read, size=reader.size
-    )
+def _sort(
+    lines: _Lines, report: Report, rejects: Rejects | None, header: list[str] | None
+) -> list[Facts]:
+    """Count lines in the report, and return the facts of the accepted ones."""
+    kept: list[Facts] = []
+    for line, facts in lines:
+        if (error := line.error) is not None:
+            report.refused += 1
+            if len(report.errors) < KEPT_ERRORS:
+                told = {"field": error.field, "problem": error.problem, "remedy": error.remedy}
+                report.errors.append(LineError(line=line.number, **told))
+            if rejects is not None:
+                rejects.write(line, f"{error.field}: {error.problem}".removeprefix(": "), header)
+        elif facts is None:
+            report.skipped += 1
+        else:
+            report.accepted += 1
+            report.devices += len(facts.devices)
+            report.users += len(facts.users)
+            report.tokens += len(facts.tokens)
+            kept.append(facts)
+    return kept
 
 
 async def _in_thread(work: Callable[[], Result]) -> Result:
@@ -279,57 +379,3 @@ async def _in_thread(work: Callable[[], Result]) -> Result:
 
     threading.Thread(target=run, name="apns-live-import", daemon=True).start()
     return await future
-
-
-def _sort(
-    lines: _Lines, report: Report, rejects: Rejects | None, header: list[str] | None
-) -> list[Facts]:
-    kept: list[Facts] = []
-    for line, facts in lines:
-        if line.error is not None:
-            report.refused += 1
-            error = LineError.of(line.number, line.error)
-            if len(report.errors) < KEPT_ERRORS:
-                report.errors.append(error)
-            if rejects is not None:
-                rejects.write(line, f"{error.field}: {error.problem}".removeprefix(": "), header)
-        elif facts is None:
-            report.skipped += 1
-        else:
-            report.accepted += 1
-            report.devices += len(facts.devices)
-            report.users += len(facts.users)
-            report.tokens += len(facts.tokens)
-            kept.append(facts)
-    return kept
-
-
-def _refuse_nonsense(report: Report) -> None:
-    if report.refused >= BATCH and not report.accepted:
-        raise InvalidInput(
-            f"all of the first {report.refused:,} lines were refused, {report.errors[0]}",
-            field="",
-            remedy="Is this the file, and are its columns named right?",
-        )
-
-
-def _check_vendor(kind: Kind, layout: Layout) -> None:
-    if layout.vendor not in VENDORS:
-        raise InvalidInput(
-            f"{layout.vendor!r:.40} is not known",
-            field="vendor",
-            remedy=f"Give one of {', '.join(VENDORS)}, or name the columns.",
-        )
-    if kind != "devices" or layout.columns or layout.defaults:
-        raise InvalidInput(
-            "reads whole devices by the vendor's own columns",
-            field="vendor",
-            remedy="Import devices, without a mapping of columns.",
-        )
-
-
-def _check_name(kind: Kind, name: str) -> None:
-    head, dot, rest = name.partition(".")
-    if name and name not in KNOWN[kind] and not (dot and rest and head in NESTED[kind]):
-        problem = f"{name[:80]!r} does not apply to {kind}"
-        raise InvalidInput(problem, field="columns", remedy=known_here(kind))

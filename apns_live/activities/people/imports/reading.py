@@ -49,9 +49,7 @@ class Reader:
     def __init__(self, source: str | Path | IO[bytes], form: Form = "auto") -> None:
         if form not in FORMS:
             raise InvalidInput(
-                f"{form!r:.40} is not a valid format",
-                field="format",
-                remedy="Use auto, csv or jsonl.",
+                f"{form!r:.40} is not a valid format", "format", "Use auto, csv or jsonl."
             )
         self.name, self._raw, self._owned = _open(source)
         self.form = form
@@ -121,7 +119,7 @@ class Reader:
             return self._file.readline(MAX_LINE + 1)
         except (OSError, EOFError, ValueError) as error:
             raise InvalidInput(
-                f"cannot be read ({error})", field=self._where(), remedy="Is the file whole?"
+                f"cannot be read ({error})", self._where(), "Is the file whole?"
             ) from None
 
     def _where(self) -> str:
@@ -135,7 +133,7 @@ class Reader:
             made = Line(self.lines, {}, line)
             if len(line) > MAX_LINE:
                 made.error = InvalidInput(
-                    f"is longer than {MAX_LINE} bytes", field="", remedy="Is one record on it?"
+                    f"is longer than {MAX_LINE} bytes", "", "Is one record on it?"
                 )
             else:
                 try:
@@ -146,7 +144,7 @@ class Reader:
                     made.values = values
                 else:
                     made.error = InvalidInput(
-                        "is not a JSON object", field="", remedy="Write one JSON object a line."
+                        "is not a JSON object", "", "Write one JSON object a line."
                     )
             yield made
 
@@ -157,15 +155,11 @@ class Reader:
         header = [cell.strip() for cell in next(self._rows(rows), [])]
         if not any(header):
             raise InvalidInput(
-                "has no header line",
-                field=self.name,
-                remedy="Name the columns in the first line of a CSV file.",
+                "has no header line", self.name, "Name the columns in the first line of a CSV file."
             )
         twice = next((name for name in header if name and header.count(name) > 1), None)
         if twice is not None:
-            raise InvalidInput(
-                f"has two columns {twice!r:.40}", field=self.name, remedy="Rename one of them."
-            )
+            raise InvalidInput(f"has two columns {twice!r:.40}", self.name, "Rename one of them.")
         self.header = header
         return self._records(rows, header)
 
@@ -179,13 +173,11 @@ class Reader:
             if len(row) != len(header):
                 made.error = InvalidInput(
                     f"has {len(row)} columns, the header has {len(header)}",
-                    field="",
-                    remedy="Check the quoting of the line.",
+                    "",
+                    "Check the quoting of the line.",
                 )
             elif any("\ufffd" in cell for cell in row):
-                made.error = InvalidInput(
-                    "is not UTF-8", field="", remedy="Save the file as UTF-8."
-                )
+                made.error = InvalidInput("is not UTF-8", "", "Save the file as UTF-8.")
             else:
                 made.values = {
                     name: cell.strip() for name, cell in zip(header, row, strict=True) if name
@@ -198,18 +190,14 @@ class Reader:
         except csv.Error as error:
             # Where the next record begins cannot be told, so this is the end.
             raise InvalidInput(
-                f"is not CSV ({error})",
-                field=self._where(),
-                remedy="Check the quoting of the line.",
+                f"is not CSV ({error})", self._where(), "Check the quoting of the line."
             ) from None
 
     def _text(self, lines: Iterator[bytes]) -> Iterator[str]:
         for line in lines:
             if len(line) > MAX_LINE:
                 raise InvalidInput(
-                    f"is longer than {MAX_LINE} bytes",
-                    field=self._where(),
-                    remedy="Is a quote missing?",
+                    f"is longer than {MAX_LINE} bytes", self._where(), "Is a quote missing?"
                 )
             yield line.decode("utf-8", "replace")
 
@@ -252,9 +240,7 @@ class Rejects:
         self._file: TextIO | None = None
         if self.path.is_dir() or not self.path.parent.is_dir():
             raise InvalidSetting(
-                f"{path} cannot be written",
-                field="rejects",
-                remedy="Name a file in a directory that exists.",
+                f"{path} cannot be written", "rejects", "Name a file in a directory that exists."
             )
 
     def write(self, line: Line, reason: str, header: list[str] | None) -> None:
@@ -305,6 +291,6 @@ class Rejects:
         except OSError as error:
             raise InvalidSetting(
                 f"{self.path} cannot be written: {error.strerror}",
-                field="rejects",
-                remedy="Name a file in a directory that may be written.",
+                "rejects",
+                "Name a file in a directory that may be written.",
             ) from error

@@ -1,12 +1,13 @@
-"""Resolves an audience: all included devices minus the excluded ones, each once.
+"""Audiences: ids, groups, filters and segments (saved filters), resolved to the devices they name.
 
-An empty audience is an error, and so is one with an unknown segment or group.
+An audience is all included devices minus the excluded ones, each once. An empty audience is an error, and
+so is one with an unknown segment or group.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -19,7 +20,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     cast,
-    distinct,
+    delete,
     exists,
     false,
     func,
@@ -31,19 +32,26 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ....clock import Clock
-from ....errors import InvalidInput
-from ... import checks
-from ...apps import App
-from ...requests.audience import Audience
-from ...store import schema
-from ...store.database import Database
-from ...store.statements import page_of
-from ...times import milliseconds
-from ..suspects import Which, tokens_that_are
-from .compile import Clause, compile_filter, of_device_or_user, unindexed
-from .filters import parse_filter
-from .segments import load_segment
+from ...clock import Clock
+from ...errors import InvalidInput, NotFound
+from .. import checks
+from ..apps import App
+from ..finding import row_ids
+from ..requests import Audience
+from ..store import schema
+from ..store.database import Database
+from ..store.statements import insert_into, page_of, view_of
+from ..times import milliseconds
+from .filters import (
+    Clause,
+    Filter,
+    compile_filter,
+    of_device_or_user,
+    parse_filter,
+    unindexed,
+    write_filter,
+)
+from .suspects import Which, tokens_that_are
 
 MAX_IDS = 20_000
 SAMPLE = 5
@@ -87,8 +95,8 @@ class Audiences:
         audience.check()
         now = milliseconds(self._clock)
         devices, users = schema.devices, schema.users
-        included: list[Clause] = [true()] if audience.everyone else []
-        included += await _named(connection, app, audience, "", now)
+        included = await _named(connection, app, audience, "", now)
+        included += [true()] if audience.everyone else []
         owned = (users.c.app_id == app.row, users.c.id, users.c.public_id)
         included += _of_users(connection, owned, audience.user_ids, "audience.user_ids")
         aliases = schema.user_aliases
@@ -101,10 +109,9 @@ class Audiences:
             tree = parse_filter(audience.filter, field="audience.filter")
             included.append(compile_filter(tree, now=now))
         excluded = await _named(connection, app, audience, "exclude_", now)
-        clause = and_(devices.c.app_id == app.row, or_(*included))
         # An exclusion that is not known to hold does not exclude: NULL counts as false.
         no = [not_(func.coalesce(one, false())) for one in excluded]
-        return and_(clause, *no)
+        return and_(devices.c.app_id == app.row, or_(*included), *no)
 
     async def dry_run(
         self, app: App, audience: Audience, *, attributes_type: str | None = None
@@ -114,9 +121,9 @@ class Audiences:
         count = func.count(devices.c.id)
         async with self._database.read() as connection:
             clause = await self.clause(connection, app, audience)
-            owned = func.count(devices.c.user_id)
-            counts = select(count, func.count(distinct(devices.c.user_id)), count - owned)
-            total, persons, alone = (await connection.execute(counts.where(clause))).one()
+            users = func.count(devices.c.user_id.distinct())
+            counts = select(count, users + count - func.count(devices.c.user_id))
+            total, persons = (await connection.execute(counts.where(clause))).one()
             reachable = total
             if attributes_type is not None:
                 living = exists().where(
@@ -124,8 +131,8 @@ class Audiences:
                     tokens.c.attributes_type == attributes_type,
                     tokens.c.retired_at.is_(None),
                 )
-                found = await connection.execute(select(count).where(clause, living))
-                reachable = found.scalar_one()
+                found = await connection.scalar(select(count).where(clause, living))
+                reachable = found or 0
             some = select(devices.c.public_id).where(clause).order_by(devices.c.id).limit(SAMPLE)
             sample = list(await connection.scalars(some))
             trees = [
@@ -136,11 +143,7 @@ class Audiences:
             trees.append(parse_filter(audience.filter))
         slow = dict.fromkeys(name for tree in trees for name in unindexed(tree))
         return DryRun(
-            devices=total,
-            persons=persons + alone,
-            reachable=reachable,
-            sample=sample,
-            unindexed=list(slow),
+            devices=total, persons=persons, reachable=reachable, sample=sample, unindexed=list(slow)
         )
 
     async def start_tokens(
@@ -186,8 +189,7 @@ class Audiences:
         query = await self.start_tokens(
             app, audience, attributes_type=attributes_type, environment=environment
         )
-        place = schema.start_tokens.c.id
-        read = recipient_pages(self._database, query, place, after, page)
+        read = recipient_pages(self._database, query, schema.start_tokens.c.id, after, page)
         async with aclosing(read) as pages:
             async for recipients in pages:
                 yield recipients
@@ -196,20 +198,11 @@ class Audiences:
 def living_tokens(tokens: Table, app: App, environment: str) -> Select[Any]:
     """Return the query for the living start or device tokens of an app, as recipients."""
     devices = schema.devices
-    return (
-        select(
-            tokens.c.id,
-            tokens.c.device_id,
-            tokens.c.token,
-            devices.c.language,
-            devices.c.os_version,
-        )
-        .join(devices, devices.c.id == tokens.c.device_id)
-        .where(
-            tokens.c.app_id == app.row,
-            tokens.c.environment == environment,
-            tokens.c.retired_at.is_(None),
-        )
+    columns = (tokens.c.id, tokens.c.device_id, tokens.c.token)
+    query = select(*columns, devices.c.language, devices.c.os_version)
+    living = tokens.c.retired_at.is_(None)
+    return query.join(devices, devices.c.id == tokens.c.device_id).where(
+        tokens.c.app_id == app.row, tokens.c.environment == environment, living
     )
 
 
@@ -245,21 +238,13 @@ async def _named(
     for index, name in enumerate(segments):
         tree = await load_segment(connection, app, name, f"{field}segments[{index}]")
         found.append(compile_filter(tree, now=now))
+    members, rows = schema.group_members, await row_ids(connection, app, schema.groups, groups)
     for index, slug in enumerate(groups):
-        found.append(await _group(connection, app, slug, f"{field}groups[{index}]"))
+        if slug not in rows:
+            problem = f"{slug!r} is not a group of the app"
+            raise InvalidInput(problem, f"{field}groups[{index}]", "Add the group first.")
+        found.append(of_device_or_user(members, members.c.group_id == rows[slug]))
     return found
-
-
-async def _group(connection: AsyncConnection, app: App, slug: str, field: str) -> Clause:
-    groups, members = schema.groups, schema.group_members
-    row = await connection.scalar(
-        select(groups.c.id).where(groups.c.app_id == app.row, groups.c.slug == slug)
-    )
-    if row is None:
-        raise InvalidInput(
-            f"{slug!r} is not a group of the app", field=field, remedy="Add the group first."
-        )
-    return of_device_or_user(members, members.c.group_id == row)
 
 
 def _of_users(
@@ -289,3 +274,116 @@ def _items(connection: AsyncConnection, values: list[str]) -> Any:
         return select(func.json_each(text).table_valued("value").c.value)
     array = func.jsonb_array_elements_text(cast(cast(text, Text), JSONB))
     return select(array.column_valued("value"))
+
+
+_WEEK = 168
+_SUBSCRIBED = {"field": "push_enabled", "relation": "=", "value": True}
+_RECENT = {"field": "last_session", "relation": "<", "hours_ago": _WEEK}
+_LONG_AGO = {"field": "last_session", "relation": ">=", "hours_ago": _WEEK}
+_OFTEN = {"field": "session_count", "relation": ">=", "value": 4}
+
+_EVERYONE: dict[str, Any] = {"or": [_SUBSCRIBED, {"not": _SUBSCRIBED}]}
+_ENGAGED: dict[str, Any] = {"and": [_SUBSCRIBED, _RECENT, _OFTEN]}
+# The segments that teams coming from a vendor expect, under the names they had there.
+DEFAULTS: Mapping[str, dict[str, Any]] = {
+    "All": _EVERYONE,
+    "Total Subscriptions": _EVERYONE,
+    "Subscribed Users": _SUBSCRIBED,
+    "Active Subscriptions": {"and": [_SUBSCRIBED, _RECENT]},
+    "Active Users": {"and": [_SUBSCRIBED, _RECENT]},
+    "Engaged Subscriptions": _ENGAGED,
+    "Engaged Users": _ENGAGED,
+    "Inactive Subscriptions": {"and": [_SUBSCRIBED, _LONG_AGO]},
+    "Inactive Users": {"and": [_SUBSCRIBED, _LONG_AGO]},
+}
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """A saved filter. ``id`` is empty for those that every app has."""
+
+    id: str
+    name: str
+    filter: dict[str, Any]
+
+
+class Segments:
+    """Keeps the segments of each app."""
+
+    def __init__(self, database: Database, clock: Clock, new_id: Callable[[], str]) -> None:
+        self._database = database
+        self._clock = clock
+        self._new_id = new_id
+
+    async def save(
+        self,
+        app: App,
+        name: str,
+        rule: object,
+        *,
+        id: str | None = None,  # noqa: A002
+    ) -> Segment:
+        """Add a segment, or change the filter of the one with this name.
+
+        Raises `InvalidInput` for a bad filter or the name of a default segment.
+        """
+        checks.identifier(name, "name", limit=200)
+        if name in DEFAULTS:
+            raise InvalidInput(
+                f"{name!r} is a segment that every app has", "name", "Choose another."
+            )
+        values = {
+            "app_id": app.row,
+            "public_id": self._new_id() if id is None else checks.identifier(id, "id", limit=64),
+            "name": name,
+            "filter": write_filter(parse_filter(rule)),
+            "created_at": milliseconds(self._clock),
+        }
+        async with self._database.write() as connection:
+            statement = insert_into(connection, schema.segments).values(values)
+            await connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["app_id", "name"], set_={"filter": values["filter"]}
+                )
+            )
+        return (await self.list(app, only=name))[0]
+
+    async def list(self, app: App, *, only: str | None = None) -> list[Segment]:
+        """Return the saved segments of an app by name."""
+        table = schema.segments
+        query = select(table).where(table.c.app_id == app.row).order_by(table.c.name)
+        if only is not None:
+            query = query.where(table.c.name == only)
+        return [view_of(Segment, row) for row in await self._database.rows(query)]
+
+    async def delete(self, app: App, name_or_id: str) -> None:
+        """Delete a segment. Raises `NotFound`."""
+        gone = delete(schema.segments).where(is_named(app, name_or_id))
+        if not await self._database.change(gone):
+            raise no_segment(app, name_or_id)
+
+
+def is_named(app: App, name_or_id: str) -> ColumnElement[bool]:
+    """Return the condition that a segment of an app has this name or id."""
+    table = schema.segments
+    named = or_(table.c.name == name_or_id, table.c.public_id == name_or_id)
+    return and_(table.c.app_id == app.row, named)
+
+
+def no_segment(app: App, name_or_id: str) -> NotFound:
+    """Return the error for a segment that is not there."""
+    return NotFound(f"the app {app.id!r} has no segment {name_or_id!r}")
+
+
+async def load_segment(
+    connection: AsyncConnection, app: App, name_or_id: str, field: str
+) -> Filter:
+    """Return the filter of a segment by name or id. Raises `InvalidInput` when there is none."""
+    query = select(schema.segments.c.filter).where(is_named(app, name_or_id)).limit(1)
+    text = await connection.scalar(query)
+    if text is not None:
+        return parse_filter(json.loads(text), field=field)
+    if name_or_id in DEFAULTS:
+        return parse_filter(DEFAULTS[name_or_id], field=field)
+    raise InvalidInput(
+        f"{name_or_id!r} is not a segment of the app", field, "Save the segment first."
+    )
