@@ -7,6 +7,7 @@ record in one transaction. The courier finds the tokens that lack the version an
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -48,33 +49,28 @@ from .idempotency import CheckKey, Key, Once, Writes, Writing, Written
 PAGE = 100
 
 
+@dataclass(eq=False, repr=False)
 class Activities:
     """Accepts starts, updates and ends of activities. ``written`` wakes the sender.
 
-    Rooms that are given the same ``commits`` share transactions. ``hand_over_after`` is the age of a
-    card, in seconds, at which a new one takes its place, where neither caller nor app says otherwise.
+    Objects with the same ``commits`` share transactions. ``hand_over_after`` is the age of a card, in
+    seconds, at which a new one takes its place, where neither caller nor app says otherwise.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Clock,
-        new_id: Callable[[], str],
-        written: Written = lambda app, row: None,
-        commits: GroupCommit | None = None,
-        check_key: CheckKey | None = None,
-        hand_over_after: float = HAND_OVER_AFTER,
-    ) -> None:
-        self._database = database
-        self._hand_over_after = hand_over_after
-        self._check_key = check_key
-        self._clock = clock
-        self._new_id = new_id
-        self._writes = Writes(database, commits, written)
-        self._audiences = Audiences(database, clock)
-        self.versions = AppVersions(database, clock)
-        """Which of an app's contracts its devices run."""
-        self._changing = Changing(new_id, clock.monotonic)
+    database: Database
+    clock: Clock
+    new_id: Callable[[], str]
+    written: Written = lambda app, row: None
+    commits: GroupCommit | None = None
+    check_key: CheckKey | None = None
+    hand_over_after: float = HAND_OVER_AFTER
+
+    def __post_init__(self) -> None:
+        self._writes = Writes(self.database, self.commits, self.written)
+        self._audiences = Audiences(self.database, self.clock)
+        self.versions = AppVersions(self.database, self.clock)
+        """Tells which of an app's contracts its devices use."""
+        self._changing = Changing(self.new_id, self.clock.monotonic)
         self._changes: Batch[Change, Changed] = Batch(self._changing.together, self._tell)
 
     async def start(
@@ -87,12 +83,12 @@ class Activities:
         ``again`` allows an existing id: a running activity gets this state and is started on further
         devices of this audience; an ended activity gives up its id.
         """
-        now = milliseconds(self._clock)
-        public_id = self._new_id() if request.id is None else checks.identifier(request.id, "id")
+        now = milliseconds(self.clock)
+        public_id = self.new_id() if request.id is None else checks.identifier(request.id, "id")
         app = await self.versions.in_use(app)
         request = checked_start(app, request, now)
-        if self._check_key is not None:
-            await self._check_key(app, request.environment or app.environment)
+        if self.check_key is not None:
+            await self.check_key(app, request.environment or app.environment)
         begin = self._start_again if again else self.start_within
 
         async def work(writing: Writing) -> Accepted:
@@ -119,18 +115,11 @@ class Activities:
             state, dialect = request.content_state, request.dialect
             newer = Update(id=public_id, content_state=state, presentation=quiet, dialect=dialect)
             version = (await self.change_within(writing, row, newer)).version
+        attributes, after = with_id(request, public_id), self._age(app, request)
         further = await join_start(
-            connection,
-            row,
-            request,
-            with_id(request, public_id),
-            hand_over_after=hand_over_after(app, request, self._hand_over_after),
-            now=writing.now,
+            connection, row, request, attributes, hand_over_after=after, now=writing.now
         )
-        operation = await self._started(
-            writing, request, further, activity_id=row.id, partition=row.partition, version=version
-        )
-        writing.rows.append(row.id)
+        operation = await self._started(writing, request, further, row.id, row.partition, version)
         return Accepted(operation=operation, activity=public_id, status="accepted", version=version)
 
     async def start_within(self, writing: Writing, request: Start, public_id: str) -> Accepted:
@@ -153,7 +142,7 @@ class Activities:
         later = request.start_at is not None and request.start_at * 1000 > now
         status = "scheduled" if later else "accepted"
         partition = partition_of(app.row, public_id)
-        after = hand_over_after(app, request, self._hand_over_after)
+        after = self._age(app, request)
         values = {
             "app_id": app.row,
             "public_id": public_id,
@@ -183,16 +172,8 @@ class Activities:
             "updated_at": now,
         }
         number = await connection.scalar(insert(table).values(values).returning(table.c.id))
-        operation = await self._started(
-            writing,
-            request,
-            first_further(request),
-            activity_id=number,
-            partition=partition,
-            version=1,
-            status=status,
-        )
-        writing.rows.append(number)
+        further = first_further(request)
+        operation = await self._started(writing, request, further, number, partition, 1, status)
         return Accepted(
             operation=operation,
             activity=public_id,
@@ -206,34 +187,45 @@ class Activities:
         """Start a second card on the devices whose card is soon too old, inside a transaction."""
         values = {"activity_id": row.id, "partition": row.partition, "version": row.version}
         values |= {"dialect": row.dialect, "request": json_text(Further(hand_over=True))}
-        await writing.add_operation(self._new_id(), "start", **values)
+        await writing.add_operation(self.new_id(), "start", **values)
 
     async def _started(
-        self, writing: Writing, request: Start, further: Further, **values: Any
+        self,
+        writing: Writing,
+        request: Start,
+        further: Further,
+        row: int,
+        partition: int,
+        version: int,
+        status: str = "accepted",
     ) -> str:
-        values |= {"dialect": request.dialect, "request": json_text(further)}
-        operation = request.operation or self._new_id()
+        """Add the operation of a start; return its id."""
+        values: dict[str, Any] = {"activity_id": row, "partition": partition, "version": version}
+        values |= {"status": status, "dialect": request.dialect, "request": json_text(further)}
+        operation = request.operation or self.new_id()
         await writing.add_operation(operation, "start", **values)
+        writing.rows.append(row)
         return operation
+
+    def _age(self, app: App, request: Start) -> int | None:
+        return hand_over_after(app, request, self.hand_over_after)
 
     async def update(self, app: App, request: Update, *, key: Key | None = None) -> Once[Accepted]:
         """Accept a new state.
 
         Raises `InvalidInput`, `InvalidPayload`, `NotFound`, or `ActivityEnded`.
         """
-        request = checked_change(request, self._clock.time())
-        return await self._write(app, request, key)
+        return await self._write(app, checked_change(request, self.clock.time()), key)
 
     async def end(self, app: App, request: End, *, key: Key | None = None) -> Once[Accepted]:
         """Accept an end; it is ``ignored`` if the activity has already ended.
 
         Raises `InvalidInput`, `InvalidPayload` or `NotFound`.
         """
-        request = checked_change(request, self._clock.time())
-        return await self._write(app, request, key)
+        return await self._write(app, checked_change(request, self.clock.time()), key)
 
     async def _write(self, app: App, request: Update | End, key: Key | None) -> Once[Accepted]:
-        now = milliseconds(self._clock)
+        now = milliseconds(self.clock)
         checks.identifier(request.id, "id")
         app = await self.versions.in_use(app)
         if key is None:
@@ -271,7 +263,7 @@ class Activities:
 
         ``missing`` devices are the ``queued`` ones whose token did not arrive in time.
         """
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             row = await find(connection, app, schema.activities, public_id)
             counts = await _reached(connection, row)
         return views.activity_view(views.ActivityCounts, row, **counts)
@@ -284,7 +276,7 @@ class Activities:
         query = select(table).where(table.c.app_id == app.row, table.c.id > after)
         if status is not None:
             query = query.where(table.c.status == status)
-        rows = await self._database.rows(query.order_by(table.c.id).limit(min(limit, 1_000)))
+        rows = await self.database.rows(query.order_by(table.c.id).limit(min(limit, 1_000)))
         return [views.activity_view(views.ActivityRow, row) for row in rows]
 
     async def history(
@@ -292,12 +284,12 @@ class Activities:
     ) -> AsyncIterator[list[views.OperationCounts]]:
         """Yield the operations of an activity in pages, oldest first. Raises `NotFound`."""
         table = schema.operations
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             activity = await find(connection, app, schema.activities, public_id)
         query = select(table).where(table.c.app_id == app.row, table.c.activity_id == activity.id)
         query, after = query.order_by(table.c.id).limit(page), 0
         while True:
-            async with self._database.read() as connection:
+            async with self.database.read() as connection:
                 rows = await rows_of(connection, query.where(table.c.id > after))
                 queued = await views.still_queued(connection, rows)
             if not rows:

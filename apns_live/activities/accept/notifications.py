@@ -7,6 +7,7 @@ after a restart (see `apns_live.activities.send.notifying`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,24 +28,20 @@ from ..times import milliseconds
 from .idempotency import CheckKey, Key, Once, Writes, Writing, Written
 
 
+@dataclass(eq=False, repr=False)
 class Notifications:
     """Accepts notifications. ``accepting`` wakes the sender."""
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Clock,
-        new_id: Callable[[], str],
-        audiences: Audiences,
-        accepting: Written = lambda app, row: None,
-        check_key: CheckKey | None = None,
-        commits: GroupCommit | None = None,
-    ) -> None:
-        self._check_key = check_key
-        self._clock = clock
-        self._new_id = new_id
-        self._audiences = audiences
-        self._writes = Writes(database, commits, accepting)
+    database: Database
+    clock: Clock
+    new_id: Callable[[], str]
+    audiences: Audiences
+    accepting: Written = lambda app, row: None
+    check_key: CheckKey | None = None
+    commits: GroupCommit | None = None
+
+    def __post_init__(self) -> None:
+        self._writes = Writes(self.database, self.commits, self.accepting)
 
     async def send(self, app: App, request: Notify, *, key: Key | None = None) -> Once[Accepted]:
         """Accept a notification. The answer's ``operation`` is the id for its progress and outcomes.
@@ -53,10 +50,10 @@ class Notifications:
         `InvalidInput` or `InvalidPayload`; with ``replaces`` also `NotFound`, and `Conflict` while
         that one is still being sent or cannot be replaced.
         """
-        now = milliseconds(self._clock)
-        request = checked_notification(request, self._clock.time())
-        if self._check_key is not None:
-            await self._check_key(app, request.environment or app.environment)
+        now = milliseconds(self.clock)
+        request = checked_notification(request, self.clock.time())
+        if self.check_key is not None:
+            await self.check_key(app, request.environment or app.environment)
 
         async def work(writing: Writing) -> Accepted:
             return await self._accept(writing, request)
@@ -64,28 +61,20 @@ class Notifications:
         return await self._writes.once(app, now, key, request, Accepted, work)
 
     async def _accept(self, writing: Writing, request: Notify) -> Accepted:
-        app, public_id = writing.app, self._new_id()
+        app, public_id = writing.app, self.new_id()
         if request.replaces is not None:
-            collapse_id: str | None = await _collapse_id_of(
-                writing.connection, app, request.replaces
-            )
+            collapse = await _collapse_id_of(writing.connection, app, request.replaces)
         else:
-            # Refuses what names nobody, or a segment or group that is not there.
-            await self._audiences.clause(writing.connection, app, request.audience)
-            collapse_id = None if request.background else request.collapse_id or public_id
+            # An empty audience, or an unknown segment or group, is refused now.
+            await self.audiences.clause(writing.connection, app, request.audience)
+            collapse = request.collapse_id or ("" if request.background else public_id)
+        environment = request.environment or app.environment
         request = msgspec.structs.replace(
-            request,
-            collapse_id=collapse_id or request.collapse_id,
-            environment=request.environment or app.environment,
+            request, collapse_id=collapse or None, environment=environment
         )
-        row = await writing.add_operation(
-            public_id,
-            KIND,
-            partition_of(app.row, public_id),
-            dialect=request.dialect,
-            request=json_text(request),
-        )
-        writing.rows.append(row)
+        values = {"dialect": request.dialect, "request": json_text(request)}
+        partition = partition_of(app.row, public_id)
+        writing.rows.append(await writing.add_operation(public_id, KIND, partition, **values))
         return Accepted(operation=public_id, activity="", status="accepted", version=0)
 
 

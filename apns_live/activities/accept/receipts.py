@@ -7,10 +7,11 @@ receipt is stored for each device, subject and event, with the newest time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
 
 import msgspec
-from sqlalchemy import Column, Select, Table, case, func, or_, select, update
+from sqlalchemy import Select, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
@@ -65,15 +66,13 @@ class ReceiptView(TypedDict):
     created_at: int
 
 
+@dataclass(eq=False, repr=False)
 class Receipts:
     """Stores and reads receipts. ``left`` is called with activity tokens whose card is gone."""
 
-    def __init__(
-        self, database: Database, clock: Clock, *, left: Left = lambda activity, token: None
-    ) -> None:
-        self._database = database
-        self._clock = clock
-        self._left = left
+    database: Database
+    clock: Clock
+    left: Left = lambda activity, token: None
 
     async def record(self, app: App, records: Iterable[ReceiptRecord]) -> int:
         """Store receipts; return how many were given. A repeated one only updates the newest time.
@@ -82,13 +81,12 @@ class Receipts:
         `InvalidInput`, and stores nothing, if one of them is wrong or names an unknown device,
         activity or operation.
         """
-        now = milliseconds(self._clock)
-        checked = [
-            _checked(record, f"receipts[{index}]", now) for index, record in enumerate(records)
-        ]
+        now = milliseconds(self.clock)
+        checked = [_checked(one, f"receipts[{index}]", now) for index, one in enumerate(records)]
         checks.at_most(len(checked), MAX_RECORDS, "records", "receipts", more=" at once")
         gone: list[tuple[int, str]] = []
-        async with self._database.write() as connection:
+        table = schema.receipts
+        async with self.database.write() as connection:
             rows = await self._rows(connection, app, checked, now)
             cards = [
                 (row, record.card)
@@ -97,14 +95,24 @@ class Receipts:
             ]
             # One order of locks for everybody.
             rows.sort(key=_order)
-            for part in chunks(_newest(rows)):
-                await connection.execute(_insert(connection), part)
+            kept: dict[tuple[Any, ...], dict[str, Any]] = {}
+            for row in sorted(rows, key=lambda row: row["happened_at"]):
+                # The newest of several reports of the same: a statement may touch a row once.
+                kept[(*_order(row), row["event"])] = row
+            statement = insert_into(connection, table)
+            statement = statement.on_conflict_do_update(
+                index_elements=["device_id", "activity_id", "operation_id", "event"],
+                set_={"happened_at": statement.excluded.happened_at},
+                where=statement.excluded.happened_at > table.c.happened_at,
+            )
+            for part in chunks(sorted(kept.values(), key=_order)):
+                await connection.execute(statement, part)
             about = {(row["activity_id"], row["device_id"]) for row in rows if row["activity_id"]}
             await note_answers(connection, about, now)
             for row, card in sorted(cards, key=lambda one: _order(one[0])):
                 gone += await _retire(connection, row, card, now)
         for activity, token in gone:
-            self._left(activity, token)
+            self.left(activity, token)
         return len(checked)
 
     async def page(
@@ -123,13 +131,10 @@ class Receipts:
         """
         receipts, devices = schema.receipts, schema.devices
         activities, operations = schema.activities, schema.operations
+        tables = {"device": devices, "activity": activities, "operation": operations}
+        names = (table.c.public_id.label(name) for name, table in tables.items())
         query = (
-            select(
-                receipts,
-                devices.c.public_id.label("device"),
-                activities.c.public_id.label("activity"),
-                operations.c.public_id.label("operation"),
-            )
+            select(receipts, *names)
             .join(devices, devices.c.id == receipts.c.device_id)
             .outerjoin(activities, activities.c.id == receipts.c.activity_id)
             .outerjoin(operations, operations.c.id == receipts.c.operation_id)
@@ -137,7 +142,7 @@ class Receipts:
             .order_by(receipts.c.id)
             .limit(checks.page_limit(limit))
         )
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             query = await _of_subject(connection, query, app, activity, operation)
             return [view_of(ReceiptView, row) for row in await rows_of(connection, query)]
 
@@ -153,7 +158,7 @@ class Receipts:
             raise InvalidInput("is missing", "activity", "Name an activity or an operation.")
         table = schema.receipts
         query = select(table.c.event, func.count()).group_by(table.c.event)
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             query = await _of_subject(connection, query, app, activity, operation)
             found = {event: int(count) for event, count in await connection.execute(query)}
         return {event: found.get(event, 0) for event in EVENTS}
@@ -164,15 +169,12 @@ class Receipts:
         known: dict[str, dict[str, int]] = {}
         for name, (table, remedy) in _SUBJECTS.items():
             told = [getattr(record, name) for record in records]
-            wanted = [value for value in told if value is not None]
+            wanted = filter(None, told)
             rows = known[name] = await row_ids(connection, app, table, wanted)
             for index, value in enumerate(told):
                 if value is not None and value not in rows:
-                    field, problem = (
-                        f"receipts[{index}].{name}",
-                        f"the app has no {name} {value!r:.80}",
-                    )
-                    raise InvalidInput(problem, field, remedy)
+                    problem = f"the app has no {name} {value!r:.80}"
+                    raise InvalidInput(problem, f"receipts[{index}].{name}", remedy)
         return [
             {
                 "app_id": app.row,
@@ -196,56 +198,27 @@ _SUBJECTS = {
 
 def _checked(record: ReceiptRecord, field: str, now: int) -> ReceiptRecord:
     if record.event not in EVENTS:
-        raise InvalidInput(
-            f"{record.event!r:.40} is not a valid event",
-            f"{field}.event",
-            f"Give one of {', '.join(EVENTS)}.",
-        )
+        problem = f"{record.event!r:.40} is not a valid event"
+        raise InvalidInput(problem, f"{field}.event", f"Give one of {', '.join(EVENTS)}.")
     checks.conform(record, field)
     checks.identifier(record.device, f"{field}.device", limit=64)
     if (record.activity is None) == (record.operation is None):
-        raise InvalidInput(
-            "names neither an activity nor an operation, or both",
-            f"{field}.activity",
-            "Name the one that the report is about.",
-        )
+        problem = "names neither an activity nor an operation, or both"
+        raise InvalidInput(problem, f"{field}.activity", "Name the one that the report is about.")
     for name in ("activity", "operation", "card"):
         if (value := getattr(record, name)) is not None:
             checks.identifier(value, f"{field}.{name}")
     if record.at is None:
         return record
     if record.at < 10**11:
-        raise InvalidInput(
-            f"{record.at!r:.40} is not a valid time in milliseconds",
-            f"{field}.at",
-            "Give milliseconds since 1970, or leave it out.",
-        )
+        problem = f"{record.at!r:.40} is not a valid time in milliseconds"
+        raise InvalidInput(problem, f"{field}.at", "Give milliseconds since 1970, or leave it out.")
     # A phone's clock may be ahead; a time of the future would beat every later one.
     return msgspec.structs.replace(record, at=min(record.at, now))
 
 
 def _order(row: dict[str, Any]) -> tuple[int, int, int]:
     return row["activity_id"], row["device_id"], row["operation_id"]
-
-
-def _newest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep the newest of several reports of the same: a statement may touch a row once."""
-    kept: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in rows:
-        place = (row["device_id"], row["activity_id"], row["operation_id"], row["event"])
-        if place not in kept or row["happened_at"] > kept[place]["happened_at"]:
-            kept[place] = row
-    return list(kept.values())
-
-
-def _insert(connection: AsyncConnection) -> Any:
-    table = schema.receipts
-    statement = insert_into(connection, table)
-    return statement.on_conflict_do_update(
-        index_elements=["device_id", "activity_id", "operation_id", "event"],
-        set_={"happened_at": statement.excluded.happened_at},
-        where=statement.excluded.happened_at > table.c.happened_at,
-    )
 
 
 async def _retire(
@@ -267,14 +240,14 @@ async def _retire(
         this,
     ]
     tokens = (await connection.scalars(select(table.c.token).where(*place))).all()
-    second = table.c.handed_over_at
+    second, version = table.c.handed_over_at, table.c.acknowledged_version
     gone = {
         "retired_at": case((second.is_(None), now)),
         "retired_reason": case((second.is_(None), row["event"])),
         "token": case((second.is_(None), table.c.token)),
         "started_at": func.coalesce(second, table.c.started_at),
         "acknowledged_version": case(
-            (second.is_(None), table.c.acknowledged_version), else_=table.c.handed_over_version
+            (second.is_(None), version), else_=table.c.handed_over_version
         ),
         "handed_over_at": None,
     }
@@ -289,16 +262,14 @@ async def _of_subject(
     activity: str | None,
     operation: str | None,
 ) -> Select[Any]:
-    table = schema.receipts
+    columns = schema.receipts.c
     if activity is not None and operation is not None:
-        raise InvalidInput(
-            "cannot be combined with an activity", "operation", "Name an activity or an operation."
-        )
-    named: tuple[tuple[Column[int], Table, str | None], ...] = (
-        (table.c.activity_id, schema.activities, activity),
-        (table.c.operation_id, schema.operations, operation),
-    )
-    for column, subjects, name in named:
-        if name is not None:
-            return query.where(column == await find_id(connection, app, subjects, name))
-    return query.where(table.c.app_id == app.row)
+        problem = "cannot be combined with an activity"
+        raise InvalidInput(problem, "operation", "Name an activity or an operation.")
+    if activity is not None:
+        row = await find_id(connection, app, schema.activities, activity)
+        return query.where(columns.activity_id == row)
+    if operation is not None:
+        row = await find_id(connection, app, schema.operations, operation)
+        return query.where(columns.operation_id == row)
+    return query.where(columns.app_id == app.row)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, and_, delete, exists, not_, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, exists, not_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...clock import Clock
@@ -56,22 +57,19 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
     ignored: bool = False
 
 
+@dataclass(eq=False, repr=False)
 class Streams:
     """Puts, ends, pauses and resumes streams by key."""
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Clock,
-        new_id: Callable[[], str],
-        activities: Activities,
-        written: Written = lambda app, row: None,
-        commits: GroupCommit | None = None,
-    ) -> None:
-        self._writes = Writes(database, commits, written, operation="id")
-        self._clock = clock
-        self._new_id = new_id
-        self._activities = activities
+    database: Database
+    clock: Clock
+    new_id: Callable[[], str]
+    activities: Activities
+    written: Written = lambda app, row: None
+    commits: GroupCommit | None = None
+
+    def __post_init__(self) -> None:
+        self._writes = Writes(self.database, self.commits, self.written, operation="id")
 
     async def put(
         self, app: App, request: Start, *, change: Update | None = None, key: Key | None = None
@@ -82,12 +80,12 @@ class Streams:
         ``change`` is the update for a running activity, for example without an alert; its id and
         revision are ignored. Raises `InvalidInput`.
         """
-        now = milliseconds(self._clock)
+        now = milliseconds(self.clock)
         name = checks.stream_key(request.stream_key)
-        app = await self._activities.versions.in_use(app)
+        app = await self.activities.versions.in_use(app)
         request = checked_start(app, request, now)
         if change is not None:
-            change = checked_change(change, self._clock.time())
+            change = checked_change(change, self.clock.time())
         if key is not None and key.digest is None and change is not None:
             both = fingerprint(request) + fingerprint(change)
             key = msgspec.structs.replace(key, digest=hashlib.sha256(both).digest())
@@ -107,23 +105,23 @@ class Streams:
         running = await _activity(connection, stream.activity_id)
         if running is None or running.status == "ended":
             return await self._start(writing, stream, request)
-        if await _is_gone(connection, running):
+        table = schema.activities
+        query = select(table.c.id).where(table.c.id == running.id, nobody_left())
+        if await connection.scalar(query) is not None:
             gone = End(id=running.public_id, reason="dismissed", dialect=request.dialect)
-            await self._activities.change_within(writing, running, gone)
+            await self.activities.change_within(writing, running, gone)
             return await self._start(writing, stream, request)
         if _must_rotate(running, request):
+            at_once, dialect = Presentation(dismiss_after=0), request.dialect
             ended = End(
-                id=running.public_id,
-                reason="rotated",
-                presentation=Presentation(dismiss_after=0),
-                dialect=request.dialect,
+                id=running.public_id, reason="rotated", presentation=at_once, dialect=dialect
             )
             await self._change(writing, stream, running, ended)
             begun = await self._start(writing, stream, request)
             return msgspec.structs.replace(begun, operation="rotated", previous=running.public_id)
         attributes = json_text(with_id(request, running.public_id))
         if attributes != running.attributes:
-            # For second cards: those that are up keep what they were started with.
+            # For second cards: cards that are shown keep the attributes they were started with.
             await change_row(connection, schema.activities, running.id, attributes=attributes)
         current = msgspec.json.decode(running.content_state)
         if equal(current, request.content_state):
@@ -141,14 +139,15 @@ class Streams:
     async def _change(
         self, writing: Writing, stream: Row[Any], running: Row[Any], change: Update | End
     ) -> Streamed:
-        answer = await self._activities.change_within(writing, running, change)
+        answer = await self.activities.change_within(writing, running, change)
         writing.rows.append(running.id)
         return _streamed("ended" if isinstance(change, End) else "updated", stream, answer)
 
     async def _start(self, writing: Writing, stream: Row[Any], request: Start) -> Streamed:
-        public_id = self._new_id() if request.id is None else checks.identifier(request.id, "id")
-        answer = await self._activities.start_within(writing, request, public_id)
-        await _set(writing, stream, activity_id=writing.rows[-1])
+        public_id = self.new_id() if request.id is None else checks.identifier(request.id, "id")
+        answer = await self.activities.start_within(writing, request, public_id)
+        row = writing.rows[-1]
+        await change_row(writing.connection, schema.streams, stream.id, activity_id=row)
         return _streamed("started", stream, answer)
 
     async def end(
@@ -159,20 +158,19 @@ class Streams:
         ``request`` may have a last state; its id is ignored. Raises `NotFound`.
         """
         final = self._final(name, request or End(id=""))
-        app = await self._activities.versions.in_use(app)
+        app = await self.activities.versions.in_use(app)
 
         async def work(writing: Writing) -> Streamed:
             stream = await find(writing.connection, writing.app, schema.streams, name, lock=True)
-            await writing.connection.execute(
-                delete(schema.streams).where(schema.streams.c.id == stream.id)
-            )
+            gone = delete(schema.streams).where(schema.streams.c.id == stream.id)
+            await writing.connection.execute(gone)
             return await self._end(writing, stream, final)
 
-        return await self._writes.once(app, milliseconds(self._clock), key, final, Streamed, work)
+        return await self._writes.once(app, milliseconds(self.clock), key, final, Streamed, work)
 
     def _final(self, name: str, request: End) -> End:
         checks.stream_key(name)
-        return checked_change(msgspec.structs.replace(request, id=name), self._clock.time())
+        return checked_change(msgspec.structs.replace(request, id=name), self.clock.time())
 
     async def _end(self, writing: Writing, stream: Row[Any], request: End) -> Streamed:
         running = await _activity(writing.connection, stream.activity_id)
@@ -186,16 +184,17 @@ class Streams:
         Returns the time of the pause in milliseconds since 1970. Raises `NotFound`.
         """
         final = self._final(name, request or End(id="", reason="paused"))
-        app = await self._activities.versions.in_use(app)
+        app = await self.activities.versions.in_use(app)
 
         async def work(writing: Writing) -> int:
             stream = await find(writing.connection, writing.app, schema.streams, name, lock=True)
             since: int = writing.now if stream.paused_at is None else stream.paused_at
             await self._end(writing, stream, final)
-            await _set(writing, stream, paused_at=since, activity_id=None, updated_at=writing.now)
+            changes = {"paused_at": since, "activity_id": None, "updated_at": writing.now}
+            await change_row(writing.connection, schema.streams, stream.id, **changes)
             return since
 
-        return await self._writes.run(app, milliseconds(self._clock), work)
+        return await self._writes.run(app, milliseconds(self.clock), work)
 
     async def resume(self, app: App, name: str) -> None:
         """Allow the next put to start an activity. Raises `NotFound`."""
@@ -203,9 +202,10 @@ class Streams:
 
         async def work(writing: Writing) -> None:
             stream = await find(writing.connection, writing.app, schema.streams, name, lock=True)
-            await _set(writing, stream, paused_at=None, updated_at=writing.now)
+            changes = {"paused_at": None, "updated_at": writing.now}
+            await change_row(writing.connection, schema.streams, stream.id, **changes)
 
-        await self._writes.run(app, milliseconds(self._clock), work)
+        await self._writes.run(app, milliseconds(self.clock), work)
 
 
 def _streamed(operation: Operation, stream: Row[Any], answer: Accepted) -> Streamed:
@@ -223,11 +223,8 @@ def _streamed(operation: Operation, stream: Row[Any], answer: Accepted) -> Strea
 
 async def _locked(writing: Writing, name: str, request: Start) -> Row[Any]:
     """Return the stream's row, added if new; on PostgreSQL it stays locked to the end."""
-    labels = {
-        "tags": msgspec.json.encode(request.tags).decode(),
-        "metadata": msgspec.json.encode(request.metadata).decode(),
-        "updated_at": writing.now,
-    }
+    labels: dict[str, Any] = {"updated_at": writing.now}
+    labels |= {"tags": json_text(request.tags), "metadata": json_text(request.metadata)}
     statement = insert_into(writing.connection, schema.streams).values(
         app_id=writing.app.row, key=name, created_at=writing.now, **labels
     )
@@ -235,11 +232,6 @@ async def _locked(writing: Writing, name: str, request: Start) -> Row[Any]:
         statement.on_conflict_do_update(index_elements=["app_id", "key"], set_=labels)
     )
     return await find(writing.connection, writing.app, schema.streams, name, lock=True)
-
-
-async def _set(writing: Writing, stream: Row[Any], **values: Any) -> None:
-    table = schema.streams
-    await writing.connection.execute(update(table).where(table.c.id == stream.id).values(values))
 
 
 async def _activity(connection: AsyncConnection, row: int | None) -> Row[Any] | None:
@@ -252,8 +244,7 @@ async def _activity(connection: AsyncConnection, row: int | None) -> Row[Any] | 
 def nobody_left() -> ColumnElement[bool]:
     """Return the condition that no device has an activity's card any more: all swiped it away, or left.
 
-    One whose start is under way, that has been on no device yet, or that follows a channel, is not
-    meant.
+    False for one that is still being started, that was on no device yet, or that follows a channel.
     """
     activities, members = schema.activities, schema.activity_devices
     operations = schema.operations
@@ -271,21 +262,15 @@ def nobody_left() -> ColumnElement[bool]:
     )
 
 
-async def _is_gone(connection: AsyncConnection, running: Row[Any]) -> bool:
-    table = schema.activities
-    query = select(table.c.id).where(table.c.id == running.id, nobody_left())
-    return await connection.scalar(query) is not None
-
-
 def _must_rotate(running: Row[Any], request: Start) -> bool:
-    """Whether the activity must be another one: of another kind, or for others."""
+    """Return True if the activity must be replaced: its type, audience or channel is another."""
     current = msgspec.json.decode(running.content_state)
     audience = msgspec.json.decode(running.audience)
     return (
         running.attributes_type != request.attributes_type
         or current.get("type") != request.content_state.get("type")
         or not equal(audience, msgspec.to_builtins(request.audience))
-        # A channel that the service gave it is not the caller's business.
+        # The caller does not know of a channel that the service made itself.
         or (None if running.channel_asked_at else running.channel_id) != request.channel
     )
 

@@ -7,7 +7,8 @@ is then created without a state.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -151,11 +152,6 @@ class _Turn(msgspec.Struct, frozen=True):
     left: list[tuple[int, str]]
     evicted: list[tuple[int, str | None]]
 
-    def behind(self) -> Iterator[tuple[int, bool]]:
-        """Yield each activity that tokens came for, and whether one lacks the newest state."""
-        for (activity, _), known in self.after.items():
-            yield activity, known.acknowledged_version < self.versions[activity]
-
     def members(self) -> dict[int, list[Member]]:
         """Return the living members that registered, by activity."""
         members: dict[int, list[Member]] = {}
@@ -168,30 +164,22 @@ class _Turn(msgspec.Struct, frozen=True):
         return members
 
 
+@dataclass(eq=False, repr=False)
 class Joining:
     """Registers activity tokens. ``joined`` and ``left`` notify the sender."""
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Clock,
-        devices: Devices,
-        *,
-        joined: Joined = lambda app, activity, version, members: None,
-        left: Left = lambda activity, token: None,
-        limits: Limiting | None = None,
-        commits: GroupCommit | None = None,
-        told: Told | None = None,
-    ) -> None:
-        self._database = database
-        self._commits = GroupCommit(database) if commits is None else commits
+    database: Database
+    clock: Clock
+    devices: Devices
+    joined: Joined = lambda app, activity, version, members: None
+    left: Left = lambda activity, token: None
+    limits: Limiting | None = None
+    commits: GroupCommit | None = None
+    told: Told | None = None
+
+    def __post_init__(self) -> None:
+        self._commits = GroupCommit(self.database) if self.commits is None else self.commits
         self._registrations: Batch[Registration, list[_Turn]] = Batch(self._together, self._tell)
-        self._clock = clock
-        self._devices = devices
-        self._joined = joined
-        self._left = left
-        self._limits = limits
-        self._told = told
 
     async def register_activity_tokens(
         self,
@@ -207,15 +195,12 @@ class Joining:
         app started itself, of ``attributes_type``. A token that arrives after the end gets the
         end. Raises `InvalidInput`, and stores nothing, if one record is wrong.
         """
-        now = milliseconds(self._clock)
+        now = milliseconds(self.clock)
         checked: list[TokenRecord] = []
         for index, record in enumerate(records):
             if record.kind != "activity":
-                raise InvalidInput(
-                    f"is {record.kind!r}",
-                    f"tokens[{index}].kind",
-                    "Register start and device tokens with the devices.",
-                )
+                remedy = "Register start and device tokens with the devices."
+                raise InvalidInput(f"is {record.kind!r}", f"tokens[{index}].kind", remedy)
             checked.append(check_token(record, now=now, field=f"tokens[{index}]"))
         if attributes_type:
             checks.attributes_type(attributes_type)
@@ -246,11 +231,11 @@ class Joining:
                 _TOGETHER,
             )
             # Two cards of one activity may be on a device.
-            for turn in in_turns(once_each, _place, _TOGETHER)
+            for turn in in_turns(once_each, lambda one: (one.scope, one.device), _TOGETHER)
         ]
         if len(turns) > 1:
             await hold_activities(connection, scopes)
-        now = milliseconds(self._clock)
+        now = milliseconds(self.clock)
         stored: list[_Turn] = []
         came: dict[int, bool] = {}
         for some, records in turns:
@@ -260,10 +245,11 @@ class Joining:
                     types.setdefault(record.scope, item.attributes_type)
             turn = await self._register(connection, some[0].app, records, types, now)
             stored.append(turn)
-            for activity, behind in turn.behind():
+            for (activity, _), known in turn.after.items():
+                behind = known.acknowledged_version < turn.versions[activity]
                 came[activity] = came.get(activity, False) or behind
-        if self._told is not None:
-            await self._told(connection, came)
+        if self.told is not None:
+            await self.told(connection, came)
         return [stored if refusal is None else refusal for refusal in refusals]
 
     async def _register(
@@ -274,20 +260,14 @@ class Joining:
         types: Mapping[str, str],
         now: int,
     ) -> _Turn:
-        devices = await self._devices.rows(connection, app, [record.device for record in records])
+        devices = await self.devices.rows(connection, app, [record.device for record in records])
         activities = await self._activities(connection, app, records, types, now)
-        rows = [
-            [
-                app.row,
-                activities[record.scope].id,
-                devices[record.device],
-                record.token,
-                record.environment or activities[record.scope].environment,
-                record.registered_at,
-                record.card,
-            ]
-            for record in records
-        ]
+        rows = []
+        for record in records:
+            of = activities[record.scope]
+            place = (app.row, of.id, devices[record.device], record.token)
+            environment = record.environment or of.environment
+            rows.append([*place, environment, record.registered_at, record.card])
         rows.sort(key=lambda row: (row[1], row[2]))  # one order of locks for everybody
         before = await _standing(connection, rows)
         await with_rows(connection, _REGISTER, rows, now=now)
@@ -298,9 +278,9 @@ class Joining:
         silent = [place for place, known in after.items() if known.was_silent]
         await note_answers(connection, silent, now)
         evicted: list[tuple[int, str | None]] = []
-        if self._limits is not None:
+        if self.limits is not None:
             new = [place for place in after if place not in before]
-            evicted = await self._limits.within(connection, app, new, now)
+            evicted = await self.limits.within(connection, app, new, now)
         versions = {row.id: row.version for row in activities.values()}
         left = [(gone.activity_id, gone.token) for gone in moved]
         left += [
@@ -313,17 +293,17 @@ class Joining:
     def _tell(self, answers: Sequence[list[_Turn]]) -> None:
         """Tell whoever sends what was stored; ``answers`` may name one thing many times."""
         for turn in {id(turn): turn for stored in answers for turn in stored}.values():
-            if self._limits is not None:
-                self._limits.tell(turn.evicted)
+            if self.limits is not None:
+                self.limits.tell(turn.evicted)
                 if any(
                     known.retired_at is not None or known.replaced_ending_at is not None
                     for known in turn.after.values()
                 ):
-                    self._limits.wake()
+                    self.limits.wake()
             for activity, token in turn.left:
-                self._left(activity, token)
+                self.left(activity, token)
             for activity, members in turn.members().items():
-                self._joined(turn.app, activity, turn.versions[activity], members)
+                self.joined(turn.app, activity, turn.versions[activity], members)
 
     async def _activities(
         self,
@@ -340,26 +320,21 @@ class Joining:
         found = await _find(connection, app, list(environments))
         missing = sorted(public_id for public_id in environments if public_id not in found)
         if missing:
-            await connection.execute(
-                insert_into(connection, schema.activities).on_conflict_do_nothing(),
-                [
-                    {
-                        "app_id": app.row,
-                        "public_id": public_id,
-                        "partition": partition_of(app.row, public_id),
-                        "attributes_type": types[public_id],
-                        "attributes": "{}",
-                        "content_state": "{}",
-                        "version": 0,
-                        "status": "active",
-                        "environment": environments[public_id] or app.environment,
-                        "started_at": now,
-                        "created_at": now,
-                        "updated_at": now,
-                    }
-                    for public_id in missing
-                ],
-            )
+            common = {"app_id": app.row, "version": 0, "status": "active"}
+            common |= dict.fromkeys(("attributes", "content_state"), "{}")
+            common |= dict.fromkeys(("started_at", "created_at", "updated_at"), now)
+            new = [
+                {
+                    **common,
+                    "public_id": public_id,
+                    "partition": partition_of(app.row, public_id),
+                    "attributes_type": types[public_id],
+                    "environment": environments[public_id] or app.environment,
+                }
+                for public_id in missing
+            ]
+            statement = insert_into(connection, schema.activities).on_conflict_do_nothing()
+            await connection.execute(statement, new)
             found |= await _find(connection, app, missing)
         return found
 
@@ -371,27 +346,19 @@ class Joining:
         Raises `NotFound` when there is no such activity.
         """
         members = schema.activity_devices
-        async with self._database.write() as connection:
+        async with self.database.write() as connection:
             if guard is not None:
                 await guard(connection)
             row = await find_id(connection, app, schema.activities, activity)
             owner = id_named(app, schema.devices, device)
             place = (members.c.activity_id == row, members.c.device_id == owner)
-            gone = await connection.execute(
-                update(members)
-                .where(*place, members.c.retired_at.is_(None))
-                .values(retired_at=milliseconds(self._clock), retired_reason="left")
-                .returning(members.c.token)
-            )
-            tokens = gone.scalars().all()
+            leaving = update(members).where(*place, members.c.retired_at.is_(None))
+            gone = leaving.values(retired_at=milliseconds(self.clock), retired_reason="left")
+            tokens = (await connection.scalars(gone.returning(members.c.token))).all()
         for token in tokens:
             if token is not None:
-                self._left(row, token)
+                self.left(row, token)
         return bool(tokens)
-
-
-def _place(record: TokenRecord) -> tuple[str, str]:
-    return record.scope, record.device
 
 
 async def _find(connection: AsyncConnection, app: App, ids: Sequence[str]) -> dict[str, Row[Any]]:

@@ -111,9 +111,7 @@ class Devices:
 
         Raises `InvalidInput`, and stores nothing, if one of them is wrong.
         """
-        checked = [
-            check_device(record, f"devices[{index}]") for index, record in enumerate(records)
-        ]
+        checked = [check_device(one, f"devices[{index}]") for index, one in enumerate(records)]
         async with self._database.write() as connection:
             await self.tell_within(connection, app, checked)
         await self._growth.stored(len(checked))
@@ -127,9 +125,8 @@ class Devices:
         What is known already is not written again: a file that is fed twice changes nothing.
         """
         now = milliseconds(self._clock)
-        users = await rows_of_users(
-            connection, app, [record.user for record in records if record.user], now
-        )
+        names = [record.user for record in records if record.user]
+        users = await rows_of_users(connection, app, names, now)
         rows = [
             [
                 one.id,
@@ -155,18 +152,12 @@ class Devices:
         `register_activity_tokens` instead. Raises `InvalidInput`.
         """
         now = milliseconds(self._clock)
-        checked = [
-            check_token(record, now=now, field=f"tokens[{index}]")
-            for index, record in enumerate(records)
-        ]
-        for index, record in enumerate(checked):
+        checked: list[TokenRecord] = []
+        for index, record in enumerate(records):
             if record.kind == "activity":
-                raise InvalidInput(
-                    "is activity",
-                    f"tokens[{index}].kind",
-                    "Register activity tokens with the activities.",
-                )
-
+                remedy = "Register activity tokens with the activities."
+                raise InvalidInput("is activity", f"tokens[{index}].kind", remedy)
+            checked.append(check_token(record, now=now, field=f"tokens[{index}]"))
         await self._commits.run_with(self._registrations, Registration(app, checked, guard))
         await self._growth.stored(len(checked))
         return len(checked)
@@ -193,17 +184,11 @@ class Devices:
                 lambda one: (one.device, one.scope, one.environment or app.environment),
             )
             for part in chunks(of_kind, _TOGETHER):
-                given = sorted(  # one order of locks for everybody
-                    [
-                        app.row,
-                        rows[one.device],
-                        one.scope,
-                        one.environment or app.environment,
-                        one.token,
-                        one.registered_at,
-                    ]
-                    for one in part
-                )
+                given = []
+                for one in part:
+                    place = (rows[one.device], one.scope, one.environment or app.environment)
+                    given.append([app.row, *place, one.token, one.registered_at])
+                given.sort()  # one order of locks for everybody
                 named = {"now": now} if ":now" in register else {}
                 await with_rows(connection, register, given, **named)
                 await with_rows(connection, moved, given)
@@ -226,16 +211,11 @@ class Devices:
         async with self._database.read() as connection:
             row = await find(connection, app, schema.devices, public_id, devices_with_user())
             living = select(start).where(start.c.device_id == row.id, start.c.retired_at.is_(None))
-            tokens = await rows_of(connection, living)
-        shown = [
-            view_of(
-                StartTokenView,
-                one,
-                unanswered_starts=one.unanswered,
-                suspect=one.unanswered >= SUSPECT,
-            )
-            for one in tokens
-        ]
+            shown = []
+            for one in await connection.execute(living):
+                count = one.unanswered
+                told = {"unanswered_starts": count, "suspect": count >= SUSPECT}
+                shown.append(view_of(StartTokenView, one, **told))
         return view_of(DeviceView, row, start_tokens=shown)
 
     async def forget(self, app: App, public_id: str) -> None:
@@ -261,12 +241,10 @@ class Devices:
         async with self._database.write() as connection:
             if guard is not None:
                 await guard(connection)
-            retired = await connection.execute(
-                update(table)
-                .where(*place, table.c.retired_at.is_(None))
-                .values(retired_at=milliseconds(self._clock), retired_reason="withdrawn")
-            )
-        return bool(retired.rowcount)
+            retiring = update(table).where(*place, table.c.retired_at.is_(None))
+            now = milliseconds(self._clock)
+            retired = retiring.values(retired_at=now, retired_reason="withdrawn")
+            return bool((await connection.execute(retired)).rowcount)
 
 
 _KINDS = {Float: "DOUBLE PRECISION", Boolean: "BOOLEAN", String: "TEXT"}

@@ -10,6 +10,7 @@ activity tokens; those come from the app.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -35,7 +36,6 @@ from .reading import REASON
 Kind = Literal["devices", "users", "tokens"]
 KINDS: tuple[Kind, ...] = ("devices", "users", "tokens")
 
-_DEVICE_TIMES = {"first_session", "last_session"}
 _DEVICE_FIELDS = tuple(name for name in DeviceRecord.__struct_fields__ if name != "id")
 _WHEN = ("registered_at", "environment")
 KNOWN: dict[Kind, tuple[str, ...]] = {
@@ -115,9 +115,12 @@ def nested(
         if target in KNOWN[kind] or (target in keys and isinstance(value, Mapping)):
             made[target] = {**made.get(target, {}), **value} if target in keys else value
         elif dot and head in groups and rest:
-            where, kind_of_value = _typed(head, rest)
+            where, _, kind_of_value = rest.rpartition(":")
             place = made.setdefault(groups[head], {})
-            place[where] = _cell(value, kind_of_value, target) if kind_of_value else value
+            if head == "attribute" and where and kind_of_value in TYPES:
+                place[where] = _cell(value, kind_of_value, target)
+            else:
+                place[rest] = value
         elif not target or ignore_unknown:
             ignored.add(name)
         elif name != REASON:
@@ -133,7 +136,7 @@ def known_here(kind: Kind) -> str:
 
 def _device(values: dict[str, Any], texts: bool, now: int, registered_at: int) -> Facts:
     told = {name: values[name] for name in ("id", *_DEVICE_FIELDS) if name in values}
-    for name in _DEVICE_TIMES & told.keys():
+    for name in {"first_session", "last_session"} & told.keys():
         told[name] = moment(told[name], name)
     for name in {"push_enabled", "frequent_updates"} & told.keys():
         told[name] = _boolean(told[name], name) if texts else told[name]
@@ -228,13 +231,6 @@ def _mapping(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value
 
 
-def _typed(head: str, rest: str) -> tuple[str, str]:
-    name, colon, kind = rest.rpartition(":")
-    if head == "attribute" and colon and kind in TYPES:
-        return name, kind
-    return rest, ""
-
-
 def _cell(value: object, kind: str, field: str) -> object:
     """Return the text of a CSV cell as the type that its column's name asks for."""
     if not isinstance(value, str) or value == "":
@@ -302,12 +298,18 @@ def onesignal(values: Mapping[str, Any], now: int, registered_at: int) -> Facts 
     for theirs, ours in (("created_at", "first_session"), ("last_active", "last_session")):
         if values.get(theirs):
             made[ours] = _utc(values[theirs], theirs)
-    if values.get("location"):
-        made["latitude"], made["longitude"] = _place(values["location"])
-    if values.get("tags"):
-        made["tags"] = _tags(values["tags"])
-    invalid = str(values.get("invalid_identifier", "")).casefold() in {"t", "true", "1"}
-    if invalid:
+    if place := values.get("location"):
+        latitude, comma, longitude = place.strip("() ").partition(",")
+        if not comma:
+            remedy = "It is latitude,longitude in degrees."
+            raise InvalidInput("is not a valid place", "location", remedy)
+        made["latitude"], made["longitude"] = latitude.strip(), longitude.strip()
+    if tags := values.get("tags"):
+        with contextlib.suppress(msgspec.DecodeError):
+            made["tags"] = msgspec.json.decode(tags)
+        if not isinstance(made.get("tags"), dict):
+            raise InvalidInput("is not a JSON object", "tags", "Export the list again.")
+    if str(values.get("invalid_identifier", "")).casefold() in {"t", "true", "1"}:
         made["push_enabled"] = "false"
     elif values.get("identifier"):
         made["device_token"] = values["identifier"]
@@ -369,22 +371,3 @@ def _utc(value: str, field: str) -> int:
         return moment(text, field)
     except InvalidInput:
         return moment(f"{text} UTC", field)
-
-
-def _place(value: str) -> tuple[str, str]:
-    latitude, comma, longitude = value.strip("() ").partition(",")
-    if not comma:
-        raise InvalidInput(
-            "is not a valid place", "location", "It is latitude,longitude in degrees."
-        )
-    return latitude.strip(), longitude.strip()
-
-
-def _tags(value: str) -> dict[str, Any]:
-    try:
-        tags = msgspec.json.decode(value)
-    except msgspec.DecodeError:
-        tags = None
-    if not isinstance(tags, dict):
-        raise InvalidInput("is not a JSON object", "tags", "Export the list again.")
-    return tags

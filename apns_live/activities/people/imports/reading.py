@@ -118,35 +118,25 @@ class Reader:
         try:
             return self._file.readline(MAX_LINE + 1)
         except (OSError, EOFError, ValueError) as error:
-            raise InvalidInput(
-                f"cannot be read ({error})", self._where(), "Is the file whole?"
-            ) from None
+            raise self._wrong(f"cannot be read ({error})", "Is the file whole?") from None
 
-    def _where(self) -> str:
-        return f"{self.name}, line {self.lines}"
+    def _wrong(self, problem: str, remedy: str) -> InvalidInput:
+        return InvalidInput(problem, f"{self.name}, line {self.lines}", remedy)
 
     def _from_json(self, lines: Iterator[bytes]) -> Iterator[Line]:
-        decode = msgspec.json.decode
         for line in lines:
             if not line.strip():
                 continue
-            made = Line(self.lines, {}, line)
+            values: Any = None
+            problem = ("is not a JSON object", "", "Write one JSON object a line.")
             if len(line) > MAX_LINE:
-                made.error = InvalidInput(
-                    f"is longer than {MAX_LINE} bytes", "", "Is one record on it?"
-                )
+                problem = (f"is longer than {MAX_LINE} bytes", "", "Is one record on it?")
             else:
-                try:
-                    values = decode(line)
-                except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-                    values = None
-                if isinstance(values, dict):
-                    made.values = values
-                else:
-                    made.error = InvalidInput(
-                        "is not a JSON object", "", "Write one JSON object a line."
-                    )
-            yield made
+                with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                    values = msgspec.json.decode(line)
+            is_good = isinstance(values, dict)
+            error = None if is_good else InvalidInput(*problem)
+            yield Line(self.lines, values if is_good else {}, line, error)
 
     def _from_csv(self, lines: Iterator[bytes], first: bytes) -> Iterator[Line]:
         delimiter = max(",;\t|", key=first.decode("utf-8", "replace").count)
@@ -171,17 +161,13 @@ class Reader:
                 continue
             made = Line(begin, {}, row)
             if len(row) != len(header):
-                made.error = InvalidInput(
-                    f"has {len(row)} columns, the header has {len(header)}",
-                    "",
-                    "Check the quoting of the line.",
-                )
+                problem = f"has {len(row)} columns, the header has {len(header)}"
+                made.error = InvalidInput(problem, "", "Check the quoting of the line.")
             elif any("\ufffd" in cell for cell in row):
                 made.error = InvalidInput("is not UTF-8", "", "Save the file as UTF-8.")
             else:
-                made.values = {
-                    name: cell.strip() for name, cell in zip(header, row, strict=True) if name
-                }
+                named = zip(header, row, strict=True)
+                made.values = {name: cell.strip() for name, cell in named if name}
             yield made
 
     def _rows(self, rows: Any) -> Iterator[list[str]]:
@@ -189,16 +175,12 @@ class Reader:
             yield from rows
         except csv.Error as error:
             # Where the next record begins cannot be told, so this is the end.
-            raise InvalidInput(
-                f"is not CSV ({error})", self._where(), "Check the quoting of the line."
-            ) from None
+            raise self._wrong(f"is not CSV ({error})", "Check the quoting of the line.") from None
 
     def _text(self, lines: Iterator[bytes]) -> Iterator[str]:
         for line in lines:
             if len(line) > MAX_LINE:
-                raise InvalidInput(
-                    f"is longer than {MAX_LINE} bytes", self._where(), "Is a quote missing?"
-                )
+                raise self._wrong(f"is longer than {MAX_LINE} bytes", "Is a quote missing?")
             yield line.decode("utf-8", "replace")
 
 
