@@ -1,7 +1,6 @@
 """HTTP/2 without I/O: frames, header blocks, a client and a server connection (RFC 9113)."""
 
 from apns_live.http2.client_connection import ClientConnection
-from apns_live.http2.constants import CLIENT_PREFACE, ErrorCode, FrameType, Setting
 from apns_live.http2.events import (
     AnswersReceived,
     Event,
@@ -13,7 +12,7 @@ from apns_live.http2.events import (
     SettingsReceived,
     StreamReset,
 )
-from apns_live.http2.frames import frame
+from apns_live.http2.frames import CLIENT_PREFACE, ErrorCode, FrameType, Setting, frame
 from apns_live.http2.header_encoder import Indexing, PreparedHeaders
 from apns_live.http2.headers import EncodedString, HeaderDecoder
 from apns_live.http2.server_connection import ServerConnection

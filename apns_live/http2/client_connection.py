@@ -5,67 +5,103 @@ from __future__ import annotations
 import collections
 import contextlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from struct import pack
 from typing import cast
 
-from apns_live.errors import Http2Error
+from apns_live.errors import Http2ConnectionError, Http2Error, Http2StreamError
 from apns_live.http2.answer_forms import AnswerRun, AnswerRuns, form_of
-from apns_live.http2.closed_streams import Ending
-from apns_live.http2.connection import Connection, connection_error, stream_error
-from apns_live.http2.constants import (
+from apns_live.http2.connection import MAX_HEADER_LIST, Connection
+from apns_live.http2.events import AnswersReceived, Event, Headers, ResponseReceived
+from apns_live.http2.field_rules import content_length, split_response
+from apns_live.http2.flow_control import ReceiveWindow, Stream
+from apns_live.http2.frames import (
     CLIENT_PREFACE,
     DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
+    FRAME_HEADER,
     MAXIMUM_STREAM_ID,
     ErrorCode,
     FrameType,
     Setting,
+    goaway_frame,
+    header_frames,
+    reset_frame,
+    window_update_frame,
 )
-from apns_live.http2.events import AnswersReceived, Event, Headers, ResponseReceived
-from apns_live.http2.field_rules import content_length, split_response
-from apns_live.http2.floods import FLOOD_BUDGET
-from apns_live.http2.flow_control import Stream
-from apns_live.http2.frames import FRAME_HEADER, header_frames, reset_frame, window_update_frame
-from apns_live.http2.header_encoder import PreparedHeaders, RequestEncoder
+from apns_live.http2.header_encoder import (
+    PATH,
+    Prefix,
+    PreparedHeaders,
+    RequestEncoder,
+    encode_integer,
+)
 from apns_live.http2.headers import EncodedString, HeaderDecoder
-from apns_live.http2.request_templates import Template, Templates
+from apns_live.http2.peer_limits import FLOOD_BUDGET, Ending
 
-_MAX_HEADER_LIST = 65_536
 _CONNECTION_WINDOW = 1_048_576
 _RESET = 4 << 8 | FrameType.RST_STREAM
 _WHOLE_RESPONSE = END_STREAM | END_HEADERS
 _BODILESS = (204, 304)
 
 
-class _Stream(Stream):
-    """A stream that is more than a whole request without any answer yet."""
+@dataclass(slots=True)
+class _Template:
+    """What requests of equal sizes share, that differ only in stream, path and id."""
 
-    __slots__ = ("status",)
+    key: tuple[object, ...] = ()
+    body: bytes = b""
+    parts: tuple[str, ...] = ()
+    """Nine texts, four of them empty until they are filled."""
 
-    def __init__(self, window: int, sent: int = 0) -> None:
-        super().__init__(window, sent=sent)
-        self.status = 0
+    def prepare(
+        self,
+        headers: PreparedHeaders,
+        prefix: Prefix,
+        sizes: tuple[int, int],
+        folder: str,
+        body: bytes,
+    ) -> None:
+        """Become the template of requests whose path and id have these ``sizes``."""
+        key = (headers, prefix.generation, sizes, folder)
+        if self.key == key and self.body is body:
+            return
+        self.key, self.body = key, body
+        path_size, id_size = (encode_integer(size, 7) for size in sizes)
+        before_path = PATH + path_size
+        before_id = prefix.shared + prefix.id_head + id_size
+        block_length = len(before_path) + len(before_id) + sum(sizes)
+        head = FRAME_HEADER.pack(block_length << 8 | 1, END_HEADERS, 0)[:5]
+        data_head = FRAME_HEADER.pack(len(body) << 8, END_STREAM, 0)[:5]
+        parts = (head, before_path + folder.encode("latin-1"), before_id, data_head, body)
+        first, *rest = (part.decode("latin-1") for part in parts)
+        self.parts = (first, *(text for part in rest for text in ("", part)))
+
+    def filled(self, first: int, names: Sequence[str], request_ids: Sequence[str]) -> bytes:
+        """Return the frames of requests from stream ``first`` on: text is joined, and becomes bytes once."""
+        count = len(names)
+        packed = pack(f">{count}L", *range(first, first + 2 * count, 2)).decode("latin-1")
+        text = list(self.parts) * count
+        text[1::9] = text[7::9] = [packed[at : at + 4] for at in range(0, 4 * count, 4)]
+        text[3::9] = names
+        text[5::9] = request_ids
+        return "".join(text).encode("latin-1")
 
 
-def _interim_problem(status: int) -> str:
-    return f"an interim response {status} that HTTP/2 does not allow"
+def _check_length(declared: int, length: int, status: int) -> None:
+    if declared not in {-1, length} and not (length == 0 and status in _BODILESS):
+        raise Http2StreamError(f"content-length is {declared}, the body has {length} bytes")
 
 
-def _length_problem(declared: int, length: int, status: int) -> str:
-    if declared in {-1, length} or (length == 0 and status in _BODILESS):
-        return ""
-    return f"content-length is {declared}, the body has {length} bytes"
-
-
-def _bodiless_problem(status: int, headers: Headers) -> str:
-    """Return what is wrong with a response that ends with its first HEADERS, or nothing."""
+def _check_bodiless(status: int, headers: Headers) -> None:
+    """Check a response that ends with its first HEADERS."""
     if status < 200:
-        return _interim_problem(status)
-    declared, problem = content_length(headers)
-    return problem or _length_problem(declared, 0, status)
+        raise Http2StreamError(f"an interim response {status} that HTTP/2 does not allow")
+    _check_length(content_length(headers), 0, status)
 
 
-class ClientConnection(Connection[_Stream]):
+class ClientConnection(Connection):
     """A client connection without I/O: bytes in, events out; requests in, bytes out.
 
     ``authority`` goes into every request. ``max_response_body`` (bytes) bounds the body of one
@@ -91,12 +127,12 @@ class ClientConnection(Connection[_Stream]):
         super().__init__(
             client=True,
             encoder=self._requests,
-            header_decoder=header_decoder or HeaderDecoder(_MAX_HEADER_LIST),
-            connection_window=max(connection_window, DEFAULT_WINDOW),
+            header_decoder=header_decoder,
+            connection_window=connection_window,
             flood_budget=flood_budget,
         )
         self._prefixes = self._requests.prefixes
-        self._templates = Templates()
+        self._template = _Template()
         self._batch_answers = batch_answers
         self._runs = AnswerRuns()
         self._initial_window = initial_window
@@ -105,7 +141,7 @@ class ClientConnection(Connection[_Stream]):
         """The stream of the next request."""
         # Whole requests without any answer: stream id -> bytes sent less WINDOW_UPDATE received.
         self._waiting: dict[int, int] = {}
-        self._streams: dict[int, _Stream] = {}
+        self._streams = {}
         self._going_away = False
         self._limit = 0
         """How many streams may be open: 0 before SETTINGS and once nothing more may start."""
@@ -125,7 +161,7 @@ class ClientConnection(Connection[_Stream]):
                 Setting.HEADER_TABLE_SIZE: 0,
                 Setting.ENABLE_PUSH: 0,
                 Setting.INITIAL_WINDOW_SIZE: self._initial_window,
-                Setting.MAX_HEADER_LIST_SIZE: _MAX_HEADER_LIST,
+                Setting.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
             }
         )
         increment = self._receive_window.target - DEFAULT_WINDOW
@@ -146,7 +182,7 @@ class ClientConnection(Connection[_Stream]):
     @property
     def max_concurrent_streams(self) -> int:
         """The server's MAX_CONCURRENT_STREAMS; 0 before its SETTINGS arrived."""
-        return self._peers.values[Setting.MAX_CONCURRENT_STREAMS] if self.ready else 0
+        return self._peers[Setting.MAX_CONCURRENT_STREAMS] if self.ready else 0
 
     @property
     def going_away(self) -> bool:
@@ -210,41 +246,33 @@ class ClientConnection(Connection[_Stream]):
             alike = len({*map(len, names)}) == len({*map(len, request_ids)}) == 1
             end = count if alike else done + 1
             sizes = (len(folder) + len(names[done]), len(request_ids[done]))
-            self._send_alike(
-                self._templates.of(headers, prefix, sizes, folder, body),
-                names[done:end],
-                request_ids[done:end],
-                len(body),
-            )
+            self._template.prepare(headers, prefix, sizes, folder, body)
+            self._send_alike(names[done:end], request_ids[done:end], len(body))
             done = end
+        if self.next_stream_id > MAXIMUM_STREAM_ID:
+            self._limit = 0
         return first
 
-    def _send_alike(
-        self, template: Template, names: Sequence[str], request_ids: Sequence[str], length: int
-    ) -> None:
+    def _send_alike(self, names: Sequence[str], request_ids: Sequence[str], length: int) -> None:
         """Queue requests of equal sizes."""
         count = len(names)
         first = self.next_stream_id
         self.next_stream_id = end = first + 2 * count
-        self._out.append(template.filled(first, names, request_ids))
+        self._out.append(self._template.filled(first, names, request_ids))
         self._send_window -= length * count
         self._waiting.update(dict.fromkeys(range(first, end, 2), length))
-        if end > MAXIMUM_STREAM_ID:
-            self._limit = 0
 
     def _send_slowly(
         self, headers: PreparedHeaders, path: bytes, request_id: bytes, body: bytes
     ) -> None:
         stream_id = self.next_stream_id
         self.next_stream_id = stream_id + 2
-        if stream_id >= MAXIMUM_STREAM_ID - 1:
-            self._limit = 0
         block = self._requests.request_block(headers, path, request_id)
         self._out += header_frames(stream_id, block, self._max_frame_size, end_stream=not body)
         if not body:
             self._waiting[stream_id] = 0
             return
-        self._streams[stream_id] = _Stream(self._initial_window)
+        self._streams[stream_id] = Stream(ReceiveWindow(self._initial_window))
         self._queue.add(stream_id, memoryview(body))
         self._flush()
 
@@ -276,7 +304,7 @@ class ClientConnection(Connection[_Stream]):
         """Queue GOAWAY: nothing new starts, what is open may still be answered."""
         if not self._closing:
             self._closing = True
-            self._go_away(0, code, debug)
+            self._out.append(goaway_frame(0, code, debug))
 
     # --- responses ---------------------------------------------------------------------------
 
@@ -352,11 +380,12 @@ class ClientConnection(Connection[_Stream]):
         Return whether it was well formed.
         """
         fields = self._decoder.decode(block)
-        status, headers, problem = split_response(fields, self._check)
-        if not problem and (headers or status < 200):
-            problem = _bodiless_problem(status, headers)
-        if problem:
-            self._stream_error(stream_error(problem, stream_id), events)
+        try:
+            status, headers = split_response(fields, self._check)
+            if headers or status < 200:
+                _check_bodiless(status, headers)
+        except Http2StreamError as error:
+            self._stream_error(stream_id, error, events)
             return False
         del self._waiting[stream_id]
         events.append(ResponseReceived(stream_id, status, headers, b""))
@@ -365,28 +394,25 @@ class ClientConnection(Connection[_Stream]):
             self._runs.learn(form_of(block, fields, table_is_empty=table_is_empty), block)
         return True
 
-    def _check_headers_allowed(self, stream_id: int) -> None:
-        if self._is_idle(stream_id):
-            raise connection_error(f"HEADERS on stream {stream_id}, which we did not open")
-
     def _is_idle(self, stream_id: int) -> bool:
         return stream_id & 1 == 0 or stream_id >= self.next_stream_id
 
-    def _is_open(self, stream_id: int) -> bool:
-        return stream_id in self._waiting or super()._is_open(stream_id)
-
-    def _stream(self, stream_id: int) -> _Stream | None:
+    def _stream(self, stream_id: int) -> Stream | None:
         """Return the stream's full state, made now if the request was only waiting so far."""
         stream = self._streams.get(stream_id)
         if stream is None:
             sent = self._waiting.pop(stream_id, None)
             if sent is not None:
-                stream = self._streams[stream_id] = _Stream(self._initial_window, sent)
+                stream = self._streams[stream_id] = Stream(
+                    ReceiveWindow(self._initial_window), sent
+                )
         return stream
 
     def _headers_complete(
         self, stream_id: int, block: bytes, ends_stream: bool, events: list[Event]
     ) -> None:
+        if self._is_idle(stream_id):
+            raise Http2ConnectionError(f"HEADERS on stream {stream_id}, which we did not open")
         stream = self._stream(stream_id)
         if stream is None:
             self._ignore_headers(stream_id, block)
@@ -395,35 +421,29 @@ class ClientConnection(Connection[_Stream]):
             self._trailers(stream_id, stream, block, ends_stream, events)
             return
         fields = self._decoder.decode(block)
-        status, headers, problem = split_response(fields, self._check)
-        if not problem and status < 200:
-            if status == 101 or ends_stream:
-                problem = _interim_problem(status)
-            else:
-                self._floods.spend("interim HEADERS")
-                return
-        if not problem:
-            stream.declared, problem = content_length(headers)
-        if problem:
-            raise stream_error(problem, stream_id)
+        status, headers = split_response(fields, self._check)
+        if status < 200 and not (status == 101 or ends_stream):
+            self._floods.spend("interim HEADERS")
+            return
+        if status < 200 or ends_stream:
+            _check_bodiless(status, headers)
+        stream.declared = content_length(headers)
         stream.status = status
         stream.headers = headers
         if ends_stream:
             self._message_complete(stream_id, stream, events)
 
-    def _take_content(self, stream_id: int, stream: _Stream, content: bytes) -> None:
+    def _take_content(self, stream_id: int, stream: Stream, content: bytes) -> None:
         if not stream.status:
-            raise stream_error("DATA before the response's HEADERS", stream_id)
+            raise Http2StreamError("DATA before the response's HEADERS")
         if stream.length > self._max_response_body:
             problem = f"a response of more than {self._max_response_body} bytes"
-            raise stream_error(problem, stream_id, ErrorCode.CANCEL)
+            raise Http2StreamError(problem, ErrorCode.CANCEL)
         if content:
             stream.add(content)
 
-    def _message_complete(self, stream_id: int, stream: _Stream, events: list[Event]) -> None:
-        problem = _length_problem(stream.declared, stream.length, stream.status)
-        if problem:
-            raise stream_error(problem, stream_id)
+    def _message_complete(self, stream_id: int, stream: Stream, events: list[Event]) -> None:
+        _check_length(stream.declared, stream.length, stream.status)
         if self._flush_needed:
             self._flush_needed = False  # a window that came before this answer counts first
             self._flush()
@@ -451,7 +471,7 @@ class ClientConnection(Connection[_Stream]):
             return
         self._waiting[stream_id] = sent = sent - increment
         self._spend_on_window()
-        self._check_send_window(sent, stream_id)
+        self._check_send_window(sent)
 
     def _sent_on_streams(self) -> Iterable[int]:
         return (*self._waiting.values(), *super()._sent_on_streams())
@@ -462,8 +482,9 @@ class ClientConnection(Connection[_Stream]):
             del self._streams[stream_id]
             self._waiting[stream_id] = stream.sent
 
-    def _peer_settings_changed(self) -> None:
-        values = self._peers.values
+    def _take_settings(self, flags: int, payload: bytes, events: list[Event]) -> None:
+        super()._take_settings(flags, payload, events)
+        values = self._peers
         self._quick_body = min(values[Setting.INITIAL_WINDOW_SIZE], values[Setting.MAX_FRAME_SIZE])
         if not self.going_away and self.stream_ids_left:
             self._limit = values[Setting.MAX_CONCURRENT_STREAMS]
@@ -471,12 +492,9 @@ class ClientConnection(Connection[_Stream]):
     def _peer_goes_away(self, last_stream_id: int) -> list[int]:
         self._going_away = True
         self._limit = 0
-        unprocessed = [
-            stream_id
-            for stream_id in (*self._waiting, *self._streams)
-            if stream_id > last_stream_id
-        ]
-        unprocessed.sort()
+        unprocessed = sorted(
+            number for number in (*self._waiting, *self._streams) if number > last_stream_id
+        )
         for stream_id in unprocessed:
             self._forget_stream(stream_id)
             self._closed.remember(stream_id, Ending.OURS)

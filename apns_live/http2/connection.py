@@ -5,22 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Generic, NoReturn, TypeVar
+from typing import NoReturn
 
 from apns_live.errors import Http2ConnectionError, Http2StreamError
-from apns_live.http2.closed_streams import ClosedStreams, Ending
-from apns_live.http2.constants import (
-    ACK,
-    DEFAULT_FRAME_SIZE,
-    DEFAULT_WINDOW,
-    END_HEADERS,
-    END_STREAM,
-    MAXIMUM_WINDOW,
-    PADDED,
-    ErrorCode,
-    FrameType,
-    Setting,
-)
 from apns_live.http2.events import (
     Event,
     GoAwayReceived,
@@ -29,12 +16,21 @@ from apns_live.http2.events import (
     SettingsReceived,
     StreamReset,
 )
-from apns_live.http2.field_rules import FieldCheck, trailers_problem
-from apns_live.http2.floods import FloodGuard
+from apns_live.http2.field_rules import FieldCheck, check_trailers
 from apns_live.http2.flow_control import ReceiveWindow, SendQueue, Stream
 from apns_live.http2.frames import (
+    ACK,
+    DEFAULT_FRAME_SIZE,
+    DEFAULT_WINDOW,
+    END_HEADERS,
+    END_STREAM,
     FRAME_HEADER,
+    MAXIMUM_WINDOW,
+    PADDED,
     SETTINGS_ACK,
+    ErrorCode,
+    FrameType,
+    Setting,
     check_frame,
     goaway_frame,
     parse_goaway,
@@ -47,22 +43,12 @@ from apns_live.http2.frames import (
 )
 from apns_live.http2.header_encoder import HeaderEncoder
 from apns_live.http2.headers import HeaderDecoder
-from apns_live.http2.settings import OurSettings, PeerSettings
+from apns_live.http2.peer_limits import ClosedStreams, Ending, FloodGuard
+from apns_live.http2.settings import DEFAULT_SETTINGS, OurSettings, setting_error
 
+MAX_HEADER_LIST = 65_536
 _CONTINUATION_LIMIT = 256
 _LARGEST_BLOCK = 65_536
-
-
-def connection_error(message: str, code: int = ErrorCode.PROTOCOL_ERROR) -> Http2ConnectionError:
-    """Return an error that ends the connection."""
-    return Http2ConnectionError(message, code)
-
-
-def stream_error(
-    message: str, stream_id: int, code: int = ErrorCode.PROTOCOL_ERROR
-) -> Http2StreamError:
-    """Return an error that ends one stream."""
-    return Http2StreamError(message, code, stream_id)
 
 
 @dataclass(slots=True)
@@ -75,13 +61,10 @@ class _Unfinished:
     frames: int = 0
 
 
-StreamT = TypeVar("StreamT", bound=Stream)
-
-
-class Connection(ABC, Generic[StreamT]):
+class Connection(ABC):
     """One HTTP/2 connection without I/O. See ``ClientConnection`` and ``ServerConnection``."""
 
-    _streams: dict[int, StreamT]
+    _streams: dict[int, Stream]
     last_stream_id = 0
     """The highest stream that the peer has opened."""
 
@@ -97,16 +80,16 @@ class Connection(ABC, Generic[StreamT]):
         self._out: list[bytes] = []
         self._rest = b""
         self._encoder = encoder
-        self._decoder = header_decoder or HeaderDecoder()
+        self._decoder = header_decoder or HeaderDecoder(MAX_HEADER_LIST)
         self._check = FieldCheck()
         self._ours = OurSettings(client=client)
-        self._peers = PeerSettings(from_server=client)
+        self._peers = DEFAULT_SETTINGS.copy()
         self.ready = False
         """Whether the peer's first SETTINGS arrived."""
         self._error: Http2ConnectionError | None = None
         self._closing = False
         # Flow control: what we grant, and what the peer grants less what waits in the queue.
-        self._receive_window = ReceiveWindow(connection_window)
+        self._receive_window = ReceiveWindow(max(connection_window, DEFAULT_WINDOW))
         self._automatic_windows = True
         self._send_window = DEFAULT_WINDOW
         self._queue = SendQueue()
@@ -154,7 +137,7 @@ class Connection(ABC, Generic[StreamT]):
 
     @property
     def _max_frame_size(self) -> int:
-        return self._peers.values[Setting.MAX_FRAME_SIZE]
+        return self._peers[Setting.MAX_FRAME_SIZE]
 
     @property
     def connection_window(self) -> int:
@@ -218,18 +201,14 @@ class Connection(ABC, Generic[StreamT]):
         """Refuse a frame before all of it arrived, so that nothing large is kept."""
         if not self.ready and word & 0xFF != FrameType.SETTINGS:
             self._refuse_greeting(word)
-        if word >> 8 > self._frame_limit():
-            raise connection_error(
-                f"a frame of {word >> 8} bytes is larger than we allow", ErrorCode.FRAME_SIZE_ERROR
-            )
-
-    def _frame_limit(self) -> int:
-        return self._ours.largest(Setting.MAX_FRAME_SIZE)
+        if word >> 8 > self._ours.largest(Setting.MAX_FRAME_SIZE):
+            problem = f"a frame of {word >> 8} bytes is larger than we allow"
+            raise Http2ConnectionError(problem, ErrorCode.FRAME_SIZE_ERROR)
 
     def _refuse_greeting(self, word: int) -> NoReturn:
         if word.to_bytes(4, "big") == b"HTTP":
-            raise connection_error("the peer speaks HTTP/1, not HTTP/2")
-        raise connection_error("the peer's first frame is not SETTINGS")
+            raise Http2ConnectionError("the peer speaks HTTP/1, not HTTP/2")
+        raise Http2ConnectionError("the peer's first frame is not SETTINGS")
 
     def _take_frame(
         self, word: int, flags: int, stream_id: int, payload: bytes, events: list[Event]
@@ -244,7 +223,7 @@ class Connection(ABC, Generic[StreamT]):
         if unfinished is not None and (
             frame_type != FrameType.CONTINUATION or stream_id != unfinished.stream_id
         ):
-            raise connection_error("another frame came inside a header block")
+            raise Http2ConnectionError("another frame came inside a header block")
         check_frame(frame_type, stream_id, len(payload))
         try:
             if frame_type == FrameType.HEADERS:
@@ -253,30 +232,25 @@ class Connection(ABC, Generic[StreamT]):
                 self._take_data(flags, stream_id, payload, events)
             elif frame_type == FrameType.CONTINUATION:
                 self._take_continuation(flags, stream_id, payload, events)
-            else:
-                self._take_control(frame_type, flags, stream_id, payload, events)
+            elif frame_type == FrameType.WINDOW_UPDATE:
+                self._take_window_update(stream_id, payload)
+            elif frame_type == FrameType.RST_STREAM:
+                self._take_reset(stream_id, payload, events)
+            elif frame_type == FrameType.SETTINGS:
+                self._take_settings(flags, payload, events)
+            elif frame_type == FrameType.PING and flags & ACK:
+                self._floods.spend("PING acknowledgement")
+                events.append(PingAcknowledged(payload))
+            elif frame_type == FrameType.PING:
+                self._reply(ping_frame(payload, ack=True), "PING")
+            elif frame_type == FrameType.GOAWAY:
+                self._take_goaway(payload, events)
+            elif frame_type == FrameType.PUSH_PROMISE:
+                raise Http2ConnectionError("PUSH_PROMISE is not allowed here")
+            else:  # an unknown frame is ignored (RFC 9113, section 5.5), and so is PRIORITY
+                self._floods.spend("PRIORITY" if frame_type == FrameType.PRIORITY else "unknown")
         except Http2StreamError as error:
-            self._stream_error(error, events)
-
-    def _take_control(
-        self, frame_type: int, flags: int, stream_id: int, payload: bytes, events: list[Event]
-    ) -> None:
-        if frame_type == FrameType.WINDOW_UPDATE:
-            self._take_window_update(stream_id, payload)
-        elif frame_type == FrameType.RST_STREAM:
-            self._take_reset(stream_id, payload, events)
-        elif frame_type == FrameType.SETTINGS:
-            self._take_settings(flags, payload, events)
-        elif frame_type == FrameType.PING:
-            self._take_ping(flags, payload, events)
-        elif frame_type == FrameType.GOAWAY:
-            self._take_goaway(payload, events)
-        elif frame_type == FrameType.PRIORITY:
-            self._floods.spend("PRIORITY")
-        elif frame_type == FrameType.PUSH_PROMISE:
-            raise connection_error("PUSH_PROMISE is not allowed here")
-        else:
-            self._floods.spend("unknown")  # RFC 9113, section 5.5: ignored
+            self._stream_error(stream_id, error, events)
 
     def _reply(self, data: bytes, what: str) -> None:
         """Queue what the peer made us send."""
@@ -289,7 +263,6 @@ class Connection(ABC, Generic[StreamT]):
         self, flags: int, stream_id: int, payload: bytes, events: list[Event]
     ) -> None:
         block = strip_padding(payload, flags, "HEADERS")
-        self._check_headers_allowed(stream_id)
         ends_stream = bool(flags & END_STREAM)
         if flags & END_HEADERS:
             self._headers_complete(stream_id, block, ends_stream, events)
@@ -301,13 +274,12 @@ class Connection(ABC, Generic[StreamT]):
     ) -> None:
         unfinished = self._unfinished
         if unfinished is None:
-            raise connection_error("CONTINUATION without HEADERS")
+            raise Http2ConnectionError("CONTINUATION without HEADERS")
         unfinished.block += payload
         unfinished.frames += 1
         if unfinished.frames > _CONTINUATION_LIMIT or len(unfinished.block) > _LARGEST_BLOCK:
-            raise connection_error(
-                "a header block is larger than we allow", ErrorCode.ENHANCE_YOUR_CALM
-            )
+            problem = "a header block is larger than we allow"
+            raise Http2ConnectionError(problem, ErrorCode.ENHANCE_YOUR_CALM)
         if flags & END_HEADERS:
             self._unfinished = None
             block = bytes(unfinished.block)
@@ -322,9 +294,8 @@ class Connection(ABC, Generic[StreamT]):
     def _late_frame(self, stream_id: int, what: str) -> None:
         ending = self._closed.ending(stream_id)
         if ending is Ending.COMPLETE:
-            raise connection_error(
-                f"{what} on stream {stream_id}, which is closed", ErrorCode.STREAM_CLOSED
-            )
+            problem = f"{what} on stream {stream_id}, which is closed"
+            raise Http2ConnectionError(problem, ErrorCode.STREAM_CLOSED)
         if ending is Ending.PEERS:
             self._closed.remember(stream_id, Ending.OURS)
             self._reply(reset_frame(stream_id, ErrorCode.STREAM_CLOSED), f"late {what}")
@@ -333,14 +304,13 @@ class Connection(ABC, Generic[StreamT]):
 
     def _take_data(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
         if self._is_idle(stream_id):
-            raise connection_error(f"DATA on stream {stream_id}, which is idle")
+            raise Http2ConnectionError(f"DATA on stream {stream_id}, which is idle")
         size = len(payload)  # padding counts (RFC 9113, section 6.1)
         window = self._receive_window
         window.available -= size
         if window.available < 0:
-            raise connection_error(
-                "more DATA than the connection's window", ErrorCode.FLOW_CONTROL_ERROR
-            )
+            problem = "more DATA than the connection's window"
+            raise Http2ConnectionError(problem, ErrorCode.FLOW_CONTROL_ERROR)
         content = strip_padding(payload, flags, "DATA") if flags & PADDED else payload
         if not content and not flags & END_STREAM:
             self._floods.spend("empty DATA")
@@ -359,7 +329,7 @@ class Connection(ABC, Generic[StreamT]):
         window.available -= size
         if window.available < 0:
             problem = "more DATA than the stream's window"
-            raise stream_error(problem, stream_id, ErrorCode.FLOW_CONTROL_ERROR)
+            raise Http2StreamError(problem, ErrorCode.FLOW_CONTROL_ERROR)
         stream.length += len(content)
         self._take_content(stream_id, stream, content)
         if ends_stream:
@@ -368,41 +338,35 @@ class Connection(ABC, Generic[StreamT]):
             self._out.append(window_update_frame(stream_id, increment))
 
     def _trailers(
-        self, stream_id: int, stream: StreamT, block: bytes, ends: bool, events: list[Event]
+        self, stream_id: int, stream: Stream, block: bytes, ends: bool, events: list[Event]
     ) -> None:
         """Take a second header block, which must end the message."""
-        problem = trailers_problem(self._decoder.decode(block), self._check)
-        if not problem and not ends:
-            problem = "a second header block that does not end the stream"
-        if problem:
-            raise stream_error(problem, stream_id)
+        check_trailers(self._decoder.decode(block), self._check)
+        if not ends:
+            raise Http2StreamError("a second header block that does not end the stream")
         self._message_complete(stream_id, stream, events)
 
     def _take_window_update(self, stream_id: int, payload: bytes) -> None:
         increment = int.from_bytes(payload, "big") & 0x7FFFFFFF
         if stream_id == 0:
             if increment == 0:
-                raise connection_error("WINDOW_UPDATE by 0 on the connection")
+                raise Http2ConnectionError("WINDOW_UPDATE by 0 on the connection")
             self._send_window += increment
             if self._send_window > MAXIMUM_WINDOW:
-                raise connection_error(
-                    "the connection's window is above 2^31-1", ErrorCode.FLOW_CONTROL_ERROR
-                )
-            self._window_grew()
+                problem = "the connection's window is above 2^31-1"
+                raise Http2ConnectionError(problem, ErrorCode.FLOW_CONTROL_ERROR)
+            if self._queue:
+                self._flush_needed = True
+            else:
+                self._spend_on_window()
             return
         if self._is_idle(stream_id):
-            raise connection_error(f"WINDOW_UPDATE on stream {stream_id}, which is idle")
+            raise Http2ConnectionError(f"WINDOW_UPDATE on stream {stream_id}, which is idle")
         if increment == 0:
-            if self._is_open(stream_id):
-                raise stream_error("WINDOW_UPDATE by 0", stream_id)
+            if self._stream(stream_id) is not None:
+                raise Http2StreamError("WINDOW_UPDATE by 0")
             return
         self._stream_window_grew(stream_id, increment)
-
-    def _window_grew(self) -> None:
-        if self._queue:
-            self._flush_needed = True
-        else:
-            self._spend_on_window()
 
     def _spend_on_window(self) -> None:
         """Nothing waited for this WINDOW_UPDATE; a few of them come with each exchange."""
@@ -423,13 +387,13 @@ class Connection(ABC, Generic[StreamT]):
         """Return, for each open stream, the bytes sent less those granted."""
         return (stream.sent for stream in self._streams.values())
 
-    def _check_send_window(self, sent: int, stream_id: int) -> None:
-        if self._peers.values[Setting.INITIAL_WINDOW_SIZE] - sent > MAXIMUM_WINDOW:
+    def _check_send_window(self, sent: int) -> None:
+        if self._peers[Setting.INITIAL_WINDOW_SIZE] - sent > MAXIMUM_WINDOW:
             problem = "the stream's window is above 2^31-1"
-            raise stream_error(problem, stream_id, ErrorCode.FLOW_CONTROL_ERROR)
+            raise Http2StreamError(problem, ErrorCode.FLOW_CONTROL_ERROR)
 
     def _stream_send_window(self, stream_id: int) -> int:
-        return self._peers.values[Setting.INITIAL_WINDOW_SIZE] - self._streams[stream_id].sent
+        return self._peers[Setting.INITIAL_WINDOW_SIZE] - self._streams[stream_id].sent
 
     def _data_sent(self, stream_id: int, size: int) -> None:
         self._send_window -= size
@@ -439,7 +403,7 @@ class Connection(ABC, Generic[StreamT]):
 
     def _take_reset(self, stream_id: int, payload: bytes, events: list[Event]) -> None:
         if self._is_idle(stream_id):
-            raise connection_error(f"RST_STREAM on stream {stream_id}, which is idle")
+            raise Http2ConnectionError(f"RST_STREAM on stream {stream_id}, which is idle")
         self._floods.spend("RST_STREAM")
         code = int.from_bytes(payload, "big")
         processed = code != ErrorCode.REFUSED_STREAM and stream_id not in self._queue
@@ -450,9 +414,8 @@ class Connection(ABC, Generic[StreamT]):
     def _take_settings(self, flags: int, payload: bytes, events: list[Event]) -> None:
         if flags & ACK:
             if payload:
-                raise connection_error(
-                    "an acknowledgement of SETTINGS has a payload", ErrorCode.FRAME_SIZE_ERROR
-                )
+                problem = "an acknowledgement of SETTINGS has a payload"
+                raise Http2ConnectionError(problem, ErrorCode.FRAME_SIZE_ERROR)
             changes = self._ours.acknowledge()
             if changes is None:
                 self._floods.spend("SETTINGS acknowledgement")
@@ -461,50 +424,42 @@ class Connection(ABC, Generic[StreamT]):
             events.append(SettingsAcknowledged(changes))
             return
         if len(payload) % 6:
-            raise connection_error(
-                "the length of SETTINGS is not a multiple of 6", ErrorCode.FRAME_SIZE_ERROR
-            )
-        pairs = parse_settings(payload)
-        before = self._peers.values[Setting.INITIAL_WINDOW_SIZE]
-        changed = self._peers.apply(pairs)
-        for identifier, value in pairs:
+            problem = "the length of SETTINGS is not a multiple of 6"
+            raise Http2ConnectionError(problem, ErrorCode.FRAME_SIZE_ERROR)
+        before = self._peers[Setting.INITIAL_WINDOW_SIZE]
+        changed: dict[int, int] = {}
+        for identifier, value in parse_settings(payload):
+            error = setting_error(identifier, value, from_server=self._ours.client)
+            if error is not None:
+                raise error
+            if identifier in self._peers:  # unknown settings are ignored
+                changed[identifier] = self._peers[identifier] = value
             if identifier == Setting.HEADER_TABLE_SIZE:
                 self._encoder.limit_table(value)
-        initial = self._peers.values[Setting.INITIAL_WINDOW_SIZE]
+        initial = self._peers[Setting.INITIAL_WINDOW_SIZE]
         if initial > before:
             if initial - min(self._sent_on_streams(), default=0) > MAXIMUM_WINDOW:
-                raise connection_error(
-                    "SETTINGS_INITIAL_WINDOW_SIZE makes a stream's window larger than 2^31-1",
-                    ErrorCode.FLOW_CONTROL_ERROR,
-                )
+                problem = "SETTINGS_INITIAL_WINDOW_SIZE makes a stream's window larger than 2^31-1"
+                raise Http2ConnectionError(problem, ErrorCode.FLOW_CONTROL_ERROR)
             self._queue.all_windows_grew()
             self._flush_needed = bool(self._queue)
         self.ready = True
         self._reply(SETTINGS_ACK, "SETTINGS")
-        self._peer_settings_changed()
         events.append(SettingsReceived(changed))
-
-    def _take_ping(self, flags: int, payload: bytes, events: list[Event]) -> None:
-        if flags & ACK:
-            self._floods.spend("PING acknowledgement")
-            events.append(PingAcknowledged(payload))
-        else:
-            self._reply(ping_frame(payload, ack=True), "PING")
 
     def _take_goaway(self, payload: bytes, events: list[Event]) -> None:
         if len(payload) < 8:
-            raise connection_error("GOAWAY is shorter than 8 bytes", ErrorCode.FRAME_SIZE_ERROR)
+            raise Http2ConnectionError("GOAWAY is shorter than 8 bytes", ErrorCode.FRAME_SIZE_ERROR)
         self._floods.spend("GOAWAY")
         last_stream_id, code, debug_data = parse_goaway(payload)
         unprocessed = self._peer_goes_away(last_stream_id)
         events.append(GoAwayReceived(last_stream_id, code, debug_data, unprocessed))
 
-    def _stream_error(self, error: Http2StreamError, events: list[Event]) -> None:
+    def _stream_error(self, stream_id: int, error: Http2StreamError, events: list[Event]) -> None:
         """Reset a stream on which the peer broke a rule (RFC 9113, section 5.4.2).
 
-        A stream that was refused before it was opened is reset too, but nobody here knew of it.
+        A stream that was refused before it was opened is reset too, without an event.
         """
-        stream_id = error.stream_id
         known = self._forget_stream(stream_id)
         self._closed.remember(stream_id, Ending.OURS)
         self._reply(reset_frame(stream_id, error.code), "malformed")
@@ -513,22 +468,11 @@ class Connection(ABC, Generic[StreamT]):
                 StreamReset(stream_id, error.code, processed=True, local=True, message=str(error))
             )
 
-    def _go_away(self, last_stream_id: int, code: int, debug_data: bytes) -> None:
-        self._out.append(goaway_frame(last_stream_id, code, debug_data))
-
     # --- what the roles do differently -------------------------------------------------------
 
     @abstractmethod
     def _is_idle(self, stream_id: int) -> bool:
         """Tell whether nobody has opened this stream yet."""
-
-    def _is_open(self, stream_id: int) -> bool:
-        """Tell whether there is any state of this stream."""
-        return stream_id in self._streams
-
-    @abstractmethod
-    def _check_headers_allowed(self, stream_id: int) -> None:
-        """Raise Http2ConnectionError if HEADERS can never come on this stream."""
 
     @abstractmethod
     def _headers_complete(
@@ -536,16 +480,16 @@ class Connection(ABC, Generic[StreamT]):
     ) -> None:
         """Take a whole header block."""
 
-    def _stream(self, stream_id: int) -> StreamT | None:
+    def _stream(self, stream_id: int) -> Stream | None:
         """Return the state of an open stream."""
         return self._streams.get(stream_id)
 
     @abstractmethod
-    def _take_content(self, stream_id: int, stream: StreamT, content: bytes) -> None:
+    def _take_content(self, stream_id: int, stream: Stream, content: bytes) -> None:
         """Keep the content of DATA, which is counted already."""
 
     @abstractmethod
-    def _message_complete(self, stream_id: int, stream: StreamT, events: list[Event]) -> None:
+    def _message_complete(self, stream_id: int, stream: Stream, events: list[Event]) -> None:
         """Report the message that the peer has ended."""
 
     @abstractmethod
@@ -569,12 +513,9 @@ class Connection(ABC, Generic[StreamT]):
             self._flush_needed = True
         else:
             self._spend_on_window()
-        self._check_send_window(stream.sent, stream_id)
+        self._check_send_window(stream.sent)
 
-    def _peer_settings_changed(self) -> None:
-        """Apply the peer's settings beyond windows and tables."""
-
-    def _settings_in_force(self, changes: Mapping[int, int]) -> None:
+    def _settings_in_force(self, changes: Mapping[int, int]) -> None:  # noqa: B027 - a client has none
         """Apply our own settings, now that the peer knows them, where streams do not begin with them."""
 
     def _peer_goes_away(self, last_stream_id: int) -> list[int]:

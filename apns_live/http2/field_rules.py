@@ -1,12 +1,19 @@
-"""Which header fields HTTP/2 allows (RFC 9113, sections 8.1 to 8.3)."""
+"""Which header fields HTTP/2 allows (RFC 9113, sections 8.1 to 8.3).
+
+The functions raise Http2StreamError for a malformed header block.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from apns_live.errors import Http2StreamError
 
 Field = tuple[bytes, bytes]
 """Name and value."""
+T = TypeVar("T")
 
 # RFC 9113, section 8.2.1: visible ASCII without upper case; the colon only in front.
 _BAD_NAME = re.compile(rb"[^\x21-\x39\x3b-\x40\x5b-\x7e]")
@@ -40,14 +47,14 @@ class FieldCheck:
         self._passed: set[Field] = set()
         self._requests: set[tuple[bytes, ...]] = set()
 
-    def request(self, fields: Sequence[Field]) -> tuple[list[tuple[bytes, bytes]], int, str]:
-        """Return a request's fields as pairs, its declared length (or -1), and the problem if any.
+    def request(self, fields: Sequence[Field]) -> tuple[list[Field], int]:
+        """Return a request's fields as pairs, and its declared length (or -1).
 
         A sequence of names that was found good is good again; then only the values are looked at,
         all at once.
         """
         if not fields:
-            return [], -1, "the request has no header fields"
+            raise Http2StreamError("the request has no header fields")
         pairs = list(fields)
         names = tuple([field[0] for field in fields])
         if names in self._requests:
@@ -60,83 +67,75 @@ class FieldCheck:
                 ):
                     break
             else:
-                return pairs, -1, ""
-        problem = request_problem(fields, self)
-        declared = -1
-        if not problem:
-            declared, problem = content_length(fields)
-            if not problem:
-                self._remember(fields, names)
-        return pairs, declared, problem
+                return pairs, -1
+        _check_request(fields, self)
+        declared = content_length(fields)
+        if (
+            b":path" in names
+            and not _LOOKED_AT.intersection(names)
+            and len(names) <= _MEMO_NAMES
+            and sum(map(len, names)) <= _MEMO_BYTES
+        ):
+            _remember(self._requests, names)
+            for field in fields:
+                if len(field[1]) <= _MEMO_BYTES:
+                    _remember(self._passed, field)
+        return pairs, declared
 
-    def _remember(self, fields: Sequence[Field], names: tuple[bytes, ...]) -> None:
-        """Note a good request: the order of its names, and its fields but for rare ones."""
-        if _LOOKED_AT.intersection(names) or b":path" not in names:
-            return
-        if len(names) > _MEMO_NAMES or sum(map(len, names)) > _MEMO_BYTES:
-            return
-        if len(self._requests) >= _MEMO_LIMIT:
-            self._requests.clear()
-        self._requests.add(names)
-        for field in fields:
-            if len(field[1]) <= _MEMO_BYTES:
-                self._pass(field)
-
-    def _pass(self, field: Field) -> None:
-        if len(self._passed) >= _MEMO_LIMIT:
-            self._passed.clear()
-        self._passed.add(field)
-
-    def problem_of(self, field: Field) -> str:
-        """Return why a regular field is malformed, or an empty string."""
+    def field(self, field: Field) -> None:
+        """Check a regular field."""
         if field in self._passed:
-            return ""
+            return
         name, value = field
+        problem = ""
         if not name or _BAD_NAME.search(name):
-            return f"the header name {name[:40]!r} is not allowed in HTTP/2"
-        if _BAD_VALUE.search(value):
-            return f"the value of {name[:40]!r} holds a forbidden character"
-        if name in _CONNECTION_SPECIFIC:
-            return f"the connection-specific header {name[:40]!r} is not allowed in HTTP/2"
-        if name == b"te" and value.lower() != b"trailers":
-            return "te may only be 'trailers' in HTTP/2"
+            problem = f"the header name {name[:40]!r} is not allowed in HTTP/2"
+        elif _BAD_VALUE.search(value):
+            problem = f"the value of {name[:40]!r} holds a forbidden character"
+        elif name in _CONNECTION_SPECIFIC:
+            problem = f"the connection-specific header {name[:40]!r} is not allowed in HTTP/2"
+        elif name == b"te" and value.lower() != b"trailers":
+            problem = "te may only be 'trailers' in HTTP/2"
+        if problem:
+            raise Http2StreamError(problem)
         if len(name) + len(value) <= _MEMO_BYTES:
-            self._pass(field)
-        return ""
+            _remember(self._passed, field)
 
 
-def split_response(
-    fields: Sequence[Field], check: FieldCheck
-) -> tuple[int, list[tuple[bytes, bytes]], str]:
-    """Return status, regular headers and, when the block is malformed, the problem.
+def _remember(memo: set[T], item: T) -> None:
+    if len(memo) >= _MEMO_LIMIT:
+        memo.clear()
+    memo.add(item)
+
+
+def split_response(fields: Sequence[Field], check: FieldCheck) -> tuple[int, list[Field]]:
+    """Return status and regular headers.
 
     The rules are those of RFC 9113, section 8.3.2: exactly one ``:status``, in front.
     """
     if not fields:
-        return 0, [], "the response has no header fields"
+        raise Http2StreamError("the response has no header fields")
     status = _STATUSES.get(fields[0])
     if status is None:
         name, text = fields[0]
         if name != b":status":
-            return 0, [], "the response does not begin with :status"
+            raise Http2StreamError("the response does not begin with :status")
         if not _STATUS.match(text):
-            return 0, [], f"{text[:10]!r} is not a status"
+            raise Http2StreamError(f"{text[:10]!r} is not a status")
         status = int(text)
     headers = []
     for field in fields[1:]:
         name, value = field
         if name not in _USUAL_NAMES or value.translate(None, _VISIBLE):
             if name[:1] == b":":
-                return 0, [], f"the pseudo-header {name[:40]!r} does not belong there"
-            problem = check.problem_of(field)
-            if problem:
-                return 0, [], problem
+                raise Http2StreamError(f"the pseudo-header {name[:40]!r} does not belong there")
+            check.field(field)
         headers.append(field)
-    return status, headers, ""
+    return status, headers
 
 
-def request_problem(fields: Sequence[Field], check: FieldCheck) -> str:
-    """Return why a request's header block is malformed, or an empty string.
+def _check_request(fields: Sequence[Field], check: FieldCheck) -> None:
+    """Check a request's header block.
 
     RFC 9113, section 8.3.1: one each of ``:method``, ``:scheme`` and ``:path`` (CONNECT:
     ``:method`` and ``:authority`` only), in front of all others. A request with ``host`` and
@@ -146,63 +145,49 @@ def request_problem(fields: Sequence[Field], check: FieldCheck) -> str:
     in_front = True
     for field in fields:
         name, value = field
-        if name[:1] == b":":
-            if not in_front:
-                return f"{name[:40]!r} stands behind a regular header"
-            if name not in _REQUEST_PSEUDO:
-                return f"{name[:40]!r} is not a pseudo-header of a request"
-            if name in pseudo:
-                return f"{name[:40]!r} appears twice"
-            if _BAD_VALUE.search(value):
-                return f"the value of {name[:40]!r} holds a forbidden character"
-            pseudo[name] = value
-        else:
+        if name[:1] != b":":
             in_front = False
-            problem = check.problem_of(field)
-            if problem:
-                return problem
-    return _pseudo_problem(pseudo)
-
-
-def _pseudo_problem(pseudo: dict[bytes, bytes]) -> str:
-    method = pseudo.get(b":method")
-    if not method:
-        return "the request has no :method"
-    if method == b"CONNECT":
+            check.field(field)
+        elif not in_front:
+            raise Http2StreamError(f"{name[:40]!r} stands behind a regular header")
+        elif name not in _REQUEST_PSEUDO:
+            raise Http2StreamError(f"{name[:40]!r} is not a pseudo-header of a request")
+        elif name in pseudo:
+            raise Http2StreamError(f"{name[:40]!r} appears twice")
+        elif _BAD_VALUE.search(value):
+            raise Http2StreamError(f"the value of {name[:40]!r} holds a forbidden character")
+        else:
+            pseudo[name] = value
+    if pseudo.get(b":method") == b"CONNECT":
         if b":scheme" in pseudo or b":path" in pseudo or not pseudo.get(b":authority"):
-            return "a CONNECT request has :method and :authority only"
-        return ""
-    if not pseudo.get(b":scheme"):
-        return "the request has no :scheme"
-    if not pseudo.get(b":path"):
-        return "the request has no :path"
-    return ""
+            raise Http2StreamError("a CONNECT request has :method and :authority only")
+        return
+    for name in (b":method", b":scheme", b":path"):
+        if not pseudo.get(name):
+            raise Http2StreamError(f"the request has no {name.decode()}")
 
 
-def trailers_problem(fields: Iterable[Field], check: FieldCheck) -> str:
-    """Return why a trailer section is malformed, or an empty string (RFC 9113, section 8.1)."""
+def check_trailers(fields: Iterable[Field], check: FieldCheck) -> None:
+    """Check a trailer section (RFC 9113, section 8.1)."""
     for field in fields:
         if field[0][:1] == b":":
-            return f"the trailers hold the pseudo-header {field[0][:40]!r}"
-        problem = check.problem_of(field)
-        if problem:
-            return problem
-    return ""
+            raise Http2StreamError(f"the trailers hold the pseudo-header {field[0][:40]!r}")
+        check.field(field)
 
 
-def content_length(headers: Iterable[Field]) -> tuple[int, str]:
-    """Return the declared length of the body (-1 when there is none), and the problem if any."""
+def content_length(headers: Iterable[Field]) -> int:
+    """Return the declared length of the body, -1 when there is none."""
     declared = -1
     for name, value in headers:
         if name != b"content-length":
             continue
         if not _LENGTH.match(value):
-            return -1, f"content-length {value[:20]!r} is not a number"
+            raise Http2StreamError(f"content-length {value[:20]!r} is not a number")
         length = int(value)
         if declared not in {-1, length}:
-            return -1, "content-length appears twice with different values"
+            raise Http2StreamError("content-length appears twice with different values")
         declared = length
-    return declared, ""
+    return declared
 
 
 def list_size(fields: Iterable[Field]) -> int:

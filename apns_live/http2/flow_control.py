@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from apns_live.http2.events import Headers
 from apns_live.http2.frames import data_header
@@ -11,6 +12,7 @@ from apns_live.http2.frames import data_header
 _PIECES = 64
 
 
+@dataclass(slots=True)
 class ReceiveWindow:
     """How much the peer may send. Refilled when an eighth of it is used up.
 
@@ -18,13 +20,13 @@ class ReceiveWindow:
     sender at a distance.
     """
 
-    __slots__ = ("available", "target")
+    target: int
+    """Bytes to which a refill brings the window."""
+    available: int = -1
+    """Bytes that the peer may send now; below 0 the peer has broken the rules."""
 
-    def __init__(self, size: int) -> None:
-        self.target = size
-        """Bytes to which a refill brings the window."""
-        self.available = size
-        """Bytes that the peer may send now; below 0 the peer has broken the rules."""
+    def __post_init__(self) -> None:
+        self.available = self.target
 
     def refill(self) -> int:
         """Return the increment to grant now, or 0 while more than seven eighths are left."""
@@ -34,28 +36,25 @@ class ReceiveWindow:
         self.available = self.target
         return increment
 
-    def grant(self, increment: int) -> None:
-        """Add what is granted by hand."""
-        self.available += increment
 
-
+@dataclass(slots=True)
 class Stream:
-    """What both roles keep of a stream: its windows, and the message that comes in.
+    """What is kept of a stream: its windows, and the message that comes in."""
 
-    ``sent`` is the bytes of DATA sent less the WINDOW_UPDATE received.
-    """
-
-    __slots__ = ("body", "declared", "headers", "length", "sent", "window")
-
-    def __init__(
-        self, window: int, *, sent: int = 0, headers: Headers | None = None, declared: int = -1
-    ) -> None:
-        self.window = ReceiveWindow(window)
-        self.sent = sent
-        self.headers: Headers = [] if headers is None else headers
-        self.declared = declared
-        self.body: list[bytes] = []
-        self.length = 0
+    window: ReceiveWindow
+    sent: int = 0
+    """Bytes of DATA sent less the WINDOW_UPDATE received."""
+    headers: Headers = field(default_factory=list)
+    declared: int = -1
+    """The content-length, -1 when there is none."""
+    body: list[bytes] = field(default_factory=list)
+    length: int = 0
+    status: int = 0
+    """A client's stream: the response's status, 0 before its HEADERS."""
+    ended: bool = False
+    """A server's stream: the client has ended it, and the request was reported."""
+    responded: bool = False
+    """A server's stream: the response has begun."""
 
     def add(self, content: bytes) -> None:
         """Add the content of one DATA frame to the body, so that tiny frames do not weigh too much."""

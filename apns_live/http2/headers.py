@@ -11,7 +11,7 @@ from hpack.hpack import decode_integer
 from hpack.huffman_table import decode_huffman
 
 from apns_live.errors import Http2ConnectionError
-from apns_live.http2.constants import DEFAULT_HEADER_TABLE_SIZE, ErrorCode
+from apns_live.http2.frames import DEFAULT_HEADER_TABLE_SIZE, ErrorCode
 
 _LAST_STATIC = 0x80 | 61
 _MEMO_LIMIT = 64

@@ -4,45 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from apns_live.errors import Http2StreamError
-from apns_live.http2.closed_streams import Ending
-from apns_live.http2.connection import Connection, connection_error, stream_error
-from apns_live.http2.constants import (
+from apns_live.errors import Http2ConnectionError, Http2StreamError
+from apns_live.http2.connection import MAX_HEADER_LIST, Connection
+from apns_live.http2.events import DataReceived, Event, RequestReceived, RequestStarted
+from apns_live.http2.field_rules import list_size
+from apns_live.http2.flow_control import ReceiveWindow, Stream
+from apns_live.http2.frames import (
     CLIENT_PREFACE,
     DEFAULT_FRAME_SIZE,
     DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
+    FRAME_HEADER,
     PADDED,
     PRIORITY,
     ErrorCode,
     Setting,
+    data_header,
+    goaway_frame,
+    header_frames,
+    reset_frame,
+    window_update_frame,
 )
-from apns_live.http2.events import Event, Headers, RequestReceived
-from apns_live.http2.field_rules import list_size
-from apns_live.http2.floods import FLOOD_BUDGET
-from apns_live.http2.flow_control import Stream
-from apns_live.http2.frames import FRAME_HEADER, header_frames, reset_frame, window_update_frame
 from apns_live.http2.header_encoder import ResponseEncoder
 from apns_live.http2.headers import HeaderDecoder
+from apns_live.http2.peer_limits import FLOOD_BUDGET, Ending
 
-_MAX_HEADER_LIST = 65_536
 _USUAL_FRAME = DEFAULT_FRAME_SIZE << 8
 _RELEVANT_FLAGS = END_STREAM | END_HEADERS | PADDED | PRIORITY
 _TOLERATED_BEFORE_SETTINGS = 100
 
 
-class _Stream(Stream):
-    __slots__ = ("ended", "responded")
-
-    def __init__(self, headers: Headers, declared: int, window: int) -> None:
-        super().__init__(window, headers=headers, declared=declared)
-        self.ended = False
-        """The client has ended the stream: the request was reported."""
-        self.responded = False
-
-
-class ServerConnection(Connection[_Stream]):
+class ServerConnection(Connection):
     """A server connection without I/O: bytes in, requests out; responses in, bytes out.
 
     ``settings`` go into the first SETTINGS. ``max_request_body`` (bytes) bounds what is kept of
@@ -65,19 +58,19 @@ class ServerConnection(Connection[_Stream]):
         super().__init__(
             client=False,
             encoder=self._responses,
-            header_decoder=header_decoder or HeaderDecoder(_MAX_HEADER_LIST),
-            connection_window=max(connection_window, DEFAULT_WINDOW),
+            header_decoder=header_decoder,
+            connection_window=connection_window,
             flood_budget=flood_budget,
         )
         self._automatic_windows = automatic_windows
         self._first_settings = dict(settings or {})
         self._max_request_body = max_request_body
         self._preface_left = CLIENT_PREFACE
-        self._streams: dict[int, _Stream] = {}
+        self._streams = {}
         self._goaway_last_id = -1
         self._acknowledged = False
         self._initial_window = DEFAULT_WINDOW
-        self._list_limit = _MAX_HEADER_LIST
+        self._list_limit = MAX_HEADER_LIST
 
     # --- the connection ------------------------------------------------------------------------
 
@@ -96,7 +89,7 @@ class ServerConnection(Connection[_Stream]):
             head = bytes(data[: len(wanted)])
             if not wanted.startswith(head):
                 events: list[Event] = []
-                self._fail(connection_error("the client's preface is not HTTP/2's"), events)
+                self._fail(Http2ConnectionError("the client's preface is not HTTP/2's"), events)
             self._preface_left = wanted[len(head) :]
             data = data[len(head) :]
         return super().receive(data)
@@ -119,7 +112,7 @@ class ServerConnection(Connection[_Stream]):
         """
         last = self.last_stream_id if last_stream_id is None else last_stream_id
         self._goaway_last_id = last if self._goaway_last_id < 0 else min(last, self._goaway_last_id)
-        self._go_away(last, code, debug)
+        self._out.append(goaway_frame(last, code, debug))
         for stream_id in [number for number in self._streams if number > last]:
             self._forget_stream(stream_id)
             self._closed.remember(stream_id, Ending.OURS)
@@ -127,12 +120,12 @@ class ServerConnection(Connection[_Stream]):
     def grant_window(self, stream_id: int, increment: int) -> None:
         """Queue WINDOW_UPDATE for a stream, or with 0 for the connection."""
         if stream_id == 0:
-            self._receive_window.grant(increment)
+            window = self._receive_window
+        elif stream := self._streams.get(stream_id):
+            window = stream.window
         else:
-            stream = self._streams.get(stream_id)
-            if stream is None:
-                return
-            stream.window.grant(increment)
+            return
+        window.available += increment
         self._out.append(window_update_frame(stream_id, increment))
 
     # --- responses -----------------------------------------------------------------------------
@@ -220,7 +213,7 @@ class ServerConnection(Connection[_Stream]):
                                 events,
                             )
                         except Http2StreamError as error:
-                            self._stream_error(error, events)
+                            self._stream_error(stream_id, error, events)
                         at = stop
                         continue
                     window.available += stop - start
@@ -232,7 +225,7 @@ class ServerConnection(Connection[_Stream]):
                     try:
                         self._headers_complete(stream_id, data[start:stop], False, events)
                     except Http2StreamError as error:
-                        self._stream_error(error, events)
+                        self._stream_error(stream_id, error, events)
                     at = stop
                     continue
             self._take_frame(word, flags, stream_id & 0x7FFFFFFF, data[start:stop], events)
@@ -242,19 +235,17 @@ class ServerConnection(Connection[_Stream]):
     def _is_idle(self, stream_id: int) -> bool:
         return stream_id & 1 == 0 or stream_id > self.last_stream_id
 
-    def _check_headers_allowed(self, stream_id: int) -> None:
-        if stream_id & 1 == 0:
-            raise connection_error(f"HEADERS on stream {stream_id}: a client's streams are odd")
-
     def _headers_complete(
         self, stream_id: int, block: bytes, ends_stream: bool, events: list[Event]
     ) -> None:
+        if stream_id & 1 == 0:
+            raise Http2ConnectionError(f"HEADERS on stream {stream_id}: a client's streams are odd")
         stream = self._streams.get(stream_id)
         if stream is not None:
             if stream.ended:
                 self._decoder.decode(block)
                 problem = "HEADERS after the end of the request"
-                raise stream_error(problem, stream_id, ErrorCode.STREAM_CLOSED)
+                raise Http2StreamError(problem, ErrorCode.STREAM_CLOSED)
             self._trailers(stream_id, stream, block, ends_stream, events)
             return
         if stream_id <= self.last_stream_id:
@@ -266,41 +257,39 @@ class ServerConnection(Connection[_Stream]):
             self._floods.spend("HEADERS after GOAWAY")
             self._closed.remember(stream_id, Ending.OURS)
             return
-        if len(self._streams) >= self._stream_limit():
+        if self._acknowledged:
+            limit = self._ours.largest(Setting.MAX_CONCURRENT_STREAMS)
+        else:
+            # It may not have seen them yet. RFC 9113, section 6.5.2 recommends at least 100.
+            announced = self._ours.latest(Setting.MAX_CONCURRENT_STREAMS)
+            limit = max(announced, _TOLERATED_BEFORE_SETTINGS)
+        if len(self._streams) >= limit:
             self._closed.remember(stream_id, Ending.OURS)
             self._reply(reset_frame(stream_id, ErrorCode.REFUSED_STREAM), "refused HEADERS")
             return
-        headers, declared, problem = self._check.request(fields)
-        if not problem and ends_stream and declared > 0:
-            problem = "a request without its body"
-        if problem:
-            raise stream_error(problem, stream_id)
-        if self._list_limit < _MAX_HEADER_LIST and list_size(headers) > self._list_limit:
+        headers, declared = self._check.request(fields)
+        if ends_stream and declared > 0:
+            raise Http2StreamError("a request without its body")
+        if self._list_limit < MAX_HEADER_LIST and list_size(headers) > self._list_limit:
             problem = "the header list is larger than we allow"
-            raise stream_error(problem, stream_id, ErrorCode.ENHANCE_YOUR_CALM)
-        stream = self._streams[stream_id] = _Stream(headers, declared, self._initial_window)
+            raise Http2StreamError(problem, ErrorCode.ENHANCE_YOUR_CALM)
+        stream = self._streams[stream_id] = Stream(
+            ReceiveWindow(self._initial_window), headers=headers, declared=declared
+        )
         if ends_stream:
             self._message_complete(stream_id, stream, events)
 
-    def _stream_limit(self) -> int:
-        """Return how many streams a client may have open without having ignored our SETTINGS."""
-        if self._acknowledged:
-            return self._ours.largest(Setting.MAX_CONCURRENT_STREAMS)
-        # It may not have seen them yet. RFC 9113, section 6.5.2 recommends at least 100.
-        announced = self._ours.latest(Setting.MAX_CONCURRENT_STREAMS)
-        return max(announced, _TOLERATED_BEFORE_SETTINGS)
-
-    def _take_content(self, stream_id: int, stream: _Stream, content: bytes) -> None:
+    def _take_content(self, stream_id: int, stream: Stream, content: bytes) -> None:
         if stream.ended:
             problem = "DATA after the end of the request"
-            raise stream_error(problem, stream_id, ErrorCode.STREAM_CLOSED)
+            raise Http2StreamError(problem, ErrorCode.STREAM_CLOSED)
         if content and stream.length - len(content) < self._max_request_body:
             stream.add(content)
 
-    def _message_complete(self, stream_id: int, stream: _Stream, events: list[Event]) -> None:
+    def _message_complete(self, stream_id: int, stream: Stream, events: list[Event]) -> None:
         if stream.declared not in {-1, stream.length}:
             problem = f"content-length is {stream.declared}, the body has {stream.length} bytes"
-            raise stream_error(problem, stream_id)
+            raise Http2StreamError(problem)
         stream.ended = True
         body = stream.whole_body()
         stream.body = []
@@ -331,3 +320,79 @@ class ServerConnection(Connection[_Stream]):
             for stream in self._streams.values():
                 stream.window.available += difference
                 stream.window.target += difference
+
+
+class StreamingServerConnection(ServerConnection):
+    """A server connection that reports a request before its body, and sends answers piece by piece.
+
+    For a server that must refuse a request by its header block, or that follows events. It reports
+    `RequestStarted`, `DataReceived` and, at the end, `RequestReceived` without a body. The connection's
+    window is refilled by itself, a stream's only by ``grant_window``.
+    """
+
+    def __init__(self, *, settings: dict[int, int], flood_budget: int) -> None:
+        super().__init__(settings=settings, max_request_body=0, flood_budget=flood_budget)
+
+    def _headers_complete(
+        self, stream_id: int, block: bytes, ends_stream: bool, events: list[Event]
+    ) -> None:
+        is_new = stream_id > self.last_stream_id
+        at = len(events)
+        super()._headers_complete(stream_id, block, ends_stream, events)
+        stream = self._streams.get(stream_id)
+        if is_new and stream is not None:
+            stream.window.target = 0  # nothing is refilled before somebody reads
+            events.insert(at, RequestStarted(stream_id, stream.headers))
+
+    def _data_received(
+        self, stream_id: int, size: int, content: bytes, ends_stream: bool, events: list[Event]
+    ) -> None:
+        is_open = stream_id in self._streams
+        at = len(events)
+        super()._data_received(stream_id, size, content, ends_stream, events)
+        if is_open:
+            events.insert(at, DataReceived(stream_id, content, size))
+
+    def grant_window(self, stream_id: int, increment: int) -> None:
+        """Queue WINDOW_UPDATE for a stream on which more of the request is to come."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.ended and increment > 0:
+            stream.window.available += increment
+            self._out.append(window_update_frame(stream_id, increment))
+
+    def start_response(
+        self, stream_id: int, status: int, headers: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        """Queue the header block of an answer whose body follows by ``send_data``."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.responded:
+            stream.responded = True
+            self._send_headers(
+                stream_id, self._responses.response_block(status, headers), END_HEADERS
+            )
+
+    def send_data(self, stream_id: int, data: bytes, *, end: bool) -> int:
+        """Queue as much of a piece as the client's windows allow; return how many bytes that was.
+
+        All of it counts as sent when the stream is gone. ``end`` ends the answer with the piece.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return len(data)
+        at = 0
+        while at < len(data) or (end and not data):
+            room = min(self._send_window, self._stream_send_window(stream_id), self._max_frame_size)
+            size = max(0, min(len(data) - at, room))
+            if size == 0 and data:
+                break
+            last = end and at + size == len(data)
+            self._out.append(data_header(stream_id, size, end_stream=last))
+            self._out.append(data[at : at + size])
+            self._data_sent(stream_id, size)
+            at += size
+            # The client answers each piece with WINDOW_UPDATE: those do not count as a flood.
+            self._floods.earn()
+            if last:
+                self._body_sent(stream_id)
+                break
+        return at

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from apns_live.errors import Http2ConnectionError, InvalidSetting
-from apns_live.http2.constants import (
+from apns_live.http2.frames import (
     DEFAULT_FRAME_SIZE,
     DEFAULT_HEADER_TABLE_SIZE,
     DEFAULT_WINDOW,
@@ -18,7 +18,7 @@ from apns_live.http2.constants import (
 )
 from apns_live.refusals import refused
 
-_DEFAULTS: dict[int, int] = {
+DEFAULT_SETTINGS: dict[int, int] = {
     Setting.HEADER_TABLE_SIZE: DEFAULT_HEADER_TABLE_SIZE,
     Setting.ENABLE_PUSH: 1,
     Setting.MAX_CONCURRENT_STREAMS: UNLIMITED_STREAMS,
@@ -27,8 +27,6 @@ _DEFAULTS: dict[int, int] = {
     Setting.MAX_HEADER_LIST_SIZE: 2**32 - 1,
 }
 _MAXIMUM_UNACKNOWLEDGED = 1000
-
-
 _LIMITS = {
     Setting.ENABLE_PUSH: (0, 1, ErrorCode.PROTOCOL_ERROR),
     Setting.INITIAL_WINDOW_SIZE: (0, MAXIMUM_WINDOW, ErrorCode.FLOW_CONTROL_ERROR),
@@ -48,32 +46,12 @@ def setting_error(identifier: int, value: int, *, from_server: bool) -> Http2Con
     return Http2ConnectionError(f"SETTINGS_{name} {value} is not {low} to {high}", code)
 
 
-class PeerSettings:
-    """What the peer told us. ``apply`` checks, keeps, and returns the last value of each id."""
-
-    def __init__(self, *, from_server: bool) -> None:
-        self._from_server = from_server
-        self.values: dict[int, int] = dict(_DEFAULTS)
-
-    def apply(self, pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
-        """Apply in order; unknown settings are ignored. Raises Http2ConnectionError."""
-        changed = {}
-        for identifier, value in pairs:
-            error = setting_error(identifier, value, from_server=self._from_server)
-            if error is not None:
-                raise error
-            if identifier in self.values:
-                self.values[identifier] = value
-                changed[int(identifier)] = value
-        return changed
-
-
 class OurSettings:
     """What we told the peer: in force once acknowledged (RFC 9113, section 6.5.3)."""
 
     def __init__(self, *, client: bool) -> None:
-        self._client = client
-        self.values: dict[int, int] = dict(_DEFAULTS)
+        self.client = client
+        self.values = DEFAULT_SETTINGS.copy()
         """In force: acknowledged by the peer."""
         self._waiting: deque[dict[int, int]] = deque()
 
@@ -82,7 +60,7 @@ class OurSettings:
         if len(self._waiting) >= _MAXIMUM_UNACKNOWLEDGED:
             raise InvalidSetting("the peer has not acknowledged 1000 SETTINGS", field="settings")
         for identifier, value in changes.items():
-            error = setting_error(identifier, value, from_server=not self._client)
+            error = setting_error(identifier, value, from_server=not self.client)
             if error is not None or not 0 <= value < 2**32:
                 raise InvalidSetting(
                     str(error or f"{value} does not fit 32 bits"), field=f"settings[{identifier}]"
@@ -101,12 +79,12 @@ class OurSettings:
 
     def largest(self, identifier: int) -> int:
         """Return the most generous value that the peer may still be acting on."""
-        values = [changes[identifier] for changes in self._waiting if identifier in changes]
-        return max([self.values[identifier], *values])
+        return max(self._values(identifier))
 
     def latest(self, identifier: int) -> int:
         """Return the value announced last, acknowledged or not."""
-        for changes in reversed(self._waiting):
-            if identifier in changes:
-                return changes[identifier]
-        return self.values[identifier]
+        return self._values(identifier)[-1]
+
+    def _values(self, identifier: int) -> list[int]:
+        waiting = [changes[identifier] for changes in self._waiting if identifier in changes]
+        return [self.values[identifier], *waiting]

@@ -6,8 +6,7 @@ so that they need no table. Everything here is legal HTTP/2, only unusual.
 
 from __future__ import annotations
 
-from apns_live.http2.constants import END_HEADERS, END_STREAM, PADDED, FrameType
-from apns_live.http2.frames import frame, header_frames
+from apns_live.http2.frames import END_HEADERS, END_STREAM, PADDED, FrameType, frame, header_frames
 from apns_live.http2.header_encoder import encode_string
 
 from .state import Response

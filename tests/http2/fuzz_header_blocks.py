@@ -14,7 +14,7 @@ import sys
 import hpack
 
 from apns_live.errors import Http2ConnectionError
-from apns_live.http2.constants import ErrorCode
+from apns_live.http2.frames import ErrorCode
 from apns_live.http2.headers import HeaderDecoder
 
 # What we refuse and hpack takes.

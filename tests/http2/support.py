@@ -17,6 +17,7 @@ from apns_live.http2 import (
     Setting,
     frame,
 )
+from apns_live.http2.header_encoder import HeaderEncoder
 
 AUTHORITY = b"api.push.example:443"
 APNS_ID = b"EC1BF194-B3B2-424A-89A9-5A918A6E6B5D"
@@ -160,3 +161,9 @@ def expect_connection_error(
         connection.receive(b"")
     assert connection.data_to_send() == b""
     return caught.value
+
+
+def table_size(encoder: HeaderEncoder) -> int:
+    """Return the bytes in an encoder's dynamic table (RFC 7541, section 4.1)."""
+    entries = encoder.table.dynamic_entries
+    return sum(len(name) + len(value) + 32 for name, value in entries)

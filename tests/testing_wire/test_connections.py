@@ -20,7 +20,7 @@ MANY = 1000
 async def test_one_stream_until_the_first_accepted_token_then_a_thousand() -> None:
     async with FakeApns() as fake, await WireClient.connect(fake) as client:
         assert client.http.max_concurrent_streams == 1
-        settings = client.http._peers.values
+        settings = client.http._peers
         assert settings[Setting.INITIAL_WINDOW_SIZE] == 65_535
         assert settings[Setting.MAX_FRAME_SIZE] == 16_384
         assert settings[Setting.HEADER_TABLE_SIZE] == 4096
@@ -330,7 +330,7 @@ async def test_other_settings_for_one_connection() -> None:
         fake.fault("settings", settings={3: 500, 4: 1000}, connection=1)
         async with await WireClient.connect(fake) as first:
             assert first.http.max_concurrent_streams == 500
-            assert first.http._peers.values[Setting.INITIAL_WINDOW_SIZE] == 1000
+            assert first.http._peers[Setting.INITIAL_WINDOW_SIZE] == 1000
         async with await WireClient.connect(fake) as second:
             assert second.http.max_concurrent_streams == 1
 

@@ -17,9 +17,9 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from ...errors import Http2ConnectionError
-from ...http2.constants import ErrorCode, Setting
 from ...http2.events import DataReceived, RequestReceived, RequestStarted, StreamReset
-from ...http2.streaming_server import StreamingServerConnection
+from ...http2.frames import ErrorCode, Setting
+from ...http2.server_connection import StreamingServerConnection
 from .door import DRAIN_BYTES, DRAIN_SECONDS, STUCK_SECONDS, Door
 
 logger = logging.getLogger("apns_live.gateway")
