@@ -51,6 +51,9 @@ class Cluster:
         self._addresses = dict(zip(self.ports, addresses, strict=True))
         self._sealing = sealing
         self._words = ["--apns", fake.url, "--apns-ca", str(fake.ca_file), *words]
+        self.registered: dict[str, float] = {}
+        """When the first token of an activity, by its attribute ``name``, was registered."""
+        self._names: dict[str, str] = {}
         self._tokens: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         fake.devices.on_token.append(self._on_token)
 
@@ -131,6 +134,7 @@ class Cluster:
     def _on_token(self, device: Any, activity: Any, token: str) -> None:
         name = json.loads(activity.attributes)["activityId"]
         card = {"device": device.id, "kind": "activity", "activity": name, "token": token}
+        self._names[token] = json.loads(activity.attributes)["name"]
         self._tokens.put_nowait({"attributes_type": "Match", **card})
 
     async def _register(self) -> None:
@@ -144,9 +148,13 @@ class Cluster:
 
     async def _registered(self, given: list[dict[str, Any]]) -> bool:
         with suppress(httpx.TransportError):
-            answer = await self.client.post("/v1/tokens", json={"tokens": given})
+            answer = await self.client.post("/v1/tokens", json={"tokens": given}, timeout=2)
             assert answer.status_code in {200, 502, 503, 504}, answer.text
-            return answer.status_code == 200
+            if answer.status_code == 200:
+                for one in given:
+                    name = self._names.pop(one["token"])
+                    self.registered.setdefault(name, asyncio.get_running_loop().time())
+                return True
         return False
 
 

@@ -89,6 +89,8 @@ class History(msgspec.Struct, kw_only=True):
     reported: list[tuple[str, str]] = []
     open: list[str] = []
     """Operations that are unfinished at rest."""
+    registered: dict[str, float] = {}
+    """When the first token of an activity's cards was registered: nothing but the start can leave before."""
     takeovers: int = 0
     budget: int = 11
     """Priority-10 updates of a card after which silent ones must leave at priority 5."""
@@ -228,7 +230,8 @@ def pauses(history: History) -> list[tuple[float, Write]]:
         for write in writes[name]:
             after = [at for when, at in pushes if when >= write.begun]
             if write.kind != "start" and write.answered is not None and after:
-                found.append((min(after) - write.answered, write))
+                ready = max(write.answered, history.registered.get(name, 0.0))
+                found.append((min(after) - ready, write))
     return sorted(found, key=lambda one: one[0], reverse=True)
 
 

@@ -128,6 +128,7 @@ async def one_round(stage: Stage, number: int, counts: Counter[str]) -> tuple[st
         await come_to_rest(stage, traffic)
     finally:
         traffic.close()
+    history.registered = stage.cluster.registered
     found = violations(history)
     waits = [wait for wait in pauses(history) if wait[1].until >= struck]
     if found or (LONG and title in MOVES and waits[0][0] > TAKEOVER):

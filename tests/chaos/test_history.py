@@ -124,3 +124,5 @@ def test_a_pause_lasts_until_this_state_or_a_newer_one_arrives() -> None:
         pushes=[push(0, 1.5, "start"), push(2, 8)],
     )
     assert [(seconds, one.state) for seconds, one in pauses(history)] == [(5, 1), (3, 2)]
+    history.registered["match"] = 4  # before, there was nothing to send to
+    assert [(seconds, one.state) for seconds, one in pauses(history)] == [(4, 1), (3, 2)]

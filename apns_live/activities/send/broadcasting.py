@@ -81,7 +81,7 @@ class Broadcasting:
             return refusal_of(outcome)
         batch = self.recorder.noting(activity.partition)
         batch.add(app.row, newest.id, 0, outcome)
-        batch.stamps.append((activity.id, self._stamps.get(activity.id, 0)))
+        batch.stamps.append((activity.id, self._stamps.get(activity.id, 0), None))
         await self.recorder.written()
         reason = ""
         if not outcome.accepted:

@@ -13,15 +13,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import Row
 
 from ...delivery import Delivery, LiveActivity, Version
+from ...delivery.budget import FULL, Account
 from ...errors import InvalidInput, PayloadTooLarge
 from ...outcome import Outcome
 from ...payload import End, Update
 from ..apps import App
 from ..requests import AlertText, Member
 from ..requests.messages import change_message, presentation_of
+from ..store.statements import json_text
 
 _VERSIONS_KEPT = 64
 
@@ -54,10 +57,11 @@ Decided = Callable[["Live", int, int, Outcome], object]
 class Group:
     """The devices of an activity that share environment and language."""
 
-    def __init__(self, live: Live, delivery: Delivery, language: str) -> None:
+    def __init__(self, live: Live, delivery: Delivery, place: tuple[str, str]) -> None:
         self._live = live
         self.delivery = delivery
-        self.language = language
+        self.place = place
+        self.language = place[1]
         self._devices = array("q")
         self._numbers: dict[int, int] = {}
         self._tickets: deque[tuple[Version, int]] = deque()
@@ -67,6 +71,10 @@ class Group:
     def _open(self) -> LiveActivity:
         target = self.delivery.activity(f"{self._live.row} {self.language}")
         target.on_decided = self._decided
+        # An earlier process may have spent some. The account that was charged last knows most.
+        stored = self._live.stored_accounts().get(" ".join(self.place), (*FULL, *FULL))
+        target.lane.account = max(target.lane.account, Account(*stored[:2]))
+        target.published.slow_account = max(target.published.slow_account, Account(*stored[2:]))
         return target
 
     @property
@@ -258,7 +266,7 @@ class Live:
         """Return the group, or create it with the newest state."""
         place = (environment, (language or "").lower())
         known = self.groups.get(place)
-        group = Group(self, delivery, place[1]) if known is None else known
+        group = Group(self, delivery, place) if known is None else known
         self.groups[place] = group
         if self.newest is not None and (known is None or group.target.over):
             group.put(self.newest, floor=self.floor, now=now)
@@ -292,9 +300,20 @@ class Live:
         for group in self.groups.values():
             group.delivery.let_go(group.target)
 
-    def last_timestamp(self) -> int:
-        """Return the newest timestamp of its pushes, in seconds since 1970."""
-        return max((group.target.lane.last_timestamp for group in self.groups.values()), default=0)
+    def stored_accounts(self) -> dict[str, list[float]]:
+        """Return the budget's accounts as the database had them: of all devices, and of those with slow updates."""
+        stored = None if self.newest is None else self.newest.activity.budgets
+        found: dict[str, list[float]] = msgspec.json.decode(stored or "{}")
+        return found
+
+    def stamp(self) -> tuple[int, int, str]:
+        """Return the row, the newest timestamp of its pushes in seconds, and the budget's accounts as JSON."""
+        accounts, newest = self.stored_accounts(), 0
+        for place, group in self.groups.items():
+            lane, slow = group.target.lane, group.target.published.slow_account
+            accounts[" ".join(place)] = [*lane.account, *slow]
+            newest = max(newest, lane.last_timestamp)
+        return self.row, newest, json_text(accounts)
 
 
 def join_all(

@@ -420,10 +420,13 @@ class Lives:
                 if not (live.behind or live.loading or live.to_read):
                     # Held for its time with nobody to send to: nothing else would call us.
                     self.touch(live)
+                elif live.groups:
+                    # What was spent, also if this process ends before everybody has answered.
+                    self.recorder.noting(live.partition).stamps.append(live.stamp())
                 continue
             batch = self.recorder.noting(live.partition)
             if live.refusal:
-                batch.stamps.append((live.row, live.last_timestamp()))
+                batch.stamps.append(live.stamp())
                 self._let_go(live)
                 self.refused(live.app, live.row, live.refusal)
                 continue
@@ -434,7 +437,7 @@ class Lives:
                 live.unfinished = False
                 reason = live.stopped[:255] or on_channel or None
                 batch.finished.append((live.row, live.version, reason))
-            batch.stamps.append((live.row, live.last_timestamp()))
+            batch.stamps.append(live.stamp())
             if live.newest.ends:
                 batch.ended.append((live.row, live.version))
 

@@ -39,8 +39,8 @@ class Batch:
     refused_devices: list[tuple[int, str, int, str]] = field(default_factory=list)
     refused: list[tuple[int, str, int, str]] = field(default_factory=list)
     """app, token, milliseconds up to which a registration is over, reason"""
-    stamps: list[tuple[int, int]] = field(default_factory=list)
-    """activity, newest timestamp in seconds"""
+    stamps: list[tuple[int, int, str | None]] = field(default_factory=list)
+    """activity, newest timestamp in seconds, the budget's accounts as JSON, None where they stay"""
     finished: list[tuple[int, int, str | None]] = field(default_factory=list)
     """activity, version that everybody has, why it failed"""
     started: list[tuple[int, str, str | None, bool, int | None]] = field(default_factory=list)
@@ -172,9 +172,13 @@ RETURNING operations.id, operations.public_id, operations.kind, operations.statu
 
 _NOTES: Mapping[str, str] = {
     "stamps": """
-UPDATE activities SET last_timestamp = given.stamp FROM {activity, stamp}
+UPDATE activities SET budgets = COALESCE(given.budgets, activities.budgets),
+    last_timestamp = CASE WHEN activities.last_timestamp > given.stamp
+        THEN activities.last_timestamp ELSE given.stamp END
+FROM {activity, stamp, budgets TEXT}
 WHERE activities.id = given.activity
-    AND (activities.last_timestamp IS NULL OR activities.last_timestamp < given.stamp)
+    AND (activities.last_timestamp IS NULL OR activities.last_timestamp < given.stamp
+        OR given.budgets <> COALESCE(activities.budgets, ''))
 """,
     "outcomes": """
 INSERT INTO outcomes
@@ -255,8 +259,9 @@ class Written:
 
 async def write(connection: AsyncConnection, batch: Batch, *, now: int) -> Written:
     """Write a batch in the caller's transaction; ``now`` is milliseconds since 1970."""
-    noted = (*batch.stamps, *batch.unstarted, *batch.doubtful, *batch.not_handed_over, *batch.ended)
-    await hold(connection, schema.activities, batch.activities | {row[0] for row in noted})
+    lists = (batch.stamps, batch.unstarted, batch.doubtful, batch.not_handed_over, batch.ended)
+    noted = {row[0] for rows in lists for row in rows}
+    await hold(connection, schema.activities, batch.activities | noted)
     started = {row[0] for row in batch.started}
     if started or len(batch.counts) > 1:  # one that is only counted is locked by that
         await hold(connection, schema.operations, batch.counts.keys() | started)

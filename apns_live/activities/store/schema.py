@@ -294,6 +294,8 @@ activities = _table(
     Column("hand_over_at", BigInteger),  # when to look for cards that are due
     Column("update_count", Integer, nullable=False, server_default="0"),
     Column("last_timestamp", BigInteger),  # the newest aps timestamp used, seconds
+    # Pushes of priority 10 that were used, as JSON by environment and language; see delivery/budget.
+    Column("budgets", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     _partition(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -270,3 +271,28 @@ async def test_what_comes_while_those_behind_are_read_reaches_everybody(
     await world.settled()
     state = "ended" if change == "end" else "active"
     assert world.shown(phones) == [(state, 2)] * 5
+
+
+async def test_a_budget_that_was_spent_stays_spent(world: World) -> None:
+    """By the process that was killed, and by one that let go of the idle activity."""
+    await world.service.apps.configure(world.app, {"budget": "observed"})
+    [phone] = await follow(world, 1)
+
+    async def priorities(states: range) -> list[int]:
+        seen = len(world.fake.pushes)
+        for n in states:
+            await world.pass_time(2.0)
+            await world.service.activities.update(world.app, an_update(n))
+            await world.until(lambda n=n: world.shown([phone]) == [("active", n)])
+            await world.settled()
+        return [push.priority for push in [*world.fake.pushes][seen:]]
+
+    assert await priorities(range(1, 13)) == [10] * 11 + [5]
+    await kill(world)
+    await world.open()
+    assert await priorities(range(13, 15)) == [5, 5]
+    await kill(world)
+    await world.open(settings=replace(world.settings, tokens_in_memory=0))
+    assert await priorities(range(15, 17)) == [5, 5]
+    await world.pass_time(3_600.0)
+    assert await priorities(range(17, 19)) == [10, 10]
