@@ -17,11 +17,10 @@ import psutil
 from apns_live.bench import measures, runner
 from apns_live.bench.gateway import gateway as measure_gateway
 from apns_live.bench.results import Result, Run, median
-from apns_live.bench.runner import Contender, Setup, message_of
+from apns_live.bench.runner import Contender, Setup, contenders_of, message_of
 from apns_live.bench.senders import Plan
 from apns_live.bench.service import service as measure_service
 from apns_live.bench.sinks import Sink, SinkOptions, sink
-from apns_live.cli.bench_contenders import contenders_of
 from benchmarks.pages import Bar, finish, options
 from tests.servers import nginx
 

@@ -9,30 +9,44 @@ import os
 import re
 import resource
 import shlex
+import shutil
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ..errors import BenchError, InvalidInput
+from ..misfits import misfit
 from ..payload import Update, encode
 from ..testing.certificates import write_private
 from . import senders
 from .machine import conditions, cores
 from .processes import worker
 from .results import Result, Run
-from .senders import BUNDLE_ID, KEY_ID, TEAM_ID, Plan
+from .senders import BUNDLE_ID, KEY_ID, PEERS, TEAM_ID, Plan
 from .sinks import Sink, SinkOptions, sink
 
 SILENCE = 120.0
 """Seconds to wait for a sender, in addition to the time for which it sends."""
 PROBE = 2_000
 """Pushes of a command's first turn: how many it can send in the seconds asked for."""
+
+H2LOAD = (
+    "h2load -c{connections} -m500 -n{count} -d{body} "
+    + " ".join(
+        f"-H '{name}: {{{name}}}'"
+        for name in ("apns-topic", "apns-push-type", "apns-priority", "apns-expiration")
+    )
+    + f" -H 'authorization: bearer {'x' * 180}' -H 'apns-id: {uuid.UUID(int=1)}'"
+    + f" https://localhost:{{port}}/3/device/{1:064x}"
+)
 
 Progress = Callable[[str, float, int, dict[str, float]], None]
 """Called with what runs, seconds, answers so far, and the quantiles of the latest."""
@@ -54,6 +68,47 @@ class Contender:
     name: str
     sender: str = ""
     command: str = ""
+
+
+def contenders_of(
+    names: Sequence[str], commands: Sequence[str], file: str | None
+) -> list[Contender]:
+    """Return the peers named, and commands of the user's own.
+
+    ``file`` is JSON: the name of a sender -> its command. Raises InvalidInput for a peer that is
+    not installed, and for a name that nobody knows.
+    """
+    known: dict[str, str] = {"h2load": H2LOAD}
+    if file is not None:
+        try:
+            known |= msgspec.json.decode(Path(file).read_bytes(), type=dict[str, str])
+        except msgspec.DecodeError as error:
+            said = misfit(error) if isinstance(error, msgspec.ValidationError) else error
+            raise InvalidInput(
+                f"{file}: {said}", field="senders", remedy='Write {"name": "command"}.'
+            ) from None
+    found = []
+    for name in names:
+        if name in PEERS and find_spec(PEERS[name]) is not None:
+            found.append(Contender(name, sender=name))
+        elif name in known and shutil.which(shlex.split(known[name])[0]) is not None:
+            found.append(Contender(name, command=known[name]))
+        elif name in PEERS or name in known:
+            wanted = PEERS.get(name) or shlex.split(known[name])[0]
+            raise InvalidInput(
+                f"{name} needs {wanted}, which is not installed here",
+                field="against",
+                remedy=f"Install {wanted}, or leave it out.",
+            )
+        else:
+            raise InvalidInput(
+                f"{name!r:.40} is not known",
+                field="against",
+                remedy=f"Use one of {', '.join((*PEERS, *known))}, or register it with --senders.",
+            )
+    return found + [
+        Contender(Path(shlex.split(command)[0]).name, command=command) for command in commands
+    ]
 
 
 def message_of(size: int) -> Update:

@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> int:
         result = command.main(args=arguments, prog_name=NAME, standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our output has gone (| head). Nothing more can be said there.
+        # The reader of our output has closed the pipe (| head).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return output.ExitCode.NOT_ACCEPTED
     except (KeyboardInterrupt, SystemExit) as stop:

@@ -12,35 +12,23 @@ from . import (
     activities,
     apps,
     bench,
-    broadcast,
     budget,
-    channels,
-    completion,
     contract,
     demo,
     doctor,
-    explain,
     fake,
     fan_out,
     gateway,
     imports,
-    keys,
-    lint,
-    operations,
     send,
     store,
-    token,
-    worker,
+    tools,
 )
 
 NAME = "apns-live"
+_HELP = "Send Live Activity pushes directly to APNs, or to a local APNs for tests."
 
-app = typer.Typer(
-    name=NAME,
-    help="Send Live Activity pushes directly to APNs, or to a local APNs for tests.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(name=NAME, help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 def _show_version(wanted: bool) -> None:
@@ -49,41 +37,37 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=_HELP)
 def _root(
     show_version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
-) -> None:
-    """Send Live Activity pushes directly to APNs, or to a local APNs for tests."""
+) -> None: ...
 
 
-app.command("demo")(demo.demo)
-app.command("send")(send.send)
-app.command("fan-out")(fan_out.fan_out)
-app.command("broadcast")(broadcast.broadcast)
-app.command("lint")(lint.lint)
-app.command("doctor")(doctor.doctor)
-app.command("explain")(explain.explain)
-app.command("fake")(fake.fake)
-app.command("gateway")(gateway.gateway)
-app.command("worker")(worker.worker)
-app.command("completion")(completion.completion)
-app.add_typer(bench.app, name="bench")
-app.add_typer(channels.app, name="channels")
-app.add_typer(contract.app, name="contract")
-app.add_typer(token.app, name="token")
-app.add_typer(budget.app, name="budget")
-app.add_typer(store.app, name="store")
-app.add_typer(apps.app, name="apps")
-app.add_typer(keys.app, name="keys")
-app.add_typer(imports.app, name="import")
-app.add_typer(activities.app, name="activities")
-app.add_typer(operations.app, name="operations")
+for each in (
+    *(demo.demo, send.send, fan_out.fan_out, send.broadcast, tools.lint, doctor.doctor),
+    *(tools.explain, fake.fake, gateway.gateway, gateway.worker, tools.completion),
+):
+    app.command(each.__name__.replace("_", "-"))(each)
+for name, group in {
+    "bench": bench.app,
+    "channels": send.channels,
+    "contract": contract.app,
+    "token": tools.token,
+    "budget": budget.app,
+    "store": store.app,
+    "apps": apps.app,
+    "keys": apps.keys,
+    "import": imports.app,
+    "activities": activities.app,
+    "operations": activities.operations,
+}.items():
+    app.add_typer(group, name=name)
 
 
 @functools.cache
 def load() -> Any:
-    """Return the command, ready to be run. Making it of all functions costs a tenth of a second."""
+    """Return the command, ready to run. Making it of all functions takes a tenth of a second."""
     return typer.main.get_command(app)

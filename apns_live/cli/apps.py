@@ -1,4 +1,4 @@
-"""``apns-live apps``: the apps of one installation and their provider keys."""
+"""``apns-live apps`` and ``apns-live keys``: apps, their provider keys, and the gateway's API keys."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput, InvalidSetting, NotFound, StoreError
-from .options import Shared, group
-from .store_access import apps_of, stored
+from .files import write_private
+from .options import group
+from .output import spoken
+from .store_access import Stored, apps_of, dated, new_id, stored
 
 if TYPE_CHECKING:
     from ..activities.apps import App
     from ..activities.store.database import Database
+    from ..gateway.keys import Keys
 
 app = group("Add apps and their provider keys to the service's database.")
+keys = group("Make, list, rotate and revoke API keys of the gateway.")
 
 _APP = "APP: Id of the app."
 _KEY = """
@@ -34,10 +38,10 @@ _KEY = """
     --environment production|sandbox: Environment of tokens that do not name one.
     """,
     _KEY,
+    of_app=False,
 )
 async def add(
-    shared: Shared,
-    database: Database,
+    shared: Stored,
     bundle_id: str,
     name: str | None = None,
     id_: str | None = None,
@@ -49,55 +53,49 @@ async def add(
 ) -> None:
     """Add an app and, with --key-file, its provider key."""
     key = _key(key_file, key_id, team_id) if key_file is not None else None
-    apps = apps_of(database, sealed=key is not None)
+    apps = apps_of(shared.database, sealed=key is not None)
     if key is not None:
-        await _check_sealer(database)
+        await _check_sealer(shared.database)
     made = await apps.create(
         name=name or bundle_id, bundle_id=bundle_id, environment=environment, id=id_
     )
     if key is not None:
         await apps.add_key(made, **key, environment=for_)
-    shared.screen.answer(await _facts(database, made), made.id)
+    shared.answer(await _facts(shared.database, made), made.id)
 
 
 @app.command("list")
-@stored()
-async def list_apps(shared: Shared, database: Database) -> None:
+@stored(of_app=False)
+async def list_apps(shared: Stored) -> None:
     """Print the apps."""
-    found = [await _facts(database, one) for one in await apps_of(database).list()]
-    shared.screen.rows(
-        {"apps": found},
-        ("id", "name", "bundle id", "environment", "keys"),
-        [
-            (one["id"], one["name"], one["bundle_id"], one["environment"], _keys(one))
-            for one in found
-        ],
-    )
+    found = [await _facts(shared.database, one) for one in await apps_of(shared.database).list()]
+    columns = ("id", "name", "bundle_id", "environment")
+    rows = []
+    for one in found:
+        active = [f"{key['key_id']} ({key['environment']})" for key in one["keys"] if key["active"]]
+        rows.append([*(one[name] for name in columns), ", ".join(active) or "none"])
+    shared.rows({"apps": found}, ("id", "name", "bundle id", "environment", "keys"), rows)
 
 
 @app.command("show")
 @stored(_APP)
-async def show(shared: Shared, database: Database, one: App) -> None:
+async def show(shared: Stored) -> None:
     """Print an app and its keys, and whether the sealing key decrypts them."""
-    facts = await _facts(database, one, tried=True)
+    facts = await _facts(shared.database, shared.app)
+    for key in facts["keys"]:
+        key["opens"] = await _opens(shared, key)
     lines = [
-        f"{name.replace('_', ' ')}: {facts[name]}"
-        for name in ("id", "name", "bundle_id", "environment", "settings")
-    ]
-    lines += [
         f"key {key['key_id']} of team {key['team_id']} for {key['environment']}: "
         f"{'in use' if key['active'] else 'replaced'}, {key['opens']}"
         for key in facts["keys"]
     ] or ["no provider key: add one with `apns-live apps add-key`"]
-    shared.screen.answer(facts, "\n".join(lines))
+    shared.answer(facts, *spoken(facts, "created_at", "keys"), *lines)
 
 
 @app.command("add-key")
 @stored(_APP, _KEY)
 async def add_key(
-    shared: Shared,
-    database: Database,
-    one: App,
+    shared: Stored,
     key_file: Path | None = None,
     key_id: str | None = None,
     team_id: str | None = None,
@@ -107,11 +105,11 @@ async def add_key(
     if key_file is None:
         raise InvalidInput("is missing", field="--key-file", remedy="Name the .p8 file.")
     key = _key(key_file, key_id, team_id)
-    await _check_sealer(database)
-    await apps_of(database, sealed=True).add_key(one, **key, environment=for_)
-    shared.screen.answer(
-        {"app": one.id, "key_id": key["key_id"], "environment": for_},
-        f"{one.id} pushes with key {key['key_id']} ({for_})",
+    await _check_sealer(shared.database)
+    await apps_of(shared.database, sealed=True).add_key(shared.app, **key, environment=for_)
+    shared.answer(
+        {"app": shared.app.id, "key_id": key["key_id"], "environment": for_},
+        f"{shared.app.id} pushes with key {key['key_id']} ({for_})",
     )
 
 
@@ -121,14 +119,13 @@ async def add_key(
     "KEY: The key's ten characters.",
     "--for production|sandbox|any: Only for this environment.",
 )
-async def remove_key(
-    shared: Shared, database: Database, one: App, key_id: str, for_: str | None = None
-) -> None:
+async def remove_key(shared: Stored, key_id: str, for_: str | None = None) -> None:
     """Delete a provider key. Running services use it until they find another key or restart."""
-    removed = await apps_of(database).remove_key(one, key_id, environment=for_)
+    one = shared.app
+    removed = await apps_of(shared.database).remove_key(one, key_id, environment=for_)
     if not removed:
         raise NotFound(f"the app {one.id!r} has no such key {key_id!r}: see `apns-live apps show`")
-    shared.screen.answer({"app": one.id, "key_id": key_id, "removed": removed}, "removed")
+    shared.answer({"app": one.id, "key_id": key_id, "removed": removed}, "removed")
 
 
 @app.command("contract")
@@ -142,9 +139,7 @@ async def remove_key(
     """
 )
 async def contract(
-    shared: Shared,
-    database: Database,
-    one: App,
+    shared: Stored,
     files: list[Path] | None = None,
     app_version: str = "1",
     mode: str = "refuse",
@@ -153,20 +148,22 @@ async def contract(
     """Check content states against the app's Swift source; see `apns-live contract`."""
     if remove == bool(files):
         raise InvalidInput("give Swift files, or --remove", field="FILE.swift")
+    one = shared.app
     versions: dict[str, Any] = dict((one.settings.get("contract") or {}).get("versions", {}))
     versions.pop(app_version, None)
     if not remove:
         versions[app_version] = {file.name: file.read_text("utf-8") for file in files or ()}
     new = {"mode": mode, "versions": versions} if versions else None
-    await apps_of(database).configure(one, {"contract": new})
+    await apps_of(shared.database).configure(one, {"contract": new})
     said = ", ".join(sorted(versions)) or "none"
-    shared.screen.answer(
+    shared.answer(
         {"app": one.id, "mode": mode, "versions": sorted(versions)},
         f"states of {one.id} are held to versions: {said} ({mode})",
     )
 
 
 def _key(file: Path, key_id: str | None, team_id: str | None) -> dict[str, str]:
+    """Return the arguments of `Apps.add_key` for a key file. Raises `InvalidInput`, `InvalidKey`."""
     from ..credentials import ProviderKey
     from ..keyfile import read_key_file
 
@@ -179,28 +176,17 @@ def _key(file: Path, key_id: str | None, team_id: str | None) -> dict[str, str]:
     return {"pem": pem, "key_id": key.key_id, "team_id": key.team_id}
 
 
-async def _facts(database: Database, one: App, *, tried: bool = False) -> dict[str, Any]:
-    from ..activities.times import to_text
-
-    keys = []
-    for key in await apps_of(database).keys(one):
-        opens = {"opens": await _opens(database, one, key)} if tried else {}
-        keys.append({**key, "created_at": to_text(key["created_at"]), **opens})
-    return {
-        "id": one.id,
-        "name": one.name,
-        "bundle_id": one.bundle_id,
-        "environment": one.environment,
-        "settings": one.settings,
-        "created_at": to_text(one.created_at),
-        "keys": keys,
-    }
+async def _facts(database: Database, one: App) -> dict[str, Any]:
+    names = ("id", "name", "bundle_id", "environment", "settings", "created_at")
+    facts = dated({name: getattr(one, name) for name in names})
+    return facts | {"keys": [dated(key) for key in await apps_of(database).keys(one)]}
 
 
-async def _opens(database: Database, one: App, key: Mapping[str, Any]) -> str:
-    """Say whether the sealing key opens a provider key."""
+async def _opens(shared: Stored, key: Mapping[str, Any]) -> str:
+    """Say whether the sealing key decrypts a provider key."""
     try:
-        await apps_of(database, sealed=True).open_key(one, key["key_id"], key["environment"])
+        apps = apps_of(shared.database, sealed=True)
+        await apps.open_key(shared.app, key["key_id"], key["environment"])
     except InvalidSetting:
         return "no sealing key is set"
     except StoreError:
@@ -209,7 +195,7 @@ async def _opens(database: Database, one: App, key: Mapping[str, Any]) -> str:
 
 
 async def _check_sealer(database: Database) -> None:
-    """Raise `StoreError` when stored keys were sealed with another key: one store, one key."""
+    """Raise `StoreError` if the stored keys are encrypted with another sealing key."""
     apps = apps_of(database, sealed=True)
     for one in await apps.list():
         for key in await apps.keys(one):
@@ -217,6 +203,115 @@ async def _check_sealer(database: Database) -> None:
             return
 
 
-def _keys(facts: dict[str, Any]) -> str:
-    active = [f"{key['key_id']} ({key['environment']})" for key in facts["keys"] if key["active"]]
-    return ", ".join(active) or "none"
+# --- API keys
+
+
+@keys.command("create")
+@stored(
+    """
+    --name TEXT: Name of the key.
+    --dialect native|activitysmith|braze|onesignal|fcm: API that the key is for. For fcm the secret is a
+        service account file.
+    --scope SCOPE: Permission of the key; repeatable.
+    --every-scope: Grant every permission within the app.
+    --group SLUG: Restrict the key to this group; repeatable.
+    --per-minute N: Maximum of requests a minute.
+    --concurrent N: Maximum of concurrent requests.
+    --url URL: With fcm: the gateway's address, for token_uri.
+    --file FILE: Write the secret to this new file, readable only by you.
+    """
+)
+async def create(
+    shared: Stored,
+    name: str,
+    dialect: str = "native",
+    scope: list[str] | None = None,
+    every_scope: bool = False,
+    group: list[str] | None = None,
+    per_minute: int | None = None,
+    concurrent: int | None = None,
+    url: str = "http://localhost:8000",
+    file: Path | None = None,
+) -> None:
+    """Create a key and print its secret. The secret is not stored and cannot be shown again."""
+    from ..gateway.scopes import ALL, SENDING
+    from ..gateway.service_accounts import with_token_uri
+
+    _check_new(file)
+    key, secret = await _api_keys(shared).create(
+        shared.app,
+        dialect=dialect,
+        scopes=ALL if every_scope else scope or (SENDING if dialect == "fcm" else ()),
+        groups=group,
+        name=name,
+        per_minute=per_minute,
+        concurrent=concurrent,
+    )
+    if key.dialect == "fcm":
+        secret = with_token_uri(secret, url)
+    await _record(shared, "create", key.id)
+    facts: dict[str, Any] = {"id": key.id} | ({"secret": secret} if file is None else {})
+    facts |= {"scopes": sorted(key.scopes), "dialect": dialect}
+    if file is not None:
+        write_private(file, secret)
+        facts["file"] = str(file)
+    shared.answer(facts, facts.get("file") or secret)
+    if not shared.json_mode:
+        shared.note(f"key {key.id}: keep the secret, it is not shown again")
+
+
+@keys.command("list")
+@stored()
+async def list_keys(shared: Stored) -> None:
+    """Print the keys of an app, with the time of their last use."""
+    found: list[dict[str, Any]] = []
+    after = 0
+    while page := await _api_keys(shared).page(shared.app, after=after, limit=1_000):
+        found += [dated(key) for key in page]
+        after = page[-1]["row"]
+    columns = ("id", "name", "dialect", "begins", "scopes", "used", "state")
+    rows = []
+    for key in found:
+        ends = f"ends {key['expires_at']}" if key["expires_at"] else "in use"
+        used, state = key["last_used_at"] or "never", "revoked" if key["revoked_at"] else ends
+        rows.append([*(key[name] for name in columns[:4]), len(key["scopes"]), used, state])
+    shared.rows({"keys": found}, columns, rows)
+
+
+@keys.command("rotate")
+@stored("KEY: Id of the key.", "--overlap SECONDS: How long the old secret still works.")
+async def rotate(shared: Stored, key_id: str, overlap: float = 86_400.0) -> None:
+    """Create a new secret for a key, and print it."""
+    key, secret = await _api_keys(shared).rotate(shared.app, key_id, overlap=overlap)
+    await _record(shared, "rotate", key_id)
+    shared.answer({"id": key.id, "secret": secret, "replaces": key_id}, secret)
+
+
+@keys.command("revoke")
+@stored("KEY: Id of the key.")
+async def revoke(shared: Stored, key_id: str) -> None:
+    """Revoke a key. Running gateways refuse it within five seconds."""
+    await _api_keys(shared).revoke(shared.app, key_id)
+    await _record(shared, "revoke", key_id)
+    shared.answer({"id": key_id, "revoked": True}, f"{key_id} is revoked")
+
+
+def _check_new(file: Path | None) -> None:
+    if file is not None and file.exists():
+        raise InvalidInput("is there already", field="--file", remedy="Name a new file.")
+
+
+def _api_keys(shared: Stored) -> Keys:
+    from ..clock import SystemClock
+    from ..gateway.keys import Keys
+
+    return Keys(shared.database, SystemClock(), new_id)
+
+
+async def _record(shared: Stored, action: str, key_id: str) -> None:
+    """Write the audit log's entry of a change to an API key."""
+    from ..clock import SystemClock
+    from ..gateway.audit import Audit
+
+    audit = Audit(shared.database, SystemClock())
+    await audit.note(shared.app, actor="cli", action=f"key.{action}", subject=key_id)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import importlib
-import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
 from ..errors import InvalidInput
 from .messages import message_from
-from .options import Shared, command, group
-from .output import ExitCode, MissingPart
-from .progress import Bar
+from .options import Shared, adapted, command, group, parameter
+from .output import Bar, ExitCode
 
 if TYPE_CHECKING:
     from ..bench.results import Result
@@ -102,27 +102,17 @@ def measured(
     and --append.
     """
     common |= {"sink": "auto", "output": None, "append": False}
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    added = [
-        inspect.Parameter(each, keyword, default=default, annotation=_KINDS[each])
-        for each, default in common.items()
-    ]
+    added = [parameter(each, _KINDS[each], default) for each, default in common.items()]
 
     def wrap(measure: Callable[..., Result]) -> Callable[..., Result]:
         def run(shared: Shared, **given: Any) -> int:
             said = {each: given.pop(each) for each in common}
             paths = _checked(said["output"])
-            with _shown(shared, name) as progress:
+            with _shown(name) as progress:
                 result = measure(Bench(said, progress), **given)
             return _finish(shared, result, paths, said["append"])
 
-        functools.update_wrapper(run, measure)
-        first, *own = inspect.signature(
-            measure, eval_str=True, locals={"Result": Any}
-        ).parameters.values()
-        own = [one.replace(kind=keyword) for one in own]
-        run.__signature__ = inspect.Signature([first, *own, *added])  # type: ignore[attr-defined]
-        app.command(name)(command(_TABLE, table)(run))
+        app.command(name)(command(_TABLE, table)(adapted(run, measure, after=added)))
         return measure
 
     return wrap
@@ -155,7 +145,7 @@ def throughput(
 ) -> Result:
     """Measure pushes a second over loopback, also of other senders in alternating rounds."""
     from ..bench import measures
-    from .bench_contenders import contenders_of
+    from ..bench.runner import contenders_of
 
     others = contenders_of(against or [], sender or [], senders)
     return measures.throughput(bench.plan(), bench.setup(), others)
@@ -230,7 +220,6 @@ def memory(bench: Bench, count: int = 1_000_000) -> Result:
 @measured("service", "--devices [1..]: Devices.", database=None, rounds=1)
 def service(bench: Bench, devices: int = 100_000) -> Result:
     """Measure registering devices, and a start for all of them with every outcome stored."""
-    _need("sqlalchemy")
     from ..bench.service import service as measure
 
     return measure(devices, bench.setup(), bench.said["database"])
@@ -253,7 +242,6 @@ def service(bench: Bench, devices: int = 100_000) -> Result:
 )
 def gateway(bench: Bench, phones: int = 1, overload: int = 0, start: int = 0) -> Result:
     """Measure calls of three APIs and registrations, compared with an empty route; latency at half load."""
-    _need("fastapi")
     from ..bench.gateway import gateway as measure
 
     said = {name: bench.said[name] for name in ("count", "connections", "database")}
@@ -263,7 +251,7 @@ def gateway(bench: Bench, phones: int = 1, overload: int = 0, start: int = 0) ->
 
 @app.command("compare")
 @command("A.json [B.json]: Results.")
-def compare(shared: Shared, files: list[str]) -> int:
+def compare(shared: Shared, files: list[str]) -> None:
     """Compare two results, or the senders of one result, with confidence intervals."""
     from ..bench.compare import compare as compared
     from ..bench.compare import compare_contenders
@@ -287,12 +275,9 @@ def compare(shared: Shared, files: list[str]) -> int:
         for one in found
     ]
     columns = ("", "A/s", "B/s", "B / A", "95 % confidence", "rounds", "")
-    shared.screen.rows(data, columns, rows)
-    if not shared.screen.json_mode and not all(one.alternating for one in found):
-        shared.screen.line(
-            "The rounds did not alternate: the machine may have changed between them."
-        )
-    return ExitCode.OK
+    shared.rows(data, columns, rows)
+    if not shared.json_mode and not all(one.alternating for one in found):
+        shared.line("The rounds did not alternate: the machine may have changed between them.")
 
 
 @app.command("plan")
@@ -316,7 +301,7 @@ def plan(
     body: int = 350,
     cores: int = 8,
     figures: list[str] | None = None,
-) -> int:
+) -> None:
     """Compute the connections, processes, machines and database load that an audience needs."""
     from ..bench import plan as planning
     from ..bench.results import load
@@ -327,7 +312,7 @@ def plan(
     if costs is None:
         from ..bench.measures import throughput as measure
 
-        with _shown(shared, "what a push costs here") as progress:
+        with _shown("what a push costs here") as progress:
             bench = Bench({"payload": None, "body": 350, "duration": 1.0, "sink": "auto"}, progress)
             results = [measure(bench.plan(), bench.setup())]
         costs = cast("planning.Costs", planning.costs_of(results))
@@ -340,15 +325,14 @@ def plan(
         cores_a_machine=cores,
     )
     found = planning.plan(needs, costs)
-    shared.screen.rows(found, ("", "needed"), list(found.items()))
-    return ExitCode.OK
+    shared.rows(found, ("", "needed"), list(found.items()))
 
 
 @contextmanager
-def _shown(shared: Shared, title: str) -> Iterator[Progress]:
+def _shown(title: str) -> Iterator[Progress]:
     """Show rate and percentiles while something runs."""
     last = ("", 0.0, 0)
-    with Bar(title, total=None, shown=shared.screen.shows_progress) as bar:
+    with Bar(title, total=None, shown=sys.stderr.isatty()) as bar:
 
         def progress(name: str, seconds: float, answered: int, times: dict[str, float]) -> None:
             nonlocal last
@@ -377,15 +361,8 @@ def _checked(output: list[str] | None) -> list[Path]:
                 remedy=f"End it with {', '.join(_FORMS)}.",
             )
         if path.suffix == ".png":
-            _need("matplotlib")
+            importlib.import_module("matplotlib")
     return paths
-
-
-def _need(module: str) -> None:
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingPart("bench", error.name) from None
 
 
 def _finish(shared: Shared, result: Result, paths: list[Path], append: bool = False) -> ExitCode:
@@ -409,15 +386,12 @@ def _finish(shared: Shared, result: Result, paths: list[Path], append: bool = Fa
             draw(result, path)
         else:
             path.write_bytes(result.json() if path.suffix == ".json" else result.csv().encode())
-    if shared.screen.json_mode:
-        import msgspec
-
-        shared.screen.answer(msgspec.to_builtins(result), "")
-    else:
+    shared.answer(msgspec.to_builtins(result))
+    if not shared.json_mode:
         for key, value in (result.conditions | result.settings).items():
-            shared.screen.line(f"{key}: {value}")
-        shared.screen.table(*result.table())
+            shared.line(f"{key}: {value}")
+        shared.table(*result.table())
         for note in result.notes:
-            shared.screen.line(note)
+            shared.line(note)
     failed = sum(run.failed for run in result.runs)
     return ExitCode.NOT_ACCEPTED if failed else ExitCode.OK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .options import Shared, command, group
-from .output import ExitCode
 
 app = group("Plan priorities: what a phone's budget allows.")
 
@@ -31,17 +30,15 @@ def simulate(
     phone_capacity: int = 15,
     phone_law: str = "clock-hour",
     plot: str | None = None,
-) -> int:
+) -> None:
     """Simulate at which priority updates are sent, and what a phone would show."""
     from ..delivery.budget import Budget
     from . import budget_simulation as simulation
 
-    allowance: Budget | str = (
-        Budget(per_hour=int(budget), reserve=reserve, burst=burst) if budget.isdigit() else budget
-    )
+    own = Budget(per_hour=int(budget), reserve=reserve, burst=burst) if budget.isdigit() else None
     got = simulation.simulate(
         simulation.read_plan(updates),
-        budget=allowance,
+        budget=own or budget,
         minimum_interval=minimum_interval,
         capacity=phone_capacity,
         law="rolling" if phone_law == "rolling" else "clock hour",
@@ -61,5 +58,4 @@ def simulate(
     ]
     if plot is not None:
         lines.append(f"plot: {plot}")
-    shared.screen.answer(values, "\n".join(lines))
-    return ExitCode.OK
+    shared.answer(values, *lines)

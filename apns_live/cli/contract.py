@@ -69,7 +69,7 @@ def _check_lines(shared: Shared, contract: Any, source: BinaryIO) -> int:
             kind, document = _state(line, number)
             verdict: Verdict = contract.check(kind, document)
             counts[verdict.ok] += 1
-            if shared.screen.json_mode:
+            if shared.json_mode:
                 answers.append(encode({"type": kind, **msgspec.structs.asdict(verdict)}))
             elif verdict.ok is not True:
                 refused = "" if verdict.ok is None else f"refused ({verdict.kind}). "
@@ -77,8 +77,8 @@ def _check_lines(shared: Shared, contract: Any, source: BinaryIO) -> int:
         if answers:
             sys.stdout.buffer.write(b"\n".join(answers) + b"\n")
             sys.stdout.buffer.flush()
-    if not shared.screen.json_mode:
-        shared.screen.line(
+    if not shared.json_mode:
+        shared.line(
             f"{counts[True]} decode, {counts[False]} are refused, {counts[None]} cannot be told"
         )
     return ExitCode.NOT_ACCEPTED if counts[False] else ExitCode.OK
@@ -129,7 +129,7 @@ def _state(line: bytes, number: int) -> tuple[str, str | bytes]:
 )
 def example(
     shared: Shared, files: list[Path], type_: str | None = None, count: int = 1, seed: int = 0
-) -> int:
+) -> None:
     """Generate content states that the app decodes; with --json in the format of `check --states`."""
     from ..contracts import Contract
     from ..contracts.examples import example as make
@@ -142,16 +142,14 @@ def example(
                 state = make(contract.types[name].state.shape, chance)
             except LookupError as error:
                 raise InvalidInput(f"{name} has no example: {error.args[0]}") from error
-            text = json.dumps(
-                state, ensure_ascii=False, indent=None if shared.screen.json_mode else 2
-            )
-            shared.screen.answer({"type": name, "json": text}, f"{name}\n{text}")
-    return ExitCode.OK
+            indent = None if shared.json_mode else 2
+            text = json.dumps(state, ensure_ascii=False, indent=indent)
+            shared.answer({"type": name, "json": text}, name, text)
 
 
 @app.command("python")
 @command(_FILES)
-def python(shared: Shared, files: list[Path], type_: str | None = None) -> int:
+def python(shared: Shared, files: list[Path], type_: str | None = None) -> None:
     """Generate typed models (msgspec) of the content states; the app decodes what they encode."""
     from ..contracts import Contract
     from ..contracts.models import python_models
@@ -159,8 +157,7 @@ def python(shared: Shared, files: list[Path], type_: str | None = None) -> int:
     contract = Contract.read(*files)
     names = _chosen(contract, type_)
     text = python_models({f"{name}State": contract.types[name].state.shape for name in names})
-    shared.screen.answer({"types": names, "python": text}, text.rstrip("\n"))
-    return ExitCode.OK
+    shared.answer({"types": names, "python": text}, text.rstrip("\n"))
 
 
 @app.command("diff")
@@ -183,9 +180,9 @@ def diff(shared: Shared, old: Path, new: Path) -> int:
             found += [
                 {"type": name, "direction": direction, "reason": reason} for reason in reasons
             ]
-    lines = [f"{item['type']}, states {item['direction']}: {item['reason']}" for item in found]
+    said = [f"{item['type']}, states {item['direction']}: {item['reason']}" for item in found]
     same = ["every state of one version decodes under the other"]
-    shared.screen.lines({"same": not found, "losses": found}, lines or same)
+    shared.answer({"same": not found, "losses": found}, *(said or same))
     return ExitCode.NOT_ACCEPTED if found else ExitCode.OK
 
 
@@ -204,12 +201,10 @@ def _list_types(shared: Shared, contract: Any) -> int:
     for name in contract.names:
         found = contract.types[name]
         reason = unknowns(found.state.shape)
-        if shared.screen.json_mode:
-            shared.screen.answer({"type": name, "place": found.place, "cannot_tell": reason}, "")
+        if shared.json_mode:
+            shared.answer({"type": name, "place": found.place, "cannot_tell": reason})
         else:
-            shared.screen.line(
-                f"{name} ({found.place})" + (f": cannot tell: {reason}" if reason else "")
-            )
-    if not contract.names and not shared.screen.json_mode:
-        shared.screen.line("no file declares an ActivityAttributes type")
+            shared.line(f"{name} ({found.place})" + (f": cannot tell: {reason}" if reason else ""))
+    if not contract.names and not shared.json_mode:
+        shared.line("no file declares an ActivityAttributes type")
     return ExitCode.OK

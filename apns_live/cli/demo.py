@@ -17,8 +17,7 @@ from ..errors import ConnectFailed, InvalidSetting
 from ..outcome import Verdict
 from ..settings import Settings
 from .options import Shared, command
-from .output import ExitCode
-from .progress import Bar
+from .output import Bar, ExitCode
 
 if TYPE_CHECKING:
     from ..client import Client, Report
@@ -69,9 +68,9 @@ def demo(
             raise InvalidSetting(
                 f"{number} is out of range", field=name, remedy=f"Give {least} to {most:,}."
             )
-    shows = shared.screen.shows_progress if progress is None else progress
-    if not shared.screen.json_mode:
-        shared.screen.note(f"starting a fake APNs for {tokens:,} simulated phones")
+    shows = sys.stderr.isatty() if progress is None else progress
+    if not shared.json_mode:
+        shared.note(f"starting a fake APNs for {tokens:,} simulated phones")
     with fake_process(latency=latency, scenario=scenario) as settings:
         steps = asyncio.run(_play(settings, tokens, rounds, connections, shows))
     return _show(shared, steps, tokens, rounds)
@@ -181,7 +180,7 @@ def _show(shared: Shared, steps: list[Step], tokens: int, rounds: int) -> int:
     shown = [_row("start", steps[:1])]
     shown += [_row(f"{len(updates)} updates", updates)] if updates else []
     shown += [_row("end", steps[-1:]), total]
-    shared.screen.rows(
+    shared.rows(
         {"tokens": tokens, "rounds": rounds, "steps": rows, "total": total},
         list(_COLUMNS.values()),
         [[_shown(name, row[name]) for name in _COLUMNS] for row in shown],

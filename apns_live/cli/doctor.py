@@ -10,7 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ..errors import (
     ApnsLiveError,
@@ -19,14 +19,14 @@ from ..errors import (
     InvalidInput,
     InvalidKey,
     InvalidSetting,
+    NotFound,
     PoolFull,
     StoreError,
 )
-from ..explain import Finding
-from .doctor_device import by_fake, by_store
+from ..explain import Finding, finding
 from .options import CONNECTION, Shared, command
 from .output import ExitCode
-from .store_access import STORE, named_address, opened
+from .store_access import STORE, apps_of, named_address, opened
 
 if TYPE_CHECKING:
     from ..pool.endpoint import Endpoint
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 """Seconds for each connection, and for the answer to the test push."""
 DEAD_TOKEN = "00" * 32
-"""Well-formed, and nobody's: APNs judges the credentials before it (seen on the sandbox)."""
+"""A well-formed token of no device. APNs checks the credentials first (seen on the sandbox)."""
 LONG_AGO = 1_000_000_000
-"""The timestamp of a test push to a real token: every phone ignores what is older than it holds."""
+"""The timestamp of a test push to a real token: a phone ignores updates older than the one it shows."""
 
 _CLOCK = "Set this machine's clock (NTP): a provider token may be an hour off at most."
 _KEY = (
@@ -95,17 +95,17 @@ def doctor(
             found_by = _examine(shared, token, contract or [], state, store)
         async for found in found_by:
             findings.append(found)
-            if not shared.screen.json_mode:
+            if not shared.json_mode:
                 mark = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}[found.state]
-                shared.screen.line(f"{mark} {found.check}: {found.said}")
+                shared.line(f"{mark} {found.check}: {found.said}")
                 if found.remedy and found.state != "ok":
-                    shared.screen.line(f"     {found.remedy}")
+                    shared.line(f"     {found.remedy}")
 
     asyncio.run(examine())
     failed = [found for found in findings if found.state == "fail"]
-    if shared.screen.json_mode:
+    if shared.json_mode:
         rows = [found._asdict() for found in findings]
-        shared.screen.answer({"ok": not failed, "findings": rows}, "")
+        shared.answer({"ok": not failed, "findings": rows})
     if not failed:
         return ExitCode.OK
     ways = {"dns", "tcp", "tls", "alpn", "proxy", "key", "clock", "environment", "topic", "push"}
@@ -115,6 +115,7 @@ def doctor(
 async def _device(
     store: str | None, app: str | None, device: str | None, fake: str | None
 ) -> AsyncIterator[Finding]:
+    """Diagnose a device. Raises `NotFound`, `StoreError`, `InvalidInput`, `InvalidSetting`."""
     if device is None or (fake is None and app is None):
         raise InvalidInput(
             "needs --device, and --app or --fake",
@@ -122,10 +123,19 @@ async def _device(
             remedy="Give --app ID --device ID for a database, or --fake URL --device ID.",
         )
     if fake is not None:
-        for each in by_fake(fake, device):
-            yield each
+        for found in _by_fake(fake, device):
+            yield found
         return
-    for found in await by_store(store, app or "", device):
+    from ..activities.people.devices import Devices
+    from ..activities.read.diagnosis import diagnose
+    from ..activities.times import milliseconds
+    from ..clock import SystemClock
+
+    clock = SystemClock()
+    async with opened(store) as database:
+        people, one = Devices(database, clock), await apps_of(database).get(app or "")
+        found_by = await diagnose(database, people, one, device, milliseconds(clock))
+    for found in found_by:
         yield found
 
 
@@ -152,7 +162,11 @@ async def _examine(
         yield Finding(check, "fail", str(error), getattr(error, "remedy", ""))
         return
     reached = True
-    for host, port, needed in _doors(endpoint):
+    # Host, port, and whether pushes need it.
+    doors = [(endpoint.host, endpoint.port, True)]
+    if endpoint.host.endswith(".push.apple.com"):
+        doors.append((endpoint.host, 2197 if endpoint.port == 443 else 443, False))
+    for host, port, needed in [*doors, (*endpoint.management, False)]:
         found = await _door(settings, replace(endpoint, host=host, port=port), needed=needed)
         reached = reached and (found.state == "ok" or not needed)
         yield found
@@ -165,7 +179,7 @@ async def _examine(
         yield await _store(store, address)
 
 
-# What is known without the network.
+# --- without the network
 
 
 def _decodes(files: list[Path], text: str | None) -> Finding:
@@ -189,15 +203,7 @@ def _decodes(files: list[Path], text: str | None) -> Finding:
     return Finding("state", state, f"{name}: {verdict.message}", remedy)
 
 
-# The way to APNs.
-
-
-def _doors(endpoint: Endpoint) -> Iterator[tuple[str, int, bool]]:
-    """Yield host, port, and whether pushes need it."""
-    yield endpoint.host, endpoint.port, True
-    if endpoint.host.endswith(".push.apple.com"):
-        yield endpoint.host, 2197 if endpoint.port == 443 else 443, False
-    yield *endpoint.management, False
+# --- connecting to APNs
 
 
 async def _door(settings: Settings, endpoint: Endpoint, *, needed: bool) -> Finding:
@@ -222,7 +228,7 @@ async def _door(settings: Settings, endpoint: Endpoint, *, needed: bool) -> Find
         check, remedy = _blame(error, endpoint)
         said = str(error)
     else:
-        probe.close()
+        probe.transport.abort()
         way = "" if proxy is None else f" through the proxy {proxy.host}:{proxy.port}"
         return Finding("tls", "ok", f"{where} ({peer}){way} speaks TLS and HTTP/2")
     if needed:
@@ -232,16 +238,10 @@ async def _door(settings: Settings, endpoint: Endpoint, *, needed: bool) -> Find
 
 
 class _Probe(asyncio.Protocol):
-    """A connection that says nothing."""
-
-    _transport: asyncio.BaseTransport | None = None
+    """A connection that sends nothing."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-
-    def close(self) -> None:
-        if isinstance(self._transport, asyncio.Transport):
-            self._transport.abort()
+        self.transport = cast("asyncio.Transport", transport)
 
 
 def _closed(port: int) -> str:
@@ -276,11 +276,11 @@ def _blame(error: ConnectFailed, endpoint: Endpoint) -> tuple[str, str]:
     )
 
 
-# The credentials.
+# --- the credentials
 
 
 async def _push(arguments: dict[str, Any], token: str, *, real: bool = False) -> Finding:
-    """Ask APNs about a token. The answer tells of the credentials first, then of a ``real`` token."""
+    """Send a test push. APNs' answer shows whether the credentials work, then whether a ``real`` token does."""
     from ..client import Client
     from ..explain import find
     from ..payload import Update
@@ -311,7 +311,7 @@ async def _push(arguments: dict[str, Any], token: str, *, real: bool = False) ->
     return Finding(check, "fail", said, remedy or row.remedy)
 
 
-# The store.
+# --- the database
 
 
 async def _store(given: str | None, address: str) -> Finding:
@@ -348,3 +348,66 @@ def _locked(address: str) -> Finding | None:
             )
             return Finding("store", "fail", f"{path} is locked", remedy)
     return None
+
+
+# --- a device of a fake
+
+
+def _by_fake(url: str, device: str) -> Iterator[Finding]:
+    """Ask a fake's inspector. Raises `InvalidInput` when it cannot be asked, `NotFound`."""
+    import httpx
+
+    try:
+        with httpx.Client(base_url=url, timeout=10.0, trust_env=False) as client:
+            answer = client.get(f"/v1/devices/{device}")
+            if answer.status_code == 404:
+                raise NotFound(f"the fake has no phone {device!r}")
+            phone = answer.raise_for_status().json()
+            query: dict[str, str | int] = {"device": device, "newest": 1, "limit": 100}
+            pushes = client.get("/v1/pushes", params=query).raise_for_status().json()["items"]
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise InvalidInput(
+            f"cannot be asked: {error}",
+            field="--fake",
+            remedy="Give the inspector's URL, as apns-live fake prints it.",
+        ) from None
+    if not phone["live_activities_enabled"]:
+        yield finding("switches", "disabled", "Live Activities are switched off")
+    if not phone["online"]:
+        yield Finding("network", "warn", "the phone has no network", "What is stored comes later.")
+    if phone["consent"] == "deny":
+        yield finding("consent", "denied", "its owner answered Don't Allow")
+    starts = phone["start_budget"]
+    if starts and starts["remaining"] < 1:
+        said = f"{starts['remaining']} of {starts['capacity']} push-to-starts are left"
+        yield finding("start budget", "start budget", said)
+    for activity in phone["activities"]:
+        name = f"{activity['attributes_type'] or 'card'} {activity['id']}"
+        if activity["asks"]:
+            said = f"{name} waits for its owner's consent, so no activity token came"
+            yield finding("token", "no token", said)
+        budget = activity["budget"]
+        if budget and budget["remaining"] < 1 and activity["state"] == "active":
+            said = f"{name}: 0 of {budget['capacity']} pushes of priority 10 are left"
+            yield finding("budget", "budget", said)
+        if activity["stale"]:
+            yield finding("stale", "stale", f"{name}: its stale date has passed")
+    if any(not token["told"] for token in phone["tokens"]):
+        said = "the phone has a new push-to-start token, and the app's stream kept quiet about it"
+        yield finding("start token", "dead start token", said)
+    told: set[str] = set()
+    for push in pushes:
+        word = push["explain"]
+        if not word or word in told or push["why"] == "budget":
+            continue
+        told.add(word)
+        start = word == "silent token" and push["event"] == "start"
+        detail = f" ({push['detail']})" if push["detail"] else ""
+        said = f"push {push['number']} ({push['event'] or push['push_type']}) was ignored: {word}{detail}"
+        yield finding(
+            "start token" if start else "push", "dead start token" if start else word, said
+        )
+    shown = [each for each in phone["activities"] if each["state"] == "active"]
+    yield Finding(
+        "phone", "ok", f"{device} shows {len(shown)} running cards, {len(pushes)} pushes seen"
+    )

@@ -1,7 +1,8 @@
-"""Creates what a gateway needs by default: directory, database, sealing key, certificates."""
+"""Creates what a gateway needs by default: directory, database, sealing key, certificates, proxy."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .connect_proxy import connect_proxy
 from .files import make_private
 from .store_access import DATABASE_FILE, KEY_FILE, sealing_key
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class Place:
-    """Where to serve, and over what. ``facts`` is what the ready line says of TLS."""
+    """Where a gateway listens, and what it uses. ``facts`` are the ready line's facts about TLS."""
 
     directory: Path | None = None
     database: str | None = None
@@ -41,7 +41,7 @@ class Place:
     facts: dict[str, str] = field(default_factory=dict)
 
     def make_certificates(self, directory: Path) -> None:
-        """Make certificates for the names that were asked for, in a folder of the directory."""
+        """Make certificates for ``hostnames`` in the directory's folder ``tls``."""
         if not self.hostnames:
             return
         from ..gateway.wire.certificates import Certificates
@@ -54,7 +54,7 @@ class Place:
 
     @contextlib.asynccontextmanager
     async def proxy(self, url: str) -> AsyncIterator[None]:
-        """Run the CONNECT proxy, if it was asked for."""
+        """Run the CONNECT proxy to the gateway's URL if there is a ``proxy_port``."""
         if self.proxy_port is None:
             yield
             return
@@ -73,7 +73,7 @@ def make_directory(directory: Path) -> None:
 async def embedded_database(
     given: str | None, directory: Path, *, file: str = DATABASE_FILE
 ) -> str:
-    """Return the database's address. The one in the directory is set up or upgraded by itself."""
+    """Return ``given``, or the address of the directory's own database, which is created or upgraded."""
     from ..activities.store.database import Database
     from ..activities.store.upgrade import upgrade
 
@@ -88,7 +88,7 @@ async def embedded_database(
 
 
 def embedded_sealer(directory: Path, file: Path | None = None) -> Sealer:
-    """Return the sealer: of the settings if they hold a key, else of a file that is made here."""
+    """Return the sealer of the settings' key, else of a key file, which is created if necessary."""
     from ..activities.store.sealing import FILE_VARIABLE, Sealer, new_key
 
     if key := sealing_key():
@@ -99,3 +99,35 @@ def embedded_sealer(directory: Path, file: Path | None = None) -> Sealer:
     make_directory(path.parent)
     make_private(path, new_key() + "\n")
     return Sealer(path.read_text(encoding="ascii"))
+
+
+@contextlib.asynccontextmanager
+async def connect_proxy(port: int, target: tuple[str, int]) -> AsyncIterator[str]:
+    """Run a CONNECT proxy (RFC 9110, 9.3.6) on localhost that connects every host to ``target``.
+
+    Yields its URL; port 0 takes a free port. For SDKs with a hard-coded host that respect ``HTTPS_PROXY``.
+    """
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, ValueError):
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10.0)
+            if not head.startswith(b"CONNECT "):
+                writer.write(b"HTTP/1.1 405 Method Not Allowed\r\nAllow: CONNECT\r\n\r\n")
+                return
+            there, back = await asyncio.open_connection(*target)
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            await asyncio.gather(_copy(reader, back), _copy(there, writer))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "localhost", port)
+    async with server:
+        yield f"http://localhost:{server.sockets[0].getsockname()[1]}"
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    try:
+        while part := await source.read(65_536):
+            target.write(part)
+            await target.drain()
+    finally:
+        target.close()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..errors import InvalidSetting
 from .gateway import stopping
 from .options import Shared, command
-from .output import MissingPart, Screen
+from .output import Screen, spoken
 
 
 @command(
@@ -76,15 +78,13 @@ def fake(
     cut_streams: bool | None = None,
     team_id: str | None = None,
     key_id: str | None = None,
-) -> int:
+) -> None:
     """Run a local APNs that behaves like Apple's, until SIGTERM or SIGINT.
 
     Prints where it is when it is ready; as one JSON line with --json, or where stdout is not a terminal.
     """
-    try:
-        from ..testing.serve import serve
-    except ImportError as error:
-        raise MissingPart("fake", error.name) from error
+    from ..testing.serve import serve
+
     ports = {"port": port, "manage_port": manage_port, "inspector_port": inspector_port}
     for name, number in ports.items():
         if not 0 <= number < 65_536:
@@ -93,9 +93,7 @@ def fake(
                 field=f"--{name.replace('_', '-')}",
                 remedy="Use 0 for a free one, to 65535.",
             )
-    named = {"team_id": team_id, "key_id": key_id}
-    if bundle_id:
-        named |= {"bundle_id": bundle_id[0]}
+    named = {"team_id": team_id, "key_id": key_id, "bundle_id": bundle_id[0] if bundle_id else None}
     options: dict[str, Any] = {
         **ports,
         **{name: text for name, text in named.items() if text is not None},
@@ -123,10 +121,10 @@ def fake(
     def ready(facts: dict[str, Any]) -> None:
         if dir_ is not None:
             _write_settings(dir_, facts)
-        lines = [f"{name.replace('_', ' ')}: {value}" for name, value in facts.items() if value]
-        # A pipe or a file is read by a program.
-        screen = Screen(json_mode=shared.screen.json_mode or not sys.stdout.isatty())
-        screen.answer(facts, "\n".join(lines))
+        empty = [name for name, value in facts.items() if not value]
+        # A program reads a pipe or a file.
+        screen = Screen(shared.json_mode or not sys.stdout.isatty())
+        screen.answer(facts, *spoken(facts, *empty))
 
     async def run() -> None:
         async with stopping() as stop:
@@ -134,11 +132,7 @@ def fake(
                 _watch_stdin(stop)
             await serve(**options, ready=ready, stop=stop)
 
-    try:
-        asyncio.run(run())
-    except ImportError as error:
-        raise MissingPart("fake", error.name) from error
-    return 0
+    asyncio.run(run())
 
 
 def _watch_stdin(stop: asyncio.Event) -> None:
@@ -149,7 +143,7 @@ def _watch_stdin(stop: asyncio.Event) -> None:
         with contextlib.suppress(OSError):
             while os.read(0, 65_536):
                 pass
-        with contextlib.suppress(RuntimeError):  # the loop is closed: it stopped by itself
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the fake has stopped
             loop.call_soon_threadsafe(stop.set)
 
     threading.Thread(target=read, name="apns-live-stdin", daemon=True).start()
@@ -185,25 +179,17 @@ def _token(token: str | None, file: Path | None) -> str | None:
 
 
 def _write_settings(directory: Path, facts: dict[str, Any]) -> None:
-    """Leave a settings file, so that ``--config DIR/apns-live.toml`` is all a command needs."""
-    import json
-    from urllib.parse import urlsplit
-
+    """Write a settings file for the fake, for ``--config DIR/apns-live.toml``."""
     endpoint, manage = urlsplit(facts["endpoint"]), urlsplit(facts["manage"])
-
-    def line(name: str, value: object) -> str:
-        return f"{name} = {json.dumps(value)}"
-
-    lines = [
-        "# Written by apns-live fake: the settings that reach it.",
-        *(line(name, str(facts[name])) for name in ("key_id", "team_id", "bundle_id")),
-        line("key_file", str(Path(facts["key_file"]).resolve())),
-        "",
-        "[endpoint]",
-        line("host", endpoint.hostname),
-        line("port", endpoint.port),
-        line("manage_host", manage.hostname),
-        line("manage_port", manage.port),
-        line("ca_file", str(Path(facts["ca_file"]).resolve())),
-    ]
+    values = {
+        **{name: str(facts[name]) for name in ("key_id", "team_id", "bundle_id")},
+        "key_file": str(Path(facts["key_file"]).resolve()),
+        "endpoint.host": endpoint.hostname,
+        "endpoint.port": endpoint.port,
+        "endpoint.manage_host": manage.hostname,
+        "endpoint.manage_port": manage.port,
+        "endpoint.ca_file": str(Path(facts["ca_file"]).resolve()),
+    }
+    lines = ["# Written by apns-live fake: the settings that reach it."]
+    lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
     directory.joinpath("apns-live.toml").write_text("\n".join(lines) + "\n", "utf-8")

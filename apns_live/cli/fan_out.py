@@ -1,18 +1,30 @@
-"""``apns-live fan-out``: sends one message to a file of tokens."""
+"""``apns-live fan-out``: sends one message to a file of tokens, and sorts the outcomes into files."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
+import signal
+import sys
+import threading
 import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InvalidInput
+from ..outcome import Verdict
+from ..settings import Settings
+from .files import OutcomeFiles
 from .options import CONNECTION, MESSAGE, Shared, command
-from .output import CREDENTIAL_VERDICTS, ExitCode, Screen
+from .output import CREDENTIAL_VERDICTS, Bar, ExitCode
 from .send import check_deadline, show_warnings
+from .tokens import TokenFile
 
 if TYPE_CHECKING:
-    from ..client import Report
+    from ..client import Client, Report, Run
+    from ..payload import Message
 
 
 @command(
@@ -52,18 +64,14 @@ def fan_out(
     """
     from ..client.workers import check_workers
     from ..payload import encode
-    from .files import OutcomeFiles
     from .messages import message_from
-    from .tokens import TokenFile
 
     check_deadline(deadline)
     check_workers(workers)
     message = message_from(shared.message)
     encoded = encode(message, now=time.time())
     settings = shared.settings()
-    # Wrong settings and a wrong key are found before a file is touched.
-    settings.client_arguments()
-    shows = shared.screen.shows_progress if progress is None else progress
+    settings.client_arguments()  # raises for a wrong setting or key before a file is touched
     with contextlib.closing(TokenFile(tokens, form=format_, column=column)) as source:
         files = OutcomeFiles(
             retry=retry_file,
@@ -72,61 +80,68 @@ def fan_out(
             replay_safe=encoded.replay_safe,
             retry_unknown=retry_unknown,
         )
-        show_warnings(shared.screen, encoded)
-        from .sender import Sender
-
+        show_warnings(shared, encoded)
         sender = Sender(
             source,
             files,
             deadline=deadline,
             workers=workers,
-            shows_progress=shows,
-            note=shared.screen.note,
+            shows_progress=sys.stderr.isatty() if progress is None else progress,
+            note=shared.note,
         )
         report = asyncio.run(sender.run(settings, message))
-    _say(shared.screen, sender, report)
-    return _exit_code(sender, report)
+    _say(shared, sender, report)
+    if sender.interrupted:
+        return ExitCode.INTERRUPTED
+    if sender.source_error is not None:
+        return ExitCode.BAD_INPUT
+    if report.accepted == report.settled and not sender.not_read:
+        return ExitCode.OK
+    answered = sum(report.reasons.values()) and report.rate > 0
+    refused = any(verdict in CREDENTIAL_VERDICTS for verdict in report.verdicts)
+    if report.accepted == 0 and (refused or not answered):
+        return ExitCode.NO_WAY
+    return ExitCode.NOT_ACCEPTED
 
 
-def _say(screen: Screen, sender: Any, report: Report) -> None:
-    summary = summary_of(report)
-    summary |= {
+def _say(shared: Shared, sender: Sender, report: Report) -> None:
+    files = sender.files_written()
+    summary = summary_of(report) | {
         "repeated": sender.source.repeated,
         "not_read": sender.not_read,
         "unanswered": sender.unanswered,
         "interrupted": sender.interrupted,
-        "files": sender.files_written(),
+        "files": files,
     }
     if sender.source_error is not None:
         summary["error"] = str(sender.source_error)
-        screen.note(f"{sender.source_error} Nothing after it was read.")
-    if screen.json_mode:
-        screen.answer(summary, "")
+        shared.note(f"{sender.source_error} Nothing after it was read.")
+    shared.answer(summary)
+    if shared.json_mode:
         return
-    screen.table(
+    shared.table(
         ("", "pushes"), [(name.replace("_", " "), n) for name, n in summary["verdicts"].items()]
     )
     if summary["reasons"]:
-        screen.table(("reason", "pushes"), list(summary["reasons"].items()))
-    screen.line(
+        shared.table(("reason", "pushes"), list(summary["reasons"].items()))
+    shared.line(
         f"{report.settled:,} pushes in {report.elapsed:.1f} s ({report.rate:,.0f}/s) over "
         f"{report.connections} connections; answers after {report.p50 * 1000:.1f} ms (median), "
         f"{report.p95 * 1000:.1f} ms (p95), {report.p99 * 1000:.1f} ms (p99)"
     )
     if sender.source.repeated:
-        screen.line(f"{sender.source.repeated:,} repeated tokens were left out")
+        shared.line(f"{sender.source.repeated:,} repeated tokens were left out")
     if sender.not_read:
-        screen.line(f"{sender.not_read:,} tokens were not reached")
-    for name, (path, count) in sender.files_written().items():
-        screen.line(f"{name} file: {count:,} tokens in {path}")
+        shared.line(f"{sender.not_read:,} tokens were not reached")
+    for name, (path, count) in files.items():
+        shared.line(f"{name} file: {count:,} tokens in {path}")
     if report.reasons.get("BadDeviceToken"):
-        screen.note(
+        shared.note(
             "BadDeviceToken: before you drop those tokens, check that they belong to this "
             "environment (a sandbox token on production, or the reverse)."
         )
-    lost = sender.unknown_without_file
-    if lost:
-        screen.note(
+    if lost := sender.unknown_without_file:
+        shared.note(
             f"{lost:,} starts may have been processed; use --unknown-file to keep such tokens."
         )
 
@@ -149,15 +164,231 @@ def summary_of(report: Report) -> dict[str, Any]:
     }
 
 
-def _exit_code(sender: Any, report: Report) -> ExitCode:
-    if sender.interrupted:
-        return ExitCode.INTERRUPTED
-    if sender.source_error is not None:
-        return ExitCode.BAD_INPUT
-    if report.accepted == report.settled and not sender.not_read:
-        return ExitCode.OK
-    answered = sum(report.reasons.values()) and report.rate > 0
-    refused = any(verdict in CREDENTIAL_VERDICTS for verdict in report.verdicts)
-    if report.accepted == 0 and (refused or not answered):
-        return ExitCode.NO_WAY
-    return ExitCode.NOT_ACCEPTED
+# --- sending
+
+PATIENCE_AFTER_INTERRUPT = 15.0
+"""Seconds that an interrupted fan-out waits for the answers to pushes in flight."""
+_REDRAW = 500
+
+
+@dataclass(slots=True)
+class Sender:
+    """One fan-out of the command line.
+
+    ``_in_hand`` holds the tokens that were handed to the client and have no outcome yet, so that an
+    interrupt can account for each. The client takes at most some thousands ahead.
+    """
+
+    source: TokenFile
+    files: OutcomeFiles
+    _: KW_ONLY
+    deadline: float | None
+    workers: int
+    shows_progress: bool
+    note: Callable[[str], None]
+    not_read: int = 0
+    """Tokens that were not sent because of the deadline or an interrupt."""
+    unanswered: int = 0
+    """Tokens that were handed over and whose outcome was not waited for."""
+    unknown_without_file: int = 0
+    interrupted: bool = False
+    source_error: InvalidInput | OSError | None = None
+    _in_hand: set[str] = field(default_factory=set)
+    _pipe: PipeTokens | None = None
+    _client: Client | None = None
+    _closing: asyncio.Future[None] | None = None
+    _run: Run | None = None
+    _last_resort: asyncio.TimerHandle | None = None
+
+    def files_written(self) -> dict[str, tuple[str, int]]:
+        """Return path and count of each file that was asked for."""
+        files = {"retry": self.files.retry, "drop": self.files.drop, "unknown": self.files.unknown}
+        return {
+            name: (str(file.path), file.count)
+            for name, file in files.items()
+            if file is not None and (file.count or name != "unknown")
+        }
+
+    async def run(self, settings: Settings, message: Message) -> Report:
+        """Send, and write the files. Returns the report."""
+        client = self._client = settings.client()
+        try:
+            with self._signals():
+                tokens: Iterator[str] | AsyncIterator[str] = self._tokens()
+                if self.source.size is None:
+                    self._pipe = PipeTokens(iter(self.source))
+                    tokens = self._piped_tokens(self._pipe)
+                run = self._run = client.fan_out(
+                    message, tokens, deadline=self.deadline, workers=self.workers
+                )
+                async with run:
+                    await self._take(run)
+                await (self._closing or client.aclose())
+        finally:
+            await client.aclose(drain=0.0)
+            self._account_for_the_rest()
+            self.files.commit()
+        return run.report
+
+    @contextlib.contextmanager
+    def _catching(self) -> Iterator[None]:
+        """Keep an error of the source; the tokens that were read before it have outcomes."""
+        try:
+            yield
+        except (InvalidInput, OSError) as error:
+            self.source_error = error
+
+    def _tokens(self) -> Iterator[str]:
+        with self._catching():
+            for token in self.source:
+                self._in_hand.add(token)
+                yield token
+
+    async def _piped_tokens(self, pipe: PipeTokens) -> AsyncIterator[str]:
+        with self._catching():
+            async for token in pipe:
+                self._in_hand.add(token)
+                yield token
+
+    async def _take(self, run: Run) -> None:
+        in_hand = self._in_hand
+        files = self.files
+        size = self.source.size
+        accepted = seen = 0
+        with Bar("sending", total=size, shown=self.shows_progress) as bar:
+            async for outcome in run:
+                in_hand.discard(outcome.token)
+                seen += 1
+                if outcome.verdict is Verdict.ACCEPTED:
+                    accepted += 1
+                else:
+                    files.write(outcome)
+                    if outcome.verdict is Verdict.UNKNOWN and files.retry is files.unknown is None:
+                        self.unknown_without_file += 1
+                if seen % _REDRAW == 0:
+                    bar.at(self.source.bytes_read, f"{accepted:,} accepted of {seen:,}")
+
+    def _account_for_the_rest(self) -> None:
+        self.unanswered = len(self._in_hand)
+        for token in self._in_hand:
+            self.files.unanswered(token)
+        self._in_hand.clear()
+        if self.source_error is not None or self.source.is_terminal:
+            return
+        reason = "interrupted" if self.interrupted else "deadline"
+        rest = iter(self.source) if self._pipe is None else self._pipe.rest()
+        # SIGTERM raises KeyboardInterrupt too, so that both end the reading.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            with self._catching():
+                for token in rest:
+                    self.not_read += 1
+                    self.files.not_sent(token, reason)
+        except KeyboardInterrupt:
+            # The producer of the pipe does not end; the tokens that it has not written are unknown.
+            self.interrupted = True
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._interrupt)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+            if self._last_resort is not None:
+                self._last_resort.cancel()
+
+    def _interrupt(self) -> None:
+        self.interrupted = True
+        if self._run is None:
+            return
+        if self._last_resort is not None:
+            self._give_up()
+            return
+        self.note(
+            "stopping: waiting for the answers to what has left; interrupt again to stop waiting"
+        )
+        self._run.stop()
+        loop = asyncio.get_running_loop()
+        self._last_resort = loop.call_later(PATIENCE_AFTER_INTERRUPT, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._closing is None and self._client is not None:
+            # Every push in flight settles as UNKNOWN, which ends the run.
+            self._closing = asyncio.ensure_future(self._client.aclose(drain=0.0))
+
+
+# --- tokens from a pipe
+
+AHEAD = 1_000
+"""Maximum of tokens that are read ahead."""
+
+
+class PipeTokens:
+    """Reads a blocking iterator on a thread, so that a slow producer does not delay the answers.
+
+    Iterate asynchronously; afterwards `rest` yields the tokens that were not taken.
+    """
+
+    def __init__(self, source: Iterator[str]) -> None:
+        self._source = source
+        self._ready: queue.Queue[str | None] = queue.Queue(AHEAD)
+        """Tokens read ahead; None marks the end."""
+        self._ended = False
+        self._error: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wanted = asyncio.Event()
+        # A daemon thread, because nothing can wake it from a read that never returns.
+        self._thread = threading.Thread(target=self._read, name="reads tokens", daemon=True)
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+        try:
+            while not self._ended:
+                self._wanted.clear()
+                while not self._ready.empty():
+                    if (token := self._take()) is not None:
+                        yield token
+                if not self._ended:
+                    await self._wanted.wait()
+        finally:
+            self._loop = None
+
+    def rest(self) -> Iterator[str]:
+        """Yield the remaining tokens to the end of the pipe; blocks the calling thread."""
+        if self._thread.ident is None:
+            self._thread.start()
+        while not self._ended and (token := self._take()) is not None:
+            yield token
+
+    def _take(self) -> str | None:
+        """Return the next token, None at the end. Raises what the source raised."""
+        token = self._ready.get()
+        if token is None:
+            self._ended = True
+            if self._error is not None:
+                raise self._error
+        return token
+
+    def _read(self) -> None:
+        try:
+            for token in self._source:
+                self._ready.put(token)
+                self._wake()
+        except BaseException as error:  # noqa: BLE001 - raised again where tokens are taken
+            self._error = error
+        self._ready.put(None)
+        self._wake()
+
+    def _wake(self) -> None:
+        loop = self._loop
+        if loop is not None:
+            # The loop may be closed by now; rest() waits on the queue instead.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._wanted.set)

@@ -1,10 +1,11 @@
-"""``apns-live gateway``: runs the HTTP API, optionally with a fake APNs."""
+"""``apns-live gateway`` and ``worker``: the HTTP API, optionally with a fake APNs, and its senders."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,16 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidSetting
 from .embedded import Place, embedded_database, embedded_sealer, make_directory
 from .gateway_settings import Tuned
-from .options import SERVING, Shared, command
-from .output import MissingPart
-from .store_access import DEFAULT_DIRECTORY, configured_address, key_file, shown_address
+from .options import SENDING, SERVING, Shared, command
+from .store_access import (
+    DEFAULT_DIRECTORY,
+    STORE,
+    address,
+    configured_address,
+    key_file,
+    sealer,
+    shown_address,
+)
 
 if TYPE_CHECKING:
     from ..gateway.wire.certificates import Certificates
@@ -53,7 +61,7 @@ def gateway(
     with_fake: bool = False,
     contract: list[Path] | None = None,
     send: bool = True,
-) -> int:
+) -> None:
     """Serve the native API and the vendors' APIs until SIGTERM or SIGINT.
 
     Prints its address when it is ready; with --json as one JSON line.
@@ -76,13 +84,9 @@ def gateway(
         raise InvalidSetting(
             "has no effect without TLS", field="--proxy-port", remedy="Give --hostname too."
         )
-    try:
-        from ..gateway.serving import raise_descriptor_limit
-        from ..gateway.wire.certificates import Certificates
-    except ImportError as error:
-        raise MissingPart("gateway", error.name) from error
+    from ..gateway.serving import raise_descriptor_limit
+    from ..gateway.wire.certificates import Certificates
 
-    ready = shared.screen.facts
     if contract and not with_fake:
         raise InvalidSetting(
             "has no effect without --with-fake",
@@ -96,7 +100,7 @@ def gateway(
             "cannot be combined with --apns", field="--with-fake", remedy="Leave one of them out."
         )
     place = Place(
-        # What is tried, or named by --dir, has a database of its own, whatever the settings say.
+        # --with-fake and --dir have a database of their own; the settings do not apply.
         database=database if with_fake or dir_ else configured_address(database),
         directory=dir_,
         host=host,
@@ -113,12 +117,15 @@ def gateway(
     tuned.configure_logs()
     raise_descriptor_limit()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_with_fake(place, ready) if with_fake else _alone(place, ready))
-    return 0
+        runner.run((_with_fake if with_fake else _alone)(place, shared.facts))
+
+
+Ready = Callable[[dict[str, Any]], None]
+"""Called with the facts of the ready line."""
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return uvloop's; it is not there on every system."""
+    """Return uvloop's event loop, or None where uvloop is not installed."""
     try:
         import uvloop
     except ImportError:
@@ -126,7 +133,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _alone(place: Place, ready: Any) -> None:
+async def _alone(place: Place, ready: Ready) -> None:
     from ..activities import Service
     from ..gateway import create_app
     from ..gateway.serving import calm_collector, serving
@@ -135,12 +142,12 @@ async def _alone(place: Place, ready: Any) -> None:
     if place.database is None or place.directory is not None or place.hostnames:
         make_directory(directory)
     place.make_certificates(directory)
-    address = await embedded_database(place.database, directory)
-    beside = key_file(address) if place.directory is None else None
+    database = await embedded_database(place.database, directory)
+    beside = key_file(database) if place.directory is None else None
     sealing = embedded_sealer(directory if beside is None else beside.parent, beside)
     async with (
         Service.open(
-            address,
+            database,
             sealing=sealing,
             settings=place.service,
             endpoints=place.endpoints,
@@ -170,13 +177,8 @@ async def _alone(place: Place, ready: Any) -> None:
                 await asyncio.wait_for(stop.at_once.wait(), app.state.gateway.settings.stop_delay)
 
 
-async def _with_fake(place: Place, ready: Any) -> None:
-    import tempfile
-
-    try:
-        from .with_fake import trying
-    except ImportError as error:
-        raise MissingPart("fake", error.name) from error
+async def _with_fake(place: Place, ready: Ready) -> None:
+    from .with_fake import trying
 
     with contextlib.ExitStack() as stack:
         if place.directory is None:
@@ -209,7 +211,7 @@ class Stop(asyncio.Event):
 
 @contextlib.asynccontextmanager
 async def stopping(certificates: Certificates | None = None) -> AsyncIterator[Stop]:
-    """Yield what SIGTERM and SIGINT ask for. SIGHUP reads the certificates again."""
+    """Yield an event that SIGTERM and SIGINT set. SIGHUP reads the certificates again."""
     stop = Stop()
     actions: dict[int, Callable[[], None]] = {
         signal.SIGTERM: stop.ask,
@@ -220,8 +222,37 @@ async def stopping(certificates: Certificates | None = None) -> AsyncIterator[St
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as stack:
         for number, action in actions.items():
-            # Only the main thread may; elsewhere the block's end is the way.
+            # Only the main thread may handle signals; elsewhere the caller ends the block.
             with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
                 loop.add_signal_handler(number, action)
                 stack.callback(loop.remove_signal_handler, number)
         yield stop
+
+
+@command(STORE, SENDING)
+def worker(shared: Shared, store: str | None = None) -> None:
+    """Send what gateways accepted, until SIGTERM or SIGINT.
+
+    Over PostgreSQL several workers share the work. Prints the database and the apps when it is ready.
+    """
+    from ..activities import Service
+
+    tuned = Tuned(shared.arguments)
+    tuned.configure_logs()
+
+    async def work() -> None:
+        async with (
+            Service.open(
+                address(store),
+                sealing=sealer(),
+                settings=tuned.service(),
+                endpoints=tuned.endpoints(),
+            ) as service,
+            stopping() as stop,
+        ):
+            apps = [one.id for one in await service.apps.list()]
+            shared.facts({"database": shown_address(service.database), "apps": apps})
+            await stop.wait()
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(work())

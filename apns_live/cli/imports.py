@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+import contextlib
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 from ..errors import InvalidInput
-from .options import Shared, group
-from .output import ExitCode
-from .progress import Bar
-from .store_access import stored
+from .options import group
+from .output import Bar, ExitCode
+from .store_access import Stored, stored
 
 if TYPE_CHECKING:
-    from ..activities.apps import App
     from ..activities.people.imports import Progress, Report
     from ..activities.people.imports.fields import Kind
     from ..activities.people.imports.reading import Form
-    from ..activities.store.database import Database
 
 app = group(
     "Import devices, users and tokens from CSV or JSON Lines. A second import changes nothing."
 )
 
 SHOWN = 10
-"""Refused lines that are shown where a person reads."""
+"""Maximum of refused lines on stderr."""
 
 _TABLE = """
 FILE: CSV or JSON Lines, also as .gz; - reads stdin.
@@ -40,9 +40,7 @@ FILE: CSV or JSON Lines, also as .gz; - reads stdin.
 
 def _command(kind: Kind, text: str) -> None:
     async def imported(
-        shared: Shared,
-        database: Database,
-        one: App,
+        shared: Stored,
         file: str,
         format_: str = "auto",
         from_: str | None = None,
@@ -68,16 +66,16 @@ def _command(kind: Kind, text: str) -> None:
             ignore_unknown=ignore_others,
             registered_at=at,
         )
-        with _Watch(shared, f"import {kind}") as watch:
-            report = await Imports(database, SystemClock()).run(
-                one,
+        with contextlib.ExitStack() as stack:
+            report = await Imports(shared.database, SystemClock()).run(
+                shared.app,
                 kind,
                 file,
                 layout=layout,
                 dry_run=dry_run,
                 batch=batch,
                 rejects=rejects,
-                telling=watch,
+                telling=_watch(stack, f"import {kind}"),
             )
         return _said(shared, report, rejects)
 
@@ -90,28 +88,21 @@ _command("users", "Import users with their aliases, tags, attributes and groups.
 _command("tokens", "Import push-to-start tokens and device tokens.")
 
 
-class _Watch:
-    """Progress by bytes where the file has a size, else by lines."""
+def _watch(stack: contextlib.ExitStack, title: str) -> Callable[[Progress], None]:
+    """Return what shows the progress: by bytes if the file has a size, else by lines."""
+    bar: Bar | None = None
 
-    def __init__(self, shared: Shared, title: str) -> None:
-        self._title = title
-        self._shown = shared.screen.shows_progress
-        self._bar: Bar | None = None
-
-    def __enter__(self) -> _Watch:
-        return self
-
-    def __exit__(self, *details: Any) -> None:
-        if self._bar is not None:
-            self._bar.__exit__()
-
-    def __call__(self, progress: Progress) -> None:
-        if self._bar is None:
-            self._bar = Bar(self._title, total=progress.size, shown=self._shown).__enter__()
+    def show(progress: Progress) -> None:
+        nonlocal bar
+        if bar is None:
+            shown = sys.stderr.isatty()
+            bar = stack.enter_context(Bar(title, total=progress.size, shown=shown))
         note = f"{progress.accepted:,} lines stored"
         if progress.refused:
             note += f", {progress.refused:,} refused"
-        self._bar.at(progress.bytes_read, note)
+        bar.at(progress.bytes_read, note)
+
+    return show
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
@@ -125,16 +116,16 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     return name, value
 
 
-def _said(shared: Shared, report: Report, rejects: str | None) -> int:
+def _said(shared: Stored, report: Report, rejects: str | None) -> int:
     import msgspec
 
     facts = msgspec.to_builtins(report)
-    done = "would be stored" if report.dry_run else "stored"
     counts = [
         f"{getattr(report, name):,} {name}"
         for name in ("devices", "users", "tokens")
         if getattr(report, name)
     ]
+    done = "would be stored" if report.dry_run else "stored"
     text = f"{report.accepted:,} of {report.lines:,} lines {done}"
     text += f" ({', '.join(counts)})" if counts else ""
     text += f" in {report.seconds:.1f} s"
@@ -143,13 +134,13 @@ def _said(shared: Shared, report: Report, rejects: str | None) -> int:
             text += f"; {count:,} {name}"
     if report.ignored:
         text += f"; left out: {', '.join(report.ignored)}"
-    if not shared.screen.json_mode:
+    if not shared.json_mode:
         for error in report.errors[:SHOWN]:
-            shared.screen.note(str(error))
+            shared.note(str(error))
         if report.refused > SHOWN:
-            shared.screen.note(f"and {report.refused - SHOWN:,} more lines")
+            shared.note(f"and {report.refused - SHOWN:,} more lines")
     if rejects is not None and report.refused:
         text += f"; see {rejects}"
         facts["rejects"] = rejects
-    shared.screen.answer(facts, text)
+    shared.answer(facts, text)
     return ExitCode.NOT_ACCEPTED if report.refused else ExitCode.OK

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-from typer.models import OptionInfo
 
 from ..errors import InvalidSetting
 from ..settings import DEFAULT_FILE, FILE_VARIABLE, PREFIX, Setting, Settings
@@ -27,27 +26,26 @@ _CONNECTION_PANEL = "Connection and key"
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """What the shared options said: the screen, the settings, and the message's words."""
+class Shared(Screen):
+    """The screen, and the values of the shared options: settings by dotted name, fields of a message."""
 
-    screen: Screen
     arguments: Mapping[str, Any]
     config: str | None
     message: Mapping[str, Any]
 
     def settings(self) -> Settings:
-        """Return the settings: options over variables over the file."""
+        """Return the client's settings: options over variables over the file."""
         return Settings.load(self.arguments, file=self.config)
 
 
 def group(text: str) -> typer.Typer:
-    """Return a command that has others below it."""
+    """Return a command that has subcommands."""
     return typer.Typer(help=text, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A line of a table: what a command takes, as people write it."""
+    """One line of a table of options: an option, or an argument where ``flags`` is empty."""
 
     flags: tuple[str, ...]
     metavar: str
@@ -57,16 +55,16 @@ class Words:
 
     @property
     def names(self) -> list[str]:
-        """The names that its parameter may have: those of the flags, without dashes."""
+        """The names that the function's parameter may have: the flags without dashes."""
         return [flag.partition("/")[0].lstrip("-").replace("-", "_") for flag in self.flags]
 
     @property
-    def choices(self) -> tuple[str, ...]:
-        """What the value must be one of; empty where it is free."""
-        return tuple(self.metavar.split("|")) if _CHOICES.fullmatch(self.metavar) else ()
+    def choices(self) -> list[str]:
+        """The values that are allowed; empty if any value is."""
+        return self.metavar.split("|") if _CHOICES.fullmatch(self.metavar) else []
 
     def parameter(self, name: str, kind: Any, default: Any) -> inspect.Parameter:
-        """Return the parameter of a function that typer makes an option or an argument of."""
+        """Return the parameter from which typer makes the option or argument."""
         make = typer.Option if self.flags else typer.Argument
         low, high = self.limits
         info = make(
@@ -76,7 +74,7 @@ class Words:
             min=low,
             max=high,
             rich_help_panel=self.panel,
-            autocompletion=(lambda: list(self.choices)) if self.choices else None,
+            autocompletion=(lambda: self.choices) if self.choices else None,
         )
         return inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
@@ -84,10 +82,10 @@ class Words:
 
 
 def words(text: str, panel: str | None = None) -> list[Words]:
-    """Read a table with lines such as ``--flag METAVAR [lowest..highest]: What it does``.
+    """Read a table of options; each line is like ``--flag METAVAR [lowest..highest]: What it does``.
 
-    Without a flag it is an argument. A line that ends with a colon names the panel of what follows; one
-    that begins with none of both goes on with the line before.
+    A line without a flag describes an argument. A line that ends with a colon names the panel of the
+    lines below it. Any other line continues the line above it.
     """
     lines: list[str] = []
     for line in map(str.strip, text.strip().splitlines()):
@@ -112,29 +110,28 @@ def _number(text: str | None) -> float | None:
 
 
 def _settings(table: Sequence[Setting], panel: str = "") -> Bundle:
-    """Return the options of those settings that have one."""
-    return tuple(_setting(one, panel) for one in table if one.has_option)
-
-
-def _setting(one: Setting, panel: str) -> inspect.Parameter:
-    flag, metavar = one.option, "|".join(one.choices) or one.metavar
-    text = f"{one.text} [{one.variable}]" if panel else one.text
-    if one.kind is bool:
-        flag, metavar = f"{flag}/--no-{flag.removeprefix('--')}", ""
-    panel = panel or f"{PREFIX}{one.part.upper()}_NAME, or the table {one.part} of {DEFAULT_FILE}"
-    described = Words((flag,), metavar, (None, None), text, panel)
-    return described.parameter(f"setting_{one.name.replace('.', '__')}", one.kind | None, None)
+    """Return the options of the settings that have one."""
+    options = []
+    for one in table:
+        if not one.has_option:
+            continue
+        flag, metavar = one.option, "|".join(one.choices) or one.metavar
+        text = f"{one.text} [{one.variable}]" if panel else one.text
+        if one.kind is bool:
+            flag, metavar = f"{flag}/--no-{flag.removeprefix('--')}", ""
+        variables = f"{PREFIX}{one.part.upper()}_NAME, or the table {one.part} of {DEFAULT_FILE}"
+        described = Words((flag,), metavar, (None, None), text, panel or variables)
+        name = f"setting_{one.name.replace('.', '__')}"
+        options.append(described.parameter(name, one.kind | None, None))
+    return tuple(options)
 
 
 CONNECTION: Bundle = (
     *_settings(CLIENT, _CONNECTION_PANEL),
-    *(
-        one.parameter("config", str | None, None)
-        for one in words(
-            f"--config FILE: Settings file (TOML); {DEFAULT_FILE} if there is one. [{FILE_VARIABLE}]",
-            _CONNECTION_PANEL,
-        )
-    ),
+    words(
+        f"--config FILE: Settings file (TOML); {DEFAULT_FILE} if there is one. [{FILE_VARIABLE}]",
+        _CONNECTION_PANEL,
+    )[0].parameter("config", str | None, None),
 )
 SENDING: Bundle = _settings((*APNS, *SERVICE))
 SERVING: Bundle = _settings((*GATEWAY, *SERVICE))
@@ -187,33 +184,34 @@ MESSAGE: Bundle = tuple(
 _JSON = words("--json: Print JSON on stdout.", "Output")[0].parameter("json_mode", bool, False)
 
 
-def command(*given: str | Bundle) -> Callable[[Callable[..., int]], Callable[..., int]]:
+Function = Callable[..., int | None]
+"""What a command runs. Its result is the exit code; None is 0."""
+
+
+def command(*given: str | Bundle) -> Callable[[Function], Function]:
     """Give a command its options, ``--json``, and `Shared` as its first argument.
 
-    A table (see `words`) describes the function's own parameters: a line with a flag the one of its name
-    (``--for`` that of ``for_``), the others in their order the rest. A bundle is shared with other
-    commands. What may be one of a few words is checked: raises `InvalidSetting`.
+    A table (see `words`) describes the function's own parameters. An option belongs to the parameter of its
+    name (``--for`` to ``for_``); arguments belong to the other parameters, in their order. A bundle holds
+    options that several commands share. Raises `InvalidSetting` for a value that is not one of the choices.
     """
     table = words("\n".join(each for each in given if isinstance(each, str)))
     extra = [one for bundle in given if not isinstance(bundle, str) for one in bundle] + [_JSON]
     described = {name: one for one in table for name in one.names}
     arguments = [one for one in table if not one.flags]
 
-    def wrap(function: Callable[..., int]) -> Callable[..., int]:
+    def wrap(function: Function) -> Function:
         rest = iter(arguments)
         own: list[inspect.Parameter] = []
         limited: dict[str, Words] = {}
         for one in list(inspect.signature(function, eval_str=True).parameters.values())[1:]:
-            if isinstance(one.default, OptionInfo):  # of another table
-                own.append(one)
-                continue
             said = described.get(one.name.rstrip("_")) or next(rest)
             own.append(said.parameter(one.name, one.annotation, one.default))
             if said.choices:
                 limited[one.name] = said
 
         @functools.wraps(function)
-        def run(**given: Any) -> int:
+        def run(**given: Any) -> int | None:
             shared = {parameter.name: given.pop(parameter.name) for parameter in extra}
             for name, said in limited.items():
                 if given[name] is not None and given[name] not in said.choices:
@@ -222,7 +220,7 @@ def command(*given: str | Bundle) -> Callable[[Callable[..., int]], Callable[...
                         field=said.flags[0],
                         remedy=f"Use {' or '.join(said.choices)}.",
                     )
-            return int(function(_collected(shared), **given))
+            return function(_collected(shared), **given)
 
         parameters = own + extra
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -232,17 +230,35 @@ def command(*given: str | Bundle) -> Callable[[Callable[..., int]], Callable[...
     return wrap
 
 
+def adapted(
+    run: Function,
+    work: Callable[..., Any],
+    before: Sequence[inspect.Parameter] = (),
+    after: Sequence[inspect.Parameter] = (),
+) -> Function:
+    """Return ``run`` with the name, docstring and parameters of ``work``, and more parameters."""
+    functools.update_wrapper(run, work)
+    named = {"Result": Any}
+    first, *own = inspect.signature(work, eval_str=True, locals=named).parameters.values()
+    keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
+    run.__signature__ = inspect.Signature([first, *before, *keyword, *after])  # type: ignore[attr-defined]
+    return run
+
+
+def parameter(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    """Return a parameter for `adapted`."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
 def _collected(given: dict[str, Any]) -> Shared:
-    screen = Screen(json_mode=given.pop("json_mode"))
-    config = given.pop("config", None)
+    json_mode, config = given.pop("json_mode"), given.pop("config", None)
     arguments: dict[str, Any] = {}
     message: dict[str, Any] = {}
     for name, value in given.items():
-        kind, _, rest = name.partition("_")
-        if value is None or value == []:
-            continue
-        if kind == "setting":
-            arguments[rest.replace("__", ".")] = value
-        else:
-            message[rest] = value
-    return Shared(screen, arguments, config, message)
+        if value is not None and value != []:
+            kind, _, rest = name.partition("_")
+            if kind == "setting":
+                arguments[rest.replace("__", ".")] = value
+            else:
+                message[rest] = value
+    return Shared(json_mode, arguments, config, message)

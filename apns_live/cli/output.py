@@ -13,7 +13,9 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 from ..errors import (
     ApnsLiveError,
@@ -27,6 +29,9 @@ from ..errors import (
     TransportError,
 )
 from ..outcome import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class ExitCode(enum.IntEnum):
@@ -52,37 +57,24 @@ EXIT_CODES: dict[ExitCode, str] = {
 }
 
 CREDENTIAL_VERDICTS = frozenset({Verdict.OPERATOR, Verdict.REFRESH_CREDENTIALS})
+LINE_EVERY = 5.0
+"""Seconds between two lines of progress where stderr is not a terminal."""
 
 
-class MissingPart(ApnsLiveError):
-    """An optional part of the package is not installed."""
-
-    def __init__(self, extra: str, module: str | None) -> None:
-        super().__init__(
-            f"this needs a part that is not installed (no module named {module!r}): "
-            f"pip install 'apns-live[{extra}]'"
-        )
-
-
+@dataclass(frozen=True, slots=True)
 class Screen:
     """Where a command writes. ``json_mode`` is ``--json``."""
 
-    def __init__(self, *, json_mode: bool) -> None:
-        self.json_mode = json_mode
+    json_mode: bool
 
-    @property
-    def shows_progress(self) -> bool:
-        """Whether a person watches stderr."""
-        return sys.stderr.isatty()
-
-    def answer(self, data: Any, text: str) -> None:
-        """Write the answer: ``data`` with ``--json``, else ``text``."""
-        self.line(to_json(data) if self.json_mode else text)
+    def answer(self, data: Any, *lines: str) -> None:
+        """Write the answer: ``data`` with ``--json``, else the lines."""
+        for line in [to_json(data)] if self.json_mode else lines:
+            self.line(line)
 
     def facts(self, facts: Mapping[str, Any]) -> None:
         """Write facts as an answer, one a line for people."""
-        lines = [f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()]
-        self.answer(facts, "\n".join(lines))
+        self.answer(facts, *spoken(facts))
 
     def line(self, text: str) -> None:
         """Write one line to stdout."""
@@ -94,19 +86,10 @@ class Screen:
         sys.stderr.write(_one_line(text) + "\n")
         sys.stderr.flush()
 
-    def lines(self, data: Any, lines: Iterable[str]) -> None:
-        """Write lines; with ``--json`` the ``data`` in their place."""
-        if self.json_mode:
-            self.answer(data, "")
-            return
-        for line in lines:
-            self.line(line)
-
     def rows(self, data: Any, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Write rows as a table; with ``--json`` the ``data`` in their place."""
-        if self.json_mode:
-            self.answer(data, "")
-        else:
+        """Write the answer: ``data`` with ``--json``, else a table."""
+        self.answer(data)
+        if not self.json_mode:
             self.table(columns, rows)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -124,6 +107,60 @@ class Screen:
             table.add_row(*(_cell(value) for value in row))
         width = None if sys.stdout.isatty() else 160
         Console(file=sys.stdout, width=width, highlight=False, markup=False).print(table)
+
+
+class Bar:
+    """Progress on stderr: a bar on a terminal, otherwise a line every five seconds.
+
+    ``total`` None is an unknown length. Nothing is written unless ``shown``.
+    """
+
+    def __init__(self, title: str, *, total: float | None, shown: bool) -> None:
+        self._title, self._total, self._shown = title, total, shown
+        self._progress = _progress() if shown and sys.stderr.isatty() else None
+        self._written_at = 0.0
+
+    def __enter__(self) -> Bar:
+        if self._progress is not None:
+            self._progress.start()
+            self._progress.add_task(self._title, total=self._total, note="")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def at(self, done: float, note: str) -> None:
+        """Show how much of the total is done."""
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], completed=done, note=note)
+        elif self._shown and monotonic() - self._written_at >= LINE_EVERY:
+            self._written_at = monotonic()
+            share = f"{100 * done / self._total:.0f} %, " if self._total else ""
+            sys.stderr.write(f"{self._title}: {share}{note}\n")
+            sys.stderr.flush()
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True, highlight=False),
+        transient=True,
+    )
+
+
+def spoken(facts: Mapping[str, Any], *without: str) -> list[str]:
+    """Return a line for each fact, such as ``key id: ABC123DEFG``."""
+    return [
+        f"{name.replace('_', ' ')}: {value}" for name, value in facts.items() if name not in without
+    ]
 
 
 def to_json(data: Any) -> str:
@@ -183,14 +220,14 @@ def exit_code_for(outcome: Outcome) -> ExitCode:
 
 def report_error(error: BaseException, *, command: str, json_mode: bool) -> ExitCode:
     """Say what went wrong in one line, and return the exit code."""
-    code, text, facts = _described(error)
+    code, text, facts = _described(error, command)
     if json_mode:
         sys.stdout.write(to_json({"error": text, **facts, "exit_code": int(code)}) + "\n")
     sys.stderr.write(f"{command}: {_one_line(text)}\n")
     return code
 
 
-def _described(error: BaseException) -> tuple[ExitCode, str, Mapping[str, Any]]:
+def _described(error: BaseException, command: str) -> tuple[ExitCode, str, dict[str, Any]]:
     facts: dict[str, Any] = {"kind": type(error).__name__}
     text = str(error) or type(error).__name__
     if isinstance(error, InvalidInput):
@@ -198,8 +235,10 @@ def _described(error: BaseException) -> tuple[ExitCode, str, Mapping[str, Any]]:
         if isinstance(error, PayloadTooLarge):
             facts |= {"size": error.size, "limit": error.limit, "breakdown": error.breakdown}
         return ExitCode.BAD_INPUT, text, facts
-    if isinstance(error, MissingPart):
-        return ExitCode.PART_MISSING, text, facts
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("apns_live"):
+        missing = f"this needs a part that is not installed (no module named {error.name!r}): "
+        text = f"{missing}pip install 'apns-live[{extra_of(command, error)}]'"
+        return ExitCode.PART_MISSING, text, {"kind": "MissingPart"}
     if isinstance(error, ChannelError):
         from ..reasons import classify
 
@@ -230,6 +269,13 @@ def _described(error: BaseException) -> tuple[ExitCode, str, Mapping[str, Any]]:
         "(set APNS_LIVE_DEBUG=1 for the traceback)",
         facts,
     )
+
+
+def extra_of(command: str, error: ModuleNotFoundError) -> str:
+    """Return the extra of the package that a command needs and that brings the missing module."""
+    if (error.name or "").startswith("asyncpg"):
+        return "postgres"
+    return next((name for name in ("gateway", "fake", "bench") if name in command), "service")
 
 
 # What typer says of a command line, in the words of every other refusal. Its releases differ.

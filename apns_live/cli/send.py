@@ -1,19 +1,34 @@
-"""``apns-live send``: one push to one token."""
+"""``apns-live send``, ``broadcast`` and ``channels``: one push to a token or a channel, and the channels."""
 
 from __future__ import annotations
 
 import asyncio
 import shlex
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+import typer
+
+from ..errors import InvalidSetting
 from ..outcome import Outcome
 from ..settings import Settings
-from .options import CONNECTION, MESSAGE, Shared, command
+from .options import CONNECTION, MESSAGE, Shared, command, group
 from .output import Screen, exit_code_for, outcome_as_json, outcome_as_text
 
 if TYPE_CHECKING:
+    from ..channels import BroadcastChannel, Channels
+    from ..client import Client
     from ..payload import EncodedMessage
+
+channels = group("Create, list, show and delete broadcast channels.")
+
+_POLICIES = {
+    None: "storage policy unknown",
+    0: "stores nothing (policy 0)",
+    1: "stores the newest message (policy 1)",
+}
+_CHANNEL = "CHANNEL: Channel id."
 
 
 @command(
@@ -43,24 +58,72 @@ def send(
     check_token(token, message=message)
     if as_curl:
         text = _as_curl(encoded, token, settings, show_secrets=show_secrets)
-        shared.screen.answer({"command": text}, text)
+        shared.answer({"command": text}, text)
         return 0
     check_deadline(deadline)
-    show_warnings(shared.screen, encoded)
-    outcome = asyncio.run(_send(settings, message, token, deadline))
-    shared.screen.answer(outcome_as_json(outcome), outcome_as_text(outcome))
+    show_warnings(shared, encoded)
+    return _pushed(shared, settings, lambda client: client.send(message, token, deadline=deadline))
+
+
+@command(
+    MESSAGE,
+    CONNECTION,
+    """
+    CHANNEL: Channel id.
+    --deadline SECONDS: Seconds for the push with its retries.
+    --storage-policy 0|1: The channel's storage policy. [read from APNs]
+    """,
+)
+def broadcast(
+    shared: Shared, channel: str, deadline: float | None = None, storage_policy: int | None = None
+) -> int:
+    """Send an update or an end to all subscribers of a channel."""
+    from ..channels import BroadcastChannel
+    from ..payload import encode
+    from .messages import message_from
+
+    message = message_from(shared.message)
+    if storage_policy not in (None, 0, 1):
+        raise InvalidSetting(
+            f"{storage_policy} is not a valid storage policy",
+            field="--storage-policy",
+            remedy="Use 0 or 1.",
+        )
+    target = BroadcastChannel(channel, storage_policy=storage_policy)
+    encoded = encode(message, now=time.time(), target="broadcast", storage_policy=storage_policy)
+    check_deadline(deadline)
+    settings = shared.settings()
+    show_warnings(shared, encoded)
+
+    async def push(client: Client) -> Outcome:
+        # The expiration header depends on the policy, and APNs refuses a wrong one.
+        known = target if storage_policy is not None else await client.channels.read(target)
+        return await client.broadcast(message, known, deadline=deadline)
+
+    return _pushed(shared, settings, push)
+
+
+def _pushed(
+    shared: Shared, settings: Settings, push: Callable[[Client], Awaitable[Outcome]]
+) -> int:
+    """Send one push, print its outcome, and return the exit code."""
+    outcome = _with_client(settings, push)
+    shared.answer(outcome_as_json(outcome), outcome_as_text(outcome))
     return exit_code_for(outcome)
 
 
-async def _send(settings: Settings, message: Any, token: str, deadline: float | None) -> Outcome:
-    async with settings.client() as client:
-        return await client.send(message, token, deadline=deadline)
+def _with_client(settings: Settings, work: Callable[[Client], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        async with settings.client() as client:
+            return await work(client)
+
+    return asyncio.run(run())
 
 
 def _as_curl(encoded: EncodedMessage, token: str, settings: Settings, *, show_secrets: bool) -> str:
     """Return a push as a curl command, as Apple's Push Notifications Console prints it.
 
-    Device token and provider token are placeholders unless asked for.
+    Device token and provider token are shell variables unless ``show_secrets``.
     """
     from ..clock import SystemClock
     from ..credentials import ProviderTokens
@@ -81,8 +144,8 @@ def _as_curl(encoded: EncodedMessage, token: str, settings: Settings, *, show_se
     if endpoint.ca_file is not None:
         parts.append(f"--cacert {shlex.quote(str(endpoint.ca_file))}")
     for name, value in headers.items():
-        # Placeholders are the shell's own variables, so those stand in double quotes.
         text = f"{name}: {value}"
+        # The shell replaces a variable only inside double quotes.
         quoted = f'"{text}"' if "$PROVIDER_TOKEN" in value else shlex.quote(text)
         parts.append(f"--header {quoted}")
     parts.append(f"--data-binary {shlex.quote(encoded.body.decode('utf-8'))}")
@@ -91,9 +154,7 @@ def _as_curl(encoded: EncodedMessage, token: str, settings: Settings, *, show_se
 
 
 def check_deadline(deadline: float | None) -> None:
-    """Refuse a deadline that is not a valid number of seconds."""
-    from ..errors import InvalidSetting
-
+    """Raise `InvalidSetting` for a deadline that is not a valid number of seconds."""
     if deadline is not None and not 0 < deadline < 86_400 * 366:
         raise InvalidSetting(
             f"{deadline:g} is not a valid time to wait",
@@ -102,7 +163,65 @@ def check_deadline(deadline: float | None) -> None:
         )
 
 
-def show_warnings(screen: Screen, encoded: Any) -> None:
-    """Say on stderr what Apple would silently ignore."""
+def show_warnings(screen: Screen, encoded: EncodedMessage) -> None:
+    """Write to stderr what Apple would silently ignore."""
     for warning in encoded.warnings:
         screen.note(f"warning: {warning}")
+
+
+# --- channels
+
+
+@channels.command("create")
+@command(
+    CONNECTION,
+    "--storage-policy 0|1: 1 stores the newest message for 8 hours, 0 stores nothing. Permanent.",
+)
+def create(shared: Shared, storage_policy: int = 1) -> None:
+    """Create a channel and print its id."""
+    channel = _on_channels(shared, lambda found: found.create(storage_policy))
+    shared.answer(_as_json(channel), str(channel))
+
+
+@channels.command("list")
+@command(CONNECTION, "--details: Also read the storage policy of each channel.")
+def list_channels(shared: Shared, details: bool = False) -> None:
+    """Print every channel of the app in this environment, one per line."""
+
+    async def look(channels: Channels) -> list[BroadcastChannel]:
+        found = await channels.list()
+        return [await channels.read(channel) for channel in found] if details else found
+
+    found = _on_channels(shared, look)
+    lines = [f"{one}  {_POLICIES[one.storage_policy]}" if details else one for one in found]
+    shared.answer({"channels": [_as_json(channel) for channel in found]}, *lines)
+
+
+@channels.command("show")
+@command(CONNECTION, _CHANNEL)
+def show(shared: Shared, channel: str) -> None:
+    """Print a channel's storage policy."""
+    found = _on_channels(shared, lambda channels: channels.read(channel))
+    shared.answer(_as_json(found), f"{found}  {_POLICIES[found.storage_policy]}")
+
+
+@channels.command("delete")
+@command(CONNECTION, _CHANNEL, "--yes -y: Do not ask for confirmation.")
+def delete(shared: Shared, channel: str, yes: bool = False) -> None:
+    """Delete a channel. It cannot be restored. Succeeds if the channel does not exist."""
+    if not yes and not shared.json_mode:
+        typer.confirm(f"Delete {channel}? It cannot be restored.", abort=True, err=True)
+    deleted = _on_channels(shared, lambda channels: channels.delete(channel))
+    said = "deleted" if deleted else "already gone"
+    shared.answer({"channel": channel, "deleted": deleted}, said)
+
+
+def _on_channels(shared: Shared, work: Callable[[Channels], Awaitable[Any]]) -> Any:
+    return _with_client(shared.settings(), lambda client: work(client.channels))
+
+
+def _as_json(channel: BroadcastChannel) -> dict[str, Any]:
+    shown: dict[str, Any] = {"channel": str(channel)}
+    if channel.storage_policy is not None:
+        shown["storage_policy"] = channel.storage_policy
+    return shown

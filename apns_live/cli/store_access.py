@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ..errors import InvalidSetting, StoreError
 from ..settings import DEFAULT_FILE, read
 from ..settings.table import STORE as STORE_TABLE
-from .options import Shared, command
-from .output import ExitCode, MissingPart, Screen
+from .options import Function, Shared, adapted, command, parameter
+from .output import spoken
 
 if TYPE_CHECKING:
-    from ..activities.apps import Apps
+    from ..activities.apps import App, Apps
     from ..activities.store.database import Database
     from ..activities.store.sealing import Sealer
 
@@ -61,7 +60,7 @@ def address(given: str | None) -> str:
 
 
 def named_address(given: str | None) -> str | None:
-    """Return the database's address as `configured_address`, or a gateway's own in its usual place."""
+    """Return the configured address, else that of a gateway's own database if there is one, else None."""
     if (found := configured_address(given)) is not None:
         return found
     file = DEFAULT_DIRECTORY / DATABASE_FILE
@@ -69,15 +68,15 @@ def named_address(given: str | None) -> str | None:
 
 
 def configured_address(given: str | None) -> str | None:
-    """Return what names the database: option over variable over the settings file; None without."""
+    """Return the address from option, variable or settings file; None if none of them has it."""
     found: str | None = read(STORE_TABLE, {"store.url": given}).values.get("store.url")
     return found
 
 
 def key_file(given: str | None) -> Path | None:
-    """Return where the sealing key of a database is looked for, if nothing in the environment says.
+    """Return the sealing key's file: that of the settings, else the one beside the database's file.
 
-    The settings file names it, or it lies beside the database's own file.
+    Returns None for PostgreSQL without a setting.
     """
     if named := read(STORE_TABLE).values.get("store.key_file"):
         return Path(named)
@@ -85,12 +84,12 @@ def key_file(given: str | None) -> Path | None:
     scheme, found, place = url.partition("://")
     if found and scheme.partition("+")[0] != "sqlite":
         return None
-    # sqlite:///PATH: the third stroke belongs to the address.
+    # In sqlite:///PATH the third slash is not part of the path.
     return Path(place.removeprefix("/") if found else url).parent / KEY_FILE
 
 
 def sealing_key() -> str | None:
-    """Return the sealing key itself, where the settings hold it."""
+    """Return the sealing key if the settings contain the key itself, else None."""
     found: str | None = read(STORE_TABLE).values.get("store.key")
     return found
 
@@ -115,7 +114,7 @@ def sealer_of(database: Database) -> Sealer:
 
 
 def new_id() -> str:
-    """Return the id of something that is made here."""
+    """Return a new random id."""
     return secrets.token_hex(8)
 
 
@@ -125,17 +124,20 @@ def apps_of(database: Database, *, sealed: bool = False) -> Apps:
     from ..activities.store.sealing import Sealer, new_key
     from ..clock import SystemClock
 
-    # A key of this moment opens nothing, and nothing is to be opened.
+    # A new key decrypts nothing; callers without ``sealed`` decrypt nothing.
     sealing = sealer_of(database) if sealed else Sealer(new_key())
     return Apps(database, sealing, SystemClock(), new_id)
 
 
 @asynccontextmanager
 async def opened(given: str | None, *, need: Need = "current") -> AsyncIterator[Database]:
-    """Open the database, which must be of this release's version, or be there, or may be new.
+    """Open the database.
 
-    Raises `InvalidSetting` and `StoreError`, with what to do.
+    ``need`` is "current" (a version that this release works with), "there" (any version) or "nothing" (it
+    may be new). Raises `InvalidSetting` without an address, `StoreError` if the database cannot be used.
     """
+    from sqlalchemy.exc import DBAPIError
+
     from ..activities.store.database import Database
     from ..activities.store.upgrade import check
 
@@ -144,48 +146,58 @@ async def opened(given: str | None, *, need: Need = "current") -> AsyncIterator[
     if file is not None and need != "nothing" and not file.is_file():
         raise StoreError(f"there is no database {str(file)!r}: run `apns-live store upgrade`")
     async with database:
-        with _usable(database):
+        try:
             if need == "current":
                 await check(database)
             yield database
+        except Exception as error:
+            # The driver's own message contains neither the password nor the statement.
+            reason: BaseException = error
+            if isinstance(error, DBAPIError):
+                reason = error.orig or error
+            elif not type(error).__module__.startswith("asyncpg"):
+                raise
+            first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
+            raise StoreError(f"{database!r} cannot be used: {first}") from error
 
 
-def stored(*given: str, need: Need = "current") -> Callable[..., Callable[..., int]]:
-    """Give a coroutine function its options (see `command`), ``--store``, and the opened ``database``.
+@dataclass(frozen=True, slots=True)
+class Stored(Shared):
+    """`Shared` of a command that uses the database.
 
-    One that asks for ``one`` gets the app of that id: of ``--app``, or of an argument ``APP`` in the table.
-    What it returns is the exit code, None for success. Raises `NotFound` for an unknown app.
+    ``app`` is the app of ``--app`` or of the argument APP; commands that have neither must not read it.
+    """
+
+    database: Database
+    app: App
+
+
+def stored(
+    *given: str, need: Need = "current", of_app: bool = True
+) -> Callable[[Callable[..., Awaitable[int | None]]], Function]:
+    """Make a command of a coroutine function that gets `Stored`; ``given`` is as for `command`.
+
+    Adds ``--store``, and with ``of_app`` ``--app`` unless a table has the argument APP. The command raises
+    `NotFound` for an unknown app.
     """
     table = "\n".join(given)
+    has_argument = any(line.strip().startswith("APP:") for line in table.splitlines())
+    tables = (table, STORE) if has_argument or not of_app else (table, APP, STORE)
 
-    def wrap(work: Callable[..., Awaitable[int | None]]) -> Callable[..., int]:
-        names = {"Database": Any, "App": Any}
-        signature = inspect.signature(work, eval_str=True, locals=names)
-        shared, *own = (
-            one for one in signature.parameters.values() if one.name not in ("database", "one")
-        )
-        of_app = "one" in signature.parameters
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        app = [inspect.Parameter("app", keyword, annotation=str)] if of_app else []
-        store = inspect.Parameter("store", keyword, default=None, annotation=str | None)
-
-        def started(shared: Shared, *, store: str | None, app: str = "", **more: Any) -> int:
+    def wrap(work: Callable[..., Awaitable[int | None]]) -> Function:
+        def started(shared: Shared, *, store: str | None, app: str = "", **more: Any) -> int | None:
             async def inside() -> int | None:
                 async with opened(store, need=need) as database:
-                    if of_app:
-                        more["one"] = await apps_of(database).get(app)
-                    return await work(shared, database=database, **more)
+                    one = cast("App", await apps_of(database).get(app) if of_app else None)
+                    said = shared.json_mode, shared.arguments, shared.config, shared.message
+                    return await work(Stored(*said, database, one), **more)
 
-            with installed():
-                return asyncio.run(inside()) or ExitCode.OK
+            return asyncio.run(inside())
 
-        functools.update_wrapper(started, work)
-        started.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[shared, *app, *(one.replace(kind=keyword) for one in own), store]
+        before = [parameter("app", str)] if of_app else []
+        return command(*tables)(
+            adapted(started, work, before, [parameter("store", str | None, None)])
         )
-        has_argument = any(line.strip().startswith("APP:") for line in table.splitlines())
-        options = (table, STORE) if has_argument else (table, APP, STORE)
-        return command(*options)(started)
 
     return wrap
 
@@ -197,52 +209,20 @@ def shown_address(database: Database) -> str:
 
 
 def say_page(
-    screen: Screen, key: str, found: Sequence[Mapping[str, Any]], columns: Sequence[str], limit: int
+    shared: Shared, key: str, found: Sequence[Mapping[str, Any]], columns: Sequence[str], limit: int
 ) -> None:
-    """Print a page of rows, and where the next one begins."""
+    """Print a page of rows, and where the next page begins."""
     found = [dated(row) for row in found]
     last = found[-1]["row"] if len(found) == limit else None
     names = [name.removesuffix("_at").removeprefix("attributes_") for name in columns]
     rows = [["" if row[name] is None else row[name] for name in columns] for row in found]
-    screen.rows({key: found, "after": last}, names, rows)
-    if last is not None and not screen.json_mode:
-        screen.note(f"there may be more: --after {last}")
+    shared.rows({key: found, "after": last}, names, rows)
+    if last is not None and not shared.json_mode:
+        shared.note(f"there may be more: --after {last}")
 
 
-def say_facts(screen: Screen, row: Mapping[str, Any]) -> None:
-    """Print what is known of one thing, without what is empty."""
+def say_facts(shared: Shared, row: Mapping[str, Any]) -> None:
+    """Print the columns of one row that are not empty."""
     facts = dated(row)
-    lines = [
-        f"{name.replace('_', ' ')}: {value}"
-        for name, value in facts.items()
-        if value not in (None, "", [], {}) and name != "row"
-    ]
-    screen.answer(facts, "\n".join(lines))
-
-
-@contextmanager
-def installed() -> Iterator[None]:
-    """Say which extra is missing instead of which module."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        extra = "postgres" if (error.name or "").startswith("asyncpg") else "service"
-        raise MissingPart(extra, error.name) from error
-
-
-@contextmanager
-def _usable(database: Database) -> Iterator[None]:
-    """Say in one line that a database cannot be used: no password of it, no statement."""
-    from sqlalchemy.exc import DBAPIError
-
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, DBAPIError):
-            reason: BaseException = error.orig or error
-        elif type(error).__module__.startswith("asyncpg"):
-            reason = error
-        else:
-            raise
-        first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
-        raise StoreError(f"{database!r} cannot be used: {first}") from error
+    empty = [name for name, value in facts.items() if value in (None, "", [], {})]
+    shared.answer(facts, *spoken(facts, "row", *empty))

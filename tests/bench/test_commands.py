@@ -12,11 +12,10 @@ import pytest
 
 from apns_live.bench import machine
 from apns_live.bench.results import Result
-from apns_live.bench.runner import Setup, Stand, message_of
+from apns_live.bench.runner import Setup, Stand, contenders_of, message_of
 from apns_live.bench.senders import Plan, our_client
 from apns_live.bench.sinks import Sink, SinkOptions, sink
 from apns_live.cli import run
-from apns_live.cli.bench_contenders import contenders_of
 from apns_live.errors import BenchError
 
 

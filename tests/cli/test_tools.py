@@ -192,8 +192,8 @@ def test_a_missing_part_is_named(place: Place) -> None:
     place.write(
         "blocked.py",
         "import sys\n"
-        "for name in ('apns_live.testing.serve',):\n    sys.modules[name] = None\n"
-        "from apns_live.cli import main\nmain(['fake'])\n",
+        "sys.modules['hypercorn.asyncio'] = None\n"
+        "from apns_live.cli import main\nmain(['fake', '--face', 'asgi'])\n",
     )
     import subprocess
     import sys

@@ -1,0 +1,221 @@
+"""Commands that need no network: ``lint``, ``explain``, ``token`` and ``completion``."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import InvalidInput
+from .options import CONNECTION, Shared, command, group
+from .output import ExitCode, spoken
+
+token = group("Inspect a provider token (JWT) or a device token; mint a provider token.")
+SHELLS = ("bash", "zsh", "fish")
+_TYPICAL = {
+    64: "the usual length of a device token",
+    160: "seen for push-to-start and activity tokens",
+}
+
+
+@command(
+    """
+    FILE...: Payload files (JSON with aps); - reads stdin.
+    --broadcast: Check for a broadcast: 5120 bytes, and no start.
+    --strict: Treat warnings as problems.
+    """
+)
+def lint(shared: Shared, files: list[str], broadcast: bool = False, strict: bool = False) -> int:
+    """Check payloads: print problems, warnings, the bytes of each key, and what a phone will do."""
+    from ..payload.lint import lint as check
+
+    failed = False
+    reports: list[dict[str, Any]] = []
+    for name in files:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        report = check(data, target="broadcast" if broadcast else "device", now=time.time())
+        failed |= not report.ok or (strict and bool(report.warnings))
+        reports.append({"file": name, "ok": report.ok, **msgspec.to_builtins(report)})
+        if not shared.json_mode:
+            _show_report(shared, reports[-1])
+    if shared.json_mode:
+        shared.answer(reports[0] if len(reports) == 1 else {"files": reports})
+    return ExitCode.NOT_ACCEPTED if failed else ExitCode.OK
+
+
+def _show_report(shared: Shared, report: dict[str, Any]) -> None:
+    shared.line(f"{report['file']}: {report['kind']}, {report['size']} of {report['limit']} bytes")
+    for kind in ("problems", "warnings"):
+        for finding in report[kind]:
+            place = f"{finding['field']}: " if finding["field"] else ""
+            shared.line(f"  {kind[:-1]}: {place}{finding['message']}")
+    for sentence in report["explanation"]:
+        shared.line(f"  {sentence}")
+    if report["bytes_by_key"]:
+        shared.table(("key", "bytes"), list(report["bytes_by_key"].items()))
+
+
+@command(
+    """
+    REASON|OUTCOME|SYMPTOM: An Apple reason (BadDeviceToken), a verdict (unknown), or what you see ("two
+        cards"). Without one, all are listed.
+    """
+)
+def explain(shared: Shared, word: str | None = None) -> None:
+    """Explain a reason, an outcome or a symptom: whose fault it is, and what to do."""
+    from ..reasons import explained, listed
+
+    if word is None:
+        data = listed()
+        rows = sorted((row["kind"], row["name"], row["meaning"]) for row in data)
+        shared.rows(data, ("kind", "word", "meaning"), rows)
+        return
+    facts = explained(word, "REASON|OUTCOME|SYMPTOM")
+    shown = [f"{facts['name']} ({facts['kind']}): {facts['meaning']}."]
+    labels = {"fault": "whose fault", "remedy": "what to do", "log": "log on the phone"}
+    shown += [f"  {label}: {facts[name]}" for name, label in labels.items() if facts.get(name)]
+    if "verdict" in facts:
+        statuses = ", ".join(map(str, facts["statuses"]))
+        shown.append(f"  verdict: {facts['verdict']}, HTTP {statuses}")
+    shared.answer(facts, *shown)
+
+
+@command("SHELL: bash, zsh or fish.")
+def completion(shared: Shared, shell: str) -> None:
+    """Print the completion script for bash, zsh or fish."""
+    if shell not in SHELLS:
+        raise InvalidInput(
+            f"{shell!r:.40} is not a shell that can complete",
+            field="SHELL",
+            remedy=f"Use {', '.join(SHELLS)}.",
+        )
+    # Typer documents this variable; it is the same in every release of typer and click.
+    environment = os.environ | {"_APNS_LIVE_COMPLETE": f"source_{shell}"}
+    words = [sys.executable, "-m", "apns_live.cli"]
+    script = subprocess.check_output(words, env=environment, text=True).strip()  # noqa: S603 - ourselves
+    shared.answer({"shell": shell, "script": script}, script)
+
+
+# --- tokens
+
+
+@token.command("mint")
+@command(CONNECTION, "--header: Print the whole authorization header.")
+def mint(shared: Shared, header: bool = False) -> None:
+    """Print the provider token that every client with this key uses now. It is a secret."""
+    from ..clock import SystemClock
+    from ..credentials import ProviderTokens
+
+    key = shared.settings().provider_key()
+    made = ProviderTokens(key, SystemClock()).current()
+    bearer = made.value.decode("ascii")
+    jwt = bearer.removeprefix("bearer ")
+    shared.answer(
+        {"token": jwt, "issued_at": made.issued_at, "key_id": key.key_id, "team_id": key.team_id},
+        f"authorization: {bearer}" if header else jwt,
+    )
+
+
+@token.command("inspect")
+@command(CONNECTION, "VALUE: JWT or token; - reads stdin, which keeps it from the process list.")
+def inspect(shared: Shared, value: str = "-") -> int:
+    """Describe a provider token or a device token, and report problems.
+
+    The signature is checked when a key is set.
+    """
+    text = (sys.stdin.read(65_536) if value == "-" else value).strip()
+    text = text.removeprefix("authorization:").strip()
+    if text[:7].lower() == "bearer ":
+        text = text[7:].strip()
+    facts = _provider_token(text, shared) if text.count(".") == 2 else _device_token(text)
+    problems = [f"problem: {problem}" for problem in facts["problems"]] or ["no problem found"]
+    shared.answer(facts, *spoken(facts, "problems"), *problems)
+    return ExitCode.NOT_ACCEPTED if facts["problems"] else ExitCode.OK
+
+
+def _device_token(text: str) -> dict[str, Any]:
+    from ..payload import check_token
+
+    facts: dict[str, Any] = {"kind": "device token", "digits": len(text), "problems": []}
+    try:
+        check_token(text)
+        facts["length"] = _TYPICAL.get(len(text), "unusual, which proves nothing")
+    except InvalidInput as error:
+        facts["problems"].append(str(error))
+    return facts
+
+
+def _provider_token(text: str, shared: Shared) -> dict[str, Any]:
+    problems: list[str] = []
+    head, claims, signature = text.split(".")
+    header = _part(head, "header", problems)
+    payload = _part(claims, "claims", problems)
+    raw = _bytes(signature)
+    facts: dict[str, Any] = {"kind": "provider token", "header": header, "claims": payload}
+    if header.get("alg") != "ES256":
+        problems.append(f"alg is {header.get('alg')!r}: APNs takes ES256 only")
+    for name, place in (("kid", header), ("iss", payload)):
+        found = place.get(name)
+        if not isinstance(found, str) or len(found) != 10:
+            problems.append(f"{name} is {found!r}: it has ten characters")
+    issued = payload.get("iat")
+    if isinstance(issued, bool) or not isinstance(issued, int | float):
+        problems.append(f"iat is {issued!r}: it is seconds since 1970, as a number")
+    else:
+        age = time.time() - issued
+        facts["age_seconds"] = round(age)
+        if age > 3600:
+            problems.append(f"it is {age / 60:.0f} minutes old: APNs refuses it after 60")
+        elif age < -60:
+            problems.append(f"it is issued {-age:.0f} s in the future: check the clock")
+    if raw is None:
+        problems.append("the signature is not base64url")
+    elif len(raw) != 64:
+        looks = "it looks like DER" if raw[:1] == b"\x30" else "it is cut or altered"
+        problems.append(f"the signature has {len(raw)} bytes, not 64: {looks} (RFC 7518, 3.4)")
+    if "=" in text:
+        problems.append("it is padded with =: base64url without padding is the rule (RFC 7515)")
+    facts["signature"] = _verified(text, shared, problems)
+    return facts | {"problems": problems}
+
+
+def _verified(text: str, shared: Shared, problems: list[str]) -> str:
+    public = shared.settings().public_key()
+    if public is None:
+        return "not checked: no key is set"
+    import jwt
+
+    times = {"verify_iat": False, "verify_aud": False, "verify_exp": False}
+    try:
+        jwt.decode(text, key=public, algorithms=["ES256"], options=times)  # type: ignore[arg-type]
+    except jwt.InvalidTokenError:
+        problems.append("the signature is not that of the key that is set")
+        return "not that of the key that is set"
+    return "that of the key that is set"
+
+
+def _part(text: str, name: str, problems: list[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(_bytes(text) or b"")
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        problems.append(f"the {name} is not a JSON object in base64url")
+        return {}
+    return content
+
+
+def _bytes(text: str) -> bytes | None:
+    """Decode base64url, with or without padding; None if it is not base64url."""
+    bare = text.rstrip("=")
+    try:
+        return base64.b64decode(bare + "=" * (-len(bare) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        return None
