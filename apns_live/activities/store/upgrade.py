@@ -201,14 +201,14 @@ async def _alone(database: Database) -> AsyncIterator[Database]:
         yield database
         return
     address = database.url.render_as_string(hide_password=False)
-    async with (
-        Database.open(address, pool_size=2, timeout=None) as patient,
-        patient.write() as holder,
-    ):
-        # An index that is built concurrently waits for every older snapshot. So nobody waits for the lock in a
-        # statement, which has one, and the answered SELECT gives up its own when the next statement comes.
-        while not await holder.scalar(_TRY_LOCK):
-            await holder.execute(_NO_SNAPSHOT)
+    async with Database.open(address, pool_size=2, timeout=None) as patient:
+        while True:
+            async with patient.write() as holder:
+                if await holder.scalar(_TRY_LOCK):
+                    # An index that is built concurrently waits for every older snapshot. The answered SELECT
+                    # gives up its own when the next statement comes.
+                    await holder.execute(_NO_SNAPSHOT)
+                    yield patient
+                    return
+            # Outside of the transaction: whoever builds an index waits for its end, if it found it with a snapshot.
             await asyncio.sleep(_BETWEEN)
-        await holder.execute(_NO_SNAPSHOT)
-        yield patient

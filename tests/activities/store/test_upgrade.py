@@ -112,8 +112,32 @@ async def test_processes_that_upgrade_at_once_all_succeed(
 async def test_whoever_comes_second_waits_for_the_first(empty_database: Database) -> None:
     async with empty_database.write() as holder:
         assert await holder.scalar(upgrading._TRY_LOCK)
+        await holder.execute(text("SELECT 1"))  # what is looked for below is the other one's
         waiting = asyncio.ensure_future(upgrade(empty_database))
-        await running(empty_database, "SET LOCAL lock_timeout%")
+        await running(empty_database, "%pg_try_advisory_xact_lock%")
+        assert not waiting.done()
+    assert await waiting == newest_version()
+
+
+@on_postgresql
+async def test_whoever_waits_ends_its_transaction_between_two_looks(
+    empty_database: Database,
+) -> None:
+    """An index that the first builds concurrently may wait for it: then each would wait for the other."""
+    transactions = text(
+        "SELECT l.virtualtransaction FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+        "WHERE l.locktype = 'virtualxid' AND a.query LIKE '%pg_try_advisory_xact_lock%' "
+        "AND pid <> pg_backend_pid()"
+    )
+    async with empty_database.write() as holder:
+        assert await holder.scalar(upgrading._TRY_LOCK)
+        await holder.execute(text("SELECT 1"))  # what is looked for below is the other one's
+        waiting = asyncio.ensure_future(upgrade(empty_database))
+        seen: set[str] = set()
+        async with asyncio.timeout(60):
+            while len(seen) < 2:
+                async with empty_database.read() as connection:
+                    seen |= set(await connection.scalars(transactions))
         assert not waiting.done()
     assert await waiting == newest_version()
 
