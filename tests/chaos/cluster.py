@@ -100,8 +100,13 @@ class Cluster:
         await asyncio.to_thread(process.communicate)
 
     @asynccontextmanager
-    async def balanced(self, folder: Path, check: str) -> AsyncIterator[None]:
-        """Run HAProxy with the configuration of deploy/ before the gateways. ``check`` is the timeout of its checks."""
+    async def balanced(
+        self, folder: Path, *, check: str, cold: Mapping[str, str] | None = None
+    ) -> AsyncIterator[None]:
+        """Run HAProxy with the configuration of deploy/ before the gateways, which `start` starts.
+
+        ``check`` is the timeout of its health checks.
+        """
         front = free_port()
         text = PROXY.read_text("utf-8").replace("bind :8080", f"bind 127.0.0.1:{front}")
         text = text.replace("maxconn 20000", "maxconn 500")
@@ -118,7 +123,7 @@ class Cluster:
         registering = asyncio.create_task(self._register())
         try:
             async with self.client:
-                await asyncio.gather(*(self.start(port) for port in self.ports))
+                await asyncio.gather(*(self.start(port, cold=cold) for port in self.ports))
                 yield
                 assert not registering.done(), registering
         finally:
