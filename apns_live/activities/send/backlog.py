@@ -15,7 +15,7 @@ from ..requests.notify import KIND as NOTIFICATION
 from ..store import schema
 from ..store.database import Database
 from ..store.ownership import PARTITIONS, Ownership
-from ..store.statements import chunks, with_rows
+from ..store.statements import among, chunks, with_rows
 
 MOST = 100_000
 """Rows that are remembered; beyond it the store is read again, which has them all."""
@@ -152,7 +152,7 @@ class Backlog:
         query = select(table.c.id, place.label("place")).order_by(table.c.id).limit(PAGE)
         query = query.where(table.c.kind.in_(self._kinds), place.is_not(None))
         if len(partitions) < PARTITIONS:
-            query = query.where(table.c.partition.in_(partitions))
+            query = query.where(among(table.c.partition, partitions))
         for status in ("accepted", "running", schema.SHARDED, "failed"):
             open_ = query.where(table.c.status == status)
             if status == "failed":
@@ -286,7 +286,7 @@ class ActivityBacklog(Backlog):
             ),
         )
         if len(partitions) < PARTITIONS:
-            query = query.where(activities.c.partition.in_(partitions))
+            query = query.where(among(activities.c.partition, partitions))
         return query
 
     async def _read_behind(self, query: Select[Any]) -> None:

@@ -417,7 +417,7 @@ class FanOut:
         """Read a page of recipients, or those up to a row."""
         query = each.query.where(each.place > after).order_by(each.place)
         query = query.limit(PAGE) if until is None else query.where(each.place <= until)
-        async with self._setting.database.read() as connection:
+        async with self._setting.database.read(once=True) as connection:
             found = [Recipient(*row) for row in await page_of(connection, query)]
         return sorted(found, key=lambda recipient: recipient.row)
 

@@ -217,7 +217,7 @@ class Limits:
         )
         if not self.ownership.whole:
             query = query.join(activities, activities.c.id == members.c.activity_id).where(
-                activities.c.partition.in_(self.ownership.partitions)
+                self.ownership.mine(activities)
             )
         while True:
             now = milliseconds(self.clock)

@@ -11,18 +11,18 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, select
 
 from ..requests.notify import KIND
 from ..store import schema
 from ..store.database import Database
 from ..store.failures import STORE_FAILURES
 from ..store.ownership import Ownership
-from ..store.statements import page_of
+from ..store.statements import among, page_of
 from ..store.wakeups import POLL
 from .courier import Courier
 
@@ -37,6 +37,22 @@ _SECOND = 4
 """Looks in a second."""
 _FAR = 20
 """Looks until one goes back all the way."""
+
+
+def _after(*columns: ColumnElement[Any]) -> Select[Any]:
+    """Return the query for a page of rows behind a row."""
+    return select(*columns).where(columns[0] > bindparam("after")).order_by(columns[0]).limit(PAGE)
+
+
+# Made once: making them takes longer than running them.
+_operations, _tokens = schema.operations.c, schema.token_changes.c
+_ACCEPTED = _after(
+    _operations.id, _operations.kind, _operations.activity_id, _operations.version
+).where(_operations.status == "accepted")
+_ACCEPTED_OF = _ACCEPTED.where(among(_operations.partition, bindparam("partitions")))
+_CHANGED = _after(_tokens.id, _tokens.activity_id, _tokens.token, _tokens.behind).where(
+    _tokens.origin != bindparam("origin")
+)
 
 
 class _Window:
@@ -122,22 +138,17 @@ class Poll:
         if not self._looks % _SECOND:
             self.now_and_then()
         back = _NEARLY_ALL if self._looks % _FAR else _LOOK_BACK
-        operations, tokens = schema.operations, schema.token_changes
-        accepted = select(
-            operations.c.id, operations.c.kind, operations.c.activity_id, operations.c.version
-        ).where(operations.c.status == "accepted", self.ownership.mine(operations))
-        found = await self._fresh(self._operations, accepted, operations.c.id, now, back)
+        accepted, given = _ACCEPTED, {}
+        if not self.ownership.whole:
+            accepted, given = _ACCEPTED_OF, {"partitions": sorted(self.ownership.partitions)}
+        found = await self._fresh(self._operations, accepted, given, now, back)
         for row, kind, activity, version in found:
             if kind == KIND:
                 self.courier.notifier.found(row)
             elif activity is not None:
                 self.courier.accepted(activity, version)
-        changed = select(tokens.c.id, tokens.c.activity_id, tokens.c.token, tokens.c.behind).where(
-            tokens.c.origin != self.origin
-        )
-        for _, activity, token, behind in await self._fresh(
-            self._tokens, changed, tokens.c.id, now, back
-        ):
+        heard = await self._fresh(self._tokens, _CHANGED, {"origin": self.origin}, now, back)
+        for _, activity, token, behind in heard:
             self.courier.heard(activity, token, behind=bool(behind))
         await self.courier.helping.look()
 
@@ -145,15 +156,15 @@ class Poll:
         self,
         window: _Window,
         query: Select[Any],
-        place: ColumnElement[int],
+        given: Mapping[str, object],
         now: float,
         back: float,
     ) -> list[Sequence[Any]]:
         """Return the rows of a query that were not seen before; their ids come first."""
         rows: list[Sequence[Any]] = []
-        query, after = query.order_by(place).limit(PAGE), window.floor(now, back)
-        async with self.database.read() as connection:
-            while page := sorted(await page_of(connection, query.where(place > after))):
+        after = window.floor(now, back)
+        async with self.database.read(once=True) as connection:
+            while page := sorted(await page_of(connection, query, {**given, "after": after})):
                 rows += page
                 if len(page) < PAGE:
                     break

@@ -33,6 +33,7 @@ from .database import Database
 from .failures import STORE_FAILURES
 from .shards import NOW as _NOW
 from .shards import ShardQueue
+from .statements import among
 from .wakeups import CHANNEL, RELEASED
 
 try:
@@ -129,7 +130,7 @@ class Ownership:
 
     def mine(self, table: FromClause) -> ColumnElement[bool]:
         """Return the SQL condition for rows of activities or operations in owned partitions."""
-        return true() if self.whole else table.c.partition.in_(self.partitions)
+        return true() if self.whole else among(table.c.partition, self.partitions)
 
     async def guard(self, connection: AsyncConnection, terms: Mapping[int, int]) -> None:
         """Lock partitions until the transaction ends. ``terms`` has the epoch of each.
@@ -200,10 +201,7 @@ _TELL = text(f"SELECT pg_notify('{CHANNEL}', '{RELEASED}')")
 _leases = schema.leases
 _GUARD = (
     select(_leases.c.partition, _leases.c.epoch)
-    .where(
-        _leases.c.partition.in_(bindparam("partitions", expanding=True)),
-        _leases.c.owner == bindparam("me"),
-    )
+    .where(among(_leases.c.partition, bindparam("partitions")), _leases.c.owner == bindparam("me"))
     .order_by(_leases.c.partition)
     # A renewal may go on beside it, a new owner may not.
     .with_for_update(read=True, key_share=True)

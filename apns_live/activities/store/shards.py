@@ -19,35 +19,40 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    bindparam,
-    delete,
-    func,
-    insert,
-    literal_column,
-    select,
-    update,
-)
+from sqlalchemy import BigInteger, bindparam, delete, insert, literal_column, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from . import schema
 from .database import Database
-from .statements import change_row, rows_of
+from .statements import among, change_row, json_text
 
 NOW = "(SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT))"
 """PostgreSQL's clock in milliseconds since 1970: one moment for a whole statement, however long it runs."""
-_table, _operations = schema.shards, schema.operations
-_COLUMNS = (_table.c.id, _table.c.epoch, _table.c.after, _table.c.until, _table.c.devices)
-_GUARD = (
-    select(_table.c.id, _table.c.epoch)
-    .where(_table.c.id.in_(bindparam("shards", expanding=True)), _table.c.owner == bindparam("me"))
-    .order_by(_table.c.id)
-    # A renewal may go on beside it, a new owner may not.
-    .with_for_update(read=True, key_share=True)
+_table = schema.shards
+_OF = "FROM shards JOIN operations ON operations.id = shards.operation_id AND operations.status = 'sharded'"
+_FREE = f"shards.expires_at <= {NOW}"
+_CLAIM_ONE = (
+    "UPDATE shards SET owner = :owner, epoch = epoch + 1, expires_at = {end} WHERE id = ("  # noqa: S608
+    f"SELECT shards.id {_OF} WHERE shards.operation_id = :operation AND {{free}} "
+    'ORDER BY shards.id LIMIT 1{skip}) RETURNING id, epoch, "after", until, devices'
 )
-_sent_still = _operations.c.status == schema.SHARDED
+_skip = " FOR UPDATE OF shards SKIP LOCKED"
+_CLAIM = text(_CLAIM_ONE.format(end=f"{NOW} + :lease", free=_FREE, skip=_skip))
+_not_held = "shards.id NOT IN (SELECT value FROM json_each(:held))"
+_CLAIM_SQLITE = text(_CLAIM_ONE.format(end="0 * :lease", free=_not_held, skip=""))
+_mine = among(_table.c.id, bindparam("shards")), _table.c.owner == bindparam("owner")
+_HELD = select(_table.c.id, _table.c.epoch).where(*_mine)
+# A renewal may go on beside it, a new owner may not.
+_GUARD = _HELD.order_by(_table.c.id).with_for_update(read=True, key_share=True)
+_EXTEND = text(
+    f"UPDATE shards SET expires_at = {NOW} + :lease WHERE id IN (SELECT id FROM shards "  # noqa: S608
+    "WHERE id = ANY(CAST(:shards AS BIGINT[])) AND owner = :owner FOR NO KEY UPDATE SKIP LOCKED)"
+)
+_LEFT = text(f"SELECT count(*) {_OF} WHERE shards.operation_id = :operation")
+_WAITING = text(
+    f"SELECT DISTINCT shards.operation_id {_OF} WHERE {_FREE} "
+    "AND operations.partition <> ALL(CAST(:partitions AS SMALLINT[])) LIMIT :most"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,24 +113,14 @@ class ShardQueue:
 
     async def claim(self, database: Database, operation: int) -> Shard | None:
         """Return a shard of an operation that nobody holds, or None. It is held from here on."""
+        given = {"owner": self._owner, "lease": self._lease, "operation": operation}
         async with database.write() as connection:
-            free = (
-                select(_table.c.id)
-                .join(_operations, _operations.c.id == _table.c.operation_id)
-                .where(_table.c.operation_id == operation, _sent_still, self._free(database))
-                .order_by(_table.c.id)
-                .limit(1)
-                .with_for_update(of=_table, skip_locked=True)
-            )
-            claimed = (
-                update(_table)
-                .where(_table.c.id == free.scalar_subquery())
-                .values(
-                    owner=self._owner, epoch=_table.c.epoch + 1, expires_at=self._end(connection)
-                )
-                .returning(*_COLUMNS)
-            )
-            row = (await connection.execute(claimed)).one_or_none()
+            if database.is_sqlite:  # there is no other worker
+                held = json_text(list(self.held))
+                found = await connection.execute(_CLAIM_SQLITE, {**given, "held": held})
+            else:
+                found = await connection.execute(_CLAIM, given)
+            row = found.one_or_none()
         if row is None:
             return None
         shard = Shard(*row)
@@ -141,7 +136,7 @@ class ShardQueue:
         """Keep shards until the transaction ends; return those whose epoch, which is given, is over."""
         if connection.dialect.name == "sqlite":
             return frozenset()
-        rows = await connection.execute(_GUARD, {"shards": sorted(shards), "me": self._owner})
+        rows = await connection.execute(_GUARD, {"shards": list(shards), "owner": self._owner})
         held = {row.id: row.epoch for row in rows}
         return frozenset(row for row, epoch in shards.items() if held.get(row) != epoch)
 
@@ -154,13 +149,9 @@ class ShardQueue:
         before = dict(self.held)
         if not before:
             return frozenset()
-        mine = (_table.c.id.in_(before), _table.c.owner == self._owner)
-        unlocked = select(_table.c.id).where(*mine)
-        unlocked = unlocked.with_for_update(key_share=True, skip_locked=True)
-        renewed = update(_table).where(_table.c.id.in_(unlocked))
-        await connection.execute(renewed.values(expires_at=self._end(connection)))
-        found = await rows_of(connection, select(_table.c.id, _table.c.epoch).where(*mine))
-        still = {row.id: row.epoch for row in found}
+        given = {"shards": list(before), "owner": self._owner}
+        await connection.execute(_EXTEND, {**given, "lease": self._lease})
+        still = {row.id: row.epoch for row in await connection.execute(_HELD, given)}
         return frozenset(row for row, epoch in before.items() if still.get(row) != epoch)
 
     def lose(self, shards: Iterable[int]) -> None:
@@ -182,20 +173,16 @@ class ShardQueue:
 
     async def left(self, database: Database, operation: int) -> int:
         """Return how many shards of an operation are not over; 0 when it failed."""
-        count = select(func.count()).select_from(_table)
-        count = count.join(_operations, _operations.c.id == _table.c.operation_id)
-        query = count.where(_table.c.operation_id == operation, _sent_still)
-        return int(await database.scalar(query))
+        async with database.read(once=True) as connection:
+            return int(await connection.scalar(_LEFT, {"operation": operation}) or 0)
 
     async def waiting(
         self, database: Database, partitions: Collection[int], *, limit: int
     ) -> Sequence[int]:
         """Return operations of other partitions than these with shards that may be claimed."""
-        query = select(_table.c.operation_id).distinct()
-        query = query.join(_operations, _operations.c.id == _table.c.operation_id)
-        others = _operations.c.partition.not_in(partitions)
-        query = query.where(self._free(database), _sent_still, others).limit(limit)
-        return [row[0] for row in await database.rows(query)]
+        given = {"partitions": sorted(partitions), "most": limit}
+        async with database.read(once=True) as connection:
+            return (await connection.scalars(_WAITING, given)).all()
 
     async def drop(self, connection: AsyncConnection, operation: int) -> None:
         """Remove the shards of an operation that nobody ever claimed: it goes no further."""
@@ -206,12 +193,6 @@ class ShardQueue:
         """Let others claim everything that is held, at once."""
         mine = update(_table).where(_table.c.owner == self._owner)
         await connection.execute(mine.values(owner="", expires_at=0))
-
-    def _free(self, database: Database) -> ColumnElement[bool]:
-        """Return the condition that a shard may be claimed."""
-        if database.is_sqlite:  # there is no other worker
-            return _table.c.id.not_in(list(self.held))
-        return _table.c.expires_at <= literal_column(NOW, BigInteger)
 
     def _end(self, connection: AsyncConnection) -> object:
         """Return the end of a lease that begins now."""

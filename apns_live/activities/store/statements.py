@@ -17,15 +17,19 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
+    ColumnElement,
     Executable,
     Row,
     Select,
     String,
     Table,
+    any_,
     bindparam,
     func,
     select,
     text,
+    type_coerce,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -48,6 +52,16 @@ def insert_into(connection: AsyncConnection, table: Table) -> Insert:
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table)
     return postgresql.insert(table)
+
+
+def among(column: ColumnElement[Any], values: BindParameter[Any] | Iterable[int]) -> Any:
+    """Return the condition that a column has one of many numbers. Only for PostgreSQL.
+
+    It is one parameter. IN would have one for each number, and SQLAlchemy takes 10 us for each.
+    """
+    if not isinstance(values, BindParameter):
+        values = bindparam(None, sorted(values), unique=True)
+    return column == any_(type_coerce(values, postgresql.ARRAY(column.type)))
 
 
 async def rows_of(connection: AsyncConnection, query: Executable) -> Sequence[Row[Any]]:
