@@ -207,8 +207,7 @@ def _decodes(files: list[Path], text: str | None) -> Finding:
 
 
 async def _door(settings: Settings, endpoint: Endpoint, *, needed: bool) -> Finding:
-    from ..pool.connect import Connector, make_ssl_context
-    from ..pool.proxy import Proxy
+    from ..pool.connect import Connector, Proxy, make_ssl_context
 
     where = f"{endpoint.host}:{endpoint.port}"
     try:

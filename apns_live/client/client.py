@@ -15,10 +15,8 @@ from ..errors import ClientClosed, InvalidPayload, InvalidSetting
 from ..outcome import Outcome
 from ..payload import EncodedMessage, Message, check_bundle_id, check_channel, check_token, encode
 from ..pool import Endpoint, Hooks, Loss, Pool, PoolOptions, Push, RequestIds, Sendable, Transport
-from ..pool.connect import Connector, Resolver, make_ssl_context, system_resolver
-from ..pool.endpoint import resolve_environment
-from ..pool.options import check_positive
-from ..pool.proxy import Proxy
+from ..pool.connect import Connector, Proxy, Resolver, make_ssl_context, system_resolver
+from ..pool.endpoint import check_positive, resolve_environment
 from ..refusals import refused
 from ..retry import TOTAL_LIMIT
 from .attachment import Attachment, WorkSource

@@ -22,7 +22,7 @@ from ..clock import Clock, timeout
 from ..credentials import ProviderToken, ProviderTokens
 from ..http2 import ResponseReceived
 from ..pool import Endpoint, Feed, Hooks, LinkStatistics, Loss, PoolOptions, Push, Transport
-from ..pool.record import LinkRecord
+from ..pool.link_parts import LinkRecord
 
 _STREAMS = 100
 

@@ -1,12 +1,10 @@
 """Connections to APNs: links (one TLS connection each) and the pool of them."""
 
-from .endpoint import Endpoint
-from .opening import Bar
-from .options import PoolOptions
+from .endpoint import Endpoint, PoolOptions
+from .link_parts import LinkStatistics
 from .pool import Pool
 from .push import Carrier, HeaderSet, Push, PushState, RequestIds, Sendable, pushes_that_leave
-from .record import LinkStatistics
-from .transport import Feed, Hooks, Loss, Transport
+from .transport import Bar, Feed, Hooks, Loss, Transport
 
 __all__ = [
     "Bar",

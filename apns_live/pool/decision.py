@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .options import PoolOptions
+from .endpoint import PoolOptions
 
 DEFAULT_ROUND_TRIP = 0.05
 UNASKED = 8

@@ -30,12 +30,10 @@ from ..http2 import (
     StreamReset,
 )
 from .decision import LinkView
-from .liveness import PROBE_PATIENCE, Liveness
-from .options import PoolOptions
+from .endpoint import PoolOptions
+from .link_parts import PROBE_PATIENCE, LinkRecord, LinkStatistics, Liveness, Wire
 from .push import Push, PushState
-from .record import LinkRecord, LinkStatistics
 from .transport import Feed, Loss
-from .wire import Wire
 
 logger = logging.getLogger("apns_live.pool")
 
@@ -58,29 +56,16 @@ class LinkState(enum.Enum):
 _together = attrgetter("message", "owner")
 
 
-class LinkOwner(Protocol):
+class _Owner(Protocol):
     """The pool, as a link sees it."""
 
-    def link_ready(self, link: Link) -> None:
-        """Note that a link may carry pushes."""
-
-    def works(self) -> None:
-        """Note a link's first accepted push."""
-
-    def link_full(self, link: Link, now: float) -> None:
-        """Think of growing: a link has no room while work waits."""
-
-    def link_idle(self, link: Link) -> None:
-        """Think of closing a link later."""
-
-    def link_going_away(self, link: Link, event: GoAwayReceived) -> None:
-        """Look at the reason of a GOAWAY, before its pushes are reported."""
-
-    def wake(self) -> None:
-        """Let other links take over."""
-
-    def link_closed(self, link: Link, cause: str) -> None:
-        """Remove a closed link."""
+    def link_ready(self, link: Link) -> None: ...
+    def link_full(self, link: Link, now: float) -> None: ...
+    def link_idle(self, link: Link) -> None: ...
+    def link_going_away(self, link: Link, event: GoAwayReceived) -> None: ...
+    def link_closed(self, link: Link, cause: str) -> None: ...
+    def works(self) -> None: ...
+    def wake(self) -> None: ...
 
 
 class Link(asyncio.Protocol):
@@ -90,7 +75,7 @@ class Link(asyncio.Protocol):
         self,
         number: int,
         *,
-        owner: LinkOwner,
+        owner: _Owner,
         feed: Feed,
         clock: Clock,
         options: PoolOptions,
@@ -417,10 +402,6 @@ class Link(asyncio.Protocol):
         if self.state is LinkState.DRAINING and not self.in_flight:
             self.close(self.cause)
 
-    def _settle(self) -> None:
-        if not self.settled.done():
-            self.settled.set_result(None)
-
     def close(self, cause: str, loss: Loss = Loss.CLOSED) -> None:
         """Send GOAWAY and close now; report pushes in flight as ``loss``."""
         if self.state is LinkState.CLOSED:
@@ -429,6 +410,10 @@ class Link(asyncio.Protocol):
             self._http2.close(ErrorCode.NO_ERROR)
             self._flush()
         self._end(cause, loss)
+
+    def _settle(self) -> None:
+        if not self.settled.done():
+            self.settled.set_result(None)
 
     def _end(self, cause: str, loss: Loss, detail: str = "") -> None:
         if self.state is LinkState.CLOSED:

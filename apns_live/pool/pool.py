@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 from collections.abc import Callable, Sequence
 
+from ..answers import read_answer
 from ..clock import Clock, timeout
 from ..credentials import ProviderTokens
 from ..errors import ConnectFailed
@@ -16,8 +16,8 @@ from ..outcome import Verdict
 from ..reasons import TABLE, normalise
 from .connect import Connector
 from .decision import PoolView, decide
+from .endpoint import PoolOptions
 from .link import Link
-from .options import PoolOptions
 from .push import Push
 from .transport import Feed, Hooks, Transport
 
@@ -213,13 +213,13 @@ class Pool(Transport):
 
     def link_going_away(self, link: Link, event: GoAwayReceived) -> None:
         """Look at the reason of a GOAWAY; one that names credentials stops all connecting."""
-        reason, detail = _goaway_reason(event.debug_data)
+        reason = read_answer(0, (), event.debug_data, 0.0).reason
         if reason:
             link.cause = f"GOAWAY: {reason}"
         self._hooks.call("going_away", link.number, reason, event.last_stream_id)
         row = TABLE.get(normalise(reason))
         if row is not None and row.verdict in (Verdict.OPERATOR, Verdict.REFRESH_CREDENTIALS):
-            self.opening.shut_out(reason, detail or f"{row.meaning}. {row.remedy}")
+            self.opening.shut_out(reason, f"{row.meaning}. {row.remedy}")
             self._tell_bar()
 
     def link_closed(self, link: Link, cause: str) -> None:
@@ -243,15 +243,3 @@ class Pool(Transport):
         if self._nothing_open is not None and not self._links:
             self._nothing_open.set()
         self.wake()
-
-
-def _goaway_reason(debug_data: bytes) -> tuple[str, str]:
-    """Return reason and detail of a GOAWAY; Apple sends JSON, nothing, or ``null``."""
-    if not debug_data:
-        return "", ""
-    try:
-        value = json.loads(debug_data)
-    except ValueError:
-        return "", debug_data[:200].decode("utf-8", "replace")
-    reason = value.get("reason") if isinstance(value, dict) else None
-    return (reason[:100], "") if isinstance(reason, str) else ("", "")

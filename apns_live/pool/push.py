@@ -15,7 +15,7 @@ from ..credentials import ProviderToken, ProviderTokens
 from ..http2 import Indexing, PreparedHeaders
 from ..outcome import alike
 from ..payload import EncodedMessage
-from .record import LinkRecord, LinkStatistics
+from .link_parts import LinkRecord, LinkStatistics
 
 Fields = tuple[tuple[bytes, bytes, Indexing], ...]
 
@@ -35,21 +35,14 @@ class PushState(IntEnum):
 class Carrier(Protocol):
     """The connection that carried a push."""
 
-    @property
-    def number(self) -> int:
-        """Its id in outcomes."""
-
-    @property
-    def token(self) -> ProviderToken:
-        """The provider token that it shows."""
-
-    @property
-    def tokens(self) -> ProviderTokens:
-        """Where that token came from."""
-
-    @property
-    def record(self) -> LinkRecord:
-        """What it did so far."""
+    number: int
+    """Its id in outcomes."""
+    token: ProviderToken
+    """The provider token that it shows."""
+    tokens: ProviderTokens
+    """Where that token came from."""
+    record: LinkRecord
+    """What it did so far."""
 
     def statistics(self) -> LinkStatistics:
         """Return a frozen snapshot."""

@@ -144,7 +144,7 @@ class Settings:
         numbers = dict(self.pool)
         arguments.update({name: numbers.pop(name) for name in _ROOM_OPTIONS if name in numbers})
         if numbers:
-            from ..pool.options import PoolOptions
+            from ..pool.endpoint import PoolOptions
 
             arguments["pool"] = PoolOptions(**numbers)
         if self.transport is not None:

@@ -8,9 +8,8 @@ import pytest
 
 from apns_live.payload import are_tokens
 from apns_live.pool import PoolOptions, RequestIds
-from apns_live.pool.liveness import Liveness
-from apns_live.pool.opening import Opening
-from apns_live.pool.record import LinkRecord
+from apns_live.pool.link_parts import LinkRecord, Liveness
+from apns_live.pool.transport import Opening
 from apns_live.testing import SimulatedClock
 
 OPTIONS = PoolOptions()

@@ -1,0 +1,205 @@
+"""The parts of a connection: its counters, whether its peer still answers, and its transport."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, cast
+
+from .endpoint import PoolOptions
+
+PROBE_PATIENCE = 1.0
+"""Seconds after which others take over from a link that was idle and does not answer its PING."""
+STEADY_AFTER = 10.0
+WORTHWHILE = 100
+"""A connection that lasted so many seconds, or brought so many answers, was worth opening."""
+
+_SMOOTHING = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkStatistics:
+    """One connection as it was at the moment of asking. Times are seconds."""
+
+    connection_id: int
+    state: str
+    address: str
+    open_streams: int
+    max_streams: int
+    accepted: int
+    answered: int
+    lost: int
+    age: float
+    round_trip: float
+    stalled_for: float
+    """For how long the peer's windows have let nothing leave; it is replaced when an answer is due."""
+    provider_token_age: float
+
+
+@dataclass(slots=True)
+class LinkRecord:
+    """Counts and times of one link; times are monotonic seconds."""
+
+    opened_at: float
+    accepted: int = 0
+    answered: int = 0
+    answered_at: float = 0.0
+    """When the last answer came; when it was opened before there was any."""
+    losses: int = 0
+    round_trip: float = 0.0
+    best_limit: int = 0
+    """The largest number of streams that it ever allowed."""
+    body_size: int = 0
+    """Bytes of the body that left last: what the next one is guessed to have."""
+    refused_last: bool = False
+    """Whether its latest answer was a 4xx that APNs counts as an error."""
+    fresh: bool = True
+    """Nothing was accepted since it was opened or was idle for long."""
+    full_since: float | None = None
+    idle_since: float | None = None
+
+    def __post_init__(self) -> None:
+        self.answered_at = self.opened_at
+
+    def answers(self, count: int, accepted: int, round_trip: float, now: float) -> None:
+        """Note a batch of answers."""
+        self.answered_at = now
+        self.answered += count
+        self.accepted += accepted
+        if self.round_trip:
+            round_trip = self.round_trip + _SMOOTHING * (round_trip - self.round_trip)
+        self.round_trip = round_trip
+        if accepted:
+            self.fresh = False
+            self.refused_last = False
+
+    def was_worth_opening(self, now: float) -> bool:
+        """Tell whether a peer that ended it now did not do so out of hand."""
+        return now - self.opened_at >= STEADY_AFTER or self.answered >= WORTHWHILE
+
+    def statistics(self, now: float, **more: Any) -> LinkStatistics:
+        """Return a frozen snapshot; ``more`` is what only the connection knows."""
+        return LinkStatistics(
+            accepted=self.accepted,
+            answered=self.answered,
+            lost=self.losses,
+            age=now - self.opened_at,
+            round_trip=self.round_trip,
+            **more,
+        )
+
+
+class Liveness:
+    """Tracks whether the peer still answers, and when to send a PING.
+
+    Times are monotonic seconds; ``waiting`` says whether an answer is due at all.
+    """
+
+    def __init__(self, now: float, options: PoolOptions) -> None:
+        self._options = options
+        self._pings = 0
+        self.last_heard = now
+        self._quiet_since = now
+        """When the present wait for an answer began: the later of last heard and first sent."""
+        self.ping_sent_at: float | None = None
+        self.must_answer = False
+        """It was idle for long: only the PING's answer makes it usable again."""
+
+    def heard(self, now: float) -> bool:
+        """Note that bytes came; return True when that ends a doubt."""
+        self.last_heard = self._quiet_since = now
+        return self.ping_sent_at is not None and not self.must_answer
+
+    def no_doubt(self) -> None:
+        """Note that the PING was answered, or that anything was, where that is enough."""
+        self.ping_sent_at = None
+        self.must_answer = False
+
+    def begins_to_wait(self, now: float) -> None:
+        """Note that the first of some requests leaves."""
+        self._quiet_since = now
+
+    def was_idle_for_long(self, now: float) -> bool:
+        """Tell whether a PING goes before the next push."""
+        return now - self.last_heard >= self._options.idle_before_probe
+
+    def ping(self, now: float) -> bytes:
+        """Note that a PING leaves now; return its data."""
+        self._pings += 1
+        self._quiet_since = now
+        if self.ping_sent_at is None:
+            self.ping_sent_at = now
+        return self._pings.to_bytes(8, "big")
+
+    def probe_is_young(self, now: float) -> bool:
+        """Tell whether it was idle and its PING may still be answered any moment."""
+        sent_at = self.ping_sent_at
+        return self.must_answer and sent_at is not None and now - sent_at < PROBE_PATIENCE
+
+    def is_dead(self, now: float) -> bool:
+        """Tell whether the PING has waited for its answer too long."""
+        sent_at = self.ping_sent_at
+        return sent_at is not None and now - sent_at >= self._options.ping_timeout
+
+    def wants_ping(self, now: float, *, waiting: bool) -> bool:
+        """Tell whether it has been silent for so long that it is asked."""
+        if waiting:
+            return now - self._quiet_since >= self._options.silence_before_ping
+        return now - self.last_heard >= self._options.idle_ping_interval
+
+    def next_look(self, *, waiting: bool) -> float:
+        """Return when to look again."""
+        moments = []
+        if waiting:
+            moments.append(self._quiet_since + self._options.silence_before_ping)
+        if self.ping_sent_at is not None:
+            moments.append(self.ping_sent_at + self._options.ping_timeout)
+        elif not waiting:
+            moments.append(self.last_heard + self._options.idle_ping_interval)
+        return min(moments)
+
+
+class Wire:
+    """The asyncio transport of a connection, from opening to closing."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self.leaving: asyncio.Transport | None = None
+        """Closed by us, and not gone yet; see ``gone``."""
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once the connection is gone."""
+        self.address = ""
+        self.paused = False
+        """The socket does not take what we wrote."""
+
+    def open(self, transport: asyncio.BaseTransport, write_buffer: int) -> None:
+        """Take the transport of a new connection."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=write_buffer)
+        peer = transport.get_extra_info("peername")
+        self.address = f"{peer[0]}:{peer[1]}" if peer else ""
+
+    def is_open(self) -> bool:
+        """Whether anything that is written now can arrive."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def write(self, data: bytes) -> None:
+        """Write; only while it is open."""
+        if data and self._transport is not None:
+            self._transport.write(data)
+
+    def close(self, *, at_once: bool) -> None:
+        """Close, ``at_once`` without a goodbye."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            self.leaving = transport
+            if at_once:
+                transport.abort()
+            else:
+                transport.close()
+
+    def lost(self) -> None:
+        """Note that the connection is gone."""
+        self._transport = self.leaving = None
+        if not self.gone.done():
+            self.gone.set_result(None)
