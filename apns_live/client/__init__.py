@@ -4,8 +4,7 @@ from ..pool import Endpoint, Hooks, LinkStatistics, PoolOptions, RequestIds, Sen
 from .attachment import Attachment, WorkItem, WorkSource
 from .client import Client
 from .fan_out import Run
-from .report import Report
-from .statistics import Statistics
+from .statistics import Report, Statistics
 from .workers import SharedRun
 
 __all__ = [

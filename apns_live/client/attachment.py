@@ -80,30 +80,23 @@ class TokenSource(Source[str], Protocol):
         """Receive acceptances; each token that was taken comes back exactly once, here or in ``settled``."""
 
 
-class Host(Protocol):
-    """The interface of the engine for attachments."""
+class _Engine(Protocol):
+    """The engine, as an attachment sees it."""
 
-    def wake(self) -> None:
-        """Let the transport look for work."""
-
-    def detach(self, attachment: Attachment, end: End) -> None:
-        """Take no more from a source."""
-
-    def cancel(self, push: Push, *, report: bool) -> bool:
-        """Give one push up."""
-
-    def cancel_waiting(self, attachment: Attachment) -> None:
-        """Give up everything of one source that is not on the wire."""
+    def wake(self) -> None: ...
+    def detach(self, attachment: Attachment, end: End) -> None: ...
+    def cancel(self, push: Push, *, report: bool) -> bool: ...
+    def cancel_waiting(self, attachment: Attachment) -> None: ...
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Attachment:
     """The connection of a `WorkSource` to a client; created by ``Client.attach``."""
 
-    engine: Host
+    engine: _Engine
     source: WorkSource | TokenSource
-    retry: bool
     response_timeout: float
+    retry: bool = True
     deadline: float = 0.0
     """Monotonic seconds; 0 for none."""
     on_stop: Callable[[], object] | None = None

@@ -321,13 +321,8 @@ class Client:
         self._check_open()
         check_deadline(deadline)
         check_deadline(response_timeout, "response_timeout")
-        return self._engine.attach(
-            source,
-            retry=retry,
-            response_timeout=response_timeout,
-            deadline=deadline,
-            checked=tokens_checked,
-        )
+        times = {"response_timeout": response_timeout, "deadline": deadline}
+        return self._engine.attach(source, retry=retry, checked=tokens_checked, **times)
 
     # Keys, figures, the end
 

@@ -14,7 +14,7 @@ from ..outcome import Outcome
 from ..payload import EncodedMessage
 from ..pool import RequestIds
 from .attachment import Acceptances
-from .report import Counts
+from .statistics import Counts
 
 
 class Setup(msgspec.Struct, tag=True, array_like=True):

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from ..answers import Answer, header
 from ..clock import Alarm, Clock, timeout
 from ..guard import Guarded
 from ..http2 import EncodedString, ResponseReceived
 from ..outcome import Outcome, Verdict
-from ..pool import Bar, Carrier, Hooks, Loss, Push, PushState, RequestIds, Sendable, Transport
+from ..pool import Bar, Carrier, Hooks, Loss, Push, PushState, RequestIds, Transport
 from ..reasons import REPLAY_DELAYS
 from ..retry import TOTAL_LIMIT, Link, Step
 from .attachment import Attachment, End, TokenSource, WorkSource
 from .backoff import Refusals
-from .intake import Intake
+from .intake import Intake, Waiting
 from .outcomes import clock_advice, refusal, settle_accepted, unanswered, unknown
 from .statistics import Counters
-from .waiting import Waiting
 
 _BAR_BATCH = 1000
 _ROUNDS = 8
@@ -59,33 +59,22 @@ class Engine:
         self,
         source: WorkSource | TokenSource,
         *,
-        retry: bool = True,
         response_timeout: float | None = None,
         deadline: float | None = None,
-        on_stop: Callable[[], object] | None = None,
-        checked: bool = False,
-        drains: bool = False,
-        message: Sendable | None = None,
+        **how: Any,
     ) -> Attachment:
         """Connect a source to the engine; ``deadline`` is seconds from now.
 
-        ``on_stop`` is called when the source is not read any more: at the deadline or the close.
-        With ``checked`` the source has validated its tokens; ``drains`` and ``message`` as in
-        `Attachment`.
+        ``how`` are other fields of `Attachment`.
         """
-        now = self.clock.monotonic()
         attachment = Attachment(
             self,
             source,
-            retry=retry,
             response_timeout=response_timeout or self.response_timeout,
-            deadline=0.0 if deadline is None else now + deadline,
-            on_stop=on_stop,
-            checked=checked,
-            drains=drains,
-            message=message,
+            deadline=0.0 if deadline is None else self.clock.monotonic() + deadline,
+            **how,
         )
-        self._intake.add(attachment)
+        self._intake.attachments.append(attachment)
         if deadline is not None:
             attachment.set_timer(
                 self.clock.call_later(max(0.0, deadline), lambda: self._expire(attachment))
@@ -96,10 +85,6 @@ class Engine:
     def detach(self, attachment: Attachment, end: End) -> None:
         """Stop reading a source."""
         self._intake.remove(attachment, end)
-
-    def soon(self, call: Callable[[], object]) -> None:
-        """Call back after the current turn of the event loop."""
-        asyncio.get_running_loop().call_soon(call)
 
     def stop_sources(self) -> None:
         """Stop reading all sources except the waiting room, which drains."""
@@ -147,7 +132,12 @@ class Engine:
         for _ in range(_ROUNDS):
             pushes = self._leavable(self._waiting.take(limit), now)
             if not pushes:
-                pushes = self._leavable(self._from_sources(limit, now, carrier, stream_id), now)
+                pushes = self._intake.take(limit, now, carrier, stream_id)
+                if len(pushes) > limit:  # a source that gave more than it was asked for
+                    self._waiting.put_in_front(pushes[limit:])
+                    pushes = pushes[:limit]
+                self._flush()
+                pushes = self._leavable(pushes, now)
             if pushes or not (self._intake.hungry() or self._waiting.ready):
                 return pushes
         # All of them were refused, late or held. The event loop gets a turn before more are.
@@ -156,16 +146,6 @@ class Engine:
             asyncio.get_running_loop().call_soon(self._rested)
         return ()
 
-    def _from_sources(
-        self, limit: int, now: float, carrier: Carrier | None, stream_id: int
-    ) -> Sequence[Push]:
-        pushes = self._intake.take(limit, now, carrier, stream_id)
-        if len(pushes) > limit:  # a source that gave more than it was asked for
-            self._waiting.put_in_front(pushes[limit:])
-            pushes = pushes[:limit]
-        self._flush()
-        return pushes
-
     def _rested(self) -> None:
         self._resting = False
         self.wake()
@@ -173,11 +153,11 @@ class Engine:
     def _leavable(self, pushes: Sequence[Push], now: float) -> Sequence[Push]:
         """Return the pushes that may be sent; settle or hold the others."""
         wall = self.clock.time()
+        slow = self._refusals.tokens
         alike = bool(pushes) and pushes[0].state == PushState.IN_FLIGHT  # see pushes_that_leave
-        if alike and pushes[0].message.useless_at > wall and not self._refusals.tokens:
+        if alike and pushes[0].message.useless_at > wall and not slow:
             return pushes
         message = None
-        slow = self._refusals.tokens
         for push in pushes:
             if push.message is not message:
                 message = push.message
@@ -194,34 +174,20 @@ class Engine:
         return leaving
 
     def _may_leave(self, push: Push, now: float, wall: float) -> bool:
-        if push.message.useless_at <= wall:
-            self._settle_late(push, Verdict.EXPIRED, "expired", now)
-            return False
-        if push.deadline and push.deadline <= now:
-            self._settle_late(push, Verdict.NOT_SENT, "deadline", now)
+        if push.message.useless_at <= wall or (push.deadline and push.deadline <= now):
+            self._settle_late(push, now)
             return False
         slow = self._refusals.tokens
         wait = slow.wait(push.token, now) if slow else 0.0
-        if wait > 0.0:
-            self._wait_for_slow_token(push, now, wait)
-            return False
-        return True
-
-    def _wait_for_slow_token(self, push: Push, now: float, wait: float) -> None:
+        if wait <= 0.0:
+            return True
         if push.owner.retry and now + wait <= self._limit(push, now):
             self._hold(push, now + wait)
-            return
-        self._settle(
-            push,
-            unanswered(
-                push,
-                Verdict.SLOW_DOWN,
-                "TooManyRequests",
-                now,
-                retry_at=self.clock.time() + wait,
-                detail="This token was answered 429 a moment ago; nothing was sent this time.",
-            ),
-        )
+        else:
+            detail = "This token was answered 429 a moment ago; nothing was sent this time."
+            again = {"retry_at": wall + wait, "detail": detail}
+            self._unsent(push, Verdict.SLOW_DOWN, "TooManyRequests", now, **again)
+        return False
 
     def give_back(self, pushes: Sequence[Push]) -> None:
         """Take back unsent pushes; they are sent next."""
@@ -247,12 +213,8 @@ class Engine:
             looked_at = self.take(1, now)
             self._waiting.put_in_front(looked_at)
             for push in looked_at:
-                self._watch_ready(push, now)
+                self._alarm.set(self._limit(push, now))
         return self._waiting.first() is not None
-
-    def _watch_ready(self, push: Push, now: float) -> None:
-        """Set a timer for the first push whose time limit ends while it waits for a connection."""
-        self._alarm.set(self._limit(push, now))
 
     # What came back
 
@@ -306,13 +268,12 @@ class Engine:
     def _treat_link(self, carrier: Carrier, step: Step, answer: Answer) -> None:
         if step.link is Link.KEEP:
             return
-        cause = answer.reason or f"status {answer.status}"
         if self.transport is not None:
             if step.link is Link.RETIRE_AND_BAR:
                 self.transport.credentials_refused(answer.reason, clock_advice(answer))
             elif step.link is Link.RETIRE_KEEPING_OLDEST_TOKEN:
                 self.transport.keep_oldest_token(carrier.token)
-        carrier.retire(cause)
+        carrier.retire(answer.reason or f"status {answer.status}")
 
     def lost(
         self, carrier: Carrier, pushes: Sequence[Push], loss: Loss, now: float, detail: str = ""
@@ -322,8 +283,7 @@ class Engine:
             if loss is Loss.UNPROCESSED or loss is Loss.REFUSED:
                 self._replay(push, loss, now, detail)
             elif loss is Loss.INCOMPLETE:
-                outcome = unanswered(push, Verdict.NOT_SENT, loss.value, now, detail=_NO_WINDOW)
-                self._settle(push, outcome)
+                self._unsent(push, Verdict.NOT_SENT, loss.value, now, detail=_NO_WINDOW)
             else:
                 self._settle(push, unknown(push, loss, now, detail, carrier.number))
         self._flush()
@@ -340,21 +300,16 @@ class Engine:
         push.carrier = None
         self.counters.replays += 1
         if self.closing:
-            self._settle(push, unanswered(push, Verdict.NOT_SENT, "closed", now))
+            self._unsent(push, Verdict.NOT_SENT, "closed", now)
         elif loss is Loss.UNPROCESSED and now < self._limit(push, now):
             self._try_again(push, loss.value, 0.0, now)
         elif loss is Loss.REFUSED and push.replays <= len(REPLAY_DELAYS):
             self._try_again(push, loss.value, REPLAY_DELAYS[push.replays - 1], now)
         else:
-            outcome = unanswered(
-                push,
-                Verdict.RETRY_LATER,
-                loss.value,
-                now,
-                retry_at=self.clock.time() + REPLAY_DELAYS[-1],
-                detail=detail or "The server refused it unprocessed again and again.",
-            )
-            self._settle(push, outcome)
+            retry_at = self.clock.time() + REPLAY_DELAYS[-1]
+            detail = detail or "The server refused it unprocessed again and again."
+            again = {"retry_at": retry_at, "detail": detail}
+            self._unsent(push, Verdict.RETRY_LATER, loss.value, now, **again)
 
     def _try_again(self, push: Push, reason: str, delay: float, now: float) -> None:
         if self._retry_hook is not None:
@@ -363,7 +318,7 @@ class Engine:
             self._hold(push, now + delay)
         else:
             self._waiting.add(push)
-            self._watch_ready(push, now)
+            self._alarm.set(self._limit(push, now))
             self.wake()
 
     def barred(self, bar: Bar | None) -> None:
@@ -380,16 +335,10 @@ class Engine:
             return
         now = self.clock.monotonic()
         ready = self._waiting.take(_BAR_BATCH) or self._intake.take(_BAR_BATCH, now)
+        retry_at = self.clock.time() + max(0.0, bar.until - now)
+        again = {"retry_at": retry_at, "detail": bar.detail}
         for push in ready:
-            outcome = unanswered(
-                push,
-                Verdict.OPERATOR,
-                bar.reason,
-                now,
-                retry_at=self.clock.time() + max(0.0, bar.until - now),
-                detail=bar.detail,
-            )
-            self._settle(push, outcome)
+            self._unsent(push, Verdict.OPERATOR, bar.reason, now, **again)
         self._flush()
         if ready:
             self.wake()
@@ -403,8 +352,12 @@ class Engine:
 
     def _tick(self) -> None:
         now = self.clock.monotonic()
+        wall = self.clock.time()
         self._waiting.release(now)
-        self._sweep_ready(now)
+        for push in [push for push in self._waiting.ready if push.state == _READY]:
+            # Its time limit may end while it waits for a connection.
+            if push.message.useless_at <= wall or self._limit(push, now) <= now:
+                self._settle_late(push, now)
         self._refusals.tokens.sweep(now)
         self._flush()
         moments = [self._limit(push, now) for push in self._waiting.ready if push.state == _READY]
@@ -415,17 +368,6 @@ class Engine:
         if moments:
             self._alarm.set(min(moments))
         self.wake()
-
-    def _sweep_ready(self, now: float) -> None:
-        """Settle pushes whose time limit ended while they waited for a connection."""
-        wall = self.clock.time()
-        for push in list(self._waiting.ready):
-            if push.state != _READY:
-                continue
-            if push.message.useless_at <= wall:
-                self._settle_late(push, Verdict.EXPIRED, "expired", now)
-            elif self._limit(push, now) <= now:
-                self._settle_late(push, Verdict.NOT_SENT, "deadline", now)
 
     def _limit(self, push: Push, now: float) -> float:
         """Return the monotonic time after which the push is not tried again."""
@@ -446,16 +388,11 @@ class Engine:
         """Cancel one push in any state; without ``report`` no outcome is reported."""
         if push.state == PushState.SETTLED or push.owner is None:
             return False
-        if push.state == PushState.NEW:
-            push.owner.in_hand += 1  # its source gives it up before it was taken
         now = self.clock.monotonic()
-        outcome: Outcome | None
-        if push.state == PushState.IN_FLIGHT:
-            outcome = self._abandon(push, Loss.CANCELLED, now)
-            if outcome is None:
-                return False
-        else:
-            outcome = unanswered(push, Verdict.NOT_SENT, "cancelled", now)
+        outcome = self._given_up(push, Loss.CANCELLED, now)
+        if push.state == PushState.IN_FLIGHT and outcome is None:
+            return False
+        outcome = outcome or unanswered(push, Verdict.NOT_SENT, "cancelled", now)
         if report:
             self._settle(push, outcome)
             self._flush()
@@ -468,22 +405,22 @@ class Engine:
 
     def expire(self, push: Push, reason: str = "deadline") -> None:
         """Settle a push at its deadline: NOT_SENT or, if it is in flight, UNKNOWN."""
-        now = self.clock.monotonic()
         if push.state == PushState.SETTLED:
             return
-        if push.state == PushState.NEW:
-            push.owner.in_hand += 1
-        if push.state == PushState.IN_FLIGHT:
-            outcome = self._abandon(push, Loss.DEADLINE, now)
-            if outcome is None:
-                return
+        now = self.clock.monotonic()
+        outcome = self._given_up(push, Loss.DEADLINE, now)
+        if outcome is not None:
             self._settle(push, outcome)
-        elif push.message.useless_at <= self.clock.time():
-            self._settle_late(push, Verdict.EXPIRED, "expired", now)
-        else:
-            self._settle_late(push, Verdict.NOT_SENT, reason, now)
+        elif push.state != PushState.IN_FLIGHT:
+            self._settle_late(push, now, reason)
         self._flush()
         self.wake()
+
+    def _given_up(self, push: Push, loss: Loss, now: float) -> Outcome | None:
+        """Return the outcome of a push that its source gives up in flight, else None."""
+        if push.state == PushState.NEW:
+            push.owner.in_hand += 1  # its source gives it up before it was taken
+        return self._abandon(push, loss, now) if push.state == PushState.IN_FLIGHT else None
 
     @staticmethod
     def _abandon(push: Push, loss: Loss, now: float) -> Outcome | None:
@@ -503,7 +440,7 @@ class Engine:
     def _not_sent(self, pushes: Sequence[Push], reason: str) -> None:
         now = self.clock.monotonic()
         for push in pushes:
-            self._settle(push, unanswered(push, Verdict.NOT_SENT, reason, now))
+            self._unsent(push, Verdict.NOT_SENT, reason, now)
         self._flush()
 
     def _waiting_of(self, attachment: Attachment) -> list[Push]:
@@ -514,7 +451,7 @@ class Engine:
         now = self.clock.monotonic()
         self._stop(attachment, End.DEADLINE)
         for push in self._waiting_of(attachment):
-            self._settle_late(push, Verdict.NOT_SENT, "deadline", now)
+            self._settle_late(push, now)
         self.abandon_in_flight(attachment, Loss.DEADLINE)
         attachment.set_timer(None)
 
@@ -543,18 +480,27 @@ class Engine:
         self._intake.settle(push, outcome)
         self.counters.count(outcome)
 
+    def _unsent(self, push: Push, verdict: Verdict, reason: str, now: float, **words: Any) -> None:
+        """Settle a push whose last try certainly did not reach APNs."""
+        self._settle(push, unanswered(push, verdict, reason, now, **words))
+
     def _flush(self) -> None:
         if self._intake.flush() and self._watcher is not None:
             self._watcher.set()
 
-    def _settle_late(self, push: Push, verdict: Verdict, reason: str, now: float) -> None:
-        if push.last is not None and verdict is not Verdict.EXPIRED:
+    def _settle_late(self, push: Push, now: float, reason: str = "deadline") -> None:
+        """Settle an unsent push as EXPIRED, or for ``reason`` as NOT_SENT."""
+        wall = self.clock.time()
+        verdict = Verdict.NOT_SENT
+        if push.message.useless_at <= wall:
+            verdict, reason = Verdict.EXPIRED, "expired"
+        elif push.last is not None:
             # It was refused before and waited for another try: that is the better answer.
             answer, step = push.last
-            self._settle(push, refusal(push, answer, step, now, self.clock.time(), 0))
+            self._settle(push, refusal(push, answer, step, now, wall, 0))
             return
         detail = self._why_waiting() if push.attempts == 0 else ""
-        self._settle(push, unanswered(push, verdict, reason, now, detail=detail))
+        self._unsent(push, verdict, reason, now, detail=detail)
 
     def pause(self, now: float) -> tuple[float, str]:
         """Return for how many seconds sending is paused, and the answer that caused it."""

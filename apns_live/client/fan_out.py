@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,8 +13,8 @@ from .attachment import Acceptances, Attachment, End, Settled
 from .drops import DropsTo
 from .engine import Engine
 from .reading import TokenReader
-from .report import Counts, Report, Tally
 from .run import UNREAD_LIMIT, BaseRun
+from .statistics import Counts, Report, Tally
 
 HELD_LIMIT = 100_000
 """Pushes of one run that wait for another try (after a 429, say): at so many, reading pauses."""
@@ -111,7 +112,7 @@ class EngineRun(Run):
         tokens = self._reader.take(limit)
         if self._reader.ended:
             # Behind this turn: the pushes below are in hand only then.
-            self._engine.soon(self.review)
+            asyncio.get_running_loop().call_soon(self.review)
         return tokens
 
     def settled(self, outcomes: Settled) -> None:
@@ -133,7 +134,7 @@ class EngineRun(Run):
         """Stop, because of the deadline or because the client is closing."""
         assert self._attachment is not None  # noqa: S101 - who is attached has begun
         self.halt(self._attachment.end)
-        self._engine.soon(self.review)
+        asyncio.get_running_loop().call_soon(self.review)
 
     def resume(self) -> None:
         """Ask for tokens again: there are more, or there is room for more."""

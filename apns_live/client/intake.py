@@ -1,4 +1,4 @@
-"""Validates what work sources give to the engine.
+"""The pushes that are not in flight: taken from sources, ready to be sent, or waiting for a retry.
 
 Sources take turns. Their tokens are validated here, so that the engine and the pool can trust them, and
 their outcomes are returned in batches. If a source raises, the error is reported to the event loop, and
@@ -8,7 +8,9 @@ the other sources continue.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 from ..errors import InvalidToken
@@ -18,6 +20,8 @@ from ..payload import are_tokens, check_token
 from ..pool import Carrier, Push, PushState, RequestIds, Sendable, pushes_that_leave
 from .attachment import Attachment, End, TokenSource
 from .outcomes import refused_token
+
+_READY, _HELD = PushState.READY, PushState.HELD
 
 
 class Intake:
@@ -31,10 +35,6 @@ class Intake:
         self._turn = 0
         self._dirty: list[Attachment] = []
         self._flushing = False
-
-    def add(self, attachment: Attachment) -> None:
-        """Ask this source for work from now on."""
-        self.attachments.append(attachment)
 
     def remove(self, attachment: Attachment, end: End) -> None:
         """Ask this source for work no more."""
@@ -105,10 +105,9 @@ class Intake:
             complain("a source of work gave something else than a WorkItem", wrong)
             items = [item for item in items if isinstance(item, Push)]
         attachment.in_hand += len(items)
-        ready = PushState.READY
         for push, request_id in zip(items, self._ids.many(len(items)), strict=True):
             push.owner = attachment
-            push.state = ready
+            push.state = _READY
             if not push.created:
                 push.created = now
             if not push.request_id:
@@ -170,6 +169,83 @@ class Intake:
         finally:
             self._flushing = False
         return True
+
+
+class Waiting:
+    """The two places where pushes wait, which the sources bound.
+
+    A push that is settled meanwhile stays where it is, and is skipped because of its state.
+    """
+
+    def __init__(self) -> None:
+        self.ready: deque[Push] = deque()
+        self._held: list[tuple[float, int, Push]] = []
+        self._count = 0
+
+    def __iter__(self) -> Iterator[Push]:
+        """Yield every push that waits."""
+        yield from (push for push in self.ready if push.state == _READY)
+        yield from (push for _, _, push in self._held if push.state == _HELD)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def add(self, push: Push) -> None:
+        """Put a push behind those that are ready."""
+        push.state = _READY
+        self.ready.append(push)
+
+    def put_in_front(self, pushes: Sequence[Push]) -> None:
+        """Put pushes in front of those that are ready, in their order."""
+        self.ready.extendleft(reversed(pushes))
+
+    def hold(self, push: Push, until: float) -> None:
+        """Keep a push until a monotonic time."""
+        push.state = _HELD
+        push.owner.held += 1
+        self._count += 1
+        heapq.heappush(self._held, (until, self._count, push))
+
+    def take(self, limit: int) -> list[Push]:
+        """Remove and return up to ``limit`` ready pushes."""
+        ready = self.ready
+        taken: list[Push] = []
+        while ready and len(taken) < limit:
+            push = ready.popleft()
+            if push.state == _READY:
+                taken.append(push)
+        return taken
+
+    def first(self) -> Push | None:
+        """Return the push that is next to leave."""
+        ready = self.ready
+        while ready and ready[0].state != _READY:
+            ready.popleft()
+        return ready[0] if ready else None
+
+    def release(self, now: float) -> None:
+        """Make ready what was held until now."""
+        held = self._held
+        while held and (held[0][0] <= now or held[0][2].state != _HELD):
+            _, _, push = heapq.heappop(held)
+            if push.state == _HELD:
+                push.owner.held -= 1
+                self.add(push)
+
+    def settled(self, push: Push) -> None:
+        """Note that a push has its outcome, wherever it is."""
+        if push.state == _HELD:
+            push.owner.held -= 1
+        push.state = PushState.SETTLED
+
+    def next_release(self) -> float | None:
+        """Return when the next held push becomes ready."""
+        return self._held[0][0] if self._held else None
+
+    def clear(self) -> None:
+        """Forget everything; what waited has to be settled before."""
+        self.ready.clear()
+        self._held.clear()
 
 
 def complain(message: str, error: BaseException) -> None:

@@ -1,16 +1,22 @@
-"""Counters of a client, and a frozen snapshot of them."""
+"""Counters of a client and of a fan-out, and frozen snapshots of them."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+import msgspec
+
+from ..clock import Clock
 from ..outcome import Outcome, Verdict
 from ..pool import LinkStatistics, Transport
+from .attachment import End
 from .histogram import Histogram, Times
+from .reading import TokenReader
 
+FIRST_DROPS = 1000
 _REASONS_KEPT = 100
 _OTHER = "(other reasons)"
 
@@ -132,3 +138,177 @@ def snapshot(
         queue_times=counters.queue_times.times(),
         round_trips=times.times(),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A fan-out so far, or at its end. Times are seconds."""
+
+    read: int
+    """Tokens read from the source. Each gets exactly one outcome, repeats that were dropped none."""
+    settled: int
+    duplicates: int
+    """Repeated tokens that ``dedupe=True`` left out."""
+    accepted: int
+    verdicts: Mapping[Verdict, int]
+    reasons: Mapping[str, int]
+    """Counts by reason, without acceptances."""
+    drops: tuple[Outcome, ...]
+    """The first 1,000 outcomes with DROP_TOKEN."""
+    drop_count: int
+    source_exhausted: bool
+    """Whether the source of tokens was read to its end."""
+    deadline_passed: bool
+    elapsed: float
+    rate: float
+    """Outcomes with an answer from APNs per second."""
+    p50: float
+    """Round trip of half the answers at most; as the others, exact to about 5 percent."""
+    p95: float
+    p99: float
+    maximum: float
+    connections: int
+    """Connections that carried at least one of the pushes."""
+
+    def __str__(self) -> str:
+        refused = ", ".join(f"{reason} {count}" for reason, count in self.reasons.items())
+        return (
+            f"{self.settled} of {self.read} settled, {self.accepted} accepted"
+            f"{' (' + refused + ')' if refused else ''}; "
+            f"p50 {self.p50 * 1000:.1f} ms, p99 {self.p99 * 1000:.1f} ms, {self.rate:.0f}/s"
+        )
+
+
+class Counts(msgspec.Struct, array_like=True):
+    """What is counted of a fan-out; it may cross between processes."""
+
+    settled: int = 0
+    accepted: int = 0
+    answered: int = 0
+    drops: int = 0
+    connections: int = 0
+    verdicts: dict[Verdict, int] = {}
+    """Without acceptances."""
+    reasons: dict[str, int] = {}
+    round_trips: Histogram = msgspec.field(default_factory=Histogram)
+
+    def merge(self, other: Counts) -> None:
+        """Count what another one has counted."""
+        self.settled += other.settled
+        self.accepted += other.accepted
+        self.answered += other.answered
+        self.drops += other.drops
+        self.connections += other.connections
+        for verdict, count in other.verdicts.items():
+            self.verdicts[verdict] = self.verdicts.get(verdict, 0) + count
+        for reason, count in other.reasons.items():
+            count_reason(self.reasons, reason, count)
+        self.round_trips.merge(other.round_trips)
+
+
+class Tally:
+    """Counts the outcomes of one fan-out. ``drop`` is called for each with DROP_TOKEN."""
+
+    def __init__(self, clock: Clock, drop: Callable[[Outcome], object]) -> None:
+        self._clock = clock
+        self._drop = drop
+        self._began_at: float | None = None
+        self._ended_at: float | None = None
+        self.counts = Counts()
+        self._drops: list[Outcome] = []
+        self._connections: set[int] = set()
+
+    def begin(self) -> None:
+        """Start the watch."""
+        self._began_at = self._clock.monotonic()
+
+    def end(self) -> None:
+        """Stop the watch."""
+        self._ended_at = self._clock.monotonic()
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Count a batch."""
+        counts = self.counts
+        counts.settled += len(outcomes)
+        accepted = refused = carrier = same = 0
+        times = counts.round_trips
+        round_trip = 0.0
+        for outcome in outcomes:
+            if outcome.round_trip != round_trip:
+                if same:
+                    times.add(round_trip, same)
+                    same = 0
+                round_trip = outcome.round_trip
+            if outcome.verdict is Verdict.ACCEPTED:
+                accepted += 1
+                same += 1
+            else:
+                if outcome.status:
+                    refused += 1
+                    same += 1
+                self._count_refusal(outcome)
+            if outcome.connection_id != carrier:
+                carrier = outcome.connection_id
+                if carrier:
+                    self._connections.add(carrier)
+                    counts.connections = len(self._connections)
+        if same:
+            times.add(round_trip, same)
+        counts.accepted += accepted
+        counts.answered += accepted + refused
+
+    def accepted(self, count: int, round_trip: float, connection_id: int) -> None:
+        """Count so many acceptances that came at once."""
+        counts = self.counts
+        counts.settled += count
+        counts.accepted += count
+        counts.answered += count
+        counts.round_trips.add(round_trip, count)
+        self._connections.add(connection_id)
+        counts.connections = len(self._connections)
+
+    def _count_refusal(self, outcome: Outcome) -> None:
+        counts, verdict = self.counts, outcome.verdict
+        counts.verdicts[verdict] = counts.verdicts.get(verdict, 0) + 1
+        count_reason(counts.reasons, outcome.reason or str(outcome.status))
+        if verdict is Verdict.DROP_TOKEN:
+            counts.drops += 1
+            self.note_drop(outcome)
+
+    def note_drop(self, outcome: Outcome) -> None:
+        """Keep an outcome with DROP_TOKEN that is counted already."""
+        if len(self._drops) < FIRST_DROPS:
+            self._drops.append(outcome)
+        self._drop(outcome)
+
+    def report(self, reader: TokenReader, end: End, others: Iterable[Counts] = ()) -> Report:
+        """Return the report so far, with what others have counted."""
+        now = self._clock.monotonic()
+        began_at = now if self._began_at is None else self._began_at
+        elapsed = (now if self._ended_at is None else self._ended_at) - began_at
+        counts = Counts()
+        for each in (self.counts, *others):
+            counts.merge(each)
+        verdicts = counts.verdicts
+        if counts.accepted:
+            verdicts[Verdict.ACCEPTED] = counts.accepted
+        times = counts.round_trips
+        return Report(
+            read=reader.read,
+            settled=counts.settled,
+            duplicates=reader.duplicates,
+            accepted=counts.accepted,
+            verdicts=MappingProxyType(verdicts),
+            reasons=MappingProxyType(counts.reasons),
+            drops=tuple(self._drops),
+            drop_count=counts.drops,
+            source_exhausted=reader.exhausted,
+            deadline_passed=end is End.DEADLINE,
+            elapsed=elapsed,
+            rate=counts.answered / elapsed if elapsed > 0 else 0.0,
+            p50=times.percentile(50),
+            p95=times.percentile(95),
+            p99=times.percentile(99),
+            maximum=times.maximum,
+            connections=counts.connections,
+        )

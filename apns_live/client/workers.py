@@ -36,8 +36,8 @@ from .crossing import NoMore, Settled, Setup, Take, decode_settled, read, write
 from .fan_out import Run
 from .outcomes import refused_token
 from .reading import TokenReader
-from .report import Counts
 from .run import UNREAD_LIMIT, Life
+from .statistics import Counts
 
 MOST_WORKERS = 256
 _SIGNED_AHEAD = 86_400.0

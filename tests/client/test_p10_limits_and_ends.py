@@ -55,7 +55,8 @@ async def test_p10_unread_outcomes_pause_sending(fake: FakeApns) -> None:
             produced = number + 1
             yield token(number)
 
-    async with client_for(fake) as client, client.fan_out(UPDATE, producer()) as run:
+    one = client_for(fake, max_connections=1)
+    async with one as client, client.fan_out(UPDATE, producer()) as run:
         iterator = aiter(run)
         assert (await anext(iterator)).accepted
         while client.statistics().accepted < 10_000:

@@ -53,7 +53,9 @@ def _each_malformed_token_is_one_call_deeper() -> list[Any]:
             return ()
         pushes = self._leavable(self._waiting.take(limit), now)
         if not pushes:
-            pushes = self._leavable(self._from_sources(limit, now, *(more or (None, 0))), now)
+            pushes = self._intake.take(limit, now, *more)
+            self._flush()
+            pushes = self._leavable(pushes, now)
         if pushes or not (self._intake.hungry() or self._waiting.ready):
             return pushes
         return take(self, limit, now, *more)
