@@ -139,9 +139,7 @@ def lane_bytes(count: int) -> tuple[float, float, float]:
     encoded = encode(Update(content_state={"home": 71}), now=1_800_000_000)
     with Watch() as offering:
         for number in range(0, count, max(1, count // OFFERS)):
-            state = State(
-                encoded, urgency=Urgency.NORMAL, ticket=None, submitted_at=1_800_000_000.0
-            )
+            state = State(encoded, urgency=Urgency.NORMAL)
             lanes.offer(f"{number:064x}", state)
     offered = len(range(0, count, max(1, count // OFFERS)))
     return grown * 1024 / count, watch.cpu / count * 1e6, offering.cpu / offered * 1e6

@@ -8,8 +8,8 @@ from .journal import Entry, Journal
 from .run import Run, RunReport
 from .sources import FileTokens, TokenPage, TokenSource
 from .sqlite_journal import SqliteJournal
+from .state import Ticket
 from .statistics import ActivityReport, DeliveryStatistics
-from .tickets import Ticket
 
 __all__ = [
     "DEFAULT",

@@ -8,37 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Unpack
 
 from ..errors import InvalidInput
 from ..guard import Guarded
 from ..outcome import Outcome, Verdict
-from ..payload import End, Update
+from ..payload import End, Update, check_token
 from ..refusals import refused
-from .activities import Activities
 from .audience import Audience
-from .budget import Urgency, decide, for_device
-from .dispatch import Home
+from .budget import FULL, Account, Budget, Urgency, decide, for_device
+from .dispatch import Dispatch, Home
 from .encoding import one_spelling
 from .guard import SpikeGuard
-from .journal import ActivityRecord, MembersRecord, ProgressRecord, Record
-from .lane import HEADROOM_URGENT, Lane
+from .journal import ALL, ActivityRecord, Entry, MembersRecord, ProgressRecord, pack
+from .lane import HEADROOM_URGENT, Lane, restore_lane
+from .lanes import Lanes
 from .pacing import NEVER, Trouble, follows
 from .publication import Publication, Variant
-from .records import (
-    audience_records,
-    lane_record,
-    publication_record,
-    restore_audience,
-    restore_lane,
-    restore_publication,
-)
-from .state import Options, State, expired, make_state, unsent
+from .state import Options, State, Ticket, expired, make_state, unsent
 from .statistics import ActivityReport
-from .tickets import Ticket
 
 _ACCEPTED = Verdict.ACCEPTED
 Standing = Literal["new", "behind", "current"]
@@ -46,6 +37,8 @@ PROBLEMS_KEPT = 1000
 """Outcomes kept in a report; the hook sees all."""
 ENDED_KEPT = 4 * 3600.0
 """Seconds that an ended activity without tokens waits for some, when its end has no last moment."""
+ACCOUNTS_KEPT = 100_000
+"""Activities that were let go of whose accounts are remembered."""
 
 
 class Life(enum.Enum):
@@ -92,7 +85,7 @@ class LiveActivity(Home):
 
     def __init__(
         self,
-        all_: Activities[LiveActivity],
+        all_: Activities,
         activity: str,
         *,
         minimum_interval: float | None = None,
@@ -112,39 +105,29 @@ class LiveActivity(Home):
         self._minimum_interval = (
             all_.minimum_interval if minimum_interval is None else minimum_interval
         )
-        self._on_decided: Guarded | None = None
+        self.on_decided: Callable[[int, int, Outcome], object] | None = None
+        """Called with a token's index, a version and the outcome, for each version that was sent to
+        the token or given up, not for skipped ones."""
+        self._decided = Guarded(
+            lambda *what: self.on_decided and self.on_decided(*what), "on_decided"
+        )
         self._settled = asyncio.Event()
         self._ended_until = NEVER
         """When an ended activity whose tokens never came is forgotten."""
         self._closed = ""
-        self.lane.account, self.published.slow_account = all_.add(activity, self)
+        self.lane.account, self.published.slow_account = all_.add(self)
 
     def __repr__(self) -> str:
-        audience = self.audience
-        state = ", ended" if self.lane.ended else ""
-        if self.life is Life.CLOSED:
-            state += ", closed"
+        audience, state = self.audience, ", ended" if self.lane.ended else ""
         return (
-            f"<LiveActivity {self.activity!r} version {audience.newest}, {len(audience)} tokens, "
-            f"{audience.behind} behind{state}>"
+            f"<LiveActivity {self.activity!r} {self.life.value}{state}, version {audience.newest}, "
+            f"{len(audience)} tokens, {audience.behind} behind>"
         )
 
     @property
     def over(self) -> bool:
         """Whether it has ended on all its phones."""
         return self.life is Life.OVER
-
-    @property
-    def on_decided(self) -> Callable[[int, int, Outcome], object] | None:
-        """Called with a token's index, a version, and the outcome.
-
-        Called for each version that was sent to the token or given up, not for skipped ones.
-        """
-        return self._on_decided
-
-    @on_decided.setter
-    def on_decided(self, callback: Callable[[int, int, Outcome], object] | None) -> None:
-        self._on_decided = None if callback is None else Guarded(callback, "on_decided")
 
     # Who it is for.
 
@@ -158,28 +141,21 @@ class LiveActivity(Home):
         False if it is already a member. Raises InvalidToken for a malformed token, InvalidInput if
         it belongs to another activity or has its own push in flight.
         """
-        if token in self.audience:
-            self._all.claim(token, self.activity)
-            self.audience.join(token)
-            self.frequent_pushes(token, frequent_pushes_enabled)
-            return False
-        lane = self._all.claim(token, self.activity)
+        lane = self._all.claim(token, self)
         published, newest = self.published, self.audience.newest
         has = newest if standing == "current" else max(newest - 1, 0)
         place = self.audience.join(token, confirmed=has)
+        self.frequent_pushes(token, frequent_pushes_enabled)
         if place is None:
             return False
         if lane is not None:
             # Its own pushes may have stamped ahead of ours.
             stamp = lane.last_timestamp
             self.lane.last_timestamp = max(self.lane.last_timestamp, stamp)
-            current = published.current
-            if current is not None and stamp >= (current.timestamp or 0):
+            if published.current is not None and stamp >= published.timestamp:
                 self.audience.troubles[place] = Trouble(may_have_been_sent=True, timestamp=stamp)
         if newest and published.alert_version == newest and standing == "new":
             published.quiet.add(place)
-        if frequent_pushes_enabled is False:
-            self.audience.slow.add(place)
         self.changed |= published.renew(self._time.now(), self._time.step)
         self._all.dispatch.stir(self)
         return True
@@ -221,10 +197,10 @@ class LiveActivity(Home):
         return self._offer(message or End(), **options)
 
     def _offer(self, message: Update | End, **options: Unpack[Options]) -> Version:
-        self._all.dispatch.check_open()
+        dispatch = self._all.dispatch
+        dispatch.check_open()
         version = Version(self)
-        last = self.lane.last_timestamp
-        state = make_state(message, self._all.dispatch, last, ticket=version, **options)
+        state = make_state(message, dispatch, self.lane.last_timestamp, ticket=version, **options)
         replaced = self.lane.offer(state)
         if replaced is not None and replaced[0].ticket is not None:
             replaced[0].ticket.resolve(replaced[1])
@@ -233,7 +209,7 @@ class LiveActivity(Home):
         self.tick(self._time.now())
         if self.lane.waiting is state:
             self._all.held_back += 1
-        self._all.dispatch.stir(self)
+        dispatch.stir(self)
         return version
 
     def resume(self) -> None:
@@ -285,21 +261,24 @@ class LiveActivity(Home):
         if self.life is not Life.OPEN:
             return
         self.audience.tick(now)
-        lane = self.lane
-        state = lane.waiting
-        if state is not None:
-            # One that is held until its last moment is published too: then each token is told.
-            wall = self._time.wall()
-            ready = lane.ready_at(now, wall, self._minimum_interval)
-            if min(ready, state.last_moment) <= now:
-                self._publish(state, now, wall)
-                if self.idle:
-                    # Nobody to serve; an ended one stays, because its tokens may still join.
-                    self._settled.set()
+        state = self.lane.waiting
+        if state is not None and self._publishes_at(state, now) <= now:
+            self._publish(state, now, self._time.wall())
+            if self.idle:
+                # There is nobody to serve. An ended one stays, because its tokens may still join.
+                self._settled.set()
         if now >= self.published.last_moment and self.audience.behind:
             self._give_up()
         if now >= self._ended_until and self.idle:
             self.finish()
+
+    def _publishes_at(self, state: State, now: float) -> float:
+        """Return when the waiting state is published.
+
+        One that is held until its last moment is published too: then each token is told.
+        """
+        ready = self.lane.ready_at(now, self._time.wall(), self._minimum_interval)
+        return min(ready, state.last_moment)
 
     def _await_tokens(self, now: float) -> None:
         """Keep an ended activity for tokens that join after the end, until the end expires."""
@@ -310,20 +289,13 @@ class LiveActivity(Home):
         """Return when `tick` has something to do, None when it has not."""
         if self.life is not Life.OPEN:
             return None
-        times = [NEVER]
+        first = self.audience.next_time()
         if self.audience.behind and not self.published.expired:
-            times.append(self.published.last_moment)
-        state = self.lane.waiting
-        if state is not None:
-            now, wall = self._time.now(), self._time.wall()
-            ready = self.lane.ready_at(now, wall, self._minimum_interval)
-            times.append(min(ready, state.last_moment))
-        held = self.audience.next_time()
-        if held is not None:
-            times.append(held)
+            first = min(first, self.published.last_moment)
+        if self.lane.waiting is not None:
+            first = min(first, self._publishes_at(self.lane.waiting, self._time.now()))
         if self.idle:
-            times.append(self._ended_until)
-        first = min(times)
+            first = min(first, self._ended_until)
         return None if first == NEVER else first
 
     def _publish(self, state: State, now: float, wall: float) -> None:
@@ -389,13 +361,8 @@ class LiveActivity(Home):
         """Return the encoding for a token that missed something; None if it has to wait."""
         published, lane, audience = self.published, self.lane, self.audience
         trouble = audience.troubles.get(place)
-        current = published.current
-        if (
-            trouble is not None
-            and trouble.may_have_been_sent
-            and current is not None
-            and trouble.timestamp >= (current.timestamp or 0)
-        ):
+        doubtful = trouble if trouble is not None and trouble.may_have_been_sent else None
+        if doubtful is not None and doubtful.timestamp >= published.timestamp:
             # It may have got this version: a newer timestamp makes the phone take it again.
             wall = self._time.wall()
             stamp = max(int(wall), lane.last_timestamp + 1)
@@ -423,8 +390,8 @@ class LiveActivity(Home):
         audience = self.audience
         if outcome.verdict is _ACCEPTED:
             self.tally.accepted += 1
-            if self._on_decided is not None:
-                self._on_decided(place, variant.version, outcome)
+            if self.on_decided is not None:
+                self._decided(place, variant.version, outcome)
             if audience.troubles:
                 audience.troubles.pop(place, None)
             audience.accepted(place, variant.version)
@@ -436,11 +403,9 @@ class LiveActivity(Home):
         audience = self.audience
         self.tally.counts[outcome.verdict] += 1
         self.guard.answered(outcome)
-        token = audience.tokens[place]
         if outcome.verdict is Verdict.DROP_TOKEN:
-            leaving = audience.is_leaving(place)
-            audience.dropped(place)
-            if not leaving:
+            token = audience.tokens[place]
+            if not audience.dropped(place):
                 self._all.release(token)
             self._report(place, variant.version, outcome)
             return
@@ -481,8 +446,7 @@ class LiveActivity(Home):
             self.finish()
 
     def _report(self, place: int, version: int, outcome: Outcome) -> None:
-        if self._on_decided is not None:
-            self._on_decided(place, version, outcome)
+        self._decided(place, version, outcome)
         if len(self.tally.problems) < PROBLEMS_KEPT:
             self.tally.problems.append(outcome)
         if self._all.on_problem is not None:
@@ -496,9 +460,8 @@ class LiveActivity(Home):
         if not places:
             return
         self.tally.counts[Verdict.EXPIRED] += len(places)
-        current = self.published.current
-        priority = current.priority if current else 5
-        everyone = self._all.on_problem or self._on_decided
+        priority = self.published.current.priority if self.published.current else 5
+        everyone = self._all.on_problem or self.on_decided
         for place in places if everyone else places[:PROBLEMS_KEPT]:
             self._report(place, audience.newest, expired(audience.tokens[place], priority, None))
         self._touch(places)
@@ -509,7 +472,7 @@ class LiveActivity(Home):
         """Remove it from the delivery."""
         if self.life is not Life.OVER:
             self.life = Life.OVER
-            self._all.forget(self.activity, self, self.audience.index)
+            self._all.forget(self)
 
     def close(self, why: str) -> None:
         """Resolve all waiters, because the delivery closes or its journal has failed."""
@@ -520,24 +483,25 @@ class LiveActivity(Home):
             state.ticket.resolve(unsent(self.activity, state.encoded.priority, why))
         self._settled.set()
 
-    # A home of the journal's writer.
-
-    def collect(self) -> list[Record]:
-        """Return what changed since the last time."""
-        own = lane_record(self.lane)
-        if self.over:
-            return [ActivityRecord(activity=self.activity, lane=own, finished=True)]
-        records: list[Record] = []
-        if self.changed:
-            self.changed = False
-            records.append(publication_record(self.activity, own, self.published))
-        return records + audience_records(self.activity, self.audience)
+    # What the journal keeps.
 
     @property
     def unrecorded(self) -> bool:
         """Whether `collect` has something."""
         audience = self.audience
         return self.changed or bool(audience.changed or audience.progressed)
+
+    def collect(self) -> list[Entry]:
+        """Return the entries of what changed since the last time."""
+        name = self.activity
+        if self.over:
+            return [Entry(kind, name, ALL, None) for kind in ("members", "progress", "activity")]
+        entries = self.audience.entries(name)
+        if self.changed:
+            self.changed = False
+            record = self.published.record(name, self.lane.record())
+            entries.append(Entry("activity", name, 0, pack(record)))
+        return entries
 
     def restore(
         self,
@@ -547,16 +511,88 @@ class LiveActivity(Home):
     ) -> int:
         """Restore a live activity from the journal; return how many tokens were in doubt."""
         self.lane = restore_lane(record.lane, now)
-        restore_publication(self.published, record)
+        self.published.restore(record)
         self.audience.newest = record.version
         self.changed = False
         if self.lane.ended and self.lane.waiting is None:
             self._await_tokens(now)
-        in_doubt = restore_audience(self.audience, shards, self.lane.last_timestamp)
-        self._all.adopt(self.activity, self.audience.index)
+        in_doubt = self.audience.restore(shards, self.lane.last_timestamp)
+        self._all.owners.update(dict.fromkeys(self.audience.index, self))
         return in_doubt
 
-    def let_go(self) -> None:
-        """Remove it without an end; the budget's accounts are kept."""
-        self._all.let_go(self.activity, (self.lane.account, self.published.slow_account))
-        self.finish()
+
+@dataclass(eq=False)
+class Activities:
+    """The live activities of one delivery, and what they share. The counts are of all there were."""
+
+    dispatch: Dispatch
+    lanes: Lanes
+    budget: Budget
+    minimum_interval: float
+    on_problem: Guarded | None
+    submitted: int = 0
+    held_back: int = 0
+    demoted: int = 0
+    over_budget: int = 0
+    homes: dict[str, LiveActivity] = field(default_factory=dict)
+    """By name."""
+    owners: dict[str, LiveActivity] = field(default_factory=dict)
+    """By token, in one spelling."""
+    _let_go: OrderedDict[str, tuple[Account, Account]] = field(default_factory=OrderedDict)
+
+    def __len__(self) -> int:
+        return len(self.homes)
+
+    def __iter__(self) -> Iterator[LiveActivity]:
+        return iter(list(self.homes.values()))
+
+    def add(self, home: LiveActivity) -> tuple[Account, Account]:
+        """Add an activity; return the accounts of the one of this name that was let go of."""
+        self.homes[home.activity] = home
+        return self._let_go.pop(home.activity, (FULL, FULL))
+
+    def let_go(self, home: LiveActivity) -> None:
+        """Forget an activity that did not end, but remember its accounts."""
+        self._let_go[home.activity] = home.lane.account, home.published.slow_account
+        if len(self._let_go) > ACCOUNTS_KEPT:
+            self._let_go.popitem(last=False)
+        home.finish()
+
+    def owner(self, token: str) -> LiveActivity | None:
+        """Return the activity that a token belongs to."""
+        return self.owners.get(one_spelling(token))
+
+    def claim(self, token: str, home: LiveActivity) -> Lane | None:
+        """Give a token to an activity; return its own lane, which ends by that.
+
+        Raises InvalidToken, and InvalidInput when it is another's or has a push under way.
+        """
+        check_token(token)
+        owner = self.owner(token)
+        shown = token[:8]
+        if owner is not None and owner is not home:
+            raise refused(
+                InvalidInput,
+                "token_of_another_activity",
+                "token",
+                shown=shown,
+                value=owner.activity,
+            )
+        lane = self.lanes.get(token)
+        if lane is not None and not self.lanes.forget(token):
+            raise refused(InvalidInput, "token_under_way", "token", shown=shown)
+        self.owners[one_spelling(token)] = home
+        return lane
+
+    def release(self, token: str) -> None:
+        """Release a token."""
+        self.owners.pop(one_spelling(token), None)
+
+    def forget(self, home: LiveActivity) -> None:
+        """Forget an activity that is over, and its tokens."""
+        del self.homes[home.activity]
+        for key in home.audience.index:
+            if self.owners.get(key) is home:
+                del self.owners[key]
+        self.dispatch.leave(home)
+        self.dispatch.commit(home)

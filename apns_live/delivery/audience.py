@@ -9,12 +9,15 @@ served when its answer comes. Others wait for the next sweep, so that every toke
 from __future__ import annotations
 
 import heapq
+import sys
 from array import array
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .encoding import one_spelling
-from .pacing import Trouble
+from .journal import SHARD, Entry, MembersRecord, ProgressRecord, pack
+from .pacing import NEVER, Trouble
 
 IDLE, FLYING, PASSED, LATE, HELD, LEAVING, GONE = range(7)
 """Idle; in flight; in flight when the sweep passed; queued; waiting for a time; left while in
@@ -85,10 +88,6 @@ class Audience:
             self.status[place] = IDLE
         return place
 
-    def is_leaving(self, place: int) -> bool:
-        """Return whether the token there has left and only its last answer is awaited."""
-        return self.status[place] == LEAVING
-
     def leave(self, token: str) -> bool:
         """Remove a token; one that is in flight goes when its answer is there. False if unknown."""
         place = self.index.get(one_spelling(token))
@@ -113,19 +112,6 @@ class Audience:
         # A queued place must not be taken by another token while it is in a queue: `pick` checks
         # the status, and a new token there is queued itself, so serving it early is harmless.
         self._free.append(place)
-
-    def extend(self, places: int) -> None:
-        """Add empty places until there are ``places``: those that a journal kept empty."""
-        while len(self.tokens) < places:
-            self.tokens.append("")
-            self.cursor.append(0)
-            self.confirmed.append(0)
-            self.status.append(GONE)
-
-    def restored(self) -> None:
-        """Offer the empty places to tokens that join; nothing is to be recorded."""
-        self._free = [place for place, status in enumerate(self.status) if status == GONE]
-        self.changed.clear()
 
     def publish(self) -> int:
         """Open the next version for everybody; return it."""
@@ -216,15 +202,16 @@ class Audience:
             self.status[place] = HELD
             heapq.heappush(self._held, (when, place))
 
-    def dropped(self, place: int) -> None:
-        """Forget a place whose token APNs no longer knows."""
-        if self.status[place] != LEAVING:
-            self.behind -= 1
+    def dropped(self, place: int) -> bool:
+        """Forget a place whose token APNs no longer knows; return whether it had left already."""
+        had_left = self.status[place] == LEAVING
+        self.behind -= not had_left
         self.remove(place)
+        return had_left
 
-    def next_time(self) -> float | None:
-        """Return when the first held place comes due, None when none is held."""
-        return self._held[0][0] if self._held else None
+    def next_time(self) -> float:
+        """Return when the first held place comes due, NEVER when none is held."""
+        return self._held[0][0] if self._held else NEVER
 
     def tick(self, now: float) -> None:
         """Queue the held places whose time has come."""
@@ -255,3 +242,70 @@ class Audience:
         self._held.clear()
         self._remaining = 0
         return places
+
+    # What the journal keeps.
+
+    def entries(self, name: str) -> list[Entry]:
+        """Return the journal entries of what changed since the last call."""
+        entries: list[Entry] = []
+        shards = {place // SHARD for place in self.changed}
+        for number in sorted(shards):
+            tokens = tuple(self.tokens[number * SHARD : (number + 1) * SHARD])
+            record = MembersRecord(activity=name, number=number, tokens=tokens)
+            entries.append(Entry("members", name, number, pack(record)))
+        shards |= {place // SHARD for place in self.progressed}
+        for number in sorted(shards):
+            part = slice(number * SHARD, (number + 1) * SHARD)
+            progress = ProgressRecord(
+                activity=name,
+                number=number,
+                confirmed=_little(self.confirmed[part]).tobytes(),
+                intended=_little(self.cursor[part]).tobytes(),
+            )
+            entries.append(Entry("progress", name, number, pack(progress)))
+        self.changed.clear()
+        self.progressed.clear()
+        return entries
+
+    def restore(
+        self, shards: Iterable[tuple[MembersRecord, ProgressRecord | None]], last_timestamp: int
+    ) -> int:
+        """Fill a new audience whose ``newest`` is set; return how many tokens were in doubt.
+
+        Those get the newest state again, with a timestamp above ``last_timestamp``.
+        """
+        in_doubt = 0
+        for members, progress in shards:
+            self._leave_empty(members.number * SHARD)
+            confirmed = _little(array("I", progress.confirmed if progress else b""))
+            intended = _little(array("I", progress.intended if progress else b""))
+            for index, token in enumerate(members.tokens):
+                if not token:
+                    self._leave_empty(len(self.tokens) + 1)
+                    continue
+                # A token behind may have been told anything up to the newest; it is behind all the same.
+                has = min(confirmed[index], self.newest) if index < len(confirmed) else 0
+                place = self.join(token, confirmed=has)
+                if place is not None and index < len(intended) and intended[index] > has:
+                    in_doubt += 1
+                    self.troubles[place] = Trouble(
+                        may_have_been_sent=True, timestamp=last_timestamp
+                    )
+        self._free = [place for place, status in enumerate(self.status) if status == GONE]
+        self.changed.clear()
+        return in_doubt
+
+    def _leave_empty(self, places: int) -> None:
+        """Add empty places until there are ``places``: those that the journal kept empty."""
+        while len(self.tokens) < places:
+            self.tokens.append("")
+            self.cursor.append(0)
+            self.confirmed.append(0)
+            self.status.append(GONE)
+
+
+def _little(numbers: array[int]) -> array[int]:
+    """Swap the bytes on a machine that is not little-endian, as the journal is."""
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers

@@ -26,7 +26,7 @@ The path of one update, and the module of each step::
                                               |
     dispatch.py   each answer goes back to where its push came from
     pacing.py     again, and when?  (guard.py: stop what is refused everywhere)
-    tickets.py    exactly one outcome
+    state.py      exactly one outcome
 """
 
 from __future__ import annotations
@@ -48,20 +48,17 @@ from ..guard import Guarded
 from ..outcome import Outcome, Verdict
 from ..payload import End, Message, Update, check_token, encode
 from ..refusals import refused
-from .activities import Activities
-from .activity import LiveActivity
+from .activity import Activities, LiveActivity
 from .budget import Budget, check_budget
 from .dispatch import Dispatch, Sender
 from .guard import SpikeGuard
 from .journal import Journal
-from .lane import HEADROOM_URGENT, Errand, Lane
+from .lane import HEADROOM_URGENT, Errand, Lane, restore_lane
 from .lanes import Lanes
-from .records import restore_lane, restore_state
 from .run import Run
 from .sources import Tokens, TrackedReader
-from .state import Options, State, make_state
+from .state import Options, State, Ticket, make_state
 from .statistics import DeliveryStatistics
-from .tickets import Ticket
 
 logger = logging.getLogger("apns_live.delivery")
 
@@ -143,7 +140,7 @@ class Delivery:
             minimum_interval=minimum_interval,
             lifetime=lane_lifetime,
         )
-        self._activities: Activities[LiveActivity] = Activities(
+        self._activities = Activities(
             self._dispatch,
             self._lanes,
             budget=self.budget,
@@ -201,10 +198,8 @@ class Delivery:
             self.in_doubt += LiveActivity(self._activities, kept.activity).restore(
                 kept, members, now
             )
-        for wakeup in await journal.wakeups():
-            state = restore_state(wakeup, now)
-            if state is not None:
-                self._lanes.wakeups.keep(wakeup.device, state)
+        for device, waiting in await journal.wakeups():
+            self._lanes.wakeups[device] = restore_lane(waiting, now)
         if newest > wall + HEADROOM_URGENT:
             _clock_was_set(wall - newest)
 
@@ -380,7 +375,7 @@ class Delivery:
         self._dispatch.check_open()
         if not activity or "\n" in activity:
             raise refused(InvalidInput, "activity_name", "activity", activity=activity)
-        known = self._activities.get(activity)
+        known = self._activities.homes.get(activity)
         if known is None:
             known = LiveActivity(
                 self._activities, activity, minimum_interval=minimum_interval, guard=guard
@@ -398,10 +393,10 @@ class Delivery:
         Returns False if it is not idle, if it belongs to another delivery, or if this delivery has
         a journal, which keeps its activities.
         """
-        known = self._activities.get(activity.activity) is activity
+        known = self._activities.homes.get(activity.activity) is activity
         if not known or self._journal is not None or not activity.idle:
             return False
-        activity.let_go()
+        self._activities.let_go(activity)
         return True
 
     # Fan-outs.
@@ -443,7 +438,6 @@ class Delivery:
             name,
             self._dispatch.check_decodes(encode(message, now=self._time.wall())),
             TrackedReader(tokens, dedupe=dedupe),
-            journal=self._journal,
             deadline=deadline,
             resend_unknown=resend_unknown,
             guard=guard,
@@ -464,7 +458,7 @@ class Delivery:
         self._dispatch.check_open()
         ticket = Ticket()
         state = make_state(message, self._dispatch, ticket=ticket, **options)
-        self._lanes.wakeups.wait(device, state)
+        self._lanes.wait(device, state)
         self._dispatch.stir(self._lanes)
         return ticket
 

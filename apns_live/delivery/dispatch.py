@@ -3,16 +3,15 @@
 Lanes come first, because each has at most one push in flight and a caller waits for it. Activities and
 fan-outs share the rest in equal slices, so that a long fan-out does not delay others.
 
-With a journal nothing is sent before its intent is committed. Chosen pushes go through the writer and
-then wait in a short queue; pushes that were replaced meanwhile are dropped.
+With a journal nothing is sent before its intent is committed: chosen pushes go through the writer, and
+then wait in a short queue. Those that were replaced or withdrawn meanwhile are dropped there.
 """
 
 from __future__ import annotations
 
-import heapq
-from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -28,8 +27,10 @@ from .writer import Recorded, Writer
 
 _ACCEPTED = Verdict.ACCEPTED
 AHEAD = 900
-"""Intents committed and not left, of lanes and activities together. 1,000 are promised: the client
-may hold a few that are not on the wire."""
+"""Intents committed and not left, of all together. 1,000 are promised: the client may hold a few
+that are not on the wire."""
+STEP = 225
+"""Intents that are committed together, at least, where nobody waits for a single one."""
 SLICE = 64
 """The least that an activity or a fan-out gets when several share the room."""
 
@@ -51,156 +52,44 @@ class Sender(Protocol):
         """Return the message with this client's headers."""
 
 
-class Home(Recorded, ABC):
+class Home(Recorded):
     """Who has pushes: the lanes, a live activity, a fan-out. An item's context is (home, key, extra)."""
 
-    gated = True
-    """Whether `Dispatch` has its intents committed; a fan-out does that itself."""
     queued = False
-    """Written by `Ring`."""
+    """Written by `Dispatch`."""
 
     @property
-    @abstractmethod
     def pending(self) -> bool:
         """Whether `take` may return something."""
+        raise NotImplementedError
 
     @property
     def unrecorded(self) -> bool:
         """Whether there is something to record."""
-        return False
+        raise NotImplementedError
 
-    @abstractmethod
     def take(self, limit: int, now: float) -> list[Any]:
         """Return at most ``limit`` items that leave now."""
+        raise NotImplementedError
 
     def leaves(self, key: Any, extra: Any) -> bool:
         """Return whether an item whose intent was committed still leaves."""
-        del key, extra
-        return True
+        raise NotImplementedError
 
-    @abstractmethod
     def settle(self, key: Any, extra: Any, outcome: Outcome, now: float) -> None:
         """Take the answer to one item."""
+        raise NotImplementedError
 
     def settled_batch(self, accepted: int) -> None:
         """Finish a batch of answers."""
 
     def next_time(self) -> float | None:
         """Return when `tick` has something to do, None when it has not."""
-        return None
+        raise NotImplementedError
 
     def tick(self, now: float) -> None:
         """Do what is due at ``now``."""
-
-
-class Ring:
-    """Homes that have something to send, in turn; ``first`` before all others."""
-
-    def __init__(self, first: Home | None, rests: Callable[[Home], object]) -> None:
-        self._first = first
-        self._rests = rests
-        self._homes: deque[Home] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self._homes) or (self._first is not None and self._first.pending)
-
-    def add(self, home: Home) -> None:
-        """Queue a home, unless it is queued."""
-        if not home.queued and home is not self._first:
-            home.queued = True
-            self._homes.append(home)
-
-    def remove(self, home: Home) -> None:
-        """Ask a home no more."""
-        if home.queued:
-            home.queued = False
-            self._homes.remove(home)
-
-    def pull(self, limit: int, now: float) -> list[Any]:
-        """Return at most ``limit`` items; ``rests`` is called with each home that has no more."""
-        items: list[Any] = []
-        first, homes = self._first, self._homes
-        if first is not None and first.pending and limit > 0:
-            items.extend(first.take(limit, now))
-            self._rests(first)
-        while homes and len(items) < limit:
-            home = homes.popleft()
-            home.queued = False  # what it takes may be its last: then it leaves
-            room = limit - len(items)
-            share = room if not homes else max(SLICE, room // (len(homes) + 1))
-            got = home.take(min(share, room), now)
-            items.extend(got)
-            if got and home.pending:
-                self.add(home)
-            else:
-                self._rests(home)
-        return items
-
-
-_STALE = 256
-"""Entries of a timetable that an earlier time has replaced and that may lie around."""
-
-
-class Timetable:
-    """When each home wants to be asked again, on one timer.
-
-    Calls ``due(home, now)`` once for each time, the earliest first. Times are steady seconds since 1970.
-    """
-
-    def __init__(
-        self, clock: Clock, time: SteadyTime, due: Callable[[Home, float], object]
-    ) -> None:
-        self._clock = clock
-        self._time = time
-        self._due = due
-        self._alarm = Alarm(clock, self._ring)
-        self._heap: list[list[Any]] = []
-        self._count = 0
-        self._entries: dict[Home, list[Any]] = {}
-        """When, a number, and the home, which is None once another time has replaced this one."""
-
-    def at(self, home: Home, when: float | None) -> None:
-        """Ask ``home`` at ``when``, unless it is asked before that already."""
-        if when is None:
-            return
-        known = self._entries.get(home)
-        if known is not None:
-            if known[0] <= when:
-                return
-            known[2] = None
-        self._count += 1
-        entry = self._entries[home] = [when, self._count, home]
-        heapq.heappush(self._heap, entry)
-        if len(self._heap) > 2 * len(self._entries) + _STALE:
-            self._heap = list(self._entries.values())
-            heapq.heapify(self._heap)
-        self._arm()
-
-    def forget(self, home: Home) -> None:
-        """Do not ask ``home`` any more."""
-        entry = self._entries.pop(home, None)
-        if entry is not None:
-            entry[2] = None
-
-    def close(self) -> None:
-        """Ask nobody any more."""
-        self._heap.clear()
-        self._entries.clear()
-        self._alarm.cancel()
-
-    def _arm(self) -> None:
-        if self._heap:
-            wait = self._heap[0][0] - self._time.now()
-            self._alarm.set(self._clock.monotonic() + wait)
-
-    def _ring(self) -> None:
-        now = self._time.now()
-        while self._heap and self._heap[0][0] <= now:
-            home = heapq.heappop(self._heap)[2]
-            if home is not None:
-                del self._entries[home]
-                self._due(home, now)
-        self._arm()
+        raise NotImplementedError
 
 
 class Dispatch:
@@ -224,21 +113,22 @@ class Dispatch:
     ) -> None:
         self.time = time
         self.prepare = client.prepare
+        self.journal = journal
         self.outcomes: Counter[Verdict] = Counter()
         self.in_flight = 0
         self.error: JournalError | None = None
         self.accepting = False
         """Whether new work is taken: from `open` until the delivery begins to close."""
-        self.times: Timetable = Timetable(clock, time, self._due)
         self.writer: Writer | None = None
         self._client = client
+        self._clock = clock
         self._on_outcome = on_outcome
         self._failed = failed
         self._attachment: Attachment | None = None
-        self._ring = Ring(None, self._rests)
-        """Homes that may send as they are."""
-        self._gated = self._ring
-        """Homes whose intents are to be committed first: the same without a journal."""
+        self._first: Home | None = None
+        self._homes: deque[Home] = deque()
+        """Homes that may send, in turn."""
+        self._alarms: dict[Home, Alarm] = {}
         self._ready: deque[Any] = deque()
         self.waiting = 0
         """Items that wait for a commit or, committed, for a connection."""
@@ -249,10 +139,8 @@ class Dispatch:
 
     def open(self, lanes: Home, response_timeout: float) -> None:
         """Begin to hand out work."""
-        self._gated = Ring(lanes, self._rests)
-        if self.writer is None:
-            self._ring = self._gated
-        else:
+        self._first = lanes
+        if self.writer is not None:
             self.writer.start()
         self._attachment = self._client.attach(self, retry=False, response_timeout=response_timeout)
         self.accepting = True
@@ -273,7 +161,9 @@ class Dispatch:
 
     def detach(self) -> None:
         """Hand out nothing more."""
-        self.times.close()
+        for alarm in self._alarms.values():
+            alarm.cancel()
+        self._alarms.clear()
         attachment, self._attachment = self._attachment, None
         if attachment is not None:
             attachment.detach()
@@ -281,7 +171,11 @@ class Dispatch:
     @property
     def busy(self) -> bool:
         """Whether something is in flight or may leave now."""
-        return bool(self.in_flight or self.waiting or self._ring or self._gated)
+        return bool(self.in_flight or self.waiting) or self._pending
+
+    @property
+    def _pending(self) -> bool:
+        return bool(self._homes) or (self._first is not None and self._first.pending)
 
     # WorkSource: what the client calls.
 
@@ -290,9 +184,10 @@ class Dispatch:
         if self.error is not None or self._attachment is None:
             return ()
         now = self.time.now()
-        items: list[Any] = []
-        if self.writer is not None:
-            ready = self._ready
+        if self.writer is None:
+            items = self._choose(limit, now)
+        else:
+            items, ready = [], self._ready
             while ready and len(items) < limit:
                 item = ready.popleft()
                 self.waiting -= 1
@@ -300,9 +195,8 @@ class Dispatch:
                 if home.leaves(key, extra):
                     items.append(item)
                 elif home.pending:
-                    self._gated.add(home)
+                    self._queue(home)
             self._intend(now)
-        items.extend(self._ring.pull(limit - len(items), now))
         self.in_flight += len(items)
         return items
 
@@ -325,7 +219,10 @@ class Dispatch:
                 accepted += 1
             else:
                 counts[outcome.verdict] += 1
-            home.settle(key, extra, _steady(outcome, step) if step else outcome, now)
+                if step and outcome.retry_at:  # told by the wall clock
+                    steady = outcome.retry_at - step
+                    outcome = msgspec.structs.replace(outcome, retry_at=steady)  # noqa: PLW2901
+            home.settle(key, extra, outcome, now)
         if last is not None:
             touched[last] = touched.get(last, 0) + accepted
         counts[_ACCEPTED] += sum(touched.values())
@@ -343,13 +240,13 @@ class Dispatch:
         if self._attachment is None or self.error is not None:
             return
         if home.pending:
-            (self._gated if home.gated else self._ring).add(home)
+            self._queue(home)
         if self.writer is not None:
             self._intend(self.time.now())
             if home.unrecorded:
                 self.writer.soon(home)
         self._wake()
-        self.times.at(home, home.next_time())
+        self._ask_later(home)
 
     def commit(self, home: Home, *, at_once: bool = False) -> None:
         """Record what a home has."""
@@ -358,29 +255,72 @@ class Dispatch:
 
     def leave(self, home: Home) -> None:
         """Ask a home no more."""
-        self._ring.remove(home)
-        self._gated.remove(home)
-        self.times.forget(home)
+        if home.queued:
+            home.queued = False
+            self._homes.remove(home)
+        alarm = self._alarms.pop(home, None)
+        if alarm is not None:
+            alarm.cancel()
+        for item in [item for item in self._ready if item.context[0] is home]:
+            self._ready.remove(item)
+            self.waiting -= 1
 
     # The inside.
 
+    def _queue(self, home: Home) -> None:
+        if not home.queued and home is not self._first:
+            home.queued = True
+            self._homes.append(home)
+
+    def _choose(self, limit: int, now: float) -> list[Any]:
+        """Return at most ``limit`` items: of the lanes first, then of each home in turn."""
+        items: list[Any] = []
+        first, homes = self._first, self._homes
+        if first is not None and first.pending and limit > 0:
+            items = first.take(limit, now)
+            self._ask_later(first)
+        while homes and len(items) < limit:
+            home = homes.popleft()
+            home.queued = False  # what it takes may be its last: then it leaves
+            room = limit - len(items)
+            share = room if not homes else max(SLICE, room // (len(homes) + 1))
+            got = home.take(min(share, room), now)
+            items.extend(got)
+            if got and home.pending:
+                self._queue(home)
+            else:
+                self._ask_later(home)
+        return items
+
     def _wake(self) -> None:
-        if self._attachment is not None and (self._ready or self._ring):
+        if self._attachment is not None and (
+            self._ready or (self.writer is None and self._pending)
+        ):
             self._attachment.wake()
 
-    def _rests(self, home: Home) -> None:
-        self.times.at(home, home.next_time())
+    def _ask_later(self, home: Home) -> None:
+        """Ask a home again at its next time, or before."""
+        when = home.next_time()
+        if when is None or self._attachment is None:
+            return
+        alarm = self._alarms.get(home)
+        if alarm is None:
+            alarm = self._alarms[home] = Alarm(self._clock, partial(self._due, home))
+        alarm.set(self._clock.monotonic() + when - self.time.now())
 
-    def _due(self, home: Home, now: float) -> None:
-        home.tick(now)
+    def _due(self, home: Home) -> None:
+        home.tick(self.time.now())
         self.stir(home)
 
     def _intend(self, now: float) -> None:
-        """Pick what may leave next and have its intents committed."""
-        room = AHEAD - self.waiting
-        if self.writer is None or self._attachment is None or room <= 0 or not self._gated:
+        """Choose what may leave next and have its intents committed."""
+        first = self._first
+        if self.writer is None or self._attachment is None or first is None:
             return
-        items = self._gated.pull(room, now)
+        room = AHEAD - self.waiting
+        if room < (1 if first.pending else STEP):
+            return
+        items = self._choose(room, now)
         self.waiting += len(items)
         for home in {item.context[0]: None for item in items}:
             self.writer.now(home)
@@ -388,8 +328,10 @@ class Dispatch:
             self.writer.now(items[-1].context[0], items)
 
     def _released(self, items: list[Any]) -> None:
-        """Let items leave whose intents are committed."""
-        self._ready.extend(items)
+        """Let items leave whose intents are committed: of lanes before all others."""
+        ready = self._ready
+        for item in items:
+            (ready.appendleft if item.context[0] is self._first else ready.append)(item)
         self._intend(self.time.now())
         self._wake()
 
@@ -399,10 +341,3 @@ class Dispatch:
         self._ready.clear()
         self.waiting = 0
         self._failed(error)
-
-
-def _steady(outcome: Outcome, step: float) -> Outcome:
-    """Return an outcome whose ``retry_at``, told by the wall clock, is steady time."""
-    if not outcome.retry_at:
-        return outcome
-    return msgspec.structs.replace(outcome, retry_at=outcome.retry_at - step)

@@ -8,8 +8,12 @@ After a crash the journal shows the state of each token of a fan-out:
                                reported as UNKNOWN unless the caller says otherwise
 
 So an intent is committed before a push is sent, and outcomes follow in batches. A `Journal` stores
-records as `Entry` values, each batch in one transaction. `SqliteJournal` stores them in a file. To use
-your own database, implement the four methods of `Journal`.
+`Entry` values, each batch in one transaction. `SqliteJournal` stores them in a file. To use your own
+database, implement the four methods of `Journal`.
+
+An entry's kind says what it is: "run", "tokens" and "verdicts" (a shard of a run: SHARD tokens from
+``number * SHARD`` on, and a byte for each), "problem", "lane", "activity", "members" and "progress" (a
+shard of an activity's tokens), "wakeup" (a device whose token has not arrived).
 """
 
 from __future__ import annotations
@@ -76,18 +80,6 @@ class RunRecord(msgspec.Struct, kw_only=True):
     finished: bool = False
 
 
-class ShardRecord(msgspec.Struct, kw_only=True):
-    """At most SHARD tokens of a run, at the positions from ``number * SHARD`` on, with a verdict byte each."""
-
-    run: str
-    number: int
-    tokens: tuple[str, ...] | None
-    """None in an update of the verdicts alone."""
-    verdicts: bytes
-    finished: bool = False
-    """A finished shard need not be kept: its counts are in the run."""
-
-
 class ProblemRecord(msgspec.Struct, kw_only=True):
     """An outcome that was not an acceptance, whole, so that drops are not lost with the process."""
 
@@ -97,9 +89,9 @@ class ProblemRecord(msgspec.Struct, kw_only=True):
 
 
 class LaneRecord(msgspec.Struct, kw_only=True):
-    """The lane of one activity token, or the publishing lane of a live activity."""
+    """The lane of an activity token, of a live activity, or of a device whose token has not arrived."""
 
-    token: str
+    token: str = ""
     last_timestamp: int = 0
     revision: int | None = None
     window_start: float = 0.0
@@ -116,8 +108,6 @@ class LaneRecord(msgspec.Struct, kw_only=True):
     """The state that is not settled; None when there is none."""
     intended: bool = False
     """Whether that state may have left."""
-    forgotten: bool = False
-    """The lane need not be kept."""
 
 
 class ActivityRecord(msgspec.Struct, kw_only=True):
@@ -131,7 +121,6 @@ class ActivityRecord(msgspec.Struct, kw_only=True):
     alert_version: int = 0
     ten_version: int = 0
     deadline: float | None = None
-    finished: bool = False
 
 
 class MembersRecord(msgspec.Struct, kw_only=True):
@@ -150,27 +139,6 @@ class ProgressRecord(msgspec.Struct, kw_only=True):
     confirmed: bytes
     intended: bytes
 
-
-class WakeupRecord(msgspec.Struct, kw_only=True):
-    """The newest state for a device whose activity token has not arrived; None: handed in."""
-
-    device: str
-    urgency: int = 1
-    revision: int | None = None
-    deadline: float | None = None
-    message: EncodedMessage | None = None
-
-
-Record = (
-    RunRecord
-    | ShardRecord
-    | ProblemRecord
-    | LaneRecord
-    | ActivityRecord
-    | MembersRecord
-    | ProgressRecord
-    | WakeupRecord
-)
 
 ALL = -1
 """In the place of an entry's number: every number of its name."""
@@ -210,29 +178,18 @@ class Journal(ABC):
         ``name`` None: of every name.
         """
 
-    async def write(self, records: Sequence[Record]) -> None:
-        """Keep the records, all or none."""
-        entries = [entry for record in records for entry in _entries(record)]
-        if entries:
-            await self.commit(entries)
-
     async def run(self, name: str) -> RunRecord | None:
         """Return a fan-out by its name."""
         kept = await self._all("run", RunRecord, name)
         return kept[0] if kept else None
 
-    async def shards(self, run: str, first: int, limit: int) -> list[ShardRecord]:
-        """Return at most ``limit`` unfinished shards of a run from number ``first`` on, in order."""
+    async def shards(self, run: str, first: int, limit: int) -> list[tuple[int, list[str], bytes]]:
+        """Return number, tokens and verdict bytes of unfinished shards from ``first`` on, in order."""
         after = (run, first - 1)
         tokens = await self.read("tokens", run, after, limit)
         verdicts = await self.read("verdicts", run, after, limit)
         return [
-            ShardRecord(
-                run=run,
-                number=number,
-                tokens=_decode(kept or b"", type=Tokens),
-                verdicts=codes or b"",
-            )
+            (number, _decode(kept or b"", type=list[str]), codes or b"")
             for (_, _, number, kept), (_, _, _, codes) in zip(tokens, verdicts, strict=True)
         ]
 
@@ -261,9 +218,10 @@ class Journal(ABC):
         }
         return [(kept, progress.get(kept.number)) for kept in members]
 
-    async def wakeups(self) -> list[WakeupRecord]:
-        """Return the states that wait for a token."""
-        return await self._all("wakeup", WakeupRecord)
+    async def wakeups(self) -> list[tuple[str, LaneRecord]]:
+        """Return the states that wait for a token, each with the name of its device."""
+        kept = await self._entries("wakeup")
+        return [(name, _decode(value or b"", type=LaneRecord)) for _, name, _, value in kept]
 
     async def forget_run(self, name: str) -> None:
         """Remove a fan-out and all that belongs to it."""
@@ -271,46 +229,19 @@ class Journal(ABC):
         await self.commit([Entry(kind, name, ALL, None) for kind in kinds])
 
     async def _all(self, kind: str, record: type[_Kept], name: str | None = None) -> list[_Kept]:
-        found: list[_Kept] = []
+        kept = await self._entries(kind, name)
+        return [_decode(entry.value or b"", type=record) for entry in kept]
+
+    async def _entries(self, kind: str, name: str | None = None) -> list[Entry]:
+        found: list[Entry] = []
         after = ("", ALL)
         while entries := await self.read(kind, name, after, _PAGE):
-            found.extend(_decode(entry.value or b"", type=record) for entry in entries)
+            found += entries
             after = entries[-1].name, entries[-1].number
         return found
 
 
-def _entries(record: Record) -> list[Entry]:
-    match record:
-        case RunRecord():
-            return [Entry("run", record.name, 0, pack(record))]
-        case ShardRecord():
-            place = record.run, record.number
-            if record.finished:
-                return [Entry("tokens", *place, None), Entry("verdicts", *place, None)]
-            entries = [Entry("verdicts", *place, record.verdicts)]
-            if record.tokens is not None:
-                entries.append(Entry("tokens", *place, pack(record.tokens)))
-            return entries
-        case ProblemRecord():
-            return [Entry("problem", record.run, record.position, record.outcome)]
-        case LaneRecord():
-            return [Entry("lane", record.token, 0, None if record.forgotten else pack(record))]
-        case ActivityRecord():
-            if record.finished:
-                kinds = ("members", "progress", "activity")
-                return [Entry(kind, record.activity, ALL, None) for kind in kinds]
-            return [Entry("activity", record.activity, 0, pack(record))]
-        case MembersRecord():
-            return [Entry("members", record.activity, record.number, pack(record))]
-        case ProgressRecord():
-            return [Entry("progress", record.activity, record.number, pack(record))]
-        case WakeupRecord():
-            gone = record.message is None
-            return [Entry("wakeup", record.device, 0, None if gone else pack(record))]
-
-
-_Kept = TypeVar("_Kept", RunRecord, ActivityRecord, MembersRecord, ProgressRecord, WakeupRecord)
-Tokens = tuple[str, ...]
+_Kept = TypeVar("_Kept", RunRecord, ActivityRecord, MembersRecord, ProgressRecord)
 _PAGE = 1000
 
 

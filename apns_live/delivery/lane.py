@@ -32,8 +32,9 @@ from .budget import (
     refund,
 )
 from .encoding import restamp
+from .journal import LaneRecord
 from .pacing import NEVER, Trouble, follows, with_tries
-from .state import State, expired, inherit, superseded
+from .state import State, Ticket, expired, inherit, superseded
 
 HEADROOM_SILENT = 1
 HEADROOM_URGENT = 2
@@ -178,14 +179,14 @@ class Lane:
             return None
         return state, superseded(self.token, state, inherit(self.waiting, state), self.trouble)
 
-    def expire(self, now: float) -> Decided | None:
-        """Give up the waiting state if its last moment has passed."""
+    def expire(self, now: float, detail: str = "") -> Decided | None:
+        """Give up the waiting state if its last moment has passed; ``detail`` says why it waited."""
         state = self.waiting
         if state is None or now < state.last_moment:
             return None
         self.waiting = None
         trouble, self.trouble = self.trouble, None
-        return state, expired(self.token, state.encoded.priority, trouble)
+        return state, expired(self.token, state.encoded.priority, trouble, detail)
 
     def settle(self, outcome: Outcome, now: float) -> list[Decided]:
         """Take the answer to what is in flight; return the states that are now decided."""
@@ -230,6 +231,56 @@ class Lane:
         next_.attempts = 0
         next_.may_have_been_sent = False
         return [(state, outcome)]
+
+    def record(self) -> LaneRecord:
+        """Return what a journal keeps: the order, the account, and the state that is not settled.
+
+        With one in flight and one waiting, the waiting one is kept: it is the newest, and it carries
+        what the other had to say if that is not accepted.
+        """
+        state = self.waiting or self.flying
+        account = (self.shared or self).account
+        return LaneRecord(
+            token=self.token,
+            last_timestamp=self.last_timestamp,
+            revision=self.revision,
+            window_start=account.start,
+            used=account.used,
+            device=self.shared.device if self.shared else "",
+            left_at=self.left_at,
+            ended=self.ended,
+            frequent=self.frequent,
+            urgency=int(state.urgency) if state else 1,
+            deadline=state.deadline if state else None,
+            message=state.encoded if state else None,
+            intended=self.flying is not None and self.waiting is None,
+        )
+
+
+def restore_lane(record: LaneRecord, now: float) -> Lane:
+    """Return the lane that was kept. What may have left goes again, with a newer timestamp."""
+    lane = Lane(
+        record.token,
+        last_timestamp=record.last_timestamp,
+        revision=record.revision,
+        account=Account(record.window_start, record.used),
+        # A clock that was set back in between must not hold the lane until it has caught up.
+        left_at=min(record.left_at, now),
+        ended=record.ended,
+        frequent=record.frequent,
+    )
+    if record.message is not None:
+        lane.waiting = State(
+            record.message,
+            urgency=Urgency(record.urgency),
+            ticket=Ticket(),
+            revision=record.revision,
+            deadline=record.deadline,
+        )
+        lane.ended |= lane.waiting.is_end
+        if record.intended:
+            lane.trouble = Trouble(attempts=1, may_have_been_sent=True)
+    return lane
 
 
 class Errand(Lane):

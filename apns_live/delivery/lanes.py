@@ -1,10 +1,15 @@
-"""All lanes and single pushes: which may send now, which wait, which are dropped."""
+"""All lanes and single pushes: which may send now, which wait, which are dropped.
+
+After a push-to-start the activity token often arrives late. Until then the newest state of each device
+waits in a lane without a token, under any name that the caller chooses (`Lanes.wakeups`).
+"""
 
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from weakref import WeakValueDictionary
 
@@ -13,19 +18,21 @@ from ..outcome import Outcome, Verdict
 from .budget import Budget, SharedAccount, StartAccounts
 from .dispatch import Dispatch, Home
 from .encoding import one_spelling
-from .journal import LaneRecord, Record
+from .journal import Entry, pack
 from .lane import Decided, Errand, Lane
 from .pacing import NEVER, Trouble
-from .records import lane_record
-from .state import State, unsent
-from .wakeups import Wakeups
+from .state import State, superseded, unsent
 
 RESTING, DUE, TIMED, INTENDED = range(4)
 """Where a lane is: nowhere; in the row; in the heap; picked, and its intent is being committed."""
 HOUSEKEEPING = 5.0
 """Seconds between two looks at what waits for a connection and at idle lanes."""
+MOST_WAKEUPS = 1_000_000
+"""Devices whose token is waited for; the oldest beyond is given up."""
+_UNCLAIMED = "no token was handed in for this device before the state's last moment"
 
 
+@dataclass(eq=False, repr=False)
 class Lanes(Home):
     """The lanes of all activity tokens that are not in a live activity, and of single pushes.
 
@@ -35,33 +42,28 @@ class Lanes(Home):
     demoted, over_budget, held.
     """
 
-    def __init__(
-        self,
-        dispatch: Dispatch,
-        budget: Budget,
-        decided: Callable[[State, Outcome], object],
-        *,
-        minimum_interval: float = 0.0,
-        lifetime: float = 12 * 3600.0,
-    ) -> None:
-        self.wakeups = Wakeups(decided)
-        self.starts = StartAccounts(budget.starts_per_hour)
-        self.counts: Counter[str] = Counter()
-        self._dispatch = dispatch
-        self._budget = budget
-        self._decided = decided
-        self._minimum_interval = minimum_interval
-        self._lifetime = lifetime
-        self._lanes: dict[str, Lane] = {}
-        self._errands: set[Errand] = set()
-        self._due: deque[Lane] = deque()
-        self._timed: list[tuple[float, int, Lane]] = []
-        self._count = 0
-        self._changed: set[Lane] = set()
-        self._next_round = dispatch.time.now() + HOUSEKEEPING
-        self._purge: Iterator[str] | None = None
-        self._stopped = ""
-        self._devices: WeakValueDictionary[str, SharedAccount] = WeakValueDictionary()
+    dispatch: Dispatch
+    budget: Budget
+    decided: Callable[[State, Outcome], object]
+    minimum_interval: float = 0.0
+    lifetime: float = 12 * 3600.0
+    counts: Counter[str] = field(default_factory=Counter)
+    wakeups: OrderedDict[str, Lane] = field(default_factory=OrderedDict)
+    """The newest state for each device whose activity token has not arrived."""
+    _lanes: dict[str, Lane] = field(default_factory=dict)
+    _errands: set[Errand] = field(default_factory=set)
+    _due: deque[Lane] = field(default_factory=deque)
+    _timed: list[tuple[float, int, Lane]] = field(default_factory=list)
+    _count: int = 0
+    _changed: set[tuple[str, str]] = field(default_factory=set)
+    """Kind and name of the journal entries to write."""
+    _purge: Iterator[str] | None = None
+    _stopped: str = ""
+    _devices: WeakValueDictionary[str, SharedAccount] = field(default_factory=WeakValueDictionary)
+
+    def __post_init__(self) -> None:
+        self.starts = StartAccounts(self.budget.starts_per_hour)
+        self._next_round = self.dispatch.time.now() + HOUSEKEEPING
 
     def __repr__(self) -> str:
         return f"<Lanes {len(self)}, {len(self.wakeups)} wakeups>"
@@ -79,7 +81,7 @@ class Lanes(Home):
         lane = self._lanes.get(key)
         if lane is None:
             # Its life begins now, also where nothing is sent yet; its first state need not wait.
-            begun = self._dispatch.time.now() - self._minimum_interval
+            begun = self.dispatch.time.now() - self.minimum_interval
             self._lanes[key] = lane = Lane(token, left_at=begun)
         return lane
 
@@ -102,17 +104,13 @@ class Lanes(Home):
         self._remove(lane)
         return True
 
-    def is_kept(self, lane: Lane) -> bool:
-        """Return whether this lane is still the one of its token."""
-        return self._lanes.get(one_spelling(lane.token)) is lane
-
-    def adopt(self, lane: Lane, device: str = "") -> None:
+    def adopt(self, lane: Lane, device: str) -> None:
         """Take over a lane that a journal kept; one past its life is forgotten."""
-        now = self._dispatch.time.now()
+        now = self.dispatch.time.now()
         self._lanes[one_spelling(lane.token)] = lane
         if device:
             self.pool(lane.token, device)
-        if lane.idle and now - lane.left_at > self._lifetime:
+        if lane.idle and now - lane.left_at > self.lifetime:
             self._remove(lane)
         else:
             self._place(lane, now)
@@ -129,7 +127,7 @@ class Lanes(Home):
             lane.place = RESTING
             self._tell(lane.recall())
         self._note(lane)
-        self._place(lane, self._dispatch.time.now())
+        self._place(lane, self.dispatch.time.now())
         if lane.place == TIMED:
             self.counts["held"] += 1
         return lane
@@ -137,33 +135,53 @@ class Lanes(Home):
     def run(self, errand: Errand) -> Lane:
         """Take a single push."""
         self._errands.add(errand)
-        self._place(errand, self._dispatch.time.now())
+        self._place(errand, self.dispatch.time.now())
         return errand
+
+    def wait(self, device: str, state: State) -> None:
+        """Keep a state for a device until its token is handed in. Raises ActivityEnded after an end."""
+        lane = self.wakeups.get(device) or Lane("")
+        if lane.ended:
+            raise ActivityEnded(
+                "an end waits for this device's token already; nothing may follow it."
+            )
+        self._tell(lane.offer(state))
+        if lane.waiting is not state:
+            return
+        self.wakeups[device] = lane
+        self.wakeups.move_to_end(device)
+        self._record("wakeup", device)
+        if len(self.wakeups) > MOST_WAKEUPS:
+            lost, oldest = self.wakeups.popitem(last=False)
+            self._record("wakeup", lost)
+            if oldest.waiting is not None:
+                why = "too many devices wait for a token"
+                self.decided(oldest.waiting, superseded("", oldest.waiting, why))
 
     def hand_in(self, device: str, token: str) -> bool:
         """Send what waited for a device's token; return whether anything did."""
-        state = self.wakeups.hand_in(device)
-        if state is None:
+        lane = self.wakeups.pop(device, None)
+        if lane is None or lane.waiting is None:
             return False
+        self._record("wakeup", device)
+        state = lane.waiting
         state.token = token
         try:
             self.offer(token, state)
         except ActivityEnded as error:
-            self._decided(state, unsent(token, state.encoded.priority, str(error)))
+            self.decided(state, unsent(token, state.encoded.priority, str(error)))
         # One transaction: the state is either still a wakeup or already in its lane.
-        self._dispatch.stir(self)
+        self.dispatch.stir(self)
         return True
 
-    def withdraw(self, lane: Lane, state: State) -> bool:
-        """Take back a state that has not left; False when it has."""
+    def withdraw(self, lane: Lane, state: State) -> None:
+        """Take back a state, unless it has left."""
         if lane.place == INTENDED and lane.flying is state:
             lane.place = RESTING
             self._tell(lane.recall())
-        if not lane.withdraw(state):
-            return False
-        self._note(lane)
-        self._release(lane)
-        return True
+        if lane.withdraw(state):
+            self._note(lane)
+            self._release(lane)
 
     # A home of `Dispatch`.
 
@@ -174,8 +192,8 @@ class Lanes(Home):
 
     def take(self, limit: int, now: float) -> list[object]:
         """Return items for at most ``limit`` lanes whose state departs by this."""
-        wall = self._dispatch.time.wall()
-        prepare, make = self._dispatch.prepare, self._dispatch.make_item
+        wall = self.dispatch.time.wall()
+        prepare, make = self.dispatch.prepare, self.dispatch.make_item
         items: list[object] = []
         due = self._due
         while due and len(items) < limit:
@@ -183,15 +201,15 @@ class Lanes(Home):
             lane.place = RESTING
             if self._expired(lane, now):
                 continue
-            if lane.ready_at(now, wall, self._minimum_interval) > now:
+            if lane.ready_at(now, wall, self.minimum_interval) > now:
                 self._place(lane, now)
                 continue
-            state = lane.depart(now, wall, self._budget)
+            state = lane.depart(now, wall, self.budget)
             if state.decision is not None:
                 self.counts["demoted"] += state.decision.demoted
                 self.counts["over_budget"] += state.decision.over_budget and lane.journalled
             self._note(lane)
-            if self._dispatch.writer is not None:
+            if self.dispatch.writer is not None:
                 lane.place = INTENDED
             items.append(make(lane.token, prepare(state.encoded), (self, lane, state)))
         return items
@@ -209,7 +227,8 @@ class Lanes(Home):
             return
         for decided in lane.settle(outcome, now):
             self._tell(decided)
-        if outcome.verdict is Verdict.DROP_TOKEN and not lane.ended and self.is_kept(lane):
+        dropped = outcome.verdict is Verdict.DROP_TOKEN and not lane.ended
+        if dropped and self.get(lane.token) is lane:
             self._remove(lane)
             return
         self._note(lane)
@@ -238,21 +257,21 @@ class Lanes(Home):
         if now >= self._next_round:
             self._next_round = now + HOUSEKEEPING
             self._keep_house(now)
-            self.wakeups.tick(now)
 
     def _keep_house(self, now: float, count: int = 10_000) -> None:
-        """Give up what waits for a connection past its last moment; look at some idle lanes.
-
-        Lanes that have been idle for longer than their lifetime are forgotten.
-        """
+        """Give up what waits past its last moment; forget some lanes that idled beyond their lifetime."""
         for lane in self._due:
             self._expired(lane, now)
+        for device in list(islice(self.wakeups, count)):
+            if self._expired(self.wakeups[device], now, _UNCLAIMED):
+                del self.wakeups[device]
+                self._record("wakeup", device)
         tokens = list(islice(self._purge, count)) if self._purge is not None else []
         if not tokens:
             self._purge = iter(list(self._lanes))
         for token in tokens:
             idle = self._lanes.get(token)
-            if idle is not None and idle.idle and now - idle.left_at > self._lifetime:
+            if idle is not None and idle.idle and now - idle.left_at > self.lifetime:
                 self._remove(idle)
 
     def stop(self, why: str, *, kept: str = "", flying: bool) -> None:
@@ -264,40 +283,38 @@ class Lanes(Home):
         self._stopped = why
         self._due.clear()
         self._timed.clear()
-        for lane in list(self._lanes.values()):
+        for lane in [*self._lanes.values(), *self.wakeups.values()]:
             self._give_up(lane, why + kept, flying=flying)
         for errand in list(self._errands):
             self._give_up(errand, why, flying=flying)
-        self.wakeups.stop(why + kept)
+        self.wakeups.clear()
 
-    # A home of the journal's writer.
+    # What the journal keeps.
 
     @property
     def unrecorded(self) -> bool:
         """Whether `collect` has something."""
-        return bool(self._changed or self.wakeups.changed)
+        return bool(self._changed)
 
-    def collect(self) -> list[Record]:
-        """Return the records of what changed."""
-        records: list[Record] = []
-        for lane in self._changed:
-            if self.is_kept(lane):
-                records.append(lane_record(lane))
-            elif self.get(lane.token) is None:
-                records.append(LaneRecord(token=lane.token, forgotten=True))
+    def collect(self) -> list[Entry]:
+        """Return the entries of what changed."""
+        entries = []
+        for kind, name in self._changed:
+            lane = self.get(name) if kind == "lane" else self.wakeups.get(name)
+            # The lane of the token may be another one by now, under another spelling.
+            kept = lane is not None and lane.token in (name, "")
+            entries.append(Entry(kind, name, 0, pack(lane.record()) if lane and kept else None))
         self._changed.clear()
-        return records + self.wakeups.collect()
+        return entries
 
     def _give_up(self, lane: Lane, why: str, *, flying: bool) -> None:
         trouble = lane.trouble
         state = lane.flying
-        if state is not None and lane.place == INTENDED:
-            lane.flying = None
-            self._tell((state, unsent(lane.token, state.encoded.priority, why, trouble)))
-        elif state is not None and flying:
+        if state is not None and (flying or lane.place == INTENDED):
             lane.flying = None
             doubt = Trouble(attempts=1, may_have_been_sent=True)
-            self._tell((state, unsent(lane.token, state.encoded.priority, why, doubt)))
+            before = trouble if lane.place == INTENDED else doubt
+            self._tell((state, unsent(lane.token, state.encoded.priority, why, before)))
         lane.place = RESTING
         state, lane.waiting = lane.waiting, None
         if state is not None:
@@ -306,10 +323,10 @@ class Lanes(Home):
 
     def _tell(self, decided: Decided | None) -> None:
         if decided is not None:
-            self._decided(*decided)
+            self.decided(*decided)
 
-    def _expired(self, lane: Lane, now: float) -> bool:
-        gone = lane.expire(now)
+    def _expired(self, lane: Lane, now: float, detail: str = "") -> bool:
+        gone = lane.expire(now, detail)
         if gone is None:
             return False
         self._tell(gone)
@@ -318,8 +335,12 @@ class Lanes(Home):
         return True
 
     def _note(self, lane: Lane) -> None:
-        if lane.journalled and self._dispatch.writer is not None:
-            self._changed.add(lane)
+        if lane.journalled and lane.token:
+            self._record("lane", lane.token)
+
+    def _record(self, kind: str, name: str) -> None:
+        if self.dispatch.writer is not None:
+            self._changed.add((kind, name))
 
     def _remove(self, lane: Lane) -> None:
         del self._lanes[one_spelling(lane.token)]
@@ -337,7 +358,7 @@ class Lanes(Home):
         if self._expired(lane, now):
             lane.place = RESTING
             return
-        when = lane.ready_at(now, self._dispatch.time.wall(), self._minimum_interval)
+        when = lane.ready_at(now, self.dispatch.time.wall(), self.minimum_interval)
         if when <= now:
             lane.place = DUE
             self._due.append(lane)

@@ -17,34 +17,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
-import msgspec
-
 from ..outcome import Outcome, Verdict
-from .journal import (
-    CODE,
-    PENDING,
-    SHARD,
-    UNSENT,
-    Known,
-    ProblemRecord,
-    Record,
-    RunRecord,
-    ShardRecord,
-    classify,
-    pack,
-)
+from .dispatch import AHEAD, STEP
+from .journal import CODE, PENDING, SHARD, UNSENT, Entry, Known, RunRecord, classify, pack
 
-AHEAD = 900
-"""Tokens intended and not left, and answered and not recorded, together: 1,000 are promised, and the
-client may hold a few that have left here and are not on the wire."""
-STEP = 225
-"""Tokens whose intents are asked for at a time."""
 OPEN_SHARDS = 64
 READ_AHEAD = 4 * SHARD
 
 VERDICT_OF = {code: verdict for verdict, code in CODE.items()}
 """The verdict of a byte that is neither PENDING nor UNSENT."""
-_NONE: Mapping[int, Outcome] = {}
 
 
 class Shard:
@@ -52,18 +33,11 @@ class Shard:
 
     __slots__ = ("left", "stored", "tokens", "verdicts")
 
-    def __init__(self, tokens: Sequence[str], verdicts: bytearray, *, stored: bool) -> None:
-        self.tokens = list(tokens)
-        self.verdicts = verdicts
+    def __init__(self, tokens: list[str], verdicts: bytes = b"") -> None:
+        self.tokens = tokens
+        self.verdicts = bytearray(verdicts)
         self.left = verdicts.count(PENDING) + verdicts.count(UNSENT)
-        self.stored = stored
-
-    def grow(self, tokens: Sequence[str]) -> None:
-        """Add tokens behind the others."""
-        self.tokens.extend(tokens)
-        self.verdicts.extend(bytes(len(tokens)))
-        self.left += len(tokens)
-        self.stored = False
+        self.stored = bool(tokens)
 
 
 class Ledger:
@@ -73,51 +47,38 @@ class Ledger:
         self.record = record
         self.changed = False
         """Whether the run's own record is to be written. Not before the journal's own was read."""
-        self.unintended = 0
-        self.ready: deque[int] = deque()
+        self.queue: deque[int] = deque()
+        """Positions that wait to be sent."""
+        self.intended: set[int] = set()
+        """Positions whose intents are asked for or committed, and which have not left."""
         self.unrecorded = 0
-        self.intents_open = 0
-        """Intents asked for or committed, of tokens that have not left."""
         self._journalled = journalled
         self._shards: dict[int, Shard] = {}
-        self._positions: deque[int] = deque()
         self._next_shard = record.shards
-        self._wanted = record.intended
-        self._intents: deque[list[int]] = deque()
-        self._collected_intents = 0
-        self._collected_unrecorded = 0
+        self._collected = 0
         self._touched: set[int] = set()
-        self._problems: list[ProblemRecord] = []
+        self._problems: list[Entry] = []
 
-    def load(self, kept: ShardRecord) -> Iterator[tuple[int, str, Known, int]]:
+    def load(
+        self, number: int, tokens: list[str], verdicts: bytes
+    ) -> Iterator[tuple[int, str, Known, int]]:
         """Take up a shard of an earlier life; yield (position, token, what is known, verdict byte)."""
-        shard = Shard(kept.tokens or (), bytearray(kept.verdicts), stored=True)
-        self._shards[kept.number] = shard
-        start = kept.number * SHARD
-        intended = self.record.intended
+        self._shards[number] = Shard(tokens, verdicts)
         # What is decided about one token changes its byte: look at the bytes as they were kept.
-        for index, code in enumerate(kept.verdicts):
-            position = start + index
-            known = classify(position, intended, code)
+        for position, (token, code) in enumerate(
+            zip(tokens, verdicts, strict=True), number * SHARD
+        ):
+            known = classify(position, self.record.intended, code)
             if known is Known.NOT_SENT:
-                if position < intended:
-                    self.again(position)
-                else:
-                    self._positions.append(position)
-                    self.unintended += 1
-            yield position, shard.tokens[index], known, code
-
-    def resend(self, position: int) -> None:
-        """Let a token in doubt leave again: its intent stands."""
-        self.ready.append(position)
-        self.intents_open += 1
+                self.queue.append(position)
+            yield position, token, known, code
 
     def add(
         self,
         tokens: Sequence[str],
         after: str | None,
         digest: bytes,
-        refused: Mapping[int, Outcome] = _NONE,
+        refused: Mapping[int, Outcome],
     ) -> None:
         """Take in tokens just read, and where the source goes on behind them.
 
@@ -128,19 +89,22 @@ class Ledger:
         while at < len(tokens):
             shard = self._shards.get(self._next_shard - 1)
             if shard is None or len(shard.tokens) >= SHARD:
-                shard = self._shards[self._next_shard] = Shard([], bytearray(), stored=False)
+                shard = self._shards[self._next_shard] = Shard([])
                 self._next_shard += 1
             number, had = self._next_shard - 1, len(shard.tokens)
             more = tokens[at : at + SHARD - had]
-            start = number * SHARD + had - at
-            shard.grow(more)
+            shard.tokens.extend(more)
+            shard.verdicts.extend(bytes(len(more)))
+            shard.left += len(more)
+            shard.stored = False
             self._touched.add(number)
-            wanted = [start + at + index for index in range(len(more)) if at + index not in refused]
-            self._positions.extend(wanted)
-            self.unintended += len(wanted)
-            for index in range(at, at + len(more)) if refused else ():
-                if index in refused:
-                    self.settle(start + index, refused[index])
+            for index, position in enumerate(
+                range(number * SHARD + had, number * SHARD + len(shard.tokens)), at
+            ):
+                if refused and index in refused:
+                    self.settle(position, refused[index])
+                else:
+                    self.queue.append(position)
             at += len(more)
         record.read += len(tokens)
         record.shards = self._next_shard
@@ -150,50 +114,54 @@ class Ledger:
     @property
     def wants_tokens(self) -> bool:
         """Whether the source may be read on."""
-        return self.unintended < READ_AHEAD and len(self._shards) < OPEN_SHARDS
+        return len(self.queue) < READ_AHEAD and len(self._shards) < OPEN_SHARDS
 
     @property
-    def has_room(self) -> bool:
-        """Whether more may be intended."""
-        return self.intents_open + self.unrecorded < AHEAD
+    def room(self) -> int:
+        """How many tokens may leave, or, with a journal, be intended now."""
+        waiting = len(self.queue)
+        if not self._journalled:
+            return waiting
+        room = min(waiting, AHEAD - len(self.intended) - self.unrecorded)
+        return room if room >= min(STEP, waiting) else 0
 
     @property
     def waiting(self) -> bool:
         """Whether anything waits to leave (what is held for a time is not in here)."""
-        return bool(self._positions or self.ready or self.intents_open)
+        return bool(self.queue or self.intended)
 
-    def intend(self) -> bool:
-        """Ask for more intents as far as there is room; return whether a commit is needed for them."""
-        room = AHEAD - self.intents_open - self.unrecorded
-        positions = self._positions
-        if not self._journalled:
-            count = min(room, len(positions))
-            for _ in range(count):
-                self.ready.append(positions.popleft())
-            if count > 0:
-                self.unintended -= count
-                self.intents_open += count
-            return False
-        asked = False
-        while positions and room >= (size := min(STEP, len(positions))):
-            batch = [positions.popleft() for _ in range(size)]
-            self._wanted = batch[-1] + 1
-            self.unintended -= size
-            self.intents_open += size
-            room -= size
-            self._intents.append(batch)
-            self.changed = asked = True
-        return asked
+    @property
+    def dirty(self) -> bool:
+        """Whether `collect` has something."""
+        return self.changed or bool(self._touched or self._problems)
 
     def take(self, limit: int) -> list[tuple[int, str]]:
-        """Let at most ``limit`` tokens leave; return position and token of each."""
-        ready, shards = self.ready, self._shards
-        left: list[tuple[int, str]] = []
-        for _ in range(min(limit, len(ready))):
-            position = ready.popleft()
-            left.append((position, shards[position // SHARD].tokens[position % SHARD]))
-        self.intents_open -= len(left)
-        return left
+        """Take at most ``limit`` tokens from the queue; return position and token of each.
+
+        With a journal they are intended by that, and leave with `leave` after the next commit.
+        """
+        queue = self.queue
+        positions = [queue.popleft() for _ in range(min(limit, self.room))]
+        if self._journalled and positions:
+            self.intended.update(positions)
+            self.record.intended = max(self.record.intended, max(positions) + 1)
+            self.changed = True
+        taken: list[tuple[int, str]] = []
+        for position in positions:
+            number, index = divmod(position, SHARD)
+            shard = self._shards[number]
+            taken.append((position, shard.tokens[index]))
+            if shard.verdicts[index] == UNSENT:
+                shard.verdicts[index] = PENDING
+                self._touched.add(number)
+        return taken
+
+    def leave(self, position: int) -> bool:
+        """Let a token leave whose intent was committed; False when it was withdrawn since."""
+        if position not in self.intended:
+            return False
+        self.intended.remove(position)
+        return True
 
     def token(self, position: int) -> str:
         """Return the token at a position that is not finished."""
@@ -205,21 +173,6 @@ class Ledger:
         self._shards[number].verdicts[index] = UNSENT
         self._touched.add(number)
 
-    def again(self, position: int) -> bool:
-        """Let a token leave again behind a new intent; return whether a commit is needed for it."""
-        self.intents_open += 1
-        if not self._journalled:
-            self.ready.append(position)
-            return False
-        number, index = divmod(position, SHARD)
-        self._shards[number].verdicts[index] = PENDING
-        self._touched.add(number)
-        if len(self._intents) > self._collected_intents:
-            self._intents[-1].append(position)
-        else:
-            self._intents.append([position])
-        return True
-
     def settle(self, position: int, outcome: Outcome) -> None:
         """Write down the outcome of a token."""
         number, index = divmod(position, SHARD)
@@ -230,51 +183,34 @@ class Ledger:
             self._touched.add(number)
             self.unrecorded += 1
             if outcome.verdict is not Verdict.ACCEPTED:
-                self._problems.append(
-                    ProblemRecord(run=self.record.name, position=position, outcome=pack(outcome))
-                )
+                self._problems.append(Entry("problem", self.record.name, position, pack(outcome)))
         elif shard.left == 0:
             self._retire(number, shard)
 
     def withdraw(self) -> list[int]:
         """Take back every intent that has not left; return those positions."""
-        positions = list(self.ready)
-        for batch in self._intents:
-            positions.extend(batch)
-            batch.clear()
-        self.ready.clear()
-        self.intents_open = 0
+        positions = sorted(self.intended)
+        self.intended.clear()
         return positions
 
     def give_up(self) -> list[int]:
         """Take back everything that has not left, intended or not; return those positions."""
-        positions = [*self.withdraw(), *self._positions]
-        self._positions.clear()
-        self.unintended = 0
+        positions = [*self.withdraw(), *self.queue]
+        self.queue.clear()
         return positions
 
-    def unsettled(self) -> list[tuple[int, str]]:
-        """Return position and token of everything that has no outcome."""
+    def unsettled(self) -> list[tuple[int, str, int]]:
+        """Return position, token and verdict byte of everything that has no outcome."""
         return [
-            (number * SHARD + index, shard.tokens[index])
+            (number * SHARD + index, shard.tokens[index], code)
             for number, shard in self._shards.items()
             for index, code in enumerate(shard.verdicts)
             if code in (PENDING, UNSENT)
         ]
 
-    def out(self) -> list[int]:
-        """Return, after `withdraw`, the positions that have left and are not answered."""
-        waiting = set(self._positions)
-        return [
-            number * SHARD + index
-            for number, shard in self._shards.items()
-            for index, code in enumerate(shard.verdicts)
-            if code == PENDING and number * SHARD + index not in waiting
-        ]
-
-    def collect(self) -> list[Record]:
-        """Return what changed since the last commit."""
-        records: list[Record] = []
+    def collect(self) -> list[Entry]:
+        """Return the journal entries of what changed since the last commit."""
+        entries: list[Entry] = []
         name = self.record.name
         for number in self._touched:
             shard = self._shards.get(number)
@@ -282,36 +218,26 @@ class Ledger:
                 continue
             if shard.left == 0:
                 self._retire(number, shard)
-                records.append(
-                    ShardRecord(run=name, number=number, tokens=None, verdicts=b"", finished=True)
-                )
+                entries.append(Entry("tokens", name, number, None))
+                entries.append(Entry("verdicts", name, number, None))
                 continue
-            records.append(
-                ShardRecord(
-                    run=name,
-                    number=number,
-                    tokens=None if shard.stored else tuple(shard.tokens),
-                    verdicts=bytes(shard.verdicts),
-                )
-            )
-            shard.stored = True
+            if not shard.stored:
+                entries.append(Entry("tokens", name, number, pack(shard.tokens)))
+                shard.stored = True
+            entries.append(Entry("verdicts", name, number, bytes(shard.verdicts)))
         self._touched.clear()
-        records.extend(self._problems)
+        entries += self._problems
         self._problems.clear()
         if self.changed:
-            self.record.intended = self._wanted
-            records.append(msgspec.structs.replace(self.record, counts=dict(self.record.counts)))
+            entries.append(Entry("run", name, 0, pack(self.record)))
             self.changed = False
-        self._collected_intents = len(self._intents)
-        self._collected_unrecorded = self.unrecorded
-        return records
+        self._collected = self.unrecorded
+        return entries
 
     def committed(self) -> None:
-        """Let the intents that were collected last leave: they are safe."""
-        for _ in range(self._collected_intents):
-            self.ready.extend(self._intents.popleft())
-        self.unrecorded -= self._collected_unrecorded
-        self._collected_intents = self._collected_unrecorded = 0
+        """Note that what was collected last is safe."""
+        self.unrecorded -= self._collected
+        self._collected = 0
 
     def _retire(self, number: int, shard: Shard) -> None:
         """Drop a finished shard; its counts move to the run's record."""

@@ -14,6 +14,7 @@ import msgspec
 from ..payload import EncodedMessage
 from .budget import FULL, Account, Decision
 from .encoding import carry_alert, restamp, without_alert
+from .journal import ActivityRecord, LaneRecord
 from .pacing import NEVER
 from .state import State
 
@@ -67,6 +68,31 @@ class Publication:
         self.lifetime = state.lifetime
         self.quiet.clear()
         self.variants.clear()
+
+    def record(self, activity: str, lane: LaneRecord) -> ActivityRecord:
+        """Return what a journal keeps of an activity: this, and its publishing lane."""
+        return ActivityRecord(
+            activity=activity,
+            lane=lane,
+            version=self.version,
+            current=self.current,
+            alert=self.alert,
+            alert_version=self.alert_version,
+            ten_version=self.ten_version,
+            deadline=None if self.last_moment == NEVER else self.last_moment,
+        )
+
+    def restore(self, record: ActivityRecord) -> None:
+        """Fill a new publication with what a journal kept."""
+        self.version, self.current = record.version, record.current
+        self.alert, self.alert_version = record.alert, record.alert_version
+        self.ten_version = self.slow_ten_version = record.ten_version
+        self.last_moment = NEVER if record.deadline is None else record.deadline
+
+    @property
+    def timestamp(self) -> int:
+        """The payload timestamp of the newest version, 0 without one."""
+        return (self.current.timestamp or 0) if self.current is not None else 0
 
     @property
     def is_pressing(self) -> bool:

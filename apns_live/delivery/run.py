@@ -22,12 +22,12 @@ from ..client.run import UNREAD_LIMIT, BaseRun, Life
 from ..errors import DeliveryError, InvalidToken, JournalError
 from ..guard import Guarded
 from ..outcome import Outcome, Verdict
-from ..payload import EncodedMessage, check_token
+from ..payload import EncodedMessage, are_tokens, check_token
 from .budget import StartAccounts
-from .dispatch import Dispatch, Home
+from .dispatch import AHEAD, Dispatch, Home
 from .guard import SpikeGuard
-from .journal import SHARD, Journal, Known, Record, RunRecord
-from .ledger import AHEAD, STEP, VERDICT_OF, Ledger
+from .journal import PENDING, SHARD, Entry, Journal, Known, RunRecord
+from .ledger import VERDICT_OF, Ledger
 from .pacing import NEVER, Trouble, follows, last_moment, with_tries
 from .sources import TrackedReader
 from .state import expired, unsent
@@ -108,28 +108,6 @@ class _Tally:
             self.problems.append(outcome)
 
 
-@dataclass(slots=True)
-class _Retries:
-    """Tokens that did not accept their push: what is known of them, and who waits for a time."""
-
-    held: list[tuple[float, int]] = field(default_factory=list)
-    troubles: dict[int, Trouble] = field(default_factory=dict)
-    over_budget: set[int] = field(default_factory=set)
-
-    def __bool__(self) -> bool:
-        return bool(self.troubles or self.over_budget)
-
-    def doubtful(self, position: int) -> bool:
-        """Return whether a push of this token may have been processed."""
-        trouble = self.troubles.get(position)
-        return trouble is not None and trouble.may_have_been_sent
-
-    def take_held(self) -> list[int]:
-        """Return the positions that wait for a time; they wait no more."""
-        held, self.held = self.held, []
-        return [position for _, position in held]
-
-
 class Run(BaseRun[RunReport], Home):
     """A fan-out under delivery. Made by ``delivery.fan_out(...)``.
 
@@ -138,7 +116,6 @@ class Run(BaseRun[RunReport], Home):
     name. Raises JournalError if the journal fails.
     """
 
-    gated = False
     _reader: TrackedReader
 
     def __init__(
@@ -149,20 +126,18 @@ class Run(BaseRun[RunReport], Home):
         encoded: EncodedMessage,
         reader: TrackedReader,
         *,
-        journal: Journal | None,
-        deadline: float | None = None,
-        resend_unknown: bool | None = None,
-        guard: SpikeGuard | None = None,
-        starts: StartAccounts | None = None,
-        on_outcome: Callable[[Outcome], object] | None = None,
-        drops_to: DropsTo | None = None,
+        deadline: float | None,
+        resend_unknown: bool | None,
+        guard: SpikeGuard | None,
+        starts: StartAccounts,
+        on_outcome: Callable[[Outcome], object] | None,
+        drops_to: DropsTo | None,
     ) -> None:
         super().__init__(reader, drops_to)
         self.name = name
         self.guard = guard or SpikeGuard()
         self._dispatch = dispatch
         self._under = under_way
-        self._journal = journal
         self._on_outcome = Guarded(on_outcome, "on_outcome") if on_outcome else None
         self._resend_unknown = resend_unknown
         self._starts = starts if encoded.event == "start" else None
@@ -170,9 +145,13 @@ class Run(BaseRun[RunReport], Home):
         """The message as the client sends it; None before the journal was asked for the name."""
         self._last_moment = NEVER
         self._ledger = Ledger(
-            RunRecord(name=name, message=encoded, deadline=deadline), journalled=journal is not None
+            RunRecord(name=name, message=encoded, deadline=deadline),
+            journalled=dispatch.journal is not None,
         )
-        self._retries = _Retries()
+        self._troubles: dict[int, Trouble] = {}
+        self._over_budget: set[int] = set()
+        self._held: list[tuple[float, int]] = []
+        """When a position that waits for a time is sent again."""
         self._tally = _Tally()
         self._in_flight = 0
         self._stopped = ""
@@ -182,7 +161,7 @@ class Run(BaseRun[RunReport], Home):
         stopped = f", {self._stopped}" if self._stopped else ""
         return (
             f"<Run {self.name!r} {self.life.value}: read {self._ledger.record.read}, "
-            f"ready {len(self._ledger.ready)}, in flight {self._in_flight}{stopped}>"
+            f"waiting {len(self._ledger.queue)}, in flight {self._in_flight}{stopped}>"
         )
 
     @property
@@ -218,12 +197,13 @@ class Run(BaseRun[RunReport], Home):
         self._dispatch.check_open()
         self._drops.open()
         self._tally.started = self._dispatch.time.now()
-        if self._journal is None:
+        journal = self._dispatch.journal
+        if journal is None:
             self._begin_reading(None)
         self._under[self.name] = self
-        if self._journal is not None:
+        if journal is not None:
             self._opening = asyncio.get_running_loop().create_task(
-                self._open(self._journal), name=f"apns-live-run-{self.name}"
+                self._open(journal), name=f"apns-live-run-{self.name}"
             )
 
     async def _open(self, journal: Journal) -> None:
@@ -270,41 +250,33 @@ class Run(BaseRun[RunReport], Home):
         ledger = self._ledger = Ledger(known, journalled=True)
         resend = kept.replay_safe if self._resend_unknown is None else self._resend_unknown
         tally.counts.update({Verdict(name): count for name, count in known.counts.items()})
+        doubt = Trouble(attempts=int(resend), may_have_been_sent=True)
         first = 0
         while shards := await journal.shards(self.name, first, 100):
-            for record in shards:
-                for position, token, what, code in ledger.load(record):
+            for number, tokens, verdicts in shards:
+                for position, token, what, code in ledger.load(number, tokens, verdicts):
                     if what is Known.SETTLED:
                         tally.counts[VERDICT_OF[code]] += 1
                     elif what is Known.UNKNOWN and resend:
                         tally.resent += 1
-                        self._retries.troubles[position] = Trouble(
-                            attempts=1, may_have_been_sent=True
-                        )
-                        ledger.resend(position)
+                        self._troubles[position] = doubt
+                        ledger.queue.append(position)
                     elif what is Known.UNKNOWN:
-                        self._settle(
-                            position,
-                            unsent(
-                                token, kept.priority, _IN_DOUBT, Trouble(may_have_been_sent=True)
-                            ),
-                        )
-            first = shards[-1].number + 1
-        self._commit(at_once=True)
+                        self._settle(position, unsent(token, kept.priority, _IN_DOUBT, doubt))
+            first = shards[-1][0] + 1
+        self._commit()
 
     def resume(self) -> None:
-        """Read on, as far as there is room, and let tokens through the gate of intents."""
+        """Read on, as far as there is room, and let tokens leave."""
         if not self._sends:
             return
-        ledger, reader = self._ledger, self._reader
-        while ledger.wants_tokens:
-            tokens = reader.take(SHARD)
+        while self._ledger.wants_tokens:
+            tokens = self._reader.take(SHARD)
             if not tokens:
                 break
             self._take_in(tokens)
-        self._pump()
         self._dispatch.stir(self)
-        if reader.ended:
+        if self._reader.ended:
             self.review()
 
     @property
@@ -317,7 +289,7 @@ class Run(BaseRun[RunReport], Home):
         encoded = self._encoded
         refused: dict[int, Outcome] = {}
         told: list[Outcome] = []
-        for index, token in enumerate(tokens):
+        for index, token in enumerate(() if are_tokens(tokens) else tokens):
             try:
                 check_token(token, message=encoded)
             except InvalidToken as error:
@@ -327,37 +299,20 @@ class Run(BaseRun[RunReport], Home):
                 kept = outcome.token.encode("ascii", "backslashreplace").decode()
                 tokens[index] = kept = kept.replace("\n", "\\n").replace("\r", "\\r")
                 refused[index] = msgspec.structs.replace(outcome, token=kept)
-        digest = b"" if self._journal is None else self._reader.digest
+        digest = b"" if self._dispatch.journal is None else self._reader.digest
         self._ledger.add(tokens, self._reader.after, digest, refused)
         for outcome in told:
             self._tell(outcome)
 
-    def _pump(self) -> None:
-        room = self._sends and len(self.outbox.unread) < UNREAD_LIMIT
-        if room and self._ledger.intend():
-            self._commit(at_once=True)
-
-    def _commit(self, *, at_once: bool) -> None:
-        if self._journal is not None:
-            self._dispatch.commit(self, at_once=at_once)
-
-    # A home of the journal's writer.
-
-    def collect(self) -> list[Record]:
-        """Return what changed since the last commit."""
-        return self._ledger.collect()
-
-    def committed(self) -> None:
-        """Let the intents that were collected last leave: they are safe."""
-        self._ledger.committed()
-        self.resume()
+    def _commit(self) -> None:
+        self._dispatch.commit(self, at_once=True)
 
     # A home of `Dispatch`.
 
     @property
     def pending(self) -> bool:
         """Whether `take` may return something."""
-        return bool(self._ledger.ready) and self._sends
+        return bool(self._ledger.room) and self._sends and len(self.outbox.unread) < UNREAD_LIMIT
 
     def take(self, limit: int, now: float) -> list[object]:
         """Return work items for at most ``limit`` tokens."""
@@ -367,23 +322,42 @@ class Run(BaseRun[RunReport], Home):
             self._expire()
             return []
         make, sendable, starts = self._dispatch.make_item, self._sendable, self._starts
-        left = self._ledger.take(limit)
-        items = [make(token, sendable, (self, position, None)) for position, token in left]
+        taken = self._ledger.take(limit)
+        items = [make(token, sendable, (self, position, None)) for position, token in taken]
         if starts is not None:
-            self._retries.over_budget.update(
-                position for position, token in left if starts.charge(token, now)
+            self._over_budget.update(
+                position for position, token in taken if starts.charge(token, now)
             )
-        self._in_flight += len(items)
-        if self._journal is None or len(self._ledger.ready) < STEP:
-            self._pump()
+        if self._dispatch.journal is None:
+            self._in_flight += len(items)
         return items
+
+    def leaves(self, position: int, _: object) -> bool:
+        """Return whether a token whose intent was committed still leaves."""
+        left = self._ledger.leave(position)
+        self._in_flight += left
+        return left
+
+    @property
+    def unrecorded(self) -> bool:
+        """Whether `collect` has something."""
+        return self._ledger.dirty
+
+    def collect(self) -> list[Entry]:
+        """Return what changed since the last commit."""
+        return self._ledger.collect()
+
+    def committed(self) -> None:
+        """Note that what was collected last is safe: there is room for more."""
+        self._ledger.committed()
+        self.resume()
 
     def settle(self, position: int, _: object, outcome: Outcome, now: float) -> None:
         """Take the answer to one push."""
         if self.life is Life.OVER:
             return
         self._in_flight -= 1
-        if outcome.verdict is not _ACCEPTED or self._retries:
+        if outcome.verdict is not _ACCEPTED or self._troubles or self._over_budget:
             final = self._considered(position, outcome, now)
             if final is None:
                 return
@@ -392,10 +366,9 @@ class Run(BaseRun[RunReport], Home):
 
     def _considered(self, position: int, outcome: Outcome, now: float) -> Outcome | None:
         """Return the final outcome of a push, or None when it goes again."""
-        retries = self._retries
-        trouble = retries.troubles.pop(position, None)
-        if position in retries.over_budget:
-            retries.over_budget.discard(position)
+        trouble = self._troubles.pop(position, None)
+        if position in self._over_budget:
+            self._over_budget.discard(position)
             outcome = msgspec.structs.replace(outcome, over_budget=True)
         outcome = with_tries(outcome, trouble)
         if outcome.verdict is _ACCEPTED:
@@ -410,15 +383,15 @@ class Run(BaseRun[RunReport], Home):
         )
         if isinstance(next_, Outcome):
             return next_
-        retries.troubles[position] = next_
+        self._troubles[position] = next_
         if not next_.may_have_been_sent:
             self._ledger.unsent(position)
         if self._stopped:
             return None
         if next_.not_before > now:
-            heapq.heappush(retries.held, (next_.not_before, position))
-        elif self._ledger.again(position):
-            self._commit(at_once=True)
+            heapq.heappush(self._held, (next_.not_before, position))
+        else:
+            self._ledger.queue.appendleft(position)
         return None
 
     def _settle(self, position: int, outcome: Outcome) -> None:
@@ -439,10 +412,9 @@ class Run(BaseRun[RunReport], Home):
         if self.guard.judge(accepted):
             self._stopped = self.guard.stopped
             self.stop()
-        if self._journal is not None:
-            self._commit(at_once=self._ledger.unrecorded >= AHEAD // 2)
-        if self._ledger.has_room:
-            self.resume()
+        if self._ledger.unrecorded >= AHEAD // 2:
+            self._commit()
+        self.resume()
         self.outbox.tell()
         self.review()
 
@@ -450,18 +422,15 @@ class Run(BaseRun[RunReport], Home):
         """Return when `tick` has something to do, None when it has not."""
         if self.life is not Life.READING and self.life is not Life.LANDING:
             return None
-        held = self._retries.held
-        first = min(self._last_moment, held[0][0]) if held else self._last_moment
+        first = min(self._last_moment, self._held[0][0]) if self._held else self._last_moment
         return None if first == NEVER else first
 
     def tick(self, now: float) -> None:
         """Queue what was held; end what is past its last moment."""
         if self.life is Life.OVER:
             return
-        held = self._retries.held
-        while held and held[0][0] <= now:
-            if self._ledger.again(heapq.heappop(held)[1]):
-                self._commit(at_once=True)
+        while self._held and self._held[0][0] <= now:
+            self._ledger.queue.appendleft(heapq.heappop(self._held)[1])
         if now >= self._last_moment:
             self._expire()
 
@@ -470,12 +439,13 @@ class Run(BaseRun[RunReport], Home):
     def _expire(self) -> None:
         """End it at its last moment: nothing more is read or sent; what was read is answered."""
         self._last_moment = NEVER
-        late = [*self._ledger.give_up(), *self._retries.take_held()]
+        late = [*self._ledger.give_up(), *(position for _, position in self._held)]
+        self._held.clear()
         self._stopped = self._stopped or _TOO_LATE
         self.halt(End.DEADLINE)
         priority = self._encoded.priority
         for position in late:
-            trouble = self._retries.troubles.pop(position, None)
+            trouble = self._troubles.pop(position, None)
             token = self._ledger.token(position)
             self._settle(
                 position,
@@ -483,7 +453,7 @@ class Run(BaseRun[RunReport], Home):
                 if trouble
                 else unsent(token, priority, _TOO_LATE),
             )
-        self._commit(at_once=True)
+        self._commit()
         self.outbox.tell()
         self.review()
 
@@ -493,7 +463,7 @@ class Run(BaseRun[RunReport], Home):
         if self.end is End.EXHAUSTED:
             self._ledger.record.exhausted = True
             self._ledger.changed = True
-            self._commit(at_once=False)
+            self._dispatch.commit(self)
 
     def _withdraw(self) -> None:
         """Send nothing more. Unsent tokens get their outcomes after the last answer."""
@@ -501,10 +471,12 @@ class Run(BaseRun[RunReport], Home):
         if self.end is End.FAILED:
             why = str(self._failure) or repr(self._failure)
         self._stopped = self._stopped or why
-        for position in (*self._ledger.withdraw(), *self._retries.take_held()):
-            if not self._retries.doubtful(position):
+        for position in (*self._ledger.withdraw(), *(position for _, position in self._held)):
+            trouble = self._troubles.get(position)
+            if trouble is None or not trouble.may_have_been_sent:
                 self._ledger.unsent(position)
-        self._commit(at_once=True)
+        self._held.clear()
+        self._commit()
 
     def _never_left(self, tokens: list[str]) -> None:
         self._tally.unread += len(tokens)
@@ -516,20 +488,20 @@ class Run(BaseRun[RunReport], Home):
     def _under_way(self) -> bool:
         if self._in_flight:
             return True
-        return not self._stopped and bool(self._ledger.waiting or self._retries.held)
+        return not self._stopped and bool(self._ledger.waiting or self._held)
 
     def _ended(self) -> None:
         ledger = self._ledger
         self._tally.ended = self._dispatch.time.now()
         if self._stopped:
             # The journal keeps these as unsent: the same name goes on with them.
-            for position, token in ledger.unsettled():
-                trouble = self._retries.troubles.get(position)
+            for position, token, _ in ledger.unsettled():
+                trouble = self._troubles.get(position)
                 self._tell(unsent(token, self._encoded.priority, self._stopped, trouble))
         elif ledger.record.exhausted:
             ledger.record.finished = True
             ledger.changed = True
-        self._commit(at_once=True)
+        self._commit()
         if self._opening is not None:
             self._opening.cancel()
         if self._under.get(self.name) is self:
@@ -557,9 +529,11 @@ class Run(BaseRun[RunReport], Home):
         self._withdraw()
         if self._in_flight:
             self._in_flight = 0
-            for position in self._ledger.out():
-                before = self._retries.troubles.get(position) or Trouble()
-                self._retries.troubles[position] = Trouble(
-                    attempts=before.attempts + 1, may_have_been_sent=True
-                )
+            waiting = set(self._ledger.queue)
+            for position, _, code in self._ledger.unsettled():
+                if code == PENDING and position not in waiting:
+                    before = self._troubles.get(position) or Trouble()
+                    self._troubles[position] = Trouble(
+                        attempts=before.attempts + 1, may_have_been_sent=True
+                    )
         self.review()

@@ -13,13 +13,13 @@ from typing import Any
 
 from ..clock import Alarm, Clock
 from ..errors import JournalError
-from .journal import Journal, Record
+from .journal import Entry, Journal
 
 
 class Recorded:
     """Something with records."""
 
-    def collect(self) -> Sequence[Record]:
+    def collect(self) -> Sequence[Entry]:
         """Return what changed since the last time."""
         raise NotImplementedError
 
@@ -129,12 +129,11 @@ class Writer:
         homes, self._changed = list(self._changed), {}
         items, self._items = self._items, []
         waiters = list(self._waiters)
-        records: list[Record] = []
-        for home in homes:
-            records.extend(home.collect())
-        await self._journal.write(records)
+        entries = [entry for home in homes for entry in home.collect()]
+        if entries:
+            await self._journal.commit(entries)
         self.commits += 1
-        self.records += len(records)
+        self.records += len(entries)
         for home in homes:
             home.committed()
         self._released(items)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apns_live.delivery.audience import Audience
+from apns_live.delivery.audience import LEAVING, Audience
 
 
 def serve(audience: Audience, limit: int = 10) -> list[str]:
@@ -93,7 +93,7 @@ class Model:
     def check(self) -> None:
         audience = self.audience
         members = {
-            token for token, place in audience.index.items() if not audience.is_leaving(place)
+            token for token, place in audience.index.items() if audience.status[place] != LEAVING
         }
         assert members == set(self.has)
         behind = sum(version < audience.newest for version in self.has.values())

@@ -50,7 +50,7 @@ def kill(delivery, client):
     dispatch.detach()
     dispatch.writer._task.cancel()
     for run in list(delivery._runs.values()):
-        run._commit = lambda at_once: None
+        run._commit = lambda: None
         run.abandon("killed")
     journal = delivery._journal
     journal._thread.shutdown(wait=True)

@@ -16,7 +16,7 @@ from apns_live.client.engine import Engine
 from apns_live.client.run import BaseRun, Life
 from apns_live.client.single import WaitingRoom
 from apns_live.delivery import ledger
-from apns_live.delivery.activities import Activities
+from apns_live.delivery.activity import Activities, LiveActivity
 from apns_live.delivery.audience import Audience
 from apns_live.delivery.journal import PENDING, UNSENT, Known
 from apns_live.http2.client_connection import ClientConnection
@@ -64,8 +64,7 @@ def _each_malformed_token_is_one_call_deeper() -> list[Any]:
 
 
 def _ended_activities_are_kept() -> list[Any]:
-    def forget(self: Activities[Any], name: str, home: Any, keys: Any) -> None:
-        del name, keys
+    def forget(self: Activities, home: LiveActivity) -> None:
         self.dispatch.commit(home)
 
     return [mock.patch.object(Activities, "forget", forget)]
